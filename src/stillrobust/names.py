@@ -1,0 +1,55 @@
+"""Look-up of components by name, and specs such as ``resnet50(weights='ant')``, parsed and never evaluated."""
+
+import ast
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from stillrobust.errors import UserError
+
+T = TypeVar("T")
+
+SHOWN = 24  # names listed in full in an error; above that the list is cut, so that the sentence stays readable
+
+
+def unknown(kind: str, name: object, available: Iterable[str]) -> UserError:
+    """The error for a wrong name: the nearest names, then what there is."""
+    names = sorted(available)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    hint = f" Did you mean: {', '.join(near)}?" if near else ""
+    listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return UserError(f"Unknown {kind} {str(name)!r}.{hint} Available: {listed} ({len(names)} in all)")
+
+
+def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """``table[name]``, or a ``UserError`` that says what was probably meant. ``kind`` is the word for the message."""
+    if name not in table:
+        raise unknown(kind, name, table)
+    return table[name]
+
+
+def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
+    """``"lite0"`` -> ``("lite0", {})``; ``"resnet50(weights='ant')"`` -> ``("resnet50", {"weights": "ant"})``.
+
+    Only literals are accepted as values; nothing is evaluated. Raises ``UserError`` for anything else.
+    """
+    text = spec.strip()
+    head, bracket, _ = text.partition("(")
+    if not bracket:
+        return text, {}
+    try:
+        call = ast.parse(f"_{text[len(head) :]}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
+            raise ValueError
+        return head.strip(), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        raise UserError(
+            f"Expected a spec like \"name\" or \"name(key='value')\" with literal values, but got {spec!r}"
+        ) from None
+
+
+def format_spec(name: str, arguments: Mapping[str, Any]) -> str:
+    """The canonical text of a spec: keys sorted, values as literals; the inverse of :func:`parse_spec`."""
+    if not arguments:
+        return name
+    return f"{name}({', '.join(f'{key}={value!r}' for key, value in sorted(arguments.items()))})"
