@@ -1,0 +1,61 @@
+"""Tasks: a frozen dataclass of settings with ``build_model``, ``augment``, ``loss`` and ``predict``.
+
+The same classes serve the paper's scale (their defaults) and the demo (other settings).
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from stillrobust.backbones import TimmBackbone
+from stillrobust.errors import UserError
+from stillrobust.names import lookup, unknown
+from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
+from stillrobust.tasks.classification import Classification
+from stillrobust.tasks.detection import Detection
+from stillrobust.tasks.segmentation import Segmentation
+
+__all__ = ["TASKS", "Classification", "Detection", "Segmentation", "Task", "make_task"]
+
+
+class Task(Protocol):
+    """What training and evaluation need to know of a task."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def metrics(self) -> tuple[str, ...]: ...
+
+    def build_model(self, backbone: TimmBackbone, info: DatasetInfo) -> nn.Module: ...
+
+    def augment(self, sample: Sample, rng: np.random.Generator) -> Sample: ...
+
+    def loss(self, model: nn.Module, batch: Sequence[Sample]) -> dict[str, Tensor]: ...
+
+    def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]: ...
+
+
+TASKS: dict[str, Any] = {
+    "classification": Classification,
+    "detection": Detection,
+    "segmentation": Segmentation,
+}
+
+
+def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
+    """The task ``name`` with some of its settings changed; an unknown setting is an error with did-you-mean."""
+    kind = lookup("task", name, TASKS)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    for key, value in (settings or {}).items():
+        if key not in fields:
+            raise unknown(f"setting of the task {name}", key, fields)
+        default = fields[key].default
+        values[key] = tuple(value) if isinstance(value, list) else value
+        if default is not None and not isinstance(values[key], type(default) if not isinstance(default, float) else int | float):
+            raise UserError(f"The setting {key} of the task {name} expects {type(default).__name__}, but got {value!r}")
+    return kind(**values)  # type: ignore[no-any-return]

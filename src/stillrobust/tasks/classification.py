@@ -1,0 +1,62 @@
+"""Classification: a linear head on the backbone's embedding (Salman et al. 2020's transfer)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stillrobust.backbones import TimmBackbone
+from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
+from stillrobust.tasks import augment
+from stillrobust.tasks.heads import device_of, image_batch
+
+
+class LinearClassifier(nn.Module):
+    """Backbone embedding -> dropout-free linear layer."""
+
+    def __init__(self, backbone: TimmBackbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = nn.Linear(backbone.embed_dim, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float (B, 3, H, W) 0..1 -> (B, classes) logits."""
+        return self.classifier(self.backbone.embed(images))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Sizes in pixels. The defaults are ImageNet's; CIFAR-10 in the paper uses them too."""
+
+    resize: int = 256
+    crop: int = 224
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Area of the random crop in training, as a fraction (torchvision's RandomResizedCrop)."""
+
+    name = "classification"
+    metrics = ("top1",)
+
+    def build_model(self, backbone: TimmBackbone, info: DatasetInfo) -> nn.Module:
+        """The model, its head not yet initialised."""
+        return LinearClassifier(backbone, len(info.classes))
+
+    def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Random resized crop and mirror."""
+        image = augment.random_resized_crop(sample.image, self.crop, self.crop_scale, rng)
+        target = replace(sample.target, size=(self.crop, self.crop))
+        return augment.flip(Sample(image, target), rng)
+
+    def loss(self, model: nn.Module, batch: Sequence[Sample]) -> dict[str, Tensor]:
+        """Cross-entropy, by name."""
+        device = device_of(model)
+        labels = torch.tensor([sample.target.label for sample in batch], device=device)
+        return {"cross_entropy": functional.cross_entropy(model(image_batch([s.image for s in batch], device)), labels)}
+
+    def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
+        """uint8 images of any sizes -> probabilities."""
+        crops = [augment.centre_crop(image, self.resize, self.crop) for image in images]
+        probabilities = model(image_batch(crops, device_of(model))).softmax(1).float().cpu().numpy()
+        return [Prediction(probabilities=row) for row in probabilities]

@@ -1,0 +1,65 @@
+"""What the heads of all tasks share: tensors from images, and first weights that do not depend on the backbone."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stillrobust.backbones import TimmBackbone
+from stillrobust.samples import Image
+
+# Layers that predict start near zero, so that the first predictions are flat (mmdetection, mmsegmentation: std 0.01).
+PREDICTORS = ("cls_logits", "bbox_pred", "cls_score", "conv_seg", "mask_fcn_logits", "classifier")
+PREDICTOR_STD = 0.01
+
+
+def image_tensor(image: Image, device: torch.device) -> Tensor:
+    """uint8 (H, W, 3) -> float32 (3, H, W), 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(device).float() / 255
+
+
+def image_batch(images: Sequence[Image], device: torch.device) -> Tensor:
+    """Images of one size -> float32 (B, 3, H, W), 0..1, in the memory layout that convolutions like best."""
+    batch = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    return batch.contiguous(memory_format=torch.channels_last)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a model's parameters."""
+    return next(model.parameters()).device
+
+
+def backbone_of(model: nn.Module) -> TimmBackbone:
+    """The backbone inside a task's model."""
+    return next(module for module in model.modules() if isinstance(module, TimmBackbone))
+
+
+def head_names(model: nn.Module) -> set[str]:
+    """Names of the state-dict entries that are not the backbone's."""
+    inside = backbone_of(model)
+    prefix = next(name for name, module in model.named_modules() if module is inside) + "."
+    return {name for name in model.state_dict() if not name.startswith(prefix)}
+
+
+def initialise_head(model: nn.Module, seed: int) -> None:
+    """First weights of everything but the backbone, each drawn from a generator keyed by (seed, layer name).
+
+    A layer's weights so depend on its name and shape alone: two backbones start with the same head wherever shapes
+    agree. He initialisation (fan in), biases zero, small normal for the layers that predict.
+    """
+    inside = set(backbone_of(model).modules())
+    for name, module in model.named_modules():
+        if module in inside or not isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        key = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(key[:7], "big"))
+        predicts = name.rsplit(".", 1)[-1] in PREDICTORS
+        fan_in = module.weight[0].numel() if not isinstance(module, nn.ConvTranspose2d) else module.weight[:, 0].numel()
+        std = PREDICTOR_STD if predicts else math.sqrt(2 / fan_in)
+        with torch.no_grad():
+            module.weight.copy_(torch.randn(module.weight.shape, generator=generator) * std)
+            if module.bias is not None:
+                module.bias.zero_()

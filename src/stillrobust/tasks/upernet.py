@@ -1,0 +1,89 @@
+"""UPerNet (Xiao et al., ECCV 2018): pyramid pooling, FPN and an auxiliary FCN head on four maps.
+
+Modules are named as in mmsegmentation (upernet_r50.py), so that published weights load by name.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stillrobust.backbones import TimmBackbone
+
+POOL_SIZES = (1, 2, 3, 6)  # Zhao et al. 2017 (PSPNet), kept by UPerNet
+
+
+class ConvModule(nn.Module):
+    """Convolution without bias, batch norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H, W)."""
+        return functional.relu(self.bn(self.conv(x)))
+
+
+def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Bilinear to (H, W) ``size``, corners not aligned."""
+    return functional.interpolate(x, size=size[-2:], mode="bilinear", align_corners=False)
+
+
+class UPerHead(nn.Module):
+    """Four maps -> logits (B, classes, H/4, W/4)."""
+
+    def __init__(self, inputs: tuple[int, ...], channels: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.psp_modules = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(size), ConvModule(inputs[-1], channels, 1)) for size in POOL_SIZES
+        )
+        self.bottleneck = ConvModule(inputs[-1] + len(POOL_SIZES) * channels, channels, 3)
+        self.lateral_convs = nn.ModuleList(ConvModule(width, channels, 1) for width in inputs[:-1])
+        self.fpn_convs = nn.ModuleList(ConvModule(channels, channels, 3) for _ in inputs[:-1])
+        self.fpn_bottleneck = ConvModule(len(inputs) * channels, channels, 3)
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_seg = nn.Conv2d(channels, classes, 1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps (B, C_i, H/s_i, W/s_i), finest first -> logits at the finest map's size."""
+        top = maps[-1]
+        pooled = [resize(pool(top), tuple(top.shape)) for pool in self.psp_modules]
+        path = [lateral(x) for lateral, x in zip(self.lateral_convs, maps[:-1], strict=True)]
+        path.append(self.bottleneck(torch.cat([top, *pooled], dim=1)))
+        for level in range(len(path) - 1, 0, -1):
+            path[level - 1] = path[level - 1] + resize(path[level], tuple(path[level - 1].shape))
+        outputs = [conv(x) for conv, x in zip(self.fpn_convs, path[:-1], strict=True)] + [path[-1]]
+        outputs = [outputs[0]] + [resize(x, tuple(outputs[0].shape)) for x in outputs[1:]]
+        return self.conv_seg(self.dropout(self.fpn_bottleneck(torch.cat(outputs, dim=1))))  # type: ignore[no-any-return]
+
+
+class FCNHead(nn.Module):
+    """The auxiliary head on the third map: one convolution, then logits. Used in training only."""
+
+    def __init__(self, inputs: int, channels: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([ConvModule(inputs, channels, 3)])
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_seg = nn.Conv2d(channels, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, h, w) -> logits (B, classes, h, w)."""
+        return self.conv_seg(self.dropout(self.convs[0](x)))  # type: ignore[no-any-return]
+
+
+class UPerNet(nn.Module):
+    """Backbone, decode head, auxiliary head."""
+
+    def __init__(
+        self, backbone: TimmBackbone, channels: int, auxiliary_channels: int, classes: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.decode_head = UPerHead(backbone.channels, channels, classes, dropout)
+        self.auxiliary_head = FCNHead(backbone.channels[2], auxiliary_channels, classes, dropout)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Float (B, 3, H, W) 0..1 -> logits at H/4 × W/4, and the auxiliary ones at H/16 × W/16 while training."""
+        maps = self.backbone(images)
+        return self.decode_head(maps), self.auxiliary_head(maps[2]) if self.training else None
