@@ -1,0 +1,325 @@
+"""A folder of measurements, each written whole or not at all.
+
+::
+
+    root/runs/<run>.json                                  what a run is
+    root/cells/<run>/<corruption>_<severity>.json         the numbers of one cell: the clean data or one corruption
+    root/cells/<run>/<corruption>_<severity>.npz          per-image statistics, for intervals
+    root/cells/<run>/<corruption>_<severity>.examples.npz a few images and what the model said of them
+
+A record's JSON is put in place last, so that its existence means success. Every record carries the SHA-256 of itself
+and of its arrays; one that does not match is set aside (``*.damaged``) with a warning and counts as missing.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import secrets
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillrobust.errors import HoleError, UserError
+from stillrobust.samples import Array
+
+FORMAT = 1  # of the records; raised when an older reader would misread them
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # becomes a file name: no separators, nothing hidden
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place in the grid: a run on the clean data (``"clean"``, 0) or on one corruption at one severity (1..5)."""
+
+    run: str
+    corruption: str
+    severity: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One transferred model on one dataset."""
+
+    name: str
+    """A slug, unique in its store."""
+    task: str
+    backbone: str
+    """The spec of the backbone."""
+    transfer: str
+    """``fixed_feature`` or ``full_network``."""
+    dataset: str
+    protocol: dict[str, Any]
+    """Everything that decides the run's numbers."""
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number: a metric of a run in one cell, and the circumstances it was measured under."""
+
+    run: str
+    metric: str
+    corruption: str
+    severity: int
+    value: float
+    protocol: dict[str, Any]
+    """The same for all cells of a run; it does not hold the corruption or the severity."""
+    images: int
+    seconds: float
+
+
+def content_key(mapping: Mapping[str, Any]) -> str:
+    """16 hex digits that name the content of a mapping, whatever the order of its keys."""
+    return hashlib.sha256(_canonical(mapping)).hexdigest()[:16]
+
+
+def write_whole(files: Mapping[Path, bytes]) -> None:
+    """Write files, each whole or not at all, and put them in place in the order given.
+
+    All are on the disk under temporary names before the first is put in place: a full disk changes nothing.
+    """
+    staged: list[tuple[Path, Path]] = []
+    target = Path()
+    try:
+        for target, content in files.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+            staged.append((temporary, target))
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for temporary, target in staged:
+            temporary.replace(target)
+        for folder in {target.parent for target in files}:
+            _sync_folder(folder)
+    except OSError as error:
+        raise UserError(
+            f"Expected to write {target}, but {error.strerror or error}; what was there is unchanged: "
+            "free some space or choose a folder you may write to, then start again"
+        ) from error
+    finally:
+        for temporary, _ in staged:
+            _remove(temporary)
+
+
+class Store:
+    """The measurements under one folder. Reading a folder that does not exist finds nothing."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def write_run(self, run: Run) -> None:
+        """Write down what a run is; an earlier record of the same name is replaced."""
+        write_whole({self._run_path(run.name): _seal(asdict(run))})
+
+    def runs(self) -> list[Run]:
+        """All runs, by name."""
+        bodies = (_unseal(path) for path in sorted((self.root / "runs").glob("[!.]*.json")))
+        return [Run(**{**body, "classes": tuple(body["classes"])}) for body in bodies if body is not None]
+
+    def write_cell(
+        self,
+        cell: Cell,
+        key: str,
+        metrics: Mapping[str, float],
+        protocol: Mapping[str, Any],
+        images: int,
+        seconds: float,
+        statistics: Mapping[str, Array],
+        examples: Mapping[str, Array] | None = None,
+    ) -> None:
+        """Write one cell: the arrays first and the record last, so that the record's existence means success.
+
+        ``key`` names the circumstances (see :func:`content_key`); ``metrics`` must be finite numbers.
+        """
+        values = {name: float(value) for name, value in metrics.items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"Expected a finite {name} for {cell.run} on {cell.corruption} {cell.severity}, but got {value}; "
+                    "nothing was written: check the model and the data"
+                )
+        record = self._cell_path(cell)
+        arrays = {record.with_suffix(".npz"): _pack(statistics)}
+        if examples is not None:
+            arrays[record.with_suffix(".examples.npz")] = _pack(examples)
+        body = {
+            **asdict(cell),
+            "key": key,
+            "metrics": values,
+            "protocol": dict(protocol),
+            "images": int(images),
+            "seconds": float(seconds),
+            "arrays": {path.name: hashlib.sha256(content).hexdigest() for path, content in arrays.items()},
+        }
+        write_whole({**arrays, record: _seal(body)})
+
+    def has(self, cell: Cell, key: str) -> bool:
+        """Whether the cell is there, whole, and was measured under the same circumstances."""
+        body = self._cell(cell)
+        if body is None or body["key"] != key:
+            return False
+        return all(self._array_bytes(cell, name, digest) is not None for name, digest in body["arrays"].items())
+
+    def measurements(self, run: str | None = None) -> list[Measurement]:
+        """All numbers, or those of one run."""
+        folder = self.root / "cells"
+        paths = sorted(folder.glob("[!.]*/[!.]*.json") if run is None else self._cells_of(run).glob("[!.]*.json"))
+        bodies = (_unseal(path) for path in paths)
+        return [
+            Measurement(
+                run=body["run"],
+                metric=metric,
+                corruption=body["corruption"],
+                severity=body["severity"],
+                value=value,
+                protocol=body["protocol"],
+                images=body["images"],
+                seconds=body["seconds"],
+            )
+            for body in bodies
+            if body is not None
+            for metric, value in body["metrics"].items()
+        ]
+
+    def statistics(self, cell: Cell) -> dict[str, Array]:
+        """The per-image statistics of a cell."""
+        arrays = self._arrays(cell, ".npz")
+        if arrays is None:
+            raise HoleError(f"{cell.run} was not measured on {cell.corruption} {cell.severity}: run the study again")
+        return arrays
+
+    def examples(self, cell: Cell) -> dict[str, Array] | None:
+        """The example images of a cell and what the model said of them, where they were kept."""
+        return self._arrays(cell, ".examples.npz")
+
+    def _run_path(self, name: str) -> Path:
+        return self.root / "runs" / f"{_safe(name)}.json"
+
+    def _cells_of(self, run: str) -> Path:
+        return self.root / "cells" / _safe(run)
+
+    def _cell_path(self, cell: Cell) -> Path:
+        return self._cells_of(cell.run) / f"{_safe(cell.corruption)}_{int(cell.severity)}.json"
+
+    def _cell(self, cell: Cell) -> dict[str, Any] | None:
+        return _unseal(self._cell_path(cell))
+
+    def _array_bytes(self, cell: Cell, name: str, digest: str) -> bytes | None:
+        path = self._cell_path(cell).with_name(name)
+        content = _read(path)
+        if content is not None and hashlib.sha256(content).hexdigest() == digest:
+            return content
+        # Without its arrays the record is not whole: it goes, and the cell is measured again.
+        _set_aside(self._cell_path(cell), f"{name} is missing or altered")
+        return None
+
+    def _arrays(self, cell: Cell, suffix: str) -> dict[str, Array] | None:
+        body = self._cell(cell)
+        name = self._cell_path(cell).with_suffix(suffix).name
+        if body is None or name not in body["arrays"]:
+            return None
+        content = self._array_bytes(cell, name, body["arrays"][name])
+        return None if content is None else _unpack(content)
+
+
+def _safe(name: str) -> str:
+    if not SAFE_NAME.fullmatch(name):
+        raise UserError(f"Expected a name of letters, digits, '.', '_' and '-', but got {name!r}: choose another name")
+    return name
+
+
+def _canonical(value: Any) -> bytes:
+    """One text for one value: as JSON reads it back, for JSON turns every key of a mapping into text."""
+    try:
+        plain = json.loads(json.dumps(value, allow_nan=False))
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"Expected plain values (text, finite numbers, lists, mappings) in a record, but {error}; convert them"
+        ) from error
+
+
+def _seal(body: dict[str, Any]) -> bytes:
+    digest = hashlib.sha256(_canonical(body)).hexdigest()
+    sealed = {"format": FORMAT, "sha256": digest, "body": body}
+    return json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _unseal(path: Path) -> dict[str, Any] | None:
+    content = _read(path)
+    if content is None:
+        return None
+    try:
+        sealed = json.loads(content)
+        made_by = int(sealed["format"])
+        body: dict[str, Any] = sealed["body"]
+        whole = hashlib.sha256(_canonical(body)).hexdigest() == sealed["sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        made_by, whole = FORMAT, False
+    if made_by > FORMAT:
+        raise UserError(f"Expected records of format {FORMAT}, but {path} has {made_by}: use a newer stillrobust")
+    if not whole:
+        _set_aside(path, "it is half-written or altered")
+        return None
+    return body
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    warnings.warn(f"{path} counts as missing and is set aside as {path.name}.damaged: {reason}", stacklevel=2)
+    try:
+        path.replace(path.with_name(f"{path.name}.damaged"))
+    except OSError:
+        return  # a folder that may only be read: the record still counts as missing
+
+
+def _pack(arrays: Mapping[str, Array]) -> bytes:
+    plain = {name: np.asarray(array) for name, array in arrays.items()}
+    for name, array in plain.items():
+        if array.dtype.hasobject:
+            raise UserError(f"Expected plain arrays in a record, but {name!r} holds Python objects: convert it first")
+    buffer = io.BytesIO()
+    save: Any = np.savez_compressed  # its stub takes the keyword allow_pickle for one of the arrays
+    save(buffer, **plain)
+    return buffer.getvalue()
+
+
+def _unpack(content: bytes) -> dict[str, Array]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"Expected to read {path}, but {error.strerror or error}: check the folder") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return  # Windows does not open folders; the files themselves are on the disk
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        return  # some network file systems refuse this
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # hidden and never read; it costs only space
