@@ -54,8 +54,12 @@ def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
     for key, value in (settings or {}).items():
         if key not in fields:
             raise unknown(f"setting of the task {name}", key, fields)
-        default = fields[key].default
         values[key] = tuple(value) if isinstance(value, list) else value
-        if default is not None and not isinstance(values[key], type(default) if not isinstance(default, float) else int | float):
-            raise UserError(f"The setting {key} of the task {name} expects {type(default).__name__}, but got {value!r}")
+        default = fields[key].default
+        expected = (int, float) if isinstance(default, float) else type(default)
+        optional = value is None and "None" in str(fields[key].type)
+        if not optional and not isinstance(values[key], expected):
+            raise UserError(
+                f"The setting {key} of the task {name} expects {type(default).__name__}, but got {value!r}"
+            )
     return kind(**values)  # type: ignore[no-any-return]

@@ -1,0 +1,246 @@
+"""The command line: it parses, builds one dataclass, calls one library function. Heavy imports happen inside."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stillrobust.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Are these models still robust? Transfer ImageNet backbones, measure them under image corruptions, report.",
+)
+
+
+def main() -> None:
+    """The entry point: a user's mistake is one sentence and status 2, Ctrl-C is 130."""
+    try:
+        app()
+    except UserError as error:
+        print(f"stillrobust: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stillrobust: stopped; what was finished is kept, run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        print(f"stillrobust: {error.strerror or error} ({error.filename}); what was finished is kept", file=sys.stderr)
+        sys.exit(2)
+
+
+@contextmanager
+def _progress(total_cells: int = 0) -> Iterator[Any]:
+    """Progress bars with rate and time left: one for all, one for each job at work."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, refresh_per_second=4) as bars:
+        overall = bars.add_task("all cells", total=total_cells, text="") if total_cells else None
+        shown: dict[str, Any] = {}
+        counted: dict[str, int] = {}
+
+        def listen(name: str, done: int, total: int, text: str) -> None:
+            if name not in shown:
+                shown[name] = bars.add_task(name[:60], total=total, text=text)
+            bars.update(shown[name], completed=done, total=total, text=text)
+            if overall is not None and name.startswith("evaluate"):
+                bars.advance(overall, done - counted.get(name, 0))
+                counted[name] = done
+            if done == total:
+                bars.update(shown[name], visible=False)
+                if not name.startswith("evaluate"):
+                    bars.print(f"{name}: {total} done {text}")
+
+        listen.say = bars.print  # type: ignore[attr-defined]
+        yield listen
+
+
+def _finish(results: Path, out: Path) -> None:
+    from stillrobust.report import report
+    from stillrobust.report.tables import table_rows, text_table
+    from stillrobust.store import Store
+
+    page = report(results, out)
+    typer.echo(text_table(table_rows(Store(results))))
+    typer.echo(f"\nReport: {page}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data, models, results and the report.")] = Path("demo"),
+    workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
+) -> None:
+    """Three tasks, both modes of transfer, 15 corruptions at 5 severities, on generated scenes; minutes on two cores."""
+    from stillrobust.study import STUDIES
+
+    study_file = STUDIES / "demo.yaml"
+    _run_study(study_file, out, workers)
+
+
+@app.command()
+def study(
+    file: Annotated[Path, typer.Argument(help="The study file (YAML).")],
+    out: Annotated[Path, typer.Option(help="Folder for models, results and the report.")],
+    workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
+) -> None:
+    """Do what is missing of a study, then report."""
+    _run_study(file, out, workers)
+
+
+def _run_study(file: Path, out: Path, workers: int | None) -> None:
+    from stillrobust.study import cells_of, read_study, run_study
+
+    plan = read_study(file)
+    with _progress(cells_of(plan)) as listen:
+        results = run_study(plan, out, workers, listen.say, listen)
+    _finish(results, out)
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Option(help="coco:PATH (detection), maps:PATH (segmentation) or folders:PATH (classes).")],
+    backbone: Annotated[str, typer.Option(help="efficientnet_lite0, any timm name, or NAME(weights='FILE').")],
+    out: Annotated[Path, typer.Option(help="Folder for the finished model.")],
+    transfer: Annotated[str, typer.Option(help="fixed_feature or full_network.")] = "full_network",
+    steps: Annotated[int, typer.Option(help="Training steps.")] = 1000,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 8,
+    lr: Annotated[float, typer.Option(help="Highest learning rate of the head.")] = 2e-3,
+    seed: Annotated[int, typer.Option(help="Seed of the head, the order and the augmentation.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the task, KEY=VALUE (YAML), repeatable.")
+    ] = None,
+) -> None:
+    """Transfer a backbone to your data.
+
+    Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine --steps 2000
+    """
+    from stillrobust.data import open_dataset
+    from stillrobust.training import Plan, Recipe
+    from stillrobust.training import train as run_training
+
+    dataset = open_dataset(data, "train", training=True)
+    recipe = Recipe(steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    plan = Plan(dataset.info.task, backbone, transfer, recipe, _settings(settings or []))  # type: ignore[arg-type]
+    with _progress() as listen:
+        folder = run_training(plan, dataset, out, lambda done, total, text: listen("train", done, total, text))
+    typer.echo(f"Finished model: {folder}")
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    import yaml
+
+    values = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"Expected --set KEY=VALUE, but got {pair!r}")
+        values[key.strip()] = yaml.safe_load(value)
+    return values
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished model.")],
+    data: Annotated[str, typer.Option(help="coco:PATH, maps:PATH or folders:PATH; its val split is used.")],
+    out: Annotated[Path, typer.Option(help="Folder for results and the report.")],
+    corruptions: Annotated[str, typer.Option(help="'common' for the 15, or names with commas.")] = "common",
+    severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
+    images: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
+) -> None:
+    """Measure a finished model under corruptions; a second call does only what is missing.
+
+    Example: stillrobust evaluate runs/mine --data coco:mydata --out results
+    """
+    from stillrobust.corruptions import COMMON
+    from stillrobust.data import open_dataset
+    from stillrobust.evaluation import Protocol
+    from stillrobust.evaluation import evaluate as run_evaluation
+
+    names = tuple(COMMON) if corruptions == "common" else tuple(name.strip() for name in corruptions.split(","))
+    try:
+        levels = tuple(int(severity) for severity in severities.split(","))
+    except ValueError:
+        raise UserError(f"Expected severities such as 1,2,3, but got {severities!r}") from None
+    protocol = Protocol(names, levels, seed=seed, images=images)
+    dataset = open_dataset(data, "val")
+    with _progress() as listen:
+        run_evaluation(
+            run, dataset, out / "results", protocol, progress=lambda done, total, text: listen("cells", done, total, text)
+        )
+    _finish(out / "results", out)
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="The folder 'results' of a study or an evaluation.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html, table.csv and measurements.csv.")],
+) -> None:
+    """Write the table and the page from results that are there."""
+    if not (results / "runs").is_dir():
+        raise UserError(f"Expected a folder of results (with runs/ and cells/) at {results}, but there is none")
+    _finish(results, out)
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="backbones, corruptions, tasks or formats.")]) -> None:
+    """List the components of a family."""
+    from stillrobust.names import lookup
+
+    def backbones() -> list[str]:
+        from stillrobust.backbones import CHECKPOINTS
+
+        rows = [f"{c.name}: ImageNet-1k top-1 {100 * c.top1:.1f} %, package {c.package}" for c in CHECKPOINTS.values()]
+        return [*rows, "... and every model of timm by its name"]
+
+    def corruptions() -> list[str]:
+        from stillrobust.corruptions import CORRUPTIONS
+
+        return list(CORRUPTIONS)
+
+    def tasks() -> list[str]:
+        from stillrobust.tasks import TASKS
+
+        return list(TASKS)
+
+    def formats() -> list[str]:
+        from stillrobust.data import FORMATS
+
+        return list(FORMATS)
+
+    families = {"backbones": backbones, "corruptions": corruptions, "tasks": tasks, "formats": formats}
+    typer.echo("\n".join(lookup("family", what, families)()))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has, and compile the corruption kernels ahead of the first use."""
+    import torch
+
+    from stillrobust import corruptions
+
+    typer.echo(f"torch {torch.__version__}, {os.cpu_count()} cores, {torch.cuda.device_count()} GPUs")
+    typer.echo(f"frost textures: {corruptions.protocol()}")
+    corruptions.warm_up()
+    typer.echo("corruption kernels: compiled")
+
+
+if __name__ == "__main__":
+    main()
