@@ -1,0 +1,70 @@
+"""A module imports only from its own family and from lower floors; the report never loads torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import stillrobust
+
+SOURCE = Path(stillrobust.__file__).parent
+FLOORS = {
+    "errors": 0, "names": 0, "samples": 0, "store": 0, "robustness": 0, "intervals": 0,
+    "corruptions": 1, "metrics": 1, "backbones": 1,
+    "data": 2, "robustify": 2,
+    "tasks": 3,
+    "training": 4, "evaluation": 4,
+    "execution": 5, "study": 5, "paper": 5,
+    "report": 6,
+    "cli": 7,
+}  # fmt: skip
+LINES = 400
+
+
+def room(module: str) -> str:
+    return (module.split(".") + [""])[1]
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("stillrobust"):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("stillrobust")}
+    return {name for name in found if room(name) in FLOORS}
+
+
+def files() -> list[Path]:
+    return [path for path in sorted(SOURCE.rglob("*.py")) if path != SOURCE / "__init__.py"]
+
+
+def test_arrows_point_down():
+    wrong = []
+    for path in files():
+        own = path.relative_to(SOURCE).with_suffix("").parts[0]
+        for name in imports(path):
+            target = room(name)
+            # training and evaluation share a floor: a family of single files, whose order is that of their names' story
+            if target != own and (
+                FLOORS[target] > FLOORS[own]
+                or (FLOORS[target] == FLOORS[own] and {own, target} & {"corruptions", "metrics", "backbones"})
+            ):
+                wrong.append(f"{path.relative_to(SOURCE)} imports {name}")
+    assert not wrong
+
+
+def test_robustify_never_sees_the_test():
+    for path in (SOURCE / "robustify").rglob("*.py"):
+        assert not any(room(name) == "corruptions" for name in imports(path)), path
+
+
+def test_every_file_has_a_floor_and_a_page():
+    for path in files():
+        assert path.relative_to(SOURCE).with_suffix("").parts[0] in FLOORS, path
+        assert len(path.read_text().splitlines()) <= LINES, f"{path} has more than {LINES} lines"
+
+
+def test_light_rooms_load_no_torch():
+    code = "import sys, stillrobust.report, stillrobust.corruptions, stillrobust.data; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+
+from stillrobust.backbones import build_backbone
+from stillrobust.errors import UserError
+from stillrobust.samples import IGNORE, DatasetInfo, Sample, Target
+from stillrobust.tasks import TASKS, augment, make_task
+from stillrobust.tasks.detection import PadWithMean
+from stillrobust.tasks.heads import head_names, initialise_head
+from stillrobust.tasks.upernet import FCNHead, UPerHead
+from tests.toys import SETTINGS, Toys
+
+RESNET50 = (256, 512, 1024, 2048)
+
+
+def parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def build(task, name="resnet18", seed=0):
+    data = Toys(task)
+    made = make_task(task, SETTINGS[task])
+    model = made.build_model(build_backbone(f"{name}(weights='random')")[0], data.info)
+    initialise_head(model, seed)
+    return made, model, data
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_contract(name):
+    """Losses are finite and reach the head; predictions have the announced shapes, dtypes and ranges."""
+    task, model, data = build(name)
+    batch = [task.augment(data[i], np.random.default_rng(i)) for i in range(4)]
+    loss = sum(task.loss(model.train(), batch).values())
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert any(parameter.grad is not None for key, parameter in model.named_parameters() if "backbone" not in key)
+    with torch.inference_mode():
+        predictions = task.predict(model.eval(), [data[0].image, data[1].image[:40], data[2].image])
+    assert len(predictions) == 3
+    if name == "classification":
+        assert all(abs(p.probabilities.sum() - 1) < 1e-5 for p in predictions)
+    elif name == "segmentation":
+        assert [p.label_map.shape for p in predictions] == [(64, 64), (40, 64), (64, 64)]
+        assert all(p.label_map.dtype == np.uint8 for p in predictions)
+    else:
+        assert all(p.boxes.shape == (len(p.scores), 4) and p.masks.shape[0] == len(p.labels) for p in predictions)
+        assert predictions[1].masks.shape[1:] == (40, 64)
+
+
+def test_published_parameter_counts():
+    """mmsegmentation's UPerNet-R50 with 150 classes; torchvision's Mask R-CNN R50-FPN with 81 outputs: 44,400,693."""
+    assert parameters(UPerHead(RESNET50, 512, 150, 0.1)) == 40_590_486
+    assert parameters(FCNHead(RESNET50[2], 256, 150, 0.1)) == 2_398_358
+    info = DatasetInfo("coco", "detection", tuple(map(str, range(80))), 1, "", has_masks=True)
+    backbone = build_backbone("resnet50(weights='random')")[0]
+    model = make_task("detection").build_model(backbone, info)
+    classifier = 2048 * 1000 + 1000  # the upstream head stays in the file, but no dense task uses it
+    assert parameters(model) - classifier == 44_400_693
+
+
+def test_first_head_does_not_depend_on_the_backbone():
+    for name in TASKS:
+        first, second = (build(name, backbone)[1].state_dict() for backbone in ("resnet18", "convnext_atto"))
+        shared = [k for k in head_names(build(name)[1]) if k in second and first[k].shape == second[k].shape]
+        assert all(torch.equal(first[key], second[key]) for key in shared), name
+        other = build(name, seed=1)[1].state_dict()
+        assert not all(torch.equal(first[key], other[key]) for key in head_names(build(name)[1]))
+
+
+def test_flip_by_hand():
+    image = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3)
+    mask = np.zeros((1, 2, 4), bool)
+    mask[0, 0, 0] = True
+    target = Target("a", (2, 4), boxes=np.array([[0, 0, 1, 1]], np.float32), labels=np.array([0]), masks=mask)
+    flips = [augment.flip(Sample(image, target), np.random.default_rng(seed)) for seed in range(20)]
+    changed = [flip for flip in flips if not np.array_equal(flip.image, image)]
+    assert 0 < len(changed) < 20
+    assert changed[0].target.boxes.tolist() == [[3, 0, 4, 1]]
+    assert changed[0].target.masks[0, 0].tolist() == [False, False, False, True]
+
+
+def test_crop_pads_with_ignore():
+    target = Target("a", (8, 8), label_map=np.ones((8, 8), np.uint8))
+    cropped = augment.scale_and_crop(Sample(np.full((8, 8, 3), 9, np.uint8), target), (16, 12), (1, 1), np.random.default_rng(0))
+    assert cropped.image.shape == (16, 12, 3)
+    assert (cropped.target.label_map[:8, :8] == 1).all()
+    assert (cropped.target.label_map[8:] == IGNORE).all()
+
+
+def test_padding_is_zero_once_normalised():
+    backbone = build_backbone("resnet18(weights='random')")[0]
+    batch = PadWithMean(backbone, 32, 32).batch_images([torch.rand(3, 20, 32), torch.rand(3, 32, 10)])
+    assert torch.allclose(backbone.normalise(batch)[0, :, 20:], torch.zeros(1), atol=1e-6)
+
+
+def test_wrong_settings():
+    with pytest.raises(UserError, match="Did you mean: channels"):
+        make_task("detection", {"chanels": 3})
+    with pytest.raises(UserError, match="expects int"):
+        make_task("detection", {"channels": "many"})
+    with pytest.raises(UserError, match="four maps"):
+        info = Toys("segmentation").info
+        make_task("segmentation").build_model(build_backbone("vit_tiny_patch16_224(weights='random')")[0], info)

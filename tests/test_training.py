@@ -1,0 +1,115 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stillrobust import training
+from stillrobust.backbones import build_backbone
+from stillrobust.errors import UserError
+from stillrobust.training import Plan, Recipe, load_model, order, rate, train
+from tests.toys import SETTINGS, Toys
+
+SHORT = Recipe(steps=4, batch_size=4)
+
+
+def plan(task="classification", transfer="fixed_feature", recipe=SHORT, backbone="resnet18(weights='random')"):
+    return Plan(task, backbone, transfer, recipe, SETTINGS[task])
+
+
+@pytest.mark.parametrize("task", sorted(SETTINGS))
+@pytest.mark.parametrize("transfer", training.TRANSFERS)
+def test_frozen_means_frozen_and_full_means_full(task, transfer, tmp_path):
+    """After training, a frozen backbone's whole state (statistics too) is bit-equal to what it was."""
+    train(plan(task, transfer), Toys(task), tmp_path)
+    _, model, description = load_model(tmp_path)
+    torch.manual_seed(0)
+    start = build_backbone("resnet18(weights='random')")[0].model.state_dict()
+    after = training.backbone_of(model).model.state_dict()
+    used = [key for key in start if not key.startswith("fc.")]
+    changed = [key for key in used if not torch.equal(start[key], after[key])]
+    assert changed == [] if transfer == "fixed_feature" else len(changed) > 20
+    assert description["plan"]["transfer"] == transfer
+
+
+def test_stopped_and_resumed_equals_undisturbed(tmp_path):
+    recipe = dataclasses.replace(SHORT, steps=6, checkpoint_seconds=0.0)
+    data = Toys("segmentation")
+    train(plan("segmentation", "full_network", recipe), data, tmp_path / "whole")
+
+    def stop(done, total, text):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(plan("segmentation", "full_network", recipe), data, tmp_path / "stopped", stop)
+    assert json.loads((tmp_path / "stopped" / "resume.json").read_text())["step"] == 3
+    seen = []
+    train(plan("segmentation", "full_network", recipe), data, tmp_path / "stopped", lambda d, t, x: seen.append(d))
+    assert seen == [4, 5, 6]
+    whole, stopped = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    assert all(torch.equal(whole[key], stopped[key]) for key in whole)
+    assert not (tmp_path / "stopped" / "resume.json").exists()
+
+
+def test_finished_runs_are_left_alone_and_damaged_ones_are_not_believed(tmp_path):
+    train(plan(), Toys("classification"), tmp_path)
+    train(plan(), Toys("classification"), tmp_path, lambda *_: pytest.fail("trained again"))
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"abcd")
+    with pytest.raises(UserError, match="checksum"):
+        load_model(tmp_path)
+    seen = []
+    train(plan(), Toys("classification"), tmp_path, lambda d, t, x: seen.append(d))
+    assert seen == [1, 2, 3, 4]
+
+
+def test_identity_leaves_out_how_it_is_run():
+    info = Toys("classification").info
+    first = training.identity(plan(), info)
+    assert first == training.identity(plan(recipe=dataclasses.replace(SHORT, workers=3, checkpoint_seconds=1)), info)
+    assert first != training.identity(plan(recipe=dataclasses.replace(SHORT, seed=1)), info)
+    assert first != training.identity(plan(transfer="full_network"), info)
+
+
+def test_order_is_every_example_once_an_epoch_and_resumes():
+    batches = list(order(seed=3, size=10, batch_size=4, steps=5))
+    flat = [key for batch in batches for key in batch]
+    for epoch in (0, 1):
+        assert sorted(index for e, index in flat if e == epoch) == list(range(10))
+    assert list(order(3, 10, 4, 5, first=3)) == batches[3:]
+    assert list(order(4, 10, 4, 5)) != batches
+
+
+def test_rates_by_hand():
+    cosine = Recipe(steps=100, warmup=0.1)
+    assert rate(cosine, 0) == pytest.approx(0.1)
+    assert rate(cosine, 10) == pytest.approx(1.0)
+    assert rate(cosine, 55) == pytest.approx(0.5)
+    steps = Recipe(steps=12, warmup=0, schedule="step")
+    assert [round(rate(steps, s), 4) for s in (7, 8, 10, 11)] == [1, 0.1, 0.1, 0.01]
+
+
+def test_nan_is_one_sentence_and_nothing_half_written(tmp_path):
+    with pytest.raises(UserError, match="became .* at step .* lower the learning rate"):
+        train(plan(transfer="full_network", recipe=Recipe(steps=40, batch_size=4, lr=1e30, warmup=0)), Toys("classification"), tmp_path)
+    assert not (tmp_path / "model.json").exists()
+
+
+def test_unwritable_output(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(UserError, match="Cannot write"):
+        train(plan(), Toys("classification"), tmp_path / "file")
+
+
+def test_learns(tmp_path):
+    """Wide against tall rectangles is learnt by a full network from real weights, on images it has not seen."""
+    recipe = Recipe(steps=40, batch_size=8, lr=3e-3)
+    folder = train(plan(transfer="full_network", recipe=recipe, backbone="efficientnet_lite0"), Toys("classification", 24), tmp_path)
+    task, model, _ = load_model(folder)
+    unseen = Toys("classification", 16, seed=9)
+    with torch.inference_mode():
+        found = task.predict(model, [unseen[i].image for i in range(16)])
+    assert np.mean([p.probabilities.argmax() == i % 2 for i, p in enumerate(found)]) > 0.9
