@@ -39,7 +39,14 @@ def main() -> None:
 def _progress(total_cells: int = 0) -> Iterator[Any]:
     """Progress bars with rate and time left: one for all, one for each job at work."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     columns = (
@@ -183,7 +190,11 @@ def evaluate(
     dataset = open_dataset(data, "val")
     with _progress() as listen:
         run_evaluation(
-            run, dataset, out / "results", protocol, progress=lambda done, total, text: listen("cells", done, total, text)
+            run,
+            dataset,
+            out / "results",
+            protocol,
+            progress=lambda done, total, text: listen("cells", done, total, text),
         )
     _finish(out / "results", out)
 

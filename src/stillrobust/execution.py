@@ -16,10 +16,9 @@ from typing import Any
 from stillrobust.errors import UserError
 
 # One thread per process and N processes beat N threads on CPUs; each library reads its own name for it when it loads.
-ONE_THREAD = {
-    name: "1"
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
-}
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS"), "1"
+)
 REPORT_SECONDS = 0.2  # a worker tells of its progress at most this often
 
 Listener = Callable[[str, int, int, str], None]

@@ -87,7 +87,9 @@ class Dataset(Protocol):
     """A map-style dataset: ``dataset[i]`` reads and decodes image ``i``, 0 <= i < len(dataset)."""
 
     @property
-    def info(self) -> DatasetInfo: ...
+    def info(self) -> DatasetInfo:
+        """What the set says of itself."""
+        ...
 
     def __len__(self) -> int: ...
 

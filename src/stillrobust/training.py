@@ -119,7 +119,10 @@ def train(plan: Plan, dataset: Dataset, folder: Path, progress: Progress = lambd
     recipe = plan.recipe
     # A process of one thread each is fastest on CPUs, and repeatable; a GPU has no use for more either.
     fabric = Fabric(
-        accelerator=recipe.accelerator, devices=recipe.devices, num_nodes=recipe.nodes, precision=recipe.precision  # type: ignore[arg-type]
+        accelerator=recipe.accelerator,
+        devices=recipe.devices,
+        num_nodes=recipe.nodes,
+        precision=recipe.precision,
     )
     if recipe.devices * recipe.nodes > 1:
         fabric.launch()
@@ -193,9 +196,9 @@ def rate(recipe: Recipe, step: int) -> float:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, recipe.steps - warmup)
     if recipe.schedule == "step":
-        return 0.1 ** sum(step >= round(recipe.steps * milestone) for milestone in recipe.milestones)
+        return float(0.1 ** sum(step >= round(recipe.steps * milestone) for milestone in recipe.milestones))
     if recipe.schedule == "poly":
-        return (1 - done) ** 0.9  # power 0.9: mmsegmentation's schedule_80k
+        return float((1 - done) ** 0.9)  # power 0.9: mmsegmentation's schedule_80k
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -233,15 +236,13 @@ def order(seed: int, size: int, batch_size: int, steps: int, first: int = 0) -> 
         yield batch
 
 
-def _batches(
-    recipe: Recipe, task: Task, dataset: Dataset, first: int, rank: int, world: int
-) -> Iterator[list[Sample]]:
+def _batches(recipe: Recipe, task: Task, dataset: Dataset, first: int, rank: int, world: int) -> Iterator[list[Sample]]:
     if len(dataset) == 0:
         raise UserError("Expected at least one image to train on, but the dataset is empty")
     steps = [batch[rank::world] for batch in order(recipe.seed, len(dataset), recipe.batch_size, recipe.steps, first)]
     loader = torch.utils.data.DataLoader(
         _Augmented(task, dataset, recipe.seed),
-        batch_sampler=steps,  # type: ignore[arg-type]
+        batch_sampler=steps,
         num_workers=recipe.workers,
         collate_fn=list,
         persistent_workers=False,
@@ -316,14 +317,17 @@ def resume(folder: Path, described: dict[str, Any], model: nn.Module, optimiser:
     return int(description["step"])
 
 
-def finish(
-    folder: Path, described: dict[str, Any], plan: Plan, loaded: str, model: nn.Module, info: DatasetInfo
-) -> None:
+def finish(folder: Path, described: dict[str, Any], plan: Plan, loaded: str, model: nn.Module, info: DatasetInfo) -> None:
     """Write the finished model, then drop what was kept for resuming."""
     description = {
         "identity": described,
         "key": content_key(described),
-        "plan": {"task": plan.task, "backbone": plan.backbone, "transfer": plan.transfer, "settings": dict(plan.settings)},
+        "plan": {
+            "task": plan.task,
+            "backbone": plan.backbone,
+            "transfer": plan.transfer,
+            "settings": dict(plan.settings),
+        },
         "loaded": loaded,
         "info": dataclasses.asdict(info),
     }
@@ -352,4 +356,4 @@ def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:
     backbone, _ = build_backbone(format_spec(name, {"weights": "random"}))
     model = task.build_model(backbone, info)
     load_strictly(model, load_file(path), str(path))
-    return task, model.eval().to(memory_format=torch.channels_last), description  # type: ignore[call-overload]
+    return task, model.eval().to(memory_format=torch.channels_last), description

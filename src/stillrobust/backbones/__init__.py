@@ -6,9 +6,10 @@ Contract: ``.channels``, ``.strides`` (four each); ``forward(x)`` for x float (B
 """
 
 from pathlib import Path
+from typing import Any
 
 from stillrobust.backbones.checkpoints import CHECKPOINTS, read_checkpoint
-from stillrobust.backbones.reader import digest, load_strictly, read_state
+from stillrobust.backbones.reader import State, digest, load_strictly, read_state
 from stillrobust.backbones.timm_models import TimmBackbone, build_timm, require_pyramid
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, parse_spec
@@ -59,11 +60,12 @@ def build_backbone(spec: str) -> tuple[TimmBackbone, str]:
 
 
 def _classifier_names(backbone: TimmBackbone) -> tuple[str, ...]:
-    names = backbone.model.pretrained_cfg.get("classifier") or ()
+    cfg: Any = backbone.model.pretrained_cfg
+    names = cfg.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def _without_prefix(state: dict, backbone: TimmBackbone) -> dict:  # type: ignore[type-arg]
+def _without_prefix(state: State, backbone: TimmBackbone) -> State:
     """Strip one of the known prefixes where all keys carry it."""
     own = backbone.model.state_dict()
     for prefix in PREFIXES:

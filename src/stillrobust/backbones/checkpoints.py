@@ -63,7 +63,13 @@ CHECKPOINTS: dict[str, Checkpoint] = {
     )
 }
 
-_OUTER = {"_conv_stem.": "conv_stem.", "_bn0.": "bn1.", "_conv_head.": "conv_head.", "_bn1.": "bn2.", "_fc.": "classifier."}
+_OUTER = {
+    "_conv_stem.": "conv_stem.",
+    "_bn0.": "bn1.",
+    "_conv_head.": "conv_head.",
+    "_bn1.": "bn2.",
+    "_fc.": "classifier.",
+}
 # The first stage has no expansion, so that timm numbers its layers differently from the other stages'.
 _FIRST = {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
 _OTHER = {

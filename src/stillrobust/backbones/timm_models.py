@@ -56,6 +56,7 @@ class TimmBackbone(nn.Module):
         return (images - self.pixel_mean) / self.pixel_std
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """Float (B, 3, H, W) RGB 0..1 -> four maps (B, C_i, H/s_i, W/s_i), finest first."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             maps: list[Tensor] = self.model.forward_intermediates(  # type: ignore[operator]
                 self.normalise(images), indices=self.indices, output_fmt="NCHW", intermediates_only=True

@@ -25,18 +25,30 @@ class Task(Protocol):
     """What training and evaluation need to know of a task."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The task's word."""
+        ...
 
     @property
-    def metrics(self) -> tuple[str, ...]: ...
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics it is measured by, the first one being the main one."""
+        ...
 
-    def build_model(self, backbone: TimmBackbone, info: DatasetInfo) -> nn.Module: ...
+    def build_model(self, backbone: TimmBackbone, info: DatasetInfo) -> nn.Module:
+        """Backbone, neck and head; the head not yet initialised."""
+        ...
 
-    def augment(self, sample: Sample, rng: np.random.Generator) -> Sample: ...
+    def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """One sample as training sees it."""
+        ...
 
-    def loss(self, model: nn.Module, batch: Sequence[Sample]) -> dict[str, Tensor]: ...
+    def loss(self, model: nn.Module, batch: Sequence[Sample]) -> dict[str, Tensor]:
+        """The parts of the loss, by name; training minimises their sum."""
+        ...
 
-    def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]: ...
+    def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
+        """One prediction an image, in the order of the images and in their own pixels."""
+        ...
 
 
 TASKS: dict[str, Any] = {
@@ -59,7 +71,5 @@ def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
         expected = (int, float) if isinstance(default, float) else type(default)
         optional = value is None and "None" in str(fields[key].type)
         if not optional and not isinstance(values[key], expected):
-            raise UserError(
-                f"The setting {key} of the task {name} expects {type(default).__name__}, but got {value!r}"
-            )
+            raise UserError(f"The setting {key} of the task {name} expects {type(default).__name__}, but got {value!r}")
     return kind(**values)  # type: ignore[no-any-return]

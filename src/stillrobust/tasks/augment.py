@@ -56,9 +56,7 @@ def centre_crop(image: Image, resize: int, crop: int) -> Image:
     return np.ascontiguousarray(image[top : top + crop, left : left + crop])
 
 
-def scale_and_crop(
-    sample: Sample, crop: tuple[int, int], scale: tuple[float, float], rng: np.random.Generator
-) -> Sample:
+def scale_and_crop(sample: Sample, crop: tuple[int, int], scale: tuple[float, float], rng: np.random.Generator) -> Sample:
     """Scale jitter, then a random crop of (H, W) ``crop`` pixels, padded with 0 and ``IGNORE`` where it is smaller."""
     label_map = sample.target.label_map
     assert label_map is not None

@@ -1,0 +1,39 @@
+"""top1: the fraction of images whose most probable class is the right one."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stillrobust.errors import UserError
+from stillrobust.metrics.seen import SeenImages
+from stillrobust.samples import DatasetInfo, Prediction, Target
+
+
+class Top1:
+    """Accuracy; ties go to the lowest class, as argmax has it."""
+
+    def __init__(self, info: DatasetInfo) -> None:
+        self.info = info
+        self.seen = SeenImages()
+        self.correct: list[bool] = []
+
+    def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
+        """``probabilities`` (C,) of each prediction against ``label``."""
+        for prediction, target in zip(predictions, targets, strict=True):
+            if prediction.probabilities is None or len(prediction.probabilities) != len(self.info.classes):
+                raise UserError(f"Expected {len(self.info.classes)} probabilities for {target.image_id}; check the model's classes")
+            self.seen.add([target.image_id])
+            self.correct.append(int(np.argmax(prediction.probabilities)) == target.label)
+
+    def merge(self, other: "Top1") -> None:
+        """Add another's images."""
+        self.seen.add(other.seen.ids)
+        self.correct += other.correct
+
+    def compute(self) -> dict[str, float]:
+        """``top1``, 0..1."""
+        return {"top1": float(np.mean(self.correct)) if self.correct else float("nan")}
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """``correct`` bool (N,)."""
+        return {"image_ids": np.array(self.seen.ids), "correct": np.array(self.correct, bool)}

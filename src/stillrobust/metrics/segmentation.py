@@ -1,0 +1,66 @@
+"""miou over the whole set: intersections and unions are summed over all images, then divided (not averaged per image)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stillrobust.errors import UserError
+from stillrobust.metrics.seen import SeenImages
+from stillrobust.samples import IGNORE, DatasetInfo, Prediction, Target
+
+
+def mean_iou(intersections: np.ndarray, unions: np.ndarray) -> np.ndarray:
+    """(..., C) counts -> (...) mean over the classes that occur in ground truth or prediction; NaN where none does."""
+    present = unions > 0
+    ratios = np.where(present, intersections / np.maximum(unions, 1), 0.0)
+    count = present.sum(-1)
+    result: np.ndarray = np.where(count > 0, ratios.sum(-1) / np.maximum(count, 1), np.nan)
+    return result
+
+
+class MeanIoU:
+    """Counts per image and class; pixels whose true label is ``IGNORE`` are left out."""
+
+    def __init__(self, info: DatasetInfo) -> None:
+        self.info = info
+        self.seen = SeenImages()
+        self.intersections: list[np.ndarray] = []
+        self.unions: list[np.ndarray] = []
+
+    def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
+        """``label_map`` (H, W) of each prediction against the target's."""
+        classes = len(self.info.classes)
+        for prediction, target in zip(predictions, targets, strict=True):
+            truth, found = target.label_map, prediction.label_map
+            if truth is None or found is None or truth.shape != found.shape:
+                shape = None if found is None else found.shape
+                raise UserError(f"Expected a label map of {target.size} for {target.image_id}, but got {shape}")
+            self.seen.add([target.image_id])
+            counts = truth != IGNORE
+            truth, found = truth[counts].astype(np.int64), found[counts].astype(np.int64)
+            agreed = np.bincount(truth[truth == found], minlength=classes)[:classes]
+            either = np.bincount(truth, minlength=classes)[:classes] + np.bincount(found, minlength=classes)[:classes] - agreed
+            self.intersections.append(agreed.astype(np.int32))
+            self.unions.append(either.astype(np.int32))
+
+    def merge(self, other: "MeanIoU") -> None:
+        """Add another's images."""
+        self.seen.add(other.seen.ids)
+        self.intersections += other.intersections
+        self.unions += other.unions
+
+    def compute(self) -> dict[str, float]:
+        """``miou``, 0..1."""
+        if not self.unions:
+            return {"miou": float("nan")}
+        totals = (np.sum(part, axis=0, dtype=np.int64) for part in (self.intersections, self.unions))
+        return {"miou": float(mean_iou(*totals))}
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """``intersections`` and ``unions`` int32 (N, C)."""
+        shape = (len(self.seen.ids), len(self.info.classes))
+        return {
+            "image_ids": np.array(self.seen.ids),
+            "intersections": np.array(self.intersections, np.int32).reshape(shape),
+            "unions": np.array(self.unions, np.int32).reshape(shape),
+        }
