@@ -1,0 +1,62 @@
+"""Classification data: one folder of images per class."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from stillrobust.data.reading import fingerprint, image_files, read_image, require_split, subfolders
+from stillrobust.errors import UserError
+from stillrobust.samples import DatasetInfo, Sample, Target
+
+
+@dataclass(frozen=True)
+class FolderDataset:
+    """``<split>/<class>/*.png|jpg``; classes are the folder names, sorted.
+
+    Where there is a ``train`` split its classes are those of every split, so that labels mean the same everywhere.
+    """
+
+    root: Path
+    split: str
+    name: str = ""
+    """Shown in reports; folder and split where it is empty."""
+    classes: tuple[str, ...] = field(init=False, default=())
+    files: tuple[tuple[Path, int], ...] = field(init=False, default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        splits = subfolders(self.root)
+        require_split("classification", self.root, self.split, splits)
+        own = subfolders(self.root / self.split)
+        classes = subfolders(self.root / "train") if "train" in splits else own
+        for name in own:
+            if name not in classes:
+                raise UserError(
+                    f"Expected the classes of {self.root / 'train'} in {self.root / self.split}, but got {name!r} as well; "
+                    "add it to train or remove it"
+                )
+        files = [(path, classes.index(name)) for name in own for path in image_files(self.root / self.split / name)]
+        if not files:
+            raise UserError(
+                f"Expected class folders with PNG or JPEG images in {self.root / self.split}, but found no image; add some"
+            )
+        object.__setattr__(self, "classes", tuple(classes))
+        object.__setattr__(self, "files", tuple(files))
+
+    def image_id(self, index: int) -> str:
+        """The image's path below the split's folder: ``<class>/<file>``."""
+        return self.files[index][0].relative_to(self.root / self.split).as_posix()
+
+    @cached_property
+    def info(self) -> DatasetInfo:
+        """What this dataset says of itself; the fingerprint reads all files once where the set is small."""
+        ids = [self.image_id(index) for index in range(len(self))]
+        digest = fingerprint(self.classes, ids, [path for path, _ in self.files], b"")
+        return DatasetInfo(self.name or f"{self.root.name}/{self.split}", "classification", self.classes, len(ids), digest)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        path, label = self.files[index]
+        image = read_image(path)
+        return Sample(image, Target(self.image_id(index), (image.shape[0], image.shape[1]), label=label))

@@ -1,0 +1,134 @@
+"""Detection data in COCO's format: one JSON file with boxes and masks, and a folder of images."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillrobust.data.coco_checks import CocoImage, parse_coco
+from stillrobust.data.masks import decode_mask, encode_mask
+from stillrobust.data.reading import fingerprint, read_image, write_image
+from stillrobust.errors import UserError
+from stillrobust.samples import DatasetInfo, Sample, Target
+
+
+@dataclass(frozen=True)
+class CocoDataset:
+    """Images with boxes, labels and, where every annotation has an outline, masks; checked when it is opened.
+
+    Boxes come out as float32 xyxy, clipped to the image; labels count from 0 in the order of COCO's category ids.
+    """
+
+    images: Path
+    """The folder that ``file_name`` is relative to."""
+    annotations: Path
+    """The JSON file."""
+    require_objects: bool = False
+    """For training: leave out images without an object (crowds alone do not count) and objects of no area."""
+    name: str = ""
+    """Shown in reports; the annotation file's name where it is empty."""
+    classes: tuple[str, ...] = field(init=False, default=())
+    has_masks: bool = field(init=False, default=False)
+    records: tuple[CocoImage, ...] = field(init=False, default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        classes, records = parse_coco(self.images, self.annotations)
+        # One outline that is missing would count as an empty mask, so masks are all or nothing.
+        objects = [one for record in records for one in record.objects]
+        has_masks = bool(objects) and all(one.segmentation for one in objects)
+        if self.require_objects:
+            records = [record.trainable() for record in records]
+            records = [record for record in records if any(not one.crowd for one in record.objects)]
+        if not records:
+            raise UserError(f"Expected at least one image with objects in {self.annotations}, but found none; add some")
+        object.__setattr__(self, "classes", tuple(classes))
+        object.__setattr__(self, "records", tuple(records))
+        object.__setattr__(self, "has_masks", has_masks)
+
+    @cached_property
+    def info(self) -> DatasetInfo:
+        """What this dataset says of itself; the fingerprint reads all images once where the set is small."""
+        ids = [record.file_name for record in self.records]
+        content = json.dumps([record.content() for record in self.records]).encode()
+        digest = fingerprint(self.classes, ids, [record.path for record in self.records], content)
+        name = self.name or self.annotations.stem
+        return DatasetInfo(name, "detection", self.classes, len(ids), digest, self.has_masks)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        record = self.records[index]
+        image = read_image(record.path)
+        if image.shape[:2] != record.size:
+            raise UserError(
+                f"Expected {record.path} to be {record.size[1]}x{record.size[0]} pixels as {self.annotations.name} says, "
+                f"but it is {image.shape[1]}x{image.shape[0]}; correct the JSON or the image (and its EXIF orientation)"
+            )
+        return Sample(image, target_of(record, self.has_masks))
+
+
+def target_of(record: CocoImage, has_masks: bool) -> Target:
+    """The ground truth of one image, masks decoded."""
+    objects = record.objects
+    masks = None
+    if has_masks:
+        decoded = [decode_mask(one.segmentation, record.size, f"annotation {one.id}") for one in objects]
+        masks = np.stack(decoded) if decoded else np.zeros((0, *record.size), bool)
+    return Target(
+        image_id=record.file_name,
+        size=record.size,
+        boxes=np.array([one.box for one in objects], np.float32).reshape(-1, 4),
+        labels=np.array([one.label for one in objects], np.int64),
+        masks=masks,
+        crowd=np.array([one.crowd for one in objects], bool),
+        areas=np.array([one.area for one in objects], np.float64),
+    )
+
+
+def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Sequence[str]) -> None:
+    """Write samples with boxes and labels (masks, crowd and areas where there are any) as a COCO dataset.
+
+    Images go to ``folder/<split>/<image_id>`` as PNG, annotations to ``folder/annotations/instances_<split>.json``.
+    """
+    document: dict[str, Any] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(classes, 1)],
+    }
+    for image_number, sample in enumerate(samples, 1):
+        target = sample.target
+        path = folder / split / target.image_id
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, sample.image)
+        height, width = target.size
+        document["images"].append({"id": image_number, "file_name": target.image_id, "height": height, "width": width})
+        for entry in annotation_entries(target):
+            number = len(document["annotations"]) + 1
+            document["annotations"].append({"id": number, "image_id": image_number, **entry})
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def annotation_entries(target: Target) -> list[dict[str, Any]]:
+    """COCO annotations of one image, without ids."""
+    if target.boxes is None or target.labels is None:
+        raise ValueError(f"{target.image_id}: a COCO file needs boxes and labels")
+    entries = []
+    for index, (box, label) in enumerate(zip(target.boxes.tolist(), target.labels.tolist(), strict=True)):
+        left, top, right, bottom = box
+        area = (right - left) * (bottom - top) if target.areas is None else float(target.areas[index])
+        entry: dict[str, Any] = {
+            "category_id": label + 1,
+            "bbox": [left, top, right - left, bottom - top],
+            "area": area,
+            "iscrowd": 0 if target.crowd is None else int(target.crowd[index]),
+        }
+        if target.masks is not None:
+            entry["segmentation"] = encode_mask(target.masks[index])
+        entries.append(entry)
+    return entries

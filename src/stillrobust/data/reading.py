@@ -1,0 +1,127 @@
+"""Files to arrays: images, label maps, safe paths inside a dataset's folder, and digests."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import cv2
+import numpy as np
+from PIL import Image as PillowImage
+
+from stillrobust.errors import UserError
+from stillrobust.samples import Array, Image
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+FULL_DIGEST_LIMIT = 2000  # up to this many images the fingerprint reads every byte; above it, only file sizes
+
+
+def read_image(path: Path) -> Image:
+    """One image file as uint8 (H, W, 3) RGB; grey is repeated, alpha dropped, the EXIF orientation applied."""
+    try:
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise UserError(f"Expected a readable image at {path}, but got: {error.strerror}; check the path") from None
+    decoded = decode_image(content)
+    if decoded is None:
+        raise UserError(f"Expected a PNG or JPEG image at {path}, but its content cannot be decoded; replace the file")
+    return decoded
+
+
+def decode_image(content: Array) -> Image | None:
+    """Encoded bytes as uint8 (N,) -> uint8 (H, W, 3) RGB, or ``None`` where they are no image."""
+    try:
+        decoded = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    except cv2.error:  # for instance a header that claims more pixels than OpenCV accepts
+        return None
+    return None if decoded is None else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def write_image(path: Path, image: Array) -> None:
+    """Write uint8 (H, W, 3) RGB or (H, W) as PNG."""
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    written, encoded = cv2.imencode(".png", pixels)
+    if not written:
+        raise OSError(f"OpenCV could not encode {path}")
+    path.write_bytes(encoded.tobytes())
+
+
+def read_label_map(path: Path) -> Array:
+    """An 8-bit single-channel or palette PNG as uint8 (H, W), the stored indices.
+
+    Pillow reads it and not OpenCV, which would turn the indices of a palette PNG into colours.
+    """
+    try:
+        with PillowImage.open(path) as opened:
+            mode = opened.mode
+            values = np.array(opened) if mode in ("L", "P") else None
+    except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError):
+        raise UserError(f"Expected a label PNG at {path}, but it cannot be decoded; replace the file") from None
+    if values is None:
+        raise UserError(
+            f"Expected an 8-bit label PNG with one channel (index = class) at {path}, but got mode {mode!r}; "
+            "save the class indices as a grey or palette PNG"
+        )
+    return values.astype(np.uint8)
+
+
+def resolve_inside(folder: Path, name: object, where: str) -> Path:
+    """``folder / name``, or ``UserError`` where the name or a symlink on the way leaves the folder.
+
+    ``folder`` must be resolved already; ``where`` names the place of the file name in the message.
+    """
+    advice = f"use names relative to {folder} with no '..' and no links that lead out of it"
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise UserError(f"Expected a file name in {where}, but got {name!r}; {advice}")
+    parts = PurePosixPath(name)
+    windows = PureWindowsPath(name)
+    if parts.is_absolute() or windows.drive or windows.root or ".." in parts.parts or ".." in windows.parts:
+        raise UserError(f"Expected a file name inside the image folder in {where}, but got {name!r}; {advice}")
+    path = folder / name
+    if not path.resolve().is_relative_to(folder):
+        raise UserError(f"Expected a file inside the image folder in {where}, but {name!r} is a link out of it; {advice}")
+    return path
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the visible folders directly inside ``folder``, sorted; empty where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """All visible PNG and JPEG files below ``folder``, sorted by their path with ``/``."""
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    visible = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def require_split(kind: str, root: Path, split: str, existing: Iterable[str]) -> None:
+    """``UserError`` that lists the splits there are, unless ``split`` is one of them."""
+    names = sorted(existing)
+    if not root.is_dir():
+        raise UserError(f"Expected a {kind} dataset folder at {root}, but there is no such folder; check the path")
+    if split not in names:
+        listed = ", ".join(names) if names else "none"
+        raise UserError(f"Expected split {split!r} in {root}, but it is missing; choose one that exists: {listed}")
+
+
+def fingerprint(classes: Sequence[str], image_ids: Sequence[str], files: Sequence[Path], annotations: bytes) -> str:
+    """SHA-256 (hex) over class names, annotation content, image ids and image bytes (sizes alone in large sets).
+
+    ``files[i]`` is the file of ``image_ids[i]``; further files, such as label maps, may follow.
+    """
+    digest = hashlib.sha256()
+    for text in (*classes, "", *image_ids, ""):
+        digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
+    digest.update(hashlib.sha256(annotations).digest())
+    whole = len(image_ids) <= FULL_DIGEST_LIMIT
+    for path in files:
+        # A fixed width per file keeps the concatenation unambiguous.
+        digest.update(hashlib.sha256(path.read_bytes()).digest() if whole else path.stat().st_size.to_bytes(8, "big"))
+    return digest.hexdigest()
+
+
+def derived_fingerprint(base: str, *changes: object) -> str:
+    """The fingerprint of a dataset made from one with fingerprint ``base`` by the described changes."""
+    return hashlib.sha256("\0".join([base, *map(repr, changes)]).encode()).hexdigest()

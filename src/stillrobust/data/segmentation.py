@@ -1,0 +1,115 @@
+"""Segmentation data: a folder of images and a folder of label PNGs with the same names."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from stillrobust.data.reading import fingerprint, image_files, read_image, read_label_map, require_split, subfolders
+from stillrobust.errors import UserError
+from stillrobust.samples import IGNORE, DatasetInfo, Sample, Target
+
+
+@dataclass(frozen=True)
+class MapDataset:
+    """``images/<split>/*.png|jpg`` and ``labels/<split>/*.png``: 8 bits, index = class, 255 = does not count.
+
+    Class names come from ``classes.txt``, one a line; without it the label maps of all splits are scanned for the
+    highest index.
+    """
+
+    root: Path
+    split: str
+    name: str = ""
+    """Shown in reports; folder and split where it is empty."""
+    classes: tuple[str, ...] = field(init=False, default=())
+    pairs: tuple[tuple[Path, Path], ...] = field(init=False, default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        require_split("segmentation", self.root, self.split, subfolders(self.root / "images"))
+        object.__setattr__(self, "pairs", tuple(paired_files(self.root, self.split)))
+        object.__setattr__(self, "classes", tuple(read_classes(self.root)))
+
+    def image_id(self, index: int) -> str:
+        """The image's path below ``images/<split>``."""
+        return self.pairs[index][0].relative_to(self.root / "images" / self.split).as_posix()
+
+    @cached_property
+    def info(self) -> DatasetInfo:
+        """What this dataset says of itself; the fingerprint reads all files once where the set is small."""
+        ids = [self.image_id(index) for index in range(len(self))]
+        files = [image for image, _ in self.pairs] + [labels for _, labels in self.pairs]
+        digest = fingerprint(self.classes, ids, files, b"")
+        return DatasetInfo(self.name or f"{self.root.name}/{self.split}", "segmentation", self.classes, len(ids), digest)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        image_path, label_path = self.pairs[index]
+        image, labels = read_image(image_path), read_label_map(label_path)
+        if image.shape[:2] != labels.shape:
+            raise UserError(
+                f"Expected {label_path} to have the size of its image, {image.shape[1]}x{image.shape[0]}, "
+                f"but it is {labels.shape[1]}x{labels.shape[0]}; write the labels at the image's size"
+            )
+        wrong = labels[(labels >= len(self.classes)) & (labels != IGNORE)]
+        if wrong.size:
+            raise UserError(
+                f"Expected labels 0..{len(self.classes) - 1} or {IGNORE} in {label_path}, but got {int(wrong.min())}; "
+                "add the class to classes.txt or correct the map"
+            )
+        height, width = labels.shape
+        return Sample(image, Target(self.image_id(index), (height, width), label_map=labels))
+
+
+def paired_files(root: Path, split: str) -> list[tuple[Path, Path]]:
+    """(image, label map) of every image, or ``UserError`` where one has no counterpart."""
+    images, labels = root / "images" / split, root / "labels" / split
+    found = image_files(images)
+    if not found:
+        raise UserError(f"Expected PNG or JPEG images in {images}, but it holds none; add some")
+    maps = {path.relative_to(labels).with_suffix(""): path for path in sorted(labels.rglob("*.png"))}
+    pairs: list[tuple[Path, Path]] = []
+    seen: set[Path] = set()
+    for image in found:
+        stem = image.relative_to(images).with_suffix("")
+        if stem in seen:
+            raise UserError(f"Expected one image for each label map, but {images / stem} is there twice; remove one")
+        if stem not in maps:
+            raise UserError(f"Expected the label map {labels / stem}.png of {image}, but it is missing; add it")
+        seen.add(stem)
+        pairs.append((image, maps[stem]))
+    for stem, path in maps.items():
+        if stem not in seen:
+            raise UserError(f"Expected an image in {images} for the label map {path}, but it is missing; add or remove one")
+    return pairs
+
+
+def read_classes(root: Path) -> list[str]:
+    """The class names from ``classes.txt``, or numbered ones from a scan of every label map."""
+    path = root / "classes.txt"
+    if not path.is_file():
+        return scan_classes(root)
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise UserError(f"Expected UTF-8 text in {path}, but it is not; save it as UTF-8") from None
+    if not 1 <= len(names) <= IGNORE or len(set(names)) != len(names):
+        raise UserError(
+            f"Expected 1 to {IGNORE} distinct class names in {path}, one a line, "
+            f"but got {len(names)} of which {len(set(names))} differ; correct the list"
+        )
+    return names
+
+
+def scan_classes(root: Path) -> list[str]:
+    """Numbered names up to the highest label in any split, so that train and val agree on the number of classes."""
+    highest = -1
+    for path in sorted((root / "labels").rglob("*.png")):
+        values = np.unique(read_label_map(path))
+        highest = max(highest, int(values[values != IGNORE].max(initial=-1)))
+    if highest < 0:
+        raise UserError(f"Expected label maps with at least one class in {root / 'labels'}, but found none; add some")
+    return [f"class {number}" for number in range(highest + 1)]
