@@ -82,7 +82,8 @@ def test_flip_by_hand():
 
 def test_crop_pads_with_ignore():
     target = Target("a", (8, 8), label_map=np.ones((8, 8), np.uint8))
-    cropped = augment.scale_and_crop(Sample(np.full((8, 8, 3), 9, np.uint8), target), (16, 12), (1, 1), np.random.default_rng(0))
+    sample = Sample(np.full((8, 8, 3), 9, np.uint8), target)
+    cropped = augment.scale_and_crop(sample, (16, 12), (1, 1), np.random.default_rng(0))
     assert cropped.image.shape == (16, 12, 3)
     assert (cropped.target.label_map[:8, :8] == 1).all()
     assert (cropped.target.label_map[8:] == IGNORE).all()
@@ -99,6 +100,6 @@ def test_wrong_settings():
         make_task("detection", {"chanels": 3})
     with pytest.raises(UserError, match="expects int"):
         make_task("detection", {"channels": "many"})
+    plain = build_backbone("vit_tiny_patch16_224(weights='random')")[0]
     with pytest.raises(UserError, match="four maps"):
-        info = Toys("segmentation").info
-        make_task("segmentation").build_model(build_backbone("vit_tiny_patch16_224(weights='random')")[0], info)
+        make_task("segmentation").build_model(plain, Toys("segmentation").info)

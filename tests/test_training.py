@@ -93,8 +93,9 @@ def test_rates_by_hand():
 
 
 def test_nan_is_one_sentence_and_nothing_half_written(tmp_path):
-    with pytest.raises(UserError, match="became .* at step .* lower the learning rate"):
-        train(plan(transfer="full_network", recipe=Recipe(steps=40, batch_size=4, lr=1e30, warmup=0)), Toys("classification"), tmp_path)
+    recipe = Recipe(steps=40, batch_size=4, lr=1e30, warmup=0)
+    with pytest.raises(UserError, match=r"became .* at step .* lower the learning rate"):
+        train(plan(transfer="full_network", recipe=recipe), Toys("classification"), tmp_path)
     assert not (tmp_path / "model.json").exists()
 
 
@@ -107,7 +108,8 @@ def test_unwritable_output(tmp_path):
 def test_learns(tmp_path):
     """Wide against tall rectangles is learnt by a full network from real weights, on images it has not seen."""
     recipe = Recipe(steps=40, batch_size=8, lr=3e-3)
-    folder = train(plan(transfer="full_network", recipe=recipe, backbone="efficientnet_lite0"), Toys("classification", 24), tmp_path)
+    real = plan(transfer="full_network", recipe=recipe, backbone="efficientnet_lite0")
+    folder = train(real, Toys("classification", 24), tmp_path)
     task, model, _ = load_model(folder)
     unseen = Toys("classification", 16, seed=9)
     with torch.inference_mode():

@@ -39,7 +39,9 @@ class MeanIoU:
             counts = truth != IGNORE
             truth, found = truth[counts].astype(np.int64), found[counts].astype(np.int64)
             agreed = np.bincount(truth[truth == found], minlength=classes)[:classes]
-            either = np.bincount(truth, minlength=classes)[:classes] + np.bincount(found, minlength=classes)[:classes] - agreed
+            either = (
+                np.bincount(truth, minlength=classes)[:classes] + np.bincount(found, minlength=classes)[:classes] - agreed
+            )
             self.intersections.append(agreed.astype(np.int32))
             self.unions.append(either.astype(np.int32))
 

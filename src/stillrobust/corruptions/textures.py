@@ -1,0 +1,94 @@
+"""Frost textures: the reference's photographs where they are installed, or a generated set, which the protocol then says.
+
+The photographs' origin and licence are recorded nowhere, so that this package does not ship them.
+"""
+
+import hashlib
+import importlib.util
+import os
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stillrobust.errors import UserError
+from stillrobust.samples import Array
+
+VARIABLE = "STILLROBUST_FROST"
+# Five of the six files: the reference draws randint(5), so that frost6.jpg is never used.
+FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+PACKAGES = ("imagecorruptions", "imagecorruptions_imaug")
+
+
+def find_folder() -> Path | None:
+    """The folder that ``STILLROBUST_FROST`` names, or an installed package's, found without importing it."""
+    if named := os.environ.get(VARIABLE):
+        folder = Path(named)
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            raise UserError(f"{VARIABLE} names {folder}, but it lacks {', '.join(missing)}; put the six frost files there")
+        return folder
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        for place in (spec.submodule_search_locations or ()) if spec else ():
+            if all((Path(place) / "frost" / name).is_file() for name in FILES):
+                return Path(place) / "frost"
+    return None
+
+
+@lru_cache(maxsize=1)
+def textures() -> tuple[str, tuple[Array, ...]]:
+    """(identity, five uint8 (H, W, 3) RGB textures); the identity names the source and the pixels' digest."""
+    folder = find_folder()
+    if folder is None:
+        warnings.warn(
+            "no frost photographs found (pip install --no-deps imagecorruptions-imaug, or set STILLROBUST_FROST): frost uses "
+            "generated textures, and its numbers are not comparable with published ones",
+            stacklevel=3,
+        )
+        found, source = tuple(generated(index) for index in range(len(FILES))), "generated"
+    else:
+        found = tuple(cv2.imread(str(folder / name))[..., ::-1] for name in FILES)
+        source = "reference"
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(texture).tobytes() for texture in found)).hexdigest()
+    return f"{source}:{digest[:12]}", found
+
+
+def generated(index: int) -> Array:
+    """An ice-like texture: ridged noise over six octaves, bluish white. uint8 (600, 900, 3), the same everywhere."""
+    rng = np.random.RandomState(index)
+    ridges = np.zeros((600, 900), np.float32)
+    for octave in range(6):
+        coarse = rng.random_sample((5 * 2**octave, 8 * 2**octave)).astype(np.float32)
+        ridges += (1 - np.abs(2 * cv2.resize(coarse, (900, 600), interpolation=cv2.INTER_CUBIC) - 1)) * 0.6**octave
+    ridges = (ridges - ridges.min()) / (ridges.max() - ridges.min())
+    colour = np.array([205, 220, 235], np.float32)
+    return (ridges[..., None] ** 2 * colour).astype(np.uint8)
+
+
+@lru_cache(maxsize=16)
+def scaled(index: int, height: int, width: int) -> Array:
+    """Texture ``index`` enlarged so that a crop of (height, width) fits: always 1.1 times what is needed, bicubic."""
+    texture = textures()[1][index]
+    own_height, own_width = texture.shape[:2]
+    factor = 1.0
+    if own_height < height and own_width >= width:
+        factor = height / own_height
+    elif own_height >= height and own_width < width:
+        factor = width / own_width
+    elif own_height < height and own_width < width:
+        factor = max(height / own_height, width / own_width)
+    factor *= 1.1
+    size = int(np.ceil(own_width * factor)), int(np.ceil(own_height * factor))
+    resized: Array = cv2.resize(np.ascontiguousarray(texture[..., ::-1]), dsize=size, interpolation=cv2.INTER_CUBIC)[
+        ..., ::-1
+    ]
+    return resized
+
+
+def frost_layer(index: int, height: int, width: int) -> Array:
+    """As :func:`scaled`; textures that are large enough are scaled once for all image sizes."""
+    own_height, own_width = textures()[1][index].shape[:2]
+    return scaled(index, 0, 0) if own_height >= height and own_width >= width else scaled(index, height, width)
