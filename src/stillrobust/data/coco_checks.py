@@ -81,9 +81,7 @@ def read_document(annotations: Path) -> dict[str, Any]:
         raise UserError(f"Expected a COCO JSON file at {annotations}, but got: {error.strerror}; check the path") from None
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UserError(
-            f"Expected valid JSON in {annotations}, but got: {reason}; repair or export the file again"
-        ) from None
+        raise UserError(f"Expected valid JSON in {annotations}, but got: {reason}; repair or export the file again") from None
     for key in ("images", "annotations", "categories"):
         rows = document.get(key) if isinstance(document, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -130,9 +128,7 @@ def image_size(entry: dict[str, Any], annotations: Path) -> tuple[int, int]:
     return height, width
 
 
-def parse_object(
-    number: int, entry: dict[str, Any], size: tuple[int, int], label_of: dict[Any, int], where: str
-) -> CocoObject:
+def parse_object(number: int, entry: dict[str, Any], size: tuple[int, int], label_of: dict[Any, int], where: str) -> CocoObject:
     """One annotation, checked."""
     category = entry.get("category_id")
     if not hashable(category) or category not in label_of:

@@ -8,6 +8,8 @@ import numpy as np
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
+FARTHEST = 1e5  # pixels; the rasteriser's time and memory grow with the length of the outline, in the image or not
+
 
 def encode_mask(mask: Array) -> dict[str, Any]:
     """bool (H, W) -> COCO's compressed run lengths, ``{"size": [H, W], "counts": "..."}``, ready for JSON."""
@@ -21,9 +23,7 @@ def decode_mask(segmentation: object, size: tuple[int, int], where: str) -> Arra
         return decode_run_lengths(segmentation, size, where)
     if isinstance(segmentation, list):
         return fill_polygons(segmentation, size, where)
-    raise UserError(
-        f"Expected polygons or run lengths as the segmentation of {where}, but got {segmentation!r:.60}; fix it"
-    )
+    raise UserError(f"Expected polygons or run lengths as the segmentation of {where}, but got {segmentation!r:.60}; fix it")
 
 
 def decode_run_lengths(segmentation: dict[str, Any], size: tuple[int, int], where: str) -> Array:
@@ -70,20 +70,15 @@ def fill_polygons(polygons: list[Any], size: tuple[int, int], where: str) -> Arr
     """``[[x1, y1, x2, y2, ...], ...]`` -> bool (H, W), the union, rasterised by COCO's own rule."""
     for polygon in polygons:
         if not is_polygon(polygon):
-            raise UserError(
-                f"Expected polygons of at least three x, y pairs in {where}, but got {polygon!r:.60}; fix the outline"
-            )
+            raise UserError(f"Expected polygons of at least three x, y pairs in {where}, but got {polygon!r:.60}; fix the outline")
     if not polygons:
         return np.zeros(size, bool)
-    # Far outside coordinates only cost time and memory in the rasteriser; one image size beyond the border is the same.
-    far = max(size)
-    near = [np.clip(np.asarray(polygon, np.float64), -far, 2 * far).tolist() for polygon in polygons]
-    encoded = hotcoco.mask.frPyObjects(near, size[0], size[1])
+    encoded = hotcoco.mask.frPyObjects(polygons, size[0], size[1])
     return np.asarray(np.any(hotcoco.mask.decode(encoded), axis=2))
 
 
 def is_polygon(polygon: object) -> bool:
-    """Whether this is a flat list of at least three pairs of finite numbers."""
+    """Whether this is a flat list of at least three pairs of numbers that the rasteriser can walk along."""
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         return False
-    return all(type(value) in (int, float) and abs(value) < 1e9 for value in polygon)
+    return all(type(value) in (int, float) and abs(value) <= FARTHEST for value in polygon)

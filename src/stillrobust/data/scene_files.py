@@ -89,9 +89,7 @@ def check_parameters(seed: int, counts: SceneCounts, scene_size: int, crop_size:
     if min(asdict(counts).values()) < 1:
         raise UserError(f"Expected at least one image of each kind, but got {asdict(counts)}; raise the counts")
     if min(scene_size, crop_size) < SMALLEST_SIZE:
-        raise UserError(
-            f"Expected images of at least {SMALLEST_SIZE} pixels, but got {min(scene_size, crop_size)}; raise it"
-        )
+        raise UserError(f"Expected images of at least {SMALLEST_SIZE} pixels, but got {min(scene_size, crop_size)}; raise it")
 
 
 def folder_state(folder: Path | None) -> list[list[Any]] | None:
@@ -110,9 +108,7 @@ def is_replaceable(root: Path) -> bool:
     if root.is_dir() and (root / "scenes.json").is_file():
         return True
     if not root.is_dir() or any(root.iterdir()):
-        raise UserError(
-            f"Expected {root} to be free or to hold generated scenes, but it holds something else; choose another"
-        )
+        raise UserError(f"Expected {root} to be free or to hold generated scenes, but it holds something else; choose another")
     return False
 
 
@@ -181,9 +177,7 @@ def draw_all(
             tick()
 
 
-def written_for_segmentation(
-    folder: Path, split: str, scenes: Iterator[Scene], tick: Callable[[], None]
-) -> Iterator[Sample]:
+def written_for_segmentation(folder: Path, split: str, scenes: Iterator[Scene], tick: Callable[[], None]) -> Iterator[Sample]:
     """Write each scene's image and label map, then hand it on as a detection sample, so that it is drawn once."""
     images, labels = folder / "images" / split, folder / "labels" / split
     images.mkdir(parents=True)

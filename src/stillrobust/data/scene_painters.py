@@ -102,9 +102,7 @@ def cutout_things(folder: Path) -> tuple[tuple[str, ...], ThingPainter]:
     names = tuple(subfolders(folder))
     files = [[path for path in image_files(folder / name) if path.suffix.lower() == ".png"] for name in names]
     if not names or not all(files):
-        raise UserError(
-            f"Expected class folders with RGBA PNG cut-outs in {folder}, but one is empty or there is none; add some"
-        )
+        raise UserError(f"Expected class folders with RGBA PNG cut-outs in {folder}, but one is empty or there is none; add some")
     return names, partial(paint_cutout, files)
 
 
@@ -143,9 +141,7 @@ def read_cutout(path: Path) -> Array:
 def photo_stuff(folder: Path) -> tuple[tuple[str, ...], StuffPainter]:
     """Class names and a painter for photographs in ``folder/<class>/``, or of one class directly in ``folder``."""
     names = tuple(subfolders(folder)) or ("background",)
-    files = (
-        [image_files(folder / name if names != ("background",) else folder) for name in names] if folder.is_dir() else []
-    )
+    files = [image_files(folder / name if names != ("background",) else folder) for name in names] if folder.is_dir() else []
     if not files or not all(files):
         raise UserError(f"Expected PNG or JPEG photographs in {folder}, but a folder is empty or missing; add some")
     return names, partial(paint_photo, files)

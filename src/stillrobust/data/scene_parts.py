@@ -20,9 +20,7 @@ def polygon(*corners: tuple[float, float]) -> Array:
     return np.array(corners, np.float64)
 
 
-def ellipse(
-    x: float, y: float, across: float, down: float, tilt: float = 0, start: float = 0, end: float = 2 * np.pi
-) -> Array:
+def ellipse(x: float, y: float, across: float, down: float, tilt: float = 0, start: float = 0, end: float = 2 * np.pi) -> Array:
     """Points on an ellipse with the given half axes, or on the part of it between two angles."""
     angle = np.linspace(start, end, 40)
     dx, dy = across * np.cos(angle), down * np.sin(angle)
@@ -151,9 +149,7 @@ def umbrella(random: Random) -> list[Part]:
     along = np.linspace(0, arcs, 6 * arcs)
     edge = np.stack([-width + 2 * width * along / arcs, 0.05 - 0.12 * np.abs(np.sin(np.pi * along))], axis=1)
     dome = ellipse(0, 0.05, width, random.uniform(0.75, 0.9), start=np.pi, end=2 * np.pi)
-    hook = np.concatenate(
-        [ellipse(0.12, 0.8, 0.16, 0.16, start=0, end=np.pi), ellipse(0.12, 0.8, 0.09, 0.09, start=np.pi, end=0)]
-    )
+    hook = np.concatenate([ellipse(0.12, 0.8, 0.16, 0.16, start=0, end=np.pi), ellipse(0.12, 0.8, 0.09, 0.09, start=np.pi, end=0)])
     return [
         (polygon((-0.035, -0.9), (0.035, -0.9), (0.035, 0.8), (-0.035, 0.8)), 1),
         (hook, 1),

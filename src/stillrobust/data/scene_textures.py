@@ -172,7 +172,7 @@ def photographed_material(random: Random, photo: Image, size: int) -> Array:
     """A material from its photograph, with contrast, brightness and a pale tint drawn anew."""
     grain = random_crop(random, photo, size).astype(np.float32) / 255
     grain = (grain - grain.mean()) / (grain.std() + 1e-3) * random.uniform(0.12, 0.2) + random.uniform(0.35, 0.6)
-    return np.clip(grain * random_colour(random, (20, 110), (150, 255)) * 1.3, 0, 255).astype(np.float32)
+    return np.asarray(np.clip(grain * random_colour(random, (20, 110), (150, 255)) * 1.3, 0, 255), np.float32)
 
 
 def water(random: Random, size: int) -> Array:

@@ -109,7 +109,7 @@ def scan_classes(root: Path) -> list[str]:
     highest = -1
     for path in sorted((root / "labels").rglob("*.png")):
         values = np.unique(read_label_map(path))
-        highest = max(highest, int(values[values != IGNORE].max(initial=-1)))
+        highest = max([highest, *values[values != IGNORE].tolist()])
     if highest < 0:
         raise UserError(f"Expected label maps with at least one class in {root / 'labels'}, but found none; add some")
     return [f"class {number}" for number in range(highest + 1)]
