@@ -30,7 +30,7 @@ from stillrobust.errors import HoleError, UserError
 from stillrobust.samples import Array
 
 FORMAT = 1  # of the records; raised when an older reader would misread them
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # becomes a file name: no separators, nothing hidden
+SAFE_NAME = re.compile(r"[^\W_][\w.-]*")  # becomes a file name: no separators, nothing hidden
 
 
 @dataclass(frozen=True)

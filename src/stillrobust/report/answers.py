@@ -1,0 +1,72 @@
+"""The answer at the top of the page: who keeps most of the clean score, and whether that is sure."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+
+from stillrobust.report.summary import LEVEL, METRICS, MODES, TASKS, Row, model_name
+from stillrobust.report.tables import drop_text, percent
+
+HEADLINE = {"detection": "box_ap"}  # where a task has two metrics, the one that answers
+
+
+def sections(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows that may stand in one figure: one task, dataset, metric and set of severities."""
+    return [
+        list(group)
+        for _, group in groupby(
+            rows,
+            key=lambda row: (row.run.task, row.run.dataset, row.robustness.metric, row.robustness.severities),
+        )
+    ]
+
+
+def answers(rows: Sequence[Row]) -> list[str]:
+    """One sentence for each task, dataset and mode of transfer."""
+    headlines = [row for row in rows if HEADLINE.get(row.run.task, row.robustness.metric) == row.robustness.metric]
+    told = []
+    for section in sections(headlines):
+        for _, group in groupby(section, key=lambda row: row.run.transfer):
+            told.append(_sentence(list(group), section))
+    return told
+
+
+def difference(first: Row, second: Row) -> tuple[float, float] | None:
+    """The interval of the difference of two mean drops on the same resamples, if both saw the same images."""
+    from stillrobust.intervals import interval
+
+    if first.drops is None or second.drops is None or first.drawn_from != second.drawn_from:
+        return None
+    low, high = interval(np.asarray(second.drops - first.drops), LEVEL)
+    return float(low), float(high)
+
+
+def _sentence(rows: list[Row], section: Sequence[Row]) -> str:
+    ranked = sorted(rows, key=lambda row: row.robustness.drop)
+    best, numbers = ranked[0], ranked[0].robustness
+    task = TASKS.get(best.run.task, best.run.task)
+    metric = METRICS.get(numbers.metric, numbers.metric)
+    mode = MODES.get(best.run.transfer, best.run.transfer)
+    severity = "severity" if len(numbers.severities) == 1 else "severities"
+    text = (
+        f"{task} on {best.run.dataset}, {mode}: {model_name(best, section)} keeps {percent(numbers.rpc)} % of its "
+        f"{metric} ({percent(numbers.clean)} clean, {percent(numbers.mpc)} under the 15 corruptions at {severity} "
+        f"{', '.join(map(str, numbers.severities))}), a drop of {drop_text(best)} %"
+    )
+    if len(ranked) == 1:
+        return f"{text}; there is no other run to compare it with."
+    second = ranked[1]
+    others = "the other" if len(ranked) == 2 else f"the next of {len(ranked)}"
+    text += f"; {others}, {model_name(second, section)}, drops {drop_text(second)} %, "
+    return text + _certainty(best, second) + "."
+
+
+def _certainty(best: Row, second: Row) -> str:
+    apart = percent(second.robustness.drop - best.robustness.drop)
+    interval = difference(best, second)
+    if interval is None:
+        return f"{apart} points more, how surely cannot be said without their per-image statistics"
+    low, high = interval
+    sure = "a difference beyond chance" if low > 0 else "which may be chance"
+    return f"{apart} points [{percent(low)}, {percent(high)}] more, {sure}"

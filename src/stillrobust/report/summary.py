@@ -1,0 +1,186 @@
+"""What the report says: one row per run and metric, with its interval, and what is missing."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stillrobust.errors import HoleError, UserError
+from stillrobust.robustness import CLEAN, COMMON, SEVERITIES, Place, Robustness, corrupted_places, robustness
+from stillrobust.samples import Array
+from stillrobust.store import Cell, Measurement, Run, Store
+
+REPLICATES = 1000
+LEVEL = 0.95
+SEED = 0
+
+TASKS = {
+    "classification": "Image classification",
+    "detection": "Object detection",
+    "segmentation": "Semantic segmentation",
+}
+METRICS = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU"}  # in the order of the report
+MODES = {"fixed_feature": "fixed feature", "full_network": "full network"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run in one metric."""
+
+    run: Run
+    robustness: Robustness
+    images: int
+    interval: tuple[float, float] | None = None
+    """Of the mean drop, if the per-image statistics are there."""
+    drops: Array | None = None
+    """The mean drop in every resample; the same images in the same resample of every run, so differences are paired."""
+    drawn_from: tuple[str, ...] = ()
+    """The ids of the images that were resampled."""
+
+
+@dataclass(frozen=True)
+class Incomplete:
+    """A run, or one metric of it, that has no row, and why."""
+
+    run: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything the report shows, except the pictures."""
+
+    rows: tuple[Row, ...]
+    incomplete: tuple[Incomplete, ...]
+    measurements: tuple[Measurement, ...]
+    replicates: int
+
+
+def summarize(store: Store, replicates: int = REPLICATES) -> Summary:
+    """Read a store; a run with holes is listed as incomplete and never averaged."""
+    measurements = store.measurements()
+    rows: list[Row] = []
+    incomplete: list[Incomplete] = []
+    weights: dict[tuple[str, ...], Array] = {}  # one draw per set of images, shared by the runs: that is the pairing
+    runs = store.runs()
+    for run in runs:
+        own = [measurement for measurement in measurements if measurement.run == run.name]
+        found, missing = _rows_of(run, own, severities_of(run, runs, measurements))
+        incomplete += missing
+        rows += _with_intervals(store, run, found, replicates, weights) if replicates and found else found
+    for name in sorted({measurement.run for measurement in measurements} - {run.name for run in runs}):
+        incomplete.append(Incomplete(name, "there are measurements, but no record of the run: run the study again"))
+    rows.sort(key=_order)
+    return Summary(tuple(rows), tuple(incomplete), tuple(measurements), replicates)
+
+
+def severities_of(run: Run, runs: Iterable[Run], measurements: Iterable[Measurement]) -> tuple[int, ...]:
+    """The severities of a run's table: all that any run of its task and data was measured at.
+
+    So a run that is behind the others has holes, instead of a mean over fewer severities.
+    """
+    beside = {other.name for other in runs if (other.task, other.dataset) == (run.task, run.dataset)}
+    there = {m.severity for m in measurements if m.run in beside and m.corruption in COMMON}
+    return tuple(sorted(there & set(SEVERITIES))) or SEVERITIES
+
+
+def shown_metrics(measurements: Iterable[Measurement]) -> list[str]:
+    """The metrics that get a row: those of the paper, or all if there are none of these."""
+    there = {measurement.metric for measurement in measurements}
+    return [metric for metric in METRICS if metric in there] or sorted(there)
+
+
+def model_name(row: Row, rows: Sequence[Row]) -> str:
+    """The backbone, with the run's name where two runs of one table share backbone and mode."""
+    same = [
+        other
+        for other in rows
+        if (other.run.backbone, other.run.transfer) == (row.run.backbone, row.run.transfer)
+        and other.robustness.metric == row.robustness.metric
+        and (other.run.task, other.run.dataset) == (row.run.task, row.run.dataset)
+    ]
+    return row.run.backbone if len(same) < 2 else f"{row.run.backbone} ({row.run.name})"
+
+
+def _rows_of(run: Run, own: list[Measurement], severities: tuple[int, ...]) -> tuple[list[Row], list[Incomplete]]:
+    if not own:
+        return [], [Incomplete(run.name, "nothing is measured yet: run the study")]
+    rows, incomplete = [], []
+    for metric in shown_metrics(own):
+        of_metric = [measurement for measurement in own if measurement.metric == metric]
+        try:
+            numbers = robustness(of_metric, severities)
+        except UserError as error:
+            incomplete.append(Incomplete(run.name, str(error)))
+            continue
+        images = next(m.images for m in of_metric if (m.corruption, m.severity) == CLEAN)
+        rows.append(Row(run, numbers, images))
+    return rows, incomplete
+
+
+def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int, weights: dict[tuple[str, ...], Array]) -> list[Row]:
+    from stillrobust.intervals import interval
+
+    try:
+        places = corrupted_places(rows[0].robustness.severities)
+        resampled = _resampled_drops(store, run, places, replicates, weights)
+    except HoleError:
+        return rows  # the numbers stand without their statistics; they only have no interval
+    if resampled is None:
+        return rows
+    ids, drops = resampled
+    result = []
+    for row in rows:
+        values = drops.get(row.robustness.metric)
+        if values is None or not np.isfinite(values).all():
+            result.append(row)
+            continue
+        low, high = interval(values, LEVEL)
+        result.append(Row(row.run, row.robustness, row.images, (float(low), float(high)), values, ids))
+    return result
+
+
+def _resampled_drops(
+    store: Store, run: Run, places: Sequence[Place], replicates: int, weights: dict[tuple[str, ...], Array]
+) -> tuple[tuple[str, ...], dict[str, Array]] | None:
+    """The ids of the images, and the mean drop of every metric in every resample."""
+    from stillrobust.intervals import bootstrap_weights
+    from stillrobust.metrics.recompute import replicates as recompute
+
+    ids: tuple[str, ...] = ()
+    clean: dict[str, Array] = {}
+    totals: dict[str, Array] = {}
+    for place in (CLEAN, *places):
+        statistics = store.statistics(Cell(run.name, *place))
+        if "image_ids" not in statistics:
+            return None
+        here = tuple(str(image) for image in statistics["image_ids"])
+        ids = ids or here
+        if here != ids:
+            # Weights of other images, or of these in another order, would not be the same resample.
+            return None
+        if ids not in weights:
+            weights[ids] = bootstrap_weights(statistics["image_ids"], replicates, SEED)
+        values = recompute(statistics, weights[ids])
+        if place == CLEAN:
+            clean = values
+        else:
+            totals = {metric: totals.get(metric, 0) + value for metric, value in values.items()}
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample without a hit has no drop, so no interval
+        return ids, {metric: 1 - total / len(places) / clean[metric] for metric, total in totals.items()}
+
+
+def _order(row: Row) -> tuple[object, ...]:
+    tasks, metrics = list(TASKS), list(METRICS)
+    task, metric = row.run.task, row.robustness.metric
+    return (
+        tasks.index(task) if task in tasks else len(tasks),
+        task,
+        row.run.dataset,
+        metrics.index(metric) if metric in metrics else len(metrics),
+        metric,
+        row.robustness.severities,
+        row.run.transfer,
+        row.robustness.drop,
+        row.run.name,
+    )

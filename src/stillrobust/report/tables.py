@@ -1,0 +1,98 @@
+"""The table of the report as text and as CSV, laid out as Tables 1 and 2 of the paper."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from stillrobust.report.summary import LEVEL, METRICS, MODES, TASKS, Row, model_name
+from stillrobust.store import Measurement, Run, content_key, write_whole
+
+GROUP_ORDER = ("noise", "blur", "digital", "weather")  # the paper's order of columns
+HEADINGS = ("Task", "Model", "Mode", "Metric", "Clean", "Noise", "Blur", "Digital", "Weather", "Mean drop")
+TEXT_COLUMNS = 4  # the others are numbers
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """A fraction as the text of a percentage, without the sign: ``0.2229`` -> ``22.3``."""
+    text = f"{100 * fraction:.{digits}f}"
+    return text.lstrip("-") if not float(text) else text.replace("-", "\N{MINUS SIGN}")
+
+
+def drop_text(row: Row) -> str:
+    """The mean drop in percent, with its interval where there is one."""
+    text = percent(row.robustness.drop)
+    if row.interval is None:
+        return text
+    low, high = row.interval
+    return f"{text} [{percent(low)}, {percent(high)}]"
+
+
+def cells(row: Row, rows: Sequence[Row]) -> list[str]:
+    """One row as the text of its columns."""
+    numbers = row.robustness
+    return [
+        TASKS.get(row.run.task, row.run.task),
+        model_name(row, rows),
+        MODES.get(row.run.transfer, row.run.transfer),
+        METRICS.get(numbers.metric, numbers.metric),
+        percent(numbers.clean),
+        *(percent(numbers.by_group[group].drop) for group in GROUP_ORDER),
+        drop_text(row),
+    ]
+
+
+def text_table(rows: Sequence[Row]) -> str:
+    """The table for a terminal."""
+    if not rows:
+        return "No run is complete yet."
+    lines = [list(HEADINGS), *(cells(row, rows) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    texts = [
+        "  ".join(
+            text.ljust(width) if column < TEXT_COLUMNS else text.rjust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    note = f"Clean score and drops in %; [ ]: {LEVEL:.0%} interval over images."
+    return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:], "", note])
+
+
+def write_csv(rows: Sequence[Row], path: Path | str) -> None:
+    """Write the table with full precision; scores and drops as fractions."""
+    headings = ["task", "dataset", "run", "model", "mode", "metric", "severities", "images", "clean", "mpc", "rpc"]
+    headings += [f"{group}_drop" for group in GROUP_ORDER] + ["mean_drop", "mean_drop_low", "mean_drop_high"]
+    lines = []
+    for row in rows:
+        run, numbers = row.run, row.robustness
+        low, high = row.interval or ("", "")
+        lines.append(
+            [run.task, run.dataset, run.name, run.backbone, run.transfer, numbers.metric]
+            + [" ".join(map(str, numbers.severities)), row.images, numbers.clean, numbers.mpc, numbers.rpc]
+            + [numbers.by_group[group].drop for group in GROUP_ORDER]
+            + [numbers.drop, low, high]
+        )
+    write_whole({Path(path): _csv(headings, lines).encode()})
+
+
+def measurements_csv(runs: Iterable[Run], measurements: Iterable[Measurement]) -> str:
+    """Every number with its circumstances, one a line."""
+    headings = ["task", "dataset", "run", "model", "mode", "metric", "corruption", "severity"]
+    headings += ["value", "images", "seconds", "protocol"]
+    known = {run.name: run for run in runs}
+    lines = []
+    for one in measurements:
+        run = known.get(one.run)
+        about = [run.task, run.dataset, run.name, run.backbone, run.transfer] if run else ["", "", one.run, "", ""]
+        numbers = [one.metric, one.corruption, one.severity, one.value, one.images, one.seconds]
+        lines.append([*about, *numbers, content_key(one.protocol)])
+    return _csv(headings, lines)
+
+
+def _csv(headings: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows(lines)
+    return buffer.getvalue()
