@@ -189,8 +189,8 @@ def test_bad_predictions():
         METRICS["segmentation"](info("segmentation")).update(
             [Prediction(label_map=np.zeros((2, 2), np.uint8))], [Target("a", (3, 2), label_map=np.zeros((3, 2), np.uint8))]
         )
+    prediction, target = random_detection(np.random.default_rng(0), 0)
     with pytest.raises(UserError, match="has masks"):
-        prediction, target = random_detection(np.random.default_rng(0), 0)
         METRICS["detection"](info("detection")).update([Prediction(**{**vars(prediction), "masks": None})], [target])
 
 

@@ -80,12 +80,11 @@ def _progress(total_cells: int = 0) -> Iterator[Any]:
 
 
 def _finish(results: Path, out: Path) -> None:
-    from stillrobust.report import report
-    from stillrobust.report.tables import table_rows, text_table
+    from stillrobust.report import report, summarize, text_table
     from stillrobust.store import Store
 
     page = report(results, out)
-    typer.echo(text_table(table_rows(Store(results))))
+    typer.echo(text_table(summarize(Store(results)).rows))
     typer.echo(f"\nReport: {page}")
 
 

@@ -1,7 +1,7 @@
 """Model × dataset × corruption × severity -> measurements, one cell at a time, each written as soon as it is known."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from stillrobust import corruptions
+from stillrobust.corruptions import COMMON, CORRUPTIONS, SEVERITIES
+from stillrobust.corruptions import protocol as corruption_protocol
 from stillrobust.data.views import CorruptedView, Subset
 from stillrobust.errors import UserError
 from stillrobust.metrics import METRIC_VERSION, METRICS
@@ -30,8 +31,8 @@ EXAMPLE_SEVERITY = 3  # the middle one is shown in the gallery, beside the clean
 class Protocol:
     """The circumstances of an evaluation that a caller chooses; the store keeps them with every number."""
 
-    corruptions: tuple[str, ...] = tuple(corruptions.COMMON)
-    severities: tuple[int, ...] = corruptions.SEVERITIES
+    corruptions: tuple[str, ...] = COMMON
+    severities: tuple[int, ...] = SEVERITIES
     clean: bool = True
     """Whether the clean cell is measured too."""
     seed: int = 0
@@ -46,9 +47,9 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for name in self.corruptions:
-            lookup("corruption", name, corruptions.CORRUPTIONS)
+            lookup("corruption", name, CORRUPTIONS)
         for severity in self.severities:
-            if severity not in corruptions.SEVERITIES:
+            if severity not in SEVERITIES:
                 raise UserError(f"Expected severities among 1, 2, 3, 4, 5, but got {severity}")
         if self.images is not None and self.images < 1:
             raise UserError(f"Expected at least one image to evaluate on, but got images={self.images}")
@@ -81,9 +82,7 @@ def evaluate(
     circumstances = _circumstances(dataset, protocol, description)
     plan = description["plan"]
     about = {"training": description["identity"], "evaluation": circumstances, "loaded": description["loaded"]}
-    store.write_run(
-        Run(run, plan["task"], plan["backbone"], plan["transfer"], dataset.info.name, about, dataset.info.classes)
-    )
+    store.write_run(Run(run, plan["task"], plan["backbone"], plan["transfer"], dataset.info.name, about, dataset.info.classes))
     cells = protocol.cells()
     for done, (corruption, severity) in enumerate(cells):
         cell = Cell(run, corruption, severity)
@@ -124,12 +123,12 @@ def _circumstances(dataset: Dataset, protocol: Protocol, description: dict[str, 
         "ground_truth": "not warped",
         "seed": protocol.seed,
         "metric_version": METRIC_VERSION[task],
-        **corruptions.protocol(),
+        **corruption_protocol(),
     }
 
 
 def _batches(view: Dataset, protocol: Protocol) -> Iterator[list[Sample]]:
-    loader = torch.utils.data.DataLoader(
+    loader: Iterable[list[Sample]] = torch.utils.data.DataLoader(
         view,  # type: ignore[arg-type]
         batch_size=protocol.batch_size,
         num_workers=protocol.workers,

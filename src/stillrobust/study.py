@@ -8,9 +8,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stillrobust import corruptions
+from stillrobust.corruptions import COMMON, SEVERITIES, warm_up
 from stillrobust.data import open_dataset
-from stillrobust.data.scenes import write_scenes
+from stillrobust.data.scene_files import SceneCounts, write_scenes
 from stillrobust.errors import UserError
 from stillrobust.evaluation import CLEAN, Protocol, evaluate
 from stillrobust.execution import Job, run_jobs
@@ -43,11 +43,11 @@ class Study(_Strict):
     tasks: dict[Literal["classification", "detection", "segmentation"], TaskPlan]
     backbones: list[str]
     transfers: list[Literal["fixed_feature", "full_network"]]
-    corruptions: list[str] = list(corruptions.COMMON)
-    severities: list[int] = list(corruptions.SEVERITIES)
+    corruptions: list[str] = list(COMMON)
+    severities: list[int] = list(SEVERITIES)
     seed: int = 0
-    scenes: dict[str, Any] = {}
-    """Arguments of ``write_scenes`` that differ from its defaults."""
+    scenes: dict[str, int] = {}
+    """How many scenes and crops are drawn, where it differs from the defaults of ``SceneCounts``."""
 
 
 def read_study(path: Path) -> Study:
@@ -107,9 +107,7 @@ def jobs_of(study: Study, out: Path) -> list[Job]:
                 trainings.append(Job(f"train {run}", train_job, (plan, data, folder)))
                 for corruption in (CLEAN, *study.corruptions):
                     names = () if corruption == CLEAN else (corruption,)
-                    protocol = Protocol(
-                        names, tuple(study.severities), clean=not names, seed=study.seed, images=task.images
-                    )
+                    protocol = Protocol(names, tuple(study.severities), clean=not names, seed=study.seed, images=task.images)
                     job = (folder, data, out / "results", protocol, run)
                     evaluations.append(Job(f"evaluate {run} {corruption}", evaluate_job, job, after=(f"train {run}",)))
     return trainings + evaluations
@@ -134,11 +132,12 @@ def run_study(
         say("generated scenes: drawing them, or reading those that are there")
         write_scenes(
             out / "data",
-            **{"seed": study.seed, **study.scenes},
+            seed=study.seed,
+            counts=SceneCounts(**study.scenes),
             progress=lambda done, total: listen("data", done, total, "scenes"),
         )
     say("corruption kernels: compiling them where this machine has not yet")
-    corruptions.warm_up()
+    warm_up()
     run_jobs(jobs_of(study, out), workers or os.cpu_count() or 1, listen)
     return out / "results"
 

@@ -122,14 +122,14 @@ def train(plan: Plan, dataset: Dataset, folder: Path, progress: Progress = lambd
         accelerator=recipe.accelerator,
         devices=recipe.devices,
         num_nodes=recipe.nodes,
-        precision=recipe.precision,
+        precision=recipe.precision,  # type: ignore[arg-type]
     )
     if recipe.devices * recipe.nodes > 1:
         fabric.launch()
     task, model, loaded = _build(plan, dataset.info)
     before = digest(backbone_of(model).state_dict()) if plan.transfer == "fixed_feature" else ""
     inside = {id(parameter) for parameter in backbone_of(model).parameters()}
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last)
     optimiser = _optimiser(recipe, model, inside)
     base = [group["lr"] for group in optimiser.param_groups]
     step = resume(folder, described, model, optimiser)

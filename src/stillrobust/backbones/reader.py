@@ -56,9 +56,7 @@ def digest(state: Mapping[str, torch.Tensor]) -> str:
     return total.hexdigest()
 
 
-def load_strictly(
-    model: torch.nn.Module, state: Mapping[str, torch.Tensor], source: str, may_have: tuple[str, ...] = ()
-) -> int:
+def load_strictly(model: torch.nn.Module, state: Mapping[str, torch.Tensor], source: str, may_have: tuple[str, ...] = ()) -> int:
     """Load ``state`` into ``model``; every tensor must match by name and shape.
 
     ``may_have``: prefixes of keys that the file may hold and the model need not (an upstream classifier, say).

@@ -77,9 +77,7 @@ def corrupt(
     if rng is None and seed is not None and image_id is not None:
         rng = keyed_rng(seed, corruption, int(severity), image_id)
     elif rng is None and corruption not in DETERMINISTIC:
-        raise UserError(
-            f"{corruption} draws random numbers: pass rng=np.random.RandomState(...), or seed=... and image_id=..."
-        )
+        raise UserError(f"{corruption} draws random numbers: pass rng=np.random.RandomState(...), or seed=... and image_id=...")
     elif rng is None:
         rng = np.random.RandomState(0)
     elif seed is not None or image_id is not None:

@@ -89,7 +89,8 @@ def _saturation(factor: float, offset: float) -> Array:
     largest, smallest = np.arange(256)[:, None], np.arange(256)[None]
     saturation = np.where(largest > 0, (largest - np.minimum(smallest, largest)) / np.maximum(largest, 1), 0.0)
     changed = np.clip(saturation * factor + offset, 0, 1)
-    return np.where(saturation > 0, changed / np.where(saturation > 0, saturation, 1), 0.0)
+    ratio: Array = np.where(saturation > 0, changed / np.where(saturation > 0, saturation, 1), 0.0)
+    return ratio
 
 
 @numba.njit(cache=True)

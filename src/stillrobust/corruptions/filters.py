@@ -20,7 +20,8 @@ def gaussian_weights(sigma: float, truncate: float) -> Array:
     radius = int(truncate * sigma + 0.5)
     distance = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 / (sigma * sigma) * distance**2)
-    return weights / weights.sum()
+    normalised: Array = weights / weights.sum()
+    return normalised
 
 
 @numba.njit(cache=True)

@@ -50,10 +50,18 @@ def textures() -> tuple[str, tuple[Array, ...]]:
         )
         found, source = tuple(generated(index) for index in range(len(FILES))), "generated"
     else:
-        found = tuple(cv2.imread(str(folder / name))[..., ::-1] for name in FILES)
+        found = tuple(_read(folder / name) for name in FILES)
         source = "reference"
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(texture).tobytes() for texture in found)).hexdigest()
     return f"{source}:{digest[:12]}", found
+
+
+def _read(path: Path) -> Array:
+    texture = cv2.imread(str(path))  # alpha dropped, as in the reference
+    if texture is None:
+        raise UserError(f"Expected an image at {path}, but it cannot be read; restore the frost files")
+    rgb: Array = texture[..., ::-1]
+    return rgb
 
 
 def generated(index: int) -> Array:
@@ -65,7 +73,8 @@ def generated(index: int) -> Array:
         ridges += (1 - np.abs(2 * cv2.resize(coarse, (900, 600), interpolation=cv2.INTER_CUBIC) - 1)) * 0.6**octave
     ridges = (ridges - ridges.min()) / (ridges.max() - ridges.min())
     colour = np.array([205, 220, 235], np.float32)
-    return (ridges[..., None] ** 2 * colour).astype(np.uint8)
+    texture: Array = (ridges[..., None] ** 2 * colour).astype(np.uint8)
+    return texture
 
 
 @lru_cache(maxsize=16)
@@ -82,9 +91,7 @@ def scaled(index: int, height: int, width: int) -> Array:
         factor = max(height / own_height, width / own_width)
     factor *= 1.1
     size = int(np.ceil(own_width * factor)), int(np.ceil(own_height * factor))
-    resized: Array = cv2.resize(np.ascontiguousarray(texture[..., ::-1]), dsize=size, interpolation=cv2.INTER_CUBIC)[
-        ..., ::-1
-    ]
+    resized: Array = cv2.resize(np.ascontiguousarray(texture[..., ::-1]), dsize=size, interpolation=cv2.INTER_CUBIC)[..., ::-1]
     return resized
 
 

@@ -13,6 +13,12 @@ from stillrobust.samples import Array, Image
 Rng = np.random.RandomState
 
 
+def _truncate(fractions: Array) -> Image:
+    """Fractions -> uint8, clipped and truncated, as the reference does it."""
+    values: Image = (np.clip(fractions, 0, 1) * 255).astype(np.uint8)
+    return values
+
+
 def snow(image: Image, severity: int, rng: Rng) -> Image:
     """Whiten, then add blurred flakes. Draws: a normal per pixel, one angle in -135..-45 degrees."""
     mean, std, zoom, threshold, radius, sigma, mix = parameters("snow", severity)
@@ -25,7 +31,7 @@ def snow(image: Image, severity: int, rng: Rng) -> Image:
     layer = np.round(np.clip(layer, 0, 1) * 255).astype(np.uint8)[:height, :width, None] / 255.0
     grey = cv2.cvtColor(fractions, cv2.COLOR_RGB2GRAY)[..., None]
     fractions = mix * fractions + (1 - mix) * np.maximum(fractions, grey * 1.5 + 0.5)
-    return (np.clip(fractions + layer + np.rot90(layer, 2), 0, 1) * 255).astype(np.uint8)
+    return _truncate(fractions + layer + np.rot90(layer, 2))
 
 
 def frost(image: Image, severity: int, rng: Rng) -> Image:
@@ -35,7 +41,8 @@ def frost(image: Image, severity: int, rng: Rng) -> Image:
     layer = textures.frost_layer(int(rng.randint(5)), height, width)
     top, left = int(rng.randint(0, layer.shape[0] - height)), int(rng.randint(0, layer.shape[1] - width))
     crop = layer[top : top + height, left : left + width]
-    return np.clip(own * image.astype(np.float64) + ice * crop.astype(np.float64), 0, 255).astype(np.uint8)
+    blended: Image = np.clip(own * image.astype(np.float64) + ice * crop.astype(np.float64), 0, 255).astype(np.uint8)
+    return blended
 
 
 def plasma(size: int, decay: float, rng: Rng) -> Array:
@@ -64,7 +71,8 @@ def plasma(size: int, decay: float, rng: Rng) -> Array:
         )
         step, wobble = half, wobble / decay
     heights -= heights.min()
-    return heights / heights.max()
+    heights /= heights.max()
+    return heights
 
 
 def fog(image: Image, severity: int, rng: Rng) -> Image:
@@ -75,7 +83,7 @@ def fog(image: Image, severity: int, rng: Rng) -> Image:
     fractions = image / 255.0
     brightest = fractions.max()
     fractions += amount * plasma(size, decay, rng)[:height, :width, None]
-    return (np.clip(fractions * brightest / (brightest + amount), 0, 1) * 255).astype(np.uint8)
+    return _truncate(fractions * brightest / (brightest + amount))
 
 
 @lru_cache(maxsize=8)
@@ -117,12 +125,12 @@ def spatter(image: Image, severity: int, rng: Rng) -> Image:
         cover = cover.astype(np.float32)
         cover[cover < 0.8] = 0
         fractions = fractions * (1 - cover[..., None]) + cover[..., None] * np.array(MUD)
-        return (np.clip(fractions, 0, 1) * 255).astype(np.uint8)
+        return _truncate(fractions)
     drops = _drops((layer * 255).astype(np.uint8))
     if drops.max() == 0:  # no drop at all: the reference divides nought by nought, and a black image comes out
         return np.zeros_like(image)
     drops = drops / drops.max() * np.float32(strength)
-    return (np.clip(fractions + drops[..., None] * np.array(WATER, np.float32), 0, 1) * 255).astype(np.uint8)
+    return _truncate(fractions + drops[..., None] * np.array(WATER, np.float32))
 
 
 def _drops(layer: Array) -> Array:
@@ -132,4 +140,5 @@ def _drops(layer: Array) -> Array:
     distance = cv2.equalizeHist(cv2.blur(distance, (3, 3)).astype(np.uint8))
     emboss = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
     distance = cv2.blur(cv2.filter2D(distance, cv2.CV_8U, emboss), (3, 3)).astype(np.float32)
-    return layer * distance
+    drops: Array = layer * distance
+    return drops

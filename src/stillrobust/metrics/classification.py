@@ -21,9 +21,7 @@ class Top1:
         """``probabilities`` (C,) of each prediction against ``label``."""
         for prediction, target in zip(predictions, targets, strict=True):
             if prediction.probabilities is None or len(prediction.probabilities) != len(self.info.classes):
-                raise UserError(
-                    f"Expected {len(self.info.classes)} probabilities for {target.image_id}; check the model's classes"
-                )
+                raise UserError(f"Expected {len(self.info.classes)} probabilities for {target.image_id}; check the model's classes")
             self.seen.add([target.image_id])
             self.correct.append(int(np.argmax(prediction.probabilities)) == target.label)
 

@@ -104,9 +104,7 @@ class AveragePrecision:
                     for number, index in enumerate(order, 1)
                 ],
                 "categories": [{"id": number, "name": name} for number, name in enumerate(self.info.classes, 1)],
-                "annotations": [
-                    {**row, "image_id": number} for number, index in enumerate(order, 1) for row in self.truth[index]
-                ],
+                "annotations": [{**row, "image_id": number} for number, index in enumerate(order, 1) for row in self.truth[index]],
             }
             for number, row in enumerate(truth["annotations"], 1):
                 row["id"] = number

@@ -20,11 +20,7 @@ def replicates(statistics: Mapping[str, np.ndarray], weights: np.ndarray) -> dic
         return {"top1": weights @ statistics["correct"] / weights.sum(1)}
     if "unions" in statistics:
         return {"miou": mean_iou(weights @ statistics["intersections"], weights @ statistics["unions"])}
-    return {
-        f"{kind}_ap": average_precision(statistics, kind, weights)
-        for kind in ("box", "mask")
-        if f"{kind}_image" in statistics
-    }
+    return {f"{kind}_ap": average_precision(statistics, kind, weights) for kind in ("box", "mask") if f"{kind}_image" in statistics}
 
 
 def average_precision(statistics: Mapping[str, np.ndarray], kind: str, weights: np.ndarray) -> np.ndarray:

@@ -16,8 +16,6 @@ class SeenImages:
         """Add images; raises ``UserError`` naming one that was there already."""
         for image_id in image_ids:
             if image_id in self._known:
-                raise UserError(
-                    f"Expected every image once, but {image_id!r} was counted twice; check the dataset's image ids"
-                )
+                raise UserError(f"Expected every image once, but {image_id!r} was counted twice; check the dataset's image ids")
             self._known.add(image_id)
             self.ids.append(image_id)

@@ -39,9 +39,7 @@ class MeanIoU:
             counts = truth != IGNORE
             truth, found = truth[counts].astype(np.int64), found[counts].astype(np.int64)
             agreed = np.bincount(truth[truth == found], minlength=classes)[:classes]
-            either = (
-                np.bincount(truth, minlength=classes)[:classes] + np.bincount(found, minlength=classes)[:classes] - agreed
-            )
+            either = np.bincount(truth, minlength=classes)[:classes] + np.bincount(found, minlength=classes)[:classes] - agreed
             self.intersections.append(agreed.astype(np.int32))
             self.unions.append(either.astype(np.int32))
 
@@ -55,8 +53,8 @@ class MeanIoU:
         """``miou``, 0..1."""
         if not self.unions:
             return {"miou": float("nan")}
-        totals = (np.sum(part, axis=0, dtype=np.int64) for part in (self.intersections, self.unions))
-        return {"miou": float(mean_iou(*totals))}
+        counts = self.statistics()
+        return {"miou": float(mean_iou(counts["intersections"].sum(0, np.int64), counts["unions"].sum(0, np.int64)))}
 
     def statistics(self) -> dict[str, np.ndarray]:
         """``intersections`` and ``unions`` int32 (N, C)."""

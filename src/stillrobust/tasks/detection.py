@@ -53,9 +53,7 @@ class PadWithMean(GeneralizedRCNNTransform):  # type: ignore[misc]
 
     def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
         """Images of several sizes -> one (B, 3, H, W), each at the top left."""
-        height, width = (
-            -(-max(int(image.shape[axis]) for image in images) // size_divisible) * size_divisible for axis in (1, 2)
-        )
+        height, width = (-(-max(int(image.shape[axis]) for image in images) // size_divisible) * size_divisible for axis in (1, 2))
         batch = self.padding.to(images[0]).expand(3, height, width).repeat(len(images), 1, 1, 1)
         for slot, image in zip(batch, images, strict=True):
             slot[:, : image.shape[1], : image.shape[2]].copy_(image)
@@ -90,9 +88,7 @@ class Detection:
         require_pyramid(backbone)
         strides = (*backbone.strides, 2 * backbone.strides[-1])
         width = self.channels
-        anchors = AnchorGenerator(
-            tuple((self.anchor_scale * stride,) for stride in strides), ((0.5, 1.0, 2.0),) * len(strides)
-        )
+        anchors = AnchorGenerator(tuple((self.anchor_scale * stride,) for stride in strides), ((0.5, 1.0, 2.0),) * len(strides))
         classes = len(info.classes) + 1  # torchvision's class 0 is background
         masks: dict[str, Any] = {
             "mask_roi_pool": MultiScaleRoIAlign(ROI_LEVELS, 14, 2),

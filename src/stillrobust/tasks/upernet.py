@@ -75,9 +75,7 @@ class FCNHead(nn.Module):
 class UPerNet(nn.Module):
     """Backbone, decode head, auxiliary head."""
 
-    def __init__(
-        self, backbone: TimmBackbone, channels: int, auxiliary_channels: int, classes: int, dropout: float
-    ) -> None:
+    def __init__(self, backbone: TimmBackbone, channels: int, auxiliary_channels: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.backbone = backbone
         self.decode_head = UPerHead(backbone.channels, channels, classes, dropout)
