@@ -57,7 +57,8 @@ def elastic_transform(image: Image, severity: int, rng: Rng) -> Image:
 
     def field() -> Array:
         drawn = rng.uniform(-amplitude, amplitude, size=(height, width))
-        return (filters.gaussian_filter(drawn, sigma, 3.0, "symmetric") * strength).astype(np.float32)
+        smooth: Array = (filters.gaussian_filter(drawn, sigma, 3.0, "symmetric") * strength).astype(np.float32)
+        return smooth
 
     across = field()
     down = field()
