@@ -14,6 +14,7 @@ from stillrobust.data.scene_files import SceneCounts, write_scenes
 from stillrobust.errors import UserError
 from stillrobust.evaluation import CLEAN, Protocol, evaluate
 from stillrobust.execution import Job, run_jobs
+from stillrobust.store import content_key
 from stillrobust.training import Plan, Recipe, train
 
 STUDIES = Path(__file__).parent / "studies"
@@ -74,7 +75,9 @@ def _recipe(study: Study, task: TaskPlan, transfer: Literal["fixed_feature", "fu
 
 
 def _slug(text: str) -> str:
-    return "".join(character if character.isalnum() or character in "-_." else "-" for character in text).strip("-")
+    """A folder's name for a run; where characters had to go, a digest keeps two runs apart."""
+    slug = "".join(character if character.isalnum() or character in "-_." else "-" for character in text).strip("-")
+    return slug if slug == text else f"{slug}-{content_key({'run': text})[:6]}"
 
 
 # ---- jobs: plain functions of plain values, so that any process can run them ---------------------------------------------

@@ -1,0 +1,91 @@
+"""A study killed in the middle and run again ends where an undisturbed one ends, and does nothing finished twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from stillrobust.errors import UserError
+from stillrobust.store import Store
+from stillrobust.study import STUDIES, cells_of, jobs_of, read_study
+
+SMALL = """
+name: small
+backbones: ["resnet18(weights='random')"]
+transfers: [fixed_feature, full_network]
+corruptions: [fog, gaussian_noise]
+severities: [1, 3]
+scenes: {train: 4, val: 4, train_crops: 20, val_crops: 10}
+tasks:
+  classification:
+    data: scenes
+    settings: {resize: 48, crop: 48}
+    recipe: {steps: 30, batch_size: 8, checkpoint_seconds: 0.0}
+"""
+
+
+def command(folder):
+    file = folder.parent / "small.yaml"
+    file.write_text(SMALL)
+    return [sys.executable, "-m", "stillrobust.cli", "study", str(file), "--out", str(folder), "--workers", "1"]
+
+
+def numbers(folder):
+    return {(m.run, m.metric, m.corruption, m.severity): m.value for m in Store(folder / "results").measurements()}
+
+
+def kill_when(folder, pattern):
+    """Start the study, kill it (SIGKILL) once a file like ``pattern`` is there, and wait for its workers to notice."""
+    process = subprocess.Popen(command(folder), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    start = time.monotonic()
+    while not list(folder.glob(pattern)) and time.monotonic() - start < 120:
+        assert process.poll() is None, "the study ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(2)
+
+
+def test_killed_and_run_again_equals_undisturbed(tmp_path):
+    whole, killed = tmp_path / "a" / "out", tmp_path / "b" / "out"
+    whole.parent.mkdir()
+    killed.parent.mkdir()
+    assert subprocess.run(command(whole), capture_output=True).returncode == 0
+    kill_when(killed, "runs/*/resume.json")
+    kill_when(killed, "results/cells/*/fog_1.json")
+    before = {path: path.stat().st_mtime_ns for path in killed.glob("r*/**/*.json") if not path.name.startswith("resume")}
+    before = {path: written for path, written in before.items() if path.parent.name != "runs"}
+    assert before
+    again = subprocess.run(command(killed), capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "Report:" in again.stdout
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items()), "something finished was done twice"
+    assert numbers(killed) == numbers(whole)
+    assert len(numbers(whole)) == cells_of(read_study(tmp_path / "a" / "small.yaml")) == 2 * 5
+
+
+def test_the_demo_is_the_whole_job(tmp_path):
+    demo = read_study(STUDIES / "demo.yaml")
+    assert cells_of(demo) == 3 * 2 * (1 + 15 * 5)
+    jobs = jobs_of(demo, tmp_path)
+    assert len(jobs) == 6 + 6 * 16
+    assert len({job.name for job in jobs}) == len(jobs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("severities: [1, 3]", "severitys: [1, 3]"), "severitys"),
+        (("fixed_feature", "frozen"), "transfers"),
+        (("steps: 30", "stepz: 30"), "stepz"),
+        (("[fog, gaussian_noise]", "[fogg]"), "Did you mean: fog"),
+        (("name: small", "name: [unclosed"), "YAML"),
+    ],
+)
+def test_wrong_study_files(change, message, tmp_path):
+    (tmp_path / "x.yaml").write_text(SMALL.replace(*change))
+    with pytest.raises(UserError, match=message):
+        jobs_of(read_study(tmp_path / "x.yaml"), tmp_path)
