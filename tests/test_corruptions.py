@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stillrobust import corrupt
-from stillrobust.corruptions import COMMON, CORRUPTIONS, DETERMINISTIC, EXTRA, GROUPS, keyed_rng, protocol, textures
+from stillrobust.corruptions import COMMON, CORRUPTIONS, DETERMINISTIC, EXTRA, GROUPS, SEVERITIES, keyed_rng, protocol, textures
 from stillrobust.corruptions.filters import clipped_zoom, gaussian_filter, gaussian_weights
 from stillrobust.errors import UserError
 from stillrobust.robustness import COMMON as COMMON_OF_ROBUSTNESS
@@ -53,30 +53,31 @@ def test_severity_grows_and_draws_are_keyed(name):
     assert np.array_equal(corrupt(image, name, 3, seed=0, image_id="x"), other) == (name in DETERMINISTIC)
 
 
-# SHA-256 (first 16 hex) of severities 1, 3, 5 side by side on photo(), RandomState(1234), from an implementation whose pixels
+# SHA-256 (first 16 hex) of the five severities side by side on photo(), RandomState(1234), from an implementation whose pixels
 # were held against the library imagecorruptions (repository head, c959e65) on three photographs: equal for 17 corruptions,
 # +-1 grey level for brightness and saturate.
 DIGESTS = {
-    "brightness": "9d60756e88aa532b",
-    "contrast": "e8cac595cde96f9d",
-    "elastic_transform": "ec6bd550fe26a114",
-    "fog": "23700f51933a9e0a",
-    "gaussian_blur": "9507b38097b2fe81",
-    "gaussian_noise": "8dae173d9734a130",
-    "glass_blur": "a01828347d20fc4d",
-    "impulse_noise": "c26128680a6239a8",
-    "motion_blur": "b80a45ec833199da",
-    "saturate": "5efb8c72e436cf7f",
-    "shot_noise": "d213a9f0afc166a1",
-    "snow": "26a49207f869e307",
-    "speckle_noise": "fb210b9802487300",
-    "zoom_blur": "95bc936b953cdaac",
+    "brightness": "b5d0aeec60929339",
+    "contrast": "279b049b8eb6fdc6",
+    "elastic_transform": "700ee0ab62eb2bfe",
+    "fog": "fb977d337ac11991",
+    "gaussian_blur": "80cc11e3a1e65c54",
+    "gaussian_noise": "278a434674b935c2",
+    "glass_blur": "26aed435032e5d85",
+    "impulse_noise": "82d82d5a6f92c433",
+    "motion_blur": "8e918af1fb388008",
+    "pixelate": "154d80bd960a6026",
+    "saturate": "374d935cb1f27374",
+    "shot_noise": "da479642530093d7",
+    "snow": "f74434b089a24626",
+    "speckle_noise": "471090189b10f896",
+    "zoom_blur": "ef0955276a235f43",
 }
 
 
 def digest(name):
     rng = np.random.RandomState
-    images = [corrupt(photo(), name, severity, rng=rng(1234)) for severity in (1, 3, 5)]
+    images = [corrupt(photo(), name, severity, rng=rng(1234)) for severity in SEVERITIES]
     return hashlib.sha256(np.stack(images).tobytes()).hexdigest()[:16]
 
 
@@ -182,3 +183,14 @@ def test_the_generator_is_the_same_everywhere():
 
 
 FROZEN = [748655126, 772971532, 238231738]
+
+
+def test_frost_is_scaled_to_eleven_tenths_of_what_is_needed(monkeypatch):
+    """A 300 x 560 texture for 600 x 400 pixels: the height is short by a factor of 2, and 1.1 times that is taken."""
+    monkeypatch.setattr(textures, "textures", lambda: ("test", (np.zeros((300, 560, 3), np.uint8),)))
+    textures.scaled.cache_clear()
+    try:
+        assert textures.frost_layer(0, 600, 400).shape == (660, 1232, 3)
+        assert textures.frost_layer(0, 200, 400).shape == (330, 616, 3)
+    finally:
+        textures.scaled.cache_clear()

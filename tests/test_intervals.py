@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from stillrobust.errors import UserError
 from stillrobust.intervals import bootstrap_weights, interval, robustness_replicates
 
 
@@ -11,10 +12,15 @@ def test_interval_by_hand():
 
 
 def test_robustness_in_each_replicate_by_hand():
-    found = robustness_replicates(np.array([0.5, 1.0, 0.0]), np.array([[0.2, 0.4, 0.0], [0.3, 0.6, 0.0]]))
-    assert found["mPC"] == pytest.approx([0.25, 0.5, 0.0])
-    assert found["drop"][:2] == pytest.approx([0.5, 0.5])
+    found = robustness_replicates(np.array([0.5, 1.0, 0.0]), np.array([[0.2, 0.5, 0.0], [0.3, 0.7, 0.0]]))
+    assert found["mPC"] == pytest.approx([0.25, 0.6, 0.0])
+    assert found["drop"][:2] == pytest.approx([0.5, 0.4])
     assert np.isnan(found["drop"][2])
+
+
+def test_nothing_to_resample():
+    with pytest.raises(UserError, match="none"):
+        bootstrap_weights([])
 
 
 def test_coverage_with_known_truth():

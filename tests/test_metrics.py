@@ -63,7 +63,7 @@ def random_pair(task, rng, index):
     return Prediction(label_map=found), Target(f"{index}", (6, 5), label_map=truth)
 
 
-def filled(task, indices, repeat=None):
+def filled(task, indices):
     metric = METRICS[task](info(task))
     for index in indices:
         prediction, target = random_pair(task, np.random.default_rng([5, index]), index)
@@ -201,3 +201,60 @@ def test_weights_are_paired_by_image():
     assert (weights == backwards[:, ::-1]).all()
     assert (weights.sum(1) == 30).all()
     assert not (weights == bootstrap_weights(ids, 50, seed=1)).all()
+
+
+@pytest.mark.parametrize("task", sorted(METRICS))
+def test_a_refused_update_or_merge_leaves_no_trace(task):
+    metric = filled(task, range(6))
+    before = metric.compute()
+    _, target = random_pair(task, np.random.default_rng([5, 7]), 7)
+    with pytest.raises(UserError):
+        metric.update([Prediction()], [target])
+    with pytest.raises(UserError, match="counted twice"):
+        metric.merge(filled(task, [9, 3]))
+    assert metric.compute() == before
+    assert len(metric.statistics()["image_ids"]) == 6
+    metric.merge(filled(task, [7, 9]))
+    assert len(metric.statistics()["image_ids"]) == 8
+
+
+@pytest.mark.parametrize("task", sorted(METRICS))
+def test_ids_are_text_even_of_an_empty_set(task):
+    metric = METRICS[task](info(task))
+    assert metric.statistics()["image_ids"].dtype.kind == "U"
+    assert all(np.isnan(value) for value in metric.compute().values())
+
+
+def test_equal_scores_rank_alike_whatever_the_order_of_arrival():
+    """A hit in image a and a miss in image b, of equal score: the hit is ranked first by the images' names."""
+    box, elsewhere = np.array([[0, 0, 10, 10]], np.float32), np.array([[30, 30, 40, 40]], np.float32)
+    pairs = [
+        (
+            Prediction(boxes=found, labels=np.array([0]), scores=np.array([0.5])),
+            Target(name, (SIZE, SIZE), boxes=box, labels=np.array([0])),
+        )
+        for name, found in (("a", box), ("b", elsewhere))
+    ]
+    for order in (pairs, pairs[::-1]):
+        metric = METRICS["detection"](info("detection", has_masks=False))
+        metric.update(*zip(*order, strict=True))
+        assert metric.compute()["box_ap"] == pytest.approx(51 / 101)
+
+
+def test_bad_masks_labels_and_probabilities():
+    prediction, target = next(p for p in (random_detection(np.random.default_rng(i), i) for i in range(9)) if len(p[1].boxes) > 1)
+    for masks in (prediction.masks[:1], prediction.masks[:, :24, :24]):
+        with pytest.raises(UserError, match="predicted masks of shape"):
+            METRICS["detection"](info("detection")).update([Prediction(**{**vars(prediction), "masks": masks})], [target])
+    with pytest.raises(UserError, match="ground truth masks"):
+        METRICS["detection"](info("detection")).update([prediction], [Target(**{**vars(target), "masks": None})])
+    map_of_7 = np.full((2, 2), 7, np.uint8)
+    with pytest.raises(UserError, match="labels below 3"):
+        METRICS["segmentation"](info("segmentation")).update(
+            [Prediction(label_map=map_of_7)], [Target("a", (2, 2), label_map=map_of_7)]
+        )
+    for chances, label in ((np.full(3, np.nan), 0), (np.ones(3), None)):
+        with pytest.raises(UserError):
+            METRICS["classification"](info("classification")).update(
+                [Prediction(probabilities=chances)], [Target("a", (1, 1), label=label)]
+            )

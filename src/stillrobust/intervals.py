@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stillrobust.errors import UserError
+
 REPLICATES = 200  # enough for an interval's ends to be good to a few hundredths of its width
 
 
@@ -18,6 +20,8 @@ def bootstrap_weights(image_ids: Sequence[str] | np.ndarray, replicates: int = R
     An image's weights depend on the set of ids and not on their order.
     """
     ids = [str(image_id) for image_id in image_ids]
+    if not ids:
+        raise UserError("Expected images to resample, but there are none; check the dataset")
     order = np.argsort(np.array(ids), kind="stable")
     digest = hashlib.sha256("\n".join([str(seed), *sorted(ids)]).encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:16], "big"))

@@ -22,6 +22,10 @@ class Top1:
         for prediction, target in zip(predictions, targets, strict=True):
             if prediction.probabilities is None or len(prediction.probabilities) != len(self.info.classes):
                 raise UserError(f"Expected {len(self.info.classes)} probabilities for {target.image_id}; check the model's classes")
+            if target.label is None:
+                raise UserError(f"Expected a label as ground truth of {target.image_id}; check the dataset")
+            if np.isnan(prediction.probabilities).any():  # argmax would name the first NaN as the answer
+                raise UserError(f"The model's probabilities for {target.image_id} are not numbers; check its weights")
             self.seen.add([target.image_id])
             self.correct.append(int(np.argmax(prediction.probabilities)) == target.label)
 
@@ -36,4 +40,4 @@ class Top1:
 
     def statistics(self) -> dict[str, np.ndarray]:
         """``correct`` bool (N,)."""
-        return {"image_ids": np.array(self.seen.ids), "correct": np.array(self.correct, bool)}
+        return {"image_ids": self.seen.array(), "correct": np.array(self.correct, bool)}

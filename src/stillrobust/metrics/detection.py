@@ -29,6 +29,13 @@ def _corner_and_size(box: np.ndarray) -> list[float]:
     return [left, top, right - left, bottom - top]
 
 
+def _check_masks(whose: str, masks: np.ndarray | None, count: int, target: Target) -> None:
+    """One mask a box, as large as the image; hotcoco scores masks of another size as misses, without a word."""
+    expected, shape = (count, *target.size), None if masks is None else masks.shape
+    if shape != expected and count:
+        raise UserError(f"Expected {whose} masks of shape {expected} for {target.image_id}, but got {shape}")
+
+
 class AveragePrecision:
     """Ground truth and detections of the images seen, in COCO's own words."""
 
@@ -43,15 +50,18 @@ class AveragePrecision:
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
         """Boxes, labels, scores and, where the dataset has them, masks."""
         for prediction, target in zip(predictions, targets, strict=True):
-            self.seen.add([target.image_id])
+            truth, found = self._annotations(target), self._detections(prediction, target)
+            self.seen.add([target.image_id])  # last of what can fail: an image is counted wholly or not at all
             self.sizes.append(target.size)
-            self.truth.append(self._annotations(target))
-            self.found.append(self._detections(prediction, target))
+            self.truth.append(truth)
+            self.found.append(found)
         self._evaluated = None
 
     def _annotations(self, target: Target) -> list[dict[str, Any]]:
         if target.boxes is None or target.labels is None:
             raise UserError(f"Expected boxes and labels as ground truth of {target.image_id}; check the dataset")
+        if self.info.has_masks:
+            _check_masks("ground truth", target.masks, len(target.boxes), target)
         rows = []
         for index, box in enumerate(target.boxes):
             corner = _corner_and_size(box)
@@ -61,7 +71,7 @@ class AveragePrecision:
                 "iscrowd": int(target.crowd is not None and target.crowd[index]),
                 "area": corner[2] * corner[3] if target.areas is None else float(target.areas[index]),
             }
-            if target.masks is not None:
+            if self.info.has_masks and target.masks is not None:
                 row["segmentation"] = _encode(target.masks[index])
             rows.append(row)
         return rows
@@ -71,6 +81,8 @@ class AveragePrecision:
             raise UserError(f"Expected boxes, labels and scores from the model for {target.image_id}, but some are missing")
         if self.info.has_masks and prediction.masks is None:
             raise UserError(f"The data has masks, but the model gave none for {target.image_id}; mask_ap needs them")
+        if self.info.has_masks:
+            _check_masks("predicted", prediction.masks, len(prediction.boxes), target)
         rows = []
         for index, box in enumerate(prediction.boxes):
             row: dict[str, Any] = {
@@ -123,7 +135,7 @@ class AveragePrecision:
     def statistics(self) -> dict[str, np.ndarray]:
         """For ``box`` and ``mask``: detections with their matches at ten thresholds; ``objects`` int32 (N, C)."""
         order = self._order()
-        arrays = {"image_ids": np.array([self.seen.ids[index] for index in order])}
+        arrays = {"image_ids": np.array([self.seen.ids[index] for index in order], dtype=np.str_)}
         for name, evaluated in self._evaluate().items():
             prefix = name.removesuffix("_ap")
             flat = _flatten(evaluated)

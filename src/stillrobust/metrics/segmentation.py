@@ -35,9 +35,11 @@ class MeanIoU:
             if truth is None or found is None or truth.shape != found.shape:
                 shape = None if found is None else found.shape
                 raise UserError(f"Expected a label map of {target.size} for {target.image_id}, but got {shape}")
-            self.seen.add([target.image_id])
             counts = truth != IGNORE
             truth, found = truth[counts].astype(np.int64), found[counts].astype(np.int64)
+            if (truth >= classes).any():
+                raise UserError(f"Expected labels below {classes} or {IGNORE} in {target.image_id}, but got {truth.max()}")
+            self.seen.add([target.image_id])
             agreed = np.bincount(truth[truth == found], minlength=classes)[:classes]
             either = np.bincount(truth, minlength=classes)[:classes] + np.bincount(found, minlength=classes)[:classes] - agreed
             self.intersections.append(agreed.astype(np.int32))
@@ -60,7 +62,7 @@ class MeanIoU:
         """``intersections`` and ``unions`` int32 (N, C)."""
         shape = (len(self.seen.ids), len(self.info.classes))
         return {
-            "image_ids": np.array(self.seen.ids),
+            "image_ids": self.seen.array(),
             "intersections": np.array(self.intersections, np.int32).reshape(shape),
             "unions": np.array(self.unions, np.int32).reshape(shape),
         }

@@ -144,12 +144,12 @@ def _resampled_drops(
     store: Store, run: Run, places: Sequence[Place], replicates: int, weights: dict[tuple[str, ...], Array]
 ) -> tuple[tuple[str, ...], dict[str, Array]] | None:
     """The ids of the images, and the mean drop of every metric in every resample."""
-    from stillrobust.intervals import bootstrap_weights
+    from stillrobust.intervals import bootstrap_weights, robustness_replicates
     from stillrobust.metrics.recompute import replicates as recompute
 
     ids: tuple[str, ...] = ()
     clean: dict[str, Array] = {}
-    totals: dict[str, Array] = {}
+    corrupted: dict[str, list[Array]] = {}
     for place in (CLEAN, *places):
         statistics = store.statistics(Cell(run.name, *place))
         if "image_ids" not in statistics:
@@ -165,9 +165,9 @@ def _resampled_drops(
         if place == CLEAN:
             clean = values
         else:
-            totals = {metric: totals.get(metric, 0) + value for metric, value in values.items()}
-    with np.errstate(divide="ignore", invalid="ignore"):  # a resample without a hit has no drop, so no interval
-        return ids, {metric: 1 - total / len(places) / clean[metric] for metric, total in totals.items()}
+            for metric, value in values.items():
+                corrupted.setdefault(metric, []).append(value)
+    return ids, {metric: robustness_replicates(clean[metric], np.stack(found))["drop"] for metric, found in corrupted.items()}
 
 
 def _order(row: Row) -> tuple[object, ...]:
