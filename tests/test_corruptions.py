@@ -8,8 +8,6 @@ from stillrobust import corrupt
 from stillrobust.corruptions import COMMON, CORRUPTIONS, DETERMINISTIC, EXTRA, GROUPS, SEVERITIES, keyed_rng, protocol, textures
 from stillrobust.corruptions.filters import clipped_zoom, gaussian_filter, gaussian_weights
 from stillrobust.errors import UserError
-from stillrobust.robustness import COMMON as COMMON_OF_ROBUSTNESS
-from stillrobust.robustness import GROUPS as GROUPS_OF_ROBUSTNESS
 
 
 def photo(height=40, width=56, seed=0):

@@ -65,6 +65,14 @@ def test_every_model_sees_the_same_pixels():
     assert not np.array_equal(first[0], views.CorruptedView(data, "snow", 4, 8)[0].image)
 
 
+def test_a_part_of_the_images_is_spread_over_the_set(run, tmp_path):
+    """Of nine images, three: 0, 3 and 6. The first three of a sorted set would be one class."""
+    folder, task = run
+    evaluate(folder, Toys(task, 9, seed=5), tmp_path, Protocol((), images=3))
+    ids = Store(tmp_path).statistics(Cell("mine", "clean", 0))["image_ids"]
+    assert sorted(ids) == ["0.png", "3.png", "6.png"]
+
+
 def test_bad_protocols():
     with pytest.raises(UserError, match="Did you mean: fog"):
         Protocol(("fogg",))

@@ -195,7 +195,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for results and the report.")],
     corruptions: Annotated[str, typer.Option(help="'common' for the 15, or names with commas.")] = "common",
     severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
-    images: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
+    images: Annotated[int | None, typer.Option(help="Only so many images, evenly spaced over the set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
 ) -> None:
     """Measure a finished model under corruptions; a second call does only what is missing.

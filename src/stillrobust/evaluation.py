@@ -17,13 +17,13 @@ from stillrobust.data.views import CorruptedView, Subset
 from stillrobust.errors import UserError
 from stillrobust.metrics import METRIC_VERSION, METRICS
 from stillrobust.names import lookup
+from stillrobust.robustness import CLEAN
 from stillrobust.samples import Dataset, Prediction, Sample
 from stillrobust.store import Cell, Run, Store, content_key
 from stillrobust.tasks import Task
 from stillrobust.training import load_model
 
 Progress = Callable[[int, int, str], None]
-CLEAN = "clean"
 EXAMPLE_SEVERITY = 3  # the middle one is shown in the gallery, beside the clean image
 
 
@@ -38,7 +38,7 @@ class Protocol:
     seed: int = 0
     """Keys the corruptions' generators together with corruption, severity and image."""
     images: int | None = None
-    """Only the first so many images of the set."""
+    """Only so many images, evenly spaced over the set: class folders are sorted, so that the first ones would be a few classes."""
     examples: int = 3
     """Images kept with their predictions for the report's gallery."""
     batch_size: int = 8
@@ -56,7 +56,7 @@ class Protocol:
 
     def cells(self) -> list[tuple[str, int]]:
         """(corruption, severity) of every cell, the clean one first."""
-        first = [(CLEAN, 0)] if self.clean else []
+        first = [CLEAN] if self.clean else []
         return [*first, *((name, severity) for name in self.corruptions for severity in self.severities)]
 
 
@@ -76,7 +76,7 @@ def evaluate(
     task, model, description = _loaded(folder, (folder / "model.json").stat().st_mtime_ns if folder.exists() else 0)
     _check_classes(dataset, description)
     if protocol.images is not None and protocol.images < len(dataset):
-        dataset = Subset(dataset, range(protocol.images))
+        dataset = Subset(dataset, [index * len(dataset) // protocol.images for index in range(protocol.images)])
     run = run or folder.resolve().name
     store = Store(results)
     circumstances = _circumstances(dataset, protocol, description)

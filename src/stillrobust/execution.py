@@ -88,6 +88,8 @@ def run_jobs(jobs: Sequence[Job], workers: int, listen: Listener = lambda name, 
                 if len(running) >= workers:
                     break
                 running[pool.submit(_run, waiting.pop(job.name))] = job.name
+            if not running:
+                raise AssertionError(f"jobs wait for jobs that do not exist: {sorted(waiting)}")
             done, _ = wait(running, timeout=REPORT_SECONDS, return_when=FIRST_COMPLETED)
             with contextlib.suppress(queue.Empty):
                 while True:

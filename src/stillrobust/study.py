@@ -12,7 +12,7 @@ from stillrobust.corruptions import COMMON, SEVERITIES, warm_up
 from stillrobust.data import open_dataset
 from stillrobust.data.scene_files import SceneCounts, write_scenes
 from stillrobust.errors import UserError
-from stillrobust.evaluation import CLEAN, Protocol, evaluate
+from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.execution import Job, run_jobs
 from stillrobust.store import content_key
 from stillrobust.training import Plan, Recipe, train
@@ -34,7 +34,7 @@ class TaskPlan(_Strict):
     recipes: dict[Literal["fixed_feature", "full_network"], dict[str, Any]] = {}
     """What differs from ``recipe`` in one mode of transfer."""
     images: int | None = None
-    """Evaluate on the first so many images."""
+    """Evaluate on so many images, evenly spaced over the set."""
 
 
 class Study(_Strict):
@@ -108,8 +108,8 @@ def jobs_of(study: Study, out: Path) -> list[Job]:
                 plan = Plan(name, backbone, transfer, _recipe(study, task, transfer), task.settings)
                 folder = out / "runs" / run
                 trainings.append(Job(f"train {run}", train_job, (plan, data, folder)))
-                for corruption in (CLEAN, *study.corruptions):
-                    names = () if corruption == CLEAN else (corruption,)
+                for corruption in ("clean", *study.corruptions):
+                    names = () if corruption == "clean" else (corruption,)
                     protocol = Protocol(names, tuple(study.severities), clean=not names, seed=study.seed, images=task.images)
                     job = (folder, data, out / "results", protocol, run)
                     evaluations.append(Job(f"evaluate {run} {corruption}", evaluate_job, job, after=(f"train {run}",)))
@@ -148,4 +148,4 @@ def run_study(
 def cells_of(study: Study) -> int:
     """The number of cells in a study, clean ones included."""
     runs = len(study.tasks) * len(study.backbones) * len(study.transfers)
-    return runs * (1 + len([name for name in study.corruptions if name != CLEAN]) * len(study.severities))
+    return runs * (1 + len(study.corruptions) * len(study.severities))

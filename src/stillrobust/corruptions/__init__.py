@@ -18,7 +18,23 @@ from stillrobust.corruptions.noise import gaussian_noise, impulse_noise, shot_no
 from stillrobust.corruptions.weather import brightness, fog, frost, snow, spatter
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
+from stillrobust.robustness import COMMON, GROUPS, SEVERITIES
 from stillrobust.samples import Array, Image
+
+__all__ = [
+    "COMMON",
+    "CORRUPTIONS",
+    "DETERMINISTIC",
+    "EXTRA",
+    "GROUPS",
+    "SEVERITIES",
+    "VERSION",
+    "Corruption",
+    "corrupt",
+    "keyed_rng",
+    "protocol",
+    "warm_up",
+]
 
 Corruption = Callable[[Image, int, np.random.RandomState], Image]
 
@@ -32,10 +48,7 @@ CORRUPTIONS: dict[str, Corruption] = {
         speckle_noise, gaussian_blur, spatter, saturate,
     )
 }  # fmt: skip
-COMMON = tuple(CORRUPTIONS)[:15]
-EXTRA = tuple(CORRUPTIONS)[15:]
-GROUPS = {"noise": COMMON[:3], "blur": COMMON[3:7], "weather": COMMON[7:11], "digital": COMMON[11:]}
-SEVERITIES = (1, 2, 3, 4, 5)
+EXTRA = tuple(name for name in CORRUPTIONS if name not in COMMON)
 DETERMINISTIC = frozenset(
     {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression", "gaussian_blur", "saturate"}
 )

@@ -13,10 +13,6 @@ from stillrobust.samples import Array, Image
 Rng = np.random.RandomState
 
 
-def _truncate(fractions: Array) -> Image:
-    return (np.clip(fractions, 0, 1) * 255).astype(np.uint8)
-
-
 @lru_cache(maxsize=8)
 def disk(radius: int, alias_sigma: float) -> Array:
     """The aliased disk of the reference; at radius 8 and more it touches the array's edge and sums to 1.01 (kept)."""
@@ -30,7 +26,7 @@ def disk(radius: int, alias_sigma: float) -> Array:
 
 def defocus_blur(image: Image, severity: int, rng: Rng) -> Image:
     """Blur with a disk. No draws."""
-    return _truncate(cv2.filter2D(image / 255.0, -1, disk(*parameters("defocus_blur", severity))))
+    return filters.truncate(cv2.filter2D(image / 255.0, -1, disk(*parameters("defocus_blur", severity))))
 
 
 @numba.njit(cache=True)
@@ -54,7 +50,7 @@ def glass_blur(image: Image, severity: int, rng: Rng) -> Image:
     shuffled = (filters.gaussian_filter(image / 255.0, sigma) * 255).astype(np.uint8)
     count = iterations * max(0, height - 2 * reach) * max(0, width - 2 * reach)
     _shuffle(shuffled, reach, iterations, rng.randint(-reach, reach, size=(count, 2)))
-    return _truncate(filters.gaussian_filter(shuffled / 255.0, sigma))
+    return filters.truncate(filters.gaussian_filter(shuffled / 255.0, sigma))
 
 
 def motion_blur(image: Image, severity: int, rng: Rng) -> Image:
@@ -71,9 +67,9 @@ def zoom_blur(image: Image, severity: int, rng: Rng) -> Image:
     factors = parameters("zoom_blur", severity)
     for factor in factors:
         total += filters.clipped_zoom(fractions, factor)[:height, :width]
-    return _truncate((fractions + total) / (len(factors) + 1))
+    return filters.truncate((fractions + total) / (len(factors) + 1))
 
 
 def gaussian_blur(image: Image, severity: int, rng: Rng) -> Image:
     """Gaussian filter, edges repeated. No draws."""
-    return _truncate(filters.gaussian_filter(image / 255.0, parameters("gaussian_blur", severity)))
+    return filters.truncate(filters.gaussian_filter(image / 255.0, parameters("gaussian_blur", severity)))

@@ -65,7 +65,7 @@ def elastic_transform(image: Image, severity: int, rng: Rng) -> Image:
     fractions = image.astype(np.float32) / np.float32(255)
     moved = np.empty_like(fractions)
     _displace(fractions, down, across, moved)
-    return (np.clip(moved, 0, 1) * 255).astype(np.uint8)
+    return filters.truncate(moved)
 
 
 def pixelate(image: Image, severity: int, rng: Rng) -> Image:

@@ -11,7 +11,13 @@ import cv2
 import numba
 import numpy as np
 
-from stillrobust.samples import Array
+from stillrobust.samples import Array, Image
+
+
+def truncate(fractions: Array) -> Image:
+    """Fractions -> uint8, clipped and truncated (never rounded), as the reference does it."""
+    values: Image = (np.clip(fractions, 0, 1) * 255).astype(np.uint8)
+    return values
 
 
 @lru_cache(maxsize=64)

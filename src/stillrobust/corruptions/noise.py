@@ -2,26 +2,22 @@
 
 import numpy as np
 
+from stillrobust.corruptions.filters import truncate
 from stillrobust.corruptions.severity import parameters
-from stillrobust.samples import Array, Image
+from stillrobust.samples import Image
 
 Rng = np.random.RandomState
 
 
-def _finish(values: Array) -> Image:
-    """Fractions -> uint8, clipped and truncated (never rounded), as the reference does it."""
-    return (np.clip(values, 0, 1) * 255).astype(np.uint8)
-
-
 def gaussian_noise(image: Image, severity: int, rng: Rng) -> Image:
     """Add normal noise. Draws: one normal per sample."""
-    return _finish(image / 255.0 + rng.normal(size=image.shape, scale=parameters("gaussian_noise", severity)))
+    return truncate(image / 255.0 + rng.normal(size=image.shape, scale=parameters("gaussian_noise", severity)))
 
 
 def shot_noise(image: Image, severity: int, rng: Rng) -> Image:
     """Count photons: Poisson with the sample's brightness as mean. Draws: one Poisson per sample."""
     photons = parameters("shot_noise", severity)
-    return _finish(rng.poisson(image / 255.0 * photons) / float(photons))
+    return truncate(rng.poisson(image / 255.0 * photons) / float(photons))
 
 
 def impulse_noise(image: Image, severity: int, rng: Rng) -> Image:
@@ -34,4 +30,4 @@ def impulse_noise(image: Image, severity: int, rng: Rng) -> Image:
 def speckle_noise(image: Image, severity: int, rng: Rng) -> Image:
     """Multiply by normal noise. Draws: one normal per sample."""
     fractions = image / 255.0
-    return _finish(fractions + fractions * rng.normal(size=image.shape, scale=parameters("speckle_noise", severity)))
+    return truncate(fractions + fractions * rng.normal(size=image.shape, scale=parameters("speckle_noise", severity)))

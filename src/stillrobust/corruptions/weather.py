@@ -13,12 +13,6 @@ from stillrobust.samples import Array, Image
 Rng = np.random.RandomState
 
 
-def _truncate(fractions: Array) -> Image:
-    """Fractions -> uint8, clipped and truncated, as the reference does it."""
-    values: Image = (np.clip(fractions, 0, 1) * 255).astype(np.uint8)
-    return values
-
-
 def snow(image: Image, severity: int, rng: Rng) -> Image:
     """Whiten, then add blurred flakes. Draws: a normal per pixel, one angle in -135..-45 degrees."""
     mean, std, zoom, threshold, radius, sigma, mix = parameters("snow", severity)
@@ -31,7 +25,7 @@ def snow(image: Image, severity: int, rng: Rng) -> Image:
     layer = np.round(np.clip(layer, 0, 1) * 255).astype(np.uint8)[:height, :width, None] / 255.0
     grey = cv2.cvtColor(fractions, cv2.COLOR_RGB2GRAY)[..., None]
     fractions = mix * fractions + (1 - mix) * np.maximum(fractions, grey * 1.5 + 0.5)
-    return _truncate(fractions + layer + np.rot90(layer, 2))
+    return filters.truncate(fractions + layer + np.rot90(layer, 2))
 
 
 def frost(image: Image, severity: int, rng: Rng) -> Image:
@@ -83,7 +77,7 @@ def fog(image: Image, severity: int, rng: Rng) -> Image:
     fractions = image / 255.0
     brightest = fractions.max()
     fractions += amount * plasma(size, decay, rng)[:height, :width, None]
-    return _truncate(fractions * brightest / (brightest + amount))
+    return filters.truncate(fractions * brightest / (brightest + amount))
 
 
 @lru_cache(maxsize=8)
@@ -125,12 +119,12 @@ def spatter(image: Image, severity: int, rng: Rng) -> Image:
         cover = cover.astype(np.float32)
         cover[cover < 0.8] = 0
         fractions = fractions * (1 - cover[..., None]) + cover[..., None] * np.array(MUD)
-        return _truncate(fractions)
+        return filters.truncate(fractions)
     drops = _drops((layer * 255).astype(np.uint8))
     if drops.max() == 0:  # no drop at all: the reference divides nought by nought, and a black image comes out
         return np.zeros_like(image)
     drops = drops / drops.max() * np.float32(strength)
-    return _truncate(fractions + drops[..., None] * np.array(WATER, np.float32))
+    return filters.truncate(fractions + drops[..., None] * np.array(WATER, np.float32))
 
 
 def _drops(layer: Array) -> Array:

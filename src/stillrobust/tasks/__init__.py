@@ -29,11 +29,6 @@ class Task(Protocol):
         """The task's word."""
         ...
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The metrics it is measured by, the first one being the main one."""
-        ...
-
     def build_model(self, backbone: TimmBackbone, info: DatasetInfo) -> nn.Module:
         """Backbone, neck and head; the head not yet initialised."""
         ...

@@ -37,7 +37,6 @@ class Classification:
     """Area of the random crop in training, as a fraction (torchvision's RandomResizedCrop)."""
 
     name = "classification"
-    metrics = ("top1",)
 
     def build_model(self, backbone: TimmBackbone, info: DatasetInfo) -> nn.Module:
         """The model, its head not yet initialised."""

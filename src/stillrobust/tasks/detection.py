@@ -81,7 +81,6 @@ class Detection:
     score_threshold: float = 0.05
 
     name = "detection"
-    metrics = ("box_ap", "mask_ap")
 
     def build_model(self, backbone: TimmBackbone, info: DatasetInfo) -> nn.Module:
         """The model, its heads not yet initialised."""

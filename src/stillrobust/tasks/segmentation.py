@@ -31,7 +31,6 @@ class Segmentation:
     """(long side at most, short side) of the whole image in the test; ``None`` keeps the image's own size."""
 
     name = "segmentation"
-    metrics = ("miou",)
 
     def build_model(self, backbone: TimmBackbone, info: DatasetInfo) -> nn.Module:
         """The model, its heads not yet initialised."""
