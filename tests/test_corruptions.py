@@ -19,8 +19,9 @@ def photo(height=40, width=56, seed=0):
 def test_names():
     assert len(COMMON) == 15
     assert EXTRA == ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-    assert tuple(COMMON_OF_ROBUSTNESS) == COMMON
-    assert {name: set(members) for name, members in GROUPS.items()} == {k: set(v) for k, v in GROUPS_OF_ROBUSTNESS.items()}
+    assert tuple(CORRUPTIONS) == (*COMMON, *EXTRA)  # the reference's order
+    groups = {"noise": COMMON[:3], "blur": COMMON[3:7], "weather": COMMON[7:11], "digital": COMMON[11:]}
+    assert groups == GROUPS
     assert sorted(name for members in GROUPS.values() for name in members) == sorted(COMMON)
 
 

@@ -67,6 +67,26 @@ def test_killed_and_run_again_equals_undisturbed(tmp_path):
     assert len(numbers(whole)) == cells_of(read_study(tmp_path / "a" / "small.yaml")) == 2 * 5
 
 
+def test_ctrl_c_is_one_sentence_and_the_workers_end(tmp_path):
+    folder = tmp_path / "out"
+    # A shell's background job would ignore SIGINT, and so would what it starts; a terminal's does not.
+    process = subprocess.Popen(
+        command(folder),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    start = time.monotonic()
+    while not list(folder.glob("runs/*/resume.json")) and time.monotonic() - start < 120:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "what was finished is kept, run the same command again" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert list(folder.glob("runs/*/resume.json"))
+
+
 def test_the_demo_is_the_whole_job(tmp_path):
     demo = read_study(STUDIES / "demo.yaml")
     assert cells_of(demo) == 3 * 2 * (1 + 15 * 5)

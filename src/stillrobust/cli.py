@@ -12,6 +12,7 @@ import typer
 
 from stillrobust.errors import UserError
 
+STOPPED = 130  # the exit status of a program that Ctrl-C ended: 128 + SIGINT
 LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 app = typer.Typer(
@@ -30,9 +31,10 @@ def main() -> None:
     except UserError as error:
         print(f"stillrobust: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stillrobust: stopped; what was finished is kept, run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ending:
+        if ending.code == STOPPED:  # typer ends so, without a word, on Ctrl-C
+            print("stillrobust: stopped; what was finished is kept, run the same command again to go on", file=sys.stderr)
+        raise
     except OSError as error:
         print(f"stillrobust: {error.strerror or error} ({error.filename}); what was finished is kept", file=sys.stderr)
         sys.exit(2)
