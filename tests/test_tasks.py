@@ -18,9 +18,9 @@ def parameters(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def build(task, name="resnet18", seed=0):
+def build(task, name="resnet18", seed=0, **settings):
     data = Toys(task)
-    made = make_task(task, SETTINGS[task])
+    made = make_task(task, SETTINGS[task] | settings)
     model = made.build_model(build_backbone(f"{name}(weights='random')")[0], data.info)
     initialise_head(model, seed)
     return made, model, data
@@ -100,6 +100,28 @@ def test_wrong_settings():
         make_task("detection", {"chanels": 3})
     with pytest.raises(UserError, match="expects int"):
         make_task("detection", {"channels": "many"})
+    with pytest.raises(UserError, match="one of class_weights for each"):
+        build("segmentation", class_weights=[1.0])
     plain = build_backbone("vit_tiny_patch16_224(weights='random')")[0]
     with pytest.raises(UserError, match="four maps"):
         make_task("segmentation").build_model(plain, Toys("segmentation").info)
+
+
+def test_class_weights_by_hand():
+    """Two pixels with losses a and b, weights 1 and 3: (a + 3 b) / 4; an ignored pixel counts nowhere."""
+
+    class Fixed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits = torch.nn.Parameter(torch.tensor([[[2.0, 0.5, 9.0]], [[0.0, 1.5, 0.0]], [[0.0, 0.0, 0.0]]])[None])
+
+        def forward(self, images):
+            return self.logits, self.logits
+
+    labels = np.array([[0, 1, IGNORE]], np.uint8)
+    sample = Sample(np.zeros((1, 3, 3), np.uint8), Target("a.png", (1, 3), label_map=labels))
+    losses = make_task("segmentation", {"class_weights": [1, 3, 7]}).loss(Fixed(), [sample])
+    a = -np.log(np.exp(2.0) / (np.exp(2.0) + 1 + 1))
+    b = -np.log(np.exp(1.5) / (np.exp(0.5) + np.exp(1.5) + 1))
+    assert losses["decode"].item() == pytest.approx((a + 3 * b) / 4, rel=1e-6)
+    assert losses["auxiliary"].item() == pytest.approx(0.4 * (a + 3 * b) / 4, rel=1e-6)

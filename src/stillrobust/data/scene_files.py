@@ -18,7 +18,7 @@ from stillrobust.data.scenes import Scene, draw_crop, draw_scene
 from stillrobust.errors import UserError
 from stillrobust.samples import Sample
 
-RECIPE = 1  # raised whenever the same parameters would draw other pixels, so that old folders are drawn again
+RECIPE = 2  # raised whenever the same parameters would draw other pixels, so that old folders are drawn again
 SPLITS = ("train", "val")
 SMALLEST_SIZE = 32  # pixels; below that neither things nor textures have room
 Progress = Callable[[int, int], None]

@@ -82,7 +82,7 @@ def draw_scene(random: Random, world: World, size: int) -> Scene:
 def draw_crop(random: Random, world: World, label: int, size: int) -> Image:
     """One thing that nearly fills the image, over one background: a picture to classify."""
     canvas, _ = draw_background(random, world, size, most=1)
-    extent = random.uniform(0.55, 0.85) * size
+    extent = random.uniform(0.65, 0.9) * size
     x, y = random.uniform(0.4, 0.6, 2) * size
     canvas, _ = put_thing(random, world, label, Place(x, y, extent), canvas)
     return finish(random, canvas)
@@ -110,7 +110,7 @@ def draw_background(random: Random, world: World, size: int, most: int) -> tuple
 def free_place(random: Random, placed: list[Place], size: int) -> Place | None:
     """A place that overlaps the others at most a little, or ``None`` where none was found."""
     for _ in range(ATTEMPTS):
-        extent = random.uniform(0.22, 0.5) * size
+        extent = random.uniform(0.3, 0.65) * size
         x, y = random.uniform(0.4 * extent, size - 0.4 * extent, 2)
         if all(max(abs(x - other.x), abs(y - other.y)) > 0.42 * (extent + other.extent) for other in placed):
             return Place(x, y, extent)

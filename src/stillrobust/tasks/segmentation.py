@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stillrobust.backbones import TimmBackbone, require_pyramid
+from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import augment
 from stillrobust.tasks.heads import device_of, image_batch
@@ -23,6 +24,8 @@ class Segmentation:
     auxiliary_channels: int = 256
     auxiliary_weight: float = 0.4
     dropout: float = 0.1
+    class_weights: tuple[float, ...] = ()
+    """Weight of each class's pixels in the loss, in the order of the classes (mmsegmentation's ``class_weight``); empty: 1."""
     crop: tuple[int, int] = (512, 512)
     """(H, W) of the training crop."""
     scale: tuple[float, float] = (0.5, 2.0)
@@ -35,6 +38,11 @@ class Segmentation:
     def build_model(self, backbone: TimmBackbone, info: DatasetInfo) -> nn.Module:
         """The model, its heads not yet initialised."""
         require_pyramid(backbone)
+        if self.class_weights and len(self.class_weights) != len(info.classes):
+            raise UserError(
+                f"Expected one of class_weights for each of the {len(info.classes)} classes, "
+                f"but got {len(self.class_weights)}; list them in the order of classes.txt, or leave class_weights out"
+            )
         return UPerNet(backbone, self.channels, self.auxiliary_channels, len(info.classes), self.dropout)
 
     def shown_size(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -55,11 +63,14 @@ class Segmentation:
         device = device_of(model)
         labels = torch.from_numpy(np.stack([s.target.label_map for s in batch])).to(device).long()  # type: ignore[misc]
         logits, auxiliary = model(image_batch([s.image for s in batch], device))
-        pixels = (labels != IGNORE).sum().clamp(min=1)  # a batch of ignored pixels alone must not divide by zero
+        weights = torch.tensor(self.class_weights, dtype=torch.float32, device=device) if self.class_weights else None
+        seen = labels[labels != IGNORE]
+        # A batch of ignored pixels alone must not divide by zero.
+        total = (torch.ones_like(seen) if weights is None else weights[seen]).sum().clamp(min=1)
 
         def cross_entropy(scores: Tensor) -> Tensor:
             scores = resize(scores, tuple(labels.shape))
-            return functional.cross_entropy(scores, labels, ignore_index=IGNORE, reduction="sum") / pixels
+            return functional.cross_entropy(scores, labels, weights, ignore_index=IGNORE, reduction="sum") / total
 
         return {"decode": cross_entropy(logits), "auxiliary": self.auxiliary_weight * cross_entropy(auxiliary)}
 

@@ -1,0 +1,5 @@
+"""``python -m stillrobust``: the command line."""
+
+from stillrobust.cli import main
+
+main()
