@@ -16,7 +16,7 @@ FLOORS = {
     "training": 4, "evaluation": 4,
     "execution": 5, "study": 5, "paper": 5,
     "report": 6,
-    "cli": 7,
+    "cli": 7, "__main__": 8,
 }  # fmt: skip
 LINES = 400
 

@@ -67,6 +67,19 @@ def test_killed_and_run_again_equals_undisturbed(tmp_path):
     assert len(numbers(whole)) == cells_of(read_study(tmp_path / "a" / "small.yaml")) == 2 * 5
 
 
+def test_no_room_is_one_sentence_and_nothing_finished_is_lost(tmp_path):
+    """A limit on the size of files stands for the full disk: the kernel refuses the write in the same place."""
+    folder = tmp_path / "out"
+    limited = ["bash", "-c", 'ulimit -f 20000; exec "$@"', "limited", *command(folder)]
+    refused = subprocess.run(limited, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "Cannot write" in refused.stderr and "free some space" in refused.stderr and "Traceback" not in refused.stderr
+    assert not list(folder.glob("runs/*/model.*")), "a model that was not written whole"
+    again = subprocess.run(command(folder), capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert len(numbers(folder)) == 2 * 5
+
+
 def test_ctrl_c_is_one_sentence_and_the_workers_end(tmp_path):
     folder = tmp_path / "out"
     # A shell's background job would ignore SIGINT, and so would what it starts; a terminal's does not.
