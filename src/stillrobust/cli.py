@@ -199,6 +199,9 @@ def evaluate(
     severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
     images: Annotated[int | None, typer.Option(help="Only so many images, evenly spaced over the set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
+    regime: Annotated[str, typer.Option(help="Severity table: imagenet, imagenet-c, cifar or tiny-imagenet.")] = "imagenet",
+    mode: Annotated[str, typer.Option(help="fast, or exact: the reference's draws.")] = "fast",
+    channel_order: Annotated[str, typer.Option(help="rgb, or bgr as some detection tools had it.")] = "rgb",
 ) -> None:
     """Measure a finished model under corruptions; a second call does only what is missing.
 
@@ -214,7 +217,7 @@ def evaluate(
         levels = tuple(int(severity) for severity in severities.split(","))
     except ValueError:
         raise UserError(f"Expected severities such as 1,2,3, but got {severities!r}") from None
-    protocol = Protocol(names, levels, seed=seed, images=images)
+    protocol = Protocol(names, levels, seed=seed, images=images, mode=mode, regime=regime, channel_order=channel_order)
     dataset = open_dataset(data, "val")
     with _progress() as listen:
         run_evaluation(

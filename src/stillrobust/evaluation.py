@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stillrobust.corruptions import COMMON, CORRUPTIONS, SEVERITIES
+from stillrobust.corruptions import CHANNEL_ORDERS, COMMON, CORRUPTIONS, MODES, REGIMES, SEVERITIES
 from stillrobust.corruptions import protocol as corruption_protocol
 from stillrobust.data.views import CorruptedView, Subset
 from stillrobust.errors import UserError
@@ -44,10 +44,18 @@ class Protocol:
     batch_size: int = 8
     workers: int = 0
     """Processes that read and corrupt images."""
+    mode: str = "fast"
+    """Draws of the corruptions: ``fast`` or ``exact``."""
+    regime: str = "imagenet"
+    channel_order: str = "rgb"
+    """Of the image that is corrupted; the model always sees RGB."""
 
     def __post_init__(self) -> None:
         for name in self.corruptions:
             lookup("corruption", name, CORRUPTIONS)
+        lookup("regime", self.regime, REGIMES)
+        lookup("mode", self.mode, MODES)
+        lookup("channel order", self.channel_order, CHANNEL_ORDERS)
         for severity in self.severities:
             if severity not in SEVERITIES:
                 raise UserError(f"Expected severities among 1, 2, 3, 4, 5, but got {severity}")
@@ -123,7 +131,7 @@ def _circumstances(dataset: Dataset, protocol: Protocol, description: dict[str, 
         "ground_truth": "not warped",
         "seed": protocol.seed,
         "metric_version": METRIC_VERSION[task],
-        **corruption_protocol(),
+        **corruption_protocol(protocol.mode, protocol.regime, protocol.channel_order),
     }
 
 
@@ -151,7 +159,8 @@ def _measure(
     metric = METRICS[task.name](dataset.info)
     shown: list[tuple[Sample, Prediction]] = []
     keep = protocol.examples if cell.severity in (0, EXAMPLE_SEVERITY) else 0
-    view = CorruptedView(dataset, cell.corruption, cell.severity, protocol.seed)
+    how = protocol.seed, protocol.mode, protocol.regime, protocol.channel_order
+    view = CorruptedView(dataset, cell.corruption, cell.severity, *how)
     for batch in _batches(view, protocol):
         with torch.inference_mode():
             predictions = task.predict(model, [sample.image for sample in batch])

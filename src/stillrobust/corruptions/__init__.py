@@ -1,11 +1,10 @@
 """The 15 common and 4 extra corruptions of Hendrycks & Dietterich (ICLR 2019), for images of any size.
 
-Contract: ``CORRUPTIONS[name](image uint8 (H, W, 3) RGB, severity 1..5, rng) -> uint8 (H, W, 3)``; the input is not changed.
-With the same ``np.random.RandomState`` the pixels are those of the library imagecorruptions (repository head), whose quirks
-are kept and named where they are.
+Contract: ``CORRUPTIONS[name](image uint8 (H, W, 3) RGB, severity 1..5, rng, regime) -> uint8 (H, W, 3)``; the input is not
+changed. *Exact*, with a ``np.random.RandomState``: the pixels of the library imagecorruptions (repository head), whose quirks
+are kept and named where they are. *Fast*, with a ``Key``: the same distributions from cheaper draws.
 """
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,9 @@ import numpy as np
 from stillrobust.corruptions import textures
 from stillrobust.corruptions.blur import defocus_blur, gaussian_blur, glass_blur, motion_blur, zoom_blur
 from stillrobust.corruptions.digital import contrast, elastic_transform, jpeg_compression, pixelate, saturate
+from stillrobust.corruptions.draws import Key, Rng, keyed
 from stillrobust.corruptions.noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
+from stillrobust.corruptions.severity import REGIMES
 from stillrobust.corruptions.weather import brightness, fog, frost, snow, spatter
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
@@ -22,21 +23,25 @@ from stillrobust.robustness import COMMON, GROUPS, SEVERITIES
 from stillrobust.samples import Array, Image
 
 __all__ = [
+    "CHANNEL_ORDERS",
     "COMMON",
     "CORRUPTIONS",
     "DETERMINISTIC",
     "EXTRA",
     "GROUPS",
+    "MODES",
+    "REGIMES",
     "SEVERITIES",
     "VERSION",
     "Corruption",
     "corrupt",
-    "keyed_rng",
+    "get_corruption_names",
+    "keyed",
     "protocol",
     "warm_up",
 ]
 
-Corruption = Callable[[Image, int, np.random.RandomState], Image]
+Corruption = Callable[[Image, int, Rng, str], Image]
 
 CORRUPTIONS: dict[str, Corruption] = {
     function.__name__: function
@@ -53,51 +58,102 @@ DETERMINISTIC = frozenset(
     {"defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression", "gaussian_blur", "saturate"}
 )
 """These draw nothing."""
-VERSION = 1
+MODES = {"exact": "the reference's draws and pixels", "fast": "the same distributions from cheaper draws"}
+CHANNEL_ORDERS = {"rgb": "as the reference assumes", "bgr": "reversed, as tools that read with OpenCV handed images over"}
+VERSION = 2
 """Raised when pixels change."""
-
-
-def keyed_rng(seed: int, corruption: str, severity: int, image_id: str) -> np.random.RandomState:
-    """The generator of one image under one corruption: the same for every model, in any order, on any machine.
-
-    Counter-based (Philox), keyed by the SHA-256 of its arguments; ``RandomState`` on top of it, because numpy has frozen the
-    streams of its distributions, which it has not for ``Generator``.
-    """
-    digest = hashlib.sha256(f"{seed}/{corruption}/{severity}/{image_id}".encode()).digest()
-    return np.random.RandomState(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
 def corrupt(
     image: Array,
-    corruption: str,
-    severity: int,
+    corruption: str | int | None = None,
+    severity: Any = 1,
     *,
     rng: np.random.RandomState | np.random.Generator | None = None,
     seed: int | None = None,
     image_id: str | None = None,
+    mode: str | None = None,
+    regime: str = "imagenet",
+    channel_order: str = "rgb",
+    corruption_name: str | None = None,
+    corruption_number: int | None = None,
 ) -> Image:
     """Corrupt one image: uint8 (H, W, 3) RGB, or grey (H, W) or (H, W, 1), which becomes RGB -> uint8 (H, W, 3).
 
-    severity: 1..5; 0 returns a copy. Randomness is an argument: either ``rng`` (with ``np.random.RandomState(s)`` the
-    reference's stream) or ``seed`` and ``image_id``. Raises ``UserError`` for anything else.
+    severity: 1..5; 0 returns a copy. Randomness is an argument: ``rng``, or ``seed`` and ``image_id``. ``mode`` is ``exact``
+    (the reference's draws; the default with a ``np.random.RandomState``) or ``fast`` (the same distributions; the default
+    otherwise). ``regime`` is a name of ``REGIMES``; ``channel_order="bgr"`` corrupts the image with its channels reversed, as
+    tools did that read with OpenCV. Raises ``UserError``, a ``ValueError``, for anything else.
+
+    The reference's own calls work: ``corrupt(image, corruption_name="fog", severity=3)``, ``corruption_number=9``; without
+    ``rng`` they draw from numpy's global stream, as there.
     """
-    function = lookup("corruption", corruption, CORRUPTIONS)
+    if isinstance(severity, str):  # the reference's order of arguments
+        corruption_name = severity
+        severity, corruption = corruption if isinstance(corruption, int) else 1, None
+    called_as_reference = corruption_name is not None or corruption_number is not None
+    name = _name(corruption, corruption_name, corruption_number)
+    function = lookup("corruption", name, CORRUPTIONS)
+    lookup("regime", regime, REGIMES)
+    lookup("channel order", channel_order, CHANNEL_ORDERS)
     image = _checked(image)
     if isinstance(severity, bool) or not isinstance(severity, int | np.integer) or not 0 <= severity <= 5:
         raise UserError(f"Expected a severity among 0 (clean), 1, 2, 3, 4, 5, but got {severity!r}")
     if severity == 0:
         return image.copy()
-    if rng is None and seed is not None and image_id is not None:
-        rng = keyed_rng(seed, corruption, int(severity), image_id)
-    elif rng is None and corruption not in DETERMINISTIC:
-        raise UserError(f"{corruption} draws random numbers: pass rng=np.random.RandomState(...), or seed=... and image_id=...")
-    elif rng is None:
-        rng = np.random.RandomState(0)
-    elif seed is not None or image_id is not None:
+    if called_as_reference and rng is None and seed is None:
+        rng = np.random.mtrand._rand
+    source = _randomness(name, int(severity), rng, seed, image_id, mode)
+    if channel_order == "bgr":
+        reversed_image = np.ascontiguousarray(image[..., ::-1])
+        return np.ascontiguousarray(function(reversed_image, int(severity), source, regime)[..., ::-1])
+    return function(image, int(severity), source, regime)
+
+
+def _name(corruption: str | int | None, name: str | None, number: int | None) -> str:
+    """One of the three ways to say which corruption."""
+    given = [value for value in (corruption, name, number) if value is not None]
+    if len(given) != 1:
+        raise UserError(f"Expected one corruption, by name or by number, but got {given!r}")
+    if isinstance(given[0], str):
+        return given[0]
+    if isinstance(given[0], bool) or not isinstance(given[0], int | np.integer) or not 0 <= given[0] < len(CORRUPTIONS):
+        raise UserError(f"Expected a corruption's name, or its number from 0 to {len(CORRUPTIONS) - 1}, but got {given[0]!r}")
+    return list(CORRUPTIONS)[given[0]]
+
+
+def _randomness(
+    name: str,
+    severity: int,
+    rng: np.random.RandomState | np.random.Generator | None,
+    seed: int | None,
+    image_id: str | None,
+    mode: str | None,
+) -> Rng:
+    """The source of draws for one image: a ``RandomState`` makes it exact, a :class:`Key` fast."""
+    if mode is not None:
+        lookup("mode", mode, MODES)
+    if rng is not None and (seed is not None or image_id is not None):
         raise UserError("Pass either rng or seed and image_id to corrupt, not both")
-    if isinstance(rng, np.random.Generator):
-        rng = np.random.RandomState(rng.bit_generator)
-    return function(image, int(severity), rng)
+    if isinstance(rng, np.random.RandomState):
+        return Key(tuple(rng.randint(0, 2**32, 8, np.uint64).tolist())) if mode == "fast" else rng
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise UserError(f"Expected rng as np.random.RandomState or np.random.Generator, but got {type(rng).__name__}")
+    if rng is not None:
+        key = Key(tuple(rng.integers(0, 2**32, 8).tolist()))
+    elif seed is not None and image_id is not None:
+        key = keyed(seed, name, severity, image_id)
+    elif name in DETERMINISTIC:
+        key = Key((0,) * 8)
+    else:
+        raise UserError(f"{name} draws random numbers: pass rng=np.random.RandomState(...), or seed=... and image_id=...")
+    return np.random.RandomState(np.array(key.words, np.uint32)) if mode == "exact" else key
+
+
+def get_corruption_names(subset: str = "common") -> list[str]:
+    """Names in the reference's order: ``common`` (15), ``validation`` (the 4 extra ones), ``all``, or a group."""
+    subsets = {"common": COMMON, "validation": EXTRA, "all": tuple(CORRUPTIONS), **GROUPS}
+    return list(lookup("subset of the corruptions", subset, subsets))
 
 
 def _checked(image: Array) -> Image:
@@ -110,14 +166,16 @@ def _checked(image: Array) -> Image:
         raise UserError(f"Expected an image of shape (H, W, 3) or (H, W), but got {image.shape}; drop alpha, keep RGB")
     if image.shape[2] == 1:
         image = np.repeat(image, 3, axis=2)
-    return np.ascontiguousarray(image)
+    image = np.ascontiguousarray(image)
+    return image if image.flags.writeable else image.copy()  # compiled code would be compiled again for the other kind
 
 
-def protocol() -> dict[str, Any]:
+def protocol(mode: str = "fast", regime: str = "imagenet", channel_order: str = "rgb") -> dict[str, Any]:
     """What of the corruptions decides a number, besides seed, name and severity."""
     return {
-        "regime": "imagenet",
-        "channel_order": "rgb",
+        "regime": regime,
+        "channel_order": channel_order,
+        "draws": mode,
         "frost_textures": textures.textures()[0],
         "corruptions_version": VERSION,
     }
@@ -128,4 +186,5 @@ def warm_up() -> None:
     image = np.random.RandomState(0).randint(0, 256, (40, 48, 3)).astype(np.uint8)
     for name in CORRUPTIONS:
         for severity in (1, 5):
-            corrupt(image, name, severity, seed=0, image_id="warm up")
+            for mode in ("exact", "fast"):
+                corrupt(image, name, severity, seed=0, image_id="warm up", mode=mode)

@@ -3,88 +3,111 @@
 from functools import lru_cache
 from io import BytesIO
 
-import numba
+import cv2
 import numpy as np
 from PIL import Image as Pillow
 
-from stillrobust.corruptions import filters
+from stillrobust.corruptions import draws, filters
+from stillrobust.corruptions.compiled import Kernels
+from stillrobust.corruptions.draws import Key, Rng
 from stillrobust.corruptions.severity import parameters
 from stillrobust.samples import Array, Image
 
-Rng = np.random.RandomState
+fields, geometry = Kernels("fields"), Kernels("geometry")
 
 
-def contrast(image: Image, severity: int, rng: Rng) -> Image:
+def contrast(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Move every channel towards its mean over the image. No draws."""
-    factor = parameters("contrast", severity)
-    means = image.reshape(-1, 3).sum(axis=0, dtype=np.int64) / (image.shape[0] * image.shape[1]) / 255
+    factor = parameters("contrast", severity, regime)
+    means = np.array(cv2.sumElems(image)[:3]) / (image.shape[0] * image.shape[1]) / 255
     grey = (np.arange(256) / 255)[:, None]
     table = (np.clip((grey - means) * factor + means, 0, 1) * 255).astype(np.uint8)
-    return np.stack([table[image[..., c], c] for c in range(3)], axis=-1)
+    changed: Image = cv2.LUT(image, table[None]).reshape(image.shape)
+    return changed
 
 
-@numba.njit(cache=True)
-def _reflect(index, size):  # type: ignore[no-untyped-def]
-    """Half-sample reflection: -1 -> 0, size -> size - 1, however far out."""
-    index %= 2 * size
-    return index if index < size else 2 * size - 1 - index
+def _uniform_field(rng: Rng, stream: int, amplitude: float, shape: tuple[int, int], factor: float) -> Array:
+    """float32 uniforms in -amplitude..amplitude, times ``factor``."""
+    if isinstance(rng, Key):
+        field = np.empty(shape, np.float32)
+        fields.uniform_fast(np.float32(amplitude * factor), *rng.stream(stream), field.reshape(-1))
+        return field
+    drawn = draws.uniforms(rng, shape[0] * shape[1])
+    drawn *= 2 * amplitude * factor
+    drawn -= amplitude * factor
+    return drawn.astype(np.float32).reshape(shape)
 
 
-@numba.njit(cache=True)
-def _displace(image, down, across, out):  # type: ignore[no-untyped-def]
-    """out(y, x) = image at (y + down, x + across), bilinear in float64, result stored as float32."""
+def elastic_transform(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+    """Move pixels along a smooth random field. Draws: uniforms for the columns' field, then for the rows'.
+
+    Where the table has three numbers it is the original of ImageNet-C, which first jitters three corners of a square and warps
+    the image so that they follow. Draws of that come first.
+    """
+    entry = parameters("elastic_transform", severity, regime)
     height, width = image.shape[:2]
-    for y in range(height):
-        for x in range(width):
-            sy, sx = y + np.float64(down[y, x]), x + np.float64(across[y, x])
-            fy, fx = np.floor(sy), np.floor(sx)
-            wy, wx = sy - fy, sx - fx
-            y0, y1 = _reflect(int(fy), height), _reflect(int(fy) + 1, height)
-            x0, x1 = _reflect(int(fx), width), _reflect(int(fx) + 1, width)
-            for c in range(3):
-                total = image[y0, x0, c] * (1 - wy) * (1 - wx)
-                total += image[y0, x1, c] * (1 - wy) * wx
-                total += image[y1, x0, c] * wy * (1 - wx)
-                total += image[y1, x1, c] * wy * wx
-                out[y, x, c] = total
+    values: Array = image
+    if isinstance(entry, tuple):
+        strength, sigma, jitter = (part * (244 if regime == "imagenet-c" else min(height, width)) for part in entry)
+        amplitude, sigmas = 1.0, (sigma, sigma)
+        values = _affine(image, jitter, rng)
+    else:
+        strength, amplitude = entry, 0.005 * height  # the height for both fields, as in the source
+        sigmas = 0.01 * height, 0.01 * width
+    across = filters.smooth_field(_uniform_field(rng, 0, amplitude, (height, width), strength), sigmas)
+    down = filters.smooth_field(_uniform_field(rng, 1, amplitude, (height, width), strength), sigmas)
+    four = np.empty((height, width * 4), np.float32)
+    geometry.to_four(values.reshape(height, -1), four)
+    out = np.empty_like(image)
+    geometry.displace(four.reshape(-1), width, down, across, filters.HAIR, out.reshape(height, -1))
+    return out
 
 
-def elastic_transform(image: Image, severity: int, rng: Rng) -> Image:
-    """Move pixels along a smooth random field. Draws: uniforms for the columns' field, then for the rows'."""
-    strength = parameters("elastic_transform", severity)
-    height, width = image.shape[:2]
-    amplitude, sigma = 0.005 * height, (0.01 * height, 0.01 * width)  # the height for both fields, as in the source
-
-    def field() -> Array:
-        drawn = rng.uniform(-amplitude, amplitude, size=(height, width))
-        smooth: Array = (filters.gaussian_filter(drawn, sigma, 3.0, "symmetric") * strength).astype(np.float32)
-        return smooth
-
-    across = field()
-    down = field()
-    fractions = image.astype(np.float32) / np.float32(255)
-    moved = np.empty_like(fractions)
-    _displace(fractions, down, across, moved)
-    return filters.truncate(moved)
+def _affine(image: Image, jitter: float, rng: Rng) -> Array:
+    """Three corners of the middle third move by up to ``jitter`` pixels each way -> float32 grey levels."""
+    size = np.array(image.shape[:2], np.float32)
+    middle, third = size // 2, min(image.shape[:2]) // 3
+    corners = np.array([middle + third, [middle[0] + third, middle[1] - third], middle - third], np.float32)
+    if isinstance(rng, Key):
+        shift = np.random.RandomState(rng.words[6]).uniform(-jitter, jitter, (3, 2))
+    else:
+        shift = rng.uniform(-jitter, jitter, (3, 2))
+    matrix = cv2.getAffineTransform(corners, corners + shift.astype(np.float32))
+    warped: Array = cv2.warpAffine(image.astype(np.float32), matrix, image.shape[1::-1], borderMode=cv2.BORDER_REFLECT_101)
+    return warped
 
 
-def pixelate(image: Image, severity: int, rng: Rng) -> Image:
-    """Shrink by area average, enlarge by nearest neighbour. No draws."""
-    factor = parameters("pixelate", severity)
+@lru_cache(maxsize=256)
+def _nearest(small: int, size: int) -> Array:
+    """Pillow's source indices: a float64 sum that begins in the middle of the first sample."""
+    steps = np.full(size, small / size)
+    steps[0] *= 0.5
+    places: Array = np.minimum(np.add.accumulate(steps).astype(np.int64), small - 1)
+    return places
+
+
+def pixelate(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+    """Shrink by area average, enlarge by nearest neighbour (ImageNet-C and its small kin: by area average). No draws."""
+    factor = parameters("pixelate", severity, regime)
     height, width = image.shape[:2]
     small = max(1, int(width * factor)), max(1, int(height * factor))  # at least a pixel, where the reference fails
     picture = Pillow.fromarray(image).resize(small, Pillow.Resampling.BOX)
-    return np.array(picture.resize((width, height), Pillow.Resampling.NEAREST))
+    if regime != "imagenet":
+        return np.array(picture.resize((width, height), Pillow.Resampling.BOX))
+    out = np.empty_like(image)
+    rows, columns = _nearest(small[1], height), _nearest(small[0], width)
+    geometry.nearest(np.array(picture).reshape(small[1], -1), rows, columns, out.reshape(height, -1))
+    return out
 
 
-def jpeg_compression(image: Image, severity: int, rng: Rng) -> Image:
+def jpeg_compression(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Through Pillow's JPEG encoder and back. No draws; the pixels depend on the libjpeg that Pillow carries."""
     buffer = BytesIO()
-    Pillow.fromarray(image).save(buffer, "JPEG", quality=parameters("jpeg_compression", severity))
+    Pillow.fromarray(image).save(buffer, "JPEG", quality=parameters("jpeg_compression", severity, regime))
     return np.array(Pillow.open(buffer))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _saturation(factor: float, offset: float) -> Array:
     """[V, min]: S' / S where the pixel's largest and smallest channels are V and min (0 where S is 0)."""
     largest, smallest = np.arange(256)[:, None], np.arange(256)[None]
@@ -94,23 +117,10 @@ def _saturation(factor: float, offset: float) -> Array:
     return ratio
 
 
-@numba.njit(cache=True)
-def _saturate(image, ratio, offset, out):  # type: ignore[no-untyped-def]
-    hair = 1e-9  # values fall on whole numbers, less a rounding error
-    for i in range(image.shape[0]):
-        largest, smallest = max(image[i, 0], image[i, 1], image[i, 2]), min(image[i, 0], image[i, 1], image[i, 2])
-        if largest == smallest:  # hue 0 is red: with an offset, grey turns reddish, as in the reference
-            out[i, 0] = largest
-            out[i, 1] = out[i, 2] = int(largest * (1 - offset) + hair)
-        else:
-            for c in range(3):
-                value = largest - (float(largest) - image[i, c]) * ratio[largest, smallest]
-                out[i, c] = int(max(value, 0.0) + hair)
-
-
-def saturate(image: Image, severity: int, rng: Rng) -> Image:
+def saturate(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Scale S of HSV. No draws."""
-    factor, offset = parameters("saturate", severity)
+    factor, offset = parameters("saturate", severity, regime)
     out = np.empty_like(image)
-    _saturate(image.reshape(-1, 3), _saturation(factor, offset), float(offset), out.reshape(-1, 3))
+    hair = 1e-9  # values fall on whole numbers, less a rounding error
+    fields.saturate(image.reshape(-1), _saturation(factor, offset), float(offset), hair, out.reshape(-1))
     return out

@@ -91,11 +91,29 @@ def scaled(index: int, height: int, width: int) -> Array:
         factor = max(height / own_height, width / own_width)
     factor *= 1.1
     size = int(np.ceil(own_width * factor)), int(np.ceil(own_height * factor))
-    resized: Array = cv2.resize(np.ascontiguousarray(texture[..., ::-1]), dsize=size, interpolation=cv2.INTER_CUBIC)[..., ::-1]
-    return resized
+    return _resized(texture, size, cv2.INTER_CUBIC)
 
 
-def frost_layer(index: int, height: int, width: int) -> Array:
-    """As :func:`scaled`; textures that are large enough are scaled once for all image sizes."""
+def _resized(texture: Array, size: tuple[int, int], interpolation: int) -> Array:
+    resized = cv2.resize(np.ascontiguousarray(texture[..., ::-1]), dsize=size, interpolation=interpolation)
+    return np.ascontiguousarray(resized[..., ::-1])
+
+
+@lru_cache(maxsize=16)
+def shrunk(index: int, factor: float) -> Array:
+    """Texture ``index`` made smaller for small images, bilinear, as the makers of CIFAR-10-C have it."""
+    texture = textures()[1][index]
+    return _resized(texture, (round(texture.shape[1] * factor), round(texture.shape[0] * factor)), cv2.INTER_LINEAR)
+
+
+def frost_layer(index: int, height: int, width: int, shrink: float | None = None) -> Array:
+    """As :func:`scaled`; textures that are large enough are scaled once for all image sizes.
+
+    With ``shrink`` the texture is made smaller instead, unless the image would not fit into it.
+    """
+    if shrink is not None:
+        small = shrunk(index, shrink)
+        if small.shape[0] > height and small.shape[1] > width:
+            return small
     own_height, own_width = textures()[1][index].shape[:2]
     return scaled(index, 0, 0) if own_height >= height and own_width >= width else scaled(index, height, width)

@@ -3,84 +3,99 @@
 from functools import lru_cache
 
 import cv2
-import numba
 import numpy as np
 
-from stillrobust.corruptions import filters, textures
+from stillrobust.corruptions import draws, filters, textures
+from stillrobust.corruptions.compiled import Kernels
+from stillrobust.corruptions.draws import Key, Rng
+from stillrobust.corruptions.noise import quantiles
 from stillrobust.corruptions.severity import parameters
 from stillrobust.samples import Array, Image
 
-Rng = np.random.RandomState
+fields, geometry = Kernels("fields"), Kernels("geometry")
 
 
-def snow(image: Image, severity: int, rng: Rng) -> Image:
+def snow(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Whiten, then add blurred flakes. Draws: a normal per pixel, one angle in -135..-45 degrees."""
-    mean, std, zoom, threshold, radius, sigma, mix = parameters("snow", severity)
+    mean, std, zoom, threshold, radius, sigma, mix = parameters("snow", severity, regime)
     height, width = image.shape[:2]
-    fractions = image.astype(np.float32) / np.float32(255)
-    layer = rng.normal(size=(height, width), loc=mean, scale=std)
-    layer = filters.clipped_zoom(layer[..., None], zoom)[..., 0]
-    layer = np.clip(np.where(layer < threshold, 0, layer), 0, 1)
-    layer = filters.motion_blur(layer, radius, sigma, rng.uniform(-135, -45))
-    layer = np.round(np.clip(layer, 0, 1) * 255).astype(np.uint8)[:height, :width, None] / 255.0
-    grey = cv2.cvtColor(fractions, cv2.COLOR_RGB2GRAY)[..., None]
-    fractions = mix * fractions + (1 - mix) * np.maximum(fractions, grey * 1.5 + 0.5)
-    return filters.truncate(fractions + layer + np.rot90(layer, 2))
+    flakes = _flakes((height, width), mean, std, zoom, threshold, rng)
+    angle = rng.uniform(2, -135, -45) if isinstance(rng, Key) else rng.uniform(-135, -45)
+    taps = filters.motion_taps((flakes.shape[0], flakes.shape[1]), radius, sigma, angle)
+    layer = filters.motion_grey(flakes, taps, 255.0, np.float32(0.5), (height, width))[..., 0]
+    out = np.empty_like(image)
+    # a thinner hair than elsewhere: the layer is rounded too, and the two must not add up to two grey levels
+    fields.snow(image.reshape(height, -1), layer, np.float32(mix), np.float32(1e-4), out.reshape(height, -1))
+    return out
 
 
-def frost(image: Image, severity: int, rng: Rng) -> Image:
+def _flakes(shape: tuple[int, int], mean: float, std: float, zoom: float, threshold: float, rng: Rng) -> Array:
+    """The enlarged middle of a normal field, 0 below the threshold, 0..1: float32, at least ``shape``."""
+    (y0, y1, *wy), (x0, x1, *wx) = filters.zoom_axis(shape[0], zoom), filters.zoom_axis(shape[1], zoom)
+    out = np.empty((len(y0), len(x0)), np.float32)
+    if not isinstance(rng, Key):
+        field = (draws.normals(rng, shape[0] * shape[1]) * std + mean).reshape(shape)
+        geometry.enlarge_flakes(field, y0, y1, *wy, x0, x1, *wx, threshold, out)
+        return out
+    top, left = int(y0[0]), int(x0[0])
+    field = np.empty((int(y1[-1]) - top + 1, int(x1[-1]) - left + 1), np.float32)  # only what is seen
+    fields.normal_fast((quantiles() * std + mean).astype(np.float32), *rng.stream(0), field.reshape(-1))
+    rows, columns = ([weights.astype(np.float32) for weights in pair] for pair in (wy, wx))
+    places = (y0 - top, y1 - top), (x0 - left, x1 - left)
+    geometry.enlarge_flakes_fast(field, *places[0], *rows, *places[1], *columns, np.float32(threshold), out)
+    return out
+
+
+def frost(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Blend with a crop of a frost photograph. Draws: which of five, row, column."""
-    own, ice = parameters("frost", severity)
+    own, ice = parameters("frost", severity, regime)
     height, width = image.shape[:2]
-    layer = textures.frost_layer(int(rng.randint(5)), height, width)
-    top, left = int(rng.randint(0, layer.shape[0] - height)), int(rng.randint(0, layer.shape[1] - width))
-    crop = layer[top : top + height, left : left + width]
-    blended: Image = np.clip(own * image.astype(np.float64) + ice * crop.astype(np.float64), 0, 255).astype(np.uint8)
-    return blended
+
+    def below(word: int, limit: int) -> int:
+        return int(rng.uniform(word, 0, limit)) if isinstance(rng, Key) else int(rng.randint(0, limit))
+
+    layer = textures.frost_layer(below(0, 5), height, width, SHRINK.get(regime))
+    top = below(1, layer.shape[0] - height)
+    left = below(2, layer.shape[1] - width)
+    out = np.empty_like(image)
+    flat = layer.reshape(layer.shape[0], -1)
+    fields.blend(image.reshape(height, -1), flat, top, 3 * left, float(own), float(ice), out.reshape(height, -1))
+    return out
 
 
-def plasma(size: int, decay: float, rng: Rng) -> Array:
-    """Diamond-square height map, toroidal, float32 (size, size) 0..1; ``size`` a power of two.
+SHRINK = {"cifar": 0.2, "tiny-imagenet": 0.3}
+"""How much smaller the small-image sets of ImageNet-C's authors make the textures."""
+
+
+def plasma(size: int, decay: float, rng: Rng) -> tuple[Array, float, float]:
+    """Diamond-square height map, toroidal: (float32 (size, size), lowest, highest); ``size`` a power of two, 2 or more.
 
     Draws: per level one block of uniforms for the squares and two for the diamonds.
     """
-    heights = np.zeros((size, size), np.float32)
-    step, wobble = size, 100.0
-
-    def rough(total: Array) -> Array:
-        return total / 4 + wobble * rng.uniform(-wobble, wobble, total.shape)
-
-    while step >= 2:
-        half = step // 2
-        corners = heights[0:size:step, 0:size:step]
-        sums = corners + np.roll(corners, -1, axis=0)
-        sums += np.roll(sums, -1, axis=1)
-        heights[half:size:step, half:size:step] = rough(sums)
-        middles = heights[half:size:step, half:size:step]
-        heights[0:size:step, half:size:step] = rough(
-            (middles + np.roll(middles, 1, axis=0)) + (corners + np.roll(corners, -1, axis=1))
-        )
-        heights[half:size:step, 0:size:step] = rough(
-            (middles + np.roll(middles, 1, axis=1)) + (corners + np.roll(corners, -1, axis=0))
-        )
-        step, wobble = half, wobble / decay
-    heights -= heights.min()
-    heights /= heights.max()
-    return heights
+    heights = np.empty((size, size), np.float32)
+    if isinstance(rng, Key):
+        low, high = fields.plasma_fast(float(decay), *rng.stream(0), heights)
+    else:
+        drawn = draws.uniforms(rng, size * size - 1)
+        drawn *= 2
+        drawn -= 1
+        low, high = fields.plasma(drawn, float(decay), heights)
+    return heights, low, high
 
 
-def fog(image: Image, severity: int, rng: Rng) -> Image:
+def fog(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Add a plasma fractal and compress the range. Draws: those of :func:`plasma`."""
-    amount, decay = parameters("fog", severity)
+    amount, decay = parameters("fog", severity, regime)
     height, width = image.shape[:2]
-    size = 1 << (max(height, width, 3) - 1).bit_length()
-    fractions = image / 255.0
-    brightest = fractions.max()
-    fractions += amount * plasma(size, decay, rng)[:height, :width, None]
-    return filters.truncate(fractions * brightest / (brightest + amount))
+    heights, low, high = plasma(1 << (max(height, width, 3) - 1).bit_length(), decay, rng)
+    brightest = int(image.max()) / 255
+    scales = np.float32(amount * 255 / (high - low)), np.float32(brightest / (brightest + amount))
+    out = np.empty_like(image)
+    fields.fog(image.reshape(height, -1), heights, np.float32(low), *scales, filters.HAIR, out.reshape(height, -1))
+    return out
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _brighter(amount: float) -> Array:
     """[V, c]: a channel's new value where the pixel's largest channel is V: c * V' / V (grey V' for black)."""
     value, channel = np.arange(256)[:, None], np.arange(256)[None]
@@ -89,18 +104,10 @@ def _brighter(amount: float) -> Array:
     return np.floor(table + 1e-9).astype(np.uint8)  # the products fall on whole numbers, less a rounding error
 
 
-@numba.njit(cache=True)
-def _by_largest(image, table, out):  # type: ignore[no-untyped-def]
-    for i in range(image.shape[0]):
-        row = table[max(image[i, 0], image[i, 1], image[i, 2])]
-        for c in range(3):
-            out[i, c] = row[image[i, c]]
-
-
-def brightness(image: Image, severity: int, rng: Rng) -> Image:
+def brightness(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Raise V of HSV. No draws."""
     out = np.empty_like(image)
-    _by_largest(image.reshape(-1, 3), _brighter(parameters("brightness", severity)), out.reshape(-1, 3))
+    fields.by_largest(image.reshape(-1), _brighter(parameters("brightness", severity, regime)), out.reshape(-1))
     return out
 
 
@@ -108,10 +115,15 @@ WATER = (175 / 255.0, 238 / 255.0, 238 / 255.0)  # pale turquoise, written for B
 MUD = (63 / 255.0, 42 / 255.0, 20 / 255.0)
 
 
-def spatter(image: Image, severity: int, rng: Rng) -> Image:
+def spatter(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Drops of water (1-3) or mud (4, 5). Draws: a normal per pixel."""
-    mean, std, sigma, threshold, strength, mud = parameters("spatter", severity)
-    layer = filters.gaussian_filter(rng.normal(size=image.shape[:2], loc=mean, scale=std), sigma)
+    mean, std, sigma, threshold, strength, mud = parameters("spatter", severity, regime)
+    if isinstance(rng, Key):
+        drawn = np.empty(image.shape[:2], np.float32)
+        fields.normal_fast(quantiles().astype(np.float32), *rng.stream(0), drawn.reshape(-1))
+    else:
+        drawn = draws.normals(rng, image.shape[0] * image.shape[1]).reshape(image.shape[:2])
+    layer = filters.gaussian_filter(drawn * std + mean, sigma)
     layer[layer < threshold] = 0
     fractions = image.astype(np.float32) / np.float32(255)
     if mud:

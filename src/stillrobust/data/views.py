@@ -21,6 +21,9 @@ class CorruptedView:
     corruption: str
     severity: int
     seed: int = 0
+    mode: str = "fast"
+    regime: str = "imagenet"
+    channel_order: str = "rgb"
 
     @cached_property
     def info(self) -> DatasetInfo:
@@ -28,7 +31,8 @@ class CorruptedView:
         base = self.dataset.info
         if self.severity == 0:
             return base
-        digest = derived_fingerprint(base.fingerprint, "corrupted", self.corruption, self.severity, self.seed)
+        how = self.corruption, self.severity, self.seed, self.mode, self.regime, self.channel_order
+        digest = derived_fingerprint(base.fingerprint, "corrupted", *how)
         return replace(base, name=f"{base.name} + {self.corruption} {self.severity}", fingerprint=digest)
 
     def __len__(self) -> int:
@@ -41,7 +45,16 @@ class CorruptedView:
         # Imported here: reading data must not need the corruptions' dependencies.
         from stillrobust.corruptions import corrupt
 
-        image = corrupt(sample.image, self.corruption, self.severity, seed=self.seed, image_id=sample.target.image_id)
+        image = corrupt(
+            sample.image,
+            self.corruption,
+            self.severity,
+            seed=self.seed,
+            image_id=sample.target.image_id,
+            mode=self.mode,
+            regime=self.regime,
+            channel_order=self.channel_order,
+        )
         return Sample(image, sample.target)
 
 

@@ -1,0 +1,32 @@
+"""Kernels by name, loaded at their first use, so that importing the corruptions costs nothing."""
+
+import importlib
+import logging
+from pathlib import Path
+from typing import Any
+
+_told = False
+
+
+class Kernels:
+    """One module of ``kernels``: an attribute is a compiled function."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(importlib.import_module(f"stillrobust.corruptions.kernels.{self._module}"), name)
+        _tell(function)
+        setattr(self, name, function)
+        return function
+
+
+def _tell(function: Any) -> None:
+    """Say once that compiling takes a while, if nothing compiled is on disk yet."""
+    global _told
+    if not _told and not any(Path(function.stats.cache_path).glob("*.nbi")):
+        message = (
+            "compiling the corruption kernels, once on this machine (about a minute in all; `stillrobust doctor` does it ahead)"
+        )
+        logging.getLogger("stillrobust").warning(message)
+    _told = True

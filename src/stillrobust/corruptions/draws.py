@@ -1,0 +1,80 @@
+"""Where random numbers come from: the reference's stream, or a key.
+
+*Exact*: a ``np.random.RandomState`` over the Mersenne Twister; the numbers are those that its own methods would give, and it
+ends where they would leave it. *Fast*: a :class:`Key`, eight words, from which every pixel hashes what it needs.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stillrobust.corruptions.compiled import Kernels
+from stillrobust.errors import UserError
+from stillrobust.samples import Array
+
+streams = Kernels("streams")
+
+
+@dataclass(frozen=True)
+class Key:
+    """Eight 32-bit words: up to four streams, or single numbers."""
+
+    words: tuple[int, ...]
+
+    def stream(self, index: int) -> tuple[np.uint32, np.uint32]:
+        """The two words that key stream ``index``, 0..3."""
+        return np.uint32(self.words[2 * index]), np.uint32(self.words[2 * index + 1])
+
+    def uniform(self, index: int, low: float, high: float) -> float:
+        """One number in [low, high) from word ``index``, 0..7; not from a word of a stream that is used."""
+        return low + (high - low) * self.words[index] / 2**32
+
+
+Rng = np.random.RandomState | Key
+
+
+def keyed(seed: int, corruption: str, severity: int, image_id: str) -> Key:
+    """The key of one image under one corruption: the same for every model, in any order, on any machine (SHA-256)."""
+    digest = hashlib.sha256(f"{seed}/{corruption}/{severity}/{image_id}".encode()).digest()
+    return Key(tuple(np.frombuffer(digest, "<u4").tolist()))
+
+
+@contextmanager
+def stream_of(rng: np.random.RandomState) -> Iterator[dict[str, Any]]:
+    """The Twister's state, to be changed in place: ``key``, ``pos``, and at the top ``has_gauss``, ``gauss``."""
+    state: dict[str, Any] = rng.get_state(legacy=False)
+    if state["bit_generator"] != "MT19937":
+        got = state["bit_generator"]
+        raise UserError(f"Expected np.random.RandomState(SEED), over MT19937, but got one over {got}; pass a Generator instead")
+    yield state
+    rng.set_state(state)
+
+
+def uniforms(rng: np.random.RandomState, count: int) -> Array:
+    """``rng.random_sample(count)``: float64 (count,)."""
+    out = np.empty(count)
+    with stream_of(rng) as state:
+        state["state"]["pos"] = streams.uniforms(state["state"]["key"], state["state"]["pos"], out)
+    return out
+
+
+def normals(rng: np.random.RandomState, count: int) -> Array:
+    """``rng.standard_normal(count)``: float64 (count,)."""
+    out = np.empty(count)
+    with stream_of(rng) as state:
+        inner = state["state"]
+        place, spare, has_spare = streams.normals(inner["key"], inner["pos"], state["gauss"], bool(state["has_gauss"]), out)
+        inner["pos"], state["gauss"], state["has_gauss"] = place, spare, int(has_spare)
+    return out
+
+
+def integers(rng: np.random.RandomState, largest: int, count: int) -> Array:
+    """``rng.randint(0, largest + 1, count)``: int32 (count,)."""
+    out = np.empty(count, np.int32)
+    with stream_of(rng) as state:
+        state["state"]["pos"] = streams.bounded(state["state"]["key"], state["state"]["pos"], largest, out)
+    return out
