@@ -11,7 +11,7 @@ SOURCE = Path(stillrobust.__file__).parent
 FLOORS = {
     "errors": 0, "names": 0, "samples": 0, "store": 0, "robustness": 0, "intervals": 0,
     "corruptions": 1, "metrics": 1, "backbones": 1,
-    "data": 2, "robustify": 2,
+    "data": 2, "robustify": 2, "conformance": 2,
     "tasks": 3,
     "training": 4, "evaluation": 4,
     "execution": 5, "study": 5, "paper": 5,

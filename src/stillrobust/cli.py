@@ -272,6 +272,38 @@ def list_(what: Annotated[str, typer.Argument(help="backbones, corruptions, task
 
 
 @app.command()
+def conformance(
+    library: Annotated[str, typer.Argument(help="imagecorruptions, imagecorruptions_imaug, corrupt_tta or module:function.")],
+    python: Annotated[Path | None, typer.Option(help="The interpreter that has it; by default this one.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="All five severities, not only 1, 3 and 5.")] = False,
+    corruptions: Annotated[str, typer.Option(help="'all' for the 19, or names with commas.")] = "all",
+    json: Annotated[Path | None, typer.Option(help="Also write everything to this file, with versions.")] = None,
+) -> None:
+    """Score an installed library of ImageNet-C corruptions against ours; status 0 if every corruption conforms, else 1.
+
+    Example: stillrobust conformance imagecorruptions --python other/bin/python --full
+    """
+    from json import dumps
+
+    from stillrobust.conformance import FEWER_SEVERITIES, table
+    from stillrobust.conformance import conformance as compare
+    from stillrobust.corruptions import CORRUPTIONS, SEVERITIES
+    from stillrobust.store import write_whole
+
+    if json and not json.parent.is_dir():
+        raise UserError(f"Expected a folder for {json.name} at {json.parent}, but there is none; make it first")
+    names = tuple(CORRUPTIONS) if corruptions == "all" else tuple(name.strip() for name in corruptions.split(","))
+    levels = SEVERITIES if full else FEWER_SEVERITIES
+    with _progress() as listen:
+        found = compare(library, python, levels, names, lambda done, total, text: listen("compare", done, total, text))
+    typer.echo(table(found))
+    if json:
+        write_whole({json: (dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n").encode()})
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine has, and compile the corruption kernels ahead of the first use."""
     import torch

@@ -1,0 +1,103 @@
+"""Runs in the other library's environment, sent as text (``python -c``): it needs that library, numpy and Python 3.8.
+
+Arguments: a folder. There ``job.json`` says what to do, ``images.npz`` holds the images; ``answer.json`` and ``results.npz`` are
+written. One process works on one corruption, so that a crash loses no other; it imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+import random
+import sys
+import traceback
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DISTRIBUTIONS = (
+    "numpy",
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+    "scikit-image",
+    "scipy",
+    "Pillow",
+    "numba",
+)
+
+
+def one_line(error: BaseException) -> str:
+    """``KeyError: 'fog'``; of several lines the first."""
+    return traceback.format_exception_only(type(error), error)[-1].strip().splitlines()[0][:300]
+
+
+def versions(distributions: list[str]) -> dict[str, str]:
+    """The versions of those that are installed, with Python's own."""
+    found = {"python": platform.python_version()}
+    for name in distributions:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def probe(job: dict[str, Any]) -> dict[str, Any]:
+    """What is installed, and whether the function can be had: ``problem`` is None, missing, no function or a crash."""
+    answer: dict[str, Any] = {"versions": versions([*job["distributions"], *DISTRIBUTIONS]), "problem": None, "error": ""}
+    module = job["module"]
+    try:
+        function = getattr(importlib.import_module(module), job["function"], None)
+    except BaseException as error:  # whatever a library does at import is a finding
+        absent = isinstance(error, ModuleNotFoundError) and (error.name == module or module.startswith(f"{error.name}."))
+        return {**answer, "problem": "missing" if absent else "crash", "error": one_line(error)}
+    return answer if callable(function) else {**answer, "problem": "no function"}
+
+
+def as_pixels(result: Any, shape: tuple[int, ...]) -> Any:
+    """uint8 (H, W, 3); floats, which must lie in 0..255, are truncated: ``np.uint8(...)`` of imagecorruptions."""
+    result = np.asarray(result)
+    if result.shape != shape:
+        raise ValueError(f"returned shape {result.shape} for an image of shape {shape}")
+    if result.dtype == np.uint8:
+        return result.copy()
+    if result.dtype.kind not in "fiu":
+        raise ValueError(f"returned {result.dtype}, which is no image")
+    if not (np.isfinite(result).all() and result.min() >= 0 and result.max() <= 255):
+        raise ValueError(f"returned {result.dtype} of {result.min()}..{result.max()}, which is not within 0..255")
+    return result.astype(np.uint8)
+
+
+def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make every call of the job: [image, severity, seed]; the results by the call's number, the errors by its number."""
+    function = getattr(importlib.import_module(job["module"]), job["function"])
+    images = np.load(folder / "images.npz")
+    results, errors = {}, {}
+    for number, (image, severity, seed) in enumerate(job["calls"]):
+        clean = images[image]
+        np.random.seed(seed)  # noqa: NPY002 - the global generator is what these libraries draw from
+        random.seed(seed)
+        try:
+            result = function(clean.copy(), corruption_name=job["corruption"], severity=severity)
+            results[str(number)] = as_pixels(result, clean.shape)
+        except Exception as error:  # one call's crash is a finding and loses no other call
+            errors[number] = one_line(error)
+    np.savez(folder / "results.npz", **results)
+    return {"errors": errors}
+
+
+def main() -> None:
+    """Read the job, do it, answer."""
+    folder = Path(sys.argv[1])
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    answer = work(job, folder) if "calls" in job else probe(job)
+    (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
