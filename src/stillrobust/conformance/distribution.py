@@ -11,16 +11,15 @@ import numpy as np
 from stillrobust.samples import Array, Image
 
 BINS = 16  # of 16 grey levels each
+LAGS = (1, 4, 16)  # pixels: together with the deviation's size, its autocorrelation from grain to cloud
 RELABELINGS = 999
 
 
-def lag_correlation(deviation: Array, axis: int, lag: int) -> float:
-    """How alike a deviation (H, W, 3) is ``lag`` pixels further along ``axis``: -1..1; 0 where there is none."""
-    centred = deviation - deviation.mean(axis=(0, 1))
-    power = float((centred**2).mean())
-    size = centred.shape[axis]
-    ahead, behind = np.take(centred, range(lag, size), axis), np.take(centred, range(size - lag), axis)
-    return float((ahead * behind).mean()) / power if power else 0.0
+def roughness(deviation: Array, axis: int, lag: int) -> float:
+    """log(1 + mean squared difference) of a deviation (H, W, 3) and itself ``lag`` pixels further along ``axis``."""
+    size = deviation.shape[axis]
+    ahead, behind = np.take(deviation, range(lag, size), axis), np.take(deviation, range(size - lag), axis)
+    return float(np.log1p(((ahead - behind) ** 2).mean()))
 
 
 def describe(outs: Sequence[Image], clean: Image, flat: Array) -> Array:
@@ -28,7 +27,7 @@ def describe(outs: Sequence[Image], clean: Image, flat: Array) -> Array:
 
     ``flat``: bool (H, W), the flat patches. Of each version: the mean change per channel, the standard deviation and mean size of
     the change (grey levels); the standard deviation of its deviation from the mean of all versions, and that deviation's
-    correlation with itself 1 and 4 pixels down and across; the shares of a histogram of the flat patches.
+    :func:`roughness` over each of ``LAGS``, down and across; the shares of a histogram of the flat patches.
     """
     middle = np.mean(outs, axis=0)  # what is random shows against it; against the clean image, blur and haze would hide it
     return np.array([_describe_one(out, clean, middle, flat) for out in outs])
@@ -37,9 +36,9 @@ def describe(outs: Sequence[Image], clean: Image, flat: Array) -> Array:
 def _describe_one(out: Image, clean: Image, middle: Array, flat: Array) -> Array:
     change, deviation = out.astype(np.float64) - clean, out - middle
     moments = [*change.mean(axis=(0, 1)), change.std(), np.abs(change).mean(), deviation.std()]
-    correlations = [lag_correlation(deviation, axis, lag) for axis in (0, 1) for lag in (1, 4)]
+    spectrum = [roughness(deviation, axis, lag) for axis in (0, 1) for lag in LAGS]
     histogram = np.bincount(out[flat].reshape(-1) // (256 // BINS), minlength=BINS) / (3 * flat.sum())
-    return np.array([*moments, *correlations, *histogram])
+    return np.array([*moments, *spectrum, *histogram])
 
 
 def p_value(theirs: Array, ours: Array) -> float:
