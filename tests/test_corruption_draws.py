@@ -158,7 +158,9 @@ def test_regimes_by_hand():
     assert np.abs(corrupt(image, "defocus_blur", 1, regime="cifar") - smoothed).max() < 1.01
     assert np.array_equal(corrupt(photo(40, 40), "pixelate", 2, regime="imagenet-c"), corrupt(photo(40, 40), "pixelate", 2))
     odd = photo(97, 101)  # enlarging by area average and by nearest neighbour part where the sizes do not divide
-    assert any(not np.array_equal(corrupt(odd, "pixelate", s, regime="imagenet-c"), corrupt(odd, "pixelate", s)) for s in SEVERITIES)
+    assert any(
+        not np.array_equal(corrupt(odd, "pixelate", s, regime="imagenet-c"), corrupt(odd, "pixelate", s)) for s in SEVERITIES
+    )
     with pytest.raises(UserError, match="Did you mean: cifar"):
         corrupt(image, "fog", 1, seed=0, image_id="a", regime="cifr")
 
