@@ -213,11 +213,9 @@ def evaluate(
     from stillrobust.evaluation import evaluate as run_evaluation
 
     names = tuple(COMMON) if corruptions == "common" else tuple(name.strip() for name in corruptions.split(","))
-    try:
-        levels = tuple(int(severity) for severity in severities.split(","))
-    except ValueError:
-        raise UserError(f"Expected severities such as 1,2,3, but got {severities!r}") from None
-    protocol = Protocol(names, levels, seed=seed, images=images, mode=mode, regime=regime, channel_order=channel_order)
+    protocol = Protocol(
+        names, _severities(severities), seed=seed, images=images, mode=mode, regime=regime, channel_order=channel_order
+    )
     dataset = open_dataset(data, "val")
     with _progress() as listen:
         run_evaluation(
@@ -228,6 +226,61 @@ def evaluate(
             progress=lambda done, total, text: listen("cells", done, total, text),
         )
     _finish(out / "results", out)
+
+
+@app.command("corrupt")
+def corrupt_(
+    source: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
+    out: Annotated[Path, typer.Argument(help="Folder for OUT/CORRUPTION/SEVERITY/...; the sheet's PNG with --contact-sheet.")],
+    corruption: Annotated[str, typer.Option(help="Names with commas, or 'all' for the 15 common ones.")] = "all",
+    severity: Annotated[str, typer.Option(help="1 to 5, with commas, or 'all'.")] = "all",
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
+    mode: Annotated[str, typer.Option(help="fast, or exact: the reference's draws.")] = "fast",
+    regime: Annotated[str, typer.Option(help="Severity table: imagenet, imagenet-c, cifar or tiny-imagenet.")] = "imagenet",
+    channel_order: Annotated[str, typer.Option(help="rgb, or bgr as some detection tools had it.")] = "rgb",
+    format: Annotated[str, typer.Option(help="png, or jpeg, which loses and is recorded.")] = "png",
+    quality: Annotated[int | None, typer.Option(help="Of jpeg, 1 to 100.")] = None,
+    contact_sheet: Annotated[bool, typer.Option("--contact-sheet", help="Only draw the 15 x 5 grid of one photo.")] = False,
+) -> None:
+    """Corrupt a photo or a whole folder, on all cores; a second call does only what is missing.
+
+    Example: stillrobust corrupt photos corrupted --corruption fog,snow --severity 3
+    """
+    from stillrobust.corrupted_sets import SetPlan, corrupt_set
+    from stillrobust.corruptions import COMMON, SEVERITIES
+
+    if contact_sheet:
+        _contact_sheet(source, out, seed)
+        return
+    names = tuple(COMMON) if corruption == "all" else tuple(name.strip() for name in corruption.split(","))
+    levels = SEVERITIES if severity == "all" else _severities(severity)
+    plan = SetPlan(names, levels, seed, mode, regime, channel_order, format, quality)
+    with _progress() as listen:
+        summary = corrupt_set(source, out, plan, workers, listen)
+    for title, notes in (("read with a remark", summary.remarks), ("skipped", summary.skipped)):
+        for name, reason in sorted(notes.items()):
+            typer.echo(f"{title}: {name}: {reason}")
+    typer.echo(f"{summary.written} files written, {summary.already} were there; {len(summary.skipped)} photos skipped: {out}")
+    if summary.skipped:
+        raise typer.Exit(3)
+
+
+def _contact_sheet(source: Path, out: Path, seed: int) -> None:
+    from stillrobust.data.reading import read_image, write_image
+    from stillrobust.report.contact_sheet import contact_sheet
+
+    if not source.is_file() or out.suffix.lower() != ".png":
+        raise UserError(f"Expected a photo and a .png for --contact-sheet, but got {source} and {out}")
+    write_image(out, contact_sheet(read_image(source), seed, source.name))
+    typer.echo(f"Contact sheet: {out}")
+
+
+def _severities(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(severity) for severity in text.split(","))
+    except ValueError:
+        raise UserError(f"Expected severities such as 1,2,3, but got {text!r}") from None
 
 
 @app.command()

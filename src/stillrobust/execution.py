@@ -49,10 +49,8 @@ def _start_worker(reports: Any, parent: int) -> None:
         os._exit(1)  # the parent was killed; nobody waits for this work any more
 
     threading.Thread(target=follow, daemon=True).start()
-    import cv2
-    import torch
+    import cv2  # it alone does not read ONE_THREAD
 
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
 
