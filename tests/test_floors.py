@@ -9,14 +9,14 @@ import stillrobust
 
 SOURCE = Path(stillrobust.__file__).parent
 FLOORS = {
-    "errors": 0, "names": 0, "samples": 0, "store": 0, "robustness": 0, "intervals": 0,
+    "errors": 0, "names": 0, "samples": 0, "store": 0, "robustness": 0, "intervals": 0, "progress": 0,
     "corruptions": 1, "metrics": 1, "backbones": 1,
-    "data": 2, "robustify": 2, "conformance": 2,
+    "data": 2, "protocol_difference": 2, "robustify": 2, "conformance": 2,
     "tasks": 3,
     "training": 4, "evaluation": 4,
     "execution": 5, "corrupted_sets": 5, "study": 5, "paper": 5,
     "report": 6,
-    "cli": 7, "__main__": 8,
+    "cli_corruptions": 7, "cli": 7, "__main__": 8,
 }  # fmt: skip
 LINES = 400
 

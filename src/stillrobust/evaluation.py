@@ -49,6 +49,8 @@ class Protocol:
     regime: str = "imagenet"
     channel_order: str = "rgb"
     """Of the image that is corrupted; the model always sees RGB."""
+    warp_truth: bool = False
+    """Ground truth follows the corruptions that move pixels. Numbers are then not comparable with published ones."""
 
     def __post_init__(self) -> None:
         for name in self.corruptions:
@@ -128,7 +130,7 @@ def _circumstances(dataset: Dataset, protocol: Protocol, description: dict[str, 
         "images": len(dataset),
         "weights": description["sha256"],
         "stage": "before resize",
-        "ground_truth": "not warped",
+        "ground_truth": "warped" if protocol.warp_truth else "not warped",
         "seed": protocol.seed,
         "metric_version": METRIC_VERSION[task],
         **corruption_protocol(protocol.mode, protocol.regime, protocol.channel_order),
@@ -159,7 +161,7 @@ def _measure(
     metric = METRICS[task.name](dataset.info)
     shown: list[tuple[Sample, Prediction]] = []
     keep = protocol.examples if cell.severity in (0, EXAMPLE_SEVERITY) else 0
-    how = protocol.seed, protocol.mode, protocol.regime, protocol.channel_order
+    how = protocol.seed, protocol.mode, protocol.regime, protocol.channel_order, protocol.warp_truth
     view = CorruptedView(dataset, cell.corruption, cell.severity, *how)
     for batch in _batches(view, protocol):
         with torch.inference_mode():

@@ -13,6 +13,7 @@ import numpy as np
 from stillrobust.corruptions import textures
 from stillrobust.corruptions.blur import defocus_blur, gaussian_blur, glass_blur, motion_blur, zoom_blur
 from stillrobust.corruptions.digital import contrast, elastic_transform, jpeg_compression, pixelate, saturate
+from stillrobust.corruptions.displacement import FIELDS
 from stillrobust.corruptions.draws import Key, Rng, keyed
 from stillrobust.corruptions.noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
 from stillrobust.corruptions.severity import REGIMES
@@ -28,6 +29,7 @@ __all__ = [
     "CORRUPTIONS",
     "DETERMINISTIC",
     "EXTRA",
+    "FIELDS",
     "GROUPS",
     "MODES",
     "REGIMES",
@@ -35,6 +37,7 @@ __all__ = [
     "VERSION",
     "Corruption",
     "corrupt",
+    "displacement",
     "get_corruption_names",
     "keyed",
     "protocol",
@@ -148,6 +151,29 @@ def _randomness(
     else:
         raise UserError(f"{name} draws random numbers: pass rng=np.random.RandomState(...), or seed=... and image_id=...")
     return np.random.RandomState(np.array(key.words, np.uint32)) if mode == "exact" else key
+
+
+def displacement(
+    size: tuple[int, int],
+    corruption: str,
+    severity: int,
+    *,
+    rng: np.random.RandomState | np.random.Generator | None = None,
+    seed: int | None = None,
+    image_id: str | None = None,
+    mode: str | None = None,
+    regime: str = "imagenet",
+) -> Array:
+    """What :func:`corrupt` with the same arguments moves on an image of ``size`` (H, W): float32 (H, W, 2), (down, across).
+
+    Pixel (y, x) of the corrupted image shows the clean one at (y + down, x + across). Of zoom_blur it is the middle of the smear,
+    of pixelate the middle of the block. Raises ``UserError`` for a corruption that moves nothing.
+    """
+    field = lookup("corruption that moves pixels", corruption, FIELDS)
+    lookup("regime", regime, REGIMES)
+    if severity not in SEVERITIES:
+        raise UserError(f"Expected a severity among 1, 2, 3, 4, 5, but got {severity!r}")
+    return field(size, severity, _randomness(corruption, severity, rng, seed, image_id, mode), regime)
 
 
 def get_corruption_names(subset: str = "common") -> list[str]:

@@ -73,13 +73,10 @@ def defocus_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet"
     return out
 
 
-def glass_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
-    """Blur, shuffle pixels locally, blur. Draws: a pair (dx, dy) in -reach..reach-1 per pixel and iteration."""
-    sigma, reach, iterations = parameters("glass_blur", severity, regime)
-    height, width = image.shape[:2]
-    blurred = filters.gaussian_grey(image, sigma)
-    pixels = np.empty(height * width, np.uint32)
-    geometry.pack(blurred.reshape(-1), pixels)
+def shuffle(pixels: Array, size: tuple[int, int], severity: int, rng: Rng, regime: str) -> None:
+    """The shuffle of :func:`glass_blur`, in place, of uint32 (H * W): packed pixels, or their places."""
+    _, reach, iterations = parameters("glass_blur", severity, regime)
+    height, width = size
     if isinstance(rng, Key):
         steps = np.arange(-reach, reach)
         shifts = (steps[:, None] * width + steps).reshape(-1).astype(np.int32)
@@ -88,6 +85,16 @@ def glass_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") 
         count = iterations * max(0, height - 2 * reach) * max(0, width - 2 * reach)
         drawn = draws.integers(rng, 2 * reach - 1, 2 * count)
         geometry.shuffle(pixels, height, width, reach, iterations, drawn)
+
+
+def glass_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+    """Blur, shuffle pixels locally, blur. Draws: a pair (dx, dy) in -reach..reach-1 per pixel and iteration."""
+    sigma = parameters("glass_blur", severity, regime)[0]
+    height, width = image.shape[:2]
+    blurred = filters.gaussian_grey(image, sigma)
+    pixels = np.empty(height * width, np.uint32)
+    geometry.pack(blurred.reshape(-1), pixels)
+    shuffle(pixels, (height, width), severity, rng, regime)
     geometry.unpack(pixels, blurred.reshape(-1))
     return filters.gaussian_grey(blurred, sigma)
 

@@ -38,24 +38,34 @@ def _uniform_field(rng: Rng, stream: int, amplitude: float, shape: tuple[int, in
     return drawn.astype(np.float32).reshape(shape)
 
 
+def elastic_fields(size: tuple[int, int], severity: int, rng: Rng, regime: str) -> tuple[Array | None, Array, Array]:
+    """(an affine matrix to warp by first, or None; down, across): float32 (H, W) in pixels, where each pixel comes from."""
+    entry = parameters("elastic_transform", severity, regime)
+    height, width = size
+    matrix = None
+    if isinstance(entry, tuple):
+        strength, sigma, jitter = (part * (244 if regime == "imagenet-c" else min(height, width)) for part in entry)
+        amplitude, sigmas = 1.0, (sigma, sigma)
+        matrix = _affine(size, jitter, rng)
+    else:
+        strength, amplitude = entry, 0.005 * height  # the height for both fields, as in the source
+        sigmas = 0.01 * height, 0.01 * width
+    across = filters.smooth_field(_uniform_field(rng, 0, amplitude, size, strength), sigmas)
+    down = filters.smooth_field(_uniform_field(rng, 1, amplitude, size, strength), sigmas)
+    return matrix, down, across
+
+
 def elastic_transform(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Move pixels along a smooth random field. Draws: uniforms for the columns' field, then for the rows'.
 
     Where the table has three numbers it is the original of ImageNet-C, which first jitters three corners of a square and warps
     the image so that they follow. Draws of that come first.
     """
-    entry = parameters("elastic_transform", severity, regime)
     height, width = image.shape[:2]
+    matrix, down, across = elastic_fields((height, width), severity, rng, regime)
     values: Array = image
-    if isinstance(entry, tuple):
-        strength, sigma, jitter = (part * (244 if regime == "imagenet-c" else min(height, width)) for part in entry)
-        amplitude, sigmas = 1.0, (sigma, sigma)
-        values = _affine(image, jitter, rng)
-    else:
-        strength, amplitude = entry, 0.005 * height  # the height for both fields, as in the source
-        sigmas = 0.01 * height, 0.01 * width
-    across = filters.smooth_field(_uniform_field(rng, 0, amplitude, (height, width), strength), sigmas)
-    down = filters.smooth_field(_uniform_field(rng, 1, amplitude, (height, width), strength), sigmas)
+    if matrix is not None:
+        values = cv2.warpAffine(image.astype(np.float32), matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     four = np.empty((height, width * 4), np.float32)
     geometry.to_four(values.reshape(height, -1), four)
     out = np.empty_like(image)
@@ -63,22 +73,20 @@ def elastic_transform(image: Image, severity: int, rng: Rng, regime: str = "imag
     return out
 
 
-def _affine(image: Image, jitter: float, rng: Rng) -> Array:
-    """Three corners of the middle third move by up to ``jitter`` pixels each way -> float32 grey levels."""
-    size = np.array(image.shape[:2], np.float32)
-    middle, third = size // 2, min(image.shape[:2]) // 3
+def _affine(size: tuple[int, int], jitter: float, rng: Rng) -> Array:
+    """Three corners of the middle third move by up to ``jitter`` pixels each way: the matrix (2, 3) that takes them there."""
+    middle, third = np.array(size, np.float32) // 2, min(size) // 3
     corners = np.array([middle + third, [middle[0] + third, middle[1] - third], middle - third], np.float32)
     if isinstance(rng, Key):
         shift = np.random.RandomState(rng.words[6]).uniform(-jitter, jitter, (3, 2))
     else:
         shift = rng.uniform(-jitter, jitter, (3, 2))
-    matrix = cv2.getAffineTransform(corners, corners + shift.astype(np.float32))
-    warped: Array = cv2.warpAffine(image.astype(np.float32), matrix, image.shape[1::-1], borderMode=cv2.BORDER_REFLECT_101)
-    return warped
+    matrix: Array = cv2.getAffineTransform(corners, corners + shift.astype(np.float32))
+    return matrix
 
 
 @lru_cache(maxsize=256)
-def _nearest(small: int, size: int) -> Array:
+def nearest_places(small: int, size: int) -> Array:
     """Pillow's source indices: a float64 sum that begins in the middle of the first sample."""
     steps = np.full(size, small / size)
     steps[0] *= 0.5
@@ -86,16 +94,21 @@ def _nearest(small: int, size: int) -> Array:
     return places
 
 
+def small_size(height: int, width: int, severity: int, regime: str) -> tuple[int, int]:
+    """(H, W) of the small image: at least a pixel, where the reference fails."""
+    factor = parameters("pixelate", severity, regime)
+    return max(1, int(height * factor)), max(1, int(width * factor))
+
+
 def pixelate(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Shrink by area average, enlarge by nearest neighbour (ImageNet-C and its small kin: by area average). No draws."""
-    factor = parameters("pixelate", severity, regime)
     height, width = image.shape[:2]
-    small = max(1, int(width * factor)), max(1, int(height * factor))  # at least a pixel, where the reference fails
+    small = small_size(height, width, severity, regime)[::-1]
     picture = Pillow.fromarray(image).resize(small, Pillow.Resampling.BOX)
     if regime != "imagenet":
         return np.array(picture.resize((width, height), Pillow.Resampling.BOX))
     out = np.empty_like(image)
-    rows, columns = _nearest(small[1], height), _nearest(small[0], width)
+    rows, columns = nearest_places(small[1], height), nearest_places(small[0], width)
     geometry.nearest(np.array(picture).reshape(small[1], -1), rows, columns, out.reshape(height, -1))
     return out
 

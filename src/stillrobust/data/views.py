@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
+
+import numpy as np
 
 from stillrobust.data.reading import derived_fingerprint
 from stillrobust.errors import UserError
-from stillrobust.samples import Dataset, DatasetInfo, Sample
+from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class CorruptedView:
     mode: str = "fast"
     regime: str = "imagenet"
     channel_order: str = "rgb"
+    warp_truth: bool = False
+    """Ground truth follows the corruptions that move pixels; as published, it does not."""
 
     @cached_property
     def info(self) -> DatasetInfo:
@@ -31,7 +36,7 @@ class CorruptedView:
         base = self.dataset.info
         if self.severity == 0:
             return base
-        how = self.corruption, self.severity, self.seed, self.mode, self.regime, self.channel_order
+        how = self.corruption, self.severity, self.seed, self.mode, self.regime, self.channel_order, self.warp_truth
         digest = derived_fingerprint(base.fingerprint, "corrupted", *how)
         return replace(base, name=f"{base.name} + {self.corruption} {self.severity}", fingerprint=digest)
 
@@ -43,19 +48,34 @@ class CorruptedView:
         if self.severity == 0:
             return sample
         # Imported here: reading data must not need the corruptions' dependencies.
-        from stillrobust.corruptions import corrupt
+        from stillrobust.corruptions import FIELDS, corrupt, displacement
 
-        image = corrupt(
-            sample.image,
-            self.corruption,
-            self.severity,
-            seed=self.seed,
-            image_id=sample.target.image_id,
-            mode=self.mode,
-            regime=self.regime,
-            channel_order=self.channel_order,
-        )
-        return Sample(image, sample.target)
+        target = sample.target
+        keyed: dict[str, Any] = {"seed": self.seed, "image_id": target.image_id, "mode": self.mode, "regime": self.regime}
+        image = corrupt(sample.image, self.corruption, self.severity, channel_order=self.channel_order, **keyed)
+        if self.warp_truth and self.corruption in FIELDS:
+            target = warp_target(target, displacement(target.size, self.corruption, self.severity, **keyed))
+        return Sample(image, target)
+
+
+def warp_target(target: Target, field: Array) -> Target:
+    """Boxes, masks and label maps moved by a displacement field (H, W, 2); objects that are out of sight are left out."""
+    from stillrobust.corruptions.displacement import extents, warp_boxes, warp_map
+
+    if target.label_map is not None:
+        return replace(target, label_map=warp_map(target.label_map, field))
+    if target.boxes is None:
+        return target
+    masks = None if target.masks is None else warp_map(target.masks, field)
+    boxes = warp_boxes(target.boxes, field) if masks is None else np.array([extents(m) for m in masks], np.float32).reshape(-1, 4)
+    seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    areas = target.areas if masks is None else masks.sum(axis=(1, 2)).astype(np.float64)
+
+    def visible(values: Array | None) -> Array | None:
+        return None if values is None else values[seen]
+
+    own = replace(target, boxes=boxes[seen], masks=visible(masks), areas=visible(areas))
+    return replace(own, labels=visible(target.labels), crowd=visible(target.crowd))
 
 
 @dataclass(frozen=True)

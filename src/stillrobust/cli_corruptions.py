@@ -1,0 +1,119 @@
+"""The commands about corruptions alone: corrupt, explain, conformance."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stillrobust.errors import UserError
+from stillrobust.progress import progress
+
+commands = typer.Typer()
+
+
+@commands.command("corrupt")
+def corrupt_(
+    source: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
+    out: Annotated[Path, typer.Argument(help="Folder for OUT/CORRUPTION/SEVERITY/...; the sheet's PNG with --contact-sheet.")],
+    corruption: Annotated[str, typer.Option(help="Names with commas, or 'all' for the 15 common ones.")] = "all",
+    severity: Annotated[str, typer.Option(help="1 to 5, with commas, or 'all'.")] = "all",
+    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
+    mode: Annotated[str, typer.Option(help="fast, or exact: the reference's draws.")] = "fast",
+    regime: Annotated[str, typer.Option(help="Severity table: imagenet, imagenet-c, cifar or tiny-imagenet.")] = "imagenet",
+    channel_order: Annotated[str, typer.Option(help="rgb, or bgr as some detection tools had it.")] = "rgb",
+    image_format: Annotated[str, typer.Option("--format", help="png, or jpeg, which loses and is recorded.")] = "png",
+    quality: Annotated[int | None, typer.Option(help="Of jpeg, 1 to 100.")] = None,
+    contact_sheet: Annotated[bool, typer.Option("--contact-sheet", help="Only draw the 15 x 5 grid of one photo.")] = False,
+) -> None:
+    """Corrupt a photo or a whole folder, on all cores; a second call does only what is missing.
+
+    Example: stillrobust corrupt photos corrupted --corruption fog,snow --severity 3
+    """
+    from stillrobust.corrupted_sets import SetPlan, corrupt_set
+    from stillrobust.corruptions import COMMON, SEVERITIES
+
+    if contact_sheet:
+        _contact_sheet(source, out, seed)
+        return
+    names = tuple(COMMON) if corruption == "all" else tuple(name.strip() for name in corruption.split(","))
+    levels = SEVERITIES if severity == "all" else severities_of(severity)
+    plan = SetPlan(names, levels, seed, mode, regime, channel_order, image_format, quality)
+    with progress() as listen:
+        summary = corrupt_set(source, out, plan, workers, listen)
+    for title, notes in (("read with a remark", summary.remarks), ("skipped", summary.skipped)):
+        for name, reason in sorted(notes.items()):
+            typer.echo(f"{title}: {name}: {reason}")
+    typer.echo(f"{summary.written} files written, {summary.already} were there; {len(summary.skipped)} photos skipped: {out}")
+    if summary.skipped:
+        raise typer.Exit(3)
+
+
+def _contact_sheet(source: Path, out: Path, seed: int) -> None:
+    from stillrobust.data.reading import read_image, write_image
+    from stillrobust.report.contact_sheet import contact_sheet
+
+    if not source.is_file() or out.suffix.lower() != ".png":
+        raise UserError(f"Expected a photo and a .png for --contact-sheet, but got {source} and {out}")
+    write_image(out, contact_sheet(read_image(source), seed, source.name))
+    typer.echo(f"Contact sheet: {out}")
+
+
+@commands.command()
+def conformance(
+    library: Annotated[str, typer.Argument(help="imagecorruptions, imagecorruptions_imaug, corrupt_tta or module:function.")],
+    python: Annotated[Path | None, typer.Option(help="The interpreter that has it; by default this one.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="All five severities, not only 1, 3 and 5.")] = False,
+    corruptions: Annotated[str, typer.Option(help="'all' for the 19, or names with commas.")] = "all",
+    json: Annotated[Path | None, typer.Option(help="Also write everything to this file, with versions.")] = None,
+) -> None:
+    """Score an installed library of ImageNet-C corruptions against ours; status 0 if every corruption conforms, else 1.
+
+    Example: stillrobust conformance imagecorruptions --python other/bin/python --full
+    """
+    from json import dumps
+
+    from stillrobust.conformance import FEWER_SEVERITIES, table
+    from stillrobust.conformance import conformance as compare
+    from stillrobust.corruptions import CORRUPTIONS, SEVERITIES
+    from stillrobust.store import write_whole
+
+    if json and not json.parent.is_dir():
+        raise UserError(f"Expected a folder for {json.name} at {json.parent}, but there is none; make it first")
+    names = tuple(CORRUPTIONS) if corruptions == "all" else tuple(name.strip() for name in corruptions.split(","))
+    levels = SEVERITIES if full else FEWER_SEVERITIES
+    with progress() as listen:
+        found = compare(library, python, levels, names, lambda done, total, text: listen("compare", done, total, text))
+    typer.echo(table(found))
+    if json:
+        write_whole({json: (dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n").encode()})
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def severities_of(text: str) -> tuple[int, ...]:
+    """``"1,3"`` -> (1, 3)."""
+    try:
+        return tuple(int(severity) for severity in text.split(","))
+    except ValueError:
+        raise UserError(f"Expected severities such as 1,2,3, but got {text!r}") from None
+
+
+@commands.command()
+def explain(
+    source: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
+    first: Annotated[str, typer.Option(help="A protocol: KEY=VALUE with commas; keys mode, regime, channel_order, seed.")],
+    second: Annotated[str, typer.Option(help="The other one.")],
+    severity: Annotated[str, typer.Option(help="1 to 5, with commas.")] = "3",
+    photos: Annotated[int, typer.Option(help="At most so many photos, evenly spaced over the folder.")] = 20,
+) -> None:
+    """Show what two protocols change, per corruption, in grey levels on a sample of your photos.
+
+    Example: stillrobust explain photos --first channel_order=rgb --second channel_order=bgr
+    """
+    from stillrobust.protocol_difference import differences, protocol_of, sample_of, text_of
+
+    one, other = protocol_of(first), protocol_of(second)
+    images = sample_of(source, photos)
+    typer.echo(f"{len(images)} photos, severity {severity}: {first} against {second}")
+    typer.echo(text_of(differences(images, one, other, severities_of(severity))))
