@@ -18,6 +18,10 @@ HAIR = np.float32(1e-3)
 """Grey levels added before truncation: flat areas are whole numbers, and must not fall by one for a rounding error."""
 
 
+UNCHANGED = np.zeros(0, np.int32)
+"""No grey level is taken down."""
+
+
 def truncate(fractions: Array) -> Image:
     """Fractions -> uint8, clipped and truncated (never rounded), as the reference does it."""
     values: Image = (np.clip(fractions, 0, 1) * 255).astype(np.uint8)
@@ -41,13 +45,44 @@ def _half(sigma: float, truncate: float) -> Array:
     return half
 
 
+@lru_cache(maxsize=64)
+def _lowered_gaussian(sigma: float) -> Array:
+    """int32 (256,): 1 where float64 sums in the reference's order leave a flat grey level a hair below itself."""
+    weights = gaussian_weights(sigma, 4.0)
+    radius = len(weights) // 2
+    values = np.arange(256) / 255.0
+    for _ in range(2):
+        total = values * weights[radius]
+        for distance in range(radius, 0, -1):
+            total += (values + values) * weights[radius + distance]
+        values = total
+    return np.arange(256, dtype=np.int32) - truncate(values)
+
+
+@lru_cache(maxsize=64)
+def _lowered_motion(radius: int, sigma: float) -> Array:
+    """The same for a motion blur that loses no weight."""
+    total = np.zeros(256)
+    for weight in _motion_weights(radius, sigma):
+        total += weight * np.arange(256)
+    return np.arange(256, dtype=np.int32) - np.clip(total, 0, 255).astype(np.uint8)
+
+
+def _motion_weights(radius: int, sigma: float) -> Array:
+    taps = np.arange(2 * radius + 1)
+    weights: Array = np.exp(-(taps**2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
+    weights /= weights.sum()
+    return weights
+
+
 def gaussian_grey(image: Image, sigma: float) -> Image:
     """Gaussian filter of uint8 (H, W, 3), edges repeated, truncated to uint8."""
     half, height = _half(float(sigma), 4.0), image.shape[0]
     radius = len(half) - 1
     padded = cv2.copyMakeBorder(image, radius, radius, radius, radius, cv2.BORDER_REPLICATE)
     out = np.empty_like(image)
-    kernels.separable_to_grey(padded.reshape(height + 2 * radius, -1), half, half, 3, HAIR, out.reshape(height, -1))
+    flat = _lowered_gaussian(float(sigma))
+    kernels.separable_to_grey(padded.reshape(height + 2 * radius, -1), half, half, 3, HAIR, flat, out.reshape(height, -1))
     return out
 
 
@@ -93,15 +128,16 @@ def zoom_axis(size: int, factor: float) -> tuple[Array, Array, Array, Array]:
     return start + first, start + second, np.where(inside, 1 - weight, 0.0), weight
 
 
-def motion_taps(shape: tuple[int, int], radius: int, sigma: float, angle: float) -> tuple[Array, Array, Array]:
-    """(down, across, weights) of a one-sided blur along ``angle`` degrees: int64, int64, float32.
+Taps = tuple[Array, Array, Array, Array]
+
+
+def motion_taps(shape: tuple[int, int], radius: int, sigma: float, angle: float) -> Taps:
+    """(down, across, weights, lowered) of a one-sided blur along ``angle`` degrees: int64, int64, float32, int32.
 
     As the reference has it, a shift of the image's size or more ends the sum, and the rest of the weight is lost. A tail of
     less than 2e-5 is left out, its weight given to the others.
     """
-    taps = np.arange(2 * radius + 1)
-    weights = np.exp(-(taps**2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
-    weights /= weights.sum()
+    taps, weights = np.arange(2 * radius + 1), _motion_weights(radius, sigma)
     along = (2 * radius + 1) * np.sin(np.deg2rad(angle)), (2 * radius + 1) * np.cos(np.deg2rad(angle))
     length = np.hypot(*along)
     # shift = -ceil(i * direction - 1/2); the sample comes from the other side
@@ -110,12 +146,13 @@ def motion_taps(shape: tuple[int, int], radius: int, sigma: float, angle: float)
     count = int(beyond.argmax()) if beyond.any() else len(taps)
     kept = min(count, int((np.cumsum(weights[::-1])[::-1] > 2e-5).sum()))
     shares = weights[:kept] * (weights[:count].sum() / weights[:kept].sum()) if kept else weights[:kept]
-    return down[:kept], across[:kept], shares.astype(np.float32)
+    lowered = _lowered_motion(radius, sigma) if count == len(taps) else UNCHANGED
+    return down[:kept], across[:kept], shares.astype(np.float32), lowered
 
 
-def motion_grey(values: Array, taps: tuple[Array, Array, Array], scale: float, hair: np.float32, size: tuple[int, int]) -> Image:
+def motion_grey(values: Array, taps: Taps, scale: float, hair: np.float32, size: tuple[int, int]) -> Image:
     """Motion blur of (H, W) or (H, W, 3), edges repeated, times ``scale``, truncated to uint8; the top left ``size`` of it."""
-    down, across, weights = taps
+    down, across, weights, lowered = taps
     channels = values.shape[2] if values.ndim == 3 else 1
     if not len(weights):
         return np.zeros((*size, channels), np.uint8)
@@ -124,5 +161,6 @@ def motion_grey(values: Array, taps: tuple[Array, Array, Array], scale: float, h
     padded = cv2.copyMakeBorder(values, top, bottom, left, right, cv2.BORDER_REPLICATE).astype(np.float32)
     out = np.empty((*size, channels), np.uint8)
     places = down + top, (across + left) * channels
-    kernels.shifted_to_grey(padded.reshape(len(padded), -1), *places, weights, np.float32(scale), hair, out.reshape(size[0], -1))
+    rows = padded.reshape(len(padded), -1)
+    kernels.shifted_to_grey(rows, *places, weights, np.float32(scale), hair, lowered, out.reshape(size[0], -1))
     return out

@@ -21,7 +21,8 @@ def snow(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Ima
     height, width = image.shape[:2]
     flakes = _flakes((height, width), mean, std, zoom, threshold, rng)
     angle = rng.uniform(2, -135, -45) if isinstance(rng, Key) else rng.uniform(-135, -45)
-    taps = filters.motion_taps((flakes.shape[0], flakes.shape[1]), radius, sigma, angle)
+    down, across, weights, _ = filters.motion_taps((flakes.shape[0], flakes.shape[1]), radius, sigma, angle)
+    taps = down, across, weights, filters.UNCHANGED
     layer = filters.motion_grey(flakes, taps, 255.0, np.float32(0.5), (height, width))[..., 0]
     out = np.empty_like(image)
     # a thinner hair than elsewhere: the layer is rounded too, and the two must not add up to two grey levels

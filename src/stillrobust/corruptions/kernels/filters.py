@@ -70,15 +70,39 @@ def separable(padded, down, across, channels, out):
 
 
 @kernel
-def separable_to_grey(padded, down, across, channels, hair, out):
+def _truncate(line, scale, hair, lowered, near, out):
+    """out = line * scale, truncated; a value within a hair of a whole number goes where the reference has that number.
+
+    An empty ``lowered`` leaves all as they are. ``near`` is scratch, uint8, a multiple of eight long and at least as long as the line: eight samples are asked at once.
+    """
+    width = line.size
+    if not lowered.size:
+        for x in range(width):
+            out[x] = np.uint8(np.int32(min(line[x] * scale + hair, np.float32(255))))
+        return
+    reach = hair + hair
+    for x in range(width):
+        value = min(line[x] * scale + hair, np.float32(255))
+        whole = np.int32(value)
+        out[x] = np.uint8(whole)
+        near[x] = np.uint8(value - np.float32(whole) < reach)
+    eights = near.view(np.uint64)
+    for i in range(eights.size):
+        if eights[i]:
+            for x in range(8 * i, min(8 * i + 8, width)):
+                if near[x]:
+                    out[x] -= np.uint8(lowered[out[x]])
+
+
+@kernel
+def separable_to_grey(padded, down, across, channels, hair, lowered, out):
     """As :func:`separable`, truncated to uint8."""
     line = np.empty((1, out.shape[1]), np.float32)
+    near = np.zeros((out.shape[1] + 7) // 8 * 8, np.uint8)
     rows = 2 * len(down) - 1
     for y in range(out.shape[0]):
         separable(padded[y : y + rows], down, across, channels, line)
-        target, source = out[y], line[0]
-        for x in range(target.size):
-            target[x] = np.uint8(np.int32(min(source[x] + hair, np.float32(255))))
+        _truncate(line[0], np.float32(1), hair, lowered, near, out[y])
 
 
 @kernel
@@ -109,17 +133,16 @@ def _along(padded, y, down, across, weights, line):
 
 
 @kernel
-def shifted_to_grey(padded, down, across, weights, scale, hair, out):
+def shifted_to_grey(padded, down, across, weights, scale, hair, lowered, out):
     """Sum of shifted copies of float32 rows, times ``scale``, plus ``hair``, truncated to uint8; shifts count from the corner.
 
     ``across`` is in samples (pixels times channels).
     """
     line = np.empty(out.shape[1], np.float32)
+    near = np.zeros((out.shape[1] + 7) // 8 * 8, np.uint8)
     for y in range(out.shape[0]):
         _along(padded, y, down, across, weights, line)
-        target = out[y]
-        for x in range(line.size):
-            target[x] = np.uint8(np.int32(min(line[x] * scale + hair, np.float32(255))))
+        _truncate(line, scale, hair, lowered, near, out[y])
 
 
 @kernel
