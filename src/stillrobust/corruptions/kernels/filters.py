@@ -73,7 +73,8 @@ def separable(padded, down, across, channels, out):
 def _truncate(line, scale, hair, lowered, near, out):
     """out = line * scale, truncated; a value within a hair of a whole number goes where the reference has that number.
 
-    An empty ``lowered`` leaves all as they are. ``near`` is scratch, uint8, a multiple of eight long and at least as long as the line: eight samples are asked at once.
+    An empty ``lowered`` leaves all as they are. ``near`` is scratch, uint8, a multiple of eight long and at least as long as the
+    line: eight samples are asked at once.
     """
     width = line.size
     if not lowered.size:
