@@ -68,3 +68,9 @@ def test_every_file_has_a_floor_and_a_page():
 def test_light_rooms_load_no_torch():
     code = "import sys, stillrobust.report, stillrobust.corruptions, stillrobust.data; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_corruptions_import_without_their_compiler():
+    """numba loads slower than all the rest: it is loaded by the first corruption, not by the import."""
+    code = "import sys, stillrobust.corruptions; assert not {'numba', 'torch', 'scipy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
