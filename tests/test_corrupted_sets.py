@@ -140,6 +140,9 @@ def test_each_kind_of_odd_photo_follows_its_policy(tmp_path):
     assert made == {"good.png", "same.jpg.png", "same.png.png", "cmyk.png", "turned.png", "alpha.png", "moving.png"}
     assert read_image(out / "contrast" / "1" / "turned.png").shape == (50, 40, 3)
     assert "Traceback" not in run.stderr
+    other = tmp_path / "other"  # reasons, too, are the same in every run
+    assert subprocess.run([*command[:5], str(other), *command[6:], "--workers", "2"], capture_output=True).returncode == 3
+    assert tree(other) == tree(out)
 
 
 def test_jpeg_is_a_choice_that_is_recorded(photos, tmp_path):
@@ -179,3 +182,6 @@ def test_contact_sheet(photos, tmp_path):
     run = [sys.executable, "-m", "stillrobust", "corrupt", str(photos / "top.jpg"), str(tmp_path / "sheet.png"), "--contact-sheet"]
     assert subprocess.run(run).returncode == 0
     assert read_image(tmp_path / "sheet.png").shape[2] == 3
+    nested = [*run[:5], str(tmp_path / "new" / "sheet.png"), *run[6:]]
+    assert subprocess.run(nested).returncode == 0
+    assert (tmp_path / "new" / "sheet.png").read_bytes() == (tmp_path / "sheet.png").read_bytes()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stillrobust.cli_corruptions import commands, severities_of
+from stillrobust.cli_corruptions import ChannelOrder, Mode, Regime, commands, severities_of
 from stillrobust.errors import UserError
 from stillrobust.progress import progress
 
@@ -130,9 +130,9 @@ def evaluate(
     severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
     images: Annotated[int | None, typer.Option(help="Only so many images, evenly spaced over the set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
-    regime: Annotated[str, typer.Option(help="Severity table: imagenet, imagenet-c, cifar or tiny-imagenet.")] = "imagenet",
-    mode: Annotated[str, typer.Option(help="fast, or exact: the reference's draws.")] = "fast",
-    channel_order: Annotated[str, typer.Option(help="rgb, or bgr as some detection tools had it.")] = "rgb",
+    regime: Regime = "imagenet",
+    mode: Mode = "fast",
+    channel_order: ChannelOrder = "rgb",
     warp_truth: Annotated[bool, typer.Option("--warp-truth", help="Ground truth follows what moves pixels.")] = False,
 ) -> None:
     """Measure a finished model under corruptions; a second call does only what is missing.

@@ -10,6 +10,11 @@ from stillrobust.progress import progress
 
 commands = typer.Typer()
 
+# Options of every command that corrupts images.
+Mode = Annotated[str, typer.Option(help="fast, or exact: the reference's draws.")]
+Regime = Annotated[str, typer.Option(help="Severity table: imagenet, imagenet-c, cifar or tiny-imagenet.")]
+ChannelOrder = Annotated[str, typer.Option(help="rgb, or bgr as some detection tools had it.")]
+
 
 @commands.command("corrupt")
 def corrupt_(
@@ -19,9 +24,9 @@ def corrupt_(
     severity: Annotated[str, typer.Option(help="1 to 5, with commas, or 'all'.")] = "all",
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
-    mode: Annotated[str, typer.Option(help="fast, or exact: the reference's draws.")] = "fast",
-    regime: Annotated[str, typer.Option(help="Severity table: imagenet, imagenet-c, cifar or tiny-imagenet.")] = "imagenet",
-    channel_order: Annotated[str, typer.Option(help="rgb, or bgr as some detection tools had it.")] = "rgb",
+    mode: Mode = "fast",
+    regime: Regime = "imagenet",
+    channel_order: ChannelOrder = "rgb",
     image_format: Annotated[str, typer.Option("--format", help="png, or jpeg, which loses and is recorded.")] = "png",
     quality: Annotated[int | None, typer.Option(help="Of jpeg, 1 to 100.")] = None,
     contact_sheet: Annotated[bool, typer.Option("--contact-sheet", help="Only draw the 15 x 5 grid of one photo.")] = False,
@@ -50,12 +55,13 @@ def corrupt_(
 
 
 def _contact_sheet(source: Path, out: Path, seed: int) -> None:
-    from stillrobust.data.reading import read_image, write_image
+    from stillrobust.data.reading import encode_png, read_image
     from stillrobust.report.contact_sheet import contact_sheet
+    from stillrobust.store import write_whole
 
     if not source.is_file() or out.suffix.lower() != ".png":
         raise UserError(f"Expected a photo and a .png for --contact-sheet, but got {source} and {out}")
-    write_image(out, contact_sheet(read_image(source), seed, source.name))
+    write_whole({out: encode_png(contact_sheet(read_image(source), seed, source.name))})
     typer.echo(f"Contact sheet: {out}")
 
 

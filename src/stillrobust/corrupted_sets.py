@@ -23,10 +23,11 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
 
 from stillrobust import __version__
 from stillrobust.corruptions import CORRUPTIONS, SEVERITIES, corrupt, protocol, warm_up
-from stillrobust.data.reading import decode_image
+from stillrobust.data.reading import decode_image, encode_png
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, Listener, run_jobs
 from stillrobust.names import lookup
@@ -208,7 +209,9 @@ def _corrupt_one(root: Path, out: Path, plan: SetPlan, name: str, target: str, b
 
 
 def _encode(pixels: Image, plan: SetPlan) -> bytes:
-    quality = [] if plan.quality is None else [cv2.IMWRITE_JPEG_QUALITY, plan.quality]
+    if plan.quality is None:
+        return encode_png(pixels)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, plan.quality]
     done, encoded = cv2.imencode(FORMATS[plan.format], cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), quality)
     if not done:
         raise OSError(f"OpenCV could not encode a picture of {pixels.shape}")
@@ -234,6 +237,8 @@ def read_photo(name: str, content: bytes) -> tuple[Image | None, str]:
                 return None, "more than 8 bits a sample; convert it first, saying how"
             turned = opened.getexif().get(0x0112, 1) not in (0, 1)
             converted = np.array(opened.convert("RGB"))  # reads all of it, where OpenCV fills what is cut short with grey
+    except UnidentifiedImageError:  # its own text holds an address in memory, which would differ from run to run
+        return None, "cannot be read: no known image format"
     except Pillow.DecompressionBombError:
         return None, f"larger than {LARGEST} pixels"
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError) as error:

@@ -25,8 +25,6 @@ def _tell(function: Any) -> None:
     """Say once that compiling takes a while, if nothing compiled is on disk yet."""
     global _told
     if not _told and not any(Path(function.stats.cache_path).glob("*.nbi")):
-        message = (
-            "compiling the corruption kernels, once on this machine (about a minute in all; `stillrobust doctor` does it ahead)"
-        )
-        logging.getLogger("stillrobust").warning(message)
+        text = "compiling the corruption kernels, once on this machine: some 20 s in all (`stillrobust doctor` does it ahead)"
+        logging.getLogger("stillrobust").warning(text)
     _told = True

@@ -36,13 +36,18 @@ def decode_image(content: Array) -> Image | None:
     return None if decoded is None else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def write_image(path: Path, image: Array) -> None:
-    """Write uint8 (H, W, 3) RGB or (H, W) as PNG."""
+def encode_png(image: Array) -> bytes:
+    """uint8 (H, W, 3) RGB or (H, W) -> the bytes of a PNG."""
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     written, encoded = cv2.imencode(".png", pixels)
     if not written:
-        raise OSError(f"OpenCV could not encode {path}")
-    path.write_bytes(encoded.tobytes())
+        raise OSError(f"OpenCV could not encode a picture of {image.shape}")
+    return bytes(encoded.tobytes())
+
+
+def write_image(path: Path, image: Array) -> None:
+    """Write uint8 (H, W, 3) RGB or (H, W) as PNG."""
+    path.write_bytes(encode_png(image))
 
 
 def read_label_map(path: Path) -> Array:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from stillrobust.corruptions.kernels.jit import kernel
-from stillrobust.corruptions.kernels.streams import WORDS, _fraction, _open, _refill, hashed
+from stillrobust.corruptions.kernels.streams import WORDS, fill_hashed, fraction, hashed, open_block, refill
 
 ONE, TWO, THREE, FOUR, FIVE, SIX, SEVEN = (np.uint64(i) for i in range(1, 8))  # unsigned: no check for negative indices
 CHUNK = 4096  # words hashed ahead: they stay in the first cache
@@ -43,11 +43,11 @@ def _more_draws(key, words, place, draws, used, count):
         draws[j] = draws[used + j]
     read, held = place
     if held - read < 2:
-        held, read = _refill(key, words, read, held), 0
+        held, read = refill(key, words, read, held), 0
     pairs = (held - read) // 2
     block, target = words[read : read + 2 * pairs], draws[count - used : count - used + pairs]
     for j in range(pairs):
-        target[j] = _fraction(block[2 * j], block[2 * j + 1])
+        target[j] = fraction(block[2 * j], block[2 * j + 1])
     return read + 2 * pairs, held, count - used + pairs
 
 
@@ -60,7 +60,7 @@ def poisson(samples, rows, chances, grey, key, place, out):
     until the product is small enough; since products only fall, eight are compared at once, with no branch to guess wrong.
     """
     words, draws = np.empty(2 * WORDS, np.uint32), np.empty(2 * WORDS)
-    held, read = _open(key, place, words), 0
+    held, read = open_block(key, place, words), 0
     count, used, top, furthest = 0, 0, grey.size - 1, chances.shape[1] - 1
     for i in range(samples.size):
         level = np.uint64(samples[i])
@@ -104,18 +104,12 @@ def poisson(samples, rows, chances, grey, key, place, out):
 
 
 @kernel
-def _hash_chunk(start, first, second, words):
-    for i in range(words.size):
-        words[i] = hashed(np.uint32(start + i), first, second)
-
-
-@kernel
 def add_table(samples, table, first, second, out):
     """out = samples + table[16 random bits], int16 table of 65,536 grey-level steps; two samples a word."""
     words = np.empty(CHUNK, np.uint32)
     for start in range(0, samples.size, 2 * CHUNK):
         count = min(2 * CHUNK, samples.size - start)
-        _hash_chunk(start // 2, first, second, words[: (count + 1) // 2])
+        fill_hashed(start // 2, first, second, words[: (count + 1) // 2])
         own, target = samples[start : start + count], out[start : start + count]
         for i in range(count // 2):
             word = words[i]
@@ -134,7 +128,7 @@ def multiply_table(samples, table, first, second, out):
     words = np.empty(CHUNK, np.uint32)
     for start in range(0, samples.size, 2 * CHUNK):
         count = min(2 * CHUNK, samples.size - start)
-        _hash_chunk(start // 2, first, second, words[: (count + 1) // 2])
+        fill_hashed(start // 2, first, second, words[: (count + 1) // 2])
         for i in range(count):
             word = (words[i >> 1] >> np.uint32(16 * (i & 1))) & np.uint32(0xFFFF)
             value = np.float32(samples[start + i]) * table[word]
@@ -148,7 +142,7 @@ def alias_table(samples, table, bits, first, second, out):
     row, column, fine = np.uint32(bits), np.uint32(32 - bits), np.uint32(16 - bits)
     for start in range(0, samples.size, CHUNK):
         count = min(CHUNK, samples.size - start)
-        _hash_chunk(start, first, second, words[:count])
+        fill_hashed(start, first, second, words[:count])
         own, target = samples[start : start + count], out[start : start + count]
         for i in range(count):
             word = words[i]

@@ -54,7 +54,7 @@ def advance(key, out):
 
 
 @kernel
-def _open(key, place, words):
+def open_block(key, place, words):
     """The unread words of the state's block, at the front of ``words``; their number."""
     block = np.empty(WORDS, np.uint32)
     temper(key, block)
@@ -64,7 +64,7 @@ def _open(key, place, words):
 
 
 @kernel
-def _refill(key, words, read, held):
+def refill(key, words, read, held):
     """Move the ``held - read`` unread words to the front and put the next block behind them; how many there are now."""
     left = held - read
     for i in range(left):
@@ -74,7 +74,7 @@ def _refill(key, words, read, held):
 
 
 @inlined
-def _fraction(high, low):
+def fraction(high, low):
     """Two words -> one of 2**53 values in [0, 1)."""
     return (np.float64(high >> np.uint32(5)) * 67108864.0 + np.float64(low >> np.uint32(6))) * UNIT
 
@@ -83,14 +83,14 @@ def _fraction(high, low):
 def uniforms(key, place, out):
     """``random_sample``: fills float64 ``out`` (N,); returns the new place."""
     words = np.empty(2 * WORDS, np.uint32)
-    held, read, done = _open(key, place, words), 0, 0
+    held, read, done = open_block(key, place, words), 0, 0
     while done < out.size:
         if held - read < 2:
-            held, read = _refill(key, words, read, held), 0
+            held, read = refill(key, words, read, held), 0
         count = min(out.size - done, (held - read) // 2)
         block, target = words[read : read + 2 * count], out[done : done + count]
         for i in range(count):
-            target[i] = _fraction(block[2 * i], block[2 * i + 1])
+            target[i] = fraction(block[2 * i], block[2 * i + 1])
         done += count
         read += 2 * count
     return WORDS - (held - read)
@@ -103,10 +103,10 @@ def bounded(key, place, largest, out):
     for shift in (1, 2, 4, 8, 16):
         mask |= mask >> shift
     words = np.empty(2 * WORDS, np.uint32)
-    held, read, done = _open(key, place, words), 0, 0
+    held, read, done = open_block(key, place, words), 0, 0
     while done < out.size:
         if held == read:
-            held, read = _refill(key, words, read, held), 0
+            held, read = refill(key, words, read, held), 0
         while read < held and done < out.size:
             value = np.int32(words[read] & np.uint32(mask))
             read += 1
@@ -151,7 +151,7 @@ def normals(key, place, spare, has_spare, out):
     Fills float64 ``out`` (N,); returns (place, spare, has_spare).
     """
     words = np.empty(2 * WORDS, np.uint32)
-    held, read, done = _open(key, place, words), 0, 0
+    held, read, done = open_block(key, place, words), 0, 0
     if has_spare and out.size > 0:
         out[0] = spare
         done, has_spare, spare = 1, False, 0.0
@@ -160,12 +160,12 @@ def normals(key, place, spare, has_spare, out):
     bits = radius.view(np.int64)
     while done < out.size:
         if held - read < 4:
-            held, read = _refill(key, words, read, held), 0
+            held, read = refill(key, words, read, held), 0
         count, wanted = (held - read) // 4, (out.size - done + 1) // 2
         block = words[read : read + 4 * count]
         for i in range(count):
-            first[i] = 2.0 * _fraction(block[4 * i], block[4 * i + 1]) - 1.0
-            second[i] = 2.0 * _fraction(block[4 * i + 2], block[4 * i + 3]) - 1.0
+            first[i] = 2.0 * fraction(block[4 * i], block[4 * i + 1]) - 1.0
+            second[i] = 2.0 * fraction(block[4 * i + 2], block[4 * i + 3]) - 1.0
             square[i] = first[i] * first[i] + second[i] * second[i]
         kept = used = 0
         while used < count and kept < wanted:
