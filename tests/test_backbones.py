@@ -81,3 +81,17 @@ def test_wrong_names():
         build_backbone("resnet18(weights='nowhere.pth')")
     with pytest.raises(UserError, match="only"):
         build_backbone("resnet18(depth=3)")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_task_does_not_use_can_be_dropped(name):
+    """Afterwards the outputs are the same and every parameter gets a gradient."""
+    images = torch.rand(2, 3, 64, 64)
+    for use, compute in (("maps", lambda b: b(images)), ("embedding", lambda b: [b.embed(images)])):
+        backbone = build_backbone(f"{name}(weights='random')")[0].eval()
+        before = compute(backbone)
+        backbone.keep_only(use)
+        after = compute(backbone)
+        assert all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
+        sum(x.square().sum() for x in after).backward()
+        assert [key for key, parameter in backbone.named_parameters() if parameter.grad is None] == []

@@ -8,13 +8,14 @@ Contract: ``.channels``, ``.strides`` (four each); ``forward(x)`` for x float (B
 from pathlib import Path
 from typing import Any
 
+from stillrobust.backbones.base import Backbone, require_pyramid
 from stillrobust.backbones.checkpoints import CHECKPOINTS, read_checkpoint
 from stillrobust.backbones.reader import State, digest, load_strictly, read_state
-from stillrobust.backbones.timm_models import TimmBackbone, build_timm, require_pyramid
+from stillrobust.backbones.timm_models import build_timm
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, parse_spec
 
-__all__ = ["CHECKPOINTS", "TimmBackbone", "backbone_names", "build_backbone", "require_pyramid", "upstream_digest"]
+__all__ = ["CHECKPOINTS", "Backbone", "backbone_names", "build_backbone", "require_pyramid", "upstream_digest"]
 
 PREFIXES = ("module.model.", "module.", "backbone.", "model.")  # what training wrappers put before every key
 
@@ -24,7 +25,7 @@ def backbone_names() -> list[str]:
     return sorted(CHECKPOINTS)
 
 
-def build_backbone(spec: str) -> tuple[TimmBackbone, str]:
+def build_backbone(spec: str) -> tuple[Backbone, str]:
     """Build what ``spec`` says, weights loaded strictly; returns it with one line that says what was loaded.
 
     ``weights``: absent or ``'imagenet'`` for the published ImageNet weights (of the pip package, or timm's hub),
@@ -39,8 +40,7 @@ def build_backbone(spec: str) -> tuple[TimmBackbone, str]:
     backbone = build_timm(row.architecture if row else name, pretrained=published and row is None)
     backbone.name = name
     if row:
-        backbone.pixel_mean.fill_(row.mean)
-        backbone.pixel_std.fill_(row.std)
+        backbone.set_preprocessing((row.mean,), (row.std,))
     if weights == "random":
         return backbone, f"{spec}: random weights"
     if published and row is None:
@@ -59,13 +59,13 @@ def build_backbone(spec: str) -> tuple[TimmBackbone, str]:
     return backbone, f"{spec}: {len(fits)} tensors from {weights}"
 
 
-def _classifier_names(backbone: TimmBackbone) -> tuple[str, ...]:
+def _classifier_names(backbone: Backbone) -> tuple[str, ...]:
     cfg: Any = backbone.model.pretrained_cfg
     names = cfg.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def _without_prefix(state: State, backbone: TimmBackbone) -> State:
+def _without_prefix(state: State, backbone: Backbone) -> State:
     """Strip one of the known prefixes where all keys carry it."""
     own = backbone.model.state_dict()
     for prefix in PREFIXES:

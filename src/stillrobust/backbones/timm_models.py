@@ -3,84 +3,51 @@
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor, nn
 
+from stillrobust.backbones.base import LEVELS, Backbone, Use
 from stillrobust.errors import UserError
 from stillrobust.names import unknown
 
-LEVELS = 4  # Mask R-CNN's FPN and UPerNet both take the last four stages, strides 4 to 32
 
-
-class TimmBackbone(nn.Module):
-    """A whole timm model, its ImageNet classifier included, that normalises its own input.
-
-    ``forward``: float (B, 3, H, W) RGB 0..1 -> the maps of the last four stages, (B, C_i, H/s_i, W/s_i).
-    ``embed``: the same input -> (B, D), what the upstream classifier sees. ``classify``: -> (B, classes) logits.
-    """
-
-    pixel_mean: Tensor
-    pixel_std: Tensor
+class TimmBackbone(Backbone):
+    """A timm model; its maps are those of the last four stages."""
 
     def __init__(self, name: str, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.name = name
-        self.model = model
         stages: list[dict[str, Any]] = list(getattr(model, "feature_info", []))
-        self.indices = list(range(max(len(stages) - LEVELS, 0), len(stages)))
-        self.channels = tuple(int(stages[i]["num_chs"]) for i in self.indices)
-        self.strides = tuple(int(stages[i]["reduction"]) for i in self.indices)
-        self.embed_dim = int(getattr(model, "head_hidden_size", 0) or model.num_features)  # type: ignore[arg-type]
-        self.frozen = False
-        self.norm_eval = False
-        self.register_buffer("pixel_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        indices = list(range(max(len(stages) - LEVELS, 0), len(stages)))
+        super().__init__(
+            name,
+            model,
+            channels=tuple(int(stages[i]["num_chs"]) for i in indices),
+            strides=tuple(int(stages[i]["reduction"]) for i in indices),
+            embed_dim=int(getattr(model, "head_hidden_size", 0) or model.num_features),  # type: ignore[arg-type]
+        )
+        self.indices = indices
+        self.set_preprocessing(mean, std)
 
-    def freeze(self) -> None:
-        """Fixed-feature transfer: no gradient, and statistics, dropout and drop-path in evaluation mode for good."""
-        self.frozen = True
-        self.requires_grad_(False)
-        self.eval()
-
-    def train(self, mode: bool = True) -> "TimmBackbone":
-        """As ``nn.Module.train``, but a frozen backbone stays in evaluation mode, and so do norms with ``norm_eval``."""
-        super().train(mode and not self.frozen)
-        if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """(x - mean) / std, per channel."""
-        return (images - self.pixel_mean) / self.pixel_std
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Float (B, 3, H, W) RGB 0..1 -> four maps (B, C_i, H/s_i, W/s_i), finest first."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            maps: list[Tensor] = self.model.forward_intermediates(  # type: ignore[operator]
-                self.normalise(images), indices=self.indices, output_fmt="NCHW", intermediates_only=True
-            )
+    def maps_of(self, x: Tensor) -> list[Tensor]:
+        """The maps of the last four stages."""
+        maps: list[Tensor] = self.model.forward_intermediates(  # type: ignore[operator]
+            x, indices=self.indices, output_fmt="NCHW", intermediates_only=True
+        )
         return maps
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Float (B, 3, H, W) RGB 0..1 -> (B, embed_dim): pooled features before the upstream classifier."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            features = self.model.forward_features(self.normalise(images))  # type: ignore[operator]
-            return self.model.forward_head(features, pre_logits=True)  # type: ignore[operator, no-any-return]
+    def embedding_of(self, x: Tensor) -> Tensor:
+        """Pooled features before the upstream classifier."""
+        features = self.model.forward_features(x)  # type: ignore[operator]
+        return self.model.forward_head(features, pre_logits=True)  # type: ignore[operator, no-any-return]
 
-    def classify(self, images: Tensor) -> Tensor:
-        """Float (B, 3, H, W) RGB 0..1 -> (B, classes): the logits of the upstream classifier."""
-        return self.model(self.normalise(images))  # type: ignore[no-any-return]
+    def logits_of(self, x: Tensor) -> Tensor:
+        """The upstream classifier's logits."""
+        return self.model(x)  # type: ignore[no-any-return]
 
-
-def require_pyramid(backbone: TimmBackbone) -> None:
-    """Dense tasks need maps at growing strides; a plain ViT has them all at one."""
-    if len(backbone.strides) != LEVELS or list(backbone.strides) != sorted(set(backbone.strides)):
-        raise UserError(
-            f"Detection and segmentation need a backbone with four maps at growing strides, but {backbone.name} has "
-            f"strides {backbone.strides}; take a hierarchical one, such as resnet50, convnext_tiny or efficientnet_lite0"
-        )
+    def keep_only(self, use: Use) -> None:
+        """Drop the upstream classifier, and for maps what comes after the last stage."""
+        if use == "maps":
+            self.model.prune_intermediate_layers(self.indices, prune_norm=True)  # type: ignore[operator]
+        else:
+            self.model.reset_classifier(0)  # type: ignore[operator]
 
 
 def build_timm(name: str, *, pretrained: bool = False) -> TimmBackbone:

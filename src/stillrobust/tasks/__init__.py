@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor, nn
 
-from stillrobust.backbones import TimmBackbone
+from stillrobust.backbones import Backbone
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, unknown
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
@@ -29,7 +29,7 @@ class Task(Protocol):
         """The task's word."""
         ...
 
-    def build_model(self, backbone: TimmBackbone, info: DatasetInfo) -> nn.Module:
+    def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
         """Backbone, neck and head; the head not yet initialised."""
         ...
 

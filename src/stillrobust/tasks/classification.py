@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillrobust.backbones import TimmBackbone
+from stillrobust.backbones import Backbone
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import augment
 from stillrobust.tasks.heads import device_of, image_batch
@@ -17,7 +17,7 @@ from stillrobust.tasks.heads import device_of, image_batch
 class LinearClassifier(nn.Module):
     """Backbone embedding -> dropout-free linear layer."""
 
-    def __init__(self, backbone: TimmBackbone, classes: int) -> None:
+    def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.classifier = nn.Linear(backbone.embed_dim, classes)
@@ -38,7 +38,7 @@ class Classification:
 
     name = "classification"
 
-    def build_model(self, backbone: TimmBackbone, info: DatasetInfo) -> nn.Module:
+    def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
         """The model, its head not yet initialised."""
         return LinearClassifier(backbone, len(info.classes))
 

@@ -16,7 +16,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from stillrobust.backbones import TimmBackbone, require_pyramid
+from stillrobust.backbones import Backbone, require_pyramid
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import augment
 from stillrobust.tasks.heads import device_of, image_tensor
@@ -27,7 +27,7 @@ ROI_LEVELS = ["0", "1", "2", "3"]  # RoIs come from strides 4 to 32; the pooled 
 class Pyramid(nn.Module):
     """Backbone and FPN: float (B, 3, H, W) -> named maps of ``out_channels`` channels, the last one pooled."""
 
-    def __init__(self, backbone: TimmBackbone, channels: int) -> None:
+    def __init__(self, backbone: Backbone, channels: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.fpn = FeaturePyramidNetwork(list(backbone.channels), channels, extra_blocks=LastLevelMaxPool())
@@ -43,7 +43,7 @@ class Pyramid(nn.Module):
 class PadWithMean(GeneralizedRCNNTransform):  # type: ignore[misc]
     """Resize and pad, but leave normalisation to the backbone: the padding is its mean, zero once normalised."""
 
-    def __init__(self, backbone: TimmBackbone, short: int, long: int) -> None:
+    def __init__(self, backbone: Backbone, short: int, long: int) -> None:
         super().__init__(min_size=short, max_size=long, image_mean=[0.0] * 3, image_std=[1.0] * 3)
         self.padding = backbone.pixel_mean.view(3, 1, 1)
 
@@ -82,7 +82,7 @@ class Detection:
 
     name = "detection"
 
-    def build_model(self, backbone: TimmBackbone, info: DatasetInfo) -> nn.Module:
+    def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
         """The model, its heads not yet initialised."""
         require_pyramid(backbone)
         strides = (*backbone.strides, 2 * backbone.strides[-1])

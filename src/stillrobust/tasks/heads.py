@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stillrobust.backbones import TimmBackbone
+from stillrobust.backbones import Backbone
 from stillrobust.samples import Image
 
 # Layers that predict start near zero, so that the first predictions are flat (mmdetection, mmsegmentation: std 0.01).
@@ -32,9 +32,9 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def backbone_of(model: nn.Module) -> TimmBackbone:
+def backbone_of(model: nn.Module) -> Backbone:
     """The backbone inside a task's model."""
-    return next(module for module in model.modules() if isinstance(module, TimmBackbone))
+    return next(module for module in model.modules() if isinstance(module, Backbone))
 
 
 def head_names(model: nn.Module) -> set[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillrobust.backbones import TimmBackbone, require_pyramid
+from stillrobust.backbones import Backbone, require_pyramid
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import augment
@@ -35,7 +35,7 @@ class Segmentation:
 
     name = "segmentation"
 
-    def build_model(self, backbone: TimmBackbone, info: DatasetInfo) -> nn.Module:
+    def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
         """The model, its heads not yet initialised."""
         require_pyramid(backbone)
         if self.class_weights and len(self.class_weights) != len(info.classes):

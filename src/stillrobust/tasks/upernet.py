@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillrobust.backbones import TimmBackbone
+from stillrobust.backbones import Backbone
 
 POOL_SIZES = (1, 2, 3, 6)  # Zhao et al. 2017 (PSPNet), kept by UPerNet
 
@@ -75,7 +75,7 @@ class FCNHead(nn.Module):
 class UPerNet(nn.Module):
     """Backbone, decode head, auxiliary head."""
 
-    def __init__(self, backbone: TimmBackbone, channels: int, auxiliary_channels: int, classes: int, dropout: float) -> None:
+    def __init__(self, backbone: Backbone, channels: int, auxiliary_channels: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.backbone = backbone
         self.decode_head = UPerHead(backbone.channels, channels, classes, dropout)
