@@ -1,0 +1,142 @@
+"""Techniques that make a model robust, by name: specs such as ``ant(kernel=3)``, ``prime(geometry=False)``, ``deepaugment+augmix``.
+
+A technique is an augmentation and/or a loss, and a card (``technique.py`` is the contract). Nothing here imports
+``corruptions/``: no training on the test; a technique that shows one of its corruptions all the same says so.
+"""
+
+import ast
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, ValidationError, validate_call
+from torch import Tensor
+
+from stillrobust.errors import UserError
+from stillrobust.names import format_spec, lookup, parse_spec, unknown
+from stillrobust.robustify import noise
+from stillrobust.robustify.technique import (
+    AugmentBatch,
+    AugmentImage,
+    Card,
+    Companion,
+    Technique,
+    batch_views,
+    cross_entropy,
+    image_views,
+    photometric,
+    require_between,
+    require_photometric,
+    require_unit_range,
+)
+from stillrobust.samples import Array, Dataset, Image
+
+__all__ = [
+    "TECHNIQUES",
+    "Card",
+    "Companion",
+    "Entry",
+    "Technique",
+    "batch_views",
+    "build_technique",
+    "image_views",
+    "photometric",
+    "require_between",
+    "require_photometric",
+    "require_unit_range",
+]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One technique of the dict."""
+
+    make: Callable[..., Technique]
+    """Takes literal arguments with defaults; raises ``UserError`` for one out of range."""
+    card: Card
+
+
+TECHNIQUES: dict[str, Entry] = {
+    "gaussian": Entry(noise.gaussian, noise.GAUSSIAN),
+    "speckle": Entry(noise.speckle, noise.SPECKLE),
+}
+
+
+def build_technique(spec: str) -> Technique:
+    """The technique that ``spec`` names; ``a+b`` is both, the augmentation of ``a`` before that of ``b``.
+
+    Raises ``UserError`` for an unknown name or argument, a value out of range, and two losses or two companions.
+    """
+    return reduce(_compose, [_build_one(part) for part in _parts(spec)])
+
+
+def _parts(spec: str) -> list[str]:
+    """``"a(x=1)+b"`` -> ``["a(x=1)", "b"]``; a plus sign within a literal stays where it is."""
+    try:
+        node = ast.parse(spec.strip(), mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        raise UserError(f'Expected a technique like "augmix", "ant(kernel=3)" or "a+b", but got {spec!r}') from None
+    parts: list[str] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        parts.append(ast.unparse(node.right))
+        node = node.left
+    return [ast.unparse(node), *reversed(parts)]
+
+
+def _build_one(spec: str) -> Technique:
+    name, arguments = parse_spec(spec)
+    entry = lookup("technique", name, TECHNIQUES)
+    known = inspect.signature(entry.make).parameters
+    for key in arguments:
+        if key not in known:
+            raise unknown(f"argument of {name}", key, known)
+    try:
+        made: Technique = validate_call(config=ConfigDict(strict=True))(entry.make)(**arguments)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        hint = f" ({entry.card.parameters[key]})" if key in entry.card.parameters else ""
+        raise UserError(f"The argument {key} of {name} got {arguments.get(key)!r}: {first['msg'].lower()}{hint}") from None
+    return replace(made, cards=(entry.card,), spec=format_spec(name, arguments))
+
+
+def _compose(first: Technique, second: Technique) -> Technique:
+    spec = f"{first.spec}+{second.spec}"
+    if first.loss is not cross_entropy and second.loss is not cross_entropy:
+        raise UserError(f"{spec} has two losses; leave one of them out")
+    if first.companion and second.companion:
+        raise UserError(f"{spec} would train two networks beside the model; leave one of them out")
+    return Technique(
+        extend_dataset=_both(first.extend_dataset, second.extend_dataset, _extend_twice),
+        augment_image=_both(first.augment_image, second.augment_image, _augment_image_twice),
+        augment_batch=_both(first.augment_batch, second.augment_batch, _augment_batch_twice),
+        companion=first.companion or second.companion,
+        loss=second.loss if first.loss is cross_entropy else first.loss,
+        views=max(first.views, second.views),
+        geometric=first.geometric or second.geometric,
+        overlaps_test=(*first.overlaps_test, *second.overlaps_test),
+        cards=(*first.cards, *second.cards),
+        spec=spec,
+    )
+
+
+def _both(first: Callable[..., Any] | None, second: Callable[..., Any] | None, twice: Callable[..., Any]) -> Any:
+    # partial of a function of this module, not a closure: a loader's workers get it by pickle
+    return partial(twice, first, second) if first and second else first or second
+
+
+def _extend_twice(first: Callable[[Dataset], Dataset], second: Callable[[Dataset], Dataset], dataset: Dataset) -> Dataset:
+    return second(first(dataset))
+
+
+def _augment_image_twice(first: AugmentImage, second: AugmentImage, image: Image, rng: np.random.Generator) -> Array:
+    # The second one takes 8 bits, as all of them do.
+    return second(np.round(first(image, rng) * 255).clip(0, 255).astype(np.uint8), rng)
+
+
+def _augment_batch_twice(first: AugmentBatch, second: AugmentBatch, images: Tensor, generator: torch.Generator) -> Tensor:
+    return second(first(images, generator), generator)

@@ -1,0 +1,186 @@
+"""What a technique is: an augmentation and/or a loss and/or a companion in training, with a card that says where it comes from.
+
+Images are float (B, 3, H, W) RGB 0..1, not normalised (the model normalises); in a loader's worker they are uint8 (H, W, 3).
+Every draw comes from the generator that is handed in; a ``torch.Generator`` is on the images' device.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stillrobust.errors import UserError
+from stillrobust.samples import Array, Dataset, Image
+
+AugmentImage = Callable[[Image, np.random.Generator], Array]
+AugmentBatch = Callable[[Tensor, torch.Generator], Tensor]
+Loss = Callable[[nn.Module, list[Tensor], Tensor, torch.Generator], Tensor]
+
+TOLERANCE = 1e-3  # how far beyond 0..1 an image may be: interpolation and mixing overshoot by rounding, 8 bits by 254
+
+
+@dataclass(frozen=True)
+class Card:
+    """Where a technique comes from and what to expect of it."""
+
+    name: str
+    """As in a spec."""
+    title: str
+    paper: str
+    code: str
+    """The official code that was followed, with its commit and licence."""
+    parameters: Mapping[str, str]
+    """Every argument of the factory: its meaning and the source of its default."""
+    left_out: tuple[str, ...]
+    """What the official code does and this does not, or the other way round."""
+    cost: str
+    """Of a training step, as a multiple of a plain one."""
+    published: str
+    """The result to expect at the paper's scale."""
+
+
+class Companion(Protocol):
+    """Something that is trained beside the model, as the generator of adversarial noise training is."""
+
+    def begin_epoch(
+        self, epoch: int, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], generator: torch.Generator
+    ) -> None:
+        """Prepare for ``epoch`` (from 0) on (images, labels), taken only as far as needed; nothing if that has been done."""
+        ...
+
+    def step(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Train itself on a clean batch, leaving ``model`` as it is; returns the batch that the model is to train on."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that resuming needs, flat."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from ``state_dict``."""
+        ...
+
+
+def cross_entropy(model: nn.Module, views: list[Tensor], labels: Tensor, generator: torch.Generator) -> Tensor:
+    """The plain loss: mean cross-entropy of the one view."""
+    return functional.cross_entropy(model(views[0]), labels)
+
+
+@dataclass(frozen=True)
+class Technique:
+    """The parts that differ from plain training; ``build_technique`` makes one. A part that is ``None`` is left as it is.
+
+    A batch goes through them in the order of the fields: ``image_views`` and ``batch_views`` (below) apply the two
+    augmentations, ``companion.step`` comes before them, and ``loss(model, views, labels, generator)`` comes last.
+    """
+
+    extend_dataset: Callable[[Dataset], Dataset] | None = None
+    """The training set with more images in it (DeepAugment's folders)."""
+    augment_image: AugmentImage | None = None
+    """(uint8 (H, W, 3), rng) -> float32 (H, W, 3) 0..1, in a loader's worker; can be pickled."""
+    augment_batch: AugmentBatch | None = None
+    """(float (B, 3, H, W) 0..1, generator) -> the same, on the device of the images."""
+    companion: Callable[[torch.device], Companion] | None = None
+    """Makes the state of one training run."""
+    loss: Loss = cross_entropy
+    """(model, views, labels int64 (B,), generator) -> scalar; ``model`` gives logits (B, classes)."""
+    views: int = 1
+    """1: the loss sees one augmented view. n > 1: the clean image first, then n - 1 augmented views of it."""
+    geometric: bool = False
+    """Pixels move, so that boxes, masks and label maps would no longer fit."""
+    overlaps_test: tuple[str, ...] = ()
+    """The test's corruptions that it shows in training: such a result is no result about unseen corruptions."""
+    cards: tuple[Card, ...] = ()
+    spec: str = ""
+    """The canonical text that ``build_technique`` makes it from."""
+
+
+# ---- what a training loop does with a technique -------------------------------------------------------------------------
+
+
+def image_views(technique: Technique, image: Image, rng: np.random.Generator) -> list[Array]:
+    """In the worker: float32 (H, W, 3) 0..1; one, or ``technique.views`` where the augmentation is made per image."""
+    clean = np.divide(image, 255, dtype=np.float32)
+    augment = technique.augment_image
+    if augment is None:
+        return [clean]
+    if technique.views == 1:
+        return [augment(image, rng)]
+    return [clean, *(augment(image, rng) for _ in range(technique.views - 1))]
+
+
+def batch_views(technique: Technique, views: list[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """On the device: the ``technique.views`` batches that its loss sees, from the one or several of ``image_views``."""
+    if len(views) not in (1, technique.views):
+        raise UserError(f"Expected 1 or {technique.views} views of every image for {technique.spec}, but got {len(views)}")
+    views = views if len(views) == technique.views else views * technique.views
+    augment = technique.augment_batch
+    if augment is None:
+        return views
+    clean = views[: technique.views > 1]
+    return [*clean, *(augment(view, generator) for view in views[len(clean) :])]
+
+
+def require_photometric(technique: Technique, task: str) -> None:
+    """Raise ``UserError`` if ``technique`` cannot act as an augmentation in fine-tuning for ``task``."""
+    if technique.geometric and task != "classification":
+        hint = "; use prime(geometry=False)" if technique.spec.startswith("prime") else "; use a photometric technique"
+        raise UserError(f"{technique.spec} moves pixels, so that the boxes, masks or labels of {task} would no longer fit{hint}")
+    if technique.loss is not cross_entropy or technique.companion or technique.extend_dataset:
+        raise UserError(
+            f"{technique.spec} changes more than the images (its loss, its data, or it trains a network beside the model): "
+            f"it makes backbones with 'stillrobust robustify', but does not act in fine-tuning for {task}; use one that only augments"
+        )
+
+
+def photometric(technique: Technique, task: str, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    """``technique`` as a function on batches, for fine-tuning: after resize, crop and flip, before the model normalises.
+
+    Images in float (B, 3, H, W) 0..1; per-image augmentations see them in 8 bits, which they come from. Raises ``UserError`` for
+    a technique that does not fit ``task``.
+    """
+    require_photometric(technique, task)
+
+    def apply(images: Tensor) -> Tensor:
+        require_unit_range(images)
+        if technique.augment_image is not None:
+            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+            rng = np.random.default_rng(seed)
+            eight_bit = (images * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+            augmented = np.stack([technique.augment_image(image, rng) for image in eight_bit])
+            images = torch.from_numpy(augmented).permute(0, 3, 1, 2).to(images)
+        return technique.augment_batch(images, generator) if technique.augment_batch else images
+
+    return apply
+
+
+# ---- checks --------------------------------------------------------------------------------------------------------------
+
+
+def require_unit_range(images: Tensor) -> None:
+    """Raise ``UserError`` unless ``images`` are float (B, 3, H, W) in 0..1: an image of 0..255 would go through unnoticed."""
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise UserError(f"Expected images (B, 3, H, W), but got {tuple(images.shape)}; permute them first")
+    if not images.is_floating_point():
+        raise UserError(
+            f"Expected float images in 0..1, but got {str(images.dtype).removeprefix('torch.')}; divide them by 255 first"
+        )
+    if images.numel() == 0:
+        return
+    low, high = (float(extreme) for extreme in images.aminmax())
+    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # written so that NaN fails too
+        hint = "divide 8-bit images by 255 first" if high > 1 else "augment before normalising"
+        raise UserError(f"Expected images in 0..1, but got values from {low:.4g} to {high:.4g}; {hint}")
+
+
+def require_between(what: str, value: float, low: float, high: float, above: bool = False) -> None:
+    """Raise ``UserError`` unless ``low <= value <= high`` (``low < value`` with ``above``) and it is a number."""
+    if not (low < value if above else low <= value) or not value <= high:
+        least = f"above {low:g}" if above else f"at least {low:g}"
+        most = "" if math.isinf(high) else f" and at most {high:g}"
+        raise UserError(f"Expected {what} {least}{most}, but got {value:g}")

@@ -1,0 +1,132 @@
+"""The contract of the family: every technique builds, keeps shapes and ranges, repeats itself, and refuses what it cannot do."""
+
+import inspect
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from stillrobust.errors import UserError
+from stillrobust.robustify import (
+    TECHNIQUES,
+    batch_views,
+    build_technique,
+    image_views,
+    photometric,
+    require_photometric,
+    require_unit_range,
+)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def photos(count=4, height=24, width=24, seed=0):
+    """Smooth coloured pictures in 8 bits, as float 0..1."""
+    coarse = torch.rand(count, 3, 5, 5, generator=generator(seed))
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)
+    return (smooth * 255).round() / 255
+
+
+WITHOUT_FILES = [name for name in TECHNIQUES if name not in ("deepaugment",)]
+
+
+@pytest.mark.parametrize("name", WITHOUT_FILES)
+def test_contract(name):
+    technique = build_technique(name)
+    entry = TECHNIQUES[name]
+    assert technique.cards == (entry.card,)
+    assert entry.card.name == name
+    assert set(entry.card.parameters) == set(inspect.signature(entry.make).parameters), "the card names every argument"
+    for text in (entry.card.title, entry.card.paper, entry.card.code, entry.card.cost, entry.card.published):
+        assert text.strip()
+    if technique.augment_batch:
+        images = photos()
+        before = images.clone()
+        out = technique.augment_batch(images, generator(1))
+        assert torch.equal(images, before), "the input is not modified"
+        assert out.shape == images.shape
+        assert out.dtype == images.dtype
+        require_unit_range(out)
+        assert torch.equal(out, technique.augment_batch(images, generator(1))), "the generator decides everything"
+        assert not torch.equal(out, technique.augment_batch(images, generator(2)))
+        with pytest.raises(UserError, match="uint8"):
+            technique.augment_batch((images * 255).byte(), generator())
+        with pytest.raises(UserError, match="divide 8-bit"):
+            technique.augment_batch(images * 255, generator())
+        assert len(technique.augment_batch(images[:0], generator())) == 0
+    if technique.augment_image:
+        image = (photos(1)[0] * 255).byte().permute(1, 2, 0).numpy()
+        before = image.copy()
+        again = pickle.loads(pickle.dumps(technique.augment_image))
+        out = technique.augment_image(image, np.random.default_rng(3))
+        assert np.array_equal(image, before)
+        assert out.shape == image.shape
+        assert out.dtype == np.float32
+        assert 0 <= out.min() <= out.max() <= 1 + 1e-6
+        assert np.array_equal(out, again(image, np.random.default_rng(3)))
+
+
+def test_parts_of_a_spec_compose():
+    both = build_technique("gaussian(std=0.1, share=1.0) + speckle(share=1.0)")
+    assert both.spec == "gaussian(share=1.0, std=0.1)+speckle(share=1.0)"
+    assert both.overlaps_test == ("gaussian_noise", "speckle_noise")
+    assert [card.name for card in both.cards] == ["gaussian", "speckle"]
+    images, stream = photos(), generator(5)
+    first, second = build_technique("gaussian(std=0.1,share=1.0)"), build_technique("speckle(share=1.0)")
+    expected = second.augment_batch(first.augment_batch(images, stream), stream)
+    assert torch.equal(both.augment_batch(images, generator(5)), expected)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("gausian", "Did you mean: gaussian"),
+        ("gaussian(sd=1)", "Unknown argument of gaussian 'sd'"),
+        ("gaussian(std='much')", "std of gaussian got 'much'"),
+        ("gaussian(std=-0.5)", "above 0"),
+        ("gaussian(std=())", "at least one"),
+        ("gaussian(share=1.5)", "at most 1"),
+        ("gaussian+", "Expected a technique"),
+        ("gaussian(std=open('x'))", "literal"),
+    ],
+)
+def test_a_wrong_spec_is_one_sentence(spec, words):
+    with pytest.raises(UserError, match=r"^[^\n]+$") as caught:
+        build_technique(spec)
+    assert words in str(caught.value)
+
+
+def test_views():
+    image = (photos(1)[0] * 255).byte().permute(1, 2, 0).numpy()
+    technique = build_technique("gaussian(share=1.0)")
+    (clean,) = image_views(technique, image, np.random.default_rng(0))
+    assert np.allclose(clean * 255, image)
+    images = torch.from_numpy(clean).permute(2, 0, 1)[None]
+    (noisy,) = batch_views(technique, [images], generator())
+    assert not torch.equal(noisy, images)
+    with pytest.raises(UserError, match="views"):
+        batch_views(technique, [images, images], generator())
+
+
+def test_photometric_acts_on_any_task():
+    technique = build_technique("gaussian(share=1.0)")
+    images = photos()
+    assert not torch.equal(photometric(technique, "detection", generator())(images), images)
+    with pytest.raises(UserError, match="divide"):
+        photometric(technique, "detection", generator())(images * 255)
+    require_photometric(technique, "segmentation")
+
+
+def test_range_is_checked():
+    require_unit_range(photos())
+    with pytest.raises(UserError, match="float images"):
+        require_unit_range((photos() * 255).byte())
+    with pytest.raises(UserError, match="before normalising"):
+        require_unit_range(photos() - 0.5)
+    with pytest.raises(UserError, match="but got values from nan"):
+        require_unit_range(photos() * float("nan"))
+    with pytest.raises(UserError, match="permute"):
+        require_unit_range(photos()[0])
