@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, lookup, parse_spec, unknown
-from stillrobust.robustify import noise
+from stillrobust.robustify import augmix, noise
 from stillrobust.robustify.technique import (
     AugmentBatch,
     AugmentImage,
@@ -61,6 +61,7 @@ class Entry:
 
 
 TECHNIQUES: dict[str, Entry] = {
+    "augmix": Entry(augmix.augmix, augmix.CARD),
     "gaussian": Entry(noise.gaussian, noise.GAUSSIAN),
     "speckle": Entry(noise.speckle, noise.SPECKLE),
 }

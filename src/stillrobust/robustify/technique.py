@@ -129,12 +129,13 @@ def batch_views(technique: Technique, views: list[Tensor], generator: torch.Gene
 def require_photometric(technique: Technique, task: str) -> None:
     """Raise ``UserError`` if ``technique`` cannot act as an augmentation in fine-tuning for ``task``."""
     if technique.geometric and task != "classification":
-        hint = "; use prime(geometry=False)" if technique.spec.startswith("prime") else "; use a photometric technique"
+        without = [f"{card.name}(geometry=False)" for card in technique.cards if "geometry" in card.parameters]
+        hint = f"; use {' or '.join(without) or 'a photometric technique'}"
         raise UserError(f"{technique.spec} moves pixels, so that the boxes, masks or labels of {task} would no longer fit{hint}")
     if technique.loss is not cross_entropy or technique.companion or technique.extend_dataset:
         raise UserError(
-            f"{technique.spec} changes more than the images (its loss, its data, or it trains a network beside the model): "
-            f"it makes backbones with 'stillrobust robustify', but does not act in fine-tuning for {task}; use one that only augments"
+            f"{technique.spec} changes more than the images (its loss, its data, or it trains a network beside the model): it "
+            f"makes backbones with 'stillrobust robustify', but does not act in fine-tuning for {task}; use one that only augments"
         )
 
 
@@ -176,6 +177,15 @@ def require_unit_range(images: Tensor) -> None:
     if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # written so that NaN fails too
         hint = "divide 8-bit images by 255 first" if high > 1 else "augment before normalising"
         raise UserError(f"Expected images in 0..1, but got values from {low:.4g} to {high:.4g}; {hint}")
+
+
+def require_eight_bit(image: Image) -> None:
+    """Raise ``UserError`` unless ``image`` is uint8 (H, W, 3) with at least one pixel."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise UserError(
+            f"Expected an image uint8 (H, W, 3) of 0..255, but got {image.dtype} {image.shape}; "
+            "per-image augmentations act on what was read, before it becomes a tensor"
+        )
 
 
 def require_between(what: str, value: float, low: float, high: float, above: bool = False) -> None:
