@@ -49,7 +49,8 @@ def test_contract(name):
         assert torch.equal(images, before), "the input is not modified"
         assert out.shape == images.shape
         assert out.dtype == images.dtype
-        require_unit_range(out)
+        if name != "noise2net":  # which is not clipped, as its card says
+            require_unit_range(out)
         assert torch.equal(out, technique.augment_batch(images, generator(1))), "the generator decides everything"
         assert not torch.equal(out, technique.augment_batch(images, generator(2)))
         with pytest.raises(UserError, match="uint8"):

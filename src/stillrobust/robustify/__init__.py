@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, lookup, parse_spec, unknown
-from stillrobust.robustify import augmix, noise
+from stillrobust.robustify import augmix, noise, noise2net, policies
 from stillrobust.robustify.technique import (
     AugmentBatch,
     AugmentImage,
@@ -62,8 +62,12 @@ class Entry:
 
 TECHNIQUES: dict[str, Entry] = {
     "augmix": Entry(augmix.augmix, augmix.CARD),
+    "autoaugment": Entry(policies.autoaugment, policies.AUTO),
     "gaussian": Entry(noise.gaussian, noise.GAUSSIAN),
+    "noise2net": Entry(noise2net.noise2net, noise2net.CARD),
+    "randaugment": Entry(policies.randaugment, policies.RANDOM),
     "speckle": Entry(noise.speckle, noise.SPECKLE),
+    "trivialaugment": Entry(policies.trivialaugment, policies.TRIVIAL),
 }
 
 

@@ -173,7 +173,7 @@ def require_unit_range(images: Tensor) -> None:
         )
     if images.numel() == 0:
         return
-    low, high = (float(extreme) for extreme in images.aminmax())
+    low, high = (float(extreme) for extreme in images.detach().aminmax())
     if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # written so that NaN fails too
         hint = "divide 8-bit images by 255 first" if high > 1 else "augment before normalising"
         raise UserError(f"Expected images in 0..1, but got values from {low:.4g} to {high:.4g}; {hint}")

@@ -1,0 +1,110 @@
+"""Noise2Net: images through small residual networks whose weights are drawn anew for each of them (Hendrycks et al. 2021).
+
+It is DeepAugment without pretrained networks: hendrycks/imagenet-r, DeepAugment/train_noise2net.py. There all images of a batch
+are one image of many channels for grouped convolutions; here as well.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stillrobust.robustify.technique import Card, Technique, require_between, require_unit_range
+
+CARD = Card(
+    name="noise2net",
+    title="DeepAugment's Noise2Net",
+    paper="Hendrycks et al. 2021, The many faces of robustness: A critical analysis of out-of-distribution generalization (ICCV)",
+    code="hendrycks/imagenet-r 3131cac, DeepAugment/train_noise2net.py (MIT)",
+    parameters={
+        "epsilon": "weight of a block beside what it is given, drawn for every batch from epsilon/2 to epsilon; 0.75 there",
+        "share": "part of every batch that is changed, its first images; 0.5 there",
+    },
+    left_out=(
+        "kernel sizes and dilations are drawn for every batch, there for every epoch: no state, the same distribution",
+        "images are not clipped, as there, so that they leave 0..1: in a sum of techniques it comes last",
+    ),
+    cost="1.2 (batches of 4) to 1.4 (of 8) on a CPU",
+    published="none by itself; with DeepAugment and AugMix ResNet-50 has mCE 53.6 on ImageNet-C",
+)
+
+# The space the networks act in: images less ImageNet's mean, divided by its standard deviation.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+BLOCKS, WIDTH, SCALE = 4, 16, 4  # blocks; channels of a part, and parts, within a block
+KERNELS, DILATIONS = (1, 3), (1, 2, 3)
+
+
+def noise2net(epsilon: float = 0.75, share: float = 0.5) -> Technique:
+    """The first ``share`` of every batch through random networks, one for each image."""
+    require_between("epsilon", epsilon, 0, 10, above=True)
+    require_between("share", share, 0, 1, above=True)
+    return Technique(augment_batch=partial(distort, epsilon=epsilon, share=share))
+
+
+def distort(images: Tensor, generator: torch.Generator, epsilon: float, share: float = 1.0) -> Tensor:
+    """The first ``int(share · B)`` images changed by about 2 e standard deviations of ImageNet, e in epsilon/2..epsilon.
+
+    images: float (B, 3, H, W) 0..1, not modified; what comes out is not clipped.
+    """
+    require_unit_range(images)
+    count = int(share * len(images))
+    mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    with torch.no_grad():
+        weight = epsilon * (1 + float(torch.rand((), generator=generator, device=generator.device))) / 2
+        changed = random_networks((images[:count] - mean) / std, generator, weight) * std + mean
+    return torch.cat([changed, images[count:]])
+
+
+def random_networks(images: Tensor, generator: torch.Generator, weight: float) -> Tensor:
+    """(B, 3, H, W) normalised -> the same, each image through a network of its own; ``weight`` 0 changes nothing."""
+    if not len(images):
+        return images
+    groups = len(images)
+    features = images.reshape(1, -1, *images.shape[2:])
+    for _ in range(BLOCKS):
+        features = features + weight * block(features, groups, generator)
+    return features.view_as(images)
+
+
+def block(features: Tensor, groups: int, generator: torch.Generator) -> Tensor:
+    """A bottleneck of Res2Net with random weights: (1, groups · 3, H, W) -> the same, every channel of mean 0 and variance 1."""
+    size = features.shape[2:]
+    hidden = normalised(convolution(features, groups, WIDTH * SCALE, 1, 1, generator, bias=False)).relu()
+    parts = hidden.view(groups, SCALE, WIDTH, *size).unbind(1)
+    done: list[Tensor] = []
+    for part in parts[:-1]:  # each is given the result of the one before as well; the last passes as it is
+        kernel, dilation = (pick(values, generator) for values in (KERNELS, DILATIONS))
+        joined = (part + done[-1] if done else part).reshape(1, groups * WIDTH, *size)
+        changed = normalised(convolution(joined, groups, WIDTH, kernel, dilation, generator, bias=True)).relu()
+        done.append(changed.view(groups, WIDTH, *size))
+    mixed = torch.stack([*done, parts[-1]], dim=1).reshape(1, -1, *size)
+    return normalised(convolution(mixed, groups, 3, 1, 1, generator, bias=False))
+
+
+def convolution(
+    features: Tensor, groups: int, outputs: int, kernel: int, dilation: int, generator: torch.Generator, bias: bool
+) -> Tensor:
+    """A convolution for each group, of ``outputs`` channels, with the weights that PyTorch gives a new one."""
+    inputs = features.shape[1] // groups
+    limit = (inputs * kernel * kernel) ** -0.5
+
+    def drawn(*shape: int) -> Tensor:
+        values = torch.rand(shape, generator=generator, device=features.device, dtype=features.dtype)
+        return (2 * values - 1) * limit
+
+    weight = drawn(groups * outputs, inputs, kernel, kernel)
+    shift = drawn(groups * outputs) if bias else None
+    return functional.conv2d(features, weight, shift, padding=dilation * (kernel - 1) // 2, dilation=dilation, groups=groups)
+
+
+def normalised(features: Tensor) -> Tensor:
+    """Each channel of each image to mean 0 and variance 1: what BatchNorm in training makes of one image of many channels."""
+    # written out, since instance_norm refuses an image of one pixel
+    centred = features - features.mean(dim=(2, 3), keepdim=True)
+    return centred / (centred.square().mean(dim=(2, 3), keepdim=True) + 1e-5).sqrt()
+
+
+def pick(values: tuple[int, ...], generator: torch.Generator) -> int:
+    """One of the values, equally often."""
+    return values[int(torch.randint(len(values), (), generator=generator, device=generator.device))]
