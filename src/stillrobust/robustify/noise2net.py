@@ -4,6 +4,7 @@ It is DeepAugment without pretrained networks: hendrycks/imagenet-r, DeepAugment
 are one image of many channels for grouped convolutions; here as well.
 """
 
+import math
 from functools import partial
 
 import torch
@@ -87,7 +88,7 @@ def convolution(
 ) -> Tensor:
     """A convolution for each group, of ``outputs`` channels, with the weights that PyTorch gives a new one."""
     inputs = features.shape[1] // groups
-    limit = (inputs * kernel * kernel) ** -0.5
+    limit = 1 / math.sqrt(inputs * kernel * kernel)
 
     def drawn(*shape: int) -> Tensor:
         values = torch.rand(shape, generator=generator, device=features.device, dtype=features.dtype)
@@ -102,7 +103,7 @@ def normalised(features: Tensor) -> Tensor:
     """Each channel of each image to mean 0 and variance 1: what BatchNorm in training makes of one image of many channels."""
     # written out, since instance_norm refuses an image of one pixel
     centred = features - features.mean(dim=(2, 3), keepdim=True)
-    return centred / (centred.square().mean(dim=(2, 3), keepdim=True) + 1e-5).sqrt()
+    return centred * torch.rsqrt(centred.square().mean(dim=(2, 3), keepdim=True) + 1e-5)
 
 
 def pick(values: tuple[int, ...], generator: torch.Generator) -> int:

@@ -116,5 +116,5 @@ def augment(
     tensor = tv_tensors.Image(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1))
     with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator, which stays as it is
         torch.manual_seed(int(rng.integers(2**63)))
-        changed = transform_of(name, all_ops, geometry, settings)(tensor)
-    return np.divide(np.asarray(changed.permute(1, 2, 0)), 255, dtype=np.float32)
+        changed: torch.Tensor = transform_of(name, all_ops, geometry, settings)(tensor)
+    return np.asarray(changed.permute(1, 2, 0).numpy() / np.float32(255))
