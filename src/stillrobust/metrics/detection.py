@@ -1,185 +1,180 @@
-"""box_ap and mask_ap: COCO average precision .50:.05:.95, all sizes, 100 detections an image, through hotcoco.
+"""box_ap and mask_ap: COCO average precision .50:.05:.95, all sizes, 100 detections an image; equal to pycocotools.
 
-hotcoco's twelve statistics equal pycocotools' (a test holds them against it). Masks are kept as run lengths, so that the
-state grows with the number of detections and not with the size of the images.
+Detections are matched when they arrive and only the matches are kept (26 bytes a detection and kind), so that the state does
+not grow with the size of the images and any re-weighting of the images can be computed from it.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-import hotcoco
 import numpy as np
 
 from stillrobust.errors import UserError
+from stillrobust.metrics.average_precision import average_precision
+from stillrobust.metrics.matching import SIZE_RANGES, THRESHOLDS, box_areas, box_overlaps, mask_overlaps, match, rank
 from stillrobust.metrics.seen import SeenImages
-from stillrobust.samples import DatasetInfo, Prediction, Target
-
-KINDS = {"box_ap": "bbox", "mask_ap": "segm"}
-THRESHOLDS = 10  # IoU .50:.05:.95
-ALL_SIZES = [0.0, 1e10]  # COCO's area range "all"
+from stillrobust.samples import Array, DatasetInfo, Prediction, Target
 
 
-def _encode(mask: np.ndarray) -> dict[str, Any]:
-    run_lengths: dict[str, Any] = hotcoco.mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return run_lengths
+@dataclass(frozen=True)
+class _Matches:
+    """The detections of one image, the best first, and what they found."""
+
+    label: Array
+    score: Array
+    matched: Array
+    """uint16 (D, 4): a bit for each threshold, in each range of sizes; of crowds and objects out of the range too."""
+    ignored: Array
+    """The same: what counts neither as found nor as wrong."""
 
 
-def _corner_and_size(box: np.ndarray) -> list[float]:
-    left, top, right, bottom = (float(value) for value in box)
-    return [left, top, right - left, bottom - top]
+@dataclass(frozen=True)
+class _Objects:
+    """The objects of one image."""
+
+    label: Array
+    sizes: Array
+    """uint8 (G,): a bit for each range of sizes it counts in; 0 for a crowd."""
 
 
-def _check_masks(whose: str, masks: np.ndarray | None, count: int, target: Target) -> None:
-    """One mask a box, as large as the image; hotcoco scores masks of another size as misses, without a word."""
+class AveragePrecision:
+    """Matches of the images seen."""
+
+    def __init__(self, info: DatasetInfo) -> None:
+        self.info = info
+        self.kinds = ("box", "mask") if info.has_masks else ("box",)
+        self.seen = SeenImages()
+        self.objects: list[_Objects] = []
+        self.matches: dict[str, list[_Matches]] = {kind: [] for kind in self.kinds}
+
+    def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
+        """Boxes, labels, scores and, where the dataset has them, masks."""
+        for prediction, target in zip(predictions, targets, strict=True):
+            self._check_truth(target)
+            self._check_prediction(prediction, target)
+            matches = {kind: _match(kind, prediction, target) for kind in self.kinds}
+            objects = _objects(target)
+            self.seen.add([target.image_id])  # last of what can fail: an image is counted wholly or not at all
+            self.objects.append(objects)
+            for kind in self.kinds:
+                self.matches[kind].append(matches[kind])
+
+    def _check_truth(self, target: Target) -> None:
+        if target.boxes is None or target.labels is None:
+            raise UserError(f"Expected boxes and labels as ground truth of {target.image_id}; check the dataset")
+        _check_labels("ground truth", target.labels, len(target.boxes), len(self.info.classes), target.image_id)
+        if self.info.has_masks:
+            _check_masks("ground truth", target.masks, len(target.boxes), target)
+
+    def _check_prediction(self, prediction: Prediction, target: Target) -> None:
+        boxes, labels, scores = prediction.boxes, prediction.labels, prediction.scores
+        if boxes is None or labels is None or scores is None:
+            raise UserError(f"Expected boxes, labels and scores from the model for {target.image_id}, but some are missing")
+        if self.info.has_masks and prediction.masks is None:
+            raise UserError(f"The data has masks, but the model gave none for {target.image_id}; mask_ap needs them")
+        _check_labels("predicted", labels, len(boxes), len(self.info.classes), target.image_id)
+        if len(scores) != len(boxes) or not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise UserError(
+                f"Expected finite boxes and as many finite scores for {target.image_id}, but got {len(boxes)} boxes and "
+                f"{len(scores)} scores, some perhaps not numbers; check the model"
+            )
+        if self.info.has_masks:
+            _check_masks("predicted", prediction.masks, len(boxes), target)
+
+    def merge(self, other: "AveragePrecision") -> None:
+        """Add another's images."""
+        self.seen.add(other.seen.ids)
+        self.objects += other.objects
+        for kind in self.kinds:
+            self.matches[kind] += other.matches[kind]
+
+    def compute(self) -> dict[str, float]:
+        """``box_ap`` and, with masks, ``mask_ap``; NaN where there is no object to find, 0 where none was found."""
+        statistics = self.statistics()
+        once = np.ones((1, len(self.seen.ids)))
+        return {f"{kind}_ap": float(average_precision(statistics, kind, once)[0]) for kind in self.kinds}
+
+    def statistics(self) -> dict[str, Array]:
+        """Per kind ``box`` and ``mask``, rows by class and then by rank: ``_image`` int32, ``_label`` int16, ``_score``
+        float32, ``_matched`` and ``_ignored`` uint16 (D, 4); and the objects: ``object_image`` int32, ``object_label``
+        int16, ``object_sizes`` uint8, by class; ``classes``, how many there are.
+        """
+        # Images by id: equal scores are ranked by the images' order, which must not depend on who saw them first.
+        order = sorted(range(len(self.seen.ids)), key=lambda index: self.seen.ids[index])
+        objects = [self.objects[index] for index in order]
+        label = _joined([one.label for one in objects], np.int16)
+        by_class = np.argsort(label, kind="stable")
+        arrays: dict[str, Array] = {
+            "image_ids": np.array([self.seen.ids[index] for index in order], dtype=np.str_),
+            "classes": np.array(len(self.info.classes)),
+            "object_image": np.repeat(np.arange(len(order), dtype=np.int32), [len(one.label) for one in objects])[by_class],
+            "object_label": label[by_class],
+            "object_sizes": _joined([one.sizes for one in objects], np.uint8)[by_class],
+        }
+        for kind in self.kinds:
+            matches = [self.matches[kind][index] for index in order]
+            label, score = _joined([one.label for one in matches], np.int16), _joined([one.score for one in matches], np.float64)
+            ranked = np.lexsort((-score, label))  # stable: equal scores stay in the images' order, as COCOeval ranks them
+            image = np.repeat(np.arange(len(order), dtype=np.int32), [len(one.label) for one in matches])
+            empty = [np.zeros((0, len(SIZE_RANGES)), np.uint16)]
+            arrays |= {
+                f"{kind}_image": image[ranked],
+                f"{kind}_label": label[ranked],
+                f"{kind}_score": score[ranked].astype(np.float32),
+                f"{kind}_matched": np.concatenate(empty + [one.matched for one in matches])[ranked],
+                f"{kind}_ignored": np.concatenate(empty + [one.ignored for one in matches])[ranked],
+            }
+        return arrays
+
+
+def _joined(parts: list[Array], dtype: type) -> Array:
+    return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype)
+
+
+def _check_labels(whose: str, labels: Array, count: int, classes: int, image_id: str) -> None:
+    if len(labels) != count or (count and not (labels.min() >= 0 and labels.max() < classes)):
+        raise UserError(f"Expected {count} {whose} labels from 0 to {classes - 1} for {image_id}, but got {labels[:8].tolist()}")
+
+
+def _check_masks(whose: str, masks: Array | None, count: int, target: Target) -> None:
+    """One mask a box, as large as the image."""
     expected, shape = (count, *target.size), None if masks is None else masks.shape
     if shape != expected and count:
         raise UserError(f"Expected {whose} masks of shape {expected} for {target.image_id}, but got {shape}")
 
 
-class AveragePrecision:
-    """Ground truth and detections of the images seen, in COCO's own words."""
-
-    def __init__(self, info: DatasetInfo) -> None:
-        self.info = info
-        self.seen = SeenImages()
-        self.sizes: list[tuple[int, int]] = []
-        self.truth: list[list[dict[str, Any]]] = []
-        self.found: list[list[dict[str, Any]]] = []
-        self._evaluated: dict[str, Any] | None = None
-
-    def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
-        """Boxes, labels, scores and, where the dataset has them, masks."""
-        for prediction, target in zip(predictions, targets, strict=True):
-            truth, found = self._annotations(target), self._detections(prediction, target)
-            self.seen.add([target.image_id])  # last of what can fail: an image is counted wholly or not at all
-            self.sizes.append(target.size)
-            self.truth.append(truth)
-            self.found.append(found)
-        self._evaluated = None
-
-    def _annotations(self, target: Target) -> list[dict[str, Any]]:
-        if target.boxes is None or target.labels is None:
-            raise UserError(f"Expected boxes and labels as ground truth of {target.image_id}; check the dataset")
-        if self.info.has_masks:
-            _check_masks("ground truth", target.masks, len(target.boxes), target)
-        rows = []
-        for index, box in enumerate(target.boxes):
-            corner = _corner_and_size(box)
-            row: dict[str, Any] = {
-                "bbox": corner,
-                "category_id": int(target.labels[index]) + 1,
-                "iscrowd": int(target.crowd is not None and target.crowd[index]),
-                "area": corner[2] * corner[3] if target.areas is None else float(target.areas[index]),
-            }
-            if self.info.has_masks and target.masks is not None:
-                row["segmentation"] = _encode(target.masks[index])
-            rows.append(row)
-        return rows
-
-    def _detections(self, prediction: Prediction, target: Target) -> list[dict[str, Any]]:
-        if prediction.boxes is None or prediction.labels is None or prediction.scores is None:
-            raise UserError(f"Expected boxes, labels and scores from the model for {target.image_id}, but some are missing")
-        if self.info.has_masks and prediction.masks is None:
-            raise UserError(f"The data has masks, but the model gave none for {target.image_id}; mask_ap needs them")
-        if self.info.has_masks:
-            _check_masks("predicted", prediction.masks, len(prediction.boxes), target)
-        rows = []
-        for index, box in enumerate(prediction.boxes):
-            row: dict[str, Any] = {
-                "bbox": _corner_and_size(box),
-                "category_id": int(prediction.labels[index]) + 1,
-                "score": float(prediction.scores[index]),
-            }
-            if self.info.has_masks and prediction.masks is not None:
-                row["segmentation"] = _encode(prediction.masks[index])
-            rows.append(row)
-        return rows
-
-    def merge(self, other: "AveragePrecision") -> None:
-        """Add another's images."""
-        self.seen.add(other.seen.ids)
-        self.sizes += other.sizes
-        self.truth += other.truth
-        self.found += other.found
-        self._evaluated = None
-
-    def _order(self) -> list[int]:
-        """Images by id: equal scores are ranked by the images' order, which must not depend on who saw them first."""
-        return sorted(range(len(self.seen.ids)), key=lambda index: self.seen.ids[index])
-
-    def _evaluate(self) -> dict[str, Any]:
-        if self._evaluated is None:
-            order = self._order()
-            truth: dict[str, Any] = {
-                "images": [
-                    {"id": number, "height": self.sizes[index][0], "width": self.sizes[index][1]}
-                    for number, index in enumerate(order, 1)
-                ],
-                "categories": [{"id": number, "name": name} for number, name in enumerate(self.info.classes, 1)],
-                "annotations": [{**row, "image_id": number} for number, index in enumerate(order, 1) for row in self.truth[index]],
-            }
-            for number, row in enumerate(truth["annotations"], 1):
-                row["id"] = number
-            found = [{**row, "image_id": number} for number, index in enumerate(order, 1) for row in self.found[index]]
-            reference = hotcoco.COCO(truth)
-            kinds = {name: kind for name, kind in KINDS.items() if name == "box_ap" or self.info.has_masks}
-            self._evaluated = {name: _run(reference, found, kind) for name, kind in kinds.items()}
-        return self._evaluated
-
-    def compute(self) -> dict[str, float]:
-        """``box_ap`` and, with masks, ``mask_ap``; NaN where there is no object to find, 0 where none was found."""
-        if not any(not row["iscrowd"] for rows in self.truth for row in rows):
-            return {name: float("nan") for name in KINDS if name == "box_ap" or self.info.has_masks}
-        return {name: _average(evaluated) for name, evaluated in self._evaluate().items()}
-
-    def statistics(self) -> dict[str, np.ndarray]:
-        """For ``box`` and ``mask``: detections with their matches at ten thresholds; ``objects`` int32 (N, C)."""
-        order = self._order()
-        arrays = {"image_ids": np.array([self.seen.ids[index] for index in order], dtype=np.str_)}
-        for name, evaluated in self._evaluate().items():
-            prefix = name.removesuffix("_ap")
-            flat = _flatten(evaluated)
-            arrays |= {f"{prefix}_{key}": value for key, value in flat.items()}
-        objects = np.zeros((len(order), len(self.info.classes)), np.int32)
-        for place, index in enumerate(order):
-            for row in self.truth[index]:
-                objects[place, row["category_id"] - 1] += not row["iscrowd"]
-        return arrays | {"objects": objects}
+def _truth(target: Target) -> tuple[Array, Array, Array]:
+    """Labels, areas and crowds of an image's objects."""
+    assert target.boxes is not None
+    assert target.labels is not None
+    count = len(target.boxes)
+    areas = box_areas(target.boxes) if target.areas is None else np.asarray(target.areas, np.float64)
+    crowd = np.zeros(count, bool) if target.crowd is None else np.asarray(target.crowd, bool)
+    return np.asarray(target.labels, np.int16).reshape(count), areas, crowd
 
 
-def _run(reference: Any, found: list[dict[str, Any]], kind: str) -> Any:
-    if not found:
-        return None
-    evaluated = hotcoco.COCOeval(reference, reference.loadRes(found), kind)
-    evaluated.evaluate()
-    evaluated.accumulate()
-    return evaluated
+def _objects(target: Target) -> _Objects:
+    labels, areas, crowd = _truth(target)
+    inside = (areas[:, None] >= SIZE_RANGES[:, 0]) & (areas[:, None] <= SIZE_RANGES[:, 1]) & ~crowd[:, None]
+    return _Objects(labels, (inside << np.arange(len(SIZE_RANGES))).sum(1).astype(np.uint8))
 
 
-def _average(evaluated: Any) -> float:
-    if evaluated is None:
-        return 0.0
-    precision = np.asarray(evaluated.eval["precision"])[:, :, :, 0, -1]
-    return float(precision[precision > -1].mean())
-
-
-def _flatten(evaluated: Any) -> dict[str, np.ndarray]:
-    rows: list[tuple[int, int, float]] = []
-    matched: list[np.ndarray] = []
-    ignored: list[np.ndarray] = []
-    for one in evaluated.evalImgs if evaluated is not None else ():
-        if one is None or list(one["aRng"]) != ALL_SIZES:
-            continue
-        image, label = one["image_id"] - 1, one["category_id"] - 1
-        rows += [(image, label, score) for score in one["dtScores"]]
-        if one["dtScores"]:
-            matched.append(np.array(one["dtMatched"], bool).T)
-            ignored.append(np.array(one["dtIgnore"], bool).T)
-    empty = np.zeros((0, THRESHOLDS), bool)
-    return {
-        "image": np.array([row[0] for row in rows], np.int32),
-        "label": np.array([row[1] for row in rows], np.int32),
-        "score": np.array([row[2] for row in rows], np.float64),
-        "matched": np.concatenate([empty, *matched]),
-        "ignored": np.concatenate([empty, *ignored]),
-    }
+def _match(kind: str, prediction: Prediction, target: Target) -> _Matches:
+    assert prediction.boxes is not None
+    assert prediction.labels is not None
+    assert prediction.scores is not None
+    labels, areas, crowd = _truth(target)
+    counted = rank(np.asarray(prediction.labels, np.int16), np.asarray(prediction.scores, np.float64))
+    found_labels = np.asarray(prediction.labels, np.int16)[counted]
+    scores = np.asarray(prediction.scores, np.float64)[counted]
+    if kind == "box" or not len(counted):
+        found_areas = box_areas(prediction.boxes[counted])
+        overlaps = box_overlaps(prediction.boxes[counted], target.boxes, crowd)  # type: ignore[arg-type]
+    else:
+        assert prediction.masks is not None
+        masks = np.asarray(prediction.masks, bool)[counted]
+        found_areas = np.array([np.count_nonzero(mask) for mask in masks], np.float64)
+        truth = np.zeros((0, *target.size), bool) if target.masks is None else np.asarray(target.masks, bool)
+        overlaps = mask_overlaps(masks, truth, crowd, found_labels, labels, found_areas)
+    matched, ignored = match(overlaps, found_labels, found_areas, labels, areas, crowd, SIZE_RANGES, THRESHOLDS)
+    return _Matches(found_labels, scores, matched, ignored)
