@@ -2,26 +2,24 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from stillrobust.corruptions import CHANNEL_ORDERS, COMMON, CORRUPTIONS, MODES, REGIMES, SEVERITIES
 from stillrobust.corruptions import protocol as corruption_protocol
 from stillrobust.data.views import CorruptedView, Subset
 from stillrobust.errors import UserError
 from stillrobust.metrics import METRIC_VERSION, METRICS
-from stillrobust.names import lookup
+from stillrobust.names import lookup, slug
+from stillrobust.predictors import Predictor, checked, predictor_of_run
 from stillrobust.robustness import CLEAN
 from stillrobust.samples import Dataset, Prediction, Sample
 from stillrobust.store import Cell, Run, Store, content_key
-from stillrobust.tasks import Task
-from stillrobust.training import load_model
 
 Progress = Callable[[int, int, str], None]
 EXAMPLE_SEVERITY = 3  # the middle one is shown in the gallery, beside the clean image
@@ -71,56 +69,77 @@ class Protocol:
 
 
 def evaluate(
-    folder: Path,
+    model: Path | Predictor,
     dataset: Dataset,
     results: Path,
     protocol: Protocol | None = None,
     run: str | None = None,
     progress: Progress = lambda done, total, text: None,
 ) -> str:
-    """Evaluate the finished run in ``folder``; writes what is missing in the store ``results``, returns the run's name.
+    """Measure ``model``, the folder of a finished run or a model of any make, on ``dataset``.
 
-    The corrupted pixels depend on (seed, corruption, severity, image) alone, so that every model sees the same ones.
+    Writes what is missing in the store ``results``, and returns the run's name there. The corrupted pixels depend on (seed,
+    corruption, severity, image) alone, so that every model sees the same ones.
     """
     protocol = protocol or Protocol()
-    task, model, description = _loaded(folder, (folder / "model.json").stat().st_mtime_ns if folder.exists() else 0)
-    _check_classes(dataset, description)
+    predictor = _of_run(model, _written(model)) if isinstance(model, Path) else model
+    _check_fit(dataset, predictor)
     if protocol.images is not None and protocol.images < len(dataset):
         dataset = Subset(dataset, [index * len(dataset) // protocol.images for index in range(protocol.images)])
-    run = run or folder.resolve().name
+    run = run or (model.resolve().name if isinstance(model, Path) else slug(predictor.model))
     store = Store(results)
-    circumstances = _circumstances(dataset, protocol, description)
-    plan = description["plan"]
-    about = {"training": description["identity"], "evaluation": circumstances, "loaded": description["loaded"]}
-    store.write_run(Run(run, plan["task"], plan["backbone"], plan["transfer"], dataset.info.name, about, dataset.info.classes))
+    circumstances = _circumstances(dataset, protocol, predictor)
+    about = {**predictor.about, "evaluation": circumstances}
+    info = dataset.info
+    store.write_run(Run(run, predictor.task, predictor.model, predictor.transfer, info.name, about, info.classes))
+    missing: dict[str, list[int]] = {}
     cells = protocol.cells()
-    for done, (corruption, severity) in enumerate(cells):
-        cell = Cell(run, corruption, severity)
-        key = content_key({**circumstances, "corruption": corruption, "severity": severity})
-        if not store.has(cell, key):
-            _measure(store, cell, key, circumstances, task, model, dataset, protocol)
-        progress(done + 1, len(cells), f"{corruption} {severity}" if severity else corruption)
+    for corruption, severity in cells:
+        if not store.has(Cell(run, corruption, severity), _key(circumstances, corruption, severity)):
+            missing.setdefault(corruption, []).append(severity)
+    done = len(cells) - sum(map(len, missing.values()))
+    for corruption, severities in missing.items():
+
+        def listen(images: int, corruption: str = corruption, done: int = done) -> None:
+            progress(done, len(cells), f"{corruption}, image {images} of {len(dataset)}")
+
+        for severity, measured in _measure(predictor, dataset, corruption, severities, protocol, listen).items():
+            key = _key(circumstances, corruption, severity)
+            store.write_cell(Cell(run, corruption, severity), key, protocol=circumstances, images=len(dataset), **measured)
+            done += 1
+        progress(done, len(cells), corruption)
+    if not missing:
+        progress(done, len(cells), "all measured before")
     return run
 
 
+def _written(folder: Path) -> int:
+    """When the run in ``folder`` was finished."""
+    return (folder / "model.json").stat().st_mtime_ns if (folder / "model.json").exists() else 0
+
+
 @lru_cache(maxsize=2)
-def _loaded(folder: Path, written: int) -> tuple[Task, nn.Module, dict[str, Any]]:
+def _of_run(folder: Path, written: int) -> Predictor:
     """The model of a run, kept for the next call; ``written`` makes a run that was trained anew another entry."""
-    task, model, description = load_model(folder)
-    return task, model.to("cuda" if torch.cuda.is_available() else "cpu"), description
+    return predictor_of_run(folder)
 
 
-def _check_classes(dataset: Dataset, description: dict[str, Any]) -> None:
-    trained = tuple(description["info"]["classes"])
-    if dataset.info.classes != trained:
+def _check_fit(dataset: Dataset, predictor: Predictor) -> None:
+    info = dataset.info
+    if predictor.task != info.task:
         raise UserError(
-            f"The run was trained on the classes {', '.join(trained[:6])}{', ...' if len(trained) > 6 else ''} "
-            f"({len(trained)}), but {dataset.info.name} has {', '.join(dataset.info.classes[:6])} "
-            f"({len(dataset.info.classes)}); evaluate on data with the same classes in the same order"
+            f"{predictor.model} is for {predictor.task}, but {info.name} has data for {info.task}; give other data"
+        )
+    expected = predictor.classes
+    if expected is not None and info.classes != expected:
+        raise UserError(
+            f"The model knows the classes {', '.join(expected[:6])}{', ...' if len(expected) > 6 else ''} "
+            f"({len(expected)}), but {info.name} has {', '.join(info.classes[:6])} "
+            f"({len(info.classes)}); evaluate on data with the same classes in the same order"
         )
 
 
-def _circumstances(dataset: Dataset, protocol: Protocol, description: dict[str, Any]) -> dict[str, Any]:
+def _circumstances(dataset: Dataset, protocol: Protocol, predictor: Predictor) -> dict[str, Any]:
     """Everything but corruption and severity that decides a number."""
     task = dataset.info.task
     return {
@@ -128,7 +147,7 @@ def _circumstances(dataset: Dataset, protocol: Protocol, description: dict[str, 
         "data": dataset.info.fingerprint,
         "data_name": dataset.info.name,
         "images": len(dataset),
-        "weights": description["sha256"],
+        "weights": predictor.weights,
         "stage": "before resize",
         "ground_truth": "warped" if protocol.warp_truth else "not warped",
         "seed": protocol.seed,
@@ -137,47 +156,75 @@ def _circumstances(dataset: Dataset, protocol: Protocol, description: dict[str, 
     }
 
 
-def _batches(view: Dataset, protocol: Protocol) -> Iterator[list[Sample]]:
-    loader: Iterable[list[Sample]] = torch.utils.data.DataLoader(
-        view,  # type: ignore[arg-type]
+def _key(circumstances: dict[str, Any], corruption: str, severity: int) -> str:
+    return content_key({**circumstances, "corruption": corruption, "severity": severity})
+
+
+# ---- one corruption: every image is read once, and seen at all its severities --------------------------------------------
+
+
+@dataclass(frozen=True)
+class _AtSeverities(torch.utils.data.Dataset[list[Sample]]):
+    """``views[index]``: one image, decoded once, under one corruption at several severities."""
+
+    dataset: Dataset
+    views: tuple[CorruptedView, ...]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> list[Sample]:
+        if index >= len(self.dataset):
+            raise IndexError(index)
+        sample = self.dataset[index]
+        return [view.applied_to(sample) for view in self.views]
+
+
+def _measure(
+    predictor: Predictor,
+    dataset: Dataset,
+    corruption: str,
+    severities: Sequence[int],
+    protocol: Protocol,
+    listen: Callable[[int], None],
+) -> dict[int, dict[str, Any]]:
+    """What ``Store.write_cell`` takes, of every severity."""
+    how = protocol.seed, protocol.mode, protocol.regime, protocol.channel_order, protocol.warp_truth
+    views = tuple(CorruptedView(dataset, corruption, severity, *how) for severity in severities)
+    info = dataset.info if predictor.masks else replace(dataset.info, has_masks=False)
+    predict = checked(predictor, len(info.classes), info.has_masks)
+    metrics = {severity: METRICS[info.task](info) for severity in severities}
+    shown: dict[int, list[tuple[Sample, Prediction]]] = {severity: [] for severity in severities}
+    start, seen = time.monotonic(), 0
+    for batch in _batches(_AtSeverities(dataset, views), protocol):
+        seen += len(batch)
+        for severity, samples in zip(severities, zip(*batch, strict=True), strict=True):
+            with torch.inference_mode():
+                predictions = predict([sample.image for sample in samples])
+            metrics[severity].update(predictions, [sample.target for sample in samples])
+            keep = protocol.examples if severity in (0, EXAMPLE_SEVERITY) else 0
+            shown[severity] += zip(samples[: max(0, keep - len(shown[severity]))], predictions, strict=False)
+        listen(seen)
+    seconds = round((time.monotonic() - start) / len(severities), 3)
+    return {
+        severity: {
+            "metrics": metrics[severity].compute(),
+            "seconds": seconds,
+            "statistics": metrics[severity].statistics(),
+            "examples": _examples(shown[severity]) if shown[severity] else None,
+        }
+        for severity in severities
+    }
+
+
+def _batches(views: "torch.utils.data.Dataset[list[Sample]]", protocol: Protocol) -> Iterator[list[list[Sample]]]:
+    loader: Iterable[list[list[Sample]]] = torch.utils.data.DataLoader(
+        views,
         batch_size=protocol.batch_size,
         num_workers=protocol.workers,
         collate_fn=list,
     )
     yield from loader
-
-
-def _measure(
-    store: Store,
-    cell: Cell,
-    key: str,
-    circumstances: dict[str, Any],
-    task: Task,
-    model: nn.Module,
-    dataset: Dataset,
-    protocol: Protocol,
-) -> None:
-    start = time.monotonic()
-    metric = METRICS[task.name](dataset.info)
-    shown: list[tuple[Sample, Prediction]] = []
-    keep = protocol.examples if cell.severity in (0, EXAMPLE_SEVERITY) else 0
-    how = protocol.seed, protocol.mode, protocol.regime, protocol.channel_order, protocol.warp_truth
-    view = CorruptedView(dataset, cell.corruption, cell.severity, *how)
-    for batch in _batches(view, protocol):
-        with torch.inference_mode():
-            predictions = task.predict(model, [sample.image for sample in batch])
-        metric.update(predictions, [sample.target for sample in batch])
-        shown += zip(batch[: max(0, keep - len(shown))], predictions, strict=False)
-    store.write_cell(
-        cell,
-        key,
-        metrics=metric.compute(),
-        protocol=circumstances,
-        images=len(dataset),
-        seconds=round(time.monotonic() - start, 3),
-        statistics=metric.statistics(),
-        examples=_examples(shown) if shown else None,
-    )
 
 
 def _examples(shown: Sequence[tuple[Sample, Prediction]]) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -51,3 +52,9 @@ def format_spec(name: str, arguments: Mapping[str, Any]) -> str:
     if not arguments:
         return name
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in sorted(arguments.items()))})"
+
+
+def slug(text: str) -> str:
+    """A folder's name for anything with a name; where characters had to go, a digest keeps two of them apart."""
+    kept = "".join(character if character.isalnum() or character in "-_." else "-" for character in text).strip("-.")
+    return kept if kept == text else f"{kept}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

@@ -14,7 +14,7 @@ from stillrobust.data.scene_files import SceneCounts, write_scenes
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.execution import Job, run_jobs
-from stillrobust.store import content_key
+from stillrobust.names import slug
 from stillrobust.training import Plan, Recipe, train
 
 STUDIES = Path(__file__).parent / "studies"
@@ -74,12 +74,6 @@ def _recipe(study: Study, task: TaskPlan, transfer: Literal["fixed_feature", "fu
         raise UserError(f"The study {study.name} has a recipe that cannot be: {error}") from None
 
 
-def _slug(text: str) -> str:
-    """A folder's name for a run; where characters had to go, a digest keeps two runs apart."""
-    slug = "".join(character if character.isalnum() or character in "-_." else "-" for character in text).strip("-")
-    return slug if slug == text else f"{slug}-{content_key({'run': text})[:6]}"
-
-
 # ---- jobs: plain functions of plain values, so that any process can run them ---------------------------------------------
 
 
@@ -104,7 +98,7 @@ def jobs_of(study: Study, out: Path) -> list[Job]:
         data = scenes_spec(name, out / "data") if task.data == "scenes" else task.data
         for backbone in study.backbones:
             for transfer in study.transfers:
-                run = _slug(f"{name}-{backbone}-{transfer}")
+                run = slug(f"{name}-{backbone}-{transfer}")
                 plan = Plan(name, backbone, transfer, _recipe(study, task, transfer), task.settings)
                 folder = out / "runs" / run
                 trainings.append(Job(f"train {run}", train_job, (plan, data, folder)))

@@ -44,7 +44,10 @@ class CorruptedView:
         return len(self.dataset)
 
     def __getitem__(self, index: int, /) -> Sample:
-        sample = self.dataset[index]
+        return self.applied_to(self.dataset[index])
+
+    def applied_to(self, sample: Sample) -> Sample:
+        """The corrupted version of a sample of the dataset."""
         if self.severity == 0:
             return sample
         # Imported here: reading data must not need the corruptions' dependencies.
