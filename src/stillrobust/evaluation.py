@@ -127,9 +127,7 @@ def _of_run(folder: Path, written: int) -> Predictor:
 def _check_fit(dataset: Dataset, predictor: Predictor) -> None:
     info = dataset.info
     if predictor.task != info.task:
-        raise UserError(
-            f"{predictor.model} is for {predictor.task}, but {info.name} has data for {info.task}; give other data"
-        )
+        raise UserError(f"{predictor.model} is for {predictor.task}, but {info.name} has data for {info.task}; give other data")
     expected = predictor.classes
     if expected is not None and info.classes != expected:
         raise UserError(
