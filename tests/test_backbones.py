@@ -11,7 +11,8 @@ from stillrobust.backbones import CHECKPOINTS, build_backbone
 from stillrobust.backbones.reader import read_state
 from stillrobust.errors import UserError
 
-NAMES = ["efficientnet_lite0", "resnet18", "convnext_atto", "swin_tiny_patch4_window7_224", "mobilenetv3_small_100"]
+NAMES = ["efficientnet_lite0", "timm/resnet18", "convnext_atto", "swin_tiny_patch4_window7_224", "mobilenetv3_small_100"]
+NAMES += ["resnet18", "resnet_mini", "swin_mini"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,18 +5,27 @@ Contract: ``.channels``, ``.strides`` (four each); ``forward(x)`` for x float (B
 ``pixel_std``).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from stillrobust.backbones.base import Backbone, require_pyramid
-from stillrobust.backbones.checkpoints import CHECKPOINTS, read_checkpoint
+from stillrobust.backbones.checkpoints import CHECKPOINTS, IMAGENET_MEAN, IMAGENET_STD, read_checkpoint
 from stillrobust.backbones.reader import State, digest, load_strictly, read_state
+from stillrobust.backbones.resnet import DEPTHS, build_resnet
+from stillrobust.backbones.swin import SHAPES, build_swin
 from stillrobust.backbones.timm_models import build_timm
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, parse_spec
 
 __all__ = ["CHECKPOINTS", "Backbone", "backbone_names", "build_backbone", "require_pyramid", "upstream_digest"]
 
+ARCHITECTURES: dict[str, Callable[[str], Backbone]] = {
+    **dict.fromkeys([*DEPTHS, "resnet_mini"], build_resnet),
+    **dict.fromkeys(SHAPES, build_swin),
+}
+"""Ours; every other name is timm's, and so is ``timm/NAME`` where both have one."""
+TIMM = "timm/"
 PREFIXES = ("module.model.", "module.", "backbone.", "model.")  # what training wrappers put before every key
 
 
@@ -37,7 +46,12 @@ def build_backbone(spec: str) -> tuple[Backbone, str]:
         raise UserError(f"A backbone takes weights=... only, but {spec!r} also has {', '.join(sorted(arguments))}")
     row = CHECKPOINTS.get(name)
     published = weights == "imagenet"
-    backbone = build_timm(row.architecture if row else name, pretrained=published and row is None)
+    if name in ARCHITECTURES:
+        backbone = ARCHITECTURES[name](name)
+        backbone.set_preprocessing(IMAGENET_MEAN, IMAGENET_STD)
+    else:
+        timms = row.architecture if row else name.removeprefix(TIMM)
+        backbone = build_timm(timms, pretrained=published and row is None)
     backbone.name = name
     if row:
         backbone.set_preprocessing((row.mean,), (row.std,))
@@ -60,6 +74,8 @@ def build_backbone(spec: str) -> tuple[Backbone, str]:
 
 
 def _classifier_names(backbone: Backbone) -> tuple[str, ...]:
+    if backbone.name in ARCHITECTURES:
+        return ("fc", "norm", "head")
     cfg: Any = backbone.model.pretrained_cfg
     names = cfg.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)

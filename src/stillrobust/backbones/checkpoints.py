@@ -63,6 +63,10 @@ CHECKPOINTS: dict[str, Checkpoint] = {
     )
 }
 
+# The channels' mean and standard deviation on ImageNet, for images in 0..1: what all but the lite rows are trained on.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 _OUTER = {
     "_conv_stem.": "conv_stem.",
     "_bn0.": "bn1.",

@@ -42,6 +42,10 @@ class TimmBackbone(Backbone):
         """The upstream classifier's logits."""
         return self.model(x)  # type: ignore[no-any-return]
 
+    def reset_classifier(self, classes: int) -> None:
+        """A fresh classifier, by timm's own means."""
+        self.model.reset_classifier(classes)  # type: ignore[operator]
+
     def keep_only(self, use: Use) -> None:
         """Drop the upstream classifier, and for maps what comes after the last stage."""
         if use == "maps":

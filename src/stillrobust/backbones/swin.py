@@ -1,0 +1,168 @@
+"""torchvision's Swin Transformer as a backbone: its module computes what the official detection backbone computes.
+
+The dense-task variant (SwinTransformer/Swin-Transformer-Object-Detection, mmdet/models/backbones/swin_transformer.py)
+differs from the classifier in three ways, all of them here: the image is padded with zeros at the right and the bottom to
+whole patches, each of the four outputs has a LayerNorm of its own, and windows shift on every map. The classifier leaves a
+map of one window unshifted, which at 224 px is the last stage.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.swin_transformer import (
+    ShiftedWindowAttention,
+    SwinTransformer,
+    SwinTransformerBlock,
+    shifted_window_attention,
+)
+
+from stillrobust.backbones.base import Backbone, Use
+
+PATCH = 4  # pixels; Liu et al. 2021, section 3.1
+MASKED = -100.0  # added to the attention between tokens that only the shift brought together; official code, forward of BasicLayer
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of a Swin."""
+
+    embed: int
+    depths: tuple[int, int, int, int]
+    heads: tuple[int, int, int, int]
+    window: int
+    drop_path: float
+    """As the upstream classifier was trained."""
+
+
+# Liu et al. 2021, section 3.3; drop path of microsoft/Swin-Transformer configs/swin/*.yaml.
+SHAPES: dict[str, Shape] = {
+    "swin_t": Shape(96, (2, 2, 6, 2), (3, 6, 12, 24), 7, 0.2),
+    "swin_s": Shape(96, (2, 2, 18, 2), (3, 6, 12, 24), 7, 0.3),
+    "swin_b": Shape(128, (2, 2, 18, 2), (4, 8, 16, 32), 7, 0.5),
+    "swin_b_384": Shape(128, (2, 2, 18, 2), (4, 8, 16, 32), 12, 0.5),
+    "swin_mini": Shape(16, (2, 2, 2, 2), (1, 2, 4, 8), 4, 0.0),  # ours: 0.7 M parameters; no published weights exist
+}
+
+
+class SwinBackbone(Backbone):
+    """A Swin; ``model`` has torchvision's names, ``output_norms`` are the dense-task variant's, first at identity."""
+
+    def __init__(self, name: str, model: SwinTransformer) -> None:
+        width = model.head.in_features
+        channels = tuple(width >> shift for shift in (3, 2, 1, 0))
+        super().__init__(name, model, channels, (4, 8, 16, 32), width)
+        self.output_norms = nn.ModuleList(nn.LayerNorm(count) for count in channels)  # eps 1e-5, as the official ones
+
+    def maps_of(self, x: Tensor) -> list[Tensor]:
+        """The normed outputs of the four stages; float (B, 3, H, W) of any size."""
+        height, width = x.shape[-2:]
+        x = functional.pad(x, (0, -width % PATCH, 0, -height % PATCH))
+        maps = []
+        for place, part in enumerate(self.model.features):  # type: ignore[arg-type]
+            if place % 2 == 0:  # the patch embedding first, then the three mergings between the stages
+                x = part(x)
+                continue
+            x = dense_stage(part, x)
+            maps.append(self.output_norms[place // 2](x).permute(0, 3, 1, 2))
+        return maps
+
+    def embedding_of(self, x: Tensor) -> Tensor:
+        """The last stage's normed tokens, averaged, as the upstream classifier takes them."""
+        model = self.model
+        tokens = model.norm(model.features(x))  # type: ignore[operator]
+        return model.flatten(model.avgpool(model.permute(tokens)))  # type: ignore[operator, no-any-return]
+
+    def logits_of(self, x: Tensor) -> Tensor:
+        """The upstream classifier's logits: torchvision's own forward."""
+        return self.model(x)  # type: ignore[no-any-return]
+
+    def set_drop_path(self, rate: float) -> None:
+        """Rates rise linearly with depth, from 0 at the first block to ``rate`` at the last."""
+        blocks = [module for module in self.model.modules() if isinstance(module, SwinTransformerBlock)]
+        for place, block in enumerate(blocks):
+            block.stochastic_depth.p = rate * place / (len(blocks) - 1)
+
+    def reset_classifier(self, classes: int) -> None:
+        """A fresh ``head``."""
+        self.model.head = nn.Linear(self.embed_dim, classes)
+        nn.init.trunc_normal_(self.model.head.weight, std=0.02)  # as torchvision's SwinTransformer
+        nn.init.zeros_(self.model.head.bias)
+
+    def keep_only(self, use: Use) -> None:
+        """Drop the classifier, and the final norm (maps) or the four output norms (embedding)."""
+        self.model.head = nn.Identity()
+        if use == "maps":
+            self.model.norm = nn.Identity()
+        else:
+            self.output_norms = nn.ModuleList()
+
+
+def dense_stage(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """A stage's blocks on tokens (B, h, w, C), windows shifted on maps of any size; returns the same shape."""
+    for block in blocks:
+        assert isinstance(block, SwinTransformerBlock)
+        attention = block.attn
+        small = any(size <= window for size, window in zip(x.shape[1:3], attention.window_size, strict=True))
+        if small and any(attention.shift_size):
+            x = x + block.stochastic_depth(shift_small(attention, block.norm1(x)))
+            x = x + block.stochastic_depth(block.mlp(block.norm2(x)))
+        else:
+            x = block(x)
+    return x
+
+
+def shift_small(attention: ShiftedWindowAttention, x: Tensor) -> Tensor:
+    """Shifted-window attention on tokens (B, h, w, C) where torchvision would not shift, because one window spans the map.
+
+    The roll is done outside of torchvision's function and the mask added to the bias, which is all that its own shift does.
+    """
+    batch, height, width, _ = x.shape
+    (rows, columns), (down, right) = attention.window_size, attention.shift_size
+    x = functional.pad(x, (0, 0, 0, -width % columns, 0, -height % rows))
+    mask = shift_mask((x.shape[1], x.shape[2]), (rows, columns), (down, right)).to(x)
+    bias = attention.get_relative_position_bias() + mask.unsqueeze(1).repeat(batch, 1, 1, 1)
+    x = shifted_window_attention(
+        torch.roll(x, (-down, -right), (1, 2)),
+        attention.qkv.weight,
+        attention.proj.weight,
+        bias,
+        attention.window_size,
+        attention.num_heads,
+        shift_size=[0, 0],
+        attention_dropout=attention.attention_dropout,
+        dropout=attention.dropout,
+        qkv_bias=attention.qkv.bias,
+        proj_bias=attention.proj.bias,
+        training=attention.training,
+    )
+    return torch.roll(x, (down, right), (1, 2))[:, :height, :width].contiguous()
+
+
+def shift_mask(size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> Tensor:
+    """(windows, tokens, tokens): 0 between tokens that were neighbours before the roll, ``MASKED`` between others."""
+    # Along an axis the roll brings together the end of the map (region 1) and its beginning (region 2).
+    regions = [
+        (torch.arange(length) >= length - span).int() + (torch.arange(length) >= length - moved).int()
+        for length, span, moved in zip(size, window, shift, strict=True)
+    ]
+    region = 3 * regions[0][:, None] + regions[1][None, :]
+    windows = region.view(size[0] // window[0], window[0], size[1] // window[1], window[1]).transpose(1, 2)
+    windows = windows.reshape(-1, window[0] * window[1])
+    return (windows[:, :, None] != windows[:, None, :]) * MASKED
+
+
+def build_swin(name: str) -> SwinBackbone:
+    """One of ``SHAPES`` with random weights drawn from torch's generator."""
+    shape = SHAPES[name]
+    model = SwinTransformer(
+        [PATCH, PATCH],
+        shape.embed,
+        list(shape.depths),
+        list(shape.heads),
+        [shape.window, shape.window],
+        stochastic_depth_prob=shape.drop_path,
+    )
+    return SwinBackbone(name, model)
