@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from stillrobust import training
 from stillrobust.backbones import build_backbone
 from stillrobust.errors import UserError
-from stillrobust.training import Plan, Recipe, load_model, order, rate, train
+from stillrobust.training import Plan, Recipe, load_model, order, train
 from tests.toys import SETTINGS, Toys
 
 SHORT = Recipe(steps=4, batch_size=4)
@@ -20,7 +20,7 @@ def plan(task="classification", transfer="fixed_feature", recipe=SHORT, backbone
 
 
 @pytest.mark.parametrize("task", sorted(SETTINGS))
-@pytest.mark.parametrize("transfer", training.TRANSFERS)
+@pytest.mark.parametrize("transfer", ["fixed_feature", "full_network"])
 def test_frozen_means_frozen_and_full_means_full(task, transfer, tmp_path):
     """After training, a frozen backbone's whole state (statistics too) is bit-equal to what it was."""
     train(plan(task, transfer), Toys(task), tmp_path)
@@ -81,15 +81,6 @@ def test_order_is_every_example_once_an_epoch_and_resumes():
         assert sorted(index for e, index in flat if e == epoch) == list(range(10))
     assert list(order(3, 10, 4, 5, first=3)) == batches[3:]
     assert list(order(4, 10, 4, 5)) != batches
-
-
-def test_rates_by_hand():
-    cosine = Recipe(steps=100, warmup=0.1)
-    assert rate(cosine, 0) == pytest.approx(0.1)
-    assert rate(cosine, 10) == pytest.approx(1.0)
-    assert rate(cosine, 55) == pytest.approx(0.5)
-    steps = Recipe(steps=12, warmup=0, schedule="step")
-    assert [round(rate(steps, s), 4) for s in (7, 8, 10, 11)] == [1, 0.1, 0.1, 0.01]
 
 
 def test_nan_is_one_sentence_and_nothing_half_written(tmp_path):

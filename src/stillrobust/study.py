@@ -15,7 +15,8 @@ from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.execution import Job, run_jobs
 from stillrobust.names import slug
-from stillrobust.training import Plan, Recipe, train
+from stillrobust.tasks.recipes import Recipe, recipe_of
+from stillrobust.training import Plan, train
 
 STUDIES = Path(__file__).parent / "studies"
 
@@ -68,10 +69,7 @@ def read_study(path: Path) -> Study:
 
 def _recipe(study: Study, task: TaskPlan, transfer: Literal["fixed_feature", "full_network"]) -> Recipe:
     values = {"seed": study.seed, **task.recipe, **task.recipes.get(transfer, {})}
-    try:
-        return Recipe(**values)
-    except TypeError as error:
-        raise UserError(f"The study {study.name} has a recipe that cannot be: {error}") from None
+    return recipe_of(**values)
 
 
 # ---- jobs: plain functions of plain values, so that any process can run them ---------------------------------------------

@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,59 +17,38 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import nn
 
-from stillrobust.backbones import build_backbone, upstream_digest
+from stillrobust.backbones import Backbone, build_backbone, upstream_digest
 from stillrobust.backbones.reader import digest, load_strictly
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, lookup, parse_spec
+from stillrobust.optimisation import make_optimiser, set_rates
+from stillrobust.run_files import checked, finish, read_description, resume, save
 from stillrobust.samples import Dataset, DatasetInfo, Sample
-from stillrobust.store import content_key
 from stillrobust.tasks import Task, make_task
+from stillrobust.tasks.classification import UpstreamClassifier
 from stillrobust.tasks.heads import backbone_of, initialise_head
+from stillrobust.tasks.recipes import Recipe
+
+__all__ = ["TRANSFERS", "Plan", "Recipe", "identity", "load_model", "train"]
 
 Progress = Callable[[int, int, str], None]
-Transfer = Literal["fixed_feature", "full_network"]
-TRANSFERS = ("fixed_feature", "full_network")
-TRAINING_VERSION = 1  # raised when the loop changes what comes out of it
-CLIP_NORM = 5.0  # gradients of a fresh head on a small batch can be large; far above what a running training shows
+Transfer = Literal["fixed_feature", "full_network", "released_freeze", "upstream"]
+TRANSFERS: dict[str, str] = {
+    "fixed_feature": "the backbone frozen: no gradient, BatchNorm statistics and DropPath included",
+    "full_network": "everything trains",
+    "released_freeze": "the paper's released fixed-feature: rate 0 in the backbone, with the leaks that it has (docs/training.md)",
+    "upstream": "nothing trains: the backbone's own ImageNet classifier is evaluated",
+}
+TRAINING_VERSION = 2  # raised when the loop changes what comes out of it
 
+# Of a recipe, what does not decide the weights.
+RUNNING = ("checkpoint_seconds", "workers", "accelerator", "devices", "nodes", "settings", "source")
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a run is trained. Everything here decides the result but the last block."""
-
-    steps: int = 1000
-    batch_size: int = 16
-    """Over all processes."""
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 2e-3
-    backbone_lr_factor: float = 0.2
-    """The backbone's learning rate in full-network transfer, relative to the head's."""
-    weight_decay: float = 0.02
-    momentum: float = 0.9
-    """SGD's."""
-    schedule: Literal["cosine", "step", "poly"] = "cosine"
-    warmup: float = 0.15
-    """Fraction of the steps over which the learning rate rises linearly from nothing."""
-    milestones: tuple[float, ...] = (2 / 3, 11 / 12)
-    """``step``: where the rate is divided by ten, as fractions (mmdetection's 1x: epochs 8 and 11 of 12)."""
-    norm_eval: bool = True
-    """Full-network: BatchNorm of the backbone keeps its ImageNet statistics (the convention of detection)."""
-    seed: int = 0
-    # How it is run, not what comes out:
-    checkpoint_seconds: float = 20.0
-    workers: int = 0
-    """Processes that read and augment images."""
-    accelerator: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    precision: str = "32-true"
-
-
-RUNNING = ("checkpoint_seconds", "workers", "accelerator", "devices", "nodes")
+# Stochastic depth by torchvision's and by timm's name, and where each keeps its rate.
+DROP_PATHS = {"StochasticDepth": "p", "DropPath": "drop_prob"}
 
 
 @dataclass(frozen=True)
@@ -80,25 +58,34 @@ class Plan:
     task: str
     backbone: str
     transfer: Transfer
-    recipe: Recipe = Recipe()
+    recipe: Recipe = dataclasses.field(default_factory=Recipe)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Settings of the task that differ from its defaults."""
+    """Settings of the task that differ from the recipe's and from its defaults."""
+    technique: str = ""
+    """The technique that acts on the images in training, such as ``prime(geometry=False)``; empty for none."""
+
+    def make_task(self) -> Task:
+        """The task with the recipe's settings and, before those, the plan's own."""
+        return make_task(self.task, {**self.recipe.settings, **self.settings})
 
 
 def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
     """Everything that decides what a run's weights will be, as plain data."""
     recipe = {key: value for key, value in dataclasses.asdict(plan.recipe).items() if key not in RUNNING}
     name, arguments = parse_spec(plan.backbone)
+    lookup("transfer", plan.transfer, TRANSFERS)
+    trains = plan.transfer != "upstream"
     return {
         "task": plan.task,
-        "settings": dataclasses.asdict(make_task(plan.task, plan.settings)),  # type: ignore[call-overload]
+        "settings": dataclasses.asdict(plan.make_task()),  # type: ignore[call-overload]
         "backbone": name if arguments.get("weights") != "random" else plan.backbone,
         "upstream_weights": upstream_digest(plan.backbone),
-        "transfer": lookup("transfer", plan.transfer, {name: name for name in TRANSFERS}),
-        "training_data": info.fingerprint,
+        "transfer": plan.transfer,
+        "technique": plan.technique,
+        "training_data": info.fingerprint if trains else "none",
         "classes": list(info.classes),
         "has_masks": info.has_masks,
-        "recipe": recipe,
+        "recipe": recipe if trains else {"seed": plan.recipe.seed},
         "training_version": TRAINING_VERSION,
     }
 
@@ -112,94 +99,120 @@ def train(plan: Plan, dataset: Dataset, folder: Path, progress: Progress = lambd
     A finished run with the same identity is left as it is, an unfinished one goes on where it was. Raises ``UserError``
     if the loss stops being a number or the folder cannot be written.
     """
+    if len(dataset) == 0:
+        raise UserError("Expected at least one image to train on, but the dataset is empty")
     described = json.loads(json.dumps(identity(plan, dataset.info)))
     finished = read_description(folder)
-    if finished and finished["identity"] == described and _checked(folder / "model.safetensors", finished["sha256"]):
+    if finished and finished["identity"] == described and checked(folder / "model.safetensors", finished["sha256"]):
         return folder
-    recipe = plan.recipe
+    task, model, loaded = build(plan, dataset.info)
+    if plan.transfer == "upstream":
+        finish(folder, described, _described(plan), loaded, model, dataset.info)
+        return folder
+    recipe, steps = plan.recipe, plan.recipe.total_steps(len(dataset))
     # A process of one thread each is fastest on CPUs, and repeatable; a GPU has no use for more either.
-    fabric = Fabric(
-        accelerator=recipe.accelerator,
-        devices=recipe.devices,
-        num_nodes=recipe.nodes,
-        precision=recipe.precision,  # type: ignore[arg-type]
-    )
+    fabric = Fabric(accelerator=recipe.accelerator, devices=recipe.devices, num_nodes=recipe.nodes, precision=recipe.precision)
     if recipe.devices * recipe.nodes > 1:
         fabric.launch()
-    task, model, loaded = _build(plan, dataset.info)
     before = digest(backbone_of(model).state_dict()) if plan.transfer == "fixed_feature" else ""
-    inside = {id(parameter) for parameter in backbone_of(model).parameters()}
     model = model.to(memory_format=torch.channels_last)
-    optimiser = _optimiser(recipe, model, inside)
-    base = [group["lr"] for group in optimiser.param_groups]
+    optimiser = make_optimiser(recipe, plan.transfer, model)
     step = resume(folder, described, model, optimiser)
     wrapped, optimiser = fabric.setup(model, optimiser)
     wrapped.train()
+    hold_still(backbone_of(model), recipe.frozen)
     saved = time.monotonic()
-    for batch in _batches(recipe, task, dataset, step, fabric.global_rank, fabric.world_size):
+    for batch in _batches(recipe, task, dataset, step, steps, fabric.global_rank, fabric.world_size):
         torch.manual_seed(_number(recipe.seed, "step", step, fabric.global_rank))
-        for group, lr in zip(optimiser.param_groups, base, strict=True):
-            group["lr"] = lr * rate(recipe, step)
+        set_rates(optimiser, recipe, step, steps)
         losses = task.loss(wrapped, batch)
         loss = torch.stack(list(losses.values())).sum()
         if not math.isfinite(loss.item()):
             raise UserError(
-                f"The loss of {plan.task} on {plan.backbone} became {loss.item()} at step {step} of {recipe.steps}; "
+                f"The loss of {plan.task} on {plan.backbone} became {loss.item()} at step {step} of {steps}; "
                 f"lower the learning rate (now {recipe.lr:g}); what was finished before stays"
             )
         optimiser.zero_grad()
         fabric.backward(loss)
-        fabric.clip_gradients(wrapped, optimiser, max_norm=CLIP_NORM)
+        if recipe.clip is not None:
+            fabric.clip_gradients(wrapped, optimiser, max_norm=recipe.clip)
         optimiser.step()
         step += 1
-        progress(step, recipe.steps, f"loss {loss.item():.3f}")
-        if fabric.is_global_zero and step < recipe.steps and time.monotonic() - saved > recipe.checkpoint_seconds:
+        progress(step, steps, f"loss {loss.item():.3f}")
+        if fabric.is_global_zero and step < steps and time.monotonic() - saved > recipe.checkpoint_seconds:
             save(folder, described, model, optimiser, step)
             saved = time.monotonic()
     if before and digest(backbone_of(model).state_dict()) != before:
         raise AssertionError("the frozen backbone changed in training")  # what fixed-feature means; never to be published
     if fabric.is_global_zero:
-        finish(folder, described, plan, loaded, model, dataset.info)
+        finish(folder, described, _described(plan), loaded, model, dataset.info)
     fabric.barrier()
     return folder
 
 
-def _build(plan: Plan, info: DatasetInfo) -> tuple[Task, nn.Module, str]:
+def build(plan: Plan, info: DatasetInfo) -> tuple[Task, nn.Module, str]:
+    """Task, model as training starts with it, and one line on the weights. What does not fit is a ``UserError``."""
     torch.manual_seed(plan.recipe.seed)  # a backbone of random weights draws from it
-    task = make_task(plan.task, plan.settings)
+    task = plan.make_task()
     if info.task != plan.task:
         raise UserError(f"The task {plan.task} needs {plan.task} data, but {info.name} is for {info.task}")
     backbone, loaded = build_backbone(plan.backbone)
-    model = task.build_model(backbone, info)
+    model = _model(plan.transfer, task, backbone, info)
+    if plan.transfer == "upstream":
+        return task, model, loaded
     initialise_head(model, plan.recipe.seed)
+    backbone.norm_eval = plan.recipe.norm_eval
     if plan.transfer == "fixed_feature":
         backbone.freeze()
-    backbone.norm_eval = plan.recipe.norm_eval
+    hold_still(backbone, plan.recipe.frozen)
+    if plan.recipe.drop_path is not None:
+        set_drop_path(backbone, plan.recipe.drop_path)
     return task, model, loaded
 
 
-def _optimiser(recipe: Recipe, model: nn.Module, inside: set[int]) -> torch.optim.Optimizer:
-    head = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in inside]
-    body = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) in inside]
-    groups = [{"params": head, "lr": recipe.lr}]
-    if body:
-        groups.append({"params": body, "lr": recipe.lr * recipe.backbone_lr_factor})
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-    return torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
+def _model(transfer: str, task: Task, backbone: Backbone, info: DatasetInfo) -> nn.Module:
+    if transfer != "upstream":
+        return task.build_model(backbone, info)
+    if task.name != "classification":
+        raise UserError(f"The transfer upstream evaluates ImageNet's own classes, but the task is {task.name}; use classification")
+    return UpstreamClassifier(backbone, len(info.classes))
 
 
-def rate(recipe: Recipe, step: int) -> float:
-    """The learning rate at ``step``, relative to its highest."""
-    warmup = round(recipe.steps * recipe.warmup)
-    if step < warmup:
-        return (step + 1) / warmup
-    done = (step - warmup) / max(1, recipe.steps - warmup)
-    if recipe.schedule == "step":
-        return float(0.1 ** sum(step >= round(recipe.steps * milestone) for milestone in recipe.milestones))
-    if recipe.schedule == "poly":
-        return float((1 - done) ** 0.9)  # power 0.9: mmsegmentation's schedule_80k
-    return 0.5 * (1 + math.cos(math.pi * done))
+def hold_still(backbone: Backbone, parts: tuple[str, ...]) -> None:
+    """Freeze parts of a backbone: no gradient, evaluation mode (until ``train()`` is called again)."""
+    children = dict(backbone.model.named_modules())
+    for part in parts:
+        if part not in children:
+            raise UserError(
+                f"The recipe freezes {', '.join(parts)} of the backbone, but {backbone.name} has no {part}; "
+                "take a recipe that was made for it, or set frozen: []"
+            )
+        children[part].requires_grad_(False).eval()
+
+
+def set_drop_path(backbone: Backbone, highest: float) -> None:
+    """Stochastic depth from 0 at the first block to ``highest`` at the last, linearly (Huang et al. 2016)."""
+    blocks = [[child for child in module.children() if type(child).__name__ in DROP_PATHS] for module in backbone.modules()]
+    blocks = [block for block in blocks if block]
+    if not blocks:
+        raise UserError(
+            f"The recipe asks for drop_path {highest:g}, but {backbone.name} has no stochastic depth; "
+            "take a recipe that was made for it, or set drop_path: null"
+        )
+    for index, block in enumerate(blocks):
+        for child in block:
+            setattr(child, DROP_PATHS[type(child).__name__], highest * index / max(1, len(blocks) - 1))
+
+
+def _described(plan: Plan) -> dict[str, Any]:
+    """What :func:`load_model` builds the model from."""
+    return {
+        "task": plan.task,
+        "backbone": plan.backbone,
+        "transfer": plan.transfer,
+        "settings": {**plan.recipe.settings, **plan.settings},
+        "technique": plan.technique,
+    }
 
 
 def _number(*parts: object) -> int:
@@ -236,10 +249,8 @@ def order(seed: int, size: int, batch_size: int, steps: int, first: int = 0) -> 
         yield batch
 
 
-def _batches(recipe: Recipe, task: Task, dataset: Dataset, first: int, rank: int, world: int) -> Iterator[list[Sample]]:
-    if len(dataset) == 0:
-        raise UserError("Expected at least one image to train on, but the dataset is empty")
-    steps = [batch[rank::world] for batch in order(recipe.seed, len(dataset), recipe.batch_size, recipe.steps, first)]
+def _batches(recipe: Recipe, task: Task, dataset: Dataset, first: int, last: int, rank: int, world: int) -> Iterator[list[Sample]]:
+    steps = [batch[rank::world] for batch in order(recipe.seed, len(dataset), recipe.batch_size, last, first)]
     loader = torch.utils.data.DataLoader(
         _Augmented(task, dataset, recipe.seed),
         batch_sampler=steps,
@@ -250,110 +261,19 @@ def _batches(recipe: Recipe, task: Task, dataset: Dataset, first: int, rank: int
     yield from loader
 
 
-# ---- checkpoints: safetensors + JSON, whole or not at all ---------------------------------------------------------------
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _checked(path: Path, sha256: str) -> bool:
-    return path.is_file() and _sha256(path) == sha256
-
-
-def _write_pair(folder: Path, name: str, tensors: Mapping[str, Tensor], description: dict[str, Any]) -> None:
-    """``name.safetensors`` first, ``name.json`` with its checksum last: the JSON's presence means that both are whole."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        weights, temporary = folder / f"{name}.safetensors", folder / f".{name}.{os.getpid()}.tmp"
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary)
-        description = {**description, "sha256": _sha256(temporary)}
-        _sync(temporary)
-        temporary.replace(weights)
-        temporary.write_text(json.dumps(description, indent=1), encoding="utf-8")
-        _sync(temporary)
-        temporary.replace(folder / f"{name}.json")
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"Cannot write {folder / name} ({reason}); free some space or choose another folder") from None
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) and {"identity", "sha256"} <= content.keys() else None
-
-
-def save(folder: Path, described: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
-    """Write what :func:`resume` needs."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for index, values in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{key}": v for key, v in values.items() if isinstance(v, Tensor)}
-    _write_pair(folder, "resume", tensors, {"identity": described, "step": step})
-
-
-def resume(folder: Path, described: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Load what :func:`save` wrote for the same identity; returns the step to go on from, 0 where there is nothing."""
-    description = _read_json(folder / "resume.json")
-    path = folder / "resume.safetensors"
-    if not description or description["identity"] != described or not _checked(path, description["sha256"]):
-        return 0
-    tensors = load_file(path)
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimiser."):
-            _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return int(description["step"])
-
-
-def finish(folder: Path, described: dict[str, Any], plan: Plan, loaded: str, model: nn.Module, info: DatasetInfo) -> None:
-    """Write the finished model, then drop what was kept for resuming."""
-    description = {
-        "identity": described,
-        "key": content_key(described),
-        "plan": {
-            "task": plan.task,
-            "backbone": plan.backbone,
-            "transfer": plan.transfer,
-            "settings": dict(plan.settings),
-        },
-        "loaded": loaded,
-        "info": dataclasses.asdict(info),
-    }
-    _write_pair(folder, "model", model.state_dict(), description)
-    for name in ("resume.json", "resume.safetensors"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def read_description(folder: Path) -> dict[str, Any] | None:
-    """The JSON of a finished run in ``folder``, or ``None`` where there is none."""
-    return _read_json(folder / "model.json")
-
-
 def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:
     """The finished model in ``folder``, in evaluation mode, with its task and its description."""
     description = read_description(folder)
     if description is None:
         raise UserError(f"Expected a finished run (model.json, model.safetensors) in {folder}, but there is none")
     path = folder / "model.safetensors"
-    if not _checked(path, description["sha256"]):
+    if not checked(path, description["sha256"]):
         raise UserError(f"The weights in {path} are not those that were written (checksum differs); train the run again")
     plan = description["plan"]
     info = DatasetInfo(**{**description["info"], "classes": tuple(description["info"]["classes"])})
     task = make_task(plan["task"], plan["settings"])
     name, _ = parse_spec(plan["backbone"])
     backbone, _ = build_backbone(format_spec(name, {"weights": "random"}))
-    model = task.build_model(backbone, info)
+    model = _model(plan["transfer"], task, backbone, info)
     load_strictly(model, load_file(path), str(path))
     return task, model.eval().to(memory_format=torch.channels_last), description

@@ -16,9 +16,10 @@ from stillrobust.names import lookup, unknown
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks.classification import Classification
 from stillrobust.tasks.detection import Detection
+from stillrobust.tasks.heads import Photometric
 from stillrobust.tasks.segmentation import Segmentation
 
-__all__ = ["TASKS", "Classification", "Detection", "Segmentation", "Task", "make_task"]
+__all__ = ["TASKS", "Classification", "Detection", "Photometric", "Segmentation", "Task", "make_task"]
 
 
 class Task(Protocol):
@@ -37,8 +38,8 @@ class Task(Protocol):
         """One sample as training sees it."""
         ...
 
-    def loss(self, model: nn.Module, batch: Sequence[Sample]) -> dict[str, Tensor]:
-        """The parts of the loss, by name; training minimises their sum."""
+    def loss(self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None) -> dict[str, Tensor]:
+        """The parts of the loss, by name; training minimises their sum. ``photometric`` changes the images before that."""
         ...
 
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stillrobust.backbones import Backbone
+from stillrobust.errors import UserError
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import augment
-from stillrobust.tasks.heads import device_of, image_batch
+from stillrobust.tasks.heads import Photometric, device_of, image_batch
 
 
 class LinearClassifier(nn.Module):
@@ -25,6 +26,25 @@ class LinearClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Float (B, 3, H, W) 0..1 -> (B, classes) logits."""
         return self.classifier(self.backbone.embed(images))  # type: ignore[no-any-return]
+
+
+class UpstreamClassifier(nn.Module):
+    """The backbone's own classifier, as it was published: nothing is trained."""
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        with torch.inference_mode():
+            own = backbone.eval().classify(torch.zeros(1, 3, 64, 64)).shape[1]
+        if own != classes:
+            raise UserError(
+                f"Expected data with the {own} classes of {backbone.name}'s own classifier, but got {classes} classes; "
+                "take ImageNet's validation set, or another transfer"
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float (B, 3, H, W) 0..1 -> (B, classes) logits."""
+        return self.backbone.classify(images)
 
 
 @dataclass(frozen=True)
@@ -48,11 +68,12 @@ class Classification:
         target = replace(sample.target, size=(self.crop, self.crop))
         return augment.flip(Sample(image, target), rng)
 
-    def loss(self, model: nn.Module, batch: Sequence[Sample]) -> dict[str, Tensor]:
+    def loss(self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None) -> dict[str, Tensor]:
         """Cross-entropy, by name."""
         device = device_of(model)
         labels = torch.tensor([sample.target.label for sample in batch], device=device)
-        return {"cross_entropy": functional.cross_entropy(model(image_batch([s.image for s in batch], device)), labels)}
+        images = image_batch([sample.image for sample in batch], device, photometric)
+        return {"cross_entropy": functional.cross_entropy(model(images), labels)}
 
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
         """uint8 images of any sizes -> probabilities."""

@@ -19,7 +19,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from stillrobust.backbones import Backbone, require_pyramid
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import augment
-from stillrobust.tasks.heads import device_of, image_tensor
+from stillrobust.tasks.heads import Photometric, device_of, image_tensors
 
 ROI_LEVELS = ["0", "1", "2", "3"]  # RoIs come from strides 4 to 32; the pooled fifth map serves proposals only
 
@@ -120,11 +120,11 @@ class Detection:
         """Mirror."""
         return augment.flip(sample, rng)
 
-    def loss(self, model: nn.Module, batch: Sequence[Sample]) -> dict[str, Tensor]:
+    def loss(self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None) -> dict[str, Tensor]:
         """The losses of proposals, classes, boxes and masks, by torchvision's names. Crowd regions are left out."""
         device = device_of(model)
         targets = [self._tensors(sample, device) for sample in batch]
-        return model([image_tensor(s.image, device) for s in batch], targets)  # type: ignore[no-any-return]
+        return model(image_tensors([s.image for s in batch], device, photometric), targets)  # type: ignore[no-any-return]
 
     def _tensors(self, sample: Sample, device: torch.device) -> dict[str, Tensor]:
         target = sample.target
@@ -143,7 +143,7 @@ class Detection:
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
         """uint8 images of any sizes -> boxes, labels, scores and masks in the images' own pixels."""
         device = device_of(model)
-        outputs = model([image_tensor(image, device) for image in images])
+        outputs = model(image_tensors(images, device))
         return [self._prediction({name: value.cpu() for name, value in output.items()}) for output in outputs]
 
     @staticmethod

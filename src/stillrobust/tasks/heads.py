@@ -2,29 +2,50 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stillrobust.backbones import Backbone
-from stillrobust.samples import Image
+from stillrobust.samples import Array
+
+Photometric = Callable[[Tensor], Tensor]
+"""Float (B, 3, H, W) RGB 0..1 -> the same: where a technique acts in training, after all geometry and before normalisation."""
 
 # Layers that predict start near zero, so that the first predictions are flat (mmdetection, mmsegmentation: std 0.01).
 PREDICTORS = ("cls_logits", "bbox_pred", "cls_score", "conv_seg", "mask_fcn_logits", "classifier")
 PREDICTOR_STD = 0.01
 
 
-def image_tensor(image: Image, device: torch.device) -> Tensor:
-    """uint8 (H, W, 3) -> float32 (3, H, W), 0..1."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(device).float() / 255
+def image_tensor(image: Array, device: torch.device) -> Tensor:
+    """uint8 (H, W, 3), or float32 of 0..1 as a technique leaves it -> float32 (3, H, W), 0..1."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(device)
+    return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
 
 
-def image_batch(images: Sequence[Image], device: torch.device) -> Tensor:
+def same_size(images: Sequence[Array]) -> dict[tuple[int, int], list[int]]:
+    """(H, W) -> the indices of the images of that size."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for index, image in enumerate(images):
+        found.setdefault((image.shape[0], image.shape[1]), []).append(index)
+    return found
+
+
+def image_tensors(images: Sequence[Array], device: torch.device, photometric: Photometric | None = None) -> list[Tensor]:
+    """Images of any sizes -> float32 (3, H, W) each, 0..1; those of one size go through ``photometric`` together."""
+    tensors = [image_tensor(image, device) for image in images]
+    if photometric is not None:
+        for members in same_size(images).values():
+            for index, changed in zip(members, photometric(torch.stack([tensors[i] for i in members])), strict=True):
+                tensors[index] = changed
+    return tensors
+
+
+def image_batch(images: Sequence[Array], device: torch.device, photometric: Photometric | None = None) -> Tensor:
     """Images of one size -> float32 (B, 3, H, W), 0..1, in the memory layout that convolutions like best."""
-    batch = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 255
-    return batch.contiguous(memory_format=torch.channels_last)
+    return torch.stack(image_tensors(images, device, photometric)).contiguous(memory_format=torch.channels_last)
 
 
 def device_of(model: nn.Module) -> torch.device:

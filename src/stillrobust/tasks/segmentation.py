@@ -12,7 +12,7 @@ from stillrobust.backbones import Backbone, require_pyramid
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import augment
-from stillrobust.tasks.heads import device_of, image_batch
+from stillrobust.tasks.heads import Photometric, device_of, image_batch, same_size
 from stillrobust.tasks.upernet import UPerNet, resize
 
 
@@ -58,11 +58,11 @@ class Segmentation:
         low, high = self.scale
         return augment.flip(augment.scale_and_crop(sample, self.crop, (low * factor, high * factor), rng), rng)
 
-    def loss(self, model: nn.Module, batch: Sequence[Sample]) -> dict[str, Tensor]:
+    def loss(self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None) -> dict[str, Tensor]:
         """Cross-entropy of both heads at full resolution, pixels of ``IGNORE`` left out."""
         device = device_of(model)
         labels = torch.from_numpy(np.stack([s.target.label_map for s in batch])).to(device).long()  # type: ignore[misc]
-        logits, auxiliary = model(image_batch([s.image for s in batch], device))
+        logits, auxiliary = model(image_batch([s.image for s in batch], device, photometric))
         weights = torch.tensor(self.class_weights, dtype=torch.float32, device=device) if self.class_weights else None
         seen = labels[labels != IGNORE]
         # A batch of ignored pixels alone must not divide by zero.
@@ -77,10 +77,7 @@ class Segmentation:
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
         """uint8 images -> label maps at the images' own sizes; images of one size go through the model together."""
         results: list[Prediction | None] = [None] * len(images)
-        by_size: dict[tuple[int, int], list[int]] = {}
-        for index, image in enumerate(images):
-            by_size.setdefault((image.shape[0], image.shape[1]), []).append(index)
-        for size, members in by_size.items():
+        for size, members in same_size(images).items():
             shown = [augment.resize_image(images[index], *self.shown_size(size)) for index in members]
             logits, _ = model(image_batch(shown, device_of(model)))
             maps = resize(logits, size).argmax(1).to(torch.uint8).cpu().numpy()

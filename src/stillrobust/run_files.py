@@ -1,0 +1,106 @@
+"""Files of a run: the weights as safetensors, what they are as JSON beside them, whole or not at all.
+
+``resume.*`` is what an unfinished training goes on from, ``model.*`` the finished run. The JSON is put in place last and holds
+the checksum of the weights: its presence means that both are whole.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from stillrobust.errors import UserError
+from stillrobust.samples import DatasetInfo
+from stillrobust.store import content_key
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checked(path: Path, sha256: str) -> bool:
+    """Whether the file is there and is the one that was written."""
+    return path.is_file() and _sha256(path) == sha256
+
+
+def _write_pair(folder: Path, name: str, tensors: Mapping[str, Tensor], description: dict[str, Any]) -> None:
+    """``name.safetensors`` first, ``name.json`` with its checksum last: the JSON's presence means that both are whole."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        weights, temporary = folder / f"{name}.safetensors", folder / f".{name}.{os.getpid()}.tmp"
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary)
+        description = {**description, "sha256": _sha256(temporary)}
+        _sync(temporary)
+        temporary.replace(weights)
+        temporary.write_text(json.dumps(description, indent=1), encoding="utf-8")
+        _sync(temporary)
+        temporary.replace(folder / f"{name}.json")
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"Cannot write {folder / name} ({reason}); free some space or choose another folder") from None
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and {"identity", "sha256"} <= content.keys() else None
+
+
+def save(folder: Path, described: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
+    """Write what :func:`resume` needs."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, values in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{key}": v for key, v in values.items() if isinstance(v, Tensor)}
+    _write_pair(folder, "resume", tensors, {"identity": described, "step": step})
+
+
+def resume(folder: Path, described: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    """Load what :func:`save` wrote for the same identity; returns the step to go on from, 0 where there is nothing."""
+    description = _read_json(folder / "resume.json")
+    path = folder / "resume.safetensors"
+    if not description or description["identity"] != described or not checked(path, description["sha256"]):
+        return 0
+    tensors = load_file(path)
+    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimiser."):
+            _, index, name = key.split(".", 2)
+            state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    return int(description["step"])
+
+
+def finish(folder: Path, described: dict[str, Any], plan: dict[str, Any], loaded: str, model: nn.Module, info: DatasetInfo) -> None:
+    """Write the finished model, then drop what was kept for resuming. ``plan``: what :func:`load_model` builds it from."""
+    description = {
+        "identity": described,
+        "key": content_key(described),
+        "plan": plan,
+        "loaded": loaded,
+        "info": dataclasses.asdict(info),
+    }
+    _write_pair(folder, "model", model.state_dict(), description)
+    for name in ("resume.json", "resume.safetensors"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def read_description(folder: Path) -> dict[str, Any] | None:
+    """The JSON of a finished run in ``folder``, or ``None`` where there is none."""
+    return _read_json(folder / "model.json")

@@ -1,0 +1,317 @@
+"""Recipes as data: how each task of the paper is trained, every number with its source. docs/recipes.md is the table of them.
+
+Where the paper's text and its released code differ, the choice and the alternative are two rows. ``mmdetection`` stands for
+open-mmlab/mmdetection 2.x (configs/_base_), ``mmsegmentation`` for open-mmlab/mmsegmentation (the same), ``Swin`` for
+SwinTransformer/Swin-Transformer-{Object-Detection,Semantic-Segmentation}, ``released`` for runopti/RobustDownstreamTransfer
+at a67aae8f, the paper's own code.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args
+
+from stillrobust.errors import UserError
+from stillrobust.names import lookup, unknown
+
+Optimiser = Literal["adamw", "sgd"]
+Schedule = Literal["cosine", "step", "poly", "one_cycle", "constant"]
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+LONGEST = 10_000_000  # steps; five times the longest published recipe, so that a slip of the finger is noticed
+
+LEAST = {"batch_size": 1, "steps": 1, "devices": 1, "nodes": 1, "workers": 0, "lr": 0, "weight_decay": 0, "warmup": 0, "epochs": 0}
+
+OPTIONAL = {"scale_lr": bool, "clip": float, "drop_path": float}  # fields that may be None, and what they are otherwise
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a run is trained. The defaults suit a short training on a small data set (the demo's)."""
+
+    steps: int = 1000
+    epochs: float = 0.0
+    """Passes over the training data; where it is given, it decides the steps."""
+    batch_size: int = 16
+    """Images a step, over all processes."""
+    reference_batch: int = 0
+    """The batch that ``lr`` was published for; 0 where it is meant for any."""
+    scale_lr: bool | None = None
+    """At another batch than ``reference_batch``: scale the rate linearly (Goyal et al. 2017), or not. It has to be said."""
+    optimiser: Optimiser = "adamw"
+    lr: float = 2e-3
+    backbone_lr_factor: float = 0.2
+    """The backbone's learning rate in full-network transfer, relative to the head's."""
+    weight_decay: float = 0.02
+    no_decay: tuple[str, ...] = ()
+    """Parameters whose names contain one of these do not decay; ``norm`` also means every LayerNorm, however it is called."""
+    momentum: float = 0.9
+    """SGD's."""
+    nesterov: bool = False
+    betas: tuple[float, ...] = (0.9, 0.999)
+    """AdamW's."""
+    schedule: Schedule = "cosine"
+    warmup: float = 0.15
+    """Steps over which the rate rises linearly; below 1 it is a fraction of all steps."""
+    warmup_start: float = 1e-3
+    """Where it starts, relative to the schedule's rate (mmdetection's ``warmup_ratio``)."""
+    milestones: tuple[float, ...] = (2 / 3, 11 / 12)
+    """``step``: where the rate is divided by ten, as fractions of the training."""
+    power: float = 0.9
+    """``poly``'s exponent."""
+    min_lr: float = 0.0
+    """``poly`` and ``cosine`` end here."""
+    rise: float = 0.3
+    """``one_cycle``: the fraction of the steps in which the rate rises from lr / 25; it ends at lr / 250,000."""
+    clip: float | None = 5.0
+    """Norm at which the gradient is cut: that of a fresh head on a small batch can be large. Published recipes do not cut."""
+    norm_eval: bool = True
+    """The backbone's BatchNorm keeps its ImageNet statistics (the convention of detection); its affine part still trains."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the backbone that stay as they are in full-network transfer too (mmdetection's ``frozen_stages``)."""
+    drop_path: float | None = None
+    """Stochastic depth of the backbone's last block while training, falling linearly to 0 at the first; None: as built."""
+    precision: Precision = "32-true"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The task's settings that belong to the recipe; a plan's own go before them."""
+    seed: int = 0
+    source: str = ""
+    # How it is run, not what comes out:
+    checkpoint_seconds: float = 20.0
+    workers: int = 0
+    """Processes that read and augment images, for each training process."""
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            object.__setattr__(self, one.name, _checked(one.name, getattr(self, one.name), one.default))
+        for name, kind in (("optimiser", Optimiser), ("schedule", Schedule), ("precision", Precision)):
+            lookup(name, getattr(self, name), {value: value for value in get_args(kind)})
+        for name, low in LEAST.items():
+            if not getattr(self, name) >= low:
+                raise UserError(f"Expected {name} of at least {low} in a recipe, but got {getattr(self, name)}")
+        if self.steps > LONGEST:
+            raise UserError(f"Expected at most {LONGEST} steps in a recipe, but got {self.steps}")
+        if self.schedule == "one_cycle" and self.warmup:
+            raise UserError("The one_cycle schedule warms up by itself; set warmup: 0, and rise for the length of its rise")
+        if self.reference_batch and self.batch_size != self.reference_batch and self.scale_lr is None:
+            scaled = self.lr * self.batch_size / self.reference_batch
+            raise UserError(
+                f"The recipe's learning rate {self.lr:g} is for {self.reference_batch} images a step, but batch_size is "
+                f"{self.batch_size}; say scale_lr: true to train at {scaled:g}, or scale_lr: false to keep {self.lr:g}"
+            )
+
+    def rate_factor(self) -> float:
+        """What the learning rates are multiplied by: other than 1 only where ``scale_lr`` says so."""
+        return self.batch_size / self.reference_batch if self.scale_lr and self.reference_batch else 1.0
+
+    def total_steps(self, images: int) -> int:
+        """Steps of a training on so many images."""
+        return max(1, -(-round(self.epochs * images) // self.batch_size)) if self.epochs else self.steps
+
+
+def _checked(name: str, value: Any, default: Any) -> Any:
+    """``value`` with lists as tuples and whole numbers as floats where a float is meant, or ``UserError``."""
+    value = tuple(value) if isinstance(value, list) else value
+    if value is None and name in OPTIONAL:
+        return None
+    kind: Any = OPTIONAL.get(name, Mapping if name == "settings" else type(default))
+    fits = isinstance(value, (float, int) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if not fits:
+        raise UserError(
+            f"Expected {kind.__name__} for {name} in a recipe, but got {value!r}; write it so (1.0e-4, not 1e-4, in YAML)"
+        )
+    return float(value) if kind is float else value
+
+
+# ---- COCO -----------------------------------------------------------------------------------------------------------------
+
+# mmdetection schedules/schedule_{1x,2x}.py; Swin *_3x: epochs, and where the rate is divided by ten.
+COCO_EPOCHS = {"1x": (12, (8, 11)), "2x": (24, (16, 22)), "3x": (36, (27, 33))}
+
+# Swin's configs: relative_position_bias_table and norm are the two that Swin has; absolute_pos_embed is off by default.
+SWIN_NO_DECAY = ("absolute_pos_embed", "relative_position_bias_table", "norm")
+
+# Swin configs/swin/mask_rcnn_swin_*_ms-crop: short sides 480..800 by 32, or a crop between two resizes.
+SWIN_CROPS = {"train_sizes": tuple(range(480, 801, 32)), "crop_sizes": (400, 500, 600), "crop_range": (384, 600)}
+
+
+def _coco(length: str, **differences: Any) -> Recipe:
+    epochs, drops = COCO_EPOCHS[length]
+    return Recipe(
+        epochs=epochs,
+        schedule="step",
+        milestones=tuple(drop / epochs for drop in drops),
+        warmup=500,
+        warmup_start=1e-3,
+        backbone_lr_factor=1.0,
+        clip=None,
+        **differences,
+    )
+
+
+def _coco_r50(length: str, lr: float, batch_size: int, source: str) -> Recipe:
+    """mmdetection's Mask R-CNN R50-FPN: stem and first stage frozen, BatchNorm in evaluation mode, SGD."""
+    return _coco(
+        length,
+        batch_size=batch_size,
+        reference_batch=batch_size,
+        optimiser="sgd",
+        lr=lr,
+        momentum=0.9,
+        weight_decay=1e-4,
+        norm_eval=True,
+        frozen=("conv1", "bn1", "layer1"),  # frozen_stages=1
+        source=source,
+    )
+
+
+def _coco_swin(length: str, drop_path: float, source: str) -> Recipe:
+    """Swin's Mask R-CNN: AdamW, half precision, scales and crops drawn for every image."""
+    return _coco(
+        length,
+        batch_size=16,
+        reference_batch=16,
+        optimiser="adamw",
+        lr=1e-4,
+        weight_decay=0.05,
+        no_decay=SWIN_NO_DECAY,
+        drop_path=drop_path,
+        precision="16-mixed",
+        settings=SWIN_CROPS,
+        source=source,
+    )
+
+
+# ---- ADE20K ---------------------------------------------------------------------------------------------------------------
+
+
+def _ade20k_r50(steps: int, source: str) -> Recipe:
+    """mmsegmentation's upernet_r50_512x512 with schedule_80k or _160k: BatchNorm statistics train, nothing frozen."""
+    return Recipe(
+        steps=steps,
+        batch_size=16,  # 4 images on 4 GPUs
+        reference_batch=16,
+        optimiser="sgd",
+        lr=0.01,
+        backbone_lr_factor=1.0,
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule="poly",
+        power=0.9,
+        min_lr=1e-4,
+        warmup=0,
+        clip=None,
+        norm_eval=False,
+        source=source,
+    )
+
+
+def _ade20k_swin(steps: int, source: str) -> Recipe:
+    """Swin's upernet_swin_*_512x512."""
+    return Recipe(
+        steps=steps,
+        batch_size=16,  # 2 images on 8 GPUs
+        reference_batch=16,
+        optimiser="adamw",
+        lr=6e-5,
+        backbone_lr_factor=1.0,
+        weight_decay=0.01,
+        no_decay=SWIN_NO_DECAY,
+        schedule="poly",
+        power=1.0,
+        min_lr=0.0,
+        warmup=1500,
+        warmup_start=1e-6,
+        clip=None,
+        drop_path=0.3,
+        norm_eval=False,
+        source=source,
+    )
+
+
+# ---- classification -------------------------------------------------------------------------------------------------------
+
+# MadryLab/robustness datasets.CIFAR; Salman et al. normalise by these inside the model.
+CIFAR_NORMALISATION = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
+
+
+def _cifar10(step_epochs: int, source: str) -> Recipe:
+    """Salman et al. 2020's transfer to CIFAR-10, 150 epochs with the rate divided by ten every ``step_epochs``."""
+    return Recipe(
+        epochs=150,
+        batch_size=64,
+        reference_batch=64,
+        optimiser="sgd",
+        lr=0.01,
+        backbone_lr_factor=1.0,
+        momentum=0.9,
+        weight_decay=5e-4,
+        schedule="step",
+        milestones=tuple(epoch / 150 for epoch in range(step_epochs, 150, step_epochs)),
+        warmup=0,
+        clip=None,
+        norm_eval=False,
+        settings=CIFAR_NORMALISATION,
+        source=source,
+    )
+
+
+def _imagenet_prime() -> Recipe:
+    """PRIME's fine-tuning of a torchvision ResNet-50 on ImageNet."""
+    return Recipe(
+        epochs=100,
+        batch_size=512,  # 256 on each of 2 GPUs
+        reference_batch=512,
+        optimiser="sgd",
+        lr=0.02,  # 0.01 a GPU
+        backbone_lr_factor=1.0,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=1e-4,
+        schedule="one_cycle",
+        rise=0.1,
+        warmup=0,
+        clip=None,
+        norm_eval=False,
+        source="amodas/PRIME-augmentations config/imagenet_cfg.py",
+    )
+
+
+RECIPES: dict[str, Recipe] = {
+    "small": Recipe(source="ours: the demo's"),
+    "coco_r50_1x": _coco_r50("1x", 0.02, 16, "mmdetection mask_rcnn_r50_fpn_1x_coco"),
+    "coco_r50_2x": _coco_r50("2x", 0.04, 32, "paper sec. 3: lr 0.04; released schedule_2x_lr0.04; 32 images inferred"),
+    "coco_r50_2x_lr0.02": _coco_r50("2x", 0.02, 16, "released: mask_rcnn_r50_fpn_2x_coco, linked for Regular, full network"),
+    "coco_swin_t_1x": _coco_swin("1x", 0.1, "Swin mask_rcnn_swin_tiny 1x"),
+    "coco_swin_t_2x": _coco_swin("2x", 0.2, "released mask_rcnn_swin-t-p4-w7_fpn_fp16_ms-crop-2x_coco"),
+    "coco_swin_3x": _coco_swin("3x", 0.2, "Swin mask_rcnn_swin_{tiny,small} 3x"),
+    "coco_swin_b_3x": _coco_swin("3x", 0.3, "Swin cascade_mask_rcnn_swin_base 3x, for Mask R-CNN: there is no published one"),
+    "ade20k_r50_80k": _ade20k_r50(80_000, "mmsegmentation upernet_r50_512x512_80k_ade20k; released"),
+    "ade20k_r50_160k": _ade20k_r50(160_000, "mmsegmentation upernet_r50_512x512_160k_ade20k"),
+    "ade20k_swin_t_80k": _ade20k_swin(80_000, "released upernet_swin_tiny 80k (Swin trains 160k)"),
+    "ade20k_swin_160k": _ade20k_swin(160_000, "Swin upernet_swin_{tiny,small,base} 160k"),
+    "cifar10": _cifar10(50, "paper sec. 3: batch 64, lr 0.01, divided by 10 every 50 epochs; 150 epochs from Salman et al. 2020"),
+    "cifar10_step30": _cifar10(30, "released README: step-lr 30"),
+    "imagenet": Recipe(source="torchvision references: shorter side 256, centre 224, bilinear"),
+    "imagenet_swin": Recipe(settings={"interpolation": "bicubic"}, source="microsoft/Swin-Transformer data/build.py"),
+    "imagenet_prime": _imagenet_prime(),
+}
+
+# Figure 5: the three learning rates of a PRIME backbone in each task, from the names of the released configs.
+FIGURE_5_RATES: dict[str, tuple[float, ...]] = {
+    "coco_r50_2x": (0.04, 0.02, 0.01),
+    "ade20k_r50_80k": (0.01, 0.005, 0.0025),
+}
+
+
+def recipe_of(name: str = "small", **differences: Any) -> Recipe:
+    """The recipe ``name`` with what differs. An unknown name or field is a ``UserError`` with did-you-mean."""
+    recipe = lookup("recipe", name, RECIPES)
+    known = {one.name for one in fields(Recipe)}
+    for key in differences:
+        if key not in known:
+            raise unknown("field of a recipe", key, known)
+    if "steps" in differences and "epochs" not in differences:
+        differences["epochs"] = 0.0  # steps that are given are meant
+    return replace(recipe, **differences)
