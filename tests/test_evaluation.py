@@ -1,3 +1,6 @@
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
@@ -82,3 +85,57 @@ def test_bad_protocols():
         Protocol(images=0)
     assert len(Protocol().cells()) == 1 + 15 * 5
     assert Protocol().corruptions == tuple(COMMON)
+
+
+class Stored(Toys):
+    """Toys whose corruptions are stored: each image dimmed by 20 a severity; ``missing`` cells are not there."""
+
+    def __init__(self, task, made="one", missing=()):
+        super().__init__(task, 4, seed=5)
+        self.info = dataclasses.replace(self.info, stage="stored")
+        self.made, self.missing = made, missing
+
+    def corrupted(self, corruption, severity):
+        if (corruption, severity) in self.missing:
+            raise UserError(f"{corruption} {severity} is missing")
+        view = Toys("classification", 4, seed=5)
+        view.info = dataclasses.replace(self.info, fingerprint=f"{self.made} {corruption} {severity}")
+        return view
+
+
+def test_stored_corruptions_are_used_and_said(run, tmp_path, monkeypatch):
+    folder, task = run
+    if task != "classification":
+        pytest.skip("sets with stored corruptions are for classification")
+    monkeypatch.setattr(views.CorruptedView, "__getitem__", lambda *_: pytest.fail("corrupted anew"))
+    evaluate(folder, Stored(task), tmp_path, FEW)
+    found = Store(tmp_path).measurements("mine")
+    assert {(m.corruption, m.severity) for m in found} == set(FEW.cells())
+    assert {m.protocol["stage"] for m in found} == {"stored"}
+    assert not {"seed", "regime", "channel_order", "draws", "frost_textures"} & found[0].protocol.keys()
+    before = {m.corruption: m.seconds for m in found}
+    evaluate(folder, Stored(task), tmp_path, FEW)
+    assert {m.corruption: m.seconds for m in Store(tmp_path).measurements("mine")} == before
+    keys = {path: json.loads(path.read_text())["body"]["key"] for path in (tmp_path / "cells").rglob("*.json")}
+    evaluate(folder, Stored(task, "other"), tmp_path, FEW)  # other files: measured anew, but for the clean cell
+    changed = [path for path, key in keys.items() if json.loads(path.read_text())["body"]["key"] != key]
+    assert len(changed) == len(keys) - 1
+
+
+def test_a_missing_stored_cell_stops_before_the_first_is_measured(run, tmp_path):
+    folder, task = run
+    with pytest.raises(UserError, match="fog 3 is missing"):
+        evaluate(folder, Stored(task, missing=[("fog", 3)]), tmp_path, FEW)
+    assert not list(tmp_path.iterdir())
+    for choice in ({"channel_order": "bgr"}, {"regime": "cifar"}, {"mode": "exact"}, {"warp_truth": True}):
+        with pytest.raises(UserError, match="whose corruptions are stored"):
+            evaluate(folder, Stored(task), tmp_path, Protocol(("fog",), (1,), **choice))
+
+
+def test_the_severity_table_is_the_datas_own(run, tmp_path):
+    folder, task = run
+    data = Toys(task, 2, seed=5)
+    data.info = dataclasses.replace(data.info, regime="cifar")
+    for name, regime, expected in (("own", None, "cifar"), ("named", "imagenet", "imagenet")):
+        evaluate(folder, data, tmp_path / name, Protocol(("fog",), (1,), regime=regime))
+        assert {m.protocol["regime"] for m in Store(tmp_path / name).measurements()} == {expected}

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stillrobust.cli_corruptions import ChannelOrder, Mode, Regime, commands, severities_of
+from stillrobust.cli_corruptions import ChannelOrder, Mode, commands, severities_of
 from stillrobust.errors import UserError
 from stillrobust.progress import progress
 
@@ -81,7 +81,7 @@ def _run_study(file: Path, out: Path, workers: int | None) -> None:
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Option(help="coco:PATH (detection), maps:PATH (segmentation) or folders:PATH (classes).")],
+    data: Annotated[str, typer.Option(help="FORMAT:PATH; `stillrobust list formats` names them.")],
     backbone: Annotated[str, typer.Option(help="efficientnet_lite0, any timm name, or NAME(weights='FILE').")],
     out: Annotated[Path, typer.Option(help="Folder for the finished model.")],
     transfer: Annotated[str, typer.Option(help="fixed_feature or full_network.")] = "full_network",
@@ -124,13 +124,13 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder of a finished model.")],
-    data: Annotated[str, typer.Option(help="coco:PATH, maps:PATH or folders:PATH; its val split is used.")],
+    data: Annotated[str, typer.Option(help="FORMAT:PATH; its val split is used.")],
     out: Annotated[Path, typer.Option(help="Folder for results and the report.")],
     corruptions: Annotated[str, typer.Option(help="'common' for the 15, or names with commas.")] = "common",
     severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
     images: Annotated[int | None, typer.Option(help="Only so many images, evenly spaced over the set.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
-    regime: Regime = "imagenet",
+    regime: Annotated[str | None, typer.Option(help="Severity table; by default the data's own.")] = None,
     mode: Mode = "fast",
     channel_order: ChannelOrder = "rgb",
     warp_truth: Annotated[bool, typer.Option("--warp-truth", help="Ground truth follows what moves pixels.")] = False,
@@ -145,9 +145,8 @@ def evaluate(
     from stillrobust.evaluation import evaluate as run_evaluation
 
     names = tuple(COMMON) if corruptions == "common" else tuple(name.strip() for name in corruptions.split(","))
-    protocol = Protocol(
-        names, severities_of(severities), seed=seed, images=images, mode=mode, regime=regime, channel_order=channel_order
-    )
+    chosen: dict[str, Any] = {"mode": mode, "regime": regime, "channel_order": channel_order, "warp_truth": warp_truth}
+    protocol = Protocol(names, severities_of(severities), seed=seed, images=images, **chosen)
     dataset = open_dataset(data, "val")
     with progress() as listen:
         run_evaluation(

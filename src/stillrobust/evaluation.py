@@ -1,7 +1,7 @@
 """Model × dataset × corruption × severity -> measurements, one cell at a time, each written as soon as it is known."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 
 from stillrobust.corruptions import CHANNEL_ORDERS, COMMON, CORRUPTIONS, MODES, REGIMES, SEVERITIES
 from stillrobust.corruptions import protocol as corruption_protocol
-from stillrobust.data.views import CorruptedView, Subset
+from stillrobust.data.views import CorruptedView, Subset, corrupted_view, has_stored
 from stillrobust.errors import UserError
 from stillrobust.metrics import METRIC_VERSION, METRICS
 from stillrobust.names import lookup, slug
@@ -44,7 +44,8 @@ class Protocol:
     """Processes that read and corrupt images."""
     mode: str = "fast"
     """Draws of the corruptions: ``fast`` or ``exact``."""
-    regime: str = "imagenet"
+    regime: str | None = None
+    """Severity table of the corruptions; ``None`` for the data's own, which is ``cifar`` for CIFAR-10."""
     channel_order: str = "rgb"
     """Of the image that is corrupted; the model always sees RGB."""
     warp_truth: bool = False
@@ -53,7 +54,8 @@ class Protocol:
     def __post_init__(self) -> None:
         for name in self.corruptions:
             lookup("corruption", name, CORRUPTIONS)
-        lookup("regime", self.regime, REGIMES)
+        if self.regime is not None:
+            lookup("regime", self.regime, REGIMES)
         lookup("mode", self.mode, MODES)
         lookup("channel order", self.channel_order, CHANNEL_ORDERS)
         for severity in self.severities:
@@ -89,33 +91,48 @@ def evaluate(
     run = run or (model.resolve().name if isinstance(model, Path) else slug(predictor.model))
     store = Store(results)
     circumstances = _circumstances(dataset, protocol, predictor)
+    views = _views(dataset, protocol)
+    keys = {cell: _key(circumstances, cell, view, has_stored(dataset)) for cell, view in views.items()}
     about = {**predictor.about, "evaluation": circumstances}
     info = dataset.info
     store.write_run(Run(run, predictor.task, predictor.model, predictor.transfer, info.name, about, info.classes))
     missing: dict[str, list[int]] = {}
-    cells = protocol.cells()
-    for corruption, severity in cells:
-        if not store.has(Cell(run, corruption, severity), _key(circumstances, corruption, severity)):
+    for corruption, severity in views:
+        if not store.has(Cell(run, corruption, severity), keys[corruption, severity]):
             missing.setdefault(corruption, []).append(severity)
-    done = len(cells) - sum(map(len, missing.values()))
+    done = len(views) - sum(map(len, missing.values()))
     for corruption, severities in missing.items():
 
         def listen(images: int, corruption: str = corruption, done: int = done) -> None:
-            progress(done, len(cells), f"{corruption}, image {images} of {len(dataset)}")
+            progress(done, len(views), f"{corruption}, image {images} of {len(dataset)}")
 
-        for severity, measured in _measure(predictor, dataset, corruption, severities, protocol, listen).items():
-            key = _key(circumstances, corruption, severity)
-            store.write_cell(Cell(run, corruption, severity), key, protocol=circumstances, images=len(dataset), **measured)
+        wanted = {severity: views[corruption, severity] for severity in severities}
+        for severity, measured in _measure(predictor, dataset, wanted, protocol, listen).items():
+            cell, key = Cell(run, corruption, severity), keys[corruption, severity]
+            store.write_cell(cell, key, protocol=circumstances, images=len(dataset), **measured)
             done += 1
-        progress(done, len(cells), corruption)
+        progress(done, len(views), corruption)
     if not missing:
-        progress(done, len(cells), "all measured before")
+        progress(done, len(views), "all measured before")
     return run
 
 
 def _written(folder: Path) -> int:
     """When the run in ``folder`` was finished."""
     return (folder / "model.json").stat().st_mtime_ns if (folder / "model.json").exists() else 0
+
+
+def _views(dataset: Dataset, protocol: Protocol) -> dict[tuple[str, int], Dataset]:
+    """(corruption, severity) -> the data of every cell, all opened before the first is measured: stored ones may be missing."""
+    chosen = protocol.mode != "fast" or protocol.channel_order != "rgb" or protocol.regime is not None or protocol.warp_truth
+    if has_stored(dataset) and chosen:
+        raise UserError(
+            f"Expected no regime, mode, channel order or warped truth for {dataset.info.name}, whose corruptions are stored, "
+            "but got one; leave it out, or evaluate on the clean set to compute the corruptions"
+        )
+    how: dict[str, Any] = {"seed": protocol.seed, "mode": protocol.mode, "regime": protocol.regime or dataset.info.regime}
+    how |= {"channel_order": protocol.channel_order, "warp_truth": protocol.warp_truth}
+    return {cell: corrupted_view(dataset, *cell, **how) for cell in protocol.cells()}
 
 
 @lru_cache(maxsize=2)
@@ -139,23 +156,27 @@ def _check_fit(dataset: Dataset, predictor: Predictor) -> None:
 
 def _circumstances(dataset: Dataset, protocol: Protocol, predictor: Predictor) -> dict[str, Any]:
     """Everything but corruption and severity that decides a number."""
-    task = dataset.info.task
-    return {
-        "task": task,
-        "data": dataset.info.fingerprint,
-        "data_name": dataset.info.name,
+    info = dataset.info
+    known: dict[str, Any] = {
+        "task": info.task,
+        "data": info.fingerprint,
+        "data_name": info.name,
         "images": len(dataset),
         "weights": predictor.weights,
-        "stage": "before resize",
+        "stage": info.stage,
         "ground_truth": "warped" if protocol.warp_truth else "not warped",
-        "seed": protocol.seed,
-        "metric_version": METRIC_VERSION[task],
-        **corruption_protocol(protocol.mode, protocol.regime, protocol.channel_order),
+        "metric_version": METRIC_VERSION[info.task],
     }
+    if has_stored(dataset):  # seed, regime, draws and channel order were the maker's
+        return known
+    drawn = corruption_protocol(protocol.mode, protocol.regime or info.regime, protocol.channel_order)
+    return {**known, "seed": protocol.seed, **drawn}
 
 
-def _key(circumstances: dict[str, Any], corruption: str, severity: int) -> str:
-    return content_key({**circumstances, "corruption": corruption, "severity": severity})
+def _key(circumstances: dict[str, Any], cell: tuple[str, int], view: Dataset, stored: bool) -> str:
+    """Computed pixels follow from the circumstances; stored ones are what their files hold."""
+    pixels = {"stored": view.info.fingerprint} if stored and cell != CLEAN else {}
+    return content_key({**circumstances, "corruption": cell[0], "severity": cell[1], **pixels})
 
 
 # ---- one corruption: every image is read once, and seen at all its severities --------------------------------------------
@@ -163,10 +184,10 @@ def _key(circumstances: dict[str, Any], corruption: str, severity: int) -> str:
 
 @dataclass(frozen=True)
 class _AtSeverities(torch.utils.data.Dataset[list[Sample]]):
-    """``views[index]``: one image, decoded once, under one corruption at several severities."""
+    """``views[index]``: one image under one corruption at several severities; decoded once, unless the severities are files."""
 
     dataset: Dataset
-    views: tuple[CorruptedView, ...]
+    views: tuple[Dataset, ...]
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -174,27 +195,27 @@ class _AtSeverities(torch.utils.data.Dataset[list[Sample]]):
     def __getitem__(self, index: int) -> list[Sample]:
         if index >= len(self.dataset):
             raise IndexError(index)
+        if not any(isinstance(view, CorruptedView) for view in self.views):
+            return [view[index] for view in self.views]
         sample = self.dataset[index]
-        return [view.applied_to(sample) for view in self.views]
+        return [view.applied_to(sample) if isinstance(view, CorruptedView) else view[index] for view in self.views]
 
 
 def _measure(
     predictor: Predictor,
     dataset: Dataset,
-    corruption: str,
-    severities: Sequence[int],
+    views: Mapping[int, Dataset],
     protocol: Protocol,
     listen: Callable[[int], None],
 ) -> dict[int, dict[str, Any]]:
-    """What ``Store.write_cell`` takes, of every severity."""
-    how = protocol.seed, protocol.mode, protocol.regime, protocol.channel_order, protocol.warp_truth
-    views = tuple(CorruptedView(dataset, corruption, severity, *how) for severity in severities)
+    """What ``Store.write_cell`` takes, of every severity in ``views``."""
+    severities = list(views)
     info = dataset.info if predictor.masks else replace(dataset.info, has_masks=False)
     predict = checked(predictor, len(info.classes), info.has_masks)
     metrics = {severity: METRICS[info.task](info) for severity in severities}
     shown: dict[int, list[tuple[Sample, Prediction]]] = {severity: [] for severity in severities}
     start, seen = time.monotonic(), 0
-    for batch in _batches(_AtSeverities(dataset, views), protocol):
+    for batch in _batches(_AtSeverities(dataset, tuple(views.values())), protocol):
         seen += len(batch)
         for severity, samples in zip(severities, zip(*batch, strict=True), strict=True):
             with torch.inference_mode():

@@ -81,6 +81,10 @@ class DatasetInfo:
     """SHA-256 (hex) over what decides a score: image ids, image bytes' sizes and digests or the annotations; see data/."""
     has_masks: bool = False
     """Detection: whether the ground truth has instance masks."""
+    stage: str = "before resize"
+    """Where on the way to the model images are corrupted; ``stored`` where corruptions come from files."""
+    regime: str = "imagenet"
+    """The severity table for this data, unless a protocol names another."""
 
 
 class Dataset(Protocol):

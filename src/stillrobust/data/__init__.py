@@ -1,20 +1,24 @@
-"""Datasets: three formats on disk, views of them, and generated scenes that need no download."""
+"""Datasets: formats on disk, official sets among them, views of them, and generated scenes that need no download."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from stillrobust.data.ade20k import open_ade20k
+from stillrobust.data.cifar import open_cifar10, open_cifar10_c
 from stillrobust.data.classification import FolderDataset
 from stillrobust.data.coco import CocoDataset, write_coco
+from stillrobust.data.imagenet import open_imagenet, open_imagenet_c
 from stillrobust.data.reading import read_image, require_split
 from stillrobust.data.scene_files import write_scenes
 from stillrobust.data.segmentation import MapDataset
 from stillrobust.data.views import CorruptedView, Subset
 from stillrobust.errors import UserError
-from stillrobust.names import lookup
+from stillrobust.names import lookup, parse_spec
 from stillrobust.samples import Dataset
 
 __all__ = [
     "FORMATS",
+    "OFFICIAL",
     "CocoDataset",
     "CorruptedView",
     "FolderDataset",
@@ -56,19 +60,34 @@ def open_folders(root: Path, split: str, training: bool) -> Dataset:
     return FolderDataset(root, split)
 
 
-FORMATS: Mapping[str, Callable[[Path, str, bool], Dataset]] = {
-    "coco": open_coco,  # detection
+OFFICIAL: Mapping[str, Callable[..., Dataset]] = {
+    "imagenet": open_imagenet,
+    "imagenet_c": open_imagenet_c,
+    "cifar10": open_cifar10,
+    "cifar10_c": open_cifar10_c,
+    "ade20k": open_ade20k,
+}
+"""Sets whose number of images is known: another number is refused, unless ``part=True`` says that a part is wanted."""
+FORMATS: Mapping[str, Callable[..., Dataset]] = {
+    "coco": open_coco,  # detection; COCO 2017 itself is of this format
     "maps": open_maps,  # segmentation
     "folders": open_folders,  # classification
+    **OFFICIAL,
 }
+"""Name -> ``open(root, split, training)``."""
 
 
 def open_dataset(spec: str, split: str, training: bool = False) -> Dataset:
-    """``"coco:PATH"``, ``"maps:PATH"`` or ``"folders:PATH"`` -> the dataset's split; the format implies the task.
+    """``"coco:PATH"``, ``"imagenet:PATH"``, ... -> the dataset's split ``train`` or ``val``; the format implies the task.
 
-    ``training`` leaves out images that have nothing to learn from (COCO images without objects).
+    ``training`` leaves out images that have nothing to learn from (see ``CocoDataset``). ``"cifar10(part=True):PATH"`` opens
+    what is there of an official set, which otherwise must be whole.
     """
-    name, colon, path = spec.partition(":")
+    head, colon, path = spec.partition(":")
     if not colon or not path:
         raise UserError(f"Expected a dataset as FORMAT:PATH, FORMAT one of {', '.join(FORMATS)}, but got {spec!r}")
-    return lookup("dataset format", name, FORMATS)(Path(path).expanduser(), split, training)
+    name, arguments = parse_spec(head)
+    opener = lookup("dataset format", name, FORMATS)
+    if arguments and (name not in OFFICIAL or arguments.keys() != {"part"} or type(arguments["part"]) is not bool):
+        raise UserError(f"Expected {name}:PATH, or (part=True) after one of {', '.join(OFFICIAL)}, but got {spec!r}")
+    return opener(Path(path).expanduser(), split, training, **arguments)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.data.coco_checks import CocoImage, parse_coco
+from stillrobust.data.coco_checks import SMALLEST_SIDE, CocoImage, parse_coco
 from stillrobust.data.masks import decode_mask, encode_mask
 from stillrobust.data.reading import fingerprint, read_image, write_image
 from stillrobust.errors import UserError
@@ -28,7 +28,12 @@ class CocoDataset:
     annotations: Path
     """The JSON file."""
     require_objects: bool = False
-    """For training: leave out images without an object (crowds alone do not count) and objects of no area."""
+    """For training: leave out what there is nothing to learn from, as mmdetection does.
+
+    Objects of no area or less than a pixel wide or high go (``_parse_ann_info``), then images with a side under 32 pixels or
+    without an object (``filter_empty_gt``). Crowds alone do not count as objects, as in detectron2; train2017 has no image with
+    crowds alone, so that both tools, and this one, keep 117,266 of its 118,287 images.
+    """
     name: str = ""
     """Shown in reports; the annotation file's name where it is empty."""
     classes: tuple[str, ...] = field(init=False, default=())
@@ -41,10 +46,12 @@ class CocoDataset:
         objects = [one for record in records for one in record.objects]
         has_masks = bool(objects) and all(one.segmentation for one in objects)
         if self.require_objects:
-            records = [record.trainable() for record in records]
-            records = [record for record in records if any(not one.crowd for one in record.objects)]
+            records = [trained for trained in map(CocoImage.trainable, records) if trained is not None]
         if not records:
-            raise UserError(f"Expected at least one image with objects in {self.annotations}, but found none; add some")
+            raise UserError(
+                f"Expected at least one image of {SMALLEST_SIDE} pixels or more with objects in {self.annotations}, "
+                "but found none; add some"
+            )
         object.__setattr__(self, "classes", tuple(classes))
         object.__setattr__(self, "records", tuple(records))
         object.__setattr__(self, "has_masks", has_masks)

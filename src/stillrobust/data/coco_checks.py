@@ -10,6 +10,8 @@ from typing import Any
 from stillrobust.data.reading import resolve_inside
 from stillrobust.errors import UserError
 
+SMALLEST_SIDE = 32  # pixels of an image in training: mmdetection's CustomDataset._filter_imgs
+SMALLEST_OBJECT = 1.0  # pixels of an object's width and height in training: mmdetection's CocoDataset._parse_ann_info
 OVERSHOOT = 1.0  # pixels a box may reach beyond its image: rounding in annotation tools, and clipped without a word
 
 
@@ -24,6 +26,10 @@ class CocoObject:
     crowd: bool
     segmentation: Any
 
+    def sides(self) -> tuple[float, float]:
+        """Width and height of the box in pixels."""
+        return self.box[2] - self.box[0], self.box[3] - self.box[1]
+
 
 @dataclass(frozen=True)
 class CocoImage:
@@ -34,10 +40,11 @@ class CocoImage:
     size: tuple[int, int]
     objects: tuple[CocoObject, ...]
 
-    def trainable(self) -> "CocoImage":
-        """The same without objects whose box has no area, which no detector can learn from."""
-        kept = tuple(one for one in self.objects if one.box[2] > one.box[0] and one.box[3] > one.box[1])
-        return replace(self, objects=kept)
+    def trainable(self) -> "CocoImage | None":
+        """The same without objects that no detector can learn from, or ``None`` where nothing is left to learn."""
+        kept = tuple(one for one in self.objects if one.area > 0 and min(one.sides()) >= SMALLEST_OBJECT)
+        learnable = min(self.size) >= SMALLEST_SIDE and any(not one.crowd for one in kept)
+        return replace(self, objects=kept) if learnable else None
 
     def content(self) -> list[Any]:
         """What decides a score, ready for JSON: the fingerprint is taken over it."""

@@ -1,6 +1,7 @@
 """Files to arrays: images, label maps, safe paths inside a dataset's folder, and digests."""
 
 import hashlib
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -12,19 +13,58 @@ from stillrobust.errors import UserError
 from stillrobust.samples import Array, Image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+LARGEST = 178_956_970  # pixels: Pillow's limit for a picture that may be meant to fill the memory
 FULL_DIGEST_LIMIT = 2000  # up to this many images the fingerprint reads every byte; above it, only file sizes
 
 
 def read_image(path: Path) -> Image:
-    """One image file as uint8 (H, W, 3) RGB; grey is repeated, alpha dropped, the EXIF orientation applied."""
-    try:
-        content = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise UserError(f"Expected a readable image at {path}, but got: {error.strerror}; check the path") from None
-    decoded = decode_image(content)
+    """One image file as uint8 (H, W, 3) RGB; grey is repeated, alpha dropped, the EXIF orientation applied.
+
+    CMYK becomes RGB and of 16 bits the upper 8 stay, as OpenCV does both. ``UserError`` for a file that is missing, no PNG or
+    JPEG, cut off, or larger than ``LARGEST``.
+    """
+    content = read_bytes(path)
+    decoded = decode_image(np.frombuffer(content, np.uint8))
     if decoded is None:
         raise UserError(f"Expected a PNG or JPEG image at {path}, but its content cannot be decoded; replace the file")
     return decoded
+
+
+def read_unrotated(path: Path) -> PillowImage.Image:
+    """One image file as Pillow's RGB, without the EXIF orientation: how ImageNet is read wherever accuracies are published."""
+    content = read_bytes(path)
+    try:
+        return PillowImage.open(io.BytesIO(content)).convert("RGB")
+    except (OSError, SyntaxError, ValueError):
+        raise UserError(f"Expected a PNG or JPEG image at {path}, but its content cannot be decoded; replace the file") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of an image file that is whole and of a size that fits in memory, or ``UserError``."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"Expected a readable image at {path}, but got: {error.strerror}; check the path") from None
+    if is_cut_off(content):
+        raise UserError(f"Expected a whole image at {path}, but the file is cut off or empty; replace it")
+    try:
+        with PillowImage.open(io.BytesIO(content)) as opened:  # reads the header alone
+            width, height = opened.size
+    except PillowImage.DecompressionBombError:
+        width = height = LARGEST
+    except (OSError, SyntaxError, ValueError):
+        width = height = 0  # Pillow does not know it; OpenCV has the last word
+    if width * height > LARGEST:
+        raise UserError(f"Expected an image of at most {LARGEST:,} pixels at {path}, but it has more; scale it down")
+    return content
+
+
+def is_cut_off(content: bytes) -> bool:
+    """Whether a PNG or JPEG ends before its end marker; decoders fill up what is missing with grey, without a word."""
+    if content.startswith(b"\xff\xd8"):
+        # Data of a scan never hold these two bytes, and a thumbnail's end comes before the picture's last scan.
+        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+    return not content or (content.startswith(b"\x89PNG") and b"IEND" not in content[-64:])
 
 
 def decode_image(content: Array) -> Image | None:
@@ -111,10 +151,10 @@ def require_split(kind: str, root: Path, split: str, existing: Iterable[str]) ->
         raise UserError(f"Expected split {split!r} in {root}, but it is missing; choose one that exists: {listed}")
 
 
-def fingerprint(classes: Sequence[str], image_ids: Sequence[str], files: Sequence[Path], annotations: bytes) -> str:
+def fingerprint(classes: Sequence[str], image_ids: Sequence[str], files: Iterable[Path], annotations: bytes) -> str:
     """SHA-256 (hex) over class names, annotation content, image ids and image bytes (sizes alone in large sets).
 
-    ``files[i]`` is the file of ``image_ids[i]``; further files, such as label maps, may follow.
+    ``files`` come in the order of ``image_ids``; further files, such as label maps, may follow.
     """
     digest = hashlib.sha256()
     for text in (*classes, "", *image_ids, ""):
@@ -130,3 +170,11 @@ def fingerprint(classes: Sequence[str], image_ids: Sequence[str], files: Sequenc
 def derived_fingerprint(base: str, *changes: object) -> str:
     """The fingerprint of a dataset made from one with fingerprint ``base`` by the described changes."""
     return hashlib.sha256("\0".join([base, *map(repr, changes)]).encode()).hexdigest()
+
+
+def array_fingerprint(classes: Sequence[str], images: Array, labels: Array) -> str:
+    """SHA-256 (hex) over class names, pixels and labels of a set that is one array."""
+    digest = hashlib.sha256("\0".join([*classes, str(images.shape), ""]).encode())
+    for array in (images, labels):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Segmentation data: a folder of images and a folder of label PNGs with the same names."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 
 from stillrobust.data.reading import fingerprint, image_files, read_image, read_label_map, require_split, subfolders
 from stillrobust.errors import UserError
-from stillrobust.samples import IGNORE, DatasetInfo, Sample, Target
+from stillrobust.samples import IGNORE, Array, DatasetInfo, Image, Sample, Target
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class MapDataset:
 
     def __post_init__(self) -> None:
         require_split("segmentation", self.root, self.split, subfolders(self.root / "images"))
-        object.__setattr__(self, "pairs", tuple(paired_files(self.root, self.split)))
+        object.__setattr__(self, "pairs", tuple(paired_files(self.root / "images" / self.split, self.root / "labels" / self.split)))
         object.__setattr__(self, "classes", tuple(read_classes(self.root)))
 
     def image_id(self, index: int) -> str:
@@ -47,26 +48,32 @@ class MapDataset:
         return len(self.pairs)
 
     def __getitem__(self, index: int, /) -> Sample:
-        image_path, label_path = self.pairs[index]
-        image, labels = read_image(image_path), read_label_map(label_path)
-        if image.shape[:2] != labels.shape:
-            raise UserError(
-                f"Expected {label_path} to have the size of its image, {image.shape[1]}x{image.shape[0]}, "
-                f"but it is {labels.shape[1]}x{labels.shape[0]}; write the labels at the image's size"
-            )
-        wrong = labels[(labels >= len(self.classes)) & (labels != IGNORE)]
-        if wrong.size:
-            raise UserError(
-                f"Expected labels 0..{len(self.classes) - 1} or {IGNORE} in {label_path}, but got {int(wrong.min())}; "
-                "add the class to classes.txt or correct the map"
-            )
-        height, width = labels.shape
-        return Sample(image, Target(self.image_id(index), (height, width), label_map=labels))
+        image, label_map = read_pair(*self.pairs[index], len(self.classes))
+        return Sample(image, Target(self.image_id(index), (image.shape[0], image.shape[1]), label_map=label_map))
 
 
-def paired_files(root: Path, split: str) -> list[tuple[Path, Path]]:
-    """(image, label map) of every image, or ``UserError`` where one has no counterpart."""
-    images, labels = root / "images" / split, root / "labels" / split
+def read_pair(
+    image_path: Path, label_path: Path, classes: int, reduce: Callable[[Array], Array] = lambda stored: stored
+) -> tuple[Image, Array]:
+    """uint8 (H, W, 3) and uint8 (H, W) of one size; ``reduce`` turns stored label values into 0..``classes`` - 1 and 255."""
+    image, stored = read_image(image_path), read_label_map(label_path)
+    if image.shape[:2] != stored.shape:
+        raise UserError(
+            f"Expected {label_path} to have the size of its image, {image.shape[1]}x{image.shape[0]}, "
+            f"but it is {stored.shape[1]}x{stored.shape[0]}; write the labels at the image's size"
+        )
+    labels = reduce(stored)
+    wrong = labels[(labels >= classes) & (labels != IGNORE)]
+    if wrong.size:
+        raise UserError(
+            f"Expected labels 0..{classes - 1} or {IGNORE} in {label_path}, but got {int(wrong.min())}; "
+            "add the class to classes.txt or correct the map"
+        )
+    return image, labels
+
+
+def paired_files(images: Path, labels: Path) -> list[tuple[Path, Path]]:
+    """(image, label map) of every image in two folders, or ``UserError`` where one has no counterpart."""
     found = image_files(images)
     if not found:
         raise UserError(f"Expected PNG or JPEG images in {images}, but it holds none; add some")

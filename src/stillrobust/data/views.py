@@ -3,13 +3,38 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from stillrobust.data.reading import derived_fingerprint
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
+
+
+@runtime_checkable
+class StoredCorruptions(Dataset, Protocol):
+    """A dataset whose corrupted images come from files, such as ImageNet-C: nothing is drawn, so nothing of that can be chosen."""
+
+    def corrupted(self, corruption: str, severity: int) -> Dataset:
+        """The images of one cell, with the clean set's ids in its order; ``UserError`` where they are not all there."""
+        ...
+
+
+def has_stored(dataset: Dataset) -> bool:
+    """Whether the dataset, or the one it is a part of, comes with its corruptions."""
+    return isinstance(dataset.dataset if isinstance(dataset, Subset) else dataset, StoredCorruptions)
+
+
+def corrupted_view(dataset: Dataset, corruption: str, severity: int, **how: Any) -> Dataset:
+    """One cell of a dataset: as it is at severity 0, its stored images where it has some, else computed (``CorruptedView``)."""
+    if severity == 0:
+        return dataset
+    if isinstance(dataset, Subset) and isinstance(dataset.dataset, StoredCorruptions):
+        return Subset(dataset.dataset.corrupted(corruption, severity), dataset.indices)
+    if isinstance(dataset, StoredCorruptions):
+        return dataset.corrupted(corruption, severity)
+    return CorruptedView(dataset, corruption, severity, **how)
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,13 @@ def random_resized_crop(image: Image, size: int, scale: tuple[float, float], rng
 
 
 def centre_crop(image: Image, resize: int, crop: int) -> Image:
-    """Shorter side to ``resize`` pixels, then the middle ``crop`` × ``crop``: the ImageNet test transform."""
+    """Shorter side to ``resize`` pixels, then the middle ``crop`` × ``crop``: the ImageNet test transform.
+
+    An image of ``crop`` × ``crop`` pixels stays as it is: ImageNet's data come so, because they are corrupted at that size.
+    """
     height, width = image.shape[:2]
+    if height == width == crop:
+        return image
     factor = resize / min(height, width)
     image = resize_image(image, max(round(height * factor), crop), max(round(width * factor), crop))
     top, left = (image.shape[0] - crop) // 2, (image.shape[1] - crop) // 2

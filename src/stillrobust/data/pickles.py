@@ -1,0 +1,184 @@
+"""CIFAR-10's batches are Python 2 pickles. They are read here as data: nothing that a file names is imported or called."""
+
+import pickletools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillrobust.errors import UserError
+from stillrobust.samples import Array
+
+LARGEST = 1 << 26  # bytes; a batch of CIFAR-10 has 31 million
+# The only names a file may mention. They stand for themselves: numpy's own functions are never handed to the file.
+ARRAY, NDARRAY, DTYPE = "numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"
+
+CONSTANTS = frozenset(
+    {
+        "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1",
+        "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "BINBYTES", "SHORT_BINBYTES",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A name the file mentioned."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class _Dtype:
+    """An array's element type, by its text."""
+
+    text: str
+
+
+@dataclass
+class _Array:
+    """An array that the file announced; its values come later."""
+
+    values: Array | None = None
+
+
+class _Mark:
+    """Where the items of the next container begin."""
+
+
+class _RefusedError(Exception):
+    """What the file asked for."""
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """The dict in a pickle of text, numbers, lists, dicts, tuples and uint8 arrays; its keys as text.
+
+    Raises ``UserError`` for anything a pickle could do beyond that, and for a damaged file.
+    """
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= LARGEST else b""
+    except OSError as error:
+        raise UserError(f"Expected a batch of CIFAR-10 at {path}, but got: {error.strerror}; download the set again") from None
+    if size > LARGEST:
+        raise UserError(f"Expected a batch of CIFAR-10 (31 MB) at {path}, but it has {size:,} bytes; download the set again")
+    try:
+        return _Machine().run(content)
+    except _RefusedError as refusal:
+        raise UserError(f"Expected plain values and uint8 arrays in {path}, but it holds {refusal}; do not use the file") from None
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
+        raise UserError(f"Expected a whole pickle at {path}, but it is cut off or damaged; download the set again") from None
+
+
+class _Machine:
+    """A pickle's stack machine with the instructions that plain values need."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, content: bytes) -> dict[str, Any]:
+        """Every instruction in turn; the dict that is left."""
+        for opcode, argument, _ in pickletools.genops(content):
+            self.step(opcode.name, argument)
+        left = self.stack.pop()
+        if not isinstance(left, dict):
+            raise TypeError
+        values = {key: value.values if isinstance(value, _Array) else value for key, value in left.items()}
+        return {key.decode("latin-1") if isinstance(key, bytes) else str(key): value for key, value in values.items()}
+
+    def step(self, instruction: str, argument: Any) -> None:
+        """One instruction of the pickle format, as ``pickletools`` names it."""
+        stack = self.stack
+        match instruction:
+            case "PROTO" | "STOP":
+                pass
+            case _ if instruction in CONSTANTS:
+                stack.append(argument)
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[instruction])
+            case "MARK":
+                stack.append(_Mark())
+            case "EMPTY_LIST" | "EMPTY_DICT" | "EMPTY_TUPLE":
+                stack.append({"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}[instruction]())
+            case "LIST":
+                stack.append(self.items())
+            case "TUPLE":
+                stack.append(tuple(self.items()))
+            case "DICT":
+                items = self.items()
+                stack.append({})
+                self.update(items)
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                count = int(instruction[-1])
+                stack[-count:] = [tuple(stack[-count:])]
+            case "APPEND":
+                item = stack.pop()
+                stack[-1].append(item)
+            case "APPENDS":
+                items = self.items()
+                stack[-1].extend(items)
+            case "SETITEM":
+                value, key = stack.pop(), stack.pop()
+                self.update([key, value])
+            case "SETITEMS":
+                self.update(self.items())
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(self.memo[argument])
+            case "GLOBAL":
+                stack.append(_allowed(argument))
+            case "REDUCE":
+                arguments, called = stack.pop(), stack.pop()
+                stack.append(_announced(called, arguments))
+            case "BUILD":
+                state = stack.pop()
+                _complete(stack[-1], state)
+            case _:
+                raise _RefusedError(f"the instruction {instruction}")
+
+    def items(self) -> list[Any]:
+        """What lies above the last mark, which goes too."""
+        found: list[Any] = []
+        while not isinstance(top := self.stack.pop(), _Mark):
+            found.append(top)
+        return found[::-1]
+
+    def update(self, items: list[Any]) -> None:
+        """Keys and values in turn into the dict on top. Keys are text or numbers: the hash of a nested tuple has no bound."""
+        pairs = dict(zip(items[::2], items[1::2], strict=True)) if all(type(k) in (str, bytes, int) for k in items[::2]) else None
+        if pairs is None or not isinstance(self.stack[-1], dict):
+            raise TypeError
+        self.stack[-1].update(pairs)
+
+
+def _allowed(text: str) -> _Name:
+    """A name from the list; numpy 2 writes its private module's."""
+    name = text.replace("numpy._core", "numpy.core")
+    if name not in (ARRAY, NDARRAY, DTYPE):
+        raise _RefusedError(f"the name {text!r:.80}")
+    return _Name(name)
+
+
+def _announced(called: object, arguments: tuple[Any, ...]) -> _Array | _Dtype:
+    """What calling a name stands for."""
+    if called == _Name(ARRAY) and arguments[0] == _Name(NDARRAY):
+        return _Array()
+    if called == _Name(DTYPE) and type(arguments[0]) in (str, bytes):
+        return _Dtype(arguments[0] if isinstance(arguments[0], str) else arguments[0].decode("latin-1"))
+    raise _RefusedError("a call")
+
+
+def _complete(place: object, state: tuple[Any, ...]) -> None:
+    """An array's values from its state (numpy's version 1); an element type's state says nothing more of one byte."""
+    if isinstance(place, _Dtype):
+        return
+    if not isinstance(place, _Array):
+        raise _RefusedError("a change to an object")
+    version, shape, dtype, fortran, raw = state
+    if dtype != _Dtype("u1") or fortran or version != 1:
+        raise _RefusedError("an array of something else than uint8")
+    content = raw.encode("latin-1") if isinstance(raw, str) else raw  # Python 2 had one type for both
+    place.values = np.frombuffer(content, np.uint8).reshape(shape)
