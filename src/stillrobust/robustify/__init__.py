@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, lookup, parse_spec, unknown
-from stillrobust.robustify import augmix, noise, noise2net, policies
+from stillrobust.robustify import augmix, noise, noise2net, policies, prime
 from stillrobust.robustify.technique import (
     AugmentBatch,
     AugmentImage,
@@ -65,6 +65,7 @@ TECHNIQUES: dict[str, Entry] = {
     "autoaugment": Entry(policies.autoaugment, policies.AUTO),
     "gaussian": Entry(noise.gaussian, noise.GAUSSIAN),
     "noise2net": Entry(noise2net.noise2net, noise2net.CARD),
+    "prime": Entry(prime.prime, prime.CARD),
     "randaugment": Entry(policies.randaugment, policies.RANDOM),
     "speckle": Entry(noise.speckle, noise.SPECKLE),
     "trivialaugment": Entry(policies.trivialaugment, policies.TRIVIAL),
