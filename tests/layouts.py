@@ -2,15 +2,12 @@
 
 import json
 import struct
-from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
 
 from stillrobust.data.imagenet import wnids
-from stillrobust.data.official import COUNTS, STORED
-
-REAL_COUNTS = COUNTS
+from stillrobust.data.official import STORED
 
 
 def pixels(seed, *shape):
@@ -116,7 +113,3 @@ def write_coco2017(root, train=3, val=2, size=(40, 48)):
         path.write_text(json.dumps(document))
         (path.parent / f"captions_{split}.json").write_text("{}")
     return root
-
-
-def count(folder: Path) -> int:
-    return sum(path.is_file() for path in folder.rglob("*"))

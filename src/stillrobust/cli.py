@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from stillrobust.cli_corruptions import ChannelOrder, Mode, commands, severities_of
+from stillrobust.cli_data import commands as data_commands
 from stillrobust.errors import UserError
 from stillrobust.progress import progress
 
@@ -21,6 +22,7 @@ app = typer.Typer(
     help="Are these models still robust? Transfer ImageNet backbones, measure them under image corruptions, report.",
 )
 app.add_typer(commands)
+app.add_typer(data_commands)
 
 
 def main() -> None:

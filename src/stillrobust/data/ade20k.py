@@ -69,9 +69,14 @@ def reduce_zero_label(stored: Array) -> Array:
     return stored - np.uint8(1)  # 0 goes to 255
 
 
+def home_of(root: Path) -> Path:
+    """The folder of ``images`` and ``annotations``."""
+    return root / FOLDER if (root / FOLDER).is_dir() else root
+
+
 def open_ade20k(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
     """``images/training``, ``annotations/training``, ... in ``root`` or ``root/ADEChallengeData2016``."""
-    home = root / FOLDER if (root / FOLDER).is_dir() else root
+    home = home_of(root)
     existing = [name for name, folder in FOLDERS.items() if (home / "images" / folder).is_dir()]
     require_split("ADE20K", root, split, existing)
     folder = FOLDERS[split]

@@ -49,9 +49,14 @@ def sample_of(image: Array, label: int, index: int) -> Sample:
     return Sample(np.array(image), Target(f"{index:05d}", (SIDE, SIDE), label=int(label)))
 
 
+def home_of(root: Path) -> Path:
+    """The folder of the batches."""
+    return root / FOLDER if (root / FOLDER).is_dir() else root
+
+
 def open_cifar10(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
     """``cifar-10-batches-py`` in ``root``, or ``root`` itself; the split ``val`` is CIFAR-10's test set."""
-    folder = root / FOLDER if (root / FOLDER).is_dir() else root
+    folder = home_of(root)
     require_split("CIFAR-10", root, split, [name for name, files in BATCHES.items() if (folder / files[0]).is_file()])
     parts = [read_batch(folder / name) for name in BATCHES[split]]
     images = np.concatenate([images for images, _ in parts])
@@ -151,11 +156,21 @@ def load_array(path: Path) -> Any:
     raise UserError(f"Expected an array of CIFAR-10-C at {path}, but {reason}; download it again")
 
 
+def stacks_of(root: Path) -> Path:
+    """The folder of CIFAR-10-C's arrays."""
+    return root / STACKS if (root / STACKS).is_dir() else root
+
+
+def clean_home(root: Path) -> Path | None:
+    """Where CIFAR-10 itself lies: in the folder of CIFAR-10-C, or beside it."""
+    return next((place for place in (root, stacks_of(root), root.parent) if (place / FOLDER).is_dir()), None)
+
+
 def open_cifar10_c(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
     """``CIFAR-10-C/*.npy`` in ``root`` (or ``*.npy``), and beside it CIFAR-10 itself for the clean images."""
-    folder = root / STACKS if (root / STACKS).is_dir() else root
+    folder = stacks_of(root)
     require_split("CIFAR-10-C", root, split, ["val"] if (folder / "labels.npy").is_file() else [])
-    home = next((place for place in (root, folder, root.parent) if (place / FOLDER).is_dir()), None)
+    home = clean_home(root)
     if home is None:
         raise UserError(
             f"Expected CIFAR-10 ({FOLDER}) beside CIFAR-10-C in {root} for the clean images, but it is not there; "

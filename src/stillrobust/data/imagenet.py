@@ -97,11 +97,17 @@ def prepare(image: Pillow.Image) -> Image:
 
 def open_imagenet(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
     """``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` and ``LOC_val_solution.csv``."""
-    return _open_split(root, split, part)
+    return open_split(root, split, part)
 
 
-def _open_split(root: Path, split: str, part: bool) -> ImageNetDataset:
-    home = root / KAGGLE if (root / KAGGLE).is_dir() else root
+def home_of(root: Path) -> Path:
+    """The folder that holds ``train`` and ``val``."""
+    return root / KAGGLE if (root / KAGGLE).is_dir() else root
+
+
+def open_split(root: Path, split: str, part: bool) -> ImageNetDataset:
+    """One split; without ``part`` it must be whole."""
+    home = home_of(root)
     require_split("ImageNet", root, split, [name for name in subfolders(home) if name in ("train", "val")])
     folder = home / split
     flat = split == "val" and not subfolders(folder)
@@ -181,7 +187,7 @@ class ImageNetC:
         """The stored images of one cell, or ``UserError`` where they are not the clean set's, image by image."""
         require_stored(corruption, severity)
         folder = stored_folder(self.root, corruption) / str(severity)
-        found = [f"{wnid}/{name}" for wnid in subfolders(folder) for name in image_names(folder / wnid)]
+        found = stored_ids(folder)
         if tuple(found) != self.clean.ids:
             missing = len(set(self.clean.ids) - set(found))
             raise UserError(
@@ -228,12 +234,17 @@ def stored_folder(root: Path, corruption: str) -> Path:
     return next((place for place in places if place.is_dir()), places[0] if places else root / corruption)
 
 
+def stored_ids(folder: Path) -> list[str]:
+    """``<wnid>/<file>`` of every image of one cell, sorted; none where there is no such folder."""
+    return [f"{wnid}/{name}" for wnid in subfolders(folder) for name in image_names(folder / wnid)]
+
+
 def open_imagenet_c(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
     """The corruption folders in ``root`` or ``root/ImageNet-C``, and ImageNet's ``val`` in ``root`` for the clean images."""
     require_split("ImageNet-C", root, split, ["val"])
-    if not (root / "val").is_dir() and not (root / KAGGLE / "val").is_dir():
+    if not (home_of(root) / "val").is_dir():
         raise UserError(
             f"Expected ImageNet's val folder in {root} for the clean images of ImageNet-C, but it is not there; "
             "a link to it will do"
         )
-    return ImageNetC(_open_split(root, "val", part), root)
+    return ImageNetC(open_split(root, "val", part), root)

@@ -1,0 +1,324 @@
+"""What is there of a data set, what is missing and what is damaged, found before a training finds it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from stillrobust.data import ade20k, cifar, imagenet
+from stillrobust.data.classification import FolderDataset
+from stillrobust.data.coco import CocoDataset
+from stillrobust.data.coco_checks import read_document
+from stillrobust.data.official import COCO_TRAINABLE, COUNTS
+from stillrobust.data.reading import image_files, read_image, read_unrotated, subfolders
+from stillrobust.data.segmentation import MapDataset, read_pair
+from stillrobust.data.served import ARCHIVES, IMAGENET
+from stillrobust.errors import UserError
+from stillrobust.names import lookup
+from stillrobust.robustness import COMMON, SEVERITIES
+
+SAMPLE = 200  # images of each part that are decoded, evenly spaced; every one with ``full``
+SHOWN = 3  # names in a line
+
+Listen = Callable[[str, int, int, str], None]
+State = Literal["whole", "missing", "damaged"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a set, and what is so of it."""
+
+    name: str
+    state: State
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All parts, and how to get what is missing."""
+
+    dataset: str
+    root: Path
+    parts: tuple[Part, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every part is."""
+        return all(part.state == "whole" for part in self.parts)
+
+    def text(self) -> str:
+        """A line for every part, then the verdict."""
+        lines = [f"{part.state:8s} {part.name}: {part.text}" for part in self.parts]
+        bad = [part.name for part in self.parts if part.state != "whole"]
+        if not bad:
+            return "\n".join([*lines, f"{self.dataset} in {self.root} is whole."])
+        named = ", ".join(bad[:SHOWN]) + (", ..." if len(bad) > SHOWN else "")
+        return "\n".join([*lines, f"{self.dataset} in {self.root} is not whole ({named}). {how_to_get(self.dataset, self.root)}"])
+
+
+def how_to_get(dataset: str, root: Path) -> str:
+    """One sentence."""
+    if dataset in ARCHIVES:
+        also = f" {IMAGENET}; a link in {root} to its val folder will do." if dataset == "imagenet_c" else ""
+        return f"`stillrobust data fetch {dataset} {root}` gets what is missing; move away what is damaged first.{also}"
+    return f"{IMAGENET}." if dataset == "imagenet" else "Correct or complete the parts that are named."
+
+
+def check_dataset(dataset: str, root: Path, full: bool = False, listen: Listen = lambda name, done, total, text: None) -> Verdict:
+    """Look through a set in ``root``, whose format is one of ``FORMATS``.
+
+    Counts, empty files, archives that are cut off, and a sample of the images decoded; with ``full``, every one.
+    """
+    check = lookup("dataset format", dataset, CHECKS)
+    if not root.is_dir():
+        raise UserError(f"Expected a folder with {dataset} at {root}, but there is none; {how_to_get(dataset, root)}")
+    return Verdict(dataset, root, (*check(root, _Reader(full, listen)), *_archives(dataset, root)))
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads files of a part, and says what is wrong with them."""
+
+    full: bool
+    listen: Listen
+
+    def part(self, name: str, files: Sequence[Path], expected: int | None, read: Callable[[Path], Any], note: str = "") -> Part:
+        """The line for a part that should have ``expected`` files (``None``: any number)."""
+        empty = [path for number, path in enumerate(files) if self._is_empty(name, path, number, len(files))]
+        if empty:
+            return Part(name, "damaged", f"{len(empty):,} of {len(files):,} files are empty: {_names(empty)}")
+        problems = self.problems(name, files, read)
+        if problems:
+            return Part(name, "damaged", f"{len(problems):,} of the {self.count(files):,} files read are bad: {problems[0]}")
+        if expected is not None and len(files) != expected:
+            return Part(name, "missing", f"{len(files):,} of {expected:,} images{note}")
+        return Part(name, "whole" if files else "missing", f"{len(files):,} images, {self.count(files):,} of them decoded{note}")
+
+    def problems(self, name: str, files: Sequence[Path], read: Callable[[Path], Any]) -> list[str]:
+        """What reading says of the files in the sample."""
+        count = self.count(files)
+        chosen = [files[index * len(files) // count] for index in range(count)]
+
+        def problem(path: Path) -> str | None:
+            try:
+                read(path)
+            except UserError as error:
+                return str(error)
+            return None
+
+        found: list[str] = []
+        with ThreadPoolExecutor() as threads:  # decoders leave the interpreter alone
+            for number, said in enumerate(threads.map(problem, chosen), 1):
+                found += [] if said is None else [said]
+                self.listen(f"read {name}", number, count, "images")
+        return found
+
+    def count(self, files: Sequence[Any]) -> int:
+        """How many of the files are read."""
+        return len(files) if self.full else min(SAMPLE, len(files))
+
+    def _is_empty(self, name: str, path: Path, number: int, total: int) -> bool:
+        if number % 1000 == 0:
+            self.listen(f"sizes {name}", number, total, "files")
+        return path.stat().st_size == 0
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths[:SHOWN]) + (", ..." if len(paths) > SHOWN else "")
+
+
+def _archives(dataset: str, root: Path) -> Iterator[Part]:
+    """Archives that were downloaded and not unpacked."""
+    for archive in ARCHIVES.get(dataset, ()):
+        for path in (root / archive.name, root / archive.folder / archive.name):
+            if not path.is_file() or all((root / archive.folder / given).exists() for given in archive.gives):
+                continue
+            size = path.stat().st_size
+            if archive.size is not None and size != archive.size:
+                yield Part(archive.name, "damaged", f"the archive is cut off or another one: {size:,} of {archive.size:,} bytes")
+            else:
+                yield Part(archive.name, "missing", "the archive is there, but not unpacked")
+
+
+def _said(name: str, check: Callable[..., Part], *arguments: Any) -> Part:
+    """What ``check`` finds, or what it says is wrong."""
+    try:
+        return check(*arguments)
+    except UserError as error:
+        return Part(name, "damaged", str(error))
+
+
+# ---- one function a set: the parts, in the order they are shown ---------------------------------------------------------
+
+
+def check_imagenet(root: Path, reader: _Reader) -> Iterator[Part]:
+    """Both splits."""
+    for split in ("train", "val"):
+        yield _said(split, _imagenet_split, root, split, reader)
+
+
+def _imagenet_split(root: Path, split: str, reader: _Reader) -> Part:
+    if split not in subfolders(imagenet.home_of(root)):
+        return Part(split, "missing", f"there is no folder {imagenet.home_of(root) / split}")
+    data = imagenet.open_split(root, split, part=True)
+    missing = set(imagenet.wnids()) - {image_id.partition("/")[0] for image_id in data.ids}
+    note = f", {len(missing)} of the 1,000 classes without images" if missing else ""
+    return reader.part(split, [data.path(image_id) for image_id in data.ids], COUNTS["imagenet"][split], read_unrotated, note)
+
+
+def check_imagenet_c(root: Path, reader: _Reader) -> Iterator[Part]:
+    """The clean images, and the 15 common corruptions."""
+    yield _said("val", _imagenet_split, root, "val", reader)
+    expected = COUNTS["imagenet_c"]["val"]
+    for corruption in COMMON:
+        folder = imagenet.stored_folder(root, corruption)
+        cells = {severity: imagenet.stored_ids(folder / str(severity)) for severity in SEVERITIES}
+        short = [f"{severity} has {len(ids):,}" for severity, ids in cells.items() if len(ids) != expected]
+        if not folder.is_dir():
+            yield Part(corruption, "missing", f"there is no folder {folder}")
+        elif short:
+            yield Part(corruption, "missing", f"expected {expected:,} images a severity, but {', '.join(short)}")
+        else:
+            files = [folder / str(severity) / image_id for severity, ids in cells.items() for image_id in ids]
+            yield reader.part(corruption, files, None, read_unrotated)
+
+
+def check_cifar10(root: Path, reader: _Reader) -> Iterator[Part]:
+    """The six batches."""
+    folder = cifar.home_of(root)
+    for split, names in cifar.BATCHES.items():
+        for name in names:
+            yield _said(name, _cifar_batch, folder / name, COUNTS["cifar10"][split] // len(names))
+
+
+def _cifar_batch(path: Path, expected: int) -> Part:
+    if not path.is_file():
+        return Part(path.name, "missing", f"there is no file {path}")
+    images, _ = cifar.read_batch(path)
+    state: State = "whole" if len(images) == expected else "missing"
+    return Part(path.name, state, f"{len(images):,} of {expected:,} images")
+
+
+def check_cifar10_c(root: Path, reader: _Reader) -> Iterator[Part]:
+    """The test batch, the labels and the 15 common corruptions."""
+    images = COUNTS["cifar10_c"]["val"]
+    place = cifar.clean_home(root)
+    if place is None:
+        yield Part("test_batch", "missing", f"there is no {cifar.FOLDER} beside CIFAR-10-C")
+    else:
+        yield _said("test_batch", _cifar_batch, cifar.home_of(place) / "test_batch", images)
+    folder = cifar.stacks_of(root)
+    for name in ("labels", *COMMON):
+        yield _said(name, _cifar_stack, folder / f"{name}.npy", images)
+
+
+def _cifar_stack(path: Path, images: int) -> Part:
+    if not path.is_file():
+        return Part(path.stem, "missing", f"there is no file {path}")
+    if path.stem == "labels":
+        found = cifar.load_array(path)
+        right = found.shape == (len(SEVERITIES) * images,) and int(found.max()) < len(cifar.CLASSES)
+        return Part(path.stem, "whole" if right else "damaged", f"{len(found):,} of {len(SEVERITIES) * images:,} labels")
+    stack = cifar.open_stack(path, images)
+    if not stack[-1].any():
+        return Part(path.stem, "damaged", "the last image is black: the file was not written to its end")
+    return Part(path.stem, "whole", f"{len(stack):,} images of 5 severities")
+
+
+def check_ade20k(root: Path, reader: _Reader) -> Iterator[Part]:
+    """Both splits, and the list of classes where it is there."""
+    home = ade20k.home_of(root)
+    for split, folder in ade20k.FOLDERS.items():
+        images, labels = home / "images" / folder, home / "annotations" / folder
+        if not images.is_dir() or not labels.is_dir():
+            yield Part(split, "missing", f"there is no folder {images if not images.is_dir() else labels}")
+        else:
+            yield _said(split, _ade20k_split, split, images, labels, reader)
+    if (home / "objectInfo150.txt").is_file():
+        rows = (home / "objectInfo150.txt").read_text(encoding="utf-8", errors="replace").splitlines()[1:]
+        names = tuple(row.rpartition("\t")[2].split(",")[0].strip() for row in rows if row.strip())
+        yield Part("objectInfo150.txt", "whole" if names == ade20k.CLASSES else "damaged", f"{len(names)} class names")
+
+
+def _ade20k_split(split: str, images: Path, labels: Path, reader: _Reader) -> Part:
+    files = image_files(images)
+    without = [path for path in files if not (labels / f"{path.stem}.png").is_file()]
+    if without:
+        return Part(split, "missing", f"{len(without):,} of {len(files):,} images have no label map: {_names(without)}")
+
+    def read(path: Path) -> None:
+        read_pair(path, labels / f"{path.stem}.png", len(ade20k.CLASSES), ade20k.reduce_zero_label)
+
+    return reader.part(split, files, COUNTS["ade20k"][split], read)
+
+
+def check_coco(root: Path, reader: _Reader) -> Iterator[Part]:
+    """Every split with an instances file; of COCO 2017, train and val."""
+    files = sorted((root / "annotations").glob("instances_*.json"))
+    stems = [path.stem.removeprefix("instances_") for path in files]
+    official = any((root / name).is_dir() for name in ("train2017", "val2017")) or any(stem.endswith("2017") for stem in stems)
+    for stem in dict.fromkeys([*(["train2017", "val2017"] if official or not stems else []), *stems]):
+        yield _said(stem, _coco_split, root, stem, reader)
+
+
+def _coco_split(root: Path, stem: str, reader: _Reader) -> Part:
+    annotations = root / "annotations" / f"instances_{stem}.json"
+    folder = next((place for place in (root / stem, root / "images" / stem, root / "images") if place.is_dir()), root / stem)
+    for path in (annotations, folder):
+        if not path.exists():
+            return Part(stem, "missing", f"there is no {path}")
+    reader.listen(f"parse {stem}", 0, 1, "annotations")
+    listed = [folder / str(row.get("file_name")) for row in read_document(annotations)["images"]]
+    absent = [path for path in listed if not path.is_file()]
+    if absent:
+        return Part(stem, "missing", f"{len(absent):,} of {len(listed):,} images are not there: {_names(absent)}")
+    expected = COUNTS["coco"].get(stem.removesuffix("2017")) if stem.endswith("2017") else None
+    note = ""
+    if stem.startswith("train"):
+        kept = len(CocoDataset(folder, annotations, require_objects=True))
+        note = f", {kept:,} with something to learn" + (f" of {COCO_TRAINABLE:,}" if expected and kept != COCO_TRAINABLE else "")
+    else:
+        CocoDataset(folder, annotations)
+    return reader.part(stem, listed, expected, read_image, note)
+
+
+def check_maps(root: Path, reader: _Reader) -> Iterator[Part]:
+    """Every split."""
+    yield from _generic(root, subfolders(root / "images"), MapDataset, reader)
+
+
+def check_folders(root: Path, reader: _Reader) -> Iterator[Part]:
+    """Every split."""
+    yield from _generic(root, subfolders(root), FolderDataset, reader)
+
+
+def _generic(root: Path, splits: Sequence[str], open_split: Callable[[Path, str], Any], reader: _Reader) -> Iterator[Part]:
+    def check(split: str) -> Part:
+        data = open_split(root, split)
+        places = [Path(str(index)) for index in range(len(data))]
+        problems = reader.problems(split, places, lambda place: data[int(place.name)])
+        read = reader.count(places)
+        return (
+            Part(split, "damaged", problems[0])
+            if problems
+            else Part(split, "whole", f"{len(data):,} images, {read:,} of them read")
+        )
+
+    if not splits:
+        yield Part("splits", "missing", f"there are no folders for train and val in {root}")
+    for split in splits:
+        yield _said(split, check, split)
+
+
+CHECKS: Mapping[str, Callable[[Path, _Reader], Iterator[Part]]] = {
+    "coco": check_coco,
+    "maps": check_maps,
+    "folders": check_folders,
+    "imagenet": check_imagenet,
+    "imagenet_c": check_imagenet_c,
+    "cifar10": check_cifar10,
+    "cifar10_c": check_cifar10_c,
+    "ade20k": check_ade20k,
+}
+"""The formats of ``open_dataset``, each with its check."""
