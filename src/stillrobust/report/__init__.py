@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from stillrobust.intervals import REPLICATES
 from stillrobust.report.page import page, write_page
-from stillrobust.report.summary import REPLICATES, Row, Summary, summarize
+from stillrobust.report.summary import Row, Summary, summarize
 from stillrobust.report.tables import measurements_csv, text_table, write_csv
 from stillrobust.store import Store, write_whole
 

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-import numpy as np
-
-from stillrobust.report.summary import LEVEL, METRICS, MODES, TASKS, Row, model_name
+from stillrobust.intervals import interval
+from stillrobust.report.summary import METRICS, MODES, TASKS, Row, model_name
 from stillrobust.report.tables import drop_text, percent
 
 HEADLINE = {"detection": "box_ap"}  # where a task has two metrics, the one that answers
@@ -34,12 +33,9 @@ def answers(rows: Sequence[Row]) -> list[str]:
 
 def difference(first: Row, second: Row) -> tuple[float, float] | None:
     """The interval of the difference of two mean drops on the same resamples, if both saw the same images."""
-    from stillrobust.intervals import interval
-
     if first.drops is None or second.drops is None or first.drawn_from != second.drawn_from:
         return None
-    low, high = interval(np.asarray(second.drops - first.drops), LEVEL)
-    return float(low), float(high)
+    return interval(second.drops - first.drops, second.robustness.drop - first.robustness.drop)
 
 
 def _sentence(rows: list[Row], section: Sequence[Row]) -> str:
@@ -64,9 +60,9 @@ def _sentence(rows: list[Row], section: Sequence[Row]) -> str:
 
 def _certainty(best: Row, second: Row) -> str:
     apart = percent(second.robustness.drop - best.robustness.drop)
-    interval = difference(best, second)
-    if interval is None:
+    apart_by = difference(best, second)
+    if apart_by is None:
         return f"{apart} points more, how surely cannot be said without their per-image statistics"
-    low, high = interval
+    low, high = apart_by
     sure = "a difference beyond chance" if low > 0 else "which may be chance"
     return f"{apart} points [{percent(low)}, {percent(high)}] more, {sure}"

@@ -16,11 +16,12 @@ import numpy as np
 
 import stillrobust
 from stillrobust import paper
+from stillrobust.intervals import LEVEL
 from stillrobust.report.answers import answers, sections
 from stillrobust.report.figures import curves, heat_map
 from stillrobust.report.gallery import definitions, gallery
-from stillrobust.report.summary import LEVEL, METRICS, SEED, TASKS, Row, Summary, summarize
-from stillrobust.report.tables import HEADINGS, TEXT_COLUMNS, cells
+from stillrobust.report.summary import METRICS, SEED, TASKS, Row, Summary, summarize
+from stillrobust.report.tables import ALIKE, HEADINGS, TEXT_COLUMNS, cells
 from stillrobust.robustness import Place
 from stillrobust.store import Store, content_key, write_whole
 
@@ -86,7 +87,7 @@ def _table(summary: Summary) -> str:
     note = (
         f"Clean score and performance drops in %, lower drops are better (best in bold); mean over the 15 corruptions "
         f"at severity {at}. [ ]: {LEVEL:.0%} interval, images resampled {summary.replicates} times; it does not hold "
-        "the chance of another training."
+        f"the chance of another training. {ALIKE}"
     )
     return (
         f'<h2>The table</h2><div class="scroll"><table class="numbers"><thead><tr>{heads}</tr></thead>'
@@ -96,7 +97,7 @@ def _table(summary: Summary) -> str:
 
 def _drops(rows: Sequence[Row]) -> dict[int, list[float]]:
     """The drops in each numeric column after the clean score."""
-    groups = [heading.lower() for heading in HEADINGS[TEXT_COLUMNS + 1 : -1]]
+    groups = [heading.lower() for heading in HEADINGS[TEXT_COLUMNS + 1 : -2]]
     columns = [[row.robustness.by_group[group].drop for row in rows] for group in groups]
     columns.append([row.robustness.drop for row in rows])
     return dict(enumerate(columns, start=TEXT_COLUMNS + 1))

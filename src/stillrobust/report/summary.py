@@ -1,17 +1,16 @@
 """What the report says: one row per run and metric, with its interval, and what is missing."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stillrobust.errors import HoleError, UserError
+from stillrobust.intervals import REPLICATES, bootstrap_weights, interval, rank_groups, robustness_replicates
 from stillrobust.robustness import CLEAN, COMMON, SEVERITIES, Place, Robustness, corrupted_places, robustness
 from stillrobust.samples import Array
 from stillrobust.store import Cell, Measurement, Run, Store
 
-REPLICATES = 1000
-LEVEL = 0.95
 SEED = 0
 
 TASKS = {
@@ -36,6 +35,8 @@ class Row:
     """The mean drop in every resample; the same images in the same resample of every run, so differences are paired."""
     drawn_from: tuple[str, ...] = ()
     """The ids of the images that were resampled."""
+    alike: str = ""
+    """Letters: rows of one table and the same images that share one are not distinguishable by their mean drop."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def summarize(store: Store, replicates: int = REPLICATES) -> Summary:
         rows += _with_intervals(store, run, found, replicates, weights) if replicates and found else found
     for name in sorted({measurement.run for measurement in measurements} - {run.name for run in runs}):
         incomplete.append(Incomplete(name, "there are measurements, but no record of the run: run the study again"))
-    rows.sort(key=_order)
+    rows = _with_letters(sorted(rows, key=_order))
     return Summary(tuple(rows), tuple(incomplete), tuple(measurements), replicates)
 
 
@@ -119,8 +120,6 @@ def _rows_of(run: Run, own: list[Measurement], severities: tuple[int, ...]) -> t
 
 
 def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int, weights: dict[tuple[str, ...], Array]) -> list[Row]:
-    from stillrobust.intervals import interval
-
     try:
         places = corrupted_places(rows[0].robustness.severities)
         resampled = _resampled_drops(store, run, places, replicates, weights)
@@ -135,8 +134,25 @@ def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int, we
         if values is None or not np.isfinite(values).all():
             result.append(row)
             continue
-        low, high = interval(values, LEVEL)
-        result.append(Row(row.run, row.robustness, row.images, (float(low), float(high)), values, ids))
+        around = interval(values, row.robustness.drop)
+        result.append(replace(row, interval=around, drops=values, drawn_from=ids))
+    return result
+
+
+def _with_letters(rows: list[Row]) -> list[Row]:
+    """The rows in their order, those of one table and the same images compared with each other."""
+    tables: dict[tuple[object, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        if row.drops is not None:
+            numbers = row.robustness
+            table = row.run.task, row.run.dataset, numbers.metric, numbers.severities, row.drawn_from
+            tables.setdefault(table, []).append(index)
+    result = list(rows)
+    for members in tables.values():
+        drops = [np.asarray(rows[i].drops) for i in members]
+        letters = rank_groups([rows[i].robustness.drop for i in members], drops)
+        for index, letter in zip(members, letters, strict=True):
+            result[index] = replace(rows[index], alike=letter)
     return result
 
 
@@ -144,7 +160,6 @@ def _resampled_drops(
     store: Store, run: Run, places: Sequence[Place], replicates: int, weights: dict[tuple[str, ...], Array]
 ) -> tuple[tuple[str, ...], dict[str, Array]] | None:
     """The ids of the images, and the mean drop of every metric in every resample."""
-    from stillrobust.intervals import bootstrap_weights, robustness_replicates
     from stillrobust.metrics.recompute import replicates as recompute
 
     ids: tuple[str, ...] = ()

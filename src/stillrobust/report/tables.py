@@ -5,11 +5,13 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from stillrobust.report.summary import LEVEL, METRICS, MODES, TASKS, Row, model_name
+from stillrobust.intervals import LEVEL
+from stillrobust.report.summary import METRICS, MODES, TASKS, Row, model_name
 from stillrobust.store import Measurement, Run, content_key, write_whole
 
 GROUP_ORDER = ("noise", "blur", "digital", "weather")  # the paper's order of columns
-HEADINGS = ("Task", "Model", "Mode", "Metric", "Clean", "Noise", "Blur", "Digital", "Weather", "Mean drop")
+HEADINGS = ("Task", "Model", "Mode", "Metric", "Clean", "Noise", "Blur", "Digital", "Weather", "Mean drop", "Alike")
+ALIKE = "Alike: runs that share a letter are not distinguishable (all pairs compared together)."
 TEXT_COLUMNS = 4  # the others are numbers
 
 
@@ -39,6 +41,7 @@ def cells(row: Row, rows: Sequence[Row]) -> list[str]:
         percent(numbers.clean),
         *(percent(numbers.by_group[group].drop) for group in GROUP_ORDER),
         drop_text(row),
+        row.alike,
     ]
 
 
@@ -55,14 +58,14 @@ def text_table(rows: Sequence[Row]) -> str:
         ).rstrip()
         for line in lines
     ]
-    note = f"Clean score and drops in %; [ ]: {LEVEL:.0%} interval over images."
+    note = f"Clean score and drops in %; [ ]: {LEVEL:.0%} interval over images. {ALIKE}"
     return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:], "", note])
 
 
 def write_csv(rows: Sequence[Row], path: Path | str) -> None:
     """Write the table with full precision; scores and drops as fractions."""
     headings = ["task", "dataset", "run", "model", "mode", "metric", "severities", "images", "clean", "mpc", "rpc"]
-    headings += [f"{group}_drop" for group in GROUP_ORDER] + ["mean_drop", "mean_drop_low", "mean_drop_high"]
+    headings += [f"{group}_drop" for group in GROUP_ORDER] + ["mean_drop", "mean_drop_low", "mean_drop_high", "alike"]
     lines = []
     for row in rows:
         run, numbers = row.run, row.robustness
@@ -71,7 +74,7 @@ def write_csv(rows: Sequence[Row], path: Path | str) -> None:
             [run.task, run.dataset, run.name, run.backbone, run.transfer, numbers.metric]
             + [" ".join(map(str, numbers.severities)), row.images, numbers.clean, numbers.mpc, numbers.rpc]
             + [numbers.by_group[group].drop for group in GROUP_ORDER]
-            + [numbers.drop, low, high]
+            + [numbers.drop, low, high, row.alike]
         )
     write_whole({Path(path): _csv(headings, lines).encode()})
 
