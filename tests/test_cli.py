@@ -103,3 +103,27 @@ def test_help_is_instant_and_complete():
     subprocess.run([sys.executable, "-c", code], check=True)
     listed = run("--help").stdout
     assert all(command in listed for command in ("demo", "train", "evaluate", "report", "study", "list", "doctor"))
+
+
+def test_evaluate_somebody_elses_model(mydata, tmp_path):
+    """A file that answers one class always: the report is named; and what a user gets for mistakes."""
+    (tmp_path / "first.py").write_text(
+        "import numpy as np\nfrom stillrobust.samples import Prediction\n"
+        "def create():\n    return lambda images: [Prediction(probabilities=np.eye(10)[0]) for _ in images]\n"
+    )
+    base = ["evaluate", "--data", f"folders:{mydata / 'classification'}", "--out", tmp_path / "out"]
+    mine = ["--model", tmp_path / "first.py"]
+    done = run(*base, *mine, "--task", "classification", "--corruptions", "fog", "--severities", "1")
+    assert done.returncode == 0, done.stderr
+    assert "Report:" in done.stdout
+    numbers = {m.corruption: m.value for m in Store(tmp_path / "out" / "results").measurements("first")}
+    assert numbers == {"clean": 0.1, "fog": 0.1}  # one of the ten classes, whose crops are a tenth
+    for wrong, message in (
+        ([*mine, "--task", "detection"], "Expected data for detection"),
+        ([], "either the folder of a finished run or --model"),
+        (["--model", "resnet50"], "FILE.py or one of"),
+    ):
+        refused = run(*base, *wrong)
+        assert refused.returncode == 2
+        assert message in refused.stderr
+        assert "Traceback" not in refused.stderr

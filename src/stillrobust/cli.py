@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from stillrobust.cli_corruptions import ChannelOrder, Mode, commands, severities_of
-from stillrobust.cli_data import commands as data_commands
+from stillrobust import cli_corruptions, cli_data, cli_evaluate, cli_report
+from stillrobust.cli_report import finish
 from stillrobust.errors import UserError
 from stillrobust.progress import progress
 
@@ -21,8 +21,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Are these models still robust? Transfer ImageNet backbones, measure them under image corruptions, report.",
 )
-app.add_typer(commands)
-app.add_typer(data_commands)
+for room in (cli_corruptions, cli_data, cli_evaluate, cli_report):
+    app.add_typer(room.commands)
 
 
 def main() -> None:
@@ -39,15 +39,6 @@ def main() -> None:
     except OSError as error:
         print(f"stillrobust: {error.strerror or error} ({error.filename}); what was finished is kept", file=sys.stderr)
         sys.exit(2)
-
-
-def _finish(results: Path, out: Path) -> None:
-    from stillrobust.report import report, summarize, text_table
-    from stillrobust.store import Store
-
-    page = report(results, out)
-    typer.echo(text_table(summarize(Store(results)).rows))
-    typer.echo(f"\nReport: {page}")
 
 
 @app.command()
@@ -78,7 +69,7 @@ def _run_study(file: Path, out: Path, workers: int | None) -> None:
     plan = read_study(file)
     with progress(cells_of(plan)) as listen:
         results = run_study(plan, out, workers, listen.say, listen)
-    _finish(results, out)
+    finish(results, out)
 
 
 @app.command()
@@ -121,55 +112,6 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
             raise UserError(f"Expected --set KEY=VALUE, but got {pair!r}")
         values[key.strip()] = yaml.safe_load(value)
     return values
-
-
-@app.command()
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished model.")],
-    data: Annotated[str, typer.Option(help="FORMAT:PATH; its val split is used.")],
-    out: Annotated[Path, typer.Option(help="Folder for results and the report.")],
-    corruptions: Annotated[str, typer.Option(help="'common' for the 15, or names with commas.")] = "common",
-    severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
-    images: Annotated[int | None, typer.Option(help="Only so many images, evenly spaced over the set.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
-    regime: Annotated[str | None, typer.Option(help="Severity table; by default the data's own.")] = None,
-    mode: Mode = "fast",
-    channel_order: ChannelOrder = "rgb",
-    warp_truth: Annotated[bool, typer.Option("--warp-truth", help="Ground truth follows what moves pixels.")] = False,
-) -> None:
-    """Measure a finished model under corruptions; a second call does only what is missing.
-
-    Example: stillrobust evaluate runs/mine --data coco:mydata --out results
-    """
-    from stillrobust.corruptions import COMMON
-    from stillrobust.data import open_dataset
-    from stillrobust.evaluation import Protocol
-    from stillrobust.evaluation import evaluate as run_evaluation
-
-    names = tuple(COMMON) if corruptions == "common" else tuple(name.strip() for name in corruptions.split(","))
-    chosen: dict[str, Any] = {"mode": mode, "regime": regime, "channel_order": channel_order, "warp_truth": warp_truth}
-    protocol = Protocol(names, severities_of(severities), seed=seed, images=images, **chosen)
-    dataset = open_dataset(data, "val")
-    with progress() as listen:
-        run_evaluation(
-            run,
-            dataset,
-            out / "results",
-            protocol,
-            progress=lambda done, total, text: listen("cells", done, total, text),
-        )
-    _finish(out / "results", out)
-
-
-@app.command()
-def report(
-    results: Annotated[Path, typer.Argument(help="The folder 'results' of a study or an evaluation.")],
-    out: Annotated[Path, typer.Option(help="Folder for report.html, table.csv and measurements.csv.")],
-) -> None:
-    """Write the table and the page from results that are there."""
-    if not (results / "runs").is_dir():
-        raise UserError(f"Expected a folder of results (with runs/ and cells/) at {results}, but there is none")
-    _finish(results, out)
 
 
 @app.command("list")

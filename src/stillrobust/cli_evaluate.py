@@ -1,0 +1,77 @@
+"""The command that measures: evaluate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stillrobust.cli_corruptions import ChannelOrder, Mode, severities_of
+from stillrobust.cli_report import finish
+from stillrobust.errors import UserError
+from stillrobust.names import lookup
+from stillrobust.progress import progress
+
+if TYPE_CHECKING:
+    from stillrobust.predictors import Predictor
+    from stillrobust.samples import DatasetInfo
+
+commands = typer.Typer()
+
+
+def _measured(run: Path | None, model: str | None, info: "DatasetInfo") -> "Path | Predictor":
+    from stillrobust.predictors import open_predictor
+
+    if run is not None and model is None:
+        return run
+    if run is None and model is not None:
+        return open_predictor(model, info)
+    raise UserError("Expected either the folder of a finished run or --model FILE.py, and not both; give one of them")
+
+
+@commands.command()
+def evaluate(
+    data: Annotated[str, typer.Option(help="FORMAT:PATH; its val split is used.")],
+    out: Annotated[Path, typer.Option(help="Folder for results and the report.")],
+    run: Annotated[Path | None, typer.Argument(help="The folder of a finished run.")] = None,
+    model: Annotated[str | None, typer.Option(help="Instead of a run: FILE.py or LIBRARY:NAME, see docs/models.md.")] = None,
+    task: Annotated[str | None, typer.Option(help="To be sure: what the data must be for.")] = None,
+    corruptions: Annotated[str, typer.Option(help="'common' for the 15, or names with commas.")] = "common",
+    severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
+    images: Annotated[int | None, typer.Option(help="Only so many images, evenly spaced over the set.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
+    regime: Annotated[str | None, typer.Option(help="Severity table; by default the data's own.")] = None,
+    mode: Mode = "fast",
+    channel_order: ChannelOrder = "rgb",
+    warp_truth: Annotated[bool, typer.Option("--warp-truth", help="Ground truth follows what moves pixels.")] = False,
+) -> None:
+    """Measure a finished model of any make under corruptions; a second call does only what is missing.
+
+    Example: stillrobust evaluate runs/mine --data coco:mydata --out results
+
+    Example: stillrobust evaluate --task detection --data coco:mydata --model my_model.py --out results
+    """
+    from stillrobust.corruptions import COMMON
+    from stillrobust.data import open_dataset
+    from stillrobust.evaluation import Protocol
+    from stillrobust.evaluation import evaluate as run_evaluation
+    from stillrobust.predictors import Predictor
+    from stillrobust.tasks import TASKS
+
+    names = tuple(COMMON) if corruptions == "common" else tuple(name.strip() for name in corruptions.split(","))
+    chosen: dict[str, Any] = {"mode": mode, "regime": regime, "channel_order": channel_order, "warp_truth": warp_truth}
+    protocol = Protocol(names, severities_of(severities), seed=seed, images=images, **chosen)
+    dataset = open_dataset(data, "val")
+    if task is not None and lookup("task", task, dict.fromkeys(TASKS, task)) and task != dataset.info.task:
+        raise UserError(f"Expected data for {task}, but {data} is for {dataset.info.task}; give other data or leave --task out")
+    measured = _measured(run, model, dataset.info)
+    if isinstance(measured, Predictor) and dataset.info.has_masks and not measured.masks:
+        typer.echo(f"{measured.model} gives no masks: boxes are scored, mask_ap is not", err=True)
+    with progress() as listen:
+        run_evaluation(
+            measured,
+            dataset,
+            out / "results",
+            protocol,
+            progress=lambda done, total, text: listen("cells", done, total, text),
+        )
+    finish(out / "results", out)

@@ -1,0 +1,67 @@
+"""What adapters share: from a library's tensors to predictions in the image's own pixels and the data's own labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stillrobust.predictors.labels import to_data
+from stillrobust.samples import Array, Image, Prediction
+
+
+def device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def floats(image: Image) -> Tensor:
+    """uint8 (H, W, 3) -> float32 (3, H, W) 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
+
+
+def classified(logits: Tensor, columns: Array) -> list[Prediction]:
+    """Logits (B, K) -> probabilities over the data's classes alone: the softmax sees no others."""
+    chosen = logits[:, torch.from_numpy(columns).to(logits.device)].float().softmax(1).cpu().numpy()
+    return [Prediction(probabilities=row) for row in chosen]
+
+
+def segmented(logits: Tensor, size: tuple[int, int], columns: Array) -> Prediction:
+    """Logits (K, h, w) -> a label map of ``size`` among the data's classes: resized bilinearly, then argmax."""
+    chosen = logits[torch.from_numpy(columns).to(logits.device)][None].float()
+    resized = functional.interpolate(chosen, size=size, mode="bilinear", align_corners=False)
+    return Prediction(label_map=resized[0].argmax(0).to(torch.uint8).cpu().numpy())
+
+
+def detected(
+    boxes: Array, labels: Array, scores: Array, masks: Array | None, size: tuple[int, int], columns: Array, outputs: int
+) -> Prediction:
+    """Boxes xyxy, the model's labels, scores and bool masks -> those of the data's classes, boxes clipped to the image."""
+    ours = to_data(columns, outputs)[labels.astype(np.int64)]
+    kept = ours >= 0
+    limits = np.array([size[1], size[0], size[1], size[0]], np.float32)
+    return Prediction(
+        boxes=np.clip(boxes[kept].astype(np.float32).reshape(-1, 4), 0, limits),
+        labels=ours[kept],
+        scores=np.clip(scores[kept].astype(np.float32), 0, 1),
+        masks=None if masks is None else masks[kept].astype(bool).reshape(-1, *size),
+    )
+
+
+def extents(masks: Array) -> Array:
+    """Bool (N, H, W) -> the boxes around them, float32 (N, 4) xyxy; of an empty mask all zero."""
+    boxes = np.zeros((len(masks), 4), np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if len(rows):
+            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes
+
+
+def names_of(numbered: dict[int, str] | dict[str, str] | Sequence[str]) -> list[str]:
+    """Class names by number, from a list or from a mapping whose keys are numbers."""
+    if isinstance(numbered, dict):
+        by_number = {int(number): name for number, name in numbered.items()}
+        return [by_number.get(number, f"class {number}") for number in range(max(by_number, default=-1) + 1)]
+    return list(numbered)

@@ -1,0 +1,52 @@
+"""Every classifier of timm, with the preprocessing of its pretrained configuration."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import timm
+import torch
+from PIL import Image as PillowImage
+
+from stillrobust.backbones.reader import digest, load_strictly, read_state
+from stillrobust.errors import UserError
+from stillrobust.names import format_spec, unknown
+from stillrobust.predictors.labels import columns_of, imagenet_ids
+from stillrobust.predictors.outputs import classified, device
+from stillrobust.predictors.predictor import Predictor
+from stillrobust.samples import DatasetInfo, Image, Prediction
+
+
+def timm_predictor(
+    info: DatasetInfo, name: str, weights: str = "pretrained", classes: int | None = None, labels: Mapping[str, str] | None = None
+) -> Predictor:
+    """``weights``: ``'pretrained'`` (timm fetches them), ``'random'``, or the path of a file.
+
+    ``classes``: how many the model has where it is not the published number; they are then the data's, in their order.
+    ``labels``: its name of a class -> the data's.
+    """
+    if info.task != "classification":
+        raise UserError(f"timm's models classify, but {info.name} is data for {info.task}; transfer one as a backbone first")
+    if not timm.is_model(name.partition(".")[0]):
+        raise unknown("timm model", name, timm.list_models())
+    model = timm.create_model(name, pretrained=weights == "pretrained", num_classes=classes)
+    if weights not in ("pretrained", "random"):
+        load_strictly(model, read_state(Path(weights).expanduser()), weights)
+    outputs = int(model.num_classes)
+    # timm keeps names for ImageNet-1k alone; another number of classes is taken as the data's.
+    names = imagenet_ids() if classes is None and outputs == 1000 else None
+    columns = columns_of(info, names, outputs, labels or {}, f"timm's {name}")
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    model = model.eval().to(device())
+
+    def predict(images: list[Image]) -> list[Prediction]:
+        batch = torch.stack([transform(PillowImage.fromarray(image)) for image in images]).to(device())
+        return classified(model(batch), columns)
+
+    return Predictor(
+        task="classification",
+        model=f"timm:{format_spec(name, {'weights': weights})}",
+        predict=predict,
+        weights=digest(model.state_dict()),
+        classes=info.classes,
+        about={"preprocessing": " ".join(repr(transform).split()), "timm": timm.__version__},
+    )

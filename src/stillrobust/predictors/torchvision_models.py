@@ -1,0 +1,117 @@
+"""Every classifier, detector and segmenter of torchvision, with the preprocessing of its published weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from stillrobust.backbones.reader import digest, load_strictly, read_state
+from stillrobust.errors import UserError
+from stillrobust.names import format_spec, unknown
+from stillrobust.predictors.labels import columns_of
+from stillrobust.predictors.outputs import classified, detected, device, floats, segmented
+from stillrobust.predictors.predictor import Predict, Predictor
+from stillrobust.samples import DatasetInfo, Image, Prediction
+
+MODULES = {
+    "classification": torchvision.models,
+    "detection": torchvision.models.detection,
+    "segmentation": torchvision.models.segmentation,
+}
+MASK_THRESHOLD = 0.5  # torchvision's own convention for the soft masks of Mask R-CNN
+
+
+def torchvision_predictor(
+    info: DatasetInfo, name: str, weights: str = "DEFAULT", classes: int | None = None, labels: Mapping[str, str] | None = None
+) -> Predictor:
+    """``weights``: the name of published ones (torchvision fetches them), ``'random'``, or the path of a file.
+
+    ``classes``: how many the model has, background included, where it is not the published number; it then has the data's
+    classes in their order (after the background, in detection). ``labels``: its name of a class -> the data's.
+    """
+    known = torchvision.models.list_models(module=MODULES[info.task])
+    if name not in known:
+        raise unknown(f"torchvision model for {info.task}", name, known)
+    enum = torchvision.models.get_model_weights(name)
+    published = weights != "random" and not Path(weights).expanduser().exists()
+    if published and weights not in enum.__members__:
+        raise UserError(
+            f"Expected weights of {name} as {', '.join(enum.__members__)}, 'random' or the path of a file, but got {weights!r}"
+        )
+    chosen = enum[weights] if published else enum.DEFAULT
+    arguments: dict[str, Any] = {"weights": chosen} if published else {"weights": None, "num_classes": classes}
+    if not published and classes is None:
+        arguments["num_classes"] = len(chosen.meta["categories"])
+    if info.task != "classification" and not published:
+        arguments["weights_backbone"] = None
+    model = torchvision.models.get_model(name, **arguments)
+    if not published and weights != "random":
+        load_strictly(model, read_state(Path(weights).expanduser()), weights)
+    published_names = chosen.meta["categories"]
+    transform = chosen.transforms()
+    head = (info, published_names if classes is None else None, classes or len(published_names), labels or {})
+    model = model.eval().to(device())
+    return Predictor(
+        task=info.task,
+        model=f"torchvision:{format_spec(name, {'weights': weights})}",
+        predict=_PREDICTS[info.task](model, transform, *head),
+        weights=digest(model.state_dict()),
+        classes=info.classes,
+        masks=name.startswith("maskrcnn"),
+        about={"preprocessing": " ".join(repr(transform).split()), "torchvision": torchvision.__version__},
+    )
+
+
+def _classifier(
+    model: nn.Module, transform: Any, info: DatasetInfo, names: list[str] | None, outputs: int, labels: Mapping[str, str]
+) -> Predict:
+    columns = columns_of(info, names, outputs, labels, "The classifier")
+
+    def predict(images: list[Image]) -> list[Prediction]:
+        batch = torch.stack([transform(_bytes(image)) for image in images]).to(device())
+        return classified(model(batch), columns)
+
+    return predict
+
+
+def _segmenter(
+    model: nn.Module, transform: Any, info: DatasetInfo, names: list[str] | None, outputs: int, labels: Mapping[str, str]
+) -> Predict:
+    columns = columns_of(info, names, outputs, labels, "The segmenter")
+
+    def predict(images: list[Image]) -> list[Prediction]:
+        found = []
+        for image in images:
+            logits = model(transform(_bytes(image))[None].to(device()))["out"][0]
+            found.append(segmented(logits, (image.shape[0], image.shape[1]), columns))
+        return found
+
+    return predict
+
+
+def _detector(
+    model: nn.Module, transform: Any, info: DatasetInfo, names: list[str] | None, outputs: int, labels: Mapping[str, str]
+) -> Predict:
+    # Number 0 is the background: without names the data's classes follow it.
+    columns = columns_of(info, names, outputs if names else outputs - 1, labels, "The detector") + (names is None)
+
+    def predict(images: list[Image]) -> list[Prediction]:
+        outputs_of: list[dict[str, Tensor]] = model([floats(image).to(device()) for image in images])
+        found = []
+        for image, output in zip(images, outputs_of, strict=True):
+            masks = (output["masks"][:, 0] > MASK_THRESHOLD).cpu().numpy() if "masks" in output else None
+            boxes, numbers, scores = (output[key].cpu().numpy() for key in ("boxes", "labels", "scores"))
+            found.append(detected(boxes, numbers, scores, masks, (image.shape[0], image.shape[1]), columns, outputs))
+        return found
+
+    return predict
+
+
+def _bytes(image: Image) -> Tensor:
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())
+
+
+_PREDICTS = {"classification": _classifier, "segmentation": _segmenter, "detection": _detector}
