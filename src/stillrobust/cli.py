@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stillrobust import cli_corruptions, cli_data, cli_evaluate, cli_report
+from stillrobust import cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report
 from stillrobust.cli_report import finish
 from stillrobust.errors import UserError
 from stillrobust.progress import progress
@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Are these models still robust? Transfer ImageNet backbones, measure them under image corruptions, report.",
 )
-for room in (cli_corruptions, cli_data, cli_evaluate, cli_report):
+for room in (cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report):
     app.add_typer(room.commands)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, lookup, parse_spec, unknown
-from stillrobust.robustify import augmix, noise, noise2net, policies, prime
+from stillrobust.robustify import augmix, deepaugment, noise, noise2net, policies, prime
 from stillrobust.robustify.technique import (
     AugmentBatch,
     AugmentImage,
@@ -63,6 +63,7 @@ class Entry:
 TECHNIQUES: dict[str, Entry] = {
     "augmix": Entry(augmix.augmix, augmix.CARD),
     "autoaugment": Entry(policies.autoaugment, policies.AUTO),
+    "deepaugment": Entry(deepaugment.deepaugment, deepaugment.CARD),
     "gaussian": Entry(noise.gaussian, noise.GAUSSIAN),
     "noise2net": Entry(noise2net.noise2net, noise2net.CARD),
     "prime": Entry(prime.prime, prime.CARD),

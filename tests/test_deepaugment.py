@@ -1,0 +1,541 @@
+"""DeepAugment's networks against forwards written from the weights alone, and every perturbation against what it says."""
+
+import hashlib
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from stillrobust.errors import UserError
+from stillrobust.robustify.deepaugment import NETWORKS, cae, edsr, load_pretrained, resized
+from stillrobust.robustify.deepaugment.draws import kept_like, quarter_turns, signs_like, uniform_like
+from tests.deepaugment_toys import enlarging_edsr
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(scope="module")
+def edsr_state():
+    torch.manual_seed(0)
+    return edsr.EDSR().state_dict()
+
+
+@pytest.fixture(scope="module")
+def cae_state():
+    torch.manual_seed(0)
+    return cae.CAE().state_dict()
+
+
+def changed_keys(before, after):
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def only(change, state, seed=0):
+    """The state after one change, which must leave the tensors that it was given as they were."""
+    kept = {name: value.clone() for name, value in state.items()}
+    after = dict(state)
+    change(after, rng(seed))
+    assert all(torch.equal(kept[name], state[name]) for name in state), "the pretrained weights are never written to"
+    assert all(after[name].shape == state[name].shape for name in state)
+    return after
+
+
+# ---- architectures ------------------------------------------------------------------------------------------------------
+
+
+def convolve(state, name, x, padding=1, stride=1):
+    return functional.conv2d(x, state[f"{name}.weight"], state[f"{name}.bias"], stride, padding)
+
+
+def test_edsr_is_the_published_network(edsr_state):
+    """Parameters of EDSR-baseline x4, and a forward from the paper's figure and the published names alone."""
+    network = edsr.EDSR()
+    network.load_state_dict(edsr_state)
+    assert sum(p.numel() for name, p in network.named_parameters() if "mean" not in name) == 1_517_571
+    images = 255 * torch.rand(1, 3, 8, 10, generator=torch.Generator().manual_seed(1))
+    mean = 255 * torch.tensor([0.4488, 0.4371, 0.4040]).view(1, 3, 1, 1)
+    head = convolve(edsr_state, "head.0", images - mean)
+    x = head
+    for block in range(16):
+        inner = convolve(edsr_state, f"body.{block}.body.0", x).relu()
+        x = x + convolve(edsr_state, f"body.{block}.body.2", inner)
+    x = head + convolve(edsr_state, "body.16", x)
+    for layer in (0, 2):
+        x = functional.pixel_shuffle(convolve(edsr_state, f"tail.0.{layer}", x), 2)
+    expected = convolve(edsr_state, "tail.1", x) + mean
+    with torch.no_grad():
+        assert torch.allclose(network(images), expected, atol=1e-4)
+    assert expected.shape == (1, 3, 32, 40)
+
+
+def test_edsr_of_known_weights_repeats_pixels():
+    images = torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        out = enlarging_edsr()(255 * images) / 255
+    assert torch.allclose(out, images.repeat_interleave(4, 2).repeat_interleave(4, 3), atol=1e-5)
+
+
+def test_cae_is_the_published_network(cae_state):
+    """Parameters of cae_32x32x32_zero_pad_bin, its 21 layers in order, and a forward from names, strides and paddings alone."""
+    network = cae.CAE()
+    network.load_state_dict(cae_state)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 2_241_859
+    assert [name for name, _ in network.named_modules() if f"{name}.weight" in cae_state] == list(cae.LAYERS)
+    images = torch.rand(1, 3, 32, 45, generator=torch.Generator().manual_seed(1))
+
+    def conv(name, x, before=1, after=1, stride=1):
+        return convolve(cae_state, name, functional.pad(x, (before, after, before, after)), 0, stride)
+
+    def doubled(name, x):
+        middle = functional.leaky_relu(conv(f"{name}.0", x, 0, 0))
+        weights = cae_state[f"{name}.3.weight"], cae_state[f"{name}.3.bias"]
+        return functional.conv_transpose2d(functional.pad(middle, (1, 1, 1, 1)), *weights, stride=2)
+
+    x = functional.leaky_relu(conv("e_conv_1.1", images, 1, 2, 2))
+    x = functional.leaky_relu(conv("e_conv_2.1", x, 1, 2, 2))
+    for number in (1, 2, 3):
+        x = x + conv(f"e_block_{number}.4", functional.leaky_relu(conv(f"e_block_{number}.1", x)))
+    latent = conv("e_conv_3.0", x, 2, 2).tanh()
+    x = doubled("d_up_conv_1", 2.0 * (latent > 0) - 1)
+    for number in (1, 2, 3):
+        x = x + conv(f"d_block_{number}.4", functional.leaky_relu(conv(f"d_block_{number}.1", x)))
+    x = functional.leaky_relu(conv("d_up_conv_3.0", doubled("d_up_conv_2", x), 0, 0))
+    expected = conv("d_up_conv_3.3", functional.pad(x, (2, 2, 2, 2), mode="reflect"), 0, 0).tanh()
+    with torch.no_grad():
+        assert torch.allclose(network.encode(images), latent, atol=1e-5)
+        assert torch.allclose(network(images), expected, atol=1e-5)
+    assert latent.shape == (1, 32, 8, 11)
+    assert expected.shape == (1, 3, 32, 44), "sizes are cut to multiples of four"
+
+
+def test_draws():
+    ones = torch.ones(200, 500)
+    assert abs(uniform_like(ones, rng()).mean() - 0.5) < 0.005
+    assert abs((kept_like(ones, rng(), 0.05) == 0).float().mean() - 0.05) < 0.003
+    assert abs((signs_like(ones, rng(), 0.025) == -1).float().mean() - 0.025) < 0.002
+    kernel = torch.arange(9.0).view(1, 1, 3, 3)
+    turned = [quarter_turns(kernel, rng(seed)) for seed in range(30)]
+    assert len({tuple(turn.flatten().tolist()) for turn in turned}) == 3, "90, 180 and 270 degrees"
+    assert not any(torch.equal(turn, kernel) for turn in turned)
+
+
+# ---- EDSR: weights --------------------------------------------------------------------------------------------------------
+
+EARLY = {f"body.{block}.body" for block in (0, 3, 6, 9)}
+TOUCHED = {
+    "flip_outputs": (EARLY, {"0.weight", "0.bias", "2.weight", "2.bias"}, 4),
+    "negate_first": ({f"body.{block}.body" for block in (1, 4, 7)}, {"0.weight", "0.bias"}, 2),
+    "zero_first": (EARLY, {"0.weight", "0.bias"}, 2),
+    "negative_gelu": (EARLY, {"0.weight", "2.weight"}, 2),
+    "times_cross": (EARLY, {"0.weight"}, 1),
+    "times_square": (EARLY, {"0.weight"}, 1),
+    "amplify_second": (EARLY, {"2.weight"}, 1),
+    "mirror": (EARLY, {"0.weight", "2.weight"}, 2),
+    "shift_and_sum": ({f"body.{block}.body" for block in (1, 5, 9)}, {"0.weight"}, 1),
+    "random_filter": (EARLY, {"0.weight"}, 1),
+    "dirichlet_filter": ({f"body.{block}.body" for block in (1, 5, 9)}, {"2.weight"}, 1),
+    "noise_second": ({f"body.{block}.body" for block in range(15)}, {"2.weight"}, 1),
+    "turn": ({f"body.{block}.body" for block in range(15)}, {"0.weight", "2.weight"}, 5),
+    "random_signs": ({f"body.{block}.body" for block in range(15)}, {"0.weight"}, 5),
+    "random_zeros": ({f"body.{block}.body" for block in range(15)}, {"0.weight"}, 5),
+    "negate_filters": ({f"body.{block}.body" for block in range(15)}, {"0.weight"}, 5),
+    "keep_largest": ({f"body.{block}.body" for block in range(15)}, {"0.weight", "2.weight"}, 5),
+}
+"""Change -> the blocks it chooses from, what it touches there, and how many tensors at most."""
+
+
+@pytest.mark.parametrize("name", edsr.WEIGHTS)
+def test_edsr_changes_touch_what_they_say(name, edsr_state):
+    blocks, kinds, most = TOUCHED[name]
+    seen = set()
+    for seed in range(25):
+        keys = changed_keys(edsr_state, only(edsr.WEIGHTS[name], edsr_state, seed))
+        parts = {tuple(key.rsplit(".", 2)) for key in keys}
+        assert {part[0] for part in parts} <= blocks, keys
+        assert {f"{layer}.{kind}" for _, layer, kind in parts} <= kinds, keys
+        assert 1 <= len(keys) <= most
+        if most != 5:
+            assert len(keys) == most
+        seen |= {part[0] for part in parts}
+    assert seen == blocks if len(blocks) <= 4 else len(seen) >= 12
+
+
+def pairs(name, state, seed=0):
+    """(before, after) of every weight that a change touched."""
+    after = only(edsr.WEIGHTS[name], state, seed)
+    return [(state[key], after[key]) for key in sorted(changed_keys(state, after)) if key.endswith("weight")]
+
+
+def test_edsr_weights_closed_forms(edsr_state):
+    state = edsr_state
+    twice = only(edsr.WEIGHTS["flip_outputs"], only(edsr.WEIGHTS["flip_outputs"], state, 3), 3)
+    assert not changed_keys(state, twice), "flipped twice is as before"
+    for before, after in pairs("flip_outputs", state):
+        assert torch.equal(after, before.flip(0))
+    for before, after in pairs("negate_first", state):
+        assert torch.equal(after, -before)
+    for before, after in pairs("negative_gelu", state):
+        assert torch.allclose(after, -before * 0.5 * (1 + torch.erf(before / 2**0.5)), atol=1e-7)
+    (cross,) = pairs("times_cross", state)
+    assert torch.equal(cross[1][..., 1, 1], -4 * cross[0][..., 1, 1])
+    assert torch.count_nonzero(cross[1][..., ::2, ::2]) == 0
+    (square,) = pairs("times_square", state)
+    assert torch.equal(square[1][..., 1, 1], 8 * square[0][..., 1, 1])
+    assert torch.equal(square[1][..., 0, :], -square[0][..., 0, :])
+    first, second = pairs("mirror", state)
+    assert torch.equal(first[1][..., 0], first[0][..., 2])
+    assert torch.equal(second[1], -second[0])
+    for _ in range(3):
+        for before, after in pairs("random_signs", state):
+            assert torch.equal(after.abs(), before.abs())
+    for before, after in pairs("random_zeros", state, 1):
+        assert set((after / before).unique().tolist()) == {0.0, 1.0}
+    for before, after in pairs("keep_largest", state):
+        kept = after != 0
+        assert torch.equal(kept.flatten(2).sum(2), torch.ones(64, 64, dtype=torch.long)), "one value of each kernel is left"
+        assert torch.equal(after[kept], before.flatten(2).amax(2).flatten())
+    for before, after in pairs("turn", state):
+        assert torch.equal(after.flatten().sort()[0], before.flatten().sort()[0])
+
+
+def test_edsr_weights_distributions(edsr_state):
+    factors = [(after / before) for seed in range(40) for before, after in pairs("amplify_second", edsr_state, seed)]
+    assert min(float(factor.min()) for factor in factors) >= 1, "the published slip: never below 1"
+    strengths = np.array([float(factor.mean() - 1) for factor in factors])
+    assert max(strengths) < 2
+    assert abs(strengths.mean() - 4 / 2 / 2) < 0.3, "4 E[u] E[r] = 1"
+    (noise,) = pairs("noise_second", edsr_state)
+    difference = noise[1] - noise[0]
+    assert difference.abs().max() <= 0.5 + 1e-6
+    assert abs(difference.var() - 1 / 12) < 0.002
+    negated = [
+        float((after[:, 0, 0, 0] != before[:, 0, 0, 0]).float().mean())
+        for seed in range(10)
+        for before, after in pairs("negate_filters", edsr_state, seed)
+    ]
+    assert abs(np.mean([share for share in negated if share < 0.55]) - (1 - (63 / 64) ** 32)) < 0.03, "32 of 64 with replacement"
+
+
+def test_edsr_kernel_convolutions(edsr_state):
+    (sums,) = pairs("shift_and_sum", edsr_state)
+    assert torch.allclose(sums[1], sums[1][:, :1].expand_as(sums[1]), atol=1e-6), "every input channel gets the same sum"
+    ones = {key: torch.ones_like(value) for key, value in edsr_state.items()}
+    (flat,) = pairs("shift_and_sum", ones)
+    assert flat[1].abs().max() <= 64
+    assert torch.equal(flat[1], flat[1].round()), "signed sums of ones"
+    # Dirichlet kernels sum to 1, so a constant 3x3 kernel keeps its value in the middle, where no border is near.
+    (blurred,) = pairs("dirichlet_filter", ones)
+    assert torch.allclose(blurred[1][..., 1, 1], torch.full((64, 64), 64.0), atol=1e-3)
+    # (2 U u - 1)/6: with u and U uniform its mean is (2/4 - 1)/6 = -1/12, so the middle of 64 x 9 ones has -48 on average.
+    middles = [pairs("random_filter", ones, seed)[0][1][..., 1, 1].mean() for seed in range(60)]
+    assert abs(np.mean(middles) + 48) < 8
+    assert min(middles) > -96 - 1e-3, "no tap is below -1/6"
+    assert max(middles) < 1
+
+
+def test_a_zeroed_block_adds_a_bias(edsr_state):
+    network = edsr.EDSR()
+    network.load_state_dict(only(edsr.WEIGHTS["zero_first"], edsr_state, 4))
+    (key,) = {name.rsplit(".", 2)[0] for name in changed_keys(edsr_state, network.state_dict())}
+    features = torch.randn(1, 64, 6, 6)
+    with torch.no_grad():
+        out = network.body[int(key.split(".")[1])](features)
+    assert torch.allclose(out, features + edsr_state[f"{key}.2.bias"].view(1, -1, 1, 1), atol=1e-6)
+
+
+def test_three_of_seventeen(edsr_state, monkeypatch):
+    called = []
+    assert len(edsr.WEIGHTS) == 17
+    monkeypatch.setattr(edsr, "WEIGHTS", {name: lambda state, rng, name=name: called.append(name) for name in edsr.WEIGHTS})
+    for seed in range(3000):
+        assert edsr.perturbed_weights(edsr_state, rng(seed)) == edsr_state
+        assert len(called) == 3 * (seed + 1)
+    assert all(abs(count / 9000 - 1 / 17) < 0.01 for count in Counter(called).values())
+    assert any(len(set(called[i : i + 3])) < 3 for i in range(0, 9000, 3)), "with replacement"
+
+
+# ---- EDSR: features -------------------------------------------------------------------------------------------------------
+
+
+def test_edsr_features():
+    features = torch.rand(1, 64, 40, 40) + 0.1
+    assert torch.equal(edsr.FIRST["untouched"](features, rng()), features)
+    dropped = edsr.FIRST["drop_features"](features, rng())
+    assert abs((dropped == 0).float().mean() - 0.05) < 0.003
+    flipped = edsr.FIRST["flip_signs"](features, rng())
+    assert torch.equal(flipped.abs(), features)
+    assert abs((flipped < 0).float().mean() - 0.025) < 0.002
+    copied = edsr.FIRST["copy_channels"](features, rng())
+    differing = [channel for channel in range(64) if not torch.equal(copied[:, channel], features[:, channel])]
+    assert 1 <= len(differing) <= 5
+    originals = [features[:, channel] for channel in range(64)]
+    assert all(any(torch.equal(copied[:, channel], original) for original in originals) for channel in differing)
+    lost = [o for o in originals if not any(torch.equal(o, copied[:, channel]) for channel in range(64))]
+    assert lost, "the published slip: a channel is copied, not swapped"
+
+
+@pytest.fixture(scope="module")
+def body(edsr_state):
+    network = edsr.EDSR()
+    network.load_state_dict(edsr_state)
+    return network.body.requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", edsr.BODY)
+def test_edsr_bodies(name, body):
+    features = torch.randn(1, 64, 6, 8)
+    cut = body[:5](features)
+    outputs = {tuple(edsr.BODY[name](body, features, rng(seed)).flatten()[:5].tolist()) for seed in range(24)}
+    choices = {
+        "negate_within": [body[5:](-cut)],
+        "activate_within": [body[5:](cut.relu()), body[5:](functional.gelu(cut))],
+        "flip_within": [body[5:](cut.flip((1, 2))), body[5:](cut.flip((1, 3)))],
+        "last_kept": [body[number](features) for number in (16, 15, 14, 13)],
+        "whole_body": [body(features)],
+    }[name]
+    allowed = {tuple(choice.flatten()[:5].tolist()) for choice in choices}
+    assert outputs <= allowed
+    assert len(outputs) >= min(len(allowed), 2)
+
+
+def test_edsr_choices_are_uniform(monkeypatch):
+    seen = []
+
+    def record(images, generator, first, within):
+        seen.append((first, within))
+        return images
+
+    assert edsr.distorted(record, torch.full((1, 3, 2, 2), 0.5), rng()).unique() == 0.5
+    stream = rng(1)
+    for _ in range(4000):
+        edsr.distorted(record, torch.zeros(1, 3, 1, 1), stream)
+    assert len(Counter(seen)) == 4 * 5
+    assert all(abs(count / 4000 - 1 / 20) < 0.015 for count in Counter(seen).values())
+
+
+# ---- CAE ------------------------------------------------------------------------------------------------------------------
+
+ELEVEN = set(cae.LAYERS[11:16])
+MIDDLE = set(cae.LAYERS[8:14])
+CAE_TOUCHED = {
+    "flip_outputs": (ELEVEN, {"weight", "bias"}, 1),
+    "negate_filters": (MIDDLE, {"weight", "bias"}, 1),
+    "zero_filters": (MIDDLE, {"weight", "bias"}, 1),
+    "negative_gelu": (set(cae.LAYERS[10:14]), {"weight", "bias"}, 1),
+    "amplify": (MIDDLE, {"weight"}, 2),
+    "mask": (MIDDLE, {"weight"}, 1),
+    "turn": (MIDDLE, {"weight"}, 1),
+    "negate_weights": (MIDDLE, {"weight"}, 1),
+}
+
+
+@pytest.mark.parametrize("name", cae.WEIGHTS)
+def test_cae_changes_touch_what_they_say(name, cae_state):
+    layers, kinds, most = CAE_TOUCHED[name]
+    seen = set()
+    for seed in range(40):
+        keys = changed_keys(cae_state, only(cae.WEIGHTS[name], cae_state, seed))
+        parts = {tuple(key.rsplit(".", 1)) for key in keys}
+        assert {layer for layer, _ in parts} <= layers, keys
+        assert {kind for _, kind in parts} <= kinds
+        assert 1 <= len({layer for layer, _ in parts}) <= most
+        seen |= {layer for layer, _ in parts}
+    assert seen == layers
+
+
+def cae_pair(name, state, seed):
+    after = only(cae.WEIGHTS[name], state, seed)
+    key = min(changed_keys(state, after) & {f"{layer}.weight" for layer in cae.LAYERS})
+    return state[key], after[key], state[key.replace("weight", "bias")], after[key.replace("weight", "bias")]
+
+
+def test_cae_weights_closed_forms(cae_state):
+    for seed in range(8):
+        before, after, bias, new_bias = cae_pair("flip_outputs", cae_state, seed)
+        assert torch.equal(after, before.flip(0))
+        assert torch.equal(new_bias, bias.flip(0))
+        before, after, bias, new_bias = cae_pair("negate_filters", cae_state, seed)
+        changed = (after != before).flatten(1).any(1)
+        assert torch.equal(after[changed], -before[changed])
+        assert torch.equal(new_bias[: len(changed)][changed], -bias[: len(changed)][changed])
+        assert changed.sum() % 2 == 0, "of 12 draws those that came twice are as before"
+        before, after, *_ = cae_pair("zero_filters", cae_state, seed)
+        zeroed = (after == 0).flatten(1).all(1)
+        assert 10 <= zeroed.sum() <= 25
+        assert torch.equal(after[~zeroed], before[~zeroed])
+        before, after, *_ = cae_pair("mask", cae_state, seed)
+        assert set((after / before).unique().tolist()) in ({0.0, 1.0}, {-1.0, 1.0})
+        before, after, *_ = cae_pair("amplify", cae_state, seed)
+        assert (after / before).min() >= 1 - 1e-6
+        assert (after / before).max() <= 81 + 1e-3, "one layer may be drawn twice"
+        before, after, bias, new_bias = cae_pair("negate_weights", cae_state, seed)
+        changed = (after != before).flatten(1).any(1)
+        assert torch.equal(after[changed], -before[changed])
+        assert torch.equal(bias, new_bias)
+        assert changed.sum() <= len(before) // 5
+    assert len({tuple(cae_pair("negative_gelu", cae_state, seed)[0].shape) for seed in range(12)}) > 1
+
+
+def test_filters_drawn_twice_change_twice(cae_state):
+    layer = cae.LAYERS[11]
+    after = dict(cae_state)
+    cae.change_filters(after, layer, [3, 3, 5], torch.neg)
+    assert changed_keys(cae_state, after) == {f"{layer}.weight", f"{layer}.bias"}
+    assert torch.equal(after[f"{layer}.weight"][3], cae_state[f"{layer}.weight"][3])
+    assert torch.equal(after[f"{layer}.bias"][5], -cae_state[f"{layer}.bias"][5])
+
+
+def test_one_of_eight(cae_state, monkeypatch):
+    called = []
+    assert len(cae.WEIGHTS) == 8
+    monkeypatch.setattr(cae, "WEIGHTS", {name: lambda state, rng, name=name: called.append(name) for name in cae.WEIGHTS})
+    for seed in range(4000):
+        cae.perturbed_weights(cae_state, rng(seed))
+    assert all(abs(count / 4000 - 1 / 8) < 0.02 for count in Counter(called).values())
+
+
+def test_bits():
+    latent = torch.linspace(-1, 1, 9).view(1, 9, 1, 1).expand(1, 9, 200, 200)
+    code = cae.binarised(latent, rng())
+    assert set(code.unique().tolist()) == {0.0, 1.0}
+    assert torch.allclose(code.mean((0, 2, 3)), (1 + latent[0, :, 0, 0]) / 2, atol=0.01)
+    amplified = cae.amplify_code(torch.ones(1, 4, 100, 100), rng())
+    assert amplified.min() >= 3
+    assert amplified.max() <= 7
+
+
+def test_latents():
+    latent = torch.rand(1, 32, 20, 24, generator=torch.Generator().manual_seed(3)) + 0.1
+    change = {name: function(latent, rng(5)) for name, function in cae.LATENT.items()}
+    zeroed = (change["zero_places"] == 0)[0]
+    assert all(torch.equal(zeroed[0], zeroed[channel]) for channel in range(32)), "the same places in all channels"
+    assert abs(zeroed[0].float().mean() - 0.2) < 0.05
+    negated = (change["negate_places"] < 0)[0]
+    assert torch.equal(negated.all(0), negated.any(0))
+    assert abs(negated[0].float().mean() - 0.1) < 0.04
+    assert torch.equal(change["permute_channels"][:, 10:], latent[:, 10:])
+    assert torch.equal(change["permute_channels"].sum(1), latent[:, cae_order(change["permute_channels"], latent)].sum(1))
+    assert sum(torch.equal(change["flip_some"][:, c], latent[:, c]) for c in range(32)) in range(27, 32)
+    flips = {tuple(axis for axis in (2, 3) if axis in axes) for axes in ((2,), (3,), (2, 3))}
+    found = set()
+    for seed in range(30):
+        flipped = cae.LATENT["flip_all"](latent, rng(seed))
+        found |= {axes for axes in flips if torch.equal(flipped, latent.flip(axes))}
+    assert found == flips, "rows, columns, or both; the batch's axis does nothing"
+
+
+def cae_order(permuted, latent):
+    return [next(c for c in range(32) if torch.equal(permuted[:, k], latent[:, c])) for k in range(32)]
+
+
+def test_latent_convolutions():
+    impulse = torch.zeros(1, 32, 7, 7)
+    impulse[0, :, 3, 3] = 1
+    assert torch.equal(functional.conv2d(impulse, cae.identity_kernel(impulse), padding=1), impulse)
+    alone = torch.zeros(1, 32, 7, 7)
+    alone[0, 4, 3, 3] = 1
+    spread = cae.LATENT["blur_code"](alone, rng())[0]
+    assert spread.abs().max() <= 1.1
+    assert (spread - alone[0]).abs().max() <= 0.1 + 1e-6
+    assert torch.count_nonzero(spread) == 32 * 9
+    shifted = cae.LATENT["shift_channels"](impulse, rng(2))[0]
+    assert torch.equal(shifted.sum((1, 2)), torch.ones(32)), "every channel is shifted, none is lost"
+    places = shifted.flatten(1).argmax(1)
+    same = (places[1:] == places[:-1]).float().mean()
+    assert same > 0.6, "the shift goes on from channel to channel: 0.8 + 0.2 / 9 of neighbours agree"
+    added = torch.stack([cae.LATENT["add_neighbours"](impulse, rng(seed))[0].sum((1, 2)) for seed in range(40)])
+    assert set(added.unique().tolist()) <= {1.0, 2.0}
+    assert abs((added == 2).float().mean() - 0.5) < 0.05
+
+
+def test_cae_choices_are_uniform(monkeypatch):
+    """One of nine for every image: the eight on the latent, or the one on the bits."""
+    called = []
+
+    def record(name):
+        return lambda values, generator: called.append(name) or values
+
+    monkeypatch.setattr(cae, "LATENT", {name: record(name) for name in cae.LATENT})
+    monkeypatch.setattr(cae, "amplify_code", record("amplify_code"))
+    monkeypatch.setattr(cae, "binarised", record("bits"))
+
+    class Through:
+        encode = decode = staticmethod(lambda values: values)
+
+    stream = rng(1)
+    for _ in range(4000):
+        cae.distorted(Through, torch.zeros(1, 1, 1, 1), stream)
+    counts = Counter(called)
+    assert counts.pop("bits") == 4000, "always made bits"
+    assert len(counts) == 9
+    assert all(abs(count / 4000 - 1 / 9) < 0.02 for count in counts.values())
+
+
+# ---- trained weights, or none -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def enlarging(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "edsr.pt"
+    torch.save(enlarging_edsr().state_dict(), path)
+    return path
+
+
+def test_trained_weights_are_taken(enlarging):
+    pretrained = load_pretrained("edsr", enlarging)
+    assert pretrained.sha256 == hashlib.sha256(enlarging.read_bytes()).hexdigest()
+    before = {key: value.clone() for key, value in pretrained.state.items()}
+    for seed in range(5):
+        pretrained.perturb(rng(seed))
+    assert not changed_keys(before, pretrained.state), "every perturbation begins with the pretrained weights"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_untrained_weights_are_refused(name, tmp_path):
+    with pytest.raises(UserError, match="random ones leave nothing"):
+        load_pretrained(name, None)
+    torch.manual_seed(0)
+    torch.save(NETWORKS[name].make().state_dict(), tmp_path / "random.pt")
+    with pytest.raises(UserError, match="correlation"):
+        load_pretrained(name, tmp_path / "random.pt")
+    assert load_pretrained(name, None, allow_untrained=True).sha256 == ""
+
+
+def test_foreign_weights_are_refused(tmp_path, enlarging):
+    state = torch.load(enlarging, weights_only=True)
+    state["body.99.weight"] = state.pop("body.3.body.0.bias")
+    torch.save(state, tmp_path / "other.pt")
+    with pytest.raises(UserError, match=r"body\.3\.body\.0\.bias.*body\.99\.weight"):
+        load_pretrained("edsr", tmp_path / "other.pt")
+    with pytest.raises(UserError, match="there is none"):
+        load_pretrained("edsr", tmp_path / "none.pt")
+    with pytest.raises(UserError, match="Did you mean: edsr"):
+        load_pretrained("edrs", enlarging)
+
+
+def test_resize_is_torchvisions():
+    from torchvision.transforms import functional as reference
+
+    image = Image.fromarray(rng().integers(0, 256, (45, 70, 3)).astype(np.uint8))
+    for side in (20, 128):
+        expected = reference.to_tensor(reference.resize(image, side))
+        assert torch.equal(resized(image, side)[0], expected)
+        tall = image.transpose(Image.Transpose.ROTATE_90)
+        assert resized(tall, side).shape[2:] == reference.to_tensor(reference.resize(tall, side)).shape[1:]
+
+
+def test_an_undisturbed_network_gives_the_image_back(enlarging, monkeypatch):
+    """Distorting with nothing to distort: the image, brought to 128 and repeated four times, in 8 bits."""
+    monkeypatch.setattr(edsr, "FIRST", {"untouched": edsr.untouched})
+    monkeypatch.setattr(edsr, "BODY", {"whole_body": edsr.whole_body})
+    image = rng().integers(0, 256, (128, 128, 3)).astype(np.uint8)
+    out = load_pretrained("edsr", enlarging).distort(Image.fromarray(image), rng())
+    assert out.shape == (512, 512, 3)
+    expected = image.repeat(4, 0).repeat(4, 1).astype(int)
+    assert np.abs(out - expected).max() <= 1, "values are cut off to 8 bits, as published, not rounded"
