@@ -41,8 +41,8 @@ def unpack(archive: Path, target: Path, limits: Limits, listen: Listen = lambda 
     All is unpacked beside ``target`` first and moved into place at the end, so that a name that is there is whole. Raises
     ``UserError`` for an archive that is refused or damaged, for a name that ``target`` has already, and for a full disk.
     """
-    staging = target / f".{archive.name}.unpacking"
-    _remove(staging)
+    staging = staging_of(archive, target)
+    shutil.rmtree(staging, ignore_errors=True)
     try:
         staging.mkdir(parents=True)
         members = _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive, limits)
@@ -65,7 +65,12 @@ def unpack(archive: Path, target: Path, limits: Limits, listen: Listen = lambda 
             f"Expected to unpack {archive} into {target}, but: {error.strerror or error}; free some space, or download it again"
         ) from None
     finally:
-        _remove(staging)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def staging_of(archive: Path, target: Path) -> Path:
+    """Where an archive is unpacked before it is moved into ``target``; what is there is left of a run that was killed."""
+    return target / f".{archive.name}.unpacking"
 
 
 def _write_members(members: Iterator[tuple[str, IO[bytes] | None]], staging: Path, limits: Limits, listen: Listen) -> None:
@@ -145,7 +150,3 @@ class _Bounded:
             raise _RefusedError("it unpacks to more than its files may hold")
         self.last = (self.last + content)[-tarfile.BLOCKSIZE :]
         return content
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

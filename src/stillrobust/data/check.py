@@ -20,6 +20,7 @@ from stillrobust.robustness import COMMON, SEVERITIES
 
 SAMPLE = 200  # images of each part that are decoded, evenly spaced; every one with ``full``
 SHOWN = 3  # names in a line
+BATCH = 100  # images handed to the threads at once, so that a million is not
 
 Listen = Callable[[str, int, int, str], None]
 State = Literal["whole", "missing", "damaged"]
@@ -109,9 +110,10 @@ class _Reader:
 
         found: list[str] = []
         with ThreadPoolExecutor() as threads:  # decoders leave the interpreter alone
-            for number, said in enumerate(threads.map(problem, chosen), 1):
-                found += [] if said is None else [said]
-                self.listen(f"read {name}", number, count, "images")
+            for start in range(0, count, BATCH):
+                said = threads.map(problem, chosen[start : start + BATCH])
+                found += [sentence for sentence in said if sentence is not None]
+                self.listen(f"read {name}", min(start + BATCH, count), count, "images")
         return found
 
     def count(self, files: Sequence[Any]) -> int:

@@ -14,6 +14,7 @@ from stillrobust.samples import Array, Image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 LARGEST = 178_956_970  # pixels: Pillow's limit for a picture that may be meant to fill the memory
+PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum
 FULL_DIGEST_LIMIT = 2000  # up to this many images the fingerprint reads every byte; above it, only file sizes
 
 
@@ -64,7 +65,7 @@ def is_cut_off(content: bytes) -> bool:
     if content.startswith(b"\xff\xd8"):
         # Data of a scan never hold these two bytes, and a thumbnail's end comes before the picture's last scan.
         return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
-    return not content or (content.startswith(b"\x89PNG") and b"IEND" not in content[-64:])
+    return not content or (content.startswith(b"\x89PNG") and PNG_END not in content)
 
 
 def decode_image(content: Array) -> Image | None:

@@ -1,0 +1,112 @@
+"""Files that are not what they should be: read by a stated rule or refused in one sentence, never altered without a word."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from stillrobust.data.reading import is_cut_off, read_image, read_label_map, read_unrotated
+from stillrobust.errors import UserError
+
+SMOOTH = np.add.outer(np.arange(60), np.arange(80)).astype(np.uint8)
+PICTURE = np.stack([SMOOTH, SMOOTH // 2, 200 - SMOOTH], axis=2)
+READERS = {"read_image": read_image, "read_unrotated": lambda path: np.asarray(read_unrotated(path))}
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    (image if isinstance(image, Pillow.Image) else Pillow.fromarray(image)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def with_thumbnail():
+    """A JPEG with another JPEG, end marker and all, in its EXIF block."""
+    thumbnail = encoded(PICTURE[:20, :20], "JPEG")
+    block = b"Exif\0\0" + thumbnail
+    content = encoded(PICTURE, "JPEG")
+    return content[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + content[2:]
+
+
+WHOLE = {
+    "jpeg": encoded(PICTURE, "JPEG", quality=95),
+    "progressive jpeg": encoded(PICTURE, "JPEG", progressive=True),
+    "jpeg with a thumbnail": with_thumbnail(),
+    "jpeg with bytes after its end": encoded(PICTURE, "JPEG") + b"\0" * 50,
+    "png": encoded(PICTURE, "PNG"),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", WHOLE)
+def test_cut_off_files_are_refused(tmp_path, name, reader):
+    """OpenCV gives the rest of a cut JPEG as grey, without a word."""
+    whole, path = WHOLE[name], tmp_path / "image"
+    path.write_bytes(whole)
+    image = READERS[reader](path)
+    assert np.abs(image.astype(int) - PICTURE).mean() < 6
+    end = len(whole) - (50 if "after" in name else 0)
+    for place in [0, 1, 10, *range(100, end - 1, max(1, end // 12)), end - 1]:
+        path.write_bytes(whole[:place])
+        with pytest.raises(UserError, match=r"cut off or empty|cannot be decoded") as caught:
+            READERS[reader](path)
+        assert "\n" not in str(caught.value)
+
+
+def test_every_length_of_a_jpeg():
+    whole = WHOLE["jpeg with a thumbnail"]
+    assert not is_cut_off(whole)
+    first_scan = whole.rfind(b"\xff\xda")
+    assert all(is_cut_off(whole[:length]) for length in range(first_scan + 2, len(whole)))
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(encoded(Pillow.fromarray(PICTURE).convert("CMYK"), "JPEG", quality=95))
+    for read in READERS.values():
+        assert np.abs(read(path).astype(int) - PICTURE).mean() < 8
+
+
+def test_sixteen_bits_become_their_upper_eight(tmp_path):
+    deep = PICTURE.astype(np.uint16) * 257 + 3
+    cv2.imwrite(str(tmp_path / "a.png"), deep[..., ::-1])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), (deep >> 8).astype(np.uint8))
+
+
+def test_the_exif_orientation_is_applied_but_for_imagenet(tmp_path):
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    (tmp_path / "a.jpg").write_bytes(encoded(PICTURE, "JPEG", exif=exif, quality=95))
+    turned = read_image(tmp_path / "a.jpg")
+    assert turned.shape == (80, 60, 3)
+    assert np.abs(turned.astype(int) - np.rot90(PICTURE, -1)).mean() < 6
+    assert np.asarray(read_unrotated(tmp_path / "a.jpg")).shape == (60, 80, 3)
+
+
+@pytest.mark.parametrize("reader", [*READERS, "read_label_map"])
+@pytest.mark.parametrize("size", [(20_000, 9_000), (100_000, 100_000), (2**31 - 1, 2**31 - 1)])
+def test_enormous_images_are_refused_by_their_header(tmp_path, size, reader):
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(content)
+    read = {**READERS, "read_label_map": read_label_map}[reader]
+    with pytest.raises(UserError, match=r"at most 178,956,970 pixels|cannot be decoded"):
+        read(tmp_path / "a.png")
+
+
+def test_label_maps_of_other_kinds_are_refused(tmp_path):
+    path = tmp_path / "a.png"
+    for image in (Pillow.fromarray(SMOOTH.astype(np.uint16)), Pillow.fromarray(PICTURE), Pillow.new("1", (3, 3))):
+        image.save(path)
+        with pytest.raises(UserError, match="8-bit label PNG"):
+            read_label_map(path)
+    Pillow.fromarray(SMOOTH).save(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UserError, match="cannot be decoded"):
+        read_label_map(path)
