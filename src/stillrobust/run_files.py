@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.plugins import Precision
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -62,15 +63,19 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and {"identity", "sha256"} <= content.keys() else None
 
 
-def save(folder: Path, described: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
+def save(
+    folder: Path, described: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer, precision: Precision, step: int
+) -> None:
     """Write what :func:`resume` needs."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, values in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{key}": v for key, v in values.items() if isinstance(v, Tensor)}
-    _write_pair(folder, "resume", tensors, {"identity": described, "step": step})
+    _write_pair(folder, "resume", tensors, {"identity": described, "step": step, "precision": precision.state_dict()})
 
 
-def resume(folder: Path, described: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+def resume(
+    folder: Path, described: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer, precision: Precision
+) -> int:
     """Load what :func:`save` wrote for the same identity; returns the step to go on from, 0 where there is nothing."""
     description = _read_json(folder / "resume.json")
     path = folder / "resume.safetensors"
@@ -84,6 +89,7 @@ def resume(folder: Path, described: dict[str, Any], model: nn.Module, optimiser:
             _, index, name = key.split(".", 2)
             state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    precision.load_state_dict(description["precision"])
     return int(description["step"])
 
 

@@ -9,8 +9,9 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,18 +24,20 @@ from torch import nn
 from stillrobust.backbones import Backbone, build_backbone, upstream_digest
 from stillrobust.backbones.reader import digest, load_strictly
 from stillrobust.errors import UserError
+from stillrobust.launching import Progress, launch
 from stillrobust.names import format_spec, lookup, parse_spec
 from stillrobust.optimisation import make_optimiser, set_rates
+from stillrobust.robustify import build_technique, photometric
+from stillrobust.robustify.technique import require_photometric
 from stillrobust.run_files import checked, finish, read_description, resume, save
 from stillrobust.samples import Dataset, DatasetInfo, Sample
-from stillrobust.tasks import Task, make_task
-from stillrobust.tasks.classification import UpstreamClassifier
+from stillrobust.tasks import Classification, Task, make_task
 from stillrobust.tasks.heads import backbone_of, initialise_head
+from stillrobust.tasks.processes import synchronise
 from stillrobust.tasks.recipes import Recipe
 
 __all__ = ["TRANSFERS", "Plan", "Recipe", "identity", "load_model", "train"]
 
-Progress = Callable[[int, int, str], None]
 Transfer = Literal["fixed_feature", "full_network", "released_freeze", "upstream"]
 TRANSFERS: dict[str, str] = {
     "fixed_feature": "the backbone frozen: no gradient, BatchNorm statistics and DropPath included",
@@ -46,9 +49,6 @@ TRAINING_VERSION = 2  # raised when the loop changes what comes out of it
 
 # Of a recipe, what does not decide the weights.
 RUNNING = ("checkpoint_seconds", "workers", "accelerator", "devices", "nodes", "settings", "source")
-
-# Stochastic depth by torchvision's and by timm's name, and where each keeps its rate.
-DROP_PATHS = {"StochasticDepth": "p", "DropPath": "drop_prob"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
         "backbone": name if arguments.get("weights") != "random" else plan.backbone,
         "upstream_weights": upstream_digest(plan.backbone),
         "transfer": plan.transfer,
-        "technique": plan.technique,
+        "technique": build_technique(plan.technique).spec if plan.technique else "",
         "training_data": info.fingerprint if trains else "none",
         "classes": list(info.classes),
         "has_masks": info.has_masks,
@@ -105,27 +105,37 @@ def train(plan: Plan, dataset: Dataset, folder: Path, progress: Progress = lambd
     finished = read_description(folder)
     if finished and finished["identity"] == described and checked(folder / "model.safetensors", finished["sha256"]):
         return folder
-    task, model, loaded = build(plan, dataset.info)
+    _, model, loaded = build(plan, dataset.info)  # here already: what does not fit is said before anything starts
+    if plan.technique:
+        require_photometric(build_technique(plan.technique), plan.task)
     if plan.transfer == "upstream":
         finish(folder, described, _described(plan), loaded, model, dataset.info)
         return folder
+    launch(plan.recipe, partial(_loop, plan, dataset, folder, described), progress)
+    return folder
+
+
+def _loop(plan: Plan, dataset: Dataset, folder: Path, described: dict[str, Any], fabric: Fabric, progress: Progress) -> None:
+    """In every process that trains: its part of each batch, the same step on the same weights."""
     recipe, steps = plan.recipe, plan.recipe.total_steps(len(dataset))
-    # A process of one thread each is fastest on CPUs, and repeatable; a GPU has no use for more either.
-    fabric = Fabric(accelerator=recipe.accelerator, devices=recipe.devices, num_nodes=recipe.nodes, precision=recipe.precision)
-    if recipe.devices * recipe.nodes > 1:
-        fabric.launch()
+    task, model, loaded = build(plan, dataset.info)
     before = digest(backbone_of(model).state_dict()) if plan.transfer == "fixed_feature" else ""
+    technique = build_technique(plan.technique) if plan.technique else None
     model = model.to(memory_format=torch.channels_last)
-    optimiser = make_optimiser(recipe, plan.transfer, model)
-    step = resume(folder, described, model, optimiser)
-    wrapped, optimiser = fabric.setup(model, optimiser)
+    if fabric.world_size > 1:
+        synchronise(model)
+    wrapped, optimiser = fabric.setup(model, make_optimiser(recipe, plan.transfer, model))
+    precision = fabric.strategy.precision
+    step = resume(folder, described, model, optimiser, precision)
     wrapped.train()
     hold_still(backbone_of(model), recipe.frozen)
     saved = time.monotonic()
     for batch in _batches(recipe, task, dataset, step, steps, fabric.global_rank, fabric.world_size):
         torch.manual_seed(_number(recipe.seed, "step", step, fabric.global_rank))
         set_rates(optimiser, recipe, step, steps)
-        losses = task.loss(wrapped, batch)
+        # On the model's device, from a seed of its own: what is drawn before or after does not move it.
+        draws = torch.Generator(fabric.device).manual_seed(_number(recipe.seed, "technique", step, fabric.global_rank))
+        losses = task.loss(wrapped, batch, photometric(technique, plan.task, draws) if technique else None)
         loss = torch.stack(list(losses.values())).sum()
         if not math.isfinite(loss.item()):
             raise UserError(
@@ -140,14 +150,13 @@ def train(plan: Plan, dataset: Dataset, folder: Path, progress: Progress = lambd
         step += 1
         progress(step, steps, f"loss {loss.item():.3f}")
         if fabric.is_global_zero and step < steps and time.monotonic() - saved > recipe.checkpoint_seconds:
-            save(folder, described, model, optimiser, step)
+            save(folder, described, model, optimiser, precision, step)
             saved = time.monotonic()
     if before and digest(backbone_of(model).state_dict()) != before:
         raise AssertionError("the frozen backbone changed in training")  # what fixed-feature means; never to be published
     if fabric.is_global_zero:
         finish(folder, described, _described(plan), loaded, model, dataset.info)
     fabric.barrier()
-    return folder
 
 
 def build(plan: Plan, info: DatasetInfo) -> tuple[Task, nn.Module, str]:
@@ -166,16 +175,16 @@ def build(plan: Plan, info: DatasetInfo) -> tuple[Task, nn.Module, str]:
         backbone.freeze()
     hold_still(backbone, plan.recipe.frozen)
     if plan.recipe.drop_path is not None:
-        set_drop_path(backbone, plan.recipe.drop_path)
+        backbone.set_drop_path(plan.recipe.drop_path)
     return task, model, loaded
 
 
 def _model(transfer: str, task: Task, backbone: Backbone, info: DatasetInfo) -> nn.Module:
     if transfer != "upstream":
         return task.build_model(backbone, info)
-    if task.name != "classification":
+    if not isinstance(task, Classification):
         raise UserError(f"The transfer upstream evaluates ImageNet's own classes, but the task is {task.name}; use classification")
-    return UpstreamClassifier(backbone, len(info.classes))
+    return task.build_upstream(backbone, info)
 
 
 def hold_still(backbone: Backbone, parts: tuple[str, ...]) -> None:
@@ -188,20 +197,6 @@ def hold_still(backbone: Backbone, parts: tuple[str, ...]) -> None:
                 "take a recipe that was made for it, or set frozen: []"
             )
         children[part].requires_grad_(False).eval()
-
-
-def set_drop_path(backbone: Backbone, highest: float) -> None:
-    """Stochastic depth from 0 at the first block to ``highest`` at the last, linearly (Huang et al. 2016)."""
-    blocks = [[child for child in module.children() if type(child).__name__ in DROP_PATHS] for module in backbone.modules()]
-    blocks = [block for block in blocks if block]
-    if not blocks:
-        raise UserError(
-            f"The recipe asks for drop_path {highest:g}, but {backbone.name} has no stochastic depth; "
-            "take a recipe that was made for it, or set drop_path: null"
-        )
-    for index, block in enumerate(blocks):
-        for child in block:
-            setattr(child, DROP_PATHS[type(child).__name__], highest * index / max(1, len(blocks) - 1))
 
 
 def _described(plan: Plan) -> dict[str, Any]:

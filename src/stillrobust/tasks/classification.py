@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import torch
@@ -10,9 +11,11 @@ from torch.nn import functional
 
 from stillrobust.backbones import Backbone
 from stillrobust.errors import UserError
+from stillrobust.names import lookup
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import augment
 from stillrobust.tasks.heads import Photometric, device_of, image_batch
+from stillrobust.tasks.processes import share_of
 
 
 class LinearClassifier(nn.Module):
@@ -20,6 +23,7 @@ class LinearClassifier(nn.Module):
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
+        backbone.keep_only("embedding")
         self.backbone = backbone
         self.classifier = nn.Linear(backbone.embed_dim, classes)
 
@@ -49,22 +53,44 @@ class UpstreamClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class Classification:
-    """Sizes in pixels. The defaults are ImageNet's; CIFAR-10 in the paper uses them too."""
+    """Sizes in pixels. The defaults are ImageNet's; CIFAR-10 in the paper uses them too, on its images of 32 pixels."""
 
     resize: int = 256
+    """The shorter side in the test."""
     crop: int = 224
     crop_scale: tuple[float, float] = (0.08, 1.0)
     """Area of the random crop in training, as a fraction (torchvision's RandomResizedCrop)."""
+    interpolation: str = "bilinear"
+    """``bilinear`` (torchvision, Salman et al.) or ``bicubic`` (Swin)."""
+    mean: tuple[float, ...] = ()
+    """Normalisation inside the model where it is not the backbone's own: R, G, B of images in 0..1."""
+    std: tuple[float, ...] = ()
 
     name = "classification"
 
+    def __post_init__(self) -> None:
+        lookup("interpolation", self.interpolation, {how: how for how in get_args(augment.Interpolation)})
+        if self.crop > self.resize or self.crop < 1:
+            raise UserError(f"Expected a crop of 1 to resize={self.resize} pixels, but got {self.crop}; change one of them")
+        if (len(self.mean), len(self.std)) not in ((0, 0), (3, 3)):
+            raise UserError(f"Expected three values each for mean and std, or none, but got {self.mean} and {self.std}")
+
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
         """The model, its head not yet initialised."""
-        return LinearClassifier(backbone, len(info.classes))
+        return LinearClassifier(self._normalised(backbone), len(info.classes))
+
+    def build_upstream(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
+        """The backbone with the classifier that it came with."""
+        return UpstreamClassifier(self._normalised(backbone), len(info.classes))
+
+    def _normalised(self, backbone: Backbone) -> Backbone:
+        if self.mean:
+            backbone.set_preprocessing(self.mean, self.std)
+        return backbone
 
     def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Random resized crop and mirror."""
-        image = augment.random_resized_crop(sample.image, self.crop, self.crop_scale, rng)
+        image = augment.random_resized_crop(sample.image, self.crop, self.crop_scale, rng, self.interpolation)
         target = replace(sample.target, size=(self.crop, self.crop))
         return augment.flip(Sample(image, target), rng)
 
@@ -72,11 +98,11 @@ class Classification:
         """Cross-entropy, by name."""
         device = device_of(model)
         labels = torch.tensor([sample.target.label for sample in batch], device=device)
-        images = image_batch([sample.image for sample in batch], device, photometric)
-        return {"cross_entropy": functional.cross_entropy(model(images), labels)}
+        logits = model(image_batch([sample.image for sample in batch], device, photometric))
+        return {"cross_entropy": functional.cross_entropy(logits, labels, reduction="sum") / share_of(len(batch), device)}
 
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
         """uint8 images of any sizes -> probabilities."""
-        crops = [augment.centre_crop(image, self.resize, self.crop) for image in images]
-        probabilities = model(image_batch(crops, device_of(model))).softmax(1).float().cpu().numpy()
+        crops = [augment.centre_crop(image, self.resize, self.crop, self.interpolation) for image in images]
+        probabilities = model(image_batch(crops, device_of(model))).float().softmax(1).cpu().numpy()
         return [Prediction(probabilities=row) for row in probabilities]

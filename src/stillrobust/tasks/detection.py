@@ -1,63 +1,17 @@
-"""Detection with instance segmentation: torchvision's Mask R-CNN on our FPN over the backbone's four maps."""
+"""Detection with instance segmentation: Mask R-CNN with mmdetection's recipe, COCO's or Swin's augmentation."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.rpn import AnchorGenerator, RPNHead
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from stillrobust.backbones import Backbone, require_pyramid
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import augment
 from stillrobust.tasks.heads import Photometric, device_of, image_tensors
-
-ROI_LEVELS = ["0", "1", "2", "3"]  # RoIs come from strides 4 to 32; the pooled fifth map serves proposals only
-
-
-class Pyramid(nn.Module):
-    """Backbone and FPN: float (B, 3, H, W) -> named maps of ``out_channels`` channels, the last one pooled."""
-
-    def __init__(self, backbone: Backbone, channels: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.fpn = FeaturePyramidNetwork(list(backbone.channels), channels, extra_blocks=LastLevelMaxPool())
-        self.out_channels = channels
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Named maps, finest first."""
-        images = images.contiguous(memory_format=torch.channels_last)
-        maps = OrderedDict((str(level), x) for level, x in enumerate(self.backbone(images)))
-        return self.fpn(maps)  # type: ignore[no-any-return]
-
-
-class PadWithMean(GeneralizedRCNNTransform):  # type: ignore[misc]
-    """Resize and pad, but leave normalisation to the backbone: the padding is its mean, zero once normalised."""
-
-    def __init__(self, backbone: Backbone, short: int, long: int) -> None:
-        super().__init__(min_size=short, max_size=long, image_mean=[0.0] * 3, image_std=[1.0] * 3)
-        self.padding = backbone.pixel_mean.view(3, 1, 1)
-
-    def normalize(self, image: Tensor) -> Tensor:
-        """Nothing: images enter the backbone as images."""
-        return image
-
-    def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
-        """Images of several sizes -> one (B, 3, H, W), each at the top left."""
-        height, width = (-(-max(int(image.shape[axis]) for image in images) // size_divisible) * size_divisible for axis in (1, 2))
-        batch = self.padding.to(images[0]).expand(3, height, width).repeat(len(images), 1, 1, 1)
-        for slot, image in zip(batch, images, strict=True):
-            slot[:, : image.shape[1], : image.shape[2]].copy_(image)
-        return batch
+from stillrobust.tasks.mask_rcnn import build, detect, paste_masks
 
 
 @dataclass(frozen=True)
@@ -80,45 +34,38 @@ class Detection:
     detections: int = 100
     score_threshold: float = 0.05
 
+    train_sizes: tuple[int, ...] = ()
+    """Short sides to draw from in training; empty: that of ``image_size``."""
+    crop_sizes: tuple[int, ...] = ()
+    """For every other image a crop comes first, out of the image at one of these short sides; empty: never."""
+    crop_range: tuple[int, ...] = (384, 600)
+    """Shortest and longest side of that crop."""
+
     name = "detection"
 
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
         """The model, its heads not yet initialised."""
         require_pyramid(backbone)
-        strides = (*backbone.strides, 2 * backbone.strides[-1])
-        width = self.channels
-        anchors = AnchorGenerator(tuple((self.anchor_scale * stride,) for stride in strides), ((0.5, 1.0, 2.0),) * len(strides))
-        classes = len(info.classes) + 1  # torchvision's class 0 is background
-        masks: dict[str, Any] = {
-            "mask_roi_pool": MultiScaleRoIAlign(ROI_LEVELS, 14, 2),
-            "mask_head": MaskRCNNHeads(width, (width,) * self.mask_layers, 1),
-            "mask_predictor": MaskRCNNPredictor(width, width, classes),
-        }
-        model = MaskRCNN(
-            Pyramid(backbone, width),
-            rpn_anchor_generator=anchors,
-            rpn_head=RPNHead(width, 3),
-            box_roi_pool=MultiScaleRoIAlign(ROI_LEVELS, 7, 2),
-            box_head=TwoMLPHead(width * 7 * 7, self.box_channels),
-            box_predictor=FastRCNNPredictor(self.box_channels, classes),
-            **masks,
-            rpn_pre_nms_top_n_train=self.proposals_before[0],
-            rpn_pre_nms_top_n_test=self.proposals_before[1],
-            rpn_post_nms_top_n_train=self.proposals[0],
-            rpn_post_nms_top_n_test=self.proposals[1],
-            rpn_batch_size_per_image=self.anchors_per_image,
-            box_batch_size_per_image=self.rois_per_image,
-            box_detections_per_img=self.detections,
-            box_score_thresh=self.score_threshold,
-        )
-        model.transform = PadWithMean(backbone, min(self.image_size), max(self.image_size))
-        if not info.has_masks:
-            model.roi_heads.mask_roi_pool = model.roi_heads.mask_head = model.roi_heads.mask_predictor = None
-        return model  # type: ignore[no-any-return]
+        backbone.keep_only("maps")
+        return build(backbone, len(info.classes), info.has_masks, self)  # type: ignore[no-any-return]
 
     def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Mirror."""
-        return augment.flip(sample, rng)
+        """Mirror, crop where the settings say so, resize to the size that the model sees."""
+        long, short = max(self.image_size), min(self.image_size)
+        sample = augment.flip(sample, rng)
+        if self.crop_sizes and rng.random() < 0.5:
+            size = augment.fitted(sample.target.size, long, int(rng.choice(self.crop_sizes)))
+            sample = augment.crop(augment.resize(sample, size), self._crop_window(size, rng))
+        if self.train_sizes:
+            short = int(rng.choice(self.train_sizes))
+        return augment.resize(sample, augment.fitted(sample.target.size, long, short))
+
+    def _crop_window(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+        """mmdetection's RandomCrop(absolute_range): height and width drawn apart, then the place."""
+        low, high = self.crop_range
+        height, width = (int(rng.integers(min(side, low), min(side, high) + 1)) for side in size)
+        top, left = int(rng.integers(size[0] - height + 1)), int(rng.integers(size[1] - width + 1))
+        return top, left, height, width
 
     def loss(self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None) -> dict[str, Tensor]:
         """The losses of proposals, classes, boxes and masks, by torchvision's names. Crowd regions are left out."""
@@ -142,16 +89,22 @@ class Detection:
 
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
         """uint8 images of any sizes -> boxes, labels, scores and masks in the images' own pixels."""
-        device = device_of(model)
-        outputs = model(image_tensors(images, device))
-        return [self._prediction({name: value.cpu() for name, value in output.items()}) for output in outputs]
+        long, short = max(self.image_size), min(self.image_size)
+        shown = [augment.resize_image(image, *augment.fitted(image.shape[:2], long, short)) for image in images]
+        found = detect(model, image_tensors(shown, device_of(model)))
+        return [_prediction(one, image, small) for one, image, small in zip(found, images, shown, strict=True)]
 
-    @staticmethod
-    def _prediction(output: dict[str, Tensor]) -> Prediction:
-        masks = (output["masks"][:, 0] > 0.5).numpy() if "masks" in output else None
-        return Prediction(
-            boxes=output["boxes"].float().numpy(),
-            labels=output["labels"].numpy() - 1,
-            scores=output["scores"].float().numpy(),
-            masks=masks,
-        )
+
+def _prediction(found: dict[str, Tensor], image: Image, shown: Image) -> Prediction:
+    """What was found in the resized image ``shown``, in the pixels of ``image``."""
+    ratio = [image.shape[axis] / shown.shape[axis] for axis in (1, 0, 1, 0)]
+    boxes = found["boxes"].float().cpu() * torch.tensor(ratio)
+    masks = None
+    if "masks" in found:
+        masks = paste_masks(found["masks"][:, 0].float().cpu(), boxes, (image.shape[0], image.shape[1])).numpy()
+    return Prediction(
+        boxes=boxes.numpy(),
+        labels=found["labels"].cpu().numpy() - 1,
+        scores=found["scores"].float().cpu().numpy(),
+        masks=masks,
+    )

@@ -1,7 +1,7 @@
 """Semantic segmentation: UPerNet with the recipe of mmsegmentation's upernet_r50_512x512_80k_ade20k."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,9 +10,10 @@ from torch.nn import functional
 
 from stillrobust.backbones import Backbone, require_pyramid
 from stillrobust.errors import UserError
-from stillrobust.samples import IGNORE, DatasetInfo, Image, Prediction, Sample
+from stillrobust.samples import IGNORE, Array, DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import augment
-from stillrobust.tasks.heads import Photometric, device_of, image_batch, same_size
+from stillrobust.tasks.heads import Photometric, backbone_of, device_of, image_batch, image_tensors, same_size
+from stillrobust.tasks.processes import share_of
 from stillrobust.tasks.upernet import UPerNet, resize
 
 
@@ -28,6 +29,10 @@ class Segmentation:
     """Weight of each class's pixels in the loss, in the order of the classes (mmsegmentation's ``class_weight``); empty: 1."""
     crop: tuple[int, int] = (512, 512)
     """(H, W) of the training crop."""
+    varied: float = 0.75
+    """A crop is drawn anew, up to ten times, while one class fills this share of it; above 1: never."""
+    distortion: bool = True
+    """Brightness, contrast, saturation and hue are drawn in training."""
     scale: tuple[float, float] = (0.5, 2.0)
     """Scale jitter in training, relative to the image as the test sees it."""
     test_size: tuple[int, int] | None = (2048, 512)
@@ -38,6 +43,9 @@ class Segmentation:
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
         """The model, its heads not yet initialised."""
         require_pyramid(backbone)
+        if len(info.classes) > IGNORE:
+            raise UserError(f"Expected at most {IGNORE} classes in label maps of 8 bits, but {info.name} has {len(info.classes)}")
+        backbone.keep_only("maps")
         if self.class_weights and len(self.class_weights) != len(info.classes):
             raise UserError(
                 f"Expected one of class_weights for each of the {len(info.classes)} classes, "
@@ -45,34 +53,49 @@ class Segmentation:
             )
         return UPerNet(backbone, self.channels, self.auxiliary_channels, len(info.classes), self.dropout)
 
-    def shown_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(H, W) at which the model sees an image of (H, W) ``size``: ratio kept."""
-        if self.test_size is None:
-            return size
-        factor = min(max(self.test_size) / max(size), min(self.test_size) / min(size))
-        return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+    def shown_size(self, size: tuple[int, ...], factor: float = 1.0) -> tuple[int, int]:
+        """(H, W) at which the test sees an image of (H, W) ``size``, ratio kept; ``factor`` is training's scale jitter."""
+        long, short = self.test_size or (max(size[:2]), min(size[:2]))
+        return augment.fitted(size, int(long * factor), int(short * factor))
 
     def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Scale jitter, crop, mirror."""
-        factor = self.shown_size(sample.target.size)[0] / sample.target.size[0]
-        low, high = self.scale
-        return augment.flip(augment.scale_and_crop(sample, self.crop, (low * factor, high * factor), rng), rng)
+        """Scale jitter, crop, mirror, colours. What is smaller than the crop is padded in the loss."""
+        sample = augment.resize(sample, self.shown_size(sample.target.size, rng.uniform(*self.scale)))
+        sample = augment.flip(augment.varied_crop(sample, self.crop, self.varied, rng), rng)
+        return replace(sample, image=augment.distort(sample.image, rng)) if self.distortion else sample
 
     def loss(self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None) -> dict[str, Tensor]:
         """Cross-entropy of both heads at full resolution, pixels of ``IGNORE`` left out."""
         device = device_of(model)
-        labels = torch.from_numpy(np.stack([s.target.label_map for s in batch])).to(device).long()  # type: ignore[misc]
-        logits, auxiliary = model(image_batch([s.image for s in batch], device, photometric))
+        images = image_tensors([sample.image for sample in batch], device, photometric)
+        logits, auxiliary = model(self._padded(images, model))
+        labels = torch.from_numpy(np.stack([self._padded_labels(sample) for sample in batch])).to(device).long()
         weights = torch.tensor(self.class_weights, dtype=torch.float32, device=device) if self.class_weights else None
-        seen = labels[labels != IGNORE]
-        # A batch of ignored pixels alone must not divide by zero.
-        total = (torch.ones_like(seen) if weights is None else weights[seen]).sum().clamp(min=1)
+        # mmsegmentation's mean: over all pixels, the ignored ones too, whatever the weights.
+        share = share_of(labels.numel(), device)
 
         def cross_entropy(scores: Tensor) -> Tensor:
-            scores = resize(scores, tuple(labels.shape))
-            return functional.cross_entropy(scores, labels, weights, ignore_index=IGNORE, reduction="sum") / total
+            scores = resize(scores.float(), tuple(labels.shape))
+            return functional.cross_entropy(scores, labels, weights, ignore_index=IGNORE, reduction="sum") / share
 
         return {"decode": cross_entropy(logits), "auxiliary": self.auxiliary_weight * cross_entropy(auxiliary)}
+
+    def _padded(self, images: list[Tensor], model: nn.Module) -> Tensor:
+        """Crops of several sizes -> (B, 3, H, W), filled with the backbone's mean: zero once it is normalised."""
+        if any(image.shape[1:] != self.crop for image in images):
+            mean = backbone_of(model).pixel_mean[0]
+            batch = mean.expand(3, *self.crop).repeat(len(images), 1, 1, 1)
+            for slot, image in zip(batch, images, strict=True):
+                slot[:, : image.shape[1], : image.shape[2]] = image
+        else:
+            batch = torch.stack(images)
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    def _padded_labels(self, sample: Sample) -> Array:
+        labels = sample.target.label_map
+        assert labels is not None
+        below, right = self.crop[0] - labels.shape[0], self.crop[1] - labels.shape[1]
+        return np.pad(labels, ((0, below), (0, right)), constant_values=IGNORE)
 
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
         """uint8 images -> label maps at the images' own sizes; images of one size go through the model together."""
@@ -80,7 +103,7 @@ class Segmentation:
         for size, members in same_size(images).items():
             shown = [augment.resize_image(images[index], *self.shown_size(size)) for index in members]
             logits, _ = model(image_batch(shown, device_of(model)))
-            maps = resize(logits, size).argmax(1).to(torch.uint8).cpu().numpy()
+            maps = resize(logits.float(), size).argmax(1).to(torch.uint8).cpu().numpy()
             for index, label_map in zip(members, maps, strict=True):
                 results[index] = Prediction(label_map=label_map)
         return [result for result in results if result is not None]
