@@ -64,7 +64,7 @@ def test_readme_example_from_python(mydata, tmp_path, monkeypatch):
         (["evaluate", "nowhere", "--data", "coco:nowhere", "--out", "x"], "nowhere"),
         (["report", "nowhere", "--out", "x"], "nowhere"),
         (["list", "corruption"], "Did you mean: corruptions"),
-        (["study", "nowhere.yaml", "--out", "x"], "Cannot read the study"),
+        (["study", "run", "nowhere.yaml", "--out", "x"], "Cannot read the study"),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments, message, tmp_path):
@@ -93,7 +93,7 @@ def test_wrong_backbone_setting_and_classes(mydata, tmp_path):
 
 def test_study_files_are_strict(tmp_path):
     (tmp_path / "a.yaml").write_text("name: a\ntasks: {}\nbackbones: []\ntransfers: []\nseverity: 3\n")
-    result = run("study", tmp_path / "a.yaml", "--out", tmp_path / "out")
+    result = run("study", "run", tmp_path / "a.yaml", "--out", tmp_path / "out")
     assert result.returncode == 2
     assert "severity" in result.stderr
 

@@ -10,27 +10,28 @@ import pytest
 
 from stillrobust.errors import UserError
 from stillrobust.store import Store
-from stillrobust.study import STUDIES, cells_of, jobs_of, read_study
+from stillrobust.study import Site, select, states
+from stillrobust.study.execute import jobs_of
 
 SMALL = """
 name: small
-backbones: ["resnet18(weights='random')"]
-transfers: [fixed_feature, full_network]
-corruptions: [fog, gaussian_noise]
-severities: [1, 3]
 scenes: {train: 4, val: 4, train_crops: 20, val_crops: 10}
-tasks:
-  classification:
+protocols: {short: {corruptions: [fog, gaussian_noise], severities: [1, 3]}}
+runs:
+  - task: classification
     data: scenes
     settings: {resize: 48, crop: 48}
-    recipe: {steps: 30, batch_size: 8, checkpoint_seconds: 0.0}
+    changes: {steps: 30, batch_size: 8, checkpoint_seconds: 0.0}
+    axes:
+      model: ["resnet18(weights='random')"]
+      transfer: [fixed_feature, full_network]
 """
 
 
 def command(folder):
     file = folder.parent / "small.yaml"
     file.write_text(SMALL)
-    return [sys.executable, "-m", "stillrobust.cli", "study", str(file), "--out", str(folder), "--workers", "1"]
+    return [sys.executable, "-m", "stillrobust.cli", "study", "run", str(file), "--out", str(folder), "--workers", "1"]
 
 
 def numbers(folder):
@@ -64,7 +65,7 @@ def test_killed_and_run_again_equals_undisturbed(tmp_path):
     assert "Report:" in again.stdout
     assert all(path.stat().st_mtime_ns == written for path, written in before.items()), "something finished was done twice"
     assert numbers(killed) == numbers(whole)
-    assert len(numbers(whole)) == cells_of(read_study(tmp_path / "a" / "small.yaml")) == 2 * 5
+    assert len(numbers(whole)) == 2 * 5
 
 
 def test_no_room_is_one_sentence_and_nothing_finished_is_lost(tmp_path):
@@ -72,7 +73,7 @@ def test_no_room_is_one_sentence_and_nothing_finished_is_lost(tmp_path):
     folder = tmp_path / "out"
     limited = ["bash", "-c", 'ulimit -f 20000; exec "$@"', "limited", *command(folder)]
     refused = subprocess.run(limited, capture_output=True, text=True)
-    assert refused.returncode == 2
+    assert refused.returncode == 3
     assert "Cannot write" in refused.stderr
     assert "free some space" in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -103,24 +104,35 @@ def test_ctrl_c_is_one_sentence_and_the_workers_end(tmp_path):
 
 
 def test_the_demo_is_the_whole_job(tmp_path):
-    demo = read_study(STUDIES / "demo.yaml")
-    assert cells_of(demo) == 3 * 2 * (1 + 15 * 5)
-    jobs = jobs_of(demo, tmp_path)
-    assert len(jobs) == 6 + 6 * 16
-    assert len({job.name for job in jobs}) == len(jobs)
+    demo = select(["demo"])
+    assert sum(state.cells for state in states(demo.runs, demo.asked, Site(tmp_path))) == 3 * 2 * (1 + 15 * 5)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("severities: [1, 3]", "severitys: [1, 3]"), "severitys"),
-        (("fixed_feature", "frozen"), "transfers"),
+        (("severities: [1, 3]", "severitys: [1, 3]"), "at protocols.short: Unknown key 'severitys'. Did you mean: severities"),
+        (("severities: [1, 3]", "severities: [1, 6]"), "severities among 1, 2, 3, 4, 5, but got 6"),
+        (("fixed_feature", "frozen"), "Unknown transfer .frozen."),
         (("steps: 30", "stepz: 30"), "stepz"),
+        (("crop: 48", "krop: 48"), "Did you mean: crop"),
         (("[fog, gaussian_noise]", "[fogg]"), "Did you mean: fog"),
         (("name: small", "name: [unclosed"), "YAML"),
+        (("model: [", "modell: ["), "axis in runs.0.*Did you mean: model"),
+        (("    axes:", "    ids: [A]\n    axes:"), "2 runs, but 1 ids"),
+        (("    axes:", "    differences: [{when: {model: other}, images: 3}]\n    axes:"), "no run of the block is so"),
+        (("task: classification", "task: clasification"), "at runs.0.task"),
+        (("    data: scenes\n", ""), "has no data"),
+        (("data: scenes", "data: coco"), "Unknown data 'coco'"),
     ],
 )
-def test_wrong_study_files(change, message, tmp_path):
+def test_a_wrong_study_is_one_sentence_before_anything_is_trained(change, message, tmp_path):
     (tmp_path / "x.yaml").write_text(SMALL.replace(*change))
-    with pytest.raises(UserError, match=message):
-        jobs_of(read_study(tmp_path / "x.yaml"), tmp_path)
+
+    def begin():
+        wrong = select([str(tmp_path / "x.yaml")])
+        jobs_of(wrong.runs, wrong.asked, Site(tmp_path))
+
+    with pytest.raises(UserError, match=message) as caught:
+        begin()
+    assert "\n" not in str(caught.value)

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stillrobust import cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report
-from stillrobust.cli_report import finish
+from stillrobust import cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report, cli_study
 from stillrobust.errors import UserError
 from stillrobust.progress import progress
 
@@ -21,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Are these models still robust? Transfer ImageNet backbones, measure them under image corruptions, report.",
 )
-for room in (cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report):
+for room in (cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report, cli_study):
     app.add_typer(room.commands)
 
 
@@ -47,29 +46,9 @@ def demo(
     workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
 ) -> None:
     """Three tasks, both modes of transfer, 15 corruptions at 5 severities, on generated scenes; minutes on two cores."""
-    from stillrobust.study import STUDIES
+    from stillrobust.study import Site, select
 
-    study_file = STUDIES / "demo.yaml"
-    _run_study(study_file, out, workers)
-
-
-@app.command()
-def study(
-    file: Annotated[Path, typer.Argument(help="The study file (YAML).")],
-    out: Annotated[Path, typer.Option(help="Folder for models, results and the report.")],
-    workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
-) -> None:
-    """Do what is missing of a study, then report."""
-    _run_study(file, out, workers)
-
-
-def _run_study(file: Path, out: Path, workers: int | None) -> None:
-    from stillrobust.study import cells_of, read_study, run_study
-
-    plan = read_study(file)
-    with progress(cells_of(plan)) as listen:
-        results = run_study(plan, out, workers, listen.say, listen)
-    finish(results, out)
+    cli_study.do(select(["demo"]), Site(out.resolve()), workers)
 
 
 @app.command()

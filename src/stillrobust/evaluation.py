@@ -17,7 +17,7 @@ from stillrobust.errors import UserError
 from stillrobust.metrics import METRIC_VERSION, METRICS
 from stillrobust.names import lookup, slug
 from stillrobust.predictors import Predictor, checked, predictor_of_run
-from stillrobust.robustness import CLEAN
+from stillrobust.robustness import CLEAN, Place
 from stillrobust.samples import Dataset, Prediction, Sample
 from stillrobust.store import Cell, Run, Store, content_key
 
@@ -50,6 +50,8 @@ class Protocol:
     """Of the image that is corrupted; the model always sees RGB."""
     warp_truth: bool = False
     """Ground truth follows the corruptions that move pixels. Numbers are then not comparable with published ones."""
+    scale: str = ""
+    """``miniature`` for numbers of stand-ins, so that they never mix with real ones; empty for the real thing."""
 
     def __post_init__(self) -> None:
         for name in self.corruptions:
@@ -64,7 +66,7 @@ class Protocol:
         if self.images is not None and self.images < 1:
             raise UserError(f"Expected at least one image to evaluate on, but got images={self.images}")
 
-    def cells(self) -> list[tuple[str, int]]:
+    def cells(self) -> list[Place]:
         """(corruption, severity) of every cell, the clean one first."""
         first = [CLEAN] if self.clean else []
         return [*first, *((name, severity) for name in self.corruptions for severity in self.severities)]
@@ -86,13 +88,12 @@ def evaluate(
     protocol = protocol or Protocol()
     predictor = _of_run(model, _written(model)) if isinstance(model, Path) else model
     _check_fit(dataset, predictor)
-    if protocol.images is not None and protocol.images < len(dataset):
-        dataset = Subset(dataset, [index * len(dataset) // protocol.images for index in range(protocol.images)])
+    dataset = _chosen(dataset, protocol)
     run = run or (model.resolve().name if isinstance(model, Path) else slug(predictor.model))
     store = Store(results)
-    circumstances = _circumstances(dataset, protocol, predictor)
+    circumstances = _circumstances(dataset, protocol, predictor.weights)
     views = _views(dataset, protocol)
-    keys = {cell: _key(circumstances, cell, view, has_stored(dataset)) for cell, view in views.items()}
+    keys = _keys(dataset, circumstances, views)
     about = {**predictor.about, "evaluation": circumstances}
     info = dataset.info
     store.write_run(Run(run, predictor.task, predictor.model, predictor.transfer, info.name, about, info.classes))
@@ -117,12 +118,24 @@ def evaluate(
     return run
 
 
+def missing_cells(dataset: Dataset, results: Path, protocol: Protocol, run: str, weights: str) -> list[Place]:
+    """The cells of ``run`` that :func:`evaluate` would measure: not there, or measured under other circumstances.
+
+    ``weights`` is the predictor's; no model is loaded.
+    """
+    dataset = _chosen(dataset, protocol)
+    views = _views(dataset, protocol)
+    keys = _keys(dataset, _circumstances(dataset, protocol, weights), views)
+    store = Store(results)
+    return [cell for cell, key in keys.items() if not store.has(Cell(run, *cell), key)]
+
+
 def _written(folder: Path) -> int:
     """When the run in ``folder`` was finished."""
     return (folder / "model.json").stat().st_mtime_ns if (folder / "model.json").exists() else 0
 
 
-def _views(dataset: Dataset, protocol: Protocol) -> dict[tuple[str, int], Dataset]:
+def _views(dataset: Dataset, protocol: Protocol) -> dict[Place, Dataset]:
     """(corruption, severity) -> the data of every cell, all opened before the first is measured: stored ones may be missing."""
     chosen = protocol.mode != "fast" or protocol.channel_order != "rgb" or protocol.regime is not None or protocol.warp_truth
     if has_stored(dataset) and chosen:
@@ -154,18 +167,25 @@ def _check_fit(dataset: Dataset, predictor: Predictor) -> None:
         )
 
 
-def _circumstances(dataset: Dataset, protocol: Protocol, predictor: Predictor) -> dict[str, Any]:
-    """Everything but corruption and severity that decides a number."""
+def _chosen(dataset: Dataset, protocol: Protocol) -> Dataset:
+    if protocol.images is None or protocol.images >= len(dataset):
+        return dataset
+    return Subset(dataset, [index * len(dataset) // protocol.images for index in range(protocol.images)])
+
+
+def _circumstances(dataset: Dataset, protocol: Protocol, weights: str) -> dict[str, Any]:
+    """What is kept with every number: all that decides it but corruption and severity, and the data's name."""
     info = dataset.info
     known: dict[str, Any] = {
         "task": info.task,
         "data": info.fingerprint,
         "data_name": info.name,
         "images": len(dataset),
-        "weights": predictor.weights,
+        "weights": weights,
         "stage": info.stage,
         "ground_truth": "warped" if protocol.warp_truth else "not warped",
         "metric_version": METRIC_VERSION[info.task],
+        **({"scale": protocol.scale} if protocol.scale else {}),
     }
     if has_stored(dataset):  # seed, regime, draws and channel order were the maker's
         return known
@@ -173,10 +193,17 @@ def _circumstances(dataset: Dataset, protocol: Protocol, predictor: Predictor) -
     return {**known, "seed": protocol.seed, **drawn}
 
 
-def _key(circumstances: dict[str, Any], cell: tuple[str, int], view: Dataset, stored: bool) -> str:
-    """Computed pixels follow from the circumstances; stored ones are what their files hold."""
-    pixels = {"stored": view.info.fingerprint} if stored and cell != CLEAN else {}
-    return content_key({**circumstances, "corruption": cell[0], "severity": cell[1], **pixels})
+def _keys(dataset: Dataset, circumstances: Mapping[str, Any], views: Mapping[Place, Dataset]) -> dict[Place, str]:
+    """The key of each cell: names what decides its number and nothing else (what a data set is called, say, does not).
+
+    Computed pixels follow from the circumstances; stored ones are what their files hold.
+    """
+    deciding = {key: value for key, value in circumstances.items() if key != "data_name"}
+    keys = {}
+    for cell, view in views.items():
+        pixels = {"stored": view.info.fingerprint} if has_stored(dataset) and cell != CLEAN else {}
+        keys[cell] = content_key({**deciding, "corruption": cell[0], "severity": cell[1], **pixels})
+    return keys
 
 
 # ---- one corruption: every image is read once, and seen at all its severities --------------------------------------------

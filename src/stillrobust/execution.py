@@ -7,6 +7,7 @@ import queue
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -67,42 +68,109 @@ def _run(job: Job) -> Any:
     return job.function(*job.arguments, progress=progress)
 
 
-def run_jobs(jobs: Sequence[Job], workers: int, listen: Listener = lambda name, done, total, text: None) -> None:
+@dataclass(frozen=True)
+class Failure:
+    """A job that did not end well."""
+
+    job: str
+    reason: str
+    """One sentence."""
+    details: str = ""
+    """The stack trace of what no user did wrong."""
+
+
+ENDED = (
+    "A worker process was ended from outside (out of memory, perhaps); what was finished is kept: "
+    "run the same command again, with fewer workers if memory is short"
+)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    workers: int,
+    listen: Listener = lambda name, done, total, text: None,
+    keep_going: bool = False,
+) -> list[Failure]:
     """Run all jobs, earlier ones first where there is a choice. The first error stops what has not begun and is raised.
 
+    With ``keep_going`` an error stops only what comes after its job, and all failures are returned. Jobs whose process was
+    ended from outside are then tried once more, one at a time, so that one of them cannot take others with it.
     ``listen(name, done, total, text)`` hears of progress in the calling thread. Ctrl-C ends the workers at once.
     """
-    waiting = {job.name: job for job in jobs}
-    finished: set[str] = set()
-    running: dict[Future[Any], str] = {}
-    context = multiprocessing.get_context("spawn")
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
-    reports = context.Queue()
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (reports, os.getpid()))
+    run = _Jobs(jobs, listen, keep_going)
     try:
-        while waiting or running:
-            for job in [job for job in waiting.values() if finished.issuperset(job.after)]:
-                if len(running) >= workers:
-                    break
-                running[pool.submit(_run, waiting.pop(job.name))] = job.name
-            if not running:
-                raise AssertionError(f"jobs wait for jobs that do not exist: {sorted(waiting)}")
-            done, _ = wait(running, timeout=REPORT_SECONDS, return_when=FIRST_COMPLETED)
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    listen(*reports.get_nowait())
-            for future in done:
-                finished.add(running.pop(future))
-                future.result()
-    except BrokenProcessPool:
-        raise UserError(
-            "A worker process was ended from outside (out of memory, perhaps); what was finished is kept: "
-            "run the same command again, with fewer workers if memory is short"
-        ) from None
+        run.in_pool(workers, run.waiting)
+        while run.suspects:
+            name = next(iter(run.suspects))
+            run.in_pool(1, {name: run.suspects.pop(name)}, alone=True)
+            run.in_pool(workers, run.waiting)
+        if run.waiting:
+            raise AssertionError(f"jobs wait for jobs that do not exist: {sorted(run.waiting)}")
     finally:
-        for process in list((pool._processes or {}).values()):  # waiting for minutes of work would not be stopping
-            process.terminate()
-        pool.shutdown(wait=True, cancel_futures=True)
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return run.failures
+
+
+class _Jobs:
+    """What waits, what is done and what failed, over the pools that it takes."""
+
+    def __init__(self, jobs: Sequence[Job], listen: Listener, keep_going: bool) -> None:
+        self.waiting = {job.name: job for job in jobs}
+        self.suspects: dict[str, Job] = {}
+        """Jobs that were at work when a process was ended from outside: one of them may be why."""
+        self.finished: set[str] = set()
+        self.failures: list[Failure] = []
+        self.listen, self.keep_going = listen, keep_going
+
+    def in_pool(self, workers: int, waiting: dict[str, Job], alone: bool = False) -> None:
+        """Run what is waiting in a pool of its own, as far as it can be run."""
+        context = multiprocessing.get_context("spawn")
+        running: dict[Future[Any], Job] = {}
+        if not any(self._ready(job) for job in waiting.values()):
+            return
+        reports = context.Queue()
+        pool = ProcessPoolExecutor(workers, context, _start_worker, (reports, os.getpid()))
+        try:
+            while running or any(self._ready(job) for job in waiting.values()):
+                for job in [job for job in waiting.values() if self._ready(job)][: workers - len(running)]:
+                    running[pool.submit(_run, job)] = job
+                    del waiting[job.name]  # not before: a pool that is broken takes no job, and none may be lost
+                done, _ = wait(running, timeout=REPORT_SECONDS, return_when=FIRST_COMPLETED)
+                with contextlib.suppress(queue.Empty):
+                    while True:
+                        self.listen(*reports.get_nowait())
+                for future in done:
+                    self._take(running[future], future)
+                    del running[future]
+        except BrokenProcessPool:
+            if not self.keep_going:
+                raise UserError(ENDED) from None
+            for job in running.values():
+                self._fail(job, ENDED) if alone else self.suspects.update({job.name: job})
+        finally:
+            for process in list((pool._processes or {}).values()):  # waiting for minutes of work would not be stopping
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _ready(self, job: Job) -> bool:
+        return self.finished.issuperset(job.after)
+
+    def _take(self, job: Job, future: Future[Any]) -> None:
+        error = future.exception()
+        if error is None:
+            self.finished.add(job.name)
+        elif isinstance(error, BrokenProcessPool) or not self.keep_going:
+            raise error
+        elif isinstance(error, UserError):
+            self._fail(job, str(error))
+        else:
+            self._fail(job, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+
+    def _fail(self, job: Job, reason: str, details: str = "") -> None:
+        """Put a failure down, and with it what can no longer be done."""
+        self.failures.append(Failure(job.name, reason, details))
+        for after in [other for other in self.waiting.values() if job.name in other.after]:
+            self._fail(self.waiting.pop(after.name), f"not begun, because this failed: {job.name}")

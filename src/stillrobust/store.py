@@ -72,6 +72,8 @@ class Measurement:
     """The same for all cells of a run; it does not hold the corruption or the severity."""
     images: int
     seconds: float
+    key: str = ""
+    """Of the cell: names everything that decided the number."""
 
 
 def content_key(mapping: Mapping[str, Any]) -> str:
@@ -183,6 +185,7 @@ class Store:
                 protocol=body["protocol"],
                 images=body["images"],
                 seconds=body["seconds"],
+                key=body["key"],
             )
             for body in bodies
             if body is not None

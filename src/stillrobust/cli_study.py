@@ -1,0 +1,132 @@
+"""The commands about studies: plan, run, status, report, explain, export."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stillrobust.cli_report import finish
+from stillrobust.progress import progress
+
+if TYPE_CHECKING:
+    from stillrobust.study import Selection, Site
+
+commands = typer.Typer()
+study = typer.Typer(
+    no_args_is_help=True,
+    help="Whole studies: the paper's tables and figures, or your own file of axes. See docs/studies.md.",
+)
+commands.add_typer(study, name="study")
+
+FAILED = 3  # the exit status where something could not be done and the rest was
+
+Names = Annotated[list[str] | None, typer.Argument(help="Study files, or names of shipped ones; none: all of the paper's.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of models and results; by default 'studies', or 'miniature'.")]
+Protocol = Annotated[str | None, typer.Option(help="paper (severity 1) or benchmark (1 to 5); by default the file's first.")]
+DataRoot = Annotated[Path, typer.Option(help="Where the study's data lies: coco/, ade20k/, cifar10/, ...")]
+Data = Annotated[list[str] | None, typer.Option(help="NAME=FORMAT:PATH for data that lies elsewhere, repeatable.")]
+Small = Annotated[bool, typer.Option("--miniature", help="Small stand-ins for data, weights and steps, through the same code.")]
+
+
+def _site(selection: "Selection", out: Path | None, root: Path, data: list[str] | None) -> "Site":
+    from stillrobust.study import Site
+    from stillrobust.study.state import resolve_data
+
+    named = {name: spec for study in selection.studies for name, spec in study.data.items()}
+    folder = out or Path("miniature" if selection.miniature else "studies")
+    return Site(folder.resolve(), resolve_data(named, root, data or []))
+
+
+@study.command()
+def run(
+    studies: Names = None,
+    out: Out = None,
+    protocol: Protocol = None,
+    data_root: DataRoot = Path("data"),
+    data: Data = None,
+    miniature: Small = False,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
+) -> None:
+    """Do what is missing of one study, several, or all of the paper's; then report. A finished study is left alone.
+
+    Example: stillrobust study run table1 --miniature --out small
+    """
+    from stillrobust.study import select
+
+    selection = select(studies or [], protocol, miniature)
+    site = _site(selection, out, data_root, data)
+    do(selection, site, workers)
+
+
+def do(selection: "Selection", site: "Site", workers: int | None) -> None:
+    """Run a selection with progress, list what failed, and report."""
+    from stillrobust.study import states
+    from stillrobust.study.execute import run_study
+
+    missing = sum(state.cells - state.done for state in states(selection.runs, selection.asked, site))
+    with progress(missing) as listen:
+        failures = run_study(selection, site, workers or os.cpu_count() or 1, listen.say, listen)
+    finish(site.results, site.out)
+    for failure in failures:
+        typer.echo(f"failed: {failure.job}: {failure.reason}", err=True)
+    if failures:
+        names = " ".join(selection.names)
+        again = f"stillrobust study run {names} --out {site.out}{' --miniature' if selection.miniature else ''}"
+        typer.echo(f"{len(failures)} jobs failed or could not begin; what was finished is kept. Try them again: {again}", err=True)
+        raise typer.Exit(FAILED)
+
+
+@study.command()
+def plan(
+    studies: Names = None,
+    out: Out = None,
+    protocol: Protocol = None,
+    data_root: DataRoot = Path("data"),
+    data: Data = None,
+    miniature: Small = False,
+    runs: Annotated[bool, typer.Option("--runs", help="List every run.")] = False,
+) -> None:
+    """Say what there is to do, what is done, which weights and data are missing and how to get them, and what it costs.
+
+    Example: stillrobust study plan table1 figure2 --protocol benchmark
+    """
+    from stillrobust.study import select
+    from stillrobust.study.plan import plan as make_plan
+    from stillrobust.study.plan import plan_text
+
+    selection = select(studies or [], protocol, miniature)
+    typer.echo(plan_text(make_plan(selection, _site(selection, out, data_root, data)), runs))
+
+
+@study.command()
+def status(
+    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path("studies"),
+) -> None:
+    """Say how far a study is, from another terminal.
+
+    Example: stillrobust study status --out small
+    """
+    from stillrobust.study import Site, recall
+    from stillrobust.study.state import failures_of, states, status_text
+
+    selection, site = recall(out), Site(out.resolve())
+    typer.echo(status_text(states(selection.runs, selection.asked, site), failures_of(site)))
+
+
+@study.command()
+def explain(
+    first: Annotated[str, typer.Argument(help="A cell's key, or the first digits of it, or RUN/CORRUPTION/SEVERITY.")],
+    second: Annotated[str, typer.Argument(help="The other one's.")],
+    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path("studies"),
+) -> None:
+    """Say why two numbers differ: what was not the same when they were measured.
+
+    Example: stillrobust study explain 3f2a91bc 77e01d45 --out small
+    """
+    from stillrobust.store import Store
+    from stillrobust.study import Site
+    from stillrobust.study.explain import explain as find
+    from stillrobust.study.explain import explanation_text
+
+    typer.echo(explanation_text(find(Store(Site(out).results), first, second)))

@@ -1,0 +1,86 @@
+"""What a run costs before anybody has run it: estimates, each with its source. None where nothing is known.
+
+GPU-hours are of one NVIDIA V100, which the published timings are for; an H100 with mixed precision takes a quarter to a third.
+"""
+
+from typing import NamedTuple
+
+from stillrobust.names import parse_spec
+from stillrobust.study.schema import UPSTREAM, StudyRun
+
+
+class Estimate(NamedTuple):
+    """A number and where it comes from."""
+
+    value: float
+    source: str
+
+
+_MMDET = "mmdetection docs/model_zoo.md: 0.265 s an iteration of 16 images on 8 V100"
+_SWIN_DET = "R50's time times 1.3 (Swin-T), by GMAC for S and B"
+_UPER = "236 GMAC a crop (945 at 512x2048, Swin-Transformer-Semantic-Segmentation README) at 8.6 TFLOP/s"
+_CIFAR = "7.5 million images of 224 px at the speed of ImageNet training"
+
+# V100-hours of one training, by recipe and architecture.
+TRAINING: dict[tuple[str, str], Estimate] = {
+    ("coco_r50_2x", "resnet50"): Estimate(103.6, _MMDET),
+    ("coco_swin_t_2x", "swin_t"): Estimate(135, _SWIN_DET),
+    ("coco_swin_3x", "swin_s"): Estimate(280, _SWIN_DET),
+    ("coco_swin_b_3x", "swin_b"): Estimate(340, _SWIN_DET),
+    ("coco_swin_b_3x", "swin_b_384"): Estimate(340, _SWIN_DET),
+    ("ade20k_r50_80k", "resnet50"): Estimate(60, _UPER),
+    ("ade20k_swin_t_80k", "swin_t"): Estimate(60, _UPER),
+    ("ade20k_swin_160k", "swin_s"): Estimate(120, _UPER),
+    ("ade20k_swin_160k", "swin_b"): Estimate(155, _UPER),
+    ("ade20k_swin_160k", "swin_b_384"): Estimate(160, _UPER),
+    ("cifar10", "resnet50"): Estimate(6.5, _CIFAR),
+    ("cifar10", "swin_t"): Estimate(6.5, _CIFAR),
+}
+
+# Milliseconds an image on one V100. COCO: mmdetection's metafile; Swin's, by the ratio of training. ADE20K: mmsegmentation's
+# configs/{upernet,swin}/README. ImageNet: 755 images a second, microsoft/Swin-Transformer README; CIFAR-10 at the same size.
+MILLISECONDS: dict[tuple[str, str], float] = {
+    ("coco", "resnet50"): 62.1, ("coco", "swin_t"): 80.7, ("coco", "swin_s"): 112, ("coco", "swin_b"): 136,
+    ("coco", "swin_b_384"): 136,
+    ("ade20k", "resnet50"): 42.7, ("ade20k", "swin_t"): 47.5, ("ade20k", "swin_s"): 67.9, ("ade20k", "swin_b"): 79.1,
+    ("ade20k", "swin_b_384"): 82.6,
+    ("imagenet_c", "resnet50"): 1.3, ("imagenet_c", "swin_t"): 1.3,
+    ("cifar10_c", "resnet50"): 1.3, ("cifar10_c", "swin_t"): 1.3,
+}  # fmt: skip
+TEST_IMAGES = {"coco": 5_000, "ade20k": 2_000, "imagenet_c": 50_000, "cifar10_c": 10_000}
+
+# Parameters in millions of a finished model: 4 bytes each. Mask R-CNN and UPerNet as counted, the classifiers' trunks.
+PARAMETERS: dict[tuple[str, str], float] = {
+    ("detection", "resnet50"): 44.4, ("detection", "swin_t"): 47.8, ("detection", "swin_s"): 69.1,
+    ("detection", "swin_b"): 107.1, ("detection", "swin_b_384"): 107.1,
+    ("segmentation", "resnet50"): 66.5, ("segmentation", "swin_t"): 59.9, ("segmentation", "swin_s"): 81.3,
+    ("segmentation", "swin_b"): 121.3, ("segmentation", "swin_b_384"): 121.3,
+    ("classification", "resnet50"): 25.6, ("classification", "swin_t"): 28.3,
+}  # fmt: skip
+
+# Gigabytes unpacked. COCO: 18 + 1 + 0.8 (cocodataset.org); ADE20K: the scene-parsing archive; ImageNet: the validation archive;
+# ImageNet-C: noise, blur, weather, digital (zenodo 2235448); CIFAR-10-C (zenodo 2535967).
+DATA_GIGABYTES = {"coco": 20.0, "ade20k": 1.0, "imagenet_c": 55.0, "cifar10": 0.2, "cifar10_c": 2.9}
+
+# Megabytes of statistics that one pass leaves in the store, for its intervals: detections with their matches at ten
+# thresholds, intersections and unions by image and class, one bit an image.
+PASS_MEGABYTES = {"detection": 12.0, "segmentation": 0.6, "classification": 0.2}
+
+
+def training_hours(run: StudyRun) -> Estimate | None:
+    """V100-hours of a run's training; 0 where nothing is trained."""
+    if run.transfer == UPSTREAM:
+        return Estimate(0, "nothing is trained")
+    return TRAINING.get((run.recipe, parse_spec(run.backbone)[0]))
+
+
+def pass_hours(run: StudyRun) -> float | None:
+    """V100-hours of one pass over the test images."""
+    milliseconds = MILLISECONDS.get((run.test_data, parse_spec(run.backbone)[0]))
+    return None if milliseconds is None else TEST_IMAGES[run.test_data] * milliseconds / 3.6e6
+
+
+def weights_gigabytes(run: StudyRun) -> float | None:
+    """Disk of a finished model."""
+    millions = PARAMETERS.get((run.task, parse_spec(run.backbone)[0]))
+    return None if millions is None or run.transfer == UPSTREAM else millions * 4 / 1000

@@ -1,0 +1,169 @@
+"""A study done: its runs are checked, trained and evaluated as far as that is missing; what fails stops nothing else."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from stillrobust import evaluation
+from stillrobust.corruptions import warm_up
+from stillrobust.data import open_dataset
+from stillrobust.data.scene_files import SceneCounts, write_scenes
+from stillrobust.errors import UserError
+from stillrobust.evaluation import Protocol, evaluate
+from stillrobust.execution import Failure, Job, run_jobs
+from stillrobust.names import lookup, slug
+from stillrobust.robustify import build_technique
+from stillrobust.robustness import CLEAN
+from stillrobust.run_files import read_description
+from stillrobust.samples import Dataset
+from stillrobust.store import write_whole
+from stillrobust.study.schema import Circumstances, StudyRun
+from stillrobust.study.selection import Scenes, Selection, remember
+from stillrobust.study.state import FAILURES, Site
+from stillrobust.tasks.recipes import recipe_of
+from stillrobust.training import TRANSFERS, Plan, train
+
+Listener = Callable[[str, int, int, str], None]
+Progress = Callable[[int, int, str], None]
+
+
+def plan_of(run: StudyRun) -> Plan:
+    """The training of a run. Raises ``UserError`` for a recipe, technique, transfer or setting that cannot be."""
+    recipe = recipe_of(run.recipe or "small", **run.changes)
+    lookup("transfer", run.transfer, TRANSFERS)
+    if run.technique:
+        build_technique(run.technique)
+    plan = Plan(run.task, run.backbone, run.transfer, recipe, run.settings, run.technique)  # type: ignore[arg-type]
+    plan.make_task()
+    return plan
+
+
+def protocol_of(run: StudyRun, asked: Circumstances) -> Protocol:
+    """How a run is evaluated."""
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in asked}
+    return Protocol(**values, images=run.images, scale=run.scale)
+
+
+# ---- jobs: plain functions of plain values, so that any process can run them ---------------------------------------------
+
+
+def train_job(plan: Plan, data: str, folder: Path, progress: Progress) -> None:
+    """Train one run."""
+    train(plan, open_dataset(data, "train", training=True), folder, progress)
+
+
+def evaluate_job(folder: Path, data: str, results: Path, protocol: Protocol, run: str, progress: Progress) -> None:
+    """Evaluate some cells of one run."""
+    evaluate(folder, _test_data(data), results, protocol, run, progress)
+
+
+@lru_cache(maxsize=4)
+def _test_data(data: str) -> Dataset:
+    """A process evaluates many cells of one set; reading its annotations takes seconds at the size of COCO."""
+    return open_dataset(data, "val")
+
+
+# ---- what is to be done ---------------------------------------------------------------------------------------------------
+
+
+def missing_cells(run: StudyRun, asked: Circumstances, site: Site) -> list[tuple[str, int]]:
+    """The cells of a run that are not there, or were measured on other weights, data or circumstances."""
+    protocol = protocol_of(run, asked)
+    description = read_description(site.weights(run))
+    if description is None:
+        return protocol.cells()
+    data = _test_data(site.data_of(run, run.test_data))
+    return evaluation.missing_cells(data, site.results, protocol, run.name(asked), description["sha256"])
+
+
+def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple[list[Job], list[Failure]]:
+    """Training jobs, the longest tasks first, then each run's missing corruptions, one job each; and what cannot begin.
+
+    Raises ``UserError`` for what is wrong in the study itself. Data that is not there keeps only the runs that need it.
+    """
+    plans = [(run, plan_of(run), site.data_of(run, run.data), site.data_of(run, run.test_data)) for run in runs]
+    trainings: dict[str, Job] = {}
+    evaluations: list[Job] = []
+    refused: list[Failure] = []
+    by_length = ["detection", "segmentation", "classification"]
+    for run, plan, data, test_data in sorted(plans, key=lambda one: by_length.index(one[0].task)):
+        training = f"train {run.folder}"
+        try:
+            places = missing_cells(run, asked, site)
+            if places:
+                _require(run, data, test_data)
+        except UserError as error:
+            refused.append(Failure(training, str(error)))
+            continue
+        if not places:
+            continue
+        folder, every = site.weights(run), protocol_of(run, asked)
+        trainings[run.folder] = Job(training, train_job, (plan, data, folder))
+        for corruption in dict.fromkeys(place[0] for place in places):
+            levels = tuple(severity for name, severity in places if name == corruption)
+            clean = corruption == CLEAN[0]
+            protocol = replace(every, clean=clean, corruptions=() if clean else (corruption,), severities=() if clean else levels)
+            job = (folder, test_data, site.results, protocol, run.name(asked))
+            evaluations.append(Job(f"evaluate {run.name(asked)} {corruption}", evaluate_job, job, after=(training,)))
+    return [*trainings.values(), *evaluations], refused
+
+
+def _require(run: StudyRun, data: str, test_data: str) -> None:
+    """Open what a run needs before anything is trained: a wrong root or half a download is told at once."""
+    for spec, split in ((data, "train"), (test_data, "val")):
+        info = _opened(spec, split)
+        if info != run.task:
+            raise UserError(f"Run {run.id} is {run.task}, but {spec} is data for {info}; name other data")
+
+
+@lru_cache(maxsize=32)
+def _opened(spec: str, split: str) -> str:
+    return open_dataset(spec, split, training=split == "train").info.task
+
+
+def run_study(
+    selection: Selection,
+    site: Site,
+    workers: int,
+    say: Callable[[str], None] = lambda text: None,
+    listen: Listener = lambda name, done, total, text: None,
+) -> list[Failure]:
+    """Do what is missing of the selected runs; returns what failed, which is also kept for ``status``.
+
+    A run that is done is left alone, and a failing one does not stop the others.
+    """
+    runs, asked = selection.runs, selection.asked
+    remember(selection, site.out)
+    if any("scenes" in (run.data, run.test_data) for run in runs):
+        say("generated scenes: drawing them, or reading those that are there")
+        _draw(selection.scenes, site.out / "data", listen)
+    jobs, failures = jobs_of(runs, asked, site)
+    if jobs:
+        say("corruption kernels: compiling them where this machine has not yet")
+        warm_up()
+        failures += run_jobs(jobs, workers, listen, keep_going=True)
+    _keep(failures, site)
+    return failures
+
+
+def _draw(scenes: Scenes, root: Path, listen: Listener) -> None:
+    def told(done: int, total: int) -> None:
+        listen("data", done, total, "scenes")
+
+    sizes: dict[str, Any] = dict(scenes.sizes)
+    write_scenes(root, seed=scenes.seed, counts=SceneCounts(**scenes.counts), progress=told, **sizes)
+
+
+def _keep(failures: list[Failure], site: Site) -> None:
+    """Put down what failed, with the stack traces in ``logs/``; nothing failed, nothing is kept."""
+    for failure in failures:
+        if failure.details:
+            write_whole({site.out / "logs" / f"{slug(failure.job)}.log": failure.details.encode()})
+    if failures:
+        listed = [{"job": failure.job, "reason": failure.reason} for failure in failures]
+        write_whole({site.out / FAILURES: (json.dumps(listed, indent=1, ensure_ascii=False) + "\n").encode()})
+    else:
+        (site.out / FAILURES).unlink(missing_ok=True)

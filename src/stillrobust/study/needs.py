@@ -1,0 +1,62 @@
+"""Weights and data that runs need: whether they are there, and the command that gets them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stillrobust.errors import UserError
+from stillrobust.names import parse_spec
+from stillrobust.study.schema import UPSTREAM, StudyRun
+from stillrobust.study.state import Site
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that must be there before a run can begin."""
+
+    name: str
+    there: bool
+    way: str
+    """How to get it."""
+
+
+def weight_needs(runs: Iterable[StudyRun]) -> list[Need]:
+    """The upstream weights of some runs, each once."""
+    return [_weights(spec) for spec in dict.fromkeys(run.backbone for run in runs)]
+
+
+def _weights(spec: str) -> Need:
+    from stillrobust.backbones import CHECKPOINTS
+    from stillrobust.backbones.checkpoints import find_file
+
+    name, arguments = parse_spec(spec)
+    weights = arguments.get("weights")
+    row = CHECKPOINTS.get(name)
+    if weights == "random":
+        return Need(spec, True, "")
+    if row is None:
+        return Need(spec, False, "stillrobust checkpoints fetch")
+    try:
+        find_file(row)
+    except UserError as error:
+        return Need(spec, False, str(error))
+    return Need(spec, True, "")
+
+
+def data_needs(runs: Iterable[StudyRun], site: Site) -> list[Need]:
+    """The datasets of some runs, each once."""
+    needs: dict[str, Need] = {}
+    for run in runs:
+        for name in (run.test_data,) if run.transfer == UPSTREAM else (run.data, run.test_data):
+            if name not in needs and name != "scenes":
+                needs[name] = _data(name, run, site)
+    return list(needs.values())
+
+
+def _data(name: str, run: StudyRun, site: Site) -> Need:
+    try:
+        kind, _, path = site.data_of(run, name).partition(":")
+    except UserError as error:
+        return Need(name, False, str(error))
+    there = Path(path).expanduser().is_dir()
+    return Need(name, there, f"stillrobust data fetch {kind} {path}, or say where it lies: --data {name}={kind}:PATH")

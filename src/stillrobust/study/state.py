@@ -1,0 +1,130 @@
+"""Where a study's results lie, and how far it is: read from files alone, from any terminal, without loading a model."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stillrobust.errors import UserError
+from stillrobust.names import unknown
+from stillrobust.robustness import CLEAN
+from stillrobust.study.schema import UPSTREAM, Circumstances, StudyRun
+
+FAILURES = "failures.json"
+SCENES = {"classification": "folders", "detection": "coco", "segmentation": "maps"}  # what ``write_scenes`` writes
+
+
+@dataclass(frozen=True)
+class Site:
+    """The folder that a study works in, and where its data lies."""
+
+    out: Path
+    data: Mapping[str, str] = field(default_factory=dict)
+    """Named datasets as ``FORMAT:PATH``."""
+
+    @property
+    def results(self) -> Path:
+        """The store."""
+        return self.out / "results"
+
+    def weights(self, run: StudyRun) -> Path:
+        """The folder of a run's weights."""
+        return self.out / "runs" / run.folder
+
+    def data_of(self, run: StudyRun, name: str) -> str:
+        """The ``FORMAT:PATH`` of a run's data."""
+        if name == "scenes":
+            return f"{SCENES[run.task]}:{self.out / 'data' / run.task}"
+        if name in self.data:
+            return self.data[name]
+        if ":" not in name:
+            raise unknown("data", name, [*self.data, "scenes"])
+        return name
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far a run is."""
+
+    run: StudyRun
+    name: str
+    """In the store."""
+    trained: bool
+    step: int
+    """Of an unfinished training, as far as it is kept."""
+    done: int
+    """Cells that are measured."""
+    cells: int
+    """Cells that are asked for."""
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is missing."""
+        return self.trained and self.done == self.cells
+
+    @property
+    def trains(self) -> bool:
+        """Whether the run is a training, and not only an evaluation of published weights."""
+        return self.run.transfer != UPSTREAM
+
+
+def places_of(asked: Circumstances) -> list[tuple[str, int]]:
+    """(corruption, severity) of every cell, the clean one first."""
+    return [CLEAN, *((corruption, severity) for corruption in asked.corruptions for severity in asked.severities)]
+
+
+def states(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> list[RunState]:
+    """How far each run is, by the files that are there; ``study run`` also checks what is in them."""
+    places = places_of(asked)
+    found = []
+    for run in runs:
+        name, folder = run.name(asked), site.weights(run)
+        cells = site.results / "cells" / name
+        there = {path.stem for path in cells.glob("[!.]*.json")} if cells.is_dir() else set()
+        done = sum(f"{corruption}_{severity}" in there for corruption, severity in places)
+        step = int(_json(folder / "resume.json").get("step", 0))
+        found.append(RunState(run, name, (folder / "model.json").is_file(), step, done, len(places)))
+    return found
+
+
+def failures_of(site: Site) -> list[dict[str, str]]:
+    """What failed in the last ``study run``."""
+    content = _json(site.out / FAILURES, [])
+    return content if isinstance(content, list) else []
+
+
+def _json(path: Path, absent: Any = None) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {} if absent is None else absent
+
+
+def resolve_data(named: Mapping[str, str], root: Path, given: Sequence[str] = ()) -> dict[str, str]:
+    """Named datasets with relative paths taken from ``root``, and those of ``given`` (NAME=FORMAT:PATH) in their place."""
+    resolved = {}
+    for name, spec in named.items():
+        kind, colon, path = spec.partition(":")
+        resolved[name] = f"{kind}:{root / Path(path).expanduser()}" if colon else spec
+    for pair in given:
+        name, equals, spec = pair.partition("=")
+        if not equals or ":" not in spec:
+            raise UserError(f"Expected --data NAME=FORMAT:PATH, such as coco=coco:/data/coco, but got {pair!r}")
+        if named and name not in named:
+            raise unknown("data", name, named)
+        resolved[name] = spec
+    return resolved
+
+
+def status_text(found: Sequence[RunState], failures: Sequence[Mapping[str, str]]) -> str:
+    """How far a study is, for a terminal: what is finished in one line, then what is not."""
+    finished = sum(state.finished for state in found)
+    done, cells = sum(state.done for state in found), sum(state.cells for state in found)
+    lines = [f"{finished} of {len(found)} runs finished, {done:,} of {cells:,} passes"]
+    for state in found:
+        if not state.finished:
+            trained = "trained" if state.trained else f"stopped or at step {state.step}" if state.step else "not trained"
+            lines.append(f"  {state.run.id:<5} {state.name}: {trained}, {state.done} of {state.cells} passes")
+    lines += [f"failed: {failure['job']}: {failure['reason']}" for failure in failures]
+    return "\n".join(lines)
