@@ -74,6 +74,8 @@ def robustness(measurements: Iterable[Measurement], severities: Sequence[int] = 
     """
     severities = _checked(severities)
     given = list(measurements)
+    if not all(isinstance(measurement, Measurement) for measurement in given):
+        raise UserError("Expected measurements, but some are not: an estimate from part of the cells stands in no full table")
     needed = {CLEAN, *corrupted_places(severities)}
     used = [measurement for measurement in given if (measurement.corruption, measurement.severity) in needed]
     run = _only("run", (measurement.run for measurement in given))
