@@ -13,7 +13,7 @@ FLOORS = {
     "corruptions": 1, "metrics": 1, "backbones": 1,
     "data": 2, "protocol_difference": 2, "robustify": 2, "conformance": 2,
     "tasks": 3,
-    "launching": 4, "optimisation": 4, "run_files": 4, "training": 4, "predictors": 4, "evaluation": 4,
+    "launching": 4, "at_work": 4, "batches": 4, "optimisation": 4, "run_files": 4, "training": 4, "predictors": 4, "evaluation": 4,
     "execution": 5, "corrupted_sets": 5, "deepaugmented_sets": 5, "study": 5, "paper": 5,
     "report": 6,
     "cli": 7, "__main__": 8,

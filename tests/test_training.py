@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 
 from stillrobust import training
 from stillrobust.backbones import build_backbone
+from stillrobust.batches import order
 from stillrobust.errors import UserError
-from stillrobust.training import Plan, Recipe, load_model, order, train
+from stillrobust.training import Plan, Recipe, load_model, train
 from tests.toys import SETTINGS, Toys
 
 SHORT = Recipe(steps=4, batch_size=4)

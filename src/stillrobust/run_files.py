@@ -64,23 +64,30 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def save(
-    folder: Path, described: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer, precision: Precision, step: int
+    folder: Path,
+    described: dict[str, Any],
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    precision: Precision,
+    step: int,
+    beside: Mapping[str, Tensor],
 ) -> None:
-    """Write what :func:`resume` needs."""
+    """Write what :func:`resume` needs; ``beside`` is what trains beside the model."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, values in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{key}": v for key, v in values.items() if isinstance(v, Tensor)}
+    tensors |= {f"beside.{name}": value for name, value in beside.items()}
     _write_pair(folder, "resume", tensors, {"identity": described, "step": step, "precision": precision.state_dict()})
 
 
 def resume(
     folder: Path, described: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer, precision: Precision
-) -> int:
-    """Load what :func:`save` wrote for the same identity; returns the step to go on from, 0 where there is nothing."""
+) -> tuple[int, dict[str, Tensor]]:
+    """Load what :func:`save` wrote for the same identity; returns the step to go on from and ``beside``, or 0 and nothing."""
     description = _read_json(folder / "resume.json")
     path = folder / "resume.safetensors"
     if not description or description["identity"] != described or not checked(path, description["sha256"]):
-        return 0
+        return 0, {}
     tensors = load_file(path)
     model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     state: dict[int, dict[str, Tensor]] = {}
@@ -90,7 +97,8 @@ def resume(
             state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     precision.load_state_dict(description["precision"])
-    return int(description["step"])
+    beside = {key.removeprefix("beside."): value for key, value in tensors.items() if key.startswith("beside.")}
+    return int(description["step"]), beside
 
 
 def finish(folder: Path, described: dict[str, Any], plan: dict[str, Any], loaded: str, model: nn.Module, info: DatasetInfo) -> None:

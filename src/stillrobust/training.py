@@ -1,49 +1,51 @@
-"""The one training loop: fixed-feature or full-network transfer, stopped and resumed at any moment.
+"""The one training loop: transfer to a task, or upstream training that makes a backbone robust; stopped and resumed at any moment.
 
 Nothing depends on the moment a run was stopped: the order of the data, every augmentation and torch's own draws come from
 generators keyed by (seed, step), so that a resumed run ends in the same bits as an undisturbed one on the same machine.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import nn
 
+from stillrobust.at_work import InTransfer, Upstream, Work
 from stillrobust.backbones import Backbone, build_backbone, upstream_digest
 from stillrobust.backbones.reader import digest, load_strictly
+from stillrobust.batches import Augmented, batches, fresh_epoch, number, order
 from stillrobust.errors import UserError
 from stillrobust.launching import Progress, launch
 from stillrobust.names import format_spec, lookup, parse_spec
 from stillrobust.optimisation import make_optimiser, set_rates
-from stillrobust.robustify import build_technique, photometric
+from stillrobust.robustify import build_technique
 from stillrobust.robustify.technique import require_photometric
 from stillrobust.run_files import checked, finish, read_description, resume, save
-from stillrobust.samples import Dataset, DatasetInfo, Sample
+from stillrobust.samples import Dataset, DatasetInfo
 from stillrobust.tasks import Classification, Task, make_task
+from stillrobust.tasks.classification import classes_of
 from stillrobust.tasks.heads import backbone_of, initialise_head
 from stillrobust.tasks.processes import synchronise
 from stillrobust.tasks.recipes import Recipe
 
 __all__ = ["TRANSFERS", "Plan", "Recipe", "identity", "load_model", "train"]
 
-Transfer = Literal["fixed_feature", "full_network", "released_freeze", "upstream"]
+Transfer = Literal["fixed_feature", "full_network", "released_freeze", "upstream", "robustify"]
 TRANSFERS: dict[str, str] = {
     "fixed_feature": "the backbone frozen: no gradient, BatchNorm statistics and DropPath included",
     "full_network": "everything trains",
     "released_freeze": "the paper's released fixed-feature: rate 0 in the backbone, with the leaks that it has (docs/training.md)",
     "upstream": "nothing trains: the backbone's own ImageNet classifier is evaluated",
+    "robustify": "everything trains, with the backbone's own classifier: no transfer, but what makes a backbone",
 }
 TRAINING_VERSION = 2  # raised when the loop changes what comes out of it
 
@@ -106,7 +108,7 @@ def train(plan: Plan, dataset: Dataset, folder: Path, progress: Progress = lambd
     if finished and finished["identity"] == described and checked(folder / "model.safetensors", finished["sha256"]):
         return folder
     _, model, loaded = build(plan, dataset.info)  # here already: what does not fit is said before anything starts
-    if plan.technique:
+    if plan.technique and plan.transfer != "robustify":
         require_photometric(build_technique(plan.technique), plan.task)
     if plan.transfer == "upstream":
         finish(folder, described, _described(plan), loaded, model, dataset.info)
@@ -117,25 +119,33 @@ def train(plan: Plan, dataset: Dataset, folder: Path, progress: Progress = lambd
 
 def _loop(plan: Plan, dataset: Dataset, folder: Path, described: dict[str, Any], fabric: Fabric, progress: Progress) -> None:
     """In every process that trains: its part of each batch, the same step on the same weights."""
-    recipe, steps = plan.recipe, plan.recipe.total_steps(len(dataset))
+    recipe = plan.recipe
     task, model, loaded = build(plan, dataset.info)
     before = digest(backbone_of(model).state_dict()) if plan.transfer == "fixed_feature" else ""
-    technique = build_technique(plan.technique) if plan.technique else None
+    upstream = plan.transfer == "robustify"
+    work: Work = Upstream(plan.technique, fabric.device) if upstream else InTransfer(task, plan.technique)
+    trained_on = work.extended(dataset)
+    steps = recipe.total_steps(len(trained_on))
     model = model.to(memory_format=torch.channels_last)
     if fabric.world_size > 1:
         synchronise(model)
     wrapped, optimiser = fabric.setup(model, make_optimiser(recipe, plan.transfer, model))
     precision = fabric.strategy.precision
-    step = resume(folder, described, model, optimiser, precision)
+    step, state = resume(folder, described, model, optimiser, precision)
+    work.go_on(state)
     wrapped.train()
     hold_still(backbone_of(model), recipe.frozen)
     saved = time.monotonic()
-    for batch in _batches(recipe, task, dataset, step, steps, fabric.global_rank, fabric.world_size):
-        torch.manual_seed(_number(recipe.seed, "step", step, fabric.global_rank))
+    examples = Augmented(task, trained_on, recipe.seed, work.views_of)
+    share = recipe.workers, fabric.global_rank, fabric.world_size
+    fresh = partial(fresh_epoch, examples, recipe.batch_size, *share)
+    for batch in batches(examples, order(recipe.seed, len(trained_on), recipe.batch_size, steps, step), *share):
+        torch.manual_seed(number(recipe.seed, "step", step, fabric.global_rank))
         set_rates(optimiser, recipe, step, steps)
         # On the model's device, from a seed of its own: what is drawn before or after does not move it.
-        draws = torch.Generator(fabric.device).manual_seed(_number(recipe.seed, "technique", step, fabric.global_rank))
-        losses = task.loss(wrapped, batch, photometric(technique, plan.task, draws) if technique else None)
+        draws = torch.Generator(fabric.device).manual_seed(number(recipe.seed, "technique", step, fabric.global_rank))
+        work.begin_epoch(step * recipe.batch_size // len(trained_on), wrapped, fresh, draws)
+        losses = work.loss(wrapped, batch, draws)
         loss = torch.stack(list(losses.values())).sum()
         if not math.isfinite(loss.item()):
             raise UserError(
@@ -150,7 +160,7 @@ def _loop(plan: Plan, dataset: Dataset, folder: Path, described: dict[str, Any],
         step += 1
         progress(step, steps, f"loss {loss.item():.3f}")
         if fabric.is_global_zero and step < steps and time.monotonic() - saved > recipe.checkpoint_seconds:
-            save(folder, described, model, optimiser, precision, step)
+            save(folder, described, model, optimiser, precision, step, work.state())
             saved = time.monotonic()
     if before and digest(backbone_of(model).state_dict()) != before:
         raise AssertionError("the frozen backbone changed in training")  # what fixed-feature means; never to be published
@@ -180,10 +190,12 @@ def build(plan: Plan, info: DatasetInfo) -> tuple[Task, nn.Module, str]:
 
 
 def _model(transfer: str, task: Task, backbone: Backbone, info: DatasetInfo) -> nn.Module:
-    if transfer != "upstream":
+    if transfer not in ("upstream", "robustify"):
         return task.build_model(backbone, info)
     if not isinstance(task, Classification):
-        raise UserError(f"The transfer upstream evaluates ImageNet's own classes, but the task is {task.name}; use classification")
+        raise UserError(f"The transfer {transfer} has a backbone's own classes, but the task is {task.name}; use classification")
+    if transfer == "robustify" and classes_of(backbone) != len(info.classes):
+        backbone.reset_classifier(len(info.classes))
     return task.build_upstream(backbone, info)
 
 
@@ -208,52 +220,6 @@ def _described(plan: Plan) -> dict[str, Any]:
         "settings": {**plan.recipe.settings, **plan.settings},
         "technique": plan.technique,
     }
-
-
-def _number(*parts: object) -> int:
-    """A stable 63-bit number from anything that prints."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
-
-
-# ---- data, in an order that only the seed decides ----------------------------------------------------------------------
-
-
-class _Augmented(torch.utils.data.Dataset[Sample]):
-    """``augmented[(epoch, index)]``: sample ``index`` as it looks in ``epoch``."""
-
-    def __init__(self, task: Task, dataset: Dataset, seed: int) -> None:
-        self.task, self.dataset, self.seed = task, dataset, seed
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        rng = np.random.default_rng(_number(self.seed, "augment", epoch, index))
-        return self.task.augment(self.dataset[index], rng)
-
-
-def order(seed: int, size: int, batch_size: int, steps: int, first: int = 0) -> Iterator[list[tuple[int, int]]]:
-    """Batches of (epoch, index) from step ``first`` on. Every epoch is a fresh permutation; batches run across epochs."""
-    permutations: dict[int, np.ndarray] = {}
-    for step in range(first, steps):
-        batch = []
-        for position in range(step * batch_size, (step + 1) * batch_size):
-            epoch, place = divmod(position, size)
-            if epoch not in permutations:
-                permutations = {key: value for key, value in permutations.items() if key == epoch - 1}
-                permutations[epoch] = np.random.default_rng(_number(seed, "order", epoch)).permutation(size)
-            batch.append((epoch, int(permutations[epoch][place])))
-        yield batch
-
-
-def _batches(recipe: Recipe, task: Task, dataset: Dataset, first: int, last: int, rank: int, world: int) -> Iterator[list[Sample]]:
-    steps = [batch[rank::world] for batch in order(recipe.seed, len(dataset), recipe.batch_size, last, first)]
-    loader = torch.utils.data.DataLoader(
-        _Augmented(task, dataset, recipe.seed),
-        batch_sampler=steps,
-        num_workers=recipe.workers,
-        collate_fn=list,
-        persistent_workers=False,
-    )
-    yield from loader
 
 
 def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:

@@ -32,14 +32,22 @@ class LinearClassifier(nn.Module):
         return self.classifier(self.backbone.embed(images))  # type: ignore[no-any-return]
 
 
+@torch.inference_mode()
+def classes_of(backbone: Backbone) -> int:
+    """How many classes the backbone's own classifier has."""
+    training = backbone.training
+    classes = backbone.eval().classify(torch.zeros(1, 3, 64, 64)).shape[1]
+    backbone.train(training)
+    return int(classes)
+
+
 class UpstreamClassifier(nn.Module):
     """The backbone's own classifier, as it was published: nothing is trained."""
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        with torch.inference_mode():
-            own = backbone.eval().classify(torch.zeros(1, 3, 64, 64)).shape[1]
+        own = classes_of(backbone)
         if own != classes:
             raise UserError(
                 f"Expected data with the {own} classes of {backbone.name}'s own classifier, but got {classes} classes; "
