@@ -305,12 +305,13 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     pasted = torch.zeros((len(masks), height, width), dtype=torch.bool)
     for canvas, mask, (left, top, right, bottom) in zip(pasted, masks, boxes.tolist(), strict=True):
-        rows = torch.arange(max(0, int(top)), min(height, math.ceil(bottom)))
-        columns = torch.arange(max(0, int(left)), min(width, math.ceil(right)))
-        if len(rows) and len(columns):
+        first, last = max(0, int(top)), min(height, math.ceil(bottom))
+        start, end = max(0, int(left)), min(width, math.ceil(right))
+        if first < last and start < end:
+            rows, columns = torch.arange(first, last), torch.arange(start, end)
             y = (rows + 0.5 - top) / (bottom - top) * 2 - 1
             x = (columns + 0.5 - left) / (right - left) * 2 - 1
             grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
             values = functional.grid_sample(mask[None, None], grid[None].to(mask), align_corners=False)[0, 0]
-            canvas[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = values >= 0.5
+            canvas[first:last, start:end] = values >= 0.5
     return pasted
