@@ -23,6 +23,7 @@ from stillrobust.store import write_whole
 from stillrobust.study.schema import Circumstances, StudyRun
 from stillrobust.study.selection import Scenes, Selection, remember
 from stillrobust.study.state import FAILURES, Site
+from stillrobust.study.upstream import standin_job
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import TRANSFERS, Plan, train
 
@@ -30,13 +31,13 @@ Listener = Callable[[str, int, int, str], None]
 Progress = Callable[[int, int, str], None]
 
 
-def plan_of(run: StudyRun) -> Plan:
+def plan_of(run: StudyRun, site: Site) -> Plan:
     """The training of a run. Raises ``UserError`` for a recipe, technique, transfer or setting that cannot be."""
     recipe = recipe_of(run.recipe or "small", **run.changes)
     lookup("transfer", run.transfer, TRANSFERS)
     if run.technique:
         build_technique(run.technique)
-    plan = Plan(run.task, run.backbone, run.transfer, recipe, run.settings, run.technique)  # type: ignore[arg-type]
+    plan = Plan(run.task, site.backbone_of(run), run.transfer, recipe, run.settings, run.technique)  # type: ignore[arg-type]
     plan.make_task()
     return plan
 
@@ -84,8 +85,9 @@ def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple
 
     Raises ``UserError`` for what is wrong in the study itself. Data that is not there keeps only the runs that need it.
     """
-    plans = [(run, plan_of(run), site.data_of(run, run.data), site.data_of(run, run.test_data)) for run in runs]
+    plans = [(run, plan_of(run, site), site.data_of(run, run.data), site.data_of(run, run.test_data)) for run in runs]
     trainings: dict[str, Job] = {}
+    standins: dict[str, Job] = {}
     evaluations: list[Job] = []
     refused: list[Failure] = []
     by_length = ["detection", "segmentation", "classification"]
@@ -101,14 +103,19 @@ def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple
         if not places:
             continue
         folder, every = site.weights(run), protocol_of(run, asked)
-        trainings[run.folder] = Job(training, train_job, (plan, data, folder))
+        made = site.standin_of(run)
+        first = (f"make {made.stem}",) if made and not made.is_file() else ()
+        if made and first:
+            crops = site.scenes_of("classification")
+            standins[first[0]] = Job(first[0], standin_job, (made, crops))
+        trainings[run.folder] = Job(training, train_job, (plan, data, folder), after=first)
         for corruption in dict.fromkeys(place[0] for place in places):
             levels = tuple(severity for name, severity in places if name == corruption)
             clean = corruption == CLEAN[0]
             protocol = replace(every, clean=clean, corruptions=() if clean else (corruption,), severities=() if clean else levels)
             job = (folder, test_data, site.results, protocol, run.name(asked))
             evaluations.append(Job(f"evaluate {run.name(asked)} {corruption}", evaluate_job, job, after=(training,)))
-    return [*trainings.values(), *evaluations], refused
+    return [*standins.values(), *trainings.values(), *evaluations], refused
 
 
 def _require(run: StudyRun, data: str, test_data: str) -> None:

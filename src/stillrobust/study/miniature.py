@@ -10,11 +10,14 @@ from typing import Any
 
 import yaml
 
-from stillrobust.names import parse_spec
+from stillrobust.names import format_spec, lookup, parse_spec
 from stillrobust.samples import TaskName
+from stillrobust.store import content_key
 from stillrobust.study.schema import STUDIES, Strict, StudyRun
 
 FILE = STUDIES / "miniature" / "miniature.yaml"
+FOLDER = "upstream"
+"""In a study's folder: the weights of stand-ins. A spec's ``weights`` that begin with it lie there."""
 
 
 class Small(Strict):
@@ -23,6 +26,16 @@ class Small(Strict):
     changes: dict[str, Any]
     settings: dict[str, Any]
     images: int
+    instead: dict[str, Any]
+    """Settings for those that a recipe brings."""
+
+
+class StandIn(Strict):
+    """Weights that are made here."""
+
+    backbone: str
+    technique: str = ""
+    seed: int = 0
 
 
 class Miniature(Strict):
@@ -32,9 +45,16 @@ class Miniature(Strict):
     """How many are drawn."""
     sizes: dict[str, int]
     """Of scenes and crops, in pixels."""
-    tasks: dict[TaskName, Small]
+    standins: dict[str, StandIn]
+    standin_recipe: dict[str, Any]
     backbones: dict[str, str]
-    """A stand-in for a spec, or for every spec of an architecture."""
+    """The stand-in for a backbone's spec."""
+    other_backbones: str
+    """The stand-in for any other."""
+    transfers: dict[str, str]
+    changes: dict[str, Any]
+    """Of every recipe."""
+    tasks: dict[TaskName, Small]
 
 
 @lru_cache(maxsize=1)
@@ -44,17 +64,35 @@ def read_miniature(path: Path = FILE) -> Miniature:
 
 
 def miniature_of(run: StudyRun, small: Miniature) -> StudyRun:
-    """The run with stand-ins for its data, backbone, sizes and steps; transfer, technique and recipe stay."""
+    """The run with stand-ins for its data, backbone, sizes and steps; its technique and the kind of its recipe stay."""
+    from stillrobust.tasks.recipes import recipe_of
+
     task = small.tasks[run.task]
-    architecture, _ = parse_spec(run.backbone)
-    backbones = small.backbones
+    recipe = recipe_of(run.recipe or "small")
+    relative = run.changes.get("lr", recipe.lr) / recipe.lr
+    changes = {**run.changes, **small.changes, **task.changes, "lr": task.changes["lr"] * relative}
+    brought = {key: value for key, value in task.instead.items() if key in recipe.settings or key in run.settings}
     return replace(
         run,
         data="scenes",
         test_data="scenes",
-        backbone=backbones.get(run.backbone) or backbones.get(architecture, run.backbone),
-        changes={**run.changes, **task.changes},
-        settings={**run.settings, **task.settings},
+        backbone=standin_spec(small.backbones.get(run.backbone, small.other_backbones), small),
+        transfer=small.transfers.get(run.transfer, run.transfer),
+        changes=changes,
+        settings={**run.settings, **task.settings, **brought},
         images=task.images,
         scale="miniature",
     )
+
+
+def standin_spec(name: str, small: Miniature) -> str:
+    """The spec of a stand-in; the name of its file says what it is made of."""
+    standin = small.standins[name]
+    key = content_key({**standin.model_dump(), **small.standin_recipe, **small.scenes, **small.sizes})
+    architecture, _ = parse_spec(standin.backbone)
+    return format_spec(architecture, {"weights": f"{FOLDER}/{name}-{key[:6]}.safetensors"})
+
+
+def standin_of(weights: str, small: Miniature) -> StandIn:
+    """The stand-in whose file ``weights`` is."""
+    return lookup("stand-in", Path(weights).name.rpartition("-")[0], small.standins)

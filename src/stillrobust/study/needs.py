@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stillrobust.errors import UserError
 from stillrobust.names import parse_spec
+from stillrobust.study.miniature import FOLDER
 from stillrobust.study.schema import UPSTREAM, StudyRun
 from stillrobust.study.state import Site
 
@@ -32,7 +33,7 @@ def _weights(spec: str) -> Need:
     name, arguments = parse_spec(spec)
     weights = arguments.get("weights")
     row = CHECKPOINTS.get(name)
-    if weights == "random":
+    if weights == "random" or str(weights).startswith(f"{FOLDER}/"):
         return Need(spec, True, "")
     if row is None:
         return Need(spec, False, "stillrobust checkpoints fetch")

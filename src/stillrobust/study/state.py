@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.errors import UserError
-from stillrobust.names import unknown
+from stillrobust.names import format_spec, parse_spec, unknown
 from stillrobust.robustness import CLEAN
+from stillrobust.study.miniature import FOLDER
 from stillrobust.study.schema import UPSTREAM, Circumstances, StudyRun
 
 FAILURES = "failures.json"
@@ -32,10 +33,24 @@ class Site:
         """The folder of a run's weights."""
         return self.out / "runs" / run.folder
 
+    def scenes_of(self, task: str) -> str:
+        """The ``FORMAT:PATH`` of the generated data of a task."""
+        return f"{SCENES[task]}:{self.out / 'data' / task}"
+
+    def standin_of(self, run: StudyRun) -> Path | None:
+        """The file of weights that has to be made for a run in miniature."""
+        weights = str(parse_spec(run.backbone)[1].get("weights", ""))
+        return self.out / weights if weights.startswith(f"{FOLDER}/") else None
+
+    def backbone_of(self, run: StudyRun) -> str:
+        """The spec of a run's backbone, its weights where they lie."""
+        made = self.standin_of(run)
+        return format_spec(parse_spec(run.backbone)[0], {"weights": str(made)}) if made else run.backbone
+
     def data_of(self, run: StudyRun, name: str) -> str:
         """The ``FORMAT:PATH`` of a run's data."""
         if name == "scenes":
-            return f"{SCENES[run.task]}:{self.out / 'data' / run.task}"
+            return self.scenes_of(run.task)
         if name in self.data:
             return self.data[name]
         if ":" not in name:
