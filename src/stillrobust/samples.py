@@ -66,6 +66,8 @@ class Prediction:
     """Detection: bool (N, H, W)."""
     label_map: Array | None = None
     """Segmentation: uint8 (H, W)."""
+    confidence: Array | None = None
+    """Segmentation: float (H, W), 0..1, the probability of the label given; for calibration, may be ``None``."""
 
 
 @dataclass(frozen=True)

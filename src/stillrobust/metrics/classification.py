@@ -16,6 +16,8 @@ class Top1:
         self.info = info
         self.seen = SeenImages()
         self.correct: list[bool] = []
+        self.label: list[int] = []
+        self.confidence: list[float] = []
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
         """``probabilities`` (C,) of each prediction against ``label``."""
@@ -28,16 +30,26 @@ class Top1:
                 raise UserError(f"The model's probabilities for {target.image_id} are not numbers; check its weights")
             self.seen.add([target.image_id])
             self.correct.append(int(np.argmax(prediction.probabilities)) == target.label)
+            self.label.append(int(target.label))
+            self.confidence.append(float(np.max(prediction.probabilities)))
 
     def merge(self, other: "Top1") -> None:
         """Add another's images."""
         self.seen.add(other.seen.ids)
         self.correct += other.correct
+        self.label += other.label
+        self.confidence += other.confidence
 
     def compute(self) -> dict[str, float]:
         """``top1``, 0..1."""
         return {"top1": float(np.mean(self.correct)) if self.correct else float("nan")}
 
     def statistics(self) -> dict[str, np.ndarray]:
-        """``correct`` bool (N,)."""
-        return {"image_ids": self.seen.array(), "correct": np.array(self.correct, bool)}
+        """``correct`` bool, ``label`` int32 (the true one) and ``confidence`` float32, each (N,); ``classes``, how many."""
+        return {
+            "image_ids": self.seen.array(),
+            "correct": np.array(self.correct, bool),
+            "label": np.array(self.label, np.int32),
+            "confidence": np.array(self.confidence, np.float32),
+            "classes": np.array(len(self.info.classes)),
+        }

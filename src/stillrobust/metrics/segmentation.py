@@ -5,16 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from stillrobust.errors import UserError
+from stillrobust.metrics.calibration import binned
 from stillrobust.metrics.seen import SeenImages
 from stillrobust.samples import IGNORE, DatasetInfo, Prediction, Target
 
 
 def mean_iou(intersections: np.ndarray, unions: np.ndarray) -> np.ndarray:
     """(..., C) counts -> (...) mean over the classes that occur in ground truth or prediction; NaN where none does."""
-    present = unions > 0
-    ratios = np.where(present, intersections / np.maximum(unions, 1), 0.0)
+    ratios = class_iou(intersections, unions)
+    present = np.isfinite(ratios)
     count = present.sum(-1)
-    result: np.ndarray = np.where(count > 0, ratios.sum(-1) / np.maximum(count, 1), np.nan)
+    result: np.ndarray = np.where(count > 0, np.where(present, ratios, 0).sum(-1) / np.maximum(count, 1), np.nan)
+    return result
+
+
+def class_iou(intersections: np.ndarray, unions: np.ndarray) -> np.ndarray:
+    """(..., C) counts -> (..., C) intersection over union; NaN for a class that does not occur."""
+    result: np.ndarray = np.where(unions > 0, intersections / np.maximum(unions, 1), np.nan)
     return result
 
 
@@ -26,6 +33,8 @@ class MeanIoU:
         self.seen = SeenImages()
         self.intersections: list[np.ndarray] = []
         self.unions: list[np.ndarray] = []
+        self.bins: list[np.ndarray] = []
+        """Of calibration, by image; empty where the model gives no confidence."""
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
         """``label_map`` (H, W) of each prediction against the target's."""
@@ -39,7 +48,12 @@ class MeanIoU:
             truth, found = truth[counts].astype(np.int64), found[counts].astype(np.int64)
             if (truth >= classes).any():
                 raise UserError(f"Expected labels below {classes} or {IGNORE} in {target.image_id}, but got {truth.max()}")
+            confidence = _confidence(prediction, counts, target.image_id)
+            if self.seen.ids and (confidence is None) != (not self.bins):
+                raise UserError(f"Expected confidence for all images or for none, but {target.image_id} differs; check the model")
             self.seen.add([target.image_id])
+            if confidence is not None:
+                self.bins.append(binned(confidence, truth == found))
             agreed = np.bincount(truth[truth == found], minlength=classes)[:classes]
             either = np.bincount(truth, minlength=classes)[:classes] + np.bincount(found, minlength=classes)[:classes] - agreed
             self.intersections.append(agreed.astype(np.int32))
@@ -47,9 +61,12 @@ class MeanIoU:
 
     def merge(self, other: "MeanIoU") -> None:
         """Add another's images."""
+        if self.seen.ids and other.seen.ids and bool(self.bins) != bool(other.bins):
+            raise UserError("Expected confidence in both metrics or in none; they are of different models")
         self.seen.add(other.seen.ids)
         self.intersections += other.intersections
         self.unions += other.unions
+        self.bins += other.bins
 
     def compute(self) -> dict[str, float]:
         """``miou``, 0..1."""
@@ -59,10 +76,23 @@ class MeanIoU:
         return {"miou": float(mean_iou(counts["intersections"].sum(0, np.int64), counts["unions"].sum(0, np.int64)))}
 
     def statistics(self) -> dict[str, np.ndarray]:
-        """``intersections`` and ``unions`` int32 (N, C)."""
+        """``intersections`` and ``unions`` int32 (N, C); with confidence ``bins`` float32 (N, 3, 15), see ``calibration``."""
         shape = (len(self.seen.ids), len(self.info.classes))
+        bins = {"bins": np.array(self.bins, np.float32)} if self.bins else {}
         return {
             "image_ids": self.seen.array(),
             "intersections": np.array(self.intersections, np.int32).reshape(shape),
             "unions": np.array(self.unions, np.int32).reshape(shape),
+            **bins,
         }
+
+
+def _confidence(prediction: Prediction, counts: np.ndarray, image_id: str) -> np.ndarray | None:
+    """The confidence of the pixels that count, (P,), or None."""
+    if prediction.confidence is None:
+        return None
+    confidence = np.asarray(prediction.confidence)
+    if confidence.shape != counts.shape or not (confidence >= 0).all() or confidence.max(initial=0) > 1 + 1e-3:
+        raise UserError(f"Expected confidence of shape {counts.shape} in 0..1 for {image_id}; give the softmax's maximum")
+    counted: np.ndarray = confidence[counts]
+    return counted

@@ -31,7 +31,9 @@ def segmented(logits: Tensor, size: tuple[int, int], columns: Array) -> Predicti
     """Logits (K, h, w) -> a label map of ``size`` among the data's classes: resized bilinearly, then argmax."""
     chosen = logits[torch.from_numpy(columns).to(logits.device)][None].float()
     resized = functional.interpolate(chosen, size=size, mode="bilinear", align_corners=False)
-    return Prediction(label_map=resized[0].argmax(0).to(torch.uint8).cpu().numpy())
+    best, label_map = resized[0].max(0)
+    confidence = (best - resized[0].logsumexp(0)).exp()
+    return Prediction(label_map=label_map.to(torch.uint8).cpu().numpy(), confidence=confidence.cpu().numpy())
 
 
 def detected(

@@ -103,7 +103,10 @@ class Segmentation:
         for size, members in same_size(images).items():
             shown = [augment.resize_image(images[index], *self.shown_size(size)) for index in members]
             logits, _ = model(image_batch(shown, device_of(model)))
-            maps = resize(logits.float(), size).argmax(1).to(torch.uint8).cpu().numpy()
-            for index, label_map in zip(members, maps, strict=True):
-                results[index] = Prediction(label_map=label_map)
+            logits = resize(logits.float(), size)
+            best, maps = logits.max(1)
+            chances = (best - logits.logsumexp(1)).exp()  # of the label given, as the softmax has it
+            pairs = zip(maps.to(torch.uint8).cpu().numpy(), chances.cpu().numpy(), strict=True)
+            for index, (label_map, confidence) in zip(members, pairs, strict=True):
+                results[index] = Prediction(label_map=label_map, confidence=confidence)
         return [result for result in results if result is not None]
