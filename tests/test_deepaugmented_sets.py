@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from stillrobust import deepaugmented_sets
+from stillrobust import batches, deepaugmented_sets
 from stillrobust.cli import app
 from stillrobust.data.classification import FolderDataset
 from stillrobust.deepaugmented_sets import deepaugment_set, groups
@@ -215,6 +215,21 @@ def test_choice_keeps_the_length(source, roots):
     assert versions[:3] == again, "the same in any order, with any number of workers"
     shares = [np.mean(np.array(versions) == version) for version in range(3)]
     assert all(abs(share - 1 / 3) < 0.05 for share in shares)
+
+
+def test_training_takes_another_choice_every_epoch(source, roots):
+    """The loop's own reader of samples, with a task that leaves them as they are."""
+
+    class Plain:
+        augment = staticmethod(lambda sample, rng: sample)
+
+    clean = FolderDataset(source.parent, "train")
+    chosen = MultiRootDataset(clean, roots, mode="choice")
+    reader = batches.Augmented(Plain(), chosen, 0, lambda sample, rng: [sample])
+    seen = [version_of(reader[epoch, 2][0]) for epoch in range(20)]
+    assert seen == [version_of(chosen.at_epoch(epoch)[2]) for epoch in range(20)]
+    assert len(set(seen)) == 3
+    assert version_of(batches.Augmented(Plain(), clean, 0, lambda sample, rng: [sample])[7, 2][0]) == 0
 
 
 def test_missing_images_are_counted(source, roots):

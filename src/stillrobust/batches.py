@@ -26,7 +26,8 @@ class Augmented(torch.utils.data.Dataset[list[Sample]]):
     def __getitem__(self, key: tuple[int, int]) -> list[Sample]:
         epoch, index = key
         rng = np.random.default_rng(number(self.seed, self.use, epoch, index))
-        return self.views_of(self.task.augment(self.dataset[index], rng), rng)
+        dataset = getattr(self.dataset, "at_epoch", lambda _: self.dataset)(epoch)  # one that shows other images every epoch
+        return self.views_of(self.task.augment(dataset[index], rng), rng)
 
 
 def order(seed: int, size: int, batch_size: int, steps: int, first: int = 0, use: str = "order") -> Iterator[list[tuple[int, int]]]:
