@@ -63,6 +63,10 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     if target.size == size:
         return sample
     down, right = size[0] / target.size[0], size[1] / target.size[1]
+    boxes = target.boxes
+    if boxes is not None:  # clipped, as mmdetection does: a product in floats can pass the border by its last bit
+        borders = np.array([size[1], size[0]] * 2, np.float32)
+        boxes = np.clip(boxes * np.array([right, down] * 2, np.float32), 0, borders)
     masks = target.masks
     if masks is not None:
         grown = [resize_labels(mask.astype(np.uint8), *size).astype(bool) for mask in masks]
@@ -70,7 +74,7 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     resized = replace(
         target,
         size=size,
-        boxes=None if target.boxes is None else target.boxes * np.array([right, down, right, down], np.float32),
+        boxes=boxes,
         masks=masks,
         areas=None if target.areas is None else target.areas * (down * right),
         label_map=None if target.label_map is None else resize_labels(target.label_map, *size),
