@@ -109,7 +109,7 @@ HOSTILE = {
     b"(K\x01K\x01\x85cnumpy\ndtype\nU\x01OK\x00K\x01\x87R\x89](K\x01etbu.",
     "a wrong size": b"\x80\x02}(U\x01acnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
     b"(K\x01J\xff\xff\xff\x7f\x85cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R\x89U\x01xtbu.",
-    "a nested key": b"\x80\x02}(" + b")" + b"2\x86" * 60 + b"K\x01u.",
+    "a key whose hash takes years": b"\x80\x02)q\x00" + b"h\x00h\x00\x86q\x00" * 60 + b"}(h\x00K\x01u.",
     "an empty stack": b"\x80\x02b.",
     "no dict": b"\x80\x02](K\x01e.",
     "nothing": b"",
@@ -180,7 +180,7 @@ def test_cifar10_c_half_there(tmp_path, counts):
 # ---- ImageNet and ImageNet-C
 
 
-@pytest.mark.parametrize("size", [(300, 400), (400, 300), (257, 391), (500, 256), (100, 90), (256, 256), (375, 500)])
+@pytest.mark.parametrize("size", [(300, 400), (400, 300), (257, 391), (500, 256), (100, 90), (256, 256), (375, 500), (256, 259)])
 def test_the_test_view_is_torchvisions(size):
     transforms = pytest.importorskip("torchvision.transforms")
     image = Pillow.fromarray(layouts.pixels(size, *size, 3))
@@ -250,6 +250,10 @@ def test_imagenet_c(tmp_path, counts):
     next((tmp_path / "ImageNet-C" / "fog" / "1").rglob("*.JPEG")).unlink()
     with pytest.raises(UserError, match=r"fog.1, but 1 are missing .*data check imagenet_c"):
         data.corrupted("fog", 1)
+    other = next((tmp_path / "ImageNet-C" / "fog" / "3").rglob("*.JPEG"))
+    other.rename(other.with_name("another.JPEG"))
+    with pytest.raises(UserError, match=r"fog.3, but 1 are missing and 1 are others"):
+        data.corrupted("fog", 3)
     layouts.save_jpeg(tmp_path / "ImageNet-C" / "fog" / "2" / data[0].target.image_id, layouts.pixels(0, 64, 64, 3))
     with pytest.raises(UserError, match="224x224, as ImageNet-C is, but it is 64x64"):
         data.corrupted("fog", 2)[0]

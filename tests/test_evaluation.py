@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from stillrobust import evaluation
 from stillrobust.data import views
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
@@ -139,3 +140,4 @@ def test_the_severity_table_is_the_datas_own(run, tmp_path):
     for name, regime, expected in (("own", None, "cifar"), ("named", "imagenet", "imagenet")):
         evaluate(folder, data, tmp_path / name, Protocol(("fog",), (1,), regime=regime))
         assert {m.protocol["regime"] for m in Store(tmp_path / name).measurements()} == {expected}
+        assert evaluation._views(data, Protocol(("fog",), (1,), regime=regime))["fog", 1].regime == expected

@@ -55,8 +55,9 @@ class ImageNetDataset:
     @cached_property
     def info(self) -> DatasetInfo:
         """What this dataset says of itself."""
-        digest = fingerprint(wnids(), self.ids, (self.path(image_id) for image_id in self.ids), b"")
-        name, stage = f"ImageNet/{self.split}", STAGE if self.split == "val" else "before resize"
+        stage = STAGE if self.split == "val" else "before resize"
+        digest = fingerprint(wnids(), self.ids, (self.path(image_id) for image_id in self.ids), stage.encode())
+        name = f"ImageNet/{self.split}"
         return DatasetInfo(name, "classification", wnids(), len(self), digest, stage=stage, regime="imagenet-c")
 
     def path(self, image_id: str) -> Path:
