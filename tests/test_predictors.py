@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from stillrobust.data.imagenet import wnids
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.predictors import Predictor, checked, open_predictor, predictor_of_file
-from stillrobust.predictors.labels import columns_of, imagenet_ids, to_data
+from stillrobust.predictors.labels import columns_of, to_data
 from stillrobust.samples import DatasetInfo, Prediction
 from stillrobust.store import Cell, Store
 from tests.toys import Toys
@@ -46,7 +47,7 @@ def test_torchvision_classifier_equals_the_library(tmp_path):
 
 def test_torchvision_imagenet_classes_are_found_by_their_ids():
     """A folder of three of the thousand classes: softmax over the three alone."""
-    ids = [imagenet_ids()[number] for number in (5, 400, 999)]
+    ids = [wnids()[number] for number in (5, 400, 999)]
     info = info_of("classification", ids)
     assert columns_of(info, ["any"] * 1000, 1000, {}, "m").tolist() == [5, 400, 999]
     _, found = predictions("torchvision:resnet18(weights='random')", info)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from stillrobust.data.imagenet import wnids
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, DatasetInfo
 
@@ -28,7 +29,7 @@ def columns_of(info: DatasetInfo, theirs: Sequence[str] | None, outputs: int, re
             )
         return np.arange(outputs)
     if outputs == IMAGENET_CLASSES and all(WORDNET_ID.fullmatch(name) for name in info.classes):
-        theirs = imagenet_ids()
+        theirs = wnids()
     numbers: dict[str, int] = {}
     for number, name in enumerate(theirs):
         numbers.setdefault(_plain(renamed.get(name, name)), number)
@@ -40,13 +41,6 @@ def columns_of(info: DatasetInfo, theirs: Sequence[str] | None, outputs: int, re
             "say so: labels={'its name': 'the data\\'s name'}"
         )
     return np.array([numbers[_plain(name)] for name in info.classes])
-
-
-def imagenet_ids() -> list[str]:
-    """The WordNet ids of ImageNet-1k in the order of every ImageNet classifier."""
-    from timm.data import ImageNetInfo
-
-    return list(ImageNetInfo().label_names())
 
 
 def to_data(columns: Array, outputs: int) -> Array:

@@ -8,9 +8,10 @@ import torch
 from PIL import Image as PillowImage
 
 from stillrobust.backbones.reader import digest, load_strictly, read_state
+from stillrobust.data.imagenet import wnids
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown
-from stillrobust.predictors.labels import columns_of, imagenet_ids
+from stillrobust.predictors.labels import columns_of
 from stillrobust.predictors.outputs import classified, device
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import DatasetInfo, Image, Prediction
@@ -33,7 +34,7 @@ def timm_predictor(
         load_strictly(model, read_state(Path(weights).expanduser()), weights)
     outputs = int(model.num_classes)
     # timm keeps names for ImageNet-1k alone; another number of classes is taken as the data's.
-    names = imagenet_ids() if classes is None and outputs == 1000 else None
+    names = wnids() if classes is None and outputs == 1000 else None
     columns = columns_of(info, names, outputs, labels or {}, f"timm's {name}")
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
     model = model.eval().to(device())
