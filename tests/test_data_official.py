@@ -40,6 +40,13 @@ def test_official_counts_and_classes():
     assert list(wnids()) == sorted(set(wnids()))
 
 
+@pytest.mark.parametrize("dataset", ["imagenet", "imagenet_c", "cifar10", "cifar10_c", "ade20k"])
+def test_a_wrong_root_says_what_should_be_there(tmp_path, dataset):
+    (tmp_path / "photos").mkdir()
+    refuses(f"{dataset}:{tmp_path}", "val", f"Expected .* in {tmp_path}, but there is none; .*data check {dataset} {tmp_path}")
+    refuses(f"{dataset}:{tmp_path / 'nowhere'}", "val", "no such folder; check the path")
+
+
 # ---- CIFAR-10 and CIFAR-10-C
 
 
@@ -225,7 +232,9 @@ def test_imagenet_as_kaggle_has_it(tmp_path, counts):
 
 
 def test_imagenet_half_there(tmp_path):
-    refuses(f"imagenet:{tmp_path}", "val", "choose one that exists: none")
+    refuses(f"imagenet:{tmp_path}", "val", "Expected train/ and val/ .* there is none; check the path: `stillrobust data check")
+    (tmp_path / "train").mkdir()
+    refuses(f"imagenet:{tmp_path}", "val", "choose one that exists: train")
     layouts.write_imagenet(tmp_path, classes=wnids()[:3])
     refuses(f"imagenet:{tmp_path}", "val", "997 are missing, the first n01491361: .*data check imagenet")
     assert len(open_dataset(f"imagenet(part=True):{tmp_path}", "val")) == 3

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stillrobust.data.official import require_whole
-from stillrobust.data.reading import fingerprint, require_split
+from stillrobust.data.official import require_layout, require_whole
+from stillrobust.data.reading import fingerprint
 from stillrobust.data.segmentation import paired_files, read_pair
 from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
 
@@ -78,7 +78,7 @@ def open_ade20k(root: Path, split: str, training: bool, part: bool = False) -> D
     """``images/training``, ``annotations/training``, ... in ``root`` or ``root/ADEChallengeData2016``."""
     home = home_of(root)
     existing = [name for name, folder in FOLDERS.items() if (home / "images" / folder).is_dir()]
-    require_split("ADE20K", root, split, existing)
+    require_layout("ade20k", root, split, existing)
     folder = FOLDERS[split]
     dataset = Ade20kDataset(home / "images" / folder, home / "annotations" / folder, f"ADE20K/{split}")
     require_whole("ade20k", split, root, len(dataset), part)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.data.official import require_stored, require_whole
+from stillrobust.data.official import require_layout, require_stored, require_whole
 from stillrobust.data.pickles import read_pickle
-from stillrobust.data.reading import array_fingerprint, derived_fingerprint, require_split
+from stillrobust.data.reading import array_fingerprint, derived_fingerprint
 from stillrobust.errors import UserError
 from stillrobust.robustness import SEVERITIES
 from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
@@ -57,7 +57,7 @@ def home_of(root: Path) -> Path:
 def open_cifar10(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
     """``cifar-10-batches-py`` in ``root``, or ``root`` itself; the split ``val`` is CIFAR-10's test set."""
     folder = home_of(root)
-    require_split("CIFAR-10", root, split, [name for name, files in BATCHES.items() if (folder / files[0]).is_file()])
+    require_layout("cifar10", root, split, [name for name, files in BATCHES.items() if (folder / files[0]).is_file()])
     parts = [read_batch(folder / name) for name in BATCHES[split]]
     images = np.concatenate([images for images, _ in parts])
     require_whole("cifar10", split, root, len(images), part)
@@ -169,7 +169,7 @@ def clean_home(root: Path) -> Path | None:
 def open_cifar10_c(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
     """``CIFAR-10-C/*.npy`` in ``root`` (or ``*.npy``), and beside it CIFAR-10 itself for the clean images."""
     folder = stacks_of(root)
-    require_split("CIFAR-10-C", root, split, ["val"] if (folder / "labels.npy").is_file() else [])
+    require_layout("cifar10_c", root, split, ["val"] if (folder / "labels.npy").is_file() else [])
     home = clean_home(root)
     if home is None:
         raise UserError(

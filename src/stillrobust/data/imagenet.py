@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from stillrobust.data.official import require_stored, require_whole
+from stillrobust.data.official import STORED, require_layout, require_stored, require_whole
 from stillrobust.data.reading import (
     IMAGE_SUFFIXES,
     derived_fingerprint,
     fingerprint,
     read_unrotated,
-    require_split,
     subfolders,
 )
 from stillrobust.errors import UserError
@@ -109,7 +108,7 @@ def home_of(root: Path) -> Path:
 def open_split(root: Path, split: str, part: bool) -> ImageNetDataset:
     """One split; without ``part`` it must be whole."""
     home = home_of(root)
-    require_split("ImageNet", root, split, [name for name in subfolders(home) if name in ("train", "val")])
+    require_layout("imagenet", root, split, [name for name in subfolders(home) if name in ("train", "val")])
     folder = home / split
     flat = split == "val" and not subfolders(folder)
     ids = _flat_ids(folder, root) if flat else class_files(folder, part)
@@ -242,7 +241,8 @@ def stored_ids(folder: Path) -> list[str]:
 
 def open_imagenet_c(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
     """The corruption folders in ``root`` or ``root/ImageNet-C``, and ImageNet's ``val`` in ``root`` for the clean images."""
-    require_split("ImageNet-C", root, split, ["val"])
+    there = any(stored_folder(root, corruption).is_dir() for corruption in STORED)
+    require_layout("imagenet_c", root, split, ["val"] if there else [])
     if not (home_of(root) / "val").is_dir():
         raise UserError(
             f"Expected ImageNet's val folder in {root} for the clean images of ImageNet-C, but it is not there; "

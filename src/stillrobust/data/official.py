@@ -1,8 +1,9 @@
 """The official data sets: how many images each split has, and a set that is half there refused."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from stillrobust.data.reading import require_split
 from stillrobust.errors import UserError
 from stillrobust.names import unknown
 from stillrobust.robustness import COMMON, SEVERITIES
@@ -16,6 +17,14 @@ COUNTS: Mapping[str, Mapping[str, int]] = {
     "coco": {"train": 118_287, "val": 5_000},  # train2017 and val2017
 }
 COCO_TRAINABLE = 117_266  # images of train2017 with something to learn: mmdetection's filter and detectron2's log agree
+LAYOUTS: Mapping[str, str] = {
+    "imagenet": "train/ and val/ with a folder for every WordNet id",
+    "imagenet_c": "a folder for every corruption, or ImageNet-C/ with them,",
+    "cifar10": "cifar-10-batches-py/",
+    "cifar10_c": "CIFAR-10-C/ with labels.npy",
+    "ade20k": "ADEChallengeData2016/ with images/ and annotations/",
+}
+"""What lies in the folder of a set."""
 STORED = (*COMMON, "speckle_noise", "gaussian_blur", "spatter", "saturate")
 """The corruptions that ImageNet-C and CIFAR-10-C hold: the 15 common ones and the 4 extra."""
 
@@ -26,6 +35,16 @@ def require_stored(corruption: str, severity: int) -> None:
         raise unknown("stored corruption", corruption, STORED)
     if severity not in SEVERITIES:
         raise UserError(f"Expected a severity among 1, 2, 3, 4, 5, but got {severity!r}")
+
+
+def require_layout(dataset: str, root: Path, split: str, existing: Sequence[str]) -> None:
+    """``UserError`` where a folder holds nothing of a set, or other splits (``existing``) than the one that is wanted."""
+    if root.is_dir() and not existing:
+        raise UserError(
+            f"Expected {LAYOUTS[dataset]} in {root}, but there is none; check the path: "
+            f"`stillrobust data check {dataset} {root}` says how to get it"
+        )
+    require_split(dataset, root, split, existing)
 
 
 def require_whole(dataset: str, split: str, root: Path, found: int, part: bool) -> None:
