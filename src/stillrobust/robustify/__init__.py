@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, lookup, parse_spec, unknown
-from stillrobust.robustify import augmix, deepaugment, noise, noise2net, policies, prime
+from stillrobust.robustify import adversarial, ant, augmix, deepaugment, noise, noise2net, policies, prime
 from stillrobust.robustify.technique import (
     AugmentBatch,
     AugmentImage,
@@ -61,10 +61,12 @@ class Entry:
 
 
 TECHNIQUES: dict[str, Entry] = {
+    "ant": Entry(ant.ant, ant.CARD),
     "augmix": Entry(augmix.augmix, augmix.CARD),
     "autoaugment": Entry(policies.autoaugment, policies.AUTO),
     "deepaugment": Entry(deepaugment.deepaugment, deepaugment.CARD),
     "gaussian": Entry(noise.gaussian, noise.GAUSSIAN),
+    "l2": Entry(adversarial.l2, adversarial.CARD),
     "noise2net": Entry(noise2net.noise2net, noise2net.CARD),
     "prime": Entry(prime.prime, prime.CARD),
     "randaugment": Entry(policies.randaugment, policies.RANDOM),

@@ -13,13 +13,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from stillrobust.errors import UserError
+from stillrobust.robustify.technique import at_a_time
 
 FILTER_STD = 4.0  # config/imagenet_cfg.py and cifar_cfg.py: rand_filter sigma
 FILTER_SIZE = 3
 SAMPLES_PER_PERIOD = 128  # of the tabulated curve's fastest sine: linear interpolation then errs by (2 pi / 128)^2 / 8 of it
 LEVELS = 255  # the table has a point at every 8-bit value, so that 8-bit images meet no interpolation
-
-CPU_PIECE = 2  # images
 
 
 def _uniform(count: int, shared: bool, generator: torch.Generator) -> Tensor:
@@ -71,9 +70,7 @@ def apply_curves(images: Tensor, first: Tensor, amplitudes: Tensor, largest: int
     3.1e-4 · sum of |amplitudes| with frequencies up to ``largest``.
     """
     intervals = LEVELS * math.ceil(largest * SAMPLES_PER_PERIOD / 2 / LEVELS)
-    # On a CPU few at a time, so that tables and pixels stay in its cache.
-    size = CPU_PIECE if images.device.type == "cpu" else max(1, len(images))
-    pieces = zip(*(torch.split(tensor, size) for tensor in (images.flatten(2), first, amplitudes)), strict=True)
+    pieces = zip(*(torch.split(tensor, at_a_time(images)) for tensor in (images.flatten(2), first, amplitudes)), strict=True)
     mapped = [_interpolate(values, _tabulate(lowest, waves, intervals)) for values, lowest, waves in pieces]
     return torch.cat(mapped).view_as(images)
 
@@ -85,18 +82,18 @@ def _tabulate(first: Tensor, amplitudes: Tensor, intervals: int) -> Tensor:
     tables, and only one sine and cosine are left to compute for each point.
     """
     cosines, sines, points = _harmonics(amplitudes.shape[2], intervals, amplitudes.device)
-    angle = first.double()[:, None] * points
     inner = amplitudes.flatten(0, 1)
     cosine_sum, sine_sum = ((inner @ table).view(len(first), 3, intervals + 1) for table in (cosines, sines))
-    by_sine, by_cosine = (wave.float()[:, None] for wave in (torch.sin(angle), torch.cos(angle)))
-    return cosine_sum.mul_(by_sine).addcmul_(sine_sum, by_cosine).add_((points / math.pi).float())
+    angle = first.double()[:, None] * points / 2
+    angle = (angle.sub_(angle.floor()).float() * (2 * math.pi))[:, None]  # of hundreds of turns, what float32 can hold
+    return cosine_sum.mul_(angle.sin()).addcmul_(sine_sum, angle.cos()).add_(points.float())
 
 
 @lru_cache(maxsize=4)
 def _harmonics(count: int, intervals: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """cos(j t) and sin(j t) for j < count, float32 (count, intervals + 1), and the points t = pi c, float64."""
-    points = torch.arange(intervals + 1, dtype=torch.float64, device=device) * (math.pi / intervals)
-    angles = torch.arange(count, dtype=torch.float64, device=device)[:, None] * points
+    """cos(pi j c) and sin(pi j c) for j < count, float32 (count, intervals + 1), and the points c = 0..1, float64."""
+    points = torch.arange(intervals + 1, dtype=torch.float64, device=device) / intervals
+    angles = torch.arange(count, dtype=torch.float64, device=device)[:, None] * points * math.pi
     return torch.cos(angles).float(), torch.sin(angles).float(), points
 
 

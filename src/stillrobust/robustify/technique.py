@@ -5,14 +5,17 @@ Every draw comes from the generator that is handed in; a ``torch.Generator`` is 
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
+from lightning_fabric import is_wrapped
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, Dataset, Image
@@ -158,6 +161,33 @@ def photometric(technique: Technique, task: str, generator: torch.Generator) -> 
         return technique.augment_batch(images, generator) if technique.augment_batch else images
 
     return apply
+
+
+@contextmanager
+def attacked(model: nn.Module) -> Iterator[nn.Module]:
+    """``model`` in evaluation mode and without its wrappers, for gradients of its input; afterwards as it was, flag by flag.
+
+    Fabric's and DistributedDataParallel's wrappers expect every gradient to be one of the parameters. Nothing is written into the
+    model: in evaluation mode BatchNorm keeps its buffers, and ``torch.autograd.grad`` of the images leaves no ``.grad`` behind.
+    """
+    wrapped = is_wrapped(model) or isinstance(model, DistributedDataParallel)
+    inner = cast(nn.Module, model.module) if wrapped else model
+    flags = [(module, module.training) for module in inner.modules()]
+    inner.eval()
+    try:
+        yield inner
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+CACHED_VALUES = 2**18  # 1 MiB of float32: with the temporaries of an operation about what a core's cache holds
+
+
+def at_a_time(images: Tensor) -> int:
+    """How many of (B, 3, H, W) an elementwise operation takes at a time: on a CPU so few that they stay in its cache."""
+    per_image = max(1, images[:1].numel())
+    return max(1, CACHED_VALUES // per_image) if images.device.type == "cpu" else max(1, len(images))
 
 
 # ---- checks --------------------------------------------------------------------------------------------------------------

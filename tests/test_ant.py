@@ -1,0 +1,275 @@
+"""Adversarial noise training: the projection against a sort and a bisection, the generator's closed forms, the batch's parts."""
+
+import copy
+import math
+
+import pytest
+import torch
+from benchmarks import plain_robustify as plain
+from torch import nn
+from torch.nn import functional
+
+from stillrobust.errors import UserError
+from stillrobust.robustify import build_technique
+from stillrobust.robustify.ant import AdversarialNoise, NoiseGenerator, project
+from stillrobust.robustify.noise import add_noise
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def photos(count=2, size=24, seed=0):
+    coarse = torch.rand(count, 3, 5, 5, generator=generator(seed))
+    return functional.interpolate(coarse, (size, size), mode="bilinear", align_corners=True)
+
+
+def changed(out, images):
+    return (out - images).flatten(1).norm(dim=1)
+
+
+# ---- projection ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 20.0, 60.0, 135.0])
+def test_the_clipped_norm_is_epsilon(epsilon):
+    images = photos(2, 224)
+    noise = torch.randn(images.shape, generator=generator(1))
+    out = project(images, noise, epsilon)
+    assert torch.allclose(changed(out.double(), images.double()), torch.tensor(epsilon).double(), rtol=1e-5)
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert (project(images, 7.5 * noise, epsilon) - out).abs().max() < 1e-5, "the noise's own size does not count"
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 5.0, 15.0, 19.0])
+def test_newton_is_sort_is_bisection(epsilon):
+    images = photos(3, 24).double()
+    noise = torch.randn(images.shape, generator=generator(2), dtype=torch.float64) ** 3
+    ours = project(images, noise, epsilon)
+    assert (ours - plain.project_by_sort(images, noise, epsilon)).abs().max() < 5e-6
+    for image, one, result in zip(images, noise, ours, strict=True):
+        bisected = (image + plain.norm_by_bisection(image, one, epsilon) * one).clamp(0, 1)
+        assert (result - bisected).abs().max() < 5e-6
+    single = project(images.float(), noise.float(), epsilon)
+    assert (single - ours).abs().max() < 5e-6
+
+
+def test_beyond_the_box_it_is_the_corner():
+    images = photos(2, 8)
+    noise = torch.randn(images.shape, generator=generator(3))
+    corner = (noise >= 0).float()
+    assert torch.equal(project(images, noise, 100.0), corner)
+    nothing = project(images, torch.zeros_like(noise), 3.0)
+    assert torch.equal(nothing, images), "no noise has no direction, and gives no NaN"
+
+
+def test_one_value_by_hand():
+    """x = (0.5, 0.9, 0), noise (1, 1, 0), epsilon 0.3: the second meets its wall at 0.1, the first moves sqrt(0.09 - 0.01)."""
+    images = torch.tensor([0.5, 0.9, 0.0]).view(1, 3, 1, 1)
+    noise = torch.tensor([1.0, 1.0, 0.0]).view(1, 3, 1, 1)
+    out = project(images, noise, 0.3).flatten()
+    assert torch.allclose(out, torch.tensor([0.5 + math.sqrt(0.08), 1.0, 0.0]), atol=1e-6)
+
+
+def test_gradient_is_exact():
+    images = photos(2, 6).double()
+    noise = torch.randn(images.shape, generator=generator(4), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda one: project(images, one, 3.0), (noise,))
+
+
+def test_gaussian_noise_of_one_half_has_the_default_norm():
+    """Clipped, on photographs 134 to 137 as measured with the official code; unclipped 194."""
+    data = pytest.importorskip("skimage.data")
+    for picture in (data.astronaut, data.chelsea, data.coffee, data.rocket):
+        image = torch.from_numpy(picture()[:224, :224].copy()).permute(2, 0, 1)[None].float() / 255
+        noisy = add_noise(image, generator(5), (0.5,))
+        assert 125 < changed(noisy, image) < 145
+    assert 0.5 * math.sqrt(3 * 224 * 224) == pytest.approx(194, abs=0.1)
+
+
+# ---- the generator -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kernel", "parameters"), [(1, 983), (3, 4183)])
+def test_generator_begins_as_white_noise(kernel, parameters):
+    network = NoiseGenerator(kernel)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network.initialise(generator(1))
+    z = torch.randn(4, 3, 128 + kernel - 1, 128 + kernel - 1, generator=generator(2))
+    noise = network(z).detach()
+    assert noise.shape == (4, 3, 128, 128)
+    assert abs(noise.mean()) < 0.01
+    assert abs(noise.std() - 1) < 0.01
+    correlation = torch.corrcoef(noise.transpose(0, 1).flatten(1)) - torch.eye(3)
+    assert correlation.abs().max() < 0.015  # 65,536 values: 0.004 standard error
+    beside = (noise[..., 1:] * noise[..., :-1]).mean()
+    assert abs(beside) < 0.015
+
+
+@pytest.mark.parametrize(("kernel", "reach"), [(1, 1), (3, 9)])
+def test_generator_sees_its_kernel_and_no_more(kernel, reach):
+    network = NoiseGenerator(kernel)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator(3)))
+    z = torch.randn(1, 3, 9 + kernel - 1, 9 + kernel - 1, generator=generator(4))
+    other = z.clone()
+    middle = 4 + kernel // 2
+    other[0, :, middle, middle] += 1
+    moved = (network(other) != network(z)).any(1)[0]
+    assert moved.sum() == reach
+    assert moved[4, 4]
+
+
+# ---- the loop ------------------------------------------------------------------------------------------------------------
+
+
+def classifier(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
+
+
+def started(epochs, iterations=2, kernel=1):
+    companion = AdversarialNoise(torch.device("cpu"), kernel=kernel, iterations=iterations)
+    model = classifier().train()
+    for epoch in range(epochs):
+        companion.begin_epoch(epoch, model, [(photos(4), torch.arange(4))] * 5, generator(epoch))
+    return companion, model
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_parts_of_the_batch(kernel, monkeypatch):
+    """70 images: in the first epoch 35 noisy, later 21 by the generator, 7 and 7 by two stored ones; 35 stay bit-identical."""
+    images = photos(70, 12)
+    companion, _ = started(1, kernel=kernel)
+    sizes = []
+    inner = companion._noisy
+    monkeypatch.setattr(companion, "_noisy", lambda part, *rest: (sizes.append(len(part)), inner(part, *rest))[1])
+    mixed = companion.mix(images, generator(1))
+    assert sizes == [35]
+    assert torch.equal(mixed[35:], images[35:])
+    norms = changed(mixed[:35], images[:35])
+    assert torch.allclose(norms, torch.tensor(135 * math.sqrt(3 * 12 * 12 / 150528)), rtol=1e-4)
+    model = classifier()
+    for epoch in (1, 2):
+        companion.begin_epoch(epoch, model, [(images[:4], torch.arange(4))], generator(epoch))
+    sizes.clear()
+    monkeypatch.setattr(companion, "_noisy", lambda part, *rest: (sizes.append(len(part)), inner(part, *rest))[1])
+    mixed = companion.mix(images, generator(2))
+    assert sizes == [21, 7, 7]
+    assert torch.equal(mixed[35:], images[35:])
+    assert (changed(mixed[:35], images[:35]) > 1).all()
+
+
+def test_a_step_touches_the_generator_alone():
+    companion, model = started(1)
+    images, labels = photos(8), torch.arange(8) % 4
+    model[1].eval()  # a frozen BatchNorm within a training model
+    before = copy.deepcopy(model.state_dict())
+    flags = [module.training for module in model.modules()]
+    weights = copy.deepcopy(companion.network.state_dict())
+    mixed = companion.step(model, images, labels, generator(1))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert [module.training for module in model.modules()] == flags
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert any(not torch.equal(value, weights[name]) for name, value in companion.network.state_dict().items())
+    assert not mixed.requires_grad
+    functional.cross_entropy(model(mixed), labels).backward()  # the model's step reaches no generator
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_every_epoch_has_a_fresh_generator_and_keeps_it():
+    companion, model = started(3)
+    assert len(companion.pool) == 3
+    names = list(companion.network.state_dict())
+    assert not torch.equal(companion.pool[0][names[0]], companion.pool[1][names[0]])
+    assert all(torch.equal(companion.pool[2][name], value) for name, value in companion.network.state_dict().items())
+    assert companion.optimiser.param_groups[0]["lr"] == 1e-4
+    companion.step(model, photos(4), torch.arange(4), generator(1))
+    stored = companion.pool[2][names[0]]
+    assert not torch.equal(stored, companion.network.state_dict()[names[0]]), "trained on in the epoch, the stored one is not"
+    companion.begin_epoch(2, model, iter(()), generator(9))  # done already, as after a resume within the epoch
+    assert len(companion.pool) == 3
+
+
+def test_resumes_in_the_same_bits():
+    companion, model = started(2)
+    images, labels = photos(8), torch.arange(8) % 4
+    companion.step(model, images, labels, generator(1))
+    kept = {name: value.clone() for name, value in companion.state_dict().items()}
+    assert all(isinstance(value, torch.Tensor) for value in kept.values())
+    expected = [companion.step(model, images, labels, generator(seed)) for seed in (2, 3)]
+    other = AdversarialNoise(torch.device("cpu"))
+    other.load_state_dict(kept)
+    assert other.epoch == 1
+    assert len(other.pool) == 2
+    for seed, batch in zip((2, 3), expected, strict=True):
+        assert torch.equal(other.step(model, images, labels, generator(seed)), batch)
+
+
+def test_learned_noise_harms_a_trained_model_more_than_gaussian_noise():
+    """Of equal norm. The model tells classes by small shades of colour: noise of the right colour harms it, white noise little."""
+    torch.manual_seed(0)
+    pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 16, 3, 2), nn.ReLU(), *pooled)
+    shades = torch.tensor([[0.4, 0.4, 0.4], [0.6, 0.4, 0.4], [0.4, 0.6, 0.4], [0.4, 0.4, 0.6]])
+    labels = torch.arange(64) % 4
+
+    def batch(seed):
+        texture = 0.05 * torch.randn(64, 3, 16, 16, generator=generator(seed))
+        return (shades[labels][..., None, None] + texture).clamp(0, 1)
+
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    for step in range(60):
+        optimiser.zero_grad()
+        functional.cross_entropy(model(batch(step)), labels).backward()
+        optimiser.step()
+    assert (model(batch(100)).argmax(1) == labels).float().mean() > 0.95
+    companion = AdversarialNoise(torch.device("cpu"), epsilon=60.0, iterations=150)
+    companion.begin_epoch(0, model, ((batch(step), labels) for step in range(150)), generator(1))
+    white = NoiseGenerator(1)
+    white.initialise(generator(2))
+    harm = []
+    model.requires_grad_(False)
+    for state in (companion.pool[0], white.state_dict()):
+        noisy = companion._noisy(batch(200), generator(3), state)
+        harm.append(float(functional.cross_entropy(model(noisy), labels).detach()))
+    assert harm[0] > 1.2 * harm[1]
+
+
+def test_stays_in_float32_under_autocast():
+    companion, model = started(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        noisy = companion._noisy(photos(4), generator(1))
+        mixed = companion.step(model, photos(4), torch.arange(4), generator(2))
+    assert noisy.dtype == mixed.dtype == torch.float32
+    assert torch.equal(noisy.detach(), companion._noisy(photos(4), generator(1)).detach()) is False  # the step has moved on
+    assert torch.allclose(changed(noisy, photos(4)), torch.tensor(135 * math.sqrt(3 * 24 * 24 / 150528)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("ant(kernel=5)", "kernel of ant got 5"),
+        ("ant(epsilon=0)", "epsilon of ant above 0"),
+        ("ant(epsilon=1000.0)", "at most 388"),
+        ("ant(iterations=-1)", "iterations of ant at least 0"),
+        ("ant+ant(kernel=3)", "two networks"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence(spec, words):
+    with pytest.raises(UserError) as caught:
+        build_technique(spec)
+    assert words in str(caught.value)
+
+
+def test_eight_bit_images_and_a_step_before_the_epoch_are_refused():
+    companion = build_technique("ant(kernel=3)").companion(torch.device("cpu"))
+    with pytest.raises(UserError, match="begin_epoch before step"):
+        companion.step(classifier(), photos(4), torch.arange(4), generator())
+    companion, model = started(1)
+    with pytest.raises(UserError, match="divide"):
+        companion.step(model, 255 * photos(4), torch.arange(4), generator())
