@@ -107,3 +107,52 @@ def test_learns(tmp_path):
     with torch.inference_mode():
         found = task.predict(model, [unseen[i].image for i in range(16)])
     assert np.mean([p.probabilities.argmax() == i % 2 for i, p in enumerate(found)]) > 0.9
+
+
+def test_workers_see_what_one_process_sees(tmp_path):
+    """Draws are keyed by (seed, epoch, image), so that two loader processes change nothing, bit by bit."""
+    for task in sorted(SETTINGS):
+        data, weights = Toys(task), []
+        for workers in (0, 2):
+            recipe = dataclasses.replace(SHORT, workers=workers)
+            folder = train(plan(task, "full_network", recipe), data, tmp_path / f"{task}{workers}")
+            weights.append(load_file(folder / "model.safetensors"))
+        assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0]), task
+
+
+@pytest.mark.parametrize("task", sorted(SETTINGS))
+def test_a_technique_acts_in_transfer_and_resumes(task, tmp_path):
+    """It changes what is learned, belongs to the identity, and a stopped run ends in the bits of an undisturbed one."""
+    recipe = dataclasses.replace(SHORT, checkpoint_seconds=0.0)
+    noisy = dataclasses.replace(plan(task, "full_network", recipe), technique="gaussian")
+    data = Toys(task)
+    plain = train(plan(task, "full_network", recipe), data, tmp_path / "plain")
+    whole = train(noisy, data, tmp_path / "whole")
+
+    def stop(done, total, text):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(noisy, data, tmp_path / "stopped", stop)
+    train(noisy, data, tmp_path / "stopped")
+    first, second, third = (load_file(folder / "model.safetensors") for folder in (plain, whole, tmp_path / "stopped"))
+    assert all(torch.equal(second[key], third[key]) for key in second)
+    assert not all(torch.equal(first[key], second[key]) for key in first)
+    assert training.read_description(whole)["identity"]["technique"].startswith("gaussian")
+
+
+def test_what_does_not_fit_is_said_before_training(tmp_path):
+    def refuses(message, **differences):
+        with pytest.raises(UserError, match=message):
+            train(dataclasses.replace(plan("detection"), **differences), Toys("detection"), tmp_path / "x")
+        assert not (tmp_path / "x").exists()
+
+    refuses("Did you mean: gaussian", technique="gausian")
+    refuses("moves pixels|does not act in fine-tuning|changes more than", technique="augmix(severity=3)+speckle+trivialaugment")
+    refuses("has no layer9", recipe=dataclasses.replace(SHORT, frozen=("layer9",)))
+    refuses("drop path", recipe=dataclasses.replace(SHORT, drop_path=0.2))
+    refuses("Unknown transfer", transfer="fixed")
+    refuses("Did you mean: channels", settings={"chanels": 3})
+    with pytest.raises(UserError, match="at least one image"):
+        train(plan(), Toys("classification", 0), tmp_path / "x")

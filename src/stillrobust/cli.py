@@ -3,13 +3,12 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from stillrobust import cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report, cli_study
+from stillrobust import cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report, cli_study, cli_train
 from stillrobust.errors import UserError
-from stillrobust.progress import progress
 
 STOPPED = 130  # the exit status of a program that Ctrl-C ended: 128 + SIGINT
 
@@ -20,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Are these models still robust? Transfer ImageNet backbones, measure them under image corruptions, report.",
 )
-for room in (cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report, cli_study):
+for room in (cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report, cli_study, cli_train):
     app.add_typer(room.commands)
 
 
@@ -51,50 +50,8 @@ def demo(
     cli_study.do(select(["demo"]), Site(out.resolve()), workers)
 
 
-@app.command()
-def train(
-    data: Annotated[str, typer.Option(help="FORMAT:PATH; `stillrobust list formats` names them.")],
-    backbone: Annotated[str, typer.Option(help="efficientnet_lite0, any timm name, or NAME(weights='FILE').")],
-    out: Annotated[Path, typer.Option(help="Folder for the finished model.")],
-    transfer: Annotated[str, typer.Option(help="fixed_feature or full_network.")] = "full_network",
-    steps: Annotated[int, typer.Option(help="Training steps.")] = 1000,
-    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 8,
-    lr: Annotated[float, typer.Option(help="Highest learning rate of the head.")] = 2e-3,
-    seed: Annotated[int, typer.Option(help="Seed of the head, the order and the augmentation.")] = 0,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the task, KEY=VALUE (YAML), repeatable.")
-    ] = None,
-) -> None:
-    """Transfer a backbone to your data.
-
-    Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine --steps 2000
-    """
-    from stillrobust.data import open_dataset
-    from stillrobust.training import Plan, Recipe
-    from stillrobust.training import train as run_training
-
-    dataset = open_dataset(data, "train", training=True)
-    recipe = Recipe(steps=steps, batch_size=batch_size, lr=lr, seed=seed)
-    plan = Plan(dataset.info.task, backbone, transfer, recipe, _settings(settings or []))  # type: ignore[arg-type]
-    with progress() as listen:
-        folder = run_training(plan, dataset, out, lambda done, total, text: listen("train", done, total, text))
-    typer.echo(f"Finished model: {folder}")
-
-
-def _settings(pairs: list[str]) -> dict[str, Any]:
-    import yaml
-
-    values = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise UserError(f"Expected --set KEY=VALUE, but got {pair!r}")
-        values[key.strip()] = yaml.safe_load(value)
-    return values
-
-
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="backbones, corruptions, tasks or formats.")]) -> None:
+def list_(what: Annotated[str, typer.Argument(help="backbones, corruptions, tasks, formats, recipes or transfers.")]) -> None:
     """List the components of a family."""
     from stillrobust.names import lookup
 
@@ -119,7 +76,24 @@ def list_(what: Annotated[str, typer.Argument(help="backbones, corruptions, task
 
         return list(FORMATS)
 
-    families = {"backbones": backbones, "corruptions": corruptions, "tasks": tasks, "formats": formats}
+    def recipes() -> list[str]:
+        from stillrobust.tasks.recipes import RECIPES
+
+        return [f"{name}: {recipe.source}" for name, recipe in RECIPES.items()]
+
+    def transfers() -> list[str]:
+        from stillrobust.training import TRANSFERS
+
+        return [f"{name}: {meaning}" for name, meaning in TRANSFERS.items()]
+
+    families = {
+        "backbones": backbones,
+        "corruptions": corruptions,
+        "tasks": tasks,
+        "formats": formats,
+        "recipes": recipes,
+        "transfers": transfers,
+    }
     typer.echo("\n".join(lookup("family", what, families)()))
 
 

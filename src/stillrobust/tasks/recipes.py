@@ -294,7 +294,6 @@ RECIPES: dict[str, Recipe] = {
     "cifar10": _cifar10(50, "paper sec. 3: batch 64, lr 0.01, divided by 10 every 50 epochs; 150 epochs from Salman et al. 2020"),
     "cifar10_step30": _cifar10(30, "released README: step-lr 30"),
     "imagenet": Recipe(source="torchvision references: shorter side 256, centre 224, bilinear"),
-    "imagenet_swin": Recipe(settings={"interpolation": "bicubic"}, source="microsoft/Swin-Transformer data/build.py"),
     "imagenet_prime": _imagenet_prime(),
 }
 
