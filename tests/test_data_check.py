@@ -85,6 +85,13 @@ def remove_first(root, pattern):
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def dangle(root, pattern):
+    """A link that leads nowhere in place of a file."""
+    path = sorted(root.rglob(pattern))[0]
+    path.unlink()
+    path.symlink_to(root / "nowhere")
+
+
 def cut(content):
     return content[: len(content) // 2]
 
@@ -100,6 +107,7 @@ DAMAGES = [
     ("imagenet", lambda root: remove_first(root, "val"), "val", "missing", "there is no folder"),
     ("imagenet", lambda root: damage_first(root, "val/*/*.JPEG", cut), "val", "damaged", "cut off"),
     ("imagenet", lambda root: damage_first(root, "val/*/*.JPEG", b""), "val", "damaged", "1 of 2 files are empty"),
+    ("imagenet", lambda root: dangle(root, "val/*/*.JPEG"), "val", "damaged", "empty or not there"),
     ("imagenet", lambda root: (root / "val" / "cats").mkdir(), "val", "damaged", "'cats'"),
     ("imagenet_c", lambda root: remove_first(root, "ImageNet-C/fog"), "fog", "missing", "there is no folder"),
     ("imagenet_c", lambda root: remove_first(root, "ImageNet-C/fog/3/*/*.JPEG"), "fog", "missing", "3 has 1"),
@@ -136,16 +144,19 @@ def test_archives_that_wait_or_are_cut_off(small, tmp_path):
     found = {part.name: part for part in check_dataset("coco", tmp_path).parts}
     assert found["val2017.zip"].state == "damaged"
     assert "1 of 815,585,330 bytes" in found["val2017.zip"].text
+    (tmp_path / "val2017.zip").rename(tmp_path / ".val2017.zip.part")
+    found = {part.name: part for part in check_dataset("coco", tmp_path).parts}
+    assert (found["val2017.zip"].state, "has begun and not ended: 1 of" in found["val2017.zip"].text) == ("missing", True)
 
 
 def test_class_names_of_ade20k(small, tmp_path):
     home = write("ade20k", tmp_path) / "ADEChallengeData2016"
     from stillrobust.data.ade20k import CLASSES
 
-    rows = [f"{n}\t0.1\t10\t1\t{name}, another word" for n, name in enumerate(CLASSES, 1)]
-    (home / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tStuff\tName", *rows]))
+    rows = [f"{n} \t0.1\t10\t1\tanother word, {name} " for n, name in enumerate(CLASSES, 1)]
+    (home / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tName", *rows]))
     assert states("ade20k", tmp_path)["objectInfo150.txt"] == "whole"
-    (home / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tStuff\tName", *rows[1:], rows[0]]))
+    (home / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tName", *rows[1:], rows[0]]))
     assert states("ade20k", tmp_path)["objectInfo150.txt"] == "damaged"
 
 

@@ -14,7 +14,7 @@ from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
 FOLDER = "ADEChallengeData2016"
 FOLDERS = {"train": "training", "val": "validation"}
 
-# In the order of the label values 1 to 150: the first word of each row of objectInfo150.txt, as mmsegmentation has them.
+# In the order of the label values 1 to 150, named as mmsegmentation names them (each is a word of its row in objectInfo150.txt).
 # They stand here so that a run's class names never depend on whether that file is there.
 CLASSES = tuple(
     """
@@ -83,3 +83,10 @@ def open_ade20k(root: Path, split: str, training: bool, part: bool = False) -> D
     dataset = Ade20kDataset(home / "images" / folder, home / "annotations" / folder, f"ADE20K/{split}")
     require_whole("ade20k", split, root, len(dataset), part)
     return dataset
+
+
+def names_agree(table: str) -> bool:
+    """Whether the text of an ``objectInfo150.txt`` has these classes in this order, each among the words of its row."""
+    rows = [row.rpartition("\t")[2].split(",") for row in table.splitlines()[1:] if row.strip()]
+    words = [{word.strip() for word in row} for row in rows]
+    return len(words) == len(CLASSES) and all(name in row for name, row in zip(CLASSES, words, strict=True))

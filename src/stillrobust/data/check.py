@@ -88,7 +88,7 @@ class _Reader:
         """The line for a part that should have ``expected`` files (``None``: any number)."""
         empty = [path for number, path in enumerate(files) if self._is_empty(name, path, number, len(files))]
         if empty:
-            return Part(name, "damaged", f"{len(empty):,} of {len(files):,} files are empty: {_names(empty)}")
+            return Part(name, "damaged", f"{len(empty):,} of {len(files):,} files are empty or not there: {_names(empty)}")
         problems = self.problems(name, files, read)
         if problems:
             return Part(name, "damaged", f"{len(problems):,} of the {self.count(files):,} files read are bad: {problems[0]}")
@@ -123,7 +123,10 @@ class _Reader:
     def _is_empty(self, name: str, path: Path, number: int, total: int) -> bool:
         if number % 1000 == 0:
             self.listen(f"sizes {name}", number, total, "files")
-        return path.stat().st_size == 0
+        try:
+            return path.stat().st_size == 0
+        except OSError:  # a link that leads nowhere
+            return True
 
 
 def _names(paths: Sequence[Path]) -> str:
@@ -131,16 +134,19 @@ def _names(paths: Sequence[Path]) -> str:
 
 
 def _archives(dataset: str, root: Path) -> Iterator[Part]:
-    """Archives that were downloaded and not unpacked."""
+    """Archives that are downloaded in part, or not unpacked."""
     for archive in ARCHIVES.get(dataset, ()):
+        if all((root / archive.folder / given).exists() for given in archive.gives):
+            continue
+        of_all = "" if archive.size is None else f" of {archive.size:,}"
         for path in (root / archive.name, root / archive.folder / archive.name):
-            if not path.is_file() or all((root / archive.folder / given).exists() for given in archive.gives):
-                continue
-            size = path.stat().st_size
-            if archive.size is not None and size != archive.size:
-                yield Part(archive.name, "damaged", f"the archive is cut off or another one: {size:,} of {archive.size:,} bytes")
-            else:
+            if path.is_file() and archive.size not in (None, path.stat().st_size):
+                yield Part(archive.name, "damaged", f"the archive is cut off or another one: {path.stat().st_size:,}{of_all} bytes")
+            elif path.is_file():
                 yield Part(archive.name, "missing", "the archive is there, but not unpacked")
+        begun = root / f".{archive.name}.part"
+        if begun.is_file():
+            yield Part(archive.name, "missing", f"its download has begun and not ended: {begun.stat().st_size:,}{of_all} bytes")
 
 
 def _said(name: str, check: Callable[..., Part], *arguments: Any) -> Part:
@@ -183,7 +189,7 @@ def check_imagenet_c(root: Path, reader: _Reader) -> Iterator[Part]:
             yield Part(corruption, "missing", f"expected {expected:,} images a severity, but {', '.join(short)}")
         else:
             files = [folder / str(severity) / image_id for severity, ids in cells.items() for image_id in ids]
-            yield reader.part(corruption, files, None, read_unrotated)
+            yield reader.part(corruption, files, None, imagenet.read_stored)
 
 
 def check_cifar10(root: Path, reader: _Reader) -> Iterator[Part]:
@@ -238,9 +244,9 @@ def check_ade20k(root: Path, reader: _Reader) -> Iterator[Part]:
         else:
             yield _said(split, _ade20k_split, split, images, labels, reader)
     if (home / "objectInfo150.txt").is_file():
-        rows = (home / "objectInfo150.txt").read_text(encoding="utf-8", errors="replace").splitlines()[1:]
-        names = tuple(row.rpartition("\t")[2].split(",")[0].strip() for row in rows if row.strip())
-        yield Part("objectInfo150.txt", "whole" if names == ade20k.CLASSES else "damaged", f"{len(names)} class names")
+        agrees = ade20k.names_agree((home / "objectInfo150.txt").read_text(encoding="utf-8", errors="replace"))
+        text = "the 150 classes in their order" if agrees else "the classes are others, or in another order"
+        yield Part("objectInfo150.txt", "whole" if agrees else "damaged", text)
 
 
 def _ade20k_split(split: str, images: Path, labels: Path, reader: _Reader) -> Part:
@@ -300,12 +306,9 @@ def _generic(root: Path, splits: Sequence[str], open_split: Callable[[Path, str]
         data = open_split(root, split)
         places = [Path(str(index)) for index in range(len(data))]
         problems = reader.problems(split, places, lambda place: data[int(place.name)])
-        read = reader.count(places)
-        return (
-            Part(split, "damaged", problems[0])
-            if problems
-            else Part(split, "whole", f"{len(data):,} images, {read:,} of them read")
-        )
+        if problems:
+            return Part(split, "damaged", problems[0])
+        return Part(split, "whole", f"{len(data):,} images, {reader.count(places):,} of them read")
 
     if not splits:
         yield Part("splits", "missing", f"there are no folders for train and val in {root}")

@@ -16,13 +16,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from stillrobust.data.official import STORED, require_layout, require_stored, require_whole
-from stillrobust.data.reading import (
-    IMAGE_SUFFIXES,
-    derived_fingerprint,
-    fingerprint,
-    read_unrotated,
-    subfolders,
-)
+from stillrobust.data.reading import IMAGE_SUFFIXES, derived_fingerprint, fingerprint, read_unrotated, subfolders
 from stillrobust.errors import UserError
 from stillrobust.robustness import GROUPS
 from stillrobust.samples import Dataset, DatasetInfo, Image, Sample, Target
@@ -153,7 +147,7 @@ def _flat_ids(folder: Path, root: Path) -> list[str]:
             f"Expected class folders in {folder}, or Kaggle's {SOLUTION} in {root} for a flat folder, but found neither; "
             "sort the images into class folders, as torchvision.datasets.ImageNet or valprep.sh does"
         )
-    with table.open(encoding="utf-8", newline="") as file:
+    with table.open(encoding="utf-8", errors="replace", newline="") as file:
         rows = [row for row in csv.reader(file) if len(row) == 2]
     wnid_of = {image: boxes.split(" ")[0] for image, boxes in rows}
     ids = []
@@ -218,13 +212,18 @@ class _Stored:
 
     def __getitem__(self, index: int, /) -> Sample:
         image_id = self.whole.clean.ids[index]
-        image = np.asarray(read_unrotated(self.folder / image_id))
-        if image.shape != (CROP, CROP, 3):
-            raise UserError(
-                f"Expected {self.folder / image_id} to be {CROP}x{CROP}, as ImageNet-C is, but it is "
-                f"{image.shape[1]}x{image.shape[0]}; download the set again"
-            )
-        return sample_of(image, image_id)
+        return sample_of(read_stored(self.folder / image_id), image_id)
+
+
+def read_stored(path: Path) -> Image:
+    """An image of ImageNet-C: uint8 (224, 224, 3)."""
+    image = np.asarray(read_unrotated(path))
+    if image.shape != (CROP, CROP, 3):
+        raise UserError(
+            f"Expected {path} to be {CROP}x{CROP}, as ImageNet-C is, but it is {image.shape[1]}x{image.shape[0]}; "
+            "download the set again"
+        )
+    return image
 
 
 def stored_folder(root: Path, corruption: str) -> Path:
