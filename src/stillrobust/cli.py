@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stillrobust import cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report, cli_study, cli_train
+from stillrobust import cli_checkpoints, cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report, cli_study, cli_train
 from stillrobust.errors import UserError
 
 STOPPED = 130  # the exit status of a program that Ctrl-C ended: 128 + SIGINT
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Are these models still robust? Transfer ImageNet backbones, measure them under image corruptions, report.",
 )
-for room in (cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report, cli_study, cli_train):
+for room in (cli_checkpoints, cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report, cli_study, cli_train):
     app.add_typer(room.commands)
 
 
@@ -56,10 +56,9 @@ def list_(what: Annotated[str, typer.Argument(help="backbones, corruptions, task
     from stillrobust.names import lookup
 
     def backbones() -> list[str]:
-        from stillrobust.backbones import CHECKPOINTS
+        from stillrobust.backbones import ARCHITECTURES
 
-        rows = [f"{c.name}: ImageNet-1k top-1 {100 * c.top1:.1f} %, package {c.package}" for c in CHECKPOINTS.values()]
-        return [*rows, "... and every model of timm by its name"]
+        return [*ARCHITECTURES, "... and every model of timm by its name"]
 
     def corruptions() -> list[str]:
         from stillrobust.corruptions import CORRUPTIONS

@@ -1,98 +1,105 @@
-"""Backbones: specs such as ``efficientnet_lite0``, ``resnet50(weights='random')``, ``convnext_tiny(weights='FILE')``.
+"""Backbones: specs such as ``resnet50(weights='ant')``, ``swin_t``, ``efficientnet_lite0``, ``convnext_tiny(weights='FILE')``.
 
 Contract: ``.channels``, ``.strides`` (four each); ``forward(x)`` for x float (B, 3, H, W) RGB 0..1 gives four maps
-(B, C_i, H/s_i, W/s_i); ``embed(x)`` gives (B, embed_dim); the backbone normalises by itself (``pixel_mean``,
-``pixel_std``).
+(B, C_i, H/s_i, W/s_i); ``embed(x)`` gives (B, embed_dim); ``classify(x)`` gives the upstream classifier's logits; the
+backbone normalises by itself (``pixel_mean``, ``pixel_std``).
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from stillrobust.backbones.base import Backbone, require_pyramid
-from stillrobust.backbones.checkpoints import CHECKPOINTS, IMAGENET_MEAN, IMAGENET_STD, read_checkpoint
-from stillrobust.backbones.reader import State, digest, load_strictly, read_state
+from stillrobust.backbones.checkpoints import CHECKPOINTS, IMAGENET_MEAN, IMAGENET_STD, Checkpoint
+from stillrobust.backbones.loading import BESIDE, load_backbone
+from stillrobust.backbones.reader import digest, read_state
 from stillrobust.backbones.resnet import DEPTHS, build_resnet
 from stillrobust.backbones.swin import SHAPES, build_swin
-from stillrobust.backbones.timm_models import build_timm
+from stillrobust.backbones.timm_models import LITE_REPEATS, build_lite, build_timm, timm_names
+from stillrobust.backbones.weights import Weights, file_digest, file_of, weights_of, write_folder
 from stillrobust.errors import UserError
-from stillrobust.names import format_spec, parse_spec
+from stillrobust.names import parse_spec, unknown
 
-__all__ = ["CHECKPOINTS", "Backbone", "backbone_names", "build_backbone", "require_pyramid", "upstream_digest"]
+__all__ = [
+    "ARCHITECTURES",
+    "CHECKPOINTS",
+    "Backbone",
+    "Checkpoint",
+    "build_backbone",
+    "missing_weights",
+    "require_pyramid",
+    "upstream_digest",
+    "write_folder",
+]
 
 ARCHITECTURES: dict[str, Callable[[str], Backbone]] = {
     **dict.fromkeys([*DEPTHS, "resnet_mini"], build_resnet),
     **dict.fromkeys(SHAPES, build_swin),
+    **dict.fromkeys(LITE_REPEATS, build_lite),
 }
-"""Ours; every other name is timm's, and so is ``timm/NAME`` where both have one."""
+"""Ours, by name. Every other name is timm's, and so is ``timm/NAME`` where both have one."""
 TIMM = "timm/"
-PREFIXES = ("module.model.", "module.", "backbone.", "model.")  # what training wrappers put before every key
-
-
-def backbone_names() -> list[str]:
-    """The backbones whose weights come with a pip package; every timm name works beside these."""
-    return sorted(CHECKPOINTS)
 
 
 def build_backbone(spec: str) -> tuple[Backbone, str]:
     """Build what ``spec`` says, weights loaded strictly; returns it with one line that says what was loaded.
 
-    ``weights``: absent or ``'imagenet'`` for the published ImageNet weights (of the pip package, or timm's hub),
-    ``'random'``, or the path of a local file. Raises ``UserError`` for an unknown name, argument or unfitting file.
+    ``weights``: the name of published ones (``CHECKPOINTS``; absent: an architecture's first), ``'random'``, the path of a
+    file, or of a folder that ``stillrobust robustify`` wrote. Raises ``UserError`` for an unknown name or argument, weights
+    that are not there yet, or an unfitting file.
     """
-    name, arguments = parse_spec(spec)
-    weights = arguments.pop("weights", "imagenet")
-    if arguments:
-        raise UserError(f"A backbone takes weights=... only, but {spec!r} also has {', '.join(sorted(arguments))}")
-    row = CHECKPOINTS.get(name)
-    published = weights == "imagenet"
+    weights = _weights(spec)
+    name, path = weights.architecture, _path(weights)
     if name in ARCHITECTURES:
         backbone = ARCHITECTURES[name](name)
-        backbone.set_preprocessing(IMAGENET_MEAN, IMAGENET_STD)
+        if name not in LITE_REPEATS:
+            backbone.set_preprocessing(IMAGENET_MEAN, IMAGENET_STD)
     else:
-        timms = row.architecture if row else name.removeprefix(TIMM)
-        backbone = build_timm(timms, pretrained=published and row is None)
-    backbone.name = name
+        backbone = build_timm(name.removeprefix(TIMM), pretrained=weights.kind == "hub")
+        backbone.name = name
+    if path is None:
+        return backbone, f"{spec}: {'random weights' if weights.kind == 'random' else 'the weights of timm, from its hub'}"
+    row = weights.row
     if row:
-        backbone.set_preprocessing((row.mean,), (row.std,))
-    if weights == "random":
-        return backbone, f"{spec}: random weights"
-    if published and row is None:
-        return backbone, f"{spec}: timm's ImageNet weights"
-    if published and row is not None:
-        loaded = load_strictly(backbone.model, read_checkpoint(row), row.package)
-        return backbone, f"{spec}: {loaded} tensors from {row.package}"
-    state = _without_prefix(read_state(Path(str(weights)).expanduser()), backbone)
-    head = tuple(f"{part}." for part in _classifier_names(backbone))
-    own = backbone.model.state_dict()
-    fits = {key: value for key, value in state.items() if not key.startswith(head)}
-    # The upstream classifier has no part in a transfer; a file trained on other classes may bring its own or none.
-    kept = {key: own[key] for key in own if key.startswith(head)}
-    kept |= {key: state[key] for key in kept if key in state and state[key].shape == own[key].shape}
-    load_strictly(backbone.model, fits | kept, str(weights))
-    return backbone, f"{spec}: {len(fits)} tensors from {weights}"
+        backbone.set_preprocessing(row.mean, row.std, row.clamp)
+    said = load_backbone(backbone, read_state(path), str(path), row.may_differ if row else BESIDE)
+    return backbone, f"{spec}: {said}"
 
 
-def _classifier_names(backbone: Backbone) -> tuple[str, ...]:
-    if backbone.name in ARCHITECTURES:
-        return ("fc", "norm", "head")
-    cfg: Any = backbone.model.pretrained_cfg
-    names = cfg.get("classifier") or ()
-    return (names,) if isinstance(names, str) else tuple(names)
+def _weights(spec: str) -> Weights:
+    name, _ = parse_spec(spec)
+    ours = name in ARCHITECTURES
+    if not ours and name.removeprefix(TIMM).split(".")[0] not in timm_names():
+        raise unknown("backbone", name, [*ARCHITECTURES, *timm_names()])
+    return weights_of(spec, ours)
 
 
-def _without_prefix(state: State, backbone: Backbone) -> State:
-    """Strip one of the known prefixes where all keys carry it."""
-    own = backbone.model.state_dict()
-    for prefix in PREFIXES:
-        if state and all(key.startswith(prefix) for key in state) and not any(key in own for key in state):
-            return {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
+def _path(weights: Weights) -> Path | None:
+    if weights.kind == "row":
+        assert weights.row is not None
+        return file_of(weights.row)
+    return weights.path
+
+
+def missing_weights(spec: str) -> str:
+    """Why the weights of ``spec`` cannot be read, with the way out; empty where they are there. Builds nothing."""
+    try:
+        path = _path(_weights(spec))
+    except UserError as error:
+        return str(error)
+    return "" if path is None or path.is_file() else f"Expected a weight file at {path}, but there is none; check the path"
 
 
 def upstream_digest(spec: str) -> str:
-    """SHA-256 of the weights that ``spec`` starts from; for random weights a word, since the run's seed decides them."""
-    name, arguments = parse_spec(spec)
-    if arguments.get("weights") == "random":
-        return f"random:{format_spec(name, {})}"
-    return digest(build_backbone(spec)[0].model.state_dict())
+    """The identity of the weights that ``spec`` starts from: the SHA-256 of their file, read once a process.
+
+    For random weights a word, since the run's seed decides them; for timm's hub the SHA-256 of the tensors.
+    """
+    weights = _weights(spec)
+    if weights.kind == "random":
+        return f"random:{weights.architecture}"
+    path = _path(weights)
+    if path is None:
+        return digest(build_backbone(spec)[0].model.state_dict())
+    if not path.is_file():
+        raise UserError(missing_weights(spec))
+    return file_digest(path)

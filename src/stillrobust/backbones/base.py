@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from stillrobust.backbones.layouts import Layout
 from stillrobust.errors import UserError
 
 LEVELS = 4  # Mask R-CNN's FPN and UPerNet both take the last four stages, strides 4 to 32
@@ -22,21 +23,42 @@ class Backbone(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, name: str, model: nn.Module, channels: tuple[int, ...], strides: tuple[int, ...], embed_dim: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        *,
+        channels: tuple[int, ...],
+        strides: tuple[int, ...],
+        embed_dim: int,
+        layouts: tuple[Layout, ...],
+        classifier: tuple[str, ...],
+    ) -> None:
         super().__init__()
         self.name = name
         self.model = model
         self.channels = channels
         self.strides = strides
         self.embed_dim = embed_dim
+        self.layouts = layouts
+        """The key layouts of weight files that it reads."""
+        self.classifier = classifier
+        """Parts of ``model`` that no map needs; the last is the linear classifier, those before it make the embedding."""
+        self.absent: tuple[str, ...] = ()
+        """Parts of the classifier that the weights came without."""
+        self.clamp = False
         self.frozen = False
         self.norm_eval = False
         """BatchNorm keeps its statistics in training too."""
         self.register_buffer("pixel_mean", torch.zeros(1, 3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.ones(1, 3, 1, 1), persistent=False)
 
-    def set_preprocessing(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        """Normalise by (x - mean) / std for x in 0..1, channels in the order R, G, B, or one value for all."""
+    def set_preprocessing(self, mean: tuple[float, ...], std: tuple[float, ...], clamp: bool = False) -> None:
+        """Normalise by (x - mean) / std for x in 0..1, channels in the order R, G, B, or one value for all.
+
+        ``clamp``: clamp to 0..1 before, as adversarially trained models do.
+        """
+        self.clamp = clamp
         for buffer, values in ((self.pixel_mean, mean), (self.pixel_std, std)):
             buffer.copy_(torch.tensor(values).view(1, -1, 1, 1).expand(1, 3, 1, 1))
 
@@ -57,6 +79,7 @@ class Backbone(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """(x - mean) / std, per channel."""
+        images = images.clamp(0, 1) if self.clamp else images
         return (images - self.pixel_mean) / self.pixel_std
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -66,12 +89,22 @@ class Backbone(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Float (B, 3, H, W) RGB 0..1 -> (B, embed_dim): pooled features before the upstream classifier."""
+        self._require(self.classifier[:-1])
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return self.embedding_of(self.normalise(images))
 
     def classify(self, images: Tensor) -> Tensor:
         """Float (B, 3, H, W) RGB 0..1 -> (B, classes): the logits of the upstream classifier."""
+        self._require(self.classifier)
         return self.logits_of(self.normalise(images))
+
+    def _require(self, parts: tuple[str, ...]) -> None:
+        missing = [part for part in parts if part in self.absent]
+        if missing:
+            raise UserError(
+                f"{self.name} has to classify here, but its weights came without {', '.join(missing)}; take a file of the "
+                "whole upstream model, or a task that needs maps alone"
+            )
 
     def maps_of(self, x: Tensor) -> list[Tensor]:
         """:meth:`forward` on normalised images."""
@@ -84,10 +117,6 @@ class Backbone(nn.Module):
     def logits_of(self, x: Tensor) -> Tensor:
         """:meth:`classify` on normalised images."""
         raise NotImplementedError
-
-    def set_drop_path(self, rate: float) -> None:
-        """Stochastic depth in training: the last block is left out with probability ``rate``, the first never."""
-        raise UserError(f"{self.name} has no drop path, but the recipe asks for {rate:g}; take a swin_*, or another recipe")
 
     def reset_classifier(self, classes: int) -> None:
         """A fresh upstream classifier, for training one on other classes. Draws from torch's generator."""

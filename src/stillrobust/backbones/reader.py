@@ -1,49 +1,202 @@
-"""Reading weight files that strangers made: safetensors, or ``torch.load(weights_only=True)``, never anything else."""
+"""Reading weight files that strangers made, without running anything in them.
+
+Three containers: safetensors; PyTorch's zip archives (since 1.6) and its older streams, whose pickles (dill's too) are
+interpreted by ``stillrobust.backbones.pickles``. Tensors alone come out. Sizes are checked against the file before anything is
+allocated: reading takes no more memory than the file is long, beside the pickle.
+"""
 
 import hashlib
-from collections.abc import Mapping
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
+from stillrobust.backbones.pickles import Refused, StorageRef, TensorRef, interpret
 from stillrobust.errors import UserError
 
 State = dict[str, torch.Tensor]
 CONTAINERS = ("state_dict", "model_state_dict", "model")
 """Where published checkpoints keep their weights: PyTorch Lightning and DeepAugment, ANT, MadryLab and Swin."""
+MAX_HEADER = 16 << 20  # of a safetensors file; a ResNet-50's has 30 kB
+MAX_DIMENSIONS = 16
+MAX_ENTRIES = 100_000  # files in a zip archive; a ResNet-50 with its optimiser has 700
+MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER: how the older stream begins
+PROTOCOL = 1001  # torch/serialization.py PROTOCOL_VERSION
+ZIP_SIGNATURE = b"PK\x03\x04"
+LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # of a zip entry (APPNOTE 4.3.7); the last two are the lengths of name and extra
 
 
 def read_state(path: Path) -> State:
     """The tensors of a weight file, by name. Raises ``UserError`` in one sentence for anything that is not one."""
     if not path.is_file():
-        raise UserError(f"Expected a weight file at {path}, but there is none; check the path")
+        kind = "something else than a file" if path.exists() else "nothing"
+        raise UserError(f"Expected a weight file at {path}, but there is {kind}; check the path")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            return _read(file, path.stat().st_size)
     except Exception as error:  # whatever a broken or hostile file provokes is one and the same thing to the user
         raise UserError(
-            f"Expected weights in {path} (safetensors, or a PyTorch file that holds tensors only), but it cannot be read "
-            f"safely: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}"
+            f"Expected weights in {path} (safetensors, or a PyTorch file that holds tensors), but it cannot be read "
+            f"safely: {_reason(error)}; get the file again, or convert it to safetensors where you trust it"
         ) from None
-    return unwrap(content, path)
 
 
-def unwrap(content: Any, path: Path) -> State:
-    """The tensors inside a container such as ``{"state_dict": {...}, "epoch": 90}``."""
+def _reason(error: Exception) -> str:
+    """One printable line, however the file's own text may look."""
+    text = (str(error) if isinstance(error, Refused) else "") or f"it is cut off or damaged ({type(error).__name__})"
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
+
+
+def _read(file: IO[bytes], size: int) -> State:
+    start = file.read(9)
+    file.seek(0)
+    if start[:4] == ZIP_SIGNATURE:
+        return _read_zip(file, size)
+    if start[:1] == b"\x80":  # a pickle of protocol 2 or above
+        return _read_stream(file, size)
+    if start[8:9] == b"{":
+        return _read_safetensors(file, size)
+    raise Refused("it begins like no weight file" if start else "it is empty")
+
+
+def _read_safetensors(file: IO[bytes], size: int) -> State:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    (length,) = struct.unpack("<Q", file.read(8))
+    if length > min(size - 8, MAX_HEADER):
+        raise Refused(f"its header claims {length} bytes of the file's {size}")
+    try:
+        return load_file(file.name)
+    except SafetensorError as error:
+        raise Refused(f"its header does not fit the file ({error})") from None
+
+
+def _read_zip(file: IO[bytes], size: int) -> State:
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    # PyTorch stores, it never compresses, and no two entries share bytes: whatever claims more than the file has is a bomb.
+    if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > size:
+        raise Refused("its entries claim more bytes than the file has")
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size for entry in entries):
+        raise Refused("its entries are compressed, which PyTorch never does")
+    names = {entry.filename: entry for entry in entries}
+    pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
+    if len(pickles) != 1 or len(names) != len(entries):
+        raise Refused("it is a zip archive, but not one that PyTorch wrote")
+    folder = pickles[0].removesuffix("data.pkl")
+    order = names.get(f"{folder}byteorder")
+    if order is not None and _entry(file, order, size) != b"little":
+        raise Refused("its numbers are not little-endian")
+    # The pickle's own end is its STOP; what lies behind it in the file is never reached.
+    file.seek(_entry_start(file, names[pickles[0]], size))
+    content, _ = interpret(file)
+
+    def fetch(storage: StorageRef) -> bytearray:
+        entry = names.get(f"{folder}data/{storage.key}")
+        if entry is None:
+            raise Refused("the numbers of a tensor are not in it")
+        return _entry(file, entry, size)
+
+    return _tensors(content, fetch)
+
+
+def _entry_start(file: IO[bytes], entry: zipfile.ZipInfo, size: int) -> int:
+    file.seek(entry.header_offset)
+    signature, *_, name_length, extra_length = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+    start = entry.header_offset + LOCAL_HEADER.size + int(name_length) + int(extra_length)
+    if signature != ZIP_SIGNATURE or start + entry.file_size > size:
+        raise Refused("its table of contents does not fit the file")
+    return start
+
+
+def _entry(file: IO[bytes], entry: zipfile.ZipInfo, size: int) -> bytearray:
+    """The bytes of a stored entry, read where they lie: PyTorch may leave the checksums out."""
+    return _bytes(file, _entry_start(file, entry, size), entry.file_size)
+
+
+def _bytes(file: IO[bytes], start: int, count: int) -> bytearray:
+    """``count`` bytes from ``start``, which the caller has found to lie inside the file."""
+    data = bytearray(count)
+    file.seek(start)
+    if file.readinto(data) != count:  # type: ignore[attr-defined]
+        raise Refused("it is cut off")
+    return data
+
+
+def _read_stream(file: IO[bytes], size: int) -> State:
+    """PyTorch before 1.6: magic number, version, machine, content, the storages' keys, then the storages one by one."""
+    if interpret(file)[0] != MAGIC or interpret(file)[0] != PROTOCOL:
+        raise Refused("it is a pickle, but not one that PyTorch wrote")
+    machine, _ = interpret(file)
+    if not isinstance(machine, dict) or machine.get("little_endian") is not True:
+        raise Refused("its numbers are not little-endian")
+    content, storages = interpret(file)
+    keys, _ = interpret(file)
+    if not isinstance(keys, list):
+        raise Refused("it does not say where its tensors are")
+    places: dict[str, int] = {}
+    for key in keys:
+        storage = storages.get(key) if isinstance(key, str) else None
+        (numel,) = struct.unpack("<q", file.read(8))
+        if storage is None or numel != storage.numel or file.tell() + numel * storage.dtype.itemsize > size:
+            raise Refused("it is cut off, or its tensors are not where it says")
+        places[storage.key] = file.tell()
+        file.seek(numel * storage.dtype.itemsize, 1)
+
+    def fetch(storage: StorageRef) -> bytearray:
+        if storage.key not in places:
+            raise Refused("the numbers of a tensor are not in it")
+        return _bytes(file, places[storage.key], storage.numel * storage.dtype.itemsize)
+
+    return _tensors(content, fetch)
+
+
+def _tensors(content: Any, fetch: Callable[[StorageRef], bytearray]) -> State:
+    """The tensors that ``content`` describes; each run of numbers is read once, and tensors are views of it."""
+    read: dict[str, torch.Tensor] = {}
+    state: State = {}
+    for name, described in unwrap(content).items():
+        if not isinstance(described, TensorRef):
+            raise Refused(f"beside tensors it has {type(described).__name__.strip('_').lower()} under {str(name)[:60]!r}")
+        storage = described.storage
+        if storage.key not in read:
+            data = fetch(storage)
+            if len(data) != storage.numel * storage.dtype.itemsize:
+                raise Refused("the length of a tensor's numbers is not what it says")
+            read[storage.key] = torch.frombuffer(data, dtype=storage.dtype) if data else torch.empty(0, dtype=storage.dtype)
+        state[str(name)] = _view(read[storage.key], described)
+    return state
+
+
+def _view(numbers: torch.Tensor, described: TensorRef) -> torch.Tensor:
+    """``described`` as a view of its run of numbers, inside of it and not larger than it."""
+    size, stride, offset = described.size, described.stride, described.offset
+    if not (isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= MAX_DIMENSIONS):
+        raise Refused("a tensor has no proper size")
+    if not all(isinstance(number, int) and 0 <= number < 1 << 48 for number in (*size, *stride, offset)):
+        raise Refused("a tensor has no proper size")
+    count, last = 1, offset
+    for length, step in zip(size, stride, strict=True):
+        count *= length
+        last += max(length - 1, 0) * step
+    if count > len(numbers) or (count and last >= len(numbers)):
+        raise Refused("a tensor claims more numbers than it has")
+    return numbers.as_strided(size, stride, offset) if count else numbers.new_empty(size)
+
+
+def unwrap(content: Any) -> Mapping[Any, Any]:
+    """What lies inside a container such as ``{"state_dict": {...}, "epoch": 90}``, or else the content itself."""
     for name in CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
             break
     if not isinstance(content, Mapping) or not content:
-        raise UserError(f"Expected a dict of tensors in {path}, but got {type(content).__name__}")
-    state = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
-    if len(state) != len(content):
-        raise UserError(f"Expected tensors only in {path}, but {len(content) - len(state)} entries are something else")
-    return state
+        raise Refused("it holds no tensors by name")
+    return content
 
 
 def digest(state: Mapping[str, torch.Tensor]) -> str:
@@ -54,25 +207,3 @@ def digest(state: Mapping[str, torch.Tensor]) -> str:
         total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
-
-
-def load_strictly(model: torch.nn.Module, state: Mapping[str, torch.Tensor], source: str, may_have: tuple[str, ...] = ()) -> int:
-    """Load ``state`` into ``model``; every tensor must match by name and shape.
-
-    ``may_have``: prefixes of keys that the file may hold and the model need not (an upstream classifier, say).
-    Returns the number of tensors loaded. Raises ``UserError`` naming what is missing, left over or of another shape.
-    """
-    own = model.state_dict()
-    optional = {name for name in own if name.endswith("num_batches_tracked")}  # absent in files older than PyTorch 0.4.1
-    missing = sorted(own.keys() - state.keys() - optional)
-    extra = sorted(name for name in state.keys() - own.keys() if not name.startswith(may_have or ("\0",)))
-    shapes = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
-    if missing or extra or shapes:
-        parts = [
-            f"{len(names)} {what} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
-            for what, names in (("missing", missing), ("left over", extra), ("of another shape", shapes))
-            if names
-        ]
-        raise UserError(f"Expected weights that fit the model exactly, but in {source} the tensors are {'; '.join(parts)}")
-    model.load_state_dict({name: value for name, value in state.items() if name in own}, strict=not optional)
-    return len(own.keys() & state.keys())

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from stillrobust.backbones.base import Backbone, Use
+from stillrobust.backbones.layouts import RESNET_LAYOUTS
 
 # He et al. 2016, table 1; block and blocks per stage.
 DEPTHS: dict[str, tuple[type[nn.Module], tuple[int, int, int, int]]] = {
@@ -24,7 +25,15 @@ class ResNetBackbone(Backbone):
         assert isinstance(model.fc, nn.Linear)
         width = model.fc.in_features
         channels = tuple(width >> shift for shift in (3, 2, 1, 0))
-        super().__init__(name, model, channels, (4, 8, 16, 32), channels[-1])
+        super().__init__(
+            name,
+            model,
+            channels=channels,
+            strides=(4, 8, 16, 32),
+            embed_dim=width,
+            layouts=RESNET_LAYOUTS,
+            classifier=("fc",),
+        )
 
     def maps_of(self, x: Tensor) -> list[Tensor]:
         """The outputs of the four stages."""

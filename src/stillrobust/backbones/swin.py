@@ -20,6 +20,7 @@ from torchvision.models.swin_transformer import (
 )
 
 from stillrobust.backbones.base import Backbone, Use
+from stillrobust.backbones.layouts import SWIN_LAYOUTS
 
 PATCH = 4  # pixels; Liu et al. 2021, section 3.1
 MASKED = -100.0  # added to the attention between tokens that only the shift brought together; official code, forward of BasicLayer
@@ -53,7 +54,15 @@ class SwinBackbone(Backbone):
     def __init__(self, name: str, model: SwinTransformer) -> None:
         width = model.head.in_features
         channels = tuple(width >> shift for shift in (3, 2, 1, 0))
-        super().__init__(name, model, channels, (4, 8, 16, 32), width)
+        super().__init__(
+            name,
+            model,
+            channels=channels,
+            strides=(4, 8, 16, 32),
+            embed_dim=width,
+            layouts=SWIN_LAYOUTS,
+            classifier=("norm", "head"),
+        )
         self.output_norms = nn.ModuleList(nn.LayerNorm(count) for count in channels)  # eps 1e-5, as the official ones
 
     def maps_of(self, x: Tensor) -> list[Tensor]:
@@ -78,12 +87,6 @@ class SwinBackbone(Backbone):
     def logits_of(self, x: Tensor) -> Tensor:
         """The upstream classifier's logits: torchvision's own forward."""
         return self.model(x)  # type: ignore[no-any-return]
-
-    def set_drop_path(self, rate: float) -> None:
-        """Rates rise linearly with depth, from 0 at the first block to ``rate`` at the last."""
-        blocks = [module for module in self.model.modules() if isinstance(module, SwinTransformerBlock)]
-        for place, block in enumerate(blocks):
-            block.stochastic_depth.p = rate * place / (len(blocks) - 1)
 
     def reset_classifier(self, classes: int) -> None:
         """A fresh ``head``."""

@@ -1,4 +1,4 @@
-"""Any architecture that timm has, as a backbone: four maps for dense tasks, one embedding for classification."""
+"""Any architecture that timm has, as a backbone; and EfficientNet-Lite, whose published files have names of their own."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import timm
 from torch import Tensor, nn
 
 from stillrobust.backbones.base import LEVELS, Backbone, Use
+from stillrobust.backbones.layouts import Layout, State, lite_to_timm
 from stillrobust.errors import UserError
-from stillrobust.names import unknown
 
 
 class TimmBackbone(Backbone):
@@ -22,6 +22,8 @@ class TimmBackbone(Backbone):
             channels=tuple(int(stages[i]["num_chs"]) for i in indices),
             strides=tuple(int(stages[i]["reduction"]) for i in indices),
             embed_dim=int(getattr(model, "head_hidden_size", 0) or model.num_features),  # type: ignore[arg-type]
+            layouts=(Layout("timm", next(iter(model.state_dict()))),),
+            classifier=_names(model.pretrained_cfg.get("classifier")),  # type: ignore[union-attr, operator]
         )
         self.indices = indices
         self.set_preprocessing(mean, std)
@@ -54,10 +56,39 @@ class TimmBackbone(Backbone):
             self.model.reset_classifier(0)  # type: ignore[operator]
 
 
+def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+# Blocks per stage: depth coefficients 1.0, 1.1, 1.1; the first and the last stage are not scaled (the builder in tensorflow/tpu,
+# models/official/efficientnet/lite).
+LITE_REPEATS = {
+    "efficientnet_lite0": (1, 2, 2, 3, 3, 4, 1),
+    "efficientnet_lite1": (1, 3, 3, 4, 4, 5, 1),
+    "efficientnet_lite2": (1, 3, 3, 4, 4, 5, 1),
+}
+
+
+def build_lite(name: str) -> TimmBackbone:
+    """One of ``LITE_REPEATS``, with random weights; it reads the published files, and timm's."""
+    backbone = build_timm(f"tf_{name}")
+    backbone.name = name
+
+    def convert(state: State) -> State:
+        return lite_to_timm(state, LITE_REPEATS[name])
+
+    backbone.layouts = (*backbone.layouts, Layout("EfficientNet-Lite", "_conv_stem.weight", convert=convert))
+    return backbone
+
+
+def timm_names() -> list[str]:
+    """The architectures that timm has."""
+    names: list[str] = timm.list_models()
+    return names
+
+
 def build_timm(name: str, *, pretrained: bool = False) -> TimmBackbone:
     """The architecture ``name`` with random weights, or with timm's own (``pretrained``, from its hub)."""
-    if not timm.is_model(name.split(".")[0]):
-        raise unknown("backbone", name, timm.list_models())
     options: dict[str, Any] = {"strict_img_size": False} if name.startswith("swin") else {}
     try:
         model = timm.create_model(name, pretrained=pretrained, **options)

@@ -27,21 +27,11 @@ def weight_needs(runs: Iterable[StudyRun]) -> list[Need]:
 
 
 def _weights(spec: str) -> Need:
-    from stillrobust.backbones import CHECKPOINTS
-    from stillrobust.backbones.checkpoints import find_file
+    from stillrobust.backbones import missing_weights
 
-    name, arguments = parse_spec(spec)
-    weights = arguments.get("weights")
-    row = CHECKPOINTS.get(name)
-    if weights == "random" or str(weights).startswith(f"{FOLDER}/"):
-        return Need(spec, True, "")
-    if row is None:
-        return Need(spec, False, "stillrobust checkpoints fetch")
-    try:
-        find_file(row)
-    except UserError as error:
-        return Need(spec, False, str(error))
-    return Need(spec, True, "")
+    made_here = str(parse_spec(spec)[1].get("weights")).startswith(f"{FOLDER}/")
+    missing = "" if made_here else missing_weights(spec)
+    return Need(spec, not missing, missing)
 
 
 def data_needs(runs: Iterable[StudyRun], site: Site) -> list[Need]:

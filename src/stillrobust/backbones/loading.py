@@ -1,0 +1,104 @@
+"""Putting the tensors of a file into a model, strictly: every tensor fits by name and shape, or an error names it."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from stillrobust.backbones.base import Backbone
+from stillrobust.backbones.checkpoints import OPENMMLAB, WRAPPERS
+from stillrobust.backbones.layouts import OUTPUT_NORMS, PREFIXES, RESNET_LAYOUTS, SWIN_LAYOUTS, Layout, State, renamed
+from stillrobust.errors import UserError
+
+SHOWN = 6  # names of tensors in an error
+RECOMPUTED = ("relative_position_index", "attn_mask")  # what official and OpenMMLab files keep beside the weights
+FAMILIES = {"ResNet": RESNET_LAYOUTS, "Swin": SWIN_LAYOUTS}
+BESIDE = (*WRAPPERS, *OPENMMLAB)
+"""Keys that a file of the user's own may hold beside a backbone."""
+
+
+def load_backbone(backbone: Backbone, state: State, source: str, may_differ: tuple[str, ...] = BESIDE) -> str:
+    """Load a file's tensors, in whatever layout, into ``backbone``; returns what was loaded in a few words.
+
+    All tensors of the trunk must be there. The upstream classifier may be missing, and ``backbone`` then refuses to
+    classify; where it has another number of classes, ``backbone`` takes it over. A Swin's output norms may be missing: they
+    then stay at identity. ``may_differ``: beginnings of further keys that the file may hold.
+    """
+    prefix, layout = _find_layout(backbone, state, source)
+    inside = {renamed(key.removeprefix(prefix), layout.rules): value for key, value in state.items() if key.startswith(prefix)}
+    if prefix:
+        outside = {renamed(key, layout.beside): value for key, value in state.items() if not key.startswith(prefix)}
+        inside |= {key: value for key, value in outside.items() if not key.startswith(may_differ)}
+    converted = {key: value for key, value in layout.convert(inside).items() if not key.endswith(RECOMPUTED)}
+    _take_over_classes(backbone, converted)
+    backbone.absent = tuple(part for part in backbone.classifier if not _has(converted, f"{part}."))
+    optional = [f"model.{part}." for part in backbone.absent]
+    if not _has(converted, OUTPUT_NORMS):
+        optional.append(OUTPUT_NORMS)
+    named = {key if key.startswith(OUTPUT_NORMS) else f"model.{key}": value for key, value in converted.items()}
+    count = load_strictly(backbone, named, source, may_lack=tuple(optional))
+    lacking = f", without {' and '.join(backbone.absent)}" if backbone.absent else ""
+    return f"{count} tensors from {source} ({layout.name} layout{lacking})"
+
+
+def _find_layout(backbone: Backbone, state: State, source: str) -> tuple[str, Layout]:
+    for prefix in PREFIXES:
+        for layout in backbone.layouts:
+            if prefix + layout.signature in state:
+                return prefix, layout
+    of_another = [
+        family
+        for family, layouts in FAMILIES.items()
+        if any(prefix + layout.signature in state for prefix in PREFIXES for layout in layouts)
+    ]
+    seems = f"it seems to be a {of_another[0]}'s" if of_another else f"its keys are such as {_shown(list(state))}"
+    known = " and ".join(layout.name for layout in backbone.layouts)
+    raise UserError(
+        f"Expected weights of {backbone.name} in {source} (layouts: {known}), but {seems}; "
+        "name the architecture that the file belongs to"
+    )
+
+
+def _take_over_classes(backbone: Backbone, state: State) -> None:
+    """Give ``backbone`` a classifier of the file's number of classes."""
+    if not backbone.classifier:
+        return
+    name = f"{backbone.classifier[-1]}.weight"
+    theirs, own = state.get(name), backbone.model.state_dict().get(name)
+    if theirs is None or own is None or theirs.shape[1:] != own.shape[1:]:
+        return  # the strict load says what is wrong
+    if len(theirs) != len(own):
+        backbone.reset_classifier(len(theirs))
+
+
+def _has(state: Mapping[str, torch.Tensor], beginning: str) -> bool:
+    return any(key.startswith(beginning) for key in state)
+
+
+def load_strictly(model: torch.nn.Module, state: Mapping[str, torch.Tensor], source: str, may_lack: tuple[str, ...] = ()) -> int:
+    """Load ``state`` into ``model``; every tensor must match by name and shape.
+
+    ``may_lack``: beginnings of names that ``state`` need not have; the model's own values stay.
+    Returns the number of tensors loaded. Raises ``UserError`` naming what is missing, left over or of another shape.
+    """
+    own = model.state_dict()
+    # Counters of batches are absent in files older than PyTorch 0.4.1; position indices are computed, not learned.
+    optional = {name for name in own if name.endswith(("num_batches_tracked", "relative_position_index"))}
+    optional |= {name for name in own if may_lack and name.startswith(may_lack)}
+    missing = sorted(own.keys() - state.keys() - optional)
+    extra = sorted(state.keys() - own.keys())
+    shapes = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
+    if missing or extra or shapes:
+        parts = [
+            f"{len(names)} {what} ({_shown(names)})"
+            for what, names in (("missing", missing), ("left over", extra), ("of another shape", shapes))
+            if names
+        ]
+        raise UserError(f"Expected weights that fit the model exactly, but in {source} the tensors are {'; '.join(parts)}")
+    model.load_state_dict(dict(state), strict=False)
+    return len(state)
+
+
+def _shown(names: Sequence[str]) -> str:
+    """The first names, printable whatever a file calls its tensors."""
+    clean = ["".join(letter if letter.isprintable() else "?" for letter in name)[:80] for name in names[:SHOWN]]
+    return ", ".join(clean) + (", ..." if len(names) > SHOWN else "")

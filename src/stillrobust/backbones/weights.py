@@ -1,0 +1,162 @@
+"""Where the weights of a spec lie: a published row's file in the cache or a package, a file, or a folder of ``robustify``."""
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from stillrobust.backbones.base import Backbone
+from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint, rows_of
+from stillrobust.downloads import Progress, cache_folder, fetch, sha256_of
+from stillrobust.errors import UserError
+from stillrobust.names import lookup, parse_spec, unknown
+from stillrobust.store import write_whole
+
+RANDOM = "random"
+HUB = "imagenet"  # what a timm name without weights means: timm's own, from its hub
+FORMAT = 1  # of checkpoint.json
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a spec's ``weights`` are."""
+
+    architecture: str
+    kind: str
+    """``random``, ``hub``, ``row`` (published), ``folder`` (of ``robustify``) or ``file``."""
+    row: Checkpoint | None = None
+    path: Path | None = None
+
+
+def weights_of(spec: str, ours: bool) -> Weights:
+    """Read the weights out of a spec. ``ours``: whether the architecture is of our own families, and not timm's."""
+    name, arguments = parse_spec(spec)
+    rows = rows_of(name)
+    value = str(arguments.pop("weights", next(iter(rows), "" if ours else HUB)))
+    if arguments:
+        raise UserError(f"A backbone takes weights=... only, but {spec!r} also has {', '.join(sorted(arguments))}")
+    if value in rows:
+        return Weights(name, "row", rows[value])
+    if value == RANDOM:
+        return Weights(name, "random")
+    if value == HUB and not ours:
+        return Weights(name, "hub")
+    if not value:
+        raise UserError(f"No weights of {name} are published; say {name}(weights='{RANDOM}'), or name a file of yours")
+    path = Path(value).expanduser()
+    if path.is_dir():
+        row = read_folder(path)
+        if row.architecture != name:
+            raise UserError(f"Expected weights of {name}, but {path} holds those of {row.architecture}; write {row.spec}")
+        return Weights(name, "folder", row, path / row.file)
+    if not path.exists() and path.name == value and not path.suffix:  # a bare word is meant as a name
+        raise unknown(f"weights of {name}", value, [*rows, RANDOM])
+    return Weights(name, "file", None, path)
+
+
+def file_of(row: Checkpoint) -> Path:
+    """The file of a published row. Raises ``UserError`` that says how to get it where it is not there."""
+    if row.package:
+        return _in_package(row)
+    path = cache_folder() / "weights" / row.file
+    if not path.is_file():
+        raise UserError(f"The weights {row.spec} are not here yet (expected {path}); run: stillrobust fetch {row.name}")
+    return path
+
+
+def _in_package(row: Checkpoint) -> Path:
+    """Found without importing the package."""
+    spec = importlib.util.find_spec(row.package)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        found = sorted(Path(folder).glob(row.file))
+        if found:
+            return found[0]
+    package = row.package.replace("_", "-")
+    raise UserError(f"The weights {row.spec} come with the package {package}, which is not installed; run: pip install {package}")
+
+
+def row_of(name: str) -> Checkpoint:
+    """A row by its spec, by ``ARCHITECTURE/WEIGHTS``, or by WEIGHTS alone where only one architecture has such."""
+    architecture, arguments = parse_spec(name)
+    rows = rows_of(architecture)
+    if rows:
+        name = f"{architecture}/{arguments.get('weights', next(iter(rows)))}"
+    alone = [row for row in CHECKPOINTS.values() if row.weights == name]
+    return alone[0] if len(alone) == 1 else lookup("checkpoint", name, CHECKPOINTS)
+
+
+def fetch_row(row: Checkpoint, sources: Sequence[str], cache: Path, progress: Progress) -> Path:
+    """Get a row's file into ``cache`` from ``sources`` (see ``stillrobust.downloads.fetch``), or else from its origin.
+
+    Its SHA-256 is kept beside it, so that later damage is seen even where the publisher names none.
+    """
+    if row.package:
+        return _in_package(row)
+    if not sources and not row.url:
+        raise UserError(f"{row.file} has to be fetched by hand: {row.by_hand}, then run: stillrobust fetch {row.name} --from FILE")
+    target = cache / "weights" / row.file
+    note = target.with_name(f"{target.name}.sha256")
+    known = note.read_text(encoding="utf-8").split()[0] if note.is_file() else ""
+    path = fetch(sources or [row.url], target, sha256=row.sha256 or known or None, progress=progress)
+    write_whole({note: f"{sha256_of(path)}  {row.file}\n".encode()})
+    return path
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: str, size: int, modified: int) -> str:
+    return sha256_of(Path(path))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, computed once a process while the file stays as it is."""
+    about = path.stat()
+    return _sha256(str(path.resolve()), about.st_size, about.st_mtime_ns)
+
+
+# ---- folders that robustify writes -----------------------------------------------------------------------------------------
+
+
+def write_folder(folder: Path, backbone: Backbone, row: Checkpoint) -> Path:
+    """Write a backbone's upstream model and its row of facts, whole: ``weights.safetensors``, then ``checkpoint.json``."""
+    from safetensors.torch import save
+
+    tensors = {name: value.detach().cpu().contiguous() for name, value in backbone.model.state_dict().items()}
+    weights = save(tensors)
+    row = dataclasses.replace(
+        row,
+        architecture=backbone.name,
+        weights=str(folder),
+        file="weights.safetensors",
+        mean=tuple(backbone.pixel_mean.flatten().tolist()),
+        std=tuple(backbone.pixel_std.flatten().tolist()),
+        clamp=backbone.clamp,
+        sha256=hashlib.sha256(weights).hexdigest(),
+    )
+    text = json.dumps({"format": FORMAT, **dataclasses.asdict(row)}, indent=1, ensure_ascii=False) + "\n"
+    write_whole({folder / row.file: weights, folder / "checkpoint.json": text.encode()})
+    return folder
+
+
+def read_folder(folder: Path) -> Checkpoint:
+    """The row of facts in a folder that :func:`write_folder` wrote, its weights checked against it."""
+    path = folder / "checkpoint.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        made_by = content.pop("format")
+        if made_by != FORMAT:
+            raise UserError(f"Expected format {FORMAT} in {path}, but got {made_by!r}; use the stillrobust that wrote it")
+        lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
+        row = Checkpoint(**{**content, **lists, "weights": str(folder)})
+        whole = Path(row.file).name == row.file and file_digest(folder / row.file) == row.sha256
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"Expected a checkpoint of 'stillrobust robustify' in {folder}, but {path} is missing or no such") from None
+    if not whole:
+        raise UserError(f"The weights in {folder} are not those that were written (checksum differs); make or copy them again")
+    return row

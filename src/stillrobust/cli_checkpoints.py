@@ -1,0 +1,75 @@
+"""The commands about published weights: show, fetch; and what ``list checkpoints`` prints."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stillrobust.progress import progress
+
+commands = typer.Typer()
+
+
+def checkpoint_lines() -> list[str]:
+    """One line a row: its spec, how it was trained, published accuracies, and whether its file is there."""
+    from stillrobust.backbones import CHECKPOINTS, missing_weights
+
+    rows = CHECKPOINTS.values()
+    width = max(len(row.spec) for row in rows)
+    heading = f"{'spec':<{width}}  {'top-1':>6}  {'IN-C':>6}  file  trained by"
+    return [heading] + [
+        f"{row.spec:<{width}}  {_percent(row.top1):>6}  {_percent(row.imagenet_c):>6}  "
+        f"{'-' if missing_weights(row.spec) else 'here':<4}  {row.technique}"
+        for row in rows
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "?" if value is None else f"{100 * value:.1f}"
+
+
+@commands.command()
+def show(
+    name: Annotated[str, typer.Argument(help="As 'list checkpoints' writes it, or ARCHITECTURE/WEIGHTS, or WEIGHTS alone.")],
+) -> None:
+    """Show all facts of a checkpoint: where it comes from, how it is stored, what it scored.
+
+    Example: stillrobust show ant
+    """
+    from dataclasses import asdict
+
+    from stillrobust.backbones import missing_weights
+    from stillrobust.backbones.weights import row_of
+
+    row = row_of(name)
+    facts: dict[str, Any] = {"spec": row.spec, **asdict(row)}
+    facts["here"] = missing_weights(row.spec) or "yes"
+    for key, value in facts.items():
+        if value not in (None, "", ()):
+            text = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+            typer.echo(f"{key:<13} {text}")
+
+
+@commands.command("fetch")
+def fetch_(
+    name: Annotated[str, typer.Argument(help="As 'list checkpoints' writes it, or ARCHITECTURE/WEIGHTS, or WEIGHTS alone.")],
+    source: Annotated[
+        list[str] | None, typer.Option("--from", help="A file, a folder, or the address of a mirror ending in '/'; repeatable.")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="The cache; by default $STILLROBUST_CACHE, or ~/.cache/stillrobust.")] = None,
+) -> None:
+    """Get a published checkpoint into the cache: resumed where it was cut off, checked, whole or not at all.
+
+    Example: stillrobust fetch ant --from https://mirror.example.org/weights/
+    """
+    from stillrobust.backbones.reader import read_state
+    from stillrobust.backbones.weights import fetch_row, row_of
+    from stillrobust.downloads import cache_folder
+
+    row = row_of(name)
+    with progress() as listen:
+        path = fetch_row(
+            row, source or [], to or cache_folder(), lambda done, total: listen(row.file, done >> 20, (total or done) >> 20, "MB")
+        )
+    tensors = len(read_state(path))
+    typer.echo(f"{row.spec}: {path} ({tensors} tensors; {row.licence})")
