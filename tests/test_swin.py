@@ -99,6 +99,14 @@ def test_published_parameter_counts(name, trunk):
     assert sum(parameter.numel() for parameter in backbone.parameters()) == trunk + norms
 
 
+def test_drop_path_rises_linearly():
+    """Official: linspace(0, rate, 12) over Swin-T's 12 blocks."""
+    backbone = build_swin("swin_t")
+    backbone.set_drop_path(0.22)
+    rates = [module.p for name, module in backbone.named_modules() if name.endswith("stochastic_depth")]
+    assert rates == pytest.approx([0.02 * place for place in range(12)])
+
+
 def test_frozen_output_norms_stay_at_identity():
     backbone = build_swin("swin_mini")
     backbone.freeze()

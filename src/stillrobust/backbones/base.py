@@ -118,6 +118,10 @@ class Backbone(nn.Module):
         """:meth:`classify` on normalised images."""
         raise NotImplementedError
 
+    def set_drop_path(self, rate: float) -> None:
+        """Stochastic depth in training: the last block is left out with probability ``rate``, the first never."""
+        raise UserError(f"{self.name} has no drop path, but the recipe asks for {rate:g}; take a swin_*, or another recipe")
+
     def reset_classifier(self, classes: int) -> None:
         """A fresh upstream classifier, for training one on other classes. Draws from torch's generator."""
         raise NotImplementedError

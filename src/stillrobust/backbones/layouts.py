@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-State = dict[str, Tensor]
+from stillrobust.backbones.reader import State
 
 # What wrappers put before every key: MadryLab's attacker inside DataParallel, DataParallel, OpenMMLab, Lightning (PRIME's keeps a
 # model in a model), transformers and game-of-noise.

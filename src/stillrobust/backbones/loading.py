@@ -1,15 +1,15 @@
 """Putting the tensors of a file into a model, strictly: every tensor fits by name and shape, or an error names it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 
 from stillrobust.backbones.base import Backbone
 from stillrobust.backbones.checkpoints import OPENMMLAB, WRAPPERS
-from stillrobust.backbones.layouts import OUTPUT_NORMS, PREFIXES, RESNET_LAYOUTS, SWIN_LAYOUTS, Layout, State, renamed
+from stillrobust.backbones.layouts import OUTPUT_NORMS, PREFIXES, RESNET_LAYOUTS, SWIN_LAYOUTS, Layout, renamed
+from stillrobust.backbones.reader import State, load_strictly, shown
 from stillrobust.errors import UserError
 
-SHOWN = 6  # names of tensors in an error
 RECOMPUTED = ("relative_position_index", "attn_mask")  # what official and OpenMMLab files keep beside the weights
 FAMILIES = {"ResNet": RESNET_LAYOUTS, "Swin": SWIN_LAYOUTS}
 BESIDE = (*WRAPPERS, *OPENMMLAB)
@@ -50,7 +50,7 @@ def _find_layout(backbone: Backbone, state: State, source: str) -> tuple[str, La
         for family, layouts in FAMILIES.items()
         if any(prefix + layout.signature in state for prefix in PREFIXES for layout in layouts)
     ]
-    seems = f"it seems to be a {of_another[0]}'s" if of_another else f"its keys are such as {_shown(list(state))}"
+    seems = f"it seems to be a {of_another[0]}'s" if of_another else f"its keys are such as {shown(list(state))}"
     known = " and ".join(layout.name for layout in backbone.layouts)
     raise UserError(
         f"Expected weights of {backbone.name} in {source} (layouts: {known}), but {seems}; "
@@ -72,33 +72,3 @@ def _take_over_classes(backbone: Backbone, state: State) -> None:
 
 def _has(state: Mapping[str, torch.Tensor], beginning: str) -> bool:
     return any(key.startswith(beginning) for key in state)
-
-
-def load_strictly(model: torch.nn.Module, state: Mapping[str, torch.Tensor], source: str, may_lack: tuple[str, ...] = ()) -> int:
-    """Load ``state`` into ``model``; every tensor must match by name and shape.
-
-    ``may_lack``: beginnings of names that ``state`` need not have; the model's own values stay.
-    Returns the number of tensors loaded. Raises ``UserError`` naming what is missing, left over or of another shape.
-    """
-    own = model.state_dict()
-    # Counters of batches are absent in files older than PyTorch 0.4.1; position indices are computed, not learned.
-    optional = {name for name in own if name.endswith(("num_batches_tracked", "relative_position_index"))}
-    optional |= {name for name in own if may_lack and name.startswith(may_lack)}
-    missing = sorted(own.keys() - state.keys() - optional)
-    extra = sorted(state.keys() - own.keys())
-    shapes = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
-    if missing or extra or shapes:
-        parts = [
-            f"{len(names)} {what} ({_shown(names)})"
-            for what, names in (("missing", missing), ("left over", extra), ("of another shape", shapes))
-            if names
-        ]
-        raise UserError(f"Expected weights that fit the model exactly, but in {source} the tensors are {'; '.join(parts)}")
-    model.load_state_dict(dict(state), strict=False)
-    return len(state)
-
-
-def _shown(names: Sequence[str]) -> str:
-    """The first names, printable whatever a file calls its tensors."""
-    clean = ["".join(letter if letter.isprintable() else "?" for letter in name)[:80] for name in names[:SHOWN]]
-    return ", ".join(clean) + (", ..." if len(names) > SHOWN else "")

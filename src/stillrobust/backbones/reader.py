@@ -8,7 +8,7 @@ allocated: reading takes no more memory than the file is long, beside the pickle
 import hashlib
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ State = dict[str, torch.Tensor]
 CONTAINERS = ("state_dict", "model_state_dict", "model")
 """Where published checkpoints keep their weights: PyTorch Lightning and DeepAugment, ANT, MadryLab and Swin."""
 MAX_HEADER = 16 << 20  # of a safetensors file; a ResNet-50's has 30 kB
+SHOWN = 6  # names of tensors in an error
 MAX_DIMENSIONS = 16
 MAX_ENTRIES = 100_000  # files in a zip archive; a ResNet-50 with its optimiser has 700
 MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER: how the older stream begins
@@ -207,3 +208,33 @@ def digest(state: Mapping[str, torch.Tensor]) -> str:
         total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
+
+
+def load_strictly(model: torch.nn.Module, state: Mapping[str, torch.Tensor], source: str, may_lack: tuple[str, ...] = ()) -> int:
+    """Load ``state`` into ``model``; every tensor must match by name and shape.
+
+    ``may_lack``: beginnings of names that ``state`` need not have; the model's own values stay.
+    Returns the number of tensors loaded. Raises ``UserError`` naming what is missing, left over or of another shape.
+    """
+    own = model.state_dict()
+    # Counters of batches are absent in files older than PyTorch 0.4.1; position indices are computed, not learned.
+    optional = {name for name in own if name.endswith(("num_batches_tracked", "relative_position_index"))}
+    optional |= {name for name in own if may_lack and name.startswith(may_lack)}
+    missing = sorted(own.keys() - state.keys() - optional)
+    extra = sorted(state.keys() - own.keys())
+    shapes = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
+    if missing or extra or shapes:
+        parts = [
+            f"{len(names)} {what} ({shown(names)})"
+            for what, names in (("missing", missing), ("left over", extra), ("of another shape", shapes))
+            if names
+        ]
+        raise UserError(f"Expected weights that fit the model exactly, but in {source} the tensors are {'; '.join(parts)}")
+    model.load_state_dict(dict(state), strict=False)
+    return len(state)
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first few of the tensors' names, printable whatever a file calls its tensors."""
+    clean = ["".join(letter if letter.isprintable() else "?" for letter in name)[:80] for name in names[:SHOWN]]
+    return ", ".join(clean) + (", ..." if len(names) > SHOWN else "")

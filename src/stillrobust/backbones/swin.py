@@ -88,6 +88,12 @@ class SwinBackbone(Backbone):
         """The upstream classifier's logits: torchvision's own forward."""
         return self.model(x)  # type: ignore[no-any-return]
 
+    def set_drop_path(self, rate: float) -> None:
+        """Rates rise linearly with depth, from 0 at the first block to ``rate`` at the last."""
+        blocks = [module for module in self.model.modules() if isinstance(module, SwinTransformerBlock)]
+        for place, block in enumerate(blocks):
+            block.stochastic_depth.p = rate * place / (len(blocks) - 1)
+
     def reset_classifier(self, classes: int) -> None:
         """A fresh ``head``."""
         self.model.head = nn.Linear(self.embed_dim, classes)

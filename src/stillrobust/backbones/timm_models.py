@@ -6,7 +6,8 @@ import timm
 from torch import Tensor, nn
 
 from stillrobust.backbones.base import LEVELS, Backbone, Use
-from stillrobust.backbones.layouts import Layout, State, lite_to_timm
+from stillrobust.backbones.layouts import Layout, lite_to_timm
+from stillrobust.backbones.reader import State
 from stillrobust.errors import UserError
 
 
