@@ -1,5 +1,6 @@
 """The command about results: report; and how every command that measures ends."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +25,27 @@ def finish(results: Path, out: Path) -> None:
 def report(
     results: Annotated[Path, typer.Argument(help="The folder 'results' of a study or an evaluation.")],
     out: Annotated[Path, typer.Option(help="Folder for report.html, table.csv and measurements.csv.")],
+    paper: Annotated[bool, typer.Option("--paper", help="Also the paper's tables and figures, side by side, and claims.")] = False,
+    protocol: Annotated[str | None, typer.Option(help="With --paper: paper (severity 1) or benchmark (1 to 5).")] = None,
 ) -> None:
-    """Write the table and the page from results that are there."""
+    """Write the table and the page from results that are there.
+
+    Example: stillrobust report studies/results --out report --paper
+    """
     if not (results / "runs").is_dir():
         raise UserError(f"Expected a folder of results (with runs/ and cells/) at {results}, but there is none")
     finish(results, out)
+    if paper:
+        show_paper(results, out / "paper", protocol)
+
+
+def show_paper(results: Path, out: Path, protocol: str | None, studies: Sequence[str] = ()) -> None:
+    """Write the paper's tables and figures, and show ours beside the printed values and what becomes of the claims."""
+    from stillrobust.report.claims import claims_text
+    from stillrobust.report.paper_report import paper_report
+
+    made = paper_report(results, out, protocol, studies)
+    typer.echo("\n\n".join(filter(None, ["", made.side_by_side, claims_text(made.judgements)])))
+    if made.missing:
+        typer.echo(f"\nNot complete, and so not shown: {', '.join(made.missing)}")
+    typer.echo(f"\n{len(made.files)} files: {out}")

@@ -115,6 +115,38 @@ def status(
 
 
 @study.command()
+def report(
+    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path("studies"),
+) -> None:
+    """Report on a study: the page, its tables and figures, ours beside the paper's values, and what becomes of its claims.
+
+    Example: stillrobust study report --out small
+    """
+    from stillrobust.cli_report import show_paper
+    from stillrobust.study import Site, recall
+
+    selection, site = recall(out), Site(out.resolve())
+    finish(site.results, site.out)
+    if any(study.panels for study in selection.studies):
+        show_paper(site.results, site.out / "paper", selection.protocol or None, selection.names)
+
+
+@study.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="A .csv or .json file to write.")],
+    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path("studies"),
+) -> None:
+    """Write every number of a study with its key, its run and its circumstances.
+
+    Example: stillrobust study export numbers.csv --out small
+    """
+    from stillrobust.report.export import export as write
+    from stillrobust.study import Site, recall
+
+    typer.echo(f"{write(recall(out), Site(out.resolve()), file)} numbers: {file}")
+
+
+@study.command()
 def explain(
     first: Annotated[str, typer.Argument(help="A cell's key, or the first digits of it, or RUN/CORRUPTION/SEVERITY.")],
     second: Annotated[str, typer.Argument(help="The other one's.")],

@@ -135,13 +135,13 @@ def _section(store: Store, rows: list[Row], summary: Summary, images: dict[str, 
 
 def _published(rows: Sequence[Row]) -> str:
     """The paper's own tables for the tasks on the page: other data and training, so beside ours and not among it."""
+    printed = {"detection": "Table 1", "segmentation": "Table 2"}
+    shown = {printed.get(row.run.task): TASKS[row.run.task] for row in rows if row.run.task in printed}
     tables = []
-    for task in dict.fromkeys(row.run.task for row in rows):
-        for line in paper.BY_GROUP.get(task, ()):
-            numbers = "".join(
-                f'<td class="number">{value:.2f}</td>' for value in (line.noise, line.blur, line.digital, line.weather)
-            )
-            tables.append(f"<tr><td>{TASKS[task]}</td><td>{escape(line.model)}</td>{numbers}</tr>")
+    for table in paper.tables():
+        for line in table.rows.values() if table.name in shown else ():
+            numbers = "".join(f'<td class="number">{line[f"drop.{heading.lower()}"]:.2f}</td>' for heading in HEADINGS[5:9])
+            tables.append(f"<tr><td>{shown[table.name]}</td><td>{escape(str(line['model']))}</td>{numbers}</tr>")
     if not tables:
         return ""
     heads = "".join(_head(index + 2 * (index > 1), text) for index, text in enumerate(("Task", "Model", *HEADINGS[5:9])))

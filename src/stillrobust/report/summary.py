@@ -1,13 +1,13 @@
 """What the report says: one row per run and metric, with its interval, and what is missing."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from stillrobust.errors import HoleError, UserError
 from stillrobust.intervals import REPLICATES, bootstrap_weights, interval, rank_groups, robustness_replicates
-from stillrobust.robustness import CLEAN, COMMON, SEVERITIES, Place, Robustness, corrupted_places, robustness
+from stillrobust.robustness import CLEAN, COMMON, GROUPS, SEVERITIES, Place, Robustness, corrupted_places, robustness
 from stillrobust.samples import Array
 from stillrobust.store import Cell, Measurement, Run, Store
 
@@ -19,6 +19,8 @@ TASKS = {
     "segmentation": "Semantic segmentation",
 }
 METRICS = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU"}  # in the order of the report
+QUANTITIES = ("clean", "corrupted", "drop", *(f"drop.{group}" for group in GROUPS))
+"""What a claim may be about: P, mPC, the mean drop, and that of each group of corruptions."""
 MODES = {"fixed_feature": "fixed feature", "full_network": "full network"}
 
 
@@ -31,12 +33,24 @@ class Row:
     images: int
     interval: tuple[float, float] | None = None
     """Of the mean drop, if the per-image statistics are there."""
-    drops: Array | None = None
-    """The mean drop in every resample; the same images in the same resample of every run, so differences are paired."""
+    resampled: Mapping[str, Array] = field(default_factory=dict)
+    """Each of :data:`QUANTITIES` in every resample; the same images in the same resample of every run: differences are paired."""
     drawn_from: tuple[str, ...] = ()
     """The ids of the images that were resampled."""
     alike: str = ""
     """Letters: rows of one table and the same images that share one are not distinguishable by their mean drop."""
+
+    @property
+    def drops(self) -> Array | None:
+        """The mean drop in every resample."""
+        return self.resampled.get("drop")
+
+    def value(self, quantity: str) -> float:
+        """One of :data:`QUANTITIES`, as a fraction."""
+        kind, _, group = quantity.partition(".")
+        if group:
+            return self.robustness.by_group[group].drop
+        return {"clean": self.robustness.clean, "corrupted": self.robustness.mpc, "drop": self.robustness.drop}[kind]
 
 
 @dataclass(frozen=True)
@@ -57,16 +71,24 @@ class Summary:
     replicates: int
 
 
-def summarize(store: Store, replicates: int = REPLICATES) -> Summary:
-    """Read a store; a run with holes is listed as incomplete and never averaged."""
-    measurements = store.measurements()
+def summarize(
+    store: Store,
+    replicates: int = REPLICATES,
+    only: Collection[str] | None = None,
+    severities: tuple[int, ...] | None = None,
+) -> Summary:
+    """Read a store, or the runs of it that ``only`` names; a run with holes is listed as incomplete and never averaged.
+
+    ``severities`` are those of :func:`severities_of` if they are not given.
+    """
+    measurements = [one for one in store.measurements() if only is None or one.run in only]
     rows: list[Row] = []
     incomplete: list[Incomplete] = []
     weights: dict[tuple[str, ...], Array] = {}  # one draw per set of images, shared by the runs: that is the pairing
-    runs = store.runs()
+    runs = [run for run in store.runs() if only is None or run.name in only]
     for run in runs:
         own = [measurement for measurement in measurements if measurement.run == run.name]
-        found, missing = _rows_of(run, own, severities_of(run, runs, measurements))
+        found, missing = _rows_of(run, own, severities or severities_of(run, runs, measurements))
         incomplete += missing
         rows += _with_intervals(store, run, found, replicates, weights) if replicates and found else found
     for name in sorted({measurement.run for measurement in measurements} - {run.name for run in runs}):
@@ -122,20 +144,20 @@ def _rows_of(run: Run, own: list[Measurement], severities: tuple[int, ...]) -> t
 def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int, weights: dict[tuple[str, ...], Array]) -> list[Row]:
     try:
         places = corrupted_places(rows[0].robustness.severities)
-        resampled = _resampled_drops(store, run, places, replicates, weights)
+        resampled = _resampled(store, run, places, replicates, weights)
     except HoleError:
         return rows  # the numbers stand without their statistics; they only have no interval
     if resampled is None:
         return rows
-    ids, drops = resampled
+    ids, found = resampled
     result = []
     for row in rows:
-        values = drops.get(row.robustness.metric)
-        if values is None or not np.isfinite(values).all():
+        values = found.get(row.robustness.metric)
+        if values is None or not np.isfinite(values["drop"]).all():
             result.append(row)
             continue
-        around = interval(values, row.robustness.drop)
-        result.append(replace(row, interval=around, drops=values, drawn_from=ids))
+        around = interval(values["drop"], row.robustness.drop)
+        result.append(replace(row, interval=around, resampled=values, drawn_from=ids))
     return result
 
 
@@ -156,10 +178,10 @@ def _with_letters(rows: list[Row]) -> list[Row]:
     return result
 
 
-def _resampled_drops(
+def _resampled(
     store: Store, run: Run, places: Sequence[Place], replicates: int, weights: dict[tuple[str, ...], Array]
-) -> tuple[tuple[str, ...], dict[str, Array]] | None:
-    """The ids of the images, and the mean drop of every metric in every resample."""
+) -> tuple[tuple[str, ...], dict[str, dict[str, Array]]] | None:
+    """The ids of the images, and every quantity of every metric in every resample."""
     from stillrobust.metrics.recompute import replicates as recompute
 
     ids: tuple[str, ...] = ()
@@ -182,7 +204,16 @@ def _resampled_drops(
         else:
             for metric, value in values.items():
                 corrupted.setdefault(metric, []).append(value)
-    return ids, {metric: robustness_replicates(clean[metric], np.stack(found))["drop"] for metric, found in corrupted.items()}
+    return ids, {metric: _quantities(clean[metric], np.stack(found), places) for metric, found in corrupted.items()}
+
+
+def _quantities(clean: Array, cells: Array, places: Sequence[Place]) -> dict[str, Array]:
+    every = robustness_replicates(clean, cells)
+    found = {"clean": every["P"], "corrupted": every["mPC"], "drop": every["drop"]}
+    for group, members in GROUPS.items():
+        inside = [index for index, (corruption, _) in enumerate(places) if corruption in members]
+        found[f"drop.{group}"] = robustness_replicates(clean, cells[inside])["drop"]
+    return found
 
 
 def _order(row: Row) -> tuple[object, ...]:

@@ -45,19 +45,23 @@ def cells(row: Row, rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def aligned(lines: Sequence[Sequence[str]], text_columns: int) -> str:
+    """Cells in columns of one width; the first ``text_columns`` to the left, the others, which are numbers, to the right."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            text.ljust(width) if column < text_columns else text.rjust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
 def text_table(rows: Sequence[Row]) -> str:
     """The table for a terminal."""
     if not rows:
         return "No run is complete yet."
-    lines = [list(HEADINGS), *(cells(row, rows) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
-    texts = [
-        "  ".join(
-            text.ljust(width) if column < TEXT_COLUMNS else text.rjust(width)
-            for column, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+    texts = aligned([list(HEADINGS), *(cells(row, rows) for row in rows)], TEXT_COLUMNS).split("\n")
     note = f"Clean score and drops in %; [ ]: {LEVEL:.0%} interval over images. {ALIKE}"
     return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:], "", note])
 
@@ -76,7 +80,7 @@ def write_csv(rows: Sequence[Row], path: Path | str) -> None:
             + [numbers.by_group[group].drop for group in GROUP_ORDER]
             + [numbers.drop, low, high, row.alike]
         )
-    write_whole({Path(path): _csv(headings, lines).encode()})
+    write_whole({Path(path): as_csv(headings, lines).encode()})
 
 
 def measurements_csv(runs: Iterable[Run], measurements: Iterable[Measurement]) -> str:
@@ -90,10 +94,11 @@ def measurements_csv(runs: Iterable[Run], measurements: Iterable[Measurement]) -
         about = [run.task, run.dataset, run.name, run.backbone, run.transfer] if run else ["", "", one.run, "", ""]
         numbers = [one.metric, one.corruption, one.severity, one.value, one.images, one.seconds]
         lines.append([*about, *numbers, content_key(one.protocol)])
-    return _csv(headings, lines)
+    return as_csv(headings, lines)
 
 
-def _csv(headings: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+def as_csv(headings: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    """Headings and lines as CSV."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(headings)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import Field
 
 from stillrobust.names import format_spec, lookup, parse_spec
 from stillrobust.samples import TaskName
@@ -26,8 +27,15 @@ class Small(Strict):
     changes: dict[str, Any]
     settings: dict[str, Any]
     images: int
-    instead: dict[str, Any]
-    """Settings for those that a recipe brings."""
+
+
+class OfRecipe(Strict):
+    """What stands in for a recipe's own."""
+
+    lr: float
+    """The recipe's, which a run's is relative to."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """For those that the recipe brings."""
 
 
 class StandIn(Strict):
@@ -54,6 +62,7 @@ class Miniature(Strict):
     transfers: dict[str, str]
     changes: dict[str, Any]
     """Of every recipe."""
+    recipes: dict[str, OfRecipe]
     tasks: dict[TaskName, Small]
 
 
@@ -65,13 +74,9 @@ def read_miniature(path: Path = FILE) -> Miniature:
 
 def miniature_of(run: StudyRun, small: Miniature) -> StudyRun:
     """The run with stand-ins for its data, backbone, sizes and steps; its technique and the kind of its recipe stay."""
-    from stillrobust.tasks.recipes import recipe_of
-
-    task = small.tasks[run.task]
-    recipe = recipe_of(run.recipe or "small")
-    relative = run.changes.get("lr", recipe.lr) / recipe.lr
+    task, recipe = small.tasks[run.task], small.recipes.get(run.recipe)
+    relative = run.changes["lr"] / recipe.lr if recipe and "lr" in run.changes else 1.0
     changes = {**run.changes, **small.changes, **task.changes, "lr": task.changes["lr"] * relative}
-    brought = {key: value for key, value in task.instead.items() if key in recipe.settings or key in run.settings}
     return replace(
         run,
         data="scenes",
@@ -79,7 +84,7 @@ def miniature_of(run: StudyRun, small: Miniature) -> StudyRun:
         backbone=standin_spec(small.backbones.get(run.backbone, small.other_backbones), small),
         transfer=small.transfers.get(run.transfer, run.transfer),
         changes=changes,
-        settings={**run.settings, **task.settings, **brought},
+        settings={**run.settings, **task.settings, **(recipe.settings if recipe else {})},
         images=task.images,
         scale="miniature",
     )

@@ -1,0 +1,116 @@
+"""The paper as data: what "Does Robustness on ImageNet Transfer to Downstream Tasks?" (CVPR 2022) prints, and what it claims.
+
+``values.yaml`` holds the printed numbers with their sources, in percent, by the runs of ``studies/paper.yaml``; ``claims.yaml``
+its claims as statements about these runs.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stillrobust.errors import UserError
+from stillrobust.robustness import GROUPS
+
+HERE = Path(__file__).parent
+Metric = Literal["top1", "box_ap", "mask_ap", "miou"]
+Quantity = Literal["clean", "corrupted", "drop", "drop.noise", "drop.blur", "drop.weather", "drop.digital"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PrintedTable(_Strict):
+    """One of the paper's tables."""
+
+    name: str
+    source: str
+    about: str
+    metric: Metric
+    rows: dict[str, dict[str, float | str]]
+    """By run: ``model``, and percentages by quantity."""
+
+
+class Statement(_Strict):
+    """One comparison of two runs."""
+
+    less: tuple[str, str] | None = None
+    """The first is below the second."""
+    alike: tuple[str, str] | None = None
+    """They differ by less than ``within`` points."""
+    within: float = 0.0
+    metric: Metric | None = None
+    quantity: Quantity | None = None
+
+    @property
+    def runs(self) -> tuple[str, str]:
+        """The two."""
+        runs = self.less or self.alike
+        assert runs is not None
+        return runs
+
+
+class Of(_Strict):
+    """What a claim's statements are about where they say nothing else."""
+
+    metric: Metric
+    quantity: Quantity
+
+
+class Claim(_Strict):
+    """Something that the paper says."""
+
+    id: str
+    text: str
+    source: str
+    of: Of
+    statements: list[Statement]
+
+    def about(self, statement: Statement) -> tuple[Metric, Quantity]:
+        """The metric and the quantity of one of its statements."""
+        return statement.metric or self.of.metric, statement.quantity or self.of.quantity
+
+
+@lru_cache(maxsize=1)
+def tables() -> tuple[PrintedTable, ...]:
+    """Tables 1, 2, 4 and 5."""
+    content = yaml.safe_load((HERE / "values.yaml").read_text(encoding="utf-8"))
+    return tuple(PrintedTable.model_validate(table) for table in content["tables"])
+
+
+def claims(path: Path = HERE / "claims.yaml") -> list[Claim]:
+    """The claims of a file, by default the paper's. Raises ``UserError`` for what cannot be read."""
+    try:
+        found = [Claim.model_validate(claim) for claim in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    except OSError as error:
+        raise UserError(f"Cannot read the claims in {path} ({error.strerror}); check the path") from None
+    except (yaml.YAMLError, ValidationError, TypeError) as error:
+        raise UserError(f"Expected a list of claims in {path}, but: {str(error).splitlines()[0]}; see docs/claims.md") from None
+    for claim in found:
+        for statement in claim.statements:
+            if (statement.less is None) == (statement.alike is None):
+                raise UserError(f"Expected `less` or `alike` in each statement of the claim {claim.id} in {path}")
+    return found
+
+
+def printed() -> dict[str, dict[str, float]]:
+    """The printed numbers of each run, as fractions by quantity. The mean drop of Tables 1 and 2 follows from their groups."""
+    found: dict[str, dict[str, float]] = {}
+    for table in tables():
+        for run, row in table.rows.items():
+            numbers = {key: value / 100 for key, value in row.items() if not isinstance(value, str)}
+            found.setdefault(run, {}).update(_with_mean(numbers))
+    return found
+
+
+def _with_mean(numbers: dict[str, Any]) -> Mapping[str, float]:
+    """All 15 corruptions count the same, so that a group counts as many times as it has members."""
+    if "drop" in numbers:
+        return numbers
+    members = {group: len(names) for group, names in GROUPS.items()}
+    total = sum(count * numbers[f"drop.{group}"] for group, count in members.items())
+    return {**numbers, "drop": total / sum(members.values())}

@@ -1,0 +1,86 @@
+r"""Tables as LaTeX in the paper's layouts. They need no package: ``\input`` one anywhere."""
+
+from collections.abc import Sequence
+
+from stillrobust.report.exhibits import Exhibit, Panel
+from stillrobust.report.summary import METRICS
+from stillrobust.report.tables import GROUP_ORDER, percent
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    '"': r"\textquotedbl{}", "\N{MINUS SIGN}": "$-$", "\N{GREEK SMALL LETTER EPSILON}": r"$\epsilon$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$", "\N{EN DASH}": "--",
+}  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """Text that LaTeX prints as it is; what plain LaTeX has no letter for becomes a question mark."""
+    return "".join(SPECIAL.get(letter, letter if letter.isascii() and letter.isprintable() else "?") for letter in text)
+
+
+def table_cells(panel: Panel, layout: str) -> list[list[str]]:
+    """A panel as the text of its cells, the headings first; a run that is not complete has dashes."""
+    if layout == "before_after":
+        return _before_after(panel)
+    lines = [["Method", *(group.capitalize() for group in GROUP_ORDER), "Mean [95 %]"]]
+    for entry in panel.entries:
+        if entry.row is None:
+            lines.append([entry.label, *["\N{EN DASH}"] * (len(GROUP_ORDER) + 1)])
+            continue
+        groups = [percent(entry.row.value(f"drop.{group}"), 2) for group in GROUP_ORDER]
+        lines.append([entry.label, *groups, interval_text(entry.row.value("drop"), entry.row.interval)])
+    return lines
+
+
+def _before_after(panel: Panel) -> list[list[str]]:
+    metric = METRICS.get(panel.metric, panel.metric)
+    lines = [["", *(entry.label for entry in panel.entries)]]
+    for title, quantity in (("clean", "clean"), ("corrupted", "corrupted"), ("drop, %", "drop")):
+        values = []
+        for entry in panel.entries:
+            if entry.row is None:
+                values.append("\N{EN DASH}")
+            elif quantity == "drop":
+                values.append(interval_text(entry.row.value("drop"), entry.row.interval))
+            else:
+                values.append(percent(entry.row.value(quantity), 2))
+        lines.append([f"{metric} {title}", *values])
+    return lines
+
+
+def interval_text(value: float, interval: tuple[float, float] | None) -> str:
+    """``22.29 [21.80, 22.77]``, in percent."""
+    text = percent(value, 2)
+    return text if interval is None else f"{text} [{percent(interval[0], 2)}, {percent(interval[1], 2)}]"
+
+
+def latex(exhibit: Exhibit, note: str = "") -> str:
+    """A ``table`` environment for each panel."""
+    return "\n".join(_table(exhibit, panel, note) for panel in exhibit.panels)
+
+
+def _table(exhibit: Exhibit, panel: Panel, note: str) -> str:
+    lines = table_cells(panel, exhibit.layout)
+    columns = "l" + "r" * (len(lines[0]) - 1)
+    caption = ". ".join(filter(None, [panel.title, exhibit.title, note])) + "."
+    return "\n".join(
+        [
+            r"\begin{table}[t]",
+            r"\centering",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\hline",
+            _line(lines[0]),
+            r"\hline",
+            *map(_line, lines[1:]),
+            r"\hline",
+            r"\end{tabular}",
+            rf"\caption{{{escaped(caption)}}}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return " & ".join(map(escaped, cells)) + r" \\"
