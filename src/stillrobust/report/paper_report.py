@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillrobust.errors import UserError
-from stillrobust.paper import claims, tables
+from stillrobust.paper import claims, printed, tables
 from stillrobust.report.claims import Judgement, claims_json, claims_text, judge
 from stillrobust.report.exhibits import Found, exhibits_of
 from stillrobust.report.latex import interval_text, latex
@@ -77,6 +77,7 @@ def side_by_side(found: Found) -> str:
         lines = [["", "", *(quantity.removeprefix("drop.") for quantity in quantities), *(["mean drop"] if groups else [])]]
         for run, values in table.rows.items():
             numbers = [f"{values[quantity]:.2f}" for quantity in quantities]
+            numbers += [percent(printed()[run]["drop"], 2)] if groups else []
             lines.append([str(values["model"]), "printed", *numbers])
             row = ours[run]
             if row is None:
@@ -87,5 +88,5 @@ def side_by_side(found: Found) -> str:
             lines.append(["", "ours", *([*mine, whole] if groups else [*mine[:-1], whole])])
         parts.append(f"{table.name} ({table.source}): {table.about}, %\n{aligned(lines, 2)}")
     if parts and _note(found):
-        parts.append(f"Ours: {_note(found)}. [ ]: 95 % interval over images.")
+        parts.append(f"Ours: {_note(found)}. [ ]: 95 % interval over images. The means of Tables 1 and 2 follow from their groups.")
     return "\n\n".join(parts)

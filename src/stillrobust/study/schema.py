@@ -7,6 +7,7 @@ what it is made of, not by who asks for it: the same run in two studies has the 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -243,13 +244,18 @@ def read_study(path: Path) -> Study:
 
 def _read(path: Path) -> Study:
     try:
-        return Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return _parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"Cannot read the study {path} ({error.strerror}); check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"Expected YAML in the study {path}, but: {str(error).splitlines()[0]}") from None
     except ValidationError as error:
         raise UserError(f"The study {path} is wrong {first_fault(error)}") from None
+
+
+@lru_cache(maxsize=32)  # the paper's runs are read once for its eight studies
+def _parsed(text: str) -> Study:
+    return Study.model_validate(yaml.safe_load(text))
 
 
 def first_fault(error: ValidationError) -> str:
