@@ -4,7 +4,7 @@ A painter gets the random generator, a label and the size of the scene. Things c
 and coverage, float32 (size, size) in 0..1; backgrounds as float32 (size, size, 3).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from stillrobust.data.reading import image_files, read_image, subfolders
-from stillrobust.data.scene_parts import THINGS
+from stillrobust.data.scene_parts import THINGS, Part
 from stillrobust.data.scene_textures import STUFF, random_crop, random_fill, random_stuff, with_shorter_side
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, Array
@@ -71,14 +71,16 @@ def paint_drawn_stuff(random: Random, label: int, size: int) -> Array:
     return random_stuff(random, STUFF[label], size)
 
 
-def paint_drawn_thing(random: Random, label: int, place: Place, size: int) -> tuple[Array, Array]:
-    """One of the ten built-in things, mirrored, tilted, sheared and stretched at random, shaded from one side."""
+def paint_drawn_thing(
+    random: Random, label: int, place: Place, size: int, things: Mapping[str, Callable[[Random], list[Part]]] = THINGS
+) -> tuple[Array, Array]:
+    """One of the built-in things, mirrored, tilted, sheared and stretched at random, shaded from one side."""
     colours, coverage = np.zeros((size, size, 3), np.float32), np.zeros((size, size), np.float32)
     transform = random_transform(random)
     fills = [random_fill(random, size) for _ in range(3)]
     columns = np.arange(size, dtype=np.float32)
     shading = (1 + 0.25 * np.clip((columns - place.x) / place.extent, -1, 1))[None, :, None]
-    for outline, fill in list(THINGS.values())[label](random):
+    for outline, fill in list(things.values())[label](random):
         corners = outline @ transform.T * (place.extent / 2) + (place.x, place.y)
         part = np.zeros((size, size), np.uint8)
         fixed = np.round(corners * 2**SUBPIXEL_BITS).astype(np.int32)
