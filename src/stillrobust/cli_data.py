@@ -31,3 +31,21 @@ def check(
     typer.echo(verdict.text())
     if not verdict.whole:
         raise typer.Exit(NOT_WHOLE)
+
+
+@data.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="coco, ade20k, cifar10, cifar10_c (with cifar10) or imagenet_c.")],
+    root: Annotated[Path, typer.Argument(help="The folder for the set.")],
+    mirror: Annotated[str | None, typer.Option("--from", help="A folder or base URL with the archives, tried first.")] = None,
+) -> None:
+    """Download and unpack what is missing of a data set that is openly served; the archives go once they are unpacked.
+
+    Example: stillrobust data fetch cifar10_c datasets
+    """
+    from stillrobust.data.fetch import fetch_dataset
+
+    root = root.expanduser()
+    with progress() as listen:
+        folders = fetch_dataset(name, root, mirror, listen)
+    typer.echo(f"{name} in {root}: {', '.join(folders)}; `stillrobust data check {name} {root}` looks through it")
