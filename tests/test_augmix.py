@@ -69,6 +69,16 @@ def test_operations_are_pillows_to_the_bit(name):
         assert np.array_equal(image, before)
 
 
+@pytest.mark.parametrize("first", allowed(False, True))
+def test_chains_are_pillows_too(first):
+    """One operation after another, whatever memory layout the first one leaves."""
+    image = picture(30, 41)
+    for second in allowed(False, True):
+        steps = Step(first, 4.4, -1), Step(second, 7.7, 1)
+        ours = OPERATIONS[second](OPERATIONS[first](image, steps[0], 0), steps[1], 0)
+        assert np.array_equal(ours, by_pillow(np.ascontiguousarray(by_pillow(image, steps[0])), steps[1])), second
+
+
 @pytest.mark.parametrize("name", augmix.GEOMETRIC)
 def test_fill_comes_in_from_outside(name):
     bright = np.full((60, 60, 3), 255, np.uint8)
@@ -215,9 +225,11 @@ def test_three_views_the_clean_one_first():
     [
         ("augmix(severity=0)", "Expected a severity at least 0.1 and at most 10, but got 0"),
         ("augmix(severity=11)", "at most 10"),
+        ("augmix(alpha=1e999)", "at most 1000, but got inf"),
+        ("augmix(width=1000000000)", "at most 100"),
         ("augmix(width=0)", "Expected a width at least 1"),
         ("augmix(depth=0)", "Expected a depth at least 1"),
-        ("augmix(alpha=0)", "Expected alpha above 0"),
+        ("augmix(alpha=0)", "Expected alpha at least 0.001"),
         ("augmix(fill=256)", "at most 255"),
         ("augmix(width=2.5)", "width of augmix got 2.5"),
     ],

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from stillrobust import batches, deepaugmented_sets
 from stillrobust.cli import app
 from stillrobust.data.classification import FolderDataset
+from stillrobust.data.imagenet import ImageNetDataset
 from stillrobust.deepaugmented_sets import deepaugment_set, groups
 from stillrobust.errors import UserError
 from stillrobust.robustify import build_technique
@@ -260,6 +261,18 @@ def test_fingerprint_follows_everything(source, roots):
     Image.fromarray(np.full((6, 6, 3), 7, np.uint8)).save(Path(roots[1], "dog", "d.png"))
     second = fingerprints()
     assert [a == b for a, b in zip(first, second, strict=True)] == [False, False, True, False]
+
+
+def test_imagenet_is_extended(tmp_path):
+    """The official layout: WordNet ids as classes, .JPEG as suffix; the folders' files end otherwise."""
+    ids = ("n01440764/n01440764_10026.JPEG", "n15075141/n15075141_9.JPEG")
+    for root, suffix in (("train", ".JPEG"), ("edsr", ".jpg")):
+        for name in ids:
+            path = (tmp_path / root / name).with_suffix(suffix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.zeros((6, 6, 3), np.uint8)).save(path)
+    both = MultiRootDataset(ImageNetDataset(tmp_path / "train", ids, False, "train"), (str(tmp_path / "edsr"),))
+    assert [both[index].target.label for index in range(4)] == [0, 999, 0, 999]
 
 
 def test_as_a_technique(source, roots):
