@@ -1,14 +1,27 @@
-"""The command about transfer: train."""
+"""The commands that train: train (a transfer to a task) and robustify (a backbone, upstream)."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stillrobust.errors import UserError
 from stillrobust.progress import progress
 
+if TYPE_CHECKING:
+    from stillrobust.tasks.recipes import Recipe
+
 commands = typer.Typer(no_args_is_help=True)
+
+# What both take of a recipe; what is not given is the recipe's own.
+RecipeName = Annotated[str, typer.Option(help="One of `stillrobust list recipes`; the other options change it.")]
+Steps = Annotated[int | None, typer.Option(help="Training steps.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images a step, over all processes.")]
+Rate = Annotated[float | None, typer.Option(help="Highest learning rate.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of first weights, order and augmentation.")]
+Change = Annotated[
+    list[str] | None, typer.Option("--change", help="A field of the recipe, KEY=VALUE (YAML), repeatable: devices=8.")
+]
 
 
 @commands.command()
@@ -17,15 +30,13 @@ def train(
     backbone: Annotated[str, typer.Option(help="efficientnet_lite0, any timm name, or NAME(weights='FILE').")],
     out: Annotated[Path, typer.Option(help="Folder for the finished model.")],
     transfer: Annotated[str, typer.Option(help="One of `stillrobust list transfers`.")] = "full_network",
-    recipe: Annotated[str, typer.Option(help="One of `stillrobust list recipes`; the other options change it.")] = "small",
+    recipe: RecipeName = "small",
     technique: Annotated[str, typer.Option(help="Acts on the images in training, such as prime(geometry=False).")] = "",
-    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a step, over all processes.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate of the head.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the head, the order and the augmentation.")] = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--change", help="A field of the recipe, KEY=VALUE (YAML), repeatable: devices=8.")
-    ] = None,
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    seed: Seed = None,
+    change: Change = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the task, KEY=VALUE (YAML), repeatable.")
     ] = None,
@@ -35,19 +46,52 @@ def train(
     Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine --steps 2000
     """
     from stillrobust.data import open_dataset
-    from stillrobust.tasks.recipes import recipe_of
     from stillrobust.training import Plan
     from stillrobust.training import train as run_training
 
     trains = transfer != "upstream"
     dataset = open_dataset(data, "train" if trains else "val", training=trains)
-    options = {"steps": steps, "batch_size": batch_size, "lr": lr, "seed": seed}
-    given = {key: value for key, value in options.items() if value is not None}
-    chosen = recipe_of(recipe, **pairs_of("--change", change or []), **given)
+    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     plan = Plan(dataset.info.task, backbone, transfer, chosen, pairs_of("--set", settings or []), technique)  # type: ignore[arg-type]
     with progress() as listen:
         folder = run_training(plan, dataset, out, lambda done, total, text: listen("train", done, total, text))
     typer.echo(f"Finished model: {folder}")
+
+
+@commands.command("robustify")
+def robustify_(
+    technique: Annotated[str, typer.Option(help="augmix, prime, ant(kernel=3), l2(epsilon=1.0), a+b; regular for none.")],
+    backbone: Annotated[str, typer.Option(help="Where it starts: a spec; NAME(weights='random') from nothing.")],
+    data: Annotated[str, typer.Option(help="imagenet:PATH or folders:PATH.")],
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
+    recipe: RecipeName = "source_small",
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    seed: Seed = None,
+    change: Change = None,
+) -> None:
+    """Train a backbone with a technique; the folder is then a checkpoint, BACKBONE(weights='FOLDER').
+
+    Example: stillrobust robustify --technique augmix --backbone "resnet_mini(weights='random')" --data folders:photos --out augmix
+    """
+    from stillrobust.data import open_dataset
+    from stillrobust.names import format_spec, parse_spec
+    from stillrobust.robustifying import robustify, robustify_plan
+
+    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    plan = robustify_plan(backbone, technique, chosen)
+    dataset = open_dataset(data, "train", training=True)
+    with progress() as listen:
+        folder = robustify(plan, dataset, out, lambda done, total, text: listen("robustify", done, total, text))
+    typer.echo(f"Backbone: {format_spec(parse_spec(backbone)[0], {'weights': str(folder)})}")
+
+
+def _recipe(name: str, change: list[str] | None, **options: Any) -> "Recipe":
+    from stillrobust.tasks.recipes import recipe_of
+
+    given = {key: value for key, value in options.items() if value is not None}
+    return recipe_of(name, **pairs_of("--change", change or []), **given)
 
 
 def pairs_of(option: str, pairs: list[str]) -> dict[str, Any]:

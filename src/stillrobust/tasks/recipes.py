@@ -257,25 +257,31 @@ def _cifar10(step_epochs: int, source: str) -> Recipe:
     )
 
 
-def _imagenet_prime() -> Recipe:
-    """PRIME's fine-tuning of a torchvision ResNet-50 on ImageNet."""
+# ---- upstream: from the official codes that the techniques' cards name -------------------------------------------------------
+
+TORCHVISION = "resnet50(weights='regular')"
+
+
+def _upstream(batch_size: int, lr: float, weight_decay: float, source: str, **differences: Any) -> Recipe:
+    """How a backbone is made robust on ImageNet: SGD with momentum 0.9, everything at one rate, nothing clipped."""
     return Recipe(
-        epochs=100,
-        batch_size=512,  # 256 on each of 2 GPUs
-        reference_batch=512,
+        batch_size=batch_size,
+        reference_batch=batch_size,
         optimiser="sgd",
-        lr=0.02,  # 0.01 a GPU
+        lr=lr,
         backbone_lr_factor=1.0,
         momentum=0.9,
-        nesterov=True,
-        weight_decay=1e-4,
-        schedule="one_cycle",
-        rise=0.1,
-        warmup=0,
+        weight_decay=weight_decay,
         clip=None,
         norm_eval=False,
-        source="amodas/PRIME-augmentations config/imagenet_cfg.py",
+        source=source,
+        **{"warmup": 0, **differences},
     )
+
+
+def _steps(epochs: int, every: int) -> dict[str, Any]:
+    """Divided by ten every so many epochs."""
+    return {"epochs": epochs, "schedule": "step", "milestones": tuple(epoch / epochs for epoch in range(every, epochs, every))}
 
 
 RECIPES: dict[str, Recipe] = {
@@ -294,7 +300,60 @@ RECIPES: dict[str, Recipe] = {
     "cifar10": _cifar10(50, "paper sec. 3: batch 64, lr 0.01, divided by 10 every 50 epochs; 150 epochs from Salman et al. 2020"),
     "cifar10_step30": _cifar10(30, "released README: step-lr 30"),
     "imagenet": Recipe(source="torchvision references: shorter side 256, centre 224, bilinear"),
-    "imagenet_prime": _imagenet_prime(),
+    # Upstream, each for one technique or for those that its source names.
+    "imagenet_augmix": _upstream(256, 0.1, 1e-4, "google-research/augmix imagenet.py: from random weights", **_steps(90, 30)),
+    "imagenet_augmix_180": _upstream(
+        256,
+        0.1,
+        1e-4,
+        "augmix issue 3, of the published checkpoint; width 5 in easyrobust's reproduction",
+        epochs=180,
+        schedule="cosine",
+        nesterov=True,
+    ),
+    "imagenet_deepaugment": _upstream(
+        1024,
+        0.1,
+        1e-4,
+        f"hendrycks/imagenet-r DeepAugment/train.py: from {TORCHVISION}, batch 1024 by its default",
+        epochs=30,
+        schedule="cosine",
+        min_lr=1e-6,
+        nesterov=True,
+    ),
+    "imagenet_deepaugment_augmix": _upstream(
+        256,
+        0.1,
+        1e-4,
+        f"imagenet-r issue 1: AugMix's script for 30 epochs, from {TORCHVISION}; batch inferred",
+        epochs=30,
+        schedule="cosine",
+        nesterov=True,
+    ),
+    "imagenet_ant": _upstream(
+        70, 1e-3, 0.0, f"bethgelab/game-of-noise: from {TORCHVISION}; for ant, gaussian and speckle", **_steps(120, 60)
+    ),
+    "imagenet_prime": _upstream(
+        512,
+        0.02,
+        1e-4,
+        f"amodas/PRIME-augmentations config/imagenet_cfg.py: from {TORCHVISION}, 256 images on each of 2 GPUs",
+        epochs=100,
+        schedule="one_cycle",
+        rise=0.1,
+        nesterov=True,
+    ),
+    "imagenet_l2": _upstream(512, 0.1, 1e-4, "Salman et al. 2020, robustness issue 76: from random weights", **_steps(90, 30)),
+    "source_small": Recipe(
+        steps=1500,
+        batch_size=64,
+        lr=2e-3,
+        backbone_lr_factor=1.0,
+        weight_decay=0.05,
+        norm_eval=False,
+        settings={"resize": 64, "crop": 64, "crop_scale": (0.5, 1.0)},
+        source="ours: the embedded source set, small backbones from random weights",
+    ),
 }
 
 # Figure 5: the three learning rates of a PRIME backbone in each task, from the names of the released configs.

@@ -1,0 +1,54 @@
+"""Make a backbone robust: train it upstream with a technique, and keep it as a checkpoint like any other."""
+
+import json
+from pathlib import Path
+
+from stillrobust.backbones import Checkpoint, write_folder
+from stillrobust.launching import Progress
+from stillrobust.robustify import build_technique
+from stillrobust.samples import Dataset
+from stillrobust.tasks.heads import backbone_of
+from stillrobust.training import Plan, Recipe, load_model, train
+
+REGULAR = "regular"
+"""Training without a technique, for comparison."""
+
+
+def robustify_plan(backbone: str, technique: str, recipe: Recipe) -> Plan:
+    """The training that makes ``backbone`` robust; ``technique`` is a spec, or ``regular`` for none."""
+    spec = "" if technique == REGULAR else build_technique(technique).spec
+    return Plan("classification", backbone, "robustify", recipe, technique=spec)
+
+
+def robustify(plan: Plan, dataset: Dataset, folder: Path, progress: Progress = lambda done, total, text: None) -> Path:
+    """Train a :func:`robustify_plan` on classes; ``folder`` is then a checkpoint, ``BACKBONE(weights='FOLDER')``.
+
+    It also holds the run, so that ``evaluate`` measures the backbone with its own classifier. What is finished is left as it
+    is, what is not goes on where it was.
+    """
+    train(plan, dataset, folder, progress)
+    _, model, description = load_model(folder)
+    source = f"stillrobust robustify, run {description['key']}: from {plan.backbone} on {dataset.info.name}"
+    if _source(folder / "checkpoint.json") == source:
+        return folder
+    cards = build_technique(plan.technique).cards if plan.technique else ()
+    backbone = backbone_of(model)
+    row = Checkpoint(
+        architecture=backbone.name,
+        weights=str(folder),
+        technique=plan.technique or REGULAR,
+        licence="yours",
+        paper="; ".join(card.paper for card in cards),
+        source=source,
+        file="",
+        classes=len(dataset.info.classes),
+        image_size=plan.make_task().crop,  # type: ignore[attr-defined]
+    )
+    return write_folder(folder, backbone, row)
+
+
+def _source(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("source", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
