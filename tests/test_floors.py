@@ -12,7 +12,7 @@ FLOORS = {
     "errors": 0, "names": 0, "samples": 0, "store": 0, "robustness": 0, "intervals": 0, "budget": 0, "reference": 0, "progress": 0,
     "downloads": 0,
     "corruptions": 1, "metrics": 1, "backbones": 1,
-    "data": 2, "protocol_difference": 2, "robustify": 2, "conformance": 2,
+    "data": 2, "resampling": 2, "estimates": 3, "breakdown": 3, "protocol_difference": 2, "robustify": 2, "conformance": 2,
     "tasks": 3,
     "launching": 4, "at_work": 4, "batches": 4, "optimisation": 4, "run_files": 4, "training": 4,
     "robustifying": 4, "predictors": 4, "evaluation": 4,

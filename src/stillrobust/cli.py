@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from stillrobust import cli_checkpoints, cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report, cli_study, cli_train
+from stillrobust import (
+    cli_checkpoints,
+    cli_corruptions,
+    cli_data,
+    cli_deepaugment,
+    cli_evaluate,
+    cli_report,
+    cli_statistics,
+    cli_study,
+    cli_train,
+)
 from stillrobust.errors import UserError
 
 STOPPED = 130  # the exit status of a program that Ctrl-C ended: 128 + SIGINT
@@ -19,7 +29,17 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Are these models still robust? Transfer ImageNet backbones, measure them under image corruptions, report.",
 )
-for room in (cli_checkpoints, cli_corruptions, cli_data, cli_deepaugment, cli_evaluate, cli_report, cli_study, cli_train):
+for room in (
+    cli_checkpoints,
+    cli_corruptions,
+    cli_data,
+    cli_deepaugment,
+    cli_evaluate,
+    cli_report,
+    cli_statistics,
+    cli_study,
+    cli_train,
+):
     app.add_typer(room.commands)
 
 

@@ -38,6 +38,7 @@ def evaluate(
     corruptions: Annotated[str, typer.Option(help="'common' for the 15, or names with commas.")] = "common",
     severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
     images: Annotated[int | None, typer.Option(help="Only so many images, evenly spaced over the set.")] = None,
+    budget: Annotated[int | None, typer.Option(help="Only so many cells, then an estimate; see docs/statistics.md.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
     regime: Annotated[str | None, typer.Option(help="Severity table; by default the data's own.")] = None,
     mode: Mode = "fast",
@@ -59,7 +60,7 @@ def evaluate(
 
     names = tuple(COMMON) if corruptions == "common" else tuple(name.strip() for name in corruptions.split(","))
     chosen: dict[str, Any] = {"mode": mode, "regime": regime, "channel_order": channel_order, "warp_truth": warp_truth}
-    protocol = Protocol(names, severities_of(severities), seed=seed, images=images, **chosen)
+    protocol = Protocol(names, severities_of(severities), seed=seed, images=images, budget=budget, **chosen)
     dataset = open_dataset(data, "val")
     if task is not None and lookup("task", task, dict.fromkeys(TASKS, task)) and task != dataset.info.task:
         raise UserError(f"Expected data for {task}, but {data} is for {dataset.info.task}; give other data or leave --task out")
@@ -67,7 +68,7 @@ def evaluate(
     if isinstance(measured, Predictor) and dataset.info.has_masks and not measured.masks:
         typer.echo(f"{measured.model} gives no masks: boxes are scored, mask_ap is not", err=True)
     with progress() as listen:
-        run_evaluation(
+        name = run_evaluation(
             measured,
             dataset,
             out / "results",
@@ -75,3 +76,16 @@ def evaluate(
             progress=lambda done, total, text: listen("cells", done, total, text),
         )
     finish(out / "results", out)
+    if budget is not None:
+        _tell_estimates(out / "results", name, protocol.severities)
+
+
+def _tell_estimates(results: Path, run: str, severities: tuple[int, ...]) -> None:
+    from stillrobust.estimates import estimates
+    from stillrobust.store import Store
+
+    for one in estimates(Store(results), run, severities):
+        typer.echo(
+            f"Estimate of mPC of {run}, {one.metric}: {100 * one.value:.1f} [{100 * one.low:.1f}, {100 * one.high:.1f}] from "
+            f"{one.cells} of {one.of} cells; not to be put beside full numbers without its interval"
+        )

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from stillrobust.budget import cell_order
 from stillrobust.corruptions import CHANNEL_ORDERS, COMMON, CORRUPTIONS, MODES, REGIMES, SEVERITIES
 from stillrobust.corruptions import protocol as corruption_protocol
 from stillrobust.data.views import CorruptedView, Subset, corrupted_view, has_stored
 from stillrobust.errors import UserError
+from stillrobust.estimates import HEADLINE
 from stillrobust.metrics import METRIC_VERSION, METRICS
 from stillrobust.names import lookup, slug
 from stillrobust.predictors import Predictor, checked, predictor_of_run
@@ -37,6 +39,8 @@ class Protocol:
     """Keys the corruptions' generators together with corruption, severity and image."""
     images: int | None = None
     """Only so many images, evenly spaced over the set: class folders are sorted, so that the first ones would be a few classes."""
+    budget: int | None = None
+    """Only so many cells, the first of the published order (``budget.cell_order``), the clean one included."""
     examples: int = 3
     """Images kept with their predictions for the report's gallery."""
     batch_size: int = 8
@@ -65,6 +69,8 @@ class Protocol:
                 raise UserError(f"Expected severities among 1, 2, 3, 4, 5, but got {severity}")
         if self.images is not None and self.images < 1:
             raise UserError(f"Expected at least one image to evaluate on, but got images={self.images}")
+        if self.budget is not None and (self.budget < 1 or self.corruptions != COMMON or not self.clean):
+            raise UserError(f"Expected a budget of at least one cell, of the 15 common corruptions, but got budget={self.budget}")
 
     def cells(self) -> list[Place]:
         """(corruption, severity) of every cell, the clean one first."""
@@ -130,6 +136,13 @@ def missing_cells(dataset: Dataset, results: Path, protocol: Protocol, run: str,
     return [cell for cell, key in keys.items() if not store.has(Cell(run, *cell), key)]
 
 
+def cells_of(protocol: Protocol, task: str) -> list[Place]:
+    """The cells that an evaluation measures: all of the protocol, or the first of the order for the task's metric."""
+    if protocol.budget is None:
+        return protocol.cells()
+    return list(cell_order(HEADLINE[task], protocol.severities)[: protocol.budget])
+
+
 def _written(folder: Path) -> int:
     """When the run in ``folder`` was finished."""
     return (folder / "model.json").stat().st_mtime_ns if (folder / "model.json").exists() else 0
@@ -145,7 +158,7 @@ def _views(dataset: Dataset, protocol: Protocol) -> dict[Place, Dataset]:
         )
     how: dict[str, Any] = {"seed": protocol.seed, "mode": protocol.mode, "regime": protocol.regime or dataset.info.regime}
     how |= {"channel_order": protocol.channel_order, "warp_truth": protocol.warp_truth}
-    return {cell: corrupted_view(dataset, *cell, **how) for cell in protocol.cells()}
+    return {cell: corrupted_view(dataset, *cell, **how) for cell in cells_of(protocol, dataset.info.task)}
 
 
 @lru_cache(maxsize=2)

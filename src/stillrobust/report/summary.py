@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from stillrobust.errors import HoleError, UserError
-from stillrobust.intervals import REPLICATES, bootstrap_weights, interval, rank_groups, robustness_replicates
+from stillrobust.intervals import REPLICATES, interval, rank_groups, robustness_replicates
+from stillrobust.resampling import resampled
 from stillrobust.robustness import CLEAN, COMMON, GROUPS, SEVERITIES, Place, Robustness, corrupted_places, robustness
 from stillrobust.samples import Array
-from stillrobust.store import Cell, Measurement, Run, Store
+from stillrobust.store import Measurement, Run, Store
 
 SEED = 0
 
@@ -84,13 +85,12 @@ def summarize(
     measurements = [one for one in store.measurements() if only is None or one.run in only]
     rows: list[Row] = []
     incomplete: list[Incomplete] = []
-    weights: dict[tuple[str, ...], Array] = {}  # one draw per set of images, shared by the runs: that is the pairing
     runs = [run for run in store.runs() if only is None or run.name in only]
     for run in runs:
         own = [measurement for measurement in measurements if measurement.run == run.name]
         found, missing = _rows_of(run, own, severities or severities_of(run, runs, measurements))
         incomplete += missing
-        rows += _with_intervals(store, run, found, replicates, weights) if replicates and found else found
+        rows += _with_intervals(store, run, found, replicates) if replicates and found else found
     for name in sorted({measurement.run for measurement in measurements} - {run.name for run in runs}):
         incomplete.append(Incomplete(name, "there are measurements, but no record of the run: run the study again"))
     rows = _with_letters(sorted(rows, key=_order))
@@ -141,23 +141,23 @@ def _rows_of(run: Run, own: list[Measurement], severities: tuple[int, ...]) -> t
     return rows, incomplete
 
 
-def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int, weights: dict[tuple[str, ...], Array]) -> list[Row]:
+def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int) -> list[Row]:
     try:
         places = corrupted_places(rows[0].robustness.severities)
-        resampled = _resampled(store, run, places, replicates, weights)
+        drawn = resampled(store, run.name, (CLEAN, *places), replicates, SEED)
     except HoleError:
         return rows  # the numbers stand without their statistics; they only have no interval
-    if resampled is None:
+    if drawn is None:
         return rows
-    ids, found = resampled
     result = []
     for row in rows:
-        values = found.get(row.robustness.metric)
+        cells = drawn.values.get(row.robustness.metric)
+        values = None if cells is None else _quantities(cells[0, 1:], cells[1:, 1:], places)
         if values is None or not np.isfinite(values["drop"]).all():
             result.append(row)
             continue
         around = interval(values["drop"], row.robustness.drop)
-        result.append(replace(row, interval=around, resampled=values, drawn_from=ids))
+        result.append(replace(row, interval=around, resampled=values, drawn_from=drawn.image_ids))
     return result
 
 
@@ -178,36 +178,8 @@ def _with_letters(rows: list[Row]) -> list[Row]:
     return result
 
 
-def _resampled(
-    store: Store, run: Run, places: Sequence[Place], replicates: int, weights: dict[tuple[str, ...], Array]
-) -> tuple[tuple[str, ...], dict[str, dict[str, Array]]] | None:
-    """The ids of the images, and every quantity of every metric in every resample."""
-    from stillrobust.metrics.recompute import replicates as recompute
-
-    ids: tuple[str, ...] = ()
-    clean: dict[str, Array] = {}
-    corrupted: dict[str, list[Array]] = {}
-    for place in (CLEAN, *places):
-        statistics = store.statistics(Cell(run.name, *place))
-        if "image_ids" not in statistics:
-            return None
-        here = tuple(str(image) for image in statistics["image_ids"])
-        ids = ids or here
-        if here != ids:
-            # Weights of other images, or of these in another order, would not be the same resample.
-            return None
-        if ids not in weights:
-            weights[ids] = bootstrap_weights(statistics["image_ids"], replicates, SEED)
-        values = recompute(statistics, weights[ids])
-        if place == CLEAN:
-            clean = values
-        else:
-            for metric, value in values.items():
-                corrupted.setdefault(metric, []).append(value)
-    return ids, {metric: _quantities(clean[metric], np.stack(found), places) for metric, found in corrupted.items()}
-
-
 def _quantities(clean: Array, cells: Array, places: Sequence[Place]) -> dict[str, Array]:
+    """Every quantity of a metric in every resample, from ``clean`` (R,) and the ``cells`` (K, R) at ``places``."""
     every = robustness_replicates(clean, cells)
     found = {"clean": every["P"], "corrupted": every["mPC"], "drop": every["drop"]}
     for group, members in GROUPS.items():
