@@ -71,7 +71,7 @@ def demo(
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="backbones, corruptions, tasks, formats, recipes or transfers.")]) -> None:
+def list_(what: Annotated[str, typer.Argument(help="backbones, checkpoints, corruptions, tasks, formats, recipes or transfers.")]) -> None:
     """List the components of a family."""
     from stillrobust.names import lookup
 
@@ -107,6 +107,7 @@ def list_(what: Annotated[str, typer.Argument(help="backbones, corruptions, task
 
     families = {
         "backbones": backbones,
+        "checkpoints": cli_checkpoints.checkpoint_lines,
         "corruptions": corruptions,
         "tasks": tasks,
         "formats": formats,

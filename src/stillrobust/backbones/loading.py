@@ -26,8 +26,8 @@ def load_backbone(backbone: Backbone, state: State, source: str, may_differ: tup
     prefix, layout = _find_layout(backbone, state, source)
     inside = {renamed(key.removeprefix(prefix), layout.rules): value for key, value in state.items() if key.startswith(prefix)}
     if prefix:
-        outside = {renamed(key, layout.beside): value for key, value in state.items() if not key.startswith(prefix)}
-        inside |= {key: value for key, value in outside.items() if not key.startswith(may_differ)}
+        outside = {key: renamed(key, layout.beside) for key in state if not key.startswith(prefix)}
+        inside |= {new: state[key] for key, new in outside.items() if new != key or not key.startswith(may_differ)}
     converted = {key: value for key, value in layout.convert(inside).items() if not key.endswith(RECOMPUTED)}
     _take_over_classes(backbone, converted)
     backbone.absent = tuple(part for part in backbone.classifier if not _has(converted, f"{part}."))

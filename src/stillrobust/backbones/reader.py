@@ -162,7 +162,7 @@ def _tensors(content: Any, fetch: Callable[[StorageRef], bytearray]) -> State:
     state: State = {}
     for name, described in unwrap(content).items():
         if not isinstance(described, TensorRef):
-            raise Refused(f"beside tensors it has {type(described).__name__.strip('_').lower()} under {str(name)[:60]!r}")
+            raise Refused(f"it has no tensor under {str(name)[:60]!r}")
         storage = described.storage
         if storage.key not in read:
             data = fetch(storage)
