@@ -111,7 +111,9 @@ def effect_text(one: Judged) -> str:
     if one.effect is None:
         return one.reason
     text = f"{percent(one.effect, 2)} points"
-    return f"{text} [{percent(one.low, 2)}, {percent(one.high, 2)}]" if one.low is not None and one.high is not None else text
+    if one.low is None or one.high is None:
+        return f"{text}, {one.reason}"
+    return f"{text} [{percent(one.low, 2)}, {percent(one.high, 2)}]"
 
 
 def claims_text(judgements: Sequence[Judgement]) -> str:

@@ -40,7 +40,7 @@ def drawn(exhibit: Exhibit, note: str = "") -> dict[str, bytes]:
         else:
             _tables(figure, exhibit)
         if note:
-            figure.text(0.995, 0.005, note, ha="right", va="bottom", fontsize=6, color="#555555")
+            figure.supxlabel(note, x=0.99, ha="right", fontsize=6, color="#555555")
         files = {}
         for kind, dated in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
             buffer = io.BytesIO()
@@ -53,10 +53,10 @@ def _bars(figure: Any, exhibit: Exhibit) -> None:
     columns = min(2, len(exhibit.panels))
     lines = -(-len(exhibit.panels) // columns)
     figure.set_size_inches(PANEL_WIDTH * columns, PANEL_HEIGHT * lines + 0.4)
-    axes = figure.subplots(lines, columns, squeeze=False).flat
+    axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     for place, panel in zip(axes, exhibit.panels, strict=False):
         _panel(place, panel, exhibit.bars)
-    for place in list(axes)[len(exhibit.panels) :]:
+    for place in axes[len(exhibit.panels) :]:
         place.axis("off")
     handles = [_patch(bar) for bar in exhibit.bars]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)

@@ -62,7 +62,7 @@ def paper_report(
 
 def _note(found: Found) -> str:
     levels = ", ".join(map(str, found.severities))
-    return "; ".join(filter(None, [f"severity {levels}" if levels else "", MINIATURE if found.miniature else ""]))
+    return "; ".join(filter(None, [f"Severity {levels}" if levels else "", MINIATURE if found.miniature else ""]))
 
 
 def side_by_side(found: Found) -> str:
@@ -88,5 +88,5 @@ def side_by_side(found: Found) -> str:
             lines.append(["", "ours", *([*mine, whole] if groups else [*mine[:-1], whole])])
         parts.append(f"{table.name} ({table.source}): {table.about}, %\n{aligned(lines, 2)}")
     if parts and _note(found):
-        parts.append(f"Ours: {_note(found)}. [ ]: 95 % interval over images. The means of Tables 1 and 2 follow from their groups.")
+        parts.append(f"Ours: {_note(found).lower()}. [ ]: 95 % interval over images. The means of Tables 1 and 2 follow from their groups.")
     return "\n\n".join(parts)
