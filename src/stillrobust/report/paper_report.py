@@ -88,5 +88,7 @@ def side_by_side(found: Found) -> str:
             lines.append(["", "ours", *([*mine, whole] if groups else [*mine[:-1], whole])])
         parts.append(f"{table.name} ({table.source}): {table.about}, %\n{aligned(lines, 2)}")
     if parts and _note(found):
-        parts.append(f"Ours: {_note(found).lower()}. [ ]: 95 % interval over images. The means of Tables 1 and 2 follow from their groups.")
+        parts.append(
+            f"Ours: {_note(found).lower()}. [ ]: 95 % interval over images. The means of Tables 1 and 2 follow from their groups."
+        )
     return "\n\n".join(parts)

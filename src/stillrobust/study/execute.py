@@ -20,7 +20,8 @@ from stillrobust.robustness import CLEAN
 from stillrobust.run_files import read_description
 from stillrobust.samples import Dataset
 from stillrobust.store import write_whole
-from stillrobust.study.schema import Circumstances, StudyRun
+from stillrobust.study.needs import weight_needs
+from stillrobust.study.schema import UPSTREAM, Circumstances, StudyRun
 from stillrobust.study.selection import Scenes, Selection, remember
 from stillrobust.study.state import FAILURES, Site
 from stillrobust.study.upstream import standin_job
@@ -52,8 +53,9 @@ def protocol_of(run: StudyRun, asked: Circumstances) -> Protocol:
 
 
 def train_job(plan: Plan, data: str, folder: Path, progress: Progress) -> None:
-    """Train one run."""
-    train(plan, open_dataset(data, "train", training=True), folder, progress)
+    """Train one run; an upstream one only takes down the classes of the data it is for."""
+    split = "val" if plan.transfer == UPSTREAM else "train"
+    train(plan, open_dataset(data, split, training=split == "train"), folder, progress)
 
 
 def evaluate_job(folder: Path, data: str, results: Path, protocol: Protocol, run: str, progress: Progress) -> None:
@@ -119,11 +121,16 @@ def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple
 
 
 def _require(run: StudyRun, data: str, test_data: str) -> None:
-    """Open what a run needs before anything is trained: a wrong root or half a download is told at once."""
+    """Look for what a run needs before anything is trained: weights, a wrong root or half a download are told at once."""
+    lacking = [need.way for need in weight_needs([run]) if not need.there]
+    if lacking:
+        raise UserError(lacking[0])
     for spec, split in ((data, "train"), (test_data, "val")):
-        info = _opened(spec, split)
-        if info != run.task:
-            raise UserError(f"Run {run.id} is {run.task}, but {spec} is data for {info}; name other data")
+        if split == "train" and run.transfer == UPSTREAM:
+            continue
+        task = _opened(spec, split)
+        if task != run.task:
+            raise UserError(f"Run {run.id} is {run.task}, but {spec} is data for {task}; name other data")
 
 
 @lru_cache(maxsize=32)

@@ -18,7 +18,7 @@ class Need:
     name: str
     there: bool
     way: str
-    """How to get it."""
+    """Where it is missing: what is missing and how to get it."""
 
 
 def weight_needs(runs: Iterable[StudyRun]) -> list[Need]:
@@ -29,9 +29,13 @@ def weight_needs(runs: Iterable[StudyRun]) -> list[Need]:
 def _weights(spec: str) -> Need:
     from stillrobust.backbones import missing_weights
 
-    made_here = str(parse_spec(spec)[1].get("weights")).startswith(f"{FOLDER}/")
-    missing = "" if made_here else missing_weights(spec)
-    return Need(spec, not missing, missing)
+    if str(parse_spec(spec)[1].get("weights")).startswith(f"{FOLDER}/"):
+        return Need(spec, True, "")  # made here
+    try:
+        lacking = missing_weights(spec)
+    except UserError as error:
+        lacking = str(error)
+    return Need(spec, not lacking, lacking or "")
 
 
 def data_needs(runs: Iterable[StudyRun], site: Site) -> list[Need]:
@@ -49,5 +53,9 @@ def _data(name: str, run: StudyRun, site: Site) -> Need:
         kind, _, path = site.data_of(run, name).partition(":")
     except UserError as error:
         return Need(name, False, str(error))
-    there = Path(path).expanduser().is_dir()
-    return Need(name, there, f"stillrobust data fetch {kind} {path}, or say where it lies: --data {name}={kind}:PATH")
+    if Path(path).expanduser().is_dir():
+        return Need(name, True, "")
+    from stillrobust.data.check import how_to_get
+
+    way = f"{name} is not in {path}. {how_to_get(kind, Path(path))} Or say where it lies: --data {name}={kind}:PATH"
+    return Need(name, False, way)

@@ -148,4 +148,4 @@ def _needs(kind: str, needs: Sequence[Need]) -> list[str]:
     if not needs:
         return []
     there = sum(need.there for need in needs)
-    return [f"{kind}: {there} of {len(needs)} there", *(f"  missing {need.name}: {need.way}" for need in needs if not need.there)]
+    return [f"{kind}: {there} of {len(needs)} there", *(f"  {need.way}" for need in needs if not need.there)]
