@@ -71,7 +71,9 @@ def demo(
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="backbones, checkpoints, corruptions, tasks, formats, recipes or transfers.")]) -> None:
+def list_(
+    what: Annotated[str, typer.Argument(help="backbones, checkpoints, corruptions, tasks, formats, recipes or transfers.")],
+) -> None:
     """List the components of a family."""
     from stillrobust.names import lookup
 
