@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import dill
 import pytest
@@ -307,6 +308,25 @@ def test_rows_are_complete():
     assert row_of("ant") == row_of("resnet50(weights='ant')") == CHECKPOINTS["resnet50/ant"]
     assert row_of("swin_b").weights == "imagenet"
     assert row_of("resnet18").file == "resnet18-f37072fd.pth"
+
+
+def table():
+    """The reference in docs/backbones.md."""
+
+    def percent(value):
+        return "" if value is None else f"{100 * value:.1f}"
+
+    yield "| spec | trained by | top-1 | IN-C | mCE | licence | file |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in CHECKPOINTS.values():
+        scores = " | ".join(map(percent, (row.top1, row.imagenet_c, row.mce)))
+        where = f"package `{row.package.replace('_', '-')}`" if row.package else f"`{row.file}`"
+        yield f"| `{row.spec}` | {row.technique} | {scores} | {row.licence} | {where} |"
+
+
+def test_the_docs_have_every_row_as_it_is():
+    text = (Path(__file__).parent.parent / "docs" / "backbones.md").read_text(encoding="utf-8")
+    assert text.endswith("\n".join(table()) + "\n")
 
 
 def test_from_the_command_line(tmp_path, monkeypatch):
