@@ -33,6 +33,7 @@ def small(monkeypatch):
         "coco": {"train": 3, "val": 2},
     }.items():
         monkeypatch.setitem(COUNTS, dataset, splits)
+    monkeypatch.setattr("stillrobust.data.check.COCO_TRAINABLE", 2)
 
 
 def write(dataset, root):
@@ -170,9 +171,14 @@ def test_a_sample_is_read_or_all(small, tmp_path, monkeypatch):
     assert states("ade20k", tmp_path, full=True)["train"] == "damaged"
 
 
-def test_coco_says_what_can_be_learned_from(small, tmp_path):
+def test_coco_says_what_can_be_learned_from(small, tmp_path, monkeypatch):
     text = check_dataset("coco", layouts.write_coco2017(tmp_path)).text()
-    assert "train2017: 3 images, 3 of them decoded, 2 with something to learn of 117,266" in text
+    assert "train2017: 3 images, 3 of them decoded, 2 with something to learn" in text
+    with monkeypatch.context() as other:
+        other.setattr("stillrobust.data.check.COCO_TRAINABLE", 117_266)
+        found = {part.name: part for part in check_dataset("coco", tmp_path).parts}
+    assert found["train2017"].state == "damaged"
+    assert "not 117,266: the annotations are others" in found["train2017"].text
     document = json.loads((tmp_path / "annotations" / "instances_val2017.json").read_text())
     (tmp_path / "annotations" / "instances_mine.json").write_text(json.dumps(document))
     (tmp_path / "val2017").rename(tmp_path / "mine")

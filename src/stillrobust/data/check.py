@@ -282,12 +282,12 @@ def _coco_split(root: Path, stem: str, reader: _Reader) -> Part:
     if absent:
         return Part(stem, "missing", f"{len(absent):,} of {len(listed):,} images are not there: {_names(absent)}")
     expected = COUNTS["coco"].get(stem.removesuffix("2017")) if stem.endswith("2017") else None
-    note = ""
-    if stem.startswith("train"):
-        kept = len(CocoDataset(folder, annotations, require_objects=True))
-        note = f", {kept:,} with something to learn" + (f" of {COCO_TRAINABLE:,}" if expected and kept != COCO_TRAINABLE else "")
-    else:
-        CocoDataset(folder, annotations)
+    data = CocoDataset(folder, annotations, require_objects=stem.startswith("train"))
+    note = f", {len(data):,} with something to learn" if stem.startswith("train") else ""
+    if stem == "train2017" and len(listed) == expected and len(data) != COCO_TRAINABLE:
+        return Part(
+            stem, "damaged", f"{len(data):,} images with something to learn, not {COCO_TRAINABLE:,}: the annotations are others"
+        )
     return reader.part(stem, listed, expected, read_image, note)
 
 
