@@ -1,12 +1,14 @@
 """The commands about studies: plan, run, status, report, explain, export."""
 
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillrobust.cli_report import finish
+from stillrobust.cli_report import finish, show_paper
 from stillrobust.progress import progress
 
 if TYPE_CHECKING:
@@ -67,14 +69,23 @@ def do(selection: "Selection", site: "Site", workers: int | None) -> None:
     missing = sum(state.cells - state.done for state in states(selection.runs, selection.asked, site))
     with progress(missing) as listen:
         failures = run_study(selection, site, workers or os.cpu_count() or 1, listen.say, listen)
-    finish(site.results, site.out)
+    _show(selection, site)
     for failure in failures:
         typer.echo(f"failed: {failure.job}: {failure.reason}", err=True)
     if failures:
-        names = " ".join(selection.names)
-        again = f"stillrobust study run {names} --out {site.out}{' --miniature' if selection.miniature else ''}"
+        again = shlex.join(["stillrobust", *sys.argv[1:]])
         typer.echo(f"{len(failures)} jobs failed or could not begin; what was finished is kept. Try them again: {again}", err=True)
         raise typer.Exit(FAILED)
+
+
+def _show(selection: "Selection", site: "Site") -> None:
+    """The page, and for studies with panels their tables and figures beside the paper's values."""
+    from stillrobust.study import states
+
+    finish(site.results, site.out)
+    shown = any(study.panels for study in selection.studies)
+    if shown and any(state.finished for state in states(selection.runs, selection.asked, site)):
+        show_paper(site.results, site.out / "paper", selection.protocol or None, selection.names)
 
 
 @study.command()
@@ -122,13 +133,9 @@ def report(
 
     Example: stillrobust study report --out small
     """
-    from stillrobust.cli_report import show_paper
     from stillrobust.study import Site, recall
 
-    selection, site = recall(out), Site(out.resolve())
-    finish(site.results, site.out)
-    if any(study.panels for study in selection.studies):
-        show_paper(site.results, site.out / "paper", selection.protocol or None, selection.names)
+    _show(recall(out), Site(out.resolve()))
 
 
 @study.command()
