@@ -33,7 +33,16 @@ def reference() -> Candidate | None:
 
 
 def photo(height: int, width: int) -> np.ndarray:
-    """A generated picture with smooth parts and edges, uint8 (height, width, 3)."""
+    """A photograph of scikit-image, which the reference needs, else a generated picture; uint8 (height, width, 3)."""
+    try:
+        from skimage import data
+    except ImportError:
+        return drawing(height, width)
+    return cv2.resize(data.astronaut(), (width, height), interpolation=cv2.INTER_AREA if height < 512 else cv2.INTER_CUBIC)
+
+
+def drawing(height: int, width: int) -> np.ndarray:
+    """A generated picture with smooth parts and edges, a third of it flat."""
     rng = np.random.RandomState(0)
     coarse = rng.randint(0, 256, (12, 16, 3)).astype(np.uint8)
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)

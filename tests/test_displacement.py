@@ -45,7 +45,7 @@ def test_a_field_says_where_pixels_came_from(name, regime, mode):
         else:
             expected = np.indices(SIZE)[axis] + field[..., axis]
         inside = (slice(20, -20), slice(20, -20))
-        assert np.abs(place - expected)[inside].max() < 1.0
+        assert np.abs(place - expected)[inside].max() <= 1.0  # two blurs, a grey level each, are a pixel of the ramp
     assert np.abs(field).max() > 0.3
 
 

@@ -1,5 +1,6 @@
 """Blur: defocus, glass, motion, zoom and gaussian."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -11,7 +12,11 @@ from stillrobust.corruptions.draws import Key, Rng
 from stillrobust.corruptions.severity import parameters
 from stillrobust.samples import Array, Image
 
-geometry, sums = Kernels("geometry"), Kernels("filters")
+geometry, disks = Kernels("geometry"), Kernels("disk")
+
+
+REACH_OF_SUMS = 2e-4
+"""Grey levels: the disk's sum is a whole number, and some ten roundings of 2**-24 of 255 follow."""
 
 
 @lru_cache(maxsize=32)
@@ -25,21 +30,38 @@ def disk(radius: float, alias_sigma: float) -> Array:
     return blurred
 
 
-@lru_cache(maxsize=32)
-def _disk_parts(radius: float, alias_sigma: float) -> tuple[Array, tuple[Array, Array], tuple[Array, Array, Array], int]:
-    """The disk as a sum over whole pixels, a small Gaussian after it, and what is left at single places.
+@dataclass(frozen=True)
+class _Disk:
+    """The disk's kernel as a sum over whole pixels, a small Gaussian after it, and what is left at single places."""
 
-    (half widths of the disk's rows; the Gaussian's weights at distances 0..h, twice, one with the disk's area divided out;
-    (down, across, weights) counted from the corner of an array of reach ``margin``; margin)
-    """
+    whole: Array
+    """float64 (K, K): all of it, without a border of zeros."""
+    half: Array
+    """Half widths of the rows of whole pixels."""
+    smoothing: tuple[Array, Array]
+    """float32: the Gaussian's weights at distances 0..h, down (with the disk's area divided out) and across."""
+    margin: int
+    """Pixels needed around an image."""
+    places: Array
+    """(N, 2) down and across, counted from the corner of an array of reach ``margin``, in order of their weights."""
+    weights: Array
+    """float32: the different ones of these, each for the places up to its entry of ``ends``."""
+    ends: Array
+    reach: np.float32
+    """Grey levels that all of this can be off by."""
+
+
+@lru_cache(maxsize=32)
+def _disk_parts(radius: float, alias_sigma: float) -> _Disk:
     whole = disk(radius, alias_sigma).astype(np.float64)
+    filled = np.flatnonzero(whole.any(axis=0))
+    whole = np.ascontiguousarray(whole[filled[0] : filled[-1] + 1, filled[0] : filled[-1] + 1])
     reach, inner, spread = len(whole) // 2, int(radius), 1 if radius <= 8 else 2
     offsets = np.arange(-inner, inner + 1)
     half = np.array([int(np.sqrt(radius**2 - offset**2)) for offset in offsets])
     if alias_sigma <= 0.1:  # exp(-50): nothing reaches the neighbours
         spread = 0
-    smoothing = np.exp(-0.5 * (np.arange(-spread, spread + 1) / alias_sigma) ** 2)
-    smoothing /= smoothing.sum()
+    smoothing = cv2.getGaussianKernel(2 * spread + 1, alias_sigma, cv2.CV_32F)[:, 0].astype(np.float64)
     pixels = (np.abs(offsets)[None] <= half[:, None]).astype(np.float64)
     margin = max(reach, inner + spread)
     left = np.zeros((2 * margin + 1, 2 * margin + 1))
@@ -48,28 +70,40 @@ def _disk_parts(radius: float, alias_sigma: float) -> tuple[Array, tuple[Array, 
         for j, second in enumerate(smoothing):
             top, side = margin - inner - spread + i, margin - inner - spread + j
             left[top : top + len(half), side : side + len(half)] -= first * second * pixels / pixels.sum()
-    down, across = np.nonzero(np.abs(left) > 1e-7)
-    tail = smoothing[spread:].astype(np.float32)
-    gaussians = (smoothing[spread:] / pixels.sum()).astype(np.float32), tail
-    return half, gaussians, (down, across, left[down, across].astype(np.float32)), margin
+    rounded = np.round(left, 7)
+    weights, groups = np.unique(rounded[rounded != 0], return_inverse=True)
+    order = np.argsort(groups, kind="stable")
+    places = np.argwhere(rounded != 0)[order] * (1, 3)
+    means = [left[rounded == weight].mean() for weight in weights]
+    missed = np.abs(left - rounded).sum()
+    tails = (smoothing[spread:] / pixels.sum()).astype(np.float32), smoothing[spread:].astype(np.float32)
+    ends = np.cumsum(np.bincount(groups, minlength=len(weights)))
+    off = np.float32(REACH_OF_SUMS + 255 * missed)
+    return _Disk(whole, half, tails, margin, places, np.array(means, np.float32), ends, off)
 
 
 def defocus_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Blur with a disk. No draws."""
-    radius, alias_sigma = parameters("defocus_blur", severity, regime)
-    half, gaussians, (down, across, weights), margin = _disk_parts(radius, alias_sigma)
+    parts = _disk_parts(*parameters("defocus_blur", severity, regime))
     height, width = image.shape[:2]
-    spread, inner = len(gaussians[0]) - 1, len(half) // 2
-    border = margin, margin, margin, margin
-    padded = cv2.copyMakeBorder(image, *border, cv2.BORDER_REFLECT_101).reshape(height + 2 * margin, -1)
-    cut = margin - inner - spread
+    spread, inner = len(parts.smoothing[0]) - 1, len(parts.half) // 2
+    padded = cv2.copyMakeBorder(image, *(parts.margin,) * 4, cv2.BORDER_REFLECT_101).reshape(height + 2 * parts.margin, -1)
+    cut = parts.margin - inner - spread
     seen = padded[cut : len(padded) - cut, 3 * cut : padded.shape[1] - 3 * cut]
     totals = np.empty((height + 2 * spread, (width + 2 * spread) * 3), np.int32)
-    sums.disk_sums(np.ascontiguousarray(seen), half, 3, totals)
-    # the reference's kernel can sum to a hair less than 1, which takes flat areas one level down
-    hair = filters.HAIR if disk(radius, alias_sigma).sum(dtype=np.float64) >= 1 else -filters.HAIR
+    disks.disk_sums(np.ascontiguousarray(seen), parts.half, totals)
     out = np.empty_like(image)
-    sums.disk_to_grey(totals, gaussians, padded, down, across * 3, weights, 3, hair, out.reshape(height, -1))
+    exact, total = not isinstance(rng, Key), parts.whole.sum()
+    levels = filters.truncate(filters.FRACTIONS * total)
+    near = levels if total < 1 else np.arange(256, dtype=np.uint8)  # with a gain flat areas are no whole numbers
+    tables = totals, parts.smoothing, padded, parts.places, parts.weights, parts.ends, parts.whole, filters.FRACTIONS, exact, near
+    done = disks.disk_grey(*tables, *filters.UNKNOWN, parts.reach, 0, out.reshape(height, -1))
+    if done < height:
+        flat = filters.flat_areas(image, len(parts.whole) // 2, levels)
+        done = disks.disk_grey(*tables, *flat, parts.reach, done, out.reshape(height, -1))
+    if done < height:  # a ramp, whose means are whole numbers: the reference's own way
+        channels = [cv2.filter2D(image[..., c] / 255.0, -1, parts.whole) for c in range(3)]
+        return filters.truncate(np.stack(channels, axis=-1))
     return out
 
 
@@ -91,12 +125,12 @@ def glass_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") 
     """Blur, shuffle pixels locally, blur. Draws: a pair (dx, dy) in -reach..reach-1 per pixel and iteration."""
     sigma = parameters("glass_blur", severity, regime)[0]
     height, width = image.shape[:2]
-    blurred = filters.gaussian_grey(image, sigma)
+    blurred = filters.gaussian_grey(image, sigma, not isinstance(rng, Key))
     pixels = np.empty(height * width, np.uint32)
     geometry.pack(blurred.reshape(-1), pixels)
     shuffle(pixels, (height, width), severity, rng, regime)
     geometry.unpack(pixels, blurred.reshape(-1))
-    return filters.gaussian_grey(blurred, sigma)
+    return filters.gaussian_grey(blurred, sigma, not isinstance(rng, Key))
 
 
 def motion_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
@@ -104,31 +138,49 @@ def motion_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet")
     radius, sigma = parameters("motion_blur", severity, regime)
     angle = rng.uniform(0, -45, 45) if isinstance(rng, Key) else rng.uniform(-45, 45)
     size = image.shape[0], image.shape[1]
-    return filters.motion_grey(image, filters.motion_taps(size, radius, sigma, angle), 1.0, filters.HAIR, size)
+    return filters.motion_grey(image, filters.motion_taps(size, radius, sigma, angle), not isinstance(rng, Key))
+
+
+Maps = tuple[Array, Array, Array, Array]
 
 
 @lru_cache(maxsize=64)
-def _zoom_maps(height: int, width: int, factors: tuple[float, ...]) -> tuple[Array, ...]:
-    """Rows (two indices, two weights) and columns (index times four, two weights) of the layers, all of them (layers, size)."""
-    down = [[part[:height] for part in filters.zoom_axis(height, factor)] for factor in factors]
-    across = [[part[:width] for part in filters.zoom_axis(width, factor)] for factor in factors]
-    rows = [np.array([layer[i] for layer in down]).astype((np.int64, np.int64, np.float32, np.float32)[i]) for i in range(4)]
-    places = np.array([layer[0] * 4 for layer in across]).astype(np.uint64)
-    weights = [np.array([layer[i] for layer in across]).astype(np.float32) for i in (2, 3)]
-    return (*rows, places, *weights)
+def _zoom_maps(size: int, factors: tuple[float, ...]) -> Maps:
+    """Two indices (int64) and two weights (float64) of every place along an axis, (layers, size) each."""
+    layers = [[part[:size] for part in filters.zoom_axis(size, factor)] for factor in factors]
+    first, second, near, far = (np.array([layer[i] for layer in layers]) for i in range(4))
+    return first, second, near, far
+
+
+@lru_cache(maxsize=64)
+def _zoom_columns(width: int, factors: tuple[float, ...]) -> tuple[Array, Array, Array]:
+    """The same for the fast sums: the first index times four, uint64, and float32 weights."""
+    first, _, near, far = _zoom_maps(width, factors)
+    return (first * 4).astype(np.uint64), near.astype(np.float32), far.astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _flat_zoom(layers: int) -> Array:
+    """uint8 (256,): what the reference's float32 sums leave of flat grey levels, some of them one less."""
+    own = total = filters.FRACTIONS32
+    for _ in range(layers):
+        total = total + own
+    return filters.truncate((own + total) / np.float32(layers + 2))
 
 
 def zoom_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Mean of enlarged copies, the original counted twice. No draws."""
     height, width = image.shape[:2]
     factors = parameters("zoom_blur", severity, regime)[1:]  # the first is 1: the image itself, which the kernel adds
-    four = np.empty((height, width * 4), np.float32)
-    geometry.to_four(image.reshape(height, -1), four)
+    samples, four = image.reshape(height, -1), np.empty((height, width * 4), np.float32)
+    geometry.to_four(samples, four)
+    maps = _zoom_maps(height, factors), _zoom_maps(width, factors), *_zoom_columns(width, factors)
     out = np.empty_like(image)
-    geometry.zoom_mean(four, *_zoom_maps(height, width, factors), filters.HAIR, out.reshape(height, -1))
+    tables = filters.FRACTIONS32, not isinstance(rng, Key), _flat_zoom(len(factors))
+    geometry.zoom_mean(samples, four, *maps, *tables, filters.REACH, out.reshape(height, -1))
     return out
 
 
 def gaussian_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Gaussian filter, edges repeated. No draws."""
-    return filters.gaussian_grey(image, parameters("gaussian_blur", severity, regime))
+    return filters.gaussian_grey(image, parameters("gaussian_blur", severity, regime), not isinstance(rng, Key))

@@ -1,7 +1,7 @@
 """Digital: contrast, elastic_transform, pixelate, jpeg_compression and saturate."""
 
+from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 
 import cv2
 import numpy as np
@@ -11,35 +11,43 @@ from stillrobust.corruptions import draws, filters
 from stillrobust.corruptions.compiled import Kernels
 from stillrobust.corruptions.draws import Key, Rng
 from stillrobust.corruptions.severity import parameters
+from stillrobust.errors import UserError
 from stillrobust.samples import Array, Image
 
-fields, geometry = Kernels("fields"), Kernels("geometry")
+colour, geometry = Kernels("colour"), Kernels("geometry")
 
 
 def contrast(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Move every channel towards its mean over the image. No draws."""
     factor = parameters("contrast", severity, regime)
-    means = np.array(cv2.sumElems(image)[:3]) / (image.shape[0] * image.shape[1]) / 255
-    grey = (np.arange(256) / 255)[:, None]
-    table = (np.clip((grey - means) * factor + means, 0, 1) * 255).astype(np.uint8)
-    changed: Image = cv2.LUT(image, table[None]).reshape(image.shape)
+    table = _contrast_levels(np.array(cv2.sumElems(image)[:3]) / (image.shape[0] * image.shape[1]) / 255, factor)
+    if (np.abs(table - np.rint(table)) < 1e-9).any():  # then the rounding of the reference's own sum decides, as on flat images
+        table = _contrast_levels(np.mean(image / 255.0, axis=(0, 1)), factor)
+    changed: Image = cv2.LUT(image, table.astype(np.uint8)[None]).reshape(image.shape)
     return changed
 
 
-def _uniform_field(rng: Rng, stream: int, amplitude: float, shape: tuple[int, int], factor: float) -> Array:
-    """float32 uniforms in -amplitude..amplitude, times ``factor``."""
-    if isinstance(rng, Key):
-        field = np.empty(shape, np.float32)
-        fields.uniform_fast(np.float32(amplitude * factor), *rng.stream(stream), field.reshape(-1))
-        return field
-    drawn = draws.uniforms(rng, shape[0] * shape[1])
-    drawn *= 2 * amplitude * factor
-    drawn -= amplitude * factor
-    return drawn.astype(np.float32).reshape(shape)
+def _contrast_levels(means: Array, factor: float) -> Array:
+    """What each grey level becomes, untruncated: float64 (256, 3) from fractions (3,)."""
+    levels: Array = np.clip((filters.FRACTIONS[:, None] - means) * factor + means, 0, 1) * 255
+    return levels
 
 
-def elastic_fields(size: tuple[int, int], severity: int, rng: Rng, regime: str) -> tuple[Array | None, Array, Array]:
-    """(an affine matrix to warp by first, or None; down, across): float32 (H, W) in pixels, where each pixel comes from."""
+@dataclass(frozen=True)
+class Elastic:
+    """Where elastic_transform takes pixels from: float32 (H, W) fields down and across, in pixels, after ``matrix`` if any."""
+
+    matrix: Array | None
+    down: Array
+    across: Array
+    drawn: tuple[Array, Array]
+    """float64 (H, W), down and across: what was smoothed, in exact mode; else empty."""
+    weights: tuple[Array, Array]
+    strength: float
+
+
+def elastic_fields(size: tuple[int, int], severity: int, rng: Rng, regime: str) -> Elastic:
+    """The fields of one image of ``size`` (H, W)."""
     entry = parameters("elastic_transform", severity, regime)
     height, width = size
     matrix = None
@@ -50,9 +58,19 @@ def elastic_fields(size: tuple[int, int], severity: int, rng: Rng, regime: str) 
     else:
         strength, amplitude = entry, 0.005 * height  # the height for both fields, as in the source
         sigmas = 0.01 * height, 0.01 * width
-    across = filters.smooth_field(_uniform_field(rng, 0, amplitude, size, strength), sigmas)
-    down = filters.smooth_field(_uniform_field(rng, 1, amplitude, size, strength), sigmas)
-    return matrix, down, across
+    weights = filters.half_weights(sigmas[0], 3.0), filters.half_weights(sigmas[1], 3.0)
+    if isinstance(rng, Key):
+        across, down = (filters.smooth_noise(rng.stream(i), size, sigmas, amplitude * strength) for i in (0, 1))
+        return Elastic(matrix, down, across, (NOTHING, NOTHING), weights, strength)
+    columns, rows = (draws.uniforms(rng, height * width).reshape(size) for _ in range(2))
+    for drawn in (columns, rows):
+        drawn *= 2 * amplitude
+        drawn -= amplitude
+    across, down = (filters.smooth_field(drawn.astype(np.float32), sigmas, strength) for drawn in (columns, rows))
+    return Elastic(matrix, down, across, (rows, columns), weights, strength)
+
+
+NOTHING = np.zeros((0, 0))
 
 
 def elastic_transform(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
@@ -62,14 +80,20 @@ def elastic_transform(image: Image, severity: int, rng: Rng, regime: str = "imag
     the image so that they follow. Draws of that come first.
     """
     height, width = image.shape[:2]
-    matrix, down, across = elastic_fields((height, width), severity, rng, regime)
+    field = elastic_fields((height, width), severity, rng, regime)
     values: Array = image
-    if matrix is not None:
-        values = cv2.warpAffine(image.astype(np.float32), matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
-    four = np.empty((height, width * 4), np.float32)
-    geometry.to_four(values.reshape(height, -1), four)
+    if field.matrix is not None:
+        values = cv2.warpAffine(image.astype(np.float32), field.matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        values += np.float32(1e-3)  # flat areas come out of it a rounding error below themselves
+    margin = 1 + max(int(np.ceil(max(part.max(), -part.min()))) for part in (field.down, field.across))
+    padded = cv2.copyMakeBorder(values, *(margin,) * 4, cv2.BORDER_REFLECT)
+    four = np.empty((height + 2 * margin, (width + 2 * margin) * 4), np.float32)
+    geometry.to_four(padded.reshape(len(padded), -1), four)
+    # only the library's own transform, in exact mode, has a reference to the bit
+    reach = filters.REACH if field.drawn[0].size and field.matrix is None else np.float32(0)
+    again = field.drawn, field.weights, field.strength, filters.FRACTIONS32, reach
     out = np.empty_like(image)
-    geometry.displace(four.reshape(-1), width, down, across, filters.HAIR, out.reshape(height, -1))
+    geometry.displace(four, margin, field.down, field.across, *again, out.reshape(height, -1))
     return out
 
 
@@ -114,10 +138,17 @@ def pixelate(image: Image, severity: int, rng: Rng, regime: str = "imagenet") ->
 
 
 def jpeg_compression(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
-    """Through Pillow's JPEG encoder and back. No draws; the pixels depend on the libjpeg that Pillow carries."""
-    buffer = BytesIO()
-    Pillow.fromarray(image).save(buffer, "JPEG", quality=parameters("jpeg_compression", severity, regime))
-    return np.array(Pillow.open(buffer))
+    """Through OpenCV's JPEG codec and back: the pixels of Pillow's, which the reference uses, in half the time. No draws.
+
+    The pixels depend on the libjpeg that OpenCV carries; libjpeg-turbo 3 has the reference's.
+    """
+    quality = [cv2.IMWRITE_JPEG_QUALITY, parameters("jpeg_compression", severity, regime)]
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if done else None
+    if decoded is None:
+        raise UserError(f"Expected an image that JPEG holds, 65,500 pixels a side at most, but got {image.shape[:2]}; cut it first")
+    rgb: Image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded)
+    return rgb
 
 
 @lru_cache(maxsize=16)
@@ -132,8 +163,7 @@ def _saturation(factor: float, offset: float) -> Array:
 
 def saturate(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Scale S of HSV. No draws."""
-    factor, offset = parameters("saturate", severity, regime)
+    factor, offset = (float(part) for part in parameters("saturate", severity, regime))
     out = np.empty_like(image)
-    hair = 1e-9  # values fall on whole numbers, less a rounding error
-    fields.saturate(image.reshape(-1), _saturation(factor, offset), float(offset), hair, out.reshape(-1))
+    colour.saturate(image.reshape(-1), _saturation(factor, offset), factor, offset, filters.FRACTIONS, out.reshape(-1))
     return out

@@ -23,12 +23,12 @@ def _grid(size: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def _elastic(size: tuple[int, int], severity: int, rng: Rng, regime: str) -> Array:
-    matrix, down, across = digital.elastic_fields(size, severity, rng, regime)
-    if matrix is None:
-        return np.stack([down, across], axis=-1)
-    back = cv2.invertAffineTransform(matrix)  # out(p) = in(back p), and here p is the displaced place
+    field = digital.elastic_fields(size, severity, rng, regime)
+    if field.matrix is None:
+        return np.stack([field.down, field.across], axis=-1)
+    back = cv2.invertAffineTransform(field.matrix)  # out(p) = in(back p), and here p is the displaced place
     rows, columns = _grid(size)
-    x, y = columns + across, rows + down
+    x, y = columns + field.across, rows + field.down
     moved = back[1, 0] * x + back[1, 1] * y + back[1, 2] - rows, back[0, 0] * x + back[0, 1] * y + back[0, 2] - columns
     return np.stack(moved, axis=-1).astype(np.float32)
 

@@ -1,25 +1,24 @@
-"""What several corruptions are made of: Gaussian filter, clipped zoom, one-sided motion blur.
-
-Sums run in float32 where the reference has float64: results differ by one grey level at most, on about one sample in a thousand.
-"""
+"""What several corruptions are made of: Gaussian filter, clipped zoom, one-sided motion blur."""
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from stillrobust.corruptions.compiled import Kernels
+from stillrobust.corruptions.draws import quantiles
 from stillrobust.samples import Array, Image
 
-kernels = Kernels("filters")
+kernels, noises = Kernels("filters"), Kernels("fields")
 
-HAIR = np.float32(1e-3)
-"""Grey levels added before truncation: flat areas are whole numbers, and must not fall by one for a rounding error."""
+FRACTIONS = np.arange(256) / 255.0
+"""Grey levels as the reference has them: float64 (256,), 0..1."""
+FRACTIONS32 = FRACTIONS.astype(np.float32)
 
-
-UNCHANGED = np.zeros(0, np.int32)
-"""No grey level is taken down."""
+REACH = np.float32(1e-3)
+"""Grey levels: float32 sums of at most some dozens of terms are nearer than this to the reference's float64 ones."""
 
 
 def truncate(fractions: Array) -> Image:
@@ -39,60 +38,99 @@ def gaussian_weights(sigma: float, truncate: float) -> Array:
 
 
 @lru_cache(maxsize=64)
-def _half(sigma: float, truncate: float) -> Array:
+def half_weights(sigma: float, truncate: float) -> Array:
+    """The same at distances 0..R."""
     weights = gaussian_weights(sigma, truncate)
-    half: Array = weights[len(weights) // 2 :].astype(np.float32)
-    return half
+    return np.ascontiguousarray(weights[len(weights) // 2 :])
+
+
+def flat_areas(image: Image, reach: int, levels: Array) -> tuple[Array, Array]:
+    """Where all samples at most ``reach`` pixels away are alike, and what they become (``levels``, (256,)): uint8 (H, W * 3)."""
+    window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    alike = cv2.compare(cv2.erode(image, window), cv2.dilate(image, window), cv2.CMP_EQ)
+    return alike.reshape(len(image), -1), cv2.LUT(image, levels).reshape(len(image), -1)
+
+
+UNKNOWN = np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.uint8)
+"""In place of these, where nobody has looked."""
 
 
 @lru_cache(maxsize=64)
-def _lowered_gaussian(sigma: float) -> Array:
-    """int32 (256,): 1 where float64 sums in the reference's order leave a flat grey level a hair below itself."""
-    weights = gaussian_weights(sigma, 4.0)
-    radius = len(weights) // 2
-    values = np.arange(256) / 255.0
+def _flat_gaussian(sigma: float) -> Array:
+    """uint8 (256,): what float64 sums in the reference's order leave of flat grey levels, some of them one less."""
+    half, values = half_weights(sigma, 4.0), FRACTIONS
     for _ in range(2):
-        total = values * weights[radius]
-        for distance in range(radius, 0, -1):
-            total += (values + values) * weights[radius + distance]
+        total = values * half[0]
+        for weight in half[:0:-1]:
+            total += (values + values) * weight
         values = total
-    return np.arange(256, dtype=np.int32) - truncate(values)
+    return truncate(values)
 
 
-@lru_cache(maxsize=64)
-def _lowered_motion(radius: int, sigma: float) -> Array:
-    """The same for a motion blur that loses no weight."""
-    total = np.zeros(256)
-    for weight in _motion_weights(radius, sigma):
-        total += weight * np.arange(256)
-    return np.arange(256, dtype=np.int32) - np.clip(total, 0, 255).astype(np.uint8)
-
-
-def _motion_weights(radius: int, sigma: float) -> Array:
-    taps = np.arange(2 * radius + 1)
-    weights: Array = np.exp(-(taps**2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
-    weights /= weights.sum()
-    return weights
-
-
-def gaussian_grey(image: Image, sigma: float) -> Image:
+def gaussian_grey(image: Image, sigma: float, exact: bool) -> Image:
     """Gaussian filter of uint8 (H, W, 3), edges repeated, truncated to uint8."""
-    half, height = _half(float(sigma), 4.0), image.shape[0]
+    half, height = half_weights(float(sigma), 4.0), image.shape[0]
     radius = len(half) - 1
     padded = cv2.copyMakeBorder(image, radius, radius, radius, radius, cv2.BORDER_REPLICATE)
+    # every term rounds, 2**-24 of at most 255 (Higham 2002, 3.1); two passes, and the weights themselves
+    reach = np.float32(2 * (radius + 3) * 255 / 2**24)
     out = np.empty_like(image)
-    flat = _lowered_gaussian(float(sigma))
-    kernels.separable_to_grey(padded.reshape(height + 2 * radius, -1), half, half, 3, HAIR, flat, out.reshape(height, -1))
+    levels = _flat_gaussian(float(sigma))
+    tables = padded.reshape(height + 2 * radius, -1), half.astype(np.float32), half, FRACTIONS, exact, levels
+    done = kernels.gaussian_grey(*tables, *UNKNOWN, reach, 0, out.reshape(height, -1))
+    if done < height:
+        kernels.gaussian_grey(*tables, *flat_areas(image, radius, levels), reach, done, out.reshape(height, -1))
     return out
 
 
-def smooth_field(field: Array, sigmas: tuple[float, float]) -> Array:
-    """Gaussian filter of a float32 (H, W), cut at three sigmas, edges reflected -> float32."""
-    down, across = _half(sigmas[0], 3.0), _half(sigmas[1], 3.0)
+def smooth_field(field: Array, sigmas: tuple[float, float], factor: float = 1.0) -> Array:
+    """Gaussian filter of a float32 (H, W), cut at three sigmas, edges reflected, times ``factor`` -> float32."""
+    down, across = (half_weights(sigma, 3.0).astype(np.float32) for sigma in sigmas)
+    down *= np.float32(factor)
     rows, columns = len(down) - 1, len(across) - 1
     padded = cv2.copyMakeBorder(field, rows, rows, columns, columns, cv2.BORDER_REFLECT)
     out = np.empty_like(field)
-    kernels.separable(padded, down, across, 1, out)
+    kernels.separable(padded, down, across, out)
+    return out
+
+
+@lru_cache(maxsize=32)
+def _nodes(length: int, sigma: float) -> tuple[int, int, Array, Array]:
+    """Places a sigma apart or a little less, symmetric in 0..length - 1, and what a Gaussian at each sample takes of them.
+
+    (their number; how many more on both sides; the first one's index, int64 (length,); weights, float32 (length, T)). Noise on
+    such nodes looks as noise on every sample does: the variance ripples by 2 exp(-pi**2) = 1e-4 (Poisson's summation).
+    """
+    count = math.ceil(length / sigma)
+    spacing = length / count
+    more = int(3 * sigma / spacing) + 1
+    place = (np.arange(length) + 0.5) / spacing - 0.5
+    first = np.floor(place).astype(np.int64) - more + 1
+    distance = (place[:, None] - first[:, None] - np.arange(2 * more)) * spacing
+    weights = np.exp(-0.5 * (distance / sigma) ** 2) * (np.abs(distance) <= 3 * sigma + 0.5)
+    power = (gaussian_weights(sigma, 3.0) ** 2).sum()
+    weights *= np.sqrt(power / (weights**2).sum(axis=1, keepdims=True))
+    return count, more, first + more, weights.astype(np.float32)
+
+
+def smooth_noise(
+    stream: tuple[np.uint32, np.uint32], size: tuple[int, int], sigmas: tuple[float, float], amplitude: float
+) -> Array:
+    """What :func:`smooth_field` makes of uniforms in -amplitude..amplitude, in distribution: float32 (H, W).
+
+    Wide filters see nothing of single samples: a normal number for every square of sigma by sigma gives the same field.
+    """
+    if min(sigmas) < 2:
+        field = np.empty(size, np.float32)
+        noises.uniform_fast(np.float32(amplitude), *stream, field.reshape(-1))
+        return smooth_field(field, sigmas)
+    (rows, above, *down), (columns, beside, *across) = (_nodes(*pair) for pair in zip(size, sigmas, strict=True))
+    noise = np.empty((columns, rows), np.float32)
+    noises.normal_fast((quantiles() * amplitude / math.sqrt(3)).astype(np.float32), *stream, noise.reshape(-1))
+    padded = cv2.copyMakeBorder(noise, beside, beside, above, above, cv2.BORDER_REFLECT)
+    wide, out = np.empty((size[1], rows + 2 * above), np.float32), np.empty(size, np.float32)
+    kernels.spread(padded, *across, wide)
+    kernels.spread(np.ascontiguousarray(wide.T), *down, out)
     return out
 
 
@@ -128,39 +166,56 @@ def zoom_axis(size: int, factor: float) -> tuple[Array, Array, Array, Array]:
     return start + first, start + second, np.where(inside, 1 - weight, 0.0), weight
 
 
-Taps = tuple[Array, Array, Array, Array]
+@dataclass(frozen=True)
+class Taps:
+    """A one-sided blur along a line: tap i takes the sample at (down[i], across[i])."""
+
+    down: Array
+    across: Array
+    weights: Array
+    """float64, in the reference's order."""
+    seen: Array
+    """float32, without a tail that is given to the others."""
+    tail: float
+    """What that tail weighs."""
+
+    def border(self) -> tuple[int, int, int, int]:
+        """Pixels needed on top, below, left and right of an image."""
+        top, left = max(0, -int(self.down.min())), max(0, -int(self.across.min()))
+        return top, max(0, int(self.down.max())), left, max(0, int(self.across.max()))
 
 
 def motion_taps(shape: tuple[int, int], radius: int, sigma: float, angle: float) -> Taps:
-    """(down, across, weights, lowered) of a one-sided blur along ``angle`` degrees: int64, int64, float32, int32.
-
-    As the reference has it, a shift of the image's size or more ends the sum, and the rest of the weight is lost. A tail of
-    less than 2e-5 is left out, its weight given to the others.
-    """
-    taps, weights = np.arange(2 * radius + 1), _motion_weights(radius, sigma)
+    """A blur along ``angle`` degrees. As the reference has it, a shift of the image's size or more ends the sum, and the rest
+    of the weight is lost."""
+    taps = np.arange(2 * radius + 1)
+    weights = np.exp(-(taps**2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
+    weights /= weights.sum()
     along = (2 * radius + 1) * np.sin(np.deg2rad(angle)), (2 * radius + 1) * np.cos(np.deg2rad(angle))
-    length = np.hypot(*along)
+    length = math.hypot(*along)
     # shift = -ceil(i * direction - 1/2); the sample comes from the other side
     down, across = (np.ceil(taps * part / length - 0.5).astype(np.int64) for part in along)
     beyond = (np.abs(down) >= shape[0]) | (np.abs(across) >= shape[1])
     count = int(beyond.argmax()) if beyond.any() else len(taps)
-    kept = min(count, int((np.cumsum(weights[::-1])[::-1] > 2e-5).sum()))
-    shares = weights[:kept] * (weights[:count].sum() / weights[:kept].sum()) if kept else weights[:kept]
-    lowered = _lowered_motion(radius, sigma) if count == len(taps) else UNCHANGED
-    return down[:kept], across[:kept], shares.astype(np.float32), lowered
+    down, across, weights = down[:count], across[:count], weights[:count]
+    kept = int((np.cumsum(weights[::-1])[::-1] > 2e-6).sum())
+    tail = float(weights[kept:].sum())
+    seen = weights[:kept] * (1 + tail / weights[:kept].sum()) if kept else weights
+    return Taps(down, across, weights, seen.astype(np.float32), tail)
 
 
-def motion_grey(values: Array, taps: Taps, scale: float, hair: np.float32, size: tuple[int, int]) -> Image:
-    """Motion blur of (H, W) or (H, W, 3), edges repeated, times ``scale``, truncated to uint8; the top left ``size`` of it."""
-    down, across, weights, lowered = taps
-    channels = values.shape[2] if values.ndim == 3 else 1
-    if not len(weights):
-        return np.zeros((*size, channels), np.uint8)
-    top, left = max(0, -int(down.min())), max(0, -int(across.min()))
-    bottom, right = max(0, int(down.max())), max(0, int(across.max()))
-    padded = cv2.copyMakeBorder(values, top, bottom, left, right, cv2.BORDER_REPLICATE).astype(np.float32)
-    out = np.empty((*size, channels), np.uint8)
-    places = down + top, (across + left) * channels
-    rows = padded.reshape(len(padded), -1)
-    kernels.shifted_to_grey(rows, *places, weights, np.float32(scale), hair, lowered, out.reshape(size[0], -1))
+def motion_grey(image: Image, taps: Taps, exact: bool) -> Image:
+    """Motion blur of uint8 (H, W, 3), edges repeated, truncated to uint8."""
+    if not len(taps.weights):
+        return np.zeros_like(image)
+    border = taps.border()
+    padded = cv2.copyMakeBorder(image, *border, cv2.BORDER_REPLICATE).astype(np.float32)
+    out = np.empty_like(image)
+    places = taps.down + border[0], (taps.across + border[2]) * 3
+    reach = np.float32(REACH / 2 + 255 * taps.tail)
+    levels = np.cumsum(taps.weights[:, None] * np.arange(256), axis=0)[-1]  # of flat areas; in order, as the reference adds
+    rows, table = padded.reshape(len(padded), -1), np.minimum(levels, 255).astype(np.uint8)
+    if taps.weights.sum() < 0.999:  # weight is lost, so that flat areas are no whole numbers
+        table = np.arange(256, dtype=np.uint8)
+    kernels.motion_grey(rows, *places, taps.seen, taps.weights, exact, table, reach, out.reshape(len(out), -1))
     return out

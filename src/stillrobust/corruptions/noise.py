@@ -2,25 +2,16 @@
 
 import math
 from functools import lru_cache
-from statistics import NormalDist
 
 import numpy as np
 
 from stillrobust.corruptions import draws
 from stillrobust.corruptions.compiled import Kernels
-from stillrobust.corruptions.draws import Key, Rng
+from stillrobust.corruptions.draws import Key, Rng, quantiles
 from stillrobust.corruptions.severity import parameters
 from stillrobust.samples import Array, Image
 
 kernels = Kernels("noise")
-
-
-@lru_cache(maxsize=1)
-def quantiles() -> Array:
-    """The standard normal's quantiles at (i + 1/2) / 65536: float64 (65536,), -4.2..4.2."""
-    normal = NormalDist()
-    lower = np.array([normal.inv_cdf((i + 0.5) / 65536) for i in range(32768)])
-    return np.concatenate([lower, -lower[::-1]])
 
 
 @lru_cache(maxsize=32)

@@ -7,44 +7,58 @@ import numpy as np
 
 from stillrobust.corruptions import draws, filters, textures
 from stillrobust.corruptions.compiled import Kernels
-from stillrobust.corruptions.draws import Key, Rng
-from stillrobust.corruptions.noise import quantiles
+from stillrobust.corruptions.draws import Key, Rng, quantiles
 from stillrobust.corruptions.severity import parameters
 from stillrobust.samples import Array, Image
 
-fields, geometry = Kernels("fields"), Kernels("geometry")
+colour, fields, geometry = Kernels("colour"), Kernels("fields"), Kernels("geometry")
 
 
 def snow(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Whiten, then add blurred flakes. Draws: a normal per pixel, one angle in -135..-45 degrees."""
-    mean, std, zoom, threshold, radius, sigma, mix = parameters("snow", severity, regime)
+    *flakes, radius, sigma, mix = parameters("snow", severity, regime)
     height, width = image.shape[:2]
-    flakes = _flakes((height, width), mean, std, zoom, threshold, rng)
-    angle = rng.uniform(2, -135, -45) if isinstance(rng, Key) else rng.uniform(-135, -45)
-    down, across, weights, _ = filters.motion_taps((flakes.shape[0], flakes.shape[1]), radius, sigma, angle)
-    taps = down, across, weights, filters.UNCHANGED
-    layer = filters.motion_grey(flakes, taps, 255.0, np.float32(0.5), (height, width))[..., 0]
+    layer = _fallen((height, width), tuple(flakes), radius, sigma, rng)
     out = np.empty_like(image)
-    # a thinner hair than elsewhere: the layer is rounded too, and the two must not add up to two grey levels
-    fields.snow(image.reshape(height, -1), layer, np.float32(mix), np.float32(1e-4), out.reshape(height, -1))
+    shares, tables = (np.float32(mix), np.float32(1 - mix)), (filters.FRACTIONS32, filters.FRACTIONS)
+    fields.snow(image.reshape(height, -1), layer, *shares, *tables, np.float32(2e-4), out.reshape(height, -1))
     return out
 
 
-def _flakes(shape: tuple[int, int], mean: float, std: float, zoom: float, threshold: float, rng: Rng) -> Array:
-    """The enlarged middle of a normal field, 0 below the threshold, 0..1: float32, at least ``shape``."""
-    (y0, y1, *wy), (x0, x1, *wx) = filters.zoom_axis(shape[0], zoom), filters.zoom_axis(shape[1], zoom)
-    out = np.empty((len(y0), len(x0)), np.float32)
-    if not isinstance(rng, Key):
-        field = (draws.normals(rng, shape[0] * shape[1]) * std + mean).reshape(shape)
-        geometry.enlarge_flakes(field, y0, y1, *wy, x0, x1, *wx, threshold, out)
-        return out
-    top, left = int(y0[0]), int(x0[0])
-    field = np.empty((int(y1[-1]) - top + 1, int(x1[-1]) - left + 1), np.float32)  # only what is seen
-    fields.normal_fast((quantiles() * std + mean).astype(np.float32), *rng.stream(0), field.reshape(-1))
-    rows, columns = ([weights.astype(np.float32) for weights in pair] for pair in (wy, wx))
-    places = (y0 - top, y1 - top), (x0 - left, x1 - left)
-    geometry.enlarge_flakes_fast(field, *places[0], *rows, *places[1], *columns, np.float32(threshold), out)
-    return out
+def _fallen(size: tuple[int, int], flakes: tuple[float, ...], radius: int, sigma: float, rng: Rng) -> Image:
+    """The layer of flakes, uint8 ``size``: the enlarged middle of a normal field, cut at a threshold, blurred along one angle.
+
+    flakes: mean, standard deviation, zoom, threshold.
+    """
+    mean, std, zoom, threshold = flakes
+    rows, columns = filters.zoom_axis(size[0], zoom), filters.zoom_axis(size[1], zoom)
+    out = np.empty((len(rows[0]), len(columns[0])), np.float32)
+    if isinstance(rng, Key):
+        top, left = int(rows[0][0]), int(columns[0][0])
+        seen = np.empty((int(rows[1][-1]) - top + 1, int(columns[1][-1]) - left + 1), np.float32)
+        fields.normal_fast((quantiles() * std + mean).astype(np.float32), *rng.stream(0), seen.reshape(-1))
+        near = [
+            (a - start, b - start, p.astype(np.float32), q.astype(np.float32))
+            for start, (a, b, p, q) in ((top, rows), (left, columns))
+        ]
+        geometry.enlarge_flakes_fast(seen, *near, np.float32(threshold), out)
+        field, angle = NOTHING, rng.uniform(2, -135, -45)
+    else:
+        field = (draws.normals(rng, size[0] * size[1]) * std + mean).reshape(size)
+        geometry.enlarge_flakes(field, rows, columns, threshold, out)
+        angle = rng.uniform(-135, -45)
+    taps = filters.motion_taps((out.shape[0], out.shape[1]), radius, sigma, angle)
+    layer = np.zeros(size, np.uint8)
+    if len(taps.weights):
+        border = taps.border()
+        padded = cv2.copyMakeBorder(out, *border, cv2.BORDER_REPLICATE)
+        places = taps.down + border[0], taps.across + border[2]
+        again = (border[0], border[2]), field, rows, columns, taps.weights, threshold
+        geometry.fall(padded, *places, taps.seen, *again, np.float32(filters.REACH / 2 + 255 * taps.tail), layer)
+    return layer
+
+
+NOTHING = np.zeros((0, 0))
 
 
 def frost(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
@@ -74,13 +88,14 @@ def plasma(size: int, decay: float, rng: Rng) -> tuple[Array, float, float]:
     Draws: per level one block of uniforms for the squares and two for the diamonds.
     """
     heights = np.empty((size, size), np.float32)
+    drawn, key = np.zeros(0), (np.uint32(0), np.uint32(0))
     if isinstance(rng, Key):
-        low, high = fields.plasma_fast(float(decay), *rng.stream(0), heights)
+        key = rng.stream(0)
     else:
         drawn = draws.uniforms(rng, size * size - 1)
         drawn *= 2
         drawn -= 1
-        low, high = fields.plasma(drawn, float(decay), heights)
+    low, high = fields.plasma(drawn, float(decay), *key, heights)
     return heights, low, high
 
 
@@ -89,26 +104,33 @@ def fog(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Imag
     amount, decay = parameters("fog", severity, regime)
     height, width = image.shape[:2]
     heights, low, high = plasma(1 << (max(height, width, 3) - 1).bit_length(), decay, rng)
-    brightest = int(image.max()) / 255
-    scales = np.float32(amount * 255 / (high - low)), np.float32(brightest / (brightest + amount))
-    out = np.empty_like(image)
-    fields.fog(image.reshape(height, -1), heights, np.float32(low), *scales, filters.HAIR, out.reshape(height, -1))
+    brightest, out = int(image.max()) / 255, np.empty_like(image)
+    scales = np.float32(low), np.float32(high), float(amount), brightest, filters.FRACTIONS
+    reach = np.float32(0) if isinstance(rng, Key) else filters.REACH
+    fields.fog(image.reshape(height, -1), heights, *scales, reach, out.reshape(height, -1))
     return out
 
 
 @lru_cache(maxsize=16)
 def _brighter(amount: float) -> Array:
-    """[V, c]: a channel's new value where the pixel's largest channel is V: c * V' / V (grey V' for black)."""
+    """uint8 [V, c]: a channel's new value where the pixel's largest is V: c * V' / V (grey V' for black).
+
+    1, which hardly ever comes out, where it is a whole number but for the reference's rounding errors; the largest channel
+    itself becomes V', whatever.
+    """
     value, channel = np.arange(256)[:, None], np.arange(256)[None]
-    brighter = np.minimum(value / 255 + amount, 1) * 255
-    table = np.where(value > 0, np.minimum(channel, value) / np.maximum(value, 1) * brighter, brighter)
-    return np.floor(table + 1e-9).astype(np.uint8)  # the products fall on whole numbers, less a rounding error
+    brighter = np.clip(filters.FRACTIONS + amount, 0, 1)[:, None] * 255
+    levels = np.minimum(channel, value) / np.maximum(value, 1) * brighter
+    table = np.where(np.abs(levels - np.rint(levels)) < 1e-9, 1, np.floor(levels)).astype(np.uint8)
+    np.fill_diagonal(table, brighter.astype(np.uint8)[:, 0])
+    return table
 
 
 def brightness(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Raise V of HSV. No draws."""
+    amount = parameters("brightness", severity, regime)
     out = np.empty_like(image)
-    fields.by_largest(image.reshape(-1), _brighter(parameters("brightness", severity, regime)), out.reshape(-1))
+    colour.brighten(image.reshape(-1), _brighter(amount), amount, filters.FRACTIONS, out.reshape(-1))
     return out
 
 

@@ -1,4 +1,4 @@
-"""Fields and blends: uniforms, normals, plasma, fog, snow, frost, and look-up by two channels."""
+"""Fields and blends: uniforms, normals, plasma, fog, snow, frost."""
 
 # mypy: ignore-errors
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from stillrobust.corruptions.kernels.jit import kernel
 from stillrobust.corruptions.kernels.streams import hashed
+from stillrobust.corruptions.kernels.truncation import grey, scratch, truncate
 
 SPREAD = np.float32(2.0 / 4294967296.0)
 
@@ -25,124 +26,129 @@ def normal_fast(table, first, second, out):
 
 
 @kernel
-def plasma(draws, decay, heights):
-    """Diamond-square map, toroidal, float32 (n, n); draws float64 (n * n - 1) in -1..1, in the reference's order.
+def _noise_row(draws, counter, first, second, amplitude, out):
+    """float64 uniforms in -amplitude..amplitude: ``draws`` (-1..1) from ``counter`` on, or hashed ones where it is empty."""
+    if draws.size:
+        drawn = draws[counter : counter + out.size]
+        for j in range(out.size):
+            out[j] = amplitude * drawn[j]
+    else:
+        for j in range(out.size):
+            word = hashed(np.uint32(counter + j), first, second)
+            out[j] = amplitude * np.float64(np.float32(word) * SPREAD - np.float32(1))
 
-    Sums in float32, noise in float64, as the reference stores them. Returns (lowest, highest).
+
+@kernel
+def _extremes(row, low, high):
+    for x in range(row.size):
+        low[x], high[x] = min(low[x], row[x]), max(high[x], row[x])
+
+
+@kernel
+def plasma(draws, decay, first, second, heights):
+    """Diamond-square map, toroidal, float32 (n, n); draws float64 (n * n - 1) in the reference's order, or none and two keys.
+
+    Sums in float32, noise in float64, as the reference stores them. A level's grid (n, n), without gaps so that rows are whole
+    vectors, becomes the next one's (2n, 2n): its points, the squares' middles, and the diamonds' two kinds. Returns (lowest,
+    highest).
     """
-    size = heights.shape[0]
-    heights[0, 0] = 0
-    low, high = np.float32(0), np.float32(0)
-    step, wobble, draw = size, 100.0, 0
-    while step >= 2:
-        half, count, amplitude = step // 2, size // step, wobble * wobble
-        for turn in range(3):
-            for i in range(count):
-                y = i * step
-                own, below = heights[y], heights[(y + step) % size]
-                middle, above = heights[y + half], heights[(y - half) % size]
-                for j in range(count):
-                    x = j * step
-                    right = (x + step) & (size - 1)
-                    if turn == 0:
-                        total = (own[x] + below[x]) + (own[right] + below[right])
-                    elif turn == 1:
-                        total = (middle[x + half] + above[x + half]) + (own[x] + own[right])
-                    else:
-                        total = (middle[x + half] + middle[(x - half) & (size - 1)]) + (own[x] + below[x])
-                    value = np.float32(np.float64(total / np.float32(4)) + amplitude * draws[draw])
-                    draw += 1
-                    low, high = min(low, value), max(high, value)
-                    if turn == 0:
-                        middle[x + half] = value
-                    elif turn == 1:
-                        own[x + half] = value
-                    else:
-                        middle[x] = value
-        step, wobble = half, wobble / decay
-    return low, high
+    size, wobble, counter = heights.shape[0], 100.0, 0
+    low, high = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    quarter, grid, whole_noise = np.float32(0.25), np.zeros((1, 1), np.float32), np.empty(size)
+    while len(grid) < size:
+        count, amplitude = len(grid), wobble * wobble
+        finer = heights if 2 * count == size else np.empty((2 * count, 2 * count), np.float32)
+        middles, wrapped = np.empty((count, count), np.float32), np.empty((count, count + 1), np.float32)
+        above, left = np.empty(count, np.float32), np.empty(count, np.float32)
+        noise, low_row, high_row = whole_noise[:count], low[:count], high[:count]
+        for i in range(count):
+            wrapped[i, :count] = grid[i]
+            wrapped[i, count] = grid[i, 0]
+        for i in range(count):
+            a, b, row = wrapped[i], wrapped[(i + 1) % count], middles[i]
+            _noise_row(draws, counter + i * count, first, second, amplitude, noise)
+            for j in range(count):
+                row[j] = np.float32(np.float64(((a[j] + b[j]) + (a[j + 1] + b[j + 1])) * quarter) + noise[j])
+            _extremes(row, low_row, high_row)
+        for i in range(count):
+            a, b, row, before = wrapped[i], wrapped[(i + 1) % count], middles[i], middles[(i - 1) % count]
+            _noise_row(draws, counter + (count + i) * count, first, second, amplitude, noise)
+            for j in range(count):
+                above[j] = np.float32(np.float64(((row[j] + before[j]) + (a[j] + a[j + 1])) * quarter) + noise[j])
+            _extremes(above, low_row, high_row)
+            _noise_row(draws, counter + (2 * count + i) * count, first, second, amplitude, noise)
+            left[0] = np.float32(np.float64(((row[0] + row[count - 1]) + (a[0] + b[0])) * quarter) + noise[0])
+            for j in range(1, count):
+                left[j] = np.float32(np.float64(((row[j] + row[j - 1]) + (a[j] + b[j])) * quarter) + noise[j])
+            _extremes(left, low_row, high_row)
+            even, odd = finer[2 * i], finer[2 * i + 1]
+            for j in range(count):
+                even[2 * j], even[2 * j + 1] = a[j], above[j]
+                odd[2 * j], odd[2 * j + 1] = left[j], row[j]
+        grid, wobble, counter = finer, wobble / decay, counter + 3 * count * count
+    return low.min(), high.max()
 
 
 @kernel
-def plasma_fast(decay, first, second, heights):
-    """The same with hashed draws, a row of draws at a time, everything in float32."""
-    size = heights.shape[0]
-    heights[0, 0] = 0
-    low, high = np.float32(0), np.float32(0)
-    step, wobble, counter = size, 100.0, np.uint32(0)
-    noise = np.empty(size, np.float32)
-    quarter = np.float32(0.25)
-    while step >= 2:
-        half, count, amplitude = step // 2, size // step, np.float32(wobble * wobble)
-        for turn in range(3):
-            for i in range(count):
-                for j in range(count):
-                    noise[j] = (np.float32(hashed(counter + np.uint32(j), first, second)) * SPREAD - np.float32(1)) * amplitude
-                counter += np.uint32(count)
-                y, last = i * step, (count - 1) * step
-                own, below = heights[y], heights[(y + step) & (size - 1)]
-                middle, above = heights[y + half], heights[(y - half) & (size - 1)]
-                if turn == 0:
-                    for j in range(count - 1):
-                        x = j * step
-                        value = (own[x] + below[x] + own[x + step] + below[x + step]) * quarter + noise[j]
-                        middle[x + half] = value
-                        low, high = min(low, value), max(high, value)
-                    value = (own[last] + below[last] + own[0] + below[0]) * quarter + noise[count - 1]
-                    middle[last + half] = value
-                elif turn == 1:
-                    for j in range(count - 1):
-                        x = j * step
-                        value = (middle[x + half] + above[x + half] + own[x] + own[x + step]) * quarter + noise[j]
-                        own[x + half] = value
-                        low, high = min(low, value), max(high, value)
-                    value = (middle[last + half] + above[last + half] + own[last] + own[0]) * quarter + noise[count - 1]
-                    own[last + half] = value
-                else:
-                    for j in range(1, count):
-                        x = j * step
-                        value = (middle[x + half] + middle[x - half] + own[x] + below[x]) * quarter + noise[j]
-                        middle[x] = value
-                        low, high = min(low, value), max(high, value)
-                    value = (middle[half] + middle[size - half] + own[0] + below[0]) * quarter + noise[0]
-                    middle[0] = value
-                low, high = min(low, value), max(high, value)
-        step, wobble = half, wobble / decay
-    return low, high
+def fog(image, heights, lowest, highest, amount, brightest, fractions, reach, out):
+    """(image + amount * height) * brightest / (brightest + amount), heights scaled to 0..1, truncated; uint8 (H, W * 3).
 
-
-@kernel
-def fog(image, heights, lowest, amount, scale, hair, out):
-    """(image + amount * (height - lowest)) * scale, truncated; uint8 (H, W * 3)."""
+    ``amount`` in float64; the reference multiplies it with the heights in float32.
+    """
     thrice = np.empty(image.shape[1], np.float32)
+    near, found = scratch(image.shape[1])
+    line, spread, strength = np.empty(image.shape[1], np.float32), highest - lowest, np.float32(amount)
+    rise, scale = np.float32(amount * 255 / spread), np.float32(brightest / (brightest + amount))
     for y in range(image.shape[0]):
-        source, target, field = image[y], out[y], heights[y]
+        source, field = image[y], heights[y]
         for x in range(len(source) // 3):
-            value = amount * (field[x] - lowest)
+            value = rise * (field[x] - lowest)
             thrice[3 * x], thrice[3 * x + 1], thrice[3 * x + 2] = value, value, value
-        for x in range(thrice.size):
-            target[x] = np.uint8(np.int32((np.float32(source[x]) + thrice[x]) * scale + hair))
+        for x in range(line.size):
+            line[x] = (np.float32(source[x]) + thrice[x]) * scale
+        count = truncate(line, reach, near, found, out[y])
+        for i in range(count):
+            x = found[i]
+            height = np.float64(strength * ((field[x // 3] - lowest) / spread))
+            out[y, x] = grey((fractions[source[x]] + height) * brightest / (brightest + amount))
 
 
 @kernel
-def snow(image, flakes, mix, hair, out):
+def _snow_exact(red, green, blue, own, layers, mix, rest):
+    """One sample in the reference's order; its grey is OpenCV's, green first and fused: products here are exact in float64."""
+    bright = np.float64(np.float32(0.587) * green)
+    bright = np.float64(np.float32(np.float64(np.float32(0.299)) * np.float64(red) + bright))
+    bright = np.float32(np.float64(np.float32(0.114)) * np.float64(blue) + bright)
+    white = np.float32(np.float32(bright * np.float32(1.5)) + np.float32(0.5))
+    whitened = np.float32(np.float32(mix * own) + np.float32(rest * max(own, white)))
+    return grey(np.float64(whitened) + layers[0] + layers[1])
+
+
+@kernel
+def snow(image, flakes, mix, rest, fractions32, fractions, reach, out):
     """Whiten, then add the layer of flakes and the layer turned by half a turn; uint8 (H, W * 3), flakes uint8 (H, W)."""
     height, width = flakes.shape
     white, fallen = np.empty(3 * width, np.float32), np.empty(3 * width, np.float32)
-    rest = np.float32(1) - mix
+    line = np.empty(3 * width, np.float32)
+    near, found = scratch(3 * width)
     red, green, blue = np.float32(0.299 * 1.5), np.float32(0.587 * 1.5), np.float32(0.114 * 1.5)
     for y in range(height):
-        source, target, layer, turned = image[y], out[y], flakes[y], flakes[height - 1 - y]
+        source, layer, turned = image[y], flakes[y], flakes[height - 1 - y]
         for x in range(width):
-            grey = red * np.float32(source[3 * x]) + green * np.float32(source[3 * x + 1]) + blue * np.float32(source[3 * x + 2])
-            grey += np.float32(127.5)
-            white[3 * x], white[3 * x + 1], white[3 * x + 2] = grey, grey, grey
-            both = np.float32(np.int32(layer[x]) + np.int32(turned[width - 1 - x])) + hair
+            bright = red * np.float32(source[3 * x]) + green * np.float32(source[3 * x + 1]) + blue * np.float32(source[3 * x + 2])
+            bright += np.float32(127.5)
+            white[3 * x], white[3 * x + 1], white[3 * x + 2] = bright, bright, bright
+            both = np.float32(np.int32(layer[x]) + np.int32(turned[width - 1 - x]))
             fallen[3 * x], fallen[3 * x + 1], fallen[3 * x + 2] = both, both, both
-        for x in range(white.size):
+        for x in range(line.size):
             own = np.float32(source[x])
-            value = mix * own + rest * max(own, white[x]) + fallen[x]
-            target[x] = np.uint8(np.int32(min(value, np.float32(255))))
+            line[x] = mix * own + rest * max(own, white[x]) + fallen[x]
+        count = truncate(line, reach, near, found, out[y])
+        for i in range(count):
+            x = found[i] // 3
+            layers = fractions[layer[x]], fractions[turned[width - 1 - x]]
+            r, g, b = fractions32[source[3 * x]], fractions32[source[3 * x + 1]], fractions32[source[3 * x + 2]]
+            out[y, found[i]] = _snow_exact(r, g, b, fractions32[source[found[i]]], layers, mix, rest)
 
 
 @kernel
@@ -153,30 +159,3 @@ def blend(image, layer, top, left, own, other, out):
         b = layer[top + y][left : left + target.size]
         for x in range(target.size):
             target[x] = np.uint8(np.int32(min(own * a[x] + other * b[x], 255.0)))
-
-
-@kernel
-def by_largest(image, table, out):
-    """table[largest channel, channel]; uint8 (N * 3)."""
-    for i in range(image.size // 3):
-        red, green, blue = image[3 * i], image[3 * i + 1], image[3 * i + 2]
-        row = table[max(red, max(green, blue))]
-        out[3 * i], out[3 * i + 1], out[3 * i + 2] = row[red], row[green], row[blue]
-
-
-@kernel
-def saturate(image, ratio, offset, hair, out):
-    """V - (V - c) * ratio[V, smallest]; greys get the hue red, as in the reference; uint8 (N * 3)."""
-    zero = np.float32(0)
-    for i in range(image.size // 3):
-        red, green, blue = image[3 * i], image[3 * i + 1], image[3 * i + 2]
-        largest, smallest = max(red, max(green, blue)), min(red, min(green, blue))
-        value = np.float32(largest)
-        if largest == smallest:
-            out[3 * i] = largest
-            out[3 * i + 1] = out[3 * i + 2] = np.uint8(np.int32(value * (np.float32(1) - offset) + hair))
-        else:
-            scale = ratio[largest, smallest]
-            out[3 * i] = np.uint8(np.int32(max(value - (value - np.float32(red)) * scale + hair, zero)))
-            out[3 * i + 1] = np.uint8(np.int32(max(value - (value - np.float32(green)) * scale + hair, zero)))
-            out[3 * i + 2] = np.uint8(np.int32(max(value - (value - np.float32(blue)) * scale + hair, zero)))

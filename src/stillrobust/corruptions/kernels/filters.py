@@ -1,7 +1,7 @@
-"""Correlations in float32: separable and symmetric, along a line of shifts, and with a disk. Rows of interleaved channels.
+"""Correlations: separable and symmetric, along a line of shifts, and with a disk. Rows of interleaved channels.
 
-The reference sums in float64. Its values are truncated, so that only a sum within a hair of a whole number can end one grey
-level apart; ``hair`` (grey levels, added before truncation) keeps flat areas, which are whole numbers, where they are.
+Sums in float32; what lies near a whole number is computed again in float64 (:mod:`truncation`), a sample at a time, or a row
+at once where it holds many, as flat areas and ramps do.
 """
 
 # mypy: ignore-errors
@@ -9,105 +9,146 @@ level apart; ``hair`` (grey levels, added before truncation) keeps flat areas, w
 import numpy as np
 
 from stillrobust.corruptions.kernels.jit import kernel
+from stillrobust.corruptions.kernels.truncation import crowded, grey, scratch, truncate, truncate_near, truncate_row
 
 
 @kernel
-def _add_pairs(rows, middle, weights, start, line):
-    """line += the symmetric taps of ``rows`` (first..last) about ``middle``, two pairs a pass, so that ``line`` is read less."""
-    radius = len(weights) - 1
-    distance = start
-    while distance + 1 <= radius:
+def _vertical(rows, middle, weights, line):
+    """line = symmetric correlation of ``rows`` about row ``middle``; two pairs a pass, so that ``line`` is read less."""
+    radius, own, start = len(weights) - 1, rows[middle], 1
+    if radius >= 2:
+        a, b, c, d = rows[middle - 1], rows[middle + 1], rows[middle - 2], rows[middle + 2]
+        centre, near, far, start = weights[0], weights[1], weights[2], 3
+        for x in range(line.size):
+            pairs = near * (np.float32(a[x]) + np.float32(b[x])) + far * (np.float32(c[x]) + np.float32(d[x]))
+            line[x] = centre * np.float32(own[x]) + pairs
+    else:
+        for x in range(line.size):
+            line[x] = weights[0] * np.float32(own[x])
+    for distance in range(start, radius, 2):
         a, b = rows[middle - distance], rows[middle + distance]
         c, d = rows[middle - distance - 1], rows[middle + distance + 1]
         near, far = weights[distance], weights[distance + 1]
         for x in range(line.size):
             line[x] += near * (np.float32(a[x]) + np.float32(b[x])) + far * (np.float32(c[x]) + np.float32(d[x]))
-        distance += 2
-    if distance <= radius:
-        a, b, near = rows[middle - distance], rows[middle + distance], weights[distance]
+    if (radius - start) % 2 == 0 and radius >= start:
+        a, b, near = rows[middle - radius], rows[middle + radius], weights[radius]
         for x in range(line.size):
             line[x] += near * (np.float32(a[x]) + np.float32(b[x]))
 
 
 @kernel
-def _add_shifted_pairs(source, channels, weights, line):
+def _horizontal(source, channels, weights, line):
     """The same along a row: ``source`` is longer than ``line`` by the radius on both sides."""
-    radius, width = len(weights) - 1, line.size
-    distance = 1
-    while distance + 1 <= radius:
+    radius, width, start = len(weights) - 1, line.size, 1
+    own = source[radius * channels : radius * channels + width]
+    if radius >= 2:
+        left, right = (radius - 1) * channels, (radius + 1) * channels
+        a, b = source[left : left + width], source[right : right + width]
+        c, d = source[left - channels : left - channels + width], source[right + channels : right + channels + width]
+        centre, near, far, start = weights[0], weights[1], weights[2], 3
+        for x in range(width):
+            line[x] = centre * own[x] + (near * (a[x] + b[x]) + far * (c[x] + d[x]))
+    else:
+        for x in range(width):
+            line[x] = weights[0] * own[x]
+    for distance in range(start, radius, 2):
         left, right = (radius - distance) * channels, (radius + distance) * channels
         a, b = source[left : left + width], source[right : right + width]
         c, d = source[left - channels : left - channels + width], source[right + channels : right + channels + width]
         near, far = weights[distance], weights[distance + 1]
         for x in range(width):
             line[x] += near * (a[x] + b[x]) + far * (c[x] + d[x])
-        distance += 2
-    if distance <= radius:
-        left, right = (radius - distance) * channels, (radius + distance) * channels
-        a, b, near = source[left : left + width], source[right : right + width], weights[distance]
+    if (radius - start) % 2 == 0 and radius >= start:
+        a, b, near = source[:width], source[2 * radius * channels : 2 * radius * channels + width], weights[radius]
         for x in range(width):
             line[x] += near * (a[x] + b[x])
 
 
 @kernel
-def separable(padded, down, across, channels, out):
-    """Symmetric separable correlation of (H + 2Rv, (W + 2Rh) * channels) -> float32 (H, W * channels).
-
-    ``down`` and ``across`` hold the weights at distances 0..R.
-    """
-    reach, width = len(across) - 1, out.shape[1]
-    column = np.empty(padded.shape[1], np.float32)
-    vertical = len(down) - 1
+def separable(padded, down, across, out):
+    """Symmetric separable correlation of float32 (H + 2Rv, W + 2Rh) -> float32 (H, W); weights at distances 0..R."""
+    column, vertical = np.empty(padded.shape[1], np.float32), len(down) - 1
     for y in range(out.shape[0]):
-        own = padded[y + vertical]
-        for x in range(column.size):
-            column[x] = down[0] * np.float32(own[x])
-        _add_pairs(padded, y + vertical, down, 1, column)
-        line, middle = out[y], column[reach * channels : reach * channels + width]
-        for x in range(width):
-            line[x] = across[0] * middle[x]
-        _add_shifted_pairs(column, channels, across, line)
+        _vertical(padded, y + vertical, down, column)
+        _horizontal(column, 1, across, out[y])
 
 
 @kernel
-def _truncate(line, scale, hair, lowered, near, out):
-    """out = line * scale, truncated; a value within a hair of a whole number goes where the reference has that number.
+def _column_exact(rows, middle, x, weights, fractions):
+    """scipy's correlate1d down one column: the middle first, then pairs from the outermost in."""
+    total = fractions[rows[middle, x]] * weights[0]
+    for distance in range(len(weights) - 1, 0, -1):
+        total += (fractions[rows[middle - distance, x]] + fractions[rows[middle + distance, x]]) * weights[distance]
+    return total
 
-    An empty ``lowered`` leaves all as they are. ``near`` is scratch, uint8, a multiple of eight long and at least as long as the
-    line: eight samples are asked at once.
-    """
-    width = line.size
-    if not lowered.size:
-        for x in range(width):
-            out[x] = np.uint8(np.int32(min(line[x] * scale + hair, np.float32(255))))
-        return
-    reach = hair + hair
+
+@kernel
+def _sample_exact(padded, middle, x, weights, fractions):
+    """Gaussian of one sample; its window begins at column ``x``, three samples a pixel."""
+    radius = len(weights) - 1
+    total = _column_exact(padded, middle, x + 3 * radius, weights, fractions) * weights[0]
+    for distance in range(radius, 0, -1):
+        left = _column_exact(padded, middle, x + 3 * (radius - distance), weights, fractions)
+        right = _column_exact(padded, middle, x + 3 * (radius + distance), weights, fractions)
+        total += (left + right) * weights[distance]
+    return grey(total)
+
+
+@kernel
+def _row_exact(padded, middle, weights, fractions, out):
+    """The same of a whole row."""
+    radius, width, own = len(weights) - 1, out.size, padded[middle]
+    column, line = np.empty(own.size), np.empty(width)
+    for x in range(own.size):
+        column[x] = fractions[own[x]] * weights[0]
+    for distance in range(radius, 0, -1):
+        a, b = padded[middle - distance], padded[middle + distance]
+        for x in range(own.size):
+            column[x] += (fractions[a[x]] + fractions[b[x]]) * weights[distance]
+    centre = column[3 * radius : 3 * radius + width]
     for x in range(width):
-        value = min(line[x] * scale + hair, np.float32(255))
-        whole = np.int32(value)
-        out[x] = np.uint8(whole)
-        near[x] = np.uint8(value - np.float32(whole) < reach)
-    eights = near.view(np.uint64)
-    for i in range(eights.size):
-        if eights[i]:
-            for x in range(8 * i, min(8 * i + 8, width)):
-                if near[x]:
-                    out[x] -= np.uint8(lowered[out[x]])
+        line[x] = centre[x] * weights[0]
+    for distance in range(radius, 0, -1):
+        left, right = 3 * (radius - distance), 3 * (radius + distance)
+        before, after = column[left : left + width], column[right : right + width]
+        for x in range(width):
+            line[x] += (before[x] + after[x]) * weights[distance]
+    for x in range(width):
+        out[x] = grey(line[x])
 
 
 @kernel
-def separable_to_grey(padded, down, across, channels, hair, lowered, out):
-    """As :func:`separable`, truncated to uint8."""
-    line = np.empty((1, out.shape[1]), np.float32)
-    near = np.zeros((out.shape[1] + 7) // 8 * 8, np.uint8)
-    rows = 2 * len(down) - 1
-    for y in range(out.shape[0]):
-        separable(padded[y : y + rows], down, across, channels, line)
-        _truncate(line[0], np.float32(1), hair, lowered, near, out[y])
+def gaussian_grey(padded, weights32, weights64, fractions, exact, levels, flat, leveled, reach, start, out):
+    """Gaussian filter of uint8 (H + 2R, (W + 2R) * 3) -> uint8 (H, W * 3); weights at distances 0..R.
+
+    fractions float64 (256,): grey level / 255; levels uint8 (256,): what flat areas become. flat, leveled: empty, or like
+    ``out``: where windows are flat, and their levels. Begins at row ``start``; returns the height, or
+    the row before which flat areas have to be known.
+    """
+    radius, width = len(weights32) - 1, out.shape[1]
+    column, line = np.empty(padded.shape[1], np.float32), np.empty(width, np.float32)
+    near, found = scratch(width)
+    for y in range(start, out.shape[0]):
+        _vertical(padded, y + radius, weights32, column)
+        _horizontal(column, 3, weights32, line)
+        target = out[y]
+        if not exact:
+            truncate_near(line, reach, levels, near, found, target)
+            continue
+        count = truncate_row(y, line, reach, flat, leveled, near, found, target)
+        if crowded(count, width, flat):
+            return y
+        if count * radius > width:  # a sample costs some radius**2, a row width * radius
+            _row_exact(padded, y + radius, weights64, fractions, target)
+            continue
+        for i in range(count):
+            target[found[i]] = _sample_exact(padded, y + radius, found[i], weights64, fractions)
+    return out.shape[0]
 
 
 @kernel
-def _along(padded, y, down, across, weights, line):
+def along(padded, y, down, across, weights, line):
     """line = the sum over taps of weight * padded[y + down, x + across], eight taps a pass."""
     width, tap, taps = line.size, 0, len(weights)
     line[:] = np.float32(0)
@@ -134,71 +175,43 @@ def _along(padded, y, down, across, weights, line):
 
 
 @kernel
-def shifted_to_grey(padded, down, across, weights, scale, hair, lowered, out):
-    """Sum of shifted copies of float32 rows, times ``scale``, plus ``hair``, truncated to uint8; shifts count from the corner.
-
-    ``across`` is in samples (pixels times channels).
-    """
-    line = np.empty(out.shape[1], np.float32)
-    near = np.zeros((out.shape[1] + 7) // 8 * 8, np.uint8)
-    for y in range(out.shape[0]):
-        _along(padded, y, down, across, weights, line)
-        _truncate(line, scale, hair, lowered, near, out[y])
+def spread(rows, first, weights, out):
+    """out[y] = the sum of ``weights[y]`` (T) times T rows, from ``first[y]`` on; float32."""
+    down, across = np.arange(weights.shape[1]), np.zeros(weights.shape[1], np.int64)
+    for y in range(len(out)):
+        along(rows, first[y], down, across, weights[y], out[y])
 
 
 @kernel
-def disk_sums(padded, half, channels, out):
-    """int32 sums of uint8 samples under a disk: row by row, what the disk's lower edge takes in less what its upper leaves.
+def motion_grey(padded, down, across, weights32, weights64, exact, levels, reach, out):
+    """Sum of shifted copies of float32 rows -> uint8; shifts count from the corner; levels uint8 (256,) of flat areas.
 
-    ``half`` (2r + 1): the disk's half width at each offset -r..r; out (H, W * channels), padded by r on every side.
+    ``weights32`` may be shorter than ``weights64``: what is left out of the tail belongs to ``reach``.
     """
-    size, radius, width = len(half), len(half) // 2, out.shape[1]
-    total, change = np.zeros(width, np.int32), np.empty(width, np.int16)
-    for j in range(size):
-        for dy in range(-half[j], half[j] + 1):
-            row = padded[radius + dy][j * channels : j * channels + width]
-            for x in range(width):
-                total[x] += np.int32(row[x])
-    out[0] = total
-    for y in range(1, out.shape[0]):
-        change[:] = 0
-        for j in range(size):
-            enters = padded[y + radius + half[j]][j * channels : j * channels + width]
-            leaves = padded[y - 1 + radius - half[j]][j * channels : j * channels + width]
-            for x in range(width):
-                change[x] += np.int16(enters[x]) - np.int16(leaves[x])
-        line = out[y]
-        for x in range(width):
-            total[x] += np.int32(change[x])
-            line[x] = total[x]
-
-
-@kernel
-def disk_to_grey(sums, smoothing, padded, down, across, weights, channels, hair, out):
-    """Smooth the disk's sums with a few symmetric taps, add ``weights`` at single places, truncate to uint8.
-
-    sums (H + 2h, (W + 2h) * channels); ``smoothing`` holds the weights at distances 0..h, the disk's area divided out of
-    one factor.
-    """
-    reach, width = len(smoothing[0]) - 1, out.shape[1]
-    column = np.empty(sums.shape[1], np.float32)
-    line, extra = np.empty(width, np.float32), np.empty(width, np.float32)
+    width, taps = out.shape[1], len(weights64)
+    line, sums = np.empty(width, np.float32), np.empty(width)
+    near, found = scratch(width)
     for y in range(out.shape[0]):
-        own = sums[y + reach]
-        for x in range(column.size):
-            column[x] = smoothing[0][0] * np.float32(own[x])
-        _add_pairs(sums, y + reach, smoothing[0], 1, column)
-        middle = column[reach * channels : reach * channels + width]
-        for x in range(width):
-            line[x] = smoothing[1][0] * middle[x]
-        _add_shifted_pairs(column, channels, smoothing[1], line)
-        if len(weights):
-            _along(padded, y, down, across, weights, extra)
-            for x in range(width):
-                line[x] += extra[x]
+        along(padded, y, down, across, weights32, line)
         target = out[y]
-        for x in range(width):
-            target[x] = np.uint8(np.int32(min(max(line[x] + hair, np.float32(0)), np.float32(255))))
+        if not exact:
+            truncate_near(line, reach, levels, near, found, target)
+            continue
+        count = truncate(line, reach, near, found, target)
+        if 8 * count > width:
+            sums[:] = 0
+            for tap in range(taps):
+                row, weight = padded[y + down[tap]][across[tap] : across[tap] + width], weights64[tap]
+                for x in range(width):
+                    sums[x] += weight * np.float64(row[x])
+            for x in range(width):
+                target[x] = np.uint8(np.int32(min(sums[x], 255.0)))
+            continue
+        for i in range(count):
+            total = 0.0
+            for tap in range(taps):
+                total += weights64[tap] * np.float64(padded[y + down[tap], found[i] + across[tap]])
+            target[found[i]] = np.uint8(np.int32(min(total, 255.0)))
 
 
 @kernel

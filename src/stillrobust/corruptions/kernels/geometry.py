@@ -6,15 +6,18 @@ import math
 
 import numpy as np
 
+from stillrobust.corruptions.kernels.filters import along
 from stillrobust.corruptions.kernels.jit import inlined, kernel
 from stillrobust.corruptions.kernels.streams import hashed
+from stillrobust.corruptions.kernels.truncation import scratch, truncate, truncate_near
 
 ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)  # unsigned: no check for negative indices
+FIELD_ERROR = 1e-5  # pixels: float32 displacement fields are off by up to 5e-6 at 1080p (seen), in both directions
 
 
 @kernel
 def to_four(image, out):
-    """uint8 (H, W * 3) -> float32 (H, W * 4): a pixel is one vector of four."""
+    """(H, W * 3) -> float32 (H, W * 4): a pixel is one vector of four."""
     for y in range(image.shape[0]):
         source, target = image[y], out[y]
         for x in range(len(source) // 3):
@@ -23,59 +26,132 @@ def to_four(image, out):
 
 
 @kernel
-def zoom_mean(image, y0, y1, wy0, wy1, x0, wx0, wx1, hair, out):
-    """Mean of the image, twice, and its enlarged layers: (layers, H) and (layers, W) maps, ``x0`` times four.
+def _uneven(samples):
+    """int32 (H + 1, (W + 1) * 3), per channel: how many samples above and left of (y, x) are unlike their left or upper
+    neighbour; of uint8 (H, W * 3)."""
+    counts, unlike = np.zeros((samples.shape[0] + 1, samples.shape[1] + 3), np.int32), np.zeros(samples.shape[1] + 3, np.int32)
+    for y in range(samples.shape[0]):
+        own, above, line, before = samples[y], samples[max(y - 1, 0)], counts[y + 1], counts[y]
+        for x in range(own.size):
+            unlike[x + 3] = np.int32((own[x] ^ above[x]) != 0)
+        for x in range(3, own.size):
+            unlike[x + 3] |= np.int32((own[x] ^ own[x - 3]) != 0)
+        red, green, blue = np.int32(0), np.int32(0), np.int32(0)
+        for x in range(3, line.size, 3):
+            red, green, blue = red + unlike[x], green + unlike[x + 1], blue + unlike[x + 2]
+            line[x], line[x + 1], line[x + 2] = before[x] + red, before[x + 1] + green, before[x + 2] + blue
+    return counts
 
-    image float32 (H, W * 4) -> uint8 (H, W * 3). A row is first mixed of two, then stretched.
+
+@inlined
+def _is_flat(samples, counts, channel, top, left, bottom, right):
+    """Whether all samples of a window are alike; at least two pixels each way."""
+    a, b, c, d = top + 1, 3 * left + 3 + channel, bottom + 1, 3 * right + 3 + channel
+    alike = counts[c, d] - counts[a, d] - counts[c, b] + counts[a, b] == 0  # says nothing of the first corner
+    return alike & (a < c) & (b < d) & (samples[top, 3 * left + channel] == samples[bottom, 3 * right + channel])
+
+
+@kernel
+def _stretch(mixed, places, lefts, rights, line):
+    """line += the row ``mixed`` stretched: pixel x lies between two that begin at ``places[x]``."""
+    for x in range(np.uint64(places.size)):
+        i, p, q, o = places[x], lefts[x], rights[x], x * FOUR
+        u0, u1, u2, u3 = mixed[i], mixed[i + ONE], mixed[i + TWO], mixed[i + THREE]
+        i = i + FOUR
+        v0, v1, v2, v3 = mixed[i], mixed[i + ONE], mixed[i + TWO], mixed[i + THREE]
+        s0, s1, s2, s3 = line[o], line[o + ONE], line[o + TWO], line[o + THREE]
+        s0, s1, s2, s3 = s0 + p * u0 + q * v0, s1 + p * u1 + q * v1, s2 + p * u2 + q * v2, s3 + p * u3 + q * v3
+        line[o], line[o + ONE], line[o + TWO], line[o + THREE] = s0, s1, s2, s3
+
+
+@kernel
+def _zoom_exact(samples, y, x, c, down, across, fractions):
+    """One sample in the reference's order: layers interpolated in float64, stored and added up in float32."""
+    (y0, y1, wy0, wy1), (x0, x1, wx0, wx1) = down, across
+    own = fractions[samples[y, 3 * x + c]]
+    total = own
+    for layer in range(len(y0)):
+        upper, lower = samples[y0[layer, y]], samples[y1[layer, y]]
+        left, right = 3 * x0[layer, x] + c, 3 * x1[layer, x] + c
+        value = np.float64(fractions[upper[left]]) * wy0[layer, y] * wx0[layer, x]
+        value += np.float64(fractions[upper[right]]) * wy0[layer, y] * wx1[layer, x]
+        value += np.float64(fractions[lower[left]]) * wy1[layer, y] * wx0[layer, x]
+        value += np.float64(fractions[lower[right]]) * wy1[layer, y] * wx1[layer, x]
+        total += np.float32(value)
+    mean = (own + total) / np.float32(len(y0) + 2)
+    return np.uint8(np.int32(min(mean, np.float32(1)) * np.float32(255)))
+
+
+@kernel
+def zoom_mean(samples, four, down, across, places, lefts, rights, fractions, exact, levels, reach, out):
+    """Mean of the image, twice, and its enlarged layers; a row is first mixed of two, then stretched.
+
+    samples uint8 (H, W * 3), the same as float32 ``four`` (H, W * 4) -> uint8 (H, W * 3). ``down`` and ``across``: two indices
+    and two float64 weights, each (layers, H) or (layers, W); places (index times four) and float32 weights say the latter again.
+    ``levels`` uint8 (256,): what flat areas become.
     """
-    height, width = image.shape[0], np.uint64(image.shape[1] // 4)
-    line, mixed = np.empty(image.shape[1], np.float32), np.zeros(image.shape[1] + 8, np.float32)
-    share = np.float32(1.0 / (len(y0) + 2))
+    height, width = four.shape[0], four.shape[1] // 4
+    line, mixed = np.empty(four.shape[1], np.float32), np.zeros(four.shape[1] + 8, np.float32)
+    mean = np.empty(3 * width, np.float32)
+    near, found = scratch(3 * width)
+    share, counts = np.float32(1.0 / (len(places) + 2)), np.zeros((0, 0), np.int32)
+    (y0, y1, wy0, wy1), (x0, x1, _, _) = down, across
     for y in range(height):
-        own = image[y]
+        own = four[y]
         for x in range(line.size):
             line[x] = own[x] * np.float32(2)
-        for layer in range(len(y0)):
-            first, last = int(x0[layer, 0]), min(int(x0[layer, -1]) + 8, line.size)
-            a, b, target = image[y0[layer, y]][first:last], image[y1[layer, y]][first:last], mixed[first:last]
-            upper, lower = wy0[layer, y], wy1[layer, y]
+        for layer in range(len(places)):
+            first, last = int(places[layer, 0]), min(int(places[layer, -1]) + 8, line.size)
+            a, b, target = four[y0[layer, y]][first:last], four[y1[layer, y]][first:last], mixed[first:last]
+            upper, lower = np.float32(wy0[layer, y]), np.float32(wy1[layer, y])
             for x in range(target.size):
                 target[x] = upper * a[x] + lower * b[x]
-            places, lefts, rights = x0[layer], wx0[layer], wx1[layer]
-            for x in range(width):
-                i, p, q, o = places[x], lefts[x], rights[x], x * FOUR
-                u0, u1, u2, u3 = mixed[i], mixed[i + ONE], mixed[i + TWO], mixed[i + THREE]
-                i = i + FOUR
-                v0, v1, v2, v3 = mixed[i], mixed[i + ONE], mixed[i + TWO], mixed[i + THREE]
-                s0, s1, s2, s3 = line[o], line[o + ONE], line[o + TWO], line[o + THREE]
-                s0, s1, s2, s3 = s0 + p * u0 + q * v0, s1 + p * u1 + q * v1, s2 + p * u2 + q * v2, s3 + p * u3 + q * v3
-                line[o], line[o + ONE], line[o + TWO], line[o + THREE] = s0, s1, s2, s3
-        target8 = out[y]
+            _stretch(mixed, places[layer], lefts[layer], rights[layer], line)
         for x in range(width):
-            for c in range(3):
-                value = line[4 * x + c] * share + hair
-                target8[3 * x + c] = np.uint8(np.int32(min(value, np.float32(255))))
+            mean[3 * x], mean[3 * x + 1], mean[3 * x + 2] = line[4 * x] * share, line[4 * x + 1] * share, line[4 * x + 2] * share
+        if not exact:
+            truncate_near(mean, reach, levels, near, found, out[y])
+            continue
+        count = truncate(mean, reach, near, found, out[y])
+        if 32 * count > width and not counts.size:
+            counts = _uneven(samples)
+        top, bottom = min(y, y0[:, y].min()), max(y, y1[:, y].max())
+        for i in range(count):
+            x = found[i]
+            if counts.size and abs(mean[x] - samples[y, x]) < 0.5:  # not where a layer ends before the image does
+                pixel = x // 3
+                left, right = pixel, pixel
+                for layer in range(len(places)):
+                    left, right = min(left, x0[layer, pixel]), max(right, x1[layer, pixel])
+                if _is_flat(samples, counts, x - 3 * pixel, top, left, bottom, right):
+                    out[y, x] = levels[samples[y, x]]
+                    continue
+            out[y, x] = _zoom_exact(samples, y, x // 3, x % 3, down, across, fractions)
 
 
 @kernel
-def enlarge_flakes(field, y0, y1, wy0, wy1, x0, x1, wx0, wx1, threshold, out):
-    """Bilinear enlargement of a float64 field; what is below the threshold is 0, the rest 0..1; float32 out.
+def _flake(field, y, x, down, across, threshold):
+    """Bilinear enlargement of a float64 field at one place; what is below the threshold is 0, the rest 0..1."""
+    (y0, y1, wy0, wy1), (x0, x1, wx0, wx1) = down, across
+    value = field[y0[y], x0[x]] * wy0[y] * wx0[x]
+    value += field[y0[y], x1[x]] * wy0[y] * wx1[x]
+    value += field[y1[y], x0[x]] * wy1[y] * wx0[x]
+    value += field[y1[y], x1[x]] * wy1[y] * wx1[x]
+    return 0.0 if value < threshold else min(max(value, 0.0), 1.0)
 
-    float64 up to the threshold, since a sample on the other side of it would change by more than a grey level.
-    """
+
+@kernel
+def enlarge_flakes(field, down, across, threshold, out):
+    """The whole of it, float32; float64 up to the threshold, since a sample on its other side would be another flake."""
     for y in range(out.shape[0]):
-        upper, lower, target = field[y0[y]], field[y1[y]], out[y]
         for x in range(out.shape[1]):
-            total = upper[x0[x]] * wy0[y] * wx0[x]
-            total += upper[x1[x]] * wy0[y] * wx1[x]
-            total += lower[x0[x]] * wy1[y] * wx0[x]
-            total += lower[x1[x]] * wy1[y] * wx1[x]
-            target[x] = np.float32(0) if total < threshold else np.float32(min(max(total, 0.0), 1.0))
+            out[y, x] = _flake(field, y, x, down, across, threshold)
 
 
 @kernel
-def enlarge_flakes_fast(field, y0, y1, wy0, wy1, x0, x1, wx0, wx1, threshold, out):
+def enlarge_flakes_fast(field, down, across, threshold, out):
     """The same in float32: where draws are ours, nobody's threshold has to be met."""
+    (y0, y1, wy0, wy1), (x0, x1, wx0, wx1) = down, across
     mixed = np.empty(field.shape[1], np.float32)
     for y in range(out.shape[0]):
         a, b, target, upper, lower = field[y0[y]], field[y1[y]], out[y], wy0[y], wy1[y]
@@ -85,6 +161,30 @@ def enlarge_flakes_fast(field, y0, y1, wy0, wy1, x0, x1, wx0, wx1, threshold, ou
             value = wx0[x] * mixed[x0[x]] + wx1[x] * mixed[x1[x]]
             value = np.float32(0) if value < threshold else value
             target[x] = min(max(value, np.float32(0)), np.float32(1))
+
+
+@kernel
+def fall(padded, down, across, weights32, corner, field, rows, columns, weights64, threshold, reach, out):
+    """Motion blur of flakes, times 255, rounded: float32 ``padded`` -> uint8 (H, W); shifts count from its corner.
+
+    What is near a half is blurred again in float64, from the float64 ``field`` where it is not empty; ``corner``: where in
+    ``padded`` the flakes begin.
+    """
+    line = np.empty(out.shape[1], np.float32)
+    near, found = scratch(line.size)
+    height, width = len(rows[0]), len(columns[0])
+    for y in range(out.shape[0]):
+        along(padded, y, down, across, weights32, line)
+        for x in range(line.size):
+            line[x] = line[x] * np.float32(255) + np.float32(0.5)
+        count = truncate(line, reach, near, found, out[y])
+        for i in range(count if field.size else 0):
+            total = 0.0
+            for tap in range(len(weights64)):
+                row = min(max(y + down[tap] - corner[0], 0), height - 1)
+                column = min(max(found[i] + across[tap] - corner[1], 0), width - 1)
+                total += weights64[tap] * _flake(field, row, column, rows, columns, threshold)
+            out[y, found[i]] = np.uint8(np.rint(total * 255))
 
 
 @inlined
@@ -97,31 +197,91 @@ def _reflect(index, size):
 
 
 @kernel
-def displace(image, width, down, across, hair, out):
-    """out(y, x) = image at (y + down, x + across), bilinear, edges reflected; float32 (H * W * 4) -> uint8 (H, W * 3)."""
-    height = out.shape[0]
-    for y in range(height):
-        rows, columns, target = down[y], across[y], out[y]
+def _smooth_exact(drawn, y, x, down, across, part):
+    """Separable Gaussian of one sample of a float64 (H, W), edges reflected; weights at distances 0..R.
+
+    As scipy adds it up: columns first; the middle, then pairs from the outermost in. ``part`` is scratch, 2R + 1 long.
+    """
+    (height, width), radius = drawn.shape, len(across) - 1
+    inside = x >= radius and x + radius < width
+    for k in range(part.size):
+        part[k] = drawn[y, _reflect(x - radius + k, width)] * down[0]
+    for step in range(len(down) - 1, 0, -1):
+        above, below, weight = drawn[_reflect(y - step, height)], drawn[_reflect(y + step, height)], down[step]
+        if inside:
+            a, b = above[x - radius : x + radius + 1], below[x - radius : x + radius + 1]
+            for k in range(part.size):
+                part[k] += (a[k] + b[k]) * weight
+        else:
+            for k in range(part.size):
+                column = _reflect(x - radius + k, width)
+                part[k] += (above[column] + below[column]) * weight
+    total = part[radius] * across[0]
+    for step in range(radius, 0, -1):
+        total += (part[radius - step] + part[radius + step]) * across[step]
+    return total
+
+
+@kernel
+def _bilinear_exact(four, margin, y, x, c, down, across, fractions):
+    """One sample at (y + down, x + across) in float64, stored in float32, as scipy's map_coordinates has it."""
+    top, left = math.floor(y + down), math.floor(x + across)
+    wy, wx = y + down - top, x + across - left
+    row, column = top + margin, 4 * (left + margin) + c
+    value = fractions[int(four[row, column])] * (1 - wy) * (1 - wx)
+    value += fractions[int(four[row, column + 4])] * (1 - wy) * wx
+    value += fractions[int(four[row + 1, column])] * wy * (1 - wx)
+    value += fractions[int(four[row + 1, column + 4])] * wy * wx
+    return np.uint8(np.int32(min(np.float32(value), np.float32(1)) * np.float32(255)))
+
+
+@kernel
+def displace(four, margin, down, across, drawn, weights, strength, fractions, reach, out):
+    """out(y, x) = image at (y + down, x + across), bilinear -> uint8 (H, W * 3).
+
+    four: float32 (H + 2 margin, (W + 2 margin) * 4), no displacement beyond the margin. Where ``reach`` is not 0 the fields
+    are ``drawn`` (down, across), float64, smoothed by ``weights`` (down, across) times ``strength``, and samples near a whole
+    number are computed from that again.
+    """
+    width, stride = down.shape[1], four.shape[1] // 4
+    flat = four.reshape(-1)
+    places = np.empty(width, np.uint64)
+    fall, step = np.empty(width, np.float32), np.empty(width, np.float32)
+    line, part = np.empty(3 * width + 1, np.float32), np.empty(2 * len(weights[1]) - 1)
+    near, found = scratch(3 * width)
+    for y in range(out.shape[0]):
+        rows, columns, start = down[y], across[y], (y + margin) * stride + margin
         for x in range(width):
-            top, left = math.floor(rows[x]), math.floor(columns[x])
-            wy, wx = rows[x] - np.float32(top), columns[x] - np.float32(left)
-            y0, x0 = y + np.int64(top), x + np.int64(left)
-            y1, x1 = y0 + 1, x0 + 1
-            if y0 < 0 or y1 >= height:
-                y0, y1 = _reflect(y0, height), _reflect(y1, height)
-            if x0 < 0 or x1 >= width:
-                x0, x1 = _reflect(x0, width), _reflect(x1, width)
-            a, b = np.uint64((y0 * width + x0) * 4), np.uint64((y0 * width + x1) * 4)
-            c, d = np.uint64((y1 * width + x0) * 4), np.uint64((y1 * width + x1) * 4)
-            a0, a1, a2, a3 = image[a], image[a + ONE], image[a + TWO], image[a + THREE]
-            b0, b1, b2, b3 = image[b], image[b + ONE], image[b + TWO], image[b + THREE]
-            c0, c1, c2, c3 = image[c], image[c + ONE], image[c + TWO], image[c + THREE]
-            d0, d1, d2, d3 = image[d], image[d + ONE], image[d + TWO], image[d + THREE]
+            top, left = np.int32(rows[x]), np.int32(columns[x])
+            top -= np.int32(np.float32(top) > rows[x])
+            left -= np.int32(np.float32(left) > columns[x])
+            fall[x], step[x] = rows[x] - np.float32(top), columns[x] - np.float32(left)
+            places[x] = 4 * (start + x + np.int64(top) * stride + np.int64(left))
+        for x in range(np.uint64(width)):
+            a, wy, wx, o = places[x], fall[x], step[x], x * THREE
+            b, c = a + FOUR, a + np.uint64(4 * stride)
+            d = c + FOUR
+            a0, a1, a2, a3 = flat[a], flat[a + ONE], flat[a + TWO], flat[a + THREE]
+            b0, b1, b2, b3 = flat[b], flat[b + ONE], flat[b + TWO], flat[b + THREE]
+            c0, c1, c2, c3 = flat[c], flat[c + ONE], flat[c + TWO], flat[c + THREE]
+            d0, d1, d2, d3 = flat[d], flat[d + ONE], flat[d + TWO], flat[d + THREE]
             a0, a1, a2, a3 = a0 + wx * (b0 - a0), a1 + wx * (b1 - a1), a2 + wx * (b2 - a2), a3 + wx * (b3 - a3)
             c0, c1, c2, c3 = c0 + wx * (d0 - c0), c1 + wx * (d1 - c1), c2 + wx * (d2 - c2), c3 + wx * (d3 - c3)
-            target[3 * x] = np.uint8(np.int32(a0 + wy * (c0 - a0) + hair))
-            target[3 * x + 1] = np.uint8(np.int32(a1 + wy * (c1 - a1) + hair))
-            target[3 * x + 2] = np.uint8(np.int32(a2 + wy * (c2 - a2) + hair))
+            a0, a1, a2, a3 = a0 + wy * (c0 - a0), a1 + wy * (c1 - a1), a2 + wy * (c2 - a2), a3 + wy * (c3 - a3)
+            line[o], line[o + ONE], line[o + TWO], line[o + THREE] = a0, a1, a2, a3  # the fourth is the next one's first
+        count = truncate(line[: 3 * width], reach, near, found, out[y])
+        for i in range(count):
+            x, c = found[i] // 3, found[i] % 3
+            a = places[x] + np.uint64(c)
+            below = a + np.uint64(4 * stride)
+            corners = flat[a], flat[a + FOUR], flat[below], flat[below + FOUR]
+            contrast = max(corners) - min(corners)
+            # flat areas are whole numbers as they are; elsewhere the fields' rounding is felt as far as the image changes
+            if contrast == 0 or abs(line[found[i]] - np.rint(line[found[i]])) > 1e-4 + FIELD_ERROR * contrast:
+                continue
+            moved_down = np.float64(np.float32(_smooth_exact(drawn[0], y, x, *weights, part) * strength))
+            moved_across = np.float64(np.float32(_smooth_exact(drawn[1], y, x, *weights, part) * strength))
+            out[y, found[i]] = _bilinear_exact(four, margin, y, x, c, moved_down, moved_across, fractions)
 
 
 @kernel
