@@ -2,11 +2,12 @@
 
 import copy
 import math
+import socket
 
 import pytest
 import torch
 from benchmarks import plain_robustify as plain
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional
 
 from stillrobust.errors import UserError
@@ -273,3 +274,24 @@ def test_eight_bit_images_and_a_step_before_the_epoch_are_refused():
     companion, model = started(1)
     with pytest.raises(UserError, match="divide"):
         companion.step(model, 255 * photos(4), torch.arange(4), generator())
+
+
+def _one_process(rank, port, folder):
+    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    companion, model = AdversarialNoise(torch.device("cpu"), iterations=2), classifier()
+    companion.begin_epoch(0, model, [(photos(4, seed=rank), torch.arange(4))] * 2, generator(rank))
+    companion.step(model, photos(4, seed=rank), torch.arange(4), generator(rank))
+    torch.save(companion.state_dict(), f"{folder}/{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_share_one_generator(tmp_path):
+    """Each has images and noise of its own; generator, optimiser and pool are equal in both, bit by bit."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torch.multiprocessing.spawn(_one_process, (port, str(tmp_path)), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())

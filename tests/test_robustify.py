@@ -2,6 +2,8 @@
 
 import inspect
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from stillrobust.robustify import (
     TECHNIQUES,
     batch_views,
     build_technique,
+    cards_of,
     image_views,
     photometric,
     require_photometric,
@@ -131,3 +134,25 @@ def test_range_is_checked():
         require_unit_range(photos() * float("nan"))
     with pytest.raises(UserError, match="permute"):
         require_unit_range(photos()[0])
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_the_page_says_what_the_card_says(name):
+    """Every argument stands in docs/robustify.md as code, and so does every published number."""
+    page = (Path(__file__).parent.parent / "docs" / "robustify.md").read_text(encoding="utf-8")
+    card = TECHNIQUES[name].card
+    assert f"`{name}" in page
+    for parameter in card.parameters:
+        assert f"`{parameter}`" in page or f"`{parameter}=" in page or f"({parameter}=" in page, parameter
+    for number in re.findall(r"\d+\.\d+", card.published):
+        assert number in page, number
+
+
+def test_a_card_is_shown_whole():
+    first, second = cards_of("deepaugment + prime(geometry=False)")
+    assert (first.name, second.name) == ("deepaugment", "prime")
+    text = second.text()
+    for part in (second.paper, second.code, second.cost, second.published, *second.left_out, *second.parameters.values()):
+        assert part in text
+    with pytest.raises(UserError, match="Did you mean: prime"):
+        cards_of("prme")

@@ -72,7 +72,9 @@ def demo(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="backbones, checkpoints, corruptions, tasks, formats, recipes or transfers.")],
+    what: Annotated[
+        str, typer.Argument(help="backbones, checkpoints, corruptions, tasks, formats, recipes, techniques or transfers.")
+    ],
 ) -> None:
     """List the components of a family."""
     from stillrobust.names import lookup
@@ -102,6 +104,11 @@ def list_(
 
         return [f"{name}: {recipe.source}" for name, recipe in RECIPES.items()]
 
+    def techniques() -> list[str]:
+        from stillrobust.robustify import TECHNIQUES
+
+        return [f"{name}: {entry.card.title}, {entry.card.paper}" for name, entry in TECHNIQUES.items()]
+
     def transfers() -> list[str]:
         from stillrobust.training import TRANSFERS
 
@@ -114,9 +121,21 @@ def list_(
         "tasks": tasks,
         "formats": formats,
         "recipes": recipes,
+        "techniques": techniques,
         "transfers": transfers,
     }
     typer.echo("\n".join(lookup("family", what, families)()))
+
+
+@app.command()
+def card(spec: Annotated[str, typer.Argument(help="A technique such as prime, or a composition.")]) -> None:
+    """Print the card of a technique: its paper, arguments, what was left out, cost and published result.
+
+    Example: stillrobust card prime
+    """
+    from stillrobust.robustify import cards_of
+
+    typer.echo("\n\n".join(one.text() for one in cards_of(spec)))
 
 
 @app.command()

@@ -43,6 +43,7 @@ __all__ = [
     "Technique",
     "batch_views",
     "build_technique",
+    "cards_of",
     "image_views",
     "photometric",
     "require_between",
@@ -81,6 +82,11 @@ def build_technique(spec: str) -> Technique:
     Raises ``UserError`` for an unknown name or argument, a value out of range, and two losses or two companions.
     """
     return reduce(_compose, [_build_one(part) for part in _parts(spec)])
+
+
+def cards_of(spec: str) -> list[Card]:
+    """The cards of the techniques that ``spec`` names, whose arguments need not be there."""
+    return [lookup("technique", parse_spec(part)[0], TECHNIQUES).card for part in _parts(spec)]
 
 
 def _parts(spec: str) -> list[str]:

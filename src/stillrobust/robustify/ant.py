@@ -38,7 +38,7 @@ CARD = Card(
         "ANT+SIN, which replaces 15 of 70 images by stylized ones",
         "gradients of the classifier's parameters in the generator's step, which the official code takes and drops",
     ),
-    cost="1.75, and the fresh generator's batches before each epoch (0.75 of a plain step each)",
+    cost="about 1.8, and the fresh generator's batches before each epoch (0.75 of a plain step each)",
     published="ResNet-50: clean 76.1 %, ImageNet-C 51.1 %, mCE 62.5; kernel 3: 76.1 %, 50.4 %, mCE 63.4 "
     "(from torchvision's weights, lr 1e-3, no weight decay, 120 epochs of batches of 70)",
 )

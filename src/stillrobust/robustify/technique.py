@@ -46,6 +46,14 @@ class Card:
     published: str
     """The result to expect at the paper's scale."""
 
+    def text(self) -> str:
+        """The card as lines to read."""
+        arguments = [f"  {name}: {meaning}" for name, meaning in self.parameters.items()]
+        left_out = [f"  {what}" for what in self.left_out] or ["  nothing"]
+        head = [f"{self.title} ({self.name})", f"Paper: {self.paper}", f"Code followed: {self.code}"]
+        tail = [f"Cost of a training step, in plain ones: {self.cost}", f"Published: {self.published}"]
+        return "\n".join([*head, "Arguments:", *arguments, "Left out:", *left_out, *tail])
+
 
 class Companion(Protocol):
     """Something that is trained beside the model, as the generator of adversarial noise training is."""
