@@ -227,6 +227,12 @@ def test_hostile_file(folder, name):
     assert not (folder / "ran").exists()
 
 
+def test_sizes_are_refused_before_torch_sees_them(folder):
+    for name in ("offset_beyond", "stride_beyond", "huge_size", "expanded"):
+        with pytest.raises(UserError, match="a tensor claims more numbers than it has"):
+            read_state(folder / f"{name}.zip")
+
+
 def test_the_corpus_would_run_in_pythons_own_machine(folder):
     """The calls are real: what the reader refuses does run where pickle is trusted."""
     pickle.loads(calling("os", "system", f"touch {folder / 'trusted'}"))
