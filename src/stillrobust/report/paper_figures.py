@@ -110,6 +110,7 @@ def _tables(figure: Any, exhibit: Exhibit) -> None:
         table.auto_set_font_size(False)
         table.set_fontsize(8)
         table.auto_set_column_width(range(len(lines[0])))
-        for (_, column), cell in table.get_celld().items():
+        for (line, column), cell in table.get_celld().items():
+            cell.visible_edges = "TB" if line == 0 else "B" if line == len(lines) - 1 else ""
             if column == 0:
                 cell.set_text_props(ha="left")

@@ -16,7 +16,7 @@ from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.execution import Failure, Job, run_jobs
 from stillrobust.names import lookup, slug
 from stillrobust.robustify import build_technique
-from stillrobust.robustness import CLEAN
+from stillrobust.robustness import CLEAN, Place
 from stillrobust.run_files import read_description
 from stillrobust.samples import Dataset
 from stillrobust.store import write_whole
@@ -27,6 +27,10 @@ from stillrobust.study.state import FAILURES, Site
 from stillrobust.study.upstream import standin_job
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import TRANSFERS, Plan, train
+
+FIRST = ("make", "evaluate", "train")
+"""What is begun first where there is a choice: a model is evaluated before the next is trained, so that numbers come early."""
+BY_LENGTH = ("detection", "segmentation", "classification")
 
 Listener = Callable[[str, int, int, str], None]
 Progress = Callable[[int, int, str], None]
@@ -72,7 +76,7 @@ def _test_data(data: str) -> Dataset:
 # ---- what is to be done ---------------------------------------------------------------------------------------------------
 
 
-def missing_cells(run: StudyRun, asked: Circumstances, site: Site) -> list[tuple[str, int]]:
+def missing_cells(run: StudyRun, asked: Circumstances, site: Site) -> list[Place]:
     """The cells of a run that are not there, or were measured on other weights, data or circumstances."""
     protocol = protocol_of(run, asked)
     description = read_description(site.weights(run))
@@ -83,41 +87,50 @@ def missing_cells(run: StudyRun, asked: Circumstances, site: Site) -> list[tuple
 
 
 def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple[list[Job], list[Failure]]:
-    """Training jobs, the longest tasks first, then each run's missing corruptions, one job each; and what cannot begin.
+    """The jobs that are missing, in the order of :data:`FIRST` and the longest tasks first; and what cannot begin.
 
-    Raises ``UserError`` for what is wrong in the study itself. Data that is not there keeps only the runs that need it.
+    Raises ``UserError`` for what is wrong in the study itself. Weights or data that are not there keep only the runs back that
+    need them.
     """
     plans = [(run, plan_of(run, site), site.data_of(run, run.data), site.data_of(run, run.test_data)) for run in runs]
-    trainings: dict[str, Job] = {}
-    standins: dict[str, Job] = {}
-    evaluations: list[Job] = []
+    jobs: dict[str, Job] = {}
     refused: list[Failure] = []
-    by_length = ["detection", "segmentation", "classification"]
-    for run, plan, data, test_data in sorted(plans, key=lambda one: by_length.index(one[0].task)):
-        training = f"train {run.folder}"
+    for run, plan, data, test_data in sorted(plans, key=lambda one: BY_LENGTH.index(one[0].task)):
         try:
             places = missing_cells(run, asked, site)
             if places:
                 _require(run, data, test_data)
+                found = [*_standin(run, site), _training(run, plan, data, site), *_evaluations(run, test_data, places, asked, site)]
+                jobs |= {job.name: job for job in found}
         except UserError as error:
-            refused.append(Failure(training, str(error)))
-            continue
-        if not places:
-            continue
-        folder, every = site.weights(run), protocol_of(run, asked)
-        made = site.standin_of(run)
-        first = (f"make {made.stem}",) if made and not made.is_file() else ()
-        if made and first:
-            crops = site.scenes_of("classification")
-            standins[first[0]] = Job(first[0], standin_job, (made, crops))
-        trainings[run.folder] = Job(training, train_job, (plan, data, folder), after=first)
-        for corruption in dict.fromkeys(place[0] for place in places):
-            levels = tuple(severity for name, severity in places if name == corruption)
-            clean = corruption == CLEAN[0]
-            protocol = replace(every, clean=clean, corruptions=() if clean else (corruption,), severities=() if clean else levels)
-            job = (folder, test_data, site.results, protocol, run.name(asked))
-            evaluations.append(Job(f"evaluate {run.name(asked)} {corruption}", evaluate_job, job, after=(training,)))
-    return [*standins.values(), *trainings.values(), *evaluations], refused
+            refused.append(Failure(f"train {run.folder}", str(error)))
+    return sorted(jobs.values(), key=lambda job: FIRST.index(job.name.split()[0])), refused
+
+
+def _standin(run: StudyRun, site: Site) -> list[Job]:
+    """The job that makes the weights of a run in miniature, where they are not there."""
+    made = site.standin_of(run)
+    if made is None or made.is_file():
+        return []
+    return [Job(f"make {made.stem}", standin_job, (made, site.scenes_of("classification")))]
+
+
+def _training(run: StudyRun, plan: Plan, data: str, site: Site) -> Job:
+    """A training that is finished sees so by itself."""
+    after = tuple(job.name for job in _standin(run, site))
+    return Job(f"train {run.folder}", train_job, (plan, data, site.weights(run)), after)
+
+
+def _evaluations(run: StudyRun, data: str, places: list[Place], asked: Circumstances, site: Site) -> list[Job]:
+    """A job for each corruption: its images are decoded once for all severities, and the model stays where it is loaded."""
+    name, every, jobs = run.name(asked), protocol_of(run, asked), []
+    for corruption in dict.fromkeys(place[0] for place in places):
+        clean = corruption == CLEAN[0]
+        levels = tuple(severity for other, severity in places if other == corruption)
+        part = replace(every, clean=clean, corruptions=() if clean else (corruption,), severities=() if clean else levels)
+        arguments = (site.weights(run), data, site.results, part, name)
+        jobs.append(Job(f"evaluate {name} {corruption}", evaluate_job, arguments, after=(f"train {run.folder}",)))
+    return jobs
 
 
 def _require(run: StudyRun, data: str, test_data: str) -> None:
