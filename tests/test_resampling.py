@@ -9,15 +9,18 @@ from stillrobust.budget import cell_order
 from stillrobust.cli import app
 from stillrobust.errors import HoleError, UserError
 from stillrobust.estimates import estimates
-from stillrobust.evaluation import Protocol, cells_of
+from stillrobust.evaluation import Protocol, cells_of, evaluate
 from stillrobust.metrics import METRICS
+from stillrobust.predictors import Predictor
 from stillrobust.report.summary import summarize
 from stillrobust.resampling import resampled
 from stillrobust.robustness import CLEAN, COMMON
 from stillrobust.samples import DatasetInfo, Prediction, Target
 from stillrobust.store import Cell, Run, Store
+from tests.toys import Toys
 
 CLASSES = ("cat", "dog", "owl")
+SURE = np.array([0.9, 0.1], np.float32)
 CELLS = [CLEAN, *((name, 3) for name in COMMON)]
 
 
@@ -89,6 +92,22 @@ def test_a_budget_takes_the_first_cells_of_the_order():
     for wrong in ({"budget": 0}, {"budget": 9, "corruptions": ("fog",)}, {"budget": 9, "clean": False}):
         with pytest.raises(UserError, match="budget"):
             Protocol(**wrong)
+
+
+def test_evaluating_on_a_budget_and_going_on(tmp_path):
+    """Cells measured under a budget are cells like any other: going on only adds the rest."""
+    always_wide = Predictor("classification", "wide", lambda images: [Prediction(probabilities=SURE)] * len(images), "0" * 64)
+    data = Toys("classification", 4)
+    run = evaluate(always_wide, data, tmp_path, Protocol(severities=(3,), budget=5))
+    store = Store(tmp_path)
+    assert {(m.corruption, m.severity) for m in store.measurements()} == set(cell_order("top1", [3])[:5])
+    (found,) = estimates(store, run, [3])
+    assert (found.value, found.cells) == (pytest.approx(0.5), 5)
+    before = store.measurements()
+    evaluate(always_wide, data, tmp_path, Protocol(severities=(3,), budget=6))
+    after = store.measurements()
+    assert len(after) == 6
+    assert all(one in after for one in before)
 
 
 def test_breakdown_clean_and_corrupted(tmp_path):
