@@ -1,8 +1,10 @@
 import multiprocessing
 
+import datasets
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image as Pillow
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -62,3 +64,26 @@ def test_workers_and_order_do_not_matter(workers):
     loader = torch.utils.data.DataLoader(items, batch_size=2, num_workers=workers, multiprocessing_context=context)
     batches = torch.cat(list(loader)).numpy()
     assert np.array_equal(batches, np.stack([items[i] for i in range(6)]))
+
+
+@pytest.mark.parametrize("kind", [None, "torch", "numpy"])
+def test_a_hugging_face_dataset(kind):
+    """The real package, an image column, in the three formats that it hands images out in."""
+    images = [photo(index) for index in range(3)]
+    rows = {"image": [Pillow.fromarray(image) for image in images], "label": [0, 1, 2]}
+    dataset = datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image()).with_format(kind)
+    foggy = CorruptedItems(dataset, "fog", 3)
+    assert len(foggy) == 3
+    for index, image in enumerate(images):
+        item = foggy[index]
+        made = item["image"].permute(1, 2, 0) if kind == "torch" else item["image"]
+        assert np.array_equal(np.asarray(made), corrupt(image, "fog", 3, seed=0, image_id=str(index)))
+        assert int(item["label"]) == index
+
+
+def test_a_torchvision_dataset():
+    dataset = torchvision.datasets.FakeData(2, (3, 40, 48))
+    image, label = CorruptedItems(dataset, "fog", 3)[1]
+    clean, own = dataset[1]
+    assert np.array_equal(np.asarray(image), corrupt(np.asarray(clean), "fog", 3, seed=0, image_id="1"))
+    assert label == own
