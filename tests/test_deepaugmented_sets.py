@@ -77,7 +77,9 @@ def test_folders_match(source, weights, small, tmp_path):
     assert sum(done == total for _, done, total, _ in heard) == len(small)
 
 
-def test_workers_and_interruptions_do_not_matter(source, weights, small, tmp_path):
+def test_workers_and_interruptions_do_not_matter(source, weights, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(deepaugmented_sets, "REDRAWN", 1.0)  # every image has weights of its own
+    assert len(groups(NAMES, 0)) == 5
     deepaugment_set(source, tmp_path / "one", "edsr", weights, workers=1)
     deepaugment_set(source, tmp_path / "many", "edsr", weights, workers=7)
     assert made(tmp_path / "one") == made(tmp_path / "many")
@@ -87,6 +89,10 @@ def test_workers_and_interruptions_do_not_matter(source, weights, small, tmp_pat
     assert (again.written, again.already) == (1, 4)
     assert made(tmp_path / "one") == made(tmp_path / "many")
     assert not list((tmp_path / "many").rglob(".b.jpg*"))
+    for path in sorted((tmp_path / "many").rglob("*.jpg")):
+        path.unlink()
+        deepaugment_set(source, tmp_path / "many", "edsr", weights)
+    assert made(tmp_path / "one") == made(tmp_path / "many"), "whichever is missing, it becomes what it was"
     before = len(small)
     assert deepaugment_set(source, tmp_path / "many", "edsr", weights).written == 0
     assert len(small) == before, "nothing is missing, so no part is run"
