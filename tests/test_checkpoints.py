@@ -343,6 +343,9 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     assert f"{len(state)} tensors" in fetched.stdout
     assert (tmp_path / "weights" / "ANT_Model.pth").read_bytes() == (tmp_path / "mine.pth").read_bytes()
     assert run(app, ["show", "ant"]).stdout.strip().endswith("yes")
+    (tmp_path / "weights" / "ANT_Model.pth").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="remove it and run: stillrobust fetch resnet50/ant"):
+        build_backbone("resnet50(weights='ant')")
     for arguments, message in (
         (["fetch", "regular"], "Did you mean: resnet50/regular"),
         (["fetch", "resnet50/regular", "--from", str(tmp_path / "mine.pth")], "expected SHA-256 0676ba61"),

@@ -15,7 +15,7 @@ from stillrobust.backbones.reader import digest, read_state
 from stillrobust.backbones.resnet import DEPTHS, build_resnet
 from stillrobust.backbones.swin import SHAPES, build_swin
 from stillrobust.backbones.timm_models import LITE_REPEATS, build_lite, build_timm, timm_names
-from stillrobust.backbones.weights import Weights, file_digest, file_of, weights_of, write_folder
+from stillrobust.backbones.weights import Weights, file_digest, file_of, verify, weights_of, write_folder
 from stillrobust.errors import UserError
 from stillrobust.names import parse_spec, unknown
 
@@ -59,6 +59,8 @@ def build_backbone(spec: str) -> tuple[Backbone, str]:
     if path is None:
         return backbone, f"{spec}: {'random weights' if weights.kind == 'random' else 'the weights of timm, from its hub'}"
     row = weights.row
+    if row and weights.kind == "row":
+        verify(row, path)
     if row:
         backbone.set_preprocessing(row.mean, row.std, row.clamp)
     said = load_backbone(backbone, read_state(path), str(path), row.may_differ if row else BESIDE)

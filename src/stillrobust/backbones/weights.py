@@ -100,11 +100,28 @@ def fetch_row(row: Checkpoint, sources: Sequence[str], cache: Path, progress: Pr
     if not sources and not row.url:
         raise UserError(f"{row.file} has to be fetched by hand: {row.by_hand}, then run: stillrobust fetch {row.name} --from FILE")
     target = cache / "weights" / row.file
-    note = target.with_name(f"{target.name}.sha256")
-    known = note.read_text(encoding="utf-8").split()[0] if note.is_file() else ""
-    path = fetch(sources or [row.url], target, sha256=row.sha256 or known or None, progress=progress)
-    write_whole({note: f"{sha256_of(path)}  {row.file}\n".encode()})
+    path = fetch(sources or [row.url], target, sha256=_known_digest(row, target) or None, progress=progress)
+    write_whole({_note(target): f"{sha256_of(path)}  {row.file}\n".encode()})
     return path
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _known_digest(row: Checkpoint, path: Path) -> str:
+    """The hex digits that a row's file has to begin its SHA-256 with: of the first fetch, or as many as are published."""
+    fetched = _note(path).read_text(encoding="utf-8").strip()[:64] if _note(path).is_file() else ""
+    return fetched if fetched.startswith(row.sha256) else row.sha256
+
+
+def verify(row: Checkpoint, path: Path) -> None:
+    """Raise ``UserError`` where a published row's file is not the one that is meant, or was damaged since it was fetched."""
+    if not file_digest(path).startswith(_known_digest(row, path)):
+        raise UserError(
+            f"Expected {row.spec} in {path}, but its SHA-256 is not that of the published file or of the first fetch; "
+            f"remove it and run: stillrobust fetch {row.name}"
+        )
 
 
 @lru_cache(maxsize=64)
