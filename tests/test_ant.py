@@ -183,6 +183,10 @@ def test_a_step_touches_the_generator_alone():
 
 
 def test_every_epoch_has_a_fresh_generator_and_keeps_it():
+    untrained, _ = started(2, iterations=0)  # what an epoch begins with: N(0, 0.01^2), biases 0
+    for stored in untrained.pool:
+        for name, value in stored.items():
+            assert not value.any() if name.endswith("bias") else 0.005 < value.std() < 0.02
     companion, model = started(3)
     assert len(companion.pool) == 3
     names = list(companion.network.state_dict())
