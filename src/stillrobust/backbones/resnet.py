@@ -14,7 +14,7 @@ DEPTHS: dict[str, tuple[type[nn.Module], tuple[int, int, int, int]]] = {
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
 }
-MINI_WIDTHS = (24, 48, 96, 192)  # ours: 0.9 M parameters, a third of a second for 64 images of 64 px on one core
+MINI_WIDTHS = (24, 48, 96, 192)  # ours: 0.69 M parameters; forward and backward of 64 images of 64 px take 0.09 s of one core
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
