@@ -1,12 +1,15 @@
 """The paper's studies: every run once, all of them possible, counted as the paper has them; and the same in miniature."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from stillrobust import evaluation
 from stillrobust.errors import UserError
+from stillrobust.evaluation import Protocol
 from stillrobust.store import Store
 from stillrobust.study import Site, paper_studies, recall, select, shipped, states
 from stillrobust.study.cost import pass_hours, training_hours, weights_gigabytes
@@ -18,6 +21,7 @@ from stillrobust.study.selection import remember
 from stillrobust.study.state import failures_of, resolve_data, status_text
 from stillrobust.tasks.recipes import RECIPES
 from tests.paper_store import fill
+from tests.toys import Toys
 
 STUDIES = ["figure2", "figure3", "figure4", "figure5", "figure6", "table1", "table2", "tables4-5"]
 RUNS = {"C": 23, "S": 23, "K": 4, "I": 8}  # protocol, section 6
@@ -117,6 +121,15 @@ def test_what_was_asked_for_is_remembered_and_failures_are_shown(tmp_path):
         recall(tmp_path / "nowhere")
 
 
+def test_a_protocol_that_is_not_there_is_told():
+    with pytest.raises(UserError, match="Did you mean: paper"):
+        select(["table1"], "papers")
+    with pytest.raises(UserError, match="Unknown protocol 'paper'"):
+        select(["demo"], "paper")
+    with pytest.raises(UserError, match="one at a time"):
+        select(["demo", "table1"])
+
+
 def test_data_that_lies_elsewhere():
     assert resolve_data({"coco": "coco:coco"}, Path("/data")) == {"coco": "coco:/data/coco"}
     assert resolve_data({"coco": "coco:coco"}, Path("/data"), ["coco=coco:/x"]) == {"coco": "coco:/x"}
@@ -124,6 +137,26 @@ def test_data_that_lies_elsewhere():
         resolve_data({"coco": "coco:coco"}, Path("/data"), ["coc=coco:/x"])
     with pytest.raises(UserError, match="NAME=FORMAT:PATH"):
         resolve_data({"coco": "coco:coco"}, Path("/data"), ["/x"])
+
+
+def keys(dataset, **changes):
+    protocol = Protocol(("fog", "elastic_transform"), (1, 2), **changes)
+    dataset = evaluation._chosen(dataset, protocol)
+    around = evaluation._circumstances(dataset, protocol, "weights")
+    return evaluation._keys(dataset, around, evaluation._views(dataset, protocol))
+
+
+def test_a_key_covers_what_changes_its_number_and_nothing_else():
+    toys, renamed = Toys("classification"), Toys("classification")
+    renamed.info = dataclasses.replace(toys.info, name="elsewhere")
+    first = keys(toys)
+    assert len(set(first.values())) == 5
+    assert first == keys(renamed) == keys(toys, batch_size=3, workers=2, examples=0)
+    other = Toys("classification", seed=1)
+    changes = [{"seed": 1}, {"mode": "exact"}, {"channel_order": "bgr"}, {"regime": "cifar"}, {"warp_truth": True}]
+    changes += [{"scale": "miniature"}, {"images": 3}]
+    for different in [keys(other), *(keys(toys, **change) for change in changes)]:
+        assert not set(first.values()) & set(different.values())
 
 
 def test_keys_that_name_no_cell_or_several(tmp_path):

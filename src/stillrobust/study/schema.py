@@ -138,9 +138,8 @@ class Study(Strict):
 
     def circumstances(self, protocol: str | None = None) -> Circumstances:
         """The protocol of that name, or the first one."""
-        if not self.protocols:
-            return Circumstances()
-        return lookup("protocol", protocol or next(iter(self.protocols)), self.protocols)
+        named = self.protocols or {"default": Circumstances()}
+        return lookup("protocol", protocol or next(iter(named)), named)
 
     def selected(self) -> list["StudyRun"]:
         """The runs of this study: those that its panels show, or all of the file."""
