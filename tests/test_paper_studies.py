@@ -1,7 +1,10 @@
 """The paper's studies: every run once, all of them possible, counted as the paper has them; and the same in miniature."""
 
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,7 +109,18 @@ def test_what_is_missing_is_told_before_anything_is_trained(tmp_path):
     jobs, refused = jobs_of(selection.runs, selection.asked, Site(tmp_path, {"coco": f"coco:{tmp_path}"}))
     assert not jobs
     assert len(refused) == 4
+    assert [failure.job.split(",")[0] for failure in refused] == ["C1", "C2", "C3", "C4"]
     assert all("stillrobust fetch" in failure.reason or str(tmp_path) in failure.reason for failure in refused)
+
+
+def test_what_failed_is_listed_at_the_end_with_the_command_that_tries_again(tmp_path):
+    asked = ["study", "run", "table1", "--data-root", str(tmp_path), "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "STILLROBUST_CACHE": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-m", "stillrobust.cli", *asked], capture_output=True, text=True, env=environment)
+    assert ended.returncode == 3, ended.stderr
+    said = ended.stderr.splitlines()
+    assert sum(line.startswith("failed: C") and "stillrobust fetch" in line for line in said) == 4
+    assert said[-1].endswith(f"Try them again: stillrobust {' '.join(asked)}")
 
 
 def test_what_was_asked_for_is_remembered_and_failures_are_shown(tmp_path):

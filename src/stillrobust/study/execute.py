@@ -103,7 +103,7 @@ def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple
                 found = [*_standin(run, site), _training(run, plan, data, site), *_evaluations(run, test_data, places, asked, site)]
                 jobs |= {job.name: job for job in found}
         except UserError as error:
-            refused.append(Failure(f"train {run.folder}", str(error)))
+            refused.append(Failure(f"{run.id}, {run.folder}", str(error)))
     return sorted(jobs.values(), key=lambda job: FIRST.index(job.name.split()[0])), refused
 
 
