@@ -62,7 +62,7 @@ def train(
 def robustify_(
     technique: Annotated[str, typer.Option(help="augmix, prime, ant(kernel=3), l2(epsilon=1.0), a+b; regular for none.")],
     backbone: Annotated[str, typer.Option(help="Where it starts: a spec; NAME(weights='random') from nothing.")],
-    data: Annotated[str, typer.Option(help="imagenet:PATH or folders:PATH.")],
+    data: Annotated[str, typer.Option(help="imagenet:PATH, folders:PATH, or source: a generated set, drawn beside OUT.")],
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
     recipe: RecipeName = "source_small",
     steps: Steps = None,
@@ -73,14 +73,17 @@ def robustify_(
 ) -> None:
     """Train a backbone with a technique; the folder is then a checkpoint, BACKBONE(weights='FOLDER').
 
-    Example: stillrobust robustify --technique augmix --backbone "resnet_mini(weights='random')" --data folders:photos --out augmix
+    Example: stillrobust robustify --technique augmix --backbone "resnet_mini(weights='random')" --data source --out made/augmix
     """
     from stillrobust.data import open_dataset
+    from stillrobust.data.source_set import write_source_set
     from stillrobust.names import format_spec, parse_spec
     from stillrobust.robustifying import robustify, robustify_plan
 
     chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     plan = robustify_plan(backbone, technique, chosen)
+    if data == "source":
+        data = f"folders:{write_source_set(out.resolve().parent / 'source')}"
     dataset = open_dataset(data, "train", training=True)
     with progress() as listen:
         folder = robustify(plan, dataset, out, lambda done, total, text: listen("robustify", done, total, text))

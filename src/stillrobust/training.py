@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from stillrobust.at_work import InTransfer, Upstream, Work
-from stillrobust.backbones import Backbone, build_backbone, upstream_digest
+from stillrobust.backbones import Backbone, build_backbone, shown, upstream_digest
 from stillrobust.backbones.reader import digest, load_strictly
 from stillrobust.batches import Augmented, batches, fresh_epoch, number, order
 from stillrobust.errors import UserError
@@ -216,6 +216,7 @@ def _described(plan: Plan) -> dict[str, Any]:
     return {
         "task": plan.task,
         "backbone": plan.backbone,
+        "shown": shown(plan.backbone),
         "transfer": plan.transfer,
         "settings": {**plan.recipe.settings, **plan.settings},
         "technique": plan.technique,

@@ -17,7 +17,7 @@ from stillrobust.backbones.swin import SHAPES, build_swin
 from stillrobust.backbones.timm_models import LITE_REPEATS, build_lite, build_timm, timm_names
 from stillrobust.backbones.weights import Weights, file_digest, file_of, verify, weights_of, write_folder
 from stillrobust.errors import UserError
-from stillrobust.names import parse_spec, unknown
+from stillrobust.names import format_spec, parse_spec, unknown
 
 __all__ = [
     "ARCHITECTURES",
@@ -27,6 +27,7 @@ __all__ = [
     "build_backbone",
     "missing_weights",
     "require_pyramid",
+    "shown",
     "upstream_digest",
     "write_folder",
 ]
@@ -80,6 +81,14 @@ def _path(weights: Weights) -> Path | None:
         assert weights.row is not None
         return file_of(weights.row)
     return weights.path
+
+
+def shown(spec: str) -> str:
+    """A spec as reports show it: a folder of ``robustify`` by its technique, a file by its name; others as they are."""
+    weights = _weights(spec)
+    if weights.kind == "folder" and weights.row is not None:
+        return f"{weights.architecture} {weights.row.technique}"
+    return format_spec(weights.architecture, {"weights": weights.path.name}) if weights.path else spec
 
 
 def missing_weights(spec: str) -> str:

@@ -57,7 +57,7 @@ def predictor_of_run(folder: Path) -> Predictor:
     plan = description["plan"]
     return Predictor(
         task=task.name,
-        model=plan["backbone"],
+        model=plan["shown"],
         predict=lambda images: task.predict(model, images),
         weights=description["sha256"],
         classes=tuple(description["info"]["classes"]),

@@ -1,7 +1,7 @@
 """A study done: its runs are checked, trained and evaluated as far as that is missing; what fails stops nothing else."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,24 +11,26 @@ from stillrobust import evaluation
 from stillrobust.corruptions import warm_up
 from stillrobust.data import open_dataset
 from stillrobust.data.scene_files import SceneCounts, write_scenes
+from stillrobust.data.source_set import write_source_set
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.execution import Failure, Job, run_jobs
 from stillrobust.names import lookup, slug
 from stillrobust.robustify import build_technique
+from stillrobust.robustifying import robustify
 from stillrobust.robustness import CLEAN, Place
 from stillrobust.run_files import read_description
 from stillrobust.samples import Dataset
 from stillrobust.store import write_whole
 from stillrobust.study.needs import weight_needs
-from stillrobust.study.schema import UPSTREAM, Circumstances, StudyRun
+from stillrobust.study.schema import ROBUSTIFY, UPSTREAM, Circumstances, StudyRun
 from stillrobust.study.selection import Scenes, Selection, remember
 from stillrobust.study.state import FAILURES, Site
 from stillrobust.study.upstream import standin_job
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import TRANSFERS, Plan, train
 
-FIRST = ("make", "evaluate", "train")
+FIRST = ("make", "robustify", "evaluate", "train")
 """What is begun first where there is a choice: a model is evaluated before the next is trained, so that numbers come early."""
 BY_LENGTH = ("detection", "segmentation", "classification")
 
@@ -57,9 +59,13 @@ def protocol_of(run: StudyRun, asked: Circumstances) -> Protocol:
 
 
 def train_job(plan: Plan, data: str, folder: Path, progress: Progress) -> None:
-    """Train one run; an upstream one only takes down the classes of the data it is for."""
+    """Train one run; an upstream one only takes down the classes of the data it is for.
+
+    Of one that makes a backbone, the folder is then a checkpoint too.
+    """
     split = "val" if plan.transfer == UPSTREAM else "train"
-    train(plan, open_dataset(data, split, training=split == "train"), folder, progress)
+    work = robustify if plan.transfer == ROBUSTIFY else train
+    work(plan, open_dataset(data, split, training=split == "train"), folder, progress)
 
 
 def evaluate_job(folder: Path, data: str, results: Path, protocol: Protocol, run: str, progress: Progress) -> None:
@@ -95,12 +101,14 @@ def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple
     plans = [(run, plan_of(run, site), site.data_of(run, run.data), site.data_of(run, run.test_data)) for run in runs]
     jobs: dict[str, Job] = {}
     refused: list[Failure] = []
-    for run, plan, data, test_data in sorted(plans, key=lambda one: BY_LENGTH.index(one[0].task)):
+    for run, plan, data, test_data in sorted(plans, key=lambda one: (one[0].made_by != "", BY_LENGTH.index(one[0].task))):
         try:
             places = missing_cells(run, asked, site)
-            if places:
+            if places or (run.transfer == ROBUSTIFY and not site.checkpoint_of(run.folder).is_file()):
                 _require(run, data, test_data)
-                found = [*_standin(run, site), _training(run, plan, data, site), *_evaluations(run, test_data, places, asked, site)]
+                first = [*_standin(run, site), *_maker(run, jobs, site)]
+                training = Job(_training(run), train_job, (plan, data, site.weights(run)), tuple(job.name for job in first))
+                found = [*first, training, *_evaluations(run, test_data, places, asked, site)]
                 jobs |= {job.name: job for job in found}
         except UserError as error:
             refused.append(Failure(f"{run.id}, {run.folder}", str(error)))
@@ -115,10 +123,17 @@ def _standin(run: StudyRun, site: Site) -> list[Job]:
     return [Job(f"make {made.stem}", standin_job, (made, site.scenes_of("classification")))]
 
 
-def _training(run: StudyRun, plan: Plan, data: str, site: Site) -> Job:
-    """A training that is finished sees so by itself."""
-    after = tuple(job.name for job in _standin(run, site))
-    return Job(f"train {run.folder}", train_job, (plan, data, site.weights(run)), after)
+def _maker(run: StudyRun, jobs: Mapping[str, Job], site: Site) -> list[Job]:
+    """The job that makes a run's backbone, where that is still to do."""
+    maker = jobs.get(f"{ROBUSTIFY} {run.made_by}")
+    if run.made_by and maker is None and not site.checkpoint_of(run.made_by).is_file():
+        raise UserError(f"The backbone of {run.id} cannot be made; see above why {run.made_by} does not begin")
+    return [maker] if maker else []
+
+
+def _training(run: StudyRun) -> str:
+    """The name of a run's training; one that is finished sees so by itself."""
+    return f"{ROBUSTIFY if run.transfer == ROBUSTIFY else 'train'} {run.folder}"
 
 
 def _evaluations(run: StudyRun, data: str, places: list[Place], asked: Circumstances, site: Site) -> list[Job]:
@@ -129,7 +144,7 @@ def _evaluations(run: StudyRun, data: str, places: list[Place], asked: Circumsta
         levels = tuple(severity for other, severity in places if other == corruption)
         part = replace(every, clean=clean, corruptions=() if clean else (corruption,), severities=() if clean else levels)
         arguments = (site.weights(run), data, site.results, part, name)
-        jobs.append(Job(f"evaluate {name} {corruption}", evaluate_job, arguments, after=(f"train {run.folder}",)))
+        jobs.append(Job(f"evaluate {name} {corruption}", evaluate_job, arguments, after=(_training(run),)))
     return jobs
 
 
@@ -167,6 +182,11 @@ def run_study(
     if any("scenes" in (run.data, run.test_data) for run in runs):
         say("generated scenes: drawing them, or reading those that are there")
         _draw(selection.scenes, site.out / "data", listen)
+    if any("source" in (run.data, run.test_data) for run in runs):
+        say("the source set: drawing it, or reading the one that is there")
+        counts: dict[str, Any] = dict(selection.scenes.source)
+        root, seed = site.out / "data" / "source", selection.scenes.seed
+        write_source_set(root, seed=seed, progress=lambda done, total: listen("data", done, total, "images"), **counts)
     jobs, failures = jobs_of(runs, asked, site)
     if jobs:
         say("corruption kernels: compiling them where this machine has not yet")

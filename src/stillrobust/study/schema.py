@@ -6,7 +6,7 @@ what it is made of, not by who asks for it: the same run in two studies has the 
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from stillrobust.corruptions import CORRUPTIONS
 from stillrobust.errors import UserError
-from stillrobust.names import lookup, unknown
+from stillrobust.names import lookup, parse_spec, unknown
 from stillrobust.robustness import COMMON, SEVERITIES
 from stillrobust.samples import TaskName
 from stillrobust.store import content_key
@@ -24,6 +24,11 @@ from stillrobust.store import content_key
 STUDIES = Path(__file__).parent.parent / "studies"
 UPSTREAM = "upstream"
 """The transfer that trains nothing: the backbone's own classifier is evaluated."""
+ROBUSTIFY = "robustify"
+"""The transfer that is none: a backbone is made, for runs whose model is ``run:ID``."""
+MADE_BY = "run:"
+REGULAR = "regular"
+"""How a backbone is labelled that was trained without a technique."""
 
 
 class Strict(BaseModel):
@@ -46,9 +51,9 @@ class Values(Strict):
 
     task: TaskName | None = None
     model: str | None = None
-    """A name of ``models``, or the spec of a backbone."""
+    """A name of ``models``, the spec of a backbone, or ``run:ID``: the backbone that a run with transfer ``robustify`` makes."""
     data: str | None = None
-    """A name of ``data``, ``FORMAT:PATH``, or ``scenes`` (generated)."""
+    """A name of ``data``, ``FORMAT:PATH``, ``scenes`` (generated), or ``source`` (generated, of other classes than the scenes)."""
     test_data: str | None = None
     """Where it is another set than ``data``."""
     transfer: str | None = None
@@ -135,6 +140,8 @@ class Study(Strict):
     seed: int = 0
     scenes: dict[str, int] = {}
     """How many scenes and crops are drawn, where it differs from the defaults of ``SceneCounts``."""
+    source_set: dict[str, int] = {}
+    """How many images of the source set are drawn, where it differs from the defaults of ``write_source_set``."""
 
     def circumstances(self, protocol: str | None = None) -> Circumstances:
         """The protocol of that name, or the first one."""
@@ -145,7 +152,11 @@ class Study(Strict):
         """The runs of this study: those that its panels show, or all of the file."""
         every = {run.id: run for run in expand(self)}
         shown = dict.fromkeys(key for panel in self.panels for key in panel.labels)
-        return [lookup("run", key, every) for key in shown] if shown else list(every.values())
+        if not shown:
+            return list(every.values())
+        chosen = {key: lookup("run", key, every) for key in shown}
+        makers = {run.made_by for run in chosen.values()}
+        return [run for key, run in every.items() if key not in chosen and run.folder in makers] + list(chosen.values())
 
 
 @dataclass(frozen=True)
@@ -164,6 +175,8 @@ class StudyRun:
     settings: Mapping[str, Any]
     test_data: str
     images: int | None
+    made_by: str = ""
+    """The folder of the run that makes the backbone; empty where ``backbone`` says where its weights are."""
     scale: str = ""
     """``miniature`` where sizes, steps and data stand in for the real ones; empty for the real thing."""
 
@@ -191,7 +204,8 @@ class StudyRun:
         return f"{self._said()}-{key[:8]}"
 
     def _said(self) -> str:
-        return readable("-".join([self.task, self.backbone, self.transfer, *filter(None, [self.technique, self.scale])]))
+        made = self.label if self.made_by else ""
+        return readable("-".join([self.task, self.backbone, self.transfer, *filter(None, [self.technique, made, self.scale])]))
 
 
 def readable(text: str) -> str:
@@ -268,12 +282,24 @@ def first_fault(error: ValidationError) -> str:
 
 
 def expand(study: Study) -> list[StudyRun]:
-    """All runs of a file, in its order. Raises ``UserError`` where a block or an id cannot be."""
-    runs = [run for number, block in enumerate(study.runs) for run in _expand_block(study, block, f"runs.{number}")]
+    """All runs of a file, in its order. Raises ``UserError`` where a block, an id or a ``run:ID`` cannot be."""
+    makers: dict[str, StudyRun] = {}
+    runs = []
+    for number, block in enumerate(study.runs):
+        for run in _expand_block(study, block, f"runs.{number}"):
+            runs.append(_on_made(run, makers) if run.backbone.startswith(MADE_BY) else run)
+            if run.transfer == ROBUSTIFY:
+                makers[run.id] = runs[-1]
     for one, other in itertools.combinations(runs, 2):
         if one.id == other.id:
             raise UserError(f"The study {study.name} has two runs {one.id!r}; name the runs of each block with `ids`")
     return runs
+
+
+def _on_made(run: StudyRun, makers: Mapping[str, StudyRun]) -> StudyRun:
+    """A run whose model is ``run:ID``, on the backbone that run makes."""
+    maker = lookup("run with transfer robustify before this one", run.backbone.removeprefix(MADE_BY), makers)
+    return replace(run, backbone=parse_spec(maker.backbone)[0], made_by=maker.folder, label=maker.label)
 
 
 def _expand_block(study: Study, block: Block, where: str) -> Iterable[StudyRun]:
@@ -312,7 +338,7 @@ def _run(study: Study, said: dict[str, Any], name: str, where: str) -> StudyRun:
         raise UserError(f"Run {name} ({where} of the study {study.name}) has no {', '.join(lacking)}; say which")
     return StudyRun(
         id=name,
-        label=values.model,
+        label=f"{values.model} {values.technique or REGULAR}" if values.transfer == ROBUSTIFY else values.model,
         task=values.task,
         backbone=study.models.get(values.model, values.model),
         data=values.data,

@@ -22,6 +22,8 @@ class Scenes:
     sizes: dict[str, int] = field(default_factory=dict)
     """``scene_size`` and ``crop_size``, where they differ."""
     seed: int = 0
+    source: dict[str, int] = field(default_factory=dict)
+    """What differs from the defaults of ``write_source_set``."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def select(names: Sequence[str], protocol: str | None = None, miniature: bool = 
     asked = [study.circumstances(protocol) for study in studies]
     if any(one != asked[0] for one in asked):
         raise UserError(f"The studies {', '.join(names)} have different protocols; ask for them one at a time")
-    scenes = [Scenes(study.scenes, {}, study.seed) for study in studies]
+    scenes = [Scenes(study.scenes, {}, study.seed, study.source_set) for study in studies]
     if any(one != scenes[0] for one in scenes):
         raise UserError(f"The studies {', '.join(names)} have different scenes; ask for them one at a time")
     runs = tuple(tuple(study.selected()) for study in studies)

@@ -33,6 +33,10 @@ class Site:
         """The folder of a run's weights."""
         return self.out / "runs" / run.folder
 
+    def checkpoint_of(self, folder: str) -> Path:
+        """What a run that makes a backbone writes last."""
+        return self.out / "runs" / folder / "checkpoint.json"
+
     def scenes_of(self, task: str) -> str:
         """The ``FORMAT:PATH`` of the generated data of a task."""
         return f"{SCENES[task]}:{self.out / 'data' / task}"
@@ -44,17 +48,19 @@ class Site:
 
     def backbone_of(self, run: StudyRun) -> str:
         """The spec of a run's backbone, its weights where they lie."""
-        made = self.standin_of(run)
+        made = self.out / "runs" / run.made_by if run.made_by else self.standin_of(run)
         return format_spec(parse_spec(run.backbone)[0], {"weights": str(made)}) if made else run.backbone
 
     def data_of(self, run: StudyRun, name: str) -> str:
         """The ``FORMAT:PATH`` of a run's data."""
         if name == "scenes":
             return self.scenes_of(run.task)
+        if name == "source":
+            return f"folders:{self.out / 'data' / 'source'}"
         if name in self.data:
             return self.data[name]
         if ":" not in name:
-            raise unknown("data", name, [*self.data, "scenes"])
+            raise unknown("data", name, [*self.data, "scenes", "source"])
         return name
 
 
