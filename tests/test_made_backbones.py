@@ -74,7 +74,7 @@ def test_the_whole_study(file, tmp_path):
     maker = selection.runs[0]
     site.checkpoint_of(maker.folder).unlink()
     jobs, _ = jobs_of(selection.runs, selection.asked, site)
-    assert [job.name for job in jobs] == [f"train {maker.folder}"]
+    assert [job.name for job in jobs] == [f"robustify {maker.folder}"]
 
 
 def test_makers_come_first(file, tmp_path):

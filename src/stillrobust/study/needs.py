@@ -8,7 +8,7 @@ from stillrobust.errors import UserError
 from stillrobust.names import parse_spec
 from stillrobust.study.miniature import FOLDER
 from stillrobust.study.schema import UPSTREAM, StudyRun
-from stillrobust.study.state import Site
+from stillrobust.study.state import GENERATED, Site
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Need:
 
 def weight_needs(runs: Iterable[StudyRun]) -> list[Need]:
     """The upstream weights of some runs, each once."""
-    return [_weights(spec) for spec in dict.fromkeys(run.backbone for run in runs)]
+    return [_weights(spec) for spec in dict.fromkeys(run.backbone for run in runs if not run.made_by)]
 
 
 def _weights(spec: str) -> Need:
@@ -43,7 +43,7 @@ def data_needs(runs: Iterable[StudyRun], site: Site) -> list[Need]:
     needs: dict[str, Need] = {}
     for run in runs:
         for name in (run.test_data,) if run.transfer == UPSTREAM else (run.data, run.test_data):
-            if name not in needs and name != "scenes":
+            if name not in needs and name not in GENERATED:
                 needs[name] = _data(name, run, site)
     return list(needs.values())
 

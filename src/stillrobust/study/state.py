@@ -13,6 +13,7 @@ from stillrobust.study.miniature import FOLDER
 from stillrobust.study.schema import UPSTREAM, Circumstances, StudyRun
 
 FAILURES = "failures.json"
+GENERATED = ("scenes", "source")  # names of data that is drawn here
 SCENES = {"classification": "folders", "detection": "coco", "segmentation": "maps"}  # what ``write_scenes`` writes
 
 
@@ -60,7 +61,7 @@ class Site:
         if name in self.data:
             return self.data[name]
         if ":" not in name:
-            raise unknown("data", name, [*self.data, "scenes", "source"])
+            raise unknown("data", name, [*self.data, *GENERATED])
         return name
 
 
