@@ -18,6 +18,7 @@ from stillrobust.report.summary import METRICS, Row
 from stillrobust.report.tables import percent
 
 Verdict = Literal["supported", "refuted", "undecided", "not measured"]
+NO_INTERVAL = "no interval, for statistics of the same images are missing, or some resample has no clean score"
 Rows = Mapping[tuple[str, str], Row]
 """By (run's id, metric)."""
 
@@ -67,15 +68,15 @@ def judge(claim: Claim, rows: Rows) -> Judgement:
 def _judged(claim: Claim, statement: Statement, rows: Rows) -> Judged:
     metric, quantity = claim.about(statement)
     first, second = statement.runs
-    relation = f"alike within {statement.within:g}" if statement.alike else "<"
-    text = f"{METRICS[metric]}, {quantity}: {first} {relation} {second}"
+    relation = f"{first} = {second} ± {statement.within:g}" if statement.alike else f"{first} < {second}"
+    text = f"{METRICS[metric]}, {quantity}: {relation}"
     missing = [run for run in statement.runs if (run, metric) not in rows]
     if missing:
         return Judged(text, "not measured", reason=f"needs {', '.join(missing)}")
     one, other = rows[first, metric], rows[second, metric]
     effect = other.value(quantity) - one.value(quantity)
     if one.drawn_from != other.drawn_from or not one.resampled or not other.resampled:
-        return Judged(text, "undecided", effect, reason="no per-image statistics of the same images, so no interval")
+        return Judged(text, "undecided", effect, reason=NO_INTERVAL)
     values = np.asarray(other.resampled[quantity] - one.resampled[quantity])
     low, high = interval(values, effect)
     wide = interval(values, effect, 1 - (1 - LEVEL) / len(claim.statements))

@@ -1,5 +1,6 @@
 """What the report says: one row per run and metric, with its interval, and what is missing."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -114,15 +115,23 @@ def shown_metrics(measurements: Iterable[Measurement]) -> list[str]:
 
 
 def model_name(row: Row, rows: Sequence[Row]) -> str:
-    """The backbone, with the run's name where two runs of one table share backbone and mode."""
+    """The backbone and the technique of its transfer, with the run's name where two runs of one table share both and the mode."""
     same = [
         other
         for other in rows
-        if (other.run.backbone, other.run.transfer) == (row.run.backbone, row.run.transfer)
+        if (_model(other.run), other.run.transfer) == (_model(row.run), row.run.transfer)
         and other.robustness.metric == row.robustness.metric
         and (other.run.task, other.run.dataset) == (row.run.task, row.run.dataset)
     ]
-    return row.run.backbone if len(same) < 2 else f"{row.run.backbone} ({row.run.name})"
+    return _model(row.run) if len(same) < 2 else f"{_model(row.run)} ({row.run.name})"
+
+
+def _model(run: Run) -> str:
+    """Weights of one's own by the name of their file: the folder says nothing to a reader."""
+    backbone = re.sub(r"(['\"])[^'\"]*[/\\]([^'\"/\\]+)\1", r"\1\2\1", run.backbone)
+    training = run.protocol.get("training")
+    technique = training.get("technique") if isinstance(training, dict) else None
+    return f"{backbone} + {technique}" if technique else backbone
 
 
 def _rows_of(run: Run, own: list[Measurement], severities: tuple[int, ...]) -> tuple[list[Row], list[Incomplete]]:
