@@ -1,4 +1,4 @@
-"""The command about results: report; and how every command that measures ends."""
+"""The commands about results: report and compare; and how every command that measures ends."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +37,24 @@ def report(
     finish(results, out)
     if paper:
         show_paper(results, out / "paper", protocol)
+
+
+@commands.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN_A", help="A run's name.")],
+    second: Annotated[str, typer.Argument(metavar="RUN_B", help="Another run's name.")],
+    results: Annotated[Path, typer.Option(help="The folder 'results' of a study or an evaluation.")],
+    metric: Annotated[str | None, typer.Option(help="By default the task's first, such as box_ap.")] = None,
+) -> None:
+    """Which corruptions two runs differ on, by how much, and what is not distinguishable.
+
+    Example: stillrobust compare run-a run-b --results studies/results
+    """
+    from stillrobust.report.comparison import compare as compared
+    from stillrobust.report.comparison import comparison_text
+    from stillrobust.store import Store
+
+    typer.echo(comparison_text(compared(Store(results), first, second, metric)))
 
 
 def show_paper(results: Path, out: Path, protocol: str | None, studies: Sequence[str] = ()) -> None:

@@ -58,13 +58,25 @@ def robustness_replicates(clean: Array, cells: Array) -> dict[str, Array]:
     return {"P": np.asarray(clean), "mPC": mpc, "rPC": rpc, "drop": 1 - rpc}
 
 
+def simultaneous_intervals(estimates: Sequence[float] | Array, values: Array, level: float = LEVEL) -> Array:
+    """Intervals (K, 2) around ``estimates`` (K,) that hold all together with chance ``level``; ``values`` (K, R) are replicates.
+
+    As :func:`interval`, but the reach is the quantile of the largest standardised deviation of a replicate, so that all of them
+    together leave out a true value with a chance of ``1 - level`` (single-step max-t, Westfall & Young 1993, ch. 2; Romano &
+    Wolf 2005).
+    """
+    means = values.mean(1)
+    deviations = np.maximum(values.std(1, ddof=1), 1e-12)  # equal numbers: nothing between them
+    largest = np.abs((values - means[:, None]) / deviations[:, None]).max(0)
+    centre, reach = 2 * np.asarray(estimates, float) - means, np.quantile(largest, level) * deviations
+    return np.stack([centre - reach, centre + reach], 1)
+
+
 def rank_groups(estimates: Sequence[float] | Array, values: Sequence[Array] | Array, level: float = LEVEL) -> list[str]:
     """Letters for runs in the order given: two that share a letter are not distinguishable. ``values`` (runs, R) are paired.
 
-    Every pair is compared, and all comparisons together name a difference that is none with a chance of ``1 - level``: the
-    limit is the quantile of the largest standardised difference of a replicate (single-step max-t, Westfall & Young 1993,
-    ch. 2; Romano & Wolf 2005). Letters run from the lowest estimate; they are the maximal groups of a compact letter display
-    (Piepho 2004).
+    Every pair is compared, all together by :func:`simultaneous_intervals`. Letters run from the lowest estimate; they are the
+    maximal groups of a compact letter display (Piepho 2004).
     """
     numbers, replicates = np.asarray(estimates, float), np.asarray(values, float)
     order = np.argsort(numbers, kind="stable")
@@ -72,10 +84,8 @@ def rank_groups(estimates: Sequence[float] | Array, values: Sequence[Array] | Ar
     if not len(firsts):
         return ["a"] * len(order)
     differences = replicates[order[seconds]] - replicates[order[firsts]]
-    bias_free = 2 * (numbers[order[seconds]] - numbers[order[firsts]]) - differences.mean(1)
-    deviations = np.maximum(differences.std(1, ddof=1), 1e-12)  # equal runs: nothing between them
-    largest = np.abs((differences - differences.mean(1, keepdims=True)) / deviations[:, None]).max(0)
-    apart = np.abs(bias_free) > np.quantile(largest, level) * deviations
+    low, high = simultaneous_intervals(numbers[order[seconds]] - numbers[order[firsts]], differences, level).T
+    apart = (low > 0) | (high < 0)
     alike = np.ones((len(order), len(order)), bool)
     alike[firsts[apart], seconds[apart]] = alike[seconds[apart], firsts[apart]] = False
     letters = [""] * len(order)
