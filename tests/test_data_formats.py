@@ -46,9 +46,13 @@ def write(root: Path, content: Any) -> Path:
     for n in (1, 2):
         save(root / "val" / f"{n}.png", np.zeros((8, 10, 3)))
     (root / "annotations").mkdir(exist_ok=True)
+    write_annotations(root, content)
+    return root
+
+
+def write_annotations(root: Path, content: Any) -> None:
     text = content if isinstance(content, str) else json.dumps(content)
     (root / "annotations" / "instances_val.json").write_text(text)
-    return root
 
 
 def test_hand_solved_coco(tmp_path: Path) -> None:
@@ -69,6 +73,58 @@ def test_hand_solved_coco(tmp_path: Path) -> None:
     assert data[1].target.boxes.shape == (0, 4)
     with pytest.raises(UserError, match="at least one image of 32 pixels"):
         open_dataset(f"coco:{tmp_path}", "val", training=True)
+
+
+@pytest.mark.parametrize("outline", [None, [], {}, [[1, 2, 10**400, 4, 5, 6]], [[1, 2, 3, 4]], "absent"])
+def test_one_object_without_outline_leaves_no_masks(tmp_path: Path, outline: Any) -> None:
+    """What is no polygon at all is told when the image is read."""
+    content = document()
+    content["annotations"][0] |= {"segmentation": outline}
+    if outline == "absent":
+        del content["annotations"][0]["segmentation"]
+    data = open_dataset(f"coco:{write(tmp_path, content)}", "val")
+    if outline and outline != "absent":
+        with pytest.raises(UserError, match="polygons of at least three x, y pairs in annotation 5"):
+            data[0]
+    else:
+        assert not data.info.has_masks
+        assert data[0].target.masks is None
+
+
+def test_objects_go_to_their_images_whatever_the_order_of_the_file(tmp_path: Path) -> None:
+    """Images and annotations shuffled: each image keeps its own objects, in the order of the file."""
+    content = document()
+    base = content["annotations"][0]
+    content["images"].reverse()
+    content["annotations"] = [
+        base
+        | {
+            "id": number,
+            "image_id": image,
+            "bbox": [number, 1, 1, 1],
+            "segmentation": [[number, 1, number + 1, 1, number + 1, 2, number, 2]],
+        }
+        for number, image in ((9, 2), (4, 1), (8, 2), (1, 2), (7, 1))
+    ]
+    data = open_dataset(f"coco:{write(tmp_path, content)}", "val")
+    assert [data[index].target.boxes[:, 0].tolist() for index in range(2)] == [[4, 7], [9, 8, 1]]
+    assert [mask.any(0).argmax() for mask in data[1].target.masks] == [9, 8, 1]
+
+
+def test_names_that_a_listing_does_not_show(tmp_path: Path) -> None:
+    """A file in a subfolder, and links inside the folder: all are found; a folder of that name is not an image."""
+    root = write(tmp_path, document())
+    (root / "val" / "sub").mkdir()
+    (root / "val" / "1.png").rename(root / "val" / "sub" / "1.png")
+    (root / "val" / "1.png").symlink_to(root / "val" / "sub" / "1.png")
+    content = document()
+    content["images"][1]["file_name"] = "sub/1.png"
+    write_annotations(root, content)
+    assert len(open_dataset(f"coco:{root}", "val")) == 2
+    (root / "val" / "sub" / "1.png").unlink()
+    (root / "val" / "sub" / "1.png").mkdir()
+    with pytest.raises(UserError, match="2 of 2 images are not there"):
+        open_dataset(f"coco:{root}", "val")
 
 
 def test_one_pixel_overshoot_is_clipped(tmp_path: Path) -> None:
@@ -101,17 +157,22 @@ def edit(path: str, value: Any) -> Any:
         (edit("annotations.0.bbox", [1, 2, float("nan"), 3]), r"box \[x, y, width, height\]"),
         (edit("annotations.0.bbox", [1, 2]), r"box \[x, y, width, height\]"),
         (edit("annotations.0.image_id", 9), "image id .* got 9"),
+        (edit("annotations.0.bbox", [1, 2, 10**400, 3]), r"box \[x, y, width, height\]"),
+        (edit("annotations.0.bbox", [True, 2, 3, 3]), r"box \[x, y, width, height\]"),
         (edit("annotations.0.area", -1), "area >= 0"),
+        (edit("annotations.0.area", None), "area >= 0"),
+        (edit("annotations.0.area", 10**400), "area >= 0"),
         (edit("annotations.0.iscrowd", "yes"), "iscrowd 0 or 1"),
         (edit("images.0.file_name", "../1.png"), "inside the image folder"),
         (edit("images.0.file_name", "/etc/passwd"), "inside the image folder"),
         (edit("images.0.file_name", "..\\1.png"), "inside the image folder"),
         (edit("images.0.file_name", "C:\\1.png"), "inside the image folder"),
         (edit("images.0.file_name", None), "Expected a file name in image 1"),
-        (edit("images.0.file_name", "9.png"), "it is missing"),
+        (edit("images.0.file_name", "9.png"), "1 of 2 images are not there: 9.png"),
         (edit("images.0.file_name", "2.png"), "'2.png' twice"),
         (edit("images.0.id", 2), "image id once .* 2 twice"),
         (edit("images.0.width", 0), "height and width"),
+        (edit("images.0.width", 10**30), "height and width"),
         (edit("images", []), "at least one image"),
         (edit("categories", []), "at least one category"),
         (edit("categories.0.name", "early"), "distinct category names"),

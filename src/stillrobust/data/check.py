@@ -9,7 +9,7 @@ from typing import Any, Literal
 from stillrobust.data import ade20k, cifar, imagenet
 from stillrobust.data.classification import FolderDataset
 from stillrobust.data.coco import CocoDataset
-from stillrobust.data.coco_checks import read_document
+from stillrobust.data.coco_checks import AbsentImages
 from stillrobust.data.official import COCO_TRAINABLE, COUNTS
 from stillrobust.data.reading import image_files, read_image, read_unrotated, subfolders
 from stillrobust.data.segmentation import MapDataset, read_pair
@@ -277,18 +277,18 @@ def _coco_split(root: Path, stem: str, reader: _Reader) -> Part:
         if not path.exists():
             return Part(stem, "missing", f"there is no {path}")
     reader.listen(f"parse {stem}", 0, 1, "annotations")
-    listed = [folder / str(row.get("file_name")) for row in read_document(annotations)["images"]]
-    absent = [path for path in listed if not path.is_file()]
-    if absent:
-        return Part(stem, "missing", f"{len(absent):,} of {len(listed):,} images are not there: {_names(absent)}")
+    try:
+        data = CocoDataset(folder, annotations)
+    except AbsentImages as error:
+        return Part(stem, "missing", str(error))
     expected = COUNTS["coco"].get(stem.removesuffix("2017")) if stem.endswith("2017") else None
-    data = CocoDataset(folder, annotations, require_objects=stem.startswith("train"))
-    note = f", {len(data):,} with something to learn" if stem.startswith("train") else ""
-    if stem == "train2017" and len(listed) == expected and len(data) != COCO_TRAINABLE:
+    learnable = len(data.table.trainable().file_names)
+    if stem == "train2017" and len(data) == expected and learnable != COCO_TRAINABLE:
         return Part(
-            stem, "damaged", f"{len(data):,} images with something to learn, not {COCO_TRAINABLE:,}: the annotations are others"
+            stem, "damaged", f"{learnable:,} images with something to learn, not {COCO_TRAINABLE:,}: the annotations are others"
         )
-    return reader.part(stem, listed, expected, read_image, note)
+    note = f", {learnable:,} with something to learn" if stem.startswith("train") else ""
+    return reader.part(stem, [folder / name for name in data.table.file_names], expected, read_image, note)
 
 
 def check_maps(root: Path, reader: _Reader) -> Iterator[Part]:

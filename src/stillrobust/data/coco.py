@@ -7,10 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from stillrobust.data.coco_checks import SMALLEST_SIDE, CocoImage, parse_coco
-from stillrobust.data.masks import decode_mask, encode_mask
+from stillrobust.data.coco_checks import parse_coco
+from stillrobust.data.coco_table import SMALLEST_SIDE, CocoTable
+from stillrobust.data.masks import encode_mask
 from stillrobust.data.reading import fingerprint, read_image, write_image
 from stillrobust.errors import UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
@@ -38,63 +37,43 @@ class CocoDataset:
     """Shown in reports; the annotation file's name where it is empty."""
     classes: tuple[str, ...] = field(init=False, default=())
     has_masks: bool = field(init=False, default=False)
-    records: tuple[CocoImage, ...] = field(init=False, default=(), repr=False)
+    table: CocoTable = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        classes, records = parse_coco(self.images, self.annotations)
-        # One outline that is missing would count as an empty mask, so masks are all or nothing.
-        objects = [one for record in records for one in record.objects]
-        has_masks = bool(objects) and all(one.segmentation for one in objects)
+        classes, table = parse_coco(self.images, self.annotations)
+        has_masks = table.has_masks
         if self.require_objects:
-            records = [trained for trained in map(CocoImage.trainable, records) if trained is not None]
-        if not records:
+            table = table.trainable()
+        if not table.file_names:
             raise UserError(
                 f"Expected at least one image of {SMALLEST_SIDE} pixels or more with objects in {self.annotations}, "
                 "but found none; add some"
             )
         object.__setattr__(self, "classes", tuple(classes))
-        object.__setattr__(self, "records", tuple(records))
+        object.__setattr__(self, "table", table)
         object.__setattr__(self, "has_masks", has_masks)
 
     @cached_property
     def info(self) -> DatasetInfo:
         """What this dataset says of itself; the fingerprint reads all images once where the set is small."""
-        ids = [record.file_name for record in self.records]
-        content = json.dumps([record.content() for record in self.records]).encode()
-        digest = fingerprint(self.classes, ids, [record.path for record in self.records], content)
+        ids = self.table.file_names
+        digest = fingerprint(self.classes, ids, (self.images / name for name in ids), self.table.content())
         name = self.name or self.annotations.stem
         return DatasetInfo(name, "detection", self.classes, len(ids), digest, self.has_masks)
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.table.file_names)
 
     def __getitem__(self, index: int, /) -> Sample:
-        record = self.records[index]
-        image = read_image(record.path)
-        if image.shape[:2] != record.size:
+        target = self.table.target(range(len(self))[index], self.has_masks)
+        path = self.images / target.image_id
+        image = read_image(path)
+        if image.shape[:2] != target.size:
             raise UserError(
-                f"Expected {record.path} to be {record.size[1]}x{record.size[0]} pixels as {self.annotations.name} says, "
+                f"Expected {path} to be {target.size[1]}x{target.size[0]} pixels as {self.annotations.name} says, "
                 f"but it is {image.shape[1]}x{image.shape[0]}; correct the JSON or the image (and its EXIF orientation)"
             )
-        return Sample(image, target_of(record, self.has_masks))
-
-
-def target_of(record: CocoImage, has_masks: bool) -> Target:
-    """The ground truth of one image, masks decoded."""
-    objects = record.objects
-    masks = None
-    if has_masks:
-        decoded = [decode_mask(one.segmentation, record.size, f"annotation {one.id}") for one in objects]
-        masks = np.stack(decoded) if decoded else np.zeros((0, *record.size), bool)
-    return Target(
-        image_id=record.file_name,
-        size=record.size,
-        boxes=np.array([one.box for one in objects], np.float32).reshape(-1, 4),
-        labels=np.array([one.label for one in objects], np.int64),
-        masks=masks,
-        crowd=np.array([one.crowd for one in objects], bool),
-        areas=np.array([one.area for one in objects], np.float64),
-    )
+        return Sample(image, target)
 
 
 def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Sequence[str]) -> None:

@@ -1,89 +1,60 @@
 """A COCO JSON file read and checked once, so that what follows can rely on it."""
 
+import gc
 import itertools
 import json
-import math
-from dataclasses import dataclass, replace
+import os
+import sys
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stillrobust.data.reading import resolve_inside
+import numpy as np
+
+from stillrobust.data.coco_table import NOT_POLYGONS, NUMBERS, CocoTable, Outlines, table_of
+from stillrobust.data.reading import LARGEST, resolve_inside
 from stillrobust.errors import UserError
+from stillrobust.samples import Array
 
-SMALLEST_SIDE = 32  # pixels of an image in training: mmdetection's CustomDataset._filter_imgs
-SMALLEST_OBJECT = 1.0  # pixels of an object's width and height in training: mmdetection's CocoDataset._parse_ann_info
 OVERSHOOT = 1.0  # pixels a box may reach beyond its image: rounding in annotation tools, and clipped without a word
+NO_SEGMENTATION = 0, NOT_POLYGONS
+UNSAFE = frozenset("\\:")  # what Windows reads as a folder or a drive; ``resolve_inside`` has the last word on such names
+SHOWN = 3  # file names in a sentence
 
 
-@dataclass(frozen=True)
-class CocoObject:
-    """One annotation: its box as xyxy inside the image, its label from 0, and its outline still encoded."""
-
-    id: int
-    box: tuple[float, float, float, float]
-    label: int
-    area: float
-    crowd: bool
-    segmentation: Any
-
-    def sides(self) -> tuple[float, float]:
-        """Width and height of the box in pixels."""
-        return self.box[2] - self.box[0], self.box[3] - self.box[1]
+class AbsentImages(UserError):
+    """Image files that a COCO file lists are not there."""
 
 
-@dataclass(frozen=True)
-class CocoImage:
-    """One image with its annotations, in the order of the file."""
-
-    file_name: str
-    path: Path
-    size: tuple[int, int]
-    objects: tuple[CocoObject, ...]
-
-    def trainable(self) -> "CocoImage | None":
-        """The same without objects that no detector can learn from, or ``None`` where nothing is left to learn."""
-        kept = tuple(one for one in self.objects if one.area > 0 and min(one.sides()) >= SMALLEST_OBJECT)
-        learnable = min(self.size) >= SMALLEST_SIDE and any(not one.crowd for one in kept)
-        return replace(self, objects=kept) if learnable else None
-
-    def content(self) -> list[Any]:
-        """What decides a score, ready for JSON: the fingerprint is taken over it."""
-        return [self.file_name, self.size, [[o.box, o.label, o.area, o.crowd, o.segmentation] for o in self.objects]]
-
-
-def parse_coco(images: Path, annotations: Path) -> tuple[list[str], list[CocoImage]]:
-    """The class names in the order of category ids, and the images sorted by file name, or ``UserError``."""
-    document = read_document(annotations)
+def parse_coco(images: Path, annotations: Path) -> tuple[list[str], CocoTable]:
+    """The class names in the order of category ids, and the table of images and objects, or ``UserError``."""
+    outlines = Outlines()
+    document = read_document(annotations, outlines)
     classes, label_of = parse_categories(document, annotations)
     if not images.is_dir():
         raise UserError(f"Expected the image folder {images}, but there is no such folder; check the dataset's layout")
-    folder = images.resolve()
     entries = unique_by_id(document["images"], "image", annotations)
     if not entries:
         raise UserError(f"Expected at least one image in {annotations}, but its list 'images' is empty; add some")
-    sizes = {identity: image_size(entry, annotations) for identity, entry in entries.items()}
-    objects: dict[Any, list[CocoObject]] = {identity: [] for identity in entries}
-    for number, entry in unique_by_id(document["annotations"], "annotation", annotations).items():
-        where = f"annotation {number} of {annotations}"
-        image = entry.get("image_id")
-        if not hashable(image) or image not in entries:
-            raise UserError(f"Expected an image id from the list 'images' in {where}, but got {image!r}; declare the image")
-        objects[image].append(parse_object(number, entry, sizes[image], label_of, where))
-    records = []
-    for identity, entry in entries.items():
-        path = existing_image(folder, entry.get("file_name"), f"image {identity} of {annotations}")
-        records.append(CocoImage(entry["file_name"], path, sizes[identity], tuple(objects[identity])))
-    records.sort(key=lambda record: record.file_name)
-    for former, latter in itertools.pairwise(records):
-        if former.file_name == latter.file_name:
-            raise UserError(f"Expected each file once in {annotations}, but got {latter.file_name!r} twice; remove one")
-    return classes, records
+    sizes = np.array([image_size(entry, annotations) for entry in entries.values()], np.int64)
+    objects = parse_objects(document, sizes, {identity: index for index, identity in enumerate(entries)}, label_of, annotations)
+    require_images(images.resolve(), entries, annotations)
+    names = [entry["file_name"] for entry in entries.values()]
+    table = table_of(names, sizes, outlines=outlines, **objects)
+    for former, latter in itertools.pairwise(table.file_names):
+        if former == latter:
+            raise UserError(f"Expected each file once in {annotations}, but got {latter!r} twice; remove one")
+    return classes, table
 
 
-def read_document(annotations: Path) -> dict[str, Any]:
-    """The parsed file with its three lists."""
+def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
+    """The parsed file with its three lists; every segmentation goes to ``outlines``."""
     try:
-        document = json.loads(annotations.read_text(encoding="utf-8"))
+        text = annotations.read_text(encoding="utf-8")
+        with _no_collection():
+            document = json.loads(text, object_hook=outlines.take_out)
     except OSError as error:
         raise UserError(f"Expected a COCO JSON file at {annotations}, but got: {error.strerror}; check the path") from None
     except (ValueError, RecursionError) as error:
@@ -127,7 +98,7 @@ def unique_by_id(rows: list[dict[str, Any]], kind: str, annotations: Path) -> di
 def image_size(entry: dict[str, Any], annotations: Path) -> tuple[int, int]:
     """(H, W) as the file states it."""
     height, width = entry.get("height"), entry.get("width")
-    if type(height) is not int or type(width) is not int or height < 1 or width < 1:
+    if type(height) is not int or type(width) is not int or height < 1 or width < 1 or height * width > LARGEST:
         raise UserError(
             f"Expected height and width in pixels in image {entry['id']} of {annotations}, "
             f"but got {height!r} and {width!r}; write the image's size"
@@ -135,54 +106,124 @@ def image_size(entry: dict[str, Any], annotations: Path) -> tuple[int, int]:
     return height, width
 
 
-def parse_object(number: int, entry: dict[str, Any], size: tuple[int, int], label_of: dict[Any, int], where: str) -> CocoObject:
-    """One annotation, checked."""
-    category = entry.get("category_id")
-    if not hashable(category) or category not in label_of:
-        known = ", ".join(map(str, sorted(label_of)[:20]))
-        raise UserError(f"Expected a declared category in {where}, but got {category!r}; declare it or use one of: {known}")
-    crowd = entry.get("iscrowd", 0)
-    if crowd not in (0, 1):
-        raise UserError(f"Expected iscrowd 0 or 1 in {where}, but got {crowd!r}; write 0 for single objects")
-    box = clipped_box(entry.get("bbox"), size, where)
-    area = entry.get("area", (box[2] - box[0]) * (box[3] - box[1]))
-    if not is_number(area) or area < 0:
-        raise UserError(f"Expected an area >= 0 in {where}, but got {area!r}; write the pixels it covers")
-    return CocoObject(number, box, label_of[category], float(area), bool(crowd), entry.get("segmentation"))
+def parse_objects(
+    document: dict[str, Any], sizes: Array, index_of: dict[int, int], label_of: dict[int, int], annotations: Path
+) -> dict[str, Array]:
+    """The annotations, each one checked, as the columns of ``CocoTable`` in the file's order, and ``image_of``."""
+    rows = unique_by_id(document["annotations"], "annotation", annotations)
+    image_of, labels, places, boxes, areas, crowd = array("q"), array("q"), array("q"), array("d"), array("d"), array("b")
+    image_sizes = sizes.tolist()  # numbers of Python are quicker to compare one by one
+    for number, entry in rows.items():
+        where = f"annotation {number} of {annotations}"
+        image, category, place = entry.get("image_id"), entry.get("category_id"), entry.get("segmentation") or NO_SEGMENTATION
+        if type(image) is not int or image not in index_of:
+            raise UserError(f"Expected an image id from the list 'images' in {where}, but got {image!r}; declare the image")
+        if type(category) is not int or category not in label_of:
+            known = ", ".join(map(str, sorted(label_of)[:20]))
+            raise UserError(f"Expected a declared category in {where}, but got {category!r}; declare it or use one of: {known}")
+        index = index_of[image]
+        box = checked_box(entry.get("bbox"), image_sizes[index], where)
+        image_of.append(index)
+        labels.append(label_of[category])
+        boxes.extend(box)
+        areas.append(checked_area(entry.get("area", (box[2] - box[0]) * (box[3] - box[1])), where))
+        crowd.append(checked_crowd(entry.get("iscrowd", 0), where))
+        places.extend(place)
+    owners = np.array(image_of, np.int64)
+    return {
+        "image_of": owners,
+        "ids": np.array(list(rows), object),  # whole numbers of any size
+        "boxes": clipped(np.array(boxes).reshape(-1, 4), sizes[owners]),
+        "labels": np.array(labels, np.int64),
+        "areas": np.array(areas, np.float64),
+        "crowd": np.array(crowd, bool),
+        "places": np.array(places, np.int64).reshape(-1, 2),
+    }
 
 
-def clipped_box(box: object, size: tuple[int, int], where: str) -> tuple[float, float, float, float]:
-    """COCO's ``[x, y, width, height]`` -> xyxy, cut off at the border where it reaches at most one pixel beyond."""
-    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)) or box[2] < 0 or box[3] < 0:
+def checked_box(box: object, size: list[int], where: str) -> tuple[float, float, float, float]:
+    """COCO's ``[x, y, width, height]`` as xyxy, which may reach one pixel beyond an image of ``size`` (H, W)."""
+    if not isinstance(box, list) or len(box) != 4 or not are_numbers(box) or box[2] < 0 or box[3] < 0:
         raise UserError(f"Expected a box [x, y, width, height] of numbers >= 0 in {where}, but got {box!r:.80}; fix it")
     left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
     height, width = size
-    if min(left, top) < -OVERSHOOT or right > width + OVERSHOOT or bottom > height + OVERSHOOT:
+    if left < -OVERSHOOT or top < -OVERSHOOT or right > width + OVERSHOOT or bottom > height + OVERSHOOT:
         raise UserError(
             f"Expected a box inside its image of {width}x{height} pixels in {where}, but got [x, y, width, height] = "
             f"{box}; correct the box or the image's size"
         )
-    return (
-        float(min(max(left, 0), width)),
-        float(min(max(top, 0), height)),
-        float(max(min(right, width), 0)),
-        float(max(min(bottom, height), 0)),
-    )
+    return left, top, right, bottom
 
 
-def existing_image(folder: Path, name: object, where: str) -> Path:
-    """The file of an image entry, inside the folder and there."""
-    path = resolve_inside(folder, name, where)
-    if not path.is_file():
-        raise UserError(f"Expected the file {path} of {where}, but it is missing; download it or remove the entry")
-    return path
+def clipped(boxes: Array, sizes: Array) -> Array:
+    """xyxy (N, 4) cut off at the borders of images of ``sizes`` (N, 2), H and W."""
+    corners = boxes.reshape(-1, 2, 2)
+    return np.asarray(np.clip(corners, 0, sizes[:, None, ::-1]).reshape(-1, 4))
 
 
-def is_number(value: object) -> bool:
-    """A finite int or float, and no bool."""
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+def checked_area(area: Any, where: str) -> float:
+    """Pixels."""
+    if not are_numbers([area]) or area < 0:
+        raise UserError(f"Expected an area >= 0 in {where}, but got {area!r}; write the pixels it covers")
+    return float(area)
 
 
-def hashable(value: object) -> bool:
-    """Whether a JSON value can be an id at all."""
-    return type(value) in (int, str)
+def checked_crowd(crowd: Any, where: str) -> int:
+    """0 or 1."""
+    if crowd not in (0, 1):
+        raise UserError(f"Expected iscrowd 0 or 1 in {where}, but got {crowd!r}; write 0 for single objects")
+    return int(crowd)
+
+
+def require_images(folder: Path, entries: dict[int, dict[str, Any]], annotations: Path) -> None:
+    """``UserError`` unless every image's file is inside ``folder``, which is resolved, and there.
+
+    One look into each folder tells of all its plain files; only what it does not show as such, a link, say, is looked at by
+    itself.
+    """
+    plain: dict[str, set[str]] = {}
+    absent = []
+    for identity, entry in entries.items():
+        name = entry.get("file_name")
+        text = name if isinstance(name, str) else ""
+        parent, _, base = text.rpartition("/")
+        if parent not in plain:
+            plain[parent] = _plain_files(folder, parent)
+        if base in plain[parent] and not UNSAFE.intersection(text) and text[0] != "/":
+            continue
+        path = resolve_inside(folder, name, f"image {identity} of {annotations}")
+        if not path.is_file():
+            absent.append(text)
+    if absent:
+        named = ", ".join(absent[:SHOWN]) + (", ..." if len(absent) > SHOWN else "")
+        raise AbsentImages(
+            f"Expected the images of {annotations} in {folder}, but {len(absent):,} of {len(entries):,} images are not there: "
+            f"{named}; download them or remove their entries"
+        )
+
+
+def _plain_files(folder: Path, parent: str) -> set[str]:
+    """Names of the files in ``folder / parent`` that are no links; none where the folder cannot be listed or is not inside."""
+    try:
+        place = resolve_inside(folder, parent, "") if parent else folder
+        with os.scandir(place) as found:
+            return {entry.name for entry in found if entry.is_file(follow_symlinks=False)}
+    except (OSError, UserError):
+        return set()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Parsing makes millions of objects and no cycle; looking for cycles among them takes as long as parsing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def are_numbers(values: list[Any]) -> bool:
+    """Whether all are finite ints or floats, and no bools."""
+    return NUMBERS.issuperset(map(type, values)) and abs(sum(values)) <= sys.float_info.max  # the sum of a NaN is one
