@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from stillrobust import training
-from stillrobust.backbones import build_backbone
+from stillrobust.backbones import CHECKPOINTS, Checkpoint, build_backbone, write_folder
 from stillrobust.batches import order
 from stillrobust.errors import UserError
+from stillrobust.tasks.heads import backbone_of
 from stillrobust.training import Plan, Recipe, load_model, train
 from tests.toys import SETTINGS, Toys
 
@@ -65,6 +66,48 @@ def test_finished_runs_are_left_alone_and_damaged_ones_are_not_believed(tmp_path
     seen = []
     train(plan(), Toys("classification"), tmp_path, lambda d, t, x: seen.append(d))
     assert seen == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("transfer", ["fixed_feature", "upstream", "robustify"])
+def test_a_loaded_model_normalises_as_its_weights_want_it(transfer, tmp_path):
+    """A made folder has values, and classes, that its architecture does not know; they belong to the run's identity."""
+    made = build_backbone("resnet_mini(weights='random')")[0].eval()
+    made.reset_classifier(2)
+    made.set_preprocessing((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), clamp=True)
+    write_folder(tmp_path / "made", made, Checkpoint("resnet_mini", "mine", "prime", "ours", "", "a test", file="", classes=2))
+    chosen = plan(transfer=transfer, backbone=f"resnet_mini(weights='{tmp_path / 'made'}')")
+    folder = train(chosen, Toys("classification"), tmp_path / "run")
+    model = load_model(folder)[1]
+    assert backbone_of(model).preprocessing() == made.preprocessing()
+    images = torch.rand(2, 3, 64, 64) * 1.5 - 0.25
+    with torch.inference_mode():
+        assert torch.equal(backbone_of(model).normalise(images), made.normalise(images))
+        if transfer == "upstream":
+            laid_out = made.to(memory_format=torch.channels_last)  # as a loaded model is; another layout rounds otherwise
+            assert torch.equal(model(images), laid_out.classify(images))
+    about = json.loads((tmp_path / "made" / "checkpoint.json").read_text())
+    (tmp_path / "made" / "checkpoint.json").write_text(json.dumps(about | {"clamp": False}))
+    assert training.identity(chosen, Toys("classification").info) != training.read_description(folder)["identity"]
+
+
+def test_a_run_on_an_l2_row_keeps_its_clamp(tmp_path, monkeypatch):
+    """Adversarially trained models clamp before they normalise; their files do not say so, the rows of facts do."""
+    row = CHECKPOINTS["resnet50/l2_eps3"]
+    monkeypatch.setenv("STILLROBUST_CACHE", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    state = build_backbone("resnet50(weights='random')")[0].model.state_dict()
+    torch.save({"model": {f"module.model.{key}": value for key, value in state.items()}}, tmp_path / "weights" / row.file)
+    folder = train(plan(backbone=row.spec, recipe=dataclasses.replace(SHORT, steps=1)), Toys("classification"), tmp_path / "run")
+    kept = backbone_of(load_model(folder)[1])
+    assert kept.clamp
+    assert torch.equal(kept.normalise(torch.full((1, 3, 1, 1), 2.0)), kept.normalise(torch.ones(1, 3, 1, 1)))
+
+
+def test_a_run_of_another_version_is_told(tmp_path, monkeypatch):
+    folder = train(plan(), Toys("classification"), tmp_path)
+    monkeypatch.setattr(training, "TRAINING_VERSION", 99)
+    with pytest.raises(UserError, match=r"training version 99 .* train the run again"):
+        load_model(folder)
 
 
 def test_identity_leaves_out_how_it_is_run():

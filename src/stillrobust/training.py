@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from stillrobust.at_work import InTransfer, Upstream, Work
-from stillrobust.backbones import Backbone, build_backbone, shown, upstream_digest
+from stillrobust.backbones import Backbone, build_backbone, published_preprocessing, shown, upstream_digest
 from stillrobust.backbones.reader import digest, load_strictly
 from stillrobust.batches import Augmented, batches, fresh_epoch, number, order
 from stillrobust.errors import UserError
@@ -47,7 +47,7 @@ TRANSFERS: dict[str, str] = {
     "upstream": "nothing trains: the backbone's own ImageNet classifier is evaluated",
     "robustify": "everything trains, with the backbone's own classifier: no transfer, but what makes a backbone",
 }
-TRAINING_VERSION = 2  # raised when the loop changes what comes out of it
+TRAINING_VERSION = 3  # raised when the loop changes what comes out of it
 
 # Of a recipe, what does not decide the weights.
 RUNNING = ("checkpoint_seconds", "workers", "accelerator", "devices", "nodes", "settings", "source")
@@ -82,6 +82,7 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
         "settings": dataclasses.asdict(plan.make_task()),  # type: ignore[call-overload]
         "backbone": name if arguments.get("weights") != "random" else plan.backbone,
         "upstream_weights": upstream_digest(plan.backbone),
+        "preprocessing": published_preprocessing(plan.backbone),
         "transfer": plan.transfer,
         "technique": build_technique(plan.technique).spec if plan.technique else "",
         "training_data": info.fingerprint if trains else "none",
@@ -111,7 +112,7 @@ def train(plan: Plan, dataset: Dataset, folder: Path, progress: Progress = lambd
     if plan.technique and plan.transfer != "robustify":
         require_photometric(build_technique(plan.technique), plan.task)
     if plan.transfer == "upstream":
-        finish(folder, described, _described(plan), loaded, model, dataset.info)
+        finish(folder, described, _described(plan, model), loaded, model, dataset.info)
         return folder
     launch(plan.recipe, partial(_loop, plan, dataset, folder, described), progress)
     return folder
@@ -165,7 +166,7 @@ def _loop(plan: Plan, dataset: Dataset, folder: Path, described: dict[str, Any],
     if before and digest(backbone_of(model).state_dict()) != before:
         raise AssertionError("the frozen backbone changed in training")  # what fixed-feature means; never to be published
     if fabric.is_global_zero:
-        finish(folder, described, _described(plan), loaded, model, dataset.info)
+        finish(folder, described, _described(plan, model), loaded, model, dataset.info)
     fabric.barrier()
 
 
@@ -211,11 +212,12 @@ def hold_still(backbone: Backbone, parts: tuple[str, ...]) -> None:
         children[part].requires_grad_(False).eval()
 
 
-def _described(plan: Plan) -> dict[str, Any]:
+def _described(plan: Plan, model: nn.Module) -> dict[str, Any]:
     """What :func:`load_model` builds the model from."""
     return {
         "task": plan.task,
         "backbone": plan.backbone,
+        "preprocessing": backbone_of(model).preprocessing(),
         "shown": shown(plan.backbone),
         "transfer": plan.transfer,
         "settings": {**plan.recipe.settings, **plan.settings},
@@ -228,6 +230,11 @@ def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:
     description = read_description(folder)
     if description is None:
         raise UserError(f"Expected a finished run (model.json, model.safetensors) in {folder}, but there is none")
+    version = description["identity"].get("training_version")
+    if version != TRAINING_VERSION:
+        raise UserError(
+            f"Expected a run of training version {TRAINING_VERSION} in {folder}, but got {version}; train the run again"
+        )
     path = folder / "model.safetensors"
     if not checked(path, description["sha256"]):
         raise UserError(f"The weights in {path} are not those that were written (checksum differs); train the run again")
@@ -236,6 +243,8 @@ def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:
     task = make_task(plan["task"], plan["settings"])
     name, _ = parse_spec(plan["backbone"])
     backbone, _ = build_backbone(format_spec(name, {"weights": "random"}))
-    model = _model(plan["transfer"], task, backbone, info)
+    # What an upstream run evaluates may have other classes than the architecture comes with, as after robustify.
+    model = _model("robustify" if plan["transfer"] == "upstream" else plan["transfer"], task, backbone, info)
     load_strictly(model, load_file(path), str(path))
+    backbone_of(model).set_preprocessing(**plan["preprocessing"])  # that of its weights, which the architecture does not know
     return task, model.eval().to(memory_format=torch.channels_last), description

@@ -7,6 +7,7 @@ backbone normalises by itself (``pixel_mean``, ``pixel_std``).
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from stillrobust.backbones.base import Backbone, require_pyramid
 from stillrobust.backbones.checkpoints import CHECKPOINTS, IMAGENET_MEAN, IMAGENET_STD, Checkpoint
@@ -26,6 +27,7 @@ __all__ = [
     "Checkpoint",
     "build_backbone",
     "missing_weights",
+    "published_preprocessing",
     "require_pyramid",
     "shown",
     "upstream_digest",
@@ -114,3 +116,9 @@ def upstream_digest(spec: str) -> str:
     if not path.is_file():
         raise UserError(missing_weights(spec))
     return file_digest(path)
+
+
+def published_preprocessing(spec: str) -> dict[str, Any] | None:
+    """What the row of facts of a spec's weights says of it: ``mean``, ``std``, ``clamp``; ``None`` where there is no row."""
+    row = _weights(spec).row
+    return {"mean": row.mean, "std": row.std, "clamp": row.clamp} if row else None

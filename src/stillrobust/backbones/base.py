@@ -1,6 +1,6 @@
 """What every backbone is: it normalises its own input, gives four maps or one embedding, and can be frozen for good."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,11 @@ class Backbone(nn.Module):
         self.clamp = clamp
         for buffer, values in ((self.pixel_mean, mean), (self.pixel_std, std)):
             buffer.copy_(torch.tensor(values).view(1, -1, 1, 1).expand(1, 3, 1, 1))
+
+    def preprocessing(self) -> dict[str, Any]:
+        """The arguments of :meth:`set_preprocessing` that make it so."""
+        mean, std = (tuple(buffer.flatten().tolist()) for buffer in (self.pixel_mean, self.pixel_std))
+        return {"mean": mean, "std": std, "clamp": self.clamp}
 
     def freeze(self) -> None:
         """Fixed-feature transfer: no gradient, and statistics, dropout and drop-path in evaluation mode for good."""

@@ -149,10 +149,8 @@ def write_folder(folder: Path, backbone: Backbone, row: Checkpoint) -> Path:
         architecture=backbone.name,
         weights=str(folder),
         file="weights.safetensors",
-        mean=tuple(backbone.pixel_mean.flatten().tolist()),
-        std=tuple(backbone.pixel_std.flatten().tolist()),
-        clamp=backbone.clamp,
         sha256=hashlib.sha256(weights).hexdigest(),
+        **backbone.preprocessing(),
     )
     text = json.dumps({"format": FORMAT, **dataclasses.asdict(row)}, indent=1, ensure_ascii=False) + "\n"
     write_whole({folder / row.file: weights, folder / "checkpoint.json": text.encode()})
