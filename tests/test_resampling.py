@@ -10,9 +10,12 @@ from stillrobust.cli import app
 from stillrobust.errors import HoleError, UserError
 from stillrobust.estimates import estimates
 from stillrobust.evaluation import Protocol, cells_of, evaluate
+from stillrobust.intervals import over_seeds
 from stillrobust.metrics import METRICS
 from stillrobust.predictors import Predictor
+from stillrobust.report.seeds import with_seed_means
 from stillrobust.report.summary import summarize
+from stillrobust.report.tables import text_table, write_csv
 from stillrobust.resampling import resampled
 from stillrobust.robustness import CLEAN, COMMON
 from stillrobust.samples import DatasetInfo, Prediction, Target
@@ -24,11 +27,11 @@ SURE = np.array([0.9, 0.1], np.float32)
 CELLS = [CLEAN, *((name, 3) for name in COMMON)]
 
 
-def top1_store(root, skill, cells=tuple(CELLS), images=40, shift=0):
+def top1_store(root, skill, cells=tuple(CELLS), images=40, shift=0, about=lambda run: {}):
     """Runs of given skill: the more severe the corruption's place, the more are wrong; the same images are hard for all."""
     store = Store(root)
     for run, gain in skill.items():
-        store.write_run(Run(run, "classification", run, "full_network", "toys", {}, CLASSES))
+        store.write_run(Run(run, "classification", about(run).get("model", run), "full_network", "toys", about(run), CLASSES))
         for place in cells:
             metric = METRICS["classification"](DatasetInfo("toys", "classification", CLASSES, images, ""))
             loss = 0.0 if place == CLEAN else 0.2 + 0.02 * COMMON.index(place[0])
@@ -70,6 +73,35 @@ def test_tables_say_which_runs_are_alike(tmp_path):
     letters = {row.run.name: row.alike for row in rows}
     assert letters["a"] == letters["bb"] != letters["ccc"]
     assert all(row.interval[0] < row.robustness.drop < row.interval[1] for row in rows)
+
+
+def trained_with(seeds, **others):
+    def about(run):
+        recipe = {"lr": 0.1, "seed": seeds[run], **others.get(run, {})}
+        return {"model": "resnet", "training": {"recipe": recipe}, "evaluation": {"weights": run, "seed": 0}}
+
+    return about
+
+
+def test_runs_that_differ_in_their_seed_alone_have_a_mean(tmp_path):
+    """Not a run of another learning rate, and not one whose seed nobody knows; the mean is by hand, its interval over_seeds'."""
+    skill = {"a": 0.0, "bb": 0.02, "ccc": 0.0, "dddd": 0.0}
+    about = trained_with({"a": 0, "bb": 1, "ccc": 2, "dddd": None}, ccc={"lr": 0.2})
+    rows = summarize(top1_store(tmp_path, skill, about=about), 50).rows
+    *_, last = [row for row in with_seed_means(rows) if row not in rows]
+    first, second = (next(row for row in rows if row.run.name == name) for name in ("a", "bb"))
+    assert len(with_seed_means(rows)) == len(rows) + 1
+    assert last.run.name == "mean of 2 seeds"
+    assert last.robustness.drop == pytest.approx((first.robustness.drop + second.robustness.drop) / 2)
+    assert last.robustness.by_group["blur"].drop == pytest.approx(
+        (first.robustness.by_group["blur"].drop + second.robustness.by_group["blur"].drop) / 2
+    )
+    spread = over_seeds([first.robustness.drop, second.robustness.drop], [first.drops, second.drops])
+    assert last.interval == (spread.low, spread.high)
+    assert "resnet (mean of 2 seeds)" in text_table(rows)
+    write_csv(rows, tmp_path / "table.csv")
+    assert [line.split(",")[2] for line in (tmp_path / "table.csv").read_text().splitlines()].count("mean of 2 seeds") == 1
+    assert first.run.protocol["training"]["recipe"]["seed"] == 0, "the rows stay as they are"
 
 
 def test_estimates_from_part_of_a_run(tmp_path):

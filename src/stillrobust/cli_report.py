@@ -13,11 +13,13 @@ commands = typer.Typer()
 
 def finish(results: Path, out: Path) -> None:
     """Write the report of ``results`` to ``out``, show its table and name it."""
-    from stillrobust.report import report, summarize, text_table
+    from stillrobust.report import summarize, text_table, write_report
     from stillrobust.store import Store
 
-    page = report(results, out)
-    typer.echo(text_table(summarize(Store(results)).rows))
+    store = Store(results)
+    summary = summarize(store)
+    page = write_report(store, summary, out)
+    typer.echo(text_table(summary.rows))
     typer.echo(f"\nReport: {page}")
 
 

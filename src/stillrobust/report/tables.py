@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stillrobust.intervals import LEVEL
+from stillrobust.report.seeds import with_seed_means
 from stillrobust.report.summary import METRICS, MODES, TASKS, Row, model_name
 from stillrobust.store import Measurement, Run, content_key, write_whole
 
@@ -61,8 +62,9 @@ def text_table(rows: Sequence[Row]) -> str:
     """The table for a terminal."""
     if not rows:
         return "No run is complete yet."
+    rows = with_seed_means(rows)
     texts = aligned([list(HEADINGS), *(cells(row, rows) for row in rows)], TEXT_COLUMNS).split("\n")
-    note = f"Clean score and drops in %; [ ]: {LEVEL:.0%} interval over images. {ALIKE}"
+    note = f"Clean score and drops in %; [ ]: {LEVEL:.0%} interval over images, in a mean of seeds over both. {ALIKE}"
     return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:], "", note])
 
 
@@ -71,7 +73,7 @@ def write_csv(rows: Sequence[Row], path: Path | str) -> None:
     headings = ["task", "dataset", "run", "model", "mode", "metric", "severities", "images", "clean", "mpc", "rpc"]
     headings += [f"{group}_drop" for group in GROUP_ORDER] + ["mean_drop", "mean_drop_low", "mean_drop_high", "alike"]
     lines = []
-    for row in rows:
+    for row in with_seed_means(rows):
         run, numbers = row.run, row.robustness
         low, high = row.interval or ("", "")
         lines.append(

@@ -1,0 +1,69 @@
+"""Runs that differ in nothing but the seed of their training, taken together: one row of means, and how sure it is."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from statistics import fmean
+from typing import TypeVar
+
+from stillrobust.intervals import over_seeds
+from stillrobust.report.summary import Row
+from stillrobust.robustness import Part, Robustness
+
+Key = TypeVar("Key")
+
+
+def with_seed_means(rows: Sequence[Row]) -> list[Row]:
+    """The rows, and after the last of those that differ in their seed alone one with the mean of every number.
+
+    Its interval of the mean drop is over seeds and images (:func:`stillrobust.intervals.over_seeds`), its letters are empty.
+    """
+    seeds: dict[str, list[Row]] = {}
+    for row in rows:
+        seeds.setdefault(_but_for_its_seed(row), []).append(row)
+    found = []
+    for row in rows:
+        found.append(row)
+        alike = seeds[_but_for_its_seed(row)]
+        if len(alike) > 1 and row is alike[-1]:
+            found.append(_mean(alike))
+    return found
+
+
+def _but_for_its_seed(row: Row) -> str:
+    """Everything that decides a row, without the seed and the weights that come of it; its own name where no seed is kept."""
+    run, numbers = row.run, row.robustness
+    about = deepcopy(run.protocol)
+    recipe = about.get("training", {}).get("recipe", {})
+    name = run.name if recipe.pop("seed", None) is None else ""
+    about.get("evaluation", {}).pop("weights", None)
+    parts = (run.task, run.backbone, run.transfer, run.dataset, numbers.metric, numbers.severities, row.drawn_from)
+    return json.dumps([name, about, *parts], sort_keys=True, default=str)
+
+
+def _mean(rows: Sequence[Row]) -> Row:
+    name = f"mean of {len(rows)} seeds"
+    all_numbers = [row.robustness for row in rows]
+
+    def mean(quantity: str) -> float:
+        return fmean(getattr(numbers, quantity) for numbers in all_numbers)
+
+    def parts(kind: str) -> dict[object, Part]:
+        return _mean_parts(getattr(numbers, kind) for numbers in all_numbers)
+
+    means = {quantity: mean(quantity) for quantity in ("clean", "mpc", "rpc", "drop")}
+    broken_down = {kind: parts(kind) for kind in ("by_group", "by_severity", "by_corruption")}
+    together = Robustness(run=name, metric=all_numbers[0].metric, severities=all_numbers[0].severities, **means, **broken_down)  # type: ignore[arg-type]
+    around = None
+    if all(row.drops is not None for row in rows):
+        spread = over_seeds([numbers.drop for numbers in all_numbers], [row.resampled["drop"] for row in rows])
+        around = spread.low, spread.high
+    return replace(
+        rows[0], run=replace(rows[0].run, name=name), robustness=together, interval=around, resampled={}, drawn_from=(), alike=""
+    )
+
+
+def _mean_parts(all_parts: Iterable[Mapping[Key, Part]]) -> dict[Key, Part]:
+    listed = list(all_parts)
+    return {key: Part(fmean(parts[key].mpc for parts in listed), fmean(parts[key].drop for parts in listed)) for key in listed[0]}
