@@ -153,10 +153,15 @@ def _zoom_maps(size: int, factors: tuple[float, ...]) -> Maps:
 
 
 @lru_cache(maxsize=64)
-def _zoom_columns(width: int, factors: tuple[float, ...]) -> tuple[Array, Array, Array]:
-    """The same for the fast sums: the first index times four, uint64, and float32 weights."""
+def _zoom_columns(width: int, factors: tuple[float, ...]) -> tuple[Array, Array]:
+    """The same for sums in float32, the first index times four, uint64, and how far after it, float32; an even number of layers.
+
+    What is beyond the crop is the black pixel after the row.
+    """
     first, _, near, far = _zoom_maps(width, factors)
-    return (first * 4).astype(np.uint64), near.astype(np.float32), far.astype(np.float32)
+    places = 4 * np.where(near + far > 0, first, width)
+    more = ((0, len(factors) % 2), (0, 0))
+    return np.pad(places, more, constant_values=4 * width).astype(np.uint64), np.pad(far, more).astype(np.float32)
 
 
 @lru_cache(maxsize=16)
@@ -172,7 +177,7 @@ def zoom_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -
     """Mean of enlarged copies, the original counted twice. No draws."""
     height, width = image.shape[:2]
     factors = parameters("zoom_blur", severity, regime)[1:]  # the first is 1: the image itself, which the kernel adds
-    samples, four = image.reshape(height, -1), np.empty((height, width * 4), np.float32)
+    samples, four = image.reshape(height, -1), np.empty((height, width * 4), np.uint8)
     geometry.to_four(samples, four)
     maps = _zoom_maps(height, factors), _zoom_maps(width, factors), *_zoom_columns(width, factors)
     out = np.empty_like(image)

@@ -62,10 +62,7 @@ def elastic_fields(size: tuple[int, int], severity: int, rng: Rng, regime: str) 
     if isinstance(rng, Key):
         across, down = (filters.smooth_noise(rng.stream(i), size, sigmas, amplitude * strength) for i in (0, 1))
         return Elastic(matrix, down, across, (NOTHING, NOTHING), weights, strength)
-    columns, rows = (draws.uniforms(rng, height * width).reshape(size) for _ in range(2))
-    for drawn in (columns, rows):
-        drawn *= 2 * amplitude
-        drawn -= amplitude
+    columns, rows = (draws.uniforms(rng, height * width, 2.0 * amplitude, -amplitude).reshape(size) for _ in range(2))
     across, down = (filters.smooth_field(drawn.astype(np.float32), sigmas, strength) for drawn in (columns, rows))
     return Elastic(matrix, down, across, (rows, columns), weights, strength)
 

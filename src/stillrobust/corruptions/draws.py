@@ -56,11 +56,11 @@ def stream_of(rng: np.random.RandomState) -> Iterator[dict[str, Any]]:
     rng.set_state(state)
 
 
-def uniforms(rng: np.random.RandomState, count: int) -> Array:
-    """``rng.random_sample(count)``: float64 (count,)."""
+def uniforms(rng: np.random.RandomState, count: int, scale: float = 1.0, offset: float = 0.0) -> Array:
+    """``rng.random_sample(count) * scale + offset``: float64 (count,)."""
     out = np.empty(count)
     with stream_of(rng) as state:
-        state["state"]["pos"] = streams.uniforms(state["state"]["key"], state["state"]["pos"], out)
+        state["state"]["pos"] = streams.uniforms(state["state"]["key"], state["state"]["pos"], scale, offset, out)
     return out
 
 
@@ -68,15 +68,29 @@ def normals(rng: np.random.RandomState, count: int) -> Array:
     """``rng.standard_normal(count)``: float64 (count,)."""
     out = np.empty(count)
     with stream_of(rng) as state:
-        inner = state["state"]
-        place, spare, has_spare = streams.normals(inner["key"], inner["pos"], state["gauss"], bool(state["has_gauss"]), out)
-        inner["pos"], state["gauss"], state["has_gauss"] = place, spare, int(has_spare)
+        _fill_normals(state, out)
     return out
 
 
+def normal_parts(rng: np.random.RandomState, count: int) -> Iterator[tuple[slice, Array]]:
+    """The same in parts that stay in the cache, each with its place and in the memory of the one before."""
+    memory = np.empty(min(count, 16384))
+    with stream_of(rng) as state:
+        for start in range(0, count, memory.size):
+            part = memory[: count - start]
+            _fill_normals(state, part)
+            yield slice(start, start + part.size), part
+
+
+def _fill_normals(state: dict[str, Any], out: Array) -> None:
+    inner = state["state"]
+    place, spare, has_spare = streams.normals(inner["key"], inner["pos"], state["gauss"], bool(state["has_gauss"]), out)
+    inner["pos"], state["gauss"], state["has_gauss"] = place, spare, int(has_spare)
+
+
 def integers(rng: np.random.RandomState, largest: int, count: int) -> Array:
-    """``rng.randint(0, largest + 1, count)``: int32 (count,)."""
-    out = np.empty(count, np.int32)
+    """``rng.randint(0, largest + 1, count)``, ``largest`` below 256: uint8 (count,)."""
+    out = np.empty(count, np.uint8)
     with stream_of(rng) as state:
         state["state"]["pos"] = streams.bounded(state["state"]["key"], state["state"]["pos"], largest, out)
     return out

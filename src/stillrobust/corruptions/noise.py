@@ -28,7 +28,9 @@ def gaussian_noise(image: Image, severity: int, rng: Rng, regime: str = "imagene
     if isinstance(rng, Key):
         kernels.add_table(image.reshape(-1), _steps(sigma), *rng.stream(0), out.reshape(-1))
     else:
-        kernels.add(image.reshape(-1), draws.normals(rng, image.size), float(sigma), out.reshape(-1))
+        samples, target = image.reshape(-1), out.reshape(-1)
+        for place, normals in draws.normal_parts(rng, image.size):
+            kernels.add(samples[place], normals, float(sigma), target[place])
     return out
 
 
@@ -121,5 +123,7 @@ def speckle_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet
     if isinstance(rng, Key):
         kernels.multiply_table(image.reshape(-1), _factors(sigma), *rng.stream(0), out.reshape(-1))
     else:
-        kernels.multiply(image.reshape(-1), draws.normals(rng, image.size), float(sigma), out.reshape(-1))
+        samples, target = image.reshape(-1), out.reshape(-1)
+        for place, normals in draws.normal_parts(rng, image.size):
+            kernels.multiply(samples[place], normals, float(sigma), target[place])
     return out

@@ -92,9 +92,7 @@ def plasma(size: int, decay: float, rng: Rng) -> tuple[Array, float, float]:
     if isinstance(rng, Key):
         key = rng.stream(0)
     else:
-        drawn = draws.uniforms(rng, size * size - 1)
-        drawn *= 2
-        drawn -= 1
+        drawn = draws.uniforms(rng, size * size - 1, 2.0, -1.0)
     low, high = fields.plasma(drawn, float(decay), *key, heights)
     return heights, low, high
 

@@ -17,7 +17,7 @@ FIELD_ERROR = 1e-5  # pixels: float32 displacement fields are off by up to 5e-6 
 
 @kernel
 def to_four(image, out):
-    """(H, W * 3) -> float32 (H, W * 4): a pixel is one vector of four."""
+    """(H, W * 3) -> (H, W * 4), its dtype as well: a pixel is one vector of four."""
     for y in range(image.shape[0]):
         source, target = image[y], out[y]
         for x in range(len(source) // 3):
@@ -52,15 +52,21 @@ def _is_flat(samples, counts, channel, top, left, bottom, right):
 
 
 @kernel
-def _stretch(mixed, places, lefts, rights, line):
-    """line += the row ``mixed`` stretched: pixel x lies between two that begin at ``places[x]``."""
-    for x in range(np.uint64(places.size)):
-        i, p, q, o = places[x], lefts[x], rights[x], x * FOUR
-        u0, u1, u2, u3 = mixed[i], mixed[i + ONE], mixed[i + TWO], mixed[i + THREE]
-        i = i + FOUR
-        v0, v1, v2, v3 = mixed[i], mixed[i + ONE], mixed[i + TWO], mixed[i + THREE]
+def _stretch_two(rows, places, beyond, line):
+    """line (W * 4) += two rows (2, W * 4 + 4), stretched: pixel x lies ``beyond[:, x]`` after the one at ``places[:, x]``."""
+    rows_a, rows_b, places_a, places_b = rows[0], rows[1], places[0], places[1]
+    beyond_a, beyond_b = beyond[0], beyond[1]
+    for x in range(np.uint64(line.size // 4)):
+        i, q, k, r, o = places_a[x], beyond_a[x], places_b[x], beyond_b[x], x * FOUR
+        u0, u1, u2, u3 = rows_a[i], rows_a[i + ONE], rows_a[i + TWO], rows_a[i + THREE]
+        w0, w1, w2, w3 = rows_b[k], rows_b[k + ONE], rows_b[k + TWO], rows_b[k + THREE]
+        i, k = i + FOUR, k + FOUR
+        v0, v1, v2, v3 = rows_a[i], rows_a[i + ONE], rows_a[i + TWO], rows_a[i + THREE]
+        z0, z1, z2, z3 = rows_b[k], rows_b[k + ONE], rows_b[k + TWO], rows_b[k + THREE]
         s0, s1, s2, s3 = line[o], line[o + ONE], line[o + TWO], line[o + THREE]
-        s0, s1, s2, s3 = s0 + p * u0 + q * v0, s1 + p * u1 + q * v1, s2 + p * u2 + q * v2, s3 + p * u3 + q * v3
+        v0, v1, v2, v3 = u0 + q * (v0 - u0), u1 + q * (v1 - u1), u2 + q * (v2 - u2), u3 + q * (v3 - u3)
+        z0, z1, z2, z3 = w0 + r * (z0 - w0), w1 + r * (z1 - w1), w2 + r * (z2 - w2), w3 + r * (z3 - w3)
+        s0, s1, s2, s3 = s0 + (v0 + z0), s1 + (v1 + z1), s2 + (v2 + z2), s3 + (v3 + z3)
         line[o], line[o + ONE], line[o + TWO], line[o + THREE] = s0, s1, s2, s3
 
 
@@ -83,30 +89,31 @@ def _zoom_exact(samples, y, x, c, down, across, fractions):
 
 
 @kernel
-def zoom_mean(samples, four, down, across, places, lefts, rights, fractions, exact, levels, reach, out):
+def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, levels, reach, out):
     """Mean of the image, twice, and its enlarged layers; a row is first mixed of two, then stretched.
 
-    samples uint8 (H, W * 3), the same as float32 ``four`` (H, W * 4) -> uint8 (H, W * 3). ``down`` and ``across``: two indices
-    and two float64 weights, each (layers, H) or (layers, W); places (index times four) and float32 weights say the latter again.
+    samples uint8 (H, W * 3), the same as ``four`` (H, W * 4) -> uint8 (H, W * 3). ``down`` and ``across``: two indices
+    and two float64 weights, each (layers, H) or (layers, W); ``places`` and ``beyond`` say the latter again, for :func:`_stretch_two`.
     ``levels`` uint8 (256,): what flat areas become.
     """
-    height, width = four.shape[0], four.shape[1] // 4
-    line, mixed = np.empty(four.shape[1], np.float32), np.zeros(four.shape[1] + 8, np.float32)
-    mean = np.empty(3 * width, np.float32)
+    height, width, (y0, y1, wy0, wy1), (x0, x1, _, _) = four.shape[0], four.shape[1] // 4, down, across
+    layers, line, mean = len(y0), np.empty(4 * width, np.float32), np.empty(3 * width, np.float32)
+    mixed = np.zeros((2, four.shape[1] + 8), np.float32)
     near, found = scratch(3 * width)
-    share, counts = np.float32(1.0 / (len(places) + 2)), np.zeros((0, 0), np.int32)
-    (y0, y1, wy0, wy1), (x0, x1, _, _) = down, across
+    share, counts = np.float32(1.0 / (layers + 2)), np.zeros((0, 0), np.int32)
     for y in range(height):
         own = four[y]
         for x in range(line.size):
-            line[x] = own[x] * np.float32(2)
-        for layer in range(len(places)):
-            first, last = int(places[layer, 0]), min(int(places[layer, -1]) + 8, line.size)
-            a, b, target = four[y0[layer, y]][first:last], four[y1[layer, y]][first:last], mixed[first:last]
+            line[x] = np.float32(2) * np.float32(own[x])
+        for layer in range(layers):
+            first, last, odd = 4 * x0[layer, 0], 4 * x1[layer, -1] + 4, layer % 2
+            a, b, target = four[y0[layer, y]][first:last], four[y1[layer, y]][first:last], mixed[odd][first:last]
             upper, lower = np.float32(wy0[layer, y]), np.float32(wy1[layer, y])
             for x in range(target.size):
-                target[x] = upper * a[x] + lower * b[x]
-            _stretch(mixed, places[layer], lefts[layer], rights[layer], line)
+                target[x] = upper * np.float32(a[x]) + lower * np.float32(b[x])
+            if odd or layer == layers - 1:  # a layer without a partner has a black one, by its places
+                pair = slice(layer - odd, layer - odd + 2)
+                _stretch_two(mixed, places[pair], beyond[pair], line)
         for x in range(width):
             mean[3 * x], mean[3 * x + 1], mean[3 * x + 2] = line[4 * x] * share, line[4 * x + 1] * share, line[4 * x + 2] * share
         if not exact:
@@ -121,7 +128,7 @@ def zoom_mean(samples, four, down, across, places, lefts, rights, fractions, exa
             if counts.size and abs(mean[x] - samples[y, x]) < 0.5:  # not where a layer ends before the image does
                 pixel = x // 3
                 left, right = pixel, pixel
-                for layer in range(len(places)):
+                for layer in range(layers):
                     left, right = min(left, x0[layer, pixel]), max(right, x1[layer, pixel])
                 if _is_flat(samples, counts, x - 3 * pixel, top, left, bottom, right):
                     out[y, x] = levels[samples[y, x]]
@@ -309,14 +316,14 @@ def unpack(pixels, out):
 def shuffle(pixels, height, width, reach, iterations, draws):
     """Copy each pixel from a near one, bottom right to top left. One way: the reference's swap of views copies only.
 
-    ``draws`` int32 (N): 0..2 reach - 1, pairs of (across, down), less ``reach`` each.
+    ``draws`` uint8 (N): 0..2 reach - 1, pairs of (across, down), less ``reach`` each.
     """
     draw = 0
     for _ in range(iterations):
         for y in range(height - reach, reach, -1):
             base = y * width
             for x in range(width - reach, reach, -1):
-                shift = (draws[draw + 1] - reach) * width + draws[draw] - reach
+                shift = (np.int64(draws[draw + 1]) - reach) * width + np.int64(draws[draw]) - reach
                 draw += 2
                 pixels[np.uint64(base + x)] = pixels[np.uint64(base + x + shift)]
 

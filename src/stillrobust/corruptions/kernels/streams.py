@@ -80,8 +80,8 @@ def fraction(high, low):
 
 
 @kernel
-def uniforms(key, place, out):
-    """``random_sample``: fills float64 ``out`` (N,); returns the new place."""
+def uniforms(key, place, scale, offset, out):
+    """``random_sample`` * scale + offset: fills float64 ``out`` (N,); returns the new place."""
     words = np.empty(2 * WORDS, np.uint32)
     held, read, done = open_block(key, place, words), 0, 0
     while done < out.size:
@@ -90,7 +90,7 @@ def uniforms(key, place, out):
         count = min(out.size - done, (held - read) // 2)
         block, target = words[read : read + 2 * count], out[done : done + count]
         for i in range(count):
-            target[i] = fraction(block[2 * i], block[2 * i + 1])
+            target[i] = fraction(block[2 * i], block[2 * i + 1]) * scale + offset
         done += count
         read += 2 * count
     return WORDS - (held - read)
@@ -98,7 +98,7 @@ def uniforms(key, place, out):
 
 @kernel
 def bounded(key, place, largest, out):
-    """``randint(0, largest + 1)`` of 64-bit integers: masked words, those above are thrown away; int32 ``out``."""
+    """``randint(0, largest + 1)`` of 64-bit integers: masked words, those above are thrown away; uint8 ``out``."""
     mask = largest
     for shift in (1, 2, 4, 8, 16):
         mask |= mask >> shift
@@ -107,8 +107,14 @@ def bounded(key, place, largest, out):
     while done < out.size:
         if held == read:
             held, read = refill(key, words, read, held), 0
+        if mask == largest:  # none is too large
+            count = min(held - read, out.size - done)
+            block, target = words[read : read + count], out[done : done + count]
+            for i in range(count):
+                target[i] = np.uint8(block[i] & np.uint32(mask))
+            read, done = read + count, done + count
         while read < held and done < out.size:
-            value = np.int32(words[read] & np.uint32(mask))
+            value = np.uint8(words[read] & np.uint32(mask))
             read += 1
             out[done] = value  # overwritten by the next one if it is too large
             done += value <= largest

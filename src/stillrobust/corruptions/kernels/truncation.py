@@ -1,8 +1,8 @@
 """From sums in float32 to grey levels: truncated as the reference does it, with a list of the samples that need a second look.
 
 The reference sums in float64 and truncates, so that a float32 sum, which is off by less than ``reach``, can end on another
-grey level only where it lies within ``reach`` of a whole number. Those samples, some in a thousand, are found here and
-computed again in float64 by the caller, in the reference's order of operations.
+grey level only where it lies within ``reach`` of a whole number, and not of 0, since all below 1 is black. Those samples,
+some in a thousand, are found here and computed again in float64 by the caller, in the reference's order of operations.
 """
 
 # mypy: ignore-errors
@@ -11,7 +11,7 @@ import numpy as np
 
 from stillrobust.corruptions.kernels.jit import kernel
 
-LOWEST, HIGHEST, HALF = np.float32(-0.4), np.float32(255.5), np.float32(0.5)  # 0 and 255, with no whole number near
+LOWEST, HIGHEST, HALF = np.float32(0.4), np.float32(255.5), np.float32(0.5)  # 0 and 255, with no whole number near
 
 
 @kernel
