@@ -16,7 +16,7 @@ geometry, disks = Kernels("geometry"), Kernels("disk")
 
 
 REACH_OF_SUMS = 2e-4
-"""Grey levels: the disk's sum is a whole number, and some ten roundings of 2**-24 of 255 follow."""
+"""Grey levels: the disk's sum is a whole number, and at most two dozen roundings of 2**-25 of 255 follow."""
 
 
 @lru_cache(maxsize=32)
@@ -52,7 +52,8 @@ class _Disk:
 
 
 @lru_cache(maxsize=32)
-def _disk_parts(radius: float, alias_sigma: float) -> _Disk:
+def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _Disk:
+    """Of the fast sums weights below 5e-6 are left out, as together below 1e-4; the others are raised by what they sum to."""
     whole = disk(radius, alias_sigma).astype(np.float64)
     filled = np.flatnonzero(whole.any(axis=0))
     whole = np.ascontiguousarray(whole[filled[0] : filled[-1] + 1, filled[0] : filled[-1] + 1])
@@ -70,21 +71,24 @@ def _disk_parts(radius: float, alias_sigma: float) -> _Disk:
         for j, second in enumerate(smoothing):
             top, side = margin - inner - spread + i, margin - inner - spread + j
             left[top : top + len(half), side : side + len(half)] -= first * second * pixels / pixels.sum()
-    rounded = np.round(left, 7)
+    rounded = np.round(left, 7 if exact else 5)
     weights, groups = np.unique(rounded[rounded != 0], return_inverse=True)
     order = np.argsort(groups, kind="stable")
     places = np.argwhere(rounded != 0)[order] * (1, 3)
-    means = [left[rounded == weight].mean() for weight in weights]
-    missed = np.abs(left - rounded).sum()
-    tails = (smoothing[spread:] / pixels.sum()).astype(np.float32), smoothing[spread:].astype(np.float32)
+    means = np.array([left[rounded == weight].mean() for weight in weights])
     ends = np.cumsum(np.bincount(groups, minlength=len(weights)))
-    off = np.float32(REACH_OF_SUMS + 255 * missed)
-    return _Disk(whole, half, tails, margin, places, np.array(means, np.float32), ends, off)
+    missed = left.copy()
+    missed[rounded != 0] -= means[groups]
+    gain = 1.0 if exact else 1 + missed.sum()
+    tails = (smoothing[spread:] * gain / pixels.sum()).astype(np.float32), smoothing[spread:].astype(np.float32)
+    off = np.float32(REACH_OF_SUMS + (255 * np.abs(missed).sum() if exact else 0))
+    return _Disk(whole, half, tails, margin, places, means.astype(np.float32), ends, off)
 
 
 def defocus_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Blur with a disk. No draws."""
-    parts = _disk_parts(*parameters("defocus_blur", severity, regime))
+    exact = not isinstance(rng, Key)
+    parts = _disk_parts(*parameters("defocus_blur", severity, regime), exact)
     height, width = image.shape[:2]
     spread, inner = len(parts.smoothing[0]) - 1, len(parts.half) // 2
     padded = cv2.copyMakeBorder(image, *(parts.margin,) * 4, cv2.BORDER_REFLECT_101).reshape(height + 2 * parts.margin, -1)
@@ -93,7 +97,7 @@ def defocus_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet"
     totals = np.empty((height + 2 * spread, (width + 2 * spread) * 3), np.int32)
     disks.disk_sums(np.ascontiguousarray(seen), parts.half, totals)
     out = np.empty_like(image)
-    exact, total = not isinstance(rng, Key), parts.whole.sum()
+    total = parts.whole.sum()
     levels = filters.truncate(filters.FRACTIONS * total)
     near = levels if total < 1 else np.arange(256, dtype=np.uint8)  # with a gain flat areas are no whole numbers
     tables = totals, parts.smoothing, padded, parts.places, parts.weights, parts.ends, parts.whole, filters.FRACTIONS, exact, near
@@ -126,11 +130,9 @@ def glass_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") 
     sigma = parameters("glass_blur", severity, regime)[0]
     height, width = image.shape[:2]
     blurred = filters.gaussian_grey(image, sigma, not isinstance(rng, Key))
-    pixels = np.empty(height * width, np.uint32)
-    geometry.pack(blurred.reshape(-1), pixels)
-    shuffle(pixels, (height, width), severity, rng, regime)
-    geometry.unpack(pixels, blurred.reshape(-1))
-    return filters.gaussian_grey(blurred, sigma, not isinstance(rng, Key))
+    pixels = cv2.cvtColor(blurred, cv2.COLOR_RGB2RGBA)  # so that one is a word
+    shuffle(pixels.view(np.uint32).reshape(-1), (height, width), severity, rng, regime)
+    return filters.gaussian_grey(cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), sigma, not isinstance(rng, Key))
 
 
 def motion_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
@@ -177,8 +179,7 @@ def zoom_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -
     """Mean of enlarged copies, the original counted twice. No draws."""
     height, width = image.shape[:2]
     factors = parameters("zoom_blur", severity, regime)[1:]  # the first is 1: the image itself, which the kernel adds
-    samples, four = image.reshape(height, -1), np.empty((height, width * 4), np.uint8)
-    geometry.to_four(samples, four)
+    samples, four = image.reshape(height, -1), cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).reshape(height, -1)
     maps = _zoom_maps(height, factors), _zoom_maps(width, factors), *_zoom_columns(width, factors)
     out = np.empty_like(image)
     tables = filters.FRACTIONS32, not isinstance(rng, Key), _flat_zoom(len(factors))

@@ -84,8 +84,7 @@ def elastic_transform(image: Image, severity: int, rng: Rng, regime: str = "imag
         values += np.float32(1e-3)  # flat areas come out of it a rounding error below themselves
     margin = 1 + max(int(np.ceil(max(part.max(), -part.min()))) for part in (field.down, field.across))
     padded = cv2.copyMakeBorder(values, *(margin,) * 4, cv2.BORDER_REFLECT)
-    four = np.empty((height + 2 * margin, (width + 2 * margin) * 4), np.float32)
-    geometry.to_four(padded.reshape(len(padded), -1), four)
+    four = cv2.cvtColor(padded, cv2.COLOR_RGB2RGBA).reshape(len(padded), -1)
     # only the library's own transform, in exact mode, has a reference to the bit
     reach = filters.REACH if field.drawn[0].size and field.matrix is None else np.float32(0)
     again = field.drawn, field.weights, field.strength, filters.FRACTIONS32, reach

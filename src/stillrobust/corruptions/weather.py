@@ -82,26 +82,25 @@ SHRINK = {"cifar": 0.2, "tiny-imagenet": 0.3}
 """How much smaller the small-image sets of ImageNet-C's authors make the textures."""
 
 
-def plasma(size: int, decay: float, rng: Rng) -> tuple[Array, float, float]:
-    """Diamond-square height map, toroidal: (float32 (size, size), lowest, highest); ``size`` a power of two, 2 or more.
+def plasma(height: int, width: int, decay: float, rng: Rng) -> tuple[Array, float, float]:
+    """Diamond-square height map, toroidal, of the next power of two: (float32 (size, size), lowest, highest).
 
+    Fast mode makes the finest level in the rows of the image only: lowest and highest hardly ever lie in the rest of it.
     Draws: per level one block of uniforms for the squares and two for the diamonds.
     """
+    size = 1 << (max(height, width, 3) - 1).bit_length()
     heights = np.empty((size, size), np.float32)
-    drawn, key = np.zeros(0), (np.uint32(0), np.uint32(0))
     if isinstance(rng, Key):
-        key = rng.stream(0)
-    else:
-        drawn = draws.uniforms(rng, size * size - 1, 2.0, -1.0)
-    low, high = fields.plasma(drawn, float(decay), *key, heights)
-    return heights, low, high
+        return heights, *fields.plasma(np.zeros(0, np.float32), float(decay), *rng.stream(0), height, heights)
+    drawn = draws.uniforms(rng, size * size - 1, 2.0, -1.0)
+    return heights, *fields.plasma(drawn, float(decay), np.uint32(0), np.uint32(0), size, heights)
 
 
 def fog(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Add a plasma fractal and compress the range. Draws: those of :func:`plasma`."""
     amount, decay = parameters("fog", severity, regime)
     height, width = image.shape[:2]
-    heights, low, high = plasma(1 << (max(height, width, 3) - 1).bit_length(), decay, rng)
+    heights, low, high = plasma(height, width, decay, rng)
     brightest, out = int(image.max()) / 255, np.empty_like(image)
     scales = np.float32(low), np.float32(high), float(amount), brightest, filters.FRACTIONS
     reach = np.float32(0) if isinstance(rng, Key) else filters.REACH

@@ -88,6 +88,10 @@ def disk_grey(sums, smoothing, padded, places, weights, ends, whole, fractions, 
     near, found = scratch(width)
     single = whole.max() / 255
     for y in range(start, out.shape[0]):
+        if spread == 0:  # one weight only, so that the sum says it all
+            for x in range(width):
+                out[y, x] = grey(sums[y, x] * single)
+            continue
         _vertical(sums, y + spread, smoothing[0], column)
         _horizontal(column, 3, smoothing[1], line)
         _add_places(padded, y, places, weights, ends, alike, line)
@@ -96,10 +100,6 @@ def disk_grey(sums, smoothing, padded, places, weights, ends, whole, fractions, 
             truncate_near(line, reach, levels, near, found, target)
             continue
         count = truncate_row(y, line, reach, flat, leveled, near, found, target)
-        if spread == 0:  # one weight only, so that the sum says it all
-            for i in range(count):
-                target[found[i]] = grey(sums[y, found[i]] * single)
-            continue
         budget -= count
         if budget < 0 or crowded(count, width, flat):
             return y

@@ -27,7 +27,7 @@ def normal_fast(table, first, second, out):
 
 @kernel
 def _noise_row(draws, counter, first, second, amplitude, out):
-    """float64 uniforms in -amplitude..amplitude: ``draws`` (-1..1) from ``counter`` on, or hashed ones where it is empty."""
+    """Uniforms in -amplitude..amplitude: ``draws`` (-1..1) from ``counter`` on, or hashed ones where it is empty."""
     if draws.size:
         drawn = draws[counter : counter + out.size]
         for j in range(out.size):
@@ -35,7 +35,7 @@ def _noise_row(draws, counter, first, second, amplitude, out):
     else:
         for j in range(out.size):
             word = hashed(np.uint32(counter + j), first, second)
-            out[j] = amplitude * np.float64(np.float32(word) * SPREAD - np.float32(1))
+            out[j] = np.float32(amplitude) * (np.float32(word) * SPREAD - np.float32(1))
 
 
 @kernel
@@ -45,41 +45,43 @@ def _extremes(row, low, high):
 
 
 @kernel
-def plasma(draws, decay, first, second, heights):
-    """Diamond-square map, toroidal, float32 (n, n); draws float64 (n * n - 1) in the reference's order, or none and two keys.
+def plasma(draws, decay, first, second, needed, heights):
+    """Diamond-square map, toroidal, float32 (n, n); draws: float64 (n * n - 1), as the reference's, or float32 (0) and two keys.
 
-    Sums in float32, noise in float64, as the reference stores them. A level's grid (n, n), without gaps so that rows are whole
-    vectors, becomes the next one's (2n, 2n): its points, the squares' middles, and the diamonds' two kinds. Returns (lowest,
-    highest).
+    Sums in float32, noise as the draws: float64 in the reference. A level's grid (n, n), without gaps so that rows are whole
+    vectors, becomes the next one's (2n, 2n): its points, the squares' middles, and the diamonds' two kinds. The finest level is
+    made for the first ``needed`` rows only. Returns (lowest, highest) of what is made.
     """
     size, wobble, counter = heights.shape[0], 100.0, 0
     low, high = np.zeros(size, np.float32), np.zeros(size, np.float32)
-    quarter, grid, whole_noise = np.float32(0.25), np.zeros((1, 1), np.float32), np.empty(size)
+    quarter, grid, whole_noise = np.float32(0.25), np.zeros((1, 1), np.float32), np.empty(size, draws.dtype)
     while len(grid) < size:
         count, amplitude = len(grid), wobble * wobble
         finer = heights if 2 * count == size else np.empty((2 * count, 2 * count), np.float32)
         middles, wrapped = np.empty((count, count), np.float32), np.empty((count, count + 1), np.float32)
         above, left = np.empty(count, np.float32), np.empty(count, np.float32)
         noise, low_row, high_row = whole_noise[:count], low[:count], high[:count]
+        rows = (min(needed, size) + 1) // 2 if 2 * count == size else count
         for i in range(count):
             wrapped[i, :count] = grid[i]
             wrapped[i, count] = grid[i, 0]
-        for i in range(count):
+        for i in range(-1, min(rows, count - 1)):  # from the last row on, which is above the first
+            i %= count
             a, b, row = wrapped[i], wrapped[(i + 1) % count], middles[i]
             _noise_row(draws, counter + i * count, first, second, amplitude, noise)
             for j in range(count):
-                row[j] = np.float32(np.float64(((a[j] + b[j]) + (a[j + 1] + b[j + 1])) * quarter) + noise[j])
+                row[j] = np.float32(((a[j] + b[j]) + (a[j + 1] + b[j + 1])) * quarter + noise[j])
             _extremes(row, low_row, high_row)
-        for i in range(count):
+        for i in range(rows):
             a, b, row, before = wrapped[i], wrapped[(i + 1) % count], middles[i], middles[(i - 1) % count]
             _noise_row(draws, counter + (count + i) * count, first, second, amplitude, noise)
             for j in range(count):
-                above[j] = np.float32(np.float64(((row[j] + before[j]) + (a[j] + a[j + 1])) * quarter) + noise[j])
+                above[j] = np.float32(((row[j] + before[j]) + (a[j] + a[j + 1])) * quarter + noise[j])
             _extremes(above, low_row, high_row)
             _noise_row(draws, counter + (2 * count + i) * count, first, second, amplitude, noise)
-            left[0] = np.float32(np.float64(((row[0] + row[count - 1]) + (a[0] + b[0])) * quarter) + noise[0])
+            left[0] = np.float32(((row[0] + row[count - 1]) + (a[0] + b[0])) * quarter + noise[0])
             for j in range(1, count):
-                left[j] = np.float32(np.float64(((row[j] + row[j - 1]) + (a[j] + b[j])) * quarter) + noise[j])
+                left[j] = np.float32(((row[j] + row[j - 1]) + (a[j] + b[j])) * quarter + noise[j])
             _extremes(left, low_row, high_row)
             even, odd = finer[2 * i], finer[2 * i + 1]
             for j in range(count):

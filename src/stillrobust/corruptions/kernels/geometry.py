@@ -12,17 +12,8 @@ from stillrobust.corruptions.kernels.streams import hashed
 from stillrobust.corruptions.kernels.truncation import scratch, truncate, truncate_near
 
 ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)  # unsigned: no check for negative indices
+real = np.float32
 FIELD_ERROR = 1e-5  # pixels: float32 displacement fields are off by up to 5e-6 at 1080p (seen), in both directions
-
-
-@kernel
-def to_four(image, out):
-    """(H, W * 3) -> (H, W * 4), its dtype as well: a pixel is one vector of four."""
-    for y in range(image.shape[0]):
-        source, target = image[y], out[y]
-        for x in range(len(source) // 3):
-            target[4 * x], target[4 * x + 1], target[4 * x + 2] = source[3 * x], source[3 * x + 1], source[3 * x + 2]
-            target[4 * x + 3] = 0
 
 
 @kernel
@@ -92,8 +83,9 @@ def _zoom_exact(samples, y, x, c, down, across, fractions):
 def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, levels, reach, out):
     """Mean of the image, twice, and its enlarged layers; a row is first mixed of two, then stretched.
 
-    samples uint8 (H, W * 3), the same as ``four`` (H, W * 4) -> uint8 (H, W * 3). ``down`` and ``across``: two indices
-    and two float64 weights, each (layers, H) or (layers, W); ``places`` and ``beyond`` say the latter again, for :func:`_stretch_two`.
+    samples uint8 (H, W * 3), the same as ``four`` (H, W * 4), where a pixel is one vector of four -> uint8 (H, W * 3). ``down`` and
+    ``across``: two indices and two float64 weights, each (layers, H) or (layers, W); ``places`` and ``beyond`` say the latter
+    again, for :func:`_stretch_two`.
     ``levels`` uint8 (256,): what flat areas become.
     """
     height, width, (y0, y1, wy0, wy1), (x0, x1, _, _) = four.shape[0], four.shape[1] // 4, down, across
@@ -246,9 +238,9 @@ def _bilinear_exact(four, margin, y, x, c, down, across, fractions):
 def displace(four, margin, down, across, drawn, weights, strength, fractions, reach, out):
     """out(y, x) = image at (y + down, x + across), bilinear -> uint8 (H, W * 3).
 
-    four: float32 (H + 2 margin, (W + 2 margin) * 4), no displacement beyond the margin. Where ``reach`` is not 0 the fields
-    are ``drawn`` (down, across), float64, smoothed by ``weights`` (down, across) times ``strength``, and samples near a whole
-    number are computed from that again.
+    four: uint8 or float32 (H + 2 margin, (W + 2 margin) * 4), no displacement beyond the margin. Where ``reach`` is not 0 the
+    fields are ``drawn`` (down, across), float64, smoothed by ``weights`` (down, across) times ``strength``, and samples near a
+    whole number are computed from that again.
     """
     width, stride = down.shape[1], four.shape[1] // 4
     flat = four.reshape(-1)
@@ -268,10 +260,10 @@ def displace(four, margin, down, across, drawn, weights, strength, fractions, re
             a, wy, wx, o = places[x], fall[x], step[x], x * THREE
             b, c = a + FOUR, a + np.uint64(4 * stride)
             d = c + FOUR
-            a0, a1, a2, a3 = flat[a], flat[a + ONE], flat[a + TWO], flat[a + THREE]
-            b0, b1, b2, b3 = flat[b], flat[b + ONE], flat[b + TWO], flat[b + THREE]
-            c0, c1, c2, c3 = flat[c], flat[c + ONE], flat[c + TWO], flat[c + THREE]
-            d0, d1, d2, d3 = flat[d], flat[d + ONE], flat[d + TWO], flat[d + THREE]
+            a0, a1, a2, a3 = real(flat[a]), real(flat[a + ONE]), real(flat[a + TWO]), real(flat[a + THREE])
+            b0, b1, b2, b3 = real(flat[b]), real(flat[b + ONE]), real(flat[b + TWO]), real(flat[b + THREE])
+            c0, c1, c2, c3 = real(flat[c]), real(flat[c + ONE]), real(flat[c + TWO]), real(flat[c + THREE])
+            d0, d1, d2, d3 = real(flat[d]), real(flat[d + ONE]), real(flat[d + TWO]), real(flat[d + THREE])
             a0, a1, a2, a3 = a0 + wx * (b0 - a0), a1 + wx * (b1 - a1), a2 + wx * (b2 - a2), a3 + wx * (b3 - a3)
             c0, c1, c2, c3 = c0 + wx * (d0 - c0), c1 + wx * (d1 - c1), c2 + wx * (d2 - c2), c3 + wx * (d3 - c3)
             a0, a1, a2, a3 = a0 + wy * (c0 - a0), a1 + wy * (c1 - a1), a2 + wy * (c2 - a2), a3 + wy * (c3 - a3)
@@ -282,34 +274,13 @@ def displace(four, margin, down, across, drawn, weights, strength, fractions, re
             a = places[x] + np.uint64(c)
             below = a + np.uint64(4 * stride)
             corners = flat[a], flat[a + FOUR], flat[below], flat[below + FOUR]
-            contrast = max(corners) - min(corners)
+            contrast = real(max(corners)) - real(min(corners))
             # flat areas are whole numbers as they are; elsewhere the fields' rounding is felt as far as the image changes
             if contrast == 0 or abs(line[found[i]] - np.rint(line[found[i]])) > 1e-4 + FIELD_ERROR * contrast:
                 continue
             moved_down = np.float64(np.float32(_smooth_exact(drawn[0], y, x, *weights, part) * strength))
             moved_across = np.float64(np.float32(_smooth_exact(drawn[1], y, x, *weights, part) * strength))
             out[y, found[i]] = _bilinear_exact(four, margin, y, x, c, moved_down, moved_across, fractions)
-
-
-@kernel
-def pack(image, out):
-    """uint8 (N * 3) -> uint32 (N): a pixel is copied as one word."""
-    for i in range(out.size):
-        out[i] = (
-            np.uint32(image[3 * i]) | np.uint32(image[3 * i + 1]) << np.uint32(8) | np.uint32(image[3 * i + 2]) << np.uint32(16)
-        )
-
-
-@kernel
-def unpack(pixels, out):
-    """The reverse of :func:`pack`."""
-    for i in range(pixels.size):
-        word = pixels[i]
-        out[3 * i], out[3 * i + 1], out[3 * i + 2] = (
-            word & np.uint32(255),
-            (word >> np.uint32(8)) & np.uint32(255),
-            word >> np.uint32(16),
-        )
 
 
 @kernel

@@ -1,6 +1,8 @@
 """How kernels are compiled: machine code is kept on disk, and the interpreter's lock is free while it runs."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -11,3 +13,16 @@ numba.config.SLP_VECTORIZE = 1
 kernel: Callable[[Any], Any] = numba.njit(cache=True, nogil=True, error_model="numpy")
 """Strict IEEE arithmetic, nothing reordered or fused: the same pixels on every machine."""
 inlined: Callable[[Any], Any] = numba.njit(inline="always", error_model="numpy")
+
+
+def forget_stale(folder: Path) -> None:
+    """Throw away what was compiled before any source in ``folder`` changed: numba compares a kernel with its own file only,
+    but machine code holds a copy of every kernel that it calls."""
+    newest = max(source.stat().st_mtime_ns for source in folder.glob("*.py"))
+    for index in folder.glob("__pycache__/*.nbi"):
+        with suppress(OSError):  # another process was faster, or the folder is read-only
+            if index.stat().st_mtime_ns < newest:
+                index.unlink()
+
+
+forget_stale(Path(__file__).parent)

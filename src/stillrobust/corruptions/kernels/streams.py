@@ -107,17 +107,18 @@ def bounded(key, place, largest, out):
     while done < out.size:
         if held == read:
             held, read = refill(key, words, read, held), 0
+        count = min(held - read, out.size - done)
+        block, target, taken = words[read : read + count], out[done : done + count], np.uint64(0)
         if mask == largest:  # none is too large
-            count = min(held - read, out.size - done)
-            block, target = words[read : read + count], out[done : done + count]
             for i in range(count):
                 target[i] = np.uint8(block[i] & np.uint32(mask))
-            read, done = read + count, done + count
-        while read < held and done < out.size:
-            value = np.uint8(words[read] & np.uint32(mask))
-            read += 1
-            out[done] = value  # overwritten by the next one if it is too large
-            done += value <= largest
+            taken = np.uint64(count)
+        else:
+            for i in range(count):
+                value = np.uint8(block[i] & np.uint32(mask))
+                target[taken] = value  # overwritten by the next one if it is too large
+                taken += np.uint64(value <= largest)
+        read, done = read + count, done + int(taken)
     return WORDS - (held - read)
 
 
