@@ -12,7 +12,7 @@ from html import escape
 import numpy as np
 from PIL import Image as Picture
 
-from stillrobust.report.figures import COLOURS, label
+from stillrobust.report.figures import COLOURS, FRAME, label
 from stillrobust.report.summary import Row
 from stillrobust.robustness import CLEAN, COMMON, GROUPS, Place
 from stillrobust.samples import IGNORE, Array
@@ -45,8 +45,8 @@ def gallery(store: Store, rows: Sequence[Row], images: dict[str, str]) -> str:
         tiles = "".join(f"<td>{_tile(row, examples[place], image_id, images)}</td>" for place in places)
         lines.append(f'<tr><th scope="row">{escape(label(row, rows))}</th>{tiles}</tr>')
     return (
-        f'<div class="scroll"><table class="gallery"><caption>One image, <code>{escape(image_id)}</code>, and what each '
-        f"model says of it.</caption><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f'<div {FRAME} aria-label="Pictures"><table class="gallery"><caption>One image, <code>{escape(image_id)}</code>, and what '
+        f"each model says of it.</caption><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 

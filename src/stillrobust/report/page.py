@@ -5,7 +5,7 @@ Everything is inside the file; it asks the network for nothing. Every name that 
 
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from html import escape
 from importlib.resources import files
@@ -15,17 +15,24 @@ from typing import Any
 import numpy as np
 
 import stillrobust
-from stillrobust import paper
-from stillrobust.intervals import LEVEL
 from stillrobust.report.answers import answers, sections
-from stillrobust.report.figures import curves, heat_map
+from stillrobust.report.downloads import downloads
+from stillrobust.report.figures import FRAME, curves
 from stillrobust.report.gallery import definitions, gallery
+from stillrobust.report.heat import heat_map, heat_style
+from stillrobust.report.inside import by_class, by_size
+from stillrobust.report.page_table import published, table
+from stillrobust.report.scatter import clean_against_corrupted, upstream_against_downstream
 from stillrobust.report.summary import METRICS, SEED, TASKS, Row, Summary, summarize
-from stillrobust.report.tables import ALIKE, HEADINGS, TEXT_COLUMNS, cells
 from stillrobust.robustness import Place
 from stillrobust.store import Store, content_key, write_whole
 
 QUESTION = "Is it still robust?"
+# A browser is told as well that the page loads nothing: what is not in the file is refused.
+POLICY = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
+)
 
 
 def write_page(store: Store, path: Path | str) -> None:
@@ -38,23 +45,28 @@ def page(store: Store, summary: Summary) -> str:
     images: dict[str, str] = {}
     parts = [_section(store, section, summary, images) for section in sections(summary.rows)]
     body = [
-        f"<h1>{QUESTION}</h1>",
+        '<a class="skip" href="#table">Skip to the table</a>' if summary.rows else "",
+        f"<main><h1>{QUESTION}</h1>",
         *(f'<p class="answer">{escape(sentence)}</p>' for sentence in answers(summary.rows)),
         "" if summary.rows else '<p class="answer">There is no complete run yet, so there is no answer.</p>',
         _incomplete(summary),
-        _table(summary),
+        table(summary),
         definitions(images),
         *parts,
-        _published(summary.rows),
+        published(summary.rows),
         _protocol(store, summary),
         _provenance(summary),
+        downloads(store, summary),
+        "</main>",
     ]
-    style = files("stillrobust.report").joinpath("page.css").read_text(encoding="utf-8")
+    style, script = (files("stillrobust.report").joinpath(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">{POLICY}'
         f'<link rel="icon" href="data:,"><title>{QUESTION}</title>'
-        f"<style>\n{style}</style></head>\n<body>\n" + "\n".join(filter(None, body)) + "\n</body></html>\n"
+        f"<style>\n{style}{heat_style()}\n</style></head>\n<body>\n"
+        + "\n".join(filter(None, body))
+        + f"\n<script>\n{script}</script></body></html>\n"
     )
 
 
@@ -63,55 +75,9 @@ def _incomplete(summary: Summary) -> str:
         return ""
     lines = "".join(f"<li><b>{escape(one.run)}</b>: {escape(one.reason)}</li>" for one in summary.incomplete)
     return (
-        '<div class="warning"><h3>Incomplete</h3><p>These have no line below; nothing is averaged over holes.</p>'
-        f"<ul>{lines}</ul></div>"
+        f'<details class="warning"><summary>Incomplete: {len(summary.incomplete)}</summary>'
+        f"<p>These have no line below; nothing is averaged over holes.</p><ul>{lines}</ul></details>"
     )
-
-
-def _table(summary: Summary) -> str:
-    if not summary.rows:
-        return ""
-    heads = "".join(_head(index, text) for index, text in enumerate(HEADINGS))
-    several = {(row.run.task, row.run.dataset) for row in summary.rows}
-    lines = []
-    for section in sections(summary.rows):
-        best = {index: min(column) for index, column in _drops(section).items()}
-        for row in section:
-            texts = cells(row, section)
-            if len(several) > len({row.run.task for row in summary.rows}):
-                texts[0] += f", {row.run.dataset}"
-            drops = _drops([row])
-            lines.append(f"<tr>{''.join(_cell(i, text, drops, best) for i, text in enumerate(texts))}</tr>")
-    levels = sorted({row.robustness.severities for row in summary.rows})
-    at = " or ".join(", ".join(map(str, severities)) for severities in levels)
-    note = (
-        f"Clean score and performance drops in %, lower drops are better (best in bold); mean over the 15 corruptions "
-        f"at severity {at}. [ ]: {LEVEL:.0%} interval, images resampled {summary.replicates} times; it does not hold "
-        f"the chance of another training. {ALIKE}"
-    )
-    return (
-        f'<h2>The table</h2><div class="scroll"><table class="numbers"><thead><tr>{heads}</tr></thead>'
-        f'<tbody>{"".join(lines)}</tbody></table></div><p class="soft">{escape(note)}</p>'
-    )
-
-
-def _drops(rows: Sequence[Row]) -> dict[int, list[float]]:
-    """The drops in each numeric column after the clean score."""
-    groups = [heading.lower() for heading in HEADINGS[TEXT_COLUMNS + 1 : -2]]
-    columns = [[row.robustness.by_group[group].drop for row in rows] for group in groups]
-    columns.append([row.robustness.drop for row in rows])
-    return dict(enumerate(columns, start=TEXT_COLUMNS + 1))
-
-
-def _cell(index: int, text: str, drops: dict[int, list[float]], best: dict[int, float]) -> str:
-    if index < TEXT_COLUMNS:
-        return f"<td>{escape(text)}</td>"
-    bold = " best" if index in best and drops[index][0] <= best[index] else ""
-    return f'<td class="number{bold}">{escape(text)}</td>'
-
-
-def _head(index: int, text: str) -> str:
-    return f'<th scope="col"{"" if index < TEXT_COLUMNS else " class=number"}>{text}</th>'
 
 
 def _section(store: Store, rows: list[Row], summary: Summary, images: dict[str, str]) -> str:
@@ -123,34 +89,21 @@ def _section(store: Store, rows: list[Row], summary: Summary, images: dict[str, 
             values[one.run][one.corruption, one.severity] = one.value
     task, metric = TASKS.get(run.task, run.task), METRICS.get(numbers.metric, numbers.metric)
     first = next(row for row in summary.rows if (row.run.task, row.run.dataset) == (run.task, run.dataset))
-    pictures = gallery(store, rows, images) if first is rows[0] else ""  # once, not again for a second metric
-    return (
-        f"<section><h2>{escape(task)} on {escape(run.dataset)}: {escape(metric)}</h2>"
-        f"<h3>Severity by severity</h3>{curves(rows)}"
-        f"<h3>Where it is lost</h3>{heat_map(rows, values)}"
-        + (f"<h3>What the models see and say</h3>{pictures}" if pictures else "")
-        + "</section>"
-    )
-
-
-def _published(rows: Sequence[Row]) -> str:
-    """The paper's own tables for the tasks on the page: other data and training, so beside ours and not among it."""
-    printed = {"detection": "Table 1", "segmentation": "Table 2"}
-    shown = {printed.get(row.run.task): TASKS[row.run.task] for row in rows if row.run.task in printed}
-    tables = []
-    for table in paper.tables():
-        for line in table.rows.values() if table.name in shown else ():
-            numbers = "".join(f'<td class="number">{line[f"drop.{heading.lower()}"]:.2f}</td>' for heading in HEADINGS[5:9])
-            tables.append(f"<tr><td>{shown[table.name]}</td><td>{escape(str(line['model']))}</td>{numbers}</tr>")
-    if not tables:
-        return ""
-    heads = "".join(_head(index + 2 * (index > 1), text) for index, text in enumerate(("Task", "Model", *HEADINGS[5:9])))
-    return (
-        "<h2>What the paper found</h2><details><summary>Drops in % with fixed features, on COCO and ADE20K</summary>"
-        f'<div class="scroll"><table class="numbers"><thead><tr>{heads}</tr></thead><tbody>{"".join(tables)}</tbody>'
-        "</table></div><p class=soft>Other data, other sizes, longer training: the order of the models can be "
-        "compared with the table above, the numbers cannot.</p></details>"
-    )
+    figures = {
+        "Severity by severity": curves(rows),
+        "Clean against corrupted": clean_against_corrupted(rows),
+        "Upstream against downstream": upstream_against_downstream(rows, summary.rows),
+    }
+    wide = {
+        "Where it is lost": heat_map(rows, values),
+        "By size of object": by_size(store, rows),
+        "By class": by_class(store, rows),
+        "What the models see and say": gallery(store, rows, images) if first is rows[0] else "",  # once, not for each metric
+    }
+    beside = "".join(f"<div><h3>{title}</h3>{figure}</div>" for title, figure in figures.items() if figure)
+    below = "".join(f"<h3>{title}</h3>{figure}" for title, figure in wide.items() if figure)
+    title = f"{escape(task)} on {escape(run.dataset)}: {escape(metric)}"
+    return f'<section><h2>{title}</h2><div class="figures">{beside}</div>{below}</section>'
 
 
 def _protocol(store: Store, summary: Summary) -> str:
@@ -196,7 +149,7 @@ def _provenance(summary: Summary) -> str:
 
 def _values(pairs: Iterable[tuple[str, str]]) -> str:
     lines = "".join(f'<tr><th scope="row">{escape(key)}</th><td>{escape(text)}</td></tr>' for key, text in pairs)
-    return f'<div class="scroll"><table class="values"><tbody>{lines}</tbody></table></div>'
+    return f'<div {FRAME} aria-label="Values"><table class="values"><tbody>{lines}</tbody></table></div>'
 
 
 def _flat(mapping: Mapping[str, Any], before: str = "") -> dict[str, str]:

@@ -36,7 +36,10 @@ class Row:
     interval: tuple[float, float] | None = None
     """Of the mean drop, if the per-image statistics are there."""
     resampled: Mapping[str, Array] = field(default_factory=dict)
-    """Each of :data:`QUANTITIES` in every resample; the same images in the same resample of every run: differences are paired."""
+    """Each of :data:`QUANTITIES`, and the score at each severity (``severity.3``), in every resample.
+
+    The same images are in the same resample of every run: differences are paired.
+    """
     drawn_from: tuple[str, ...] = ()
     """The ids of the images that were resampled."""
     alike: str = ""
@@ -126,9 +129,13 @@ def model_name(row: Row, rows: Sequence[Row]) -> str:
     return _model(row.run) if len(same) < 2 else f"{_model(row.run)} ({row.run.name})"
 
 
+def backbone_name(run: Run) -> str:
+    """The spec, with weights of one's own by the name of their file: the folder says nothing to a reader."""
+    return re.sub(r"(['\"])[^'\"]*[/\\]([^'\"/\\]+)\1", r"\1\2\1", run.backbone)
+
+
 def _model(run: Run) -> str:
-    """Weights of one's own by the name of their file: the folder says nothing to a reader."""
-    backbone = re.sub(r"(['\"])[^'\"]*[/\\]([^'\"/\\]+)\1", r"\1\2\1", run.backbone)
+    backbone = backbone_name(run)
     training = run.protocol.get("training")
     technique = training.get("technique") if isinstance(training, dict) else None
     return f"{backbone} + {technique}" if technique else backbone
@@ -194,6 +201,8 @@ def _quantities(clean: Array, cells: Array, places: Sequence[Place]) -> dict[str
     for group, members in GROUPS.items():
         inside = [index for index, (corruption, _) in enumerate(places) if corruption in members]
         found[f"drop.{group}"] = robustness_replicates(clean, cells[inside])["drop"]
+    for level in sorted({severity for _, severity in places}):
+        found[f"severity.{level}"] = cells[[severity == level for _, severity in places]].mean(0)
     return found
 
 

@@ -69,7 +69,12 @@ def text_table(rows: Sequence[Row]) -> str:
 
 
 def write_csv(rows: Sequence[Row], path: Path | str) -> None:
-    """Write the table with full precision; scores and drops as fractions."""
+    """Write :func:`table_csv`."""
+    write_whole({Path(path): table_csv(rows).encode()})
+
+
+def table_csv(rows: Sequence[Row]) -> str:
+    """The table with full precision; scores and drops as fractions."""
     headings = ["task", "dataset", "run", "model", "mode", "metric", "severities", "images", "clean", "mpc", "rpc"]
     headings += [f"{group}_drop" for group in GROUP_ORDER] + ["mean_drop", "mean_drop_low", "mean_drop_high", "alike"]
     lines = []
@@ -82,7 +87,7 @@ def write_csv(rows: Sequence[Row], path: Path | str) -> None:
             + [numbers.by_group[group].drop for group in GROUP_ORDER]
             + [numbers.drop, low, high, row.alike]
         )
-    write_whole({Path(path): as_csv(headings, lines).encode()})
+    return as_csv(headings, lines)
 
 
 def measurements_csv(runs: Iterable[Run], measurements: Iterable[Measurement]) -> str:

@@ -1,0 +1,99 @@
+"""The table of the page, in the paper's layout, and the paper's own beside it."""
+
+from collections.abc import Sequence
+from html import escape
+
+from stillrobust import paper
+from stillrobust.intervals import LEVEL
+from stillrobust.report.answers import sections
+from stillrobust.report.figures import FRAME
+from stillrobust.report.summary import TASKS, Row, Summary, backbone_name
+from stillrobust.report.tables import ALIKE, HEADINGS, TEXT_COLUMNS, cells
+
+DROPS = [f"drop.{heading.lower()}" for heading in HEADINGS[TEXT_COLUMNS + 1 : -2]] + ["drop"]
+FILTERS = ("Task", "Backbone", "Mode", "Metric")
+
+
+def table(summary: Summary) -> str:
+    """Every run, the best drop of each table in bold, with the filters that a script brings to life."""
+    if not summary.rows:
+        return ""
+    several = len({(row.run.task, row.run.dataset) for row in summary.rows}) > len({row.run.task for row in summary.rows})
+    lines: list[str] = []
+    choices: dict[str, dict[str, None]] = {name: {} for name in FILTERS}
+    for section in sections(summary.rows):
+        best = [min(row.value(quantity) for row in section) for quantity in DROPS]
+        for row in section:
+            texts = cells(row, section)
+            said = dict(zip(FILTERS, (texts[0], backbone_name(row.run), *texts[2:4]), strict=True))
+            for name, choice in said.items():
+                choices[name][choice] = None
+            texts[0] += f", {row.run.dataset}" if several else ""
+            lines.append(_line(row, texts, said, best))
+    levels = sorted({row.robustness.severities for row in summary.rows})
+    at = " or ".join(", ".join(map(str, severities)) for severities in levels)
+    note = (
+        f"Clean score and performance drops in %, lower drops are better (best in bold); mean over the 15 corruptions "
+        f"at severity {at}. [ ]: {LEVEL:.0%} interval, images resampled {summary.replicates} times; it does not hold "
+        f"the chance of another training. {ALIKE}"
+    )
+    return (
+        f'<h2 id="table" tabindex="-1">The table</h2>{_filters(choices)}'
+        f'<div {FRAME} aria-label="The table"><table class="numbers sortable" id="runs">'
+        f'<caption>All complete runs</caption><thead><tr class="heads">{heads(HEADINGS)}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div><p class=soft>{escape(note)}</p>"
+    )
+
+
+def heads(texts: Sequence[str], text_columns: int = TEXT_COLUMNS) -> str:
+    """Heads of columns, the first ``text_columns`` of text, the others of numbers."""
+    return "".join(
+        f'<th scope="col"{"" if index < text_columns else " class=number"}>{escape(text)}</th>' for index, text in enumerate(texts)
+    )
+
+
+def published(rows: Sequence[Row]) -> str:
+    """The paper's own tables for the tasks on the page: other data and training, so beside ours and not among it."""
+    printed = {"detection": "Table 1", "segmentation": "Table 2"}
+    shown = {printed.get(row.run.task): TASKS[row.run.task] for row in rows if row.run.task in printed}
+    lines = []
+    for one in paper.tables():
+        for line in one.rows.values() if one.name in shown else ():
+            numbers = "".join(f'<td class="number">{line[quantity]:.2f}</td>' for quantity in DROPS[:-1])
+            lines.append(f"<tr><td>{shown[one.name]}</td><td>{escape(str(line['model']))}</td>{numbers}</tr>")
+    if not lines:
+        return ""
+    return (
+        "<h2>What the paper found</h2><details><summary>Drops in % with fixed features, on COCO and ADE20K</summary>"
+        f'<div {FRAME} aria-label="The paper&#x27;s tables"><table class="numbers sortable"><caption>'
+        "Other data, other sizes, longer training: the order of the models can be compared with the table above, the numbers "
+        f'cannot.</caption><thead><tr class="heads">{heads(("Task", "Model", *HEADINGS[5:9]), 2)}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div></details>"
+    )
+
+
+def _filters(choices: dict[str, dict[str, None]]) -> str:
+    """Hidden until a script shows it: without one it could do nothing."""
+    fields = "".join(
+        f'<label>{name} <select data-filter="{name.lower()}"><option value="">all</option>'
+        + "".join(f"<option>{escape(choice)}</option>" for choice in every)
+        + "</select></label>"
+        for name, every in choices.items()
+        if len(every) > 1
+    )
+    return (
+        '<form class="filters" id="filters" role="search" aria-label="Filter the runs" hidden>'
+        f'<label>Search <input type="search" id="search" autocomplete="off"></label>{fields}'
+        '<button type="reset">Show all</button><output aria-live="polite"></output></form>'
+    )
+
+
+def _line(row: Row, texts: Sequence[str], said: dict[str, str], best: Sequence[float]) -> str:
+    bold = {TEXT_COLUMNS + 1 + index for index, quantity in enumerate(DROPS) if row.value(quantity) <= best[index]}
+    marks = "".join(f' data-{name.lower()}="{escape(choice)}"' for name, choice in said.items())
+    parts = []
+    for index, text in enumerate(texts):
+        kind = "" if index < TEXT_COLUMNS else f' class="number{" best" if index in bold else ""}"'
+        tag = 'th scope="row"' if index == 1 else "td"
+        parts.append(f"<{tag}{kind}>{escape(text)}</{tag.split()[0]}>")
+    return f'<tr data-run="{escape(row.run.name)}"{marks}>{"".join(parts)}</tr>'
