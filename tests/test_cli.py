@@ -92,10 +92,10 @@ def test_wrong_backbone_setting_and_classes(mydata, tmp_path):
 
 
 def test_study_files_are_strict(tmp_path):
-    (tmp_path / "a.yaml").write_text("name: a\ntasks: {}\nbackbones: []\ntransfers: []\nseverity: 3\n")
+    (tmp_path / "a.yaml").write_text("name: a\nruns: []\nseverity: 3\n")
     result = run("study", "run", tmp_path / "a.yaml", "--out", tmp_path / "out")
     assert result.returncode == 2
-    assert "severity" in result.stderr
+    assert "Unknown key 'severity'" in result.stderr
 
 
 def test_help_is_instant_and_complete():

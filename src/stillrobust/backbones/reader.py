@@ -229,7 +229,10 @@ def load_strictly(model: torch.nn.Module, state: Mapping[str, torch.Tensor], sou
             for what, names in (("missing", missing), ("left over", extra), ("of another shape", shapes))
             if names
         ]
-        raise UserError(f"Expected weights that fit the model exactly, but in {source} the tensors are {'; '.join(parts)}")
+        raise UserError(
+            f"Expected weights that fit the model exactly, but in {source} the tensors are {'; '.join(parts)}; "
+            "take a file of this architecture, or name the one that the file belongs to"
+        )
     model.load_state_dict(dict(state), strict=False)
     return len(state)
 
