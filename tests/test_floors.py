@@ -1,6 +1,7 @@
 """A module imports only from its own family and from lower floors; the report never loads torch."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,15 @@ def test_arrows_point_down():
             ):
                 wrong.append(f"{path.relative_to(SOURCE)} imports {name}")
     assert not wrong
+
+
+def test_the_readmes_map_is_complete_and_in_the_order_of_the_floors():
+    text = (SOURCE.parents[1] / "README.md").read_text()
+    rows = re.findall(r"^\| (\d) \| (.+?) \|", text, re.MULTILINE)
+    assert [floor for floor, _ in rows] == sorted(floor for floor, _ in rows)
+    shown = {name: int(floor) for floor, names in rows for name in re.findall(r"`(\w+)(?:\.py|/)`", names)}
+    rooms = {name: floor for name, floor in FLOORS.items() if not name.startswith(("cli_", "__"))}
+    assert shown == rooms | {"studies": FLOORS["study"]}
 
 
 def test_robustify_never_sees_the_test():

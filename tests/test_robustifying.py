@@ -14,9 +14,8 @@ from stillrobust.data.scene_files import SceneCounts
 from stillrobust.errors import UserError
 from stillrobust.robustify import TECHNIQUES
 from stillrobust.robustifying import robustify, robustify_plan
-from stillrobust.tasks.heads import head_names
 from stillrobust.training import Plan, Recipe, load_model, train
-from tests.toys import SETTINGS, Toys
+from tests.toys import SETTINGS, Toys, head_names
 
 RANDOM = "resnet_mini(weights='random')"
 # Arguments that make a technique quick; a technique of its own data needs folders and is tested with them.

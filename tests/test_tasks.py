@@ -6,8 +6,8 @@ from stillrobust.backbones import build_backbone
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, Sample, Target
 from stillrobust.tasks import TASKS, augment, make_task
-from stillrobust.tasks.heads import head_names, initialise_head
-from tests.toys import SETTINGS, Toys
+from stillrobust.tasks.heads import initialise_head
+from tests.toys import SETTINGS, Toys, head_names
 
 
 def build(task, name="resnet18", seed=0, **settings):

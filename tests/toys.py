@@ -3,6 +3,7 @@
 import numpy as np
 
 from stillrobust.samples import DatasetInfo, Sample, Target
+from stillrobust.tasks.heads import backbone_of
 
 SIZE = 64
 
@@ -58,3 +59,10 @@ SETTINGS = {
     },
     "segmentation": {"channels": 16, "auxiliary_channels": 16, "crop": (SIZE, SIZE), "test_size": None},
 }
+
+
+def head_names(model):
+    """Names of the state-dict entries that are not the backbone's."""
+    inside = backbone_of(model)
+    prefix = next(name for name, module in model.named_modules() if module is inside) + "."
+    return {name for name in model.state_dict() if not name.startswith(prefix)}

@@ -8,10 +8,6 @@ from stillrobust.report.summary import METRICS, MODES, TASKS, Row, Summary, mode
 from stillrobust.store import Store
 from stillrobust.study import Selection, select
 
-TITLES = {"table1": "Table 1", "table2": "Table 2", "tables4-5": "Tables 4 and 5"} | {
-    f"figure{number}": f"Figure {number}" for number in range(2, 7)
-}
-
 
 @dataclass(frozen=True)
 class Entry:

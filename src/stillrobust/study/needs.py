@@ -31,11 +31,8 @@ def _weights(spec: str) -> Need:
 
     if str(parse_spec(spec)[1].get("weights")).startswith(f"{FOLDER}/"):
         return Need(spec, True, "")  # made here
-    try:
-        lacking = missing_weights(spec)
-    except UserError as error:
-        lacking = str(error)
-    return Need(spec, not lacking, lacking or "")
+    lacking = missing_weights(spec)
+    return Need(spec, not lacking, lacking)
 
 
 def data_needs(runs: Iterable[StudyRun], site: Site) -> list[Need]:

@@ -58,13 +58,6 @@ def backbone_of(model: nn.Module) -> Backbone:
     return next(module for module in model.modules() if isinstance(module, Backbone))
 
 
-def head_names(model: nn.Module) -> set[str]:
-    """Names of the state-dict entries that are not the backbone's."""
-    inside = backbone_of(model)
-    prefix = next(name for name, module in model.named_modules() if module is inside) + "."
-    return {name for name in model.state_dict() if not name.startswith(prefix)}
-
-
 def initialise_head(model: nn.Module, seed: int) -> None:
     """First weights of everything but the backbone, each drawn from a generator keyed by (seed, layer name).
 
