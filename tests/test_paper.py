@@ -199,7 +199,7 @@ def test_names_from_data_are_text_in_latex():
 
 
 def test_the_same_numbers_give_the_same_files(store, made):
-    first = next(exhibit for exhibit in exhibits_of(store, replicates=50).exhibits if exhibit.name == "table1")
+    first = next(exhibit for exhibit in exhibits_of(Store(store), replicates=50).exhibits if exhibit.name == "table1")
     again = drawn(first, "Severity 1")
     for kind in ("pdf", "png"):
         assert again[kind] == (made[0] / f"table1.{kind}").read_bytes()
