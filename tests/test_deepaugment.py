@@ -521,7 +521,7 @@ def test_foreign_weights_are_refused(tmp_path, enlarging):
     torch.save(state, tmp_path / "other.pt")
     with pytest.raises(UserError, match=r"body\.3\.body\.0\.bias.*body\.99\.weight"):
         load_pretrained("edsr", tmp_path / "other.pt")
-    with pytest.raises(UserError, match="there is none"):
+    with pytest.raises(UserError, match="there is nothing"):
         load_pretrained("edsr", tmp_path / "none.pt")
     with pytest.raises(UserError, match="Did you mean: edsr"):
         load_pretrained("edrs", enlarging)
