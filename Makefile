@@ -11,7 +11,7 @@ test: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 # The frost photographs come with imagecorruptions-imaug, whose own dependencies nothing here needs.
 .venv/.installed: pyproject.toml
