@@ -13,6 +13,7 @@ from stillrobust import (
     cli_data,
     cli_deepaugment,
     cli_evaluate,
+    cli_list,
     cli_report,
     cli_statistics,
     cli_study,
@@ -35,6 +36,7 @@ for room in (
     cli_data,
     cli_deepaugment,
     cli_evaluate,
+    cli_list,
     cli_report,
     cli_statistics,
     cli_study,
@@ -68,63 +70,6 @@ def demo(
     from stillrobust.study import Site, select
 
     cli_study.do(select(["demo"]), Site(out.resolve()), workers)
-
-
-@app.command("list")
-def list_(
-    what: Annotated[
-        str, typer.Argument(help="backbones, checkpoints, corruptions, tasks, formats, recipes, techniques or transfers.")
-    ],
-) -> None:
-    """List the components of a family."""
-    from stillrobust.names import lookup
-
-    def backbones() -> list[str]:
-        from stillrobust.backbones import ARCHITECTURES
-
-        return [*ARCHITECTURES, "... and every model of timm by its name"]
-
-    def corruptions() -> list[str]:
-        from stillrobust.corruptions import CORRUPTIONS
-
-        return list(CORRUPTIONS)
-
-    def tasks() -> list[str]:
-        from stillrobust.tasks import TASKS
-
-        return list(TASKS)
-
-    def formats() -> list[str]:
-        from stillrobust.data import FORMATS
-
-        return list(FORMATS)
-
-    def recipes() -> list[str]:
-        from stillrobust.tasks.recipes import RECIPES
-
-        return [f"{name}: {recipe.source}" for name, recipe in RECIPES.items()]
-
-    def techniques() -> list[str]:
-        from stillrobust.robustify import TECHNIQUES
-
-        return [f"{name}: {entry.card.title}, {entry.card.paper}" for name, entry in TECHNIQUES.items()]
-
-    def transfers() -> list[str]:
-        from stillrobust.training import TRANSFERS
-
-        return [f"{name}: {meaning}" for name, meaning in TRANSFERS.items()]
-
-    families = {
-        "backbones": backbones,
-        "checkpoints": cli_checkpoints.checkpoint_lines,
-        "corruptions": corruptions,
-        "tasks": tasks,
-        "formats": formats,
-        "recipes": recipes,
-        "techniques": techniques,
-        "transfers": transfers,
-    }
-    typer.echo("\n".join(lookup("family", what, families)()))
 
 
 @app.command()

@@ -5,7 +5,6 @@ the checksum of the weights: its presence means that both are whole.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,19 +17,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from stillrobust.downloads import sha256_of
 from stillrobust.errors import UserError
 from stillrobust.samples import DatasetInfo
 from stillrobust.store import content_key
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def checked(path: Path, sha256: str) -> bool:
     """Whether the file is there and is the one that was written."""
-    return path.is_file() and _sha256(path) == sha256
+    return path.is_file() and sha256_of(path) == sha256
 
 
 def _write_pair(folder: Path, name: str, tensors: Mapping[str, Tensor], description: dict[str, Any]) -> None:
@@ -39,7 +34,7 @@ def _write_pair(folder: Path, name: str, tensors: Mapping[str, Tensor], descript
         folder.mkdir(parents=True, exist_ok=True)
         weights, temporary = folder / f"{name}.safetensors", folder / f".{name}.{os.getpid()}.tmp"
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary)
-        description = {**description, "sha256": _sha256(temporary)}
+        description = {**description, "sha256": sha256_of(temporary)}
         _sync(temporary)
         temporary.replace(weights)
         temporary.write_text(json.dumps(description, indent=1), encoding="utf-8")
