@@ -114,3 +114,16 @@ def test_hostile_name_is_shown_as_it_is(opened):
     assert HOSTILE in column(opened, 2)
     opened.keyboard.press("Tab")
     assert opened.evaluate("document.activeElement.className") == "skip"
+
+
+def test_steps_through_the_worst_changes_of_two_models(opened):
+    assert opened.locator(".step:visible").count() == 1
+    assert opened.locator(".step .model:visible").count() == 2
+    told = opened.locator(".filters output", has_text="the worst change first")
+    assert told.text_content().startswith("1 of 12")
+    opened.get_by_role("button", name="Next").press("Enter")
+    assert told.text_content().startswith("2 of 12")
+    opened.get_by_role("button", name="Previous").press("Enter")
+    assert told.text_content().startswith("1 of 12")
+    opened.locator(".choose select").last.select_option(index=0)  # the same model twice is one
+    assert opened.locator(".step .model:visible").count() == 1

@@ -33,16 +33,15 @@ def gallery(store: Store, rows: Sequence[Row], images: dict[str, str]) -> str:
 
     ``images`` collects the pictures by their digest; the page holds them once, see :func:`definitions`.
     """
-    shown = [(row, _examples(store, row)) for row in rows]
-    shown = [(row, examples) for row, examples in shown if CLEAN in examples][:ROWS]
+    shown = shown_examples(store, rows)
     if not shown:
         return ""
     places = _chosen([examples for _, examples in shown])
     image_id = str(shown[0][1][CLEAN]["image_ids"][0])
-    heads = "".join(f'<th scope="col">{_place_name(place)}</th>' for place in places)
+    heads = "".join(f'<th scope="col">{place_name(place)}</th>' for place in places)
     lines = []
     for row, examples in shown:
-        tiles = "".join(f"<td>{_tile(row, examples[place], image_id, images)}</td>" for place in places)
+        tiles = "".join(f"<td>{tile(row, examples[place], image_id, images)}</td>" for place in places)
         lines.append(f'<tr><th scope="row">{escape(label(row, rows))}</th>{tiles}</tr>')
     return (
         f'<div {FRAME} aria-label="Pictures"><table class="gallery"><caption>One image, <code>{escape(image_id)}</code>, and what '
@@ -53,6 +52,12 @@ def gallery(store: Store, rows: Sequence[Row], images: dict[str, str]) -> str:
 def definitions(images: dict[str, str]) -> str:
     """The pictures themselves, to be put once before the galleries."""
     return f'<svg class="store" width="0" height="0" aria-hidden="true"><defs>{"".join(images.values())}</defs></svg>'
+
+
+def shown_examples(store: Store, rows: Sequence[Row]) -> list[tuple[Row, dict[Place, Examples]]]:
+    """The runs of a gallery with what they keep."""
+    found = ((row, _examples(store, row)) for row in rows)
+    return [(row, examples) for row, examples in found if CLEAN in examples][:ROWS]
 
 
 def _examples(store: Store, row: Row) -> dict[Place, Examples]:
@@ -77,12 +82,14 @@ def _chosen(shown: Sequence[dict[Place, Examples]]) -> list[Place]:
     return [CLEAN, *turns[:COLUMNS]]
 
 
-def _place_name(place: Place) -> str:
+def place_name(place: Place) -> str:
+    """``frost 3``, or ``clean``."""
     name, level = place
     return f"{name.replace('_', ' ')} {level}" if level else "clean"
 
 
-def _tile(row: Row, examples: Examples, image_id: str, images: dict[str, str]) -> str:
+def tile(row: Row, examples: Examples, image_id: str, images: dict[str, str]) -> str:
+    """The image with what the model says drawn in and written below; empty if it was not kept."""
     ids = [str(one) for one in examples["image_ids"]]
     if image_id not in ids:
         return ""

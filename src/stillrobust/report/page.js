@@ -90,3 +90,45 @@ for (const table of all("table.heat")) {
   form.append(choice("Show", options, choose));
   table.parentElement.before(form);
 }
+
+// ---- steps: one image and corruption at a time, two models beside each other -----------------------------------------
+
+for (const steps of all(".steps")) {
+  const figures = all(".step", steps);
+  const names = all(".model", figures[0]).map((model) => model.dataset.model);
+  const chosen = [0, Math.min(1, names.length - 1)];
+  let at = 0;
+  const said = document.createElement("output");
+  const worst = (figure) => Math.max(...chosen.map((index) => Number(all(".model", figure)[index].dataset.change)));
+  const show = () => {
+    figures.sort((a, b) => worst(b) - worst(a)); // of the two models that are shown
+    figures.forEach((figure, index) => (figure.hidden = index !== at));
+    for (const figure of figures) all(".model", figure).forEach((model, index) => (model.hidden = !chosen.includes(index)));
+    said.textContent = `${at + 1} of ${figures.length}, the worst change first`;
+  };
+  const turn = (text, by) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = text;
+    button.addEventListener("click", () => {
+      at = (at + by + figures.length) % figures.length;
+      show();
+    });
+    return button;
+  };
+  const form = document.createElement("form");
+  form.className = "filters";
+  const options = names.map((name, index) => [String(index), name]);
+  for (const [place, title] of names.length > 1 ? ["Model", "Beside it"].entries() : []) {
+    const label = choice(title, options, (value) => {
+      chosen[place] = Number(value);
+      at = 0;
+      show();
+    });
+    form.append(label);
+    label.querySelector("select").value = String((chosen[place] = place));
+  }
+  form.append(turn("Previous", -1), turn("Next", 1), said);
+  steps.before(form);
+  show();
+}

@@ -23,6 +23,7 @@ from stillrobust.report.heat import heat_map, heat_style
 from stillrobust.report.inside import by_class, by_size
 from stillrobust.report.page_table import published, table
 from stillrobust.report.scatter import clean_against_corrupted, upstream_against_downstream
+from stillrobust.report.steps import steps
 from stillrobust.report.summary import METRICS, SEED, TASKS, Row, Summary, summarize
 from stillrobust.robustness import Place
 from stillrobust.store import Store, content_key, write_whole
@@ -89,6 +90,7 @@ def _section(store: Store, rows: list[Row], summary: Summary, images: dict[str, 
             values[one.run][one.corruption, one.severity] = one.value
     task, metric = TASKS.get(run.task, run.task), METRICS.get(numbers.metric, numbers.metric)
     first = next(row for row in summary.rows if (row.run.task, row.run.dataset) == (run.task, run.dataset))
+    pictures = gallery(store, rows, images) + steps(store, rows, images) if first is rows[0] else ""  # once, not for each metric
     figures = {
         "Severity by severity": curves(rows),
         "Clean against corrupted": clean_against_corrupted(rows),
@@ -98,7 +100,7 @@ def _section(store: Store, rows: list[Row], summary: Summary, images: dict[str, 
         "Where it is lost": heat_map(rows, values),
         "By size of object": by_size(store, rows),
         "By class": by_class(store, rows),
-        "What the models see and say": gallery(store, rows, images) if first is rows[0] else "",  # once, not for each metric
+        "What the models see and say": pictures,
     }
     beside = "".join(f"<div><h3>{title}</h3>{figure}</div>" for title, figure in figures.items() if figure)
     below = "".join(f"<h3>{title}</h3>{figure}" for title, figure in wide.items() if figure)
