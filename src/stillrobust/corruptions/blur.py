@@ -104,10 +104,7 @@ def defocus_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet"
     done = disks.disk_grey(*tables, *filters.UNKNOWN, parts.reach, 0, out.reshape(height, -1))
     if done < height:
         flat = filters.flat_areas(image, len(parts.whole) // 2, levels)
-        done = disks.disk_grey(*tables, *flat, parts.reach, done, out.reshape(height, -1))
-    if done < height:  # a ramp, whose means are whole numbers: the reference's own way
-        channels = [cv2.filter2D(image[..., c] / 255.0, -1, parts.whole) for c in range(3)]
-        return filters.truncate(np.stack(channels, axis=-1))
+        disks.disk_grey(*tables, *flat, parts.reach, done, out.reshape(height, -1))
     return out
 
 

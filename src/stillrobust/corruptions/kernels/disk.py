@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from stillrobust.corruptions.kernels.filters import _horizontal, _vertical
+from stillrobust.corruptions.kernels.filters import _horizontal, _vertical, along_exact
 from stillrobust.corruptions.kernels.jit import kernel
 from stillrobust.corruptions.kernels.truncation import crowded, grey, scratch, truncate_near, truncate_row
 
@@ -78,12 +78,14 @@ def disk_grey(sums, smoothing, padded, places, weights, ends, whole, fractions, 
 
     sums (H + 2h, (W + 2h) * 3); ``smoothing`` holds the weights at distances 0..h, with the disk's area divided out of the
     first. ``whole`` float64 (K, K) is the kernel that all of this stands for; if ``exact``, samples near a whole number are
-    correlated with it. levels uint8 (256,): what flat areas become; flat, leveled: empty, or like ``out``: where they are, and
-    their levels. Begins at row ``start``; returns the height, or the row before which flat areas have to be known, or are and
-    still too many samples are near a whole number, as on a ramp.
+    correlated with it, or rows that hold many, as on a ramp. levels uint8 (256,): what flat areas become; flat, leveled: empty,
+    or like ``out``: where they are, and their levels. Begins at row ``start``; returns the height, or the row before which flat
+    areas have to be known.
     """
     spread, margin, width = len(smoothing[0]) - 1, (padded.shape[0] - out.shape[0]) // 2, out.shape[1]
-    inner, budget = margin - len(whole) // 2, 10 * width + out.size // 50
+    inner, fractional, sum64 = margin - len(whole) // 2, np.empty((0, 0)), np.empty(width)
+    taps = np.argwhere(whole)
+    down, across, weights64 = taps[:, 0] + inner, 3 * (taps[:, 1] + inner), whole.reshape(-1)[np.flatnonzero(whole)]
     column, line, alike = np.empty(sums.shape[1], np.float32), np.empty(width, np.float32), np.empty(width, np.int16)
     near, found = scratch(width)
     single = whole.max() / 255
@@ -100,9 +102,15 @@ def disk_grey(sums, smoothing, padded, places, weights, ends, whole, fractions, 
             truncate_near(line, reach, levels, near, found, target)
             continue
         count = truncate_row(y, line, reach, flat, leveled, near, found, target)
-        budget -= count
-        if budget < 0 or crowded(count, width, flat):
+        if crowded(count, width, flat):
             return y
+        if 32 * count > width:
+            if not fractional.size:
+                fractional = fractions[padded.reshape(-1)].reshape(padded.shape)
+            along_exact(fractional, y, down, across, weights64, sum64)
+            for x in range(width):
+                target[x] = grey(sum64[x])
+            continue
         for i in range(count):
             target[found[i]] = _sample_exact(padded, y + inner, found[i] + 3 * inner, whole, fractions)
     return out.shape[0]

@@ -175,6 +175,27 @@ def along(padded, y, down, across, weights, line):
 
 
 @kernel
+def along_exact(padded, y, down, across, weights, line):
+    """The same in float64, one tap after the other, as the reference adds them."""
+    width, tap, taps = line.size, 0, len(weights)
+    line[:] = 0
+    while tap + 4 <= taps:
+        a = padded[y + down[tap]][across[tap] : across[tap] + width]
+        b = padded[y + down[tap + 1]][across[tap + 1] : across[tap + 1] + width]
+        c = padded[y + down[tap + 2]][across[tap + 2] : across[tap + 2] + width]
+        d = padded[y + down[tap + 3]][across[tap + 3] : across[tap + 3] + width]
+        k, m, n, o = weights[tap], weights[tap + 1], weights[tap + 2], weights[tap + 3]
+        for x in range(width):
+            line[x] = line[x] + k * np.float64(a[x]) + m * np.float64(b[x]) + n * np.float64(c[x]) + o * np.float64(d[x])
+        tap += 4
+    while tap < taps:
+        a, k = padded[y + down[tap]][across[tap] : across[tap] + width], weights[tap]
+        for x in range(width):
+            line[x] += k * np.float64(a[x])
+        tap += 1
+
+
+@kernel
 def spread(rows, first, weights, out):
     """out[y] = the sum of ``weights[y]`` (T) times T rows, from ``first[y]`` on; float32."""
     down, across = np.arange(weights.shape[1]), np.zeros(weights.shape[1], np.int64)
@@ -199,11 +220,7 @@ def motion_grey(padded, down, across, weights32, weights64, exact, levels, reach
             continue
         count = truncate(line, reach, near, found, target)
         if 8 * count > width:
-            sums[:] = 0
-            for tap in range(taps):
-                row, weight = padded[y + down[tap]][across[tap] : across[tap] + width], weights64[tap]
-                for x in range(width):
-                    sums[x] += weight * np.float64(row[x])
+            along_exact(padded, y, down, across, weights64, sums)
             for x in range(width):
                 target[x] = np.uint8(np.int32(min(sums[x], 255.0)))
             continue
