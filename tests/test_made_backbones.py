@@ -69,7 +69,7 @@ def test_the_whole_study(file, tmp_path):
     assert len({m.run for m in found}) == 4
     assert len(found) == 4 * 2
     backbones = {run.backbone for run in Store(site.results).runs()}
-    assert backbones == {"resnet_mini(weights='random')", "resnet_mini regular", "resnet_mini augmix(jsd=False)"}
+    assert backbones == {"resnet_mini (regular)", "resnet_mini (augmix(jsd=False))"}
     assert jobs_of(selection.runs, selection.asked, site) == ([], [])
     maker = selection.runs[0]
     site.checkpoint_of(maker.folder).unlink()

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from stillrobust.at_work import InTransfer, Upstream, Work
-from stillrobust.backbones import Backbone, build_backbone, published_preprocessing, shown, upstream_digest
+from stillrobust.backbones import Backbone, build_backbone, made, published_preprocessing, shown, upstream_digest
 from stillrobust.backbones.reader import digest, load_strictly
 from stillrobust.batches import Augmented, batches, fresh_epoch, number, order
 from stillrobust.errors import UserError
@@ -218,7 +218,7 @@ def _described(plan: Plan, model: nn.Module) -> dict[str, Any]:
         "task": plan.task,
         "backbone": plan.backbone,
         "preprocessing": backbone_of(model).preprocessing(),
-        "shown": shown(plan.backbone),
+        "shown": made(parse_spec(plan.backbone)[0], plan.technique) if plan.transfer == "robustify" else shown(plan.backbone),
         "transfer": plan.transfer,
         "settings": {**plan.recipe.settings, **plan.settings},
         "technique": plan.technique,

@@ -26,6 +26,7 @@ __all__ = [
     "Backbone",
     "Checkpoint",
     "build_backbone",
+    "made",
     "missing_weights",
     "published_preprocessing",
     "require_pyramid",
@@ -89,8 +90,13 @@ def shown(spec: str) -> str:
     """A spec as reports show it: a folder of ``robustify`` by its technique, a file by its name; others as they are."""
     weights = _weights(spec)
     if weights.kind == "folder" and weights.row is not None:
-        return f"{weights.architecture} {weights.row.technique}"
+        return made(weights.architecture, weights.row.technique)
     return format_spec(weights.architecture, {"weights": weights.path.name}) if weights.path else spec
+
+
+def made(architecture: str, technique: str) -> str:
+    """How a backbone that ``robustify`` made is shown, upstream and in what starts from it; ``technique`` may be empty."""
+    return f"{architecture} ({technique or 'regular'})"
 
 
 def missing_weights(spec: str) -> str:

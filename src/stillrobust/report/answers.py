@@ -7,6 +7,7 @@ from stillrobust.intervals import interval
 from stillrobust.report.summary import METRICS, MODES, TASKS, Row, model_name
 from stillrobust.report.tables import drop_text, percent
 
+LEAST_CLEAN = 0.05  # below, a score is chance or noise, and what is kept of it says nothing
 HEADLINE = {"detection": "box_ap"}  # where a task has two metrics, the one that answers
 
 
@@ -39,6 +40,13 @@ def difference(first: Row, second: Row) -> tuple[float, float] | None:
 
 
 def _sentence(rows: list[Row], section: Sequence[Row]) -> str:
+    learned = [row for row in rows if row.robustness.clean >= LEAST_CLEAN]
+    if not learned:
+        task = TASKS.get(rows[0].run.task, rows[0].run.task)
+        return (
+            f"{task} on {rows[0].run.dataset}: no clean score reaches {percent(LEAST_CLEAN)} %, so that there is nothing to keep."
+        )
+    rows = learned
     ranked = sorted(rows, key=lambda row: row.robustness.drop)
     best, numbers = ranked[0], ranked[0].robustness
     task = TASKS.get(best.run.task, best.run.task)

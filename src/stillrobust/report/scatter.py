@@ -6,7 +6,7 @@ from html import escape
 
 from stillrobust.intervals import LEVEL, interval
 from stillrobust.report.figures import BOTTOM, FOREMOST, HEIGHT, LEFT, RIGHT, TOP, WIDTH, label, mark, nice, score_axis
-from stillrobust.report.summary import METRICS, Row
+from stillrobust.report.summary import METRICS, UPSTREAM, Row
 from stillrobust.report.tables import percent
 
 Bounds = tuple[float, float] | None
@@ -58,17 +58,17 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 def upstream_against_downstream(rows: Sequence[Row], every: Sequence[Row]) -> str:
     """The drop of a backbone's own classifier (across) and of what it was transferred to (up); empty without such pairs.
 
-    A pair is the same spec of a backbone, once with transfer ``upstream``, and the same severities.
+    A pair is the same backbone, once with its own classifier, and the same severities.
     """
     upstream = {
         (row.run.backbone, row.robustness.severities): row
         for row in every
-        if row.run.transfer == "upstream" and row.robustness.metric == "top1"
+        if row.run.transfer in UPSTREAM and row.robustness.metric == "top1"
     }
     points = []
     for row in rows:
         before = upstream.get((row.run.backbone, row.robustness.severities))
-        if before is not None and row.run.transfer != "upstream":
+        if before is not None and row.run.transfer not in UPSTREAM:
             drops = before.robustness.drop, row.robustness.drop
             points.append(Point(row.run.name, label(row, rows), *drops, before.interval, row.interval))
     if not points:

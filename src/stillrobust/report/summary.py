@@ -23,7 +23,15 @@ TASKS = {
 METRICS = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU"}  # in the order of the report
 QUANTITIES = ("clean", "corrupted", "drop", *(f"drop.{group}" for group in GROUPS))
 """What a claim may be about: P, mPC, the mean drop, and that of each group of corruptions."""
-MODES = {"fixed_feature": "fixed feature", "full_network": "full network"}
+MODES = {
+    "fixed_feature": "fixed feature",
+    "full_network": "full network",
+    "released_freeze": "released freeze",
+    "upstream": "upstream",
+    "robustify": "upstream",
+}
+UPSTREAM = ("upstream", "robustify")
+"""Transfers that are none: a backbone with its own classifier, as published or as made here."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,7 @@ def _model(run: Run) -> str:
     backbone = backbone_name(run)
     training = run.protocol.get("training")
     technique = training.get("technique") if isinstance(training, dict) else None
-    return f"{backbone} + {technique}" if technique else backbone
+    return f"{backbone} + {technique}" if technique and run.transfer not in UPSTREAM else backbone
 
 
 def _rows_of(run: Run, own: list[Measurement], severities: tuple[int, ...]) -> tuple[list[Row], list[Incomplete]]:
