@@ -12,6 +12,7 @@ from stillrobust.errors import UserError
 from stillrobust.store import Store
 from stillrobust.study import Site, select, states
 from stillrobust.study.execute import jobs_of
+from stillrobust.study.selection import recall, remember
 
 SMALL = """
 name: small
@@ -101,6 +102,14 @@ def test_ctrl_c_is_one_sentence_and_the_workers_end(tmp_path):
     assert "what was finished is kept, run the same command again" in said.splitlines()[-1]
     assert "Traceback" not in said
     assert list(folder.glob("runs/*/resume.json"))
+
+
+def test_a_folder_with_the_name_of_a_study_is_none(tmp_path, monkeypatch):
+    """``make demo`` leaves a folder called demo beside the Makefile."""
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    remember(select(["demo"]), tmp_path / "demo")
+    assert recall(tmp_path / "demo").names == ("demo",)
 
 
 def test_the_demo_is_the_whole_job(tmp_path):

@@ -225,7 +225,7 @@ def shipped() -> dict[str, Path]:
 def find_study(name: str) -> Path:
     """The path of a study: a file, or the name of one that is shipped."""
     path = Path(name).expanduser()
-    if path.suffix in (".yaml", ".yml") or path.exists():
+    if path.suffix in (".yaml", ".yml") or path.is_file():  # a folder is none: `make demo` leaves one that is called demo
         return path
     return lookup("study", name, shipped())
 

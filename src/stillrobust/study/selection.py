@@ -74,7 +74,7 @@ def select(names: Sequence[str], protocol: str | None = None, miniature: bool = 
 def remember(selection: Selection, out: Path) -> None:
     """Write down what was asked for."""
     asked = {
-        "studies": [str(Path(name).resolve()) if Path(name).exists() else name for name in selection.names],
+        "studies": [str(Path(name).resolve()) if Path(name).is_file() else name for name in selection.names],
         "protocol": selection.protocol,
         "miniature": selection.miniature,
     }
