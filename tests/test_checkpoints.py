@@ -351,6 +351,7 @@ def test_from_the_command_line(tmp_path, monkeypatch):
         (["fetch", "resnet50/regular", "--from", str(tmp_path / "mine.pth")], "expected SHA-256 0676ba61"),
         (["fetch", "prime_jsd"], "by hand"),
         (["show", "resnet50/nothing"], "Unknown checkpoint"),
+        (["show", "antt"], "Did you mean: ant"),
     ):
         failed = run(app, arguments).exception
         assert isinstance(failed, UserError)

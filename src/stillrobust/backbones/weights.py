@@ -87,7 +87,11 @@ def row_of(name: str) -> Checkpoint:
     if rows:
         name = f"{architecture}/{arguments.get('weights', next(iter(rows)))}"
     alone = [row for row in CHECKPOINTS.values() if row.weights == name]
-    return alone[0] if len(alone) == 1 else lookup("checkpoint", name, CHECKPOINTS)
+    if len(alone) == 1:
+        return alone[0]
+    if name not in CHECKPOINTS and "/" not in name and not alone:  # the nearest of what it was meant to be
+        raise unknown("checkpoint", name, {row.weights for row in CHECKPOINTS.values()})
+    return lookup("checkpoint", name, CHECKPOINTS)
 
 
 def fetch_row(row: Checkpoint, sources: Sequence[str], cache: Path, progress: Progress) -> Path:
