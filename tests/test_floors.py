@@ -11,11 +11,11 @@ import stillrobust
 SOURCE = Path(stillrobust.__file__).parent
 FLOORS = {
     "errors": 0, "names": 0, "samples": 0, "store": 0, "robustness": 0, "intervals": 0, "budget": 0, "reference": 0, "progress": 0,
-    "downloads": 0,
+    "downloads": 0, "forecast": 0, "run_log": 0, "scalars": 0,
     "corruptions": 1, "metrics": 1, "backbones": 1,
     "data": 2, "resampling": 2, "estimates": 3, "breakdown": 3, "protocol_difference": 2, "robustify": 2, "conformance": 2,
     "tasks": 3,
-    "launching": 4, "at_work": 4, "batches": 4, "optimisation": 4, "run_files": 4, "training": 4,
+    "launching": 4, "at_work": 4, "batches": 4, "optimisation": 4, "run_files": 4, "watching": 4, "training": 4,
     "robustifying": 4, "predictors": 4, "evaluation": 4,
     "execution": 5, "corrupted_sets": 5, "deepaugmented_sets": 5, "study": 5, "paper": 5,
     "report": 6,

@@ -128,7 +128,7 @@ def test_what_was_asked_for_is_remembered_and_failures_are_shown(tmp_path):
     again, site = recall(tmp_path), Site(tmp_path)
     assert (again.names, again.protocol, again.miniature) == (("table1",), "benchmark", True)
     (tmp_path / "failures.json").write_text('[{"job": "train x", "reason": "no room"}]')
-    text = status_text(states(again.runs, again.asked, site), failures_of(site))
+    text = status_text(site, states(again.runs, again.asked, site), failures_of(site))
     assert text.startswith("0 of 4 runs finished, 0 of 304 passes")
     assert text.endswith("failed: train x: no room")
     with pytest.raises(UserError, match="study run"):

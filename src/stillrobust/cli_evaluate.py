@@ -10,6 +10,7 @@ from stillrobust.cli_report import finish
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
 from stillrobust.progress import progress
+from stillrobust.run_log import RUN_LOG, failures_noted
 
 if TYPE_CHECKING:
     from stillrobust.predictors import Predictor
@@ -67,13 +68,15 @@ def evaluate(
     measured = _measured(run, model, dataset.info)
     if isinstance(measured, Predictor) and dataset.info.has_masks and not measured.masks:
         typer.echo(f"{measured.model} gives no masks: boxes are scored, mask_ap is not", err=True)
-    with progress() as listen:
+    log = (run or out) / RUN_LOG  # a model of another make has no folder of its own
+    with progress() as listen, failures_noted(log, "evaluation"):
         name = run_evaluation(
             measured,
             dataset,
             out / "results",
             protocol,
-            progress=lambda done, total, text: listen("cells", done, total, text),
+            progress=lambda done, total, text: listen("evaluate", done, total, text),
+            log=log,
         )
     finish(out / "results", out)
     if budget is not None:

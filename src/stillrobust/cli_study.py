@@ -63,15 +63,14 @@ def run(
 
 def do(selection: "Selection", site: "Site", workers: int | None) -> None:
     """Run a selection with progress, list what failed, and report."""
-    from stillrobust.study import states
     from stillrobust.study.execute import run_study
+    from stillrobust.study.state import failures_text
 
-    missing = sum(state.cells - state.done for state in states(selection.runs, selection.asked, site))
-    with progress(missing) as listen:
-        failures = run_study(selection, site, workers or os.cpu_count() or 1, listen.say, listen)
+    with progress(site.progress) as listen:
+        failures = run_study(selection, site, workers or os.cpu_count() or 1, listen.say, listen, listen.expect)
     _show(selection, site)
-    for failure in failures:
-        typer.echo(f"failed: {failure.job}: {failure.reason}", err=True)
+    for line in failures_text({failure.job: failure.reason for failure in failures}):
+        typer.echo(line, err=True)
     if failures:
         again = shlex.join(["stillrobust", *sys.argv[1:]])
         typer.echo(f"{len(failures)} jobs failed or could not begin; what was finished is kept. Try them again: {again}", err=True)
@@ -122,7 +121,7 @@ def status(
     from stillrobust.study.state import failures_of, states, status_text
 
     selection, site = recall(out), Site(out.resolve())
-    typer.echo(status_text(states(selection.runs, selection.asked, site), failures_of(site)))
+    typer.echo(status_text(site, states(selection.runs, selection.asked, site), failures_of(site)))
 
 
 @study.command()

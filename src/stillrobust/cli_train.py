@@ -7,6 +7,7 @@ import typer
 
 from stillrobust.errors import UserError
 from stillrobust.progress import progress
+from stillrobust.run_log import RUN_LOG, failures_noted
 
 if TYPE_CHECKING:
     from stillrobust.tasks.recipes import Recipe
@@ -53,7 +54,7 @@ def train(
     dataset = open_dataset(data, "train" if trains else "val", training=trains)
     chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     plan = Plan(dataset.info.task, backbone, transfer, chosen, pairs_of("--set", settings or []), technique)  # type: ignore[arg-type]
-    with progress() as listen:
+    with progress() as listen, failures_noted(out / RUN_LOG, "training"):
         folder = run_training(plan, dataset, out, lambda done, total, text: listen("train", done, total, text))
     typer.echo(f"Finished model: {folder}")
 
@@ -85,7 +86,7 @@ def robustify_(
     if data == "source":
         data = f"folders:{write_source_set(out.resolve().parent / 'source')}"
     dataset = open_dataset(data, "train", training=True)
-    with progress() as listen:
+    with progress() as listen, failures_noted(out / RUN_LOG, "training"):
         folder = robustify(plan, dataset, out, lambda done, total, text: listen("robustify", done, total, text))
     typer.echo(f"Backbone: {format_spec(parse_spec(backbone)[0], {'weights': str(folder)})}")
 

@@ -20,6 +20,7 @@ from stillrobust.metrics import METRIC_VERSION, METRICS
 from stillrobust.names import lookup, slug
 from stillrobust.predictors import Predictor, checked, predictor_of_run
 from stillrobust.robustness import CLEAN, Place
+from stillrobust.run_log import RUN_LOG, note
 from stillrobust.samples import Dataset, Prediction, Sample
 from stillrobust.store import Cell, Run, Store, content_key
 
@@ -85,11 +86,13 @@ def evaluate(
     protocol: Protocol | None = None,
     run: str | None = None,
     progress: Progress = lambda done, total, text: None,
+    log: Path | None = None,
 ) -> str:
     """Measure ``model``, the folder of a finished run or a model of any make, on ``dataset``.
 
     Writes what is missing in the store ``results``, and returns the run's name there. The corrupted pixels depend on (seed,
-    corruption, severity, image) alone, so that every model sees the same ones.
+    corruption, severity, image) alone, so that every model sees the same ones. ``progress`` hears of images, each counted once
+    for every cell that it is in. ``log`` is by default ``run.log`` in the folder of the run.
     """
     protocol = protocol or Protocol()
     predictor = _of_run(model, _written(model)) if isinstance(model, Path) else model
@@ -107,20 +110,26 @@ def evaluate(
     for corruption, severity in views:
         if not store.has(Cell(run, corruption, severity), keys[corruption, severity]):
             missing.setdefault(corruption, []).append(severity)
-    done = len(views) - sum(map(len, missing.values()))
+    log = log or (model / RUN_LOG if isinstance(model, Path) else None)
+    size, cells, done = len(dataset), len(views), len(views) - sum(map(len, missing.values()))
+    if log and missing:
+        note(log, f"evaluation of {run}: {cells - done} of {cells} cells, {size} images of {info.name}, {', '.join(missing)}")
     for corruption, severities in missing.items():
 
-        def listen(images: int, corruption: str = corruption, done: int = done) -> None:
-            progress(done, len(views), f"{corruption}, image {images} of {len(dataset)}")
+        def listen(images: int, corruption: str = corruption, done: int = done, several: int = len(severities)) -> None:
+            progress(done * size + images * several, cells * size, f"{corruption}, {done} of {cells} cells done")
 
         wanted = {severity: views[corruption, severity] for severity in severities}
         for severity, measured in _measure(predictor, dataset, wanted, protocol, listen).items():
             cell, key = Cell(run, corruption, severity), keys[corruption, severity]
-            store.write_cell(cell, key, protocol=circumstances, images=len(dataset), **measured)
+            store.write_cell(cell, key, protocol=circumstances, images=size, **measured)
             done += 1
-        progress(done, len(views), corruption)
+            if log:
+                numbers = ", ".join(f"{name} {value:.4f}" for name, value in measured["metrics"].items())
+                note(log, f"{run} on {corruption} {severity}, {size} images in {measured['seconds']:.1f} s: {numbers}")
+        progress(done * size, cells * size, f"{corruption}, {done} of {cells} cells done")
     if not missing:
-        progress(done, len(views), "all measured before")
+        progress(cells * size, cells * size, "all measured before")
     return run
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillrobust.errors import UserError
+from stillrobust.forecast import NOT_BEGUN
 
 # One thread per process and N processes beat N threads on CPUs; each library reads its own name for it when it loads.
 ONE_THREAD = dict.fromkeys(
@@ -162,6 +163,7 @@ class _Jobs:
         error = future.exception()
         if error is None:
             self.finished.add(job.name)
+            self._ended(job)
         elif isinstance(error, BrokenProcessPool) or not self.keep_going:
             raise error
         elif isinstance(error, UserError):
@@ -172,5 +174,10 @@ class _Jobs:
     def _fail(self, job: Job, reason: str, details: str = "") -> None:
         """Put a failure down, and with it what can no longer be done."""
         self.failures.append(Failure(job.name, reason, details))
+        self._ended(job, reason)
         for after in [other for other in self.waiting.values() if job.name in other.after]:
-            self._fail(self.waiting.pop(after.name), f"not begun, because this failed: {job.name}")
+            self._fail(self.waiting.pop(after.name), f"{NOT_BEGUN}{job.name}")
+
+    def _ended(self, job: Job, reason: str = "") -> None:
+        """Tell a listener that has ``ended(name, reason)``, as the display of a study does; no reason, no failure."""
+        getattr(self.listen, "ended", lambda name, reason: None)(job.name, reason)

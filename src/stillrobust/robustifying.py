@@ -20,13 +20,19 @@ def robustify_plan(backbone: str, technique: str, recipe: Recipe) -> Plan:
     return Plan("classification", backbone, "robustify", recipe, technique=spec)
 
 
-def robustify(plan: Plan, dataset: Dataset, folder: Path, progress: Progress = lambda done, total, text: None) -> Path:
+def robustify(
+    plan: Plan,
+    dataset: Dataset,
+    folder: Path,
+    progress: Progress = lambda done, total, text: None,
+    log: Path | None = None,
+) -> Path:
     """Train a :func:`robustify_plan` on classes; ``folder`` is then a checkpoint, ``BACKBONE(weights='FOLDER')``.
 
     It also holds the run, so that ``evaluate`` measures the backbone with its own classifier. What is finished is left as it
     is, what is not goes on where it was.
     """
-    train(plan, dataset, folder, progress)
+    train(plan, dataset, folder, progress, log)
     _, model, description = load_model(folder)
     source = f"stillrobust robustify, run {description['key']}: from {plan.backbone} on {dataset.info.name}"
     if _source(folder / "checkpoint.json") == source:

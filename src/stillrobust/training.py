@@ -30,12 +30,14 @@ from stillrobust.optimisation import make_optimiser, set_rates
 from stillrobust.robustify import build_technique
 from stillrobust.robustify.technique import require_photometric
 from stillrobust.run_files import checked, finish, read_description, resume, save
+from stillrobust.run_log import RUN_LOG, note
 from stillrobust.samples import Dataset, DatasetInfo
 from stillrobust.tasks import Classification, Task, make_task
 from stillrobust.tasks.classification import classes_of
 from stillrobust.tasks.heads import backbone_of, initialise_head
 from stillrobust.tasks.processes import synchronise
 from stillrobust.tasks.recipes import Recipe
+from stillrobust.watching import Watched
 
 __all__ = ["TRANSFERS", "Plan", "Recipe", "identity", "load_model", "train"]
 
@@ -96,11 +98,18 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
 # ---- the loop ----------------------------------------------------------------------------------------------------------
 
 
-def train(plan: Plan, dataset: Dataset, folder: Path, progress: Progress = lambda done, total, text: None) -> Path:
+def train(
+    plan: Plan,
+    dataset: Dataset,
+    folder: Path,
+    progress: Progress = lambda done, total, text: None,
+    log: Path | None = None,
+) -> Path:
     """Train ``plan`` on ``dataset``; the finished model is ``folder/model.safetensors`` with ``folder/model.json``.
 
-    A finished run with the same identity is left as it is, an unfinished one goes on where it was. Raises ``UserError``
-    if the loss stops being a number or the folder cannot be written.
+    A finished run with the same identity is left as it is, an unfinished one goes on where it was. ``log`` is by default
+    ``folder/run.log``; curves for TensorBoard lie beside it. Raises ``UserError`` if the loss stops being a number or the
+    folder cannot be written.
     """
     if len(dataset) == 0:
         raise UserError("Expected at least one image to train on, but the dataset is empty")
@@ -114,11 +123,16 @@ def train(plan: Plan, dataset: Dataset, folder: Path, progress: Progress = lambd
     if plan.transfer == "upstream":
         finish(folder, described, _described(plan, model), loaded, model, dataset.info)
         return folder
-    launch(plan.recipe, partial(_loop, plan, dataset, folder, described), progress)
+    log = log or folder / RUN_LOG
+    note(log, f"training: {plan}; data: {dataset.info.name}; {loaded}")
+    launch(plan.recipe, partial(_loop, plan, dataset, folder, log, described), progress)
+    note(log, "training finished")
     return folder
 
 
-def _loop(plan: Plan, dataset: Dataset, folder: Path, described: dict[str, Any], fabric: Fabric, progress: Progress) -> None:
+def _loop(
+    plan: Plan, dataset: Dataset, folder: Path, log: Path, described: dict[str, Any], fabric: Fabric, progress: Progress
+) -> None:
     """In every process that trains: its part of each batch, the same step on the same weights."""
     recipe = plan.recipe
     task, model, loaded = build(plan, dataset.info)
@@ -136,6 +150,7 @@ def _loop(plan: Plan, dataset: Dataset, folder: Path, described: dict[str, Any],
     work.go_on(state)
     wrapped.train()
     hold_still(backbone_of(model), recipe.frozen)
+    watched = Watched(folder, log, step, steps, recipe.batch_size) if fabric.is_global_zero else None
     saved = time.monotonic()
     examples = Augmented(task, trained_on, recipe.seed, work.views_of)
     share = recipe.workers, fabric.global_rank, fabric.world_size
@@ -159,6 +174,8 @@ def _loop(plan: Plan, dataset: Dataset, folder: Path, described: dict[str, Any],
             fabric.clip_gradients(wrapped, optimiser, max_norm=recipe.clip)
         optimiser.step()
         step += 1
+        if watched:
+            watched.step(step, losses, [group["lr"] for group in optimiser.param_groups])
         progress(step, steps, f"loss {loss.item():.3f}")
         if fabric.is_global_zero and step < steps and time.monotonic() - saved > recipe.checkpoint_seconds:
             save(folder, described, model, optimiser, precision, step, work.state())

@@ -1,7 +1,7 @@
 """A study done: its runs are checked, trained and evaluated as far as that is missing; what fails stops nothing else."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,17 +15,19 @@ from stillrobust.data.source_set import write_source_set
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.execution import Failure, Job, run_jobs
-from stillrobust.names import lookup, slug
+from stillrobust.forecast import NOT_BEGUN, Awaited
+from stillrobust.names import lookup
 from stillrobust.robustify import build_technique
 from stillrobust.robustifying import robustify
 from stillrobust.robustness import CLEAN, Place
 from stillrobust.run_files import read_description
+from stillrobust.run_log import failures_noted, note
 from stillrobust.samples import Dataset
 from stillrobust.store import write_whole
 from stillrobust.study.needs import weight_needs
 from stillrobust.study.schema import ROBUSTIFY, UPSTREAM, Circumstances, StudyRun
 from stillrobust.study.selection import Scenes, Selection, remember
-from stillrobust.study.state import FAILURES, Site
+from stillrobust.study.state import FAILURES, RunState, Site, states
 from stillrobust.study.upstream import standin_job
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import TRANSFERS, Plan, train
@@ -35,6 +37,8 @@ FIRST = ("make", "robustify", "evaluate", "train")
 BY_LENGTH = ("detection", "segmentation", "classification")
 
 Listener = Callable[[str, int, int, str], None]
+Expect = Callable[[Sequence[Awaited], int, int, int, int], None]
+"""(jobs, runs, runs that are done, cells, cells that are done)."""
 Progress = Callable[[int, int, str], None]
 
 
@@ -58,19 +62,21 @@ def protocol_of(run: StudyRun, asked: Circumstances) -> Protocol:
 # ---- jobs: plain functions of plain values, so that any process can run them ---------------------------------------------
 
 
-def train_job(plan: Plan, data: str, folder: Path, progress: Progress) -> None:
+def train_job(plan: Plan, data: str, folder: Path, log: Path, progress: Progress) -> None:
     """Train one run; an upstream one only takes down the classes of the data it is for.
 
     Of one that makes a backbone, the folder is then a checkpoint too.
     """
     split = "val" if plan.transfer == UPSTREAM else "train"
     work = robustify if plan.transfer == ROBUSTIFY else train
-    work(plan, open_dataset(data, split, training=split == "train"), folder, progress)
+    with failures_noted(log, "training"):
+        work(plan, open_dataset(data, split, training=split == "train"), folder, progress, log)
 
 
-def evaluate_job(folder: Path, data: str, results: Path, protocol: Protocol, run: str, progress: Progress) -> None:
+def evaluate_job(folder: Path, data: str, results: Path, protocol: Protocol, run: str, log: Path, progress: Progress) -> None:
     """Evaluate some cells of one run."""
-    evaluate(folder, _test_data(data), results, protocol, run, progress)
+    with failures_noted(log, f"evaluation on {' and '.join(protocol.corruptions) or 'clean images'}"):
+        evaluate(folder, _test_data(data), results, protocol, run, progress, log)
 
 
 @lru_cache(maxsize=4)
@@ -107,7 +113,12 @@ def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple
             if places or (run.transfer == ROBUSTIFY and not site.checkpoint_of(run.folder).is_file()):
                 _require(run, data, test_data)
                 first = [*_standin(run, site), *_maker(run, jobs, site)]
-                training = Job(_training(run), train_job, (plan, data, site.weights(run)), tuple(job.name for job in first))
+                training = Job(
+                    _training(run),
+                    train_job,
+                    (plan, data, site.weights(run), site.log(run.folder)),
+                    tuple(job.name for job in first),
+                )
                 found = [*first, training, *_evaluations(run, test_data, places, asked, site)]
                 jobs |= {job.name: job for job in found}
         except UserError as error:
@@ -143,7 +154,7 @@ def _evaluations(run: StudyRun, data: str, places: list[Place], asked: Circumsta
         clean = corruption == CLEAN[0]
         levels = tuple(severity for other, severity in places if other == corruption)
         part = replace(every, clean=clean, corruptions=() if clean else (corruption,), severities=() if clean else levels)
-        arguments = (site.weights(run), data, site.results, part, name)
+        arguments = (site.weights(run), data, site.results, part, name, site.log(run.folder))
         jobs.append(Job(f"evaluate {name} {corruption}", evaluate_job, arguments, after=(_training(run),)))
     return jobs
 
@@ -172,10 +183,11 @@ def run_study(
     workers: int,
     say: Callable[[str], None] = lambda text: None,
     listen: Listener = lambda name, done, total, text: None,
+    expect: Expect = lambda jobs, runs, runs_done, cells, cells_done: None,
 ) -> list[Failure]:
     """Do what is missing of the selected runs; returns what failed, which is also kept for ``status``.
 
-    A run that is done is left alone, and a failing one does not stop the others.
+    A run that is done is left alone, and a failing one does not stop the others. ``expect`` hears once of all that is to do.
     """
     runs, asked = selection.runs, selection.asked
     remember(selection, site.out)
@@ -188,12 +200,27 @@ def run_study(
         root, seed = site.out / "data" / "source", selection.scenes.seed
         write_source_set(root, seed=seed, progress=lambda done, total: listen("data", done, total, "images"), **counts)
     jobs, failures = jobs_of(runs, asked, site)
+    expect(*_expected(jobs, states(runs, asked, site)))
     if jobs:
         say("corruption kernels: compiling them where this machine has not yet")
         warm_up()
         failures += run_jobs(jobs, workers, listen, keep_going=True)
-    _keep(failures, site)
+    _keep(failures, jobs, site)
     return failures
+
+
+def _expected(jobs: Iterable[Job], found: Sequence[RunState]) -> tuple[list[Awaited], int, int, int, int]:
+    """What :meth:`Work.expect` takes."""
+    kinds = {state.name: state.run.task for state in found} | {state.run.folder: state.run.task for state in found}
+    awaited, missing = [], dict[str, int]()
+    for job in jobs:
+        work, name = job.name.split()[:2]
+        cells = len(job.arguments[3].cells()) if work == "evaluate" else 0
+        missing[name] = missing.get(name, 0) + cells
+        awaited.append(Awaited(job.name, f"{work} {kinds.get(name, '')}", name if work == "evaluate" else "", cells))
+    done = sum(state.cells - missing[state.name] if missing.get(state.name) else state.done for state in found)
+    finished = sum(state.finished and not missing.get(state.name) for state in found)
+    return awaited, len(found), finished, sum(state.cells for state in found), done
 
 
 def _draw(scenes: Scenes, root: Path, listen: Listener) -> None:
@@ -204,11 +231,18 @@ def _draw(scenes: Scenes, root: Path, listen: Listener) -> None:
     write_scenes(root, seed=scenes.seed, counts=SceneCounts(**scenes.counts), progress=told, **sizes)
 
 
-def _keep(failures: list[Failure], site: Site) -> None:
-    """Put down what failed, with the stack traces in ``logs/``; nothing failed, nothing is kept."""
+def _keep(failures: list[Failure], jobs: Iterable[Job], site: Site) -> None:
+    """Put down what failed: for ``status``, and in the logs of the runs, where a process that was ended could not.
+
+    Stack traces are in the runs' logs already; those of jobs that are for no single run go to ``study.log``. Nothing failed,
+    nothing is kept.
+    """
+    logs = {job.name: job.arguments[-1] for job in jobs if job.function in (train_job, evaluate_job)}
     for failure in failures:
-        if failure.details:
-            write_whole({site.out / "logs" / f"{slug(failure.job)}.log": failure.details.encode()})
+        if failure.reason.startswith(NOT_BEGUN):
+            continue
+        own = logs.get(failure.job)
+        note(own or site.log("study"), f"{failure.job} failed: {failure.reason}" + ("" if own else f"\n{failure.details}"))
     if failures:
         listed = [{"job": failure.job, "reason": failure.reason} for failure in failures]
         write_whole({site.out / FAILURES: (json.dumps(listed, indent=1, ensure_ascii=False) + "\n").encode()})

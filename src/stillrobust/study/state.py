@@ -1,18 +1,24 @@
 """Where a study's results lie, and how far it is: read from files alone, from any terminal, without loading a model."""
 
 import json
+import textwrap
+import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stillrobust.errors import UserError
+from stillrobust.forecast import NOT_BEGUN, hours
 from stillrobust.names import format_spec, parse_spec, unknown
 from stillrobust.robustness import CLEAN
+from stillrobust.run_log import last_line
 from stillrobust.study.miniature import FOLDER
 from stillrobust.study.schema import UPSTREAM, Circumstances, StudyRun
 
 FAILURES = "failures.json"
+SILENT_SECONDS = 120.0  # after which a `study run` that tells nothing is no longer said to be at work
 GENERATED = ("scenes", "source")  # names of data that is drawn here
 SCENES = {"classification": "folders", "detection": "coco", "segmentation": "maps"}  # what ``write_scenes`` writes
 
@@ -33,6 +39,15 @@ class Site:
     def weights(self, run: StudyRun) -> Path:
         """The folder of a run's weights."""
         return self.out / "runs" / run.folder
+
+    @property
+    def progress(self) -> Path:
+        """What a ``study run`` that is at work tells other terminals; gone when it ends."""
+        return self.out / "progress.json"
+
+    def log(self, folder: str) -> Path:
+        """The log of the run whose weights lie in ``folder``: its training and all its evaluations."""
+        return self.out / "logs" / f"{folder}.log"
 
     def checkpoint_of(self, folder: str) -> Path:
         """What a run that makes a backbone writes last."""
@@ -139,14 +154,38 @@ def resolve_data(named: Mapping[str, str], root: Path, given: Sequence[str] = ()
     return resolved
 
 
-def status_text(found: Sequence[RunState], failures: Sequence[Mapping[str, str]]) -> str:
-    """How far a study is, for a terminal: what is finished in one line, then what is not."""
+def status_text(site: Site, found: Sequence[RunState], failures: Sequence[Mapping[str, str]]) -> str:
+    """How far a study is, for a terminal: what is finished in one line, who is at work, then what is not finished, what failed."""
     finished = sum(state.finished for state in found)
     done, cells = sum(state.done for state in found), sum(state.cells for state in found)
-    lines = [f"{finished} of {len(found)} runs finished, {done:,} of {cells:,} passes"]
+    lines = [f"{finished} of {len(found)} runs finished, {done:,} of {cells:,} passes", *_at_work(_json(site.progress))]
     for state in found:
         if not state.finished:
             trained = "trained" if state.trained else f"stopped or at step {state.step}" if state.step else "not trained"
             lines.append(f"  {state.run.id:<5} {state.name}: {trained}, {state.done} of {state.cells} passes")
-    lines += [f"failed: {failure['job']}: {failure['reason']}" for failure in failures]
-    return "\n".join(lines)
+            if last := last_line(site.log(state.run.folder)):
+                lines.append(f"        {textwrap.shorten(last, 120, placeholder=' ...')}")
+    return "\n".join([*lines, *failures_text({failure["job"]: failure["reason"] for failure in failures})])
+
+
+def _at_work(told: Mapping[str, Any]) -> list[str]:
+    """What the last ``study run`` told of itself: rate, time left, jobs at work and what failed so far."""
+    if not {"summary", "at_work", "failed", "written"} <= told.keys():
+        return ["nobody is at work"]
+    ago = time.time() - told["written"]
+    who = f"{told.get('host')}[{told.get('process')}]"
+    if ago > SILENT_SECONDS:
+        return [f"{who} was at work and has said nothing for {hours(ago)}: it was ended, or its job takes long to tell"]
+    lines = [f"at work: {who}, {told['summary']}", *(f"  {name}: {text}" for name, text in told["at_work"].items())]
+    return [*lines, *failures_text(told["failed"])]
+
+
+def failures_text(reasons: Mapping[str, str]) -> list[str]:
+    """A line for each job that failed; those that were not begun because of it are counted."""
+    after = Counter(reason.removeprefix(NOT_BEGUN) for reason in reasons.values() if reason.startswith(NOT_BEGUN))
+    lines = []
+    for name, reason in reasons.items():
+        if not reason.startswith(NOT_BEGUN):
+            kept_back = f" ({after[name]} jobs that come after it were not begun)" if after[name] else ""
+            lines.append(f"failed: {name}: {reason}{kept_back}")
+    return lines
