@@ -1,6 +1,5 @@
 """The command line: it parses, builds one dataclass, calls one library function. Heavy imports happen inside."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +24,7 @@ STOPPED = 130  # the exit status of a program that Ctrl-C ended: 128 + SIGINT
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Are these models still robust? Transfer ImageNet backbones, measure them under image corruptions, report.",
@@ -66,7 +65,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, models, results and the report.")] = Path("demo"),
     workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
 ) -> None:
-    """Three tasks, both modes of transfer, 15 corruptions at 5 severities, on generated scenes; minutes on two cores."""
+    """Three tasks, both modes of transfer, 15 corruptions at 5 severities, on generated scenes; minutes on two cores.
+
+    Example: stillrobust demo --out demo
+    """
     from stillrobust.study import Site, select
 
     cli_study.do(select(["demo"]), Site(out.resolve()), workers)
@@ -85,15 +87,16 @@ def card(spec: Annotated[str, typer.Argument(help="A technique such as prime, or
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine has, and compile the corruption kernels ahead of the first use."""
-    import torch
+    """Check the installation, compile the kernels, and say what to do; status 0, or 1 where something is to be mended.
 
-    from stillrobust import corruptions
+    Example: stillrobust doctor
+    """
+    from stillrobust.doctor import examine, findings_text
 
-    typer.echo(f"torch {torch.__version__}, {os.cpu_count()} cores, {torch.cuda.device_count()} GPUs")
-    typer.echo(f"frost textures: {corruptions.protocol()}")
-    corruptions.warm_up()
-    typer.echo("corruption kernels: compiled")
+    findings = examine()
+    typer.echo(findings_text(findings))
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":
