@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test docs clean
 
 demo: .venv/.installed
 	$(BIN)/stillrobust demo --out demo
@@ -11,7 +11,11 @@ test: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mkdocs build --quiet --strict
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+
+docs: .venv/.installed
+	$(BIN)/mkdocs build --strict
 
 # The frost photographs come with imagecorruptions-imaug, whose own dependencies nothing here needs.
 .venv/.installed: pyproject.toml
@@ -21,4 +25,4 @@ test: .venv/.installed
 	touch $@
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site
