@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from stillrobust.cli_completion import names_of
 from tests.commands import COMMANDS, parse
 
 
@@ -35,3 +36,11 @@ def test_help_and_completion_are_light():
     heavy = {"torch", "numpy", "numba", "plotly", "matplotlib", "pydantic"}
     code = f"import sys, stillrobust.cli; assert not {heavy!r} & set(sys.modules), {heavy!r} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("family", "begun", "offered"),
+    [("corruptions", "fog,sno", "fog,snow"), ("techniques", "pri", "prime"), ("recipes", "coco_r50_1", "coco_r50_1x")],
+)
+def test_tab_offers_names(family, begun, offered):
+    assert names_of(family)(begun) == [offered]

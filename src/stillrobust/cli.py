@@ -18,6 +18,7 @@ from stillrobust import (
     cli_study,
     cli_train,
 )
+from stillrobust.cli_completion import names_of
 from stillrobust.errors import UserError
 
 STOPPED = 130  # the exit status of a program that Ctrl-C ended: 128 + SIGINT
@@ -75,7 +76,11 @@ def demo(
 
 
 @app.command()
-def card(spec: Annotated[str, typer.Argument(help="A technique such as prime, or a composition.")]) -> None:
+def card(
+    spec: Annotated[
+        str, typer.Argument(autocompletion=names_of("techniques"), help="A technique such as prime, or a composition.")
+    ],
+) -> None:
     """Print the card of a technique: its paper, arguments, what was left out, cost and published result.
 
     Example: stillrobust card prime

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from stillrobust.cli_completion import names_of
 from stillrobust.errors import UserError
 from stillrobust.progress import progress
 
@@ -20,7 +21,9 @@ ChannelOrder = Annotated[str, typer.Option(help="rgb, or bgr as some detection t
 def corrupt_(
     source: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
     out: Annotated[Path, typer.Argument(help="Folder for OUT/CORRUPTION/SEVERITY/...; the sheet's PNG with --contact-sheet.")],
-    corruption: Annotated[str, typer.Option(help="Names with commas, or 'all' for the 15 common ones.")] = "all",
+    corruption: Annotated[
+        str, typer.Option(autocompletion=names_of("corruptions"), help="Names with commas, or 'all' for the 15 common ones.")
+    ] = "all",
     severity: Annotated[str, typer.Option(help="1 to 5, with commas, or 'all'.")] = "all",
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,

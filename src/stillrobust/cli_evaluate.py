@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stillrobust.cli_completion import names_of
 from stillrobust.cli_corruptions import ChannelOrder, Mode, severities_of
 from stillrobust.cli_report import finish
 from stillrobust.errors import UserError
@@ -36,7 +37,9 @@ def evaluate(
     run: Annotated[Path | None, typer.Argument(help="The folder of a finished run.")] = None,
     model: Annotated[str | None, typer.Option(help="Instead of a run: FILE.py or LIBRARY:NAME, see docs/models.md.")] = None,
     task: Annotated[str | None, typer.Option(help="To be sure: what the data must be for.")] = None,
-    corruptions: Annotated[str, typer.Option(help="'common' for the 15, or names with commas.")] = "common",
+    corruptions: Annotated[
+        str, typer.Option(autocompletion=names_of("corruptions"), help="'common' for the 15, or names with commas.")
+    ] = "common",
     severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
     images: Annotated[int | None, typer.Option(help="Only so many images, evenly spaced over the set.")] = None,
     budget: Annotated[int | None, typer.Option(help="Only so many cells, then an estimate; see docs/statistics.md.")] = None,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stillrobust.cli_completion import names_of
 from stillrobust.errors import UserError
 from stillrobust.progress import progress
 from stillrobust.run_log import RUN_LOG, failures_noted
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 commands = typer.Typer(no_args_is_help=True)
 
 # What both take of a recipe; what is not given is the recipe's own.
-RecipeName = Annotated[str, typer.Option(help="One of `stillrobust list recipes`; the other options change it.")]
+RecipeName = Annotated[
+    str, typer.Option(autocompletion=names_of("recipes"), help="One of `stillrobust list recipes`; the other options change it.")
+]
 Steps = Annotated[int | None, typer.Option(help="Training steps.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step, over all processes.")]
 Rate = Annotated[float | None, typer.Option(help="Highest learning rate.")]
@@ -28,11 +31,18 @@ Change = Annotated[
 @commands.command()
 def train(
     data: Annotated[str, typer.Option(help="FORMAT:PATH; `stillrobust list formats` names them.")],
-    backbone: Annotated[str, typer.Option(help="efficientnet_lite0, any timm name, or NAME(weights='FILE').")],
+    backbone: Annotated[
+        str, typer.Option(autocompletion=names_of("backbones"), help="efficientnet_lite0, any timm name, or NAME(weights='FILE').")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the finished model.")],
-    transfer: Annotated[str, typer.Option(help="One of `stillrobust list transfers`.")] = "full_network",
+    transfer: Annotated[
+        str, typer.Option(autocompletion=names_of("transfers"), help="One of `stillrobust list transfers`.")
+    ] = "full_network",
     recipe: RecipeName = "small",
-    technique: Annotated[str, typer.Option(help="Acts on the images in training, such as prime(geometry=False).")] = "",
+    technique: Annotated[
+        str,
+        typer.Option(autocompletion=names_of("techniques"), help="Acts on the images in training, such as prime(geometry=False)."),
+    ] = "",
     steps: Steps = None,
     batch_size: BatchSize = None,
     lr: Rate = None,
@@ -61,7 +71,12 @@ def train(
 
 @commands.command("robustify")
 def robustify_(
-    technique: Annotated[str, typer.Option(help="augmix, prime, ant(kernel=3), l2(epsilon=1.0), a+b; regular for none.")],
+    technique: Annotated[
+        str,
+        typer.Option(
+            autocompletion=names_of("techniques"), help="augmix, prime, ant(kernel=3), l2(epsilon=1.0), a+b; regular for none."
+        ),
+    ],
     backbone: Annotated[str, typer.Option(help="Where it starts: a spec; NAME(weights='random') from nothing.")],
     data: Annotated[str, typer.Option(help="imagenet:PATH, folders:PATH, or source: a generated set, drawn beside OUT.")],
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
