@@ -170,6 +170,25 @@ def test_the_model_is_left_alone(wrapped):
     assert not images.requires_grad
 
 
+def test_the_attack_has_the_precision_of_the_model():
+    """Under bf16-mixed it runs as fabric.autocast() says; what autocast kept without a gradient is not what trains."""
+    model = network().train()
+    seen = []
+    model[3].register_forward_hook(lambda module, given, out: seen.append((out.dtype, module.training)))
+    fabric = Fabric(accelerator="cpu", precision="bf16-mixed")
+    wrapped = fabric.setup(model)
+    images, labels = batch()
+    technique = build_technique("l2(epsilon=1.0,jitter=False)")
+    fabric.backward(technique.loss(wrapped, [images], labels, generator()))
+    assert seen == [(torch.bfloat16, False)] * 4 + [(torch.bfloat16, True)]
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model[3].parameters())
+    with fabric.autocast():
+        expected = run(model, images, labels, epsilon=1.0, step_size=2 / 3)
+    assert torch.equal(run(wrapped, images, labels, epsilon=1.0, step_size=2 / 3), expected)
+    assert expected.dtype == torch.float32
+    assert not torch.equal(run(model, images, labels, epsilon=1.0, step_size=2 / 3), expected)
+
+
 def test_flags_come_back_after_an_error():
     model = network().train()
     with pytest.raises(RuntimeError):

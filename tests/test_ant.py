@@ -7,6 +7,7 @@ import socket
 import pytest
 import torch
 from benchmarks import plain_robustify as plain
+from lightning_fabric import Fabric
 from torch import distributed, nn
 from torch.nn import functional
 
@@ -255,6 +256,19 @@ def test_stays_in_float32_under_autocast():
     assert torch.allclose(changed(noisy, photos(4)), torch.tensor(135 * math.sqrt(3 * 24 * 24 / 150528)), rtol=1e-5)
 
 
+def test_the_generator_learns_in_the_precision_of_the_model():
+    """Under bf16-mixed the model's convolutions are half in the generator's step as well; gradients are whole."""
+    companion, model = started(1)
+    seen = []
+    model[0].register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    wrapped = Fabric(accelerator="cpu", precision="bf16-mixed").setup(model)
+    assert companion.step(wrapped, photos(4), torch.arange(4), generator(1)).dtype == torch.float32
+    assert seen == [torch.bfloat16]
+    companion.step(model, photos(4), torch.arange(4), generator(1))
+    assert seen == [torch.bfloat16, torch.float32], "not wrapped, it is whole"
+    assert all(parameter.grad.dtype == torch.float32 for parameter in companion.network.parameters())
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
@@ -280,22 +294,46 @@ def test_eight_bit_images_and_a_step_before_the_epoch_are_refused():
         companion.step(model, 255 * photos(4), torch.arange(4), generator())
 
 
-def _one_process(rank, port, folder):
+def _noise_of_the_image(companion, images, generator, state=None):
+    """Drawn noise differs by process; what is made of the image does not."""
+    return project(images, companion.network(images - 0.5), companion.epsilon)
+
+
+def _one_process(rank, port, folder, monkeypatched=False):
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    companion, model = AdversarialNoise(torch.device("cpu"), iterations=2), classifier()
-    companion.begin_epoch(0, model, [(photos(4, seed=rank), torch.arange(4))] * 2, generator(rank))
-    companion.step(model, photos(4, seed=rank), torch.arange(4), generator(rank))
+    companion, model = AdversarialNoise(torch.device("cpu"), epsilon=5.0, iterations=2), classifier().eval()
+    if monkeypatched:
+        AdversarialNoise._noisy = _noise_of_the_image
+    part = slice(0, 3) if rank == 0 else slice(3, 4)
+    images, labels = photos(4)[part], torch.arange(4)[part]
+    companion.begin_epoch(0, model, [(images, labels)] * 2, generator(0 if monkeypatched else rank))
+    companion.step(model, images, labels, generator(rank))
     torch.save(companion.state_dict(), f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
+
+
+def in_two_processes(folder, *arguments):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torch.multiprocessing.spawn(_one_process, (port, str(folder), *arguments), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.mark.slow
 def test_processes_share_one_generator(tmp_path):
     """Each has images and noise of its own; generator, optimiser and pool are equal in both, bit by bit."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(_one_process, (port, str(tmp_path)), nprocs=2)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    first, second = in_two_processes(tmp_path)
     assert first.keys() == second.keys()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@pytest.mark.slow
+def test_processes_with_three_images_and_one_learn_as_one_with_four(tmp_path, monkeypatch):
+    (together, _) = in_two_processes(tmp_path, True)
+    monkeypatch.setattr(AdversarialNoise, "_noisy", _noise_of_the_image)
+    companion, model = AdversarialNoise(torch.device("cpu"), epsilon=5.0, iterations=2), classifier().eval()
+    companion.begin_epoch(0, model, [(photos(4), torch.arange(4))] * 2, generator())
+    companion.step(model, photos(4), torch.arange(4), generator())
+    for name, value in companion.state_dict().items():
+        assert torch.allclose(value, together[name], rtol=1e-3, atol=1e-9), name

@@ -12,6 +12,7 @@ from stillrobust.robustify import Companion, Technique, batch_views, build_techn
 from stillrobust.samples import Dataset, Sample
 from stillrobust.tasks import Task
 from stillrobust.tasks.heads import image_batch
+from stillrobust.tasks.processes import share_of
 
 Views = list[Sample]
 """One image as the loss sees it, once or several times."""
@@ -109,7 +110,9 @@ class Upstream:
         views = [self._images(view) for view in zip(*batch, strict=True)]
         if self.companion is not None:
             views[0] = self.companion.step(model, views[0], labels, generator)
-        return {self.technique.spec: self.technique.loss(model, batch_views(self.technique, views, generator), labels, generator)}
+        mean = self.technique.loss(model, batch_views(self.technique, views, generator), labels, generator)
+        # DDP averages over processes, whose parts of the batch may differ by one image: a mean counts by its images.
+        return {self.technique.spec: mean * (len(batch) / share_of(len(batch), self.device))}
 
     def state(self) -> dict[str, Tensor]:
         """The companion's."""

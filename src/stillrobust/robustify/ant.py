@@ -3,7 +3,7 @@
 Rusak et al. 2020; source: bethgelab/game-of-noise 2989b43 (MIT).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Literal
@@ -120,6 +120,15 @@ def _solve(squares: Tensor, walls: Tensor, met: Tensor, t: Tensor, epsilon: floa
     return torch.where((slope > 0) & (remaining > 0), remaining.clamp_min(1e-30) / slope.clamp_min(1e-30), t)
 
 
+def _average(gradients: Sequence[Tensor], images: int) -> None:
+    """Of mean losses over the images of each process: over those of all, in place."""
+    total = torch.tensor(float(images), device=gradients[0].device)
+    distributed.all_reduce(total)
+    for gradient in gradients:
+        gradient *= images / total
+        distributed.all_reduce(gradient)
+
+
 class AdversarialNoise:
     """The companion: a generator that harms the model, and a pool of those of the epochs before."""
 
@@ -161,10 +170,9 @@ class AdversarialNoise:
         with attacked(model) as victim:
             loss = -functional.cross_entropy(victim(self._noisy(images, generator)).float(), labels)
             gradients = torch.autograd.grad(loss, list(self.network.parameters()))
+        if distributed.is_initialized():
+            _average(gradients, len(images))
         for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
-            if distributed.is_initialized():  # every process has images of its own and the same generator
-                distributed.all_reduce(gradient)
-                gradient /= distributed.get_world_size()
             parameter.grad = gradient
         self.optimiser.step()
 

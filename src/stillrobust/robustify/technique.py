@@ -6,9 +6,9 @@ Every draw comes from the generator that is handed in; a ``torch.Generator`` is 
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -175,15 +175,19 @@ def photometric(technique: Technique, task: str, generator: torch.Generator) -> 
 def attacked(model: nn.Module) -> Iterator[nn.Module]:
     """``model`` in evaluation mode and without its wrappers, for gradients of its input; afterwards as it was, flag by flag.
 
-    Fabric's and DistributedDataParallel's wrappers expect every gradient to be one of the parameters. Nothing is written into the
-    model: in evaluation mode BatchNorm keeps its buffers, and ``torch.autograd.grad`` of the images leaves no ``.grad`` behind.
+    Fabric's and DistributedDataParallel's wrappers expect every gradient to be one of the parameters; what Fabric's does for half
+    precision is done here. Nothing is written into the model: in evaluation mode BatchNorm keeps its buffers, and
+    ``torch.autograd.grad`` of the images leaves no ``.grad`` behind.
     """
     wrapped = is_wrapped(model) or isinstance(model, DistributedDataParallel)
     inner = cast(nn.Module, model.module) if wrapped else model
+    # fabric.autocast(), found from the model. A context of its own: weights that autocast keeps without a gradient end with it.
+    autocast = cast(Any, model)._strategy.precision.forward_context() if is_wrapped(model) else nullcontext()
     flags = [(module, module.training) for module in inner.modules()]
     inner.eval()
     try:
-        yield inner
+        with autocast:
+            yield inner
     finally:
         for module, training in flags:
             module.training = training
