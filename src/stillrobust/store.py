@@ -6,6 +6,7 @@
     root/cells/<run>/<corruption>_<severity>.json         the numbers of one cell: the clean data or one corruption
     root/cells/<run>/<corruption>_<severity>.npz          per-image statistics, for intervals
     root/cells/<run>/<corruption>_<severity>.examples.npz a few images and what the model said of them
+    root/cells/<run>/.listing                             what the records say, to list many at once; see ``listing``
 
 A record's JSON is put in place last, so that its existence means success. Every record carries the SHA-256 of itself
 and of its arrays; one that does not match is set aside (``*.damaged``) with a warning and counts as missing.
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from stillrobust import listing
 from stillrobust.errors import HoleError, UserError
 from stillrobust.samples import Array
 
@@ -162,6 +164,7 @@ class Store:
             "arrays": {path.name: hashlib.sha256(content).hexdigest() for path, content in arrays.items()},
         }
         write_whole({**arrays, record: _seal(body)})
+        listing.append(record, body)
 
     def has(self, cell: Cell, key: str) -> bool:
         """Whether the cell is there, whole, and was measured under the same circumstances."""
@@ -172,9 +175,8 @@ class Store:
 
     def measurements(self, run: str | None = None) -> list[Measurement]:
         """All numbers, or those of one run."""
-        folder = self.root / "cells"
-        paths = sorted(folder.glob("[!.]*/[!.]*.json") if run is None else self._cells_of(run).glob("[!.]*.json"))
-        bodies = (_unseal(path) for path in paths)
+        folders = sorted((self.root / "cells").glob("[!.]*")) if run is None else [self._cells_of(run)]
+        bodies = (body for folder in folders for body in listing.bodies(folder, _unseal))
         return [
             Measurement(
                 run=body["run"],
@@ -188,7 +190,6 @@ class Store:
                 key=body["key"],
             )
             for body in bodies
-            if body is not None
             for metric, value in body["metrics"].items()
         ]
 
