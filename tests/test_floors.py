@@ -14,6 +14,7 @@ FLOORS = {
     "downloads": 0, "forecast": 0, "listing": 0, "run_log": 0, "scalars": 0, "leases": 0,
     "corruptions": 1, "metrics": 1, "backbones": 1,
     "data": 2, "resampling": 2, "estimates": 3, "breakdown": 3, "protocol_difference": 2, "robustify": 2, "conformance": 2,
+    "others": 2,
     "tasks": 3,
     "launching": 4, "at_work": 4, "batches": 4, "optimisation": 4, "run_files": 4, "watching": 4, "training": 4,
     "robustifying": 4, "predictors": 4, "evaluation": 4,

@@ -9,7 +9,7 @@ Opcodes: CPython's Lib/pickletools.py, whose ``genops`` splits the stream. Conta
 """
 
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -32,6 +32,14 @@ DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+
+
+class Unfinished:
+    """What a name of a reader's own made and the pickle completes with a state."""
+
+    def complete(self, state: Any) -> None:
+        """Take the state."""
+        raise NotImplementedError
 
 
 class Refused(ValueError):
@@ -82,8 +90,9 @@ def _mapping(pairs: Any = ()) -> Any:
     return {_key(key): value for key, value in pairs} if isinstance(pairs, list | tuple) else UNKNOWN
 
 
+Known = Mapping[str, Callable[..., Any]]
 # The only names that mean anything; their values are ours and make plain data.
-KNOWN: dict[str, Callable[..., Any]] = {
+KNOWN: Known = {
     "collections OrderedDict": _mapping,
     "torch._utils _rebuild_tensor": _tensor,
     "torch._utils _rebuild_tensor_v2": _tensor,
@@ -110,15 +119,11 @@ def _storage(described: Any) -> Any:
     return UNKNOWN
 
 
-def _call(function: Any, arguments: Any) -> Any:
-    known = KNOWN.get(function.text) if isinstance(function, _Name) else None
-    return known(*arguments) if known is not None and isinstance(arguments, tuple) else UNKNOWN
-
-
 class _Machine:
     """Stack, marks and memo of one pickle."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Known) -> None:
+        self.known = known
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -158,6 +163,16 @@ class _Machine:
         """A dict of alternating keys and values."""
         self.stack.append({})
         self.update(values)
+
+    def call(self, function: Any, arguments: Any) -> None:
+        """What a known name makes of its arguments."""
+        known = self.known.get(function.text) if isinstance(function, _Name) else None
+        self.stack.append(known(*arguments) if known is not None and isinstance(arguments, tuple) else UNKNOWN)
+
+    def build(self, state: Any) -> None:
+        """The state of an object: a dict's or a tensor's extras, or what belongs to UNKNOWN, is left out."""
+        if self.stack and isinstance(self.stack[-1], Unfinished):
+            self.stack[-1].complete(state)
 
     def persistent(self, described: Any) -> None:
         """A storage, by reference."""
@@ -202,10 +217,10 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "STACK_GLOBAL": lambda m, _: m.stack.append(_named(*m.pop(2))),
     **dict.fromkeys(("EXT1", "EXT2", "EXT4", "PERSID", "NEXT_BUFFER"), lambda m, _: m.stack.append(UNKNOWN)),
     "BINPERSID": lambda m, _: m.persistent(*m.pop(1)),
-    **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda m, _: m.stack.append(_call(*m.pop(2)))),
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda m, _: m.call(*m.pop(2))),
     "NEWOBJ_EX": lambda m, _: m.unknown(m.pop(3)),
     **dict.fromkeys(("INST", "OBJ"), lambda m, _: m.unknown(m.since_mark())),
-    "BUILD": lambda m, _: m.pop(1),  # the state of an object: a dict's or a tensor's extras, or what belongs to UNKNOWN
+    "BUILD": lambda m, _: m.build(*m.pop(1)),
     **dict.fromkeys(("PROTO", "FRAME", "READONLY_BUFFER"), lambda m, _: None),
 }
 
@@ -235,12 +250,13 @@ class _Bounded:
         return self._spend(self.file.readline(self.left + 1))
 
 
-def interpret(file: IO[bytes]) -> tuple[Any, dict[str, StorageRef]]:
+def interpret(file: IO[bytes], known: Known = KNOWN) -> tuple[Any, dict[str, StorageRef]]:
     """The data of the pickle that begins where ``file`` stands, and the storages it refers to; ``file`` then stands after it.
 
+    ``known``: the names that mean anything, and what of ours stands for each.
     Raises ``Refused`` or one of Python's own errors for what is no pickle, is cut off, or exceeds ``MAX_BYTES`` or ``MAX_STEPS``.
     """
-    machine = _Machine()
+    machine = _Machine(known)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(_Bounded(file))):  # type: ignore[arg-type]
         if count >= MAX_STEPS:
             raise Refused(f"its pickle takes more than {MAX_STEPS} steps")
