@@ -36,7 +36,7 @@ def read_unrotated(path: Path) -> PillowImage.Image:
     content = read_bytes(path)
     try:
         return PillowImage.open(io.BytesIO(content)).convert("RGB")
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, ImportError):  # the last of an opener that another library put in place
         raise UserError(f"Expected a PNG or JPEG image at {path}, but its content cannot be decoded; replace the file") from None
 
 
@@ -53,7 +53,7 @@ def read_bytes(path: Path) -> bytes:
             width, height = opened.size
     except PillowImage.DecompressionBombError:
         width = height = LARGEST
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, ImportError):  # the last of an opener that another library put in place
         width = height = 0  # Pillow does not know it; OpenCV has the last word
     if width * height > LARGEST:
         raise UserError(f"Expected an image of at most {LARGEST:,} pixels at {path}, but it has more; scale it down")
@@ -100,7 +100,7 @@ def read_label_map(path: Path) -> Array:
         with PillowImage.open(path) as opened:
             mode = opened.mode
             values = np.array(opened) if mode in ("L", "P") else None
-    except (OSError, SyntaxError, ValueError, PillowImage.DecompressionBombError):
+    except (OSError, SyntaxError, ValueError, ImportError, PillowImage.DecompressionBombError):
         raise UserError(f"Expected a label PNG at {path}, but it cannot be decoded; replace the file") from None
     if values is None:
         raise UserError(
