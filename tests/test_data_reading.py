@@ -56,6 +56,20 @@ def test_cut_off_files_are_refused(tmp_path, name, reader):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("reader", [*READERS.values(), read_label_map])
+def test_another_library_s_opener_changes_no_sentence(tmp_path, reader, monkeypatch):
+    """ultralytics puts its own in Pillow's place, which tries a package for HEIF last and lacks it."""
+
+    def opener(*arguments, **keywords):
+        raise ModuleNotFoundError("No module named 'pi_heif'")
+
+    monkeypatch.setattr(Pillow, "open", opener)
+    path = tmp_path / "image"
+    path.write_bytes(b"no image, and long enough to be one")
+    with pytest.raises(UserError, match=r"cannot be decoded|cut off"):
+        reader(path)
+
+
 def test_every_length_of_a_jpeg():
     whole = WHOLE["jpeg with a thumbnail"]
     assert not is_cut_off(whole)

@@ -15,6 +15,8 @@ from stillrobust.samples import Array, Image
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 LARGEST = 178_956_970  # pixels: Pillow's limit for a picture that may be meant to fill the memory
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum
+# What Pillow's opener raises for what is no image; ultralytics puts its own in its place, which lacks a package for HEIF then.
+UNREADABLE = (OSError, SyntaxError, ValueError, ImportError)
 FULL_DIGEST_LIMIT = 2000  # up to this many images the fingerprint reads every byte; above it, only file sizes
 
 
@@ -36,7 +38,7 @@ def read_unrotated(path: Path) -> PillowImage.Image:
     content = read_bytes(path)
     try:
         return PillowImage.open(io.BytesIO(content)).convert("RGB")
-    except (OSError, SyntaxError, ValueError, ImportError):  # the last of an opener that another library put in place
+    except UNREADABLE:
         raise UserError(f"Expected a PNG or JPEG image at {path}, but its content cannot be decoded; replace the file") from None
 
 
@@ -53,7 +55,7 @@ def read_bytes(path: Path) -> bytes:
             width, height = opened.size
     except PillowImage.DecompressionBombError:
         width = height = LARGEST
-    except (OSError, SyntaxError, ValueError, ImportError):  # the last of an opener that another library put in place
+    except UNREADABLE:
         width = height = 0  # Pillow does not know it; OpenCV has the last word
     if width * height > LARGEST:
         raise UserError(f"Expected an image of at most {LARGEST:,} pixels at {path}, but it has more; scale it down")
@@ -100,7 +102,7 @@ def read_label_map(path: Path) -> Array:
         with PillowImage.open(path) as opened:
             mode = opened.mode
             values = np.array(opened) if mode in ("L", "P") else None
-    except (OSError, SyntaxError, ValueError, ImportError, PillowImage.DecompressionBombError):
+    except (*UNREADABLE, PillowImage.DecompressionBombError):
         raise UserError(f"Expected a label PNG at {path}, but it cannot be decoded; replace the file") from None
     if values is None:
         raise UserError(
