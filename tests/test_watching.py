@@ -119,6 +119,12 @@ def test_a_log_has_time_host_and_process_and_the_stack_trace_of_what_no_user_did
     assert last_line(tmp_path / "none.log") == ""
 
 
+def test_a_mistake_that_is_seen_first_leaves_no_folder(tmp_path):
+    with pytest.raises(UserError), failures_noted(tmp_path / "mine" / RUN_LOG, "training"):
+        raise UserError("no such technique; give another")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_evaluation_puts_every_cell_down(tmp_path):
     run = train(PLAN, Toys("classification"), tmp_path / "run")
     evaluate(run, Toys("classification", 4, seed=5), tmp_path / "results", Protocol(("fog",), (1, 3)))

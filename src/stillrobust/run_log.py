@@ -32,11 +32,15 @@ def note(log: Path, text: str) -> None:
 
 @contextmanager
 def failures_noted(log: Path, work: str) -> Iterator[None]:
-    """Put down in ``log`` what ends ``work`` early, with the stack trace of what no user did wrong; it is raised all the same."""
+    """Put down in ``log`` what ends ``work`` early, with the stack trace of what no user did wrong; it is raised all the same.
+
+    A mistake that is seen before anything is written makes no folder for its log.
+    """
     try:
         yield
     except UserError as error:
-        note(log, f"{work} failed: {error}")
+        if log.parent.is_dir():
+            note(log, f"{work} failed: {error}")
         raise
     except Exception:
         note(log, f"{work} failed:\n{traceback.format_exc()}")
