@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import zlib
 from dataclasses import asdict
 
 import numpy as np
@@ -85,13 +86,14 @@ def test_a_mark_that_differs_is_not_believed_however_old_the_record(root):
         assert values(root) == {1: (0.1, 0), 3: (0.7, 0)}
 
 
-@pytest.mark.parametrize("harm", ["lost", "torn", "altered", "old", "no json"])
+@pytest.mark.parametrize("harm", ["lost", "torn", "altered", "old", "no json", "another's"])
 def test_the_records_alone_count(root, harm):
     file = settled(root)
     content = file.read_bytes()
     if harm == "old":  # a record that another process wrote, whose line was lost
         write(root, 3, 0.7)
     changed = {"lost": b"", "torn": content[:-30], "altered": content.replace(b"0.2", b"0.8"), "old": content, "no json": b"xx\n\n"}
+    changed["another's"] = b"".join(b"%08x %b\n" % (zlib.crc32(text), text) for text in (b"xx", b"[1]\t{}", b"[1, 2, 3]\t{}"))
     file.write_bytes(changed[harm])
     assert values(root) == EXPECTED | ({3: (0.7, 0)} if harm == "old" else {})
     assert len(listing._known(file)) == 3

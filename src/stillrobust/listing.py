@@ -76,10 +76,13 @@ def _known(path: Path) -> dict[str, tuple[Mark, dict[str, Any]]]:
         content = line[9:]
         if content and line[:8] == b"%08x" % zlib.crc32(content):
             own, _, protocol = content.partition(b"\t")
-            if protocol not in protocols:
-                protocols[protocol] = json.loads(protocol)
-            name, mark, body = json.loads(own)
-            known[name] = (mark, body | {"protocol": protocols[protocol]})
+            try:
+                if protocol not in protocols:
+                    protocols[protocol] = json.loads(protocol)
+                name, mark, body = json.loads(own)
+                known[name] = (mark, body | {"protocol": protocols[protocol]})
+            except (ValueError, TypeError):
+                continue  # none of ours, whatever its checksum says
     return known
 
 
