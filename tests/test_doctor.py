@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+import tomllib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -23,6 +25,11 @@ def test_the_golden_self_test_passes_here_and_sees_another_pixel(monkeypatch):
     found = doctor.golden()
     assert found.state == "problem"
     assert "of fog" in found.text
+
+
+def test_every_extra_of_another_library_is_looked_for():
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    assert set(doctor.EXTRAS) == set(project["project"]["optional-dependencies"]) - {"demo", "docs", "dev"}
 
 
 def test_python_that_is_too_old(monkeypatch):
