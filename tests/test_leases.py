@@ -96,6 +96,7 @@ def test_another_process_with_its_number_is_not_the_holder(tmp_path):
 def test_who_slept_and_was_overtaken_writes_nothing(tmp_path):
     process = holder(tmp_path / "work")
     os.kill(process.pid, signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)  # a busy machine takes a while to stop it
     with lease(tmp_path / "work") as held:
         os.kill(process.pid, signal.SIGCONT)
         out, _ = process.communicate("\n", timeout=60)
