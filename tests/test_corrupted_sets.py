@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Pillow
 
 from stillrobust import corrupt
-from stillrobust.corrupted_sets import SetPlan, corrupt_set
+from stillrobust.corrupted_sets import SetPlan, corrupt_set, read_photo
 from stillrobust.corruptions import COMMON
 from stillrobust.data.reading import read_image
 from stillrobust.errors import UserError
@@ -104,6 +104,16 @@ def test_killed_at_any_moment_it_goes_on(photos, tmp_path):
     assert finished.returncode == 0, finished.stderr
     corrupt_set(photos, undisturbed, SetPlan(("fog", "snow", "zoom_blur")), workers=2)
     assert tree(undisturbed) == tree(killed)
+
+
+def test_another_library_s_opener_changes_no_remark(monkeypatch):
+    """ultralytics puts its own in Pillow's place, which tries a package for HEIF last and may lack it."""
+
+    def opener(*arguments, **keywords):
+        raise ModuleNotFoundError("No module named 'pi_heif'")
+
+    monkeypatch.setattr(Pillow, "open", opener)
+    assert read_photo("text.jpg", b"<html>") == (None, "cannot be read: no known image format")
 
 
 def test_each_kind_of_odd_photo_follows_its_policy(tmp_path):

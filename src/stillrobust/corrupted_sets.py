@@ -237,7 +237,7 @@ def read_photo(name: str, content: bytes) -> tuple[Image | None, str]:
                 return None, "more than 8 bits a sample; convert it first, saying how"
             turned = opened.getexif().get(0x0112, 1) not in (0, 1)
             converted = np.array(opened.convert("RGB"))  # reads all of it, where OpenCV fills what is cut short with grey
-    except UnidentifiedImageError:  # its own text holds an address in memory, which would differ from run to run
+    except (UnidentifiedImageError, ImportError):  # its text holds an address in memory; ImportError: see reading.UNREADABLE
         return None, "cannot be read: no known image format"
     except Pillow.DecompressionBombError:
         return None, f"larger than {LARGEST} pixels"
