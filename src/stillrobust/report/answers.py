@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from stillrobust.intervals import interval
+from stillrobust.report.blocks import apart, sections
 from stillrobust.report.summary import METRICS, MODES, TASKS, Row, model_name
 from stillrobust.report.tables import drop_text, percent
 
@@ -11,24 +12,13 @@ LEAST_CLEAN = 0.05  # below, a score is chance or noise, and what is kept of it 
 HEADLINE = {"detection": "box_ap"}  # where a task has two metrics, the one that answers
 
 
-def sections(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows that may stand in one figure: one task, dataset, metric and set of severities."""
-    return [
-        list(group)
-        for _, group in groupby(
-            rows,
-            key=lambda row: (row.run.task, row.run.dataset, row.robustness.metric, row.robustness.severities),
-        )
-    ]
-
-
 def answers(rows: Sequence[Row]) -> list[str]:
-    """One sentence for each task, dataset and mode of transfer."""
+    """One sentence for each task, dataset, protocol and mode of transfer."""
     headlines = [row for row in rows if HEADLINE.get(row.run.task, row.robustness.metric) == row.robustness.metric]
     told = []
     for section in sections(headlines):
         for _, group in groupby(section, key=lambda row: row.run.transfer):
-            told.append(_sentence(list(group), section))
+            told.append(_sentence(list(group), section, apart(section, headlines)))
     return told
 
 
@@ -39,22 +29,20 @@ def difference(first: Row, second: Row) -> tuple[float, float] | None:
     return interval(second.drops - first.drops, second.robustness.drop - first.robustness.drop)
 
 
-def _sentence(rows: list[Row], section: Sequence[Row]) -> str:
+def _sentence(rows: list[Row], section: Sequence[Row], of_protocol: str) -> str:
+    about = f"{TASKS.get(rows[0].run.task, rows[0].run.task)} on {rows[0].run.dataset}"
+    about += f" ({of_protocol})" if of_protocol else ""
     learned = [row for row in rows if row.robustness.clean >= LEAST_CLEAN]
     if not learned:
-        task = TASKS.get(rows[0].run.task, rows[0].run.task)
-        return (
-            f"{task} on {rows[0].run.dataset}: no clean score reaches {percent(LEAST_CLEAN)} %, so that there is nothing to keep."
-        )
+        return f"{about}: no clean score reaches {percent(LEAST_CLEAN)} %, so that there is nothing to keep."
     rows = learned
     ranked = sorted(rows, key=lambda row: row.robustness.drop)
     best, numbers = ranked[0], ranked[0].robustness
-    task = TASKS.get(best.run.task, best.run.task)
     metric = METRICS.get(numbers.metric, numbers.metric)
     mode = MODES.get(best.run.transfer, best.run.transfer)
     severity = "severity" if len(numbers.severities) == 1 else "severities"
     text = (
-        f"{task} on {best.run.dataset}, {mode}: {model_name(best, section)} keeps {percent(numbers.rpc)} % of its "
+        f"{about}, {mode}: {model_name(best, section)} keeps {percent(numbers.rpc)} % of its "
         f"{metric} ({percent(numbers.clean)} clean, {percent(numbers.mpc)} under the 15 corruptions at {severity} "
         f"{', '.join(map(str, numbers.severities))}), a drop of {drop_text(best)} %"
     )

@@ -19,6 +19,7 @@ from stillrobust.report.tables import percent
 
 Verdict = Literal["supported", "refuted", "undecided", "not measured"]
 NO_INTERVAL = "no interval, for statistics of the same images are missing, or some resample has no clean score"
+TWO_PROTOCOLS = "measured under two protocols; measure one of them again"
 Rows = Mapping[tuple[str, str], Row]
 """By (run's id, metric)."""
 
@@ -75,6 +76,8 @@ def _judged(claim: Claim, statement: Statement, rows: Rows) -> Judged:
         return Judged(text, "not measured", reason=f"needs {', '.join(missing)}")
     one, other = rows[first, metric], rows[second, metric]
     effect = other.value(quantity) - one.value(quantity)
+    if one.table != other.table:
+        return Judged(text, "undecided", effect, reason=TWO_PROTOCOLS)
     if one.drawn_from != other.drawn_from or not one.resampled or not other.resampled:
         return Judged(text, "undecided", effect, reason=NO_INTERVAL)
     values = np.asarray(other.resampled[quantity] - one.resampled[quantity])

@@ -9,6 +9,7 @@ from stillrobust.errors import HoleError, UserError
 from stillrobust.intervals import LEVEL, REPLICATES, interval, simultaneous_intervals
 from stillrobust.names import lookup
 from stillrobust.report.answers import HEADLINE
+from stillrobust.report.blocks import comparable, short
 from stillrobust.report.summary import METRICS, SEED, severities_of, shown_metrics
 from stillrobust.report.tables import aligned, percent
 from stillrobust.resampling import resampled
@@ -16,7 +17,6 @@ from stillrobust.robustness import CLEAN, COMMON, Robustness, corrupted_places, 
 from stillrobust.samples import Array
 from stillrobust.store import Measurement, Run, Store
 
-OF_THE_MODEL = {"weights", "data_name"}  # what may differ: the models themselves, and what the same data are called
 CLEAN_LINE, MEAN_LINE = "clean", "mean of all 15"
 
 
@@ -114,10 +114,10 @@ def comparison_text(found: Comparison) -> str:
 
 def _check_protocols(pair: Sequence[Run], own: Sequence[Sequence[Measurement]]) -> None:
     """Numbers of two protocols are not compared; within a run ``robustness`` sees to it."""
-    one, other = ({"task": run.task, **measured[0].protocol} for run, measured in zip(pair, own, strict=True))
+    one, other = ({"task": run.task, **comparable(measured[0].protocol)} for run, measured in zip(pair, own, strict=True))
     differ = [
-        f"{key} ({_short(one.get(key))} and {_short(other.get(key))})"
-        for key in sorted((one.keys() | other.keys()) - OF_THE_MODEL)
+        f"{key} ({short(one.get(key))} and {short(other.get(key))})"
+        for key in sorted(one.keys() | other.keys())
         if one.get(key) != other.get(key)
     ]
     if differ:
@@ -125,11 +125,6 @@ def _check_protocols(pair: Sequence[Run], own: Sequence[Sequence[Measurement]]) 
             f"Expected two runs under one protocol, but {pair[0].name} and {pair[1].name} differ in {', '.join(differ)}: "
             "measure one of them again"
         )
-
-
-def _short(value: object) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 20 else f"{text[:12]}…"  # a hash is told by its beginning
 
 
 def _metric(run: Run, own: Sequence[Sequence[Measurement]], asked: str | None) -> str:

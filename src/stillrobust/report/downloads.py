@@ -5,10 +5,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
+from typing import Any
 
 from stillrobust.report.latex import escaped
+from stillrobust.report.seeds import with_seed_means
 from stillrobust.report.summary import Row, Summary
-from stillrobust.report.tables import HEADINGS, TEXT_COLUMNS, cells, measurements_csv, table_csv
+from stillrobust.report.tables import HEADINGS, TEXT_COLUMNS, blocks, measurements_csv, table_csv
 from stillrobust.store import Store
 
 
@@ -30,23 +32,40 @@ def downloads(store: Store, summary: Summary) -> str:
 
 def latex_table(rows: Sequence[Row]) -> str:
     r"""The table as one ``tabular`` that needs no package."""
-    lines = [HEADINGS, *(cells(row, rows) for row in rows)]
-    body = [" & ".join(map(escaped, line)) + r" \\" for line in lines]
+    body = [_line(HEADINGS)]
+    for block in blocks(rows):
+        body += [rf"\multicolumn{{{len(HEADINGS)}}}{{l}}{{{escaped(block.title)}}} \\"] if block.title else []
+        body += [_line(texts) for _, texts in block.lines]
     columns = "l" * TEXT_COLUMNS + "r" * (len(HEADINGS) - TEXT_COLUMNS)
     parts = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}", ""]
     return "\n".join(parts)
 
 
+def _line(texts: Sequence[str]) -> str:
+    return " & ".join(map(escaped, texts)) + r" \\"
+
+
 def results_json(summary: Summary) -> str:
-    """Every row with its scores by corruption, one for each severity; fractions."""
+    """Every row and every mean of seeds; a row also with its protocol and its scores by corruption, one for each severity."""
     scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for one in summary.measurements:
         scores.setdefault((one.run, one.metric), {}).setdefault(one.corruption, {})[one.severity] = one.value
-    found = []
-    for row in summary.rows:
-        run, numbers = row.run, row.robustness
-        about = {"run": run.name, "task": run.task, "dataset": run.dataset, "backbone": run.backbone, "transfer": run.transfer}
-        kept = {"metric": numbers.metric, "severities": numbers.severities, "images": row.images, "clean": numbers.clean}
-        kept |= {"mpc": numbers.mpc, "rpc": numbers.rpc, "drop": numbers.drop, "drop_interval": row.interval, "alike": row.alike}
-        found.append({**about, **kept, "scores": scores[run.name, numbers.metric]})
-    return json.dumps({"rows": found, "incomplete": [asdict(one) for one in summary.incomplete]}, ensure_ascii=False)
+    means = [row for row in with_seed_means(summary.rows) if row not in summary.rows]
+    found = {
+        "rows": [
+            {**_told(row), "protocol": row.circumstances, "scores": scores[row.run.name, row.robustness.metric]}
+            for row in summary.rows
+        ],
+        "means_of_seeds": [_told(row) for row in means],
+        "incomplete": [asdict(one) for one in summary.incomplete],
+    }
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _told(row: Row) -> dict[str, Any]:
+    """The numbers of a row, fractions."""
+    run, numbers = row.run, row.robustness
+    about = {"run": run.name, "task": run.task, "dataset": run.dataset, "backbone": run.backbone, "transfer": run.transfer}
+    kept = {"metric": numbers.metric, "severities": numbers.severities, "images": row.images, "clean": numbers.clean}
+    kept |= {"mpc": numbers.mpc, "rpc": numbers.rpc, "drop": numbers.drop, "drop_interval": row.interval, "alike": row.alike}
+    return {**about, **kept}

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from stillrobust.report.blocks import apart, sections
 from stillrobust.report.claims import Rows
+from stillrobust.report.seeds import with_seed_means
 from stillrobust.report.summary import METRICS, MODES, TASKS, Row, Summary, model_name, summarize
 from stillrobust.store import Store
 from stillrobust.study import Selection, select
@@ -100,18 +102,14 @@ def _of_selection(store: Store, selection: Selection, replicates: int | None) ->
 def _of_any(rows: Sequence[Row]) -> Iterable[Exhibit]:
     """A table by corruption group and a figure for each mode of transfer in the store."""
     for transfer in dict.fromkeys(row.run.transfer for row in rows):
-        panels: dict[tuple[str, str, str], list[Row]] = {}
-        for row in rows:
-            if row.run.transfer == transfer:
-                panels.setdefault((row.run.task, row.run.dataset, row.robustness.metric), []).append(row)
         mode = MODES.get(transfer, transfer)
-        shown = tuple(
-            Panel(
-                f"{TASKS.get(task, task)} on {dataset}, {METRICS.get(metric, metric)}",
-                metric,
-                tuple(Entry(model_name(row, some), row) for row in some),
-            )
-            for (task, dataset, metric), some in panels.items()
-        )
+        shown = tuple(_panel(some, rows) for some in sections([row for row in rows if row.run.transfer == transfer]))
         yield Exhibit(f"table_{transfer}", f"Performance drop by corruption group, {mode}", "groups", ("drop",), shown)
         yield Exhibit(f"figure_{transfer}", f"Performance drop and clean score, {mode}", "bars", ("drop", "clean"), shown)
+
+
+def _panel(some: Sequence[Row], rows: Sequence[Row]) -> Panel:
+    run, metric = some[0].run, some[0].robustness.metric
+    parts = [f"{TASKS.get(run.task, run.task)} on {run.dataset}", METRICS.get(metric, metric), apart(some, rows)]
+    shown = with_seed_means(some)
+    return Panel(", ".join(filter(None, parts)), metric, tuple(Entry(model_name(row, shown), row) for row in shown))

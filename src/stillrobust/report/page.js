@@ -46,7 +46,7 @@ const filters = document.getElementById("filters");
 function filter() {
   const words = document.getElementById("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const chosen = all("select", filters).filter((select) => select.value);
-  const rows = all("#runs tbody tr");
+  const rows = all("#runs tr[data-run]");
   const shown = new Set();
   for (const row of rows) {
     const text = `${row.textContent} ${row.dataset.run}`.toLowerCase();
@@ -54,6 +54,7 @@ function filter() {
       !words.every((word) => text.includes(word)) || !chosen.every((select) => row.dataset[select.dataset.filter] === select.value);
     if (!row.hidden) shown.add(row.dataset.run);
   }
+  for (const body of document.getElementById("runs").tBodies) body.hidden = !body.querySelector("[data-run]:not([hidden])");
   for (const one of all("section [data-run]")) one.toggleAttribute("hidden", !shown.has(one.dataset.run));
   for (const section of all("section")) section.hidden = !section.querySelector("[data-run]:not([hidden])");
   filters.querySelector("output").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} lines`;

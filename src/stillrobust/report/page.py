@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 import stillrobust
-from stillrobust.report.answers import answers, sections
+from stillrobust.report.answers import answers
+from stillrobust.report.blocks import apart, sections
 from stillrobust.report.downloads import downloads
 from stillrobust.report.figures import FRAME, curves
 from stillrobust.report.gallery import definitions, gallery
@@ -104,8 +105,8 @@ def _section(store: Store, rows: list[Row], summary: Summary, images: dict[str, 
     }
     beside = "".join(f"<div><h3>{title}</h3>{figure}</div>" for title, figure in figures.items() if figure)
     below = "".join(f"<h3>{title}</h3>{figure}" for title, figure in wide.items() if figure)
-    title = f"{escape(task)} on {escape(run.dataset)}: {escape(metric)}"
-    return f'<section><h2>{title}</h2><div class="figures">{beside}</div>{below}</section>'
+    title = ", ".join(filter(None, [f"{task} on {run.dataset}: {metric}", apart(rows, summary.rows)]))
+    return f'<section><h2>{escape(title)}</h2><div class="figures">{beside}</div>{below}</section>'
 
 
 def _protocol(store: Store, summary: Summary) -> str:

@@ -5,10 +5,9 @@ from html import escape
 
 from stillrobust import paper
 from stillrobust.intervals import LEVEL
-from stillrobust.report.answers import sections
 from stillrobust.report.figures import FRAME
 from stillrobust.report.summary import TASKS, Row, Summary, backbone_name
-from stillrobust.report.tables import ALIKE, HEADINGS, TEXT_COLUMNS, cells
+from stillrobust.report.tables import ALIKE, HEADINGS, TEXT_COLUMNS, Block, blocks
 
 DROPS = [f"drop.{heading.lower()}" for heading in HEADINGS[TEXT_COLUMNS + 1 : -2]] + ["drop"]
 FILTERS = ("Task", "Backbone", "Mode", "Metric")
@@ -18,18 +17,8 @@ def table(summary: Summary) -> str:
     """Every run, the best drop of each table in bold, with the filters that a script brings to life."""
     if not summary.rows:
         return ""
-    several = len({(row.run.task, row.run.dataset) for row in summary.rows}) > len({row.run.task for row in summary.rows})
-    lines: list[str] = []
     choices: dict[str, dict[str, None]] = {name: {} for name in FILTERS}
-    for section in sections(summary.rows):
-        best = [min(row.value(quantity) for row in section) for quantity in DROPS]
-        for row in section:
-            texts = cells(row, section)
-            said = dict(zip(FILTERS, (texts[0], backbone_name(row.run), *texts[2:4]), strict=True))
-            for name, choice in said.items():
-                choices[name][choice] = None
-            texts[0] += f", {row.run.dataset}" if several else ""
-            lines.append(_line(row, texts, said, best))
+    bodies = [_lines(block, choices) for block in blocks(summary.rows)]
     levels = sorted({row.robustness.severities for row in summary.rows})
     at = " or ".join(", ".join(map(str, severities)) for severities in levels)
     note = (
@@ -41,8 +30,23 @@ def table(summary: Summary) -> str:
         f'<h2 id="table" tabindex="-1">The table</h2>{_filters(choices)}'
         f'<div {FRAME} aria-label="The table"><table class="numbers sortable" id="runs">'
         f'<caption>All complete runs</caption><thead><tr class="heads">{heads(HEADINGS)}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div><p class=soft>{escape(note)}</p>"
+        f"{''.join(bodies)}</table></div><p class=soft>{escape(note)}</p>"
     )
+
+
+def _lines(block: Block, choices: dict[str, dict[str, None]]) -> str:
+    """What may be compared, in one body, headed by what keeps it apart; ``choices`` collects what the filters offer."""
+    best = [min(row.value(quantity) for row, _ in block.lines) for quantity in DROPS]
+    head = (
+        f'<tr class="group"><th scope="rowgroup" colspan="{len(HEADINGS)}">{escape(block.title)}</th></tr>' if block.title else ""
+    )
+    lines = []
+    for row, texts in block.lines:
+        said = dict(zip(FILTERS, (texts[0], backbone_name(row.run), *texts[2:4]), strict=True))
+        for name, choice in said.items():
+            choices[name][choice] = None
+        lines.append(_line(row, texts, said, best))
+    return f"<tbody>{head}{''.join(lines)}</tbody>"
 
 
 def heads(texts: Sequence[str], text_columns: int = TEXT_COLUMNS) -> str:

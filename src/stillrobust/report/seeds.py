@@ -33,12 +33,12 @@ def with_seed_means(rows: Sequence[Row]) -> list[Row]:
 
 def _but_for_its_seed(row: Row) -> str:
     """Everything that decides a row, without the seed and the weights that come of it; its own name where no seed is kept."""
-    run, numbers = row.run, row.robustness
+    run = row.run
     about = deepcopy(run.protocol)
     recipe = about.get("training", {}).get("recipe", {})
     name = run.name if recipe.pop("seed", None) is None else ""
     about.get("evaluation", {}).pop("weights", None)
-    parts = (run.task, run.backbone, run.transfer, run.dataset, numbers.metric, numbers.severities, row.drawn_from)
+    parts = (run.backbone, run.transfer, *row.table, row.drawn_from)
     return json.dumps([name, about, *parts], sort_keys=True, default=str)
 
 

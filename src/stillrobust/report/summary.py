@@ -3,15 +3,18 @@
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from stillrobust.errors import HoleError, UserError
 from stillrobust.intervals import REPLICATES, interval, rank_groups, robustness_replicates
+from stillrobust.report.blocks import comparable
 from stillrobust.resampling import resampled
 from stillrobust.robustness import CLEAN, COMMON, GROUPS, SEVERITIES, Place, Robustness, corrupted_places, robustness
 from stillrobust.samples import Array
-from stillrobust.store import Measurement, Run, Store
+from stillrobust.store import Measurement, Run, Store, content_key
 
 SEED = 0
 
@@ -52,6 +55,14 @@ class Row:
     """The ids of the images that were resampled."""
     alike: str = ""
     """Letters: rows of one table and the same images that share one are not distinguishable by their mean drop."""
+    circumstances: Mapping[str, Any] = field(default_factory=dict)
+    """The protocol of its cells, without what the model is: rows of two are never put into one table."""
+
+    @cached_property
+    def table(self) -> tuple[object, ...]:
+        """The same for rows that may stand in one table."""
+        numbers = self.robustness
+        return self.run.task, self.run.dataset, numbers.metric, numbers.severities, content_key(self.circumstances)
 
     @property
     def drops(self) -> Array | None:
@@ -110,11 +121,20 @@ def summarize(
 
 
 def severities_of(run: Run, runs: Iterable[Run], measurements: Iterable[Measurement]) -> tuple[int, ...]:
-    """The severities of a run's table: all that any run of its task and data was measured at.
+    """The severities of a run's table: all that any run of its task, data and protocol was measured at.
 
     So a run that is behind the others has holes, instead of a mean over fewer severities.
     """
-    beside = {other.name for other in runs if (other.task, other.dataset) == (run.task, run.dataset)}
+    measurements = list(measurements)
+    protocols: dict[str, Mapping[str, Any]] = {}
+    for one in measurements:
+        protocols.setdefault(one.run, one.protocol)
+    mine = comparable(protocols.get(run.name, {}))
+    beside = {
+        other.name
+        for other in runs
+        if (other.task, other.dataset) == (run.task, run.dataset) and comparable(protocols.get(other.name, {})) == mine
+    }
     there = {m.severity for m in measurements if m.run in beside and m.corruption in COMMON}
     return tuple(sorted(there & set(SEVERITIES))) or SEVERITIES
 
@@ -130,9 +150,7 @@ def model_name(row: Row, rows: Sequence[Row]) -> str:
     same = [
         other
         for other in rows
-        if (_model(other.run), other.run.transfer) == (_model(row.run), row.run.transfer)
-        and other.robustness.metric == row.robustness.metric
-        and (other.run.task, other.run.dataset) == (row.run.task, row.run.dataset)
+        if (_model(other.run), other.run.transfer) == (_model(row.run), row.run.transfer) and other.table == row.table
     ]
     return _model(row.run) if len(same) < 2 else f"{_model(row.run)} ({row.run.name})"
 
@@ -161,7 +179,7 @@ def _rows_of(run: Run, own: list[Measurement], severities: tuple[int, ...]) -> t
             incomplete.append(Incomplete(run.name, str(error)))
             continue
         images = next(m.images for m in of_metric if (m.corruption, m.severity) == CLEAN)
-        rows.append(Row(run, numbers, images))
+        rows.append(Row(run, numbers, images, circumstances=comparable(of_metric[0].protocol)))
     return rows, incomplete
 
 
@@ -190,9 +208,7 @@ def _with_letters(rows: list[Row]) -> list[Row]:
     tables: dict[tuple[object, ...], list[int]] = {}
     for index, row in enumerate(rows):
         if row.drops is not None:
-            numbers = row.robustness
-            table = row.run.task, row.run.dataset, numbers.metric, numbers.severities, row.drawn_from
-            tables.setdefault(table, []).append(index)
+            tables.setdefault((*row.table, row.drawn_from), []).append(index)
     result = list(rows)
     for members in tables.values():
         drops = [np.asarray(rows[i].drops) for i in members]
@@ -223,7 +239,8 @@ def _order(row: Row) -> tuple[object, ...]:
         row.run.dataset,
         metrics.index(metric) if metric in metrics else len(metrics),
         metric,
-        row.robustness.severities,
+        "imported" in row.run.protocol,  # one's own first
+        row.table[3:],
         row.run.transfer,
         row.robustness.drop,
         row.run.name,

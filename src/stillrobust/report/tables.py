@@ -2,17 +2,20 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from stillrobust.intervals import LEVEL
+from stillrobust.report.blocks import apart, sections
 from stillrobust.report.seeds import with_seed_means
 from stillrobust.report.summary import METRICS, MODES, TASKS, Row, model_name
 from stillrobust.store import Measurement, Run, content_key, write_whole
 
 GROUP_ORDER = ("noise", "blur", "digital", "weather")  # the paper's order of columns
 HEADINGS = ("Task", "Model", "Mode", "Metric", "Clean", "Noise", "Blur", "Digital", "Weather", "Mean drop", "Alike")
-ALIKE = "Alike: runs that share a letter are not distinguishable (all pairs compared together)."
+ALIKE = "Alike: runs that share a letter are not distinguishable (all pairs compared together); a\N{EN DASH}d: a, b, c, d."
 TEXT_COLUMNS = 4  # the others are numbers
 
 
@@ -42,8 +45,52 @@ def cells(row: Row, rows: Sequence[Row]) -> list[str]:
         percent(numbers.clean),
         *(percent(numbers.by_group[group].drop) for group in GROUP_ORDER),
         drop_text(row),
-        row.alike,
+        compact(row.alike),
     ]
+
+
+def compact(letters: str) -> str:
+    """Letters of :func:`stillrobust.intervals.rank_groups` with three or more in a row as a range: ``abcdf`` -> ``a–d f``."""
+    tokens = re.findall(r"[a-z]\d*", letters)
+    places = [26 * int(token[1:] or 0) + ord(token[0]) - ord("a") for token in tokens]
+    runs: list[list[int]] = []
+    for index, place in enumerate(places):
+        if runs and places[runs[-1][-1]] + 1 == place:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    said = [
+        f"{tokens[run[0]]}\N{EN DASH}{tokens[run[-1]]}" if len(run) > 2 else " ".join(tokens[index] for index in run)
+        for run in runs
+    ]
+    return " ".join(said)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines of a table that may be compared with each other."""
+
+    title: str
+    """What keeps it from the others of its task, dataset and metric; empty where there are none."""
+    lines: tuple[tuple[Row, list[str]], ...]
+
+
+def blocks(rows: Sequence[Row]) -> list[Block]:
+    """The table, for every reader: rows with their texts, means of seeds after their runs, one protocol a block."""
+    datasets = {(row.run.task, row.run.dataset) for row in rows}
+    found = []
+    for section in sections(rows):
+        run, metric = section[0].run, section[0].robustness.metric
+        title = apart(section, rows)
+        if title:
+            title = f"{TASKS.get(run.task, run.task)} on {run.dataset}, {METRICS.get(metric, metric)}, measured with {title}"
+        several = sum(task == run.task for task, _ in datasets) > 1
+        shown = with_seed_means(section)
+        lines = [(row, cells(row, shown)) for row in shown]
+        for _, texts in lines:
+            texts[0] += f", {run.dataset}" if several else ""
+        found.append(Block(title, tuple(lines)))
+    return found
 
 
 def aligned(lines: Sequence[Sequence[str]], text_columns: int) -> str:
@@ -62,10 +109,15 @@ def text_table(rows: Sequence[Row]) -> str:
     """The table for a terminal."""
     if not rows:
         return "No run is complete yet."
-    rows = with_seed_means(rows)
-    texts = aligned([list(HEADINGS), *(cells(row, rows) for row in rows)], TEXT_COLUMNS).split("\n")
+    shown = blocks(rows)
+    texts = aligned([list(HEADINGS), *(texts for block in shown for _, texts in block.lines)], TEXT_COLUMNS).split("\n")
+    lines = iter(texts[1:])
+    body = []
+    for block in shown:
+        body += ["", block.title] if block.title else []
+        body += [next(lines) for _ in block.lines]
     note = f"Clean score and drops in %; [ ]: {LEVEL:.0%} interval over images, in a mean of seeds over both. {ALIKE}"
-    return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:], "", note])
+    return "\n".join([texts[0], "-" * len(texts[0]), *body, "", note])
 
 
 def write_csv(rows: Sequence[Row], path: Path | str) -> None:
@@ -76,7 +128,7 @@ def write_csv(rows: Sequence[Row], path: Path | str) -> None:
 def table_csv(rows: Sequence[Row]) -> str:
     """The table with full precision; scores and drops as fractions."""
     headings = ["task", "dataset", "run", "model", "mode", "metric", "severities", "images", "clean", "mpc", "rpc"]
-    headings += [f"{group}_drop" for group in GROUP_ORDER] + ["mean_drop", "mean_drop_low", "mean_drop_high", "alike"]
+    headings += [f"{group}_drop" for group in GROUP_ORDER] + ["mean_drop", "mean_drop_low", "mean_drop_high", "alike", "protocol"]
     lines = []
     for row in with_seed_means(rows):
         run, numbers = row.run, row.robustness
@@ -85,7 +137,7 @@ def table_csv(rows: Sequence[Row]) -> str:
             [run.task, run.dataset, run.name, run.backbone, run.transfer, numbers.metric]
             + [" ".join(map(str, numbers.severities)), row.images, numbers.clean, numbers.mpc, numbers.rpc]
             + [numbers.by_group[group].drop for group in GROUP_ORDER]
-            + [numbers.drop, low, high, row.alike]
+            + [numbers.drop, low, high, row.alike, row.table[-1]]
         )
     return as_csv(headings, lines)
 
