@@ -3,8 +3,11 @@
 import pytest
 
 from stillrobust.errors import UserError
-from stillrobust.store import Store
-from stillrobust.study import Site, read_study, select
+from stillrobust.report.seeds import with_seed_means
+from stillrobust.report.summary import Row
+from stillrobust.robustness import CLEAN, corrupted_places, robustness
+from stillrobust.store import Measurement, Store
+from stillrobust.study import Site, read_study, recall, select, states
 from stillrobust.study.execute import jobs_of, run_study
 
 TEXT = """
@@ -75,6 +78,57 @@ def test_the_whole_study(file, tmp_path):
     site.checkpoint_of(maker.folder).unlink()
     jobs, _ = jobs_of(selection.runs, selection.asked, site)
     assert [job.name for job in jobs] == [f"robustify {maker.folder}"]
+
+
+@pytest.mark.slow
+def test_seeds_are_the_same_runs_again(file, tmp_path):
+    """What one seed measured is not measured again; a transfer starts from the maker of its own seed; the report knows them."""
+    one, three, site = select([str(file)]), select([str(file)], seeds=3), Site(tmp_path / "out")
+    assert run_study(one, site, 2) == []
+    before = {path: path.stat().st_mtime_ns for path in site.out.glob("r*/**/*") if path.is_file()}
+    jobs, refused = jobs_of(three.runs, three.asked, site)
+    first = {run.folder for run in one.runs} | {run.name(one.asked) for run in one.runs}
+    assert refused == []
+    assert not first & {job.name.split()[1] for job in jobs}
+    second = {run.folder for run in select([str(file)], seeds=2).runs}
+    assert [job.name.split()[1] in second for job in jobs if job.name.startswith("robustify")] == [True, True, False, False]
+    assert run_study(three, site, 2) == []
+    kept = {path: path.stat().st_mtime_ns for path in before}
+    assert {path for path in before if kept[path] != before[path]} == set(), "something finished was done twice"
+    assert recall(site.out).runs == three.runs
+    assert all(state.finished for state in states(three.runs, three.asked, site))
+    every = [Measurement("any", "top1", *place, 0.5, {}, 10, 1.0) for place in [CLEAN, *corrupted_places([3])]]
+    rows = [Row(run, robustness(every, [3]), 10) for run in Store(site.results).runs()]  # two steps teach nothing: numbers by hand
+    means = [row for row in with_seed_means(rows) if row not in rows]
+    assert len(rows) == 4 * 3
+    assert [row.run.name for row in means] == ["mean of 3 seeds"] * 4
+    assert len({row.run.backbone for row in means}) == 2
+
+
+def test_seeds_of_a_study(file):
+    one, two = select([str(file)]), select([str(file)], seeds=2)
+    assert two.runs[:4] == one.runs
+    plain, _, transferred, _ = two.runs[4:]
+    assert [run.id for run in (plain, transferred)] == ["plain-seed1", "classification-run-plain-fixed_feature-seed1"]
+    assert (plain.changes["seed"], transferred.changes["seed"], transferred.made_by) == (1, 1, plain.folder)
+    assert two.scenes == one.scenes
+    assert len({run.folder for run in two.runs}) == 8
+
+
+def test_what_trains_nothing_has_one_seed(tmp_path):
+    """Published weights are what they are; the paper's 8 evaluations stay 8."""
+    one, two = select([]).runs, select([], seeds=2).runs
+    assert [sum(run.transfer == "upstream" for run in runs) for runs in (one, two)] == [8, 8]
+    assert len(two) - 8 == 2 * (len(one) - 8)
+
+
+def test_wrong_seeds(file):
+    with pytest.raises(UserError, match="at least one seed, but got 0"):
+        select([str(file)], seeds=0)
+    file.write_text(TEXT.replace("steps: 2, batch_size: 4, norm", "steps: 2, seed: 5, norm"))
+    assert select([str(file)]).runs[0].changes["seed"] == 5
+    with pytest.raises(UserError, match=r"plain of made has changes: \{seed: 5\}; take that out"):
+        select([str(file)], seeds=2)
 
 
 def test_makers_come_first(file, tmp_path):

@@ -30,6 +30,8 @@ DataRoot = Annotated[Path, typer.Option(help="Where the study's data lies: coco/
 Data = Annotated[list[str] | None, typer.Option(help="NAME=FORMAT:PATH for data that lies elsewhere, repeatable.")]
 Small = Annotated[bool, typer.Option("--miniature", help="Small stand-ins for data, weights and steps, through the same code.")]
 
+Seeds = Annotated[int, typer.Option(help="Train everything so often, at the study's seed and at those after it.")]
+
 
 def _site(selection: "Selection", out: Path | None, root: Path, data: list[str] | None) -> "Site":
     from stillrobust.study import Site
@@ -48,6 +50,7 @@ def run(
     data_root: DataRoot = Path("data"),
     data: Data = None,
     miniature: Small = False,
+    seeds: Seeds = 1,
     workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
 ) -> None:
     """Do what is missing of one study, several, or all of the paper's; then report. A finished study is left alone.
@@ -56,7 +59,7 @@ def run(
     """
     from stillrobust.study import select
 
-    selection = select(studies or [], protocol, miniature)
+    selection = select(studies or [], protocol, miniature, seeds)
     site = _site(selection, out, data_root, data)
     do(selection, site, workers)
 
@@ -95,6 +98,7 @@ def plan(
     data_root: DataRoot = Path("data"),
     data: Data = None,
     miniature: Small = False,
+    seeds: Seeds = 1,
     runs: Annotated[bool, typer.Option("--runs", help="List every run.")] = False,
 ) -> None:
     """Say what there is to do, what is done, which weights and data are missing and how to get them, and what it costs.
@@ -105,7 +109,7 @@ def plan(
     from stillrobust.study.plan import plan as make_plan
     from stillrobust.study.plan import plan_text
 
-    selection = select(studies or [], protocol, miniature)
+    selection = select(studies or [], protocol, miniature, seeds)
     typer.echo(plan_text(make_plan(selection, _site(selection, out, data_root, data)), runs))
 
 

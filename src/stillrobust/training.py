@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from stillrobust.at_work import InTransfer, Upstream, Work
-from stillrobust.backbones import Backbone, build_backbone, made, published_preprocessing, shown, upstream_digest
+from stillrobust.backbones import Backbone, build_backbone, made, maker_of, published_preprocessing, shown, upstream_digest
 from stillrobust.backbones.reader import digest, load_strictly
 from stillrobust.batches import Augmented, batches, fresh_epoch, number, order
 from stillrobust.errors import UserError
@@ -239,7 +239,18 @@ def _described(plan: Plan, model: nn.Module) -> dict[str, Any]:
         "transfer": plan.transfer,
         "settings": {**plan.recipe.settings, **plan.settings},
         "technique": plan.technique,
+        "made_by": _made_by(plan.backbone),
     }
+
+
+def _made_by(backbone: str) -> dict[str, Any] | None:
+    """What made the weights that a run starts from, where ``robustify`` did: the identity of that training.
+
+    A digest says that two weights differ, this says in what: so runs on backbones of two seeds are known to be the same otherwise.
+    """
+    folder = maker_of(backbone)
+    maker = read_description(folder) if folder else None
+    return {**maker["identity"], "made_by": maker["plan"].get("made_by")} if maker else None
 
 
 def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:

@@ -27,6 +27,7 @@ __all__ = [
     "Checkpoint",
     "build_backbone",
     "made",
+    "maker_of",
     "missing_weights",
     "published_preprocessing",
     "require_pyramid",
@@ -97,6 +98,12 @@ def shown(spec: str) -> str:
 def made(architecture: str, technique: str) -> str:
     """How a backbone that ``robustify`` made is shown, upstream and in what starts from it; ``technique`` may be empty."""
     return f"{architecture} ({technique or 'regular'})"
+
+
+def maker_of(spec: str) -> Path | None:
+    """The folder of ``robustify`` that the weights of ``spec`` lie in; ``None`` for all other weights."""
+    weights = _weights(spec)
+    return weights.path.parent if weights.kind == "folder" and weights.path else None
 
 
 def missing_weights(spec: str) -> str:

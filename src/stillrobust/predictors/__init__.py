@@ -55,6 +55,7 @@ def predictor_of_run(folder: Path) -> Predictor:
     task, model, description = load_model(folder)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     plan = description["plan"]
+    made_by = {"made_by": plan["made_by"]} if plan.get("made_by") else {}
     return Predictor(
         task=task.name,
         model=plan["shown"],
@@ -63,5 +64,5 @@ def predictor_of_run(folder: Path) -> Predictor:
         classes=tuple(description["info"]["classes"]),
         masks=bool(description["info"]["has_masks"]),
         transfer=plan["transfer"],
-        about={"training": description["identity"], "loaded": description["loaded"]},
+        about={"training": description["identity"], **made_by, "loaded": description["loaded"]},
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from statistics import fmean
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stillrobust.intervals import over_seeds
 from stillrobust.report.summary import Row
@@ -32,14 +32,26 @@ def with_seed_means(rows: Sequence[Row]) -> list[Row]:
 
 
 def _but_for_its_seed(row: Row) -> str:
-    """Everything that decides a row, without the seed and the weights that come of it; its own name where no seed is kept."""
+    """Everything that decides a row, without seeds and the weights that come of them; its own name where no seed is kept.
+
+    Where the backbone was made here, what made it stands for its weights.
+    """
     run = row.run
     about = deepcopy(run.protocol)
-    recipe = about.get("training", {}).get("recipe", {})
-    name = run.name if recipe.pop("seed", None) is None else ""
+    training, maker = about.get("training", {}), about.pop("made_by", None)
+    name = run.name if training.get("recipe", {}).get("seed") is None else ""
+    _drop_seeds(training, maker)
     about.get("evaluation", {}).pop("weights", None)
+    about.pop("loaded", None)  # names the folder of the weights, and decides nothing
     parts = (run.backbone, run.transfer, *row.table, row.drawn_from)
-    return json.dumps([name, about, *parts], sort_keys=True, default=str)
+    return json.dumps([name, about, maker, *parts], sort_keys=True, default=str)
+
+
+def _drop_seeds(training: dict[str, Any], maker: dict[str, Any] | None) -> None:
+    training.get("recipe", {}).pop("seed", None)
+    if maker:
+        training.pop("upstream_weights", None)
+        _drop_seeds(maker, maker.get("made_by"))
 
 
 def _mean(rows: Sequence[Row]) -> Row:

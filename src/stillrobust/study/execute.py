@@ -99,13 +99,14 @@ def missing_cells(run: StudyRun, asked: Circumstances, site: Site) -> list[Place
 
 
 def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple[list[Job], list[Failure]]:
-    """The jobs that are missing, in the order of :data:`FIRST` and the longest tasks first; and what cannot begin.
+    """The jobs that are missing, seed by seed, in the order of :data:`FIRST` and the longest tasks first; and what cannot begin.
 
     Raises ``UserError`` for what is wrong in the study itself. Weights or data that are not there keep only the runs back that
     need them.
     """
     plans = [(run, plan_of(run, site), site.data_of(run, run.data), site.data_of(run, run.test_data)) for run in runs]
     jobs: dict[str, Job] = {}
+    turns: dict[str, int] = {}
     refused: list[Failure] = []
     for run, plan, data, test_data in sorted(plans, key=lambda one: (one[0].made_by != "", BY_LENGTH.index(one[0].task))):
         try:
@@ -121,9 +122,11 @@ def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple
                 )
                 found = [*first, training, *_evaluations(run, test_data, places, asked, site)]
                 jobs |= {job.name: job for job in found}
+                for job in found:
+                    turns[job.name] = min(run.changes["seed"], turns.get(job.name, run.changes["seed"]))
         except UserError as error:
             refused.append(Failure(f"{run.id}, {run.folder}", str(error)))
-    return sorted(jobs.values(), key=lambda job: FIRST.index(job.name.split()[0])), refused
+    return sorted(jobs.values(), key=lambda job: (turns[job.name], FIRST.index(job.name.split()[0]))), refused
 
 
 def _standin(run: StudyRun, site: Site) -> list[Job]:
