@@ -1,7 +1,7 @@
 """Model × dataset × corruption × severity -> measurements, one cell at a time, each written as soon as it is known."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +13,10 @@ import torch
 from stillrobust.budget import cell_order
 from stillrobust.corruptions import CHANNEL_ORDERS, COMMON, CORRUPTIONS, MODES, REGIMES, SEVERITIES
 from stillrobust.corruptions import protocol as corruption_protocol
-from stillrobust.data.views import CorruptedView, Subset, corrupted_view, has_stored
+from stillrobust.data.views import Subset, corrupted_view, has_stored
 from stillrobust.errors import UserError
 from stillrobust.estimates import HEADLINE
+from stillrobust.loading import AtSeverities, batches
 from stillrobust.metrics import METRIC_VERSION, METRICS
 from stillrobust.names import lookup, slug
 from stillrobust.predictors import Predictor, checked, predictor_of_run
@@ -45,8 +46,8 @@ class Protocol:
     examples: int = 3
     """Images kept with their predictions for the report's gallery."""
     batch_size: int = 8
-    workers: int = 0
-    """Processes that read and corrupt images."""
+    workers: int | None = None
+    """Processes that read and corrupt images; ``None``: none beside a model on the CPU, as many as there are cores for a GPU."""
     mode: str = "fast"
     """Draws of the corruptions: ``fast`` or ``exact``."""
     regime: str | None = None
@@ -231,25 +232,6 @@ def _keys(dataset: Dataset, circumstances: Mapping[str, Any], views: Mapping[Pla
 # ---- one corruption: every image is read once, and seen at all its severities --------------------------------------------
 
 
-@dataclass(frozen=True)
-class _AtSeverities(torch.utils.data.Dataset[list[Sample]]):
-    """``views[index]``: one image under one corruption at several severities; decoded once, unless the severities are files."""
-
-    dataset: Dataset
-    views: tuple[Dataset, ...]
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> list[Sample]:
-        if index >= len(self.dataset):
-            raise IndexError(index)
-        if not any(isinstance(view, CorruptedView) for view in self.views):
-            return [view[index] for view in self.views]
-        sample = self.dataset[index]
-        return [view.applied_to(sample) if isinstance(view, CorruptedView) else view[index] for view in self.views]
-
-
 def _measure(
     predictor: Predictor,
     dataset: Dataset,
@@ -264,7 +246,7 @@ def _measure(
     metrics = {severity: METRICS[info.task](info) for severity in severities}
     shown: dict[int, list[tuple[Sample, Prediction]]] = {severity: [] for severity in severities}
     start, seen = time.monotonic(), 0
-    for batch in _batches(_AtSeverities(dataset, tuple(views.values())), protocol):
+    for batch in batches(AtSeverities(dataset, tuple(views.values())), protocol.batch_size, protocol.workers):
         seen += len(batch)
         for severity, samples in zip(severities, zip(*batch, strict=True), strict=True):
             with torch.inference_mode():
@@ -283,16 +265,6 @@ def _measure(
         }
         for severity in severities
     }
-
-
-def _batches(views: "torch.utils.data.Dataset[list[Sample]]", protocol: Protocol) -> Iterator[list[list[Sample]]]:
-    loader: Iterable[list[list[Sample]]] = torch.utils.data.DataLoader(
-        views,
-        batch_size=protocol.batch_size,
-        num_workers=protocol.workers,
-        collate_fn=list,
-    )
-    yield from loader
 
 
 def _examples(shown: Sequence[tuple[Sample, Prediction]]) -> dict[str, np.ndarray]:

@@ -21,7 +21,12 @@ PREDICTOR_STD = 0.01
 
 def image_tensor(image: Array, device: torch.device) -> Tensor:
     """uint8 (H, W, 3), or float32 of 0..1 as a technique leaves it -> float32 (3, H, W), 0..1."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(device)
+    if device.type == "cuda":  # as it lies, from pinned memory: the copy waits for nothing, and the GPU turns the axes
+        tensor = torch.from_numpy(np.require(image, requirements=("C", "W")))
+        tensor = (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
+        tensor = tensor.permute(2, 0, 1).contiguous()
+    else:
+        tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(device)
     return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
 
 
