@@ -17,7 +17,7 @@ FLOORS = {
     "others": 2,
     "tasks": 3,
     "launching": 4, "at_work": 4, "batches": 4, "optimisation": 4, "run_files": 4, "watching": 4, "training": 4,
-    "robustifying": 4, "predictors": 4, "evaluation": 4,
+    "robustifying": 4, "predictors": 4, "loading": 4, "evaluation": 4,
     "execution": 5, "corrupted_sets": 5, "deepaugmented_sets": 5, "study": 5, "paper": 5, "doctor": 5,
     "report": 6,
     "cli": 7, "__main__": 8,
