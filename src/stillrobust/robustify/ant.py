@@ -183,7 +183,9 @@ class AdversarialNoise:
             margin = 2 * self.network.margin
             shape = (len(images), 3, images.shape[2] + margin, images.shape[3] + margin)
             z = torch.randn(shape, generator=generator, device=images.device)
-            noise = self.network(z) if state is None else functional_call(self.network, state, z)
+            network = self.network if state is None else partial(functional_call, self.network, state)
+            # In parts, as ``project``: on a CPU eight times as fast for a batch of 32, whose 1x1 convolutions go another way.
+            noise = torch.cat([network(part) for part in torch.split(z, at_a_time(images))])
             scaled = self.epsilon * (images[:1].numel() / REFERENCE_VALUES) ** 0.5
             return project(images.float(), noise, scaled)
 
