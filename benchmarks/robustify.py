@@ -2,8 +2,9 @@
 
     python benchmarks/robustify.py [--rounds 9] [--batch 8] [--size 224] [--model resnet50] [--steps 3]
 
-First each augmentation against its plain form (`plain_robustify.py`), CPU time of this thread in ms an image. Then a training step
-of a ResNet with each technique against a plain step. Rounds interleave the candidates; of each the median is taken.
+First each augmentation against its plain form (`plain_robustify.py`), CPU time of this thread in ms an image; AugMix also against
+those of timm and torchvision (`plain_augmix.py`). Then a training step of a ResNet with each technique against a plain step. Rounds
+interleave the candidates; of each the median is taken.
 """
 
 import argparse
@@ -11,12 +12,14 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
 import torch
 import torchvision
 
+import plain_augmix
 import plain_robustify as plain
 from stillrobust.robustify import batch_views, build_technique, image_views
 from stillrobust.robustify import prime_primitives as primitives
@@ -51,32 +54,39 @@ def medians(calls: dict[str, Call], rounds: int) -> dict[str, float]:
 def augmentations(batch: int, size: int, rounds: int) -> None:
     images, stream = photos(batch, size), torch.Generator().manual_seed(0)
     noise = torch.randn(images.shape, generator=stream)
-    eight_bit = (images[0] * 255).byte().permute(1, 2, 0).numpy()
-    rng = np.random.default_rng(0)
     without, full = build_technique("prime(geometry=False)"), build_technique("prime")
-    augmix = build_technique("augmix(jsd=False)")
     print(f"augmentations, {batch} images of {size} x {size}: ms an image; ratio plain / ours")
-    pairs: dict[str, tuple[Call, Call | None, int]] = {
-        "prime colour": (lambda: primitives.colour(images, stream), lambda: plain.colour(images, stream), batch),
-        "prime filter": (lambda: primitives.random_filter(images, stream), lambda: plain.random_filter(images, stream), batch),
-        "prime diffeo": (lambda: primitives.diffeomorphism(images, stream), lambda: plain.diffeomorphism(images, stream), batch),
+    pairs: dict[str, tuple[Call, Call]] = {
+        "prime colour": (lambda: primitives.colour(images, stream), lambda: plain.colour(images, stream)),
+        "prime filter": (lambda: primitives.random_filter(images, stream), lambda: plain.random_filter(images, stream)),
+        "prime diffeo": (lambda: primitives.diffeomorphism(images, stream), lambda: plain.diffeomorphism(images, stream)),
         "prime(geometry=False)": (
             lambda: without.augment_batch(images, stream),
             lambda: plain.prime(images, stream, geometry=False),
-            batch,
         ),
-        "prime": (lambda: full.augment_batch(images, stream), lambda: plain.prime(images, stream), batch),
-        "ant projection": (lambda: project(images, noise, 135.0), lambda: plain.project_by_sort(images, noise, 135.0), batch),
-        "augmix, one view": (lambda: augmix.augment_image(eight_bit, rng), None, 1),
+        "prime": (lambda: full.augment_batch(images, stream), lambda: plain.prime(images, stream)),
+        "ant projection": (lambda: project(images, noise, 135.0), lambda: plain.project_by_sort(images, noise, 135.0)),
     }
-    for name, (ours, other, count) in pairs.items():
-        calls = {"ours": ours} | ({"plain": other} if other else {})
-        # What is drawn decides how much is done, so that single calls differ by a factor of three: hence the median.
-        took = medians(calls, rounds if other else 20 * rounds)
-        text = f"  {name:24s} {1000 * took['ours'] / count:8.2f}"
-        if other:
-            text += f"   plain {1000 * took['plain'] / count:8.2f}   {took['plain'] / took['ours']:6.1f}x"
-        print(text, flush=True)
+    for name, (ours, other) in pairs.items():
+        took = medians({"ours": ours, "plain": other}, rounds)
+        print_ratios(name, {key: seconds / batch for key, seconds in took.items()})
+
+
+def augmix(size: int, rounds: int) -> None:
+    """One view of one image. What is drawn decides how much is done, a factor of three: hence many rounds."""
+    picture = (photos(1, size)[0] * 255).byte().permute(1, 2, 0).numpy()
+    for severity in (1, 3):
+        rng, ours = np.random.default_rng(0), build_technique(f"augmix(severity={severity})").augment_image
+        assert ours is not None
+        calls = {"ours": partial(ours, picture, rng), **plain_augmix.views(picture, severity)}
+        print_ratios(f"augmix, severity {severity}", medians(calls, 20 * rounds))
+
+
+def print_ratios(name: str, took: dict[str, float]) -> None:
+    """Seconds of each form, the first one ours: in ms, and the others' ratio to it."""
+    first, *others = took.items()
+    parts = [f"{other} {1000 * seconds:8.2f} {seconds / first[1]:6.1f}x" for other, seconds in others]
+    print(f"  {name:24s} {1000 * first[1]:8.2f}   {'   '.join(parts)}", flush=True)
 
 
 SPECS = ("gaussian", "prime(geometry=False)", "ant", "ant(kernel=3)", "l2(jitter=False)", "augmix", "prime(jsd=True)", "noise2net")
@@ -128,6 +138,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     augmentations(arguments.batch, arguments.size, arguments.rounds)
+    augmix(arguments.size, arguments.rounds)
     if arguments.steps:
         training_steps(arguments.batch, arguments.size, arguments.steps, arguments.model)
 
