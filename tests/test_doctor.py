@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from stillrobust import cli, corruptions, doctor
+from stillrobust import capacity, cli, corruptions, doctor
 
 
 def test_the_golden_self_test_passes_here_and_sees_another_pixel(monkeypatch):
@@ -50,7 +50,8 @@ def test_torch_and_torchvision_are_a_pair(monkeypatch, torch, vision, state):
 
 
 def test_limits_of_a_container(monkeypatch):
-    monkeypatch.setattr(doctor, "_cgroup", {"memory.max": str(2**30), "cpu.max": "100000 100000"}.get)
+    monkeypatch.setattr(capacity, "memory", lambda: 2**30)
+    monkeypatch.setattr(capacity, "cores", lambda: 1)
     assert doctor.memory().state == "problem"
     assert doctor.processor().text.startswith("1 cores")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stillrobust import corruptions
+from stillrobust import capacity, corruptions
 from stillrobust.downloads import cache_folder
 
 OLDEST_PYTHON = (3, 11)  # pyproject.toml, requires-python
@@ -64,29 +64,17 @@ def pairing() -> Finding:
 
 def processor() -> Finding:
     """Cores that this process may use, and threads: a thread in each process and a process on each core is fastest."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup("cpu.max").split()
-    if len(quota) == 2 and quota[0].isdigit():
-        cores = min(cores, max(1, int(quota[0]) // int(quota[1])))
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
-    return Finding("ok", f"{cores} cores to use, OMP_NUM_THREADS {threads}")
+    return Finding("ok", f"{capacity.cores()} cores to use, OMP_NUM_THREADS {threads}")
 
 
 def memory() -> Finding:
     """Of the machine, or what the container may take of it."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    limit = _cgroup("memory.max")
-    total = min(total, int(limit)) if limit.isdigit() else total
+    total = capacity.memory()
     size = f"{total / 2**30:.1f} GB of memory"
     if 0 < total < 2 * 2**30:  # a worker with torch and the demo's detector takes 1 to 1.5 GB
         return Finding("problem", size, "give the container or machine 2 GB or more, and use --workers 1")
     return Finding("ok", size)
-
-
-def _cgroup(name: str) -> str:
-    """A limit of the container (cgroup 2), empty where there is none to read."""
-    path = Path("/sys/fs/cgroup") / name
-    return path.read_text().strip() if path.is_file() else ""
 
 
 def gpus() -> Finding:

@@ -158,7 +158,7 @@ def _evaluations(run: StudyRun, data: str, places: list[Place], asked: Circumsta
         levels = tuple(severity for other, severity in places if other == corruption)
         part = replace(every, clean=clean, corruptions=() if clean else (corruption,), severities=() if clean else levels)
         arguments = (site.weights(run), data, site.results, part, name, site.log(run.folder))
-        jobs.append(Job(f"evaluate {name} {corruption}", evaluate_job, arguments, after=(_training(run),)))
+        jobs.append(Job(f"evaluate {name} {corruption}", evaluate_job, arguments, after=(_training(run),), warm=run.folder))
     return jobs
 
 

@@ -1,0 +1,69 @@
+"""Run jobs, some after others, with progress from all of them: on this machine, on a Ray cluster, or by Slurm.
+
+``book.py`` keeps what waits, is ready, failed and is tried again; an engine has workers and does one job on each. What was
+finished lies in files, so that a run of jobs that was stopped is a new run of those that are missing.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from stillrobust.errors import UserError
+from stillrobust.execution.book import LOST, Book
+from stillrobust.execution.jobs import Ended, Engine, Failure, Job, Listener
+from stillrobust.execution.local import Local
+
+__all__ = ["ENGINES", "Failure", "Job", "Listener", "run_jobs"]
+
+ENGINES: Mapping[str, Callable[..., Engine]] = {"local": Local}
+"""Name -> ``engine(workers, **options)``."""
+
+WAIT_SECONDS = 0.2  # between two looks at what happened, where nothing does
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    workers: int,
+    listen: Listener = lambda name, done, total, text: None,
+    keep_going: bool = False,
+    engine: str = "local",
+    memory: float = math.inf,
+    **options: Any,
+) -> list[Failure]:
+    """Run all jobs, earlier ones first where there is a choice. The first error stops what has not begun and is raised.
+
+    With ``keep_going`` an error stops only what comes after its job, and all failures are returned; jobs whose process ended
+    are then tried again. ``listen(name, done, total, text)`` hears of progress in the calling thread, and ``listen.ended(name,
+    reason)``, where it has that, of each job's end; no reason, no failure. Together the jobs at work take at most ``memory``
+    bytes, by their own account. ``options`` are the engine's. Ctrl-C ends the workers at once.
+    """
+    crew = ENGINES[engine](workers, **options)
+    book = Book(jobs, getattr(listen, "ended", lambda name, reason: None), memory, crew.alone)
+    with crew:
+        while book.open:
+            for worker in crew.idle():
+                job = book.next(worker)
+                if job is None:
+                    break
+                crew.start(worker, job)
+            for news in crew.wait(WAIT_SECONDS):
+                if isinstance(news, Ended):
+                    _take(book, news, keep_going)
+                else:
+                    listen(news.job, news.done, news.total, news.text)
+    return book.failures
+
+
+def _take(book: Book, ended: Ended, keep_going: bool) -> None:
+    if ended.lost:
+        if not keep_going:
+            raise UserError(LOST)
+        book.gone(ended.job)
+    elif ended.error is None:
+        book.done(ended.job)
+    elif not keep_going:
+        raise ended.error
+    elif isinstance(ended.error, UserError):
+        book.failed(ended.job, str(ended.error))
+    else:
+        book.failed(ended.job, f"{type(ended.error).__name__}: {ended.error}", ended.details)
