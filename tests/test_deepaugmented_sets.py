@@ -47,7 +47,7 @@ def small(monkeypatch):
     """Images of 12 pixels instead of 128, and no processes; every part's name is kept."""
     parts = []
 
-    def here(jobs, workers, listen):
+    def here(jobs, workers, listen, gpus):
         for job in jobs:
             parts.append(job.name)
             job.function(*job.arguments, progress=lambda done, total, text, job=job: listen(job.name, done, total, text))

@@ -135,7 +135,7 @@ def test_each_worker_sees_its_own_gpus_and_keeps_its_model(tmp_path):
     """Two runs of three jobs on two workers: each worker has one run and one GPU."""
     path = tmp_path / "seen"
     jobs = [Job(f"{run}{number}", note_process, (path, run), warm=run) for run in "ab" for number in range(3)]
-    assert run_jobs(jobs, 8, gpus=[["2"], ["GPU-5"]]) == []
+    assert run_jobs(jobs, 8, gpus=["2", "GPU-5"]) == []
     seen = [line.split() for line in path.read_text().splitlines()]
     assert len({process for _, process, _ in seen}) == 2
     assert {gpu for _, _, gpu in seen} == {"2", "GPU-5"}

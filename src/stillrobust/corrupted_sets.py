@@ -9,7 +9,6 @@ goes on, ``OUT/.records`` holds one file for each finished source; the manifest 
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import warnings
@@ -25,7 +24,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
-from stillrobust import __version__
+from stillrobust import __version__, capacity
 from stillrobust.corruptions import CORRUPTIONS, SEVERITIES, corrupt, protocol, warm_up
 from stillrobust.data.reading import decode_image, encode_png
 from stillrobust.errors import UserError
@@ -96,7 +95,7 @@ def corrupt_set(
     before = _open(out, plan)
     targets = _targets(names)
     warm_up()  # so that workers find the kernels on disk
-    workers = workers or os.cpu_count() or 1
+    workers = workers or capacity.cores()
     parts = max(1, min(len(names), workers * JOBS_A_WORKER))
     jobs = []
     for part in range(parts):

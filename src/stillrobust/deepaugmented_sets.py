@@ -10,7 +10,6 @@ seed, and all other draws from the seed and the image's path, so that workers an
 import hashlib
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image as Pillow
 
-from stillrobust import __version__
+from stillrobust import __version__, capacity
 from stillrobust.corrupted_sets import LEFTOVER, read_photo
 from stillrobust.data.reading import image_files
 from stillrobust.errors import UserError
@@ -76,14 +75,15 @@ def deepaugment_set(
     _open(out, protocol)
     missing = [(number, kept) for number, group in groups(names, seed) if (kept := _without_made(group, out))]
     count = sum(len(group) for _, group in missing)
-    workers = workers or os.cpu_count() or 1
+    gpus = capacity.gpus()
+    workers = workers or len(gpus) or capacity.cores()
     parts = min(len(missing), workers * JOBS_A_WORKER)
     jobs = []
     for part in range(parts):
-        arguments = (source, out, network, weights, seed, missing[part::parts], part, allow_untrained)
+        arguments = (source, out, network, weights, seed, missing[part::parts], allow_untrained)
         jobs.append(Job(f"deepaugment, part {part + 1} of {parts}", _make_part, arguments))
     if jobs:
-        run_jobs(jobs, min(workers, parts), listen)
+        run_jobs(jobs, min(workers, parts), listen, gpus=gpus)
     skipped = {name: reason for name in names if (reason := _reason(out, name))}
     write_whole({out / "manifest.json": _text({"protocol": protocol, "complete": True, "skipped": skipped})})
     return Summary(count - len(skipped), len(names) - count, skipped, pretrained.sha256)
@@ -164,14 +164,13 @@ def _make_part(
     weights: Path | None,
     seed: int,
     chosen: Sequence[Group],
-    part: int,
     allow_untrained: bool,
     progress: Callable[[int, int, str], None],
 ) -> None:
     """Some of the groups, on a GPU where there is one."""
     pretrained = load_pretrained(network, weights, allow_untrained)
     if torch.cuda.is_available():
-        pretrained.module.to(torch.device("cuda", part % torch.cuda.device_count()))
+        pretrained.module.to(torch.device("cuda"))  # the worker's own
     done, total = 0, sum(len(names) for _, names in chosen)
     for number, names in chosen:
         pretrained.perturb(np.random.default_rng([seed, 1, number]))

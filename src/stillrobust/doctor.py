@@ -26,7 +26,7 @@ GOLDEN = {
     "pixelate": "1b1e2914f72b313c",
 }
 """SHA-256, first 16 digits, of :func:`digest` with corruption version 3."""
-EXTRAS = {"transformers": "transformers", "ultralytics": "ultralytics", "onnx": "onnxruntime"}
+EXTRAS = {"transformers": "transformers", "ultralytics": "ultralytics", "onnx": "onnxruntime", "ray": "ray", "slurm": "submitit"}
 """Optional extra -> the module that shows it is there."""
 
 

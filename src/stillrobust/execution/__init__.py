@@ -4,7 +4,6 @@
 finished lies in files, so that a run of jobs that was stopped is a new run of those that are missing.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,11 +11,13 @@ from stillrobust.errors import UserError
 from stillrobust.execution.book import LOST, Book
 from stillrobust.execution.jobs import Ended, Engine, Failure, Job, Listener
 from stillrobust.execution.local import Local
+from stillrobust.execution.on_ray import Ray
+from stillrobust.names import lookup
 
 __all__ = ["ENGINES", "Failure", "Job", "Listener", "run_jobs"]
 
-ENGINES: Mapping[str, Callable[..., Engine]] = {"local": Local}
-"""Name -> ``engine(workers, **options)``."""
+ENGINES: Mapping[str, Callable[..., Engine]] = {"local": Local, "ray": Ray}
+"""Name -> ``engine(workers, devices, memory, **options)``: devices and bytes that a job takes at most."""
 
 WAIT_SECONDS = 0.2  # between two looks at what happened, where nothing does
 
@@ -27,18 +28,18 @@ def run_jobs(
     listen: Listener = lambda name, done, total, text: None,
     keep_going: bool = False,
     engine: str = "local",
-    memory: float = math.inf,
     **options: Any,
 ) -> list[Failure]:
     """Run all jobs, earlier ones first where there is a choice. The first error stops what has not begun and is raised.
 
     With ``keep_going`` an error stops only what comes after its job, and all failures are returned; jobs whose process ended
     are then tried again. ``listen(name, done, total, text)`` hears of progress in the calling thread, and ``listen.ended(name,
-    reason)``, where it has that, of each job's end; no reason, no failure. Together the jobs at work take at most ``memory``
-    bytes, by their own account. ``options`` are the engine's. Ctrl-C ends the workers at once.
+    reason)``, where it has that, of each job's end; no reason, no failure. ``workers``: at most so many; 0 for as many as
+    there is room for. ``options`` are the engine's. Ctrl-C ends the workers at once.
     """
-    crew = ENGINES[engine](workers, **options)
-    book = Book(jobs, getattr(listen, "ended", lambda name, reason: None), memory, crew.alone)
+    needs = max((job.devices for job in jobs), default=1), max((job.memory for job in jobs), default=0)
+    crew = lookup("engine", engine, ENGINES)(workers, *needs, **options)
+    book = Book(jobs, getattr(listen, "ended", lambda name, reason: None), crew.memory, crew.alone)
     with crew:
         while book.open:
             for worker in crew.idle():
@@ -49,7 +50,7 @@ def run_jobs(
             for news in crew.wait(WAIT_SECONDS):
                 if isinstance(news, Ended):
                     _take(book, news, keep_going)
-                else:
+                elif news.job in book.running:  # and not told late, of one that has ended
                     listen(news.job, news.done, news.total, news.text)
     return book.failures
 

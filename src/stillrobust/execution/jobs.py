@@ -72,6 +72,8 @@ class Engine(Protocol):
 
     alone: bool
     """Whether a job whose process ended is tried again while no other runs: where they share a memory."""
+    memory: float
+    """Bytes that the jobs at work share; infinite where somebody else sees to it."""
 
     def __enter__(self) -> "Engine": ...
 

@@ -1,6 +1,7 @@
 """Spawned processes of this machine: one thread each, or one GPU each, kept for job after job."""
 
 import contextlib
+import math
 import multiprocessing
 import os
 import pickle
@@ -14,6 +15,8 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any
 
+from stillrobust import capacity
+from stillrobust.errors import UserError
 from stillrobust.execution.jobs import ONE_THREAD, Ended, Job, News, perform
 
 REPORT_SECONDS = 0.2  # a worker tells of its progress at most this often
@@ -28,13 +31,21 @@ class _Worker:
 
 
 class Local:
-    """``workers`` processes. With ``gpus``, worker n sees the n-th group of them alone, through CUDA_VISIBLE_DEVICES."""
+    """At most ``workers`` processes; 0: one for each GPU, else for each core, as far as there is memory for their jobs.
+
+    ``gpus``: those there are, as CUDA_VISIBLE_DEVICES names them. Each worker sees its own alone, as many as a job takes.
+    """
 
     alone = True
 
-    def __init__(self, workers: int, gpus: Sequence[Sequence[str]] = ()) -> None:
-        self.count = min(workers, len(gpus)) if gpus else workers
-        self.gpus = gpus
+    def __init__(self, workers: int, devices: int, memory: int, gpus: Sequence[str] = ()) -> None:
+        self.gpus = capacity.groups(gpus, devices)
+        if gpus and not self.gpus:
+            raise UserError(f"Expected {devices} GPUs for one job, but this machine has {len(gpus)}; lower devices in the recipe")
+        places = len(self.gpus) or max(1, capacity.cores() // devices)
+        self.count = min(workers or places, len(self.gpus) or workers or places)
+        # Who says how many knows better than an estimate.
+        self.memory = capacity.memory_left() or math.inf if not workers else math.inf
         self.workers: dict[int, _Worker] = {}
 
     def __enter__(self) -> "Local":
