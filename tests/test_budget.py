@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillrobust.budget import Estimate, cell_order, estimate_mpc
+from stillrobust.budget import Estimate, cell_order, estimate_mpc, image_order
 from stillrobust.errors import HoleError, UserError
 from stillrobust.robustness import CLEAN, COMMON, SEVERITIES, robustness
 from stillrobust.store import Measurement
@@ -39,6 +39,29 @@ def test_the_published_order():
     first = cell_order("box_ap")[1:16]
     assert first[:5] == (("snow", 1), ("pixelate", 2), ("frost", 3), ("defocus_blur", 4), ("impulse_noise", 5))
     assert {name for name, _ in first} == set(COMMON)
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 10, 1000, 1001])
+def test_order_of_images_holds_every_image_once_and_is_spread_over_the_set(total):
+    order = image_order(total)
+    assert sorted(order) == list(range(total))
+    for count in range(1, total, 7):
+        quarters = np.bincount(4 * np.array(order[:count]) // total, minlength=4)
+        assert quarters.max() - quarters.min() <= 2  # 1, but for the set's odd length
+
+
+@pytest.mark.parametrize("period", [2, 8, 10])
+def test_order_of_images_meets_no_period_of_the_set(period):
+    """Classes in turn, as generated sets have them: a random sample of 100 has each 100 / period times, sd below sqrt of that."""
+    classes = np.bincount(np.array(image_order(1000)[:100]) % period, minlength=period)
+    assert abs(classes - 100 / period).max() < 3 * (100 / period) ** 0.5
+
+
+def test_the_published_order_of_images():
+    """As that of the cells, it must never change."""
+    assert image_order(10) == [9, 3, 6, 0, 7, 2, 5, 1, 8, 4]
+    assert image_order(5000)[:6] == [603, 4998, 2474, 3124, 1229, 4369]
+    assert image_order(50_000)[:6] == [21335, 46431, 5760, 28074, 18697, 43211]
 
 
 def test_published_models_with_four_cells_of_sixteen():

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stillrobust.breakdown import breakdown, class_breakdown
-from stillrobust.budget import cell_order
+from stillrobust.budget import cell_order, image_order
 from stillrobust.cli import app
 from stillrobust.errors import HoleError, UserError
 from stillrobust.estimates import estimates
@@ -140,6 +140,24 @@ def test_evaluating_on_a_budget_and_going_on(tmp_path):
     after = store.measurements()
     assert len(after) == 6
     assert all(one in after for one in before)
+
+
+def test_a_budget_of_images_takes_the_first_of_their_order(tmp_path):
+    """More images contain the fewer, and their numbers say how they were chosen; without a budget nothing changes."""
+    always_wide = Predictor("classification", "wide", lambda images: [Prediction(probabilities=SURE)] * len(images), "0" * 64)
+    data = Toys("classification", 9)
+    seen = {}
+    for count in (2, 4, 9):
+        store = Store(tmp_path / str(count))
+        run = evaluate(always_wide, data, store.root, Protocol(severities=(3,), budget=1, images=count))
+        seen[count] = {int(name.split(".")[0]) for name in store.statistics(Cell(run, "clean", 0))["image_ids"]}
+        assert seen[count] == set(image_order(9)[:count])
+        (clean,) = store.measurements()
+        assert clean.protocol.get("images_chosen") == (None if count == 9 else "first of the budget's order")
+    run = evaluate(always_wide, data, tmp_path, Protocol(("fog",), (3,), images=3))
+    store = Store(tmp_path)
+    assert list(store.statistics(Cell(run, "clean", 0))["image_ids"]) == ["0.png", "3.png", "6.png"]
+    assert all("images_chosen" not in one.protocol for one in store.measurements())
 
 
 def test_breakdown_clean_and_corrupted(tmp_path):

@@ -1,4 +1,4 @@
-"""mPC from part of its cells: a fixed order to measure them in, and an estimate with an honest interval.
+"""mPC from part of its cells and images: fixed orders to measure them in, and an estimate with an honest interval.
 
 Two rules, both linear in the scores. For mIoU at severity 3 the coefficients come from 76 published segmentation models
 (``budget_table.json``, made by ``benchmarks/budget.py``); cells are in the order that told most of left-out architectures.
@@ -62,6 +62,27 @@ def _latin_order(severities: Sequence[int]) -> list[Place]:
         for turn in range(len(COMMON))
         for place, severity in enumerate(severities)
     ]
+
+
+def image_order(total: int) -> list[int]:
+    """The positions 0..total-1 of a set's images in the order to measure them: the first n are among the first m > n.
+
+    Any first part is spread over the set, so that class folders, which are sorted, are each drawn from: halves take turns, so do
+    their halves, and so on (van der Corput 1935). Which half begins is told by a hash, so that a set with a period, such as
+    classes in turn, is not met always in the same phase (scrambled, Owen 1995).
+    """
+
+    def ordered(begin: int, end: int) -> list[int]:
+        if end - begin < 2:
+            return list(range(begin, end))
+        middle = (begin + end) // 2
+        halves = ordered(begin, middle), ordered(middle, end)  # the second is never shorter, and by one at most longer
+        first = 1 if (end - begin) % 2 else hashlib.sha256(f"budget images {begin} {end}".encode()).digest()[0] % 2
+        merged = [0] * (end - begin)
+        merged[::2], merged[1::2] = halves[first], halves[1 - first]
+        return merged
+
+    return ordered(0, total)
 
 
 def estimate_mpc(

@@ -41,7 +41,7 @@ def evaluate(
         str, typer.Option(autocompletion=names_of("corruptions"), help="'common' for the 15, or names with commas.")
     ] = "common",
     severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
-    images: Annotated[int | None, typer.Option(help="Only so many images, evenly spaced over the set.")] = None,
+    images: Annotated[int | None, typer.Option(help="Only so many images, spread over the set.")] = None,
     budget: Annotated[int | None, typer.Option(help="Only so many cells, then an estimate; see docs/statistics.md.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
     regime: Annotated[str | None, typer.Option(help="Severity table; by default the data's own.")] = None,

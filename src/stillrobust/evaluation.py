@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillrobust.budget import cell_order
+from stillrobust.budget import cell_order, image_order
 from stillrobust.corruptions import CHANNEL_ORDERS, COMMON, CORRUPTIONS, MODES, REGIMES, SEVERITIES
 from stillrobust.corruptions import protocol as corruption_protocol
 from stillrobust.data.views import Subset, corrupted_view, has_stored
@@ -40,7 +40,9 @@ class Protocol:
     seed: int = 0
     """Keys the corruptions' generators together with corruption, severity and image."""
     images: int | None = None
-    """Only so many images, evenly spaced over the set: class folders are sorted, so that the first ones would be a few classes."""
+    """Only so many images, evenly spaced over the set: class folders are sorted, so that the first ones would be a few classes.
+
+    Under a budget the first of the published order (``budget.image_order``), so that more images contain the fewer."""
     budget: int | None = None
     """Only so many cells, the first of the published order (``budget.cell_order``), the clean one included."""
     examples: int = 3
@@ -193,6 +195,8 @@ def _check_fit(dataset: Dataset, predictor: Predictor) -> None:
 def _chosen(dataset: Dataset, protocol: Protocol) -> Dataset:
     if protocol.images is None or protocol.images >= len(dataset):
         return dataset
+    if protocol.budget is not None:
+        return Subset(dataset, sorted(image_order(len(dataset))[: protocol.images]))
     return Subset(dataset, [index * len(dataset) // protocol.images for index in range(protocol.images)])
 
 
@@ -209,6 +213,7 @@ def _circumstances(dataset: Dataset, protocol: Protocol, weights: str) -> dict[s
         "ground_truth": "warped" if protocol.warp_truth else "not warped",
         "metric_version": METRIC_VERSION[info.task],
         **({"scale": protocol.scale} if protocol.scale else {}),
+        **({"images_chosen": "first of the budget's order"} if protocol.budget is not None and isinstance(dataset, Subset) else {}),
     }
     if has_stored(dataset):  # seed, regime, draws and channel order were the maker's
         return known
