@@ -11,7 +11,8 @@ import pytest
 
 from stillrobust.report import page, summarize
 from stillrobust.report.heat import heat_colour
-from stillrobust.report.inside import by_class, by_size
+from stillrobust.report.inside import with_inside
+from stillrobust.report.page_inside import by_class, by_size
 from stillrobust.report.scatter import pareto_front, upstream_against_downstream
 from stillrobust.report.tables import cells, drop_text, percent
 from stillrobust.robustness import COMMON
@@ -178,8 +179,8 @@ def test_by_class_by_hand(tmp_path):
         ids = np.array([f"{number}.png" for number in range(20)])
         kept = {"image_ids": ids, "correct": correct, "label": label, "confidence": np.full(20, 0.9), "classes": np.array(3)}
         store.write_cell(Cell("r", *place), "k", {"top1": correct.mean()}, {"seed": 0}, 20, 1.0, kept)
-    summary = summarize(store, replicates=20)
-    (lines,) = Page(by_class(store, summary.rows)).tables
+    summary = with_inside(store, summarize(store, replicates=20))
+    (lines,) = Page(by_class(summary.rows, summary)).tables
     assert lines[0] == ["Model", "<lost>", "kept"]  # most lost first, the absent class left out
     assert lines[-1] == ["a", "60", "0"]
-    assert by_size(store, summary.rows) == ""  # nothing has a size here
+    assert by_size(summary.rows, summary) == ""  # nothing has a size here

@@ -1,4 +1,4 @@
-"""What a run's one number hides, clean and corrupted: calibration, sizes, classes, the worst corruption, mCE."""
+"""What a run's one number hides, clean and corrupted: calibration, sizes, classes, the worst corruption."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from stillrobust.intervals import REPLICATES, interval
 from stillrobust.metrics.details import by_class, details
-from stillrobust.reference import ALEXNET, corruption_errors, worst_corruption
+from stillrobust.reference import worst_corruption
 from stillrobust.resampling import resampled
 from stillrobust.robustness import CLEAN, SEVERITIES, corrupted_places, robustness
 from stillrobust.samples import Array
@@ -53,7 +53,7 @@ def class_breakdown(store: Store, run: Run, severities: Sequence[int] = SEVERITI
     return found
 
 
-def told(store: Store, run: Run, severities: Sequence[int] = SEVERITIES) -> list[str]:
+def told(store: Store, run: Run, severities: Sequence[int] = SEVERITIES, classes: int = 5) -> list[str]:
     """The breakdown of one run as lines for a terminal, in percent. Raises ``HoleError`` where cells are missing."""
     measurements = store.measurements(run.name)
     lines = []
@@ -61,17 +61,14 @@ def told(store: Store, run: Run, severities: Sequence[int] = SEVERITIES) -> list
         numbers = robustness([one for one in measurements if one.metric == metric], severities)
         name, part = worst_corruption(numbers)
         lines.append(f"{metric}: worst corruption {name}, {100 * part.mpc:.1f} left of {100 * numbers.clean:.1f}")
-        if (metric, numbers.severities) == (ALEXNET.metric, ALEXNET.severities):
-            errors = corruption_errors(numbers)
-            lines.append(f"mCE {100 * errors.mce:.1f}, relative mCE {100 * errors.relative_mce:.1f} (AlexNet on ImageNet-C: 100)")
     for line in breakdown(store, run.name, severities):
         lines.append(
             f"{line.name}: clean {_percent(line.clean, line.clean_interval)}, "
             f"corrupted {_percent(line.corrupted, line.corrupted_interval)}"
         )
-    for metric, classes in class_breakdown(store, run, severities).items():
-        lost = sorted((clean - corrupted, name) for name, (clean, corrupted) in classes.items() if np.isfinite(clean - corrupted))
-        worst = ", ".join(f"{name} {100 * classes[name][0]:.1f} to {100 * classes[name][1]:.1f}" for _, name in lost[::-1][:5])
+    for metric, scores in class_breakdown(store, run, severities).items():
+        lost = sorted((clean - corrupted, name) for name, (clean, corrupted) in scores.items() if np.isfinite(clean - corrupted))
+        worst = ", ".join(f"{name} {100 * scores[name][0]:.1f} to {100 * scores[name][1]:.1f}" for _, name in lost[::-1][:classes])
         lines.append(f"{metric} by class, most lost: {worst}")
     return lines
 

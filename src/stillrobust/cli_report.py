@@ -11,14 +11,14 @@ from stillrobust.errors import UserError
 commands = typer.Typer()
 
 
-def finish(results: Path, out: Path) -> None:
+def finish(results: Path, out: Path, reference: str | None = None, standard: Sequence[str] = ()) -> None:
     """Write the report of ``results`` to ``out``, show its table and name it."""
-    from stillrobust.report import summarize, text_table, write_report
+    from stillrobust.report import summarize, text_table, with_inside, write_report
     from stillrobust.store import Store
 
     store = Store(results)
     summary = summarize(store)
-    page = write_report(store, summary, out)
+    page = write_report(store, with_inside(store, summary, reference, standard), out)
     typer.echo(text_table(summary.rows))
     typer.echo(f"\nReport: {page}")
 
@@ -26,17 +26,23 @@ def finish(results: Path, out: Path) -> None:
 @commands.command()
 def report(
     results: Annotated[Path, typer.Argument(help="The folder 'results' of a study or an evaluation.")],
-    out: Annotated[Path, typer.Option(help="Folder for report.html, table.csv and measurements.csv.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html and the files of its numbers.")],
     paper: Annotated[bool, typer.Option("--paper", help="Also the paper's tables and figures, side by side, and claims.")] = False,
     protocol: Annotated[str | None, typer.Option(help="With --paper: paper (severity 1) or benchmark (1 to 5).")] = None,
+    reference: Annotated[str | None, typer.Option(help="The run that mCE is relative to; by default AlexNet, on ImageNet.")] = None,
+    standard: Annotated[
+        list[str] | None, typer.Option(help="A run without a technique, for effective robustness; give two or more.")
+    ] = None,
 ) -> None:
     """Write the table and the page from results that are there.
 
     Example: stillrobust report studies/results --out report --paper
+
+    Example: stillrobust report studies/results --out report --reference run-a --standard run-a --standard run-b
     """
     if not (results / "runs").is_dir():
         raise UserError(f"Expected a folder of results (with runs/ and cells/) at {results}, but there is none")
-    finish(results, out)
+    finish(results, out, reference, standard or ())
     if paper:
         show_paper(results, out / "paper", protocol)
 

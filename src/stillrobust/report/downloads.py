@@ -2,32 +2,48 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from html import escape
 from typing import Any
 
+from stillrobust.report.inside import details_csv
 from stillrobust.report.latex import escaped
 from stillrobust.report.seeds import with_seed_means
 from stillrobust.report.summary import Row, Summary
 from stillrobust.report.tables import HEADINGS, TEXT_COLUMNS, blocks, measurements_csv, table_csv
 from stillrobust.store import Store
 
+ROOM = 4_000_000  # bytes of links in the page; what has no room is beside the page alone
 
-def downloads(store: Store, summary: Summary) -> str:
-    """Links to the table and to every number."""
-    files = {
+
+def numbers(store: Store, summary: Summary) -> dict[str, tuple[str, str, str]]:
+    """Files of the table and of every number: kind, what it is, and content."""
+    return {
         "table.csv": ("text/csv", "the table, full precision", table_csv(summary.rows)),
         "table.tex": ("application/x-tex", "the table for a paper", latex_table(summary.rows)),
+        "results.json": (
+            "application/json",
+            "rows with intervals, protocols, every score and what they hide",
+            results_json(summary),
+        ),
         "measurements.csv": ("text/csv", "every number", measurements_csv(store.runs(), summary.measurements)),
-        "results.json": ("application/json", "rows with their intervals and every score", results_json(summary)),
+        "details.csv": ("text/csv", "what the numbers hide: calibration, sizes, classes, mCE", details_csv(summary)),
     }
-    links = "".join(
-        f'<li><a download="{name}" href="data:{kind};base64,{base64.b64encode(text.encode()).decode()}">{name}</a>: '
-        f"{escape(about)}, {max(1, round(len(text.encode()) / 1000))} kB</li>"
-        for name, (kind, about, text) in files.items()
-    )
-    return f'<h2 id="downloads">Take the numbers along</h2><ul>{links}</ul>'
+
+
+def downloads(files: Mapping[str, tuple[str, str, str]]) -> str:
+    """Links that hold the files, as many as have room."""
+    room, links = ROOM, []
+    for name, (kind, about, text) in files.items():
+        held = base64.b64encode(text.encode()).decode()
+        told = f"{escape(about)}, {max(1, round(len(text.encode()) / 1000))} kB"
+        if len(held) > room:
+            links.append(f"<li>{name}: {told}, in the folder of this page</li>")
+            continue
+        room -= len(held)
+        links.append(f'<li><a download="{name}" href="data:{kind};base64,{held}">{name}</a>: {told}</li>')
+    return f'<h2 id="downloads">Take the numbers along</h2><ul>{"".join(links)}</ul>'
 
 
 def latex_table(rows: Sequence[Row]) -> str:
@@ -51,11 +67,13 @@ def results_json(summary: Summary) -> str:
     for one in summary.measurements:
         scores.setdefault((one.run, one.metric), {}).setdefault(one.corruption, {})[one.severity] = one.value
     means = [row for row in with_seed_means(summary.rows) if row not in summary.rows]
+    rows = []
+    for row in summary.rows:
+        key = row.run.name, row.robustness.metric
+        inside = summary.inside.get(key)
+        rows.append({**_told(row), "protocol": row.circumstances, "scores": scores[key], "inside": inside and asdict(inside)})
     found = {
-        "rows": [
-            {**_told(row), "protocol": row.circumstances, "scores": scores[row.run.name, row.robustness.metric]}
-            for row in summary.rows
-        ],
+        "rows": rows,
         "means_of_seeds": [_told(row) for row in means],
         "incomplete": [asdict(one) for one in summary.incomplete],
     }

@@ -1,62 +1,148 @@
-"""What is lost by class and by size of object, where the store's statistics tell it."""
+"""What the one number of a row hides: calibration, sizes, classes, the worst corruption, and how it stands against others."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from stillrobust.breakdown import breakdown, class_breakdown
-from stillrobust.errors import HoleError
-from stillrobust.report.heat import heat_table
-from stillrobust.report.summary import Row
+from stillrobust.errors import HoleError, UserError
+from stillrobust.names import lookup
+from stillrobust.reference import ALEXNET, CorruptionErrors, corruption_errors, effective_robustness, reference_of, worst_corruption
+from stillrobust.report.blocks import sections
+from stillrobust.report.summary import Row, Summary
+from stillrobust.report.tables import as_csv, percent
+from stillrobust.robustness import Robustness
 from stillrobust.store import Store
 
-COLUMNS = 20  # classes shown, the most lost first: a page has no room for the thousand of ImageNet
-SIZES = ("small", "medium", "large")  # of objects, in the order of COCO
+Pair = tuple[float, float]  # on the clean data, and the mean over the corrupted cells
+KINDS = {"box_ap": "box_", "mask_ap": "mask_"}  # of a detector's numbers, by their beginnings
 
 
-def by_class(store: Store, rows: Sequence[Row]) -> str:
-    """Model × class, drops in % of the class's clean score, mean over corruptions and severities; empty without statistics."""
-    told: dict[str, dict[str, tuple[float, float]]] = {}
-    for row in rows:
+@dataclass(frozen=True)
+class Against:
+    """A row against others, fractions; ``None`` where that means nothing."""
+
+    mce: float | None = None
+    relative_mce: float | None = None
+    reference: str = ""
+    """What the two are relative to."""
+    effective: float | None = None
+    """mPC above what the clean score lets expect of the standard models."""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What a row hides, fractions; empty where the store does not tell it."""
+
+    worst: str
+    """The corruption that leaves least."""
+    left: float
+    """What it leaves."""
+    others: Against
+    pairs: Mapping[str, Pair] = field(default_factory=dict)
+    """``ece``, ``ap_small``, ``ap_medium``, ``ap_large``."""
+    classes: Mapping[str, Pair] = field(default_factory=dict)
+    """The metric of each class that is there."""
+
+
+def with_inside(store: Store, summary: Summary, reference: str | None = None, standard: Sequence[str] = ()) -> Summary:
+    """The summary with :class:`Inside` of every row; ``reference`` and ``standard`` as for :func:`against_others`."""
+    others = against_others(summary.rows, reference, standard)
+    kept = {row.run.name: _kept(store, row) for row in {row.run.name: row for row in summary.rows}.values()}
+    found = {}
+    for row in summary.rows:
+        key = row.run.name, row.robustness.metric
+        pairs, classes = kept[row.run.name]
+        start = KINDS.get(row.robustness.metric, "")
+        own = {name.removeprefix(start): pair for name, pair in pairs.items() if name.startswith(start)}
+        name, part = worst_corruption(row.robustness)
+        found[key] = Inside(name, part.mpc, others[key], own, classes.get(row.robustness.metric, {}))
+    return replace(summary, inside=found)
+
+
+def against_others(
+    rows: Sequence[Row], reference: str | None = None, standard: Sequence[str] = ()
+) -> dict[tuple[str, str], Against]:
+    """By run and metric: mCE against the run ``reference``, and effective robustness beside the runs ``standard``.
+
+    Both in the table of the runs named alone, for another protocol is another measure. Without ``reference`` mCE is against
+    AlexNet's published errors where they apply: top-1 on ImageNet at all severities. ``standard`` are models without a technique,
+    at least two in a table. Raises ``UserError`` for a run that has no row, and for a single standard model.
+    """
+    known = {row.run.name: row for row in rows}
+    for name in [*standard, *([reference] if reference else [])]:
+        lookup("run with a row in the table", name, known)
+    found = {}
+    for section in sections(rows):
+        other = next((row.robustness for row in section if row.run.name == reference), None)
+        effective = _effective(section, standard)
+        for row in section:
+            errors = _errors(row, other) if other is not None or reference is None else None
+            told = Against(effective=effective.get(row.run.name))
+            if errors is not None:
+                told = replace(told, mce=errors.mce, relative_mce=errors.relative_mce, reference=reference or ALEXNET.name)
+            found[row.run.name, row.robustness.metric] = told
+    return found
+
+
+def others_text(told: Against) -> list[str]:
+    """For a terminal, in percent."""
+    lines = []
+    if told.mce is not None and told.relative_mce is not None:
+        lines.append(f"mCE {percent(told.mce)}, relative mCE {percent(told.relative_mce)} ({told.reference}: 100)")
+    if told.effective is not None:
+        lines.append(f"effective robustness {percent(told.effective)} points")
+    return lines
+
+
+def _errors(row: Row, other: Robustness | None) -> CorruptionErrors | None:
+    if other is not None:
+        return corruption_errors(row.robustness, reference_of(other))
+    applies = (row.robustness.metric, row.robustness.severities) == (ALEXNET.metric, ALEXNET.severities)
+    return corruption_errors(row.robustness) if applies and re.match("imagenet", row.run.dataset, re.IGNORECASE) else None
+
+
+def _kept(store: Store, row: Row) -> tuple[dict[str, Pair], dict[str, dict[str, Pair]]]:
+    levels = row.robustness.severities
+    try:
+        pairs = {line.name: (line.clean, line.corrupted) for line in breakdown(store, row.run.name, levels, 1)}
+        by_metric = class_breakdown(store, row.run, levels)
+    except (HoleError, KeyError, IndexError):  # statistics of an older make, or of a few cells alone: nothing to tell
+        return {}, {}
+    there = {metric: {name: pair for name, pair in one.items() if np.isfinite(pair[0])} for metric, one in by_metric.items()}
+    return {name: pair for name, pair in pairs.items() if np.isfinite(pair).all()}, there
+
+
+def _effective(section: Sequence[Row], standard: Sequence[str]) -> dict[str, float]:
+    """By run; a score of 0 or 1 has no logit, and so nothing here. One standard model in a table is a mistake and said."""
+    among = [row.robustness for row in section if row.run.name in standard]
+    if not among:
+        return {}
+    found = {}
+    for row in section:
         try:
-            told[row.run.name] = class_breakdown(store, row.run, row.robustness.severities).get(row.robustness.metric, {})
-        except (HoleError, KeyError):  # statistics of an older make, or of a few cells alone: nothing to tell
-            told[row.run.name] = {}
-    shown = [row for row in rows if told[row.run.name]]
-    lost: dict[str, list[float]] = {}
-    for row in shown:
-        for name, scores in told[row.run.name].items():
-            drop = _drop(*scores)
-            if drop is not None:
-                lost.setdefault(name, []).append(drop)
-    names = sorted(lost, key=lambda name: -float(np.mean(lost[name])))[:COLUMNS]
-    if not names:
-        return ""
-    cells = [[_drop(*told[row.run.name].get(name, (0.0, 0.0))) for name in names] for row in shown]
-    which = f"the {COLUMNS} of {len(lost)} classes that lose most" if len(lost) > COLUMNS else "the class that loses most first"
-    return heat_table(f"Drop in % of each class's clean score, {which}.", [("", names)], shown, {"all corruptions": cells})
+            (found[row.run.name],) = effective_robustness([row.robustness], among)
+        except UserError:
+            if row.run.name in standard:
+                raise
+    return found
 
 
-def by_size(store: Store, rows: Sequence[Row]) -> str:
-    """Model × size of object, as :func:`by_class`; empty where nothing is told by size."""
-    kind = rows[0].robustness.metric
-    wanted = [f"{kind}_{size}" for size in SIZES]
-    if kind not in ("box_ap", "mask_ap"):
-        return ""
-    shown, cells = [], []
-    for row in rows:
-        try:
-            lines = {line.name: line for line in breakdown(store, row.run.name, row.robustness.severities, 1)}
-        except (HoleError, KeyError):
+def details_csv(summary: Summary) -> str:
+    """Everything of :class:`Inside`, a number a line: on the clean data and under corruption; fractions."""
+    lines = []
+    for row in summary.rows:
+        told = summary.inside.get((row.run.name, row.robustness.metric))
+        if told is None:
             continue
-        if lines:
-            shown.append(row)
-            cells.append([_drop(lines[name].clean, lines[name].corrupted) if name in lines else None for name in wanted])
-    if not any(drop is not None for line in cells for drop in line):
-        return ""
-    return heat_table("Drop in % of the clean AP, by size of object.", [("", SIZES)], shown, {"all corruptions": cells})
-
-
-def _drop(clean: float, corrupted: float) -> float | None:
-    """``None`` where there is nothing to lose: a class or size that is not there, or is never found."""
-    return 1 - corrupted / clean if clean > 0 and np.isfinite(corrupted) else None
+        about = [row.run.task, row.run.dataset, row.run.name, row.run.backbone, row.run.transfer, row.robustness.metric]
+        lines.append([*about, "worst_corruption", told.worst, row.robustness.clean, told.left])
+        others = told.others
+        for name, value in (("mce", others.mce), ("relative_mce", others.relative_mce)):
+            lines += [[*about, name, others.reference, "", value]] if value is not None else []
+        lines += [[*about, "effective_robustness", "", "", others.effective]] if others.effective is not None else []
+        lines += [[*about, name, "", *pair] for name, pair in told.pairs.items()]
+        lines += [[*about, "class", name, *pair] for name, pair in told.classes.items()]
+    return as_csv(["task", "dataset", "run", "model", "mode", "metric", "quantity", "of", "clean", "corrupted"], lines)

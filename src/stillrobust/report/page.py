@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,17 @@ import numpy as np
 import stillrobust
 from stillrobust.report.answers import answers
 from stillrobust.report.blocks import apart, sections
-from stillrobust.report.downloads import downloads
+from stillrobust.report.downloads import downloads, numbers
 from stillrobust.report.figures import FRAME, curves
 from stillrobust.report.gallery import definitions, gallery
 from stillrobust.report.heat import heat_map, heat_style
-from stillrobust.report.inside import by_class, by_size
+from stillrobust.report.page_inside import by_class, by_size, hidden
 from stillrobust.report.page_table import published, table
 from stillrobust.report.scatter import clean_against_corrupted, upstream_against_downstream
 from stillrobust.report.steps import steps
-from stillrobust.report.summary import METRICS, SEED, TASKS, Row, Summary, summarize
+from stillrobust.report.summary import METRICS, SEED, TASKS, Row, Summary
 from stillrobust.robustness import Place
-from stillrobust.store import Store, content_key, write_whole
+from stillrobust.store import Store, content_key
 
 QUESTION = "Is it still robust?"
 # A browser is told as well that the page loads nothing: what is not in the file is refused.
@@ -35,11 +34,6 @@ POLICY = (
     '<meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
 )
-
-
-def write_page(store: Store, path: Path | str) -> None:
-    """Write the page of a store."""
-    write_whole({Path(path): page(store, summarize(store)).encode()})
 
 
 def page(store: Store, summary: Summary) -> str:
@@ -58,7 +52,7 @@ def page(store: Store, summary: Summary) -> str:
         published(summary.rows),
         _protocol(store, summary),
         _provenance(summary),
-        downloads(store, summary),
+        downloads(numbers(store, summary)),
         "</main>",
     ]
     style, script = (files("stillrobust.report").joinpath(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
@@ -99,8 +93,9 @@ def _section(store: Store, rows: list[Row], summary: Summary, images: dict[str, 
     }
     wide = {
         "Where it is lost": heat_map(rows, values),
-        "By size of object": by_size(store, rows),
-        "By class": by_class(store, rows),
+        "What the one number hides": hidden(rows, summary),
+        "By size of object": by_size(rows, summary),
+        "By class": by_class(rows, summary),
         "What the models see and say": pictures,
     }
     beside = "".join(f"<div><h3>{title}</h3>{figure}</div>" for title, figure in figures.items() if figure)

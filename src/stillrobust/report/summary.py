@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from stillrobust.resampling import resampled
 from stillrobust.robustness import CLEAN, COMMON, GROUPS, SEVERITIES, Place, Robustness, corrupted_places, robustness
 from stillrobust.samples import Array
 from stillrobust.store import Measurement, Run, Store, content_key
+
+if TYPE_CHECKING:
+    from stillrobust.report.inside import Inside
 
 SEED = 0
 
@@ -93,6 +96,8 @@ class Summary:
     incomplete: tuple[Incomplete, ...]
     measurements: tuple[Measurement, ...]
     replicates: int
+    inside: Mapping[tuple[str, str], "Inside"] = field(default_factory=dict)
+    """By run and metric, where :func:`stillrobust.report.inside.with_inside` was asked."""
 
 
 def summarize(

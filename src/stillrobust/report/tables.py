@@ -5,13 +5,12 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from stillrobust.intervals import LEVEL
 from stillrobust.report.blocks import apart, sections
 from stillrobust.report.seeds import with_seed_means
 from stillrobust.report.summary import METRICS, MODES, TASKS, Row, model_name
-from stillrobust.store import Measurement, Run, content_key, write_whole
+from stillrobust.store import Measurement, Run, content_key
 
 GROUP_ORDER = ("noise", "blur", "digital", "weather")  # the paper's order of columns
 HEADINGS = ("Task", "Model", "Mode", "Metric", "Clean", "Noise", "Blur", "Digital", "Weather", "Mean drop", "Alike")
@@ -118,11 +117,6 @@ def text_table(rows: Sequence[Row]) -> str:
         body += [next(lines) for _ in block.lines]
     note = f"Clean score and drops in %; [ ]: {LEVEL:.0%} interval over images, in a mean of seeds over both. {ALIKE}"
     return "\n".join([texts[0], "-" * len(texts[0]), *body, "", note])
-
-
-def write_csv(rows: Sequence[Row], path: Path | str) -> None:
-    """Write :func:`table_csv`."""
-    write_whole({Path(path): table_csv(rows).encode()})
 
 
 def table_csv(rows: Sequence[Row]) -> str:
