@@ -197,6 +197,19 @@ def test_hours():
 # ---- the display --------------------------------------------------------------------------------------------------------------
 
 
+def test_a_kind_that_was_not_seen_goes_as_fast_for_its_size():
+    """A training of 3,000 passes is half done in 15 s; two evaluations of 100 passes then take 1 s each."""
+    clock = Clock()
+    work = Work(clock)
+    jobs = [Awaited("train a", "train detection", size=3000)]
+    jobs += [Awaited(f"evaluate a {name}", "evaluate detection", "a", 1, 100) for name in ("fog", "snow")]
+    work.expect(jobs, runs=1, runs_done=0, cells=2, cells_done=0)
+    work.hear("train a", 0, 100, "")
+    clock.now = 15
+    work.hear("train a", 50, 100, "")
+    assert work.left() == pytest.approx(15 + 2 * 1)
+
+
 def big_work():
     work = Work(Clock())
     names = [f"detection-resnet50-weights-regular-fixed_feature-{number:08x}" for number in range(105)]

@@ -15,11 +15,13 @@ class Awaited:
 
     name: str
     kind: str
-    """Jobs of one kind take about as long as each other."""
+    """Jobs of one kind go about as fast as each other."""
     run: str = ""
     """The run that is finished once all its jobs are; empty for a job that finishes none."""
     cells: int = 0
     """That it measures."""
+    size: float = 1.0
+    """How much work it is, in a unit that is the same for all jobs: passes of an image through a model."""
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Heard:
     begun: float
     """When it was heard of first, in seconds of the clock, and how far it was then: it may go on from an earlier start."""
     first: float
+    size: float = 1.0
     done: int = 0
     total: int = 0
     text: str = ""
@@ -72,8 +75,8 @@ class Work:
     def hear(self, name: str, done: int, total: int, text: str) -> None:
         """A job is at ``done`` of ``total``."""
         if name not in self.heard or done < self.heard[name].done:  # or it begins again
-            kind = self.waiting[name].kind if name in self.waiting else name.split()[0]
-            self.heard[name] = Heard(kind, self.clock(), done / total if total else 0.0)
+            known = self.waiting.get(name, Awaited(name, name.split()[0]))
+            self.heard[name] = Heard(known.kind, self.clock(), done / total if total else 0.0, known.size)
         job = self.heard[name]
         job.done, job.total, job.text = done, total, text
         if name not in self.waiting and done >= total:
@@ -100,23 +103,23 @@ class Work:
     def left(self) -> float | None:
         """Seconds until all is done, as far as jobs so far let one say; ``None`` before the first has done anything.
 
-        A job takes as long as those of its kind did in the mean; of a kind that was not seen yet, as long as the mean of those
+        A job goes as fast for its size as those of its kind did in the mean; of a kind that was not seen yet, as the mean of those
         that do the same on other tasks, or of all. As many are at work together as now.
         """
         now = self.clock()
-        paces = [(job.kind, seconds) for job in self.heard.values() if (seconds := job.seconds(now)) is not None]
+        paces = [(job.kind, seconds / job.size) for job in self.heard.values() if (seconds := job.seconds(now)) is not None]
         at_work = self.at_work
         if not paces:
             return None
 
-        def whole(kind: str) -> float:
-            same = [seconds for other, seconds in paces if other == kind]
-            alike = [seconds for other, seconds in paces if other.split()[0] == kind.split()[0]]
-            chosen = same or alike or [seconds for _, seconds in paces]
-            return sum(chosen) / len(chosen)
+        def whole(job: Awaited | Heard) -> float:
+            same = [pace for kind, pace in paces if kind == job.kind]
+            alike = [pace for kind, pace in paces if kind.split()[0] == job.kind.split()[0]]
+            chosen = same or alike or [pace for _, pace in paces]
+            return job.size * sum(chosen) / len(chosen)
 
-        own = [(1 - job.share) * (job.seconds(now) or whole(job.kind)) for job in at_work.values()]
-        rest = sum(whole(job.kind) for name, job in self.waiting.items() if name not in at_work)
+        own = [(1 - job.share) * (job.seconds(now) or whole(job)) for job in at_work.values()]
+        rest = sum(whole(job) for name, job in self.waiting.items() if name not in at_work)
         together = max(1, len(at_work))
         return max([*own, (sum(own) + rest) / together])
 

@@ -170,14 +170,16 @@ def _require(run: StudyRun, data: str, test_data: str) -> None:
     for spec, split in ((data, "train"), (test_data, "val")):
         if split == "train" and run.transfer == UPSTREAM:
             continue
-        task = _opened(spec, split)
+        task, _ = _opened(spec, split)
         if task != run.task:
             raise UserError(f"Run {run.id} is {run.task}, but {spec} is data for {task}; name other data")
 
 
 @lru_cache(maxsize=32)
-def _opened(spec: str, split: str) -> str:
-    return open_dataset(spec, split, training=split == "train").info.task
+def _opened(spec: str, split: str) -> tuple[str, int]:
+    """The task and the number of images of a data set; a study has few of them and asks often."""
+    dataset = open_dataset(spec, split, training=split == "train")
+    return dataset.info.task, len(dataset)
 
 
 def run_study(
@@ -220,10 +222,23 @@ def _expected(jobs: Iterable[Job], found: Sequence[RunState]) -> tuple[list[Awai
         work, name = job.name.split()[:2]
         cells = len(job.arguments[3].cells()) if work == "evaluate" else 0
         missing[name] = missing.get(name, 0) + cells
-        awaited.append(Awaited(job.name, f"{work} {kinds.get(name, '')}", name if work == "evaluate" else "", cells))
+        kind = f"{work} {kinds.get(name, '')}"
+        awaited.append(Awaited(job.name, kind, name if work == "evaluate" else "", cells, _size(job, cells)))
     done = sum(state.cells - missing[state.name] if missing.get(state.name) else state.done for state in found)
     finished = sum(state.finished and not missing.get(state.name) for state in found)
     return awaited, len(found), finished, sum(state.cells for state in found), done
+
+
+def _size(job: Job, cells: int) -> float:
+    """Passes of an image through a model: one to evaluate it, three to train on it, since backwards is twice forwards."""
+    if cells:
+        _, data, _, protocol, *_ = job.arguments
+        images = _opened(data, "val")[1]
+        return cells * min(images, protocol.images or images)
+    plan, data, *_ = job.arguments
+    if not isinstance(plan, Plan) or plan.transfer == UPSTREAM:  # stand-ins, which are small
+        return 1.0
+    return 3.0 * plan.recipe.batch_size * plan.recipe.total_steps(_opened(data, "train")[1])
 
 
 def _draw(scenes: Scenes, root: Path, listen: Listener) -> None:
