@@ -16,12 +16,13 @@ import numpy as np
 import stillrobust
 from stillrobust.report.answers import answers
 from stillrobust.report.blocks import apart, sections
+from stillrobust.report.came_along import came_along, sentence
 from stillrobust.report.downloads import downloads, numbers
 from stillrobust.report.figures import FRAME, curves
 from stillrobust.report.gallery import definitions, gallery
 from stillrobust.report.heat import heat_map, heat_style
 from stillrobust.report.page_inside import by_class, by_size, hidden
-from stillrobust.report.page_table import published, table
+from stillrobust.report.page_table import along_table, published, table
 from stillrobust.report.scatter import clean_against_corrupted, upstream_against_downstream
 from stillrobust.report.steps import steps
 from stillrobust.report.summary import METRICS, SEED, TASKS, Row, Summary
@@ -40,13 +41,16 @@ def page(store: Store, summary: Summary) -> str:
     """The page as text; the same store gives the same page."""
     images: dict[str, str] = {}
     parts = [_section(store, section, summary, images) for section in sections(summary.rows)]
+    along = came_along(store.runs(), summary.rows)
+    told = [sentence(along)] * bool(along) + answers(summary.rows)
     body = [
         '<a class="skip" href="#table">Skip to the table</a>' if summary.rows else "",
         f"<main><h1>{QUESTION}</h1>",
-        *(f'<p class="answer">{escape(sentence)}</p>' for sentence in answers(summary.rows)),
+        *(f'<p class="answer">{escape(text)}</p>' for text in told),
         "" if summary.rows else '<p class="answer">There is no complete run yet, so there is no answer.</p>',
         _incomplete(summary),
         table(summary),
+        along_table(along),
         definitions(images),
         *parts,
         published(summary.rows),

@@ -5,6 +5,9 @@ from html import escape
 
 from stillrobust import paper
 from stillrobust.intervals import LEVEL
+from stillrobust.report.came_along import HEADINGS as ALONG_HEADINGS
+from stillrobust.report.came_along import NOTE, Along, along_cells
+from stillrobust.report.came_along import TEXT_COLUMNS as ALONG_TEXT
 from stillrobust.report.figures import FRAME
 from stillrobust.report.summary import TASKS, Row, Summary, backbone_name
 from stillrobust.report.tables import ALIKE, HEADINGS, TEXT_COLUMNS, Block, blocks
@@ -53,6 +56,25 @@ def heads(texts: Sequence[str], text_columns: int = TEXT_COLUMNS) -> str:
     """Heads of columns, the first ``text_columns`` of text, the others of numbers."""
     return "".join(
         f'<th scope="col"{"" if index < text_columns else " class=number"}>{escape(text)}</th>' for index, text in enumerate(texts)
+    )
+
+
+def along_table(lines: Sequence[Along]) -> str:
+    """Whether robustness came along, a line for each backbone, technique and transfer; empty without such lines."""
+    if not lines:
+        return ""
+    numbers = range(ALONG_TEXT, len(ALONG_HEADINGS) - 1)
+    body = []
+    for line in lines:
+        texts = [
+            f"<td{' class=number' if index in numbers else ''}>{escape(text)}</td>" for index, text in enumerate(along_cells(line))
+        ]
+        body.append(f"<tr>{''.join(texts)}</tr>")
+    return (
+        f'<h2 id="along">Did the robustness come along?</h2><div {FRAME} aria-label="What came along"><table '
+        f'class="numbers sortable"><caption>What a technique gains upstream and after each transfer</caption><thead>'
+        f'<tr class="heads">{heads(ALONG_HEADINGS, ALONG_TEXT)}</tr></thead><tbody>{"".join(body)}</tbody>'
+        f"</table></div><p class=soft>{escape(NOTE)}</p>"
     )
 
 

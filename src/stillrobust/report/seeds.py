@@ -37,14 +37,18 @@ def _but_for_its_seed(row: Row) -> str:
     Where the backbone was made here, what made it stands for its weights.
     """
     run = row.run
-    about = deepcopy(run.protocol)
-    training, maker = about.get("training", {}), about.pop("made_by", None)
-    name = run.name if training.get("recipe", {}).get("seed") is None else ""
-    _drop_seeds(training, maker)
+    name = run.name if run.protocol.get("training", {}).get("recipe", {}).get("seed") is None else ""
+    parts = (run.backbone, run.transfer, *row.table, row.drawn_from)
+    return json.dumps([name, without_seeds(run.protocol), *parts], sort_keys=True, default=str)
+
+
+def without_seeds(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's record says of it, without the seeds of its training and of what made its backbone, and the weights of these."""
+    about = deepcopy(dict(protocol))
+    _drop_seeds(about.get("training", {}), about.get("made_by"))
     about.get("evaluation", {}).pop("weights", None)
     about.pop("loaded", None)  # names the folder of the weights, and decides nothing
-    parts = (run.backbone, run.transfer, *row.table, row.drawn_from)
-    return json.dumps([name, about, maker, *parts], sort_keys=True, default=str)
+    return about
 
 
 def _drop_seeds(training: dict[str, Any], maker: dict[str, Any] | None) -> None:
