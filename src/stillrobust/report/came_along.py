@@ -6,13 +6,15 @@ either. The two were made and transferred in one way: their records differ in th
 
 import json
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stillrobust.estimates import HEADLINE
 from stillrobust.intervals import LEVEL, over_seeds
 from stillrobust.names import parse_spec
-from stillrobust.report.answers import HEADLINE, LEAST_CLEAN, difference
+from stillrobust.report.answers import LEAST_CLEAN, difference
 from stillrobust.report.seeds import without_seeds
 from stillrobust.report.summary import METRICS, MODES, TASKS, UPSTREAM, Row
 from stillrobust.report.tables import aligned, as_csv, percent
@@ -21,11 +23,12 @@ from stillrobust.store import Run, content_key
 REGULAR = "regular"
 HEADINGS = ("Backbone", "Technique", "Task", "Mode", "Seeds", "Gain upstream", "Gain downstream", "Kept", "What is seen")
 TEXT_COLUMNS = 4
+WIDTH = 132  # of text in a terminal
 PARTS = ("the regular backbone upstream", "the technique upstream", "the regular one's transfer", "the technique's transfer")
 NOTE = (
     f"Gain: the drop of the regular one less that of the technique, in points; [ ]: {LEVEL:.0%} interval, paired over images, "
-    "and over seeds where there are several; each holds by itself. Kept: the gain downstream in % of that upstream, where the latter "
-    "is above 0 for sure."
+    "and over seeds where there are several; each holds by itself. Kept: the gain downstream in % of that upstream, where the "
+    "latter is above 0 for sure."
 )
 
 
@@ -53,7 +56,7 @@ class Along:
     dataset: str
     mode: str
     """Of the transfer, with the technique that acts during it, if one does."""
-    metric: str = ""
+    metric: str
     seeds: int = 0
     """How many are compared."""
     upstream: Gain | None = None
@@ -140,13 +143,10 @@ def _text(value: object) -> str:
 def came_along(runs: Iterable[Run], rows: Sequence[Row]) -> list[Along]:
     """A line for each backbone, technique, transfer and task in a store; ``rows`` are those of its runs that are complete.
 
-    In the task's first metric (:data:`HEADLINE`). A line that lacks a run, or has one that learnt nothing, says so and compares
+    In one metric a task (:data:`HEADLINE`). A line that lacks a run, or has one that learnt nothing, says so and compares
     nothing; seeds that lack one are left out and named.
     """
-    measured: dict[str, Row] = {}
-    for row in rows:
-        if HEADLINE.get(row.run.task, row.robustness.metric) == row.robustness.metric:
-            measured.setdefault(row.run.name, row)
+    measured = {row.run.name: row for row in rows if row.robustness.metric == HEADLINE.get(row.run.task)}
     known = [(run, origin) for run in runs if (origin := _origin(run))]
     upstream: dict[str, list[Row]] = {}
     wanted: dict[str, dict[str, None]] = {}
@@ -174,7 +174,7 @@ def _line(technique: str, group: _Group, upstream: Mapping[str, list[Row]], meas
     assert origin is not None
     during = any_run.protocol["training"].get("technique")
     mode = MODES.get(any_run.transfer, any_run.transfer) + (f" + {during}" if during else "")
-    about = (origin.name, technique, any_run.task, any_run.dataset, mode)
+    about = (origin.name, technique, any_run.task, any_run.dataset, mode, HEADLINE[any_run.task])
     seeds = sorted({seed for runs in group.values() for seed in runs})
     every = {seed: _four(technique, group, seed, upstream, measured) for seed in seeds}
     complete = {seed: [row for row in rows if row is not None] for seed, rows in every.items() if all(rows)}
@@ -189,8 +189,7 @@ def _line(technique: str, group: _Group, upstream: Mapping[str, list[Row]], meas
     left_out = ", ".join(str(seed) for seed in seeds if seed not in complete)
     lacking = f"seeds left out, not complete: {left_out}" if left_out else ""
     before, after = (gain_of([(rows[first], rows[first + 1]) for rows in complete.values()]) for first in (0, 2))
-    metric = next(iter(complete.values()))[2].robustness.metric
-    return Along(*about, metric, len(complete), before, after, lacking)
+    return Along(*about, len(complete), before, after, lacking)
 
 
 def _four(
@@ -274,7 +273,7 @@ def gain_text(gain: Gain | None) -> str:
 
 def along_cells(line: Along) -> list[str]:
     """A line as the text of its columns."""
-    task = f"{TASKS.get(line.task, line.task)}, {METRICS.get(line.metric, line.metric)}" if line.metric else TASKS[line.task]
+    task = f"{TASKS[line.task]}, {METRICS[line.metric]}"
     kept = "" if line.kept is None else percent(line.kept, 0)
     gains = (gain_text(line.upstream), gain_text(line.downstream))
     return [line.backbone, line.technique, task, line.mode, str(line.seeds or ""), *gains, kept, line.seen]
@@ -288,7 +287,7 @@ def came_along_text(lines: Sequence[Along]) -> str:
     table = aligned([HEADINGS[:-1], *(row[:-1] for row in body)], TEXT_COLUMNS).split("\n")
     wide = max(map(len, table))
     told = [f"{line.ljust(wide)}  {seen}" for line, seen in zip(table, [HEADINGS[-1], *(row[-1] for row in body)], strict=True)]
-    return "\n".join([sentence(lines), "", told[0], "-" * wide, *told[1:], "", NOTE])
+    return "\n".join([*textwrap.wrap(sentence(lines), WIDTH), "", told[0], "-" * wide, *told[1:], "", *textwrap.wrap(NOTE, WIDTH)])
 
 
 def came_along_markdown(lines: Sequence[Along]) -> str:
