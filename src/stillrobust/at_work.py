@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stillrobust.own_files import shown
 from stillrobust.robustify import Companion, Technique, batch_views, build_technique, image_views, photometric
 from stillrobust.samples import Dataset, Sample
 from stillrobust.tasks import Task
@@ -112,7 +113,7 @@ class Upstream:
             views[0] = self.companion.step(model, views[0], labels, generator)
         mean = self.technique.loss(model, batch_views(self.technique, views, generator), labels, generator)
         # DDP averages over processes, whose parts of the batch may differ by one image: a mean counts by its images.
-        return {self.technique.spec: mean * (len(batch) / share_of(len(batch), self.device))}
+        return {shown(self.technique.spec): mean * (len(batch) / share_of(len(batch), self.device))}
 
     def state(self) -> dict[str, Tensor]:
         """The companion's."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import torch
 
+from stillrobust.errors import UserError, from_worker
 from stillrobust.samples import Dataset, Sample
 from stillrobust.tasks import Task
 
@@ -55,7 +56,10 @@ def batches(
         collate_fn=list,
         persistent_workers=False,
     )
-    yield from loader
+    try:
+        yield from loader
+    except UserError as error:
+        raise from_worker(error) from None
 
 
 def fresh_epoch(

@@ -22,7 +22,7 @@ def corrupt_(
     source: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
     out: Annotated[Path, typer.Argument(help="Folder for OUT/CORRUPTION/SEVERITY/...; the sheet's PNG with --contact-sheet.")],
     corruption: Annotated[
-        str, typer.Option(autocompletion=names_of("corruptions"), help="Names with commas, or 'all' for the 15 common ones.")
+        str, typer.Option(autocompletion=names_of("corruptions"), help="Names or files of your own with commas; 'all' is the 15.")
     ] = "all",
     severity: Annotated[str, typer.Option(help="1 to 5, with commas, or 'all'.")] = "all",
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
@@ -32,19 +32,19 @@ def corrupt_(
     channel_order: ChannelOrder = "rgb",
     image_format: Annotated[str, typer.Option("--format", help="png, or jpeg, which loses and is recorded.")] = "png",
     quality: Annotated[int | None, typer.Option(help="Of jpeg, 1 to 100.")] = None,
-    contact_sheet: Annotated[bool, typer.Option("--contact-sheet", help="Only draw the 15 x 5 grid of one photo.")] = False,
+    contact_sheet: Annotated[bool, typer.Option("--contact-sheet", help="Only draw one photo under all, as one picture.")] = False,
 ) -> None:
     """Corrupt a photo or a whole folder, on all cores; a second call does only what is missing.
 
     Example: stillrobust corrupt photos corrupted --corruption fog,snow --severity 3
     """
     from stillrobust.corrupted_sets import SetPlan, corrupt_set
-    from stillrobust.corruptions import COMMON, SEVERITIES
+    from stillrobust.corruptions import SEVERITIES
 
+    names = tuple("common" if name.strip() == "all" else name for name in corruption.split(","))
     if contact_sheet:
-        _contact_sheet(source, out, seed)
+        _contact_sheet(source, out, names, seed)
         return
-    names = tuple(COMMON) if corruption == "all" else tuple(name.strip() for name in corruption.split(","))
     levels = SEVERITIES if severity == "all" else severities_of(severity)
     plan = SetPlan(names, levels, seed, mode, regime, channel_order, image_format, quality)
     with progress() as listen:
@@ -57,14 +57,15 @@ def corrupt_(
         raise typer.Exit(3)
 
 
-def _contact_sheet(source: Path, out: Path, seed: int) -> None:
+def _contact_sheet(source: Path, out: Path, names: tuple[str, ...], seed: int) -> None:
+    from stillrobust.corruptions import chosen
     from stillrobust.data.reading import encode_png, read_image
     from stillrobust.report.contact_sheet import contact_sheet
     from stillrobust.store import write_whole
 
     if not source.is_file() or out.suffix.lower() != ".png":
         raise UserError(f"Expected a photo and a .png for --contact-sheet, but got {source} and {out}")
-    write_whole({out: encode_png(contact_sheet(read_image(source), seed, source.name))})
+    write_whole({out: encode_png(contact_sheet(read_image(source), seed, source.name, chosen(names)))})
     typer.echo(f"Contact sheet: {out}")
 
 

@@ -38,7 +38,8 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="Instead of a run: FILE.py or LIBRARY:NAME, see docs/models.md.")] = None,
     task: Annotated[str | None, typer.Option(help="To be sure: what the data must be for.")] = None,
     corruptions: Annotated[
-        str, typer.Option(autocompletion=names_of("corruptions"), help="'common' for the 15, or names with commas.")
+        str,
+        typer.Option(autocompletion=names_of("corruptions"), help="Names or own files with commas; 'common' is the 15."),
     ] = "common",
     severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
     images: Annotated[int | None, typer.Option(help="Only so many images, spread over the set.")] = None,
@@ -55,14 +56,13 @@ def evaluate(
 
     Example: stillrobust evaluate --task detection --data coco:mydata --model my_model.py --out results
     """
-    from stillrobust.corruptions import COMMON
     from stillrobust.data import open_dataset
     from stillrobust.evaluation import Protocol
     from stillrobust.evaluation import evaluate as run_evaluation
     from stillrobust.predictors import Predictor
     from stillrobust.tasks import TASKS
 
-    names = tuple(COMMON) if corruptions == "common" else tuple(name.strip() for name in corruptions.split(","))
+    names = tuple(corruptions.split(","))
     chosen: dict[str, Any] = {"mode": mode, "regime": regime, "channel_order": channel_order, "warp_truth": warp_truth}
     protocol = Protocol(names, severities_of(severities), seed=seed, images=images, budget=budget, **chosen)
     dataset = open_dataset(data, "val")

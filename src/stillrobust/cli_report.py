@@ -14,13 +14,15 @@ commands = typer.Typer()
 def finish(results: Path, out: Path, reference: str | None = None, standard: Sequence[str] = ()) -> None:
     """Write the report of ``results`` to ``out``, show its table and name it."""
     from stillrobust.report import summarize, text_table, with_inside, write_report
+    from stillrobust.report.beside import beside_text
     from stillrobust.report.came_along import came_along, came_along_text
     from stillrobust.store import Store
 
     store = Store(results)
     summary = summarize(store)
     page = write_report(store, with_inside(store, summary, reference, standard), out)
-    typer.echo("\n\n".join(filter(None, [text_table(summary.rows), came_along_text(came_along(store.runs(), summary.rows))])))
+    texts = text_table(summary.rows), came_along_text(came_along(store.runs(), summary.rows)), beside_text(summary.measurements)
+    typer.echo("\n\n".join(filter(None, texts)))
     typer.echo(f"\nReport: {page}")
 
 

@@ -25,11 +25,12 @@ from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
 from stillrobust import __version__, capacity
-from stillrobust.corruptions import CORRUPTIONS, SEVERITIES, corrupt, protocol, warm_up
+from stillrobust.corruptions import SEVERITIES, chosen, corrupt, protocol, warm_up
 from stillrobust.data.reading import decode_image, encode_png
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, Listener, run_jobs
 from stillrobust.names import lookup
+from stillrobust.own_files import is_own, keyed, shown
 from stillrobust.samples import Image
 from stillrobust.store import write_whole
 
@@ -46,6 +47,7 @@ class SetPlan:
     """What to make of every photo."""
 
     corruptions: tuple[str, ...]
+    """Names, or paths of files of your own."""
     severities: tuple[int, ...] = SEVERITIES
     seed: int = 0
     mode: str = "fast"
@@ -56,8 +58,7 @@ class SetPlan:
     """Of JPEG, 1..100; ``None`` for PNG, which loses nothing."""
 
     def __post_init__(self) -> None:
-        for name in self.corruptions:
-            lookup("corruption", name, CORRUPTIONS)
+        object.__setattr__(self, "corruptions", chosen(self.corruptions))
         for severity in self.severities:
             if severity not in SEVERITIES:
                 raise UserError(f"Expected severities among 1, 2, 3, 4, 5, but got {severity}")
@@ -68,7 +69,8 @@ class SetPlan:
     def protocol(self) -> dict[str, Any]:
         """What decides a pixel, apart from corruption, severity and photo."""
         stored = {"format": self.format, "quality": self.quality, "seed": self.seed}
-        return {**protocol(self.mode, self.regime, self.channel_order), **stored, "stillrobust": __version__}
+        own = {f"{shown(name)}.py": keyed(name) for name in self.corruptions if is_own(name)}
+        return {**protocol(self.mode, self.regime, self.channel_order), **stored, "stillrobust": __version__, **own}
 
 
 @dataclass(frozen=True)
@@ -144,15 +146,18 @@ def _open(out: Path, plan: SetPlan) -> dict[str, dict[str, Any]]:
         write_whole({manifest: _text({"protocol": own, "complete": False, "sources": {}})})
     try:
         found = json.loads(manifest.read_text())
-        theirs, records = found["protocol"], dict(found["sources"])
+        theirs, records = dict(found["protocol"]), dict(found["sources"])
     except (ValueError, KeyError, TypeError):
         raise UserError(
             f"Expected a manifest of this command at {manifest}, but it cannot be read; choose another folder"
         ) from None
-    differing = [key for key in sorted(own | theirs) if own.get(key) != theirs.get(key)]
+    files = [key for key in own.keys() ^ theirs.keys() if key.endswith(".py")]  # one may ask for another corruption every time
+    differing = [key for key in sorted(own | theirs) if own.get(key) != theirs.get(key) and key not in files]
     if differing:
         parts = ", ".join(f"{key} was {theirs.get(key)!r} and is {own.get(key)!r}" for key in differing)
         raise UserError(f"Expected the protocol of {out}, but {parts}; choose another folder")
+    if own.keys() - theirs.keys():  # a corruption of one's own that is new here: known before it makes anything
+        write_whole({manifest: _text({**found, "protocol": theirs | own, "complete": False})})
     for path in out.rglob(".*"):  # what a killed run was writing
         if LEFTOVER.fullmatch(path.name):
             path.unlink()
@@ -185,7 +190,7 @@ def _corrupt_one(root: Path, out: Path, plan: SetPlan, name: str, target: str, b
     known = dict(before["outputs"]) if before and before["sha256"] == digest else {}
     known = {path: sha for path, sha in known.items() if (out / path).is_file()}
     wanted = {
-        f"{corruption}/{severity}/{target}{FORMATS[plan.format]}": (corruption, severity)
+        f"{shown(corruption)}/{severity}/{target}{FORMATS[plan.format]}": (corruption, severity)
         for corruption in plan.corruptions
         for severity in plan.severities
     }
@@ -264,8 +269,9 @@ def _close(out: Path, plan: SetPlan, before: Mapping[str, Any], names: Sequence[
     sources = {name: {key: value for key, value in record.items() if value} for name, record in (kept | records).items()}
     for record in sources.values():
         record.setdefault("outputs", {})
-    manifest = {"protocol": plan.protocol(), "complete": True, "sources": sources}
-    write_whole({out / "manifest.json": _text(manifest)})
+    manifest = out / "manifest.json"
+    made_by = json.loads(manifest.read_text())["protocol"]  # with the files of earlier calls
+    write_whole({manifest: _text({"protocol": made_by, "complete": True, "sources": sources})})
     shutil.rmtree(out / ".records")
     skipped = {name: record["skipped"] for name, record in records.items() if record.get("skipped")}
     remarks = {name: record["remark"] for name, record in records.items() if record.get("remark")}

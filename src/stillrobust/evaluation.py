@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from stillrobust.budget import cell_order, image_order
-from stillrobust.corruptions import CHANNEL_ORDERS, COMMON, CORRUPTIONS, MODES, REGIMES, SEVERITIES
+from stillrobust.corruptions import CHANNEL_ORDERS, COMMON, MODES, REGIMES, SEVERITIES, chosen
 from stillrobust.corruptions import protocol as corruption_protocol
 from stillrobust.data.views import Subset, corrupted_view, has_stored
 from stillrobust.errors import UserError
@@ -19,6 +19,7 @@ from stillrobust.estimates import HEADLINE
 from stillrobust.loading import AtSeverities, batches
 from stillrobust.metrics import METRIC_VERSION, METRICS
 from stillrobust.names import lookup, slug
+from stillrobust.own_files import is_own, keyed, shown
 from stillrobust.predictors import Predictor, checked, predictor_of_run
 from stillrobust.robustness import CLEAN, Place
 from stillrobust.run_log import RUN_LOG, note
@@ -34,6 +35,7 @@ class Protocol:
     """The circumstances of an evaluation that a caller chooses; the store keeps them with every number."""
 
     corruptions: tuple[str, ...] = COMMON
+    """Names, or paths of files of your own, which are pinned to their content (``own_files``)."""
     severities: tuple[int, ...] = SEVERITIES
     clean: bool = True
     """Whether the clean cell is measured too."""
@@ -62,8 +64,7 @@ class Protocol:
     """``miniature`` for numbers of stand-ins, so that they never mix with real ones; empty for the real thing."""
 
     def __post_init__(self) -> None:
-        for name in self.corruptions:
-            lookup("corruption", name, CORRUPTIONS)
+        object.__setattr__(self, "corruptions", chosen(self.corruptions))
         if self.regime is not None:
             lookup("regime", self.regime, REGIMES)
         lookup("mode", self.mode, MODES)
@@ -111,26 +112,29 @@ def evaluate(
     store.write_run(Run(run, predictor.task, predictor.model, predictor.transfer, info.name, about, info.classes))
     missing: dict[str, list[int]] = {}
     for corruption, severity in views:
-        if not store.has(Cell(run, corruption, severity), keys[corruption, severity]):
+        if not store.has(Cell(run, shown(corruption), severity), keys[corruption, severity]):
             missing.setdefault(corruption, []).append(severity)
     log = log or (model / RUN_LOG if isinstance(model, Path) else None)
     size, cells, done = len(dataset), len(views), len(views) - sum(map(len, missing.values()))
     if log and missing:
-        note(log, f"evaluation of {run}: {cells - done} of {cells} cells, {size} images of {info.name}, {', '.join(missing)}")
+        note(
+            log,
+            f"evaluation of {run}: {cells - done} of {cells} cells, {size} images of {info.name}, {', '.join(map(shown, missing))}",
+        )
     for corruption, severities in missing.items():
 
         def listen(images: int, corruption: str = corruption, done: int = done, several: int = len(severities)) -> None:
-            progress(done * size + images * several, cells * size, f"{corruption}, {done} of {cells} cells done")
+            progress(done * size + images * several, cells * size, f"{shown(corruption)}, {done} of {cells} cells done")
 
         wanted = {severity: views[corruption, severity] for severity in severities}
         for severity, measured in _measure(predictor, dataset, wanted, protocol, listen).items():
-            cell, key = Cell(run, corruption, severity), keys[corruption, severity]
-            store.write_cell(cell, key, protocol=circumstances, images=size, **measured)
+            cell, key = Cell(run, shown(corruption), severity), keys[corruption, severity]
+            store.write_cell(cell, key, protocol=circumstances | _own(corruption), images=size, **measured)
             done += 1
             if log:
                 numbers = ", ".join(f"{name} {value:.4f}" for name, value in measured["metrics"].items())
-                note(log, f"{run} on {corruption} {severity}, {size} images in {measured['seconds']:.1f} s: {numbers}")
-        progress(done * size, cells * size, f"{corruption}, {done} of {cells} cells done")
+                note(log, f"{run} on {shown(corruption)} {severity}, {size} images in {measured['seconds']:.1f} s: {numbers}")
+        progress(done * size, cells * size, f"{shown(corruption)}, {done} of {cells} cells done")
     if not missing:
         progress(cells * size, cells * size, "all measured before")
     return run
@@ -145,7 +149,7 @@ def missing_cells(dataset: Dataset, results: Path, protocol: Protocol, run: str,
     views = _views(dataset, protocol)
     keys = _keys(dataset, _circumstances(dataset, protocol, weights), views)
     store = Store(results)
-    return [cell for cell, key in keys.items() if not store.has(Cell(run, *cell), key)]
+    return [cell for cell, key in keys.items() if not store.has(Cell(run, shown(cell[0]), cell[1]), key)]
 
 
 def cells_of(protocol: Protocol, task: str) -> list[Place]:
@@ -167,6 +171,11 @@ def _views(dataset: Dataset, protocol: Protocol) -> dict[Place, Dataset]:
         raise UserError(
             f"Expected no regime, mode, channel order or warped truth for {dataset.info.name}, whose corruptions are stored, "
             "but got one; leave it out, or evaluate on the clean set to compute the corruptions"
+        )
+    if has_stored(dataset) and any(map(is_own, protocol.corruptions)):
+        raise UserError(
+            f"Expected corruptions that are stored with {dataset.info.name}, but got a file of your own; "
+            "evaluate it on the clean set, such as imagenet:PATH"
         )
     how: dict[str, Any] = {"seed": protocol.seed, "mode": protocol.mode, "regime": protocol.regime or dataset.info.regime}
     how |= {"channel_order": protocol.channel_order, "warp_truth": protocol.warp_truth}
@@ -230,8 +239,13 @@ def _keys(dataset: Dataset, circumstances: Mapping[str, Any], views: Mapping[Pla
     keys = {}
     for cell, view in views.items():
         pixels = {"stored": view.info.fingerprint} if has_stored(dataset) and cell != CLEAN else {}
-        keys[cell] = content_key({**deciding, "corruption": cell[0], "severity": cell[1], **pixels})
+        keys[cell] = content_key({**deciding, "corruption": shown(cell[0]), "severity": cell[1], **pixels, **_own(cell[0])})
     return keys
+
+
+def _own(corruption: str) -> dict[str, str]:
+    """What a cell's protocol says more than the others' where the corruption is a file of your own."""
+    return {"corruption_file": keyed(corruption)} if is_own(corruption) else {}
 
 
 # ---- one corruption: every image is read once, and seen at all its severities --------------------------------------------

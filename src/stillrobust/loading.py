@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from stillrobust.data.views import CorruptedView
+from stillrobust.errors import UserError, from_worker
 from stillrobust.predictors.outputs import device
 from stillrobust.samples import Dataset, Image, Sample
 
@@ -83,5 +84,8 @@ def batches(views: AtSeverities, batch_size: int, workers: int | None = None) ->
     loader: DataLoader[list[Sample]] = DataLoader(
         views, batch_size=batch_size, collate_fn=Loaded, **loader_settings(device(), workers)
     )
-    for loaded in loader:
-        yield loaded.samples
+    try:
+        for loaded in loader:
+            yield loaded.samples
+    except UserError as error:
+        raise from_worker(error) from None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from stillrobust.backbones import Checkpoint, write_folder
 from stillrobust.launching import Progress
+from stillrobust.own_files import shown
 from stillrobust.robustify import build_technique
 from stillrobust.samples import Dataset
 from stillrobust.tasks.heads import backbone_of
@@ -42,7 +43,7 @@ def robustify(
     row = Checkpoint(
         architecture=backbone.name,
         weights=str(folder),
-        technique=plan.technique or REGULAR,
+        technique=shown(plan.technique) or REGULAR,
         licence="yours",
         paper="; ".join(card.paper for card in cards),
         source=source,

@@ -71,7 +71,7 @@ class Measurement:
     severity: int
     value: float
     protocol: dict[str, Any]
-    """The same for all cells of a run; it does not hold the corruption or the severity."""
+    """The same for all cells of a run; it holds neither corruption nor severity, but the content of a corruption of your own."""
     images: int
     seconds: float
     key: str = ""

@@ -27,6 +27,8 @@ from stillrobust.errors import UserError
 from stillrobust.launching import Progress, launch
 from stillrobust.names import format_spec, lookup, parse_spec
 from stillrobust.optimisation import make_optimiser, set_rates
+from stillrobust.own_files import keyed, pinned
+from stillrobust.own_files import shown as shown_spec
 from stillrobust.robustify import build_technique
 from stillrobust.robustify.technique import require_photometric
 from stillrobust.run_files import checked, finish, read_description, resume, save
@@ -68,6 +70,9 @@ class Plan:
     technique: str = ""
     """The technique that acts on the images in training, such as ``prime(geometry=False)``; empty for none."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "technique", pinned(self.technique))  # one training, one content of a file of your own
+
     def make_task(self) -> Task:
         """The task with the recipe's settings and, before those, the plan's own."""
         return make_task(self.task, {**self.recipe.settings, **self.settings})
@@ -79,6 +84,7 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
     name, arguments = parse_spec(plan.backbone)
     lookup("transfer", plan.transfer, TRANSFERS)
     trains = plan.transfer != "upstream"
+    technique = build_technique(plan.technique).spec if plan.technique else ""
     return {
         "task": plan.task,
         "settings": dataclasses.asdict(plan.make_task()),  # type: ignore[call-overload]
@@ -86,7 +92,8 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
         "upstream_weights": upstream_digest(plan.backbone),
         "preprocessing": published_preprocessing(plan.backbone),
         "transfer": plan.transfer,
-        "technique": build_technique(plan.technique).spec if plan.technique else "",
+        "technique": shown_spec(technique),
+        **({"technique_files": keyed(technique)} if keyed(technique) != technique else {}),
         "training_data": info.fingerprint if trains else "none",
         "classes": list(info.classes),
         "has_masks": info.has_masks,
@@ -231,14 +238,15 @@ def hold_still(backbone: Backbone, parts: tuple[str, ...]) -> None:
 
 def _described(plan: Plan, model: nn.Module) -> dict[str, Any]:
     """What :func:`load_model` builds the model from."""
+    technique = shown_spec(plan.technique)
     return {
         "task": plan.task,
         "backbone": plan.backbone,
         "preprocessing": backbone_of(model).preprocessing(),
-        "shown": made(parse_spec(plan.backbone)[0], plan.technique) if plan.transfer == "robustify" else shown(plan.backbone),
+        "shown": made(parse_spec(plan.backbone)[0], technique) if plan.transfer == "robustify" else shown(plan.backbone),
         "transfer": plan.transfer,
         "settings": {**plan.recipe.settings, **plan.settings},
-        "technique": plan.technique,
+        "technique": technique,
         "made_by": _made_by(plan.backbone),
     }
 

@@ -1,11 +1,11 @@
-"""The 15 common and 4 extra corruptions of Hendrycks & Dietterich (ICLR 2019), for images of any size.
+"""The 15 common and 4 extra corruptions of Hendrycks & Dietterich (ICLR 2019), for images of any size; and files of your own.
 
 Contract: ``CORRUPTIONS[name](image uint8 (H, W, 3) RGB, severity 1..5, rng, regime) -> uint8 (H, W, 3)``; the input is not
 changed. *Exact*, with a ``np.random.RandomState``: the pixels of the library imagecorruptions (repository head), whose quirks
 are kept and named where they are. *Fast*, with a ``Key``: the same distributions from cheaper draws.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,13 @@ from stillrobust.corruptions.digital import contrast, elastic_transform, jpeg_co
 from stillrobust.corruptions.displacement import FIELDS
 from stillrobust.corruptions.draws import Key, Rng, keyed
 from stillrobust.corruptions.noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
+from stillrobust.corruptions.own import own_corruption, require_sound
 from stillrobust.corruptions.severity import REGIMES
 from stillrobust.corruptions.weather import brightness, fog, frost, snow, spatter
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
-from stillrobust.robustness import COMMON, GROUPS, SEVERITIES
+from stillrobust.own_files import is_own, pinned, require_free, shown
+from stillrobust.robustness import CLEAN, COMMON, GROUPS, SEVERITIES
 from stillrobust.samples import Array, Image
 
 __all__ = [
@@ -36,7 +38,9 @@ __all__ = [
     "SEVERITIES",
     "VERSION",
     "Corruption",
+    "chosen",
     "corrupt",
+    "corruption_of",
     "displacement",
     "get_corruption_names",
     "keyed",
@@ -67,6 +71,27 @@ VERSION = 3
 """Raised when pixels change."""
 
 
+def corruption_of(name: str) -> Corruption:
+    """A corruption by its name or, of your own, by the path of its file. Raises ``UserError`` for any other."""
+    if not is_own(name):
+        return lookup("corruption", name, CORRUPTIONS)
+    require_free(name, "corruption", {*CORRUPTIONS, CLEAN[0], "common", "all"})
+    return own_corruption(pinned(name.strip()))
+
+
+def chosen(names: Iterable[str]) -> tuple[str, ...]:
+    """Names for a whole evaluation: each is known, ``common`` is the 15, and a file of your own is tried and pinned."""
+    plain = [name.strip() for name in names]
+    found = dict.fromkeys(one for name in plain for one in (COMMON if name == "common" else (pinned(name),)))
+    for name in found:
+        corruption_of(name)
+        if is_own(name):
+            require_sound(name)
+    if len({shown(name) for name in found}) < len(found):
+        raise UserError(f"Expected corruptions of different names, but got {', '.join(map(shown, found))}; rename a file")
+    return tuple(found)
+
+
 def corrupt(
     image: Array,
     corruption: str | int | None = None,
@@ -83,6 +108,7 @@ def corrupt(
 ) -> Image:
     """Corrupt one image: uint8 (H, W, 3) RGB, or grey (H, W) or (H, W, 1), which becomes RGB -> uint8 (H, W, 3).
 
+    ``corruption`` is a name of ``CORRUPTIONS`` or the path of a file of your own, to which ``mode`` and ``regime`` say nothing.
     severity: 1..5; 0 returns a copy. Randomness is an argument: ``rng``, or ``seed`` and ``image_id``. ``mode`` is ``exact``
     (the reference's draws; the default with a ``np.random.RandomState``) or ``fast`` (the same distributions; the default
     otherwise). ``regime`` is a name of ``REGIMES``; ``channel_order="bgr"`` corrupts the image with its channels reversed, as
@@ -96,7 +122,7 @@ def corrupt(
         severity, corruption = corruption if isinstance(corruption, int) else 1, None
     called_as_reference = corruption_name is not None or corruption_number is not None
     name = _name(corruption, corruption_name, corruption_number)
-    function = lookup("corruption", name, CORRUPTIONS)
+    function = corruption_of(name)
     lookup("regime", regime, REGIMES)
     lookup("channel order", channel_order, CHANNEL_ORDERS)
     image = _checked(image)
@@ -106,7 +132,7 @@ def corrupt(
         return image.copy()
     if called_as_reference and rng is None and seed is None:
         rng = np.random.mtrand._rand
-    source = _randomness(name, int(severity), rng, seed, image_id, mode)
+    source = _randomness(shown(name), int(severity), rng, seed, image_id, "fast" if is_own(name) else mode)
     if channel_order == "bgr":
         reversed_image = np.ascontiguousarray(image[..., ::-1])
         return np.ascontiguousarray(function(reversed_image, int(severity), source, regime)[..., ::-1])

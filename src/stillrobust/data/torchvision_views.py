@@ -13,13 +13,12 @@ from PIL import Image as Pillow
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from stillrobust.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from stillrobust.corruptions import SEVERITIES, corrupt, corruption_of
 from stillrobust.errors import UserError
-from stillrobust.names import lookup
 
 
 def _checked(corruption: str, severity: int) -> None:
-    lookup("corruption", corruption, CORRUPTIONS)
+    corruption_of(corruption)
     if severity not in (0, *SEVERITIES):
         raise UserError(f"Expected a severity among 0 (clean), 1, 2, 3, 4, 5, but got {severity!r}")
 

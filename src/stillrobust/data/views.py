@@ -9,6 +9,7 @@ import numpy as np
 
 from stillrobust.data.reading import derived_fingerprint
 from stillrobust.errors import UserError
+from stillrobust.own_files import keyed, shown
 from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
 
 
@@ -61,9 +62,9 @@ class CorruptedView:
         base = self.dataset.info
         if self.severity == 0:
             return base
-        how = self.corruption, self.severity, self.seed, self.mode, self.regime, self.channel_order, self.warp_truth
+        how = keyed(self.corruption), self.severity, self.seed, self.mode, self.regime, self.channel_order, self.warp_truth
         digest = derived_fingerprint(base.fingerprint, "corrupted", *how)
-        return replace(base, name=f"{base.name} + {self.corruption} {self.severity}", fingerprint=digest)
+        return replace(base, name=f"{base.name} + {shown(self.corruption)} {self.severity}", fingerprint=digest)
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -1,13 +1,13 @@
 """Your own model: a Python file with one function ``create()`` that returns ``predict``."""
 
 import hashlib
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from stillrobust.errors import UserError
+from stillrobust.own_files import reason, run_file
 from stillrobust.predictors.predictor import Predictor
 
 EXPECTED = "one function create() that returns predict(images: list of uint8 (H, W, 3) RGB) -> list of Prediction"
@@ -26,7 +26,7 @@ def predictor_of_file(path: Path, task: str) -> Predictor:
     try:
         predict = module.create()
     except Exception as error:  # somebody else's code: whatever it raises is told in one sentence
-        raise UserError(f"Expected {EXPECTED} in {path}, but create() failed: {_reason(error)}") from error
+        raise UserError(f"Expected {EXPECTED} in {path}, but create() failed: {reason(error)}") from error
     if not callable(predict):
         raise UserError(f"Expected {EXPECTED} in {path}, but create() returned {type(predict).__name__}")
     classes = getattr(module, "CLASSES", None)
@@ -44,15 +44,7 @@ def predictor_of_file(path: Path, task: str) -> Predictor:
 def _run(path: Path) -> ModuleType:
     if not path.is_file() or path.suffix != ".py":
         raise UserError(f"Expected a Python file with {EXPECTED}, but got {path}; check the path")
-    spec = importlib.util.spec_from_file_location(f"stillrobust_model_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # as above
-        raise UserError(f"Expected {EXPECTED} in {path}, but running it failed: {_reason(error)}") from error
-    return module
+    return run_file(path, path.read_bytes(), EXPECTED)
 
 
 def _digest(path: Path, weights: Any) -> str:
@@ -66,7 +58,3 @@ def _digest(path: Path, weights: Any) -> str:
         except OSError as error:
             raise UserError(f"Expected the file {file} that WEIGHTS in {path} names, but {error.strerror}; correct it") from None
     return total.hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

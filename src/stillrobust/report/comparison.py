@@ -62,7 +62,8 @@ def compare(store: Store, first: str, second: str, metric: str | None = None, re
     if not runs:
         raise UserError(f"Expected a folder of results (with runs/ and cells/) at {store.root}, but there is none")
     pair = [lookup("run", name, runs) for name in (first, second)]
-    own = [store.measurements(run.name) for run in pair]
+    places = {CLEAN[0], *COMMON}
+    own = [[one for one in store.measurements(run.name) if one.corruption in places] for run in pair]
     for run, measured in zip(pair, own, strict=True):
         if not measured:
             raise HoleError(f"{run.name} has no measurement: run the study first")

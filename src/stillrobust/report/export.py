@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.errors import UserError
+from stillrobust.own_files import shown
 from stillrobust.report.tables import as_csv
 from stillrobust.store import Store, write_whole
 from stillrobust.study import Selection, Site
+from stillrobust.study.state import places_of
 
 ABOUT = ("id", "run", "task", "model", "backbone", "transfer", "technique", "data")
 COLUMNS = (*ABOUT, "metric", "corruption", "severity", "value", "images", "key", "scale")
@@ -17,14 +19,14 @@ def export(selection: Selection, site: Site, file: Path) -> int:
     """Write the numbers that a selection asks for and that are there; returns how many. JSON also has each protocol."""
     asked = selection.asked
     runs = {run.name(asked): run for run in selection.runs}
-    wanted = {(corruption, severity) for corruption in asked.corruptions for severity in asked.severities} | {("clean", 0)}
+    wanted = set(places_of(asked))
     rows: list[dict[str, Any]] = []
     protocols: list[dict[str, Any]] = []
     for one in Store(site.results).measurements():
         run = runs.get(one.run)
         if run is None or (one.corruption, one.severity) not in wanted:
             continue
-        said = [run.id, one.run, run.task, run.label, run.backbone, run.transfer, run.technique, run.test_data]
+        said = [run.id, one.run, run.task, run.label, run.backbone, run.transfer, shown(run.technique), run.test_data]
         numbers = [one.metric, one.corruption, one.severity, one.value, one.images, one.key, run.scale]
         rows.append(dict(zip(COLUMNS, [*said, *numbers], strict=True)))
         protocols.append(one.protocol)

@@ -15,6 +15,7 @@ import numpy as np
 
 import stillrobust
 from stillrobust.report.answers import answers
+from stillrobust.report.beside import beside_section
 from stillrobust.report.blocks import apart, sections
 from stillrobust.report.came_along import came_along, sentence
 from stillrobust.report.downloads import downloads, numbers
@@ -53,6 +54,7 @@ def page(store: Store, summary: Summary) -> str:
         along_table(along),
         definitions(images),
         *parts,
+        beside_section(summary.measurements),
         published(summary.rows),
         _protocol(store, summary),
         _provenance(summary),

@@ -1,4 +1,5 @@
-"""Techniques that make a model robust, by name: specs such as ``ant(kernel=3)``, ``prime(geometry=False)``, ``deepaugment+augmix``.
+"""Techniques that make a model robust, by name: specs such as ``ant(kernel=3)``, ``prime(geometry=False)``, ``deepaugment+augmix``;
+and files of your own, ``my_technique.py`` (``own.py``).
 
 A technique is an augmentation and/or a loss, and a card (``technique.py`` is the contract). Nothing here imports
 ``corruptions/``: no training on the test; a technique that shows one of its corruptions all the same says so.
@@ -6,6 +7,7 @@ A technique is an augmentation and/or a loss, and a card (``technique.py`` is th
 
 import ast
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -18,7 +20,9 @@ from torch import Tensor
 
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, lookup, parse_spec, unknown
+from stillrobust.own_files import WITHIN, is_own, pinned, require_free, shown
 from stillrobust.robustify import adversarial, ant, augmix, deepaugment, noise, noise2net, policies, prime
+from stillrobust.robustify.own import own_card, own_technique
 from stillrobust.robustify.technique import (
     AugmentBatch,
     AugmentImage,
@@ -86,24 +90,38 @@ def build_technique(spec: str) -> Technique:
 
 def cards_of(spec: str) -> list[Card]:
     """The cards of the techniques that ``spec`` names, whose arguments need not be there."""
-    return [lookup("technique", parse_spec(part)[0], TECHNIQUES).card for part in _parts(spec)]
+    names = [parse_spec(part)[0] for part in _parts(spec)]
+    return [own_card(name) if is_own(name) else lookup("technique", name, TECHNIQUES).card for name in names]
 
 
 def _parts(spec: str) -> list[str]:
-    """``"a(x=1)+b"`` -> ``["a(x=1)", "b"]``; a plus sign within a literal stays where it is."""
+    """``"a(x=1)+b"`` -> ``["a(x=1)", "b"]``; a plus sign within a literal stays where it is. Files of your own are pinned."""
+    files: list[str] = []
+
+    def as_name(match: re.Match[str]) -> str:
+        require_free(match[0], "technique", {*TECHNIQUES, "regular"})
+        files.append(match[0].strip())
+        return f"own_file_{len(files) - 1}"
+
+    names = WITHIN.sub(as_name, pinned(spec)).strip()
     try:
-        node = ast.parse(spec.strip(), mode="eval").body
+        node = ast.parse(names, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise UserError(f'Expected a technique like "augmix", "ant(kernel=3)" or "a+b", but got {spec!r}') from None
     parts: list[str] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         parts.append(ast.unparse(node.right))
         node = node.left
-    return [ast.unparse(node), *reversed(parts)]
+    found = [ast.unparse(node), *reversed(parts)]
+    return [re.sub(r"^own_file_(\d+)", lambda match: files[int(match[1])], part) for part in found]
 
 
 def _build_one(spec: str) -> Technique:
     name, arguments = parse_spec(spec)
+    if is_own(name):
+        if arguments:
+            raise UserError(f"Expected no arguments for {shown(name)}.py, but got {', '.join(arguments)}; write them in the file")
+        return own_technique(name)
     entry = lookup("technique", name, TECHNIQUES)
     known = inspect.signature(entry.make).parameters
     for key in arguments:
@@ -121,10 +139,11 @@ def _build_one(spec: str) -> Technique:
 
 def _compose(first: Technique, second: Technique) -> Technique:
     spec = f"{first.spec}+{second.spec}"
+    both = shown(spec)
     if first.loss is not cross_entropy and second.loss is not cross_entropy:
-        raise UserError(f"{spec} has two losses; leave one of them out")
+        raise UserError(f"{both} has two losses; leave one of them out")
     if first.companion and second.companion:
-        raise UserError(f"{spec} would train two networks beside the model; leave one of them out")
+        raise UserError(f"{both} would train two networks beside the model; leave one of them out")
     return Technique(
         extend_dataset=_both(first.extend_dataset, second.extend_dataset, _extend_twice),
         augment_image=_both(first.augment_image, second.augment_image, _augment_image_twice),

@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from stillrobust.errors import UserError
+from stillrobust.own_files import shown
 from stillrobust.samples import Array, Dataset, Image
 
 AugmentImage = Callable[[Image, np.random.Generator], Array]
@@ -108,7 +109,7 @@ class Technique:
     """The test's corruptions that it shows in training: such a result is no result about unseen corruptions."""
     cards: tuple[Card, ...] = ()
     spec: str = ""
-    """The canonical text that ``build_technique`` makes it from."""
+    """The canonical text that ``build_technique`` makes it from; ``own_files.shown`` makes it readable."""
 
 
 # ---- what a training loop does with a technique -------------------------------------------------------------------------
@@ -128,7 +129,7 @@ def image_views(technique: Technique, image: Image, rng: np.random.Generator) ->
 def batch_views(technique: Technique, views: list[Tensor], generator: torch.Generator) -> list[Tensor]:
     """On the device: the ``technique.views`` batches that its loss sees, from the one or several of ``image_views``."""
     if len(views) not in (1, technique.views):
-        raise UserError(f"Expected 1 or {technique.views} views of every image for {technique.spec}, but got {len(views)}")
+        raise UserError(f"Expected 1 or {technique.views} views of every image for {shown(technique.spec)}, but got {len(views)}")
     views = views if len(views) == technique.views else views * technique.views
     augment = technique.augment_batch
     if augment is None:
@@ -141,12 +142,15 @@ def require_photometric(technique: Technique, task: str) -> None:
     """Raise ``UserError`` if ``technique`` cannot act as an augmentation in fine-tuning for ``task``."""
     if technique.geometric and task != "classification":
         without = [f"{card.name}(geometry=False)" for card in technique.cards if "geometry" in card.parameters]
-        hint = f"; use {' or '.join(without) or 'a photometric technique'}"
-        raise UserError(f"{technique.spec} moves pixels, so that the boxes, masks or labels of {task} would no longer fit{hint}")
+        own = [f"{card.name}.py" for card in technique.cards if "GEOMETRIC" in card.parameters]
+        hint = f"use {' or '.join(without) or 'a photometric technique'}"
+        hint += f", or write GEOMETRIC = False in {' and '.join(own)} if no pixel moves" if own else ""
+        moves = f"{shown(technique.spec)} moves pixels"
+        raise UserError(f"{moves}, so that the boxes, masks or labels of {task} would no longer fit; {hint}")
     if technique.loss is not cross_entropy or technique.companion or technique.extend_dataset:
         raise UserError(
-            f"{technique.spec} changes more than the images (its loss, its data, or it trains a network beside the model): it "
-            f"makes backbones with 'stillrobust robustify', but does not act in fine-tuning for {task}; use one that only augments"
+            f"{shown(technique.spec)} changes more than the images (its loss, its data, or it trains a network beside the model): "
+            f"it makes backbones with 'stillrobust robustify', but cannot act in fine-tuning for {task}; use one that only augments"
         )
 
 

@@ -17,6 +17,7 @@ from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.execution import Failure, Job, run_jobs
 from stillrobust.forecast import NOT_BEGUN, Awaited
 from stillrobust.names import lookup
+from stillrobust.own_files import shown
 from stillrobust.robustify import build_technique
 from stillrobust.robustifying import robustify
 from stillrobust.robustness import CLEAN, Place
@@ -75,7 +76,7 @@ def train_job(plan: Plan, data: str, folder: Path, log: Path, progress: Progress
 
 def evaluate_job(folder: Path, data: str, results: Path, protocol: Protocol, run: str, log: Path, progress: Progress) -> None:
     """Evaluate some cells of one run."""
-    with failures_noted(log, f"evaluation on {' and '.join(protocol.corruptions) or 'clean images'}"):
+    with failures_noted(log, f"evaluation on {' and '.join(map(shown, protocol.corruptions)) or 'clean images'}"):
         evaluate(folder, _test_data(data), results, protocol, run, progress, log)
 
 
@@ -158,7 +159,8 @@ def _evaluations(run: StudyRun, data: str, places: list[Place], asked: Circumsta
         levels = tuple(severity for other, severity in places if other == corruption)
         part = replace(every, clean=clean, corruptions=() if clean else (corruption,), severities=() if clean else levels)
         arguments = (site.weights(run), data, site.results, part, name, site.log(run.folder))
-        jobs.append(Job(f"evaluate {name} {corruption}", evaluate_job, arguments, after=(_training(run),), warm=run.folder))
+        job = f"evaluate {name} {shown(corruption)}"
+        jobs.append(Job(job, evaluate_job, arguments, after=(_training(run),), warm=run.folder))
     return jobs
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from stillrobust.own_files import shown
 from stillrobust.study import cost
 from stillrobust.study.needs import Need, data_needs, weight_needs
 from stillrobust.study.schema import Study
@@ -113,7 +114,7 @@ def _counted(counts: Counts) -> str:
 
 def _run(state: RunState) -> str:
     run = state.run
-    made = ", ".join(filter(None, [run.recipe, run.technique, *(f"{k} {v}" for k, v in run.changes.items() if k != "seed")]))
+    made = ", ".join(filter(None, [run.recipe, shown(run.technique), *(f"{k} {v}" for k, v in run.changes.items() if k != "seed")]))
     trained = "" if not state.trains else "trained" if state.trained else f"step {state.step}" if state.step else "to train"
     evaluated = f"{state.done} of {state.cells} passes"
     return f"{run.id:<5} {run.backbone} on {run.data}, {run.transfer} ({made}): {', '.join(filter(None, [trained, evaluated]))}"

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stillrobust.corruptions import CORRUPTIONS
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec, unknown
+from stillrobust.own_files import is_own, keyed, pinned, shown
 from stillrobust.robustness import COMMON, SEVERITIES
 from stillrobust.samples import TaskName
 from stillrobust.store import content_key
@@ -62,7 +63,7 @@ class Values(Strict):
     changes: dict[str, Any] = {}
     """What differs from the recipe."""
     technique: str | None = None
-    """The spec of a robustification that acts during the transfer."""
+    """The spec of a robustification that acts during the transfer; a file of your own lies beside the study file."""
     settings: dict[str, Any] = {}
     """Settings of the task that differ from its defaults."""
     images: int | None = None
@@ -88,6 +89,7 @@ class Circumstances(Strict):
     """What an evaluation may vary: the grid, and how images are corrupted."""
 
     corruptions: list[str] = list(COMMON)
+    """Names, ``common`` for the 15, files of your own beside the study file."""
     severities: list[int] = list(SEVERITIES)
     seed: int = 0
     mode: str = "fast"
@@ -96,10 +98,17 @@ class Circumstances(Strict):
     channel_order: str = "rgb"
     warp_truth: bool = False
 
+    @field_validator("corruptions")
+    @classmethod
+    def _expanded(cls, names: list[str]) -> list[str]:
+        found = [one for name in names for one in (COMMON if name == "common" else (name,))]
+        for name in found:
+            if not is_own(name):  # a file of one's own is run when the study is
+                lookup("corruption", name, CORRUPTIONS)
+        return found
+
     @model_validator(mode="after")
     def _there(self) -> "Circumstances":
-        for corruption in self.corruptions:
-            lookup("corruption", corruption, CORRUPTIONS)
         for severity in self.severities:
             if severity not in SEVERITIES:
                 raise UserError(f"expected severities among 1, 2, 3, 4, 5, but got {severity}")
@@ -186,7 +195,7 @@ class StudyRun:
         said = asdict(self)
         for key in ("id", "label", "test_data", "images"):
             del said[key]
-        return content_key(said)
+        return content_key({**said, "technique": keyed(self.technique)})
 
     @property
     def folder(self) -> str:
@@ -204,8 +213,8 @@ class StudyRun:
         return f"{self._said()}-{key[:8]}"
 
     def _said(self) -> str:
-        made = self.label if self.made_by else ""
-        return readable("-".join([self.task, self.backbone, self.transfer, *filter(None, [self.technique, made, self.scale])]))
+        rest = [shown(self.technique), self.label if self.made_by else "", self.scale]
+        return readable("-".join([self.task, self.backbone, self.transfer, *filter(None, rest)]))
 
 
 def readable(text: str) -> str:
@@ -257,10 +266,11 @@ def read_study(path: Path) -> Study:
 
 def _read(path: Path) -> Study:
     try:
-        return _parsed(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return _parsed(text) if ".py" not in text else Study.model_validate(_with_files(yaml.safe_load(text), path.parent))
     except OSError as error:
         raise UserError(f"Cannot read the study {path} ({error.strerror}); check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"Expected YAML in the study {path}, but: {str(error).splitlines()[0]}") from None
     except ValidationError as error:
         raise UserError(f"The study {path} is wrong {first_fault(error)}") from None
@@ -269,6 +279,15 @@ def _read(path: Path) -> Study:
 @lru_cache(maxsize=32)  # the paper's runs are read once for its eight studies
 def _parsed(text: str) -> Study:
     return Study.model_validate(yaml.safe_load(text))
+
+
+def _with_files(content: Any, folder: Path, key: str = "") -> Any:
+    """What a study file holds, with files of one's own as they are now, looked for beside it."""
+    if isinstance(content, dict):
+        return {name: _with_files(value, folder, str(name)) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_with_files(value, folder, key) for value in content]
+    return pinned(content, folder) if key in ("technique", "corruptions") and isinstance(content, str) else content
 
 
 def first_fault(error: ValidationError) -> str:
@@ -338,7 +357,7 @@ def _run(study: Study, said: dict[str, Any], name: str, where: str) -> StudyRun:
         raise UserError(f"Run {name} ({where} of the study {study.name}) has no {', '.join(lacking)}; say which")
     return StudyRun(
         id=name,
-        label=f"{values.model} {values.technique or REGULAR}" if values.transfer == ROBUSTIFY else values.model,
+        label=f"{values.model} {shown(values.technique or REGULAR)}" if values.transfer == ROBUSTIFY else values.model,
         task=values.task,
         backbone=study.models.get(values.model, values.model),
         data=values.data,
@@ -360,7 +379,7 @@ def _id(combination: Mapping[str, Any], said: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> str:
-    return "-".join(f"{key}-{one}" for key, one in value.items()) if isinstance(value, dict) else str(value)
+    return "-".join(f"{key}-{one}" for key, one in value.items()) if isinstance(value, dict) else shown(str(value))
 
 
 def union(runs: Iterable[Sequence[StudyRun]]) -> list[StudyRun]:

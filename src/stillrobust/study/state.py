@@ -12,6 +12,7 @@ from typing import Any
 from stillrobust.errors import UserError
 from stillrobust.forecast import NOT_BEGUN, hours
 from stillrobust.names import format_spec, parse_spec, unknown
+from stillrobust.own_files import shown
 from stillrobust.robustness import CLEAN
 from stillrobust.run_log import last_line
 from stillrobust.study.miniature import FOLDER
@@ -108,7 +109,7 @@ class RunState:
 
 def places_of(asked: Circumstances) -> list[tuple[str, int]]:
     """(corruption, severity) of every cell, the clean one first."""
-    return [CLEAN, *((corruption, severity) for corruption in asked.corruptions for severity in asked.severities)]
+    return [CLEAN, *((shown(corruption), severity) for corruption in asked.corruptions for severity in asked.severities)]
 
 
 def states(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> list[RunState]:

@@ -1,0 +1,97 @@
+"""Python files of your own where a family has names: ``my_corruption.py``, ``my_technique.py``, alone or within ``a+b``.
+
+A file is known by its content. ``pinned`` writes it into the spec, so that any process runs the same code or none:
+``/home/me/my_technique.py@0123456789abcdef``. What a file imports is not looked at.
+"""
+
+import hashlib
+import re
+import sys
+from collections.abc import Collection
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+from stillrobust.errors import UserError
+
+DIGITS = 16
+OWN = re.compile(rf"(?P<path>[^+(@]+\.py)(?:@(?P<digest>[0-9a-f]{{{DIGITS}}}))?")
+WITHIN = re.compile(rf"(?:^|(?<=\+))\s*{OWN.pattern}\s*(?=[(+]|$)")  # at the place of a name, of one technique or of a+b
+STEM = re.compile(r"[^\W_][\w-]*")  # stands in names of files and in specs
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is the path of a file of your own, pinned or not."""
+    return OWN.fullmatch(name.strip()) is not None
+
+
+def pinned(spec: str, folder: Path = Path()) -> str:
+    """``spec`` with each file as its absolute path and its content; relative paths start at ``folder``.
+
+    A file that is pinned stays so. Raises ``UserError`` for one that cannot be read or has no name to show.
+    """
+    return WITHIN.sub(lambda match: match[0] if match["digest"] else _pinned(match["path"], folder), spec)
+
+
+def shown(spec: str) -> str:
+    """``spec`` as people read it: a file by its name without ``.py``."""
+    return WITHIN.sub(lambda match: Path(match["path"]).stem, spec)
+
+
+def keyed(spec: str) -> str:
+    """``spec`` as keys know it: a file by its name and content, wherever it lies."""
+    return WITHIN.sub(lambda match: f"{Path(match['path']).stem}@{match['digest']}", pinned(spec))
+
+
+def require_free(spec: str, kind: str, taken: Collection[str]) -> None:
+    """Raise ``UserError`` if a file would be shown under a name that is built in."""
+    if shown(spec) in taken:
+        raise UserError(f"Expected a name that no {kind} has, but got {OWN.fullmatch(spec.strip())['path']}; rename the file")  # type: ignore[index]
+
+
+def _pinned(path: str, folder: Path) -> str:
+    file = folder / Path(path.strip()).expanduser()
+    if not STEM.fullmatch(file.stem):
+        raise UserError(f"Expected a file named with letters, digits, '_' and '-', but got {file.name!r}; rename it")
+    return f"{file.resolve()}@{_digest(_read(file))}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:DIGITS]
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"Expected a Python file of your own at {file}, but {error.strerror}; check the path") from None
+
+
+@lru_cache(maxsize=64)
+def load(spec: str, expected: str) -> ModuleType:
+    """The module that a pinned file makes, run once in a process; ``expected`` says what has to be in it."""
+    match = OWN.fullmatch(spec)
+    assert match, spec
+    path = Path(match["path"])
+    content = _read(path)
+    if _digest(content) != match["digest"]:
+        raise UserError(f"Expected {path} as it was when this began, but it has changed since; start again with what it is now")
+    return run_file(path, content, expected)
+
+
+def run_file(path: Path, content: bytes, expected: str) -> ModuleType:
+    """Run ``content``, which is that of ``path``, as it is: it is your code."""
+    module = ModuleType(f"stillrobust_own_{path.stem}_{_digest(content)}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses and pickle look
+    try:
+        exec(compile(content, str(path), "exec"), module.__dict__)
+    except Exception as error:  # somebody else's code: whatever it raises is told in one sentence
+        del sys.modules[module.__name__]
+        raise UserError(f"Expected {expected} in {path}, but running it failed: {reason(error)}; mend it") from error
+    return module
+
+
+def reason(error: Exception) -> str:
+    """What somebody else's code raised, on one line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

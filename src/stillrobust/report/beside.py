@@ -1,0 +1,79 @@
+"""Corruptions that are none of the 15, your own and the four extra ones: beside the table, never in its means."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+from statistics import fmean
+
+from stillrobust.report.figures import FRAME
+from stillrobust.report.page_table import heads
+from stillrobust.report.summary import METRICS, shown_metrics
+from stillrobust.report.tables import aligned, percent
+from stillrobust.robustness import CLEAN, COMMON, SEVERITIES
+from stillrobust.store import Measurement
+
+TITLE = "Beside the 15"
+NOTE = "Scores and drops in %, of corruptions that are not among the 15; they are in no mean above."
+TEXT_COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One run in one metric under one corruption."""
+
+    run: str
+    metric: str
+    corruption: str
+    clean: float | None
+    scores: dict[int, float]
+    """By severity."""
+
+    def cells(self) -> list[str]:
+        """The line as the text of its columns."""
+        mean = fmean(self.scores.values())
+        drop = percent(1 - mean / self.clean) if self.clean else ""
+        levels = [percent(self.scores[level]) if level in self.scores else "" for level in SEVERITIES]
+        clean = "" if self.clean is None else percent(self.clean)
+        return [self.run, self.corruption, METRICS.get(self.metric, self.metric), clean, *levels, drop]
+
+
+HEADINGS = ["Run", "Corruption", "Metric", "Clean", *(f"Severity {level}" for level in SEVERITIES), "Drop"]
+
+
+def beside(measurements: Iterable[Measurement]) -> list[Beside]:
+    """Every run under every such corruption that it was measured on, in the report's metrics."""
+    given = list(measurements)
+    metrics = set(shown_metrics(given))
+    clean = {(one.run, one.metric): one.value for one in given if (one.corruption, one.severity) == CLEAN}
+    scores: dict[tuple[str, str, str], dict[int, float]] = {}
+    for one in given:
+        if one.corruption not in COMMON and one.corruption != CLEAN[0] and one.metric in metrics:
+            scores.setdefault((one.corruption, one.metric, one.run), {})[one.severity] = one.value
+    return [
+        Beside(run, metric, corruption, clean.get((run, metric)), levels)
+        for (corruption, metric, run), levels in sorted(scores.items())
+    ]
+
+
+def beside_text(measurements: Iterable[Measurement]) -> str:
+    """The lines for a terminal; empty where there is none."""
+    lines = [one.cells() for one in beside(measurements)]
+    return "\n".join([NOTE, aligned([HEADINGS, *lines], TEXT_COLUMNS)]) if lines else ""
+
+
+def beside_section(measurements: Iterable[Measurement]) -> str:
+    """The lines for the page; empty where there is none."""
+    lines = [one.cells() for one in beside(measurements)]
+    if not lines:
+        return ""
+    body = "".join(
+        f'<tr><th scope="row">{escape(run)}</th>'
+        + "".join(f"<td>{escape(text)}</td>" for text in rest[: TEXT_COLUMNS - 1])
+        + "".join(f'<td class="number">{escape(text)}</td>' for text in rest[TEXT_COLUMNS - 1 :])
+        + "</tr>"
+        for run, *rest in lines
+    )
+    return (
+        f'<h2>{TITLE}</h2><div {FRAME} aria-label="{TITLE}"><table class="numbers sortable"><caption>{NOTE}</caption>'
+        f'<thead><tr class="heads">{heads(HEADINGS, TEXT_COLUMNS)}</tr></thead><tbody>{body}</tbody></table></div>'
+    )

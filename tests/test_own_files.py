@@ -1,0 +1,398 @@
+"""A corruption and a technique of one's own, as Python files: their contract, their keys, their errors, in any process."""
+
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from stillrobust.cli import app
+from stillrobust.corrupted_sets import SetPlan, corrupt_set
+from stillrobust.corruptions import CORRUPTIONS, chosen, corrupt, corruption_of
+from stillrobust.data.reading import encode_png
+from stillrobust.data.views import corrupted_view
+from stillrobust.errors import UserError
+from stillrobust.evaluation import Protocol, evaluate, missing_cells
+from stillrobust.own_files import keyed, pinned, shown
+from stillrobust.predictors import Predictor
+from stillrobust.report import summarize
+from stillrobust.report.beside import beside_text
+from stillrobust.report.page import page
+from stillrobust.robustify import build_technique, cards_of, image_views
+from stillrobust.robustify.technique import photometric, require_photometric
+from stillrobust.robustifying import robustify, robustify_plan
+from stillrobust.robustness import COMMON
+from stillrobust.samples import Prediction
+from stillrobust.store import Store
+from stillrobust.study.schema import read_study
+from stillrobust.training import Plan, Recipe, load_model, train
+from tests.toys import SETTINGS, Toys
+
+RAIN = """
+import numpy as np
+
+def corrupt(image, severity, rng):
+    drops = rng.random(image.shape[:2]) < 0.02 * severity
+    image[drops] = 255
+    return image
+"""
+DIM = '''
+"""Dim light, drawn anew for every image."""
+import numpy as np
+
+GEOMETRIC = False
+
+def augment_image(image, rng):
+    return (image * rng.uniform(0.3, 1)).astype(np.uint8)
+'''
+IMAGE = np.random.default_rng(5).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+def written(folder, name, text):
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture
+def rain(tmp_path):
+    return written(tmp_path, "rain.py", RAIN)
+
+
+@pytest.fixture
+def dim(tmp_path):
+    return written(tmp_path, "dim.py", DIM)
+
+
+def seeing():
+    """A model that knows the label map from nothing but the image: wide is where the columns are bright."""
+
+    def predict(images):
+        found = []
+        for image in images:
+            bright = image.max(axis=2) > 119
+            wide = bright.any(axis=0).sum() > bright.any(axis=1).sum()
+            found.append(Prediction(probabilities=np.array([0.9, 0.1] if wide else [0.1, 0.9])))
+        return found
+
+    return Predictor(task="classification", model="seeing", predict=predict, weights="1")
+
+
+# ---- specs --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_spec_is_known_by_content_and_shown_by_name(tmp_path, dim):
+    once = pinned(f"{dim}+augmix(width=2)")
+    assert shown(once) == "dim+augmix(width=2)"
+    assert pinned(once) == once
+    elsewhere = tmp_path / "other"
+    elsewhere.mkdir()
+    assert keyed(written(elsewhere, "dim.py", DIM)) == keyed(dim)
+    assert keyed(written(elsewhere, "dim.py", DIM + "\n")) != keyed(dim)
+    for plain in ("augmix", "prime(geometry=False)", "a(x='b+c.py')+d", "deepaugment(roots=('a.py',))", ""):
+        assert pinned(plain) == shown(plain) == keyed(plain) == plain
+
+
+@pytest.mark.parametrize("name", ["fog.py", "clean.py", "common.py"])
+def test_a_corruption_has_a_name_of_its_own(name, tmp_path):
+    with pytest.raises(UserError, match="rename the file"):
+        chosen([written(tmp_path, name, RAIN)])
+
+
+@pytest.mark.parametrize("name", ["augmix.py", "regular.py"])
+def test_a_technique_has_a_name_of_its_own(name, tmp_path):
+    with pytest.raises(UserError, match="rename the file"):
+        build_technique(written(tmp_path, name, DIM))
+
+
+def test_two_files_of_one_name_are_refused(tmp_path, rain):
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="different names"):
+        chosen([rain, written(tmp_path / "other", "rain.py", RAIN + "\n")])
+
+
+# ---- a corruption -------------------------------------------------------------------------------------------------------
+
+
+def test_a_corruption_is_seeded_like_any_other(rain):
+    first = corrupt(IMAGE, rain, 3, seed=0, image_id="a")
+    assert first.dtype == np.uint8
+    assert first.shape == IMAGE.shape
+    assert 0 < (first != IMAGE).mean() < 0.2
+    assert np.array_equal(first, corrupt(IMAGE, rain, 3, seed=0, image_id="a", mode="exact"))
+    assert not np.array_equal(first, corrupt(IMAGE, rain, 3, seed=0, image_id="b"))
+    assert not np.array_equal(first, corrupt(IMAGE, rain, 3, seed=1, image_id="a"))
+    reversed_ = corrupt(np.ascontiguousarray(IMAGE[..., ::-1]), rain, 3, seed=0, image_id="a", channel_order="bgr")
+    assert np.array_equal(reversed_[..., ::-1], first)
+    again = [corrupt(IMAGE, rain, 3, rng=np.random.RandomState(1)) for _ in range(2)]
+    assert np.array_equal(*again)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1", "no corrupt"),
+        ("def corrupt(:", "SyntaxError"),
+        ("import gone_for_good", "gone_for_good"),
+        ("def corrupt(image, severity, rng):\n    return image / 255", "float64"),
+        ("def corrupt(image, severity, rng):\n    return image[:4]", "keep the size"),
+        ("def corrupt(image, severity, rng):\n    return None", "NoneType"),
+        ("def corrupt(image, severity, rng):\n    return image[1 / 0]", "ZeroDivisionError"),
+        ("import numpy\ndef corrupt(image, severity, rng):\n    return numpy.random.permutation(image)", "from rng"),
+    ],
+)
+def test_what_is_wrong_in_a_corruption_is_one_sentence_before_anything_is_measured(text, said, tmp_path):
+    path = written(tmp_path, "wrong.py", text)
+    with pytest.raises(UserError, match=said) as told:
+        Protocol(corruptions=(path,))
+    assert "wrong.py" in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_path_that_is_not_there_is_told(tmp_path):
+    for make in (lambda path: Protocol(corruptions=(path,)), build_technique):
+        with pytest.raises(UserError, match=r"gone\.py.*check the path"):
+            make(str(tmp_path / "gone.py"))
+
+
+ELSEWHERE = """
+import pickle, sys
+from stillrobust.corruptions import keyed
+from stillrobust.errors import UserError
+function, image = pickle.load(sys.stdin.buffer)
+try:
+    sys.stdout.buffer.write(function(image, 3, keyed(0, "rain", 3, "a"), "imagenet").tobytes())
+except UserError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_any_process_runs_the_same_code_or_none(rain, tmp_path):
+    (spec,) = chosen([rain])
+    asked = pickle.dumps((corruption_of(spec), IMAGE))
+    there = subprocess.run([sys.executable, "-c", ELSEWHERE], input=asked, capture_output=True, check=True)
+    assert there.stdout == corrupt(IMAGE, rain, 3, seed=0, image_id="a").tobytes()
+    written(tmp_path, "rain.py", RAIN + "\n# later\n")
+    changed = subprocess.run([sys.executable, "-c", ELSEWHERE], input=asked, capture_output=True)
+    assert b"rain.py as it was when this began, but it has changed since" in changed.stderr
+
+
+def test_it_stands_beside_the_15_and_never_in_their_mean(rain, tmp_path):
+    data, model = Toys("classification", 6), seeing()
+    evaluate(model, data, tmp_path / "plain", Protocol(severities=(3,)))
+    evaluate(model, data, tmp_path / "own", Protocol(("common", rain), (3,)))
+    plain, own = (summarize(Store(tmp_path / name), 20).rows[0].robustness for name in ("plain", "own"))
+    assert own == plain
+    measured = {one.corruption: one for one in Store(tmp_path / "own").measurements() if one.metric == "top1"}
+    assert set(measured) == {"clean", "rain", *COMMON}
+    assert measured["rain"].protocol["corruption_file"] == keyed(rain)
+    assert "corruption_file" not in measured["fog"].protocol
+    text = page(Store(tmp_path / "own"), summarize(Store(tmp_path / "own"), 0))
+    table = text.partition("<h2>Beside the 15</h2>")[2].partition("</table>")[0]
+    score, clean = (100 * measured[name].value for name in ("rain", "clean"))
+    for text in ("seeing", "rain", f"{score:.1f}", f"{100 - 100 * score / clean:.1f}".lstrip("-")):
+        assert text in table
+    assert "rain" in beside_text(summarize(Store(tmp_path / "own"), 0).measurements)
+    assert beside_text(summarize(Store(tmp_path / "plain"), 0).measurements) == ""
+
+
+def test_a_changed_file_is_another_cell(rain, tmp_path):
+    data, model, results = Toys("classification", 4), seeing(), tmp_path / "results"
+    protocol = Protocol((rain, "fog"), (1, 3))
+    evaluate(model, data, results, protocol)
+    assert not missing_cells(data, results, protocol, "seeing", "1")
+    written(tmp_path, "rain.py", RAIN.replace("0.02", "0.04"))
+    changed = Protocol((rain, "fog"), (1, 3))
+    assert [(shown(name), severity) for name, severity in missing_cells(data, results, changed, "seeing", "1")] == [
+        ("rain", 1),
+        ("rain", 3),
+    ]
+    one, other = (corrupted_view(data, name, 3).info.fingerprint for name in (protocol.corruptions[0], rain))
+    assert one != other
+
+
+def test_workers_give_the_same_numbers_and_errors_in_one_sentence(rain, tmp_path):
+    data, model = Toys("classification", 4), seeing()
+    for workers in (0, 2):
+        evaluate(model, data, tmp_path / str(workers), Protocol((rain,), (5,), workers=workers, batch_size=2))
+    alone, several = ({(m.corruption, m.metric): m.value for m in Store(tmp_path / name).measurements()} for name in "02")
+    assert alone == several
+    fails = written(tmp_path, "small.py", "def corrupt(image, severity, rng):\n    return image if len(image) > 99 else image[99]")
+    sentence = r"^Expected an image.*small\.py at severity 1 on an image uint8 \(64.*IndexError[^\n]*$"
+    for workers in (0, 1):
+        with pytest.raises(UserError, match=sentence):
+            evaluate(model, data, tmp_path / "fails", Protocol((fails,), (1,), workers=workers))
+
+
+def test_a_folder_of_photos(rain, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(encode_png(IMAGE))
+    out = tmp_path / "out"
+    assert corrupt_set(tmp_path / "photos", out, SetPlan(("fog",), (1,)), 1).written == 1
+    assert corrupt_set(tmp_path / "photos", out, SetPlan((rain,), (1,)), 1).written == 1
+    assert (out / "rain" / "1" / "a.png").is_file()
+    corrupt_set(tmp_path / "photos", out, SetPlan(("snow",), (1,)), 1)
+    assert json.loads((out / "manifest.json").read_text())["protocol"]["rain.py"] == keyed(rain)
+    written(tmp_path, "rain.py", RAIN + "\n")
+    with pytest.raises(UserError, match=r"rain\.py was"):
+        corrupt_set(tmp_path / "photos", out, SetPlan((rain,), (1,)), 1)
+
+
+def test_the_contact_sheet_shows_it(rain, tmp_path):
+    (tmp_path / "a.png").write_bytes(encode_png(IMAGE))
+    line = ["corrupt", str(tmp_path / "a.png"), str(tmp_path / "sheet.png"), "--contact-sheet", "--corruption", f"fog,{rain}"]
+    assert CliRunner().invoke(app, line).exit_code == 0
+    assert (tmp_path / "sheet.png").is_file()
+
+
+# ---- a technique --------------------------------------------------------------------------------------------------------
+
+
+def test_a_technique_acts_per_image_and_composes(dim):
+    technique = build_technique(f"{dim}+gaussian(std=0.1)")
+    assert shown(technique.spec) == "dim+gaussian(std=0.1)"
+    assert [card.name for card in cards_of(dim)] == ["dim"]
+    assert "Dim light" in cards_of(dim)[0].text()
+    (view,) = image_views(pickle.loads(pickle.dumps(technique)), IMAGE, np.random.default_rng(0))
+    assert view.dtype == np.float32
+    assert view.mean() < IMAGE.mean() / 255
+    require_photometric(technique, "detection")
+
+
+@pytest.mark.parametrize("text", [DIM.replace("GEOMETRIC = False", ""), DIM.replace("False", "True")])
+def test_what_may_move_pixels_is_refused_on_boxes(text, tmp_path):
+    technique = build_technique(written(tmp_path, "shift.py", text))
+    require_photometric(technique, "classification")
+    with pytest.raises(UserError, match=r"shift moves pixels.*GEOMETRIC = False in shift\.py"):
+        require_photometric(technique, "detection")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1", "there is none; add one"),
+        ("GEOMETRIC = 'no'\ndef augment_image(image, rng): return image", "GEOMETRIC as True or False"),
+        ("VIEWS = 2\ndef augment_image(image, rng): return image", "2 views"),
+        ("OVERLAPS_TEST = ('mist',)\ndef augment_image(image, rng): return image", "names of the 15"),
+    ],
+)
+def test_what_is_wrong_in_a_technique_is_told_when_it_is_built(text, said, tmp_path):
+    with pytest.raises(UserError, match=said) as told:
+        build_technique(written(tmp_path, "wrong.py", text))
+    assert "wrong.py" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("augment_image(image, rng): return image[:4]", "keep the size"),
+        ("augment_image(image, rng): return image.astype(float)", "divide by 255"),
+        ("augment_image(image, rng): return image / 0.", "values from"),
+        ("augment_image(image, rng): return image.tolist()", "list"),
+        ("augment_image(image, rng): return gone", "NameError"),
+        ("augment_batch(images, generator): return images[:1]", "keep the shape"),
+        ("augment_batch(images, generator): return images * 255", "clamp"),
+        ("augment_batch(images, generator): return images.gone", "AttributeError"),
+    ],
+)
+def test_what_a_technique_returns_is_checked(body, said, tmp_path):
+    technique = build_technique(written(tmp_path, "wrong.py", f"GEOMETRIC = False\ndef {body}"))
+    with pytest.raises(UserError, match=said) as told:
+        photometric(technique, "detection", torch.Generator().manual_seed(0))(torch.rand(2, 3, 8, 8))
+    assert "wrong.py" in str(told.value)
+
+
+def test_arguments_are_written_in_the_file(dim):
+    with pytest.raises(UserError, match=r"no arguments for dim\.py"):
+        build_technique(f"{dim}(strength=2)")
+
+
+def test_a_loss_of_two_views_makes_a_backbone(tmp_path):
+    text = """
+VIEWS = 2
+from torch.nn import functional
+def augment_batch(images, generator):
+    return images.flip(3)
+def loss(model, views, labels, generator):
+    clean, flipped = (model(view) for view in views)
+    return functional.cross_entropy(clean, labels) + functional.mse_loss(clean, flipped)
+"""
+    path = written(tmp_path, "alike.py", text)
+    recipe = Recipe(
+        steps=3, batch_size=4, norm_eval=False, workers=1, settings={"resize": 64, "crop": 64, "crop_scale": (0.9, 1.0)}
+    )
+    folder = robustify(robustify_plan("resnet_mini(weights='random')", path, recipe), Toys("classification", 8), tmp_path / "made")
+    _, _, description = load_model(folder)
+    assert description["identity"]["technique"] == "alike"
+    assert description["plan"]["shown"] == "resnet_mini (alike)"
+    assert json.loads((folder / "checkpoint.json").read_text())["technique"] == "alike"
+    with pytest.raises(UserError, match="alike changes more than the images"):
+        require_photometric(build_technique(path), "classification")
+
+
+def test_a_changed_file_is_another_training(dim, tmp_path):
+    def run(folder):
+        plan = Plan("classification", "resnet18(weights='random')", "full_network", Recipe(steps=2, batch_size=4), settings, dim)
+        return json.loads((train(plan, Toys("classification", 8), tmp_path / folder) / "model.json").read_text())
+
+    settings = SETTINGS["classification"]
+    first, again = run("a"), run("b")
+    assert first["sha256"] == again["sha256"]
+    assert first["identity"]["technique"] == "dim"
+    assert first["identity"]["technique_files"] == keyed(dim)
+    written(tmp_path, "dim.py", DIM.replace("0.3", "0.6"))
+    changed = run("a")
+    assert changed["identity"] != first["identity"]
+    assert changed["sha256"] != first["sha256"]
+
+
+def test_a_worker_says_one_sentence(tmp_path):
+    path = written(tmp_path, "wrong.py", "def augment_image(image, rng): return gone")
+    recipe = Recipe(steps=2, batch_size=4, workers=1, settings={"resize": 64, "crop": 64})
+    with pytest.raises(UserError, match=r"^Expected augment_image[^\n]*wrong\.py[^\n]*NameError[^\n]*$"):
+        robustify(robustify_plan("resnet_mini(weights='random')", path, recipe), Toys("classification", 8), tmp_path / "made")
+
+
+# ---- a study ------------------------------------------------------------------------------------------------------------
+
+STUDY = """
+name: own
+protocols:
+  default: {corruptions: [common, rain.py], severities: [3]}
+runs:
+  - task: classification
+    model: "resnet_mini(weights='random')"
+    data: scenes
+    transfer: full_network
+    axes: {technique: ["", dim.py, dim.py+augmix]}
+"""
+
+
+def test_a_study_takes_files_from_beside_it(rain, dim, tmp_path, monkeypatch):
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY)
+    monkeypatch.chdir("/")
+    study = read_study(path)
+    assert [shown(name) for name in study.circumstances().corruptions] == [*COMMON, "rain"]
+    runs = study.selected()
+    assert [shown(run.technique) for run in runs] == ["", "dim", "dim+augmix"]
+    assert [run.id for run in runs][1:] == [f"{runs[0].id}-dim", f"{runs[0].id}-dim-augmix"]
+    assert str(tmp_path) not in runs[1].folder
+    assert "full_network-dim" in runs[1].folder
+    before = [run.training_key for run in runs]
+    written(tmp_path, "dim.py", DIM + "\n")
+    after = [run.training_key for run in read_study(path).selected()]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    (tmp_path / "rain.py").unlink()
+    with pytest.raises(UserError, match=r"rain\.py.*check the path"):
+        read_study(path)
+
+
+def test_the_registry_is_as_it_was(rain):
+    assert len(CORRUPTIONS) == 19
+    assert chosen(["common"]) == COMMON
