@@ -16,12 +16,15 @@ def finish(results: Path, out: Path, reference: str | None = None, standard: Seq
     from stillrobust.report import summarize, text_table, with_inside, write_report
     from stillrobust.report.beside import beside_text
     from stillrobust.report.came_along import came_along, came_along_text
+    from stillrobust.report.gained_upstream import gained_text, gained_upstream
     from stillrobust.store import Store
 
     store = Store(results)
     summary = summarize(store)
     page = write_report(store, with_inside(store, summary, reference, standard), out)
-    texts = text_table(summary.rows), came_along_text(came_along(store.runs(), summary.rows)), beside_text(summary.measurements)
+    runs, rows = store.runs(), summary.rows
+    along = gained_text(gained_upstream(runs, rows)), came_along_text(came_along(runs, rows))
+    texts = text_table(rows), *along, beside_text(summary.measurements)
     typer.echo("\n\n".join(filter(None, texts)))
     typer.echo(f"\nReport: {page}")
 

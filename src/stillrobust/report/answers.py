@@ -22,11 +22,14 @@ def answers(rows: Sequence[Row]) -> list[str]:
     return told
 
 
-def difference(first: Row, second: Row) -> tuple[float, float] | None:
-    """The interval of the difference of two mean drops on the same resamples, if both saw the same images."""
+def difference(first: Row, second: Row, quantity: str = "drop") -> tuple[float, float] | None:
+    """The interval of the difference of two mean drops on the same resamples, if both saw the same images.
+
+    Or of another of :data:`QUANTITIES`.
+    """
     if first.drops is None or second.drops is None or first.drawn_from != second.drawn_from:
         return None
-    return interval(second.drops - first.drops, second.robustness.drop - first.robustness.drop)
+    return interval(second.resampled[quantity] - first.resampled[quantity], second.value(quantity) - first.value(quantity))
 
 
 def _sentence(rows: list[Row], section: Sequence[Row], of_protocol: str) -> str:

@@ -7,7 +7,7 @@ either. The two were made and transferred in one way: their records differ in th
 import json
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,7 @@ _Group = Mapping[str, Mapping[int, Run]]
 
 
 @dataclass(frozen=True)
-class _Origin:
+class Origin:
     """Where a run's backbone comes from."""
 
     family: str
@@ -108,7 +108,7 @@ class _Origin:
     """The same for a backbone upstream and all that starts from it."""
 
 
-def _origin(run: Run) -> _Origin | None:
+def origin_of(run: Run) -> Origin | None:
     """Of a backbone made here, or of a published one with named weights; None for what was not trained or evaluated here."""
     if "seed" not in run.protocol.get("training", {}).get("recipe", {}):
         return None
@@ -118,9 +118,9 @@ def _origin(run: Run) -> _Origin | None:
         before = (about if makes else maker).get("made_by")
         family = {key: value for key, value in maker.items() if key not in ("technique", "made_by")}
         key = content_key({name: value for name, value in exact.items() if name != "made_by"})
-        return _Origin(_text([family, before]), str(maker["backbone"]), str(maker["technique"]) or REGULAR, key)
+        return Origin(_text([family, before]), str(maker["backbone"]), str(maker["technique"]) or REGULAR, key)
     architecture, arguments = parse_spec(run.backbone)
-    return _Origin(architecture, architecture, str(arguments["weights"]), run.backbone) if "weights" in arguments else None
+    return Origin(architecture, architecture, str(arguments["weights"]), run.backbone) if "weights" in arguments else None
 
 
 def _way(run: Run) -> str:
@@ -132,7 +132,8 @@ def _way(run: Run) -> str:
     return _text([about, run.task, run.dataset, run.transfer])
 
 
-def _seed(run: Run) -> int:
+def seed_of(run: Run) -> int:
+    """The seed of a run that has an origin."""
     return int(run.protocol["training"]["recipe"]["seed"])
 
 
@@ -147,7 +148,7 @@ def came_along(runs: Iterable[Run], rows: Sequence[Row]) -> list[Along]:
     nothing; seeds that lack one are left out and named.
     """
     measured = {row.run.name: row for row in rows if row.robustness.metric == HEADLINE.get(row.run.task)}
-    known = [(run, origin) for run in runs if (origin := _origin(run))]
+    known = [(run, origin) for run in runs if (origin := origin_of(run))]
     upstream: dict[str, list[Row]] = {}
     wanted: dict[str, dict[str, None]] = {}
     groups: dict[tuple[str, str], dict[str, dict[int, Run]]] = {}
@@ -156,7 +157,7 @@ def came_along(runs: Iterable[Run], rows: Sequence[Row]) -> list[Along]:
             wanted.setdefault(origin.family, {})[origin.technique] = None
             upstream.setdefault(origin.key, []).extend([measured[run.name]] if run.name in measured else [])
         else:
-            groups.setdefault((origin.family, _way(run)), {}).setdefault(origin.technique, {})[_seed(run)] = run
+            groups.setdefault((origin.family, _way(run)), {}).setdefault(origin.technique, {})[seed_of(run)] = run
     lines = []
     for (family, _), group in groups.items():
         made = next(iter(next(iter(group.values())).values())).protocol.get("made_by")
@@ -170,7 +171,7 @@ def came_along(runs: Iterable[Run], rows: Sequence[Row]) -> list[Along]:
 def _line(technique: str, group: _Group, upstream: Mapping[str, list[Row]], measured: Mapping[str, Row]) -> Along:
     """One line from the transfers of a group."""
     any_run = next(run for runs in group.values() for run in runs.values())
-    origin = _origin(any_run)
+    origin = origin_of(any_run)
     assert origin is not None
     during = any_run.protocol["training"].get("technique")
     mode = MODES.get(any_run.transfer, any_run.transfer) + (f" + {during}" if during else "")
@@ -182,12 +183,9 @@ def _line(technique: str, group: _Group, upstream: Mapping[str, list[Row]], meas
         missing = [part for index, part in enumerate(PARTS) if any(rows[index] is None for rows in every.values())]
         return Along(*about, lacking=f"not complete: {', '.join(missing)}")
     for rows in complete.values():
-        for part, row in zip(PARTS, rows, strict=True):
-            if row.robustness.clean <= chance(row):
-                told = f"clean {percent(row.robustness.clean)} %, up to {percent(chance(row))} % may be chance"
-                return Along(*about, lacking=f"not compared: {part} learnt nothing ({told})")
-    left_out = ", ".join(str(seed) for seed in seeds if seed not in complete)
-    lacking = f"seeds left out, not complete: {left_out}" if left_out else ""
+        if nothing := learnt_nothing(PARTS, rows):
+            return Along(*about, lacking=nothing)
+    lacking = left_out(seeds, complete)
     before, after = (gain_of([(rows[first], rows[first + 1]) for rows in complete.values()]) for first in (0, 2))
     return Along(*about, len(complete), before, after, lacking)
 
@@ -203,16 +201,34 @@ def _four(
 
 
 def _before(run: Run | None, transferred: Row | None, upstream: Mapping[str, list[Row]]) -> Row | None:
-    """What a run starts from, measured upstream at the same severities and, where there are several, on the most images."""
-    origin = _origin(run) if run else None
+    """What a run starts from, measured upstream under the same draws and, where there are several, on the most images."""
+    origin = origin_of(run) if run else None
     if origin is None:
         return None
-    fitting = [
-        row
-        for row in upstream.get(origin.key, [])
-        if transferred is None or row.robustness.severities == transferred.robustness.severities
-    ]
+    fitting = [row for row in upstream.get(origin.key, []) if transferred is None or _drawn(row) == _drawn(transferred)]
     return max(fitting, key=lambda row: row.images, default=None)
+
+
+def _drawn(row: Row) -> tuple[object, ...]:
+    """How images are corrupted, on whichever data."""
+    return row.robustness.severities, *(
+        row.circumstances.get(key) for key in ("seed", "draws", "corruptions_version", "channel_order", "scale")
+    )
+
+
+def left_out(seeds: Iterable[int], complete: Collection[int]) -> str:
+    """Which seeds are not averaged over; empty where all are there."""
+    others = ", ".join(str(seed) for seed in seeds if seed not in complete)
+    return f"seeds left out, not complete: {others}" if others else ""
+
+
+def learnt_nothing(parts: Sequence[str], rows: Sequence[Row]) -> str:
+    """Which of the parts has a clean score that may be chance; empty where none has."""
+    for part, row in zip(parts, rows, strict=True):
+        if row.robustness.clean <= chance(row):
+            told = f"clean {percent(row.robustness.clean)} %, up to {percent(chance(row))} % may be chance"
+            return f"not compared: {part} learnt nothing ({told})"
+    return ""
 
 
 def chance(row: Row) -> float:
@@ -224,17 +240,20 @@ def chance(row: Row) -> float:
     return max(LEAST_CLEAN, guess + 2 * math.sqrt(guess * (1 - guess) / row.images))
 
 
-def gain_of(pairs: Sequence[tuple[Row, Row]]) -> Gain:
-    """The gain from (regular, technique) of each seed; a pair that comes again (published weights have no seed) counts once."""
+def gain_of(pairs: Sequence[tuple[Row, Row]], quantity: str = "drop") -> Gain:
+    """The gain from (regular, technique) of each seed; a pair that comes again (published weights have no seed) counts once.
+
+    ``quantity`` is the mean drop, or that of a group of corruptions such as ``drop.noise``.
+    """
     distinct = list({(one.run.name, other.run.name): (one, other) for one, other in pairs}.values())
-    values = [one.robustness.drop - other.robustness.drop for one, other in distinct]
+    values = [one.value(quantity) - other.value(quantity) for one, other in distinct]
     value = sum(values) / len(values)
-    around = [difference(other, one) for one, other in distinct]
+    around = [difference(other, one, quantity) for one, other in distinct]
     if any(bounds is None for bounds in around) or len({one.drawn_from for one, _ in distinct}) > 1:
         return Gain(value, None)
     if len(distinct) == 1:
         return Gain(value, around[0])
-    draws = [one.resampled["drop"] - other.resampled["drop"] for one, other in distinct]
+    draws = [one.resampled[quantity] - other.resampled[quantity] for one, other in distinct]
     spread = over_seeds(values, draws)
     return Gain(value, (spread.low, spread.high))
 
@@ -292,9 +311,13 @@ def came_along_text(lines: Sequence[Along]) -> str:
 
 def came_along_markdown(lines: Sequence[Along]) -> str:
     """The same for a page of documentation."""
-    rows = [HEADINGS, ["---"] * TEXT_COLUMNS + ["---:"] * 4 + ["---"], *map(along_cells, lines)]
-    table = "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in rows)
-    return f"{sentence(lines)}\n\n{table}\n\n{NOTE}\n"
+    return f"{sentence(lines)}\n\n{markdown_table(HEADINGS, map(along_cells, lines), TEXT_COLUMNS)}\n\n{NOTE}\n" if lines else ""
+
+
+def markdown_table(headings: Sequence[str], body: Iterable[Sequence[str]], text_columns: int) -> str:
+    """A table as Markdown; columns after the first ``text_columns`` are numbers, to the right."""
+    rules = ["---" if index < text_columns else "---:" for index in range(len(headings))]
+    return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in (headings, rules, *body))
 
 
 def came_along_csv(lines: Sequence[Along]) -> str:

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from stillrobust.report.came_along import Along, came_along, came_along_csv, came_along_markdown, flat
+from stillrobust.report.gained_upstream import Gained, gained_csv, gained_flat, gained_markdown, gained_upstream
 from stillrobust.report.inside import details_csv
 from stillrobust.report.latex import escaped
 from stillrobust.report.seeds import with_seed_means
@@ -20,21 +21,26 @@ ROOM = 4_000_000  # bytes of links in the page; what has no room is beside the p
 
 def numbers(store: Store, summary: Summary) -> dict[str, tuple[str, str, str]]:
     """Files of the table and of every number: kind, what it is, and content."""
-    along = came_along(store.runs(), summary.rows)
+    runs = store.runs()
+    along, gained = came_along(runs, summary.rows), gained_upstream(runs, summary.rows)
     files = {
         "table.csv": ("text/csv", "the table, full precision", table_csv(summary.rows)),
         "table.tex": ("application/x-tex", "the table for a paper", latex_table(summary.rows)),
         "results.json": (
             "application/json",
             "rows with intervals, protocols, every score and what they hide",
-            results_json(summary, along),
+            results_json(summary, along, gained),
         ),
-        "measurements.csv": ("text/csv", "every number", measurements_csv(store.runs(), summary.measurements)),
+        "measurements.csv": ("text/csv", "every number", measurements_csv(runs, summary.measurements)),
         "details.csv": ("text/csv", "what the numbers hide: calibration, sizes, classes, mCE", details_csv(summary)),
     }
+    if gained:
+        files["gained_upstream.csv"] = ("text/csv", "what techniques gain upstream, by group", gained_csv(gained))
     if along:
         files["came_along.csv"] = ("text/csv", "what came along, full precision", came_along_csv(along))
-        files["came_along.md"] = ("text/markdown", "what came along, for a page", came_along_markdown(along))
+    if along or gained:
+        both = "\n".join(filter(None, [came_along_markdown(along), gained_markdown(gained)]))
+        files["came_along.md"] = ("text/markdown", "both tables for a page of documentation", both)
     return files
 
 
@@ -67,8 +73,8 @@ def _line(texts: Sequence[str]) -> str:
     return " & ".join(map(escaped, texts)) + r" \\"
 
 
-def results_json(summary: Summary, along: Sequence[Along] = ()) -> str:
-    """Every row, mean of seeds and line of what came along; a row also with its protocol, and scores by corruption and severity."""
+def results_json(summary: Summary, along: Sequence[Along] = (), gained: Sequence[Gained] = ()) -> str:
+    """Every row, mean of seeds, gain upstream and after a transfer; a row also with its protocol and its scores."""
     scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for one in summary.measurements:
         scores.setdefault((one.run, one.metric), {}).setdefault(one.corruption, {})[one.severity] = one.value
@@ -82,6 +88,7 @@ def results_json(summary: Summary, along: Sequence[Along] = ()) -> str:
         "rows": rows,
         "means_of_seeds": [_told(row) for row in means],
         "came_along": [flat(line) for line in along],
+        "gained_upstream": [gained_flat(line) for line in gained],
         "incomplete": [asdict(one) for one in summary.incomplete],
     }
     return json.dumps(found, ensure_ascii=False)

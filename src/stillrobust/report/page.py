@@ -20,10 +20,11 @@ from stillrobust.report.blocks import apart, sections
 from stillrobust.report.came_along import came_along, sentence
 from stillrobust.report.downloads import downloads, numbers
 from stillrobust.report.figures import FRAME, curves
+from stillrobust.report.gained_upstream import gained_upstream
 from stillrobust.report.gallery import definitions, gallery
 from stillrobust.report.heat import heat_map, heat_style
 from stillrobust.report.page_inside import by_class, by_size, hidden
-from stillrobust.report.page_table import along_table, published, table
+from stillrobust.report.page_table import along_tables, published, table
 from stillrobust.report.scatter import clean_against_corrupted, upstream_against_downstream
 from stillrobust.report.steps import steps
 from stillrobust.report.summary import METRICS, SEED, TASKS, Row, Summary
@@ -51,7 +52,7 @@ def page(store: Store, summary: Summary) -> str:
         "" if summary.rows else '<p class="answer">There is no complete run yet, so there is no answer.</p>',
         _incomplete(summary),
         table(summary),
-        along_table(along),
+        along_tables(along, gained_upstream(store.runs(), summary.rows)),
         definitions(images),
         *parts,
         beside_section(summary.measurements),

@@ -9,6 +9,9 @@ from stillrobust.report.came_along import HEADINGS as ALONG_HEADINGS
 from stillrobust.report.came_along import NOTE, Along, along_cells
 from stillrobust.report.came_along import TEXT_COLUMNS as ALONG_TEXT
 from stillrobust.report.figures import FRAME
+from stillrobust.report.gained_upstream import HEADINGS as GAINED_HEADINGS
+from stillrobust.report.gained_upstream import TEXT_COLUMNS as GAINED_TEXT
+from stillrobust.report.gained_upstream import TITLE, Gained, gained_cells
 from stillrobust.report.summary import TASKS, Row, Summary, backbone_name
 from stillrobust.report.tables import ALIKE, HEADINGS, TEXT_COLUMNS, Block, blocks
 
@@ -59,23 +62,34 @@ def heads(texts: Sequence[str], text_columns: int = TEXT_COLUMNS) -> str:
     )
 
 
-def along_table(lines: Sequence[Along]) -> str:
-    """Whether robustness came along, a line for each backbone, technique and transfer; empty without such lines."""
+def along_tables(along: Sequence[Along], gained: Sequence[Gained]) -> str:
+    """What each technique gains upstream and after each transfer; empty where none was measured beside the regular backbone."""
+    if not (along or gained):
+        return ""
+    lines = [*map(along_cells, along)], [*map(gained_cells, gained)]
+    return (
+        '<h2 id="along">Did the robustness come along?</h2>'
+        + _simple_table("What is gained upstream and after each transfer", ALONG_HEADINGS, lines[0], ALONG_TEXT)
+        + _simple_table(TITLE, GAINED_HEADINGS, lines[1], GAINED_TEXT)
+        + f"<p class=soft>{escape(NOTE)}</p>"
+    )
+
+
+def _simple_table(caption: str, headings: Sequence[str], lines: Sequence[Sequence[str]], text_columns: int) -> str:
     if not lines:
         return ""
-    numbers = range(ALONG_TEXT, len(ALONG_HEADINGS) - 1)
-    body = []
-    for line in lines:
-        texts = [
-            f"<td{' class=number' if index in numbers else ''}>{escape(text)}</td>" for index, text in enumerate(along_cells(line))
-        ]
-        body.append(f"<tr>{''.join(texts)}</tr>")
-    return (
-        f'<h2 id="along">Did the robustness come along?</h2><div {FRAME} aria-label="What came along"><table '
-        f'class="numbers sortable"><caption>What a technique gains upstream and after each transfer</caption><thead>'
-        f'<tr class="heads">{heads(ALONG_HEADINGS, ALONG_TEXT)}</tr></thead><tbody>{"".join(body)}</tbody>'
-        f"</table></div><p class=soft>{escape(NOTE)}</p>"
+    body = "".join(
+        f"<tr>{''.join(f'<td{_kind(index, text_columns)}>{escape(text)}</td>' for index, text in enumerate(line))}</tr>"
+        for line in lines
     )
+    return (
+        f'<div {FRAME} aria-label="{escape(caption)}"><table class="numbers sortable"><caption>{escape(caption)}</caption><thead>'
+        f'<tr class="heads">{heads(headings, text_columns)}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _kind(index: int, text_columns: int) -> str:
+    return "" if index < text_columns else " class=number"
 
 
 def published(rows: Sequence[Row]) -> str:
