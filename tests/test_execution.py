@@ -7,6 +7,7 @@ from stillrobust.errors import UserError
 from stillrobust.execution import Job, run_jobs
 from stillrobust.execution.book import LOST, Book
 from stillrobust.forecast import NOT_BEGUN
+from stillrobust.leases import Held
 
 
 def write(path, text, progress):
@@ -25,6 +26,11 @@ def fail(progress):
 
 def die(progress):
     os._exit(1)
+
+
+def wait_for(path, progress):
+    if not path.exists():
+        raise Held("another process is at it")
 
 
 def divide(number, progress):
@@ -227,3 +233,28 @@ def test_jobs_of_one_name_or_after_none_are_a_mistake():
     for wrong in ([job("a"), job("a")], [job("a", "b")]):
         with pytest.raises(AssertionError):
             Book(wrong)
+
+
+def test_a_job_that_somebody_else_is_at_is_tried_after_the_others(tmp_path):
+    done = tmp_path / "done"
+    jobs = [
+        Job("held", wait_for, (done,)),
+        Job("after it", append, (tmp_path / "2", done), after=("held",)),
+        Job("done", write, (done, "a")),
+    ]
+    heard = []
+    assert run_jobs(jobs, 1, lambda *report: heard.append(report), keep_going=True) == []
+    assert heard[0] == ("held", 0, 1, "another process is at it")
+    assert (tmp_path / "2").read_text() == "ab"
+
+
+def test_a_held_job_waits_until_nothing_else_is_ready():
+    book = Book([job("a"), job("b"), job("c", "a")])
+    assert book.next(0).name == "a"
+    book.held("a")
+    assert book.next(0).name == "b"
+    assert book.next(1).name == "a"
+    book.done("a")
+    book.done("b")
+    assert book.next(0).name == "c"
+    assert book.open

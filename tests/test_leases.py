@@ -190,3 +190,23 @@ def test_waiting_loses_no_count(tmp_path):
     for process in several:
         process.join()
     assert (tmp_path / "counter").read_text() == "100"
+
+
+def test_what_this_process_left_while_the_folder_was_away_is_no_holder(tmp_path):
+    with lease(tmp_path / "a" / "work"):
+        (tmp_path / "a").rename(tmp_path / "away")
+    (tmp_path / "away").rename(tmp_path / "a")
+    with lease(tmp_path / "a" / "work") as held, pytest.raises(Held), lease(tmp_path / "a" / "work"):
+        pass
+    assert held.number == 2
+
+
+def test_sweep_takes_what_the_dead_held_and_nothing_else(tmp_path):
+    ended(holder(tmp_path / "dead"))
+    living = holder(tmp_path / "living")
+    elsewhere = holder(tmp_path / "silent", "elsewhere")
+    ended(elsewhere)
+    leases.sweep(tmp_path)
+    leases.sweep(tmp_path / "absent")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".living.lease.1", ".silent.lease.1"]
+    ended(living)

@@ -9,7 +9,6 @@ goes on, ``OUT/.records`` holds one file for each finished source; the manifest 
 
 import hashlib
 import json
-import re
 import shutil
 import warnings
 from collections import Counter
@@ -29,16 +28,16 @@ from stillrobust.corruptions import SEVERITIES, chosen, corrupt, protocol, warm_
 from stillrobust.data.reading import decode_image, encode_png
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, Listener, run_jobs
+from stillrobust.leases import lease
 from stillrobust.names import lookup
 from stillrobust.own_files import is_own, keyed, shown
 from stillrobust.samples import Image
-from stillrobust.store import write_whole
+from stillrobust.store import LEFTOVER, write_whole
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 LARGEST = 178_956_970
 """Pixels: Pillow's limit for a picture that may be meant to fill the memory."""
 FORMATS = {"png": ".png", "jpeg": ".jpg"}
-LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}")  # ``write_whole``'s temporary names
 JOBS_A_WORKER = 8  # parts of the work, so that no worker waits long for the last one
 
 
@@ -88,23 +87,25 @@ def corrupt_set(
 ) -> Summary:
     """Corrupt a photo, or every photo below a folder, into ``out``; a second call does only what is missing.
 
-    Raises ``UserError`` where there is no photo, ``out`` lies inside ``source``, or ``out`` was made with another protocol.
+    Raises ``UserError`` where there is no photo, ``out`` lies inside ``source``, or ``out`` was made with another protocol;
+    ``Held`` while another process works on ``out``.
     """
     names, links = _sources(source)
     root = source if source.is_dir() else source.parent
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"Expected an output folder outside {source}, but got {out}; its files would be taken for sources")
-    before = _open(out, plan)
-    targets = _targets(names)
-    warm_up()  # so that workers find the kernels on disk
-    workers = workers or capacity.cores()
-    parts = max(1, min(len(names), workers * JOBS_A_WORKER))
-    jobs = []
-    for part in range(parts):
-        chosen = [(name, targets[name], before.get(name)) for name in names[part::parts]]
-        jobs.append(Job(f"corrupt, part {part + 1} of {parts}", _corrupt_part, (root, out, plan, chosen)))
-    run_jobs(jobs, min(workers, parts), listen)
-    return _close(out, plan, before, names, links)
+    with lease(out):
+        before = _open(out, plan)
+        targets = _targets(names)
+        warm_up()  # so that workers find the kernels on disk
+        workers = workers or capacity.cores()
+        parts = max(1, min(len(names), workers * JOBS_A_WORKER))
+        jobs = []
+        for part in range(parts):
+            chosen = [(name, targets[name], before.get(name)) for name in names[part::parts]]
+            jobs.append(Job(f"corrupt, part {part + 1} of {parts}", _corrupt_part, (root, out, plan, chosen)))
+        run_jobs(jobs, min(workers, parts), listen)
+        return _close(out, plan, before, names, links)
 
 
 def _sources(source: Path) -> tuple[list[str], dict[str, str]]:

@@ -21,13 +21,14 @@ import torch
 from PIL import Image as Pillow
 
 from stillrobust import __version__, capacity
-from stillrobust.corrupted_sets import LEFTOVER, read_photo
+from stillrobust.corrupted_sets import read_photo
 from stillrobust.data.reading import image_files
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, Listener, run_jobs
+from stillrobust.leases import lease
 from stillrobust.robustify.deepaugment import REDRAWN, load_pretrained
 from stillrobust.robustify.deepaugment.roots import stem
-from stillrobust.store import write_whole
+from stillrobust.store import LEFTOVER, write_whole
 
 QUALITY = 75  # of JPEG: Pillow's default, which the published folders were saved with
 JOBS_A_WORKER = 8  # parts of the work, so that no worker waits long for the last one
@@ -72,21 +73,22 @@ def deepaugment_set(
         "sources": hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest(),
         "stillrobust": __version__,
     }
-    _open(out, protocol)
-    missing = [(number, kept) for number, group in groups(names, seed) if (kept := _without_made(group, out))]
-    count = sum(len(group) for _, group in missing)
-    gpus = capacity.gpus()
-    workers = workers or len(gpus) or capacity.cores()
-    parts = min(len(missing), workers * JOBS_A_WORKER)
-    jobs = []
-    for part in range(parts):
-        arguments = (source, out, network, weights, seed, missing[part::parts], allow_untrained)
-        jobs.append(Job(f"deepaugment, part {part + 1} of {parts}", _make_part, arguments))
-    if jobs:
-        run_jobs(jobs, min(workers, parts), listen, gpus=gpus)
-    skipped = {name: reason for name in names if (reason := _reason(out, name))}
-    write_whole({out / "manifest.json": _text({"protocol": protocol, "complete": True, "skipped": skipped})})
-    return Summary(count - len(skipped), len(names) - count, skipped, pretrained.sha256)
+    with lease(out):
+        _open(out, protocol)
+        missing = [(number, kept) for number, group in groups(names, seed) if (kept := _without_made(group, out))]
+        count = sum(len(group) for _, group in missing)
+        gpus = capacity.gpus()
+        workers = workers or len(gpus) or capacity.cores()
+        parts = min(len(missing), workers * JOBS_A_WORKER)
+        jobs = []
+        for part in range(parts):
+            arguments = (source, out, network, weights, seed, missing[part::parts], allow_untrained)
+            jobs.append(Job(f"deepaugment, part {part + 1} of {parts}", _make_part, arguments))
+        if jobs:
+            run_jobs(jobs, min(workers, parts), listen, gpus=gpus)
+        skipped = {name: reason for name in names if (reason := _reason(out, name))}
+        write_whole({out / "manifest.json": _text({"protocol": protocol, "complete": True, "skipped": skipped})})
+        return Summary(count - len(skipped), len(names) - count, skipped, pretrained.sha256)
 
 
 def _sources(source: Path, out: Path) -> list[str]:

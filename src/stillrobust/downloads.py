@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.errors import UserError
+from stillrobust.leases import lease
 
 Progress = Callable[[int, int | None], None]
 """(bytes there, bytes in all where they are known)."""
@@ -69,17 +70,19 @@ def fetch(
         return target
     said = []
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for source in sources:
-            try:
-                if re.match(r"https?://", source):
-                    address = source + urllib.parse.quote(target.name) if source.endswith("/") else source
-                    _download(address, target, sha256, size, progress)
-                else:
-                    _copy(Path(source).expanduser(), target, sha256, size)
-                return target
-            except (_Final, _Broken) as error:
-                said.append(f"{source}: {error}")
+        with lease(target, wait=True):
+            if target.is_file() and not _misfit(target, sha256, size):
+                return target  # another process got it meanwhile
+            for source in sources:
+                try:
+                    if re.match(r"https?://", source):
+                        address = source + urllib.parse.quote(target.name) if source.endswith("/") else source
+                        _download(address, target, sha256, size, progress)
+                    else:
+                        _copy(Path(source).expanduser(), target, sha256, size)
+                    return target
+                except (_Final, _Broken) as error:
+                    said.append(f"{source}: {error}")
     except OSError as error:
         raise UserError(
             f"Cannot write {error.filename or target} ({error.strerror or error}); free some space or choose another folder"

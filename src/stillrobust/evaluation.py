@@ -22,6 +22,8 @@ from stillrobust.names import lookup, slug
 from stillrobust.own_files import is_own, keyed, shown
 from stillrobust.predictors import Predictor, checked, predictor_of_run
 from stillrobust.robustness import CLEAN, Place
+from stillrobust.run_files import checked as whole
+from stillrobust.run_files import read_description
 from stillrobust.run_log import RUN_LOG, note
 from stillrobust.samples import Dataset, Prediction, Sample
 from stillrobust.store import Cell, Run, Store, content_key
@@ -96,48 +98,104 @@ def evaluate(
 
     Writes what is missing in the store ``results``, and returns the run's name there. The corrupted pixels depend on (seed,
     corruption, severity, image) alone, so that every model sees the same ones. ``progress`` hears of images, each counted once
-    for every cell that it is in. ``log`` is by default ``run.log`` in the folder of the run.
+    for every cell that it is in. ``log`` is by default ``run.log`` in the folder of the run. Raises ``Held`` while another
+    process measures the same run on a corruption that is missing, ``UserError`` where the run's weights change meanwhile.
     """
-    protocol = protocol or Protocol()
-    predictor = _of_run(model, _written(model)) if isinstance(model, Path) else model
+    asked = _asked(model, dataset, Store(results), protocol or Protocol(), run, log)
+    size, cells, missing = len(asked.dataset), len(asked.views), asked.missing()
+    done = cells - sum(map(len, missing.values()))
+    if missing:
+        named = f"{size} images of {asked.dataset.info.name}, {', '.join(map(shown, missing))}"
+        asked.note(f"evaluation of {asked.run}: {cells - done} of {cells} cells, {named}")
+    for corruption, severities in missing.items():
+
+        def listen(images: int, corruption: str = corruption, done: int = done, several: int = len(severities)) -> None:
+            progress(done * size + images * several, cells * size, f"{shown(corruption)}, {done} of {cells} cells done")
+
+        _write_corruption(asked, corruption, listen)
+        done += len(severities)
+        progress(done * size, cells * size, f"{shown(corruption)}, {done} of {cells} cells done")
+    if not missing:
+        progress(cells * size, cells * size, "all measured before")
+    return asked.run
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An evaluation: a run and its model, the data and the key of every cell, and where the numbers go."""
+
+    run: str
+    predictor: Predictor
+    folder: Path | None
+    """Of a finished run of ours."""
+    dataset: Dataset
+    protocol: Protocol
+    circumstances: dict[str, Any]
+    views: Mapping[Place, Dataset]
+    keys: Mapping[Place, str]
+    store: Store
+    log: Path | None
+
+    def missing(self, only: str | None = None) -> dict[str, list[int]]:
+        """Corruption -> severities that are not there, of all corruptions or of one."""
+        found: dict[str, list[int]] = {}
+        for (corruption, severity), key in self.keys.items():
+            if only in (None, corruption) and not self.store.has(Cell(self.run, shown(corruption), severity), key):
+                found.setdefault(corruption, []).append(severity)
+        return found
+
+    def note(self, text: str) -> None:
+        """A line of the run's log, where it has one."""
+        if self.log:
+            note(self.log, text)
+
+
+def _asked(
+    model: Path | Predictor, dataset: Dataset, store: Store, protocol: Protocol, run: str | None, log: Path | None
+) -> _Asked:
+    """All that is known before anything is measured; the run is written down."""
+    folder = model if isinstance(model, Path) else None
+    predictor = _of_run(model, _weights_in(model)) if isinstance(model, Path) else model
     _check_fit(dataset, predictor)
     dataset = _chosen(dataset, protocol)
-    run = run or (model.resolve().name if isinstance(model, Path) else slug(predictor.model))
-    store = Store(results)
+    run = run or (folder.resolve().name if folder else slug(predictor.model))
     circumstances = _circumstances(dataset, protocol, predictor.weights)
     views = _views(dataset, protocol)
     keys = _keys(dataset, circumstances, views)
     about = {**predictor.about, "evaluation": circumstances}
     info = dataset.info
     store.write_run(Run(run, predictor.task, predictor.model, predictor.transfer, info.name, about, info.classes))
-    missing: dict[str, list[int]] = {}
-    for corruption, severity in views:
-        if not store.has(Cell(run, shown(corruption), severity), keys[corruption, severity]):
-            missing.setdefault(corruption, []).append(severity)
-    log = log or (model / RUN_LOG if isinstance(model, Path) else None)
-    size, cells, done = len(dataset), len(views), len(views) - sum(map(len, missing.values()))
-    if log and missing:
-        note(
-            log,
-            f"evaluation of {run}: {cells - done} of {cells} cells, {size} images of {info.name}, {', '.join(map(shown, missing))}",
+    log = log or (folder / RUN_LOG if folder else None)
+    return _Asked(run, predictor, folder, dataset, protocol, circumstances, views, keys, store, log)
+
+
+def _write_corruption(asked: _Asked, corruption: str, listen: Callable[[int], None]) -> None:
+    """Measure and write what is missing of one corruption, unless another process has done so meanwhile."""
+    with asked.store.writing(asked.run, shown(corruption)) as held:
+        severities = asked.missing(corruption).get(corruption, [])
+        if not severities:
+            return
+        _require_unchanged(asked)
+        views = {severity: asked.views[corruption, severity] for severity in severities}
+        for severity, measured in _measure(asked.predictor, asked.dataset, views, asked.protocol, listen).items():
+            held.check()
+            _require_unchanged(asked)
+            cell, key = Cell(asked.run, shown(corruption), severity), asked.keys[corruption, severity]
+            own = asked.circumstances | _own(corruption)
+            asked.store.write_cell(cell, key, protocol=own, images=len(asked.dataset), **measured)
+            numbers = ", ".join(f"{name} {value:.4f}" for name, value in measured["metrics"].items())
+            said = f"{len(asked.dataset)} images in {measured['seconds']:.1f} s: {numbers}"
+            asked.note(f"{asked.run} on {shown(corruption)} {severity}, {said}")
+
+
+def _require_unchanged(asked: _Asked) -> None:
+    """The weights that were loaded are still those of the run: else its cells would be of two models."""
+    folder, weights = asked.folder, asked.predictor.weights
+    if folder and not (_weights_in(folder) == weights and whole(folder / "model.safetensors", weights)):
+        raise UserError(
+            f"The weights in {folder} are no longer those that were evaluated so far, and nothing was measured on the new ones; "
+            "put them back, or train the run again and then evaluate it"
         )
-    for corruption, severities in missing.items():
-
-        def listen(images: int, corruption: str = corruption, done: int = done, several: int = len(severities)) -> None:
-            progress(done * size + images * several, cells * size, f"{shown(corruption)}, {done} of {cells} cells done")
-
-        wanted = {severity: views[corruption, severity] for severity in severities}
-        for severity, measured in _measure(predictor, dataset, wanted, protocol, listen).items():
-            cell, key = Cell(run, shown(corruption), severity), keys[corruption, severity]
-            store.write_cell(cell, key, protocol=circumstances | _own(corruption), images=size, **measured)
-            done += 1
-            if log:
-                numbers = ", ".join(f"{name} {value:.4f}" for name, value in measured["metrics"].items())
-                note(log, f"{run} on {shown(corruption)} {severity}, {size} images in {measured['seconds']:.1f} s: {numbers}")
-        progress(done * size, cells * size, f"{shown(corruption)}, {done} of {cells} cells done")
-    if not missing:
-        progress(cells * size, cells * size, "all measured before")
-    return run
 
 
 def missing_cells(dataset: Dataset, results: Path, protocol: Protocol, run: str, weights: str) -> list[Place]:
@@ -159,9 +217,9 @@ def cells_of(protocol: Protocol, task: str) -> list[Place]:
     return list(cell_order(HEADLINE[task], protocol.severities)[: protocol.budget])
 
 
-def _written(folder: Path) -> int:
-    """When the run in ``folder`` was finished."""
-    return (folder / "model.json").stat().st_mtime_ns if (folder / "model.json").exists() else 0
+def _weights_in(folder: Path) -> str:
+    """The digest of the weights of the finished run in ``folder``; empty where there is none."""
+    return str((read_description(folder) or {}).get("sha256", ""))
 
 
 def _views(dataset: Dataset, protocol: Protocol) -> dict[Place, Dataset]:
@@ -183,8 +241,8 @@ def _views(dataset: Dataset, protocol: Protocol) -> dict[Place, Dataset]:
 
 
 @lru_cache(maxsize=2)
-def _of_run(folder: Path, written: int) -> Predictor:
-    """The model of a run, kept for the next call; ``written`` makes a run that was trained anew another entry."""
+def _of_run(folder: Path, weights: str) -> Predictor:
+    """The model of a run, kept for the next call; ``weights`` makes a run that was trained anew another entry."""
     return predictor_of_run(folder)
 
 

@@ -23,6 +23,14 @@ Progress = Callable[[int, int, str], None]
 Work = Callable[[Fabric, Progress], None]
 
 
+def leads() -> bool:
+    """Whether this is the first of the processes that torchrun or SLURM started together, or was started alone."""
+    for environment in (TorchElasticEnvironment, SLURMEnvironment):
+        if environment.detect():
+            return environment().global_rank() == 0
+    return True
+
+
 def launch(recipe: Recipe, work: Work, progress: Progress) -> None:
     """``work(fabric, progress)`` in each of the recipe's processes; ``progress`` hears of the first one.
 

@@ -25,6 +25,9 @@ BEAT_SECONDS = 5.0  # between two signs of life: a small write each, that a netw
 EXPIRES_SECONDS = 30.0  # without a sign of life: six beats, longer than Python can be kept from running a thread
 WAIT_SECONDS = 1.0  # between two tries of who waits
 
+_own: set[str] = set()
+"""Tokens of the leases that this process holds now. A file of another token with its number was left when the folder was away."""
+
 
 class Held(UserError):
     """Another process is at the same work, or has taken it over from this one; it can be tried again later."""
@@ -72,9 +75,22 @@ def lease(path: Path, wait: bool = False) -> Iterator[Lease]:
     finally:
         ended.set()
         beat.join()
+        _own.discard(held.token)
         with contextlib.suppress(OSError):  # where the folder is gone the lease ends by itself
             if _holder(held.file) == held.token:
                 held.file.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Remove the leases in ``folder`` that processes of this machine held until they were killed; nobody has followed them."""
+    try:
+        found = [(path, re.fullmatch(r"\.(.+)\.lease\.\d+", path.name), _read(path)) for path in folder.iterdir()]
+    except OSError:
+        return  # nothing is there
+    for _, name, content in found:
+        if name and content is not None and _ended_here(content):
+            with contextlib.suppress(UserError), lease(folder / name[1]):
+                pass
 
 
 def _waited(path: Path) -> Lease:
@@ -97,6 +113,7 @@ def _acquired(path: Path) -> Lease:
             if before and not _gone(_file(path, before), content):
                 raise Held(f"Another process is at {path.name} in {path.parent}: {_shown(content)}; try again when it is done")
             mine = Lease(path, before + 1, secrets.token_hex(8))
+            _own.add(mine.token)
             # Who was faster is not to be disturbed: the one we take over from may have come back, ended and been followed.
             if _create(mine):
                 if (not before or _holder(_file(path, before)) == _token(content)) and max(_numbers(path)) == mine.number:
@@ -104,6 +121,7 @@ def _acquired(path: Path) -> Lease:
                         _file(path, number).unlink(missing_ok=True)
                     return mine
                 mine.file.unlink(missing_ok=True)
+            _own.discard(mine.token)
     except OSError as error:
         raise UserError(
             f"Cannot write {path.parent} ({error.strerror or error}); free some space or choose another folder"
@@ -112,9 +130,10 @@ def _acquired(path: Path) -> Lease:
 
 def _create(mine: Lease) -> bool:
     """Whether the file is made by us; one process only can."""
+    content = f"{mine.token} {_here()} {os.getpid()} {_process('self')[1]} {platform.node()}\n{0:012}\n"
     try:
         with mine.file.open("x", encoding="utf-8") as file:
-            file.write(f"{mine.token} {_here()} {os.getpid()} {_process('self')[1]} {platform.node()}\n{0:012}\n")
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
     except FileExistsError:
@@ -142,19 +161,27 @@ def _beat(held: Lease, ended: threading.Event) -> None:
 
 def _gone(file: Path, content: str) -> bool:
     """Whether the holder is: at once where its process can be seen, else by watching it for a while."""
-    _, here, process, started, *_ = [*content.split(), "", "", "", ""]
-    if here == _here() != "-":
-        state, since = _process(process)
-        if since != started or state in "ZX":  # ended, or its number is another process's by now
-            return True
-        if state not in "Tt":  # it runs
-            return False
+    if (ended := _ended_here(content)) is not None:
+        return ended
     # Looks are counted and not seconds: holder and observer may have been asleep together.
     for _ in range(round(EXPIRES_SECONDS / WAIT_SECONDS)):
         time.sleep(WAIT_SECONDS)
         if _read(file) != content:
             return False
     return True
+
+
+def _ended_here(content: str) -> bool | None:
+    """Whether the holder, a process of this machine, has ended; ``None`` where that cannot be seen, or it is stopped."""
+    token, here, process, started, *_ = [*content.split(), "", "", "", ""]
+    if here == "-" or here != _here():
+        return None
+    if process == str(os.getpid()) and token not in _own:
+        return True
+    state, since = _process(process)
+    if since != started or state in "ZX":  # ended, or its number is another process's by now
+        return True
+    return None if state in "Tt" else False
 
 
 def _here() -> str:

@@ -1,13 +1,16 @@
 """Make a backbone robust: train it upstream with a technique, and keep it as a checkpoint like any other."""
 
-import json
 from pathlib import Path
 
 from stillrobust.backbones import Checkpoint, write_folder
-from stillrobust.launching import Progress
+from stillrobust.backbones.weights import read_folder
+from stillrobust.errors import UserError
+from stillrobust.launching import Progress, leads
+from stillrobust.leases import lease
 from stillrobust.own_files import shown
 from stillrobust.robustify import build_technique
 from stillrobust.samples import Dataset
+from stillrobust.store import clear_leftovers
 from stillrobust.tasks.heads import backbone_of
 from stillrobust.training import Plan, Recipe, load_model, train
 
@@ -34,9 +37,18 @@ def robustify(
     is, what is not goes on where it was.
     """
     train(plan, dataset, folder, progress, log)
+    if not leads():
+        return folder
+    with lease(folder / "checkpoint", wait=True):
+        for name in ("weights.safetensors", "checkpoint.json"):
+            clear_leftovers(folder, name)
+        return _as_checkpoint(plan, dataset, folder)
+
+
+def _as_checkpoint(plan: Plan, dataset: Dataset, folder: Path) -> Path:
     _, model, description = load_model(folder)
     source = f"stillrobust robustify, run {description['key']}: from {plan.backbone} on {dataset.info.name}"
-    if _source(folder / "checkpoint.json") == source:
+    if _made(folder) == source:
         return folder
     cards = build_technique(plan.technique).cards if plan.technique else ()
     backbone = backbone_of(model)
@@ -54,8 +66,9 @@ def robustify(
     return write_folder(folder, backbone, row)
 
 
-def _source(path: Path) -> str:
+def _made(folder: Path) -> str:
+    """The source of the checkpoint in ``folder``; empty where there is none that is whole."""
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("source", ""))
-    except (OSError, ValueError, AttributeError):
+        return read_folder(folder).source
+    except UserError:
         return ""

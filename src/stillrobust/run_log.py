@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stillrobust.errors import UserError
+from stillrobust.leases import Held
 
 RUN_LOG = "run.log"
 """In the folder of a run."""
@@ -23,7 +24,7 @@ def note(log: Path, text: str) -> None:
     stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
     entry = f"{stamp} {platform.node()}[{os.getpid()}] {text.rstrip()}\n".encode()
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
+        log.parent.mkdir(exist_ok=True)  # without parents: where a network folder is gone, none is made in its place
         with log.open("ab", buffering=0) as file:  # one write of one entry: those of several processes do not mix
             file.write(entry)
     except OSError:
@@ -34,10 +35,12 @@ def note(log: Path, text: str) -> None:
 def failures_noted(log: Path, work: str) -> Iterator[None]:
     """Put down in ``log`` what ends ``work`` early, with the stack trace of what no user did wrong; it is raised all the same.
 
-    A mistake that is seen before anything is written makes no folder for its log.
+    A mistake that is seen before anything is written makes no folder for its log; that another process is at the work is none.
     """
     try:
         yield
+    except Held:
+        raise
     except UserError as error:
         if log.parent.is_dir():
             note(log, f"{work} failed: {error}")

@@ -19,8 +19,10 @@ import math
 import os
 import re
 import secrets
+import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +31,12 @@ import numpy as np
 
 from stillrobust import listing
 from stillrobust.errors import HoleError, UserError
+from stillrobust.leases import Lease, lease
 from stillrobust.samples import Array
 
 FORMAT = 1  # of the records; raised when an older reader would misread them
 SAFE_NAME = re.compile(r"[^\W_][\w.-]*")  # becomes a file name: no separators, nothing hidden
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}")  # the names of :func:`temporary`
 
 
 @dataclass(frozen=True)
@@ -93,14 +97,13 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
     try:
         for target, content in files.items():
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
-            staged.append((temporary, target))
-            with temporary.open("xb") as file:
+            staged.append((temporary(target), target))
+            with staged[-1][0].open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        for temporary, target in staged:
-            temporary.replace(target)
+        for written, target in staged:
+            written.replace(target)
         for folder in {target.parent for target in files}:
             _sync_folder(folder)
     except OSError as error:
@@ -109,8 +112,38 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
             "free some space or choose a folder you may write to, then start again"
         ) from error
     finally:
-        for temporary, _ in staged:
-            _remove(temporary)
+        for written, _ in staged:
+            _remove(written)
+
+
+def temporary(target: Path) -> Path:
+    """A name beside ``target`` for what is not whole yet: hidden, never read, taken by nobody else."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+
+
+def clear_leftovers(folder: Path, of: str = "") -> None:
+    """Remove what killed processes left in ``folder`` half-written, of files whose names begin with ``of``.
+
+    To be called by who holds the lease on those files: nobody else is writing them.
+    """
+    try:
+        found = [path for path in folder.iterdir() if path.name.startswith(f".{of}") and LEFTOVER.fullmatch(path.name)]
+    except OSError:
+        return  # nothing is there
+    for path in found:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            _remove(path)
+
+
+def write_alone(path: Path, content: bytes) -> None:
+    """Write one file whole that several processes may want to write at once; what says the same is left as it is."""
+    if _read(path) == content:
+        return
+    with lease(path, wait=True):
+        clear_leftovers(path.parent, path.name)
+        write_whole({path: content})
 
 
 class Store:
@@ -120,13 +153,21 @@ class Store:
         self.root = Path(root)
 
     def write_run(self, run: Run) -> None:
-        """Write down what a run is; an earlier record of the same name is replaced."""
-        write_whole({self._run_path(run.name): _seal(asdict(run))})
+        """Write down what a run is; an earlier record of the same name is replaced, unless it says the same."""
+        write_alone(self._run_path(run.name), _seal(asdict(run)))
 
     def runs(self) -> list[Run]:
         """All runs, by name."""
         bodies = (_unseal(path) for path in sorted((self.root / "runs").glob("[!.]*.json")))
         return [Run(**{**body, "classes": tuple(body["classes"])}) for body in bodies if body is not None]
+
+    @contextmanager
+    def writing(self, run: str, corruption: str) -> Iterator[Lease]:
+        """Hold the cells of a run on one corruption, for who measures them; raises :class:`leases.Held` if others do."""
+        place = self._cells_of(run) / _safe(corruption)
+        with lease(place) as held:
+            clear_leftovers(place.parent, f"{corruption}_")
+            yield held
 
     def write_cell(
         self,
@@ -222,7 +263,9 @@ class Store:
         if content is not None and hashlib.sha256(content).hexdigest() == digest:
             return content
         # Without its arrays the record is not whole: it goes, and the cell is measured again.
-        _set_aside(self._cell_path(cell), f"{name} is missing or altered")
+        now = self._cell(cell)
+        if now and now["arrays"].get(name) == digest:  # else it was measured anew while we looked
+            set_aside(self._cell_path(cell), f"{name} is missing or altered")
         return None
 
     def _arrays(self, cell: Cell, suffix: str) -> dict[str, Array] | None:
@@ -271,12 +314,14 @@ def _unseal(path: Path) -> dict[str, Any] | None:
     if made_by > FORMAT:
         raise UserError(f"Expected records of format {FORMAT}, but {path} has {made_by}: use a newer stillrobust")
     if not whole:
-        _set_aside(path, "it is half-written or altered")
+        if _read(path) == content:  # else it was written anew while we looked
+            set_aside(path, "it is half-written or altered")
         return None
     return body
 
 
-def _set_aside(path: Path, reason: str) -> None:
+def set_aside(path: Path, reason: str) -> None:
+    """Rename what is not to be believed to ``*.damaged``, with a warning of one line."""
     warnings.warn(f"{path} counts as missing and is set aside as {path.name}.damaged: {reason}", stacklevel=2)
     try:
         path.replace(path.with_name(f"{path.name}.damaged"))

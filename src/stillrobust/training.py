@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,14 +25,15 @@ from stillrobust.backbones import Backbone, build_backbone, made, maker_of, publ
 from stillrobust.backbones.reader import digest, load_strictly
 from stillrobust.batches import Augmented, batches, fresh_epoch, number, order
 from stillrobust.errors import UserError
-from stillrobust.launching import Progress, launch
+from stillrobust.launching import Progress, launch, leads
+from stillrobust.leases import Lease, lease
 from stillrobust.names import format_spec, lookup, parse_spec
 from stillrobust.optimisation import make_optimiser, set_rates
 from stillrobust.own_files import keyed, pinned
 from stillrobust.own_files import shown as shown_spec
 from stillrobust.robustify import build_technique
 from stillrobust.robustify.technique import require_photometric
-from stillrobust.run_files import checked, finish, read_description, resume, save
+from stillrobust.run_files import checked, finish, finished, read_description, resume, save, tidy, untidy
 from stillrobust.run_log import RUN_LOG, note
 from stillrobust.samples import Dataset, DatasetInfo
 from stillrobust.tasks import Classification, Task, make_task
@@ -116,33 +118,48 @@ def train(
 
     A finished run with the same identity is left as it is, an unfinished one goes on where it was. ``log`` is by default
     ``folder/run.log``; curves for TensorBoard lie beside it. Raises ``UserError`` if the loss stops being a number or the
-    folder cannot be written.
+    folder cannot be written, ``Held`` while another process trains in the folder.
     """
     if len(dataset) == 0:
         raise UserError("Expected at least one image to train on, but the dataset is empty")
     described = json.loads(json.dumps(identity(plan, dataset.info)))
-    finished = read_description(folder)
-    if finished and finished["identity"] == described and checked(folder / "model.safetensors", finished["sha256"]):
+    if finished(folder, described) and not untidy(folder):
         return folder
     _, model, loaded = build(plan, dataset.info)  # here already: what does not fit is said before anything starts
     if plan.technique and plan.transfer != "robustify":
         require_photometric(build_technique(plan.technique), plan.task)
-    if plan.transfer == "upstream":
-        finish(folder, described, _described(plan, model), loaded, model, dataset.info)
-        return folder
-    log = log or folder / RUN_LOG
-    note(log, f"training: {plan}; data: {dataset.info.name}; {loaded}")
-    launch(plan.recipe, partial(_loop, plan, dataset, folder, log, described), progress)
-    note(log, "training finished")
+    _require_same_start(plan, described)
+    # Of several processes that were started together, the first holds it for all.
+    with lease(folder) if leads() else nullcontext() as held:
+        done = finished(folder, described)
+        if held:
+            tidy(folder, done)
+        if done:
+            return folder
+        if plan.transfer == "upstream":
+            finish(folder, described, _described(plan, model), loaded, model, dataset.info)
+            return folder
+        log = log or folder / RUN_LOG
+        note(log, f"training: {plan}; data: {dataset.info.name}; {loaded}")
+        launch(plan.recipe, partial(_loop, plan, dataset, folder, log, described, held), progress)
+        note(log, "training finished")
     return folder
 
 
 def _loop(
-    plan: Plan, dataset: Dataset, folder: Path, log: Path, described: dict[str, Any], fabric: Fabric, progress: Progress
+    plan: Plan,
+    dataset: Dataset,
+    folder: Path,
+    log: Path,
+    described: dict[str, Any],
+    held: Lease | None,
+    fabric: Fabric,
+    progress: Progress,
 ) -> None:
     """In every process that trains: its part of each batch, the same step on the same weights."""
-    recipe = plan.recipe
+    recipe, lead = plan.recipe, held if fabric.is_global_zero else None
     task, model, loaded = build(plan, dataset.info)
+    _require_same_start(plan, described)
     before = digest(backbone_of(model).state_dict()) if plan.transfer == "fixed_feature" else ""
     upstream = plan.transfer == "robustify"
     work: Work = Upstream(plan.technique, fabric.device) if upstream else InTransfer(task, plan.technique)
@@ -157,7 +174,7 @@ def _loop(
     work.go_on(state)
     wrapped.train()
     hold_still(backbone_of(model), recipe.frozen)
-    watched = Watched(folder, log, step, steps, recipe.batch_size) if fabric.is_global_zero else None
+    watched = Watched(folder, log, step, steps, recipe.batch_size) if lead else None
     saved = time.monotonic()
     examples = Augmented(task, trained_on, recipe.seed, work.views_of)
     share = recipe.workers, fabric.global_rank, fabric.world_size
@@ -184,14 +201,24 @@ def _loop(
         if watched:
             watched.step(step, losses, [group["lr"] for group in optimiser.param_groups])
         progress(step, steps, f"loss {loss.item():.3f}")
-        if fabric.is_global_zero and step < steps and time.monotonic() - saved > recipe.checkpoint_seconds:
+        if lead and step < steps and time.monotonic() - saved > recipe.checkpoint_seconds:
+            lead.check()
             save(folder, described, model, optimiser, precision, step, work.state())
             saved = time.monotonic()
     if before and digest(backbone_of(model).state_dict()) != before:
         raise AssertionError("the frozen backbone changed in training")  # what fixed-feature means; never to be published
-    if fabric.is_global_zero:
+    if lead:
+        lead.check()
         finish(folder, described, _described(plan, model), loaded, model, dataset.info)
     fabric.barrier()
+
+
+def _require_same_start(plan: Plan, described: dict[str, Any]) -> None:
+    """The file of weights is read once for the identity and once to be loaded; in between somebody may replace it."""
+    if upstream_digest(plan.backbone) != described["upstream_weights"]:
+        raise UserError(
+            f"The weights of {plan.backbone} changed while a training began from them; start again, once they stay as they are"
+        )
 
 
 def build(plan: Plan, info: DatasetInfo) -> tuple[Task, nn.Module, str]:

@@ -26,6 +26,7 @@ __all__ = [
     "Backbone",
     "Checkpoint",
     "build_backbone",
+    "file_of_weights",
     "made",
     "maker_of",
     "missing_weights",
@@ -129,6 +130,11 @@ def upstream_digest(spec: str) -> str:
     if not path.is_file():
         raise UserError(missing_weights(spec))
     return file_digest(path)
+
+
+def file_of_weights(spec: str) -> Path | None:
+    """The file that ``spec`` starts from; ``None`` for random weights and timm's hub."""
+    return _path(_weights(spec))
 
 
 def published_preprocessing(spec: str) -> dict[str, Any] | None:

@@ -129,14 +129,14 @@ def verify(row: Checkpoint, path: Path) -> None:
 
 
 @lru_cache(maxsize=64)
-def _sha256(path: str, size: int, modified: int) -> str:
+def _sha256(path: str, *mark: int) -> str:
     return sha256_of(Path(path))
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, computed once a process while the file stays as it is."""
     about = path.stat()
-    return _sha256(str(path.resolve()), about.st_size, about.st_mtime_ns)
+    return _sha256(str(path.resolve()), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
 
 
 # ---- folders that robustify writes -----------------------------------------------------------------------------------------

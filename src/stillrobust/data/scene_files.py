@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,9 @@ from stillrobust.data.scene_painters import World, build_world
 from stillrobust.data.scene_textures import texture_source
 from stillrobust.data.scenes import Scene, draw_crop, draw_scene
 from stillrobust.errors import UserError
+from stillrobust.leases import lease
 from stillrobust.samples import Sample
+from stillrobust.store import clear_leftovers, temporary
 
 RECIPE = 2  # raised whenever the same parameters would draw other pixels, so that old folders are drawn again
 SPLITS = ("train", "val")
@@ -70,15 +71,29 @@ def write_scenes(
     if is_replaceable(root) and stored_parameters(root) == parameters:
         return root
     world = build_world(thing_folder, background_folder)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    try:
-        partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
-        draw_all(partial, world, seed, counts, scene_size, crop_size, progress)
-        (partial / "scenes.json").write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
-        put_in_place(partial, root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+    def draw(folder: Path) -> None:
+        draw_all(folder, world, seed, counts, scene_size, crop_size, progress)
+
+    return drawn_once(root, parameters, draw)
+
+
+def drawn_once(root: Path, parameters: dict[str, Any], draw: Callable[[Path], None]) -> Path:
+    """``draw`` into a new folder that then becomes ``root``, unless another process did so meanwhile: it is waited for."""
+    with lease(root, wait=True):
+        clear_leftovers(root.parent, f"{root.name}.")
+        if is_replaceable(root) and stored_parameters(root) == parameters:
+            return root
+        partial = temporary(root)
+        try:
+            partial.mkdir()
+            draw(partial)
+            (partial / "scenes.json").write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
+            put_in_place(partial, root)
+        except OSError as error:
+            raise UserError(f"Cannot draw {root} ({error.strerror or error}); free some space or choose another folder") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return root
 
 
@@ -125,9 +140,9 @@ def put_in_place(partial: Path, root: Path) -> None:
     if not root.exists():
         partial.replace(root)
         return
-    retired = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    retired = temporary(root)
     try:
-        root.replace(retired / "old")
+        root.replace(retired)
         partial.replace(root)
     finally:
         shutil.rmtree(retired, ignore_errors=True)

@@ -4,16 +4,13 @@ One of twenty drawn things over any texture, a class folder each. Fills say noth
 what there is to learn; and the random streams are others than those of the scenes.
 """
 
-import json
-import shutil
-import tempfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from stillrobust.data.reading import write_image
-from stillrobust.data.scene_files import SMALLEST_SIZE, SPLITS, Progress, is_replaceable, put_in_place, stored_parameters
+from stillrobust.data.scene_files import SMALLEST_SIZE, SPLITS, Progress, drawn_once, is_replaceable, stored_parameters
 from stillrobust.data.scene_painters import Random, World, paint_drawn_thing
 from stillrobust.data.scene_textures import STUFF, random_fill, random_stuff, texture_source
 from stillrobust.data.scenes import draw_crop
@@ -60,22 +57,17 @@ def write_source_set(
     parameters = {"kind": "source", "recipe": RECIPE, "seed": seed, **counts, "size": size, "textures": texture_source()}
     if is_replaceable(root) and stored_parameters(root) == parameters:
         return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partly = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    try:
-        partly.chmod(0o755)  # mkdtemp makes folders that only their owner can read
+
+    def draw(folder: Path) -> None:
         world, done = source_world(), 0
         for split, count in counts.items():
             for name in world.things:
-                (partly / split / name).mkdir(parents=True)
+                (folder / split / name).mkdir(parents=True)
             for index in range(count * len(world.things)):
                 name = world.things[index % len(world.things)]
-                write_image(partly / split / name / f"{index:05d}.png", draw_source(seed, split, index, world, size))
+                write_image(folder / split / name / f"{index:05d}.png", draw_source(seed, split, index, world, size))
                 done += 1
                 if progress is not None:
                     progress(done, sum(counts.values()) * len(world.things))
-        (partly / "scenes.json").write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
-        put_in_place(partly, root)
-    finally:
-        shutil.rmtree(partly, ignore_errors=True)
-    return root
+
+    return drawn_once(root, parameters, draw)

@@ -12,6 +12,7 @@ from stillrobust.execution.book import LOST, Book
 from stillrobust.execution.jobs import Ended, Engine, Failure, Job, Listener
 from stillrobust.execution.local import Local
 from stillrobust.execution.on_ray import Ray
+from stillrobust.leases import Held
 from stillrobust.names import lookup
 
 __all__ = ["ENGINES", "Failure", "Job", "Listener", "run_jobs"]
@@ -33,9 +34,10 @@ def run_jobs(
     """Run all jobs, earlier ones first where there is a choice. The first error stops what has not begun and is raised.
 
     With ``keep_going`` an error stops only what comes after its job, and all failures are returned; jobs whose process ended
-    are then tried again. ``listen(name, done, total, text)`` hears of progress in the calling thread, and ``listen.ended(name,
-    reason)``, where it has that, of each job's end; no reason, no failure. ``workers``: at most so many; 0 for as many as
-    there is room for. ``options`` are the engine's. Ctrl-C ends the workers at once.
+    are then tried again. A job that raises ``Held``, since somebody else is at it, is tried again after the others.
+    ``listen(name, done, total, text)`` hears of progress in the calling thread, and ``listen.ended(name, reason)``, where it
+    has that, of each job's end; no reason, no failure. ``workers``: at most so many; 0 for as many as there is room for.
+    ``options`` are the engine's. Ctrl-C ends the workers at once.
     """
     needs = max((job.devices for job in jobs), default=1), max((job.memory for job in jobs), default=0)
     crew = lookup("engine", engine, ENGINES)(workers, *needs, **options)
@@ -62,6 +64,8 @@ def _take(book: Book, ended: Ended, keep_going: bool) -> None:
         book.gone(ended.job)
     elif ended.error is None:
         book.done(ended.job)
+    elif isinstance(ended.error, Held):
+        book.held(ended.job)
     elif not keep_going:
         raise ended.error
     elif isinstance(ended.error, UserError):

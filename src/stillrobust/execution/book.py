@@ -43,6 +43,8 @@ class Book:
         self.ready = {job.name: job for job in jobs if not job.after}
         self.again: dict[str, Job] = {}
         """Jobs whose process ended, to be tried alone."""
+        self.elsewhere: dict[str, Job] = {}
+        """Jobs that somebody else is at, to be looked at again when no other is ready."""
         self.running: dict[str, tuple[int, Job]] = {}
         """Job -> the worker that is at it, and the job."""
         self.lost: Counter[str] = Counter()
@@ -53,7 +55,7 @@ class Book:
     @property
     def open(self) -> bool:
         """Whether there is anything left to do or to wait for."""
-        return bool(self.ready or self.running or self.again or self.waiting)
+        return bool(self.ready or self.running or self.again or self.elsewhere or self.waiting)
 
     def next(self, worker: int) -> Job | None:
         """The job that ``worker`` is to do now, taken down as at work; ``None`` where there is none for it."""
@@ -61,6 +63,7 @@ class Book:
         if job is not None:
             self.ready.pop(job.name, None)
             self.again.pop(job.name, None)
+            self.elsewhere.pop(job.name, None)
             self.running[job.name] = worker, job
             self.warm[worker] = job.warm
         return job
@@ -70,12 +73,12 @@ class Book:
 
         Else one whose model fewest others hold, so that they spread over the runs and each model is loaded few times.
         """
-        if not self.ready:
+        if not self.ready and not self.elsewhere:
             return next(iter(self.again.values()), None) if not self.running else None
         room = self.memory - sum(job.memory for _, job in self.running.values())
-        fitting = [job for job in self.ready.values() if job.memory <= room or not self.running]
-        if not fitting:
-            return None
+        fitting = [job for job in (self.ready or self.elsewhere).values() if job.memory <= room or not self.running]
+        if not fitting or not self.ready:
+            return next(iter(fitting), None)
         first = min(fitting, key=lambda job: self.place[job.name])
         if not first.warm:
             return first
@@ -105,6 +108,10 @@ class Book:
         for other in self.followers.get(name, ()):
             if self.waiting.pop(other, None):
                 self._give_up(other, f"{NOT_BEGUN}{name}", "")
+
+    def held(self, name: str) -> None:
+        """Somebody else is at a job: it is neither done nor failed."""
+        _, self.elsewhere[name] = self.running.pop(name)
 
     def gone(self, name: str) -> None:
         """The process that was at a job ended before it: another one tries again, :data:`TRIES` times in all."""

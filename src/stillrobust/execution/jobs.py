@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from stillrobust.errors import UserError
+from stillrobust.leases import WAIT_SECONDS, Held
 
 # One thread per process and N processes beat N threads on CPUs; each library reads its own name for it when it loads.
 ONE_THREAD = dict.fromkeys(
@@ -106,6 +107,9 @@ def perform(job: Job, report: Callable[[News], None], seconds: float) -> Ended:
     try:
         job.function(*job.arguments, progress=progress)
     except BaseException as error:
+        if isinstance(error, Held):
+            report(News(job.name, 0, 1, "another process is at it"))
+            time.sleep(WAIT_SECONDS)  # it is tried again; where nothing else is to do, not a hundred times a second
         details = "" if isinstance(error, UserError) else traceback.format_exc()
         return Ended(job.name, _sendable(error), details)
     return Ended(job.name)

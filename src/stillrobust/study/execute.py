@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from stillrobust import evaluation
+from stillrobust.backbones import file_of_weights, upstream_digest
 from stillrobust.corruptions import warm_up
 from stillrobust.data import open_dataset
 from stillrobust.data.scene_files import SceneCounts, write_scenes
@@ -16,6 +18,7 @@ from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.execution import Failure, Job, run_jobs
 from stillrobust.forecast import NOT_BEGUN, Awaited
+from stillrobust.leases import sweep
 from stillrobust.names import lookup
 from stillrobust.own_files import shown
 from stillrobust.robustify import build_technique
@@ -24,10 +27,10 @@ from stillrobust.robustness import CLEAN, Place
 from stillrobust.run_files import read_description
 from stillrobust.run_log import failures_noted, note
 from stillrobust.samples import Dataset
-from stillrobust.store import write_whole
+from stillrobust.store import write_alone
 from stillrobust.study.needs import weight_needs
 from stillrobust.study.schema import ROBUSTIFY, UPSTREAM, Circumstances, StudyRun
-from stillrobust.study.selection import Scenes, Selection, remember
+from stillrobust.study.selection import ASKED, Scenes, Selection, remember
 from stillrobust.study.state import FAILURES, RunState, Site, states
 from stillrobust.study.upstream import standin_job
 from stillrobust.tasks.recipes import recipe_of
@@ -63,21 +66,34 @@ def protocol_of(run: StudyRun, asked: Circumstances) -> Protocol:
 # ---- jobs: plain functions of plain values, so that any process can run them ---------------------------------------------
 
 
-def train_job(plan: Plan, data: str, folder: Path, log: Path, progress: Progress) -> None:
+def train_job(plan: Plan, data: str, folder: Path, start: str, log: Path, progress: Progress) -> None:
     """Train one run; an upstream one only takes down the classes of the data it is for.
 
-    Of one that makes a backbone, the folder is then a checkpoint too.
+    Of one that makes a backbone, the folder is then a checkpoint too. ``start``: what :func:`_start` said of its weights.
     """
     split = "val" if plan.transfer == UPSTREAM else "train"
     work = robustify if plan.transfer == ROBUSTIFY else train
     with failures_noted(log, "training"):
+        _require_there(log)
+        if start and upstream_digest(plan.backbone) != start:
+            raise UserError(
+                f"The weights of {plan.backbone} changed while the study ran; put them back, "
+                "or start the study again to begin from the new ones"
+            )
         work(plan, open_dataset(data, split, training=split == "train"), folder, progress, log)
 
 
 def evaluate_job(folder: Path, data: str, results: Path, protocol: Protocol, run: str, log: Path, progress: Progress) -> None:
     """Evaluate some cells of one run."""
     with failures_noted(log, f"evaluation on {' and '.join(map(shown, protocol.corruptions)) or 'clean images'}"):
+        _require_there(log)
         evaluate(folder, _test_data(data), results, protocol, run, progress, log)
+
+
+def _require_there(log: Path) -> None:
+    """The study's folder may be a network's and be gone: nothing is begun in its place."""
+    if not (log.parent.parent / ASKED).is_file():
+        raise UserError(f"Cannot reach {log.parent.parent} any more; what was finished is kept: start again when it is there")
 
 
 @lru_cache(maxsize=4)
@@ -111,14 +127,15 @@ def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple
     refused: list[Failure] = []
     for run, plan, data, test_data in sorted(plans, key=lambda one: (one[0].made_by != "", BY_LENGTH.index(one[0].task))):
         try:
-            places = missing_cells(run, asked, site)
+            start = _start(run, plan, site)
+            places = protocol_of(run, asked).cells() if _began_elsewhere(run, start, site) else missing_cells(run, asked, site)
             if places or (run.transfer == ROBUSTIFY and not site.checkpoint_of(run.folder).is_file()):
                 _require(run, data, test_data)
                 first = [*_standin(run, site), *_maker(run, jobs, site)]
                 training = Job(
                     _training(run),
                     train_job,
-                    (plan, data, site.weights(run), site.log(run.folder)),
+                    (plan, data, site.weights(run), start, site.log(run.folder)),
                     tuple(job.name for job in first),
                 )
                 found = [*first, training, *_evaluations(run, test_data, places, asked, site)]
@@ -144,6 +161,18 @@ def _maker(run: StudyRun, jobs: Mapping[str, Job], site: Site) -> list[Job]:
     if run.made_by and maker is None and not site.checkpoint_of(run.made_by).is_file():
         raise UserError(f"The backbone of {run.id} cannot be made; see above why {run.made_by} does not begin")
     return [maker] if maker else []
+
+
+def _start(run: StudyRun, plan: Plan, site: Site) -> str:
+    """The digest of a run's upstream weights, so that all runs of a study begin from the same; empty where it makes them."""
+    file = None if run.made_by or site.standin_of(run) else file_of_weights(plan.backbone)
+    return upstream_digest(plan.backbone) if file and file.is_file() else ""
+
+
+def _began_elsewhere(run: StudyRun, start: str, site: Site) -> bool:
+    """Whether a finished run began from other weights than lie in their place now: its numbers are not this study's."""
+    description = read_description(site.weights(run)) if start else None
+    return description is not None and description["identity"]["upstream_weights"] != start
 
 
 def _training(run: StudyRun) -> str:
@@ -213,6 +242,9 @@ def run_study(
         warm_up()
         failures += run_jobs(jobs, workers, listen, keep_going=True)
     _keep(failures, jobs, site)
+    folders = (site.out.glob(pattern) for pattern in ("*", "runs/*", "results/*", "results/cells/*"))
+    for folder in chain([site.out], *folders):
+        sweep(folder)  # of what processes held until they were killed, at work that is done by now
     return failures
 
 
@@ -263,8 +295,8 @@ def _keep(failures: list[Failure], jobs: Iterable[Job], site: Site) -> None:
             continue
         own = logs.get(failure.job)
         note(own or site.log("study"), f"{failure.job} failed: {failure.reason}" + ("" if own else f"\n{failure.details}"))
-    if failures:
+    if failures and (site.out / ASKED).is_file():
         listed = [{"job": failure.job, "reason": failure.reason} for failure in failures]
-        write_whole({site.out / FAILURES: (json.dumps(listed, indent=1, ensure_ascii=False) + "\n").encode()})
-    else:
+        write_alone(site.out / FAILURES, (json.dumps(listed, indent=1, ensure_ascii=False) + "\n").encode())
+    elif not failures:
         (site.out / FAILURES).unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stillrobust.errors import UserError
-from stillrobust.store import write_whole
+from stillrobust.store import write_alone
 from stillrobust.study.miniature import miniature_of, read_miniature
 from stillrobust.study.schema import UPSTREAM, Circumstances, Study, StudyRun, find_study, read_study, shipped, union
 
@@ -102,7 +102,7 @@ def remember(selection: Selection, out: Path) -> None:
         "miniature": selection.miniature,
         "seeds": selection.seeds,
     }
-    write_whole({out / ASKED: (json.dumps(asked, indent=1, ensure_ascii=False) + "\n").encode()})
+    write_alone(out / ASKED, (json.dumps(asked, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def recall(out: Path) -> Selection:

@@ -1,0 +1,271 @@
+"""Disks that are full, read-only or gone, clocks that go back, files that change: one sentence, and what was finished stays."""
+
+import dataclasses
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from stillrobust import listing, run_files, training
+from stillrobust.backbones import build_backbone
+from stillrobust.errors import UserError
+from stillrobust.evaluation import Protocol, evaluate
+from stillrobust.predictors import Predictor
+from stillrobust.samples import Prediction
+from stillrobust.store import Store
+from stillrobust.training import Plan, Recipe, train
+from tests.toys import SETTINGS, Toys
+
+FEW = Protocol(("brightness", "contrast"), (1, 3), batch_size=4)
+RECIPE = Recipe(steps=5, batch_size=4, checkpoint_seconds=0.0)
+PLAN = Plan("classification", "resnet_mini(weights='random')", "full_network", RECIPE, SETTINGS["classification"])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbed."""
+    return train(PLAN, Toys("classification"), tmp_path_factory.mktemp("whole") / "run")
+
+
+def model(at=lambda call: None):
+    """A model that says "wide" with a fixed probability; ``at`` hears of each call's number."""
+    calls = count()
+
+    def predict(images):
+        at(next(calls))
+        return [Prediction(probabilities=np.array([0.75, 0.25], np.float32)) for _ in images]
+
+    return Predictor("classification", "constant", predict, "constant-1", ("wide", "tall"))
+
+
+def marks(root):
+    """Of every record: what would differ if it were measured again."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in root.glob("cells/*/[!.]*.json")}
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+# ---- a disk of its own ---------------------------------------------------------------------------------------------------
+
+
+def mounts():
+    """Whether a disk can be mounted here, in a name space of its own."""
+    return subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not mounts(), reason="needs leave to mount a disk")
+def test_a_disk_that_is_full_or_read_only(tmp_path, whole):
+    (tmp_path / "disk").mkdir()
+    script = [sys.executable, "-m", "tests.test_lost_storage", str(tmp_path / "disk"), str(whole)]
+    done = subprocess.run(["unshare", "-rm", *script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def on_a_small_disk(disk, whole):
+    """In the name space: the disk holds 4 MiB at first."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], check=True)
+    data, results = Toys("classification", 4), disk / "results"
+    with pytest.raises(UserError, match=r"Cannot write .*No space left on device.*free some space"):
+        train(PLAN, data, disk / "run")  # its checkpoint takes 8 MB
+    assert not list((disk / "run").glob("*.safetensors"))
+    evaluate(model(), data, results, Protocol(("brightness",), (1, 3)))
+    before = marks(results)
+    assert len(before) == 3
+    (disk / "filler").write_bytes(b"0" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize - 8192))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"No space left on device.*free some space"):
+            evaluate(model(), data, results, FEW)
+    assert marks(results) == before
+    (disk / "filler").unlink()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    evaluate(model(), data, results, Protocol(("brightness",), (1, 3)))  # all there: nothing to write
+    with pytest.raises(UserError, match=r"Read-only file system.*choose another folder"):
+        evaluate(model(), data, results, FEW)
+    assert len(Store(results).measurements()) == 3
+    subprocess.run(["mount", "-o", "remount,rw,size=64m", str(disk)], check=True)
+    evaluate(model(), data, results, FEW)
+    assert {name: mark for name, mark in marks(results).items() if name in before} == before
+    assert len(marks(results)) == 5
+    assert weights(train(PLAN, Toys("classification"), disk / "run")) == weights(whole)
+
+
+# ---- a folder that is gone -----------------------------------------------------------------------------------------------
+
+
+def test_a_network_folder_that_is_gone_in_the_middle_of_an_evaluation(tmp_path):
+    there, gone, data = tmp_path / "share" / "results", tmp_path / "away", Toys("classification", 4)
+
+    def lose(call):
+        if call == 3:
+            (tmp_path / "share").rename(gone)
+
+    with pytest.raises(UserError, match=r"Cannot reach .*what was finished is kept: start again when the folder is there"):
+        evaluate(model(lose), data, there, FEW)
+    assert not (tmp_path / "share").exists(), "nothing is written where the folder was"
+    gone.rename(tmp_path / "share")
+    before = marks(there)
+    assert len(before) == 3
+    evaluate(model(), data, there, FEW)
+    assert {name: mark for name, mark in marks(there).items() if name in before} == before
+    assert len(marks(there)) == 5
+
+
+def test_a_network_folder_that_is_gone_in_the_middle_of_a_training(tmp_path, whole):
+    def lose(step, steps, text):
+        if step == 4:
+            (tmp_path / "share").rename(tmp_path / "away")
+
+    with pytest.raises(UserError, match=r"Cannot reach .*start again when the folder is there"):
+        train(PLAN, Toys("classification"), tmp_path / "share" / "run", lose)
+    assert not (tmp_path / "share").exists(), "nothing is written where the folder was"
+    (tmp_path / "away").rename(tmp_path / "share")
+    seen = []
+    folder = train(PLAN, Toys("classification"), tmp_path / "share" / "run", lambda step, *_: seen.append(step))
+    assert seen[0] > 1, "from the beginning"
+    assert weights(folder) == weights(whole)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_file_that_cannot_be_read_is_not_one_that_is_missing(number, tmp_path, whole, monkeypatch):
+    data = Toys("classification", 4)
+    evaluate(model(), data, tmp_path, FEW)
+    before, read = marks(tmp_path), Path.read_bytes
+
+    def fail(path):
+        if path.suffix == ".json":
+            raise OSError(number, os.strerror(number), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(UserError, match=os.strerror(number)):
+        evaluate(model(lambda call: pytest.fail("measured again")), data, tmp_path, FEW)
+    with pytest.raises(UserError, match=f"Cannot read .*{os.strerror(number)}.*start again when the folder is there"):
+        train(PLAN, Toys("classification"), whole, lambda *_: pytest.fail("trained again"))
+    monkeypatch.undo()
+    assert marks(tmp_path) == before
+
+
+# ---- clocks and changes --------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_goes_back_changes_nothing(tmp_path, whole, monkeypatch):
+    data = Toys("classification", 4)
+    clock = count(2_000_000_000, -3600)
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    folder = train(PLAN, Toys("classification"), tmp_path / "run")
+    assert weights(folder) == weights(whole)
+    evaluate(folder, data, tmp_path / "results", FEW)
+    before = marks(tmp_path / "results")
+    for number, path in enumerate(sorted((tmp_path / "results").rglob("*.json"))):
+        os.utime(path, (2.1e9 - 1e7 * number,) * 2)  # the last looks like the first, and all like tomorrow's
+    numbers = Store(tmp_path / "results").measurements()
+    evaluate(folder, data, tmp_path / "results", FEW)
+    assert {name: inode for name, (inode, _) in marks(tmp_path / "results").items()} == {n: i for n, (i, _) in before.items()}
+    monkeypatch.undo()
+    for path in (tmp_path / "results").rglob(listing.LISTING):
+        path.unlink()
+    assert Store(tmp_path / "results").measurements() == numbers
+    again = evaluate(whole, data, tmp_path / "others", FEW)
+    others = {(one.corruption, one.severity): (one.value, one.key) for one in Store(tmp_path / "others").measurements(again)}
+    assert {(one.corruption, one.severity): (one.value, one.key) for one in numbers} == others
+
+
+def test_weights_that_change_under_an_evaluation_are_refused(tmp_path, whole):
+    folder, data = tmp_path / "run", Toys("classification", 4)
+    folder.mkdir()
+    for name in ("model.json", "model.safetensors"):
+        (folder / name).write_bytes((whole / name).read_bytes())
+    good = weights(folder)
+
+    def change(done, total, text):
+        if text.startswith("contrast"):
+            (folder / "model.safetensors").write_bytes(good[:-4] + b"abcd")
+
+    with pytest.raises(UserError, match="no longer those that were evaluated so far, and nothing was measured on the new ones"):
+        evaluate(folder, data, tmp_path / "results", FEW, progress=change)
+    before = marks(tmp_path / "results")
+    assert sorted(before) == ["brightness_1.json", "brightness_3.json", "clean_0.json"]
+    (folder / "model.safetensors").write_bytes(good)
+    evaluate(folder, data, tmp_path / "results", FEW)
+    assert {name: mark for name, mark in marks(tmp_path / "results").items() if name in before} == before
+    assert len({one.protocol["weights"] for one in Store(tmp_path / "results").measurements()}) == 1
+
+
+def stopped(folder, step):
+    """A training that was stopped after ``step``."""
+
+    def stop(done, total, text):
+        if done == step + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(PLAN, Toys("classification"), folder, stop)
+    assert json.loads((folder / "resume.json").read_text())["step"] == step
+    return next(folder.glob("resume-*.safetensors"))
+
+
+def steps_of(folder):
+    seen = []
+    train(PLAN, Toys("classification"), folder, lambda step, *_: seen.append(step))
+    return seen
+
+
+@pytest.mark.parametrize("which", ["weights", "json"])
+def test_a_checkpoint_that_is_damaged_is_set_aside_and_said(which, tmp_path, whole):
+    kept = stopped(tmp_path, 3)
+    if which == "weights":
+        kept.write_bytes(kept.read_bytes()[:-4] + b"abcd")
+    else:
+        (tmp_path / "resume.json").write_bytes((tmp_path / "resume.json").read_bytes().replace(b'"step": 3', b'"step": 4'))
+    with pytest.warns(UserWarning, match=r"resume.json counts as missing and is set aside as resume.json.damaged"):
+        assert steps_of(tmp_path) == [1, 2, 3, 4, 5]
+    assert weights(tmp_path) == weights(whole)
+    assert (tmp_path / "resume.json.damaged").exists()
+    assert not list(tmp_path.glob("resume*.safetensors"))
+
+
+def test_a_kill_between_weights_and_json_goes_on_from_the_last_whole_pair(tmp_path, whole, monkeypatch):
+    stopped(tmp_path, 2)
+
+    def kill(files):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_files, "write_whole", kill)  # the JSON of the next checkpoint
+    with pytest.raises(KeyboardInterrupt):
+        train(PLAN, Toys("classification"), tmp_path)
+    monkeypatch.undo()
+    assert len(list(tmp_path.glob("resume-*.safetensors"))) == 2
+    assert steps_of(tmp_path) == [3, 4, 5]
+    assert weights(tmp_path) == weights(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in whole.iterdir())
+
+
+def test_a_file_of_weights_that_is_replaced_while_a_training_begins(tmp_path, monkeypatch):
+    file = tmp_path / "start.safetensors"
+    state = build_backbone("resnet_mini(weights='random')")[0].model.state_dict()
+    save_file(state, file)
+    begun = dataclasses.replace(PLAN, backbone=f"resnet_mini(weights='{file}')")
+    build = training.build
+
+    def replaced(plan, info):
+        save_file({key: value + 1 for key, value in state.items()}, file)
+        return build(plan, info)
+
+    monkeypatch.setattr(training, "build", replaced)
+    with pytest.raises(UserError, match="changed while a training began from them; start again"):
+        train(begun, Toys("classification"), tmp_path / "run")
+    assert not (tmp_path / "run" / "model.json").exists()
+
+
+if __name__ == "__main__":
+    on_a_small_disk(Path(sys.argv[1]), Path(sys.argv[2]))
