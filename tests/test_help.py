@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from stillrobust.cli_completion import names_of
+from stillrobust.cli_completion import checkpoints, names_of, studies
 from tests.commands import COMMANDS, parse
 
 
@@ -44,3 +44,15 @@ def test_help_and_completion_are_light():
 )
 def test_tab_offers_names(family, begun, offered):
     assert names_of(family)(begun) == [offered]
+
+
+def test_tab_offers_checkpoints_studies_and_what_was_made_here(tmp_path, monkeypatch):
+    assert checkpoints("resnet50/prime") == ["resnet50/prime", "resnet50/prime_jsd"]
+    assert "ant3x3" in checkpoints("ant")
+    (tmp_path / "mine.yaml").touch()
+    (tmp_path / "made" / "lamp").mkdir(parents=True)
+    (tmp_path / "made" / "lamp" / "checkpoint.json").write_text('{"architecture": "resnet_mini"}')
+    (tmp_path / "made" / "checkpoint.json").write_text("not of ours")
+    monkeypatch.chdir(tmp_path)
+    assert studies("mi") == ["miniature", "mine.yaml"]
+    assert names_of("backbones")("resnet_mini(") == ["resnet_mini(weights='made/lamp')"]

@@ -5,9 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
+from stillrobust.cli_completion import checkpoints
 from stillrobust.progress import progress
 
 commands = typer.Typer()
+
+Name = Annotated[
+    str,
+    typer.Argument(autocompletion=checkpoints, help="As 'list checkpoints' writes it, or ARCHITECTURE/WEIGHTS, or WEIGHTS alone."),
+]
 
 
 def checkpoint_lines() -> list[str]:
@@ -30,7 +36,7 @@ def _percent(value: float | None) -> str:
 
 @commands.command()
 def show(
-    name: Annotated[str, typer.Argument(help="As 'list checkpoints' writes it, or ARCHITECTURE/WEIGHTS, or WEIGHTS alone.")],
+    name: Name,
 ) -> None:
     """Show all facts of a checkpoint: where it comes from, how it is stored, what it scored.
 
@@ -52,7 +58,7 @@ def show(
 
 @commands.command("fetch")
 def fetch_(
-    name: Annotated[str, typer.Argument(help="As 'list checkpoints' writes it, or ARCHITECTURE/WEIGHTS, or WEIGHTS alone.")],
+    name: Name,
     source: Annotated[
         list[str] | None, typer.Option("--from", help="A file, a folder, or the address of a mirror ending in '/'; repeatable.")
     ] = None,

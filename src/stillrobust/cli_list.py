@@ -1,21 +1,35 @@
 """The command that lists the components of a family."""
 
+import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stillrobust.cli_checkpoints import checkpoint_lines
-from stillrobust.names import lookup
+from stillrobust.names import format_spec, lookup
 
 commands = typer.Typer()
 
 
 def backbones() -> list[str]:
-    """Architectures by name."""
+    """Architectures by name, and what was made here."""
     from stillrobust.backbones import ARCHITECTURES
 
-    return [*ARCHITECTURES, "... and every model of timm by its name"]
+    return [*ARCHITECTURES, *_made_here(), "... and every model of timm by its name"]
+
+
+def _made_here() -> list[str]:
+    """The specs of backbones that ``robustify`` or a study made in or below this folder."""
+    found = (path for depth in ("*", "*/*", "*/runs/*") for path in sorted(Path().glob(f"{depth}/checkpoint.json")))
+    specs = []
+    for path in found:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            architecture = json.loads(path.read_text(encoding="utf-8"))["architecture"]
+            specs.append(format_spec(architecture, {"weights": str(path.parent)}))
+    return list(dict.fromkeys(specs))
 
 
 def corruptions() -> list[str]:
@@ -60,6 +74,13 @@ def transfers() -> list[str]:
     return [f"{name}: {meaning}" for name, meaning in TRANSFERS.items()]
 
 
+def studies() -> list[str]:
+    """Studies that are shipped, with their titles."""
+    from stillrobust.study.schema import read_study, shipped
+
+    return [f"{name}: {read_study(path).title}" for name, path in shipped().items()]
+
+
 FAMILIES: Mapping[str, Callable[[], list[str]]] = {
     "backbones": backbones,
     "checkpoints": checkpoint_lines,
@@ -69,6 +90,7 @@ FAMILIES: Mapping[str, Callable[[], list[str]]] = {
     "recipes": recipes,
     "techniques": techniques,
     "transfers": transfers,
+    "studies": studies,
 }
 """What can be listed -> its lines."""
 

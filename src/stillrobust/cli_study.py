@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stillrobust.cli_completion import studies
 from stillrobust.cli_report import finish, show_paper
 from stillrobust.progress import progress
 
@@ -23,7 +24,10 @@ commands.add_typer(study, name="study")
 
 FAILED = 3  # the exit status where something could not be done and the rest was
 
-Names = Annotated[list[str] | None, typer.Argument(help="Study files, or names of shipped ones; none: all of the paper's.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(autocompletion=studies, help="Study files, or names of shipped ones; none: all of the paper's."),
+]
 Out = Annotated[Path | None, typer.Option(help="Folder of models and results; by default 'studies', or 'miniature'.")]
 Protocol = Annotated[str | None, typer.Option(help="paper (severity 1) or benchmark (1 to 5); by default the file's first.")]
 DataRoot = Annotated[Path, typer.Option(help="Where the study's data lies: coco/, ade20k/, cifar10/, ...")]
