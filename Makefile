@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test docs clean
+.PHONY: install demo test docs clean
+
+install: .venv/.installed
 
 demo: .venv/.installed
 	$(BIN)/stillrobust demo --out demo
