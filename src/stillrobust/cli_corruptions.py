@@ -64,7 +64,7 @@ def _contact_sheet(source: Path, out: Path, names: tuple[str, ...], seed: int) -
     from stillrobust.store import write_whole
 
     if not source.is_file() or out.suffix.lower() != ".png":
-        raise UserError(f"Expected a photo and a .png for --contact-sheet, but got {source} and {out}")
+        raise UserError(f"Expected a photo and a .png for --contact-sheet, but got {source} and {out}; give both")
     write_whole({out: encode_png(contact_sheet(read_image(source), seed, source.name, chosen(names)))})
     typer.echo(f"Contact sheet: {out}")
 
@@ -106,7 +106,7 @@ def severities_of(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(severity) for severity in text.split(","))
     except ValueError:
-        raise UserError(f"Expected severities such as 1,2,3, but got {text!r}") from None
+        raise UserError(f"Expected severities such as 1,2,3, but got {text!r}; give numbers from 1 to 5") from None
 
 
 @commands.command()

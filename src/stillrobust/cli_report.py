@@ -47,7 +47,10 @@ def report(
     Example: stillrobust report studies/results --out report --reference run-a --standard run-a --standard run-b
     """
     if not (results / "runs").is_dir():
-        raise UserError(f"Expected a folder of results (with runs/ and cells/) at {results}, but there is none")
+        raise UserError(
+            f"Expected a folder of results (with runs/ and cells/) at {results}, but there is none"
+            "; check the path or measure something first"
+        )
     finish(results, out, reference, standard or ())
     if paper:
         show_paper(results, out / "paper", protocol)

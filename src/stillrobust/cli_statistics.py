@@ -37,7 +37,10 @@ def details(
     store = Store(results)
     runs = {one.name: one for one in store.runs()}
     if not runs:
-        raise UserError(f"Expected a folder of results (with runs/ and cells/) at {results}, but there is none")
+        raise UserError(
+            f"Expected a folder of results (with runs/ and cells/) at {results}, but there is none"
+            "; check the path or measure something first"
+        )
     levels = severities_of(severities)
     others = against_others(summarize(store, 0, severities=levels).rows, reference, standard or ())
     for one in runs.values() if run is None else [lookup("run", run, runs)]:

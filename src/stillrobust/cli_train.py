@@ -125,5 +125,5 @@ def pairs_of(option: str, pairs: list[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             equals = ""
         if not equals:
-            raise UserError(f"Expected {option} KEY=VALUE with a YAML value, but got {pair!r}")
+            raise UserError(f"Expected {option} KEY=VALUE with a YAML value, but got {pair!r}; write it as lr=0.1")
     return values

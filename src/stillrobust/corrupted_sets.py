@@ -60,10 +60,13 @@ class SetPlan:
         object.__setattr__(self, "corruptions", chosen(self.corruptions))
         for severity in self.severities:
             if severity not in SEVERITIES:
-                raise UserError(f"Expected severities among 1, 2, 3, 4, 5, but got {severity}")
+                raise UserError(f"Expected severities among 1, 2, 3, 4, 5, but got {severity}; leave the others out")
         lookup("format", self.format, FORMATS)
         if (self.format == "jpeg") != (self.quality is not None) or not 1 <= (self.quality or 1) <= 100:
-            raise UserError(f"Expected a quality of 1 to 100 for jpeg, and none for png, but got {self.quality!r}")
+            raise UserError(
+                f"Expected a quality of 1 to 100 for jpeg, and none for png, but got {self.quality!r}"
+                "; give such a quality, or leave it out"
+            )
 
     def protocol(self) -> dict[str, Any]:
         """What decides a pixel, apart from corruption, severity and photo."""
@@ -93,7 +96,10 @@ def corrupt_set(
     names, links = _sources(source)
     root = source if source.is_dir() else source.parent
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"Expected an output folder outside {source}, but got {out}; its files would be taken for sources")
+        raise UserError(
+            f"Expected an output folder outside {source}, but got {out}; its files would be taken for sources"
+            ", so choose another folder"
+        )
     with lease(out):
         before = _open(out, plan)
         targets = _targets(names)

@@ -96,7 +96,10 @@ def _sources(source: Path, out: Path) -> list[str]:
     if not source.is_dir():
         raise UserError(f"Expected a folder of class folders at {source}, but there is none; check the path")
     if out.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"Expected an output folder outside {source}, but got {out}; its files would be taken for sources")
+        raise UserError(
+            f"Expected an output folder outside {source}, but got {out}; its files would be taken for sources"
+            ", so choose another folder"
+        )
     names = [path.relative_to(source).as_posix() for path in image_files(source)]
     if not names:
         raise UserError(f"Expected PNG or JPEG images below {source}, but found none; check the path")

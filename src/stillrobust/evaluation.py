@@ -73,11 +73,16 @@ class Protocol:
         lookup("channel order", self.channel_order, CHANNEL_ORDERS)
         for severity in self.severities:
             if severity not in SEVERITIES:
-                raise UserError(f"Expected severities among 1, 2, 3, 4, 5, but got {severity}")
+                raise UserError(f"Expected severities among 1, 2, 3, 4, 5, but got {severity}; leave the others out")
         if self.images is not None and self.images < 1:
-            raise UserError(f"Expected at least one image to evaluate on, but got images={self.images}")
+            raise UserError(
+                f"Expected at least one image to evaluate on, but got images={self.images}; give 1 or more, or leave it out for all"
+            )
         if self.budget is not None and (self.budget < 1 or self.corruptions != COMMON or not self.clean):
-            raise UserError(f"Expected a budget of at least one cell, of the 15 common corruptions, but got budget={self.budget}")
+            raise UserError(
+                f"Expected a budget of at least one cell, of the 15 common corruptions, but got budget={self.budget}"
+                "; give such a budget, or leave it out for all cells"
+            )
 
     def cells(self) -> list[Place]:
         """(corruption, severity) of every cell, the clean one first."""

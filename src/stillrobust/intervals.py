@@ -134,7 +134,9 @@ def over_seeds(estimates: Sequence[float] | Array, values: Sequence[Array] | Arr
     """
     numbers, replicates = np.asarray(estimates, float), np.asarray(values, float).mean(0)
     if len(numbers) < 2:
-        raise UserError(f"Expected runs of at least two seeds to speak of their spread, but got {len(numbers)}")
+        raise UserError(
+            f"Expected runs of at least two seeds to speak of their spread, but got {len(numbers)}; train with another seed"
+        )
     of_seeds, of_images = float(numbers.var(ddof=1)) / len(numbers), float(replicates.var(ddof=1))
     total = of_seeds + of_images
     freedom = (len(numbers) - 1) * (total / of_seeds) ** 2 if of_seeds > 0 else np.inf

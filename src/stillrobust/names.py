@@ -44,7 +44,9 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
             raise ValueError
         return head.strip(), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise UserError(f'Expected a spec like "name" or "name(key=\'value\')" with literal values, but got {spec!r}') from None
+        raise UserError(
+            f'Expected a spec like "name" or "name(key=\'value\')" with literal values, but got {spec!r}; correct it'
+        ) from None
 
 
 def format_spec(name: str, arguments: Mapping[str, Any]) -> str:

@@ -75,7 +75,10 @@ def robustness(measurements: Iterable[Measurement], severities: Sequence[int] = 
     severities = _checked(severities)
     given = list(measurements)
     if not all(isinstance(measurement, Measurement) for measurement in given):
-        raise UserError("Expected measurements, but some are not: an estimate from part of the cells stands in no full table")
+        raise UserError(
+            "Expected measurements, but some are not: an estimate from part of the cells stands in no full table"
+            ", so measure the rest"
+        )
     needed = {CLEAN, *corrupted_places(severities)}
     used = [measurement for measurement in given if (measurement.corruption, measurement.severity) in needed]
     run = _only("run", (measurement.run for measurement in given))
@@ -141,7 +144,7 @@ def _check_cells(used: list[Measurement], run: str, metric: str, severities: tup
     for measurement in used:
         if not math.isfinite(measurement.value):
             place = _listed([(measurement.corruption, measurement.severity)])
-            raise UserError(f"Expected finite values of {metric} for {run}, but {place} is {measurement.value}")
+            raise UserError(f"Expected finite values of {metric} for {run}, but {place} is {measurement.value}; measure it again")
 
 
 def _check_protocols(used: list[Measurement], run: str) -> None:

@@ -121,7 +121,7 @@ def train(
     folder cannot be written, ``Held`` while another process trains in the folder.
     """
     if len(dataset) == 0:
-        raise UserError("Expected at least one image to train on, but the dataset is empty")
+        raise UserError("Expected at least one image to train on, but the dataset is empty; check its train split")
     described = json.loads(json.dumps(identity(plan, dataset.info)))
     if finished(folder, described) and not untidy(folder):
         return folder
@@ -226,7 +226,9 @@ def build(plan: Plan, info: DatasetInfo) -> tuple[Task, nn.Module, str]:
     torch.manual_seed(plan.recipe.seed)  # a backbone of random weights draws from it
     task = plan.make_task()
     if info.task != plan.task:
-        raise UserError(f"The task {plan.task} needs {plan.task} data, but {info.name} is for {info.task}")
+        raise UserError(
+            f"The task {plan.task} needs {plan.task} data, but {info.name} is for {info.task}; give other data or another task"
+        )
     backbone, loaded = build_backbone(plan.backbone)
     model = _model(plan.transfer, task, backbone, info)
     if plan.transfer == "upstream":
@@ -292,7 +294,10 @@ def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:
     """The finished model in ``folder``, in evaluation mode, with its task and its description."""
     description = read_description(folder)
     if description is None:
-        raise UserError(f"Expected a finished run (model.json, model.safetensors) in {folder}, but there is none")
+        raise UserError(
+            f"Expected a finished run (model.json, model.safetensors) in {folder}, but there is none"
+            "; train it first or check the path"
+        )
     version = description["identity"].get("training_version")
     if version != TRAINING_VERSION:
         raise UserError(

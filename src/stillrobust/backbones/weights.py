@@ -39,7 +39,7 @@ def weights_of(spec: str, ours: bool) -> Weights:
     rows = rows_of(name)
     value = str(arguments.pop("weights", next(iter(rows), "" if ours else HUB)))
     if arguments:
-        raise UserError(f"A backbone takes weights=... only, but {spec!r} also has {', '.join(sorted(arguments))}")
+        raise UserError(f"A backbone takes weights=... only, but {spec!r} also has {', '.join(sorted(arguments))}; leave them out")
     if value in rows:
         return Weights(name, "row", rows[value])
     if value == RANDOM:
@@ -175,7 +175,9 @@ def read_folder(folder: Path) -> Checkpoint:
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"Expected a checkpoint of 'stillrobust robustify' in {folder}, but {path} is missing or no such") from None
+        raise UserError(
+            f"Expected a checkpoint of 'stillrobust robustify' in {folder}, but {path} is missing or no such; make it again"
+        ) from None
     if not whole:
         raise UserError(f"The weights in {folder} are not those that were written (checksum differs); make or copy them again")
     return row

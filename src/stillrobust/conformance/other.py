@@ -52,7 +52,7 @@ def adapter_of(library: str) -> Adapter:
     module, colon, function = library.partition(":")
     if colon:
         if not (function.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-            raise UserError(f"Expected a library as module:function, but got {library!r}")
+            raise UserError(f"Expected a library as module:function, but got {library!r}; write it as imagecorruptions:corrupt")
         return Adapter(module, function)
     return lookup("library (or write module:function)", library.replace("-", "_"), ADAPTERS)
 
@@ -74,7 +74,7 @@ def probe(adapter: Adapter, python: str) -> dict[str, Any]:
         wanted = adapter.distribution or f"the module {adapter.module}"
         raise UserError(f"Expected {wanted} for {python}, but it has {there}; install it there or name its --python")
     if ended["problem"] == "no function":
-        raise UserError(f"Expected a function {adapter.function} in the module {adapter.module}, but there is none")
+        raise UserError(f"Expected a function {adapter.function} in the module {adapter.module}, but there is none; check its name")
     return {"versions": found, "crash": ended["error"] if ended["problem"] == "crash" else None}
 
 

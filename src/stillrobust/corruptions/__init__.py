@@ -127,7 +127,7 @@ def corrupt(
     lookup("channel order", channel_order, CHANNEL_ORDERS)
     image = _checked(image)
     if isinstance(severity, bool) or not isinstance(severity, int | np.integer) or not 0 <= severity <= 5:
-        raise UserError(f"Expected a severity among 0 (clean), 1, 2, 3, 4, 5, but got {severity!r}")
+        raise UserError(f"Expected a severity among 0 (clean), 1, 2, 3, 4, 5, but got {severity!r}; give one of these")
     if severity == 0:
         return image.copy()
     if called_as_reference and rng is None and seed is None:
@@ -143,11 +143,13 @@ def _name(corruption: str | int | None, name: str | None, number: int | None) ->
     """One of the three ways to say which corruption."""
     given = [value for value in (corruption, name, number) if value is not None]
     if len(given) != 1:
-        raise UserError(f"Expected one corruption, by name or by number, but got {given!r}")
+        raise UserError(f"Expected one corruption, by name or by number, but got {given!r}; give one of the two")
     if isinstance(given[0], str):
         return given[0]
     if isinstance(given[0], bool) or not isinstance(given[0], int | np.integer) or not 0 <= given[0] < len(CORRUPTIONS):
-        raise UserError(f"Expected a corruption's name, or its number from 0 to {len(CORRUPTIONS) - 1}, but got {given[0]!r}")
+        raise UserError(
+            f"Expected a corruption's name, or its number from 0 to {len(CORRUPTIONS) - 1}, but got {given[0]!r}; give one of these"
+        )
     return list(CORRUPTIONS)[given[0]]
 
 
@@ -163,11 +165,14 @@ def _randomness(
     if mode is not None:
         lookup("mode", mode, MODES)
     if rng is not None and (seed is not None or image_id is not None):
-        raise UserError("Pass either rng or seed and image_id to corrupt, not both")
+        raise UserError("Pass either rng or seed and image_id to corrupt, not both; leave one of them out")
     if isinstance(rng, np.random.RandomState):
         return Key(tuple(rng.randint(0, 2**32, 8, np.uint64).tolist())) if mode == "fast" else rng
     if rng is not None and not isinstance(rng, np.random.Generator):
-        raise UserError(f"Expected rng as np.random.RandomState or np.random.Generator, but got {type(rng).__name__}")
+        raise UserError(
+            f"Expected rng as np.random.RandomState or np.random.Generator, but got {type(rng).__name__}"
+            "; give one of them, or seed and image_id"
+        )
     if rng is not None:
         key = Key(tuple(rng.integers(0, 2**32, 8).tolist()))
     elif seed is not None and image_id is not None:
@@ -198,7 +203,7 @@ def displacement(
     field = lookup("corruption that moves pixels", corruption, FIELDS)
     lookup("regime", regime, REGIMES)
     if severity not in SEVERITIES:
-        raise UserError(f"Expected a severity among 1, 2, 3, 4, 5, but got {severity!r}")
+        raise UserError(f"Expected a severity among 1, 2, 3, 4, 5, but got {severity!r}; give one of these")
     return field(size, severity, _randomness(corruption, severity, rng, seed, image_id, mode), regime)
 
 

@@ -47,7 +47,9 @@ def _corrupt(spec: str, image: Image, severity: int, rng: Rng, regime: str) -> I
     try:
         made = load(spec, EXPECTED).corrupt(image.copy(), severity, np.random.default_rng(words))
     except Exception as error:  # somebody else's code: whatever it raises is told in one sentence
-        raise UserError(f"Expected an image of the same kind from corrupt() in {where}, but it raised {reason(error)}") from error
+        raise UserError(
+            f"Expected an image of the same kind from corrupt() in {where}, but it raised {reason(error)}; correct it there"
+        ) from error
     if not isinstance(made, np.ndarray) or made.dtype != np.uint8 or made.shape != image.shape:
         got = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
         raise UserError(

@@ -85,9 +85,11 @@ def open_dataset(spec: str, split: str, training: bool = False) -> Dataset:
     """
     head, colon, path = spec.partition(":")
     if not colon or not path:
-        raise UserError(f"Expected a dataset as FORMAT:PATH, FORMAT one of {', '.join(FORMATS)}, but got {spec!r}")
+        raise UserError(
+            f"Expected a dataset as FORMAT:PATH, FORMAT one of {', '.join(FORMATS)}, but got {spec!r}; write it as coco:mydata"
+        )
     name, arguments = parse_spec(head)
     opener = lookup("dataset format", name, FORMATS)
     if arguments and (name not in OFFICIAL or arguments.keys() != {"part"} or type(arguments["part"]) is not bool):
-        raise UserError(f"Expected {name}:PATH, or (part=True) after one of {', '.join(OFFICIAL)}, but got {spec!r}")
+        raise UserError(f"Expected {name}:PATH, or (part=True) after one of {', '.join(OFFICIAL)}, but got {spec!r}; correct it")
     return opener(Path(path).expanduser(), split, training, **arguments)

@@ -25,7 +25,7 @@ def fetch_dataset(
     anything is downloaded), a wrong checksum or an archive that is refused (see ``unpack``).
     """
     if name == "imagenet":
-        raise UserError(f"Expected a set that is openly served, but {IMAGENET}")
+        raise UserError(f"Expected a set that is openly served, but {IMAGENET}; fetch it there by hand")
     if name not in ARCHIVES:
         raise unknown("data set to fetch", name, [*ARCHIVES, "imagenet"])
     missing = [archive for archive in ARCHIVES[name] if not _is_unpacked(archive, root)]

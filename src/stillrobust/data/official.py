@@ -34,7 +34,7 @@ def require_stored(corruption: str, severity: int) -> None:
     if corruption not in STORED:
         raise unknown("stored corruption", corruption, STORED)
     if severity not in SEVERITIES:
-        raise UserError(f"Expected a severity among 1, 2, 3, 4, 5, but got {severity!r}")
+        raise UserError(f"Expected a severity among 1, 2, 3, 4, 5, but got {severity!r}; give one of these")
 
 
 def require_layout(dataset: str, root: Path, split: str, existing: Sequence[str]) -> None:

@@ -52,6 +52,7 @@ def write_source_set(
         raise UserError(
             f"Expected a seed from 0, at least one image a class and {SMALLEST_SIZE} pixels, "
             f"but got seed {seed}, {train} and {val} images and {size} pixels"
+            "; raise what is too small"
         )
     counts = {"train": train, "val": val}
     parameters = {"kind": "source", "recipe": RECIPE, "seed": seed, **counts, "size": size, "textures": texture_source()}

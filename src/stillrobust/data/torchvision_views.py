@@ -20,7 +20,7 @@ from stillrobust.errors import UserError
 def _checked(corruption: str, severity: int) -> None:
     corruption_of(corruption)
     if severity not in (0, *SEVERITIES):
-        raise UserError(f"Expected a severity among 0 (clean), 1, 2, 3, 4, 5, but got {severity!r}")
+        raise UserError(f"Expected a severity among 0 (clean), 1, 2, 3, 4, 5, but got {severity!r}; give one of these")
 
 
 def _corrupted(image: Any, corruption: str, severity: int, seed: int, image_id: str | None, how: Mapping[str, Any]) -> Any:

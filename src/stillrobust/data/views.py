@@ -121,7 +121,10 @@ class Subset:
         indices = range(min(first, size)) if first is not None else self.chosen
         object.__setattr__(self, "indices", tuple(int(index) for index in indices))  # type: ignore[union-attr]
         if not self.indices or min(self.indices) < 0 or max(self.indices) >= size:
-            raise UserError(f"Expected at least one index in 0..{size - 1} for a subset, but got {self.chosen!r:.60}")
+            raise UserError(
+                f"Expected at least one index in 0..{size - 1} for a subset, but got {self.chosen!r:.60}"
+                "; choose indices of the dataset"
+            )
 
     @cached_property
     def info(self) -> DatasetInfo:

@@ -42,7 +42,10 @@ class Ray:
 
     def __init__(self, workers: int, devices: int, memory: int, address: str = "", gpu_fraction: float = 1.0) -> None:
         if not 0 < gpu_fraction <= 1:
-            raise UserError(f"Expected a fraction of a GPU above 0 and at most 1 for each worker, but got {gpu_fraction:g}")
+            raise UserError(
+                f"Expected a fraction of a GPU above 0 and at most 1 for each worker, but got {gpu_fraction:g}"
+                "; give such a fraction"
+            )
         self.most, self.devices, self.needed, self.address, self.fraction = workers, devices, memory, address, gpu_fraction
         self.workers: dict[int, _Worker] = {}
         self.number = self.failed_starts = 0

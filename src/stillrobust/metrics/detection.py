@@ -69,7 +69,10 @@ class AveragePrecision:
     def _check_prediction(self, prediction: Prediction, target: Target) -> None:
         boxes, labels, scores = prediction.boxes, prediction.labels, prediction.scores
         if boxes is None or labels is None or scores is None:
-            raise UserError(f"Expected boxes, labels and scores from the model for {target.image_id}, but some are missing")
+            raise UserError(
+                f"Expected boxes, labels and scores from the model for {target.image_id}, but some are missing"
+                "; give all three, empty where nothing is found"
+            )
         if self.info.has_masks and prediction.masks is None:
             raise UserError(f"The data has masks, but the model gave none for {target.image_id}; mask_ap needs them")
         _check_labels("predicted", labels, len(boxes), len(self.info.classes), target.image_id)
@@ -133,14 +136,19 @@ def _joined(parts: list[Array], dtype: type) -> Array:
 
 def _check_labels(whose: str, labels: Array, count: int, classes: int, image_id: str) -> None:
     if len(labels) != count or (count and not (labels.min() >= 0 and labels.max() < classes)):
-        raise UserError(f"Expected {count} {whose} labels from 0 to {classes - 1} for {image_id}, but got {labels[:8].tolist()}")
+        raise UserError(
+            f"Expected {count} {whose} labels from 0 to {classes - 1} for {image_id}, but got {labels[:8].tolist()}"
+            "; labels count in the order of the data's classes"
+        )
 
 
 def _check_masks(whose: str, masks: Array | None, count: int, target: Target) -> None:
     """One mask a box, as large as the image."""
     expected, shape = (count, *target.size), None if masks is None else masks.shape
     if shape != expected and count:
-        raise UserError(f"Expected {whose} masks of shape {expected} for {target.image_id}, but got {shape}")
+        raise UserError(
+            f"Expected {whose} masks of shape {expected} for {target.image_id}, but got {shape}; give them at the size of the image"
+        )
 
 
 def _truth(target: Target) -> tuple[Array, Array, Array]:

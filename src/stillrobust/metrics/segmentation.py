@@ -43,11 +43,17 @@ class MeanIoU:
             truth, found = target.label_map, prediction.label_map
             if truth is None or found is None or truth.shape != found.shape:
                 shape = None if found is None else found.shape
-                raise UserError(f"Expected a label map of {target.size} for {target.image_id}, but got {shape}")
+                raise UserError(
+                    f"Expected a label map of {target.size} for {target.image_id}, but got {shape}"
+                    "; give one at the size of the ground truth"
+                )
             counts = truth != IGNORE
             truth, found = truth[counts].astype(np.int64), found[counts].astype(np.int64)
             if (truth >= classes).any():
-                raise UserError(f"Expected labels below {classes} or {IGNORE} in {target.image_id}, but got {truth.max()}")
+                raise UserError(
+                    f"Expected labels below {classes} or {IGNORE} in {target.image_id}, but got {truth.max()}"
+                    "; labels count in the order of the data's classes"
+                )
             confidence = _confidence(prediction, counts, target.image_id)
             if self.seen.ids and (confidence is None) != (not self.bins):
                 raise UserError(f"Expected confidence for all images or for none, but {target.image_id} differs; check the model")
@@ -62,7 +68,7 @@ class MeanIoU:
     def merge(self, other: "MeanIoU") -> None:
         """Add another's images."""
         if self.seen.ids and other.seen.ids and bool(self.bins) != bool(other.bins):
-            raise UserError("Expected confidence in both metrics or in none; they are of different models")
+            raise UserError("Expected confidence in both metrics or in none; they are of different models, so keep them apart")
         self.seen.add(other.seen.ids)
         self.intersections += other.intersections
         self.unions += other.unions

@@ -56,7 +56,10 @@ def import_results(
         _check_name(run, there)
     names = [run.name for run, _, _ in prepared]
     if len(set(names)) < len(names):
-        raise UserError(f"Expected lines of different models in {path}, but two are called {max(names, key=names.count)}")
+        raise UserError(
+            f"Expected lines of different models in {path}, but two are called {max(names, key=names.count)}"
+            "; choose one with --model"
+        )
     return [_write(store, run, table, {**protocol, IMPORTED: origin}) for run, table, protocol in prepared]
 
 

@@ -52,7 +52,10 @@ def read(path: Path, model: str, dataset: str) -> list[Table]:
     elif path.suffix == ".json":
         found = _json(path)
     else:
-        raise UserError(f"Expected mmdetection's results in a file that ends in .pkl, .pickle or .json, but got {path}")
+        raise UserError(
+            f"Expected mmdetection's results in a file that ends in .pkl, .pickle or .json, but got {path}"
+            "; give what test_robustness.py writes"
+        )
     if isinstance(found, Mapping) and isinstance(found.get("AP"), Mapping):
         cells, skipped = _by_task(found["AP"], path), set[str]()
     else:
@@ -105,7 +108,10 @@ def _by_task(found: Mapping[str, Any], path: Path) -> dict[Place, Scores]:
 
 def _scores(told: Any, where: str, skipped: set[str]) -> Scores:
     if isinstance(told, list):
-        raise UserError(f"Expected COCO's AP for {where}, but got a list of classes as of Pascal VOC, whose AP50 is another metric")
+        raise UserError(
+            f"Expected COCO's AP for {where}, but got a list of classes as of Pascal VOC, whose AP50 is another metric"
+            "; evaluate on data in the layout of COCO"
+        )
     scores: Scores = {}
     for key, value in _items(told, f"scores of {where}"):
         name = str(key)
@@ -115,7 +121,9 @@ def _scores(told: Any, where: str, skipped: set[str]) -> Scores:
             stats = dict(_items(plain(value), f"scores of {name} of {where}"))
             unknown = {str(one) for one in stats} - STATS
             if unknown or "AP" not in stats:
-                raise UserError(f"Expected AP, AP50 and so on for {name} of {where}, but got {', '.join(map(str, stats))}")
+                raise UserError(
+                    f"Expected AP, AP50 and so on for {name} of {where}, but got {', '.join(map(str, stats))}; get the file again"
+                )
             scores[KINDS[name]] = score(plain(stats["AP"]), f"{name} of {where}")
         else:
             scores |= _flat(name, value, where)
@@ -128,17 +136,22 @@ def _flat(name: str, value: Any, where: str) -> Scores:
     """The 3.x form: ``coco/bbox_mAP``."""
     kind, _, suffix = name.removeprefix("coco/").partition("_")
     if kind not in KINDS or suffix not in SUFFIXES:
-        raise UserError(f"Expected bbox and segm scores for {where}, but got {name!r:.60}; this layout is not known")
+        raise UserError(
+            f"Expected bbox and segm scores for {where}, but got {name!r:.60}; this layout is not known"
+            ", so get the file as its makers publish it"
+        )
     return {KINDS[kind]: score(plain(value), f"{name} of {where}")} if suffix == "mAP" else {}
 
 
 def _items(found: Any, what: str) -> list[tuple[Any, Any]]:
     if not isinstance(found, Mapping) or not found:
-        raise UserError(f"Expected a mapping of {what}, but got {type(found).__name__}; this is no result of test_robustness.py")
+        raise UserError(
+            f"Expected a mapping of {what}, but got {type(found).__name__}; this is no result of test_robustness.py, so give one"
+        )
     return list(found.items())
 
 
 def _level(severity: Any, corruption: Any, path: Path) -> int:
     if str(severity) not in ("0", "1", "2", "3", "4", "5"):
-        raise UserError(f"Expected severities 0 to 5 of {corruption} in {path}, but got {severity!r:.40}")
+        raise UserError(f"Expected severities 0 to 5 of {corruption} in {path}, but got {severity!r:.40}; get the file again")
     return int(severity)

@@ -38,7 +38,9 @@ def read(path: Path, model: str, dataset: str) -> list[Table]:
     places = _places(headings, severities, table)
     names = [line[0].strip() for line in lines]
     if not lines or len(set(names)) < len(names) or not all(names):
-        raise UserError(f"Expected a line for each model in {table}, but models are missing, come twice or have no name")
+        raise UserError(
+            f"Expected a line for each model in {table}, but models are missing, come twice or have no name; get the file again"
+        )
     asked = [model] if model else names
     return [_one(lines[names.index(lookup("model", name, dict.fromkeys(names)) or name)], places, table, dataset) for name in asked]
 
@@ -70,10 +72,14 @@ def _places(headings: list[str], severities: list[str], table: Path) -> list[Pla
             raise UserError(
                 f"Expected a corruption above a severity from 1 to 5 in {table}, but got {heading!r:.40} above {severity!r:.40}; "
                 "this layout is not known"
+                ", so get the file as its makers publish it"
             )
     known = [place for place in places if place is not None]
     if not known or len(set(known)) < len(known) or places[0] is not None:
-        raise UserError(f"Expected each corruption and severity once in {table}, after the models' names; this layout is not known")
+        raise UserError(
+            f"Expected each corruption and severity once in {table}, after the models' names; this layout is not known"
+            ", so get the file as its makers publish it"
+        )
     return places
 
 
@@ -87,7 +93,10 @@ def _one(line: list[str], places: list[Place | None], table: Path, dataset: str)
     card, notes = _card(table.with_name(f"{name}.json")), []
     kind = str(card.get("dataset", ""))
     if card and kind not in DATASETS:
-        raise UserError(f"Expected the card of {name} to be of {' or '.join(DATASETS)}, but it says {kind!r:.40}")
+        raise UserError(
+            f"Expected the card of {name} to be of {' or '.join(DATASETS)}, but it says {kind!r:.40}"
+            "; give the folder of one of them"
+        )
     title, images = DATASETS.get(kind, (UNKNOWN, 0))
     if not card:
         notes.append(f"there is no card {name}.json beside the table, so no clean score")

@@ -44,11 +44,17 @@ def read(path: Path, model: str, dataset: str) -> list[Table]:
     strange = [name for name in headings if name not in (*ABOUT, CLEAN_COLUMN, MEAN, *NOT_TAKEN, *corrupted)]
     if missing or strange or len(set(headings)) < len(headings) or not corrupted:
         told = f"lacks {', '.join(missing)}" if missing else f"has {', '.join(strange) or 'columns twice or no corruption'}"
-        raise UserError(f"Expected the columns of SemSegBench in {path}, but it {told}; this layout is not known")
+        raise UserError(
+            f"Expected the columns of SemSegBench in {path}, but it {told}; this layout is not known"
+            ", so get the file as its makers publish it"
+        )
     tables = [_table(dict(zip(headings, line, strict=True)), corrupted, path) for line in lines]
     tables = [one for one in tables if (not model or one.backbone == model) and (not dataset or one.dataset == dataset)]
     if not tables:
-        raise UserError(f"Expected a line of {model or 'any model'} on {dataset or 'any data'} in {path}, but there is none")
+        raise UserError(
+            f"Expected a line of {model or 'any model'} on {dataset or 'any data'} in {path}, but there is none"
+            "; check --model and --dataset"
+        )
     return tables
 
 
@@ -56,7 +62,9 @@ def _table(line: dict[str, str], corrupted: dict[str, str], path: Path) -> Table
     name = "{architecture}/{backbone}".format(**line)
     about = f"{name} on {line['dataset']} in {path}"
     if line["dataset"] not in DATASETS:
-        raise UserError(f"Expected one of {', '.join(DATASETS)} for {about}; this dataset is not known")
+        raise UserError(
+            f"Expected one of {', '.join(DATASETS)} for {about}; this dataset is not known, so name one that is with --dataset"
+        )
     cells: dict[Place, dict[str, float]] = {}
     for heading, place in {CLEAN_COLUMN: CLEAN, **{column: (short, LEVEL) for column, short in corrupted.items()}}.items():
         if line[heading].strip():  # an empty field is a hole

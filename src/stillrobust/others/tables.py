@@ -47,6 +47,7 @@ def agree(clean: Mapping[str, float], metric: str, value: float, where: str) -> 
     if clean.get(metric, value) != value:
         raise UserError(
             f"Expected one clean {metric} of {where}, but got {clean[metric]:g} and {value:g}; two runs are mixed in it"
+            ", so write one of each"
         )
 
 

@@ -93,7 +93,9 @@ def claims(path: Path = HERE / "claims.yaml") -> list[Claim]:
     for claim in found:
         for statement in claim.statements:
             if (statement.less is None) == (statement.alike is None):
-                raise UserError(f"Expected `less` or `alike` in each statement of the claim {claim.id} in {path}")
+                raise UserError(
+                    f"Expected `less` or `alike` in each statement of the claim {claim.id} in {path}; write one of the two"
+                )
     return found
 
 

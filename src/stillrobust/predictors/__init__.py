@@ -33,7 +33,7 @@ def open_predictor(spec: str, info: DatasetInfo) -> Predictor:
     library, colon, rest = spec.partition(":")
     if not colon or not rest:
         listed = ", ".join(f"{name}:NAME" for name in LIBRARIES)
-        raise UserError(f"Expected a model as FILE.py or one of {listed}, but got {spec!r}")
+        raise UserError(f"Expected a model as FILE.py or one of {listed}, but got {spec!r}; see docs/models.md")
     module, function = lookup("library of models", library, LIBRARIES)
     name, arguments = parse_spec(rest)
     try:

@@ -52,11 +52,16 @@ def checked(predictor: Predictor, classes: int, has_masks: bool) -> Predict:
             ) from error
         if not isinstance(predictions, list | tuple) or len(predictions) != len(images):
             got = f"{len(predictions)}" if isinstance(predictions, list | tuple) else type(predictions).__name__
-            raise UserError(f"Expected a list of {len(images)} predictions from {predictor.model}, but got {got}; one an image")
+            raise UserError(
+                f"Expected a list of {len(images)} predictions from {predictor.model}, but got {got}; one an image, in their order"
+            )
         for image, prediction in zip(images, predictions, strict=True):
             fault = fault_of(prediction, predictor.task, image.shape[:2], classes, has_masks)
             if fault:
-                raise UserError(f"{predictor.model} cannot be scored: expected {fault}, on an image of {image.shape[:2]}")
+                raise UserError(
+                    f"{predictor.model} cannot be scored: expected {fault}, on an image of {image.shape[:2]}"
+                    "; correct the model's predict"
+                )
         return list(predictions)
 
     return predict

@@ -28,7 +28,7 @@ def predictor_of_file(path: Path, task: str) -> Predictor:
     except Exception as error:  # somebody else's code: whatever it raises is told in one sentence
         raise UserError(f"Expected {EXPECTED} in {path}, but create() failed: {reason(error)}") from error
     if not callable(predict):
-        raise UserError(f"Expected {EXPECTED} in {path}, but create() returned {type(predict).__name__}")
+        raise UserError(f"Expected {EXPECTED} in {path}, but create() returned {type(predict).__name__}; correct create()")
     classes = getattr(module, "CLASSES", None)
     return Predictor(
         task=task,

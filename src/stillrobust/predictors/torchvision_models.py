@@ -40,6 +40,7 @@ def torchvision_predictor(
     if published and weights not in enum.__members__:
         raise UserError(
             f"Expected weights of {name} as {', '.join(enum.__members__)}, 'random' or the path of a file, but got {weights!r}"
+            "; name one of these"
         )
     chosen = enum[weights] if published else enum.DEFAULT
     arguments: dict[str, Any] = {"weights": chosen} if published else {"weights": None, "num_classes": classes}

@@ -60,7 +60,10 @@ def compare(store: Store, first: str, second: str, metric: str | None = None, re
     """
     runs = {run.name: run for run in store.runs()}
     if not runs:
-        raise UserError(f"Expected a folder of results (with runs/ and cells/) at {store.root}, but there is none")
+        raise UserError(
+            f"Expected a folder of results (with runs/ and cells/) at {store.root}, but there is none"
+            "; check the path or measure something first"
+        )
     pair = [lookup("run", name, runs) for name in (first, second)]
     places = {CLEAN[0], *COMMON}
     own = [[one for one in store.measurements(run.name) if one.corruption in places] for run in pair]

@@ -36,6 +36,6 @@ def export(selection: Selection, site: Site, file: Path) -> int:
         listed = [{**row, "protocol": protocol} for row, protocol in zip(rows, protocols, strict=True)]
         content = json.dumps(listed, indent=1, ensure_ascii=False) + "\n"
     else:
-        raise UserError(f"Expected a file that ends in .csv or .json, but got {file}")
+        raise UserError(f"Expected a file that ends in .csv or .json, but got {file}; name one that does")
     write_whole({file: content.encode()})
     return len(rows)

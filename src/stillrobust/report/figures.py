@@ -122,7 +122,7 @@ def mark(index: int, x: float, y: float) -> str:
     """A mark of the index's shape and colour, grey beyond the foremost."""
     if index >= FOREMOST:
         return f'<circle class="rest" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
-    fill = f'fill="{COLOURS[index]}"'
+    fill = f'class="mark" fill="{COLOURS[index]}"'
     shapes = (
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" {fill}/>',
         f'<rect x="{x - 3.5:.1f}" y="{y - 3.5:.1f}" width="7" height="7" {fill}/>',

@@ -41,11 +41,14 @@ def gallery(store: Store, rows: Sequence[Row], images: dict[str, str]) -> str:
     heads = "".join(f'<th scope="col">{place_name(place)}</th>' for place in places)
     lines = []
     for row, examples in shown:
-        tiles = "".join(f"<td>{tile(row, examples[place], image_id, images)}</td>" for place in places)
+        tiles = "".join(
+            f'<td data-head="{place_name(place)}">{tile(row, examples[place], image_id, images)}</td>' for place in places
+        )
         lines.append(f'<tr><th scope="row">{escape(label(row, rows))}</th>{tiles}</tr>')
     return (
-        f'<div {FRAME} aria-label="Pictures"><table class="gallery"><caption>One image, <code>{escape(image_id)}</code>, and what '
-        f"each model says of it.</caption><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f'<div {FRAME} aria-label="Pictures"><table class="gallery cards">'
+        f"<caption>One image, <code>{escape(image_id)}</code>, and what each model says of it.</caption>"
+        f"<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
@@ -100,10 +103,11 @@ def tile(row: Row, examples: Examples, image_id: str, images: dict[str, str]) ->
     if "predicted" in examples:
         over, below = "", _said(examples, index, classes)
     elif "label_map" in examples:
-        over, below = _painted(examples["label_map"][index], classes)
+        over, below = _painted(examples["label_map"][index], classes, images)
     else:
-        over, below = _boxed(examples, index, classes)
-    return f'<svg class="tile" viewBox="0 0 {width} {height}"><use href="#{digest}"/>{over}</svg><div class="said">{below}</div>'
+        over, below = _boxed(examples, index, classes, images)
+    picture = f'<svg class="tile" viewBox="0 0 {width} {height}" aria-hidden="true"><use href="#{digest}"/>{over}</svg>'
+    return f'{picture}<div class="said">{below}</div>'
 
 
 def _said(examples: Examples, index: int, classes: Sequence[str]) -> str:
@@ -113,7 +117,7 @@ def _said(examples: Examples, index: int, classes: Sequence[str]) -> str:
     return escape(text if predicted == truth else f"{text}, is {_name(classes, truth)}")
 
 
-def _painted(labels: Array, classes: Sequence[str]) -> tuple[str, str]:
+def _painted(labels: Array, classes: Sequence[str], images: dict[str, str]) -> tuple[str, str]:
     """A label map laid over the image, and its largest classes."""
     palette = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS], np.uint8)
     painted = np.zeros((*labels.shape, 4), np.uint8)
@@ -122,10 +126,10 @@ def _painted(labels: Array, classes: Sequence[str]) -> tuple[str, str]:
     present, counts = np.unique(labels[labels != IGNORE], return_counts=True)
     largest = present[np.argsort(-counts, kind="stable")][:BOXES]
     chips = "".join(_chip(COLOURS[int(one) % len(COLOURS)], _name(classes, int(one))) for one in largest)
-    return _overlay(painted), chips or "nothing"
+    return _overlay(painted, images), chips or "nothing"
 
 
-def _boxed(examples: Examples, index: int, classes: Sequence[str]) -> tuple[str, str]:
+def _boxed(examples: Examples, index: int, classes: Sequence[str], images: dict[str, str]) -> tuple[str, str]:
     """Boxes and masks over the image, and a line for each."""
     scores = examples["scores"]
     mine = np.flatnonzero((examples["box_image"] == index) & (scores >= SURE))
@@ -139,7 +143,7 @@ def _boxed(examples: Examples, index: int, classes: Sequence[str]) -> tuple[str,
             mask = np.asarray(examples["masks"][position]) > 0
             painted = np.zeros((*mask.shape, 4), np.uint8)
             painted[mask] = (*(int(colour[i : i + 2], 16) for i in (1, 3, 5)), 130)
-            shapes.append(_overlay(painted))
+            shapes.append(_overlay(painted, images))
         x1, y1, x2, y2 = (float(value) for value in examples["boxes"][position])
         area = f'x="{x1:.1f}" y="{y1:.1f}" width="{max(x2 - x1, 0):.1f}" height="{max(y2 - y1, 0):.1f}"'
         shapes.append(f'<rect {area} class="halo"/><rect {area} class="box" stroke="{colour}"/>')
@@ -172,15 +176,19 @@ def _keep(image: Array, images: dict[str, str]) -> str:
     return digest
 
 
-def _overlay(painted: Array) -> str:
-    height, width = painted.shape[:2]
-    picture = _smaller(Picture.fromarray(painted), Picture.Resampling.NEAREST)
-    buffer = io.BytesIO()
-    picture.quantize(16, method=Picture.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
-    return (
-        f'<image width="{width}" height="{height}" preserveAspectRatio="none" '
-        f'href="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"/>'
-    )
+def _overlay(painted: Array, images: dict[str, str]) -> str:
+    """What is painted over an image, kept once as the images are: the clean one is shown beside every corruption."""
+    digest = "over-" + hashlib.sha256(np.ascontiguousarray(painted).tobytes()).hexdigest()[:12]
+    if digest not in images:
+        height, width = painted.shape[:2]
+        picture = _smaller(Picture.fromarray(painted), Picture.Resampling.NEAREST)
+        buffer = io.BytesIO()
+        picture.quantize(16, method=Picture.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
+        images[digest] = (
+            f'<image id="{digest}" width="{width}" height="{height}" preserveAspectRatio="none" '
+            f'href="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"/>'
+        )
+    return f'<use href="#{digest}"/>'
 
 
 def _smaller(picture: Picture.Image, resampling: Picture.Resampling) -> Picture.Image:

@@ -44,7 +44,9 @@ def heat_map(rows: Sequence[Row], values: Mapping[str, Mapping[Place, float]]) -
 def heat_table(caption: str, groups: Groups, rows: Sequence[Row], blocks: Mapping[str, Sequence[Sequence[float | None]]]) -> str:
     """Blocks of (rows, columns) drops; a reader with a script sees one block at a time. ``None`` leaves a cell empty."""
     several = any(title for title, _ in groups)
-    titles = "".join(f'<th scope="colgroup" colspan="{len(names)}">{escape(title)}</th>' for title, names in groups)
+    titles = "".join(
+        f'<th scope="colgroup" colspan="{len(names)}" style="--span:{len(names)}">{escape(title)}</th>' for title, names in groups
+    )
     names = "".join(f'<th scope="col">{escape(name.replace("_", " "))}</th>' for _, names in groups for name in names)
     edges = {sum(len(names) for _, names in groups[:index]) for index in range(1, len(groups))}
     bodies = []
@@ -58,8 +60,9 @@ def heat_table(caption: str, groups: Groups, rows: Sequence[Row], blocks: Mappin
         )
         bodies.append(f'<tbody data-block="{escape(title)}">{head}{lines}</tbody>')
     top = f"<tr><td></td>{titles}</tr>" if several else ""
+    columns = sum(len(names) for _, names in groups)
     return (
-        f'<div {FRAME} aria-label="{escape(caption)}"><table class="heat sortable"><caption>'
+        f'<div {FRAME} aria-label="{escape(caption)}"><table class="heat sortable" style="--columns:{columns}"><caption>'
         f'{escape(caption)} {_scale()}</caption><thead>{top}<tr class="heads"><th scope="col">Model</th>{names}</tr></thead>'
         f"{''.join(bodies)}</table></div>"
     )

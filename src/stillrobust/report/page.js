@@ -16,9 +16,8 @@ function compare(a, b) {
   return typeof a === "number" ? -1 : 1;
 }
 
-function sort(table, head) {
+function sort(table, head, down) {
   const column = head.cellIndex;
-  const down = head.getAttribute("aria-sort") === "ascending";
   all(".heads th", table).forEach((one) => one.setAttribute("aria-sort", "none"));
   head.setAttribute("aria-sort", down ? "descending" : "ascending");
   for (const body of table.tBodies) {
@@ -28,15 +27,35 @@ function sort(table, head) {
   }
 }
 
-for (const table of all("table.sortable")) {
-  for (const head of all(".heads th", table)) {
+function sortable(table) {
+  for (const head of all(".heads th:not([aria-sort])", table)) {
     const button = document.createElement("button");
     button.type = "button";
     button.append(...head.childNodes);
-    button.addEventListener("click", () => sort(table, head));
+    button.addEventListener("click", () => sort(table, head, head.getAttribute("aria-sort") === "ascending"));
     head.append(button);
     head.setAttribute("aria-sort", "none");
   }
+}
+
+all("table.sortable").forEach(sortable);
+
+// ---- cards: on a phone a line of a table is a card, which has no heads to press: a list of columns sorts instead ---------
+
+const roles = { TABLE: "table", CAPTION: "caption", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
+
+for (const table of all("table.cards")) {
+  for (const one of [table, ...all("*", table)]) if (roles[one.tagName]) one.setAttribute("role", roles[one.tagName]); // whatever it looks like
+  for (const one of all("th", table)) one.setAttribute("role", one.scope === "col" ? "columnheader" : "rowheader");
+  const heads = all(".heads th", table);
+  if (!heads.length) continue;
+  const options = heads.flatMap((head, index) => [0, 1].map((down) => [`${index} ${down}`, `${head.textContent} ${down ? "↓" : "↑"}`]));
+  const label = choice("Sort by", [["", "as it came"], ...options], (value) => {
+    const [index, down] = value.split(" ");
+    if (value) sort(table, heads[Number(index)], down === "1");
+  });
+  label.classList.add("phone");
+  table.parentElement.before(label);
 }
 
 // ---- filter and search: what is left out of the table is left out of every figure ------------------------------------
@@ -92,44 +111,115 @@ for (const table of all("table.heat")) {
   table.parentElement.before(form);
 }
 
+// ---- classes: the table has those that lose most; the others come from the numbers beside it --------------------------
+
+function cell(drop) {
+  const td = document.createElement("td");
+  if (drop === null) return td;
+  td.className = `h${Math.round(Math.min(Math.max(drop, 0), 100) / 5)}`;
+  td.textContent = String(drop).replace("-", "\u2212");
+  return td;
+}
+
+for (const block of all(".classes")) {
+  const { names, drops } = JSON.parse(block.querySelector("script").textContent);
+  const table = block.querySelector("table");
+  const few = table.rows[0].cells.length - 1;
+  const lines = all("tbody tr[data-run]", table).map((line) => line);
+  const said = document.createElement("output");
+  const search = document.createElement("input");
+  const every = document.createElement("button");
+  const show = (chosen) => {
+    all(".heads th", table).slice(1).forEach((head) => head.remove());
+    for (const index of chosen) {
+      const head = document.createElement("th");
+      head.scope = "col";
+      head.textContent = names[index];
+      table.querySelector(".heads").append(head);
+    }
+    lines.forEach((line, row) => {
+      all("td", line).forEach((one) => one.remove());
+      line.append(...chosen.map((index) => cell(drops[row][index])));
+    });
+    table.style.setProperty("--columns", chosen.length);
+    table.classList.toggle("wide", chosen.length > few);
+    sortable(table);
+    said.textContent = `${chosen.length} of ${names.length} classes`;
+  };
+  const found = () => {
+    const words = search.value.toLowerCase().trim();
+    const places = names.map((_, index) => index);
+    show(words ? places.filter((index) => names[index].toLowerCase().includes(words)) : places.slice(0, few));
+  };
+  search.type = "search";
+  search.autocomplete = "off";
+  search.addEventListener("input", found);
+  every.type = "button";
+  every.textContent = `Show all ${names.length}`;
+  every.addEventListener("click", () => show(names.map((_, index) => index)));
+  const label = document.createElement("label");
+  label.append("Find a class ", search);
+  const form = document.createElement("form");
+  form.className = "filters";
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.append(label, every, said);
+  block.prepend(form);
+  said.textContent = `${few} of ${names.length} classes`;
+}
+
 // ---- steps: one image and corruption at a time, two models beside each other -----------------------------------------
 
 for (const steps of all(".steps")) {
   const figures = all(".step", steps);
   const names = all(".model", figures[0]).map((model) => model.dataset.model);
   const chosen = [0, Math.min(1, names.length - 1)];
+  const wanted = { corruption: "", class: "", changed: false };
   let at = 0;
   const said = document.createElement("output");
+  const form = document.createElement("form");
+  form.className = "filters";
+  form.setAttribute("role", "group");
+  form.setAttribute("aria-label", "Choose what is shown");
   const worst = (figure) => Math.max(...chosen.map((index) => Number(all(".model", figure)[index].dataset.change)));
-  const show = () => {
-    figures.sort((a, b) => worst(b) - worst(a)); // of the two models that are shown
-    figures.forEach((figure, index) => (figure.hidden = index !== at));
+  const fits = (figure) =>
+    (!wanted.corruption || figure.dataset.corruption === wanted.corruption) &&
+    (!wanted.class || JSON.parse(figure.dataset.classes).includes(wanted.class)) &&
+    (!wanted.changed || worst(figure) > 0);
+  const show = (place) => {
+    const open = figures.filter(fits).sort((a, b) => worst(b) - worst(a)); // of the two models that are shown
+    at = open.length ? (place + open.length) % open.length : 0;
+    figures.forEach((figure) => (figure.hidden = figure !== open[at]));
     for (const figure of figures) all(".model", figure).forEach((model, index) => (model.hidden = !chosen.includes(index)));
-    said.textContent = `${at + 1} of ${figures.length}, the worst change first`;
+    said.textContent = open.length ? `${at + 1} of ${open.length}, the worst change first` : "Nothing is like that; choose less";
   };
   const turn = (text, by) => {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = text;
-    button.addEventListener("click", () => {
-      at = (at + by + figures.length) % figures.length;
-      show();
-    });
+    button.addEventListener("click", () => show(at + by));
     return button;
   };
-  const form = document.createElement("form");
-  form.className = "filters";
-  const options = names.map((name, index) => [String(index), name]);
+  const offer = (title, key, values) => {
+    const options = [["", "all"], ...values.sort().map((value) => [value, value])];
+    if (options.length > 2) form.append(choice(title, options, (value) => show(((wanted[key] = value), 0))));
+  };
   for (const [place, title] of names.length > 1 ? ["Model", "Beside it"].entries() : []) {
-    const label = choice(title, options, (value) => {
+    const label = choice(title, names.map((name, index) => [String(index), name]), (value) => {
       chosen[place] = Number(value);
-      at = 0;
-      show();
+      show(0);
     });
     form.append(label);
     label.querySelector("select").value = String((chosen[place] = place));
   }
-  form.append(turn("Previous", -1), turn("Next", 1), said);
+  offer("Corruption", "corruption", [...new Set(figures.map((figure) => figure.dataset.corruption))]);
+  offer("Class", "class", [...new Set(figures.flatMap((figure) => JSON.parse(figure.dataset.classes)))]);
+  const only = document.createElement("label");
+  const box = document.createElement("input");
+  box.type = "checkbox";
+  box.addEventListener("change", () => show(((wanted.changed = box.checked), 0)));
+  only.className = "only";
+  only.append(box, " Only what changes");
+  form.append(only, turn("Previous", -1), turn("Next", 1), said);
   steps.before(form);
-  show();
+  show(0);
 }

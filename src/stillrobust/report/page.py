@@ -108,7 +108,7 @@ def _section(store: Store, rows: list[Row], summary: Summary, images: dict[str, 
     beside = "".join(f"<div><h3>{title}</h3>{figure}</div>" for title, figure in figures.items() if figure)
     below = "".join(f"<h3>{title}</h3>{figure}" for title, figure in wide.items() if figure)
     title = ", ".join(filter(None, [f"{task} on {run.dataset}: {metric}", apart(rows, summary.rows)]))
-    return f'<section><h2>{escape(title)}</h2><div class="figures">{beside}</div>{below}</section>'
+    return f'<section aria-label="{escape(title)}"><h2>{escape(title)}</h2><div class="figures">{beside}</div>{below}</section>'
 
 
 def _protocol(store: Store, summary: Summary) -> str:

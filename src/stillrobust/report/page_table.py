@@ -34,7 +34,7 @@ def table(summary: Summary) -> str:
     )
     return (
         f'<h2 id="table" tabindex="-1">The table</h2>{_filters(choices)}'
-        f'<div {FRAME} aria-label="The table"><table class="numbers sortable" id="runs">'
+        f'<div {FRAME} aria-label="The table"><table class="numbers sortable cards" id="runs">'
         f'<caption>All complete runs</caption><thead><tr class="heads">{heads(HEADINGS)}</tr></thead>'
         f"{''.join(bodies)}</table></div><p class=soft>{escape(note)}</p>"
     )
@@ -134,6 +134,7 @@ def _line(row: Row, texts: Sequence[str], said: dict[str, str], best: Sequence[f
     parts = []
     for index, text in enumerate(texts):
         kind = "" if index < TEXT_COLUMNS else f' class="number{" best" if index in bold else ""}"'
+        kind += f' data-head="{HEADINGS[index]}"' if index != 1 else ""  # what a card on a phone says beside the value
         tag = 'th scope="row"' if index == 1 else "td"
         parts.append(f"<{tag}{kind}>{escape(text)}</{tag.split()[0]}>")
     return f'<tr data-run="{escape(row.run.name)}"{marks}>{"".join(parts)}</tr>'

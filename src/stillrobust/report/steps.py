@@ -1,18 +1,19 @@
 """The gallery's second half: one image and one corruption at a time, two models beside each other, the worst changes first."""
 
+import json
 from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 
 from stillrobust.report.figures import label
-from stillrobust.report.gallery import Examples, place_name, shown_examples, tile
+from stillrobust.report.gallery import SURE, Examples, place_name, shown_examples, tile
 from stillrobust.report.summary import Row
 from stillrobust.robustness import CLEAN
-from stillrobust.samples import Array
+from stillrobust.samples import IGNORE, Array
 from stillrobust.store import Store
 
-STEPS = 12  # shown, of all images and corruptions that every model of the gallery has
+OF_EACH = 3  # images shown of a corruption and severity, those that change most
 SAME = 0.5  # IoU from which a box is the same, as in AP50
 
 
@@ -25,14 +26,16 @@ def steps(store: Store, rows: Sequence[Row], images: dict[str, str]) -> str:
     ids = [str(one) for one in shown[0][1][CLEAN]["image_ids"]]
     worst = []
     for place in sorted(places):
+        found = []
         for image_id in ids:
             changes = [change(examples[CLEAN], examples[place], image_id) for _, examples in shown]
             if all(one is not None for one in changes):
                 known = [one for one in changes if one is not None]
-                worst.append((max(known), place, image_id, known))
+                found.append((max(known), place, image_id, known))
+        worst += sorted(found, key=lambda one: -one[0])[:OF_EACH]
     worst.sort(key=lambda one: (-one[0], one[1:3]))
     figures = []
-    for _, place, image_id, changes_here in worst[:STEPS]:
+    for _, place, image_id, changes_here in worst:
         models = "".join(
             f'<div class="model" data-model="{escape(label(row, rows))}" data-change="{most:.4f}">'
             f"<b>{escape(label(row, rows))}</b>, {100 * most:.0f} % of what it says changes"
@@ -41,7 +44,9 @@ def steps(store: Store, rows: Sequence[Row], images: dict[str, str]) -> str:
             for (row, examples), most in zip(shown, changes_here, strict=True)
         )
         told = f"{place_name(place)}, <code>{escape(image_id)}</code>"
-        figures.append(f'<figure class="step"><figcaption>{told}</figcaption><div class="models">{models}</div></figure>')
+        classes = sorted(set.union(*(_classes(row, examples[CLEAN], image_id) for row, examples in shown)))
+        marks = f'data-corruption="{escape(place_name(place))}" data-classes="{escape(json.dumps(classes, ensure_ascii=False))}"'
+        figures.append(f'<figure class="step" {marks}><figcaption>{told}</figcaption><div class="models">{models}</div></figure>')
     return f'<div class="steps">{"".join(figures)}</div>' if figures else ""
 
 
@@ -66,6 +71,21 @@ def change(clean: Examples, corrupted: Examples, image_id: str) -> float | None:
     overlap = _iou(clean["boxes"][first], corrupted["boxes"][second])
     alike = clean["labels"][first][:, None] == corrupted["labels"][second]
     return float(1 - ((overlap >= SAME) & alike).any(1).mean())
+
+
+def _classes(row: Row, clean: Examples, image_id: str) -> set[str]:
+    """What the clean image shows: its true class where that is kept, else what the model says of it."""
+    ids = [str(one) for one in clean["image_ids"]]
+    if image_id not in ids:
+        return set()
+    index = ids.index(image_id)
+    if "label" in clean:
+        found = {int(clean["label"][index])}
+    elif "label_map" in clean:
+        found = {int(one) for one in np.unique(clean["label_map"][index])} - {IGNORE}
+    else:
+        found = {int(one) for one in clean["labels"][(clean["box_image"] == index) & (clean["scores"] >= SURE)]}
+    return {row.run.classes[one] for one in found if 0 <= one < len(row.run.classes)}
 
 
 def _iou(first: Array, second: Array) -> Array:

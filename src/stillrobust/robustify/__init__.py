@@ -107,7 +107,7 @@ def _parts(spec: str) -> list[str]:
     try:
         node = ast.parse(names, mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise UserError(f'Expected a technique like "augmix", "ant(kernel=3)" or "a+b", but got {spec!r}') from None
+        raise UserError(f'Expected a technique like "augmix", "ant(kernel=3)" or "a+b", but got {spec!r}; correct it') from None
     parts: list[str] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         parts.append(ast.unparse(node.right))

@@ -116,7 +116,7 @@ def attack(
     """
     require_unit_range(images)
     if len(labels) != len(images):
-        raise UserError(f"Expected one label for each of {len(images)} images, but got {len(labels)}")
+        raise UserError(f"Expected one label for each of {len(images)} images, but got {len(labels)}; give as many")
     if epsilon == 0:
         return images
     current, best = images, images

@@ -162,7 +162,9 @@ class AdversarialNoise:
     def step(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """One step of the generator on all images, then the batch for the model."""
         if not self.pool:
-            raise UserError("Expected begin_epoch before step in adversarial noise training, but there is no generator yet")
+            raise UserError(
+                "Expected begin_epoch before step in adversarial noise training, but there is no generator yet; call it first"
+            )
         self._learn(model, images, labels, generator)
         return self.mix(images, generator)
 

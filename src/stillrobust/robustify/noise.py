@@ -58,7 +58,7 @@ def speckle(std: float | tuple[float, ...] = (0.15, 0.2, 0.35, 0.45, 0.6), share
 def _checked(std: float | tuple[float, ...], share: float) -> tuple[float, ...]:
     stds = std if isinstance(std, tuple) else (std,)
     if not stds:
-        raise UserError("Expected at least one standard deviation in std, but got none")
+        raise UserError("Expected at least one standard deviation in std, but got none; give one or more")
     for value in stds:
         require_between("a standard deviation std on 0..1", value, 0, 10, above=True)
     require_between("share", share, 0, 1, above=True)

@@ -37,11 +37,14 @@ def own_technique(spec: str) -> Technique:
     if not isinstance(geometric, bool) or isinstance(views, bool) or not isinstance(views, int) or views < 1:
         raise UserError(
             f"Expected GEOMETRIC as True or False and VIEWS from 1 on in {shown(spec)}.py, but got {geometric!r} and {views!r}"
+            "; correct them there"
         )
     if views > 1 and "loss" not in there:
         raise UserError(f"Expected a loss() that takes the {views} views of {shown(spec)}.py, but there is none; add it")
     if not set(overlaps) <= set(COMMON):
-        raise UserError(f"Expected OVERLAPS_TEST in {shown(spec)}.py as names of the 15 corruptions, but got {overlaps!r}")
+        raise UserError(
+            f"Expected OVERLAPS_TEST in {shown(spec)}.py as names of the 15 corruptions, but got {overlaps!r}; correct it there"
+        )
     return Technique(
         augment_image=partial(_augment_image, spec) if "augment_image" in there else None,
         augment_batch=partial(_augment_batch, spec) if "augment_batch" in there else None,

@@ -129,7 +129,9 @@ def image_views(technique: Technique, image: Image, rng: np.random.Generator) ->
 def batch_views(technique: Technique, views: list[Tensor], generator: torch.Generator) -> list[Tensor]:
     """On the device: the ``technique.views`` batches that its loss sees, from the one or several of ``image_views``."""
     if len(views) not in (1, technique.views):
-        raise UserError(f"Expected 1 or {technique.views} views of every image for {shown(technique.spec)}, but got {len(views)}")
+        raise UserError(
+            f"Expected 1 or {technique.views} views of every image for {shown(technique.spec)}, but got {len(views)}; give so many"
+        )
     views = views if len(views) == technique.views else views * technique.views
     augment = technique.augment_batch
     if augment is None:
@@ -239,4 +241,4 @@ def require_between(what: str, value: float, low: float, high: float, above: boo
     if not (low < value if above else low <= value) or not value <= high:
         least = f"above {low:g}" if above else f"at least {low:g}"
         most = "" if math.isinf(high) else f" and at most {high:g}"
-        raise UserError(f"Expected {what} {least}{most}, but got {value:g}")
+        raise UserError(f"Expected {what} {least}{most}, but got {value:g}; choose one within")

@@ -111,7 +111,7 @@ class Circumstances(Strict):
     def _there(self) -> "Circumstances":
         for severity in self.severities:
             if severity not in SEVERITIES:
-                raise UserError(f"expected severities among 1, 2, 3, 4, 5, but got {severity}")
+                raise UserError(f"expected severities among 1, 2, 3, 4, 5, but got {severity}; leave the others out")
         return self
 
 
@@ -271,9 +271,9 @@ def _read(path: Path) -> Study:
     except OSError as error:
         raise UserError(f"Cannot read the study {path} ({error.strerror}); check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"Expected YAML in the study {path}, but: {str(error).splitlines()[0]}") from None
+        raise UserError(f"Expected YAML in the study {path}, but: {str(error).splitlines()[0]}; correct it there") from None
     except ValidationError as error:
-        raise UserError(f"The study {path} is wrong {first_fault(error)}") from None
+        raise UserError(f"The study {path} is wrong {first_fault(error)}; correct it there") from None
 
 
 @lru_cache(maxsize=32)  # the paper's runs are read once for its eight studies
@@ -327,7 +327,10 @@ def _expand_block(study: Study, block: Block, where: str) -> Iterable[StudyRun]:
         lookup(f"axis in {where} of the study {study.name}", axis, Values.model_fields)
     combinations = [dict(zip(block.axes, values, strict=True)) for values in itertools.product(*block.axes.values())]
     if block.ids and len(block.ids) != len(combinations):
-        raise UserError(f"{where} of the study {study.name} has {len(combinations)} runs, but {len(block.ids)} ids")
+        raise UserError(
+            f"{where} of the study {study.name} has {len(combinations)} runs, but {len(block.ids)} ids"
+            "; give as many ids as runs, or none"
+        )
     met = [False] * len(block.differences)
     for index, combination in enumerate(combinations):
         said = _merged(common, combination)
@@ -338,7 +341,9 @@ def _expand_block(study: Study, block: Block, where: str) -> Iterable[StudyRun]:
         yield _run(study, said, block.ids[index] if block.ids else _id(combination, said), where)
     if not all(met):
         when = block.differences[met.index(False)].when
-        raise UserError(f"{where} of the study {study.name} has a difference for {when}, but no run of the block is so")
+        raise UserError(
+            f"{where} of the study {study.name} has a difference for {when}, but no run of the block is so; correct its when"
+        )
 
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -351,7 +356,7 @@ def _run(study: Study, said: dict[str, Any], name: str, where: str) -> StudyRun:
     try:
         values = Values.model_validate(said)
     except ValidationError as error:
-        raise UserError(f"Run {name} ({where} of the study {study.name}) is wrong {first_fault(error)}") from None
+        raise UserError(f"Run {name} ({where} of the study {study.name}) is wrong {first_fault(error)}; correct it there") from None
     if values.task is None or values.model is None or values.data is None or values.transfer is None:
         lacking = [key for key in ("task", "model", "data", "transfer") if getattr(values, key) is None]
         raise UserError(f"Run {name} ({where} of the study {study.name}) has no {', '.join(lacking)}; say which")

@@ -148,7 +148,7 @@ def resolve_data(named: Mapping[str, str], root: Path, given: Sequence[str] = ()
     for pair in given:
         name, equals, spec = pair.partition("=")
         if not equals or ":" not in spec:
-            raise UserError(f"Expected --data NAME=FORMAT:PATH, such as coco=coco:/data/coco, but got {pair!r}")
+            raise UserError(f"Expected --data NAME=FORMAT:PATH, such as coco=coco:/data/coco, but got {pair!r}; correct it")
         if named and name not in named:
             raise unknown("data", name, named)
         resolved[name] = spec

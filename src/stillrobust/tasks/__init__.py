@@ -67,5 +67,7 @@ def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
         expected = (int, float) if isinstance(default, float) else type(default)
         optional = value is None and "None" in str(fields[key].type)
         if not optional and not isinstance(values[key], expected):
-            raise UserError(f"The setting {key} of the task {name} expects {type(default).__name__}, but got {value!r}")
+            raise UserError(
+                f"The setting {key} of the task {name} expects {type(default).__name__}, but got {value!r}; give such a value"
+            )
     return kind(**values)  # type: ignore[no-any-return]

@@ -81,7 +81,10 @@ class Classification:
         if self.crop > self.resize or self.crop < 1:
             raise UserError(f"Expected a crop of 1 to resize={self.resize} pixels, but got {self.crop}; change one of them")
         if (len(self.mean), len(self.std)) not in ((0, 0), (3, 3)):
-            raise UserError(f"Expected three values each for mean and std, or none, but got {self.mean} and {self.std}")
+            raise UserError(
+                f"Expected three values each for mean and std, or none, but got {self.mean} and {self.std}"
+                "; give three for red, green and blue"
+            )
 
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
         """The model, its head not yet initialised."""

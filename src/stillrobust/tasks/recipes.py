@@ -89,9 +89,9 @@ class Recipe:
             lookup(name, getattr(self, name), {value: value for value in get_args(kind)})
         for name, low in LEAST.items():
             if not getattr(self, name) >= low:
-                raise UserError(f"Expected {name} of at least {low} in a recipe, but got {getattr(self, name)}")
+                raise UserError(f"Expected {name} of at least {low} in a recipe, but got {getattr(self, name)}; raise it")
         if self.steps > LONGEST:
-            raise UserError(f"Expected at most {LONGEST} steps in a recipe, but got {self.steps}")
+            raise UserError(f"Expected at most {LONGEST} steps in a recipe, but got {self.steps}; lower epochs or steps")
         if self.schedule == "one_cycle" and self.warmup:
             raise UserError("The one_cycle schedule warms up by itself; set warmup: 0, and rise for the length of its rise")
         if self.reference_batch and self.batch_size != self.reference_batch and self.scale_lr is None:

@@ -44,7 +44,10 @@ class Segmentation:
         """The model, its heads not yet initialised."""
         require_pyramid(backbone)
         if len(info.classes) > IGNORE:
-            raise UserError(f"Expected at most {IGNORE} classes in label maps of 8 bits, but {info.name} has {len(info.classes)}")
+            raise UserError(
+                f"Expected at most {IGNORE} classes in label maps of 8 bits, but {info.name} has {len(info.classes)}"
+                "; merge some of them"
+            )
         backbone.keep_only("maps")
         if self.class_weights and len(self.class_weights) != len(info.classes):
             raise UserError(
