@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ import pytest
 from stillrobust import paper
 from stillrobust.errors import UserError
 from stillrobust.report.claims import judge
+from stillrobust.report.downloads import latex_table
 from stillrobust.report.exhibits import exhibits_of
 from stillrobust.report.export import export
-from stillrobust.report.latex import escaped
+from stillrobust.report.latex import escaped, line
 from stillrobust.report.paper_figures import drawn
 from stillrobust.report.paper_report import paper_report
 from stillrobust.report.summary import summarize
@@ -192,6 +195,24 @@ def test_latex_is_well_formed(made):
                 lines = [line for line in tabular[1].splitlines() if line.endswith(r"\\")]
                 assert len(lines) >= 3
                 assert all(len(re.findall(r"(?<!\\)&", line)) == len(tabular[0]) - 1 for line in lines)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine: apt-get install texlive-latex-base")
+def test_latex_compiles_without_a_package(store, made, tmp_path):
+    """Every table of the paper, the page's table, and every character that LaTeX gives a meaning to."""
+    tables = [path.read_text() for path in made[1].files if path.suffix == ".tex"]
+    assert len(tables) == 3  # Tables 1, 2, and 4 with 5
+    tables.append(latex_table(summarize(Store(store), replicates=50).rows))
+    every = "".join(map(chr, range(32, 127))) + "\u2212\u2013\u00d7\u03b5\u4e2d\t"
+    lines = "\n".join(map(line, ([every], ["[x] * &"], ["* y"])))
+    tables.append(rf"\begin{{tabular}}{{l}}{lines}\end{{tabular}}")
+    body = "\n\n".join(tables)
+    (tmp_path / "all.tex").write_text(rf"\documentclass{{article}}\begin{{document}}{body}\end{{document}}")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stdout[-2000:]
+    assert (tmp_path / "all.pdf").read_bytes().startswith(b"%PDF")
+    assert "Missing character" not in ended.stdout
 
 
 def test_names_from_data_are_text_in_latex():

@@ -10,7 +10,7 @@ from typing import Any
 from stillrobust.report.came_along import Along, came_along, came_along_csv, came_along_markdown, flat
 from stillrobust.report.gained_upstream import Gained, gained_csv, gained_flat, gained_markdown, gained_upstream
 from stillrobust.report.inside import details_csv
-from stillrobust.report.latex import escaped
+from stillrobust.report.latex import escaped, line
 from stillrobust.report.seeds import with_seed_means
 from stillrobust.report.summary import Row, Summary
 from stillrobust.report.tables import HEADINGS, TEXT_COLUMNS, blocks, measurements_csv, table_csv
@@ -60,17 +60,13 @@ def downloads(files: Mapping[str, tuple[str, str, str]]) -> str:
 
 def latex_table(rows: Sequence[Row]) -> str:
     r"""The table as one ``tabular`` that needs no package."""
-    body = [_line(HEADINGS)]
+    body = [line(HEADINGS)]
     for block in blocks(rows):
         body += [rf"\multicolumn{{{len(HEADINGS)}}}{{l}}{{{escaped(block.title)}}} \\"] if block.title else []
-        body += [_line(texts) for _, texts in block.lines]
+        body += [line(texts) for _, texts in block.lines]
     columns = "l" * TEXT_COLUMNS + "r" * (len(HEADINGS) - TEXT_COLUMNS)
     parts = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}", ""]
     return "\n".join(parts)
-
-
-def _line(texts: Sequence[str]) -> str:
-    return " & ".join(map(escaped, texts)) + r" \\"
 
 
 def results_json(summary: Summary, along: Sequence[Along] = (), gained: Sequence[Gained] = ()) -> str:

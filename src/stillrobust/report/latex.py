@@ -9,7 +9,7 @@ from stillrobust.report.tables import GROUP_ORDER, percent
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"\textquotedbl{}", "\N{MINUS SIGN}": "$-$", "\N{GREEK SMALL LETTER EPSILON}": r"$\epsilon$",
+    '"': r"\symbol{34}", "\N{MINUS SIGN}": "$-$", "\N{GREEK SMALL LETTER EPSILON}": r"$\epsilon$",
     "\N{MULTIPLICATION SIGN}": r"$\times$", "\N{EN DASH}": "--",
 }  # fmt: skip
 
@@ -70,9 +70,9 @@ def _table(exhibit: Exhibit, panel: Panel, note: str) -> str:
             r"\centering",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\hline",
-            _line(lines[0]),
+            line(lines[0]),
             r"\hline",
-            *map(_line, lines[1:]),
+            *map(line, lines[1:]),
             r"\hline",
             r"\end{tabular}",
             rf"\caption{{{escaped(caption)}}}",
@@ -82,5 +82,7 @@ def _table(exhibit: Exhibit, panel: Panel, note: str) -> str:
     )
 
 
-def _line(cells: Sequence[str]) -> str:
-    return " & ".join(map(escaped, cells)) + r" \\"
+def line(cells: Sequence[str]) -> str:
+    """One line of a ``tabular``. A bracket or star at its beginning would be read as an argument of the line break before it."""
+    text = " & ".join(map(escaped, cells))
+    return ("{}" if text.startswith(("[", "*")) else "") + text + r" \\"
