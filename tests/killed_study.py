@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 
 from stillrobust.corruptions import warm_up
+from stillrobust.execution.book import TRIES
 from stillrobust.study import Site, select
 from stillrobust.study.execute import run_study
 
@@ -150,31 +151,46 @@ def killed(root: Path, file: Path, kills: int, chance: random.Random) -> dict[st
     kinds: Counter[str] = Counter()
     twice: set[str] = set()
     wrong: list[str] = []
-    studies = 0
+    studies, folder = 0, root / "study"
     while kinds.total() < kills:
-        folder, before = root / "study", dict[str, tuple[int, int]]()
-        pid, status, groups = begin(folder, file), None, set[int]()
-        while status is None:
-            groups.add(pid)
-            wait = chance.uniform(0, lasts / 3) if kinds.total() < kills else 600
-            status = ended(pid, wait)
-            if status is None:
-                kind = kill(pid, chance)
-                kinds[kind] += 1
-                if kind != "worker":
-                    pid = begin(folder, file)
-            now = finished(folder)
-            twice |= {name for name, mark in before.items() if now.get(name) != mark}
-            before |= now
-        while any(alive(group) for group in groups):  # workers whose first process was killed
-            time.sleep(0.1)
-        again = ended(begin(folder, file), 600)  # does nothing, but for what the last killed ones left
-        twice |= {name for name, mark in before.items() if finished(folder).get(name) != mark}
+        twice |= until_it_ends(folder, file, kills, lasts, kinds, chance)
+        before = finished(folder)
+        if status := ended(begin(folder, file), 600):  # does nothing, but for what the last killed ones left
+            wrong.append(f"exit status {status}")
+        twice |= {name for name, mark in before.items() if finished(folder)[name] != mark}
         twice |= {cell for cell, times in measured(folder).items() if times > 1}
-        wrong += differences(whole, tree(folder)) + [f"exit status {bad}" for bad in (status, again) if bad]
+        wrong += differences(whole, tree(folder))
         studies += 1
         shutil.rmtree(folder)
     return {"kills": kinds.total(), "kinds": dict(kinds), "studies": studies, "differs": wrong, "twice": sorted(twice)}
+
+
+def until_it_ends(folder: Path, file: Path, kills: int, lasts: float, kinds: Counter[str], chance: random.Random) -> set[str]:
+    """Kill a study at random moments, as long as there are kills left, and begin it again; returns what was done twice."""
+    before: dict[str, tuple[int, int]] = {}
+    twice: set[str] = set()
+    groups: set[int] = set()
+    pid, workers = begin(folder, file), 0
+    while True:
+        groups.add(pid)
+        left = kinds.total() < kills
+        status = ended(pid, chance.uniform(0, lasts / 3) if left else 600)
+        assert left or status is not None, "it hangs"
+        kind = kill(pid, chance) if status is None else ""
+        now = finished(folder)
+        twice |= {name for name, mark in before.items() if now.get(name) != mark}
+        before |= now
+        if kind:
+            kinds[kind] += 1
+        if kind == "worker":
+            workers += 1
+        elif kind or (status and workers >= TRIES):  # a job on which so many workers end is given up, and that is said
+            pid, workers = begin(folder, file), 0
+        else:
+            break
+    while any(alive(group) for group in groups):  # workers whose first process was killed
+        time.sleep(0.1)
+    return twice | ({f"exit status {status}"} if status else set())
 
 
 def together(root: Path, file: Path, times: int) -> dict[str, object]:

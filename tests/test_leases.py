@@ -206,7 +206,8 @@ def test_sweep_takes_what_the_dead_held_and_nothing_else(tmp_path):
     living = holder(tmp_path / "living")
     elsewhere = holder(tmp_path / "silent", "elsewhere")
     ended(elsewhere)
+    (tmp_path / "work").mkdir()
     leases.sweep(tmp_path)
     leases.sweep(tmp_path / "absent")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".living.lease.1", ".silent.lease.1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".living.lease.1", ".silent.lease.1", "work"]
     ended(living)

@@ -12,15 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from stillrobust import listing, run_files, training
 from stillrobust.backbones import build_backbone
+from stillrobust.data.scene_files import SceneCounts, write_scenes
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.predictors import Predictor
 from stillrobust.samples import Prediction
 from stillrobust.store import Store
+from stillrobust.study import Site, select
+from stillrobust.study.execute import jobs_of, train_job
+from stillrobust.study.selection import remember
 from stillrobust.training import Plan, Recipe, train
 from tests.toys import SETTINGS, Toys
 
@@ -265,6 +269,62 @@ def test_a_file_of_weights_that_is_replaced_while_a_training_begins(tmp_path, mo
     with pytest.raises(UserError, match="changed while a training began from them; start again"):
         train(begun, Toys("classification"), tmp_path / "run")
     assert not (tmp_path / "run" / "model.json").exists()
+
+
+STUDY = """
+name: begun
+scenes: {{train: 1, val: 1, train_crops: 8, val_crops: 4}}
+protocols: {{short: {{corruptions: [brightness], severities: [1]}}}}
+runs:
+  - {{task: classification, data: scenes, settings: {{resize: 32, crop: 32}}, changes: {{steps: 1, batch_size: 4}},
+     model: "resnet_mini(weights='{}')", axes: {{transfer: [fixed_feature, full_network]}}}}
+"""
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A study of two trainings from one file of weights, its data drawn: the file, and what says which jobs are missing."""
+    file, site = tmp_path / "start.safetensors", Site(tmp_path / "share" / "out")
+    save_file(build_backbone("resnet_mini(weights='random')")[0].model.state_dict(), file)
+    (tmp_path / "begun.yaml").write_text(STUDY.format(file))
+    selection = select([str(tmp_path / "begun.yaml")])
+    remember(selection, site.out)
+    write_scenes(site.out / "data", counts=SceneCounts(**selection.scenes.counts))
+
+    def trainings():
+        jobs, refused = jobs_of(selection.runs, selection.asked, site)
+        assert refused == []
+        return [job for job in jobs if job.function is train_job]
+
+    return file, trainings
+
+
+def perform(job):
+    job.function(*job.arguments, progress=lambda *_: None)
+
+
+def test_an_upstream_checkpoint_that_changes_while_a_study_runs(begun):
+    file, trainings = begun
+    first, second = trainings()
+    perform(first)
+    assert len(trainings()) == 2, "one is trained and not evaluated"
+    save_file({name: value * 0.9 if value.is_floating_point() else value for name, value in load_file(file).items()}, file)
+    for job in (first, second):
+        with pytest.raises(UserError, match=r"changed while the study ran; put them back, or start the study again"):
+            perform(job)
+    steps = []
+    for job in trainings():  # started again: both from the new one
+        job.function(*job.arguments, progress=lambda step, *_: steps.append(step))
+    assert steps == [1, 1]
+
+
+def test_nothing_is_begun_where_a_study_was(begun, tmp_path):
+    _, trainings = begun
+    first, _ = trainings()
+    (tmp_path / "share").rename(tmp_path / "away")
+    with pytest.raises(UserError, match=r"Cannot reach .* start again when it is there"):
+        perform(first)
+    assert not (tmp_path / "share").exists()
 
 
 if __name__ == "__main__":

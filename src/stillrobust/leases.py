@@ -84,13 +84,15 @@ def lease(path: Path, wait: bool = False) -> Iterator[Lease]:
 def sweep(folder: Path) -> None:
     """Remove the leases in ``folder`` that processes of this machine held until they were killed; nobody has followed them."""
     try:
-        found = [(path, re.fullmatch(r"\.(.+)\.lease\.\d+", path.name), _read(path)) for path in folder.iterdir()]
+        found = {path: name for path in folder.iterdir() if (name := re.fullmatch(r"\.(.+)\.lease\.\d+", path.name))}
     except OSError:
         return  # nothing is there
-    for _, name, content in found:
-        if name and content is not None and _ended_here(content):
-            with contextlib.suppress(UserError), lease(folder / name[1]):
-                pass
+    for path, name in found.items():
+        with contextlib.suppress(OSError, UserError):  # what cannot be taken here and now stays, and is followed when it is wanted
+            content = _read(path)
+            if content is not None and _ended_here(content):
+                with lease(folder / name[1]):
+                    pass
 
 
 def _waited(path: Path) -> Lease:

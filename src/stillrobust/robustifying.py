@@ -39,9 +39,8 @@ def robustify(
     train(plan, dataset, folder, progress, log)
     if not leads():
         return folder
-    with lease(folder / "checkpoint", wait=True):
-        for name in ("weights.safetensors", "checkpoint.json"):
-            clear_leftovers(folder, name)
+    with lease(folder, wait=True):
+        clear_leftovers(folder)
         return _as_checkpoint(plan, dataset, folder)
 
 
