@@ -27,7 +27,9 @@ def predictions(spec, info):
     """Both images together; every prediction passes the checks."""
     predictor = open_predictor(spec, info)
     with torch.inference_mode():
-        return predictor, checked(predictor, len(info.classes), predictor.masks and info.has_masks)(IMAGES)
+        return predictor, checked(predictor, len(info.classes), predictor.masks and info.has_masks)(
+            IMAGES, [str(index) for index in range(len(IMAGES))]
+        )
 
 
 # ---- adapters ------------------------------------------------------------------------------------------------------------
@@ -294,15 +296,15 @@ def with_(**changes):
 def test_bad_answers_are_one_sentence(task, answer, message):
     predictor = Predictor(task, "mine", lambda images: answer, "0")
     with pytest.raises(UserError, match=message) as caught:
-        checked(predictor, 2, True)(IMAGES[:1])
+        checked(predictor, 2, True)(IMAGES[:1], ["a.png"])
     assert "\n" not in str(caught.value)
     assert "mine" in str(caught.value)
 
 
 def test_good_answers_pass():
-    assert checked(Predictor("detection", "m", lambda images: [GOOD], "0"), 2, True)(IMAGES[:1]) == [GOOD]
+    assert checked(Predictor("detection", "m", lambda images: [GOOD], "0"), 2, True)(IMAGES[:1], ["a.png"]) == [GOOD]
     nothing = Prediction(boxes=np.zeros((0, 4)), labels=np.zeros(0, int), scores=np.zeros(0), masks=np.zeros((0, 48, 64), bool))
-    assert checked(Predictor("detection", "m", lambda images: [nothing], "0"), 2, True)(IMAGES[:1]) == [nothing]
+    assert checked(Predictor("detection", "m", lambda images: [nothing], "0"), 2, True)(IMAGES[:1], ["a.png"]) == [nothing]
 
 
 def test_a_model_that_raises_is_one_sentence_and_nothing_is_written(tmp_path):
@@ -312,6 +314,27 @@ def test_a_model_that_raises_is_one_sentence_and_nothing_is_written(tmp_path):
     with pytest.raises(UserError, match="RuntimeError: no such kernel;"):
         evaluate(Predictor("classification", "broken", broken, "0"), Toys("classification", 2), tmp_path, FEW)
     assert not Store(tmp_path).measurements()
+
+
+def test_the_image_that_a_model_fails_on_is_named(tmp_path):
+    """Found by asking for each image of the batch alone; so is one whose answer cannot be scored."""
+    data = Toys("classification", 6)
+    bad = data[4]
+
+    def raises(images):
+        if any(np.array_equal(image, bad.image) for image in images):
+            raise ValueError("too dark")
+        return [Prediction(probabilities=np.array([0.5, 0.5]))] * len(images)
+
+    def strange(images):
+        nan = np.array([np.nan, 1.0])
+        return [Prediction(probabilities=nan if np.array_equal(one, bad.image) else np.array([0.5, 0.5])) for one in images]
+
+    for predict, words in ((raises, "ValueError: too dark"), (strange, "sum to")):
+        with pytest.raises(UserError, match=words) as caught:
+            evaluate(Predictor("classification", "mine", predict, "0"), data, tmp_path, FEW)
+        assert f"{bad.target.image_id} at severity 0 (" in str(caught.value)
+        assert not Store(tmp_path).measurements()
 
 
 # ---- names and numbers -----------------------------------------------------------------------------------------------------

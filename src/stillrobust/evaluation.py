@@ -332,7 +332,8 @@ def _measure(
         seen += len(batch)
         for severity, samples in zip(severities, zip(*batch, strict=True), strict=True):
             with torch.inference_mode():
-                predictions = predict([sample.image for sample in samples])
+                names = [f"{sample.target.image_id} at severity {severity}" for sample in samples]
+                predictions = predict([sample.image for sample in samples], names)
             metrics[severity].update(predictions, [sample.target for sample in samples])
             keep = protocol.examples if severity in (0, EXAMPLE_SEVERITY) else 0
             shown[severity] += zip(samples[: max(0, keep - len(shown[severity]))], predictions, strict=False)

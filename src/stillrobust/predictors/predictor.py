@@ -1,6 +1,6 @@
 """A finished model of any make, ready to be measured, and the checks of what it says."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,38 +33,45 @@ class Predictor:
     """Anything else worth keeping with its numbers, as plain data."""
 
 
-def checked(predictor: Predictor, classes: int, has_masks: bool) -> Predict:
-    """``predictor.predict`` that refuses what cannot be scored: one sentence that names the image's place and the fault.
+def checked(predictor: Predictor, classes: int, has_masks: bool) -> Callable[[Sequence[Image], Sequence[str]], list[Prediction]]:
+    """``predictor.predict`` that takes the images' names too and refuses what cannot be scored: one sentence with image and fault.
 
     ``classes``: how many the data has; ``has_masks``: whether its ground truth has masks.
     """
 
-    def predict(images: list[Image]) -> list[Prediction]:
+    def predict(images: Sequence[Image], names: Sequence[str]) -> list[Prediction]:
         try:
-            predictions = predictor.predict(images)
+            predictions = predictor.predict(list(images))
         except UserError:
             raise
         except Exception as error:  # somebody else's code: whatever it raises is told in one sentence, with its own words
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-            raise UserError(
-                f"{predictor.model} failed on a batch of {len(images)} images ({images[0].shape} first): {reason}; "
-                "try it on that image alone"
-            ) from error
+            where = _alone(predictor, images, names) or f"{len(images)} images together, {names[0]} first"
+            raise UserError(f"{predictor.model} failed on {where}: {reason}; try its predict on that") from error
         if not isinstance(predictions, list | tuple) or len(predictions) != len(images):
             got = f"{len(predictions)}" if isinstance(predictions, list | tuple) else type(predictions).__name__
             raise UserError(
                 f"Expected a list of {len(images)} predictions from {predictor.model}, but got {got}; one an image, in their order"
             )
-        for image, prediction in zip(images, predictions, strict=True):
+        for image, name, prediction in zip(images, names, predictions, strict=True):
             fault = fault_of(prediction, predictor.task, image.shape[:2], classes, has_masks)
             if fault:
                 raise UserError(
-                    f"{predictor.model} cannot be scored: expected {fault}, on an image of {image.shape[:2]}"
-                    "; correct the model's predict"
+                    f"{predictor.model} cannot be scored on {name} {image.shape[:2]}: expected {fault}; correct its predict"
                 )
         return list(predictions)
 
     return predict
+
+
+def _alone(predictor: Predictor, images: Sequence[Image], names: Sequence[str]) -> str:
+    """The first image that the model fails on by itself; empty where it fails on none."""
+    for image, name in zip(images, names, strict=True):
+        try:
+            predictor.predict([image])
+        except Exception:
+            return f"{name} {image.shape[:2]}"
+    return ""
 
 
 def fault_of(prediction: object, task: str, size: tuple[int, ...], classes: int, has_masks: bool) -> str:

@@ -32,6 +32,7 @@ from stillrobust.robustness import Place
 from stillrobust.store import Store, content_key
 
 QUESTION = "Is it still robust?"
+NOTHING = "There is no complete run yet, so there is no answer: measure what is missing, then report again."
 # A browser is told as well that the page loads nothing: what is not in the file is refused.
 POLICY = (
     '<meta http-equiv="Content-Security-Policy" '
@@ -49,7 +50,7 @@ def page(store: Store, summary: Summary) -> str:
         '<a class="skip" href="#table">Skip to the table</a>' if summary.rows else "",
         f"<main><h1>{QUESTION}</h1>",
         *(f'<p class="answer">{escape(text)}</p>' for text in told),
-        "" if summary.rows else '<p class="answer">There is no complete run yet, so there is no answer.</p>',
+        "" if summary.rows else f'<p class="answer">{NOTHING}</p>',
         _incomplete(summary),
         table(summary),
         along_tables(along, gained_upstream(store.runs(), summary.rows)),

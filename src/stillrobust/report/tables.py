@@ -107,7 +107,7 @@ def aligned(lines: Sequence[Sequence[str]], text_columns: int) -> str:
 def text_table(rows: Sequence[Row]) -> str:
     """The table for a terminal."""
     if not rows:
-        return "No run is complete yet."
+        return "No run is complete yet: measure what is missing, then report again; the page says what that is."
     shown = blocks(rows)
     texts = aligned([list(HEADINGS), *(texts for block in shown for _, texts in block.lines)], TEXT_COLUMNS).split("\n")
     lines = iter(texts[1:])
