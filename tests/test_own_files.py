@@ -196,8 +196,26 @@ def test_it_stands_beside_the_15_and_never_in_their_mean(rain, tmp_path):
     score, clean = (100 * measured[name].value for name in ("rain", "clean"))
     for text in ("seeing", "rain", f"{score:.1f}", f"{100 - 100 * score / clean:.1f}".lstrip("-")):
         assert text in table
-    assert "rain" in beside_text(summarize(Store(tmp_path / "own"), 0).measurements)
-    assert beside_text(summarize(Store(tmp_path / "plain"), 0).measurements) == ""
+    assert "rain" in beside_text(summarize(Store(tmp_path / "own"), 0))
+    assert beside_text(summarize(Store(tmp_path / "plain"), 0)) == ""
+
+
+def test_what_is_measured_is_told_before_a_run_is_complete(rain, tmp_path):
+    evaluate(seeing(), Toys("classification", 4), tmp_path, Protocol((rain, "fog"), (3,)))
+    summary = summarize(Store(tmp_path), 0)
+    told = beside_text(summary)
+    assert not summary.rows
+    assert [line.split()[1] for line in told.splitlines()[2:]] == ["fog", "rain"]
+    assert "Measured so far" in page(Store(tmp_path), summary)
+
+
+def test_a_set_that_comes_with_its_corruptions_takes_none_of_ones_own(rain, tmp_path):
+    class Stored(Toys):
+        def corrupted(self, corruption, severity):
+            return self
+
+    with pytest.raises(UserError, match="evaluate it on the clean set"):
+        evaluate(seeing(), Stored("classification", 4), tmp_path / "results", Protocol((rain,), (1,)))
 
 
 def test_a_changed_file_is_another_cell(rain, tmp_path):

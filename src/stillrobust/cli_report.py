@@ -24,7 +24,7 @@ def finish(results: Path, out: Path, reference: str | None = None, standard: Seq
     page = write_report(store, with_inside(store, summary, reference, standard), out)
     runs, rows = store.runs(), summary.rows
     along = gained_text(gained_upstream(runs, rows)), came_along_text(came_along(runs, rows))
-    texts = text_table(rows), *along, beside_text(summary.measurements)
+    texts = text_table(rows), *along, beside_text(summary)
     typer.echo("\n\n".join(filter(None, texts)))
     typer.echo(f"\nReport: {page}")
 

@@ -1,20 +1,22 @@
-"""Corruptions that are none of the 15, your own and the four extra ones: beside the table, never in its means."""
+"""What stands in no row of the table: corruptions that are none of the 15, your own and the four extra ones; and, where no run is
+complete yet, all that is measured."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from html import escape
 from statistics import fmean
 
 from stillrobust.report.figures import FRAME
 from stillrobust.report.page_table import heads
-from stillrobust.report.summary import METRICS, shown_metrics
+from stillrobust.report.summary import METRICS, Summary, shown_metrics
 from stillrobust.report.tables import aligned, percent
 from stillrobust.robustness import CLEAN, COMMON, SEVERITIES
 from stillrobust.store import Measurement
 
-TITLE = "Beside the 15"
-NOTE = "Scores and drops in %, of corruptions that are not among the 15; they are in no mean above."
+OTHERS = ("Beside the 15", "Scores and drops in %, of corruptions that are not among the 15; they are in no mean above.")
+SO_FAR = ("Measured so far", "Scores and drops in %, of what is measured; the mean needs all 15 corruptions.")
 TEXT_COLUMNS = 3
+SHOWN = 40  # lines in a terminal
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,14 @@ class Beside:
 HEADINGS = ["Run", "Corruption", "Metric", "Clean", *(f"Severity {level}" for level in SEVERITIES), "Drop"]
 
 
-def beside(measurements: Iterable[Measurement]) -> list[Beside]:
-    """Every run under every such corruption that it was measured on, in the report's metrics."""
+def beside(measurements: Iterable[Measurement], without: Collection[str] = COMMON) -> list[Beside]:
+    """Every run under every corruption that it was measured on, but those ``without``, in the report's metrics."""
     given = list(measurements)
     metrics = set(shown_metrics(given))
     clean = {(one.run, one.metric): one.value for one in given if (one.corruption, one.severity) == CLEAN}
     scores: dict[tuple[str, str, str], dict[int, float]] = {}
     for one in given:
-        if one.corruption not in COMMON and one.corruption != CLEAN[0] and one.metric in metrics:
+        if one.corruption not in without and one.corruption != CLEAN[0] and one.metric in metrics:
             scores.setdefault((one.corruption, one.metric, one.run), {})[one.severity] = one.value
     return [
         Beside(run, metric, corruption, clean.get((run, metric)), levels)
@@ -55,15 +57,22 @@ def beside(measurements: Iterable[Measurement]) -> list[Beside]:
     ]
 
 
-def beside_text(measurements: Iterable[Measurement]) -> str:
+def _lines(summary: Summary) -> tuple[tuple[str, str], list[list[str]]]:
+    """(title, note), and the lines as texts."""
+    found = beside(summary.measurements, COMMON if summary.rows else ())
+    return OTHERS if summary.rows else SO_FAR, [one.cells() for one in found]
+
+
+def beside_text(summary: Summary) -> str:
     """The lines for a terminal; empty where there is none."""
-    lines = [one.cells() for one in beside(measurements)]
-    return "\n".join([NOTE, aligned([HEADINGS, *lines], TEXT_COLUMNS)]) if lines else ""
+    (_, note), lines = _lines(summary)
+    rest = [f"... and {len(lines) - SHOWN} lines more, on the page"] if len(lines) > SHOWN else []
+    return "\n".join([note, aligned([HEADINGS, *lines[:SHOWN]], TEXT_COLUMNS), *rest]) if lines else ""
 
 
-def beside_section(measurements: Iterable[Measurement]) -> str:
+def beside_section(summary: Summary) -> str:
     """The lines for the page; empty where there is none."""
-    lines = [one.cells() for one in beside(measurements)]
+    (title, note), lines = _lines(summary)
     if not lines:
         return ""
     body = "".join(
@@ -74,6 +83,6 @@ def beside_section(measurements: Iterable[Measurement]) -> str:
         for run, *rest in lines
     )
     return (
-        f'<h2>{TITLE}</h2><div {FRAME} aria-label="{TITLE}"><table class="numbers sortable"><caption>{NOTE}</caption>'
+        f'<h2>{title}</h2><div {FRAME} aria-label="{title}"><table class="numbers sortable"><caption>{note}</caption>'
         f'<thead><tr class="heads">{heads(HEADINGS, TEXT_COLUMNS)}</tr></thead><tbody>{body}</tbody></table></div>'
     )

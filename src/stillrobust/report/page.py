@@ -56,7 +56,7 @@ def page(store: Store, summary: Summary) -> str:
         along_tables(along, gained_upstream(store.runs(), summary.rows)),
         definitions(images),
         *parts,
-        beside_section(summary.measurements),
+        beside_section(summary),
         published(summary.rows),
         _protocol(store, summary),
         _provenance(summary),
