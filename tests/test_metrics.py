@@ -199,7 +199,7 @@ def test_weights_are_paired_by_image():
     weights = bootstrap_weights(ids, 50)
     backwards = bootstrap_weights(ids[::-1], 50)
     assert (weights == backwards[:, ::-1]).all()
-    assert (weights.sum(1) == 30).all()
+    assert (weights.sum(1) == 15).all()
     assert not (weights == bootstrap_weights(ids, 50, seed=1)).all()
 
 

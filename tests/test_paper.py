@@ -184,6 +184,14 @@ def test_ours_stand_beside_the_printed_values(made):
     assert next(one for one in judged if one["id"] == "robust-fixed-ade20k")["verdict"] == "not measured"
 
 
+def test_latex_says_which_runs_are_alike(made):
+    text = (made[0] / "table1.tex").read_text()
+    assert r"Mean [95 \%] & Alike \\" in text
+    assert "share a letter are not distinguishable" in text
+    assert re.search(r"\] & [a-z]+ \\\\", text), "a row's letters stand after its interval"
+    assert re.search(r"^alike & [a-z]", (made[0] / "tables4-5.tex").read_text(), re.MULTILINE)
+
+
 def test_latex_is_well_formed(made):
     for path in made[1].files:
         if path.suffix == ".tex":
@@ -257,6 +265,6 @@ def test_intervals_of_an_ambiguous_claim_hold_their_level():
     weights = bootstrap_weights([str(number) for number in range(images)], 100)
     for _ in range(300):
         difference = rng.random(images) - rng.random(images)
-        low, high = interval(weights @ difference / images, difference.mean())
+        low, high = interval(weights @ difference / weights.sum(1), difference.mean())
         decided += low > 0 or high < 0
     assert decided <= 0.09 * 300

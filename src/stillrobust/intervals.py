@@ -1,5 +1,7 @@
-"""How sure a number is: paired bootstrap over images, intervals, groups that cannot be told apart, spread over seeds.
+"""How sure a number is: paired half-sample bootstrap over images, intervals, groups not to be told apart, spread over seeds.
 
+A resample is a random half of the images (McCarthy 1969; Shao & Tu 1995, sec. 5.2). It varies around the whole set's number as
+much as that does around the truth, and it holds no image twice, as no set does: average precision takes a copy for a second find.
 Paired: the resampling depends on the images' ids alone, so that every run and every cell over the same images is re-weighted
 in the same way, and what is common to two numbers cancels in their difference (Efron & Tibshirani 1993, ch. 6 and 13).
 ``docs/statistics.md`` has the formulas and how often the intervals hold the truth.
@@ -8,6 +10,7 @@ in the same way, and what is common to two numbers cancels in their difference (
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -16,11 +19,12 @@ from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
 LEVEL = 0.95
+FREEDOM = 30  # of Student's t: a deviation that hangs on rare classes is itself not sure; chosen by measured coverage
 REPLICATES = 400  # a standard deviation good to 1 / sqrt(2 * 400) = 3.5 % of itself
 
 
 def bootstrap_weights(image_ids: Sequence[str] | Array, replicates: int = REPLICATES, seed: int = 0) -> Array:
-    """How often each image counts in each resampling of the set: int64 (R, N), rows sum to N.
+    """Which images each half of the set holds: int64 (R, N) of 0 and 1; of an odd set the halves are short and long in turn.
 
     An image's weights depend on the set of ids and not on their order.
     """
@@ -30,7 +34,8 @@ def bootstrap_weights(image_ids: Sequence[str] | Array, replicates: int = REPLIC
     order = np.argsort(np.array(ids), kind="stable")
     digest = hashlib.sha256("\n".join([str(seed), *sorted(ids)]).encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:16], "big"))
-    drawn = rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=replicates)
+    sizes = (len(ids) + np.arange(replicates) % 2) // 2
+    drawn = rng.permuted((np.arange(len(ids)) < sizes[:, None]).astype(np.int64), axis=1)
     weights = np.empty_like(drawn)
     weights[:, order] = drawn
     return weights
@@ -39,15 +44,15 @@ def bootstrap_weights(image_ids: Sequence[str] | Array, replicates: int = REPLIC
 def interval(values: Array, estimate: float, level: float = LEVEL) -> tuple[float, float]:
     """The interval around ``estimate``, the number of the set itself, from its bootstrap replicates ``values`` (R,).
 
-    Normal, and corrected for the bias that the bootstrap shows (Davison & Hinkley 1997, eq. 5.5): a resampled set has fewer
-    images of rare classes, which lowers mIoU and raises AP, so that percentile intervals lie beside the truth. NaN replicates
-    (nothing to measure in the draw) are left out; NaN where fewer than two are left.
+    Student's, and corrected for the bias that the replicates show (Davison & Hinkley 1997, eq. 5.5): small sets raise AP and
+    move mIoU, and a half of the set is by about as much further off as the set is from the truth. NaN replicates (nothing to
+    measure in the draw) are left out; NaN where fewer than two are left.
     """
     values = values[np.isfinite(values)]
     if len(values) < 2:
         return float("nan"), float("nan")
     centre = 2 * estimate - float(values.mean())
-    reach = NormalDist().inv_cdf((1 + level) / 2) * float(values.std(ddof=1))
+    reach = student_quantile((1 + level) / 2, FREEDOM) * float(values.std(ddof=1))
     return centre - reach, centre + reach
 
 
@@ -68,7 +73,8 @@ def simultaneous_intervals(estimates: Sequence[float] | Array, values: Array, le
     means = values.mean(1)
     deviations = np.maximum(values.std(1, ddof=1), 1e-12)  # equal numbers: nothing between them
     largest = np.abs((values - means[:, None]) / deviations[:, None]).max(0)
-    centre, reach = 2 * np.asarray(estimates, float) - means, np.quantile(largest, level) * deviations
+    longer = student_quantile((1 + level) / 2, FREEDOM) / NormalDist().inv_cdf((1 + level) / 2)  # as a single interval
+    centre, reach = 2 * np.asarray(estimates, float) - means, longer * np.quantile(largest, level) * deviations
     return np.stack([centre - reach, centre + reach], 1)
 
 
@@ -129,8 +135,9 @@ def over_seeds(estimates: Sequence[float] | Array, values: Sequence[Array] | Arr
     """Seeds and images together: ``values`` (seeds, R) are paired replicates of ``estimates`` (seeds,).
 
     Variance of the mean = s² / S over the seeds + the bootstrap variance of the mean over images; what seed and image do
-    together is in both, which errs to the wide side (crossed random effects, Owen 2007). Student's t with Satterthwaite's
-    (1946) degrees of freedom, since S is small.
+    together is in both, which errs to the wide side (crossed random effects, Owen 2007). Student's t, since S is small, with
+    (S - 1) * total / seeds' variance degrees of freedom: Satterthwaite (1946) squares that ratio, but S numbers alone tell it,
+    and with its square 88 to 93 % of the intervals hold the truth for two and three seeds.
     """
     numbers, replicates = np.asarray(estimates, float), np.asarray(values, float).mean(0)
     if len(numbers) < 2:
@@ -139,12 +146,13 @@ def over_seeds(estimates: Sequence[float] | Array, values: Sequence[Array] | Arr
         )
     of_seeds, of_images = float(numbers.var(ddof=1)) / len(numbers), float(replicates.var(ddof=1))
     total = of_seeds + of_images
-    freedom = (len(numbers) - 1) * (total / of_seeds) ** 2 if of_seeds > 0 else np.inf
+    freedom = (len(numbers) - 1) * total / of_seeds if of_seeds > 0 else np.inf
     reach = student_quantile((1 + level) / 2, min(freedom, 1e4)) * total**0.5
     centre = 2 * float(numbers.mean()) - float(replicates.mean())
     return OverSeeds(float(numbers.mean()), float(numbers.std(ddof=1)), centre - reach, centre + reach, len(numbers))
 
 
+@lru_cache(maxsize=256)
 def student_quantile(probability: float, freedom: float) -> float:
     """The quantile of Student's t: with t = sqrt(f) tan(a) its density in a is proportional to cos(a)^(f - 1)."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, 20_001)
