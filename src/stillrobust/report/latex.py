@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from stillrobust.report.exhibits import Exhibit, Panel
 from stillrobust.report.summary import METRICS
-from stillrobust.report.tables import GROUP_ORDER, percent
+from stillrobust.report.tables import ALIKE, GROUP_ORDER, percent
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -20,16 +20,21 @@ def escaped(text: str) -> str:
 
 
 def table_cells(panel: Panel, layout: str) -> list[list[str]]:
-    """A panel as the text of its cells, the headings first; a run that is not complete has dashes."""
+    """A panel as the text of its cells, the headings first; a run that is not complete has dashes.
+
+    Letters of runs that are not distinguishable come last, where any run has one.
+    """
     if layout == "before_after":
         return _before_after(panel)
-    lines = [["Method", *(group.capitalize() for group in GROUP_ORDER), "Mean [95 %]"]]
+    letters = any(entry.row and entry.row.alike for entry in panel.entries)
+    lines = [["Method", *(group.capitalize() for group in GROUP_ORDER), "Mean [95 %]", *(["Alike"] if letters else [])]]
     for entry in panel.entries:
         if entry.row is None:
-            lines.append([entry.label, *["\N{EN DASH}"] * (len(GROUP_ORDER) + 1)])
+            lines.append([entry.label, *["\N{EN DASH}"] * (len(lines[0]) - 1)])
             continue
         groups = [percent(entry.row.value(f"drop.{group}"), 2) for group in GROUP_ORDER]
-        lines.append([entry.label, *groups, interval_text(entry.row.value("drop"), entry.row.interval)])
+        mean = interval_text(entry.row.value("drop"), entry.row.interval)
+        lines.append([entry.label, *groups, mean, *([entry.row.alike] if letters else [])])
     return lines
 
 
@@ -46,7 +51,8 @@ def _before_after(panel: Panel) -> list[list[str]]:
             else:
                 values.append(percent(entry.row.value(quantity), 2))
         lines.append([f"{metric} {title}", *values])
-    return lines
+    letters = [entry.row.alike if entry.row else "" for entry in panel.entries]
+    return [*lines, ["alike", *letters]] if any(letters) else lines
 
 
 def interval_text(value: float, interval: tuple[float, float] | None) -> str:
@@ -63,7 +69,8 @@ def latex(exhibit: Exhibit, note: str = "") -> str:
 def _table(exhibit: Exhibit, panel: Panel, note: str) -> str:
     lines = table_cells(panel, exhibit.layout)
     columns = "l" + "r" * (len(lines[0]) - 1)
-    caption = ". ".join(filter(None, [panel.title, exhibit.title, note])) + "."
+    letters = ALIKE.rstrip(".") if any(entry.row and entry.row.alike for entry in panel.entries) else ""
+    caption = ". ".join(filter(None, [panel.title, exhibit.title, note, letters])) + "."
     return "\n".join(
         [
             r"\begin{table}[t]",
