@@ -1,11 +1,12 @@
 """What an evaluation costs beside its model's forward passes and the corruption of its images; on generated scenes.
 
-    python benchmarks/evaluation.py [ratio] [memory] [scheduling] [listing] [--images 64] [--rounds 5]
+    python benchmarks/evaluation.py [ratio] [memory] [sharing] [scheduling] [listing] [--images 48] [--rounds 4]
 
 - ratio: two processes of one thread each, as `study run` has them on two cores. Each takes turns between `evaluate` and the bare
   parts: corrupting decoded images, and the model's `predict` on what comes out, in the same batches. CPU time and wall time.
 - memory: the highest resident memory and the time an image of evaluations of 1,000 and 10,000 images, each in a new process.
-- scheduling: many jobs that do nothing through `run_jobs`, and a study's cells against the same `evaluate` calls.
+- sharing: three models on the same corrupted images, with `--share-corrupted` and without.
+- scheduling: many jobs that do nothing through `run_jobs`.
 - listing: a store of 100,000 records.
 """
 
@@ -19,15 +20,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from stillrobust.corruptions import COMMON, warm_up
 from stillrobust.data import Subset, open_dataset
 from stillrobust.data.scene_files import SceneCounts, write_scenes
+from stillrobust.data.shared import SharedImages
 from stillrobust.data.views import corrupted_view
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.execution import Job, run_jobs
-from stillrobust.predictors import predictor_of_run
+from stillrobust.predictors import Predictor, predictor_of_run
+from stillrobust.samples import Prediction
 from stillrobust.store import Cell, Store
 from stillrobust.training import Plan, Recipe, train
 
@@ -164,6 +168,32 @@ def memory(root: Path, few: int, many: int) -> None:
         print(f"{task:15s} {many:,} / {few:,}: memory {rows[1][1] / rows[0][1]:.3f}, time an image {rows[1][2] / rows[0][2]:.3f}")
 
 
+# ---- sharing -------------------------------------------------------------------------------------------------------------
+
+
+def sharing(root: Path, images: int) -> None:
+    """Three models that cost nothing on the same images: what is left is reading, corrupting, and taking from the folder."""
+    data = Subset(data_of(root, "classification"), images)
+    answer = Prediction(probabilities=np.full(len(data.info.classes), 1 / len(data.info.classes)))
+    for mode in ("fast", "exact"):
+        times: dict[bool, list[float]] = {False: [], True: []}
+        kept = root / f"shared-{mode}"
+        for model in range(3):
+            predictor = Predictor("classification", f"model {model}", lambda some: [answer for _ in some], f"{model}")
+            for shared in times:
+                protocol = Protocol(clean=False, mode=mode, shared=SharedImages(kept, 10**10) if shared else None)
+                with tempfile.TemporaryDirectory(dir=root) as results:
+                    begun = clocks()
+                    evaluate(predictor, data, Path(results), protocol)
+                    times[shared].append(since(begun)[0])
+        each = {shared: " ".join(f"{1000 * one / images / 75:.2f}" for one in found) for shared, found in times.items()}
+        size = sum(path.stat().st_size for path in kept.glob("??/*")) / images / 75
+        print(
+            f"{mode}: three models after each other, ms of CPU an image and severity: {each[False]}; shared: {each[True]}; in all "
+            f"{sum(times[False]) / sum(times[True]):.2f} times as fast; {size / 1000:.0f} kB an image"
+        )
+
+
 # ---- scheduling and listing ------------------------------------------------------------------------------------------------
 
 
@@ -195,7 +225,7 @@ def listing(root: Path, records: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["ratio", "memory", "scheduling", "listing"])
+    parser.add_argument("what", nargs="*", default=["ratio", "memory", "sharing", "scheduling", "listing"])
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=4, help="of each of the two processes")
     parser.add_argument("--many", type=int, default=10_000)
@@ -207,10 +237,12 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.work or Path(temporary)
-        if {"ratio", "memory"}.intersection(arguments.what):
+        if {"ratio", "memory", "sharing"}.intersection(arguments.what):
             prepare(root, arguments.images)
         if "ratio" in arguments.what:
             ratio(root, arguments.images, arguments.rounds)
+        if "sharing" in arguments.what:
+            sharing(root, min(arguments.images, 16))
         if "memory" in arguments.what:
             memory(root, arguments.many // 10, arguments.many)
         if "scheduling" in arguments.what:

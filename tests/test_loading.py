@@ -70,15 +70,20 @@ def test_workers_change_nothing(workers):
         assert all(np.array_equal(one.image, view[number].image) for one, view in zip(image, views, strict=True))
 
 
-def test_beside_a_gpu_workers_run_ahead_and_pixels_are_pinned(monkeypatch):
-    cores = {"sched_getaffinity": set(range(64)), "gpus": 1}
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: cores["sched_getaffinity"], raising=False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: cores["gpus"])
+def test_beside_a_gpu_workers_run_ahead_and_pixels_are_pinned(monkeypatch, tmp_path):
+    machine = {"cores": 64, "gpus": 1}
+    monkeypatch.setattr("stillrobust.capacity.cores", lambda: machine["cores"])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: machine["gpus"])
+    monkeypatch.setattr("stillrobust.loading.DRIVER", tmp_path)
     settings = loader_settings(torch.device("cuda"))
     assert (settings["num_workers"], settings["pin_memory"], settings["prefetch_factor"]) == (16, True, AHEAD)
-    cores["gpus"] = 8
+    machine["gpus"] = 8
     assert loader_settings(torch.device("cuda"))["num_workers"] == 7  # eight processes: a core each stays for the model
-    cores["sched_getaffinity"] = {0}
+    machine["gpus"] = 1
+    for number in range(8):  # a study's worker sees one of them
+        (tmp_path / str(number)).mkdir()
+    assert loader_settings(torch.device("cuda"))["num_workers"] == 7
+    machine["cores"] = 1
     assert loader_settings(torch.device("cuda"))["num_workers"] == 1  # one is always there to run ahead
     assert loader_settings(torch.device("cuda"), 3)["num_workers"] == 3
     assert loader_settings(torch.device("cpu")) == {"num_workers": 0, "pin_memory": False}

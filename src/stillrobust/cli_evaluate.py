@@ -32,7 +32,9 @@ def _measured(run: Path | None, model: str | None, info: "DatasetInfo") -> "Path
 
 @commands.command()
 def evaluate(
-    data: Annotated[str, typer.Option(help="FORMAT:PATH; its val split is used.")],
+    data: Annotated[
+        str, typer.Option(help="FORMAT:PATH; its val split is used. FORMAT(leave_out_bad=True):PATH: without bad images.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for results and the report.")],
     run: Annotated[Path | None, typer.Argument(help="The folder of a finished run.")] = None,
     model: Annotated[str | None, typer.Option(help="Instead of a run: FILE.py or LIBRARY:NAME, see docs/models.md.")] = None,
@@ -57,6 +59,7 @@ def evaluate(
     Example: stillrobust evaluate --task detection --data coco:mydata --model my_model.py --out results
     """
     from stillrobust.data import open_dataset
+    from stillrobust.data.bad_images import counted
     from stillrobust.evaluation import Protocol
     from stillrobust.evaluation import evaluate as run_evaluation
     from stillrobust.predictors import Predictor
@@ -68,6 +71,8 @@ def evaluate(
     dataset = open_dataset(data, "val")
     if task is not None and lookup("task", task, dict.fromkeys(TASKS, task)) and task != dataset.info.task:
         raise UserError(f"Expected data for {task}, but {data} is for {dataset.info.task}; give other data or leave --task out")
+    if dataset.info.left_out:
+        typer.echo(f"{len(dataset):,} images of {dataset.info.name}; left out: {counted(dataset.info.left_out)}", err=True)
     measured = _measured(run, model, dataset.info)
     if isinstance(measured, Predictor) and dataset.info.has_masks and not measured.masks:
         typer.echo(f"{measured.model} gives no masks: boxes are scored, mask_ap is not", err=True)

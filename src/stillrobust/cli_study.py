@@ -56,25 +56,30 @@ def run(
     miniature: Small = False,
     seeds: Seeds = 1,
     workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
+    share_corrupted: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Keep corrupted images for the next model, at most so much: 20GB.")
+    ] = None,
 ) -> None:
     """Do what is missing of one study, several, or all of the paper's; then report. A finished study is left alone.
 
     Example: stillrobust study run table1 --miniature --out small
     """
+    from stillrobust.data.shared import bytes_of
     from stillrobust.study import select
 
+    share = bytes_of(share_corrupted) if share_corrupted else 0
     selection = select(studies or [], protocol, miniature, seeds)
     site = _site(selection, out, data_root, data)
-    do(selection, site, workers)
+    do(selection, site, workers, share)
 
 
-def do(selection: "Selection", site: "Site", workers: int | None) -> None:
+def do(selection: "Selection", site: "Site", workers: int | None, share: int = 0) -> None:
     """Run a selection with progress, list what failed, and report."""
     from stillrobust.study.execute import run_study
     from stillrobust.study.state import failures_text
 
     with progress(site.progress) as listen:
-        failures = run_study(selection, site, workers or os.cpu_count() or 1, listen.say, listen, listen.expect)
+        failures = run_study(selection, site, workers or os.cpu_count() or 1, listen.say, listen, listen.expect, share)
     _show(selection, site)
     for line in failures_text({failure.job: failure.reason for failure in failures}):
         typer.echo(line, err=True)

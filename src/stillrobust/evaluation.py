@@ -13,6 +13,8 @@ import torch
 from stillrobust.budget import cell_order, image_order
 from stillrobust.corruptions import CHANNEL_ORDERS, COMMON, MODES, REGIMES, SEVERITIES, chosen
 from stillrobust.corruptions import protocol as corruption_protocol
+from stillrobust.data.bad_images import counted, counts_of
+from stillrobust.data.shared import SharedImages
 from stillrobust.data.views import Subset, corrupted_view, has_stored
 from stillrobust.errors import UserError
 from stillrobust.estimates import HEADLINE
@@ -54,6 +56,8 @@ class Protocol:
     batch_size: int = 8
     workers: int | None = None
     """Processes that read and corrupt images; ``None``: none beside a model on the CPU, as many as there are cores for a GPU."""
+    shared: SharedImages | None = None
+    """Where corrupted images are kept for the next model; decides no number and is in no key."""
     mode: str = "fast"
     """Draws of the corruptions: ``fast`` or ``exact``."""
     regime: str | None = None
@@ -112,6 +116,7 @@ def evaluate(
     if missing:
         named = f"{size} images of {asked.dataset.info.name}, {', '.join(map(shown, missing))}"
         asked.note(f"evaluation of {asked.run}: {cells - done} of {cells} cells, {named}")
+        asked.note(f"left out of the data: {counted(asked.dataset.info.left_out) or 'nothing'}")
     for corruption, severities in missing.items():
 
         def listen(images: int, corruption: str = corruption, done: int = done, several: int = len(severities)) -> None:
@@ -167,8 +172,9 @@ def _asked(
     circumstances = _circumstances(dataset, protocol, predictor.weights)
     views = _views(dataset, protocol)
     keys = _keys(dataset, circumstances, views)
-    about = {**predictor.about, "evaluation": circumstances}
     info = dataset.info
+    about = {**predictor.about, "evaluation": circumstances}
+    about |= {"left_out_of_the_data": dict(info.left_out)} if info.left_out else {}
     store.write_run(Run(run, predictor.task, predictor.model, predictor.transfer, info.name, about, info.classes))
     log = log or (folder / RUN_LOG if folder else None)
     return _Asked(run, predictor, folder, dataset, protocol, circumstances, views, keys, store, log)
@@ -241,7 +247,7 @@ def _views(dataset: Dataset, protocol: Protocol) -> dict[Place, Dataset]:
             "evaluate it on the clean set, such as imagenet:PATH"
         )
     how: dict[str, Any] = {"seed": protocol.seed, "mode": protocol.mode, "regime": protocol.regime or dataset.info.regime}
-    how |= {"channel_order": protocol.channel_order, "warp_truth": protocol.warp_truth}
+    how |= {"channel_order": protocol.channel_order, "warp_truth": protocol.warp_truth, "shared": protocol.shared}
     return {cell: corrupted_view(dataset, *cell, **how) for cell in cells_of(protocol, dataset.info.task)}
 
 
@@ -286,6 +292,7 @@ def _circumstances(dataset: Dataset, protocol: Protocol, weights: str) -> dict[s
         "metric_version": METRIC_VERSION[info.task],
         **({"scale": protocol.scale} if protocol.scale else {}),
         **({"images_chosen": "first of the budget's order"} if protocol.budget is not None and isinstance(dataset, Subset) else {}),
+        **({"left_out": counts_of(info.left_out)} if info.left_out else {}),
     }
     if has_stored(dataset):  # seed, regime, draws and channel order were the maker's
         return known

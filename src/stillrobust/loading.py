@@ -1,14 +1,15 @@
 """How an evaluation gets its images: each read once for all severities of a corruption, by workers ahead of the model on a GPU."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from stillrobust import capacity
 from stillrobust.data.views import CorruptedView
 from stillrobust.errors import UserError, from_worker
 from stillrobust.predictors.outputs import device
@@ -16,6 +17,7 @@ from stillrobust.samples import Dataset, Image, Sample
 
 MOST_WORKERS = 16  # of one process with a GPU; beyond that the process that takes their batches is what limits
 AHEAD = 4  # batches that each worker has ready
+DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU of the machine, whatever CUDA_VISIBLE_DEVICES says
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,12 @@ def loader_settings(device: torch.device, workers: int | None = None) -> dict[st
 
 
 def _cores_for_a_gpu() -> int:
-    """A process's share of the cores where each GPU has one process, less the core that feeds the model."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MOST_WORKERS, cores // max(1, torch.cuda.device_count()) - 1))
+    """A process's share of the cores where each GPU has one process, less the core that feeds the model.
+
+    All the machine's GPUs count: the worker of a study sees its own alone.
+    """
+    gpus = len(list(DRIVER.iterdir())) if DRIVER.is_dir() else 0
+    return max(1, min(MOST_WORKERS, capacity.cores() // max(1, gpus, torch.cuda.device_count()) - 1))
 
 
 def _begin_worker(_: int) -> None:

@@ -87,6 +87,8 @@ class DatasetInfo:
     """Where on the way to the model images are corrupted; ``stored`` where corruptions come from files."""
     regime: str = "imagenet"
     """The severity table for this data, unless a protocol names another."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """What cannot be used and was left out on purpose: (image id, fault), sorted."""
 
 
 class Dataset(Protocol):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from stillrobust.data.ade20k import open_ade20k
+from stillrobust.data.bad_images import LeftOut, without_bad
 from stillrobust.data.cifar import open_cifar10, open_cifar10_c
 from stillrobust.data.classification import FolderDataset
 from stillrobust.data.coco import CocoDataset, write_coco
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 
-def open_coco(root: Path, split: str, training: bool) -> Dataset:
+def open_coco(root: Path, split: str, training: bool, left_out: LeftOut | None = None) -> Dataset:
     """A split of a COCO folder: ``annotations/instances_<split>.json`` and ``<split>/``, or the layouts near to it."""
     files = {path.stem: path for path in sorted((root / "annotations").glob("*.json"))}
     names = {stem: stem.removeprefix("instances_").removesuffix("2017") for stem in files}
@@ -47,16 +48,16 @@ def open_coco(root: Path, split: str, training: bool) -> Dataset:
     if images is None:
         listed = ", ".join(str(folder) for folder in candidates)
         raise UserError(f"Expected the images of split {split!r} in one of {listed}, but none exists; move them there")
-    return CocoDataset(images, files[stem], require_objects=training, name=f"{root.name}/{split}")
+    return CocoDataset(images, files[stem], require_objects=training, name=f"{root.name}/{split}", left_out=left_out)
 
 
-def open_maps(root: Path, split: str, training: bool) -> Dataset:
+def open_maps(root: Path, split: str, training: bool, left_out: LeftOut | None = None) -> Dataset:
     """A split of a folder of images and label maps."""
-    return MapDataset(root, split)
+    return MapDataset(root, split, left_out=left_out)
 
 
-def open_folders(root: Path, split: str, training: bool) -> Dataset:
-    """A split of a folder of class folders."""
+def open_folders(root: Path, split: str, training: bool, left_out: LeftOut | None = None) -> Dataset:
+    """A split of a folder of class folders; nothing is seen to be wrong before images are read."""
     return FolderDataset(root, split)
 
 
@@ -75,13 +76,16 @@ FORMATS: Mapping[str, Callable[..., Dataset]] = {
     **OFFICIAL,
 }
 """Name -> ``open(root, split, training)``."""
+WITH_FILES = ("coco", "maps", "folders", "imagenet", "ade20k")
+"""What ``leave_out_bad=True`` may be said of: a file for every image, and no stored corruptions that would need the same images."""
 
 
 def open_dataset(spec: str, split: str, training: bool = False) -> Dataset:
     """``"coco:PATH"``, ``"imagenet:PATH"``, ... -> the dataset's split ``train`` or ``val``; the format implies the task.
 
     ``training`` leaves out images that have nothing to learn from (see ``CocoDataset``). ``"cifar10(part=True):PATH"`` opens
-    what is there of an official set, which otherwise must be whole.
+    what is there of an official set, which otherwise must be whole. ``"coco(leave_out_bad=True):PATH"`` reads every image once and
+    leaves out those that cannot be used, which otherwise are refused; ``info.left_out`` says which.
     """
     head, colon, path = spec.partition(":")
     if not colon or not path:
@@ -90,6 +94,11 @@ def open_dataset(spec: str, split: str, training: bool = False) -> Dataset:
         )
     name, arguments = parse_spec(head)
     opener = lookup("dataset format", name, FORMATS)
-    if arguments and (name not in OFFICIAL or arguments.keys() != {"part"} or type(arguments["part"]) is not bool):
-        raise UserError(f"Expected {name}:PATH, or (part=True) after one of {', '.join(OFFICIAL)}, but got {spec!r}; correct it")
-    return opener(Path(path).expanduser(), split, training, **arguments)
+    known = {"part": OFFICIAL, "leave_out_bad": WITH_FILES}
+    if any(name not in known.get(key, ()) or type(value) is not bool for key, value in arguments.items()):
+        parts = ", ".join(f"({key}=True) after one of {', '.join(names)}" for key, names in known.items())
+        raise UserError(f"Expected {name}:PATH, or {parts}, but got {spec!r}; correct it")
+    if not arguments.pop("leave_out_bad", False):
+        return opener(Path(path).expanduser(), split, training, **arguments)
+    left_out: LeftOut = {}
+    return without_bad(opener(Path(path).expanduser(), split, training, left_out=left_out, **arguments), left_out)

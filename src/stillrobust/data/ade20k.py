@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from stillrobust.data.bad_images import LeftOut
 from stillrobust.data.official import require_layout, require_whole
 from stillrobust.data.reading import fingerprint
-from stillrobust.data.segmentation import paired_files, read_pair
+from stillrobust.data.segmentation import NO_IMAGE, paired_files, read_pair
 from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
 
 FOLDER = "ADEChallengeData2016"
@@ -40,10 +41,12 @@ class Ade20kDataset:
     images: Path
     labels: Path
     name: str
+    left_out: LeftOut | None = field(default=None, repr=False, compare=False)
+    """Takes what has no counterpart; ``None``: it is refused."""
     pairs: tuple[tuple[Path, Path], ...] = field(init=False, default=(), repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pairs", tuple(paired_files(self.images, self.labels)))
+        object.__setattr__(self, "pairs", tuple(paired_files(self.images, self.labels, self.left_out)))
 
     def image_id(self, index: int) -> str:
         """The image's file name."""
@@ -74,14 +77,15 @@ def home_of(root: Path) -> Path:
     return root / FOLDER if (root / FOLDER).is_dir() else root
 
 
-def open_ade20k(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
+def open_ade20k(root: Path, split: str, training: bool, part: bool = False, left_out: LeftOut | None = None) -> Dataset:
     """``images/training``, ``annotations/training``, ... in ``root`` or ``root/ADEChallengeData2016``."""
     home = home_of(root)
     existing = [name for name, folder in FOLDERS.items() if (home / "images" / folder).is_dir()]
     require_layout("ade20k", root, split, existing)
     folder = FOLDERS[split]
-    dataset = Ade20kDataset(home / "images" / folder, home / "annotations" / folder, f"ADE20K/{split}")
-    require_whole("ade20k", split, root, len(dataset), part)
+    dataset = Ade20kDataset(home / "images" / folder, home / "annotations" / folder, f"ADE20K/{split}", left_out)
+    images = len(dataset) + sum(fault != NO_IMAGE for fault in (left_out or {}).values())
+    require_whole("ade20k", split, root, images, part)
     return dataset
 
 

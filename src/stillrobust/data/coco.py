@@ -7,11 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stillrobust.data.bad_images import LeftOut
 from stillrobust.data.coco_checks import parse_coco
 from stillrobust.data.coco_table import SMALLEST_SIDE, CocoTable
 from stillrobust.data.masks import encode_mask
 from stillrobust.data.reading import fingerprint, read_image, write_image
-from stillrobust.errors import UserError
+from stillrobust.errors import BadImage, UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
 
 
@@ -35,12 +36,14 @@ class CocoDataset:
     """
     name: str = ""
     """Shown in reports; the annotation file's name where it is empty."""
+    left_out: LeftOut | None = field(default=None, repr=False, compare=False)
+    """Takes the images that cannot be used by what the file says of them; ``None``: they are refused."""
     classes: tuple[str, ...] = field(init=False, default=())
     has_masks: bool = field(init=False, default=False)
     table: CocoTable = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        classes, table = parse_coco(self.images, self.annotations)
+        classes, table = parse_coco(self.images, self.annotations, self.left_out)
         has_masks = table.has_masks
         if self.require_objects:
             table = table.trainable()
@@ -61,17 +64,25 @@ class CocoDataset:
         name = self.name or self.annotations.stem
         return DatasetInfo(name, "detection", self.classes, len(ids), digest, self.has_masks)
 
+    def image_id(self, index: int) -> str:
+        """The image's file name, as the annotations have it."""
+        return self.table.file_names[index]
+
     def __len__(self) -> int:
         return len(self.table.file_names)
 
     def __getitem__(self, index: int, /) -> Sample:
-        target = self.table.target(range(len(self))[index], self.has_masks)
+        try:
+            target = self.table.target(range(len(self))[index], self.has_masks)
+        except UserError as error:
+            raise BadImage(str(error), "a damaged mask") from None
         path = self.images / target.image_id
         image = read_image(path)
         if image.shape[:2] != target.size:
-            raise UserError(
+            raise BadImage(
                 f"Expected {path} to be {target.size[1]}x{target.size[0]} pixels as {self.annotations.name} says, "
-                f"but it is {image.shape[1]}x{image.shape[0]}; correct the JSON or the image (and its EXIF orientation)"
+                f"but it is {image.shape[1]}x{image.shape[0]}; correct the JSON or the image (and its EXIF orientation)",
+                "not of the size that its annotations say",
             )
         return Sample(image, target)
 

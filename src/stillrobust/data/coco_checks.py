@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from stillrobust.data.bad_images import LeftOut
 from stillrobust.data.coco_table import NOT_POLYGONS, NUMBERS, CocoTable, Outlines, table_of
 from stillrobust.data.reading import LARGEST, resolve_inside
 from stillrobust.errors import UserError
@@ -28,21 +30,31 @@ class AbsentImages(UserError):
     """Image files that a COCO file lists are not there."""
 
 
-def parse_coco(images: Path, annotations: Path) -> tuple[list[str], CocoTable]:
-    """The class names in the order of category ids, and the table of images and objects, or ``UserError``."""
+def parse_coco(images: Path, annotations: Path, left_out: LeftOut | None = None) -> tuple[list[str], CocoTable]:
+    """The class names in the order of category ids, and the table of images and objects, or ``UserError``.
+
+    With ``left_out``, images that cannot be used by what the file says, and annotations of no image, go there.
+    """
     outlines = Outlines()
     document = read_document(annotations, outlines)
+    if left_out is not None:
+        leave_out_rows(document, left_out)
     classes, label_of = parse_categories(document, annotations)
     if not images.is_dir():
         raise UserError(f"Expected the image folder {images}, but there is no such folder; check the dataset's layout")
     entries = unique_by_id(document["images"], "image", annotations)
     if not entries:
-        raise UserError(f"Expected at least one image in {annotations}, but its list 'images' is empty; add some")
+        raise UserError(f"Expected at least one image in {annotations}, but it lists none that can be used; add some")
     sizes = np.array([image_size(entry, annotations) for entry in entries.values()], np.int64)
-    objects = parse_objects(document, sizes, {identity: index for index, identity in enumerate(entries)}, label_of, annotations)
-    require_images(images.resolve(), entries, annotations)
+    bad: dict[int, str] | None = None if left_out is None else {}
+    index_of = {identity: index for index, identity in enumerate(entries)}
+    objects = parse_objects(document, sizes, index_of, label_of, annotations, bad)
+    absent = require_images(images.resolve(), entries, annotations, left_out is not None)
     names = [entry["file_name"] for entry in entries.values()]
     table = table_of(names, sizes, outlines=outlines, **objects)
+    if left_out is not None and bad is not None:
+        left_out |= {**dict.fromkeys(absent, "listed, but not there"), **{names[index]: fault for index, fault in bad.items()}}
+        table = table.without(left_out)
     for former, latter in itertools.pairwise(table.file_names):
         if former == latter:
             raise UserError(f"Expected each file once in {annotations}, but got {latter!r} twice; remove one")
@@ -68,6 +80,51 @@ def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
                 "use an 'instances' file in COCO's format"
             )
     return dict(document)
+
+
+def leave_out_rows(document: dict[str, Any], left_out: LeftOut) -> None:
+    """Take out of the three lists what cannot be told apart or belongs nowhere, and put it down.
+
+    An image whose id, file or annotation's id is there twice: which of them is meant is not known. An image without a size. An
+    annotation of an image that is not listed. Ids that are no whole numbers stay, to be refused.
+    """
+    images, annotations = document["images"], document["annotations"]
+    ids, files, objects = _counts(images, "id"), _counts(images, "file_name"), _counts(annotations, "id")
+    twice = {_key(entry.get("image_id")) for entry in annotations if objects[_key(entry.get("id"))] > 1}
+    gone = set()
+    for entry in images:
+        identity, name = _key(entry.get("id")), entry.get("file_name")
+        faults = {
+            "an image id that is there twice": ids[identity] > 1,
+            "a file that is listed twice": files[_key(name)] > 1,
+            "an annotation id that is there twice": identity in twice,
+            "no size, or one that cannot be": not _has_size(entry),
+        }
+        fault = next((fault for fault, holds in faults.items() if holds), None)
+        if fault and isinstance(name, str):
+            left_out[name] = fault
+            gone.add(identity)
+    for entry in annotations:
+        image = _key(entry.get("image_id"))
+        if type(image) is int and image not in ids:
+            left_out[f"annotation {entry.get('id')}"] = "annotation of an image that is not listed"
+            gone.add(image)
+    document["images"] = [entry for entry in images if _key(entry.get("id")) not in gone]
+    document["annotations"] = [entry for entry in annotations if _key(entry.get("image_id")) not in gone]
+
+
+def _counts(rows: list[dict[str, Any]], key: str) -> Counter[Any]:
+    return Counter(_key(row.get(key)) for row in rows)
+
+
+def _key(value: Any) -> Any:
+    """The value, or its text where it is a list or an object, which no table takes as a key."""
+    return repr(value) if isinstance(value, list | dict) else value
+
+
+def _has_size(entry: dict[str, Any]) -> bool:
+    height, width = entry.get("height"), entry.get("width")
+    return type(height) is int and type(width) is int and height > 0 and width > 0 and height * width <= LARGEST
 
 
 def parse_categories(document: dict[str, Any], annotations: Path) -> tuple[list[str], dict[Any, int]]:
@@ -98,41 +155,59 @@ def unique_by_id(rows: list[dict[str, Any]], kind: str, annotations: Path) -> di
 def image_size(entry: dict[str, Any], annotations: Path) -> tuple[int, int]:
     """(H, W) as the file states it."""
     height, width = entry.get("height"), entry.get("width")
-    if type(height) is not int or type(width) is not int or height < 1 or width < 1 or height * width > LARGEST:
+    if not _has_size(entry):
         raise UserError(
             f"Expected height and width in pixels in image {entry['id']} of {annotations}, "
             f"but got {height!r} and {width!r}; write the image's size"
         )
-    return height, width
+    return height, width  # type: ignore[return-value]
 
 
 def parse_objects(
-    document: dict[str, Any], sizes: Array, index_of: dict[int, int], label_of: dict[int, int], annotations: Path
+    document: dict[str, Any],
+    sizes: Array,
+    index_of: dict[int, int],
+    label_of: dict[int, int],
+    annotations: Path,
+    bad: dict[int, str] | None = None,
 ) -> dict[str, Array]:
-    """The annotations, each one checked, as the columns of ``CocoTable`` in the file's order, and ``image_of``."""
+    """The annotations, each one checked, as the columns of ``CocoTable`` in the file's order, and ``image_of``.
+
+    With ``bad``, an annotation that is wrong puts its image's index there, with the fault, and is passed over.
+    """
     rows = unique_by_id(document["annotations"], "annotation", annotations)
     image_of, labels, places, boxes, areas, crowd = array("q"), array("q"), array("q"), array("d"), array("d"), array("b")
+    numbers: list[int] = []
     image_sizes = sizes.tolist()  # numbers of Python are quicker to compare one by one
     for number, entry in rows.items():
         where = f"annotation {number} of {annotations}"
         image, category, place = entry.get("image_id"), entry.get("category_id"), entry.get("segmentation") or NO_SEGMENTATION
         if type(image) is not int or image not in index_of:
             raise UserError(f"Expected an image id from the list 'images' in {where}, but got {image!r}; declare the image")
-        if type(category) is not int or category not in label_of:
-            known = ", ".join(map(str, sorted(label_of)[:20]))
-            raise UserError(f"Expected a declared category in {where}, but got {category!r}; declare it or use one of: {known}")
         index = index_of[image]
-        box = checked_box(entry.get("bbox"), image_sizes[index], where)
+        try:
+            if type(category) is not int or category not in label_of:
+                known = ", ".join(map(str, sorted(label_of)[:20]))
+                raise UserError(f"Expected a declared category in {where}, but got {category!r}; declare it or use one of: {known}")
+            box = checked_box(entry.get("bbox"), image_sizes[index], where)
+            area = checked_area(entry.get("area", (box[2] - box[0]) * (box[3] - box[1])), where)
+            alone = checked_crowd(entry.get("iscrowd", 0), where)
+        except UserError:
+            if bad is None:
+                raise
+            bad[index] = "a damaged annotation"
+            continue
+        numbers.append(number)
         image_of.append(index)
         labels.append(label_of[category])
         boxes.extend(box)
-        areas.append(checked_area(entry.get("area", (box[2] - box[0]) * (box[3] - box[1])), where))
-        crowd.append(checked_crowd(entry.get("iscrowd", 0), where))
+        areas.append(area)
+        crowd.append(alone)
         places.extend(place)
     owners = np.array(image_of, np.int64)
     return {
         "image_of": owners,
-        "ids": np.array(list(rows), object),  # whole numbers of any size
+        "ids": np.array(numbers, object),  # whole numbers of any size
         "boxes": clipped(np.array(boxes).reshape(-1, 4), sizes[owners]),
         "labels": np.array(labels, np.int64),
         "areas": np.array(areas, np.float64),
@@ -175,8 +250,8 @@ def checked_crowd(crowd: Any, where: str) -> int:
     return int(crowd)
 
 
-def require_images(folder: Path, entries: dict[int, dict[str, Any]], annotations: Path) -> None:
-    """``UserError`` unless every image's file is inside ``folder``, which is resolved, and there.
+def require_images(folder: Path, entries: dict[int, dict[str, Any]], annotations: Path, tolerant: bool = False) -> list[str]:
+    """``UserError`` unless every image's file is inside ``folder``, which is resolved, and there; ``tolerant``: those that are not.
 
     One look into each folder tells of all its plain files; only what it does not show as such, a link, say, is looked at by
     itself.
@@ -194,12 +269,13 @@ def require_images(folder: Path, entries: dict[int, dict[str, Any]], annotations
         path = resolve_inside(folder, name, f"image {identity} of {annotations}")
         if not path.is_file():
             absent.append(text)
-    if absent:
+    if absent and not tolerant:
         named = ", ".join(absent[:SHOWN]) + (", ..." if len(absent) > SHOWN else "")
         raise AbsentImages(
             f"Expected the images of {annotations} in {folder}, but {len(absent):,} of {len(entries):,} images are not there: "
             f"{named}; download them or remove their entries"
         )
+    return absent
 
 
 def _plain_files(folder: Path, parent: str) -> set[str]:

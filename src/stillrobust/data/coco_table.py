@@ -3,7 +3,7 @@
 import hashlib
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -122,7 +122,17 @@ class CocoTable:
         kept = (self.areas > 0) & (sides.min(1) >= SMALLEST_OBJECT)
         objects = np.bincount(image_of[kept & ~self.crowd], minlength=len(self.sizes))
         images = (self.sizes.min(1) >= SMALLEST_SIDE) & (objects > 0)
-        kept &= images[image_of]
+        return self._part(images, kept)
+
+    def without(self, names: Container[str]) -> "CocoTable":
+        """The same without the images of these file names."""
+        images = np.array([name not in names for name in self.file_names], bool)
+        return self if images.all() else self._part(images, np.ones(len(self.labels), bool))
+
+    def _part(self, images: Array, objects: Array) -> "CocoTable":
+        """Some images, bool (images,), and of their objects some, bool (objects,)."""
+        image_of = np.repeat(np.arange(len(self.sizes)), np.diff(self.starts))
+        kept = objects & images[image_of]
         counts = np.bincount(image_of[kept], minlength=len(self.sizes))[images]
         columns = {name: getattr(self, name)[kept] for name in ("ids", "boxes", "labels", "areas", "crowd", "places")}
         names = [self.file_names[index] for index in np.flatnonzero(images).tolist()]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
+from stillrobust.data.bad_images import LeftOut
 from stillrobust.data.official import STORED, require_layout, require_stored, require_whole
 from stillrobust.data.reading import IMAGE_SUFFIXES, derived_fingerprint, fingerprint, read_unrotated, subfolders
 from stillrobust.errors import UserError
@@ -53,6 +54,10 @@ class ImageNetDataset:
         name = f"ImageNet/{self.split}"
         return DatasetInfo(name, "classification", wnids(), len(self), digest, stage=stage, regime="imagenet-c")
 
+    def image_id(self, index: int) -> str:
+        """``<wnid>/<file>``."""
+        return self.ids[index]
+
     def path(self, image_id: str) -> Path:
         """The file of an image."""
         return self.folder / (image_id.partition("/")[2] if self.flat else image_id)
@@ -89,8 +94,11 @@ def prepare(image: Pillow.Image) -> Image:
     return np.array(resized.crop((left, top, left + CROP, top + CROP)))
 
 
-def open_imagenet(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
-    """``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` and ``LOC_val_solution.csv``."""
+def open_imagenet(root: Path, split: str, training: bool, part: bool = False, left_out: LeftOut | None = None) -> Dataset:
+    """``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` and ``LOC_val_solution.csv``.
+
+    Nothing is seen to be wrong before images are read: ``left_out`` stays as it is.
+    """
     return open_split(root, split, part)
 
 

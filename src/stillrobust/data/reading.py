@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
-from stillrobust.errors import UserError
+from stillrobust.errors import BadImage, UserError
 from stillrobust.samples import Array, Image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
@@ -29,8 +29,14 @@ def read_image(path: Path) -> Image:
     content = read_bytes(path)
     decoded = decode_image(np.frombuffer(content, np.uint8))
     if decoded is None:
-        raise UserError(f"Expected a PNG or JPEG image at {path}, but its content cannot be decoded; replace the file")
+        raise undecodable(path)
     return decoded
+
+
+def undecodable(path: Path) -> BadImage:
+    """The error for what is no PNG or JPEG, or a damaged one."""
+    sentence = f"Expected a PNG or JPEG image at {path}, but its content cannot be decoded; replace the file"
+    return BadImage(sentence, "cannot be decoded")
 
 
 def read_unrotated(path: Path) -> PillowImage.Image:
@@ -39,7 +45,7 @@ def read_unrotated(path: Path) -> PillowImage.Image:
     try:
         return PillowImage.open(io.BytesIO(content)).convert("RGB")
     except UNREADABLE:
-        raise UserError(f"Expected a PNG or JPEG image at {path}, but its content cannot be decoded; replace the file") from None
+        raise undecodable(path) from None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -47,9 +53,11 @@ def read_bytes(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"Expected a readable image at {path}, but got: {error.strerror}; check the path") from None
+        sentence = f"Expected a readable image at {path}, but got: {error.strerror}; check the path"
+        raise BadImage(sentence, "cannot be read") from None
     if is_cut_off(content):
-        raise UserError(f"Expected a whole image at {path}, but the file is cut off or empty; replace it")
+        sentence = f"Expected a whole image at {path}, but the file is cut off or empty; replace it"
+        raise BadImage(sentence, "cut off or empty")
     try:
         with PillowImage.open(io.BytesIO(content)) as opened:  # reads the header alone
             width, height = opened.size
@@ -58,7 +66,8 @@ def read_bytes(path: Path) -> bytes:
     except UNREADABLE:
         width = height = 0  # Pillow does not know it; OpenCV has the last word
     if width * height > LARGEST:
-        raise UserError(f"Expected an image of at most {LARGEST:,} pixels at {path}, but it has more; scale it down")
+        sentence = f"Expected an image of at most {LARGEST:,} pixels at {path}, but it has more; scale it down"
+        raise BadImage(sentence, f"more than {LARGEST:,} pixels")
     return content
 
 
@@ -103,11 +112,13 @@ def read_label_map(path: Path) -> Array:
             mode = opened.mode
             values = np.array(opened) if mode in ("L", "P") else None
     except (*UNREADABLE, PillowImage.DecompressionBombError):
-        raise UserError(f"Expected a label PNG at {path}, but it cannot be decoded; replace the file") from None
+        sentence = f"Expected a label PNG at {path}, but it cannot be decoded; replace the file"
+        raise BadImage(sentence, "a label map that cannot be decoded") from None
     if values is None:
-        raise UserError(
+        raise BadImage(
             f"Expected an 8-bit label PNG with one channel (index = class) at {path}, but got mode {mode!r}; "
-            "save the class indices as a grey or palette PNG"
+            "save the class indices as a grey or palette PNG",
+            "a label map that is not of 8 bits",
         )
     return values.astype(np.uint8)
 

@@ -1,5 +1,6 @@
 """Segmentation data: a folder of images and a folder of label PNGs with the same names."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -7,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from stillrobust.data.bad_images import LeftOut, leave_out
 from stillrobust.data.reading import fingerprint, image_files, read_image, read_label_map, require_split, subfolders
-from stillrobust.errors import UserError
+from stillrobust.errors import BadImage, UserError
 from stillrobust.samples import IGNORE, Array, DatasetInfo, Image, Sample, Target
+
+NO_IMAGE = "label map without an image"  # the one fault that is of no image
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,15 @@ class MapDataset:
     split: str
     name: str = ""
     """Shown in reports; folder and split where it is empty."""
+    left_out: LeftOut | None = field(default=None, repr=False, compare=False)
+    """Takes what has no counterpart; ``None``: it is refused."""
     classes: tuple[str, ...] = field(init=False, default=())
     pairs: tuple[tuple[Path, Path], ...] = field(init=False, default=(), repr=False)
 
     def __post_init__(self) -> None:
         require_split("segmentation", self.root, self.split, subfolders(self.root / "images"))
-        object.__setattr__(self, "pairs", tuple(paired_files(self.root / "images" / self.split, self.root / "labels" / self.split)))
+        folders = self.root / "images" / self.split, self.root / "labels" / self.split
+        object.__setattr__(self, "pairs", tuple(paired_files(*folders, self.left_out)))
         object.__setattr__(self, "classes", tuple(read_classes(self.root)))
 
     def image_id(self, index: int) -> str:
@@ -58,39 +65,45 @@ def read_pair(
     """uint8 (H, W, 3) and uint8 (H, W) of one size; ``reduce`` turns stored label values into 0..``classes`` - 1 and 255."""
     image, stored = read_image(image_path), read_label_map(label_path)
     if image.shape[:2] != stored.shape:
-        raise UserError(
+        raise BadImage(
             f"Expected {label_path} to have the size of its image, {image.shape[1]}x{image.shape[0]}, "
-            f"but it is {stored.shape[1]}x{stored.shape[0]}; write the labels at the image's size"
+            f"but it is {stored.shape[1]}x{stored.shape[0]}; write the labels at the image's size",
+            "a label map of another size",
         )
     labels = reduce(stored)
     wrong = labels[(labels >= classes) & (labels != IGNORE)]
     if wrong.size:
-        raise UserError(
+        raise BadImage(
             f"Expected labels 0..{classes - 1} or {IGNORE} in {label_path}, but got {int(wrong.min())}; "
-            "add the class to classes.txt or correct the map"
+            "add the class to classes.txt or correct the map",
+            "a label map with a class that there is not",
         )
     return image, labels
 
 
-def paired_files(images: Path, labels: Path) -> list[tuple[Path, Path]]:
-    """(image, label map) of every image in two folders, or ``UserError`` where one has no counterpart."""
+def paired_files(images: Path, labels: Path, left_out: LeftOut | None = None) -> list[tuple[Path, Path]]:
+    """(image, label map) of every image in two folders; one without counterpart goes to ``left_out``, or is a ``UserError``."""
     found = image_files(images)
     if not found:
         raise UserError(f"Expected PNG or JPEG images in {images}, but it holds none; add some")
     maps = {path.relative_to(labels).with_suffix(""): path for path in sorted(labels.rglob("*.png"))}
+    stems = Counter(image.relative_to(images).with_suffix("") for image in found)
     pairs: list[tuple[Path, Path]] = []
-    seen: set[Path] = set()
     for image in found:
-        stem = image.relative_to(images).with_suffix("")
-        if stem in seen:
-            raise UserError(f"Expected one image for each label map, but {images / stem} is there twice; remove one")
-        if stem not in maps:
-            raise UserError(f"Expected the label map {labels / stem}.png of {image}, but it is missing; add it")
-        seen.add(stem)
-        pairs.append((image, maps[stem]))
+        name = image.relative_to(images)
+        stem = name.with_suffix("")
+        if stems[stem] > 1:
+            sentence = f"Expected one image for each label map, but {images / stem} is there twice; remove one"
+            leave_out(left_out, name.as_posix(), BadImage(sentence, "two images for one label map"))
+        elif stem not in maps:
+            sentence = f"Expected the label map {labels / stem}.png of {image}, but it is missing; add it"
+            leave_out(left_out, name.as_posix(), BadImage(sentence, "no label map"))
+        else:
+            pairs.append((image, maps[stem]))
     for stem, path in maps.items():
-        if stem not in seen:
-            raise UserError(f"Expected an image in {images} for the label map {path}, but it is missing; add or remove one")
+        if stem not in stems:
+            sentence = f"Expected an image in {images} for the label map {path}, but it is missing; add or remove one"
+            leave_out(left_out, path.relative_to(labels).as_posix(), BadImage(sentence, NO_IMAGE))
     return pairs
 
 

@@ -8,9 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from stillrobust.data.reading import derived_fingerprint
+from stillrobust.data.shared import SharedImages
 from stillrobust.errors import UserError
 from stillrobust.own_files import keyed, shown
-from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
+from stillrobust.samples import Array, Dataset, DatasetInfo, Image, Sample, Target
 
 
 @runtime_checkable
@@ -55,6 +56,8 @@ class CorruptedView:
     channel_order: str = "rgb"
     warp_truth: bool = False
     """Ground truth follows the corruptions that move pixels; as published, it does not."""
+    shared: SharedImages | None = None
+    """Where corrupted images are kept for the next model; decides nothing."""
 
     @cached_property
     def info(self) -> DatasetInfo:
@@ -77,13 +80,22 @@ class CorruptedView:
         if self.severity == 0:
             return sample
         # Imported here: reading data must not need the corruptions' dependencies.
-        from stillrobust.corruptions import FIELDS, corrupt, displacement
+        from stillrobust.corruptions import FIELDS, corrupt, displacement, protocol
 
         target = sample.target
-        keyed: dict[str, Any] = {"seed": self.seed, "image_id": target.image_id, "mode": self.mode, "regime": self.regime}
-        image = corrupt(sample.image, self.corruption, self.severity, channel_order=self.channel_order, **keyed)
+        drawn: dict[str, Any] = {"seed": self.seed, "image_id": target.image_id, "mode": self.mode, "regime": self.regime}
+
+        def corrupted() -> Image:
+            return corrupt(sample.image, self.corruption, self.severity, channel_order=self.channel_order, **drawn)
+
+        if self.shared is None:
+            image = corrupted()
+        else:
+            how = protocol(self.mode, self.regime, self.channel_order)
+            how |= {"corruption": keyed(self.corruption), "severity": self.severity, **drawn}
+            image = self.shared.image(sample.image, how, corrupted)
         if self.warp_truth and self.corruption in FIELDS:
-            target = warp_target(target, displacement(target.size, self.corruption, self.severity, **keyed))
+            target = warp_target(target, displacement(target.size, self.corruption, self.severity, **drawn))
         return Sample(image, target)
 
 

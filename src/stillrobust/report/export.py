@@ -12,7 +12,7 @@ from stillrobust.study import Selection, Site
 from stillrobust.study.state import places_of
 
 ABOUT = ("id", "run", "task", "model", "backbone", "transfer", "technique", "data")
-COLUMNS = (*ABOUT, "metric", "corruption", "severity", "value", "images", "key", "scale")
+COLUMNS = (*ABOUT, "metric", "corruption", "severity", "value", "images", "left_out", "key", "scale")
 
 
 def export(selection: Selection, site: Site, file: Path) -> int:
@@ -27,7 +27,8 @@ def export(selection: Selection, site: Site, file: Path) -> int:
         if run is None or (one.corruption, one.severity) not in wanted:
             continue
         said = [run.id, one.run, run.task, run.label, run.backbone, run.transfer, shown(run.technique), run.test_data]
-        numbers = [one.metric, one.corruption, one.severity, one.value, one.images, one.key, run.scale]
+        left_out = sum(one.protocol.get("left_out", {}).values())
+        numbers = [one.metric, one.corruption, one.severity, one.value, one.images, left_out, one.key, run.scale]
         rows.append(dict(zip(COLUMNS, [*said, *numbers], strict=True)))
         protocols.append(one.protocol)
     if file.suffix == ".csv":

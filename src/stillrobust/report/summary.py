@@ -68,6 +68,12 @@ class Row:
         return self.run.task, self.run.dataset, numbers.metric, numbers.severities, content_key(self.circumstances)
 
     @property
+    def left_out(self) -> Mapping[str, int]:
+        """What could not be used of the data and was left out on purpose: fault -> how many."""
+        found: Mapping[str, int] = self.circumstances.get("left_out", {})
+        return found
+
+    @property
     def drops(self) -> Array | None:
         """The mean drop in every resample."""
         return self.resampled.get("drop")

@@ -116,12 +116,21 @@ def text_table(rows: Sequence[Row]) -> str:
         body += ["", block.title] if block.title else []
         body += [next(lines) for _ in block.lines]
     note = f"Clean score and drops in %; [ ]: {LEVEL:.0%} interval over images, in a mean of seeds over both. {ALIKE}"
-    return "\n".join([texts[0], "-" * len(texts[0]), *body, "", note])
+    return "\n".join([texts[0], "-" * len(texts[0]), *body, "", note, *left_out_lines(rows)])
+
+
+def left_out_lines(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each dataset of which images were left out because they could not be used."""
+    said = []
+    for row in rows:
+        faults = ", ".join(f"{count:,} {fault}" for fault, count in row.left_out.items())
+        said += [f"Left out of {row.run.dataset}, {row.images:,} images are left: {faults}."] if faults else []
+    return list(dict.fromkeys(said))
 
 
 def table_csv(rows: Sequence[Row]) -> str:
     """The table with full precision; scores and drops as fractions."""
-    headings = ["task", "dataset", "run", "model", "mode", "metric", "severities", "images", "clean", "mpc", "rpc"]
+    headings = ["task", "dataset", "run", "model", "mode", "metric", "severities", "images", "left_out", "clean", "mpc", "rpc"]
     headings += [f"{group}_drop" for group in GROUP_ORDER] + ["mean_drop", "mean_drop_low", "mean_drop_high", "alike", "protocol"]
     lines = []
     for row in with_seed_means(rows):
@@ -129,7 +138,8 @@ def table_csv(rows: Sequence[Row]) -> str:
         low, high = row.interval or ("", "")
         lines.append(
             [run.task, run.dataset, run.name, run.backbone, run.transfer, numbers.metric]
-            + [" ".join(map(str, numbers.severities)), row.images, numbers.clean, numbers.mpc, numbers.rpc]
+            + [" ".join(map(str, numbers.severities)), row.images, sum(row.left_out.values())]
+            + [numbers.clean, numbers.mpc, numbers.rpc]
             + [numbers.by_group[group].drop for group in GROUP_ORDER]
             + [numbers.drop, low, high, row.alike, row.table[-1]]
         )
@@ -139,13 +149,14 @@ def table_csv(rows: Sequence[Row]) -> str:
 def measurements_csv(runs: Iterable[Run], measurements: Iterable[Measurement]) -> str:
     """Every number with its circumstances, one a line."""
     headings = ["task", "dataset", "run", "model", "mode", "metric", "corruption", "severity"]
-    headings += ["value", "images", "seconds", "protocol"]
+    headings += ["value", "images", "left_out", "seconds", "protocol"]
     known = {run.name: run for run in runs}
     lines = []
     for one in measurements:
         run = known.get(one.run)
         about = [run.task, run.dataset, run.name, run.backbone, run.transfer] if run else ["", "", one.run, "", ""]
-        numbers = [one.metric, one.corruption, one.severity, one.value, one.images, one.seconds]
+        left_out = sum(one.protocol.get("left_out", {}).values())
+        numbers = [one.metric, one.corruption, one.severity, one.value, one.images, left_out, one.seconds]
         lines.append([*about, *numbers, content_key(one.protocol)])
     return as_csv(headings, lines)
 

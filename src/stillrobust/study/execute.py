@@ -13,6 +13,7 @@ from stillrobust.backbones import file_of_weights, upstream_digest
 from stillrobust.corruptions import warm_up
 from stillrobust.data import open_dataset
 from stillrobust.data.scene_files import SceneCounts, write_scenes
+from stillrobust.data.shared import SharedImages
 from stillrobust.data.source_set import write_source_set
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
@@ -31,6 +32,7 @@ from stillrobust.store import write_alone
 from stillrobust.study.needs import weight_needs
 from stillrobust.study.schema import ROBUSTIFY, UPSTREAM, Circumstances, StudyRun
 from stillrobust.study.selection import ASKED, Scenes, Selection, remember
+from stillrobust.study.sharing import sharing
 from stillrobust.study.state import FAILURES, RunState, Site, states
 from stillrobust.study.upstream import standin_job
 from stillrobust.tasks.recipes import recipe_of
@@ -220,10 +222,12 @@ def run_study(
     say: Callable[[str], None] = lambda text: None,
     listen: Listener = lambda name, done, total, text: None,
     expect: Expect = lambda jobs, runs, runs_done, cells, cells_done: None,
+    share: int = 0,
 ) -> list[Failure]:
     """Do what is missing of the selected runs; returns what failed, which is also kept for ``status``.
 
     A run that is done is left alone, and a failing one does not stop the others. ``expect`` hears once of all that is to do.
+    With ``share``, corrupted images are kept for the next model, in at most so many bytes.
     """
     runs, asked = selection.runs, selection.asked
     remember(selection, site.out)
@@ -236,6 +240,8 @@ def run_study(
         root, seed = site.out / "data" / "source", selection.scenes.seed
         write_source_set(root, seed=seed, progress=lambda done, total: listen("data", done, total, "images"), **counts)
     jobs, failures = jobs_of(runs, asked, site)
+    if share:
+        jobs = sharing(jobs, evaluate_job, SharedImages(site.out / "corrupted", share))
     expect(*_expected(jobs, states(runs, asked, site)))
     if jobs:
         say("corruption kernels: compiling them where this machine has not yet")

@@ -54,5 +54,7 @@ def _data(name: str, run: StudyRun, site: Site) -> Need:
         return Need(name, True, "")
     from stillrobust.data.check import how_to_get
 
-    way = f"{name} is not in {path}. {how_to_get(kind, Path(path))} Or say where it lies: --data {name}={kind}:PATH"
+    way = (
+        f"{name} is not in {path}. {how_to_get(kind.partition('(')[0], Path(path))} Or say where it lies: --data {name}={kind}:PATH"
+    )
     return Need(name, False, way)
