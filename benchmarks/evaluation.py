@@ -104,8 +104,8 @@ def measured(root: Path, task: str, process: int, rounds: int, told: Path, progr
     told.write_text("\n".join(lines))
 
 
-def ratio(root: Path, images: int, rounds: int) -> None:
-    for task in SPECS:
+def ratio(root: Path, tasks: list[str], images: int, rounds: int) -> None:
+    for task in tasks:
         told = [root / f"{task}-{process}.txt" for process in range(2)]
         run_jobs([Job(f"{task} {n}", measured, (root, task, n, rounds, path)) for n, path in enumerate(told)], 2)
         rows = [[float(number) for number in line.split()[1:]] for path in told for line in path.read_text().splitlines()]
@@ -114,7 +114,8 @@ def ratio(root: Path, images: int, rounds: int) -> None:
         each = 1000 * sum(row[2] for row in rows) / len(rows) / 5 / images
         print(
             f"{task:15s} {each:7.1f} ms of CPU an image and severity; evaluation / bare parts: CPU {sums[0]:.3f} (median of "
-            f"{len(rows)} rounds {cpu:.3f}), wall {sums[1]:.3f} (median {wall:.3f})"
+            f"{len(rows)} rounds {cpu:.3f}), wall {sums[1]:.3f} (median {wall:.3f})",
+            flush=True,
         )
 
 
@@ -153,8 +154,8 @@ def peak(root: Path, task: str, images: int, told: Path, progress: Callable[[int
     told.write_text(f"{before / 1024} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024} {1000 * cpu / images}")
 
 
-def memory(root: Path, few: int, many: int) -> None:
-    for task in SPECS:
+def memory(root: Path, tasks: list[str], few: int, many: int) -> None:
+    for task in tasks:
         rows = []
         for images in (few, many):
             told = root / f"{task}-{images}.txt"
@@ -226,6 +227,7 @@ def listing(root: Path, records: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", default=["ratio", "memory", "sharing", "scheduling", "listing"])
+    parser.add_argument("--tasks", nargs="+", choices=list(SPECS), default=list(SPECS))
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=4, help="of each of the two processes")
     parser.add_argument("--many", type=int, default=10_000)
@@ -240,11 +242,11 @@ def main() -> None:
         if {"ratio", "memory", "sharing"}.intersection(arguments.what):
             prepare(root, arguments.images)
         if "ratio" in arguments.what:
-            ratio(root, arguments.images, arguments.rounds)
+            ratio(root, arguments.tasks, arguments.images, arguments.rounds)
         if "sharing" in arguments.what:
             sharing(root, min(arguments.images, 16))
         if "memory" in arguments.what:
-            memory(root, arguments.many // 10, arguments.many)
+            memory(root, arguments.tasks, arguments.many // 10, arguments.many)
         if "scheduling" in arguments.what:
             scheduling(root, arguments.cells)
         if "listing" in arguments.what:
