@@ -79,12 +79,17 @@ def _simple_table(caption: str, headings: Sequence[str], lines: Sequence[Sequenc
     if not lines:
         return ""
     body = "".join(
-        f"<tr>{''.join(f'<td{_kind(index, text_columns)}>{escape(text)}</td>' for index, text in enumerate(line))}</tr>"
+        f'<tr><th scope="row">{escape(line[0])}</th>'
+        + "".join(
+            f'<td{_kind(index, text_columns)} data-head="{escape(headings[index])}">{escape(text)}</td>'
+            for index, text in enumerate(line[1:], 1)
+        )
+        + "</tr>"
         for line in lines
     )
     return (
-        f'<div {FRAME} aria-label="{escape(caption)}"><table class="numbers sortable"><caption>{escape(caption)}</caption><thead>'
-        f'<tr class="heads">{heads(headings, text_columns)}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div {FRAME} aria-label="{escape(caption)}"><table class="numbers sortable cards"><caption>{escape(caption)}</caption>'
+        f'<thead><tr class="heads">{heads(headings, text_columns)}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
@@ -99,17 +104,14 @@ def published(rows: Sequence[Row]) -> str:
     lines = []
     for one in paper.tables():
         for line in one.rows.values() if one.name in shown else ():
-            numbers = "".join(f'<td class="number">{line[quantity]:.2f}</td>' for quantity in DROPS[:-1])
-            lines.append(f"<tr><td>{shown[one.name]}</td><td>{escape(str(line['model']))}</td>{numbers}</tr>")
-    if not lines:
-        return ""
-    return (
-        "<h2>What the paper found</h2><details><summary>Drops in % with fixed features, on COCO and ADE20K</summary>"
-        f'<div {FRAME} aria-label="The paper&#x27;s tables"><table class="numbers sortable"><caption>'
-        "Other data, other sizes, longer training: the order of the models can be compared with the table above, the numbers "
-        f'cannot.</caption><thead><tr class="heads">{heads(("Task", "Model", *HEADINGS[5:9]), 2)}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div></details>"
+            lines.append([str(line["model"]), shown[one.name], *(f"{line[quantity]:.2f}" for quantity in DROPS[:-1])])
+    about = (
+        "Other data, other sizes, longer training: the order of the models can be compared with the table above, the "
+        "numbers cannot."
     )
+    held = _simple_table(about, ("Model", "Task", *HEADINGS[5:9]), lines, 2)
+    title = "Drops in % with fixed features, on COCO and ADE20K"
+    return held and f"<h2>What the paper found</h2><details><summary>{title}</summary>{held}</details>"
 
 
 def _filters(choices: dict[str, dict[str, None]]) -> str:
