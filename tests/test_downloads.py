@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from stillrobust import downloads
+from stillrobust import downloads, leases
 from stillrobust.downloads import fetch
 from stillrobust.errors import UserError
 
@@ -215,3 +215,21 @@ def test_the_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("STILLROBUST_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert downloads.cache_folder() == tmp_path / "stillrobust"
+
+
+def test_what_another_process_is_getting_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "WAIT_SECONDS", 0.02)
+    target, begun = tmp_path / "file", threading.Event()
+
+    def get():
+        with leases.lease(target):
+            begun.set()
+            time.sleep(0.3)
+            target.write_bytes(b"whole")
+
+    other = threading.Thread(target=get)
+    other.start()
+    begun.wait()
+    assert fetch(["http://127.0.0.1:9/nobody"], target, size=5).read_bytes() == b"whole"
+    other.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

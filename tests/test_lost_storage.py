@@ -19,7 +19,9 @@ from stillrobust.backbones import build_backbone
 from stillrobust.data.scene_files import SceneCounts, write_scenes
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
+from stillrobust.leases import Held, lease
 from stillrobust.predictors import Predictor
+from stillrobust.run_log import failures_noted
 from stillrobust.samples import Prediction
 from stillrobust.store import Store
 from stillrobust.study import Site, select
@@ -157,6 +159,21 @@ def test_a_file_that_cannot_be_read_is_not_one_that_is_missing(number, tmp_path,
         train(PLAN, Toys("classification"), whole, lambda *_: pytest.fail("trained again"))
     monkeypatch.undo()
     assert marks(tmp_path) == before
+
+
+# ---- what another process is at ------------------------------------------------------------------------------------------
+
+
+def test_what_another_is_at_is_left_alone_and_no_failure(tmp_path):
+    data, log = Toys("classification", 4), tmp_path / "run.log"
+    with lease(tmp_path / "run"), pytest.raises(Held, match="Another process is at run"), failures_noted(log, "training"):
+        train(PLAN, data, tmp_path / "run")
+    with Store(tmp_path / "results").writing("constant", "brightness"), pytest.raises(Held), failures_noted(log, "evaluation"):
+        evaluate(model(), data, tmp_path / "results", FEW)
+    assert list(marks(tmp_path / "results")) == ["clean_0.json"]
+    assert not log.exists()
+    evaluate(model(), data, tmp_path / "results", FEW)
+    assert len(marks(tmp_path / "results")) == 5
 
 
 # ---- clocks and changes --------------------------------------------------------------------------------------------------
