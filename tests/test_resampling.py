@@ -1,5 +1,8 @@
 """From a store: replicates of a run's cells, estimates from part of them, and what one number hides."""
 
+import csv
+import io
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -101,6 +104,16 @@ def test_runs_that_differ_in_their_seed_alone_have_a_mean(tmp_path):
     assert "resnet (mean of 2 seeds)" in text_table(rows)
     assert [line.split(",")[2] for line in table_csv(rows).splitlines()].count("mean of 2 seeds") == 1
     assert first.run.protocol["training"]["recipe"]["seed"] == 0, "the rows stay as they are"
+
+
+def test_every_number_of_the_csv_has_its_interval(tmp_path):
+    rows = summarize(top1_store(tmp_path, {"one": 0.0, "other": 0.1}), 100).rows
+    lines = list(csv.DictReader(io.StringIO(table_csv(rows))))
+    assert len(lines) == 2
+    for line in lines:
+        for name in ("clean", "mpc", "rpc", "mean_drop"):
+            assert float(line[f"{name}_low"]) < float(line[name]) < float(line[f"{name}_high"])
+        assert float(line["rpc_low"]) == pytest.approx(1 - float(line["mean_drop_high"]))
 
 
 def test_estimates_from_part_of_a_run(tmp_path):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from stillrobust.intervals import LEVEL
+from stillrobust.intervals import LEVEL, interval
 from stillrobust.report.blocks import apart, sections
 from stillrobust.report.seeds import with_seed_means
 from stillrobust.report.summary import METRICS, MODES, TASKS, Row, model_name
@@ -129,9 +129,10 @@ def left_out_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def table_csv(rows: Sequence[Row]) -> str:
-    """The table with full precision; scores and drops as fractions."""
+    """The table with full precision; scores and drops as fractions, at the end of a line the other intervals."""
     headings = ["task", "dataset", "run", "model", "mode", "metric", "severities", "images", "left_out", "clean", "mpc", "rpc"]
     headings += [f"{group}_drop" for group in GROUP_ORDER] + ["mean_drop", "mean_drop_low", "mean_drop_high", "alike", "protocol"]
+    headings += [f"{name}_{end}" for name in ("clean", "mpc", "rpc") for end in ("low", "high")]
     lines = []
     for row in with_seed_means(rows):
         run, numbers = row.run, row.robustness
@@ -141,9 +142,18 @@ def table_csv(rows: Sequence[Row]) -> str:
             + [" ".join(map(str, numbers.severities)), row.images, sum(row.left_out.values())]
             + [numbers.clean, numbers.mpc, numbers.rpc]
             + [numbers.by_group[group].drop for group in GROUP_ORDER]
-            + [numbers.drop, low, high, row.alike, row.table[-1]]
+            + [numbers.drop, low, high, row.alike, row.table[-1], *_intervals_of_scores(row)]
         )
     return as_csv(headings, lines)
+
+
+def _intervals_of_scores(row: Row) -> list[object]:
+    """Of P, mPC and rPC; empty where the row has none, as a mean of seeds."""
+    if not row.resampled:
+        return [""] * 6
+    numbers, drawn = row.robustness, row.resampled
+    kept = ((drawn["clean"], numbers.clean), (drawn["corrupted"], numbers.mpc), (1 - drawn["drop"], numbers.rpc))
+    return [end for values, value in kept for end in interval(values, value)]
 
 
 def measurements_csv(runs: Iterable[Run], measurements: Iterable[Measurement]) -> str:
