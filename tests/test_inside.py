@@ -178,3 +178,16 @@ def _runs(output):
         else:
             blocks.append(line)
     return blocks
+
+
+def test_a_run_with_holes_keeps_nothing_back_from_the_others(tmp_path):
+    store = Store(tmp_path)
+    for name, places in (("holes", [("clean", 0)]), ("whole", [("clean", 0), *((one, 3) for one in COMMON)])):
+        store.write_run(Run(name, "classification", name, "upstream", "toy", {}, ("a", "b")))
+        for place in places:
+            store.write_cell(Cell(name, *place), "k", {"top1": 0.4 if place[1] else 0.8}, {"seed": 0}, 10, 1.0, {})
+    output = CliRunner().invoke(app, ["details", str(tmp_path), "--severities", "3"]).output
+    assert "holes\n  holes (top1) has no measurement for" in output
+    assert "whole\n  top1: worst corruption" in output
+    alone = CliRunner().invoke(app, ["details", str(tmp_path), "--severities", "3", "--run", "holes"])
+    assert isinstance(alone.exception, UserError)

@@ -47,4 +47,10 @@ def details(
         beside = [
             f"{metric}: {line}" for (name, metric), against in others.items() if name == one.name for line in others_text(against)
         ]
-        typer.echo("\n  ".join([one.name, *told(store, one, levels, classes), *beside]))
+        try:
+            lines = told(store, one, levels, classes)
+        except UserError as error:  # a run with holes or without a clean score keeps nothing back from the others
+            if run is not None:
+                raise
+            lines = [str(error)]
+        typer.echo("\n  ".join([one.name, *lines, *beside]))
