@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from stillrobust import listing, run_files, training
 from stillrobust.backbones import build_backbone
+from stillrobust.data import open_dataset
+from stillrobust.data.reading import write_image
 from stillrobust.data.scene_files import SceneCounts, write_scenes
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
@@ -159,6 +161,23 @@ def test_a_file_that_cannot_be_read_is_not_one_that_is_missing(number, tmp_path,
         train(PLAN, Toys("classification"), whole, lambda *_: pytest.fail("trained again"))
     monkeypatch.undo()
     assert marks(tmp_path) == before
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_an_image_on_a_disk_that_fails_is_not_a_bad_image(number, tmp_path, monkeypatch):
+    (tmp_path / "val" / "class").mkdir(parents=True)
+    for name in "ab":
+        write_image(tmp_path / "val" / "class" / f"{name}.png", np.zeros((32, 32, 3), np.uint8))
+    read = Path.read_bytes
+
+    def fail(path):
+        if path.name == "b.png":
+            raise OSError(number, os.strerror(number), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(UserError, match=rf"Cannot read .*b.png \({os.strerror(number)}\); start again when its disk"):
+        len(open_dataset(f"folders(leave_out_bad=True):{tmp_path}", "val"))
 
 
 # ---- what another process is at ------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Files to arrays: images, label maps, safe paths inside a dataset's folder, and digests."""
 
+import errno
 import hashlib
 import io
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,8 @@ LARGEST = 178_956_970  # pixels: Pillow's limit for a picture that may be meant 
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum
 # What Pillow's opener raises for what is no image; ultralytics puts its own in its place, which lacks a package for HEIF then.
 UNREADABLE = (OSError, SyntaxError, ValueError, ImportError)
+# Of a disk or a network folder that fails: no fault of the image, which is not left out for it.
+LOST = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
 FULL_DIGEST_LIMIT = 2000  # up to this many images the fingerprint reads every byte; above it, only file sizes
 
 
@@ -53,6 +56,10 @@ def read_bytes(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
+        if error.errno in LOST:
+            raise UserError(
+                f"Cannot read {path} ({error.strerror}); start again when its disk or network folder is there"
+            ) from None
         sentence = f"Expected a readable image at {path}, but got: {error.strerror}; check the path"
         raise BadImage(sentence, "cannot be read") from None
     if is_cut_off(content):
