@@ -188,6 +188,14 @@ def test_jobs_are_given_in_order_and_warm_ones_where_they_are_warm():
     assert not book.open
 
 
+def test_a_worker_stays_with_its_model_even_where_others_have_it_too():
+    book = Book([*(job(f"a{n}", warm="a") for n in range(3)), job("c0", "a0", warm="c")])
+    assert [book.next(worker).name for worker in (0, 1)] == ["a0", "a1"]
+    book.done("a0")
+    assert book.next(0).name == "a2"
+    assert book.next(2).name == "c0"
+
+
 def test_jobs_wait_until_there_is_room():
     book = Book([job("large", memory=6), job("other", memory=6), job("small", memory=3), job("huge", memory=50)], memory=10)
     assert book.next(0).name == "large"

@@ -15,14 +15,15 @@ from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol
 from stillrobust.store import Store
 from stillrobust.study import Site, paper_studies, recall, select, shipped, states
-from stillrobust.study.cost import pass_hours, training_hours, weights_gigabytes
+from stillrobust.study.cost import PROCESS_BYTES, job_bytes, pass_hours, training_hours, weights_gigabytes
 from stillrobust.study.execute import jobs_of, plan_of, run_study
 from stillrobust.study.explain import explain, explanation_text
 from stillrobust.study.miniature import read_miniature
 from stillrobust.study.plan import plan, plan_text
 from stillrobust.study.selection import remember
 from stillrobust.study.state import failures_of, resolve_data, status_text
-from stillrobust.tasks.recipes import RECIPES
+from stillrobust.tasks.recipes import RECIPES, recipe_of
+from stillrobust.training import Plan
 from tests.paper_store import fill
 from tests.toys import Toys
 
@@ -244,3 +245,11 @@ def test_study_files_name_no_run_twice():
         assert content["name"] == name
         for panel in content.get("panels", []):
             assert len(list(panel["runs"])) == len(set(panel["runs"]))
+
+
+def test_memory_of_jobs_is_estimated():
+    """The published footprints come out: 16 images of COCO take eight times the 4.4 GB of two."""
+    gigabytes = (job_bytes(Plan("detection", "resnet50", "full_network", recipe_of("coco_r50_1x"))) - PROCESS_BYTES) / 1e9
+    assert gigabytes == pytest.approx(8 * 4.4, rel=0.05)
+    small = Plan("classification", "resnet50", "full_network", recipe_of("small"), {"resize": 48, "crop": 48})
+    assert PROCESS_BYTES < job_bytes(small, 8) < job_bytes(small) < 1.1 * PROCESS_BYTES

@@ -92,7 +92,7 @@ def test_a_mistake_in_a_child_is_one_sentence(tmp_path):
 def test_more_processes_than_images_or_no_launcher(tmp_path):
     with pytest.raises(UserError, match="batch_size is 5"):
         train(plan("classification", devices=6), Toys("classification"), tmp_path)
-    with pytest.raises(UserError, match="torchrun or SLURM"):
+    with pytest.raises(UserError, match="torchrun or srun"):
         train(plan("classification", nodes=2), Toys("classification"), tmp_path)
 
 

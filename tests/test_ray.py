@@ -1,6 +1,9 @@
 """The engine ray on a cluster of several nodes, all on this machine: placement, warm actors, a node that is killed."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import pytest
 
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, run_jobs
+from stillrobust.store import Store
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -86,3 +90,48 @@ def test_work_goes_to_every_place_and_a_killed_node_loses_none(cluster, tmp_path
 def test_no_cluster_is_one_sentence(cluster):
     with pytest.raises(UserError, match="ray start --head"):
         run_jobs([Job("bad", refuse, ())], 1, engine="ray", address="127.0.0.1:1")
+
+
+STUDY = """
+name: small
+scenes: {train: 4, val: 4, train_crops: 20, val_crops: 10}
+protocols: {short: {corruptions: [fog, gaussian_noise], severities: [1, 3]}}
+runs:
+  - task: classification
+    data: scenes
+    settings: {resize: 48, crop: 48}
+    changes: {steps: 30, batch_size: 8, checkpoint_seconds: 0.0}
+    axes:
+      model: ["resnet18(weights='random')"]
+      transfer: [fixed_feature, full_network]
+"""
+
+
+@pytest.mark.slow
+def test_a_study_whose_driver_dies_goes_on_with_another(cluster, tmp_path):
+    """The same numbers as on this machine alone, and no cell is measured twice."""
+    file, out = tmp_path / "small.yaml", tmp_path / "ray"
+    file.write_text(STUDY)
+    command = [sys.executable, "-m", "stillrobust", "study", "run", str(file), "--out"]
+    on_ray = [*command, str(out), "--engine", "ray", "--address", cluster[0].address]
+    driver = subprocess.Popen(on_ray, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    start = time.monotonic()
+    while not list(out.glob("results/cells/*/*_1.json")) and time.monotonic() - start < 600:
+        assert driver.poll() is None, "the study ended before it could be killed"
+        time.sleep(0.05)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    time.sleep(5)  # its actors end
+    before = {path: path.stat().st_mtime_ns for path in out.glob("results/cells/*/[!.]*.json")}
+    assert before
+    again = subprocess.run(on_ray, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items()), "something finished was done twice"
+    alone = subprocess.run([*command, str(tmp_path / "local"), "--workers", "1"], capture_output=True, text=True)
+    assert alone.returncode == 0, alone.stderr
+    numbers = [
+        {(m.run, m.metric, m.corruption, m.severity): m.value for m in Store(tmp_path / kind / "results").measurements()}
+        for kind in ("ray", "local")
+    ]
+    assert numbers[0] == numbers[1]
+    assert len(numbers[0]) == 10

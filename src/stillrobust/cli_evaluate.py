@@ -54,6 +54,8 @@ def evaluate(
 ) -> None:
     """Measure a finished model of any make under corruptions; a second call does only what is missing.
 
+    Started by torchrun, each process measures a part of the images on a GPU of its own.
+
     Example: stillrobust evaluate runs/mine --data coco:mydata --out results
 
     Example: stillrobust evaluate --task detection --data coco:mydata --model my_model.py --out results
@@ -64,17 +66,19 @@ def evaluate(
     from stillrobust.evaluation import evaluate as run_evaluation
     from stillrobust.predictors import Predictor
     from stillrobust.tasks import TASKS
+    from stillrobust.together import join
 
     names = tuple(corruptions.split(","))
     chosen: dict[str, Any] = {"mode": mode, "regime": regime, "channel_order": channel_order, "warp_truth": warp_truth}
     protocol = Protocol(names, severities_of(severities), seed=seed, images=images, budget=budget, **chosen)
+    group = join()
     dataset = open_dataset(data, "val")
     if task is not None and lookup("task", task, dict.fromkeys(TASKS, task)) and task != dataset.info.task:
         raise UserError(f"Expected data for {task}, but {data} is for {dataset.info.task}; give other data or leave --task out")
     if dataset.info.left_out:
         typer.echo(f"{len(dataset):,} images of {dataset.info.name}; left out: {counted(dataset.info.left_out)}", err=True)
     measured = _measured(run, model, dataset.info)
-    if isinstance(measured, Predictor) and dataset.info.has_masks and not measured.masks:
+    if isinstance(measured, Predictor) and dataset.info.has_masks and not measured.masks and group.first:
         typer.echo(f"{measured.model} gives no masks: boxes are scored, mask_ap is not", err=True)
     log = (run or out) / RUN_LOG  # a model of another make has no folder of its own
     with progress() as listen, failures_noted(log, "evaluation"):
@@ -83,9 +87,12 @@ def evaluate(
             dataset,
             out / "results",
             protocol,
-            progress=lambda done, total, text: listen("evaluate", done, total, text),
+            progress=lambda done, total, text: listen("evaluate", done, total, text) if group.first else None,
             log=log,
+            group=group,
         )
+    if not group.first:
+        return
     finish(out / "results", out)
     if budget is not None:
         _tell_estimates(out / "results", name, protocol.severities)

@@ -1,15 +1,16 @@
 """The commands about studies: plan, run, status, report, explain, export."""
 
-import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stillrobust.cli_completion import studies
 from stillrobust.cli_report import finish, show_paper
+from stillrobust.errors import UserError
 from stillrobust.progress import progress
 
 if TYPE_CHECKING:
@@ -55,31 +56,63 @@ def run(
     data: Data = None,
     miniature: Small = False,
     seeds: Seeds = 1,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(help="At most so many; by default one a GPU, or a core by memory.")] = None,
     share_corrupted: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Keep corrupted images for the next model, at most so much: 20GB.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="What runs it: local, ray or slurm; see docs/cluster.md.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of ray: HOST:PORT of the cluster; by default this machine's.")] = None,
+    gpu_fraction: Annotated[float | None, typer.Option(help="Of ray: the part of a GPU that each worker takes.")] = None,
+    slurm: Annotated[
+        list[str] | None, typer.Option(help="Of slurm: an option of sbatch for each worker, KEY=VALUE, repeatable: partition=gpu.")
     ] = None,
 ) -> None:
     """Do what is missing of one study, several, or all of the paper's; then report. A finished study is left alone.
 
     Example: stillrobust study run table1 --miniature --out small
+
+    Example: stillrobust study run table1 --engine ray --gpu-fraction 0.5 --out /shared/table1
     """
     from stillrobust.data.shared import bytes_of
     from stillrobust.study import select
 
     share = bytes_of(share_corrupted) if share_corrupted else 0
+    sbatch = dict(_pair(one) for one in slurm) if slurm else None
+    options: dict[str, Any] = {}
+    for flag, belongs, name, value in (
+        ("--address", "ray", "address", address),
+        ("--gpu-fraction", "ray", "gpu_fraction", gpu_fraction),
+        ("--slurm", "slurm", "sbatch", sbatch),
+    ):
+        if value is not None and engine != belongs:
+            raise UserError(f"Expected {flag} with --engine {belongs} only, but the engine is {engine}; leave one of them out")
+        options |= {name: value} if value is not None else {}
     selection = select(studies or [], protocol, miniature, seeds)
     site = _site(selection, out, data_root, data)
-    do(selection, site, workers, share)
+    do(selection, site, workers, share, engine, options)
 
 
-def do(selection: "Selection", site: "Site", workers: int | None, share: int = 0) -> None:
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"Expected KEY=VALUE after --slurm, but got {text!r}; write it as partition=gpu")
+    return name.strip(), value.strip()
+
+
+def do(
+    selection: "Selection",
+    site: "Site",
+    workers: int | None,
+    share: int = 0,
+    engine: str = "local",
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """Run a selection with progress, list what failed, and report."""
     from stillrobust.study.execute import run_study
     from stillrobust.study.state import failures_text
 
     with progress(site.progress) as listen:
-        failures = run_study(selection, site, workers or os.cpu_count() or 1, listen.say, listen, listen.expect, share)
+        failures = run_study(selection, site, workers or 0, listen.say, listen, listen.expect, share, engine, options or {})
     _show(selection, site)
     for line in failures_text({failure.job: failure.reason for failure in failures}):
         typer.echo(line, err=True)

@@ -57,6 +57,7 @@ def train(
     Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine --steps 2000
     """
     from stillrobust.data import open_dataset
+    from stillrobust.launching import leads
     from stillrobust.training import Plan
     from stillrobust.training import train as run_training
 
@@ -66,7 +67,8 @@ def train(
     plan = Plan(dataset.info.task, backbone, transfer, chosen, pairs_of("--set", settings or []), technique)  # type: ignore[arg-type]
     with progress() as listen, failures_noted(out / RUN_LOG, "training"):
         folder = run_training(plan, dataset, out, lambda done, total, text: listen("train", done, total, text))
-    typer.echo(f"Finished model: {folder}")
+    if leads():
+        typer.echo(f"Finished model: {folder}")
 
 
 @commands.command("robustify")
@@ -93,6 +95,7 @@ def robustify_(
     """
     from stillrobust.data import open_dataset
     from stillrobust.data.source_set import write_source_set
+    from stillrobust.launching import leads
     from stillrobust.names import format_spec, parse_spec
     from stillrobust.robustifying import robustify, robustify_plan
 
@@ -103,7 +106,8 @@ def robustify_(
     dataset = open_dataset(data, "train", training=True)
     with progress() as listen, failures_noted(out / RUN_LOG, "training"):
         folder = robustify(plan, dataset, out, lambda done, total, text: listen("robustify", done, total, text))
-    typer.echo(f"Backbone: {format_spec(parse_spec(backbone)[0], {'weights': str(folder)})}")
+    if leads():
+        typer.echo(f"Backbone: {format_spec(parse_spec(backbone)[0], {'weights': str(folder)})}")
 
 
 def _recipe(name: str, change: list[str] | None, **options: Any) -> "Recipe":

@@ -1,13 +1,13 @@
 """Model × dataset × corruption × severity -> measurements, one cell at a time, each written as soon as it is known."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from stillrobust.budget import cell_order, image_order
@@ -18,6 +18,7 @@ from stillrobust.data.shared import SharedImages
 from stillrobust.data.views import Subset, corrupted_view, has_stored
 from stillrobust.errors import UserError
 from stillrobust.estimates import HEADLINE
+from stillrobust.examples import as_arrays
 from stillrobust.loading import AtSeverities, batches
 from stillrobust.metrics import METRIC_VERSION, METRICS
 from stillrobust.names import lookup, slug
@@ -29,6 +30,7 @@ from stillrobust.run_files import read_description
 from stillrobust.run_log import RUN_LOG, note
 from stillrobust.samples import Dataset, Prediction, Sample
 from stillrobust.store import Cell, Run, Store, content_key
+from stillrobust.together import ALONE, Group
 
 Progress = Callable[[int, int, str], None]
 EXAMPLE_SEVERITY = 3  # the middle one is shown in the gallery, beside the clean image
@@ -102,16 +104,18 @@ def evaluate(
     run: str | None = None,
     progress: Progress = lambda done, total, text: None,
     log: Path | None = None,
+    group: Group = ALONE,
 ) -> str:
     """Measure ``model``, the folder of a finished run or a model of any make, on ``dataset``.
 
     Writes what is missing in the store ``results``, and returns the run's name there. The corrupted pixels depend on (seed,
     corruption, severity, image) alone, so that every model sees the same ones. ``progress`` hears of images, each counted once
     for every cell that it is in. ``log`` is by default ``run.log`` in the folder of the run. Raises ``Held`` while another
-    process measures the same run on a corruption that is missing, ``UserError`` where the run's weights change meanwhile.
+    process measures the same run on a corruption that is missing, ``UserError`` where the run's weights change meanwhile. Of a
+    ``group`` of processes each measures a part of the images, and the first one writes.
     """
-    asked = _asked(model, dataset, Store(results), protocol or Protocol(), run, log)
-    size, cells, missing = len(asked.dataset), len(asked.views), asked.missing()
+    asked = _asked(model, dataset, Store(results), protocol or Protocol(), run, log, group)
+    size, cells, missing = len(asked.dataset), len(asked.views), group.same(asked.missing())
     done = cells - sum(map(len, missing.values()))
     if missing:
         named = f"{size} images of {asked.dataset.info.name}, {', '.join(map(shown, missing))}"
@@ -120,6 +124,7 @@ def evaluate(
     for corruption, severities in missing.items():
 
         def listen(images: int, corruption: str = corruption, done: int = done, several: int = len(severities)) -> None:
+            images = min(size, images * group.size)
             progress(done * size + images * several, cells * size, f"{shown(corruption)}, {done} of {cells} cells done")
 
         _write_corruption(asked, corruption, listen)
@@ -145,6 +150,7 @@ class _Asked:
     keys: Mapping[Place, str]
     store: Store
     log: Path | None
+    group: Group
 
     def missing(self, only: str | None = None) -> dict[str, list[int]]:
         """Corruption -> severities that are not there, of all corruptions or of one."""
@@ -156,12 +162,12 @@ class _Asked:
 
     def note(self, text: str) -> None:
         """A line of the run's log, where it has one."""
-        if self.log:
+        if self.log and self.group.first:
             note(self.log, text)
 
 
 def _asked(
-    model: Path | Predictor, dataset: Dataset, store: Store, protocol: Protocol, run: str | None, log: Path | None
+    model: Path | Predictor, dataset: Dataset, store: Store, protocol: Protocol, run: str | None, log: Path | None, group: Group
 ) -> _Asked:
     """All that is known before anything is measured; the run is written down."""
     folder = model if isinstance(model, Path) else None
@@ -175,20 +181,24 @@ def _asked(
     info = dataset.info
     about = {**predictor.about, "evaluation": circumstances}
     about |= {"left_out_of_the_data": dict(info.left_out)} if info.left_out else {}
-    store.write_run(Run(run, predictor.task, predictor.model, predictor.transfer, info.name, about, info.classes))
+    if group.first:
+        store.write_run(Run(run, predictor.task, predictor.model, predictor.transfer, info.name, about, info.classes))
     log = log or (folder / RUN_LOG if folder else None)
-    return _Asked(run, predictor, folder, dataset, protocol, circumstances, views, keys, store, log)
+    return _Asked(run, predictor, folder, dataset, protocol, circumstances, views, keys, store, log, group)
 
 
 def _write_corruption(asked: _Asked, corruption: str, listen: Callable[[int], None]) -> None:
     """Measure and write what is missing of one corruption, unless another process has done so meanwhile."""
-    with asked.store.writing(asked.run, shown(corruption)) as held:
-        severities = asked.missing(corruption).get(corruption, [])
+    group = asked.group
+    with asked.store.writing(asked.run, shown(corruption)) if group.first else nullcontext() as held:
+        severities = group.same(asked.missing(corruption).get(corruption, []))
         if not severities:
             return
         _require_unchanged(asked)
         views = {severity: asked.views[corruption, severity] for severity in severities}
-        for severity, measured in _measure(asked.predictor, asked.dataset, views, asked.protocol, listen).items():
+        found = _measure(asked.predictor, asked.dataset, views, asked.protocol, listen, group)
+        for severity, measured in found.items():
+            assert held is not None  # what is found, the first process finds
             held.check()
             _require_unchanged(asked)
             cell, key = Cell(asked.run, shown(corruption), severity), asked.keys[corruption, severity]
@@ -327,15 +337,19 @@ def _measure(
     views: Mapping[int, Dataset],
     protocol: Protocol,
     listen: Callable[[int], None],
+    group: Group,
 ) -> dict[int, dict[str, Any]]:
-    """What ``Store.write_cell`` takes, of every severity in ``views``."""
+    """What ``Store.write_cell`` takes, of every severity in ``views``; nothing in processes that are not their group's first."""
     severities = list(views)
     info = dataset.info if predictor.masks else replace(dataset.info, has_masks=False)
     predict = checked(predictor, len(info.classes), info.has_masks)
     metrics = {severity: METRICS[info.task](info) for severity in severities}
     shown: dict[int, list[tuple[Sample, Prediction]]] = {severity: [] for severity in severities}
     start, seen = time.monotonic(), 0
-    for batch in batches(AtSeverities(dataset, tuple(views.values())), protocol.batch_size, protocol.workers):
+    part = group.part(len(dataset), protocol.batch_size)
+    for batch in batches(
+        torch.utils.data.Subset(AtSeverities(dataset, tuple(views.values())), part), protocol.batch_size, protocol.workers
+    ):
         seen += len(batch)
         for severity, samples in zip(severities, zip(*batch, strict=True), strict=True):
             with torch.inference_mode():
@@ -345,39 +359,20 @@ def _measure(
             keep = protocol.examples if severity in (0, EXAMPLE_SEVERITY) else 0
             shown[severity] += zip(samples[: max(0, keep - len(shown[severity]))], predictions, strict=False)
         listen(seen)
+    if not (parts := group.gathered((metrics, shown))):
+        return {}
+    metrics, shown = parts[0]
+    for others, theirs in parts[1:]:
+        for severity in severities:
+            metrics[severity].merge(others[severity])
+            shown[severity] += theirs[severity]
     seconds = round((time.monotonic() - start) / len(severities), 3)
     return {
         severity: {
             "metrics": metrics[severity].compute(),
             "seconds": seconds,
             "statistics": metrics[severity].statistics(),
-            "examples": _examples(shown[severity]) if shown[severity] else None,
+            "examples": as_arrays(shown[severity][: protocol.examples]) if shown[severity] else None,
         }
         for severity in severities
     }
-
-
-def _examples(shown: Sequence[tuple[Sample, Prediction]]) -> dict[str, np.ndarray]:
-    """Images with predictions as plain arrays, for the gallery; images of other sizes than the first are left out."""
-    size = shown[0][0].image.shape
-    shown = [(sample, prediction) for sample, prediction in shown if sample.image.shape == size]
-    samples, predictions = zip(*shown, strict=True)
-    arrays = {
-        "images": np.stack([sample.image for sample in samples]),
-        "image_ids": np.array([sample.target.image_id for sample in samples]),
-    }
-    first = predictions[0]
-    if first.probabilities is not None:
-        arrays["label"] = np.array([sample.target.label for sample in samples])
-        arrays["predicted"] = np.array([prediction.probabilities.argmax() for prediction in predictions])
-        arrays["score"] = np.array([prediction.probabilities.max() for prediction in predictions])
-    elif first.label_map is not None:
-        arrays["label_map"] = np.stack([prediction.label_map for prediction in predictions])
-    else:
-        confident = [np.flatnonzero(prediction.scores > 0.5) for prediction in predictions]  # as detectors are shown
-        arrays["box_image"] = np.repeat(np.arange(len(confident)), [len(found) for found in confident])
-        for name in ("boxes", "labels", "scores", "masks"):
-            if getattr(first, name) is not None:
-                parts = [getattr(p, name)[found] for p, found in zip(predictions, confident, strict=True)]
-                arrays[name] = np.concatenate(parts)
-    return arrays

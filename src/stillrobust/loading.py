@@ -84,7 +84,9 @@ def _begin_worker(_: int) -> None:
     cv2.setNumThreads(1)
 
 
-def batches(views: AtSeverities, batch_size: int, workers: int | None = None) -> Iterator[Sequence[Sequence[Sample]]]:
+def batches(
+    views: torch.utils.data.Dataset[list[Sample]], batch_size: int, workers: int | None = None
+) -> Iterator[Sequence[Sequence[Sample]]]:
     """All images in their order, ``batch_size`` at a time: by image, by severity."""
     loader: DataLoader[list[Sample]] = DataLoader(
         views, batch_size=batch_size, collate_fn=Loaded, **loader_settings(device(), workers)

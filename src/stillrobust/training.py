@@ -137,12 +137,15 @@ def train(
         if done:
             return folder
         if plan.transfer == "upstream":
-            finish(folder, described, _described(plan, model), loaded, model, dataset.info)
+            if held:
+                finish(folder, described, _described(plan, model), loaded, model, dataset.info)
             return folder
         log = log or folder / RUN_LOG
-        note(log, f"training: {plan}; data: {dataset.info.name}; {loaded}")
+        if held:
+            note(log, f"training: {plan}; data: {dataset.info.name}; {loaded}")
         launch(plan.recipe, partial(_loop, plan, dataset, folder, log, described, held), progress)
-        note(log, "training finished")
+        if held:
+            note(log, "training finished")
     return folder
 
 

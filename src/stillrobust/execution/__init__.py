@@ -12,12 +12,13 @@ from stillrobust.execution.book import LOST, Book
 from stillrobust.execution.jobs import Ended, Engine, Failure, Job, Listener
 from stillrobust.execution.local import Local
 from stillrobust.execution.on_ray import Ray
+from stillrobust.execution.on_slurm import Slurm
 from stillrobust.leases import Held
 from stillrobust.names import lookup
 
 __all__ = ["ENGINES", "Failure", "Job", "Listener", "run_jobs"]
 
-ENGINES: Mapping[str, Callable[..., Engine]] = {"local": Local, "ray": Ray}
+ENGINES: Mapping[str, Callable[..., Engine]] = {"local": Local, "ray": Ray, "slurm": Slurm}
 """Name -> ``engine(workers, devices, memory, **options)``: devices and bytes that a job takes at most."""
 
 WAIT_SECONDS = 0.2  # between two looks at what happened, where nothing does

@@ -61,7 +61,7 @@ class Ended:
     """A job came to its end: well, with an error, or because its process is gone."""
 
     job: str
-    error: BaseException | None = None
+    error: Exception | None = None
     details: str = ""
     """The stack trace of the error."""
     lost: bool = False
@@ -106,7 +106,7 @@ def perform(job: Job, report: Callable[[News], None], seconds: float) -> Ended:
 
     try:
         job.function(*job.arguments, progress=progress)
-    except BaseException as error:
+    except Exception as error:  # whatever a job raises is its own failure; what ends a process ends this one
         if isinstance(error, Held):
             report(News(job.name, 0, 1, "another process is at it"))
             time.sleep(WAIT_SECONDS)  # it is tried again; where nothing else is to do, not a hundred times a second
@@ -115,7 +115,7 @@ def perform(job: Job, report: Callable[[News], None], seconds: float) -> Ended:
     return Ended(job.name)
 
 
-def _sendable(error: BaseException) -> BaseException:
+def _sendable(error: Exception) -> Exception:
     """The error itself, or what is left of it where it cannot be sent to another process."""
     try:
         pickle.loads(pickle.dumps(error))

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -140,7 +140,7 @@ class Ray:
         for number, worker in list(self.workers.items()):
             if worker.job is None and isinstance(worker.node, str) and worker.node not in alive:
                 del self.workers[number]
-        places = sum(self._places(node["Resources"]) for node in nodes)
+        places = sum(_places(node["Resources"], self._need()) for node in nodes)
         while len(self.workers) < min(places, self.most or places):
             actor = self.ray.remote(_Actor).options(**self._need()).remote(self.mailbox)
             self.workers[self.number] = _Worker(actor, actor.node.remote())
@@ -150,16 +150,17 @@ class Ray:
         return [node for node in self.ray.nodes() if node["Alive"]]
 
     def _need(self) -> dict[str, Any]:
-        """Of an actor, as Ray's options. A worker on a GPU still takes a core for each process."""
+        """Of an actor, as Ray's options: a core for each process, and its GPUs, or else the memory."""
         need: dict[str, Any] = {"num_cpus": self.devices}
         if self.gpus:
-            need["num_gpus"] = self.devices if self.devices > 1 else self.fraction
+            return need | {"num_gpus": self.devices if self.devices > 1 else self.fraction}
         return need | ({"memory": self.needed} if self.needed else {})
 
-    def _places(self, resources: dict[str, float]) -> int:
-        """Actors that fit on a node."""
-        names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
-        return int(min(resources.get(names[name], 0) / amount + 1e-9 for name, amount in self._need().items()))
+
+def _places(resources: Mapping[str, float], need: Mapping[str, float]) -> int:
+    """Actors that fit on a node."""
+    names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+    return int(min(resources.get(names[name], 0) / amount + 1e-9 for name, amount in need.items()))
 
 
 def _reach(address: str) -> None:

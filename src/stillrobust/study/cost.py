@@ -3,10 +3,11 @@
 GPU-hours are of one NVIDIA V100, which the published timings are for; an H100 with mixed precision takes a quarter to a third.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stillrobust.names import parse_spec
 from stillrobust.study.schema import UPSTREAM, StudyRun
+from stillrobust.training import Plan
 
 
 class Estimate(NamedTuple):
@@ -84,3 +85,27 @@ def weights_gigabytes(run: StudyRun) -> float | None:
     """Disk of a finished model."""
     millions = PARAMETERS.get((run.task, parse_spec(run.backbone)[0]))
     return None if millions is None or run.transfer == UPSTREAM else millions * 4 / 1000
+
+
+# Bytes of a worker with its libraries and a small model: 1.6 GB at its peak, measured on workers of the miniature study.
+PROCESS_BYTES = 1_600_000_000
+
+# Bytes that training takes for each pixel of each image, 32-bit, with ResNet-50. Detection: 4.4 GB for two images of 1333x800
+# (mmdetection configs/mask_rcnn/README); segmentation: 8.1 GB for four of 512x512 (mmsegmentation configs/upernet/README);
+# classification: 11.1 million activations at 224x224 (Radosavovic et al. 2020), kept before and after BatchNorm.
+PIXEL_BYTES = {"classification": 1_800, "detection": 2_100, "segmentation": 7_700}
+EVALUATION_SHARE = 0.5  # of that where no gradient is kept: an upper guess
+
+
+def job_bytes(plan: Plan, batch_size: int = 0) -> int:
+    """Memory of a worker that trains ``plan``, or evaluates it in batches of so many; an estimate."""
+    task: Any = plan.make_task()
+    shown: int = {
+        "classification": lambda: task.crop**2,
+        "detection": lambda: task.image_size[0] * task.image_size[1],
+        "segmentation": lambda: task.crop[0] * task.crop[1],
+    }[plan.task]()
+    pixel = PIXEL_BYTES[plan.task]
+    if batch_size:
+        return int(PROCESS_BYTES + EVALUATION_SHARE * batch_size * shown * pixel)
+    return plan.recipe.devices * PROCESS_BYTES + plan.recipe.batch_size * shown * pixel

@@ -6,9 +6,10 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from stillrobust import evaluation
+from stillrobust import capacity, evaluation
 from stillrobust.backbones import file_of_weights, upstream_digest
 from stillrobust.corruptions import warm_up
 from stillrobust.data import open_dataset
@@ -17,8 +18,9 @@ from stillrobust.data.shared import SharedImages
 from stillrobust.data.source_set import write_source_set
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.execution import Failure, Job, run_jobs
+from stillrobust.execution import ENGINES, Failure, Job, run_jobs
 from stillrobust.forecast import NOT_BEGUN, Awaited
+from stillrobust.launching import launched
 from stillrobust.leases import sweep
 from stillrobust.names import lookup
 from stillrobust.own_files import shown
@@ -29,6 +31,7 @@ from stillrobust.run_files import read_description
 from stillrobust.run_log import failures_noted, note
 from stillrobust.samples import Dataset
 from stillrobust.store import write_alone
+from stillrobust.study.cost import job_bytes
 from stillrobust.study.needs import weight_needs
 from stillrobust.study.schema import ROBUSTIFY, UPSTREAM, Circumstances, StudyRun
 from stillrobust.study.selection import ASKED, Scenes, Selection, remember
@@ -139,8 +142,10 @@ def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple
                     train_job,
                     (plan, data, site.weights(run), start, site.log(run.folder)),
                     tuple(job.name for job in first),
+                    memory=job_bytes(plan),
+                    devices=plan.recipe.devices if plan.transfer != UPSTREAM else 1,
                 )
-                found = [*first, training, *_evaluations(run, test_data, places, asked, site)]
+                found = [*first, training, *_evaluations(run, plan, test_data, places, asked, site)]
                 jobs |= {job.name: job for job in found}
                 for job in found:
                     turns[job.name] = min(run.changes["seed"], turns.get(job.name, run.changes["seed"]))
@@ -182,7 +187,7 @@ def _training(run: StudyRun) -> str:
     return f"{ROBUSTIFY if run.transfer == ROBUSTIFY else 'train'} {run.folder}"
 
 
-def _evaluations(run: StudyRun, data: str, places: list[Place], asked: Circumstances, site: Site) -> list[Job]:
+def _evaluations(run: StudyRun, plan: Plan, data: str, places: list[Place], asked: Circumstances, site: Site) -> list[Job]:
     """A job for each corruption: its images are decoded once for all severities, and the model stays where it is loaded."""
     name, every, jobs = run.name(asked), protocol_of(run, asked), []
     for corruption in dict.fromkeys(place[0] for place in places):
@@ -190,8 +195,8 @@ def _evaluations(run: StudyRun, data: str, places: list[Place], asked: Circumsta
         levels = tuple(severity for other, severity in places if other == corruption)
         part = replace(every, clean=clean, corruptions=() if clean else (corruption,), severities=() if clean else levels)
         arguments = (site.weights(run), data, site.results, part, name, site.log(run.folder))
-        job = f"evaluate {name} {shown(corruption)}"
-        jobs.append(Job(job, evaluate_job, arguments, after=(_training(run),), warm=run.folder))
+        about: dict[str, Any] = {"warm": run.folder, "memory": job_bytes(plan, part.batch_size)}
+        jobs.append(Job(f"evaluate {name} {shown(corruption)}", evaluate_job, arguments, after=(_training(run),), **about))
     return jobs
 
 
@@ -223,12 +228,20 @@ def run_study(
     listen: Listener = lambda name, done, total, text: None,
     expect: Expect = lambda jobs, runs, runs_done, cells, cells_done: None,
     share: int = 0,
+    engine: str = "local",
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Failure]:
     """Do what is missing of the selected runs; returns what failed, which is also kept for ``status``.
 
     A run that is done is left alone, and a failing one does not stop the others. ``expect`` hears once of all that is to do.
     With ``share``, corrupted images are kept for the next model, in at most so many bytes.
+    ``workers``, ``engine`` and its ``options`` are :func:`run_jobs`'s.
     """
+    lookup("engine", engine, ENGINES)
+    if launched() not in (None, (1, 1)):
+        raise UserError(
+            "A study starts its own processes: run it once, without torchrun or srun; --engine slurm asks Slurm for more"
+        )
     runs, asked = selection.runs, selection.asked
     remember(selection, site.out)
     if any("scenes" in (run.data, run.test_data) for run in runs):
@@ -246,7 +259,8 @@ def run_study(
     if jobs:
         say("corruption kernels: compiling them where this machine has not yet")
         warm_up()
-        failures += run_jobs(jobs, workers, listen, keep_going=True)
+        own: dict[str, dict[str, Any]] = {"local": {"gpus": capacity.gpus()}, "slurm": {"folder": site.out / "slurm"}}
+        failures += run_jobs(jobs, workers, listen, keep_going=True, engine=engine, **own.get(engine, {}), **options)
     _keep(failures, jobs, site)
     folders = (site.out.glob(pattern) for pattern in ("*", "runs/*", "results/*", "results/cells/*"))
     for folder in chain([site.out], *folders):
