@@ -149,6 +149,21 @@ def test_upstream_pairs_are_the_same_backbone(made):
     assert upstream_against_downstream([row for row in summary.rows if row.run.task == "classification"], summary.rows) == ""
 
 
+def test_no_pair_with_two_ways_upstream(tmp_path):
+    """Which of the two would stand across cannot be known, so the backbone is left out and named; the other's pair stays."""
+    for name, backbone in (("up-a", "<a>"), ("up-a2", "<a>"), ("up-b", "b")):
+        fill(tmp_path, name, 0.9, 0.5, backbone=backbone, transfer="upstream")
+    fill(tmp_path, "seg-a", 0.8, 0.4, "segmentation", backbone="<a>")
+    fill(tmp_path, "seg-b", 0.8, 0.6, "segmentation", backbone="b")
+    every = summarize(Store(tmp_path), replicates=20).rows
+    rows = [row for row in every if row.run.task == "segmentation"]
+    figure = upstream_against_downstream(rows, every)
+    assert figure.count("<li ") == 1
+    assert "Left out, for upstream there is more than one run of it: &lt;a&gt;." in figure
+    alone = upstream_against_downstream([row for row in rows if row.run.backbone == "<a>"], every)
+    assert alone.startswith("<p class=soft>Left out")
+
+
 def test_text_on_colour_can_be_read():
     """Contrast of at least 4.5 : 1 (WCAG 2.2, 1.4.3) on every step of the scale."""
 

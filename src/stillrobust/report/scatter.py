@@ -6,7 +6,7 @@ from html import escape
 
 from stillrobust.intervals import LEVEL, interval
 from stillrobust.report.figures import BOTTOM, FOREMOST, HEIGHT, LEFT, RIGHT, TOP, WIDTH, label, mark, nice, score_axis
-from stillrobust.report.summary import METRICS, UPSTREAM, Row
+from stillrobust.report.summary import METRICS, UPSTREAM, Row, backbone_name
 from stillrobust.report.tables import percent
 
 Bounds = tuple[float, float] | None
@@ -58,23 +58,29 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 def upstream_against_downstream(rows: Sequence[Row], every: Sequence[Row]) -> str:
     """The drop of a backbone's own classifier (across) and of what it was transferred to (up); empty without such pairs.
 
-    A pair is the same backbone, once with its own classifier, and the same severities.
+    A pair is the same backbone, once with its own classifier, and the same severities. A backbone that was measured upstream in
+    more than one way, on other data or under another protocol, has no pair, which the caption says.
     """
-    upstream = {
-        (row.run.backbone, row.robustness.severities): row
-        for row in every
-        if row.run.transfer in UPSTREAM and row.robustness.metric == "top1"
-    }
-    points = []
+    upstream: dict[tuple[str, tuple[int, ...]], list[Row]] = {}
+    for row in every:
+        if row.run.transfer in UPSTREAM and row.robustness.metric == "top1":
+            upstream.setdefault((row.run.backbone, row.robustness.severities), []).append(row)
+    points, several = [], set()
     for row in rows:
-        before = upstream.get((row.run.backbone, row.robustness.severities))
-        if before is not None and row.run.transfer not in UPSTREAM:
-            drops = before.robustness.drop, row.robustness.drop
-            points.append(Point(row.run.name, label(row, rows), *drops, before.interval, row.interval))
+        before = upstream.get((row.run.backbone, row.robustness.severities), [])
+        if row.run.transfer in UPSTREAM or not before:
+            continue
+        if len(before) > 1:
+            several.add(backbone_name(row.run))
+            continue
+        drops = before[0].robustness.drop, row.robustness.drop
+        points.append(Point(row.run.name, label(row, rows), *drops, before[0].interval, row.interval))
+    left_out = f" Left out, for upstream there is more than one run of it: {', '.join(sorted(several))}." if several else ""
     if not points:
-        return ""
+        return f"<p class=soft>{escape(left_out.strip())}</p>" if several else ""
     points.sort(key=lambda one: (one.x, one.y, one.name))
     told = "Above the dashed diagonal more is lost downstream than upstream; a rising row of points: robustness is passed on."
+    told += escape(left_out)
     return _scatter(points, len(points), "upstream drop, %", "downstream drop, %", told, joined=False)
 
 
