@@ -14,6 +14,7 @@ from stillrobust.cli import app
 from stillrobust.corrupted_sets import SetPlan, corrupt_set
 from stillrobust.corruptions import CORRUPTIONS, chosen, corrupt, corruption_of
 from stillrobust.data.reading import encode_png
+from stillrobust.data.shared import SharedImages
 from stillrobust.data.views import corrupted_view
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate, missing_cells
@@ -231,6 +232,15 @@ def test_a_changed_file_is_another_cell(rain, tmp_path):
     ]
     one, other = (corrupted_view(data, name, 3).info.fingerprint for name in (protocol.corruptions[0], rain))
     assert one != other
+
+
+def test_images_that_are_kept_for_the_next_model_are_those_of_this_file(rain, tmp_path):
+    data, shared = Toys("classification", 1), SharedImages(tmp_path / "kept", 10**8)
+    for text in (RAIN, RAIN.replace("0.02", "0.2"), RAIN):
+        written(tmp_path, "rain.py", text)
+        kept, made = (corrupted_view(data, rain, 3, **how)[0].image for how in ({"shared": shared}, {}))
+        assert np.array_equal(kept, made)
+    assert len(list((tmp_path / "kept").glob("??/*.image"))) == 2
 
 
 def test_workers_give_the_same_numbers_and_errors_in_one_sentence(rain, tmp_path):
