@@ -191,3 +191,21 @@ def test_a_run_with_holes_keeps_nothing_back_from_the_others(tmp_path):
     assert "whole\n  top1: worst corruption" in output
     alone = CliRunner().invoke(app, ["details", str(tmp_path), "--severities", "3", "--run", "holes"])
     assert isinstance(alone.exception, UserError)
+
+
+def test_alexnet_stands_in_where_it_applies_and_no_run_is_named(tmp_path):
+    """Top-1 on ImageNet at all severities; beside a named run of another table there is nothing, not AlexNet."""
+    store = Store(tmp_path)
+    for name, dataset in (("a", "ImageNet-C"), ("b", "toy"), ("c", "Tiny-ImageNet-C")):
+        store.write_run(Run(name, "classification", name, "upstream", dataset, {}, ("a", "b")))
+        for place in [("clean", 0), *((one, level) for one in COMMON for level in range(1, 6))]:
+            store.write_cell(Cell(name, *place), "k", {"top1": 0.4 if place[1] else 0.8}, {"seed": 0}, 10, 1.0, {})
+    rows = summarize(store, 0).rows
+    numbers = {row.run.name: row.robustness for row in rows}
+    told = {name: one for (name, _), one in against_others(rows).items()}
+    assert (told["a"].mce, told["a"].reference) == (corruption_errors(numbers["a"]).mce, "AlexNet")
+    assert told["b"].mce is None
+    assert told["c"].mce is None
+    beside = {name: one for (name, _), one in against_others(rows, reference="b").items()}
+    assert (beside["b"].mce, beside["b"].reference) == (pytest.approx(1), "b")
+    assert beside["a"].mce is None
