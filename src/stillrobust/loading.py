@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -65,7 +66,7 @@ def loader_settings(device: torch.device, workers: int | None = None) -> dict[st
     if workers is None:
         workers = _cores_for_a_gpu() if gpu else 0
     settings: dict[str, Any] = {"num_workers": workers, "pin_memory": gpu}
-    return {**settings, "prefetch_factor": AHEAD, "worker_init_fn": _begin_worker} if workers else settings
+    return {**settings, "prefetch_factor": AHEAD} if workers else settings
 
 
 def _cores_for_a_gpu() -> int:
@@ -77,13 +78,6 @@ def _cores_for_a_gpu() -> int:
     return max(1, min(MOST_WORKERS, capacity.cores() // max(1, gpus, torch.cuda.device_count()) - 1))
 
 
-def _begin_worker(_: int) -> None:
-    """One thread in each worker; torch sees to its own."""
-    import cv2
-
-    cv2.setNumThreads(1)
-
-
 def batches(
     views: torch.utils.data.Dataset[list[Sample]], batch_size: int, workers: int | None = None
 ) -> Iterator[Sequence[Sequence[Sample]]]:
@@ -91,8 +85,13 @@ def batches(
     loader: DataLoader[list[Sample]] = DataLoader(
         views, batch_size=batch_size, collate_fn=Loaded, **loader_settings(device(), workers)
     )
+    threads = cv2.getNumThreads()
+    if loader.num_workers:
+        cv2.setNumThreads(1)  # before the fork: a worker has one thread, and OpenCV's others do not live on there to be waited for
     try:
         for loaded in loader:
             yield loaded.samples
     except UserError as error:
         raise from_worker(error) from None
+    finally:
+        cv2.setNumThreads(threads)
