@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
+import cv2
 import numpy as np
 import torch
 
@@ -57,9 +59,25 @@ def batches(
         persistent_workers=False,
     )
     try:
-        yield from loader
+        with one_thread_each(workers):
+            yield from loader
     except UserError as error:
         raise from_worker(error) from None
+
+
+@contextmanager
+def one_thread_each(workers: int) -> Iterator[None]:
+    """While a loader's workers are forked and at work: OpenCV has one thread here, so that none of its others is lost in the fork.
+
+    A worker would wait for those for ever.
+    """
+    threads = cv2.getNumThreads()
+    if workers:
+        cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def fresh_epoch(

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from stillrobust import capacity
+from stillrobust.batches import one_thread_each
 from stillrobust.data.views import CorruptedView
 from stillrobust.errors import UserError, from_worker
 from stillrobust.predictors.outputs import device
@@ -85,13 +85,9 @@ def batches(
     loader: DataLoader[list[Sample]] = DataLoader(
         views, batch_size=batch_size, collate_fn=Loaded, **loader_settings(device(), workers)
     )
-    threads = cv2.getNumThreads()
-    if loader.num_workers:
-        cv2.setNumThreads(1)  # before the fork: a worker has one thread, and OpenCV's others do not live on there to be waited for
     try:
-        for loaded in loader:
-            yield loaded.samples
+        with one_thread_each(loader.num_workers):
+            for loaded in loader:
+                yield loaded.samples
     except UserError as error:
         raise from_worker(error) from None
-    finally:
-        cv2.setNumThreads(threads)
