@@ -67,9 +67,9 @@ def batches(
 
 @contextmanager
 def one_thread_each(workers: int) -> Iterator[None]:
-    """While a loader's workers are forked and at work: OpenCV has one thread here, so that none of its others is lost in the fork.
+    """While a loader's workers are forked and at work: OpenCV has one thread here, and so in each of them.
 
-    A worker would wait for those for ever.
+    To set it there would wait for ever for the threads that a fork does not take along.
     """
     threads = cv2.getNumThreads()
     if workers:
