@@ -201,6 +201,21 @@ def test_every_epoch_has_a_fresh_generator_and_keeps_it():
     assert len(companion.pool) == 3
 
 
+def test_rates_of_the_generator(monkeypatch):
+    """5e-4 for a fresh one before its epoch, 1e-4 beside the model in it (game-of-noise 2989b43)."""
+    rates = []
+    learn = AdversarialNoise._learn
+
+    def noted(self, *arguments):
+        rates.append(self.optimiser.param_groups[0]["lr"])
+        learn(self, *arguments)
+
+    monkeypatch.setattr(AdversarialNoise, "_learn", noted)
+    companion, model = started(1, iterations=2)
+    companion.step(model, photos(4), torch.arange(4), generator(1))
+    assert rates == [5e-4, 5e-4, 1e-4]
+
+
 def test_resumes_in_the_same_bits():
     companion, model = started(2)
     images, labels = photos(8), torch.arange(8) % 4
