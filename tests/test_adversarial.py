@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 from torch.nn import functional
+from torchvision.transforms import functional as transforms
 
 from stillrobust.errors import UserError
 from stillrobust.robustify import build_technique, image_views
@@ -222,6 +223,19 @@ def test_no_radius_is_plain_training_bit_for_bit():
             optimiser.step()
         states.append(model.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_jitter_of_ten_percent_in_any_order(monkeypatch):
+    """Factors are uniform on 0.9..1.1 (MadryLab/robustness a954124, ColorJitter(.1, .1, .1)), and no order is the rule."""
+    seen = []
+    for name in ("brightness", "contrast", "saturation"):
+        monkeypatch.setattr(transforms, f"adjust_{name}", lambda picture, factor, name=name: seen.append((name, factor)) or picture)
+    for seed in range(200):
+        jitter_colours(np.zeros((2, 2, 3), np.uint8), np.random.default_rng(seed))
+    factors = np.array([factor for _, factor in seen])
+    assert 0.9 <= factors.min() < 0.902
+    assert 1.098 < factors.max() <= 1.1
+    assert len({tuple(name for name, _ in seen[start : start + 3]) for start in range(0, len(seen), 3)}) == 6
 
 
 def test_jitter_is_small_and_its_own():
