@@ -100,6 +100,28 @@ def test_workers_and_interruptions_do_not_matter(source, weights, small, tmp_pat
     assert made(tmp_path / "one") != made(tmp_path / "other")
 
 
+def test_every_group_and_every_image_has_draws_of_its_own(source, weights, small, tmp_path, monkeypatch):
+    drawn = []
+
+    class Noted:
+        sha256 = "0" * 64
+
+        def perturb(self, rng):
+            drawn.append(("weights", int(rng.integers(2**60))))
+
+        def distort(self, image, rng):
+            drawn.append(("image", int(rng.integers(2**60))))
+            return np.asarray(image)
+
+    monkeypatch.setattr(deepaugmented_sets, "load_pretrained", lambda *_: Noted())
+    monkeypatch.setattr(deepaugmented_sets, "REDRAWN", 1.0)  # a group an image
+    for seed in (0, 1):
+        deepaugment_set(source, tmp_path / f"out{seed}", "edsr", weights, seed=seed)
+    assert len(drawn) == len(set(drawn)) == 2 * (5 + 5)
+    many = [f"{number}.png" for number in range(200)]
+    assert groups(many, 0) != groups(many, 1)
+
+
 def test_another_protocol_is_refused(source, weights, small, tmp_path):
     deepaugment_set(source, tmp_path / "out", "edsr", weights)
     with pytest.raises(UserError, match="seed was 0 and is 1"):

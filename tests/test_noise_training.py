@@ -35,6 +35,7 @@ def test_speckle_is_proportional_to_the_pixel():
     ("name", "stds"),
     [
         ("gaussian(std=(0.02, 0.08),share=1.0)", [0.02, 0.08]),
+        ("gaussian(share=1.0)", [0.5]),  # the paper's best single one
         ("speckle(share=1.0)", [0.075, 0.1, 0.175, 0.225, 0.3]),  # half of .15, .2, .35, .45, .6 on grey of one half
     ],
 )
