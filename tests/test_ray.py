@@ -12,6 +12,7 @@ import pytest
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, run_jobs
 from stillrobust.store import Store
+from tests.toys import SMALL_STUDY
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -92,26 +93,11 @@ def test_no_cluster_is_one_sentence(cluster):
         run_jobs([Job("bad", refuse, ())], 1, engine="ray", address="127.0.0.1:1")
 
 
-STUDY = """
-name: small
-scenes: {train: 4, val: 4, train_crops: 20, val_crops: 10}
-protocols: {short: {corruptions: [fog, gaussian_noise], severities: [1, 3]}}
-runs:
-  - task: classification
-    data: scenes
-    settings: {resize: 48, crop: 48}
-    changes: {steps: 30, batch_size: 8, checkpoint_seconds: 0.0}
-    axes:
-      model: ["resnet18(weights='random')"]
-      transfer: [fixed_feature, full_network]
-"""
-
-
 @pytest.mark.slow
 def test_a_study_whose_driver_dies_goes_on_with_another(cluster, tmp_path):
     """The same numbers as on this machine alone, and no cell is measured twice."""
     file, out = tmp_path / "small.yaml", tmp_path / "ray"
-    file.write_text(STUDY)
+    file.write_text(SMALL_STUDY)
     command = [sys.executable, "-m", "stillrobust", "study", "run", str(file), "--out"]
     on_ray = [*command, str(out), "--engine", "ray", "--address", cluster[0].address]
     driver = subprocess.Popen(on_ray, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -13,25 +13,12 @@ from stillrobust.store import Store
 from stillrobust.study import Site, select, states
 from stillrobust.study.execute import jobs_of
 from stillrobust.study.selection import recall, remember
-
-SMALL = """
-name: small
-scenes: {train: 4, val: 4, train_crops: 20, val_crops: 10}
-protocols: {short: {corruptions: [fog, gaussian_noise], severities: [1, 3]}}
-runs:
-  - task: classification
-    data: scenes
-    settings: {resize: 48, crop: 48}
-    changes: {steps: 30, batch_size: 8, checkpoint_seconds: 0.0}
-    axes:
-      model: ["resnet18(weights='random')"]
-      transfer: [fixed_feature, full_network]
-"""
+from tests.toys import SMALL_STUDY
 
 
 def command(folder):
     file = folder.parent / "small.yaml"
-    file.write_text(SMALL)
+    file.write_text(SMALL_STUDY)
     return [sys.executable, "-m", "stillrobust.cli", "study", "run", str(file), "--out", str(folder), "--workers", "1"]
 
 
@@ -138,7 +125,7 @@ def test_the_demo_is_the_whole_job(tmp_path):
     ],
 )
 def test_a_wrong_study_is_one_sentence_before_anything_is_trained(change, message, tmp_path):
-    (tmp_path / "x.yaml").write_text(SMALL.replace(*change))
+    (tmp_path / "x.yaml").write_text(SMALL_STUDY.replace(*change))
 
     def begin():
         wrong = select([str(tmp_path / "x.yaml")])

@@ -5,6 +5,19 @@ import numpy as np
 from stillrobust.samples import DatasetInfo, Sample, Target
 from stillrobust.tasks.heads import backbone_of
 
+SMALL_STUDY = """
+name: small
+scenes: {train: 4, val: 4, train_crops: 20, val_crops: 10}
+protocols: {short: {corruptions: [fog, gaussian_noise], severities: [1, 3]}}
+runs:
+  - task: classification
+    data: scenes
+    settings: {resize: 48, crop: 48}
+    changes: {steps: 30, batch_size: 8, checkpoint_seconds: 0.0}
+    axes:
+      model: ["resnet18(weights='random')"]
+      transfer: [fixed_feature, full_network]
+"""
 SIZE = 64
 
 

@@ -25,7 +25,7 @@ from PIL import UnidentifiedImageError
 
 from stillrobust import __version__, capacity
 from stillrobust.corruptions import SEVERITIES, chosen, corrupt, protocol, warm_up
-from stillrobust.data.reading import decode_image, encode_png
+from stillrobust.data.reading import LARGEST, decode_image, encode_png
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, Listener, run_jobs
 from stillrobust.leases import lease
@@ -35,8 +35,6 @@ from stillrobust.samples import Image
 from stillrobust.store import LEFTOVER, write_whole
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-LARGEST = 178_956_970
-"""Pixels: Pillow's limit for a picture that may be meant to fill the memory."""
 FORMATS = {"png": ".png", "jpeg": ".jpg"}
 JOBS_A_WORKER = 8  # parts of the work, so that no worker waits long for the last one
 

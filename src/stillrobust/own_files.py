@@ -38,6 +38,11 @@ def shown(spec: str) -> str:
     return WITHIN.sub(lambda match: Path(match["path"]).stem, spec)
 
 
+def file_name(spec: str) -> str:
+    """The name of the one file that ``spec`` is, for a sentence about it."""
+    return f"{shown(spec)}.py"
+
+
 def keyed(spec: str) -> str:
     """``spec`` as keys know it: a file by its name and content, wherever it lies."""
     return WITHIN.sub(lambda match: f"{Path(match['path']).stem}@{match['digest']}", pinned(spec))

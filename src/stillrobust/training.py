@@ -190,11 +190,7 @@ def _loop(
         work.begin_epoch(step * recipe.batch_size // len(trained_on), wrapped, fresh, draws)
         losses = work.loss(wrapped, batch, draws)
         loss = torch.stack(list(losses.values())).sum()
-        if not math.isfinite(loss.item()):
-            raise UserError(
-                f"The loss of {plan.task} on {plan.backbone} became {loss.item()} at step {step} of {steps}; "
-                f"lower the learning rate (now {recipe.lr:g}); what was finished before stays"
-            )
+        _require_finite(loss.item(), plan, f"step {step} of {steps}")
         optimiser.zero_grad()
         fabric.backward(loss)
         if recipe.clip is not None:
@@ -214,6 +210,14 @@ def _loop(
         lead.check()
         finish(folder, described, _described(plan, model), loaded, model, dataset.info)
     fabric.barrier()
+
+
+def _require_finite(loss: float, plan: Plan, where: str) -> None:
+    if not math.isfinite(loss):
+        raise UserError(
+            f"The loss of {plan.task} on {plan.backbone} became {loss} at {where}; "
+            f"lower the learning rate (now {plan.recipe.lr:g}); what was finished before stays"
+        )
 
 
 def _require_same_start(plan: Plan, described: dict[str, Any]) -> None:

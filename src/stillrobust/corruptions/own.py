@@ -9,7 +9,7 @@ import numpy as np
 
 from stillrobust.corruptions.draws import Key, Rng
 from stillrobust.errors import UserError
-from stillrobust.own_files import load, reason, shown
+from stillrobust.own_files import file_name, load, reason
 from stillrobust.samples import Image
 
 EXPECTED = "one function corrupt(image uint8 (H, W, 3) RGB, severity 1 to 5, rng np.random.Generator) -> uint8 (H, W, 3)"
@@ -23,7 +23,7 @@ def own_corruption(spec: str) -> "partial[Image]":
     ``regime`` says nothing to it. Raises ``UserError`` for a file without the function.
     """
     if not callable(getattr(load(spec, EXPECTED), "corrupt", None)):
-        raise UserError(f"Expected {EXPECTED} in {_path(spec)}, but there is no corrupt(); add it")
+        raise UserError(f"Expected {EXPECTED} in {file_name(spec)}, but there is no corrupt(); add it")
     return partial(_corrupt, spec)
 
 
@@ -36,14 +36,14 @@ def require_sound(spec: str) -> None:
         once, again = (function(image, severity, Key(tuple(range(8))), "imagenet") for _ in range(2))
         if not np.array_equal(once, again):
             raise UserError(
-                f"Expected the same picture twice from corrupt() in {_path(spec)} for the same rng, but they differ at severity "
-                f"{severity}; draw every random number from rng"
+                f"Expected the same picture twice from corrupt() in {file_name(spec)} for the same rng, but they differ at "
+                f"severity {severity}; draw every random number from rng"
             )
 
 
 def _corrupt(spec: str, image: Image, severity: int, rng: Rng, regime: str) -> Image:
     words = rng.words if isinstance(rng, Key) else rng.randint(0, 2**32, 8, np.uint64).tolist()
-    where = f"{_path(spec)} at severity {severity} on an image uint8 {image.shape}"
+    where = f"{file_name(spec)} at severity {severity} on an image uint8 {image.shape}"
     try:
         made = load(spec, EXPECTED).corrupt(image.copy(), severity, np.random.default_rng(words))
     except Exception as error:  # somebody else's code: whatever it raises is told in one sentence
@@ -57,7 +57,3 @@ def _corrupt(spec: str, image: Image, severity: int, rng: Rng, regime: str) -> I
             "keep the size, then round, clip to 0..255 and convert to uint8"
         )
     return np.ascontiguousarray(made)
-
-
-def _path(spec: str) -> str:
-    return f"{shown(spec)}.py"

@@ -63,9 +63,8 @@ class Slurm:
         self.count = workers
         given = {name.replace("-", "_"): value for name, value in (sbatch or {}).items()}
         own = {"cpus_per_task": str(devices)}
-        if memory and not any(
-            name.startswith(("gpu", "gres", "mem")) for name in given
-        ):  # beside a GPU it is the GPU's that counts
+        # Beside a GPU it is the GPU's that counts.
+        if memory and not any(name.startswith(("gpu", "gres", "mem")) for name in given):
             own["mem"] = f"{math.ceil(memory / 2**30)}GB"
         self.sbatch = {**DEFAULTS, **own, **given}
         if not self.sbatch["time"].isdecimal():

@@ -3,11 +3,9 @@ complete yet, all that is measured."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from html import escape
 from statistics import fmean
 
-from stillrobust.report.figures import FRAME
-from stillrobust.report.page_table import heads
+from stillrobust.report.page_table import simple_table
 from stillrobust.report.summary import METRICS, Summary, shown_metrics
 from stillrobust.report.tables import aligned, percent
 from stillrobust.robustness import CLEAN, COMMON, SEVERITIES
@@ -73,16 +71,4 @@ def beside_text(summary: Summary) -> str:
 def beside_section(summary: Summary) -> str:
     """The lines for the page; empty where there is none."""
     (title, note), lines = _lines(summary)
-    if not lines:
-        return ""
-    body = "".join(
-        f'<tr><th scope="row">{escape(run)}</th>'
-        + "".join(f"<td>{escape(text)}</td>" for text in rest[: TEXT_COLUMNS - 1])
-        + "".join(f'<td class="number">{escape(text)}</td>' for text in rest[TEXT_COLUMNS - 1 :])
-        + "</tr>"
-        for run, *rest in lines
-    )
-    return (
-        f'<h2>{title}</h2><div {FRAME} aria-label="{title}"><table class="numbers sortable"><caption>{note}</caption>'
-        f'<thead><tr class="heads">{heads(HEADINGS, TEXT_COLUMNS)}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    return f"<h2>{title}</h2>{simple_table(note, HEADINGS, lines, TEXT_COLUMNS)}" if lines else ""

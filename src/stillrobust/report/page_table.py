@@ -69,13 +69,14 @@ def along_tables(along: Sequence[Along], gained: Sequence[Gained]) -> str:
     lines = [*map(along_cells, along)], [*map(gained_cells, gained)]
     return (
         '<h2 id="along">Did the robustness come along?</h2>'
-        + _simple_table("What is gained upstream and after each transfer", ALONG_HEADINGS, lines[0], ALONG_TEXT)
-        + _simple_table(TITLE, GAINED_HEADINGS, lines[1], GAINED_TEXT)
+        + simple_table("What is gained upstream and after each transfer", ALONG_HEADINGS, lines[0], ALONG_TEXT)
+        + simple_table(TITLE, GAINED_HEADINGS, lines[1], GAINED_TEXT)
         + f"<p class=soft>{escape(NOTE)}</p>"
     )
 
 
-def _simple_table(caption: str, headings: Sequence[str], lines: Sequence[Sequence[str]], text_columns: int) -> str:
+def simple_table(caption: str, headings: Sequence[str], lines: Sequence[Sequence[str]], text_columns: int) -> str:
+    """Texts as a table that sorts and is cards on a phone; empty where there are no lines."""
     if not lines:
         return ""
     body = "".join(
@@ -109,7 +110,7 @@ def published(rows: Sequence[Row]) -> str:
         "Other data, other sizes, longer training: the order of the models can be compared with the table above, the "
         "numbers cannot."
     )
-    held = _simple_table(about, ("Model", "Task", *HEADINGS[5:9]), lines, 2)
+    held = simple_table(about, ("Model", "Task", *HEADINGS[5:9]), lines, 2)
     title = "Drops in % with fixed features, on COCO and ADE20K"
     return held and f"<h2>What the paper found</h2><details><summary>{title}</summary>{held}</details>"
 

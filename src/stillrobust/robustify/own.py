@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stillrobust.errors import UserError
-from stillrobust.own_files import load, reason, shown
+from stillrobust.own_files import file_name, load, reason, shown
 from stillrobust.robustify.technique import TOLERANCE, Card, Technique, cross_entropy
 from stillrobust.robustness import COMMON
 from stillrobust.samples import Array, Image
@@ -31,19 +31,19 @@ def own_technique(spec: str) -> Technique:
     module = load(spec, EXPECTED)
     there = [name for name in FUNCTIONS if callable(getattr(module, name, None))]
     if not there:
-        raise UserError(f"Expected {EXPECTED} in {shown(spec)}.py, but there is none; add one")
+        raise UserError(f"Expected {EXPECTED} in {file_name(spec)}, but there is none; add one")
     geometric, views = getattr(module, "GEOMETRIC", True), getattr(module, "VIEWS", 1)
     overlaps = tuple(getattr(module, "OVERLAPS_TEST", ()))
     if not isinstance(geometric, bool) or isinstance(views, bool) or not isinstance(views, int) or views < 1:
         raise UserError(
-            f"Expected GEOMETRIC as True or False and VIEWS from 1 on in {shown(spec)}.py, but got {geometric!r} and {views!r}"
+            f"Expected GEOMETRIC as True or False and VIEWS from 1 on in {file_name(spec)}, but got {geometric!r} and {views!r}"
             "; correct them there"
         )
     if views > 1 and "loss" not in there:
-        raise UserError(f"Expected a loss() that takes the {views} views of {shown(spec)}.py, but there is none; add it")
+        raise UserError(f"Expected a loss() that takes the {views} views of {file_name(spec)}, but there is none; add it")
     if not set(overlaps) <= set(COMMON):
         raise UserError(
-            f"Expected OVERLAPS_TEST in {shown(spec)}.py as names of the 15 corruptions, but got {overlaps!r}; correct it there"
+            f"Expected OVERLAPS_TEST in {file_name(spec)} as names of the 15 corruptions, but got {overlaps!r}; correct it there"
         )
     return Technique(
         augment_image=partial(_augment_image, spec) if "augment_image" in there else None,
@@ -77,11 +77,11 @@ def _call(spec: str, function: str, *arguments: Any) -> Any:
     try:
         return getattr(load(spec, EXPECTED), function)(*arguments)
     except Exception as error:  # somebody else's code: whatever it raises is told in one sentence
-        raise UserError(f"Expected {FUNCTIONS[function]} in {shown(spec)}.py, but it raised {reason(error)}; mend it") from error
+        raise UserError(f"Expected {FUNCTIONS[function]} in {file_name(spec)}, but it raised {reason(error)}; mend it") from error
 
 
 def _wrong(spec: str, function: str, got: str, hint: str) -> UserError:
-    return UserError(f"Expected {FUNCTIONS[function]} in {shown(spec)}.py, but got {got}; {hint}")
+    return UserError(f"Expected {FUNCTIONS[function]} in {file_name(spec)}, but got {got}; {hint}")
 
 
 def _augment_image(spec: str, image: Image, rng: np.random.Generator) -> Array:

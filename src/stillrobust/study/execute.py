@@ -1,9 +1,9 @@
 """A study done: its runs are checked, trained and evaluated as far as that is missing; what fails stops nothing else."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -35,7 +35,7 @@ from stillrobust.study.cost import job_bytes
 from stillrobust.study.needs import weight_needs
 from stillrobust.study.schema import ROBUSTIFY, UPSTREAM, Circumstances, StudyRun
 from stillrobust.study.selection import ASKED, Scenes, Selection, remember
-from stillrobust.study.sharing import sharing
+from stillrobust.study.sharing import PROTOCOL, sharing
 from stillrobust.study.state import FAILURES, RunState, Site, states
 from stillrobust.study.upstream import standin_job
 from stillrobust.tasks.recipes import recipe_of
@@ -244,14 +244,7 @@ def run_study(
         )
     runs, asked = selection.runs, selection.asked
     remember(selection, site.out)
-    if any("scenes" in (run.data, run.test_data) for run in runs):
-        say("generated scenes: drawing them, or reading those that are there")
-        _draw(selection.scenes, site.out / "data", listen)
-    if any("source" in (run.data, run.test_data) for run in runs):
-        say("the source set: drawing it, or reading the one that is there")
-        counts: dict[str, Any] = dict(selection.scenes.source)
-        root, seed = site.out / "data" / "source", selection.scenes.seed
-        write_source_set(root, seed=seed, progress=lambda done, total: listen("data", done, total, "images"), **counts)
+    _draw({data for run in runs for data in (run.data, run.test_data)}, selection.scenes, site.out / "data", say, listen)
     jobs, failures = jobs_of(runs, asked, site)
     if share:
         jobs = sharing(jobs, evaluate_job, SharedImages(site.out / "corrupted", share))
@@ -274,7 +267,7 @@ def _expected(jobs: Iterable[Job], found: Sequence[RunState]) -> tuple[list[Awai
     awaited, missing = [], dict[str, int]()
     for job in jobs:
         work, name = job.name.split()[:2]
-        cells = len(job.arguments[3].cells()) if work == "evaluate" else 0
+        cells = len(job.arguments[PROTOCOL].cells()) if work == "evaluate" else 0
         missing[name] = missing.get(name, 0) + cells
         kind = f"{work} {kinds.get(name, '')}"
         awaited.append(Awaited(job.name, kind, name if work == "evaluate" else "", cells, _size(job, cells)))
@@ -295,12 +288,21 @@ def _size(job: Job, cells: int) -> float:
     return 3.0 * plan.recipe.batch_size * plan.recipe.total_steps(_opened(data, "train")[1])
 
 
-def _draw(scenes: Scenes, root: Path, listen: Listener) -> None:
-    def told(done: int, total: int) -> None:
-        listen("data", done, total, "scenes")
-
+def _draw(data: Collection[str], scenes: Scenes, root: Path, say: Callable[[str], None], listen: Listener) -> None:
+    """Draw what of ``data`` is generated, where it is not there."""
     sizes: dict[str, Any] = dict(scenes.sizes)
-    write_scenes(root, seed=scenes.seed, counts=SceneCounts(**scenes.counts), progress=told, **sizes)
+    counts: dict[str, Any] = dict(scenes.source)
+    if "scenes" in data:
+        say("generated scenes: drawing them, or reading those that are there")
+        told = partial(_drawn, listen, "scenes")
+        write_scenes(root, seed=scenes.seed, counts=SceneCounts(**scenes.counts), progress=told, **sizes)
+    if "source" in data:
+        say("the source set: drawing it, or reading the one that is there")
+        write_source_set(root / "source", seed=scenes.seed, progress=partial(_drawn, listen, "images"), **counts)
+
+
+def _drawn(listen: Listener, what: str, done: int, total: int) -> None:
+    listen("data", done, total, what)
 
 
 def _keep(failures: list[Failure], jobs: Iterable[Job], site: Site) -> None:
