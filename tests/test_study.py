@@ -22,6 +22,21 @@ def command(folder):
     return [sys.executable, "-m", "stillrobust.cli", "study", "run", str(file), "--out", str(folder), "--workers", "1"]
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--engine", "slurm"], "sbatch and srun"),
+        (["--engine", "ray", "--gpu-fraction", "2"], "fraction of a GPU"),
+    ],
+)
+def test_what_an_engine_lacks_is_said_before_anything_is_drawn(options, said, tmp_path):
+    environment = {**os.environ, "PATH": str(tmp_path)}  # no Slurm
+    told = subprocess.run([*command(tmp_path / "out"), *options], capture_output=True, text=True, env=environment)
+    assert told.returncode == 2
+    assert said in told.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def numbers(folder):
     return {(m.run, m.metric, m.corruption, m.severity): m.value for m in Store(folder / "results").measurements()}
 

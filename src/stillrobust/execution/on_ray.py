@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import util
 from types import TracebackType
 from typing import Any
 
@@ -41,6 +42,8 @@ class Ray:
     memory = float("inf")  # Ray itself places by memory
 
     def __init__(self, workers: int, devices: int, memory: int, address: str = "", gpu_fraction: float = 1.0) -> None:
+        if not util.find_spec("ray"):
+            raise UserError("The engine ray needs the package ray; install it: pip install 'stillrobust[ray]'")
         if not 0 < gpu_fraction <= 1:
             raise UserError(
                 f"Expected a fraction of a GPU above 0 and at most 1 for each worker, but got {gpu_fraction:g}"
@@ -52,10 +55,8 @@ class Ray:
         self.looked = self.asked = -LOOK_SECONDS
 
     def __enter__(self) -> "Ray":
-        try:
-            import ray
-        except ModuleNotFoundError:
-            raise UserError("The engine ray needs the package ray; install it: pip install 'stillrobust[ray]'") from None
+        import ray
+
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing here asks the network unless it is told to
         try:
             _reach(self.address)

@@ -20,6 +20,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import util
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -58,6 +59,10 @@ class Slurm:
     memory = math.inf  # Slurm keeps each to its own
 
     def __init__(self, workers: int, devices: int, memory: int, folder: Path, sbatch: Mapping[str, str] | None = None) -> None:
+        if not util.find_spec("submitit"):
+            raise UserError("The engine slurm needs the package submitit; install it: pip install 'stillrobust[slurm]'")
+        if not shutil.which("sbatch") or not shutil.which("srun"):
+            raise UserError("Expected Slurm's commands sbatch and srun here, but there are none; run this on a login node")
         if workers < 1:
             raise UserError("Expected the number of workers for Slurm to start, but got none; say --workers N")
         self.count = workers
@@ -76,12 +81,8 @@ class Slurm:
         self.beaten = self.looked = -LOOK_SECONDS
 
     def __enter__(self) -> "Slurm":
-        try:
-            import submitit
-        except ModuleNotFoundError:
-            raise UserError("The engine slurm needs the package submitit; install it: pip install 'stillrobust[slurm]'") from None
-        if not shutil.which("sbatch") or not shutil.which("srun"):
-            raise UserError("Expected Slurm's commands sbatch and srun here, but there are none; run this on a login node")
+        import submitit
+
         for name in ("orders", "replies"):
             (self.box / name).mkdir(parents=True)
         self.executor = submitit.SlurmExecutor(self.box / "logs", max_num_timeout=REQUEUES)

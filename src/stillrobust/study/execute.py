@@ -237,7 +237,9 @@ def run_study(
     With ``share``, corrupted images are kept for the next model, in at most so many bytes.
     ``workers``, ``engine`` and its ``options`` are :func:`run_jobs`'s.
     """
-    lookup("engine", engine, ENGINES)
+    own: dict[str, dict[str, Any]] = {"local": {"gpus": capacity.gpus()}, "slurm": {"folder": site.out / "slurm"}}
+    settings = {**own.get(engine, {}), **options}
+    lookup("engine", engine, ENGINES)(workers, 1, 0, **settings)  # what it lacks is said before anything is drawn
     if launched() not in (None, (1, 1)):
         raise UserError(
             "A study starts its own processes: run it once, without torchrun or srun; --engine slurm asks Slurm for more"
@@ -252,8 +254,7 @@ def run_study(
     if jobs:
         say("corruption kernels: compiling them where this machine has not yet")
         warm_up()
-        own: dict[str, dict[str, Any]] = {"local": {"gpus": capacity.gpus()}, "slurm": {"folder": site.out / "slurm"}}
-        failures += run_jobs(jobs, workers, listen, keep_going=True, engine=engine, **own.get(engine, {}), **options)
+        failures += run_jobs(jobs, workers, listen, keep_going=True, engine=engine, **settings)
     _keep(failures, jobs, site)
     folders = (site.out.glob(pattern) for pattern in ("*", "runs/*", "results/*", "results/cells/*"))
     for folder in chain([site.out], *folders):
