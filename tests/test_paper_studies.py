@@ -253,3 +253,16 @@ def test_memory_of_jobs_is_estimated():
     assert gigabytes == pytest.approx(8 * 4.4, rel=0.05)
     small = Plan("classification", "resnet50", "full_network", recipe_of("small"), {"resize": 48, "crop": 48})
     assert PROCESS_BYTES < job_bytes(small, 8) < job_bytes(small) < 1.1 * PROCESS_BYTES
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "batch", "published"),
+    [
+        ("segmentation", {"crop": (512, 512)}, 4, 8.1e9),  # mmsegmentation configs/upernet/README, R-50
+        ("classification", {"crop": 224}, 64, 64 * 2 * 4 * 11.1e6),  # activations of a ResNet-50, Radosavovic et al. 2020
+    ],
+)
+def test_memory_of_jobs_of_the_other_tasks(task, settings, batch, published):
+    plan = Plan(task, "resnet50", "full_network", recipe_of("small", batch_size=batch), settings)
+    assert job_bytes(plan) - PROCESS_BYTES == pytest.approx(published, rel=0.03)
+    assert job_bytes(plan, batch) - PROCESS_BYTES == pytest.approx(published / 2, rel=0.03)
