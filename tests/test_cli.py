@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import stillrobust
 from stillrobust.data.scene_files import SceneCounts, write_scenes
 from stillrobust.store import Store
 
@@ -103,6 +104,11 @@ def test_help_is_instant_and_complete():
     subprocess.run([sys.executable, "-c", code], check=True)
     listed = run("--help").stdout
     assert all(command in listed for command in ("demo", "train", "evaluate", "report", "study", "list", "doctor"))
+
+
+def test_version_is_one_line():
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"stillrobust {stillrobust.__version__}\n")
 
 
 def test_evaluate_somebody_elses_model(mydata, tmp_path):

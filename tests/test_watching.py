@@ -210,6 +210,23 @@ def test_a_kind_that_was_not_seen_goes_as_fast_for_its_size():
     assert work.left() == pytest.approx(15 + 2 * 1)
 
 
+def test_what_nobody_awaited_says_nothing_of_the_rest():
+    """Drawing data took 20 s; that is no pace for trainings, which are counted in passes."""
+    clock = Clock()
+    work = Work(clock)
+    work.hear("data", 0, 5600, "images")
+    clock.now = 20
+    work.hear("data", 5600, 5600, "images")
+    jobs = [Awaited(f"train {name}", "train detection", size=3000) for name in "ab"]
+    work.expect(jobs, runs=2, runs_done=0, cells=0, cells_done=0)
+    assert work.left() is None
+    work.hear("train a", 0, 100, "")
+    assert work.left() is None
+    clock.now = 35
+    work.hear("train a", 50, 100, "")
+    assert work.left() == pytest.approx(15 + 30)
+
+
 def big_work():
     work = Work(Clock())
     names = [f"detection-resnet50-weights-regular-fixed_feature-{number:08x}" for number in range(105)]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stillrobust import (
+    __version__,
     cli_checkpoints,
     cli_corruptions,
     cli_data,
@@ -29,7 +30,6 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Are these models still robust? Transfer ImageNet backbones, measure them under image corruptions, report.",
 )
 for room in (
     cli_checkpoints,
@@ -45,6 +45,20 @@ for room in (
     cli_train,
 ):
     app.add_typer(room.commands)
+
+
+def _say_version(asked: bool) -> None:
+    """Before any command, and instead of one."""
+    if asked:
+        typer.echo(f"stillrobust {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def stillrobust(
+    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Are these models still robust? Transfer ImageNet backbones, measure them under image corruptions, report."""
 
 
 def main() -> None:

@@ -32,7 +32,8 @@ class Heard:
     begun: float
     """When it was heard of first, in seconds of the clock, and how far it was then: it may go on from an earlier start."""
     first: float
-    size: float = 1.0
+    size: float | None = None
+    """As of the job that was awaited; of one that nobody awaited (drawing data) it is not known, and says nothing of others."""
     done: int = 0
     total: int = 0
     text: str = ""
@@ -75,8 +76,9 @@ class Work:
     def hear(self, name: str, done: int, total: int, text: str) -> None:
         """A job is at ``done`` of ``total``."""
         if name not in self.heard or done < self.heard[name].done:  # or it begins again
-            known = self.waiting.get(name, Awaited(name, name.split()[0]))
-            self.heard[name] = Heard(known.kind, self.clock(), done / total if total else 0.0, known.size)
+            known = self.waiting.get(name)
+            kind, size = (known.kind, known.size) if known else (name.split()[0], None)
+            self.heard[name] = Heard(kind, self.clock(), done / total if total else 0.0, size)
         job = self.heard[name]
         job.done, job.total, job.text = done, total, text
         if name not in self.waiting and done >= total:
@@ -107,12 +109,16 @@ class Work:
         that do the same on other tasks, or of all. As many are at work together as now.
         """
         now = self.clock()
-        paces = [(job.kind, seconds / job.size) for job in self.heard.values() if (seconds := job.seconds(now)) is not None]
+        paces = [
+            (job.kind, seconds / job.size) for job in self.heard.values() if job.size and (seconds := job.seconds(now)) is not None
+        ]
         at_work = self.at_work
-        if not paces:
+        if self.waiting and not paces:
             return None
 
         def whole(job: Awaited | Heard) -> float:
+            if not (job.size and paces):
+                return 0.0
             same = [pace for kind, pace in paces if kind == job.kind]
             alike = [pace for kind, pace in paces if kind.split()[0] == job.kind.split()[0]]
             chosen = same or alike or [pace for _, pace in paces]
