@@ -66,6 +66,15 @@ def test_beyond_the_box_it_is_the_corner():
     assert torch.equal(nothing, images), "no noise has no direction, and gives no NaN"
 
 
+def test_noise_that_is_not_finite_ends_the_search_and_leaves_the_other_images():
+    images, noise = photos(3), torch.randn(3, 3, 24, 24, generator=generator())
+    noise[1] = math.nan
+    noise[2, 0, 0, 0] = math.inf
+    out = project(images, noise, 3.0)
+    assert torch.equal(out[:1], project(images[:1], noise[:1], 3.0))
+    assert not out[1].isfinite().any()
+
+
 def test_one_value_by_hand():
     """x = (0.5, 0.9, 0), noise (1, 1, 0), epsilon 0.3: the second meets its wall at 0.1, the first moves sqrt(0.09 - 0.01)."""
     images = torch.tensor([0.5, 0.9, 0.0]).view(1, 3, 1, 1)
@@ -307,6 +316,18 @@ def test_eight_bit_images_and_a_step_before_the_epoch_are_refused():
     companion, model = started(1)
     with pytest.raises(UserError, match="divide"):
         companion.step(model, 255 * photos(4), torch.arange(4), generator())
+
+
+def test_a_model_that_diverged_is_one_sentence_and_no_nan_in_the_generator():
+    companion, model = started(1)
+    for parameter in model.parameters():
+        parameter.data.fill_(math.nan)
+    labels = torch.zeros(2, dtype=torch.long)
+    with pytest.raises(UserError, match="became nan; lower the learning rate"):
+        companion.step(model, photos(2), labels, generator())
+    with pytest.raises(UserError, match="became nan; lower the learning rate"):
+        companion.begin_epoch(1, model, [(photos(2), labels)], generator())
+    assert all(value.isfinite().all() for value in companion.network.state_dict().values())
 
 
 def _noise_of_the_image(companion, images, generator, state=None):

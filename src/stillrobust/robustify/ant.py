@@ -106,7 +106,7 @@ def _project(images: Tensor, noise: Tensor, epsilon: float) -> Tensor:
         t = epsilon**2 / squares.sum(1).clamp_min(1e-30)
         while True:
             larger = torch.maximum(t, _solve(squares, walls, meets <= t[:, None], t, epsilon))
-            if bool((larger <= t * (1 + CLOSE)).all()):
+            if not bool((larger > t * (1 + CLOSE)).any()):  # neither is NaN, so that what is not finite ends it too
                 break
             t = larger
     t = _solve(squares, walls, meets <= t[:, None], t, epsilon)
@@ -170,8 +170,13 @@ class AdversarialNoise:
 
     def _learn(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> None:
         with attacked(model) as victim:
-            loss = -functional.cross_entropy(victim(self._noisy(images, generator)).float(), labels)
-            gradients = torch.autograd.grad(loss, list(self.network.parameters()))
+            loss = functional.cross_entropy(victim(self._noisy(images, generator)).float(), labels)
+            if not bool(loss.isfinite()):  # before the generator learns from it
+                raise UserError(
+                    f"The loss of the model on adversarial noise became {loss.item()}; lower the learning rate of the training; "
+                    "what was finished before stays"
+                )
+            gradients = torch.autograd.grad(-loss, list(self.network.parameters()))
         if distributed.is_initialized():
             _average(gradients, len(images))
         for parameter, gradient in zip(self.network.parameters(), gradients, strict=True):
