@@ -225,6 +225,8 @@ def test_every_form_says_the_same(store, tmp_path):
     (told,) = json.loads(results_json(summary, lines))["came_along"]
     assert told["downstream_low"] == line.downstream.interval[0]
     write_report(store, summary, tmp_path / "out")
+    assert "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | --- |" in came_along_markdown(lines)  # the verdict is text
+    assert '<th scope="col">What is seen</th>' in page(store, summary)
     assert (tmp_path / "out/came_along.md").read_text().startswith(came_along_markdown(lines))
     assert (tmp_path / "out/came_along.csv").read_text() == came_along_csv(lines)
 

@@ -13,7 +13,7 @@ from stillrobust.store import Measurement
 
 OTHERS = ("Beside the 15", "Scores and drops in %, of corruptions that are not among the 15; they are in no mean above.")
 SO_FAR = ("Measured so far", "Scores and drops in %, of what is measured; the mean needs all 15 corruptions.")
-TEXT_COLUMNS = 3
+TEXT_COLUMNS = range(3)
 SHOWN = 40  # lines in a terminal
 
 

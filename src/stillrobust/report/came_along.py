@@ -22,7 +22,7 @@ from stillrobust.store import Run, content_key
 
 REGULAR = "regular"
 HEADINGS = ("Backbone", "Technique", "Task", "Mode", "Seeds", "Gain upstream", "Gain downstream", "Kept", "What is seen")
-TEXT_COLUMNS = 4
+TEXT_COLUMNS = (0, 1, 2, 3, 8)  # the others are numbers
 WIDTH = 132  # of text in a terminal
 PARTS = ("the regular backbone upstream", "the technique upstream", "the regular one's transfer", "the technique's transfer")
 NOTE = (
@@ -314,9 +314,9 @@ def came_along_markdown(lines: Sequence[Along]) -> str:
     return f"{sentence(lines)}\n\n{markdown_table(HEADINGS, map(along_cells, lines), TEXT_COLUMNS)}\n\n{NOTE}\n" if lines else ""
 
 
-def markdown_table(headings: Sequence[str], body: Iterable[Sequence[str]], text_columns: int) -> str:
-    """A table as Markdown; columns after the first ``text_columns`` are numbers, to the right."""
-    rules = ["---" if index < text_columns else "---:" for index in range(len(headings))]
+def markdown_table(headings: Sequence[str], body: Iterable[Sequence[str]], text_columns: Collection[int]) -> str:
+    """A table as Markdown; columns that are not ``text_columns`` are numbers, to the right."""
+    rules = ["---" if index in text_columns else "---:" for index in range(len(headings))]
     return "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in (headings, rules, *body))
 
 

@@ -100,7 +100,7 @@ def comparison_text(found: Comparison) -> str:
     for name, score in found.score.items():
         texts = [name.replace("_", " "), *_texts(score)]
         lines.append([*texts, *(_texts(found.drop[name]) if name in found.drop else [""] * 3)])
-    rows = aligned(lines, 1).split("\n")
+    rows = aligned(lines, range(1)).split("\n")
     sure = any(change.interval for change in found.score.values())
     alike = [name.replace("_", " ") for name, change in found.drop.items() if change.alike]
     note = (

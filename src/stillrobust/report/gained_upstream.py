@@ -21,7 +21,7 @@ from stillrobust.store import Run
 
 QUANTITIES = (*(f"drop.{group}" for group in GROUP_ORDER), "drop")
 HEADINGS = ("Backbone", "Technique", "Seeds", *(group.capitalize() for group in GROUP_ORDER), "Mean of all 15")
-TEXT_COLUMNS = 2
+TEXT_COLUMNS = range(2)
 TITLE = "What is gained upstream, by group of corruptions"
 PARTS = ("the regular backbone", "the technique")
 

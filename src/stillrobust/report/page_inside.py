@@ -52,7 +52,7 @@ def hidden(rows: Sequence[Row], summary: Summary) -> str:
     caption = escape(" ".join(filter(None, ["All in %.", *notes])))
     return (
         f'<div {FRAME} aria-label="What the one number hides"><table class="numbers sortable cards"><caption>{caption}</caption>'
-        f'<thead><tr class="heads">{heads(columns, 2)}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+        f'<thead><tr class="heads">{heads(columns, range(2))}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
     )
 
 

@@ -1,6 +1,6 @@
 """The table of the page, in the paper's layout, and the paper's own beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 
 from stillrobust import paper
@@ -55,11 +55,9 @@ def _lines(block: Block, choices: dict[str, dict[str, None]]) -> str:
     return f"<tbody>{head}{''.join(lines)}</tbody>"
 
 
-def heads(texts: Sequence[str], text_columns: int = TEXT_COLUMNS) -> str:
-    """Heads of columns, the first ``text_columns`` of text, the others of numbers."""
-    return "".join(
-        f'<th scope="col"{"" if index < text_columns else " class=number"}>{escape(text)}</th>' for index, text in enumerate(texts)
-    )
+def heads(texts: Sequence[str], text_columns: Collection[int] = range(TEXT_COLUMNS)) -> str:
+    """Heads of columns, ``text_columns`` of text, the others of numbers."""
+    return "".join(f'<th scope="col"{_kind(index, text_columns)}>{escape(text)}</th>' for index, text in enumerate(texts))
 
 
 def along_tables(along: Sequence[Along], gained: Sequence[Gained]) -> str:
@@ -75,7 +73,7 @@ def along_tables(along: Sequence[Along], gained: Sequence[Gained]) -> str:
     )
 
 
-def simple_table(caption: str, headings: Sequence[str], lines: Sequence[Sequence[str]], text_columns: int) -> str:
+def simple_table(caption: str, headings: Sequence[str], lines: Sequence[Sequence[str]], text_columns: Collection[int]) -> str:
     """Texts as a table that sorts and is cards on a phone; empty where there are no lines."""
     if not lines:
         return ""
@@ -94,8 +92,8 @@ def simple_table(caption: str, headings: Sequence[str], lines: Sequence[Sequence
     )
 
 
-def _kind(index: int, text_columns: int) -> str:
-    return "" if index < text_columns else " class=number"
+def _kind(index: int, text_columns: Collection[int]) -> str:
+    return "" if index in text_columns else " class=number"
 
 
 def published(rows: Sequence[Row]) -> str:
@@ -110,7 +108,7 @@ def published(rows: Sequence[Row]) -> str:
         "Other data, other sizes, longer training: the order of the models can be compared with the table above, the "
         "numbers cannot."
     )
-    held = simple_table(about, ("Model", "Task", *HEADINGS[5:9]), lines, 2)
+    held = simple_table(about, ("Model", "Task", *HEADINGS[5:9]), lines, range(2))
     title = "Drops in % with fixed features, on COCO and ADE20K"
     return held and f"<h2>What the paper found</h2><details><summary>{title}</summary>{held}</details>"
 

@@ -86,7 +86,7 @@ def side_by_side(found: Found) -> str:
             mine = [percent(row.value(quantity), 2) for quantity in quantities]
             whole = interval_text(row.value("drop"), row.interval)
             lines.append(["", "ours", *([*mine, whole] if groups else [*mine[:-1], whole])])
-        parts.append(f"{table.name} ({table.source}): {table.about}, %\n{aligned(lines, 2)}")
+        parts.append(f"{table.name} ({table.source}): {table.about}, %\n{aligned(lines, range(2))}")
     if parts and _note(found):
         parts.append(
             f"Ours: {_note(found).lower()}. [ ]: 95 % interval over images. The means of Tables 1 and 2 follow from their groups."

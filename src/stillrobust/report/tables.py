@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from stillrobust.intervals import LEVEL, interval
@@ -92,12 +92,12 @@ def blocks(rows: Sequence[Row]) -> list[Block]:
     return found
 
 
-def aligned(lines: Sequence[Sequence[str]], text_columns: int) -> str:
-    """Cells in columns of one width; the first ``text_columns`` to the left, the others, which are numbers, to the right."""
+def aligned(lines: Sequence[Sequence[str]], text_columns: Collection[int]) -> str:
+    """Cells in columns of one width; ``text_columns`` to the left, the others, which are numbers, to the right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
-            text.ljust(width) if column < text_columns else text.rjust(width)
+            text.ljust(width) if column in text_columns else text.rjust(width)
             for column, (text, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
@@ -109,7 +109,7 @@ def text_table(rows: Sequence[Row]) -> str:
     if not rows:
         return "No run is complete yet: measure what is missing, then report again; the page says what that is."
     shown = blocks(rows)
-    texts = aligned([list(HEADINGS), *(texts for block in shown for _, texts in block.lines)], TEXT_COLUMNS).split("\n")
+    texts = aligned([list(HEADINGS), *(texts for block in shown for _, texts in block.lines)], range(TEXT_COLUMNS)).split("\n")
     lines = iter(texts[1:])
     body = []
     for block in shown:
