@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -16,6 +17,9 @@ from stillrobust.samples import Array, Image
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 LARGEST = 178_956_970  # pixels: Pillow's limit for a picture that may be meant to fill the memory
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum
+# Markers as libjpeg looks for them: data of a scan hold FF before 00 and the restart markers D0 to D7 alone, FF FF fills up.
+JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+JPEG_ALONE = frozenset({0x01, 0xD8})  # without a length and content, as the end D9
 # What Pillow's opener raises for what is no image; ultralytics puts its own in its place, which lacks a package for HEIF then.
 UNREADABLE = (OSError, SyntaxError, ValueError, ImportError)
 # Of a disk or a network folder that fails: no fault of the image, which is not left out for it.
@@ -81,9 +85,20 @@ def read_bytes(path: Path) -> bytes:
 def is_cut_off(content: bytes) -> bool:
     """Whether a PNG or JPEG ends before its end marker; decoders fill up what is missing with grey, without a word."""
     if content.startswith(b"\xff\xd8"):
-        # Data of a scan never hold these two bytes, and a thumbnail's end comes before the picture's last scan.
-        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+        return not _ends(content)
     return not content or (content.startswith(b"\x89PNG") and PNG_END not in content)
+
+
+def _ends(jpeg: bytes) -> bool:
+    """Whether the picture's own end marker is there: not a thumbnail's, and whatever a camera wrote behind it."""
+    place = 2
+    while marker := JPEG_MARKER.search(jpeg, place):
+        kind, place = jpeg[marker.start() + 1], marker.end()
+        if kind == 0xD9:
+            return True
+        if kind not in JPEG_ALONE:
+            place += int.from_bytes(jpeg[place : place + 2], "big")
+    return False
 
 
 def decode_image(content: Array) -> Image | None:
