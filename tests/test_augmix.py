@@ -206,7 +206,7 @@ def test_all_ops_are_marked():
 
 
 def test_dense_tasks_are_told_what_to_use():
-    with pytest.raises(UserError, match=r"use augmix\(geometry=False\)"):
+    with pytest.raises(UserError, match=r"use augmix\(geometry=False, jsd=False\)"):
         require_photometric(build_technique("augmix(jsd=False)"), "detection")
     require_photometric(build_technique("augmix(geometry=False, jsd=False)"), "detection")
 

@@ -39,6 +39,9 @@ def test_what_may_move_pixels_is_refused_on_boxes(text, tmp_path):
     require_photometric(technique, "classification")
     with pytest.raises(UserError, match=r"shift moves pixels.*GEOMETRIC = False in shift\.py"):
         require_photometric(technique, "detection")
+    beside = build_technique(f"{tmp_path / 'shift.py'}+augmix")
+    with pytest.raises(UserError, match=r"use shift\.py\+augmix\(geometry=False, jsd=False\) and write GEOMETRIC = False in shift"):
+        require_photometric(beside, "detection")
 
 
 @pytest.mark.parametrize(

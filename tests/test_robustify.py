@@ -124,6 +124,38 @@ def test_photometric_acts_on_any_task():
     require_photometric(technique, "segmentation")
 
 
+ROOTS = "deepaugment(roots=('changed',))"
+REFUSED = [
+    "augmix(fill=128, severity=3)",
+    "prime(jsd=True, shared='sample')",
+    "randaugment(num_ops=3)",
+    "l2+trivialaugment(geometry=True)",
+    "prime(jsd=True)+trivialaugment(all_ops=False)",
+    f"{ROOTS}+augmix(width=5)",
+    f"{ROOTS}+ant",
+]
+
+
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
+@pytest.mark.parametrize("spec", [*WITHOUT_FILES, ROOTS, *REFUSED])
+def test_what_a_refusal_hints_at_is_accepted(spec, task):
+    try:
+        require_photometric(build_technique(spec), task)
+    except UserError as refused:
+        hint = re.search(r"; use (.+)$", str(refused))[1]
+        if hint != "one that only augments":
+            require_photometric(build_technique(hint), task)
+
+
+def test_a_hint_keeps_the_other_arguments_and_names_every_obstacle():
+    with pytest.raises(UserError, match=r"use augmix\(fill=128, geometry=False, jsd=False\)\+prime\(geometry=False\)$"):
+        require_photometric(build_technique("augmix(fill=128)+prime"), "detection")
+    with pytest.raises(UserError, match=r"use augmix\(fill=128, jsd=False\)\+prime$"):
+        require_photometric(build_technique("augmix(fill=128)+prime"), "classification")
+    with pytest.raises(UserError, match=r"use one that only augments$"):
+        require_photometric(build_technique("ant"), "detection")
+
+
 def test_range_is_checked():
     require_unit_range(photos())
     with pytest.raises(UserError, match="float images"):

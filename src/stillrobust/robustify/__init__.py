@@ -153,6 +153,7 @@ def _compose(first: Technique, second: Technique) -> Technique:
         views=max(first.views, second.views),
         geometric=first.geometric or second.geometric,
         overlaps_test=(*first.overlaps_test, *second.overlaps_test),
+        parts=(*(first.parts or (first,)), second),
         cards=(*first.cards, *second.cards),
         spec=spec,
     )

@@ -18,7 +18,8 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from stillrobust.errors import UserError
-from stillrobust.own_files import shown
+from stillrobust.names import format_spec, parse_spec
+from stillrobust.own_files import file_name, is_own, shown
 from stillrobust.samples import Array, Dataset, Image
 
 AugmentImage = Callable[[Image, np.random.Generator], Array]
@@ -107,6 +108,8 @@ class Technique:
     """Pixels move, so that boxes, masks and label maps would no longer fit."""
     overlaps_test: tuple[str, ...] = ()
     """The test's corruptions that it shows in training: such a result is no result about unseen corruptions."""
+    parts: tuple["Technique", ...] = ()
+    """Those that it is the sum of; empty for one."""
     cards: tuple[Card, ...] = ()
     spec: str = ""
     """The canonical text that ``build_technique`` makes it from; ``own_files.shown`` makes it readable."""
@@ -142,18 +145,40 @@ def batch_views(technique: Technique, views: list[Tensor], generator: torch.Gene
 
 def require_photometric(technique: Technique, task: str) -> None:
     """Raise ``UserError`` if ``technique`` cannot act as an augmentation in fine-tuning for ``task``."""
-    if technique.geometric and task != "classification":
-        without = [f"{card.name}(geometry=False)" for card in technique.cards if "geometry" in card.parameters]
-        own = [f"{card.name}.py" for card in technique.cards if "GEOMETRIC" in card.parameters]
-        hint = f"use {' or '.join(without) or 'a photometric technique'}"
-        hint += f", or write GEOMETRIC = False in {' and '.join(own)} if no pixel moves" if own else ""
-        moves = f"{shown(technique.spec)} moves pixels"
-        raise UserError(f"{moves}, so that the boxes, masks or labels of {task} would no longer fit; {hint}")
-    if technique.loss is not cross_entropy or technique.companion or technique.extend_dataset:
-        raise UserError(
-            f"{shown(technique.spec)} changes more than the images (its loss, its data, or it trains a network beside the model): "
-            f"it makes backbones with 'stillrobust robustify', but cannot act in fine-tuning for {task}; use one that only augments"
-        )
+    dense = task != "classification"
+    if technique.geometric and dense:
+        why = f"moves pixels, so that the boxes, masks or labels of {task} would no longer fit"
+    elif technique.loss is not cross_entropy or technique.companion or technique.extend_dataset:
+        why = "changes more than the images (its loss, its data, or it trains a network beside the model): "
+        why += f"it makes backbones with 'stillrobust robustify', but cannot act in fine-tuning for {task}"
+    else:
+        return
+    raise UserError(f"{shown(technique.spec)} {why}; {_instead(technique.parts or (technique,), dense)}")
+
+
+def _instead(parts: tuple[Technique, ...], dense: bool) -> str:
+    """What would act in fine-tuning, all that stands in the way of these put right at once."""
+    mended = {part.spec: spec for part in parts if (spec := _mended(part, dense))}
+    still = [mended[part.spec] for part in parts if part.geometric and dense and is_own(part.spec) and part.spec in mended]
+    use = f"use {'+'.join(mended.values()) or 'one that only augments'}"
+    if not still:
+        return use
+    write = f"write GEOMETRIC = False in {' and '.join(still)} if no pixel moves"
+    return f"{write}, or use one that only augments" if len(still) == len(parts) else f"{use} and {write}"
+
+
+def _mended(part: Technique, dense: bool) -> str:
+    """The spec with which a technique can act in fine-tuning, its other arguments as they are; empty where there is none."""
+    if part.companion or part.extend_dataset:
+        return ""
+    unwanted = {"geometry": part.geometric and dense, "jsd": part.loss is not cross_entropy}
+    changes = {argument: False for argument, there in unwanted.items() if there}
+    if is_own(part.spec):  # which may be made to fit by a line in the file
+        return "" if "jsd" in changes else file_name(part.spec)
+    if not changes.keys() <= part.cards[0].parameters.keys():
+        return ""
+    name, arguments = parse_spec(part.spec)
+    return format_spec(name, {**arguments, **changes})
 
 
 def photometric(technique: Technique, task: str, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
