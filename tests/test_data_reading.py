@@ -31,6 +31,16 @@ def with_thumbnail():
     return content[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + content[2:]
 
 
+def png(width, height, bits, colour, rows):
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    palette = chunk(b"PLTE", bytes(range(3 * 2**bits))) if colour == PALETTE else b""
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + palette + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+GREY, PALETTE = 0, 3  # a PNG's colour types
 TRAILERS = {
     "bytes": b"\0" * 50,
     "a video": b"\0\0\0\x18ftypmp42" + b"\xff\xda\xff\x00\xff" * 9,  # a phone's motion photo: it looks like a scan without end
@@ -108,12 +118,7 @@ def test_the_exif_orientation_is_applied_but_for_imagenet(tmp_path):
 @pytest.mark.parametrize("reader", [*READERS, "read_label_map"])
 @pytest.mark.parametrize("size", [(20_000, 9_000), (100_000, 100_000), (2**31 - 1, 2**31 - 1)])
 def test_enormous_images_are_refused_by_their_header(tmp_path, size, reader):
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)
-    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    (tmp_path / "a.png").write_bytes(content)
+    (tmp_path / "a.png").write_bytes(png(*size, 8, GREY, bytes(1000)))
     read = {**READERS, "read_label_map": read_label_map}[reader]
     with pytest.raises(UserError, match=r"at most 178,956,970 pixels|cannot be decoded"):
         read(tmp_path / "a.png")
@@ -121,11 +126,21 @@ def test_enormous_images_are_refused_by_their_header(tmp_path, size, reader):
 
 def test_label_maps_of_other_kinds_are_refused(tmp_path):
     path = tmp_path / "a.png"
-    for image in (Pillow.fromarray(SMOOTH.astype(np.uint16)), Pillow.fromarray(PICTURE), Pillow.new("1", (3, 3))):
+    for image in (Pillow.fromarray(SMOOTH.astype(np.uint16)), Pillow.fromarray(PICTURE)):
         image.save(path)
-        with pytest.raises(UserError, match="8-bit label PNG"):
+        with pytest.raises(UserError, match="label PNG of at most 8 bits"):
             read_label_map(path)
     Pillow.fromarray(SMOOTH).save(path)
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UserError, match="cannot be decoded"):
         read_label_map(path)
+
+
+@pytest.mark.parametrize("colour", [GREY, PALETTE])
+@pytest.mark.parametrize(
+    ("bits", "row", "indices"), [(1, b"\x40", [0, 1]), (2, b"\x1b", [0, 1, 2, 3]), (4, b"\x01\x7f", [0, 1, 7, 15])]
+)
+def test_label_maps_of_few_bits_hold_the_stored_indices(tmp_path, bits, row, indices, colour):
+    """Pillow stretches grey to 0..255, so that class 15 of a map of 4 bits would become 255 and not count."""
+    (tmp_path / "a.png").write_bytes(png(len(indices), 1, bits, colour, b"\0" + row))
+    assert read_label_map(tmp_path / "a.png").tolist() == [indices]

@@ -16,6 +16,7 @@ from stillrobust.samples import Array, Image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 LARGEST = 178_956_970  # pixels: Pillow's limit for a picture that may be meant to fill the memory
+GREY_STRETCH = {2: 85, 4: 17}  # bits a pixel -> what Pillow multiplies grey values with, so that the largest is 255
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum
 # Markers as libjpeg looks for them: data of a scan hold FF before 00 and the restart markers D0 to D7 alone, FF FF fills up.
 JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -125,24 +126,26 @@ def write_image(path: Path, image: Array) -> None:
 
 
 def read_label_map(path: Path) -> Array:
-    """An 8-bit single-channel or palette PNG as uint8 (H, W), the stored indices.
+    """A grey or palette PNG of at most 8 bits as uint8 (H, W), the stored indices.
 
     Pillow reads it and not OpenCV, which would turn the indices of a palette PNG into colours.
     """
     try:
-        with PillowImage.open(path) as opened:
+        content = path.read_bytes()
+        with PillowImage.open(io.BytesIO(content), formats=("PNG",)) as opened:
             mode = opened.mode
-            values = np.array(opened) if mode in ("L", "P") else None
+            stretch = GREY_STRETCH.get(content[24], 1) if mode == "L" else 1  # the header's bits a pixel
+            values = np.array(opened, np.uint8) // stretch if mode in ("1", "L", "P") else None
     except (*UNREADABLE, PillowImage.DecompressionBombError):
         sentence = f"Expected a label PNG at {path}, but it cannot be decoded; replace the file"
         raise BadImage(sentence, "a label map that cannot be decoded") from None
     if values is None:
         raise BadImage(
-            f"Expected an 8-bit label PNG with one channel (index = class) at {path}, but got mode {mode!r}; "
+            f"Expected a label PNG of at most 8 bits with one channel (index = class) at {path}, but got mode {mode!r}; "
             "save the class indices as a grey or palette PNG",
             "a label map that is not of 8 bits",
         )
-    return values.astype(np.uint8)
+    return values
 
 
 def resolve_inside(folder: Path, name: object, where: str) -> Path:

@@ -18,7 +18,7 @@ NO_IMAGE = "label map without an image"  # the one fault that is of no image
 
 @dataclass(frozen=True)
 class MapDataset:
-    """``images/<split>/*.png|jpg`` and ``labels/<split>/*.png``: 8 bits, index = class, 255 = does not count.
+    """``images/<split>/*.png|jpg`` and ``labels/<split>/*.png``: at most 8 bits, index = class, 255 = does not count.
 
     Class names come from ``classes.txt``, one a line; without it the label maps of all splits are scanned for the
     highest index.
