@@ -1,9 +1,11 @@
 """Gaussian and speckle noise training: which images, how much, and from which standard deviations."""
 
+import numpy as np
 import pytest
 import torch
 
 from stillrobust.robustify import build_technique
+from stillrobust.tasks.heads import image_tensors
 
 
 def generator(seed=0):
@@ -56,3 +58,21 @@ def test_values_are_clipped():
     assert out.max() == 1
     # P(|N(0, 0.5)| > 0.5) = 31.7 % lie at a wall
     assert abs(((out == 0) | (out == 1)).float().mean() - 0.3173) < 0.01
+
+
+@pytest.mark.parametrize("name", ["gaussian", "speckle", "noise2net"])
+def test_half_is_changed_however_a_batch_is_grouped(name):
+    """In fine-tuning images of one size go through together: of one or three half on average, of two always one."""
+    technique, stream = build_technique(name), generator(5)
+    sizes = [(4, 4)] + [(4, 6)] * 2 + [(6, 4)] * 3
+    images = [np.full((*size, 3), 0.25 + 0.5 * np.random.default_rng(0).random((*size, 3)), np.float32) for size in sizes]
+    changed = torch.zeros(200, len(sizes))
+    for row in changed:
+        made = image_tensors(images, torch.device("cpu"), lambda batch: technique.augment_batch(batch, stream))
+        for place, (before, after) in enumerate(zip(images, made, strict=True)):
+            row[place] = not np.array_equal(before, after.permute(1, 2, 0).numpy())
+    alone, pair, three = changed[:, :1].sum(1), changed[:, 1:3].sum(1), changed[:, 3:].sum(1)
+    assert set(pair.tolist()) == {1}
+    assert set(three.tolist()) == {1, 2}
+    assert alone.mean() == pytest.approx(1 / 2, abs=0.12)
+    assert three.mean() == pytest.approx(3 / 2, abs=0.12)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from stillrobust.errors import UserError
-from stillrobust.robustify.technique import Card, Technique, require_between, require_unit_range
+from stillrobust.robustify.technique import Card, Technique, part_of, require_between, require_unit_range
 
 _PAPER = "Rusak et al. 2020, A simple way to make neural networks robust against diverse image corruptions (ECCV)"
 _CODE = "bethgelab/game-of-noise 2989b43 (MIT)"
-_SHARE = "part of every batch that is noisy, its last images; 0.5 in the official code"
+_SHARE = "part of every batch that is noisy, its last images, on average where it is no whole number; 0.5 in the official code"
 
 GAUSSIAN = Card(
     name="gaussian",
@@ -68,12 +68,12 @@ def _checked(std: float | tuple[float, ...], share: float) -> tuple[float, ...]:
 def add_noise(
     images: Tensor, generator: torch.Generator, stds: tuple[float, ...], share: float = 1.0, relative: bool = False
 ) -> Tensor:
-    """Noise on the last ``round(share · B)`` images, the standard deviation of each drawn from ``stds``; clipped to 0..1.
+    """Noise on the last ``share`` of the images (``part_of``), the standard deviation of each drawn from ``stds``; clipped to 0..1.
 
     images: float (B, 3, H, W) 0..1, not modified. ``relative``: times the pixel (speckle).
     """
     require_unit_range(images)
-    clean = len(images) - round(share * len(images))
+    clean = len(images) - part_of(len(images), share, generator)
     noisy = images[clean:]
     device = images.device
     chosen = torch.randint(len(stds), (len(noisy),), generator=generator, device=device)

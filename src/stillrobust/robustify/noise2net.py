@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stillrobust.robustify.technique import Card, Technique, require_between, require_unit_range
+from stillrobust.robustify.technique import Card, Technique, part_of, require_between, require_unit_range
 
 CARD = Card(
     name="noise2net",
@@ -20,7 +20,7 @@ CARD = Card(
     code="hendrycks/imagenet-r 3131cac, DeepAugment/train_noise2net.py (MIT)",
     parameters={
         "epsilon": "weight of a block beside what it is given, drawn for every batch from epsilon/2 to epsilon; 0.75 there",
-        "share": "part of every batch that is changed, its first images; 0.5 there",
+        "share": "part of every batch that is changed, its first images, on average where it is no whole number; 0.5 there",
     },
     left_out=(
         "kernel sizes and dilations are drawn for every batch, there for every epoch: no state, the same distribution",
@@ -44,12 +44,12 @@ def noise2net(epsilon: float = 0.75, share: float = 0.5) -> Technique:
 
 
 def distort(images: Tensor, generator: torch.Generator, epsilon: float, share: float = 1.0) -> Tensor:
-    """The first ``int(share · B)`` images changed by about 2 e standard deviations of ImageNet, e in epsilon/2..epsilon.
+    """The first ``share`` of the images (``part_of``) changed by about 2 e deviations of ImageNet, e in epsilon/2..epsilon.
 
     images: float (B, 3, H, W) 0..1, not modified; what comes out is not clipped.
     """
     require_unit_range(images)
-    count = int(share * len(images))
+    count = part_of(len(images), share, generator)
     mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     with torch.no_grad():
         weight = epsilon * (1 + float(torch.rand((), generator=generator, device=generator.device))) / 2

@@ -38,7 +38,7 @@ CARD = Card(
         "delta": "where the random filter has its identity: 'official' one pixel off the middle (a slip of the official code, with "
         "which the released weights were made as far as is known), 'center' in the middle, so that boxes and masks stay exact",
         "shared": "scalar parameters of the primitives: 'call' draws them once for all images of a call, as the official code "
-        "does; 'sample' for each image, for small batches",
+        "does; 'sample' for each image, for small batches. In fine-tuning a call has the images of one size",
         "mix": "'beta_dirichlet' is the code: (1 - m) x + m (chains mixed by Dir(1, 1, 1)), m ~ Beta(1, 1); 'dirichlet' is "
         "Algorithm 1 of the paper as we remember it: x is one more component, and a step of a chain may be the identity",
     },

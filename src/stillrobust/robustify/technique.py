@@ -233,6 +233,17 @@ def at_a_time(images: Tensor) -> int:
     return max(1, CACHED_VALUES // per_image) if images.device.type == "cpu" else max(1, len(images))
 
 
+def part_of(count: int, share: float, generator: torch.Generator) -> int:
+    """How many of ``count`` images are ``share`` of them: exactly where that is whole, else so on average, by one draw.
+
+    Rounding would never change an image that comes alone, as in fine-tuning those do that have a size of their own.
+    """
+    whole, rest = divmod(share * count, 1)
+    if rest == 0:
+        return int(whole)
+    return int(whole) + (float(torch.rand((), generator=generator, device=generator.device)) < rest)
+
+
 # ---- checks --------------------------------------------------------------------------------------------------------------
 
 
