@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -258,6 +259,9 @@ def test_training_takes_another_choice_every_epoch(source, roots):
     seen = [version_of(reader[epoch, 2][0]) for epoch in range(20)]
     assert seen == [version_of(chosen.at_epoch(epoch)[2]) for epoch in range(20)]
     assert len(set(seen)) == 3
+    fresh = [version_of(view) for ((view,),) in chain.from_iterable(batches.fresh_epoch(reader, 1, 0, 0, 1, e) for e in range(9))]
+    shown = [sorted(version_of(chosen.at_epoch(e)[place]) for place in range(5)) for e in range(9)]
+    assert [sorted(fresh[5 * e : 5 * e + 5]) for e in range(9)] == shown, "what trains beside the model sees the epoch's images too"
     assert version_of(batches.Augmented(Plain(), clean, 0, lambda sample, rng: [sample])[7, 2][0]) == 0
 
 
@@ -307,7 +311,9 @@ def test_as_a_technique(source, roots):
     clean = FolderDataset(source.parent, "train")
     technique = build_technique(f"deepaugment(roots={roots!r})+augmix")
     assert [card.name for card in technique.cards] == ["deepaugment", "augmix"]
-    assert len(technique.extend_dataset(clean)) == 15
+    assert len(technique.extend_dataset(clean, 0)) == 15
+    choice = build_technique(f"deepaugment(roots={roots!r}, mode='choice')").extend_dataset(clean, 3)
+    assert choice.info == MultiRootDataset(clean, roots, "choice", seed=3).info
     assert technique.views == 3
     assert technique.augment_image is not None
     for spec, words in (
@@ -319,4 +325,4 @@ def test_as_a_technique(source, roots):
             build_technique(spec)
         assert words in str(caught.value)
     with pytest.raises(UserError, match="folder a class"):
-        technique.extend_dataset(technique.extend_dataset(clean))
+        technique.extend_dataset(technique.extend_dataset(clean, 0), 0)

@@ -6,19 +6,22 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from stillrobust.backbones import build_backbone
 from stillrobust.backbones.reader import digest
 from stillrobust.data import write_scenes
+from stillrobust.data.classification import FolderDataset
 from stillrobust.data.scene_files import SceneCounts
 from stillrobust.errors import UserError
 from stillrobust.robustify import TECHNIQUES
 from stillrobust.robustifying import robustify, robustify_plan
+from stillrobust.run_files import read_description
 from stillrobust.training import Plan, Recipe, load_model, train
 from tests.toys import SETTINGS, Toys, head_names
 
 RANDOM = "resnet_mini(weights='random')"
-# Arguments that make a technique quick; a technique of its own data needs folders and is tested with them.
+# Arguments that make a technique quick; DeepAugment needs folders of images, and has its own tests below.
 QUICK = {"ant": "ant(iterations=2)", "l2": "l2(steps=1)"}
 SPECS = [QUICK.get(name, name) for name in TECHNIQUES if name != "deepaugment"]
 
@@ -141,3 +144,69 @@ def test_an_augmenting_technique_acts_in_every_task_also_with_a_frozen_backbone(
     assert changed & head_names(model)
     assert bool(changed - head_names(model)) == (transfer == "full_network")
     assert np.all([torch.isfinite(value).all() for value in second.values()])
+
+
+# ---- a technique with images of its own -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A set of folders, and another of its images with dark and light exchanged."""
+    toys = Toys("classification", 8)
+    for index in range(8):
+        name = f"{toys.info.classes[index % 2]}/{index}.png"
+        for root, image in (("set/train", toys[index].image), ("other", 255 - toys[index].image)):
+            (tmp_path / root / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(tmp_path / root / name)
+    return FolderDataset(tmp_path / "set", "train"), tmp_path / "other"
+
+
+def deepaugmented(root, mode="concat", **changes):
+    return robustify_plan(RANDOM, f"deepaugment(roots=({str(root)!r},), mode={mode!r})+augmix", recipe(**changes))
+
+
+def test_deepaugment_trains_on_its_folders_stops_and_goes_on(folders, tmp_path):
+    """An epoch of 16 images is four steps; stopped within the second one."""
+    clean, root = folders
+    plan = deepaugmented(root, steps=7, checkpoint_seconds=0.0)
+
+    def stop(done, total, text):
+        if done == 6:
+            raise KeyboardInterrupt
+
+    whole = robustify(plan, clean, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        robustify(plan, clean, tmp_path / "stopped", stop)
+    seen = []
+    assert weights(robustify(plan, clean, tmp_path / "stopped", lambda d, t, x: seen.append(d))) == weights(whole)
+    assert seen == [6, 7]
+    alone = robustify(robustify_plan(RANDOM, "augmix", recipe(steps=7)), clean, tmp_path / "alone")
+    assert weights(alone) != weights(whole)
+    assert read_description(whole)["info"]["size"] == 16
+
+
+def test_another_image_in_deepaugment_s_folder_is_another_training(folders, tmp_path):
+    clean, root = folders
+    first = weights(robustify(deepaugmented(root), clean, tmp_path / "made"))
+    robustify(deepaugmented(root), clean, tmp_path / "made", lambda *_: pytest.fail("finished work was done again"))
+    for path in root.rglob("*.png"):
+        Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(path)
+    seen = []
+    assert weights(robustify(deepaugmented(root), clean, tmp_path / "made", lambda d, t, x: seen.append(d))) != first
+    assert seen == [1, 2, 3, 4]
+
+
+def test_what_is_missing_in_deepaugment_s_folder_is_said_before_anything_starts(folders, tmp_path):
+    clean, root = folders
+    next(root.rglob("*.png")).unlink()
+    with pytest.raises(UserError, match="1 are missing"):
+        robustify(deepaugmented(root), clean, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+
+
+def test_deepaugment_s_choice_follows_the_recipe_s_seed(folders, tmp_path):
+    clean, root = folders
+    made = [robustify(deepaugmented(root, "choice", steps=1, seed=seed), clean, tmp_path / str(seed)) for seed in (0, 1)]
+    data = [read_description(folder)["identity"]["training_data"] for folder in made]
+    assert data[0] != data[1]
+    assert read_description(made[0])["info"]["size"] == 8

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stillrobust.own_files import shown
 from stillrobust.robustify import Companion, Technique, batch_views, build_technique, image_views, photometric
-from stillrobust.samples import Dataset, Sample
+from stillrobust.samples import Sample
 from stillrobust.tasks import Task
 from stillrobust.tasks.heads import image_batch
 from stillrobust.tasks.processes import share_of
@@ -23,10 +23,6 @@ Fresh = Callable[[int], Iterable[list[Views]]]
 
 class Work(Protocol):
     """What the training loop asks for."""
-
-    def extended(self, dataset: Dataset) -> Dataset:
-        """The training set, with the images that a technique adds."""
-        ...
 
     def views_of(self, sample: Sample, rng: np.random.Generator) -> Views:
         """In a loader's worker: an augmented sample as the loss is to see it."""
@@ -56,10 +52,6 @@ class InTransfer:
         self.task = task
         self.technique = build_technique(spec) if spec else None
 
-    def extended(self, dataset: Dataset) -> Dataset:
-        """As it is."""
-        return dataset
-
     def views_of(self, sample: Sample, rng: np.random.Generator) -> Views:
         """The sample."""
         return [sample]
@@ -81,7 +73,7 @@ class InTransfer:
 
 
 class Upstream:
-    """Everything that a technique is: more data, several views, a network trained beside the model, a loss of its own.
+    """Everything that a technique is beside its data: several views, a network trained beside the model, a loss of its own.
 
     Without a technique it is plain training with the cross-entropy.
     """
@@ -90,10 +82,6 @@ class Upstream:
         self.technique = build_technique(spec) if spec else Technique(spec="regular")
         self.device = device
         self.companion: Companion | None = self.technique.companion(device) if self.technique.companion else None
-
-    def extended(self, dataset: Dataset) -> Dataset:
-        """With the images that the technique adds."""
-        return self.technique.extend_dataset(dataset) if self.technique.extend_dataset else dataset
 
     def views_of(self, sample: Sample, rng: np.random.Generator) -> Views:
         """Images are float32 (H, W, 3) of 0..1."""

@@ -21,16 +21,19 @@ def number(*parts: object) -> int:
 
 
 class Augmented(torch.utils.data.Dataset[list[Sample]]):
-    """``augmented[(epoch, index)]``: the views of sample ``index`` in ``epoch``. Other ``uses`` of an epoch see other draws."""
+    """``augmented[(epoch, index)]``: the views of sample ``index`` in ``epoch``.
 
-    def __init__(self, task: Task, dataset: Dataset, seed: int, views_of: ViewsOf, use: str = "augment") -> None:
-        self.task, self.dataset, self.seed, self.views_of, self.use = task, dataset, seed, views_of, use
+    Other ``use``s of an epoch see other draws; the dataset shows the images of its epoch ``first`` in the first one.
+    """
+
+    def __init__(self, task: Task, dataset: Dataset, seed: int, views_of: ViewsOf, use: str = "augment", first: int = 0) -> None:
+        self.task, self.dataset, self.seed, self.views_of, self.use, self.first = task, dataset, seed, views_of, use, first
 
     def __getitem__(self, key: tuple[int, int]) -> list[Sample]:
         epoch, index = key
         rng = np.random.default_rng(number(self.seed, self.use, epoch, index))
-        dataset = getattr(self.dataset, "at_epoch", lambda _: self.dataset)(epoch)  # one that shows other images every epoch
-        return self.views_of(self.task.augment(dataset[index], rng), rng)
+        at_epoch = getattr(self.dataset, "at_epoch", lambda _: self.dataset)  # of one that shows other images every epoch
+        return self.views_of(self.task.augment(at_epoch(self.first + epoch)[index], rng), rng)
 
 
 def order(seed: int, size: int, batch_size: int, steps: int, first: int = 0, use: str = "order") -> Iterator[list[tuple[int, int]]]:
@@ -85,6 +88,6 @@ def fresh_epoch(
 ) -> Iterator[list[list[Sample]]]:
     """The images of ``epoch`` once more, in another order and with other augmentations, for what trains beside the model."""
     size = len(examples.dataset)
-    other = Augmented(examples.task, examples.dataset, examples.seed, examples.views_of, use=f"fresh {epoch}")
+    other = Augmented(examples.task, examples.dataset, examples.seed, examples.views_of, use=f"fresh {epoch}", first=epoch)
     places = order(examples.seed, size, batch_size, max(1, size // batch_size), use=f"fresh {epoch}")
     yield from batches(other, places, workers, rank, world)

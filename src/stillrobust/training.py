@@ -122,6 +122,7 @@ def train(
     """
     if len(dataset) == 0:
         raise UserError("Expected at least one image to train on, but the dataset is empty; check its train split")
+    dataset = _extended(plan, dataset)
     described = json.loads(json.dumps(identity(plan, dataset.info)))
     if finished(folder, described) and not untidy(folder):
         return folder
@@ -149,6 +150,12 @@ def train(
     return folder
 
 
+def _extended(plan: Plan, dataset: Dataset) -> Dataset:
+    """The set that is trained on: upstream a technique may add images, of which none may be missing."""
+    extend = build_technique(plan.technique).extend_dataset if plan.technique and plan.transfer == "robustify" else None
+    return extend(dataset, plan.recipe.seed) if extend else dataset
+
+
 def _loop(
     plan: Plan,
     dataset: Dataset,
@@ -166,8 +173,7 @@ def _loop(
     before = digest(backbone_of(model).state_dict()) if plan.transfer == "fixed_feature" else ""
     upstream = plan.transfer == "robustify"
     work: Work = Upstream(plan.technique, fabric.device) if upstream else InTransfer(task, plan.technique)
-    trained_on = work.extended(dataset)
-    steps = recipe.total_steps(len(trained_on))
+    steps = recipe.total_steps(len(dataset))
     model = model.to(memory_format=torch.channels_last)
     if fabric.world_size > 1:
         synchronise(model)
@@ -179,15 +185,15 @@ def _loop(
     hold_still(backbone_of(model), recipe.frozen)
     watched = Watched(folder, log, step, steps, recipe.batch_size) if lead else None
     saved = time.monotonic()
-    examples = Augmented(task, trained_on, recipe.seed, work.views_of)
+    examples = Augmented(task, dataset, recipe.seed, work.views_of)
     share = recipe.workers, fabric.global_rank, fabric.world_size
     fresh = partial(fresh_epoch, examples, recipe.batch_size, *share)
-    for batch in batches(examples, order(recipe.seed, len(trained_on), recipe.batch_size, steps, step), *share):
+    for batch in batches(examples, order(recipe.seed, len(dataset), recipe.batch_size, steps, step), *share):
         torch.manual_seed(number(recipe.seed, "step", step, fabric.global_rank))
         set_rates(optimiser, recipe, step, steps)
         # On the model's device, from a seed of its own: what is drawn before or after does not move it.
         draws = torch.Generator(fabric.device).manual_seed(number(recipe.seed, "technique", step, fabric.global_rank))
-        work.begin_epoch(step * recipe.batch_size // len(trained_on), wrapped, fresh, draws)
+        work.begin_epoch(step * recipe.batch_size // len(dataset), wrapped, fresh, draws)
         losses = work.loss(wrapped, batch, draws)
         loss = torch.stack(list(losses.values())).sum()
         _require_finite(loss.item(), plan, f"step {step} of {steps}")

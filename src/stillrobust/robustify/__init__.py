@@ -28,6 +28,7 @@ from stillrobust.robustify.technique import (
     AugmentImage,
     Card,
     Companion,
+    ExtendDataset,
     Technique,
     batch_views,
     cross_entropy,
@@ -164,8 +165,8 @@ def _both(first: Callable[..., Any] | None, second: Callable[..., Any] | None, t
     return partial(twice, first, second) if first and second else first or second
 
 
-def _extend_twice(first: Callable[[Dataset], Dataset], second: Callable[[Dataset], Dataset], dataset: Dataset) -> Dataset:
-    return second(first(dataset))
+def _extend_twice(first: ExtendDataset, second: ExtendDataset, dataset: Dataset, seed: int) -> Dataset:
+    return second(first(dataset, seed), seed)
 
 
 def _augment_image_twice(first: AugmentImage, second: AugmentImage, image: Image, rng: np.random.Generator) -> Array:

@@ -22,6 +22,7 @@ from stillrobust.names import format_spec, parse_spec
 from stillrobust.own_files import file_name, is_own, shown
 from stillrobust.samples import Array, Dataset, Image
 
+ExtendDataset = Callable[[Dataset, int], Dataset]
 AugmentImage = Callable[[Image, np.random.Generator], Array]
 AugmentBatch = Callable[[Tensor, torch.Generator], Tensor]
 Loss = Callable[[nn.Module, list[Tensor], Tensor, torch.Generator], Tensor]
@@ -92,8 +93,8 @@ class Technique:
     augmentations, ``companion.step`` comes before them, and ``loss(model, views, labels, generator)`` comes last.
     """
 
-    extend_dataset: Callable[[Dataset], Dataset] | None = None
-    """The training set with more images in it (DeepAugment's folders)."""
+    extend_dataset: ExtendDataset | None = None
+    """(training set, the recipe's seed) -> the set with more images in it (DeepAugment's folders)."""
     augment_image: AugmentImage | None = None
     """(uint8 (H, W, 3), rng) -> float32 (H, W, 3) 0..1, in a loader's worker; can be pickled."""
     augment_batch: AugmentBatch | None = None

@@ -23,7 +23,7 @@ from stillrobust.robustify.deepaugment import cae, edsr
 from stillrobust.robustify.deepaugment.draws import Random
 from stillrobust.robustify.deepaugment.roots import MODES, MultiRootDataset
 from stillrobust.robustify.technique import Card, Technique
-from stillrobust.samples import Image
+from stillrobust.samples import Dataset, Image
 
 __all__ = ["CARD", "NETWORKS", "REDRAWN", "MultiRootDataset", "Network", "Pretrained", "deepaugment", "load_pretrained"]
 
@@ -160,4 +160,8 @@ def deepaugment(roots: tuple[str, ...] = (), mode: str = "concat") -> Technique:
             "make them with 'stillrobust deepaugment', or take noise2net, which needs none"
         )
     lookup("mode", mode, dict.fromkeys(MODES))
-    return Technique(extend_dataset=partial(MultiRootDataset, roots=roots, mode=mode))
+    return Technique(extend_dataset=partial(_extended, roots=roots, mode=mode))
+
+
+def _extended(dataset: Dataset, seed: int, roots: tuple[str, ...], mode: str) -> Dataset:
+    return MultiRootDataset(dataset, roots, mode, seed)
