@@ -158,6 +158,7 @@ def edit(path: str, value: Any) -> Any:
         (edit("annotations.0.bbox", [1, 2]), r"box \[x, y, width, height\]"),
         (edit("annotations.0.image_id", 9), "image id .* got 9"),
         (edit("annotations.0.bbox", [1, 2, 10**400, 3]), r"box \[x, y, width, height\]"),
+        (edit("annotations.0.bbox", [10**400, 0.5, 1, 1]), r"box \[x, y, width, height\]"),
         (edit("annotations.0.bbox", [True, 2, 3, 3]), r"box \[x, y, width, height\]"),
         (edit("annotations.0.area", -1), "area >= 0"),
         (edit("annotations.0.area", None), "area >= 0"),
@@ -288,6 +289,16 @@ def test_maps(tmp_path: Path) -> None:
     label_map = data[0].target.label_map
     assert label_map is not None
     assert label_map.tolist() == [[2, 1, 0], [0, 0, 3]]
+
+
+def test_what_macos_and_windows_leave_in_maps(tmp_path: Path) -> None:
+    """A hidden file beside every file on foreign disks, and a mark before the first letter of a text."""
+    root = maps(tmp_path)
+    for hidden in (root / "images" / "val" / "._a.png", root / "labels" / "val" / "._a.png"):
+        hidden.write_bytes(b"no picture")
+    assert len(open_dataset(f"maps:{root}", "val")) == 1
+    (root / "classes.txt").write_text("street\nsky\n", encoding="utf-8-sig")
+    assert open_dataset(f"maps:{root}", "val").info.classes == ("street", "sky")
 
 
 def test_bad_maps(tmp_path: Path) -> None:

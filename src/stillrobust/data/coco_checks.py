@@ -302,4 +302,7 @@ def _no_collection() -> Iterator[None]:
 
 def are_numbers(values: list[Any]) -> bool:
     """Whether all are finite ints or floats, and no bools."""
-    return NUMBERS.issuperset(map(type, values)) and abs(sum(values)) <= sys.float_info.max  # the sum of a NaN is one
+    try:
+        return NUMBERS.issuperset(map(type, values)) and abs(sum(values)) <= sys.float_info.max  # the sum of a NaN is one
+    except OverflowError:  # a whole number beyond every float
+        return False

@@ -86,7 +86,7 @@ def paired_files(images: Path, labels: Path, left_out: LeftOut | None = None) ->
     found = image_files(images)
     if not found:
         raise UserError(f"Expected PNG or JPEG images in {images}, but it holds none; add some")
-    maps = {path.relative_to(labels).with_suffix(""): path for path in sorted(labels.rglob("*.png"))}
+    maps = {path.relative_to(labels).with_suffix(""): path for path in label_files(labels)}
     stems = Counter(image.relative_to(images).with_suffix("") for image in found)
     pairs: list[tuple[Path, Path]] = []
     for image in found:
@@ -107,13 +107,18 @@ def paired_files(images: Path, labels: Path, left_out: LeftOut | None = None) ->
     return pairs
 
 
+def label_files(folder: Path) -> list[Path]:
+    """All visible label maps below ``folder``, sorted."""
+    return [path for path in image_files(folder) if path.suffix == ".png"]
+
+
 def read_classes(root: Path) -> list[str]:
     """The class names from ``classes.txt``, or numbered ones from a scan of every label map."""
     path = root / "classes.txt"
     if not path.is_file():
         return scan_classes(root)
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError:
         raise UserError(f"Expected UTF-8 text in {path}, but it is not; save it as UTF-8") from None
     if not 1 <= len(names) <= IGNORE or len(set(names)) != len(names):
@@ -127,7 +132,7 @@ def read_classes(root: Path) -> list[str]:
 def scan_classes(root: Path) -> list[str]:
     """Numbered names up to the highest label in any split, so that train and val agree on the number of classes."""
     highest = -1
-    for path in sorted((root / "labels").rglob("*.png")):
+    for path in label_files(root / "labels"):
         values = np.unique(read_label_map(path))
         highest = max([highest, *values[values != IGNORE].tolist()])
     if highest < 0:
