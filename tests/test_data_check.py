@@ -97,13 +97,22 @@ def cut(content):
     return content[: len(content) // 2]
 
 
+def edit_coco(root, rows, **values):
+    """Other values in the first row of a list of val's annotations."""
+    path = root / "annotations" / "instances_val2017.json"
+    document = json.loads(path.read_text())
+    document[rows][0] |= values
+    path.write_text(json.dumps(document))
+
+
+RUNS = {"size": [40, 48], "counts": [5, 10]}
 # data set, what happens to it, the part that says so, its state, a word of its line
 DAMAGES = [
-    ("coco", lambda root: remove_first(root, "train2017/*.jpg"), "train2017", "missing", "1 of 3 images are not there"),
-    ("coco", lambda root: remove_first(root, "val2017"), "val2017", "missing", "there is no"),
-    ("coco", lambda root: damage_first(root, "instances_val*.json", cut), "val2017", "damaged", "valid JSON"),
-    ("coco", lambda root: damage_first(root, "val2017/*.jpg", b""), "val2017", "damaged", "1 of 2 files are empty"),
-    ("coco", lambda root: damage_first(root, "train2017/*.jpg", cut), "train2017", "damaged", "cut off"),
+    ("coco", lambda root: remove_first(root, "train2017/*.jpg"), "train", "missing", "1 of 3 images are not there"),
+    ("coco", lambda root: remove_first(root, "val2017"), "val", "missing", "none exists"),
+    ("coco", lambda root: damage_first(root, "instances_val*.json", cut), "val", "damaged", "valid JSON"),
+    ("coco", lambda root: damage_first(root, "val2017/*.jpg", b""), "val", "damaged", "1 of 2 files are empty"),
+    ("coco", lambda root: damage_first(root, "train2017/*.jpg", cut), "train", "damaged", "cut off"),
     ("imagenet", lambda root: remove_first(root, "train/n*"), "train", "missing", "1 of 2 images, 999 of the 1,000 classes"),
     ("imagenet", lambda root: remove_first(root, "val"), "val", "missing", "there is no folder"),
     ("imagenet", lambda root: damage_first(root, "val/*/*.JPEG", cut), "val", "damaged", "cut off"),
@@ -123,7 +132,10 @@ DAMAGES = [
     ("ade20k", lambda root: damage_first(root, "annotations/validation/*.png", cut), "val", "damaged", "cannot be decoded"),
     ("ade20k", lambda root: remove_first(root, "images/training"), "train", "missing", "there is no folder"),
     ("maps", lambda root: remove_first(root, "labels/training/*.png"), "training", "damaged", "Expected the label map"),
-    ("folders", lambda root: damage_first(root, "train/cat/*.JPEG", cut), "train", "damaged", "cut off"),
+    ("folders", lambda root: damage_first(root, "train/cat/*.JPEG", cut), "train", "damaged", "1 of the 2 files read are bad"),
+    ("coco", lambda root: edit_coco(root, "images", height=41), "val", "damaged", "1 of the 2 files read are bad: Expected"),
+    ("coco", lambda root: edit_coco(root, "annotations", segmentation=[[5, 5, 25, 25]]), "val", "damaged", "three x, y pairs"),
+    ("coco", lambda root: edit_coco(root, "annotations", segmentation=RUNS), "val", "damaged", "add up to 1920 pixels"),
 ]
 
 
@@ -173,17 +185,41 @@ def test_a_sample_is_read_or_all(small, tmp_path, monkeypatch):
 
 def test_coco_says_what_can_be_learned_from(small, tmp_path, monkeypatch):
     text = check_dataset("coco", layouts.write_coco2017(tmp_path)).text()
-    assert "train2017: 3 images, 3 of them decoded, 2 with something to learn" in text
+    assert "train: 3 images, 3 of them decoded, 2 with something to learn" in text
     with monkeypatch.context() as other:
         other.setattr("stillrobust.data.check.COCO_TRAINABLE", 117_266)
         found = {part.name: part for part in check_dataset("coco", tmp_path).parts}
-    assert found["train2017"].state == "damaged"
-    assert "not 117,266: the annotations are others" in found["train2017"].text
+    assert found["train"].state == "damaged"
+    assert "not 117,266: the annotations are others" in found["train"].text
     document = json.loads((tmp_path / "annotations" / "instances_val2017.json").read_text())
     (tmp_path / "annotations" / "instances_mine.json").write_text(json.dumps(document))
     (tmp_path / "val2017").rename(tmp_path / "mine")
     (tmp_path / "annotations" / "instances_val2017.json").unlink()
-    assert states("coco", tmp_path) == {"train2017": "whole", "val2017": "missing", "mine": "whole"}
+    assert states("coco", tmp_path) == {"train": "whole", "val": "missing", "mine": "whole"}
+
+
+@pytest.mark.parametrize(("annotations", "images"), [("val", "images/val"), ("instances_val", "val"), ("val", "images")])
+def test_a_coco_set_of_one_s_own(small, tmp_path, annotations, images):
+    """Its layouts are those that open, and nobody is told to fetch COCO 2017 into it."""
+    made = layouts.write_coco2017(tmp_path / "made")
+    root = tmp_path / "own"
+    (root / "annotations").mkdir(parents=True)
+    shutil.copy(made / "annotations" / "instances_val2017.json", root / "annotations" / f"{annotations}.json")
+    shutil.copytree(made / "val2017", root / images)
+    verdict = check_dataset("coco", root)
+    assert [(part.name, part.state) for part in verdict.parts] == [("val", "whole")], verdict.text()
+    damage_first(root, "*.jpg", cut)
+    text = check_dataset("coco", root).text()
+    assert ("Correct or complete" in text, "fetch" in text) == (True, False)
+    shutil.rmtree(root / "annotations")
+    text = check_dataset("coco", root).text()
+    assert ("there is no instances_<split>.json" in text, "fetch" in text) == (True, False)
+
+
+def test_an_empty_folder_is_for_coco_2017(tmp_path):
+    verdict = check_dataset("coco", tmp_path)
+    assert [(part.name, part.state) for part in verdict.parts] == [("train", "missing"), ("val", "missing")]
+    assert f"`stillrobust data fetch coco {tmp_path}`" in verdict.text()
 
 
 def test_the_command(small, tmp_path):
@@ -197,7 +233,9 @@ def test_the_command(small, tmp_path):
     assert "data fetch ade20k" in result.output
     with pytest.raises(UserError, match="Did you mean: ade20k"):
         check_dataset("ade", tmp_path)
-    with pytest.raises(UserError, match=r"at .*nowhere, but there is none; `stillrobust data fetch"):
+    with pytest.raises(
+        UserError, match=r"at .*nowhere, but there is none; check the path, or get the set: `stillrobust data fetch"
+    ):
         check_dataset("ade20k", tmp_path / "nowhere")
 
 

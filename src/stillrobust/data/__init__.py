@@ -7,9 +7,9 @@ from stillrobust.data.ade20k import open_ade20k
 from stillrobust.data.bad_images import LeftOut, without_bad
 from stillrobust.data.cifar import open_cifar10, open_cifar10_c
 from stillrobust.data.classification import FolderDataset
-from stillrobust.data.coco import CocoDataset, write_coco
+from stillrobust.data.coco import CocoDataset, open_coco, write_coco
 from stillrobust.data.imagenet import open_imagenet, open_imagenet_c
-from stillrobust.data.reading import read_image, require_split
+from stillrobust.data.reading import read_image
 from stillrobust.data.scene_files import write_scenes
 from stillrobust.data.segmentation import MapDataset
 from stillrobust.data.views import CorruptedView, Subset
@@ -30,25 +30,6 @@ __all__ = [
     "write_coco",
     "write_scenes",
 ]
-
-
-def open_coco(root: Path, split: str, training: bool, left_out: LeftOut | None = None) -> Dataset:
-    """A split of a COCO folder: ``annotations/instances_<split>.json`` and ``<split>/``, or the layouts near to it."""
-    files = {path.stem: path for path in sorted((root / "annotations").glob("*.json"))}
-    names = {stem: stem.removeprefix("instances_").removesuffix("2017") for stem in files}
-    # Caption and keypoint files lie beside the instances in COCO's own download and are no splits.
-    splits = {name for stem, name in names.items() if not stem.startswith(("captions_", "person_keypoints_"))}
-    stems = (f"instances_{split}", f"instances_{split}2017", split, f"{split}2017")
-    stem = next((candidate for candidate in stems if candidate in files), None)
-    if stem is None:
-        require_split("COCO", root, split, splits - {split})
-        raise AssertionError("require_split raises for a missing split")
-    candidates = [root / split, root / f"{split}2017", root / "images" / split, root / "images"]
-    images = next((folder for folder in candidates if folder.is_dir()), None)
-    if images is None:
-        listed = ", ".join(str(folder) for folder in candidates)
-        raise UserError(f"Expected the images of split {split!r} in one of {listed}, but none exists; move them there")
-    return CocoDataset(images, files[stem], require_objects=training, name=f"{root.name}/{split}", left_out=left_out)
 
 
 def open_maps(root: Path, split: str, training: bool, left_out: LeftOut | None = None) -> Dataset:

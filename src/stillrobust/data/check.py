@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from stillrobust.data import ade20k, cifar, imagenet
 from stillrobust.data.classification import FolderDataset
-from stillrobust.data.coco import CocoDataset
+from stillrobust.data.coco import coco_splits, open_coco
 from stillrobust.data.coco_checks import AbsentImages
 from stillrobust.data.official import COCO_TRAINABLE, COUNTS
-from stillrobust.data.reading import image_files, read_image, read_unrotated, subfolders
+from stillrobust.data.reading import image_files, read_unrotated, subfolders
 from stillrobust.data.segmentation import MapDataset, read_pair
 from stillrobust.data.served import ARCHIVES, IMAGENET
 from stillrobust.errors import UserError
@@ -59,8 +59,8 @@ class Verdict:
 
 
 def how_to_get(dataset: str, root: Path) -> str:
-    """One sentence."""
-    if dataset in ARCHIVES:
+    """One sentence; 20 GB of COCO 2017 are no advice for a set of one's own in its format."""
+    if dataset in ARCHIVES and (dataset != "coco" or _is_coco_2017(root)):
         also = f" {IMAGENET}; a link in {root} to its val folder will do." if dataset == "imagenet_c" else ""
         return f"`stillrobust data fetch {dataset} {root}` gets what is missing; move away what is damaged first.{also}"
     return f"{IMAGENET}." if dataset == "imagenet" else "Correct or complete the parts that are named."
@@ -73,7 +73,8 @@ def check_dataset(dataset: str, root: Path, full: bool = False, listen: Listen =
     """
     check = lookup("dataset format", dataset, CHECKS)
     if not root.is_dir():
-        raise UserError(f"Expected a folder with {dataset} at {root}, but there is none; {how_to_get(dataset, root)}")
+        fetch = f", or get the set: `stillrobust data fetch {dataset} {root}`" if dataset in ARCHIVES else ""
+        raise UserError(f"Expected a folder with {dataset} at {root}, but there is none; check the path{fetch}")
     return Verdict(dataset, root, (*check(root, _Reader(full, listen)), *_archives(dataset, root)))
 
 
@@ -84,41 +85,36 @@ class _Reader:
     full: bool
     listen: Listen
 
-    def part(self, name: str, files: Sequence[Path], expected: int | None, read: Callable[[Path], Any], note: str = "") -> Part:
-        """The line for a part that should have ``expected`` files (``None``: any number)."""
+    def part(self, name: str, files: Sequence[Path], expected: int | None, read: Callable[[int], Any], note: str = "") -> Part:
+        """The line for a part that should have ``expected`` files (``None``: any number); ``read`` reads one by its place."""
         empty = [path for number, path in enumerate(files) if self._is_empty(name, path, number, len(files))]
         if empty:
             return Part(name, "damaged", f"{len(empty):,} of {len(files):,} files are empty or not there: {_names(empty)}")
-        problems = self.problems(name, files, read)
+        count = len(files) if self.full else min(SAMPLE, len(files))
+        problems = self._problems(name, [index * len(files) // count for index in range(count)], read)
         if problems:
-            return Part(name, "damaged", f"{len(problems):,} of the {self.count(files):,} files read are bad: {problems[0]}")
+            return Part(name, "damaged", f"{len(problems):,} of the {count:,} files read are bad: {problems[0]}")
         if expected is not None and len(files) != expected:
             return Part(name, "missing", f"{len(files):,} of {expected:,} images{note}")
-        return Part(name, "whole" if files else "missing", f"{len(files):,} images, {self.count(files):,} of them decoded{note}")
+        return Part(name, "whole" if files else "missing", f"{len(files):,} images, {count:,} of them decoded{note}")
 
-    def problems(self, name: str, files: Sequence[Path], read: Callable[[Path], Any]) -> list[str]:
-        """What reading says of the files in the sample."""
-        count = self.count(files)
-        chosen = [files[index * len(files) // count] for index in range(count)]
+    def _problems(self, name: str, places: Sequence[int], read: Callable[[int], Any]) -> list[str]:
+        """What reading says of the files at these places."""
 
-        def problem(path: Path) -> str | None:
+        def problem(place: int) -> str | None:
             try:
-                read(path)
+                read(place)
             except UserError as error:
                 return str(error)
             return None
 
         found: list[str] = []
         with ThreadPoolExecutor() as threads:  # decoders leave the interpreter alone
-            for start in range(0, count, BATCH):
-                said = threads.map(problem, chosen[start : start + BATCH])
+            for start in range(0, len(places), BATCH):
+                said = threads.map(problem, places[start : start + BATCH])
                 found += [sentence for sentence in said if sentence is not None]
-                self.listen(f"read {name}", min(start + BATCH, count), count, "images")
+                self.listen(f"read {name}", min(start + BATCH, len(places)), len(places), "images")
         return found
-
-    def count(self, files: Sequence[Any]) -> int:
-        """How many of the files are read."""
-        return len(files) if self.full else min(SAMPLE, len(files))
 
     def _is_empty(self, name: str, path: Path, number: int, total: int) -> bool:
         if number % 1000 == 0:
@@ -127,6 +123,10 @@ class _Reader:
             return path.stat().st_size == 0
         except OSError:  # a link that leads nowhere
             return True
+
+
+def _by_place(read: Callable[[Path], Any], files: Sequence[Path]) -> Callable[[int], Any]:
+    return lambda place: read(files[place])
 
 
 def _names(paths: Sequence[Path]) -> str:
@@ -172,7 +172,8 @@ def _imagenet_split(root: Path, split: str, reader: _Reader) -> Part:
     data = imagenet.open_split(root, split, part=True)
     missing = set(imagenet.wnids()) - {image_id.partition("/")[0] for image_id in data.ids}
     note = f", {len(missing)} of the 1,000 classes without images" if missing else ""
-    return reader.part(split, [data.path(image_id) for image_id in data.ids], COUNTS["imagenet"][split], read_unrotated, note)
+    files = [data.path(image_id) for image_id in data.ids]
+    return reader.part(split, files, COUNTS["imagenet"][split], _by_place(read_unrotated, files), note)
 
 
 def check_imagenet_c(root: Path, reader: _Reader) -> Iterator[Part]:
@@ -189,7 +190,7 @@ def check_imagenet_c(root: Path, reader: _Reader) -> Iterator[Part]:
             yield Part(corruption, "missing", f"expected {expected:,} images a severity, but {', '.join(short)}")
         else:
             files = [folder / str(severity) / image_id for severity, ids in cells.items() for image_id in ids]
-            yield reader.part(corruption, files, None, imagenet.read_stored)
+            yield reader.part(corruption, files, None, _by_place(imagenet.read_stored, files))
 
 
 def check_cifar10(root: Path, reader: _Reader) -> Iterator[Part]:
@@ -258,60 +259,71 @@ def _ade20k_split(split: str, images: Path, labels: Path, reader: _Reader) -> Pa
     def read(path: Path) -> None:
         read_pair(path, labels / f"{path.stem}.png", len(ade20k.CLASSES), ade20k.reduce_zero_label)
 
-    return reader.part(split, files, COUNTS["ade20k"][split], read)
+    return reader.part(split, files, COUNTS["ade20k"][split], _by_place(read, files))
 
 
 def check_coco(root: Path, reader: _Reader) -> Iterator[Part]:
-    """Every split with an instances file; of COCO 2017, train and val."""
-    files = sorted((root / "annotations").glob("instances_*.json"))
-    stems = [path.stem.removeprefix("instances_") for path in files]
-    official = any((root / name).is_dir() for name in ("train2017", "val2017")) or any(stem.endswith("2017") for stem in stems)
-    for stem in dict.fromkeys([*(["train2017", "val2017"] if official or not stems else []), *stems]):
-        yield _said(stem, _coco_split, root, stem, reader)
+    """Every split with annotations; of COCO 2017, train and val."""
+    splits = coco_splits(root)
+    wanted = ["train", "val"] if _is_coco_2017(root) else []
+    if not splits and not wanted:
+        yield Part("annotations", "missing", f"there is no instances_<split>.json in {root / 'annotations'}")
+    for split in dict.fromkeys([*wanted, *splits]):
+        if split in splits:
+            yield _said(split, _coco_split, root, split, reader)
+        else:
+            yield Part(split, "missing", f"there is no {root / 'annotations' / f'instances_{split}2017.json'}")
 
 
-def _coco_split(root: Path, stem: str, reader: _Reader) -> Part:
-    annotations = root / "annotations" / f"instances_{stem}.json"
-    folder = next((place for place in (root / stem, root / "images" / stem, root / "images") if place.is_dir()), root / stem)
-    for path in (annotations, folder):
-        if not path.exists():
-            return Part(stem, "missing", f"there is no {path}")
-    reader.listen(f"parse {stem}", 0, 1, "annotations")
+def _is_coco_2017(root: Path) -> bool:
+    """Whether a folder is COCO 2017's or is to be: empty, or with one of its archives, folders or files."""
+    archives = [name for archive in ARCHIVES["coco"] for name in (archive.name, f".{archive.name}.part")]
+    places = [
+        place for name in ("train2017", "val2017") for place in (name, f"images/{name}", f"annotations/instances_{name}.json")
+    ]
+    return root.is_dir() and (not any(root.iterdir()) or any((root / name).exists() for name in (*archives, *places)))
+
+
+def _coco_split(root: Path, split: str, reader: _Reader) -> Part:
+    reader.listen(f"parse {split}", 0, 1, "annotations")
     try:
-        data = CocoDataset(folder, annotations)
+        data = open_coco(root, split, training=False)
     except AbsentImages as error:
-        return Part(stem, "missing", str(error))
-    expected = COUNTS["coco"].get(stem.removesuffix("2017")) if stem.endswith("2017") else None
+        return Part(split, "missing", str(error))
+    expected = COUNTS["coco"].get(split) if data.annotations.stem.endswith("2017") else None
     learnable = len(data.table.trainable().file_names)
-    if stem == "train2017" and len(data) == expected and learnable != COCO_TRAINABLE:
+    if split == "train" and len(data) == expected and learnable != COCO_TRAINABLE:
         return Part(
-            stem, "damaged", f"{learnable:,} images with something to learn, not {COCO_TRAINABLE:,}: the annotations are others"
+            split, "damaged", f"{learnable:,} images with something to learn, not {COCO_TRAINABLE:,}: the annotations are others"
         )
-    note = f", {learnable:,} with something to learn" if stem.startswith("train") else ""
-    return reader.part(stem, [folder / name for name in data.table.file_names], expected, read_image, note)
+    note = f", {learnable:,} with something to learn" if split == "train" else ""
+    return reader.part(split, [data.images / name for name in data.table.file_names], expected, data.__getitem__, note)
 
 
 def check_maps(root: Path, reader: _Reader) -> Iterator[Part]:
     """Every split."""
-    yield from _generic(root, subfolders(root / "images"), MapDataset, reader)
+
+    def check(split: str) -> Part:
+        data = MapDataset(root, split)
+        return reader.part(split, [image for image, _ in data.pairs], None, data.__getitem__)
+
+    yield from _own_splits(root / "images", check)
 
 
 def check_folders(root: Path, reader: _Reader) -> Iterator[Part]:
     """Every split."""
-    yield from _generic(root, subfolders(root), FolderDataset, reader)
 
-
-def _generic(root: Path, splits: Sequence[str], open_split: Callable[[Path, str], Any], reader: _Reader) -> Iterator[Part]:
     def check(split: str) -> Part:
-        data = open_split(root, split)
-        places = [Path(str(index)) for index in range(len(data))]
-        problems = reader.problems(split, places, lambda place: data[int(place.name)])
-        if problems:
-            return Part(split, "damaged", problems[0])
-        return Part(split, "whole", f"{len(data):,} images, {reader.count(places):,} of them read")
+        data = FolderDataset(root, split)
+        return reader.part(split, [path for path, _ in data.files], None, data.__getitem__)
 
+    yield from _own_splits(root, check)
+
+
+def _own_splits(folder: Path, check: Callable[[str], Part]) -> Iterator[Part]:
+    splits = subfolders(folder)
     if not splits:
-        yield Part("splits", "missing", f"there are no folders for train and val in {root}")
+        yield Part("splits", "missing", f"there are no folders for train and val in {folder}")
     for split in splits:
         yield _said(split, check, split)
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.data.bad_images import LeftOut
-from stillrobust.data.coco_checks import parse_coco
+from stillrobust.data.coco_checks import AbsentImages, parse_coco
 from stillrobust.data.coco_table import SMALLEST_SIDE, CocoTable
 from stillrobust.data.masks import encode_mask
-from stillrobust.data.reading import fingerprint, read_image, write_image
+from stillrobust.data.reading import fingerprint, read_image, require_split, write_image
 from stillrobust.errors import BadImage, UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
+
+# What COCO's own downloads have beside the instances: no splits.
+OTHER_KINDS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,28 @@ class CocoDataset:
                 "not of the size that its annotations say",
             )
         return Sample(image, target)
+
+
+def coco_splits(root: Path) -> list[str]:
+    """The splits that ``open_coco`` finds annotations of, sorted."""
+    stems = [path.stem for path in (root / "annotations").glob("*.json") if not path.name.startswith((".", *OTHER_KINDS))]
+    return sorted({stem.removeprefix("instances_").removesuffix("2017") for stem in stems})
+
+
+def open_coco(root: Path, split: str, training: bool, left_out: LeftOut | None = None) -> CocoDataset:
+    """A split of a COCO folder: ``annotations/instances_<split>.json`` and ``<split>/``, or the layouts near to it."""
+    stems = (f"instances_{split}", f"instances_{split}2017", split, f"{split}2017")
+    files = [root / "annotations" / f"{stem}.json" for stem in stems]
+    annotations = next((path for path in files if path.is_file()), None)
+    if annotations is None:
+        require_split("COCO", root, split, set(coco_splits(root)) - {split})
+        raise AssertionError("require_split raises for a missing split")
+    candidates = [*(place / name for place in (root, root / "images") for name in (split, f"{split}2017")), root / "images"]
+    images = next((folder for folder in candidates if folder.is_dir()), None)
+    if images is None:
+        listed = ", ".join(str(folder) for folder in candidates)
+        raise AbsentImages(f"Expected the images of split {split!r} in one of {listed}, but none exists; move them there")
+    return CocoDataset(images, annotations, require_objects=training, name=f"{root.name}/{split}", left_out=left_out)
 
 
 def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Sequence[str]) -> None:
