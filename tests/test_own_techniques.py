@@ -9,8 +9,8 @@ import torch
 
 from stillrobust.errors import UserError
 from stillrobust.own_files import keyed, shown
-from stillrobust.robustify import build_technique, cards_of, image_views
-from stillrobust.robustify.technique import photometric, require_photometric
+from stillrobust.robustify import batch_views, build_technique, cards_of, image_views
+from stillrobust.robustify.technique import require_photometric
 from stillrobust.robustifying import robustify, robustify_plan
 from stillrobust.training import Plan, Recipe, load_model, train
 from tests.own_toys import DIM, IMAGE, written
@@ -74,8 +74,13 @@ def test_what_is_wrong_in_a_technique_is_told_when_it_is_built(text, said, tmp_p
 )
 def test_what_a_technique_returns_is_checked(body, said, tmp_path):
     technique = build_technique(written(tmp_path, "wrong.py", f"GEOMETRIC = False\ndef {body}"))
+
+    def act():
+        views = [image_views(technique, IMAGE, np.random.default_rng(0))[0] for _ in range(2)]
+        batch_views(technique, [torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)], torch.Generator().manual_seed(0))
+
     with pytest.raises(UserError, match=said) as told:
-        photometric(technique, "detection", torch.Generator().manual_seed(0))(torch.rand(2, 3, 8, 8))
+        act()
     assert "wrong.py" in str(told.value)
 
 

@@ -7,7 +7,7 @@ import torch
 from benchmarks import plain_robustify as plain
 
 from stillrobust.errors import UserError
-from stillrobust.robustify import batch_views, build_technique, photometric, require_photometric
+from stillrobust.robustify import batch_views, build_technique, require_photometric
 from stillrobust.robustify import prime_primitives as primitives
 from stillrobust.robustify.prime import mixture, zero_padding
 
@@ -322,7 +322,7 @@ def test_any_size_without_geometry_and_squares_with():
             require_photometric(build_technique("prime"), task)
     require_photometric(build_technique("prime"), "classification")
     with pytest.raises(UserError, match="changes more than the images"):
-        photometric(build_technique("prime(jsd=True)"), "classification", generator())
+        require_photometric(build_technique("prime(jsd=True)"), "classification")
 
 
 def test_shared_parameters_are_of_the_call_or_of_the_image():

@@ -16,7 +16,6 @@ from stillrobust.robustify import (
     build_technique,
     cards_of,
     image_views,
-    photometric,
     require_photometric,
     require_unit_range,
 )
@@ -113,15 +112,6 @@ def test_views():
     assert not torch.equal(noisy, images)
     with pytest.raises(UserError, match="views"):
         batch_views(technique, [images, images], generator())
-
-
-def test_photometric_acts_on_any_task():
-    technique = build_technique("gaussian(share=1.0)")
-    images = photos()
-    assert not torch.equal(photometric(technique, "detection", generator())(images), images)
-    with pytest.raises(UserError, match="divide"):
-        photometric(technique, "detection", generator())(images * 255)
-    require_photometric(technique, "segmentation")
 
 
 ROOTS = "deepaugment(roots=('changed',))"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stillrobust.own_files import shown
-from stillrobust.robustify import Companion, Technique, batch_views, build_technique, image_views, photometric
+from stillrobust.robustify import Companion, Technique, batch_views, build_technique, image_views
 from stillrobust.samples import Sample
 from stillrobust.tasks import Task
 from stillrobust.tasks.heads import image_batch
@@ -46,22 +46,24 @@ class Work(Protocol):
 
 
 class InTransfer:
-    """The loss is the task's; a technique acts on the images alone, after resize, crop and mirror."""
+    """The loss is the task's; a technique acts on the images alone: after resize, crop and mirror, before they are padded."""
 
     def __init__(self, task: Task, spec: str) -> None:
         self.task = task
-        self.technique = build_technique(spec) if spec else None
+        self.technique = build_technique(spec) if spec else Technique()
 
     def views_of(self, sample: Sample, rng: np.random.Generator) -> Views:
-        """The sample."""
-        return [sample]
+        """The sample as it is, or with an image float32 (H, W, 3) of 0..1 that the technique made of it."""
+        augment = self.technique.augment_image
+        return [replace(sample, image=augment(sample.image, rng)) if augment else sample]
 
     def begin_epoch(self, epoch: int, model: nn.Module, fresh: Fresh, generator: torch.Generator) -> None:
         """Nothing."""
 
     def loss(self, model: nn.Module, batch: Sequence[Views], generator: torch.Generator) -> dict[str, Tensor]:
         """The task's."""
-        act = photometric(self.technique, self.task.name, generator) if self.technique else None
+        augment = self.technique.augment_batch
+        act = (lambda images: augment(images, generator)) if augment else None
         return self.task.loss(model, [views[0] for views in batch], act)
 
     def state(self) -> dict[str, Tensor]:

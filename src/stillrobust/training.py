@@ -54,6 +54,7 @@ TRANSFERS: dict[str, str] = {
     "robustify": "everything trains, with the backbone's own classifier: no transfer, but what makes a backbone",
 }
 TRAINING_VERSION = 3  # raised when the loop changes what comes out of it
+IN_TRANSFER_VERSION = 2  # raised when a technique acts in a transfer in another way
 
 # Of a recipe, what does not decide the weights.
 RUNNING = ("checkpoint_seconds", "workers", "accelerator", "devices", "nodes", "settings", "source")
@@ -95,6 +96,7 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
         "preprocessing": published_preprocessing(plan.backbone),
         "transfer": plan.transfer,
         "technique": shown_spec(technique),
+        **({"in_transfer_version": IN_TRANSFER_VERSION} if technique and plan.transfer != "robustify" else {}),
         **({"technique_files": keyed(technique)} if keyed(technique) != technique else {}),
         "training_data": info.fingerprint if trains else "none",
         "classes": list(info.classes),

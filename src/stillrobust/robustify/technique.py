@@ -182,27 +182,6 @@ def _mended(part: Technique, dense: bool) -> str:
     return format_spec(name, {**arguments, **changes})
 
 
-def photometric(technique: Technique, task: str, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    """``technique`` as a function on batches, for fine-tuning: after resize, crop and flip, before the model normalises.
-
-    Images in float (B, 3, H, W) 0..1; per-image augmentations see them in 8 bits, which they come from. Raises ``UserError`` for
-    a technique that does not fit ``task``.
-    """
-    require_photometric(technique, task)
-
-    def apply(images: Tensor) -> Tensor:
-        require_unit_range(images)
-        if technique.augment_image is not None:
-            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-            rng = np.random.default_rng(seed)
-            eight_bit = (images * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
-            augmented = np.stack([technique.augment_image(image, rng) for image in eight_bit])
-            images = torch.from_numpy(augmented).permute(0, 3, 1, 2).to(images)
-        return technique.augment_batch(images, generator) if technique.augment_batch else images
-
-    return apply
-
-
 @contextmanager
 def attacked(model: nn.Module) -> Iterator[nn.Module]:
     """``model`` in evaluation mode and without its wrappers, for gradients of its input; afterwards as it was, flag by flag.

@@ -12,7 +12,7 @@ from stillrobust.backbones import Backbone
 from stillrobust.samples import Array
 
 Photometric = Callable[[Tensor], Tensor]
-"""Float (B, 3, H, W) RGB 0..1 -> the same: where a technique acts in training, after all geometry and before normalisation."""
+"""Float (B, 3, H, W) RGB 0..1 -> the same: a technique's augmentation of batches, after all geometry and before normalisation."""
 
 # Layers that predict start near zero, so that the first predictions are flat (mmdetection, mmsegmentation: std 0.01).
 PREDICTORS = ("cls_logits", "bbox_pred", "cls_score", "conv_seg", "mask_fcn_logits", "classifier")
