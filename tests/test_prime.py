@@ -9,7 +9,7 @@ from benchmarks import plain_robustify as plain
 from stillrobust.errors import UserError
 from stillrobust.robustify import batch_views, build_technique, require_photometric
 from stillrobust.robustify import prime_primitives as primitives
-from stillrobust.robustify.prime import mixture, zero_padding
+from stillrobust.robustify.prime import mixture
 
 
 def generator(seed=0):
@@ -358,15 +358,6 @@ def test_stays_in_float32_under_autocast():
         assert torch.equal(technique.augment_batch(images, generator(1)), technique.augment_batch(images, generator(1)).float())
         inside = technique.augment_batch(images, generator(1))
     assert torch.equal(inside, technique.augment_batch(images, generator(1)))
-
-
-def test_padding_is_zero_again():
-    images = photos(2, (8, 10))
-    padded = zero_padding(images, [(8, 6), (5, 10)])
-    assert torch.equal(padded[0, :, :, :6], images[0, :, :, :6])
-    assert padded[0, :, :, 6:].abs().sum() == 0
-    assert torch.equal(padded[1, :, :5], images[1, :, :5])
-    assert padded[1, :, 5:].abs().sum() == 0
 
 
 @pytest.mark.parametrize(

@@ -120,11 +120,3 @@ def mixture(
         for chain, weight in zip(chains.view(width, *images.shape), (together * weights).T, strict=True):
             mixed.addcmul_(chain, weight[:, None, None, None])
         return mixed.to(kind)
-
-
-def zero_padding(images: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """``images`` (B, 3, H, W) with zeros beyond the (h, w) of each, again, after an augmentation that ran on a padded batch."""
-    rows = torch.arange(images.shape[2], device=images.device)[:, None]
-    columns = torch.arange(images.shape[3], device=images.device)
-    inside = torch.stack([(rows < height) & (columns < width) for height, width in sizes])
-    return images * inside[:, None]
