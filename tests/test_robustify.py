@@ -83,9 +83,51 @@ def test_parts_of_a_spec_compose():
     assert torch.equal(both.augment_batch(images, generator(5)), expected)
 
 
+def test_single_images_come_before_batches_whichever_is_named_first():
+    images = [(photo * 255).byte().permute(1, 2, 0).numpy() for photo in photos(2, seed=4)]
+
+    def seen(spec):
+        technique = build_technique(spec)
+        rng = np.random.default_rng(1)
+        views = [torch.from_numpy(image_views(technique, image, rng)[0]).permute(2, 0, 1) for image in images]
+        return batch_views(technique, [torch.stack(views)], generator(2))[0]
+
+    assert torch.equal(seen("prime+augmix(jsd=False)"), seen("augmix(jsd=False)+prime"))
+
+
+def test_what_builds_of_two_techniques_takes_a_step():
+    """Every pair in both orders: refused in one sentence when it is built, or never."""
+    model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 3))
+    images = [(photo * 255).byte().permute(1, 2, 0).numpy() for photo in photos(seed=3)]
+    labels = torch.arange(4) % 3
+    alike = {"autoaugment", "randaugment", "speckle"}  # in what they do to others: to trivialaugment and gaussian
+    names = [*sorted(set(WITHOUT_FILES) - alike), "augmix(jsd=False)", "l2(jitter=False)"]
+    refused = set()
+    for spec in (f"{first}+{second}" for first in names for second in names):
+        try:
+            technique = build_technique(spec)
+        except UserError:
+            refused.add(spec)
+            continue
+        shown_images = [image_views(technique, image, np.random.default_rng(1)) for image in images]
+        views = [torch.stack([torch.from_numpy(view).permute(2, 0, 1) for view in one]) for one in zip(*shown_images, strict=True)]
+        if technique.companion:
+            companion = technique.companion(torch.device("cpu"))
+            companion.begin_epoch(0, model, [(views[0], labels)], generator())
+            views[0] = companion.step(model, views[0], labels, generator())
+        loss = technique.loss(model, batch_views(technique, views, generator()), labels, generator())
+        assert loss.isfinite(), spec
+    assert {"noise2net+gaussian", "noise2net+noise2net", "l2+noise2net", "noise2net+l2(jitter=False)"} <= refused
+    assert not {"gaussian+noise2net", "noise2net+augmix", "noise2net+ant", "ant+noise2net"} & refused
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
+        ("noise2net+gaussian", "gaussian expects images of 0..1, but those of noise2net leave it; write gaussian+noise2net"),
+        ("noise2net+noise2net", "leave one of them out"),
+        ("noise2net+l2(jitter=False)", "l2(jitter=False) expects images of 0..1, but those of noise2net leave it; leave one"),
+        ("l2+noise2net", "l2 expects images of 0..1, but those of noise2net leave it; leave one"),
         ("gausian", "Did you mean: gaussian"),
         ("gaussian(sd=1)", "Unknown argument of gaussian 'sd'"),
         ("gaussian(std='much')", "std of gaussian got 'much'"),

@@ -80,9 +80,13 @@ TECHNIQUES: dict[str, Entry] = {
 
 
 def build_technique(spec: str) -> Technique:
-    """The technique that ``spec`` names; ``a+b`` is both, the augmentation of ``a`` before that of ``b``.
+    """The technique that ``spec`` names; ``a+b`` is both.
 
-    Raises ``UserError`` for an unknown name or argument, a value out of range, and two losses or two companions.
+    What they do comes in the order of :class:`Technique`'s fields, whichever is named first: single images before batches. Of two
+    that act in the same place ``a`` comes before ``b``.
+
+    Raises ``UserError`` for an unknown name or argument, a value out of range, two losses or two companions, and what would
+    be given images beyond 0..1.
     """
     return reduce(_compose, [_build_one(part) for part in _parts(spec)])
 
@@ -143,6 +147,11 @@ def _compose(first: Technique, second: Technique) -> Technique:
         raise UserError(f"{both} has two losses; leave one of them out")
     if first.companion and second.companion:
         raise UserError(f"{both} would train two networks beside the model; leave one of them out")
+    unclipped, bounded = first.unclipped or second.unclipped, first.bounded or second.bounded
+    if (first.unclipped and second.augment_batch) or (unclipped and bounded):
+        leaving, other = (shown(one.spec) for one in ((first, second) if first.unclipped else (second, first)))
+        what_next = "leave one of them out" if second.unclipped or bounded else f"write {other}+{leaving}"
+        raise UserError(f"In {both} {other} expects images of 0..1, but those of {leaving} leave it; {what_next}")
     return Technique(
         extend_dataset=_both(first.extend_dataset, second.extend_dataset, _extend_twice),
         augment_image=_both(first.augment_image, second.augment_image, _augment_image_twice),
@@ -150,6 +159,8 @@ def _compose(first: Technique, second: Technique) -> Technique:
         companion=first.companion or second.companion,
         loss=second.loss if first.loss is cross_entropy else first.loss,
         views=max(first.views, second.views),
+        unclipped=unclipped,
+        bounded=bounded,
         geometric=first.geometric or second.geometric,
         overlaps_test=(*first.overlaps_test, *second.overlaps_test),
         parts=(*(first.parts or (first,)), second),

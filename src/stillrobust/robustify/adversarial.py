@@ -66,6 +66,7 @@ def l2(
     return Technique(
         augment_image=jitter_colours if jitter else None,
         loss=loss,
+        bounded=True,
         overlaps_test=("brightness", "contrast", "saturate") if jitter else (),
     )
 

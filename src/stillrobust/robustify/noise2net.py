@@ -40,7 +40,7 @@ def noise2net(epsilon: float = 0.75, share: float = 0.5) -> Technique:
     """The first ``share`` of every batch through random networks, one for each image."""
     require_between("epsilon", epsilon, 0, 10, above=True)
     require_between("share", share, 0, 1, above=True)
-    return Technique(augment_batch=partial(distort, epsilon=epsilon, share=share))
+    return Technique(augment_batch=partial(distort, epsilon=epsilon, share=share), unclipped=True)
 
 
 def distort(images: Tensor, generator: torch.Generator, epsilon: float, share: float = 1.0) -> Tensor:

@@ -90,21 +90,25 @@ class Technique:
     """The parts that differ from plain training; ``build_technique`` makes one. A part that is ``None`` is left as it is.
 
     A batch goes through them in the order of the fields: ``image_views`` and ``batch_views`` (below) apply the two
-    augmentations, ``companion.step`` comes before them, and ``loss(model, views, labels, generator)`` comes last.
+    augmentations, ``companion.step`` comes between them, and ``loss(model, views, labels, generator)`` comes last.
     """
 
     extend_dataset: ExtendDataset | None = None
     """(training set, the recipe's seed) -> the set with more images in it (DeepAugment's folders)."""
     augment_image: AugmentImage | None = None
     """(uint8 (H, W, 3), rng) -> float32 (H, W, 3) 0..1, in a loader's worker; can be pickled."""
-    augment_batch: AugmentBatch | None = None
-    """(float (B, 3, H, W) 0..1, generator) -> the same, on the device of the images."""
     companion: Callable[[torch.device], Companion] | None = None
     """Makes the state of one training run."""
+    augment_batch: AugmentBatch | None = None
+    """(float (B, 3, H, W) 0..1, generator) -> the same, on the device of the images."""
     loss: Loss = cross_entropy
     """(model, views, labels int64 (B,), generator) -> scalar; ``model`` gives logits (B, classes)."""
     views: int = 1
     """1: the loss sees one augmented view. n > 1: the clean image first, then n - 1 augmented views of it."""
+    unclipped: bool = False
+    """What ``augment_batch`` makes leaves 0..1, so that no other augmentation of a batch can follow."""
+    bounded: bool = False
+    """``loss`` takes images of 0..1 alone, as an attack within that box does."""
     geometric: bool = False
     """Pixels move, so that boxes, masks and label maps would no longer fit."""
     overlaps_test: tuple[str, ...] = ()
