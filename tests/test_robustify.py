@@ -19,6 +19,7 @@ from stillrobust.robustify import (
     require_photometric,
     require_unit_range,
 )
+from stillrobust.tasks.recipes import RECIPES
 
 
 def generator(seed=0):
@@ -220,3 +221,12 @@ def test_a_card_is_shown_whole():
         assert part in text
     with pytest.raises(UserError, match="Did you mean: prime"):
         cards_of("prme")
+
+
+def test_the_published_result_of_deepaugment_with_augmix_stands_where_it_belongs():
+    """53.6 is without Noise2Net, and its script fills with 128."""
+    assert [name for name, entry in TECHNIQUES.items() if "53.6" in entry.card.published] == ["deepaugment"]
+    page = (Path(__file__).parent.parent / "docs" / "robustify.md").read_text(encoding="utf-8")
+    spec, claimed = re.search(r"`(deepaugment\(roots=\.\.\.\)\+augmix.*?)`.*?mCE (\d+\.\d)", page).groups()
+    assert (spec, claimed) == ("deepaugment(roots=...)+augmix(fill=128)", "53.6")
+    assert all("fill=128" in RECIPES[name].source for name in ("imagenet_deepaugment_augmix", "imagenet_augmix_180"))
