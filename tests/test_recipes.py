@@ -43,6 +43,9 @@ def test_coco_2x_by_hand():
         ("coco_swin_3x", 36, (27, 33)),
         ("cifar10", 150, (50, 100)),
         ("cifar10_step30", 150, (30, 60, 90, 120)),
+        ("imagenet_augmix", 90, (30, 60)),
+        ("imagenet_ant", 120, (60,)),
+        ("imagenet_l2", 90, (30, 60)),
     ],
 )
 def test_step_is_torchs_multistep(name, epochs, drops):
@@ -89,6 +92,47 @@ def test_one_cycle_is_torchs():
     ends = [learning_rate(recipe, recipe.lr, step, steps) for step in (0, 24, steps - 1)]
     assert ends == pytest.approx([8e-4, 0.02, 8e-8])
     assert momentum_at(recipe_of("cifar10"), 3, 10) is None
+
+
+# The official codes and threads, as the cards of the techniques name them:
+# lr, momentum, weight decay, batch, Nesterov, epochs, schedule, lowest rate, epochs at which the rate is divided by ten.
+UPSTREAM = {
+    "imagenet_augmix": (0.1, 0.9, 1e-4, 256, False, 90, "step", 0.0, (30, 60)),
+    "imagenet_augmix_180": (0.1, 0.9, 1e-4, 256, True, 180, "cosine", 0.0, ()),
+    "imagenet_deepaugment": (0.1, 0.9, 1e-4, 1024, True, 30, "cosine", 1e-6, ()),
+    "imagenet_deepaugment_augmix": (0.1, 0.9, 1e-4, 256, True, 30, "cosine", 0.0, ()),
+    "imagenet_ant": (1e-3, 0.9, 0.0, 70, False, 120, "step", 0.0, (60,)),
+    "imagenet_prime": (0.02, 0.9, 1e-4, 512, True, 100, "one_cycle", 0.0, ()),
+    "imagenet_l2": (0.1, 0.9, 1e-4, 512, False, 90, "step", 0.0, (30, 60)),
+}
+
+
+@pytest.mark.parametrize("name", UPSTREAM)
+def test_upstream_recipes_are_the_official_ones(name):
+    lr, momentum, decay, batch, nesterov, epochs, schedule, lowest, drops = UPSTREAM[name]
+    recipe = recipe_of(name)
+    assert (recipe.lr, recipe.momentum, recipe.weight_decay) == (lr, momentum, decay)
+    assert (recipe.batch_size, recipe.reference_batch) == (batch, batch)
+    assert (recipe.optimiser, recipe.nesterov, recipe.schedule, recipe.min_lr) == ("sgd", nesterov, schedule, lowest)
+    assert recipe.epochs == epochs
+    # Everything trains at one rate, BatchNorm's statistics too; no warm-up, no clipping.
+    assert (recipe.backbone_lr_factor, recipe.warmup, recipe.clip, recipe.norm_eval, recipe.frozen) == (1, 0, None, False, ())
+    if schedule == "step":
+        assert [round(fraction * epochs) for fraction in recipe.milestones] == list(drops)
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in UPSTREAM.items() if recipe[6] == "cosine"])
+def test_cosine_is_torchs(name):
+    """Step by step as CosineAnnealingLR over the whole training, which the official scripts write as a LambdaLR."""
+    recipe, steps = recipe_of(name), 200
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=recipe.min_lr)
+    expected = []
+    for _ in range(steps):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        scheduler.step()
+    assert rates(recipe, steps) == pytest.approx(expected, rel=1e-6)
 
 
 def test_every_recipe_has_a_source_and_ends_lower_than_it_starts():
