@@ -61,6 +61,16 @@ def test_draws():
     turned = [quarter_turns(kernel, rng(seed)) for seed in range(30)]
     assert len({tuple(turn.flatten().tolist()) for turn in turned}) == 3, "90, 180 and 270 degrees"
     assert not any(torch.equal(turn, kernel) for turn in turned)
+    assert {tuple(turn.flatten().tolist()) for turn in turned} == {
+        (2, 5, 8, 1, 4, 7, 0, 3, 6),
+        (8, 7, 6, 5, 4, 3, 2, 1, 0),
+        (6, 3, 0, 7, 4, 1, 8, 5, 2),
+    }
+    for seed in range(6):
+        again = kernel
+        for _ in range(4):
+            again = quarter_turns(again, rng(seed))
+        assert torch.equal(again, kernel), "turned four times alike"
 
 
 # ---- EDSR: weights --------------------------------------------------------------------------------------------------------
@@ -138,8 +148,19 @@ def test_edsr_weights_closed_forms(edsr_state):
         kept = after != 0
         assert torch.equal(kept.flatten(2).sum(2), torch.ones(64, 64, dtype=torch.long)), "one value of each kernel is left"
         assert torch.equal(after[kept], before.flatten(2).amax(2).flatten())
-    for before, after in pairs("turn", state):
-        assert torch.equal(after.flatten().sort()[0], before.flatten().sort()[0])
+
+
+def test_edsr_turns_kernels_or_channels(edsr_state):
+    """A weight that was drawn once is turned by 90, 180 or 270 degrees in the plane (2, 3) or (0, 1), all six alike."""
+    found = Counter()
+    for seed in range(40):
+        for before, after in pairs("turn", edsr_state, seed):
+            turns = [(k, axes) for k in (1, 2, 3) for axes in ((2, 3), (0, 1)) if torch.equal(after, torch.rot90(before, k, axes))]
+            found[turns[0] if turns else "twice"] += 1
+    twice = found.pop("twice", 0)
+    assert twice < 0.2 * found.total(), "of five draws among thirty weights few meet"
+    assert len(found) == 6
+    assert all(abs(count / found.total() - 1 / 6) < 0.08 for count in found.values())
 
 
 def test_edsr_weights_distributions(edsr_state):

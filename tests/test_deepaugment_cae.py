@@ -106,7 +106,41 @@ def test_cae_weights_closed_forms(cae_state):
         assert torch.equal(after[changed], -before[changed])
         assert torch.equal(bias, new_bias)
         assert changed.sum() <= len(before) // 5
-    assert len({tuple(cae_pair("negative_gelu", cae_state, seed)[0].shape) for seed in range(12)}) > 1
+
+
+def test_cae_negative_gelu(cae_state):
+    """Of 25 filters, drawn with replacement, weight and bias: -v Phi(v), as often as a filter was drawn; the others stay."""
+
+    def negative_gelu(values):
+        return -values * 0.5 * (1 + torch.erf(values / 2**0.5))
+
+    shapes = set()
+    for seed in range(12):
+        before, after, bias, new_bias = cae_pair("negative_gelu", cae_state, seed)
+        shapes.add(tuple(before.shape))
+        changed = (after != before).flatten(1).any(1)
+        assert 10 <= changed.sum() <= 25
+        times = [before]
+        for _ in range(5):
+            times.append(negative_gelu(times[-1]))
+        for number in changed.nonzero().flatten():
+            fits = [k for k in range(1, 6) if torch.allclose(after[number], times[k][number], rtol=1e-4, atol=1e-9)]
+            assert fits, number
+            if number < len(bias):
+                expected = bias[number]
+                for _ in range(fits[0]):
+                    expected = negative_gelu(expected)
+                assert torch.allclose(new_bias[number], expected, rtol=1e-4, atol=1e-9)
+    assert len(shapes) > 1
+
+
+def test_cae_turns_kernels(cae_state):
+    """In the plane of the kernel, by 90, 180 or 270 degrees; never in that of the channels."""
+    found = set()
+    for seed in range(20):
+        before, after, *_ = cae_pair("turn", cae_state, seed)
+        found |= {k for k in (1, 2, 3) if torch.equal(after, torch.rot90(before, k, (2, 3)))} or {"another"}
+    assert found == {1, 2, 3}
 
 
 def test_filters_drawn_twice_change_twice(cae_state):
