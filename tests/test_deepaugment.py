@@ -1,7 +1,9 @@
 """DeepAugment: EDSR against a forward written from its weights alone, its perturbations, and trained weights of both networks."""
 
 import hashlib
+import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -295,6 +297,19 @@ def test_trained_weights_are_taken(enlarging):
     for seed in range(5):
         pretrained.perturb(rng(seed))
     assert not changed_keys(before, pretrained.state)
+
+
+@pytest.mark.parametrize(("name", "decibels"), [("edsr", 25), ("cae", 20)])
+def test_published_weights_give_a_photograph_back(name, decibels):
+    """PSNR of what the unperturbed network makes: of EDSR to the bicubic enlargement, of the CAE to the photograph."""
+    variable = f"STILLROBUST_{name.upper()}_WEIGHTS"
+    if variable not in os.environ:
+        pytest.skip(f"{variable} names no file; the published weights: {NETWORKS[name].source}")
+    photograph = Image.fromarray(pytest.importorskip("skimage.data").astronaut())
+    given = resized(photograph, NETWORKS[name].side)
+    made = NETWORKS[name].plain(load_pretrained(name, Path(os.environ[variable])).module, given)
+    target = functional.interpolate(given, made.shape[2:], mode="bicubic").clamp(0, 1)
+    assert -10 * float((made.clamp(0, 1) - target).square().mean().log10()) > decibels
 
 
 def test_every_perturbation_begins_with_the_pretrained_weights():
