@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 from timm.data.auto_augment import AugMixAugment, augmix_ops
 from torchvision.transforms import v2
 
@@ -21,21 +21,26 @@ MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.2
 
 
 def by_pillow(image: Image.Image, step: Step) -> Image.Image:
-    side, level, sign = image.size[0], step.level, step.sign
+    """The operations as augmentations.py writes them, for any size."""
+    (width, height), level, sign = image.size, step.level, step.sign
     affine = {
-        "shear_x": (1, sign * level * 0.03, 0, 0, 1, 0),
-        "shear_y": (1, 0, 0, sign * level * 0.03, 1, 0),
-        "translate_x": (1, 0, sign * int(level * side / 30), 0, 1, 0),
-        "translate_y": (1, 0, 0, 0, 1, sign * int(level * side / 30)),
+        "shear_x": (1, sign * level * 0.3 / 10, 0, 0, 1, 0),
+        "shear_y": (1, 0, 0, sign * level * 0.3 / 10, 1, 0),
+        "translate_x": (1, 0, sign * int(level * width / 3 / 10), 0, 1, 0),
+        "translate_y": (1, 0, 0, 0, 1, sign * int(level * height / 3 / 10)),
     }
     if step.name in affine:
         return image.transform(image.size, Image.Transform.AFFINE, affine[step.name], Image.Resampling.BILINEAR)
     calls: dict[str, Callable[[], Image.Image]] = {
         "autocontrast": lambda: ImageOps.autocontrast(image),
         "equalize": lambda: ImageOps.equalize(image),
-        "posterize": lambda: ImageOps.posterize(image, 4 - int(level * 0.4)),
-        "rotate": lambda: image.rotate(sign * int(level * 3), Image.Resampling.BILINEAR),
-        "solarize": lambda: ImageOps.solarize(image, 256 - int(level * 25.6)),
+        "posterize": lambda: ImageOps.posterize(image, 4 - int(level * 4 / 10)),
+        "rotate": lambda: image.rotate(sign * int(level * 30 / 10), Image.Resampling.BILINEAR),
+        "solarize": lambda: ImageOps.solarize(image, 256 - int(level * 256 / 10)),
+        "color": lambda: ImageEnhance.Color(image).enhance(level * 1.8 / 10 + 0.1),
+        "contrast": lambda: ImageEnhance.Contrast(image).enhance(level * 1.8 / 10 + 0.1),
+        "brightness": lambda: ImageEnhance.Brightness(image).enhance(level * 1.8 / 10 + 0.1),
+        "sharpness": lambda: ImageEnhance.Sharpness(image).enhance(level * 1.8 / 10 + 0.1),
     }
     return calls[step.name]()
 
