@@ -1,4 +1,5 @@
 import hashlib
+import io
 import json
 import os
 import signal
@@ -114,6 +115,19 @@ def test_another_library_s_opener_changes_no_remark(monkeypatch):
 
     monkeypatch.setattr(Pillow, "open", opener)
     assert read_photo("text.jpg", b"<html>") == (None, "cannot be read: no known image format")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.webp", "WEBP"), ("a.tif", "TIFF"), ("a.jpg", "MPO")])
+def test_every_kind_is_turned_by_its_orientation(name, kind):
+    """Of phones' pictures with a second one behind the first, too."""
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    several = {"save_all": True, "append_images": [Pillow.fromarray(photo(1))]} if kind == "MPO" else {}
+    Pillow.fromarray(photo(0)).save(buffer, kind, exif=exif, **several)
+    image, remark = read_photo(name, buffer.getvalue())
+    assert image.shape == (80, 60, 3)
+    assert "turned by its EXIF orientation" in remark
 
 
 def test_each_kind_of_odd_photo_follows_its_policy(tmp_path):

@@ -222,6 +222,20 @@ def test_an_empty_folder_is_for_coco_2017(tmp_path):
     assert f"`stillrobust data fetch coco {tmp_path}`" in verdict.text()
 
 
+def test_classes_without_images_and_files_that_are_not_read_are_said(tmp_path):
+    layouts.write_imagenet(tmp_path, "train", classes=["cat", "dog"])
+    layouts.write_imagenet(tmp_path, "val", classes=["cat"])
+    (tmp_path / "val" / "cat" / "a.heic").write_bytes(b"a phone's picture")
+    (tmp_path / "val" / "lost.png").write_bytes(b"in no class")
+    text = check_dataset("folders", tmp_path).text()
+    assert "whole    train: 2 images, 2 of them decoded\n" in text
+    assert "decoded, 1 of the 2 classes without images, 2 other files that are not read: a.heic, lost.png\n" in text
+    remove_first(tmp_path, "train/dog/*.JPEG")
+    found = {part.name: part for part in check_dataset("folders", tmp_path).parts}
+    assert found["train"].state == "damaged"
+    assert "1 of 2 hold none, the first 'dog'" in found["train"].text
+
+
 def test_the_command(small, tmp_path):
     """Status 0 for a whole set, 3 for one that is not; a mistake is one sentence."""
     write("ade20k", tmp_path)

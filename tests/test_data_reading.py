@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from stillrobust.data import open_dataset
 from stillrobust.data.reading import is_cut_off, read_image, read_label_map, read_unrotated
 from stillrobust.errors import UserError
 
@@ -144,3 +145,40 @@ def test_label_maps_of_few_bits_hold_the_stored_indices(tmp_path, bits, row, ind
     """Pillow stretches grey to 0..255, so that class 15 of a map of 4 bits would become 255 and not count."""
     (tmp_path / "a.png").write_bytes(png(len(indices), 1, bits, colour, b"\0" + row))
     assert read_label_map(tmp_path / "a.png").tolist() == [indices]
+
+
+def upside(kind, **options):
+    exif = Pillow.Exif()
+    exif[0x0112] = 3  # half a turn
+    return encoded(np.ascontiguousarray(PICTURE[::-1, ::-1]), kind, exif=exif, **options)
+
+
+ALPHA = np.dstack([PICTURE, SMOOTH])
+OTHER_KINDS = {
+    "a.webp": encoded(PICTURE, "WEBP", lossless=True),
+    "turned.webp": upside("WEBP", lossless=True),
+    "alpha.webp": encoded(ALPHA, "WEBP", lossless=True, exact=True),
+    "two.webp": encoded(PICTURE, "WEBP", lossless=True, save_all=True, append_images=[Pillow.fromarray(PICTURE // 2)]),
+    "a.bmp": encoded(PICTURE, "BMP"),
+    "a.tif": encoded(PICTURE, "TIFF"),
+    "turned.tif": upside("TIFF"),
+    "deep.TIFF": cv2.imencode(".tiff", PICTURE[..., ::-1].astype(np.uint16) * 257 + 3)[1].tobytes(),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_KINDS)
+def test_other_kinds_are_read_by_the_same_rules(tmp_path, name):
+    place = tmp_path / "val" / "a"
+    place.mkdir(parents=True)
+    (place / name).write_bytes(OTHER_KINDS[name])
+    np.testing.assert_array_equal(open_dataset(f"folders:{tmp_path}", "val")[0].image, PICTURE)
+    for length in range(0, len(OTHER_KINDS[name]) // 2, 50):
+        (place / name).write_bytes(OTHER_KINDS[name][:length])
+        with pytest.raises(UserError, match=r"cut off or empty|cannot be decoded"):
+            read_image(place / name)
+
+
+def test_a_tiff_whose_alpha_would_darken_it_is_refused(tmp_path):
+    (tmp_path / "a.tif").write_bytes(encoded(ALPHA, "TIFF"))
+    with pytest.raises(UserError, match="without an alpha channel"):
+        read_image(tmp_path / "a.tif")

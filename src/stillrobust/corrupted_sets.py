@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image as Pillow
-from PIL import UnidentifiedImageError
+from PIL import ImageOps, UnidentifiedImageError
 
 from stillrobust import __version__, capacity
 from stillrobust.corruptions import SEVERITIES, chosen, corrupt, protocol, warm_up
@@ -230,7 +230,7 @@ def _encode(pixels: Image, plan: SetPlan) -> bytes:
 def read_photo(name: str, content: bytes) -> tuple[Image | None, str]:
     """Encoded bytes -> (uint8 (H, W, 3) RGB, a remark or ""), or (None, the reason why it is left out).
 
-    PNG and JPEG become what the readers of ``data/`` make of them: EXIF orientation applied, alpha dropped, CMYK converted. Left
+    They become what the readers of ``data/`` make of them: EXIF orientation applied, alpha dropped, CMYK converted. Left
     out are files that are damaged or cut short, samples of 16 bits, and pictures beyond Pillow's limit. Of an animation the first
     picture is taken.
     """
@@ -245,14 +245,16 @@ def read_photo(name: str, content: bytes) -> tuple[Image | None, str]:
             if deep:
                 return None, "more than 8 bits a sample; convert it first, saying how"
             turned = opened.getexif().get(0x0112, 1) not in (0, 1)
-            converted = np.array(opened.convert("RGB"))  # reads all of it, where OpenCV fills what is cut short with grey
+            by_opencv = Path(name).suffix.lower() in {".png", ".jpg", ".jpeg"} and frames == 1
+            upright = ImageOps.exif_transpose(opened) if turned and not by_opencv else opened  # OpenCV turns by itself
+            converted = np.array(upright.convert("RGB"))  # reads all of it, where OpenCV fills what is cut short with grey
     except (UnidentifiedImageError, ImportError):  # its text holds an address in memory; ImportError: see reading.UNREADABLE
         return None, "cannot be read: no known image format"
     except Pillow.DecompressionBombError:
         return None, f"larger than {LARGEST} pixels"
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError) as error:
         return None, f"cannot be read: {str(error) or type(error).__name__}"[:200]
-    if Path(name).suffix.lower() in {".png", ".jpg", ".jpeg"} and frames == 1:
+    if by_opencv:
         decoded = decode_image(np.frombuffer(content, np.uint8))
         if decoded is None:
             return None, "cannot be read by OpenCV"

@@ -22,7 +22,7 @@ from PIL import Image as Pillow
 
 from stillrobust import __version__, capacity
 from stillrobust.corrupted_sets import read_photo
-from stillrobust.data.reading import image_files
+from stillrobust.data.reading import IMAGE_KINDS, image_files
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, Listener, run_jobs
 from stillrobust.leases import lease
@@ -102,7 +102,7 @@ def _sources(source: Path, out: Path) -> list[str]:
         )
     names = [path.relative_to(source).as_posix() for path in image_files(source)]
     if not names:
-        raise UserError(f"Expected PNG or JPEG images below {source}, but found none; check the path")
+        raise UserError(f"Expected {IMAGE_KINDS} images below {source}, but found none; check the path")
     twice = [name for name, count in Counter(stem(name) for name in names).items() if count > 1]
     if twice:
         raise UserError(f"Expected names that differ in more than their suffix, but {twice[0]} is there more than once; rename one")

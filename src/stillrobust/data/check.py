@@ -11,7 +11,7 @@ from stillrobust.data.classification import FolderDataset
 from stillrobust.data.coco import coco_splits, open_coco
 from stillrobust.data.coco_checks import AbsentImages
 from stillrobust.data.official import COCO_TRAINABLE, COUNTS
-from stillrobust.data.reading import image_files, read_unrotated, subfolders
+from stillrobust.data.reading import image_files, read_unrotated, subfolders, visible_files
 from stillrobust.data.segmentation import MapDataset, read_pair
 from stillrobust.data.served import ARCHIVES, IMAGENET
 from stillrobust.errors import UserError
@@ -305,7 +305,8 @@ def check_maps(root: Path, reader: _Reader) -> Iterator[Part]:
 
     def check(split: str) -> Part:
         data = MapDataset(root, split)
-        return reader.part(split, [image for image, _ in data.pairs], None, data.__getitem__)
+        files = [image for image, _ in data.pairs]
+        return reader.part(split, files, None, data.__getitem__, _not_read(root / "images" / split, files))
 
     yield from _own_splits(root / "images", check)
 
@@ -315,9 +316,18 @@ def check_folders(root: Path, reader: _Reader) -> Iterator[Part]:
 
     def check(split: str) -> Part:
         data = FolderDataset(root, split)
-        return reader.part(split, [path for path, _ in data.files], None, data.__getitem__)
+        files = [path for path, _ in data.files]
+        without = len(data.classes) - len({label for _, label in data.files})
+        note = f", {without:,} of the {len(data.classes):,} classes without images" if without else ""
+        return reader.part(split, files, None, data.__getitem__, note + _not_read(root / split, files))
 
     yield from _own_splits(root, check)
+
+
+def _not_read(folder: Path, files: Sequence[Path]) -> str:
+    """What lies beside the images and is none, or is of a kind that is not read."""
+    others = sorted(set(visible_files(folder)) - set(files))
+    return f", {len(others):,} other files that are not read: {_names(others)}" if others else ""
 
 
 def _own_splits(folder: Path, check: Callable[[str], Part]) -> Iterator[Part]:

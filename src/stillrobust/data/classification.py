@@ -4,16 +4,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from stillrobust.data.reading import fingerprint, image_files, read_image, require_split, subfolders
+from stillrobust.data.reading import IMAGE_KINDS, fingerprint, image_files, read_image, require_split, subfolders
 from stillrobust.errors import UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
 
 
 @dataclass(frozen=True)
 class FolderDataset:
-    """``<split>/<class>/*.png|jpg``; classes are the folder names, sorted.
+    """``<split>/<class>/`` with images; classes are the folder names, sorted.
 
-    Where there is a ``train`` split its classes are those of every split, so that labels mean the same everywhere.
+    Where there is a ``train`` split its classes are those of every split, so that labels mean the same everywhere; each has an
+    image there, or nothing could be learned of it.
     """
 
     root: Path
@@ -37,7 +38,13 @@ class FolderDataset:
         files = [(path, classes.index(name)) for name in own for path in image_files(self.root / self.split / name)]
         if not files:
             raise UserError(
-                f"Expected class folders with PNG or JPEG images in {self.root / self.split}, but found no image; add some"
+                f"Expected class folders with {IMAGE_KINDS} images in {self.root / self.split}, but found no image; add some"
+            )
+        without = sorted(set(own) - {classes[label] for _, label in files})
+        if self.split == "train" and without:
+            raise UserError(
+                f"Expected {IMAGE_KINDS} images in every class folder of {self.root / self.split}, "
+                f"but {len(without)} of {len(own)} hold none, the first {without[0]!r}; add some, or remove the folder"
             )
         object.__setattr__(self, "classes", tuple(classes))
         object.__setattr__(self, "files", tuple(files))

@@ -14,7 +14,8 @@ from PIL import Image as PillowImage
 from stillrobust.errors import BadImage, UserError
 from stillrobust.samples import Array, Image
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_KINDS = "PNG, JPEG, WebP, BMP or TIFF"
 LARGEST = 178_956_970  # pixels: Pillow's limit for a picture that may be meant to fill the memory
 GREY_STRETCH = {2: 85, 4: 17}  # bits a pixel -> what Pillow multiplies grey values with, so that the largest is 255
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum
@@ -31,8 +32,9 @@ FULL_DIGEST_LIMIT = 2000  # up to this many images the fingerprint reads every b
 def read_image(path: Path) -> Image:
     """One image file as uint8 (H, W, 3) RGB; grey is repeated, alpha dropped, the EXIF orientation applied.
 
-    CMYK becomes RGB and of 16 bits the upper 8 stay, as OpenCV does both. ``UserError`` for a file that is missing, no PNG or
-    JPEG, cut off, or larger than ``LARGEST``.
+    CMYK becomes RGB, of 16 bits the upper 8 stay, and of an animation or several pages the first is taken, as OpenCV does all
+    three. ``UserError`` for a file that is missing, of none of ``IMAGE_KINDS``, cut off, or larger than ``LARGEST``, and for a TIFF
+    with alpha, whose colours OpenCV would darken.
     """
     content = read_bytes(path)
     decoded = decode_image(np.frombuffer(content, np.uint8))
@@ -42,8 +44,8 @@ def read_image(path: Path) -> Image:
 
 
 def undecodable(path: Path) -> BadImage:
-    """The error for what is no PNG or JPEG, or a damaged one."""
-    sentence = f"Expected a PNG or JPEG image at {path}, but its content cannot be decoded; replace the file"
+    """The error for what is none of ``IMAGE_KINDS``, or a damaged one."""
+    sentence = f"Expected a {IMAGE_KINDS} image at {path}, but its content cannot be decoded; replace the file"
     return BadImage(sentence, "cannot be decoded")
 
 
@@ -73,13 +75,17 @@ def read_bytes(path: Path) -> bytes:
     try:
         with PillowImage.open(io.BytesIO(content)) as opened:  # reads the header alone
             width, height = opened.size
+            has_alpha = opened.format == "TIFF" and "A" in opened.getbands()
     except PillowImage.DecompressionBombError:
-        width = height = LARGEST
+        width, height, has_alpha = LARGEST, LARGEST, False
     except UNREADABLE:
-        width = height = 0  # Pillow does not know it; OpenCV has the last word
+        width, height, has_alpha = 0, 0, False  # Pillow does not know it; OpenCV has the last word
     if width * height > LARGEST:
         sentence = f"Expected an image of at most {LARGEST:,} pixels at {path}, but it has more; scale it down"
         raise BadImage(sentence, f"more than {LARGEST:,} pixels")
+    if has_alpha:
+        sentence = f"Expected a TIFF without an alpha channel at {path}, but it has one; save it without, or as PNG"
+        raise BadImage(sentence, "a TIFF with an alpha channel")
     return content
 
 
@@ -173,11 +179,16 @@ def subfolders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def image_files(folder: Path) -> list[Path]:
-    """All visible PNG and JPEG files below ``folder``, sorted by their path with ``/``."""
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+def visible_files(folder: Path) -> list[Path]:
+    """All files below ``folder`` that are not hidden, nor in a hidden folder, sorted by their path with ``/``."""
+    found = [path for path in folder.rglob("*") if not path.is_dir()]
     visible = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Those of the visible files that are images by their suffix."""
+    return [path for path in visible_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
 
 
 def require_split(kind: str, root: Path, split: str, existing: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from stillrobust.data.reading import image_files, read_image, subfolders
+from stillrobust.data.reading import IMAGE_KINDS, image_files, read_image, subfolders
 from stillrobust.data.scene_parts import THINGS, Part
 from stillrobust.data.scene_textures import STUFF, random_crop, random_fill, random_stuff, with_shorter_side
 from stillrobust.errors import UserError
@@ -145,7 +145,7 @@ def photo_stuff(folder: Path) -> tuple[tuple[str, ...], StuffPainter]:
     names = tuple(subfolders(folder)) or ("background",)
     files = [image_files(folder / name if names != ("background",) else folder) for name in names] if folder.is_dir() else []
     if not files or not all(files):
-        raise UserError(f"Expected PNG or JPEG photographs in {folder}, but a folder is empty or missing; add some")
+        raise UserError(f"Expected {IMAGE_KINDS} photographs in {folder}, but a folder is empty or missing; add some")
     return names, partial(paint_photo, files)
 
 

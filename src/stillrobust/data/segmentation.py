@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stillrobust.data.bad_images import LeftOut, leave_out
-from stillrobust.data.reading import fingerprint, image_files, read_image, read_label_map, require_split, subfolders
+from stillrobust.data.reading import IMAGE_KINDS, fingerprint, image_files, read_image, read_label_map, require_split, subfolders
 from stillrobust.errors import BadImage, UserError
 from stillrobust.samples import IGNORE, Array, DatasetInfo, Image, Sample, Target
 
@@ -18,7 +18,7 @@ NO_IMAGE = "label map without an image"  # the one fault that is of no image
 
 @dataclass(frozen=True)
 class MapDataset:
-    """``images/<split>/*.png|jpg`` and ``labels/<split>/*.png``: at most 8 bits, index = class, 255 = does not count.
+    """Images in ``images/<split>/`` and ``labels/<split>/*.png``: at most 8 bits, index = class, 255 = does not count.
 
     Class names come from ``classes.txt``, one a line; without it the label maps of all splits are scanned for the
     highest index.
@@ -85,7 +85,7 @@ def paired_files(images: Path, labels: Path, left_out: LeftOut | None = None) ->
     """(image, label map) of every image in two folders; one without counterpart goes to ``left_out``, or is a ``UserError``."""
     found = image_files(images)
     if not found:
-        raise UserError(f"Expected PNG or JPEG images in {images}, but it holds none; add some")
+        raise UserError(f"Expected {IMAGE_KINDS} images in {images}, but it holds none; add some")
     maps = {path.relative_to(labels).with_suffix(""): path for path in label_files(labels)}
     stems = Counter(image.relative_to(images).with_suffix("") for image in found)
     pairs: list[tuple[Path, Path]] = []
