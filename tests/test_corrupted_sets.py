@@ -169,6 +169,19 @@ def test_each_kind_of_odd_photo_follows_its_policy(tmp_path):
     assert tree(other) == tree(out)
 
 
+def test_names_that_are_no_utf8(tmp_path):
+    """Corrupted under the same name; what no terminal can show is escaped."""
+    folder, out = tmp_path / "latin", tmp_path / "out"
+    folder.mkdir()
+    Pillow.fromarray(photo(0)).save(folder / "a.png")
+    (folder / "a.png").rename(folder / os.fsdecode(b"\xe9.png"))
+    (folder / os.fsdecode(b"\xe8.png")).write_bytes(b"")
+    command = [sys.executable, "-m", "stillrobust", "corrupt", str(folder), str(out), "--corruption", "fog", "--severity", "1"]
+    run = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True, env={**os.environ, "PYTHONUTF8": "1"})
+    assert (run.returncode, "skipped: \\udce8.png" in run.stdout) == (3, True), run.stderr
+    assert [path.name for path in (out / "fog" / "1").iterdir()] == [os.fsdecode(b"\xe9.png")]
+
+
 def test_jpeg_is_a_choice_that_is_recorded(photos, tmp_path):
     corrupt_set(photos, tmp_path / "out", SetPlan(("fog",), (1,), format="jpeg", quality=85), workers=1)
     assert (tmp_path / "out" / "fog" / "1" / "top.jpg").is_file()

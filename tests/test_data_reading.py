@@ -1,6 +1,7 @@
 """Files that are not what they should be: read by a stated rule or refused in one sentence, never altered without a word."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -182,3 +183,14 @@ def test_a_tiff_whose_alpha_would_darken_it_is_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(encoded(ALPHA, "TIFF"))
     with pytest.raises(UserError, match="without an alpha channel"):
         read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", ["folders", "maps"])
+def test_names_that_are_no_utf8_are_refused_when_a_set_is_opened(tmp_path, kind):
+    """No record, table or page could hold them."""
+    place = tmp_path / ("val" if kind == "folders" else "images/val") / "a"
+    place.mkdir(parents=True)
+    (place / os.fsdecode(b"\xe9.png")).write_bytes(WHOLE["png"])
+    with pytest.raises(UserError, match=r"names of files in UTF-8, but got '.*\\udce9.png'; rename it") as caught:
+        open_dataset(f"{kind}:{tmp_path}", "val")
+    str(caught.value).encode()

@@ -1,6 +1,7 @@
 """The command line: it parses, builds one dataclass, calls one library function. Heavy imports happen inside."""
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -63,6 +64,8 @@ def stillrobust(
 
 def main() -> None:
     """The entry point: a user's mistake is one sentence and status 2, Ctrl-C is 130."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files hold what no terminal can show
     try:
         app()
     except UserError as error:

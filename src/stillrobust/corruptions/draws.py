@@ -40,8 +40,11 @@ Rng = np.random.RandomState | Key
 
 
 def keyed(seed: int, corruption: str, severity: int, image_id: str) -> Key:
-    """The key of one image under one corruption: the same for every model, in any order, on any machine (SHA-256)."""
-    digest = hashlib.sha256(f"{seed}/{corruption}/{severity}/{image_id}".encode()).digest()
+    """The key of one image under one corruption: the same for every model, in any order, on any machine (SHA-256).
+
+    Of an id that is a file's name, bytes that are no UTF-8 count as they are.
+    """
+    digest = hashlib.sha256(f"{seed}/{corruption}/{severity}/{image_id}".encode("utf-8", "surrogateescape")).digest()
     return Key(tuple(np.frombuffer(digest, "<u4").tolist()))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from stillrobust.data.bad_images import LeftOut
 from stillrobust.data.coco_table import NOT_POLYGONS, NUMBERS, CocoTable, Outlines, table_of
-from stillrobust.data.reading import LARGEST, resolve_inside
+from stillrobust.data.reading import LARGEST, is_text, resolve_inside
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
@@ -264,7 +264,7 @@ def require_images(folder: Path, entries: dict[int, dict[str, Any]], annotations
         parent, _, base = text.rpartition("/")
         if parent not in plain:
             plain[parent] = _plain_files(folder, parent)
-        if base in plain[parent] and not UNSAFE.intersection(text) and text[0] != "/":
+        if base in plain[parent] and not UNSAFE.intersection(text) and text[0] != "/" and is_text(text):
             continue
         path = resolve_inside(folder, name, f"image {identity} of {annotations}")
         if not path.is_file():

@@ -160,7 +160,7 @@ def resolve_inside(folder: Path, name: object, where: str) -> Path:
     ``folder`` must be resolved already; ``where`` names the place of the file name in the message.
     """
     advice = f"use names relative to {folder} with no '..' and no links that lead out of it"
-    if not isinstance(name, str) or not name or "\0" in name:
+    if not isinstance(name, str) or not name or "\0" in name or not is_text(name):
         raise UserError(f"Expected a file name in {where}, but got {name!r}; {advice}")
     parts = PurePosixPath(name)
     windows = PureWindowsPath(name)
@@ -187,8 +187,21 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Those of the visible files that are images by their suffix."""
-    return [path for path in visible_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    """Those of the visible files that are images by their suffix; ``UserError`` for a path that no record could hold."""
+    files = [path for path in visible_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    for path in files:
+        if not is_text(str(path)):
+            raise UserError(f"Expected names of files in UTF-8, but got {str(path)!r}; rename it, as convmv does for whole folders")
+    return files
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name can be written down: bytes that are no UTF-8 come as halves of letters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def require_split(kind: str, root: Path, split: str, existing: Iterable[str]) -> None:
