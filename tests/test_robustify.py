@@ -40,7 +40,7 @@ WITHOUT_FILES = [name for name in TECHNIQUES if name not in ("deepaugment",)]
 def test_contract(name):
     technique = build_technique(name)
     entry = TECHNIQUES[name]
-    assert technique.cards == (entry.card,)
+    assert technique.cards == tuple(cards_of(name))
     assert entry.card.name == name
     assert set(entry.card.parameters) == set(inspect.signature(entry.make).parameters), "the card names every argument"
     for text in (entry.card.title, entry.card.paper, entry.card.code, entry.card.cost, entry.card.published):

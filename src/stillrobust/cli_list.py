@@ -61,10 +61,12 @@ def recipes() -> list[str]:
 
 
 def techniques() -> list[str]:
-    """Techniques with their papers."""
-    from stillrobust.robustify import TECHNIQUES
+    """Techniques with their papers, and the corruptions of the test that they show in training."""
+    from stillrobust.robustify import TECHNIQUES, cards_of
 
-    return [f"{name}: {entry.card.title}, {entry.card.paper}" for name, entry in TECHNIQUES.items()]
+    every = [card for name in TECHNIQUES for card in cards_of(name)]
+    shown = (f"; shows {', '.join(card.overlaps)} of the test in training" if card.overlaps else "" for card in every)
+    return [f"{card.name}: {card.title}, {card.paper}{more}" for card, more in zip(every, shown, strict=True)]
 
 
 def transfers() -> list[str]:

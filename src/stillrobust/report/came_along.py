@@ -16,7 +16,7 @@ from stillrobust.intervals import LEVEL, over_seeds
 from stillrobust.names import parse_spec
 from stillrobust.report.answers import LEAST_CLEAN, difference
 from stillrobust.report.seeds import without_seeds
-from stillrobust.report.summary import METRICS, MODES, TASKS, UPSTREAM, Row
+from stillrobust.report.summary import METRICS, MODES, TASKS, UPSTREAM, Row, overlaps_test
 from stillrobust.report.tables import aligned, as_csv, percent
 from stillrobust.store import Run, content_key
 
@@ -57,6 +57,8 @@ class Along:
     mode: str
     """Of the transfer, with the technique that acts during it, if one does."""
     metric: str
+    overlaps: tuple[str, ...] = ()
+    """Corruptions of the test that its techniques showed it in training."""
     seeds: int = 0
     """How many are compared."""
     upstream: Gain | None = None
@@ -76,7 +78,8 @@ class Along:
         """The verdict in a few words."""
         if self.upstream is None or self.downstream is None:
             return self.lacking
-        return f"{self._verdict()}; {self.lacking}" if self.lacking else self._verdict()
+        overlaps = f"saw {', '.join(self.overlaps)} in training" if self.overlaps else ""
+        return "; ".join(filter(None, [self._verdict(), overlaps, self.lacking]))
 
     def _verdict(self) -> str:
         assert self.upstream
@@ -175,7 +178,8 @@ def _line(technique: str, group: _Group, upstream: Mapping[str, list[Row]], meas
     assert origin is not None
     during = any_run.protocol["training"].get("technique")
     mode = MODES.get(any_run.transfer, any_run.transfer) + (f" + {during}" if during else "")
-    about = (origin.name, technique, any_run.task, any_run.dataset, mode, HEADLINE[any_run.task])
+    overlaps = next((overlaps_test(run) for run in group.get(technique, {}).values()), ())
+    about = (origin.name, technique, any_run.task, any_run.dataset, mode, HEADLINE[any_run.task], overlaps)
     seeds = sorted({seed for runs in group.values() for seed in runs})
     every = {seed: _four(technique, group, seed, upstream, measured) for seed in seeds}
     complete = {seed: [row for row in rows if row is not None] for seed, rows in every.items() if all(rows)}
@@ -332,4 +336,4 @@ def flat(line: Along) -> dict[str, Any]:
     for name, gain in (("upstream", line.upstream), ("downstream", line.downstream)):
         low, high = (gain.interval if gain else None) or (None, None)
         about |= {f"{name}_gain": gain.value if gain else None, f"{name}_low": low, f"{name}_high": high}
-    return {**about, "kept": line.kept, "seen": line.seen}
+    return {**about, "kept": line.kept, "seen": line.seen, "overlaps_test": " ".join(line.overlaps)}

@@ -12,7 +12,7 @@ from stillrobust.report.gained_upstream import Gained, gained_csv, gained_flat, 
 from stillrobust.report.inside import details_csv
 from stillrobust.report.latex import escaped, line
 from stillrobust.report.seeds import with_seed_means
-from stillrobust.report.summary import Row, Summary
+from stillrobust.report.summary import Row, Summary, overlaps_test
 from stillrobust.report.tables import HEADINGS, TEXT_COLUMNS, blocks, measurements_csv, table_csv
 from stillrobust.store import Store
 
@@ -96,4 +96,5 @@ def _told(row: Row) -> dict[str, Any]:
     about = {"run": run.name, "task": run.task, "dataset": run.dataset, "backbone": run.backbone, "transfer": run.transfer}
     kept = {"metric": numbers.metric, "severities": numbers.severities, "images": row.images, "clean": numbers.clean}
     kept |= {"mpc": numbers.mpc, "rpc": numbers.rpc, "drop": numbers.drop, "drop_interval": row.interval, "alike": row.alike}
+    kept["overlaps_test"] = overlaps_test(run)
     return {**about, **kept}

@@ -28,7 +28,7 @@ from stillrobust.report.page_table import along_tables, published, table
 from stillrobust.report.scatter import clean_against_corrupted, upstream_against_downstream
 from stillrobust.report.steps import steps
 from stillrobust.report.summary import METRICS, SEED, TASKS, Row, Summary
-from stillrobust.report.tables import left_out_lines
+from stillrobust.report.tables import left_out_lines, overlap_lines
 from stillrobust.robustness import Place
 from stillrobust.store import Store, content_key
 
@@ -55,7 +55,7 @@ def page(store: Store, summary: Summary) -> str:
         _incomplete(summary),
         table(summary),
         along_tables(along, gained_upstream(store.runs(), summary.rows)),
-        *(f'<p class="warning">{escape(sentence)}</p>' for sentence in left_out_lines(summary.rows)),
+        *(f'<p class="warning">{escape(sentence)}</p>' for sentence in overlap_lines(summary.rows) + left_out_lines(summary.rows)),
         definitions(images),
         *parts,
         beside_section(summary),

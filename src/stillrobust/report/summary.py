@@ -15,6 +15,7 @@ from stillrobust.resampling import resampled
 from stillrobust.robustness import CLEAN, COMMON, GROUPS, SEVERITIES, Place, Robustness, corrupted_places, robustness
 from stillrobust.samples import Array
 from stillrobust.store import Measurement, Run, Store, content_key
+from stillrobust.technique_specs import overlaps_of
 
 if TYPE_CHECKING:
     from stillrobust.report.inside import Inside
@@ -176,6 +177,17 @@ def _model(run: Run) -> str:
     training = run.protocol.get("training")
     technique = training.get("technique") if isinstance(training, dict) else None
     return f"{backbone} + {technique}" if technique and run.transfer not in UPSTREAM else backbone
+
+
+def overlaps_test(run: Run) -> tuple[str, ...]:
+    """The corruptions of the test that techniques of ours showed a model in training, its own and what made its backbone."""
+    training = run.protocol.get("training")
+    chain = [training] if isinstance(training, dict) and run.transfer != "upstream" else []
+    maker = run.protocol.get("made_by")
+    while maker:
+        chain.append(maker)
+        maker = maker.get("made_by")
+    return tuple(sorted({name for one in chain if one.get("technique") for name in overlaps_of(one["technique"])}))
 
 
 def _rows_of(run: Run, own: list[Measurement], severities: tuple[int, ...]) -> tuple[list[Row], list[Incomplete]]:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from stillrobust.intervals import LEVEL, interval
 from stillrobust.report.blocks import apart, sections
 from stillrobust.report.seeds import with_seed_means
-from stillrobust.report.summary import METRICS, MODES, TASKS, Row, model_name
+from stillrobust.report.summary import METRICS, MODES, TASKS, Row, model_name, overlaps_test
 from stillrobust.store import Measurement, Run, content_key
 
 GROUP_ORDER = ("noise", "blur", "digital", "weather")  # the paper's order of columns
 HEADINGS = ("Task", "Model", "Mode", "Metric", "Clean", "Noise", "Blur", "Digital", "Weather", "Mean drop", "Alike")
 ALIKE = "Alike: runs that share a letter are not distinguishable (all pairs compared together); a\N{EN DASH}d: a, b, c, d."
+SEEN = "\N{DAGGER}"  # a model whose technique showed it corruptions of the test
 TEXT_COLUMNS = 4  # the others are numbers
 
 
@@ -38,7 +39,7 @@ def cells(row: Row, rows: Sequence[Row]) -> list[str]:
     numbers = row.robustness
     return [
         TASKS.get(row.run.task, row.run.task),
-        model_name(row, rows),
+        model_name(row, rows) + (f" {SEEN}" if overlaps_test(row.run) else ""),
         MODES.get(row.run.transfer, row.run.transfer),
         METRICS.get(numbers.metric, numbers.metric),
         percent(numbers.clean),
@@ -116,7 +117,14 @@ def text_table(rows: Sequence[Row]) -> str:
         body += ["", block.title] if block.title else []
         body += [next(lines) for _ in block.lines]
     note = f"Clean score and drops in %; [ ]: {LEVEL:.0%} interval over images, in a mean of seeds over both. {ALIKE}"
-    return "\n".join([texts[0], "-" * len(texts[0]), *body, "", note, *left_out_lines(rows)])
+    return "\n".join([texts[0], "-" * len(texts[0]), *body, "", note, *overlap_lines(rows), *left_out_lines(rows)])
+
+
+def overlap_lines(rows: Sequence[Row]) -> list[str]:
+    """One sentence on the models that saw corruptions of the test in training, as far as it is known; none where none did."""
+    seen = {model_name(row, rows): ", ".join(names) for row in rows if (names := overlaps_test(row.run))}
+    told = "; ".join(f"{model} ({names})" for model, names in seen.items())
+    return [f"{SEEN} Saw corruptions of the test in training, and is no result about unseen ones: {told}."] if seen else []
 
 
 def left_out_lines(rows: Sequence[Row]) -> list[str]:
@@ -132,7 +140,7 @@ def table_csv(rows: Sequence[Row]) -> str:
     """The table with full precision; scores and drops as fractions, at the end of a line the other intervals."""
     headings = ["task", "dataset", "run", "model", "mode", "metric", "severities", "images", "left_out", "clean", "mpc", "rpc"]
     headings += [f"{group}_drop" for group in GROUP_ORDER] + ["mean_drop", "mean_drop_low", "mean_drop_high", "alike", "protocol"]
-    headings += [f"{name}_{end}" for name in ("clean", "mpc", "rpc") for end in ("low", "high")]
+    headings += [f"{name}_{end}" for name in ("clean", "mpc", "rpc") for end in ("low", "high")] + ["overlaps_test"]
     lines = []
     for row in with_seed_means(rows):
         run, numbers = row.run, row.robustness
@@ -142,7 +150,7 @@ def table_csv(rows: Sequence[Row]) -> str:
             + [" ".join(map(str, numbers.severities)), row.images, sum(row.left_out.values())]
             + [numbers.clean, numbers.mpc, numbers.rpc]
             + [numbers.by_group[group].drop for group in GROUP_ORDER]
-            + [numbers.drop, low, high, row.alike, row.table[-1], *_intervals_of_scores(row)]
+            + [numbers.drop, low, high, row.alike, row.table[-1], *_intervals_of_scores(row), " ".join(overlaps_test(run))]
         )
     return as_csv(headings, lines)
 

@@ -5,10 +5,8 @@ A technique is an augmentation and/or a loss, and a card (``technique.py`` is th
 ``corruptions/``: no training on the test; a technique that shows one of its corruptions all the same says so.
 """
 
-import ast
 import inspect
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
@@ -20,7 +18,7 @@ from torch import Tensor
 
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, lookup, parse_spec, unknown
-from stillrobust.own_files import WITHIN, is_own, pinned, require_free, shown
+from stillrobust.own_files import is_own, pinned, require_free, shown
 from stillrobust.robustify import adversarial, ant, augmix, deepaugment, noise, noise2net, policies, prime
 from stillrobust.robustify.own import own_card, own_technique
 from stillrobust.robustify.technique import (
@@ -38,6 +36,7 @@ from stillrobust.robustify.technique import (
     require_unit_range,
 )
 from stillrobust.samples import Array, Dataset, Image
+from stillrobust.technique_specs import overlaps, parts_of
 
 __all__ = [
     "TECHNIQUES",
@@ -93,30 +92,22 @@ def build_technique(spec: str) -> Technique:
 
 def cards_of(spec: str) -> list[Card]:
     """The cards of the techniques that ``spec`` names, whose arguments need not be there."""
-    names = [parse_spec(part)[0] for part in _parts(spec)]
-    return [own_card(name) if is_own(name) else lookup("technique", name, TECHNIQUES).card for name in names]
+    return [_card(*parse_spec(part)) for part in _parts(spec)]
+
+
+def _card(name: str, arguments: Mapping[str, Any]) -> Card:
+    if is_own(name):
+        return own_card(name)
+    return replace(lookup("technique", name, TECHNIQUES).card, overlaps=overlaps(name, arguments))
 
 
 def _parts(spec: str) -> list[str]:
-    """``"a(x=1)+b"`` -> ``["a(x=1)", "b"]``; a plus sign within a literal stays where it is. Files of your own are pinned."""
-    files: list[str] = []
-
-    def as_name(match: re.Match[str]) -> str:
-        require_free(match[0], "technique", {*TECHNIQUES, "regular"})
-        files.append(match[0].strip())
-        return f"own_file_{len(files) - 1}"
-
-    names = WITHIN.sub(as_name, pinned(spec)).strip()
-    try:
-        node = ast.parse(names, mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise UserError(f'Expected a technique like "augmix", "ant(kernel=3)" or "a+b", but got {spec!r}; correct it') from None
-    parts: list[str] = []
-    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        parts.append(ast.unparse(node.right))
-        node = node.left
-    found = [ast.unparse(node), *reversed(parts)]
-    return [re.sub(r"^own_file_(\d+)", lambda match: files[int(match[1])], part) for part in found]
+    """``"a(x=1)+b"`` -> ``["a(x=1)", "b"]``. Files of your own are pinned."""
+    found = parts_of(pinned(spec))
+    for name in (parse_spec(part)[0] for part in found):
+        if is_own(name):
+            require_free(name, "technique", {*TECHNIQUES, "regular"})
+    return found
 
 
 def _build_one(spec: str) -> Technique:
@@ -137,7 +128,7 @@ def _build_one(spec: str) -> Technique:
         key = str(first["loc"][0])
         hint = f" ({entry.card.parameters[key]})" if key in entry.card.parameters else ""
         raise UserError(f"The argument {key} of {name} got {arguments.get(key)!r}: {first['msg'].lower()}{hint}") from None
-    return replace(made, cards=(entry.card,), spec=format_spec(name, arguments))
+    return replace(made, cards=(_card(name, arguments),), spec=format_spec(name, arguments))
 
 
 def _compose(first: Technique, second: Technique) -> Technique:
@@ -162,7 +153,6 @@ def _compose(first: Technique, second: Technique) -> Technique:
         unclipped=unclipped,
         bounded=bounded,
         geometric=first.geometric or second.geometric,
-        overlaps_test=(*first.overlaps_test, *second.overlaps_test),
         parts=(*(first.parts or (first,)), second),
         cards=(*first.cards, *second.cards),
         spec=spec,

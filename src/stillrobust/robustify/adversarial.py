@@ -67,7 +67,6 @@ def l2(
         augment_image=jitter_colours if jitter else None,
         loss=loss,
         bounded=True,
-        overlaps_test=("brightness", "contrast", "saturate") if jitter else (),
     )
 
 

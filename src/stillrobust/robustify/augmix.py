@@ -199,8 +199,6 @@ OVERLAPPING: dict[str, Callable[[Image, Step, int], Image]] = {
     "sharpness": enhanced(ImageEnhance.Sharpness),
 }
 """Operations that resemble corruptions of the test: left out unless asked for."""
-OVERLAPS = ("saturate", "contrast", "brightness", "gaussian_blur")
-"""The corruptions they resemble, in the same order; a sharpness below 1 blurs."""
 
 OPERATIONS: dict[str, Callable[[Image, Step, int], Image]] = {
     "autocontrast": autocontrast,
@@ -242,7 +240,6 @@ def augmix(
         loss=jsd_loss if jsd else cross_entropy,
         views=3 if jsd else 1,
         geometric=geometry,
-        overlaps_test=OVERLAPS if all_ops else (),
     )
 
 

@@ -46,13 +46,13 @@ SPECKLE = Card(
 
 def gaussian(std: float | tuple[float, ...] = 0.5, share: float = 0.5) -> Technique:
     """clip(x + std · N(0, 1)) on the last ``share`` of the batch."""
-    return Technique(augment_batch=partial(add_noise, stds=_checked(std, share), share=share), overlaps_test=("gaussian_noise",))
+    return Technique(augment_batch=partial(add_noise, stds=_checked(std, share), share=share))
 
 
 def speckle(std: float | tuple[float, ...] = (0.15, 0.2, 0.35, 0.45, 0.6), share: float = 0.5) -> Technique:
     """clip(x + x · std · N(0, 1)) on the last ``share`` of the batch."""
     add = partial(add_noise, stds=_checked(std, share), share=share, relative=True)
-    return Technique(augment_batch=add, overlaps_test=("speckle_noise",))
+    return Technique(augment_batch=add)
 
 
 def _checked(std: float | tuple[float, ...], share: float) -> tuple[float, ...]:

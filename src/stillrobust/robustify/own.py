@@ -33,7 +33,7 @@ def own_technique(spec: str) -> Technique:
     if not there:
         raise UserError(f"Expected {EXPECTED} in {file_name(spec)}, but there is none; add one")
     geometric, views = getattr(module, "GEOMETRIC", True), getattr(module, "VIEWS", 1)
-    overlaps = tuple(getattr(module, "OVERLAPS_TEST", ()))
+    overlaps = own_card(spec).overlaps
     if not isinstance(geometric, bool) or isinstance(views, bool) or not isinstance(views, int) or views < 1:
         raise UserError(
             f"Expected GEOMETRIC as True or False and VIEWS from 1 on in {file_name(spec)}, but got {geometric!r} and {views!r}"
@@ -51,7 +51,6 @@ def own_technique(spec: str) -> Technique:
         loss=partial(_loss, spec) if "loss" in there else cross_entropy,
         views=views,
         geometric=geometric,
-        overlaps_test=overlaps,
         cards=(own_card(spec),),
         spec=spec,
     )
@@ -59,7 +58,8 @@ def own_technique(spec: str) -> Technique:
 
 def own_card(spec: str) -> Card:
     """What the file says of itself."""
-    lines = (load(spec, EXPECTED).__doc__ or "").strip().splitlines()
+    module = load(spec, EXPECTED)
+    lines = (module.__doc__ or "").strip().splitlines()
     path, _, content = spec.rpartition("@")
     return Card(
         name=shown(spec),
@@ -70,6 +70,7 @@ def own_card(spec: str) -> Card:
         left_out=(),
         cost="not measured",
         published="nothing",
+        overlaps=tuple(getattr(module, "OVERLAPS_TEST", ())),
     )
 
 

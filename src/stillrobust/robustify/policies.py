@@ -1,6 +1,6 @@
 """TrivialAugment, RandAugment and AutoAugment as torchvision has them, with fewer operations where that is asked for.
 
-Four of their operations resemble corruptions of the test; a model that trained on these is not compared with one that did not.
+Four of their operations resemble corruptions of the test; the report marks a model that trained on these.
 """
 
 from functools import cache, partial
@@ -14,9 +14,8 @@ from torchvision.transforms import AutoAugmentPolicy, v2
 from stillrobust.names import lookup
 from stillrobust.robustify.technique import Card, Technique, require_between, require_eight_bit
 from stillrobust.samples import Array, Image
+from stillrobust.technique_specs import OVERLAPS
 
-OVERLAPS = {"Color": "saturate", "Contrast": "contrast", "Brightness": "brightness", "Sharpness": "gaussian_blur"}
-"""Operation -> the corruption that it resembles; a sharpness below 1 blurs."""
 GEOMETRIC = frozenset({"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"})
 POLICIES = {policy.value: policy for policy in AutoAugmentPolicy}
 BINS = 31  # magnitudes of RandAugment and TrivialAugment, in their papers and in torchvision
@@ -82,7 +81,6 @@ def _technique(name: str, all_ops: bool, geometry: bool, **settings: Any) -> Tec
     return Technique(
         augment_image=partial(augment, name=name, all_ops=all_ops, geometry=geometry, settings=chosen),
         geometric=bool(drawn & GEOMETRIC),
-        overlaps_test=tuple(sorted(OVERLAPS[operation] for operation in drawn & OVERLAPS.keys())),
     )
 
 

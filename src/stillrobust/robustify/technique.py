@@ -48,6 +48,8 @@ class Card:
     """Of a training step, as a multiple of a plain one."""
     published: str
     """The result to expect at the paper's scale."""
+    overlaps: tuple[str, ...] = ()
+    """The test's corruptions that it shows in training, with the arguments at hand."""
 
     def text(self) -> str:
         """The card as lines to read."""
@@ -55,6 +57,7 @@ class Card:
         left_out = [f"  {what}" for what in self.left_out] or ["  nothing"]
         head = [f"{self.title} ({self.name})", f"Paper: {self.paper}", f"Code followed: {self.code}"]
         tail = [f"Cost of a training step, in plain ones: {self.cost}", f"Published: {self.published}"]
+        tail += [f"Shows in training, of the test: {', '.join(self.overlaps)}"] if self.overlaps else []
         return "\n".join([*head, "Arguments:", *arguments, "Left out:", *left_out, *tail])
 
 
@@ -111,13 +114,16 @@ class Technique:
     """``loss`` takes images of 0..1 alone, as an attack within that box does."""
     geometric: bool = False
     """Pixels move, so that boxes, masks and label maps would no longer fit."""
-    overlaps_test: tuple[str, ...] = ()
-    """The test's corruptions that it shows in training: such a result is no result about unseen corruptions."""
     parts: tuple["Technique", ...] = ()
     """Those that it is the sum of; empty for one."""
     cards: tuple[Card, ...] = ()
     spec: str = ""
     """The canonical text that ``build_technique`` makes it from; ``own_files.shown`` makes it readable."""
+
+    @property
+    def overlaps_test(self) -> tuple[str, ...]:
+        """The test's corruptions that it shows in training: such a result is no result about unseen corruptions."""
+        return tuple(one for card in self.cards for one in card.overlaps)
 
 
 # ---- what a training loop does with a technique -------------------------------------------------------------------------
