@@ -7,8 +7,12 @@ import pytest
 from stillrobust import evaluation
 from stillrobust.data import views
 from stillrobust.errors import UserError
+from stillrobust.estimates import estimates
 from stillrobust.evaluation import Protocol, evaluate
+from stillrobust.predictors import Predictor
+from stillrobust.report.beside import beside
 from stillrobust.robustness import COMMON
+from stillrobust.samples import Prediction
 from stillrobust.store import Cell, Store
 from stillrobust.training import Plan, Recipe, train
 from tests.toys import SETTINGS, Toys
@@ -75,6 +79,52 @@ def test_a_part_of_the_images_is_spread_over_the_set(run, tmp_path):
     evaluate(folder, Toys(task, 9, seed=5), tmp_path, Protocol((), images=3))
     ids = Store(tmp_path).statistics(Cell("mine", "clean", 0))["image_ids"]
     assert sorted(ids) == ["0.png", "3.png", "6.png"]
+
+
+def wide(weights, name="x"):
+    return Predictor("classification", name, lambda images: [Prediction(probabilities=np.array([1.0, 0]))] * len(images), weights)
+
+
+def test_a_name_stands_for_one_model_on_one_set(tmp_path):
+    """What is finished under a name is never mixed with another model's, other data's or another seed's."""
+    data, first = Toys("classification", 4), Protocol(("fog",), (1,))
+    run = evaluate(wide("one"), data, tmp_path, first)
+    before = Store(tmp_path).measurements()
+    for model, other, protocol, said in (
+        (wide("two"), data, Protocol(("snow",), (1,)), "weights differ"),
+        (wide("one"), Toys("classification", 4, seed=1), first, "data differ"),
+        (wide("one"), data, dataclasses.replace(first, seed=1), "seed differ"),
+        (wide("one"), data, dataclasses.replace(first, images=2), "images differ"),
+    ):
+        with pytest.raises(UserError, match=f"x was measured with.*{said}; take another --out"):
+            evaluate(model, other, tmp_path, protocol)
+        assert Store(tmp_path).measurements() == before
+    assert evaluate(wide("two"), data, tmp_path, first, run) == run  # who names it answers for it: a study's weights changed
+    assert {one.protocol["weights"] for one in Store(tmp_path).measurements()} == {"two"}
+
+
+def test_more_images_take_the_place_of_fewer_and_no_drop_mixes_them(tmp_path):
+    data = Toys("classification", 8)
+    evaluate(wide("one"), data, tmp_path, Protocol(("fog", "snow"), (3,), images=4))
+    run = evaluate(wide("one"), data, tmp_path, Protocol(("fog",), (1,)))
+    found = beside(Store(tmp_path).measurements(), ())
+    assert [(one.corruption, sorted(one.scores), one.clean) for one in found if one.corruption == "snow"] == [("snow", [3], None)]
+    assert sorted((sorted(one.scores), one.clean) for one in found if one.corruption == "fog" and one.clean) == [([1], 0.5)]
+    assert {one.images for one in Store(tmp_path).measurements(run)} == {4, 8}
+
+
+def test_an_estimate_is_of_one_protocol(tmp_path):
+    data = Toys("classification", 8)
+    evaluate(wide("one"), data, tmp_path, Protocol(severities=(3,), budget=6, images=4))
+    run = evaluate(wide("one"), data, tmp_path, Protocol(severities=(3,), budget=5, images=8))
+    assert [one.cells for one in estimates(Store(tmp_path), run, [3])] == [5]
+
+
+def test_any_folder_gives_a_name(tmp_path):
+    """A folder that a training took is not refused for its name once it is evaluated."""
+    for name in ("my run", "_x"):
+        run = evaluate(wide("one", name), Toys("classification", 2), tmp_path, Protocol(()))
+        assert Store(tmp_path).measurements(run)
 
 
 def test_bad_protocols():

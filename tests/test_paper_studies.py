@@ -156,7 +156,7 @@ def test_data_that_lies_elsewhere():
 
 def keys(dataset, **changes):
     protocol = Protocol(("fog", "elastic_transform"), (1, 2), **changes)
-    dataset = evaluation._chosen(dataset, protocol)
+    dataset = evaluation._chosen(dataset, protocol.images, protocol.budget is not None)
     around = evaluation._circumstances(dataset, protocol, "weights")
     return evaluation._keys(dataset, around, evaluation._views(dataset, protocol))
 

@@ -219,7 +219,7 @@ def test_a_python_file_is_measured_and_its_weights_are_part_of_the_key(tmp_path)
     first = Store(tmp_path / "r").measurements("mine")
     assert {(m.corruption, m.severity) for m in first} == {("clean", 0), ("fog", 2)}
     (tmp_path / "weights.bin").write_bytes(b"2")
-    evaluate(predictor_of_file(tmp_path / "mine.py", "classification"), data, tmp_path / "r", FEW)
+    evaluate(predictor_of_file(tmp_path / "mine.py", "classification"), data, tmp_path / "r", FEW, "mine")
     again = Store(tmp_path / "r").measurements("mine")
     assert {m.protocol["weights"] for m in first}.isdisjoint({m.protocol["weights"] for m in again})
 

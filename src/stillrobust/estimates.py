@@ -11,10 +11,16 @@ HEADLINE = {"classification": "top1", "detection": "box_ap", "segmentation": "mi
 
 
 def estimates(store: Store, run: str, severities: Sequence[int] = SEVERITIES) -> list[Estimate]:
-    """An estimate for each metric of the run, with what its images leave open. Raises ``UserError`` as ``estimate_mpc`` does."""
+    """An estimate for each metric of the run, with what its images leave open. Raises ``UserError`` as ``estimate_mpc`` does.
+
+    Cells of another protocol than the clean one's, such as fewer images, stay out.
+    """
     values: dict[str, dict[tuple[str, int], float]] = {}
-    for one in store.measurements(run):
-        values.setdefault(one.metric, {})[one.corruption, one.severity] = one.value
+    measurements = store.measurements(run)
+    clean = {one.metric: one.protocol for one in measurements if (one.corruption, one.severity) == CLEAN}
+    for one in measurements:
+        if one.protocol == clean.get(one.metric):
+            values.setdefault(one.metric, {})[one.corruption, one.severity] = one.value
     found = []
     for metric, measured in values.items():
         places = [place for place in cell_order(metric, severities) if place in measured]

@@ -29,11 +29,12 @@ from stillrobust.run_files import checked as whole
 from stillrobust.run_files import read_description
 from stillrobust.run_log import RUN_LOG, note
 from stillrobust.samples import Dataset, Prediction, Sample
-from stillrobust.store import Cell, Run, Store, content_key
+from stillrobust.store import CORRUPTION_FILE, Cell, Run, Store, content_key
 from stillrobust.together import ALONE, Group
 
 Progress = Callable[[int, int, str], None]
 EXAMPLE_SEVERITY = 3  # the middle one is shown in the gallery, beside the clean image
+MAY_CHANGE = {"data_name", "images", "images_chosen", "metric_version", "corruptions_version"}  # such cells are measured anew
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,9 @@ def evaluate(
     for every cell that it is in. ``log`` is by default ``run.log`` in the folder of the run. Raises ``Held`` while another
     process measures the same run on a corruption that is missing, ``UserError`` where the run's weights change meanwhile. Of a
     ``group`` of processes each measures a part of the images, and the first one writes.
+
+    Without ``run`` the name is the folder's or the model's, which others may have too: cells of other weights, data or
+    circumstances under it are a ``UserError``. Who gives ``run`` answers for it, and such cells are measured anew.
     """
     asked = _asked(model, dataset, Store(results), protocol or Protocol(), run, log, group)
     size, cells, missing = len(asked.dataset), len(asked.views), group.same(asked.missing())
@@ -173,9 +177,11 @@ def _asked(
     folder = model if isinstance(model, Path) else None
     predictor = _of_run(model, _weights_in(model)) if isinstance(model, Path) else model
     _check_fit(dataset, predictor)
-    dataset = _chosen(dataset, protocol)
-    run = run or (folder.resolve().name if folder else slug(predictor.model))
+    every, dataset = dataset, _chosen(dataset, protocol.images, protocol.budget is not None)
     circumstances = _circumstances(dataset, protocol, predictor.weights)
+    if run is None:
+        run = slug(folder.resolve().name if folder else predictor.model)
+        _require_same(store, run, every, circumstances)
     views = _views(dataset, protocol)
     keys = _keys(dataset, circumstances, views)
     info = dataset.info
@@ -185,6 +191,20 @@ def _asked(
         store.write_run(Run(run, predictor.task, predictor.model, predictor.transfer, info.name, about, info.classes))
     log = log or (folder / RUN_LOG if folder else None)
     return _Asked(run, predictor, folder, dataset, protocol, circumstances, views, keys, store, log, group)
+
+
+def _require_same(store: Store, run: str, every: Dataset, circumstances: Mapping[str, Any]) -> None:
+    """What is finished under this name is of the same model, data and circumstances, on some of the images or all."""
+    for one in {content_key(one.circumstances): one for one in store.measurements(run)}.values():
+        known = one.circumstances
+        asked = {**circumstances, "data": _chosen(every, one.images, "images_chosen" in known).info.fingerprint}
+        differing = [key for key in sorted((known.keys() | asked.keys()) - MAY_CHANGE) if known.get(key) != asked.get(key)]
+        differing += ["images"] if one.images > circumstances["images"] else []
+        if differing:
+            raise UserError(
+                f"Expected the model, data and circumstances that {run} was measured with in {store.root}, but "
+                f"{', '.join(differing)} differ; take another --out"
+            )
 
 
 def _write_corruption(asked: _Asked, corruption: str, listen: Callable[[int], None]) -> None:
@@ -224,7 +244,7 @@ def missing_cells(dataset: Dataset, results: Path, protocol: Protocol, run: str,
 
     ``weights`` is the predictor's; no model is loaded.
     """
-    dataset = _chosen(dataset, protocol)
+    dataset = _chosen(dataset, protocol.images, protocol.budget is not None)
     views = _views(dataset, protocol)
     keys = _keys(dataset, _circumstances(dataset, protocol, weights), views)
     store = Store(results)
@@ -280,12 +300,13 @@ def _check_fit(dataset: Dataset, predictor: Predictor) -> None:
         )
 
 
-def _chosen(dataset: Dataset, protocol: Protocol) -> Dataset:
-    if protocol.images is None or protocol.images >= len(dataset):
+def _chosen(dataset: Dataset, images: int | None, in_order: bool) -> Dataset:
+    """So many images of a set: the first of the budget's order, or evenly spaced ones."""
+    if images is None or images >= len(dataset):
         return dataset
-    if protocol.budget is not None:
-        return Subset(dataset, sorted(image_order(len(dataset))[: protocol.images]))
-    return Subset(dataset, [index * len(dataset) // protocol.images for index in range(protocol.images)])
+    if in_order:
+        return Subset(dataset, sorted(image_order(len(dataset))[:images]))
+    return Subset(dataset, [index * len(dataset) // images for index in range(images)])
 
 
 def _circumstances(dataset: Dataset, protocol: Protocol, weights: str) -> dict[str, Any]:
@@ -325,7 +346,7 @@ def _keys(dataset: Dataset, circumstances: Mapping[str, Any], views: Mapping[Pla
 
 def _own(corruption: str) -> dict[str, str]:
     """What a cell's protocol says more than the others' where the corruption is a file of your own."""
-    return {"corruption_file": keyed(corruption)} if is_own(corruption) else {}
+    return {CORRUPTION_FILE: keyed(corruption)} if is_own(corruption) else {}
 
 
 # ---- one corruption: every image is read once, and seen at all its severities --------------------------------------------

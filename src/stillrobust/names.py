@@ -58,5 +58,5 @@ def format_spec(name: str, arguments: Mapping[str, Any]) -> str:
 
 def slug(text: str) -> str:
     """A folder's name for anything with a name; where characters had to go, a digest keeps two of them apart."""
-    kept = "".join(character if character.isalnum() or character in "-_." else "-" for character in text).strip("-.")
+    kept = "".join(character if character.isalnum() or character in "-_." else "-" for character in text).strip("-._")
     return kept if kept == text else f"{kept}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

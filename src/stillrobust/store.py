@@ -36,6 +36,7 @@ from stillrobust.samples import Array
 
 FORMAT = 1  # of the records; raised when an older reader would misread them
 SAFE_NAME = re.compile(r"[^\W_][\w.-]*")  # becomes a file name: no separators, nothing hidden
+CORRUPTION_FILE = "corruption_file"  # in a cell's protocol: the content of a corruption of your own
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}")  # the names of :func:`temporary`
 
 
@@ -80,6 +81,11 @@ class Measurement:
     seconds: float
     key: str = ""
     """Of the cell: names everything that decided the number."""
+
+    @property
+    def circumstances(self) -> dict[str, Any]:
+        """The protocol without what is one corruption's own: equal for numbers that may be set against each other."""
+        return {name: value for name, value in self.protocol.items() if name != CORRUPTION_FILE}
 
 
 def content_key(mapping: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from stillrobust.report.page_table import simple_table
 from stillrobust.report.summary import METRICS, Summary, shown_metrics
 from stillrobust.report.tables import aligned, percent
 from stillrobust.robustness import CLEAN, COMMON, SEVERITIES
-from stillrobust.store import Measurement
+from stillrobust.store import Measurement, content_key
 
 OTHERS = ("Beside the 15", "Scores and drops in %, of corruptions that are not among the 15; they are in no mean above.")
 SO_FAR = ("Measured so far", "Scores and drops in %, of what is measured; the mean needs all 15 corruptions.")
@@ -41,18 +41,22 @@ HEADINGS = ["Run", "Corruption", "Metric", "Clean", *(f"Severity {level}" for le
 
 
 def beside(measurements: Iterable[Measurement], without: Collection[str] = COMMON) -> list[Beside]:
-    """Every run under every corruption that it was measured on, but those ``without``, in the report's metrics."""
+    """Every run under every corruption that it was measured on, but those ``without``, in the report's metrics.
+
+    What was measured under several protocols has a line for each, and a clean score and a drop where both are of one protocol.
+    """
     given = list(measurements)
     metrics = set(shown_metrics(given))
-    clean = {(one.run, one.metric): one.value for one in given if (one.corruption, one.severity) == CLEAN}
-    scores: dict[tuple[str, str, str], dict[int, float]] = {}
+    clean = {
+        (one.run, one.metric, content_key(one.circumstances)): one.value for one in given if (one.corruption, one.severity) == CLEAN
+    }
+    lines: dict[tuple[str, str, str, str], Beside] = {}
     for one in given:
         if one.corruption not in without and one.corruption != CLEAN[0] and one.metric in metrics:
-            scores.setdefault((one.corruption, one.metric, one.run), {})[one.severity] = one.value
-    return [
-        Beside(run, metric, corruption, clean.get((run, metric)), levels)
-        for (corruption, metric, run), levels in sorted(scores.items())
-    ]
+            before = clean.get((one.run, one.metric, content_key(one.circumstances)))
+            place = (one.corruption, one.metric, one.run, content_key(one.protocol))
+            lines.setdefault(place, Beside(one.run, one.metric, one.corruption, before, {})).scores[one.severity] = one.value
+    return [lines[place] for place in sorted(lines)]
 
 
 def _lines(summary: Summary) -> tuple[tuple[str, str], list[list[str]]]:
