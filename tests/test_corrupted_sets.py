@@ -11,9 +11,11 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from typer.testing import CliRunner
 
 from stillrobust import corrupt
-from stillrobust.corrupted_sets import SetPlan, corrupt_set, read_photo
+from stillrobust.cli import app
+from stillrobust.corrupted_sets import SetPlan, _targets, corrupt_set, read_photo
 from stillrobust.corruptions import COMMON
 from stillrobust.data.reading import read_image
 from stillrobust.errors import UserError
@@ -74,6 +76,15 @@ def test_workers_do_not_matter_and_only_what_is_missing_is_done(photos, tmp_path
     assert corrupt_set(photos, two, SetPlan(("fog", "contrast"), (1, 3)), workers=1).written == 10
     Pillow.fromarray(photo(77)).save(photos / "top.jpg", quality=95)  # another photo under the same name
     assert corrupt_set(photos, one, PLAN, workers=1).written == 4
+
+
+def test_no_two_photos_share_a_file(tmp_path):
+    """Of names that meet, some only once others keep their suffix, and some only where case does not count."""
+    names = ["a.jpg", "a.png", "a.png.jpg", "B.png", "b.png", "c.png"]
+    targets = _targets(names)
+    assert len({target.casefold() for target in targets.values()}) == len(names)
+    assert [targets[name] for name in ("a.jpg", "a.png", "a.png.jpg", "c.png")] == ["a.jpg", "a.png", "a.png.jpg", "c"]
+    assert _targets(names[::-1]) == targets
 
 
 def test_killed_at_any_moment_it_goes_on(photos, tmp_path):
@@ -210,8 +221,33 @@ def test_mistakes_are_one_sentence(photos, tmp_path):
             SetPlan(**wrong)
 
 
+def test_a_plan_is_checked_before_anything_is_written():
+    for wrong in ({"mode": "fats"}, {"regime": "imagnet"}, {"channel_order": "rgbb"}):
+        with pytest.raises(UserError, match="Did you mean"):
+            SetPlan(("fog",), **wrong)
+    for quality in (0, 101, None):
+        with pytest.raises(UserError, match="1 to 100"):
+            SetPlan(("fog",), format="jpeg", quality=quality)
+    assert SetPlan(("fog",), (1, 1)).severities == (1,)  # said twice, made once
+
+
+def test_a_contact_sheet_shows_what_is_asked_for(photos, tmp_path):
+    """Severities and protocol are those of the command, and what a sheet has not is refused."""
+    photo, seen = str(photos / "top.jpg"), set()
+    for index, options in enumerate(
+        ([], ["--severity", "1,3"], ["--mode", "exact"], ["--regime", "cifar"], ["--channel-order", "bgr"])
+    ):
+        out = tmp_path / f"{index}.png"
+        done = CliRunner().invoke(app, ["corrupt", photo, str(out), "--contact-sheet", "--corruption", "frost", *options])
+        assert done.exit_code == 0, done.output
+        seen.add(out.read_bytes())
+    assert len(seen) == 5
+    with pytest.raises(UserError, match="no --format and --quality"):
+        app(["corrupt", photo, str(out), "--contact-sheet", "--format", "jpeg", "--quality", "9"], standalone_mode=False)
+
+
 def test_contact_sheet(photos, tmp_path):
-    sheet = contact_sheet(photo(3, 100, 200))
+    sheet = contact_sheet(photo(3, 100, 200), SetPlan(COMMON))
     assert sheet.shape[0] > 15 * 80
     assert sheet.shape[1] > 6 * 160
     assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 1000

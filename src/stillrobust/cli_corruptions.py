@@ -1,13 +1,16 @@
 """The commands about corruptions alone: corrupt, explain, conformance."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stillrobust.cli_completion import names_of
 from stillrobust.errors import UserError
 from stillrobust.progress import progress
+
+if TYPE_CHECKING:
+    from stillrobust.corrupted_sets import SetPlan
 
 commands = typer.Typer()
 
@@ -26,13 +29,13 @@ def corrupt_(
     ] = "all",
     severity: Annotated[str, typer.Option(help="1 to 5, with commas, or 'all'.")] = "all",
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Worker processes; 0, the default: one a core.")] = None,
     mode: Mode = "fast",
     regime: Regime = "imagenet",
     channel_order: ChannelOrder = "rgb",
     image_format: Annotated[str, typer.Option("--format", help="png, or jpeg, which loses and is recorded.")] = "png",
     quality: Annotated[int | None, typer.Option(help="Of jpeg, 1 to 100.")] = None,
-    contact_sheet: Annotated[bool, typer.Option("--contact-sheet", help="Only draw one photo under all, as one picture.")] = False,
+    contact_sheet: Annotated[bool, typer.Option("--contact-sheet", help="Only draw one photo under them, as one picture.")] = False,
 ) -> None:
     """Corrupt a photo or a whole folder, on all cores; a second call does only what is missing.
 
@@ -42,11 +45,11 @@ def corrupt_(
     from stillrobust.corruptions import SEVERITIES
 
     names = tuple("common" if name.strip() == "all" else name for name in corruption.split(","))
-    if contact_sheet:
-        _contact_sheet(source, out, names, seed)
-        return
     levels = SEVERITIES if severity == "all" else severities_of(severity)
     plan = SetPlan(names, levels, seed, mode, regime, channel_order, image_format, quality)
+    if contact_sheet:
+        _contact_sheet(source, out, plan)
+        return
     with progress() as listen:
         summary = corrupt_set(source, out, plan, workers, listen)
     for title, notes in (("read with a remark", summary.remarks), ("skipped", summary.skipped)):
@@ -57,15 +60,16 @@ def corrupt_(
         raise typer.Exit(3)
 
 
-def _contact_sheet(source: Path, out: Path, names: tuple[str, ...], seed: int) -> None:
-    from stillrobust.corruptions import chosen
+def _contact_sheet(source: Path, out: Path, plan: "SetPlan") -> None:
     from stillrobust.data.reading import encode_png, read_image
     from stillrobust.report.contact_sheet import contact_sheet
     from stillrobust.store import write_whole
 
     if not source.is_file() or out.suffix.lower() != ".png":
         raise UserError(f"Expected a photo and a .png for --contact-sheet, but got {source} and {out}; give both")
-    write_whole({out: encode_png(contact_sheet(read_image(source), seed, source.name, chosen(names)))})
+    if plan.format != "png":
+        raise UserError("Expected no --format and --quality with --contact-sheet, whose picture is a .png; leave them out")
+    write_whole({out: encode_png(contact_sheet(read_image(source), plan, source.name))})
     typer.echo(f"Contact sheet: {out}")
 
 

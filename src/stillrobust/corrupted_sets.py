@@ -11,7 +11,6 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -24,7 +23,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
 from stillrobust import __version__, capacity
-from stillrobust.corruptions import SEVERITIES, chosen, corrupt, protocol, warm_up
+from stillrobust.corruptions import CHANNEL_ORDERS, MODES, REGIMES, SEVERITIES, chosen, corrupt, protocol, warm_up
 from stillrobust.data.reading import LARGEST, decode_image, encode_png
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, Listener, run_jobs
@@ -59,12 +58,21 @@ class SetPlan:
         for severity in self.severities:
             if severity not in SEVERITIES:
                 raise UserError(f"Expected severities among 1, 2, 3, 4, 5, but got {severity}; leave the others out")
+        object.__setattr__(self, "severities", tuple(dict.fromkeys(self.severities)))
+        lookup("mode", self.mode, MODES)
+        lookup("regime", self.regime, REGIMES)
+        lookup("channel order", self.channel_order, CHANNEL_ORDERS)
         lookup("format", self.format, FORMATS)
-        if (self.format == "jpeg") != (self.quality is not None) or not 1 <= (self.quality or 1) <= 100:
+        if self.quality not in (range(1, 101) if self.format == "jpeg" else (None,)):
             raise UserError(
                 f"Expected a quality of 1 to 100 for jpeg, and none for png, but got {self.quality!r}"
                 "; give such a quality, or leave it out"
             )
+
+    def corrupted(self, image: Image, corruption: str, severity: int, image_id: str) -> Image:
+        """One photo under one corruption; severity 0 is the photo itself."""
+        how: dict[str, Any] = {"mode": self.mode, "regime": self.regime, "channel_order": self.channel_order}
+        return corrupt(image, corruption, severity, seed=self.seed, image_id=image_id, **how)
 
     def protocol(self) -> dict[str, Any]:
         """What decides a pixel, apart from corruption, severity and photo."""
@@ -133,13 +141,26 @@ def _sources(source: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def _targets(names: Sequence[str]) -> dict[str, str]:
-    """Each source's path without its suffix; where two sources would meet, both keep theirs."""
-    stems = Counter(name.rpartition(".")[0].casefold() for name in names)
-    return {name: name if stems[name.rpartition(".")[0].casefold()] > 1 else name.rpartition(".")[0] for name in names}
+    """Each source's path without its suffix; those that would meet keep theirs, and where that does not part them, a digest."""
+    ways = {name: [name.rpartition(".")[0], name, f"{name}-{_digest(name)[:8]}"] for name in names}
+    while True:
+        groups: dict[str, list[list[str]]] = {}
+        for left in ways.values():
+            groups.setdefault(left[0].casefold(), []).append(left)
+        most = {target: max(map(len, group)) for target, group in groups.items() if len(group) > 1}
+        giving_way = [left for target, ways_left in most.items() for left in groups[target] if len(left) == ways_left > 1]
+        if not giving_way:
+            return {name: left[0] for name, left in ways.items()}
+        for left in giving_way:  # those that still have the shorter form
+            left.pop(0)
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _record_path(out: Path, name: str) -> Path:
-    return out / ".records" / f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()}.json"
+    return out / ".records" / f"{_digest(name)}.json"
 
 
 def _open(out: Path, plan: SetPlan) -> dict[str, dict[str, Any]]:
@@ -206,9 +227,7 @@ def _corrupt_one(root: Path, out: Path, plan: SetPlan, name: str, target: str, b
         record["remark" if image is not None else "skipped"] = remark
         for path in missing if image is not None else []:
             corruption, severity = wanted[path]
-            how = {"mode": plan.mode, "regime": plan.regime, "channel_order": plan.channel_order}
-            pixels = corrupt(image, corruption, severity, seed=plan.seed, image_id=name, **how)  # type: ignore[arg-type]
-            encoded = _encode(pixels, plan)
+            encoded = _encode(plan.corrupted(image, corruption, severity, name), plan)  # type: ignore[arg-type]
             write_whole({out / path: encoded})
             known[path] = hashlib.sha256(encoded).hexdigest()
             record["written"] += 1

@@ -36,7 +36,7 @@ def protocol_of(text: str) -> dict[str, Any]:
         if not equals:
             raise UserError(f"Expected KEY=VALUE, but got {pair!r}; keys: {', '.join([*CHOICES, 'seed'])}")
         if key == "seed":
-            if not value.isdigit():
+            if not (value.isascii() and value.isdigit()):
                 raise UserError(f"Expected a whole number as seed, but got {value!r}; write it as seed=1")
             chosen[key] = int(value)
             continue
