@@ -18,7 +18,7 @@ from stillrobust.backbones import CHECKPOINTS, Checkpoint, build_backbone, upstr
 from stillrobust.backbones.checkpoints import WRAPPERS
 from stillrobust.backbones.reader import read_state
 from stillrobust.backbones.swin import SHAPES
-from stillrobust.backbones.weights import fetch_row, row_of
+from stillrobust.backbones.weights import fetch_row, row_of, verify
 from stillrobust.cli import app
 from stillrobust.errors import UserError
 from tests import official_swin
@@ -357,3 +357,16 @@ def test_from_the_command_line(tmp_path, monkeypatch):
         assert isinstance(failed, UserError)
         assert message in str(failed)
         assert "\n" not in str(failed)
+
+
+def test_a_file_of_no_weights_is_never_kept_and_a_file_that_is_named_wins(tmp_path):
+    row, place = CHECKPOINTS["resnet50/ant"], tmp_path / "cache" / "weights"
+    (tmp_path / "junk.pth").write_bytes(b"<html>not found</html>")
+    with pytest.raises(UserError, match="it begins like no weight file"):
+        fetch_row(row, [str(tmp_path / "junk.pth")], tmp_path / "cache", lambda done, total: None)
+    assert [path.name for path in place.iterdir() if not path.name.startswith(".")] == []
+    for name in ("one", "two"):
+        torch.save({"weight": torch.full((2,), len(name) + ord(name[0]))}, tmp_path / f"{name}.pth")
+        path = fetch_row(row, [str(tmp_path / f"{name}.pth")], tmp_path / "cache", lambda done, total: None)
+        assert path.read_bytes() == (tmp_path / f"{name}.pth").read_bytes()
+        verify(row, path)

@@ -19,6 +19,8 @@ from typing import Any
 from stillrobust.errors import UserError
 from stillrobust.leases import lease
 
+Check = Callable[[Path], str]
+"""What is wrong with a file, in a few words; empty where nothing is."""
 Progress = Callable[[int, int | None], None]
 """(bytes there, bytes in all where they are known)."""
 
@@ -57,29 +59,34 @@ def fetch(
     *,
     sha256: str | None = None,
     size: int | None = None,
+    check: Check = lambda path: "",
     progress: Progress = lambda done, total: None,
 ) -> Path:
     """Get ``target`` from the first of ``sources`` that has it; a ``target`` that is there and fits is left as it is.
 
     sources: a local file; ``http(s)://.../``, a mirror that has it under its name; or ``http(s)://...``, its address.
-    sha256: hex digits, 64 or, where only so many are known, the first few. size: bytes.
+    sha256: hex digits, 64 or, where only so many are known, the first few. size: bytes. check: what else may be wrong with a file.
     What was received before an interruption is kept beside ``target`` and resumed, where the server still has the same file.
     Raises ``UserError`` naming what each source said.
     """
-    if target.is_file() and not _misfit(target, sha256, size):
+
+    def wrong(path: Path) -> str:
+        return _misfit(path, sha256, size) or check(path)
+
+    if target.is_file() and not wrong(target):
         return target
     said = []
     try:
         with lease(target, wait=True):
-            if target.is_file() and not _misfit(target, sha256, size):
+            if target.is_file() and not wrong(target):
                 return target  # another process got it meanwhile
             for source in sources:
                 try:
                     if re.match(r"https?://", source):
                         address = source + urllib.parse.quote(target.name) if source.endswith("/") else source
-                        _download(address, target, sha256, size, progress)
+                        _download(address, target, wrong, size, progress)
                     else:
-                        _copy(Path(source).expanduser(), target, sha256, size)
+                        _copy(Path(source).expanduser(), target, wrong)
                     return target
                 except (_Final, _Broken) as error:
                     said.append(f"{source}: {error}")
@@ -103,19 +110,18 @@ def _misfit(path: Path, sha256: str | None, size: int | None) -> str:
     return ""
 
 
-def _put(part: Path, target: Path, sha256: str | None, size: int | None) -> None:
+def _put(part: Path, target: Path, wrong: Check) -> None:
     """Check what was received and put it in place."""
-    wrong = _misfit(part, sha256, size)
-    if wrong:
+    if fault := wrong(part):
         _forget(part)
-        raise _Final(f"it has another file under this name ({wrong})")
+        raise _Final(f"it has another file under this name ({fault})")
     with part.open("rb+") as file:
         os.fsync(file.fileno())
     part.replace(target)
     _note_of(part).unlink(missing_ok=True)
 
 
-def _copy(source: Path, target: Path, sha256: str | None, size: int | None) -> None:
+def _copy(source: Path, target: Path, wrong: Check) -> None:
     if source.is_dir():
         source = source / target.name
     if not source.is_file():
@@ -123,7 +129,7 @@ def _copy(source: Path, target: Path, sha256: str | None, size: int | None) -> N
     part = target.with_name(f".{target.name}.{os.getpid()}.copy")
     try:
         shutil.copyfile(source, part)
-        _put(part, target, sha256, size)
+        _put(part, target, wrong)
     finally:
         part.unlink(missing_ok=True)
 
@@ -131,7 +137,7 @@ def _copy(source: Path, target: Path, sha256: str | None, size: int | None) -> N
 # ---- over the network ----------------------------------------------------------------------------------------------------
 
 
-def _download(address: str, target: Path, sha256: str | None, size: int | None, progress: Progress) -> None:
+def _download(address: str, target: Path, wrong: Check, size: int | None, progress: Progress) -> None:
     part = target.with_name(f".{target.name}.part")
     fruitless, pause = 0, PAUSE
     while True:
@@ -145,7 +151,7 @@ def _download(address: str, target: Path, sha256: str | None, size: int | None, 
                 raise
             time.sleep(pause if fruitless else 0)
             pause *= 2 if fruitless else 1
-    _put(part, target, sha256, size)
+    _put(part, target, wrong)
 
 
 def _length(part: Path) -> int:

@@ -45,6 +45,16 @@ def read_state(path: Path) -> State:
         ) from None
 
 
+def unreadable(path: Path) -> str:
+    """Why a file is no weight file, in a few words; empty where it is one."""
+    try:
+        with path.open("rb") as file:
+            _read(file, path.stat().st_size)
+    except Exception as error:  # as above
+        return _reason(error)
+    return ""
+
+
 def _reason(error: Exception) -> str:
     """One printable line, however the file's own text may look."""
     text = (str(error) if isinstance(error, Refused) else "") or f"it is cut off or damaged ({type(error).__name__})"

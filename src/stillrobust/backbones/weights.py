@@ -12,6 +12,7 @@ from typing import Any
 
 from stillrobust.backbones.base import Backbone
 from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint, rows_of
+from stillrobust.backbones.reader import unreadable
 from stillrobust.downloads import Progress, cache_folder, fetch, sha256_of
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec, unknown
@@ -97,20 +98,29 @@ def row_of(name: str) -> Checkpoint:
 def fetch_row(row: Checkpoint, sources: Sequence[str], cache: Path, progress: Progress) -> Path:
     """Get a row's file into ``cache`` from ``sources`` (see ``stillrobust.downloads.fetch``), or else from its origin.
 
-    Its SHA-256 is kept beside it, so that later damage is seen even where the publisher names none.
+    What holds no weights is not put there; a file of yours that is named takes the place of another one that is there. Its
+    SHA-256 is kept beside it, so that later damage is seen even where the publisher names none.
     """
     if row.package:
         return _in_package(row)
     if not sources and not row.url:
         raise UserError(f"{row.file} has to be fetched by hand: {row.by_hand}, then run: stillrobust fetch {row.name} --from FILE")
     target = cache / "weights" / row.file
-    path = fetch(sources or [row.url], target, sha256=_known_digest(row, target) or None, progress=progress)
+    digest = _named_digest(row, sources) or _known_digest(row, target)
+    path = fetch(sources or [row.url], target, sha256=digest or None, check=unreadable, progress=progress)
     write_whole({_note(target): f"{sha256_of(path)}  {row.file}\n".encode()})
     return path
 
 
 def _note(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
+
+
+def _named_digest(row: Checkpoint, sources: Sequence[str]) -> str:
+    """The SHA-256 of the first file among the sources that may be the row's; empty where there is none."""
+    files = (path / row.file if path.is_dir() else path for path in (Path(source).expanduser() for source in sources))
+    digests = (sha256_of(file) for file in files if file.is_file())
+    return next((digest for digest in digests if digest.startswith(row.sha256)), "")
 
 
 def _known_digest(row: Checkpoint, path: Path) -> str:
