@@ -2,7 +2,9 @@ import os
 import time
 
 import pytest
+from typer.testing import CliRunner
 
+from stillrobust.cli import app
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, run_jobs
 from stillrobust.execution.book import LOST, Book
@@ -235,6 +237,16 @@ def test_what_is_lost_is_tried_three_times(alone):
         again = None
     assert not book.open
     assert told == [("b", ""), ("a", LOST)]
+
+
+def test_less_than_no_workers_is_a_mistake():
+    """It waited for ever."""
+    with pytest.raises(UserError, match="but got -1"):
+        run_jobs([], -1)
+    for command in (["demo"], ["study", "run", "demo"], ["corrupt", "photo.png", "out"]):
+        done = CliRunner().invoke(app, [*command, "--workers", "-1"])
+        assert done.exit_code == 2
+        assert "greater than or equal to 0" in done.output
 
 
 def test_jobs_of_one_name_or_after_none_are_a_mistake():

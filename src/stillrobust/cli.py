@@ -83,7 +83,9 @@ def main() -> None:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, models, results and the report.")] = Path("demo"),
-    workers: Annotated[int | None, typer.Option(help="At most so many; by default one a GPU, or a core by memory.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="At most so many; 0, the default: one a GPU, or a core by memory.")
+    ] = None,
 ) -> None:
     """Three tasks, both modes of transfer, 15 corruptions at 5 severities, on generated scenes; minutes on two cores.
 

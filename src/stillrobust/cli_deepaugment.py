@@ -17,7 +17,7 @@ def deepaugment(
     network: Annotated[str, typer.Option(help="edsr or cae.")],
     weights: Annotated[Path | None, typer.Option(help="Its published weights: edsr_baseline_x4.pt or model_final.state.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Worker processes; by default one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Worker processes; 0, the default: one a core.")] = None,
 ) -> None:
     """Make a folder of changed training images for deepaugment(roots=...); a second call does only what is missing.
 

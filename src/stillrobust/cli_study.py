@@ -56,7 +56,9 @@ def run(
     data: Data = None,
     miniature: Small = False,
     seeds: Seeds = 1,
-    workers: Annotated[int | None, typer.Option(help="At most so many; by default one a GPU, or a core by memory.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="At most so many; 0, the default: one a GPU, or a core by memory.")
+    ] = None,
     share_corrupted: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Keep corrupted images for the next model, at most so much: 20GB.")
     ] = None,

@@ -40,6 +40,10 @@ def run_jobs(
     has that, of each job's end; no reason, no failure. ``workers``: at most so many; 0 for as many as there is room for.
     ``options`` are the engine's. Ctrl-C ends the workers at once.
     """
+    if workers < 0:
+        raise UserError(
+            f"Expected a number of workers, or 0 for as many as there is room for, but got {workers}; give one from 0 on"
+        )
     needs = max((job.devices for job in jobs), default=1), max((job.memory for job in jobs), default=0)
     crew = lookup("engine", engine, ENGINES)(workers, *needs, **options)
     book = Book(jobs, getattr(listen, "ended", lambda name, reason: None), crew.memory, crew.alone)
