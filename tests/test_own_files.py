@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate, missing_cells
 from stillrobust.own_files import keyed, pinned, shown
 from stillrobust.predictors import Predictor
+from stillrobust.predictors.python_file import predictor_of_file
 from stillrobust.report import summarize
 from stillrobust.report.beside import beside_text
 from stillrobust.report.page import page
@@ -68,6 +70,37 @@ def test_a_spec_is_known_by_content_and_shown_by_name(tmp_path, dim):
     assert keyed(written(elsewhere, "dim.py", DIM + "\n")) != keyed(dim)
     for plain in ("augmix", "prime(geometry=False)", "a(x='b+c.py')+d", "deepaugment(roots=('a.py',))", ""):
         assert pinned(plain) == shown(plain) == keyed(plain) == plain
+
+
+@pytest.mark.parametrize("folder", ["a+b", "a@home", "100% (new)"])
+def test_any_folder_will_do(folder, tmp_path, monkeypatch):
+    """What a spec has a meaning for may stand in a path: of the file that is named, and of the folder that one is in."""
+    place = tmp_path / folder
+    place.mkdir()
+    rain, dim = written(place, "rain.py", RAIN), written(place, "dim.py", DIM)
+    assert chosen([rain]) == chosen(chosen([rain]))
+    assert keyed(chosen([rain])[0]).startswith("rain@")
+    assert np.array_equal(corrupt(IMAGE, rain, 3, seed=0, image_id="a"), corrupt(IMAGE, chosen([rain])[0], 3, seed=0, image_id="a"))
+    monkeypatch.chdir(place)
+    technique = build_technique("dim.py+augmix")
+    assert shown(technique.spec) == "dim+augmix"
+    assert build_technique(technique.spec).spec == technique.spec
+    assert str(place / "dim.py") in build_technique(dim).cards[0].code
+
+
+def test_a_file_that_exits_is_told_like_one_that_raises(tmp_path):
+    """The command ended without a word, and with status 0."""
+    gone = written(tmp_path, "gone.py", "import sys\nsys.exit()")
+    with pytest.raises(UserError, match="running it failed: SystemExit"):
+        chosen([gone])
+    leaves = "import sys\ndef {}(*_):\n    sys.exit(0)"
+    with pytest.raises(UserError, match="raised SystemExit: 0"):
+        chosen([written(tmp_path, "leaves.py", leaves.format("corrupt"))])
+    technique = build_technique(written(tmp_path, "leaving.py", leaves.format("augment_image")))
+    with pytest.raises(UserError, match="raised SystemExit: 0"):
+        technique.augment_image(IMAGE, np.random.default_rng(0))
+    with pytest.raises(UserError, match=r"create\(\) failed: SystemExit: 0"):
+        predictor_of_file(Path(written(tmp_path, "model.py", leaves.format("create"))), "classification")
 
 
 @pytest.mark.parametrize("name", ["fog.py", "clean.py", "common.py"])

@@ -1,7 +1,8 @@
 """Python files of your own where a family has names: ``my_corruption.py``, ``my_technique.py``, alone or within ``a+b``.
 
 A file is known by its content. ``pinned`` writes it into the spec, so that any process runs the same code or none:
-``/home/me/my_technique.py@0123456789abcdef``. What a file imports is not looked at.
+``/home/me/my_technique.py@0123456789abcdef``, where ``+``, ``(``, ``@`` and ``%`` of a path are written as in an address, ``%2B``.
+What a file imports is not looked at.
 """
 
 import hashlib
@@ -11,12 +12,15 @@ from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import unquote
 
 from stillrobust.errors import UserError
 
 DIGITS = 16
 OWN = re.compile(rf"(?P<path>[^+(@]+\.py)(?:@(?P<digest>[0-9a-f]{{{DIGITS}}}))?")
 WITHIN = re.compile(rf"(?:^|(?<=\+))\s*{OWN.pattern}\s*(?=[(+]|$)")  # at the place of a name, of one technique or of a+b
+SPECIAL = re.compile(r"[%+(@]")  # in a path, of which a spec would be read otherwise
+RAISED = (Exception, SystemExit)  # whatever somebody else's code raises, to be told in one sentence
 STEM = re.compile(r"[^\W_][\w-]*")  # stands in names of files and in specs
 
 
@@ -30,6 +34,8 @@ def pinned(spec: str, folder: Path = Path()) -> str:
 
     A file that is pinned stays so. Raises ``UserError`` for one that cannot be read or has no name to show.
     """
+    if spec.strip().endswith(".py") and (folder / Path(spec.strip()).expanduser()).is_file():
+        return _pinned(spec, folder)  # one file, whatever its path looks like
     return WITHIN.sub(lambda match: match[0] if match["digest"] else _pinned(match["path"], folder), spec)
 
 
@@ -43,6 +49,13 @@ def file_name(spec: str) -> str:
     return f"{shown(spec)}.py"
 
 
+def path_of(spec: str) -> Path:
+    """The path of the one file that ``spec`` is, pinned or not."""
+    match = OWN.fullmatch(spec.strip())
+    assert match, spec
+    return Path(unquote(match["path"]) if match["digest"] else match["path"])
+
+
 def keyed(spec: str) -> str:
     """``spec`` as keys know it: a file by its name and content, wherever it lies."""
     return WITHIN.sub(lambda match: f"{Path(match['path']).stem}@{match['digest']}", pinned(spec))
@@ -51,14 +64,14 @@ def keyed(spec: str) -> str:
 def require_free(spec: str, kind: str, taken: Collection[str]) -> None:
     """Raise ``UserError`` if a file would be shown under a name that is built in."""
     if shown(spec) in taken:
-        raise UserError(f"Expected a name that no {kind} has, but got {OWN.fullmatch(spec.strip())['path']}; rename the file")  # type: ignore[index]
+        raise UserError(f"Expected a name that no {kind} has, but got {path_of(spec)}; rename the file")
 
 
 def _pinned(path: str, folder: Path) -> str:
     file = folder / Path(path.strip()).expanduser()
     if not STEM.fullmatch(file.stem):
         raise UserError(f"Expected a file named with letters, digits, '_' and '-', but got {file.name!r}; rename it")
-    return f"{file.resolve()}@{_digest(_read(file))}"
+    return f"{SPECIAL.sub(lambda match: f'%{ord(match[0]):02X}', str(file.resolve()))}@{_digest(_read(file))}"
 
 
 def _digest(content: bytes) -> str:
@@ -75,11 +88,9 @@ def _read(file: Path) -> bytes:
 @lru_cache(maxsize=64)
 def load(spec: str, expected: str) -> ModuleType:
     """The module that a pinned file makes, run once in a process; ``expected`` says what has to be in it."""
-    match = OWN.fullmatch(spec)
-    assert match, spec
-    path = Path(match["path"])
+    path = path_of(spec)
     content = _read(path)
-    if _digest(content) != match["digest"]:
+    if _digest(content) != spec.rpartition("@")[2]:
         raise UserError(f"Expected {path} as it was when this began, but it has changed since; start again with what it is now")
     return run_file(path, content, expected)
 
@@ -91,12 +102,12 @@ def run_file(path: Path, content: bytes, expected: str) -> ModuleType:
     sys.modules[module.__name__] = module  # where dataclasses and pickle look
     try:
         exec(compile(content, str(path), "exec"), module.__dict__)
-    except Exception as error:  # somebody else's code: whatever it raises is told in one sentence
+    except RAISED as error:
         del sys.modules[module.__name__]
         raise UserError(f"Expected {expected} in {path}, but running it failed: {reason(error)}; mend it") from error
     return module
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """What somebody else's code raised, on one line."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -73,10 +73,11 @@ VERSION = 3
 
 def corruption_of(name: str) -> Corruption:
     """A corruption by its name or, of your own, by the path of its file. Raises ``UserError`` for any other."""
+    name = pinned(name)
     if not is_own(name):
         return lookup("corruption", name, CORRUPTIONS)
     require_free(name, "corruption", {*CORRUPTIONS, CLEAN[0], "common", "all"})
-    return own_corruption(pinned(name.strip()))
+    return own_corruption(name.strip())
 
 
 def chosen(names: Iterable[str]) -> tuple[str, ...]:
@@ -121,7 +122,7 @@ def corrupt(
         corruption_name = severity
         severity, corruption = corruption if isinstance(corruption, int) else 1, None
     called_as_reference = corruption_name is not None or corruption_number is not None
-    name = _name(corruption, corruption_name, corruption_number)
+    name = pinned(_name(corruption, corruption_name, corruption_number))
     function = corruption_of(name)
     lookup("regime", regime, REGIMES)
     lookup("channel order", channel_order, CHANNEL_ORDERS)

@@ -9,7 +9,7 @@ import numpy as np
 
 from stillrobust.corruptions.draws import Key, Rng
 from stillrobust.errors import UserError
-from stillrobust.own_files import file_name, load, reason
+from stillrobust.own_files import RAISED, file_name, load, reason
 from stillrobust.samples import Image
 
 EXPECTED = "one function corrupt(image uint8 (H, W, 3) RGB, severity 1 to 5, rng np.random.Generator) -> uint8 (H, W, 3)"
@@ -46,7 +46,7 @@ def _corrupt(spec: str, image: Image, severity: int, rng: Rng, regime: str) -> I
     where = f"{file_name(spec)} at severity {severity} on an image uint8 {image.shape}"
     try:
         made = load(spec, EXPECTED).corrupt(image.copy(), severity, np.random.default_rng(words))
-    except Exception as error:  # somebody else's code: whatever it raises is told in one sentence
+    except RAISED as error:
         raise UserError(
             f"Expected an image of the same kind from corrupt() in {where}, but it raised {reason(error)}; correct it there"
         ) from error

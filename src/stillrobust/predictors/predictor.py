@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stillrobust.errors import UserError
+from stillrobust.own_files import RAISED, reason
 from stillrobust.samples import Array, Image, Prediction
 
 Predict = Callable[[list[Image]], list[Prediction]]
@@ -44,10 +45,9 @@ def checked(predictor: Predictor, classes: int, has_masks: bool) -> Callable[[Se
             predictions = predictor.predict(list(images))
         except UserError:
             raise
-        except Exception as error:  # somebody else's code: whatever it raises is told in one sentence, with its own words
-            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        except RAISED as error:  # told with its own words
             where = _alone(predictor, images, names) or f"{len(images)} images together, {names[0]} first"
-            raise UserError(f"{predictor.model} failed on {where}: {reason}; try its predict on that") from error
+            raise UserError(f"{predictor.model} failed on {where}: {reason(error)}; try its predict on that") from error
         if not isinstance(predictions, list | tuple) or len(predictions) != len(images):
             got = f"{len(predictions)}" if isinstance(predictions, list | tuple) else type(predictions).__name__
             raise UserError(
@@ -69,7 +69,7 @@ def _alone(predictor: Predictor, images: Sequence[Image], names: Sequence[str]) 
     for image, name in zip(images, names, strict=True):
         try:
             predictor.predict([image])
-        except Exception:
+        except RAISED:
             return f"{name} {image.shape[:2]}"
     return ""
 

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from stillrobust.errors import UserError
-from stillrobust.own_files import reason, run_file
+from stillrobust.own_files import RAISED, reason, run_file
 from stillrobust.predictors.predictor import Predictor
 
 EXPECTED = "one function create() that returns predict(images: list of uint8 (H, W, 3) RGB) -> list of Prediction"
@@ -25,7 +25,7 @@ def predictor_of_file(path: Path, task: str) -> Predictor:
         raise UserError(f"Expected {EXPECTED} in {path}, but there is no create(); add it")
     try:
         predict = module.create()
-    except Exception as error:  # somebody else's code: whatever it raises is told in one sentence
+    except RAISED as error:
         raise UserError(f"Expected {EXPECTED} in {path}, but create() failed: {reason(error)}") from error
     if not callable(predict):
         raise UserError(f"Expected {EXPECTED} in {path}, but create() returned {type(predict).__name__}; correct create()")

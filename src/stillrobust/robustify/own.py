@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stillrobust.errors import UserError
-from stillrobust.own_files import file_name, load, reason, shown
+from stillrobust.own_files import RAISED, file_name, load, path_of, reason, shown
 from stillrobust.robustify.technique import TOLERANCE, Card, Technique, cross_entropy
 from stillrobust.robustness import COMMON
 from stillrobust.samples import Array, Image
@@ -60,12 +60,11 @@ def own_card(spec: str) -> Card:
     """What the file says of itself."""
     module = load(spec, EXPECTED)
     lines = (module.__doc__ or "").strip().splitlines()
-    path, _, content = spec.rpartition("@")
     return Card(
         name=shown(spec),
         title=lines[0] if lines else shown(spec),
         paper="your own",
-        code=f"{path}, content {content}",
+        code=f"{path_of(spec)}, content {spec.rpartition('@')[2]}",
         parameters={"GEOMETRIC": "in the file; False where no pixel moves, and without it nothing is sure but classes"},
         left_out=(),
         cost="not measured",
@@ -77,7 +76,7 @@ def own_card(spec: str) -> Card:
 def _call(spec: str, function: str, *arguments: Any) -> Any:
     try:
         return getattr(load(spec, EXPECTED), function)(*arguments)
-    except Exception as error:  # somebody else's code: whatever it raises is told in one sentence
+    except RAISED as error:
         raise UserError(f"Expected {FUNCTIONS[function]} in {file_name(spec)}, but it raised {reason(error)}; mend it") from error
 
 
