@@ -24,13 +24,13 @@ FEW = Protocol(corruptions=("fog", "gaussian_noise"), severities=(1, 3), batch_s
 def run(request, tmp_path_factory):
     task = request.param
     plan = Plan(task, "resnet18(weights='random')", "fixed_feature", Recipe(steps=2, batch_size=4), SETTINGS[task])
-    return train(plan, Toys(task), tmp_path_factory.mktemp(task) / "mine"), task
+    return train(plan, Toys(task), str(tmp_path_factory.mktemp(task) / "mine")), task
 
 
 def test_cells_are_measured_once_with_their_circumstances(run, tmp_path, monkeypatch):
     folder, task = run
     data = Toys(task, 6, seed=5)
-    assert evaluate(folder, data, tmp_path, FEW) == "mine"
+    assert evaluate(str(folder), data, str(tmp_path), FEW) == "mine"
     store = Store(tmp_path)
     found = store.measurements("mine")
     metrics = {m.metric for m in found}

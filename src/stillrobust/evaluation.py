@@ -98,9 +98,9 @@ class Protocol:
 
 
 def evaluate(
-    model: Path | Predictor,
+    model: Path | str | Predictor,
     dataset: Dataset,
-    results: Path,
+    results: Path | str,
     protocol: Protocol | None = None,
     run: str | None = None,
     progress: Progress = lambda done, total, text: None,
@@ -171,11 +171,11 @@ class _Asked:
 
 
 def _asked(
-    model: Path | Predictor, dataset: Dataset, store: Store, protocol: Protocol, run: str | None, log: Path | None, group: Group
+    model: Path | str | Predictor, dataset: Dataset, store: Store, protocol: Protocol, run: str | None, log: Path | None, group: Group
 ) -> _Asked:
     """All that is known before anything is measured; the run is written down."""
-    folder = model if isinstance(model, Path) else None
-    predictor = _of_run(model, _weights_in(model)) if isinstance(model, Path) else model
+    folder = None if isinstance(model, Predictor) else Path(model)
+    predictor = model if isinstance(model, Predictor) else _of_run(Path(model), _weights_in(Path(model)))
     _check_fit(dataset, predictor)
     every, dataset = dataset, _chosen(dataset, protocol.images, protocol.budget is not None)
     circumstances = _circumstances(dataset, protocol, predictor.weights)

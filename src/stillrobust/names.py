@@ -40,12 +40,15 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
         return text, {}
     try:
         call = ast.parse(f"_{text[len(head) :]}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or any(k.arg is None for k in call.keywords):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):  # f(x=1)(y=2) is a call of a call
+            raise ValueError
+        keys = [keyword.arg for keyword in call.keywords]
+        if call.args or None in keys or len(set(keys)) < len(keys):
             raise ValueError
         return head.strip(), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise UserError(
-            f'Expected a spec like "name" or "name(key=\'value\')" with literal values, but got {spec!r}; correct it'
+            f'Expected a spec like "name" or "name(key=\'value\')" with each key once and literal values, but got {spec!r}; correct it'
         ) from None
 
 

@@ -27,7 +27,7 @@ def robustify_plan(backbone: str, technique: str, recipe: Recipe) -> Plan:
 def robustify(
     plan: Plan,
     dataset: Dataset,
-    folder: Path,
+    folder: Path | str,
     progress: Progress = lambda done, total, text: None,
     log: Path | None = None,
 ) -> Path:
@@ -36,7 +36,7 @@ def robustify(
     It also holds the run, so that ``evaluate`` measures the backbone with its own classifier. What is finished is left as it
     is, what is not goes on where it was.
     """
-    train(plan, dataset, folder, progress, log)
+    folder = train(plan, dataset, folder, progress, log)
     if not leads():
         return folder
     with lease(folder, wait=True):

@@ -112,7 +112,7 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
 def train(
     plan: Plan,
     dataset: Dataset,
-    folder: Path,
+    folder: Path | str,
     progress: Progress = lambda done, total, text: None,
     log: Path | None = None,
 ) -> Path:
@@ -122,6 +122,7 @@ def train(
     ``folder/run.log``; curves for TensorBoard lie beside it. Raises ``UserError`` if the loss stops being a number or the
     folder cannot be written, ``Held`` while another process trains in the folder.
     """
+    folder = Path(folder)
     if len(dataset) == 0:
         raise UserError("Expected at least one image to train on, but the dataset is empty; check its train split")
     dataset = _extended(plan, dataset)
