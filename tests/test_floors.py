@@ -12,7 +12,7 @@ SOURCE = Path(stillrobust.__file__).parent
 FLOORS = {
     "errors": 0, "names": 0, "samples": 0, "store": 0, "robustness": 0, "intervals": 0, "budget": 0, "reference": 0, "progress": 0,
     "downloads": 0, "capacity": 0, "forecast": 0, "listing": 0, "run_log": 0, "scalars": 0, "leases": 0, "own_files": 0,
-    "technique_specs": 0,
+    "technique_specs": 0, "plain_yaml": 0,
     "corruptions": 1, "metrics": 1, "backbones": 1,
     "data": 2, "resampling": 2, "estimates": 3, "breakdown": 3, "protocol_difference": 2, "robustify": 2, "conformance": 2,
     "others": 2,

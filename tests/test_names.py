@@ -16,7 +16,9 @@ def test_specs_go_there_and_back():
     assert format_spec(*parse_spec("x(b=1, a='q')")) == "x(a='q', b=1)"
 
 
-@pytest.mark.parametrize("spec", ["a(__import__('os'))", "a(b=open('x'))", "a(b", "a(**{})", "a(b=1).c", "a(b=[x])", "a(b=1, b=2)", "a(b=1)(c=2)"])
+@pytest.mark.parametrize(
+    "spec", ["a(__import__('os'))", "a(b=open('x'))", "a(b", "a(**{})", "a(b=1).c", "a(b=[x])", "a(b=1, b=2)", "a(b=1)(c=2)"]
+)
 def test_specs_are_never_evaluated(spec):
     with pytest.raises(UserError, match="spec"):
         parse_spec(spec)

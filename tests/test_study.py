@@ -7,12 +7,17 @@ import sys
 import time
 
 import pytest
+from typer.testing import CliRunner
 
+from stillrobust.cli import app
 from stillrobust.errors import UserError
 from stillrobust.store import Store
 from stillrobust.study import Site, select, states
 from stillrobust.study.execute import jobs_of
+from stillrobust.study.plan import plan, plan_text
+from stillrobust.study.schema import read_study
 from stillrobust.study.selection import recall, remember
+from stillrobust.study.state import resolve_data
 from tests.toys import SMALL_STUDY
 
 
@@ -149,3 +154,55 @@ def test_a_wrong_study_is_one_sentence_before_anything_is_trained(change, messag
     with pytest.raises(UserError, match=message) as caught:
         begin()
     assert "\n" not in str(caught.value)
+
+
+BOMB = "title: &a0 [x]\n" + "\n".join(f"k{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 8))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"{SMALL_STUDY}\nruns: []", "key 'runs' stands twice in line 5 and in line 14"),
+        (SMALL_STUDY.replace("{train: 4, val", "{train: 4, train: 5, val"), "key 'train' stands twice in line 3 and in line 3"),
+        (SMALL_STUDY.replace("name: small", "name: small\ntitle: 2024-02-30"), r"day is out of range for month.* in line 3"),
+        (SMALL_STUDY.replace("name: small", "name: small\nseed: !!int abc"), "invalid literal .* in line 3"),
+        (SMALL_STUDY.replace("name: small", "name: [small"), "expected ',' or ']', but got ':' in line 3"),
+        ("settings: &a {x: *a}", "it holds itself in line 1"),
+        (BOMB, "alias within alias in line"),
+        ("x: " + "[" * 3000, "nested too deeply"),
+        (SMALL_STUDY.replace("transfer: [fixed_feature, full_network]", "transfer: []"), "no values on the axis transfer"),
+    ],
+)
+def test_a_study_file_means_one_thing(text, said, tmp_path):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UserError, match=said) as caught:
+        read_study(tmp_path / "x.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_are_taken_from_the_file_that_has_them(tmp_path):
+    for name, text in (("a", SMALL_STUDY), ("b", "name: b\nfrom: a.yaml"), ("c", "name: c\nfrom: b.yaml")):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    assert len(read_study(tmp_path / "b.yaml").selected()) == 2
+    with pytest.raises(UserError, match="which is `from` a"):
+        read_study(tmp_path / "c.yaml")
+
+
+def test_a_plan_names_what_cannot_be_without_any_data(tmp_path):
+    wrong = ["transfer: ful_network", "recipe: nosuch", "technique: agmix", "images: -3", "settings: {nosuch: 1}", "data: mine"]
+    common = "task: classification, model: \"resnet18(weights='random')\", transfer: full_network, data: scenes"
+    blocks = [f"  - {{ids: [r{n}], {_with(common, change)}}}" for n, change in enumerate([*wrong, "recipe: small"])]
+    (tmp_path / "x.yaml").write_text("\n".join(["name: x", "data: {mine: coco}", "runs:", *blocks]))
+    selection = select([str(tmp_path / "x.yaml")])
+    found = plan(selection, Site(tmp_path, resolve_data(selection.studies[0].data, tmp_path)))
+    assert [fault.split(":")[0] for fault in found.faults] == ["r0", "r1", "r2", "r3", "r4", "r5"]
+    for fault, said in zip(found.faults, ("full_network", "nosuch", "augmix", "images=-3", "nosuch", "FORMAT:PATH"), strict=True):
+        assert said in fault
+    assert "wrong: 6 runs" in plan_text(found)
+    done = CliRunner().invoke(app, ["study", "plan", str(tmp_path / "x.yaml"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 3
+
+
+def _with(common, change):
+    key = change.split(":")[0]
+    return ", ".join([*(part for part in common.split(", ") if not part.startswith(f"{key}:")), change])

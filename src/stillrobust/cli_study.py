@@ -147,6 +147,8 @@ def plan(
 ) -> None:
     """Say what there is to do, what is done, which weights and data are missing and how to get them, and what it costs.
 
+    Runs that cannot be, such as one of an unknown recipe, are named; the status is then 3.
+
     Example: stillrobust study plan table1 figure2 --protocol benchmark
     """
     from stillrobust.study import select
@@ -154,7 +156,10 @@ def plan(
     from stillrobust.study.plan import plan_text
 
     selection = select(studies or [], protocol, miniature, seeds)
-    typer.echo(plan_text(make_plan(selection, _site(selection, out, data_root, data)), runs))
+    found = make_plan(selection, _site(selection, out, data_root, data))
+    typer.echo(plan_text(found, runs))
+    if found.faults:
+        raise typer.Exit(FAILED)
 
 
 @study.command()

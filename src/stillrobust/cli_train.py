@@ -119,14 +119,14 @@ def _recipe(name: str, change: list[str] | None, **options: Any) -> "Recipe":
 
 def pairs_of(option: str, pairs: list[str]) -> dict[str, Any]:
     """``["a=1", "b=[2, 3]"]`` -> ``{"a": 1, "b": [2, 3]}``."""
-    import yaml
+    from stillrobust.plain_yaml import Fault, load_yaml
 
     values = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         try:
-            values[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            values[key.strip()] = load_yaml(value)
+        except Fault:
             equals = ""
         if not equals:
             raise UserError(f"Expected {option} KEY=VALUE with a YAML value, but got {pair!r}; write it as lr=0.1")

@@ -118,6 +118,7 @@ def evaluate(
     Without ``run`` the name is the folder's or the model's, which others may have too: cells of other weights, data or
     circumstances under it are a ``UserError``. Who gives ``run`` answers for it, and such cells are measured anew.
     """
+    model = Path(model) if isinstance(model, str) else model
     asked = _asked(model, dataset, Store(results), protocol or Protocol(), run, log, group)
     size, cells, missing = len(asked.dataset), len(asked.views), group.same(asked.missing())
     done = cells - sum(map(len, missing.values()))
@@ -171,11 +172,11 @@ class _Asked:
 
 
 def _asked(
-    model: Path | str | Predictor, dataset: Dataset, store: Store, protocol: Protocol, run: str | None, log: Path | None, group: Group
+    model: Path | Predictor, dataset: Dataset, store: Store, protocol: Protocol, run: str | None, log: Path | None, group: Group
 ) -> _Asked:
     """All that is known before anything is measured; the run is written down."""
-    folder = None if isinstance(model, Predictor) else Path(model)
-    predictor = model if isinstance(model, Predictor) else _of_run(Path(model), _weights_in(Path(model)))
+    folder = model if isinstance(model, Path) else None
+    predictor = _of_run(model, _weights_in(model)) if isinstance(model, Path) else model
     _check_fit(dataset, predictor)
     every, dataset = dataset, _chosen(dataset, protocol.images, protocol.budget is not None)
     circumstances = _circumstances(dataset, protocol, predictor.weights)

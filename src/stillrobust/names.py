@@ -48,7 +48,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
         return head.strip(), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise UserError(
-            f'Expected a spec like "name" or "name(key=\'value\')" with each key once and literal values, but got {spec!r}; correct it'
+            f'Expected a spec like "name" or "name(key=\'value\')" with literal values, each key once, but got {spec!r}; correct it'
         ) from None
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "MapDataset",
     "Subset",
     "open_dataset",
+    "opener_of",
     "read_image",
     "write_coco",
     "write_scenes",
@@ -68,6 +69,15 @@ def open_dataset(spec: str, split: str, training: bool = False) -> Dataset:
     what is there of an official set, which otherwise must be whole. ``"coco(leave_out_bad=True):PATH"`` reads every image once and
     leaves out those that cannot be used, which otherwise are refused; ``info.left_out`` says which.
     """
+    opener, path, arguments = opener_of(spec)
+    if not arguments.pop("leave_out_bad", False):
+        return opener(path, split, training, **arguments)
+    left_out: LeftOut = {}
+    return without_bad(opener(path, split, training, left_out=left_out, **arguments), left_out)
+
+
+def opener_of(spec: str) -> tuple[Callable[..., Dataset], Path, dict[str, bool]]:
+    """What opens ``FORMAT:PATH``, the path, and what is said in brackets; nothing is looked for. Else ``UserError``."""
     head, colon, path = spec.partition(":")
     if not colon or not path:
         raise UserError(
@@ -79,7 +89,4 @@ def open_dataset(spec: str, split: str, training: bool = False) -> Dataset:
     if any(name not in known.get(key, ()) or type(value) is not bool for key, value in arguments.items()):
         parts = ", ".join(f"({key}=True) after one of {', '.join(names)}" for key, names in known.items())
         raise UserError(f"Expected {name}:PATH, or {parts}, but got {spec!r}; correct it")
-    if not arguments.pop("leave_out_bad", False):
-        return opener(Path(path).expanduser(), split, training, **arguments)
-    left_out: LeftOut = {}
-    return without_bad(opener(Path(path).expanduser(), split, training, left_out=left_out, **arguments), left_out)
+    return opener, Path(path).expanduser(), arguments

@@ -9,10 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stillrobust.errors import UserError
+from stillrobust.plain_yaml import Fault, load_yaml
 from stillrobust.robustness import GROUPS
 
 HERE = Path(__file__).parent
@@ -78,17 +78,17 @@ class Claim(_Strict):
 @lru_cache(maxsize=1)
 def tables() -> tuple[PrintedTable, ...]:
     """Tables 1, 2, 4 and 5."""
-    content = yaml.safe_load((HERE / "values.yaml").read_text(encoding="utf-8"))
+    content = load_yaml((HERE / "values.yaml").read_text(encoding="utf-8"))
     return tuple(PrintedTable.model_validate(table) for table in content["tables"])
 
 
 def claims(path: Path = HERE / "claims.yaml") -> list[Claim]:
     """The claims of a file, by default the paper's. Raises ``UserError`` for what cannot be read."""
     try:
-        found = [Claim.model_validate(claim) for claim in yaml.safe_load(path.read_text(encoding="utf-8"))]
+        found = [Claim.model_validate(claim) for claim in load_yaml(path.read_text(encoding="utf-8"))]
     except OSError as error:
         raise UserError(f"Cannot read the claims in {path} ({error.strerror}); check the path") from None
-    except (yaml.YAMLError, ValidationError, TypeError) as error:
+    except (Fault, ValidationError, TypeError) as error:
         raise UserError(f"Expected a list of claims in {path}, but: {str(error).splitlines()[0]}; see docs/claims.md") from None
     for claim in found:
         for statement in claim.statements:

@@ -8,10 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
 
 from stillrobust.names import format_spec, lookup, parse_spec
+from stillrobust.plain_yaml import load_yaml
 from stillrobust.samples import TaskName
 from stillrobust.store import content_key
 from stillrobust.study.schema import STUDIES, Strict, StudyRun
@@ -69,7 +69,7 @@ class Miniature(Strict):
 @lru_cache(maxsize=1)
 def read_miniature(path: Path = FILE) -> Miniature:
     """The stand-ins that come with the package."""
-    return Miniature.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return Miniature.model_validate(load_yaml(path.read_text(encoding="utf-8")))
 
 
 def miniature_of(run: StudyRun, small: Miniature) -> StudyRun:

@@ -1,12 +1,15 @@
 """What a selection of studies needs: trainings, evaluations and passes, done and missing; weights, data, GPU-hours, disk."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from stillrobust.data import opener_of
+from stillrobust.errors import UserError
 from stillrobust.own_files import shown
 from stillrobust.study import cost
+from stillrobust.study.execute import plan_of, protocol_of
 from stillrobust.study.needs import Need, data_needs, weight_needs
-from stillrobust.study.schema import Study
+from stillrobust.study.schema import Circumstances, Study, StudyRun
 from stillrobust.study.selection import Selection
 from stillrobust.study.state import RunState, Site, states
 
@@ -44,6 +47,8 @@ class Plan:
     counts: Counts
     weights: tuple[Need, ...]
     data: tuple[Need, ...]
+    faults: tuple[str, ...]
+    """What no weights and no data would mend: runs that cannot be, each with the reason."""
 
     @property
     def missing(self) -> tuple[Need, ...]:
@@ -82,7 +87,19 @@ def plan(selection: Selection, site: Site) -> Plan:
         counts_of(every),
         tuple(weight_needs(unfinished)),
         tuple(data_needs(unfinished, site)),
+        tuple(_faults(selection.runs, selection.asked, site)),
     )
+
+
+def _faults(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> Iterator[str]:
+    for run in runs:
+        try:
+            plan_of(run, site)
+            protocol_of(run, asked)
+            for name in (run.data, run.test_data):
+                opener_of(site.data_of(run, name))
+        except UserError as error:
+            yield f"{run.id}: {error}"
 
 
 # ---- as text --------------------------------------------------------------------------------------------------------------
@@ -101,6 +118,7 @@ def plan_text(plan: Plan, runs: bool = False) -> str:
     if len(plan.studies) > 1:
         lines.append(f"all, what they share once: {_counted(plan.counts)}")
     lines += ["", *_costs(plan), "", *_needs("weights", plan.weights), *_needs("data", plan.data)]
+    lines += ["", f"wrong: {len(plan.faults)} runs", *(f"  {fault}" for fault in plan.faults)] if plan.faults else []
     return "\n".join(lines)
 
 

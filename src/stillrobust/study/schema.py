@@ -11,13 +11,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stillrobust.corruptions import CORRUPTIONS
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec, unknown
 from stillrobust.own_files import is_own, keyed, pinned, shown
+from stillrobust.plain_yaml import Fault, load_yaml
 from stillrobust.robustness import COMMON, SEVERITIES
 from stillrobust.samples import TaskName
 from stillrobust.store import content_key
@@ -242,13 +242,12 @@ def find_study(name: str) -> Path:
 def read_study(path: Path) -> Study:
     """Read a study file. Raises ``UserError`` naming the place of what is wrong."""
     study = _read(path)
-    if study.source is None:
-        if not study.runs:
-            raise UserError(f"The study {path} has no runs; write some under `runs`, or take them `from` another file")
-    else:
+    if study.source is not None:
         if study.runs:
             raise UserError(f"The study {path} has both `from` and `runs`; keep one of them")
         base = _read(path.parent / study.source)
+        if base.source is not None:
+            raise UserError(f"The study {path} is `from` {study.source}, which is `from` {base.source} itself; name that one")
         given = study.model_dump(exclude_unset=True)
         study = study.model_copy(
             update={
@@ -260,6 +259,8 @@ def read_study(path: Path) -> Study:
                 "scenes": given.get("scenes", base.scenes),
             }
         )
+    if not study.runs:
+        raise UserError(f"The study {path} has no runs; write some under `runs`, or take them `from` another file")
     study.selected()
     return study
 
@@ -267,18 +268,18 @@ def read_study(path: Path) -> Study:
 def _read(path: Path) -> Study:
     try:
         text = path.read_text(encoding="utf-8")
-        return _parsed(text) if ".py" not in text else Study.model_validate(_with_files(yaml.safe_load(text), path.parent))
+        return _parsed(text) if ".py" not in text else Study.model_validate(_with_files(load_yaml(text), path.parent))
     except OSError as error:
         raise UserError(f"Cannot read the study {path} ({error.strerror}); check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"Expected YAML in the study {path}, but: {str(error).splitlines()[0]}; correct it there") from None
     except ValidationError as error:
         raise UserError(f"The study {path} is wrong {first_fault(error)}; correct it there") from None
+    except (Fault, UnicodeDecodeError) as error:
+        raise UserError(f"Expected YAML in the study {path}, but {error}; correct it there") from None
 
 
 @lru_cache(maxsize=32)  # the paper's runs are read once for its eight studies
 def _parsed(text: str) -> Study:
-    return Study.model_validate(yaml.safe_load(text))
+    return Study.model_validate(load_yaml(text))
 
 
 def _with_files(content: Any, folder: Path, key: str = "") -> Any:
@@ -323,8 +324,10 @@ def _on_made(run: StudyRun, makers: Mapping[str, StudyRun]) -> StudyRun:
 
 def _expand_block(study: Study, block: Block, where: str) -> Iterable[StudyRun]:
     common = block.model_dump(exclude={"ids", "axes", "differences"}, exclude_unset=True)
-    for axis in block.axes:
+    for axis, values in block.axes.items():
         lookup(f"axis in {where} of the study {study.name}", axis, Values.model_fields)
+        if not values:
+            raise UserError(f"{where} of the study {study.name} has no values on the axis {axis}; give some, or leave the axis out")
     combinations = [dict(zip(block.axes, values, strict=True)) for values in itertools.product(*block.axes.values())]
     if block.ids and len(block.ids) != len(combinations):
         raise UserError(
