@@ -72,7 +72,7 @@ def test_a_spec_is_known_by_content_and_shown_by_name(tmp_path, dim):
         assert pinned(plain) == shown(plain) == keyed(plain) == plain
 
 
-@pytest.mark.parametrize("folder", ["a+b", "a@home", "100% (new)"])
+@pytest.mark.parametrize("folder", ["a+b", "a@home", "100% (new)", "it's"])
 def test_any_folder_will_do(folder, tmp_path, monkeypatch):
     """What a spec has a meaning for may stand in a path: of the file that is named, and of the folder that one is in."""
     place = tmp_path / folder

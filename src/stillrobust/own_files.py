@@ -1,8 +1,8 @@
 """Python files of your own where a family has names: ``my_corruption.py``, ``my_technique.py``, alone or within ``a+b``.
 
 A file is known by its content. ``pinned`` writes it into the spec, so that any process runs the same code or none:
-``/home/me/my_technique.py@0123456789abcdef``, where ``+``, ``(``, ``@`` and ``%`` of a path are written as in an address, ``%2B``.
-What a file imports is not looked at.
+``/home/me/my_technique.py@0123456789abcdef``, where ``+``, ``@``, ``%``, brackets and quotes of a path are written as in an
+address, ``%2B``. What a file imports is not looked at.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from stillrobust.errors import UserError
 DIGITS = 16
 OWN = re.compile(rf"(?P<path>[^+(@]+\.py)(?:@(?P<digest>[0-9a-f]{{{DIGITS}}}))?")
 WITHIN = re.compile(rf"(?:^|(?<=\+))\s*{OWN.pattern}\s*(?=[(+]|$)")  # at the place of a name, of one technique or of a+b
-SPECIAL = re.compile(r"[%+(@]")  # in a path, of which a spec would be read otherwise
+SPECIAL = re.compile(r"""[%+()@'"]""")  # in a path, of which a spec would be read otherwise
 RAISED = (Exception, SystemExit)  # whatever somebody else's code raises, to be told in one sentence
 STEM = re.compile(r"[^\W_][\w-]*")  # stands in names of files and in specs
 
