@@ -1,10 +1,16 @@
 """Recipes as data, and their rates against values computed by hand, mmcv's formulas and torch's schedulers."""
 
+import datetime
+import math
+
 import pytest
 import torch
+from torch import nn
 
+from stillrobust.backbones.reader import load_strictly
 from stillrobust.errors import UserError
 from stillrobust.optimisation import learning_rate, momentum_at
+from stillrobust.tasks import make_task
 from stillrobust.tasks.recipes import FIGURE_5_RATES, RECIPES, Recipe, recipe_of
 
 
@@ -161,7 +167,7 @@ def test_scaling_is_said_never_silent():
         ({"steps": 2.5}, "Expected int for steps"),
         ({"steps": True}, "Expected int for steps"),
         ({"batch_size": 0}, "batch_size of at least 1"),
-        ({"lr": float("nan")}, "lr of at least 0"),
+        ({"lr": float("nan")}, "lr of a recipe as float, finite"),
         ({"schedule": "cosin"}, "Did you mean: cosine"),
         ({"schedule": "one_cycle"}, "warms up by itself"),
         ({"precision": "fp16"}, "Available: 16-mixed, 32-true, bf16-mixed"),
@@ -178,3 +184,37 @@ def test_wrong_recipes(differences, message):
 def test_steps_that_are_given_are_meant():
     assert recipe_of("coco_r50_1x", steps=20).total_steps(1000) == 20
     assert recipe_of("cifar10").total_steps(50_000) == 117_188  # 150 epochs of 50,000 images, 64 a step
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clip": math.inf},
+        {"betas": [0.9]},
+        {"betas": [0.9, 1.0]},
+        {"momentum": -1.0},
+        {"accelerator": "tpuu"},
+        {"epochs": math.inf},
+        {"milestones": ["a"]},
+        {"lr": datetime.date(2024, 2, 3)},
+        {"min_lr": math.nan},
+        {"drop_path": 2.0},
+        {"no_decay": [1]},
+    ],
+)
+def test_values_that_cannot_be_are_refused_before_anything_is_trained(change):
+    with pytest.raises(UserError, match=next(iter(change))) as caught:
+        recipe_of("small", **change)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"crop_scale": ["a", "b"]}, {"mean": ["a", "b", "c"]}, {"crop_scale": [0.5]}, {"crop": 1.5}])
+def test_settings_that_cannot_be_are_refused(settings):
+    with pytest.raises(UserError, match=f"setting {next(iter(settings))} .* expects"):
+        make_task("classification", settings)
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    model = nn.Linear(2, 2)
+    with pytest.raises(UserError, match="finite weights in x, but NaN or infinity is in weight"):
+        load_strictly(model, {"weight": torch.full((2, 2), math.nan), "bias": torch.zeros(2)}, "x")

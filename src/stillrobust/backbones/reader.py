@@ -243,6 +243,8 @@ def load_strictly(model: torch.nn.Module, state: Mapping[str, torch.Tensor], sou
             f"Expected weights that fit the model exactly, but in {source} the tensors are {'; '.join(parts)}; "
             "take a file of this architecture, or name the one that the file belongs to"
         )
+    if wild := sorted(name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())):
+        raise UserError(f"Expected finite weights in {source}, but NaN or infinity is in {shown(wild)}; get the file again")
     model.load_state_dict(dict(state), strict=False)
     return len(state)
 

@@ -18,6 +18,7 @@ from stillrobust.tasks.classification import Classification
 from stillrobust.tasks.detection import Detection
 from stillrobust.tasks.heads import Photometric
 from stillrobust.tasks.segmentation import Segmentation
+from stillrobust.tasks.values import fault_of
 
 __all__ = ["TASKS", "Classification", "Detection", "Photometric", "Segmentation", "Task", "make_task"]
 
@@ -63,11 +64,6 @@ def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
         if key not in fields:
             raise unknown(f"setting of the task {name}", key, fields)
         values[key] = tuple(value) if isinstance(value, list) else value
-        default = fields[key].default
-        expected = (int, float) if isinstance(default, float) else type(default)
-        optional = value is None and "None" in str(fields[key].type)
-        if not optional and not isinstance(values[key], expected):
-            raise UserError(
-                f"The setting {key} of the task {name} expects {type(default).__name__}, but got {value!r}; give such a value"
-            )
+        if fault := fault_of(values[key], fields[key].type):
+            raise UserError(f"The setting {key} of the task {name} expects {fault}, but got {value!r}; give such a value")
     return kind(**values)  # type: ignore[no-any-return]

@@ -12,13 +12,16 @@ from typing import Any, Literal, get_args
 
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, unknown
+from stillrobust.tasks.values import fault_of
 
 Optimiser = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "step", "poly", "one_cycle", "constant"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 LONGEST = 10_000_000  # steps; five times the longest published recipe, so that a slip of the finger is noticed
 
-LEAST = {"batch_size": 1, "steps": 1, "devices": 1, "nodes": 1, "workers": 0, "lr": 0, "weight_decay": 0, "warmup": 0, "epochs": 0}
+AT_LEAST_ONE = ("batch_size", "steps", "devices", "nodes")  # of numbers; the others but the seed may be 0
+BELOW_ONE = ("momentum", "drop_path")
+ACCELERATORS = {"auto": "the best there is", "cpu": "", "gpu": "", "cuda": "", "mps": ""}
 
 OPTIONAL = {"scale_lr": bool, "clip": float, "drop_path": float}  # fields that may be None, and what they are otherwise
 
@@ -46,7 +49,7 @@ class Recipe:
     momentum: float = 0.9
     """SGD's."""
     nesterov: bool = False
-    betas: tuple[float, ...] = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's."""
     schedule: Schedule = "cosine"
     warmup: float = 0.15
@@ -84,12 +87,19 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            object.__setattr__(self, one.name, _checked(one.name, getattr(self, one.name), one.default))
+            object.__setattr__(self, one.name, _checked(one.name, getattr(self, one.name), one.default, one.type))
         for name, kind in (("optimiser", Optimiser), ("schedule", Schedule), ("precision", Precision)):
             lookup(name, getattr(self, name), {value: value for value in get_args(kind)})
-        for name, low in LEAST.items():
-            if not getattr(self, name) >= low:
-                raise UserError(f"Expected {name} of at least {low} in a recipe, but got {getattr(self, name)}; raise it")
+        lookup("accelerator", self.accelerator, ACCELERATORS)
+        for name, value in vars(self).items():
+            low = 1 if name in AT_LEAST_ONE else 0
+            if isinstance(value, int | float) and name != "seed" and value < low:
+                raise UserError(f"Expected {name} of at least {low} in a recipe, but got {value}; raise it")
+        for name in BELOW_ONE:
+            if getattr(self, name) is not None and getattr(self, name) >= 1:
+                raise UserError(f"Expected {name} below 1 in a recipe, but got {getattr(self, name)}; lower it")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"Expected two betas from 0 to below 1 in a recipe, but got {self.betas}; write them as [0.9, 0.999]")
         if self.steps > LONGEST:
             raise UserError(f"Expected at most {LONGEST} steps in a recipe, but got {self.steps}; lower epochs or steps")
         if self.schedule == "one_cycle" and self.warmup:
@@ -110,7 +120,7 @@ class Recipe:
         return max(1, -(-round(self.epochs * images) // self.batch_size)) if self.epochs else self.steps
 
 
-def _checked(name: str, value: Any, default: Any) -> Any:
+def _checked(name: str, value: Any, default: Any, declared: Any) -> Any:
     """``value`` with lists as tuples and whole numbers as floats where a float is meant, or ``UserError``."""
     value = tuple(value) if isinstance(value, list) else value
     if value is None and name in OPTIONAL:
@@ -121,6 +131,8 @@ def _checked(name: str, value: Any, default: Any) -> Any:
         raise UserError(
             f"Expected {kind.__name__} for {name} in a recipe, but got {value!r}; write it so (1.0e-4, not 1e-4, in YAML)"
         )
+    if kind in (float, tuple) and (fault := fault_of(value, declared)):
+        raise UserError(f"Expected {name} of a recipe as {fault}, but got {value!r}; write it so")
     return float(value) if kind is float else value
 
 
