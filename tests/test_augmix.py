@@ -148,7 +148,7 @@ PHOTOGRAPHS = [partial(photograph, name) for name in ("astronaut", "chelsea", "c
 
 @pytest.mark.parametrize(
     ("pictures", "views"),
-    [(GENERATED, 400), pytest.param(PHOTOGRAPHS, 700, marks=pytest.mark.slow)],
+    [(GENERATED, 400), pytest.param(PHOTOGRAPHS, 300, marks=pytest.mark.slow)],
     ids=["generated", "photographs"],
 )
 @pytest.mark.parametrize("severity", [1, 3])
