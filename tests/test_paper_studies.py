@@ -47,7 +47,7 @@ def test_fifty_trainings_and_eight_evaluations(protocol, passes, tmp_path):
     text = plan_text(found)
     assert re.search(rf"50 trainings \(0 done\), 8 evaluations of published weights \(0 done\), {passes:,} passes", text)
     assert re.search(r"weights: \d+ of 13 there", text)
-    assert "stillrobust data fetch coco" in text
+    assert re.search(r"stillrobust data fetch coco \S+` gets COCO 2017; for a set of your own, correct the path", text)
 
 
 def test_both_protocols_share_runs_and_weights():

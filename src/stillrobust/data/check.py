@@ -59,7 +59,9 @@ class Verdict:
 
 
 def how_to_get(dataset: str, root: Path) -> str:
-    """One sentence; 20 GB of COCO 2017 are no advice for a set of one's own in its format."""
+    """A sentence or two; 20 GB of COCO 2017 are no advice for a set of one's own in its format."""
+    if dataset == "coco" and not root.exists():
+        return f"`stillrobust data fetch coco {root}` gets COCO 2017; for a set of your own, correct the path."
     if dataset in ARCHIVES and (dataset != "coco" or _is_coco_2017(root)):
         also = f" {IMAGENET}; a link in {root} to its val folder will do." if dataset == "imagenet_c" else ""
         return f"`stillrobust data fetch {dataset} {root}` gets what is missing; move away what is damaged first.{also}"
