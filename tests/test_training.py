@@ -199,3 +199,7 @@ def test_what_does_not_fit_is_said_before_training(tmp_path):
     refuses("Did you mean: channels", settings={"chanels": 3})
     with pytest.raises(UserError, match="at least one image"):
         train(plan(), Toys("classification", 0), tmp_path / "x")
+    alone = dataclasses.replace(plan("segmentation"), recipe=dataclasses.replace(SHORT, batch_size=1))
+    with pytest.raises(UserError, match="at least two images a step"):
+        train(alone, Toys("segmentation"), tmp_path / "x")
+    assert not (tmp_path / "x").exists()

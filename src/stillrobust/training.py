@@ -130,8 +130,7 @@ def train(
     if finished(folder, described) and not untidy(folder):
         return folder
     _, model, loaded = build(plan, dataset.info)  # here already: what does not fit is said before anything starts
-    if plan.technique and plan.transfer != "robustify":
-        require_photometric(build_technique(plan.technique), plan.task)
+    _require_fit(plan)
     _require_same_start(plan, described)
     # Of several processes that were started together, the first holds it for all.
     with lease(folder) if leads() else nullcontext() as held:
@@ -151,6 +150,17 @@ def train(
         if held:
             note(log, "training finished")
     return folder
+
+
+def _require_fit(plan: Plan) -> None:
+    """Raise ``UserError`` for a technique or a batch that the task cannot be trained with."""
+    if plan.technique and plan.transfer != "robustify":
+        require_photometric(build_technique(plan.technique), plan.task)
+    if plan.task == "segmentation" and plan.recipe.batch_size == 1 and plan.transfer != "upstream":
+        raise UserError(
+            "Expected at least two images a step in training for segmentation, but batch_size is 1; give 2 or more: "
+            "UPerNet pools an image to one pixel, which alone has no spread to normalise by"
+        )
 
 
 def _extended(plan: Plan, dataset: Dataset) -> Dataset:
