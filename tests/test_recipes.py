@@ -192,7 +192,7 @@ def test_steps_that_are_given_are_meant():
         {"clip": math.inf},
         {"betas": [0.9]},
         {"betas": [0.9, 1.0]},
-        {"optimiser": "sgd", "nesterov": True, "momentum": 0.0},
+        {"momentum": 0.0, "nesterov": True},
         {"momentum": -1.0},
         {"accelerator": "tpuu"},
         {"epochs": math.inf},
