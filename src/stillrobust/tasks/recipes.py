@@ -101,7 +101,7 @@ class Recipe:
         if not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"Expected two betas from 0 to below 1 in a recipe, but got {self.betas}; write them as [0.9, 0.999]")
         if self.nesterov and not self.momentum:
-            raise UserError("Expected momentum above 0 beside nesterov: true in a recipe, but got 0; set momentum: 0.9, or nesterov: false")
+            raise UserError("Expected momentum above 0 beside nesterov: true, but got 0; set momentum: 0.9 or nesterov: false")
         if self.steps > LONGEST:
             raise UserError(f"Expected at most {LONGEST} steps in a recipe, but got {self.steps}; lower epochs or steps")
         if self.schedule == "one_cycle" and self.warmup:
