@@ -230,10 +230,13 @@ def test_classes_without_images_and_files_that_are_not_read_are_said(tmp_path):
     text = check_dataset("folders", tmp_path).text()
     assert "whole    train: 2 images, 2 of them decoded\n" in text
     assert "decoded, 1 of the 2 classes without images, 2 other files that are not read: a.heic, lost.png\n" in text
-    remove_first(tmp_path, "train/dog/*.JPEG")
+    remove_first(tmp_path, "train/dog/*.JPEG")  # a folder with nothing in it
+    found = {part.name: part for part in check_dataset("folders", tmp_path).parts}
+    assert (found["train"].state, "1 of the 2 classes without images" in found["train"].text) == ("whole", True)
+    (tmp_path / "train" / "dog" / "a.heic").write_bytes(b"a phone's picture")
     found = {part.name: part for part in check_dataset("folders", tmp_path).parts}
     assert found["train"].state == "damaged"
-    assert "1 of 2 hold none, the first 'dog'" in found["train"].text
+    assert "what 1 of 2 hold is none, the first 'dog'" in found["train"].text
 
 
 def test_the_command(small, tmp_path):

@@ -41,10 +41,12 @@ class FolderDataset:
                 f"Expected class folders with {IMAGE_KINDS} images in {self.root / self.split}, but found no image; add some"
             )
         without = sorted(set(own) - {classes[label] for _, label in files})
-        if self.split == "train" and without:
+        folders = {name: (self.root / self.split / name).iterdir() for name in without}
+        unread = [name for name, paths in folders.items() if not all(path.name.startswith(".") for path in paths)]
+        if self.split == "train" and unread:  # a folder with nothing in it is a class that comes later
             raise UserError(
                 f"Expected {IMAGE_KINDS} images in every class folder of {self.root / self.split}, "
-                f"but {len(without)} of {len(own)} hold none, the first {without[0]!r}; add some, or remove the folder"
+                f"but what {len(unread)} of {len(own)} hold is none, the first {unread[0]!r}; add some, or remove the folder"
             )
         object.__setattr__(self, "classes", tuple(classes))
         object.__setattr__(self, "files", tuple(files))
