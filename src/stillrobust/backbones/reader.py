@@ -35,24 +35,27 @@ def read_state(path: Path) -> State:
     if not path.is_file():
         kind = "something else than a file" if path.exists() else "nothing"
         raise UserError(f"Expected a weight file at {path}, but there is {kind}; check the path")
-    try:
-        with path.open("rb") as file:
-            return _read(file, path.stat().st_size)
-    except Exception as error:  # whatever a broken or hostile file provokes is one and the same thing to the user
+    state = _state_or_reason(path)
+    if isinstance(state, str):
         raise UserError(
             f"Expected weights in {path} (safetensors, or a PyTorch file that holds tensors), but it cannot be read "
-            f"safely: {_reason(error)}; get the file again, or convert it to safetensors where you trust it"
-        ) from None
+            f"safely: {state}; get the file again, or convert it to safetensors where you trust it"
+        )
+    return state
 
 
 def unreadable(path: Path) -> str:
     """Why a file is no weight file, in a few words; empty where it is one."""
+    state = _state_or_reason(path)
+    return state if isinstance(state, str) else ""
+
+
+def _state_or_reason(path: Path) -> State | str:
     try:
         with path.open("rb") as file:
-            _read(file, path.stat().st_size)
-    except Exception as error:  # as above
+            return _read(file, path.stat().st_size)
+    except Exception as error:  # whatever a broken or hostile file provokes is one and the same thing to the user
         return _reason(error)
-    return ""
 
 
 def _reason(error: Exception) -> str:
