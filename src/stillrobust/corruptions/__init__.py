@@ -67,7 +67,7 @@ DETERMINISTIC = frozenset(
 """These draw nothing."""
 MODES = {"exact": "the reference's draws and pixels", "fast": "the same distributions from cheaper draws"}
 CHANNEL_ORDERS = {"rgb": "as the reference assumes", "bgr": "reversed, as tools that read with OpenCV handed images over"}
-VERSION = 3
+VERSION = 4
 """Raised when pixels change."""
 
 

@@ -1,12 +1,13 @@
 """Blur: defocus, glass, motion, zoom and gaussian."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from stillrobust.corruptions import draws, filters
+from stillrobust.corruptions import draws, elementary, filters
 from stillrobust.corruptions.compiled import Kernels
 from stillrobust.corruptions.draws import Key, Rng
 from stillrobust.corruptions.severity import parameters
@@ -20,14 +21,32 @@ REACH_OF_SUMS = 2e-4
 
 
 @lru_cache(maxsize=32)
-def disk(radius: float, alias_sigma: float) -> Array:
-    """The aliased disk of the reference; at radius 8 and more it touches the array's edge and sums to 1.01 (kept)."""
-    reach, kernel = (8, 3) if radius <= 8 else (int(radius), 5)
+def disk(radius: float, alias_sigma: float, exact: bool) -> Array:
+    """The aliased disk of the reference, float32; at radius 8 and more it touches the array's edge and sums to 1.01 (kept).
+
+    ``exact``: by OpenCV's filter, whose last bit depends on the processor; else in float64, the same everywhere.
+    """
+    reach, spread = (8, 1) if radius <= 8 else (int(radius), 2)
     x, y = np.meshgrid(np.arange(-reach, reach + 1), np.arange(-reach, reach + 1))
     shape = ((x**2 + y**2) <= radius**2).astype(np.float32)
     shape /= shape.sum()
-    blurred: Array = cv2.GaussianBlur(shape, ksize=(kernel, kernel), sigmaX=alias_sigma)
-    return blurred
+    if exact:
+        blurred: Array = cv2.GaussianBlur(shape, ksize=(2 * spread + 1, 2 * spread + 1), sigmaX=alias_sigma)
+        return blurred
+    weights, values = _smoothing(alias_sigma, spread, exact), shape.astype(np.float64)
+    for _ in range(2):  # rows, then columns
+        padded = np.pad(values, ((spread, spread), (0, 0)), mode="reflect")
+        values = sum(weight * padded[i : i + len(values)] for i, weight in enumerate(weights)).T
+    return values.astype(np.float32)
+
+
+def _smoothing(sigma: float, spread: int, exact: bool) -> Array:
+    """The Gaussian after the disk: float64 weights at distances -spread..spread."""
+    if exact:
+        kernel: Array = cv2.getGaussianKernel(2 * spread + 1, sigma, cv2.CV_32F)[:, 0].astype(np.float64)
+        return kernel
+    weights = elementary.exp(-(np.arange(-spread, spread + 1) ** 2) / (2 * sigma**2))
+    return np.asarray(weights / math.fsum(weights))
 
 
 @dataclass(frozen=True)
@@ -54,7 +73,7 @@ class _Disk:
 @lru_cache(maxsize=32)
 def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _Disk:
     """Of the fast sums weights below 5e-6 are left out, as together below 1e-4; the others are raised by what they sum to."""
-    whole = disk(radius, alias_sigma).astype(np.float64)
+    whole = disk(radius, alias_sigma, exact).astype(np.float64)
     filled = np.flatnonzero(whole.any(axis=0))
     whole = np.ascontiguousarray(whole[filled[0] : filled[-1] + 1, filled[0] : filled[-1] + 1])
     reach, inner, spread = len(whole) // 2, int(radius), 1 if radius <= 8 else 2
@@ -62,7 +81,7 @@ def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _Disk:
     half = np.array([int(np.sqrt(radius**2 - offset**2)) for offset in offsets])
     if alias_sigma <= 0.1:  # exp(-50): nothing reaches the neighbours
         spread = 0
-    smoothing = cv2.getGaussianKernel(2 * spread + 1, alias_sigma, cv2.CV_32F)[:, 0].astype(np.float64)
+    smoothing = _smoothing(alias_sigma, spread, exact)
     pixels = (np.abs(offsets)[None] <= half[:, None]).astype(np.float64)
     margin = max(reach, inner + spread)
     left = np.zeros((2 * margin + 1, 2 * margin + 1))
@@ -79,7 +98,7 @@ def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _Disk:
     ends = np.cumsum(np.bincount(groups, minlength=len(weights)))
     missed = left.copy()
     missed[rounded != 0] -= means[groups]
-    gain = 1.0 if exact else 1 + missed.sum()
+    gain = 1.0 if exact else 1 + math.fsum(missed.reshape(-1))
     tails = (smoothing[spread:] * gain / pixels.sum()).astype(np.float32), smoothing[spread:].astype(np.float32)
     off = np.float32(REACH_OF_SUMS + (255 * np.abs(missed).sum() if exact else 0))
     return _Disk(whole, half, tails, margin, places, means.astype(np.float32), ends, off)
@@ -97,7 +116,7 @@ def defocus_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet"
     totals = np.empty((height + 2 * spread, (width + 2 * spread) * 3), np.int32)
     disks.disk_sums(np.ascontiguousarray(seen), parts.half, totals)
     out = np.empty_like(image)
-    total = parts.whole.sum()
+    total = parts.whole.sum() if exact else math.fsum(parts.whole.reshape(-1))
     levels = filters.truncate(filters.FRACTIONS * total)
     near = levels if total < 1 else np.arange(256, dtype=np.uint8)  # with a gain flat areas are no whole numbers
     tables = totals, parts.smoothing, padded, parts.places, parts.weights, parts.ends, parts.whole, filters.FRACTIONS, exact, near
@@ -137,7 +156,8 @@ def motion_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet")
     radius, sigma = parameters("motion_blur", severity, regime)
     angle = rng.uniform(0, -45, 45) if isinstance(rng, Key) else rng.uniform(-45, 45)
     size = image.shape[0], image.shape[1]
-    return filters.motion_grey(image, filters.motion_taps(size, radius, sigma, angle), not isinstance(rng, Key))
+    exact = not isinstance(rng, Key)
+    return filters.motion_grey(image, filters.motion_taps(size, radius, sigma, angle, exact), exact)
 
 
 Maps = tuple[Array, Array, Array, Array]

@@ -1,5 +1,6 @@
 """Digital: contrast, elastic_transform, pixelate, jpeg_compression and saturate."""
 
+import io
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -7,21 +8,21 @@ import cv2
 import numpy as np
 from PIL import Image as Pillow
 
-from stillrobust.corruptions import draws, filters
+from stillrobust.corruptions import draws, filters, resampling
 from stillrobust.corruptions.compiled import Kernels
 from stillrobust.corruptions.draws import Key, Rng
 from stillrobust.corruptions.severity import parameters
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, Image
 
-colour, geometry = Kernels("colour"), Kernels("geometry")
+colour, geometry, jpeg, streams = Kernels("colour"), Kernels("geometry"), Kernels("jpeg"), Kernels("streams")
 
 
 def contrast(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Move every channel towards its mean over the image. No draws."""
     factor = parameters("contrast", severity, regime)
     table = _contrast_levels(np.array(cv2.sumElems(image)[:3]) / (image.shape[0] * image.shape[1]) / 255, factor)
-    if (np.abs(table - np.rint(table)) < 1e-9).any():  # then the rounding of the reference's own sum decides, as on flat images
+    if not isinstance(rng, Key) and (np.abs(table - np.rint(table)) < 1e-9).any():  # the reference's rounding decides
         table = _contrast_levels(np.mean(image / 255.0, axis=(0, 1)), factor)
     changed: Image = cv2.LUT(image, table.astype(np.uint8)[None]).reshape(image.shape)
     return changed
@@ -58,12 +59,12 @@ def elastic_fields(size: tuple[int, int], severity: int, rng: Rng, regime: str) 
     else:
         strength, amplitude = entry, 0.005 * height  # the height for both fields, as in the source
         sigmas = 0.01 * height, 0.01 * width
-    weights = filters.half_weights(sigmas[0], 3.0), filters.half_weights(sigmas[1], 3.0)
+    weights = filters.half_weights(sigmas[0], 3.0, True), filters.half_weights(sigmas[1], 3.0, True)
     if isinstance(rng, Key):
         across, down = (filters.smooth_noise(rng.stream(i), size, sigmas, amplitude * strength) for i in (0, 1))
         return Elastic(matrix, down, across, (NOTHING, NOTHING), weights, strength)
     columns, rows = (draws.uniforms(rng, height * width, 2.0 * amplitude, -amplitude).reshape(size) for _ in range(2))
-    across, down = (filters.smooth_field(drawn.astype(np.float32), sigmas, strength) for drawn in (columns, rows))
+    across, down = (filters.smooth_field(drawn.astype(np.float32), sigmas, strength, exact=True) for drawn in (columns, rows))
     return Elastic(matrix, down, across, (rows, columns), weights, strength)
 
 
@@ -79,7 +80,9 @@ def elastic_transform(image: Image, severity: int, rng: Rng, regime: str = "imag
     height, width = image.shape[:2]
     field = elastic_fields((height, width), severity, rng, regime)
     values: Array = image
-    if field.matrix is not None:
+    if field.matrix is not None and isinstance(rng, Key):
+        values = resampling.affine(image, inverted(field.matrix))
+    elif field.matrix is not None:
         values = cv2.warpAffine(image.astype(np.float32), field.matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
         values += np.float32(1e-3)  # flat areas come out of it a rounding error below themselves
     margin = 1 + max(int(np.ceil(max(part.max(), -part.min()))) for part in (field.down, field.across))
@@ -97,12 +100,25 @@ def _affine(size: tuple[int, int], jitter: float, rng: Rng) -> Array:
     """Three corners of the middle third move by up to ``jitter`` pixels each way: the matrix (2, 3) that takes them there."""
     middle, third = np.array(size, np.float32) // 2, min(size) // 3
     corners = np.array([middle + third, [middle[0] + third, middle[1] - third], middle - third], np.float32)
-    if isinstance(rng, Key):
-        shift = np.random.RandomState(rng.words[6]).uniform(-jitter, jitter, (3, 2))
-    else:
-        shift = rng.uniform(-jitter, jitter, (3, 2))
-    matrix: Array = cv2.getAffineTransform(corners, corners + shift.astype(np.float32))
-    return matrix
+    if not isinstance(rng, Key):
+        matrix: Array = cv2.getAffineTransform(corners, corners + rng.uniform(-jitter, jitter, (3, 2)).astype(np.float32))
+        return matrix
+    words = np.empty(6, np.uint32)
+    streams.fill_hashed(0, *rng.stream(3), words)
+    (right, below), (_, above), (left, _) = corners.tolist()
+    first, second, third = corners + (words.reshape(3, 2) / 2**31 - 1) * jitter
+    if right == left:  # fewer than three pixels: there is nothing to jitter
+        return np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    along, down = (second - third) / (right - left), (first - second) / (below - above)
+    return np.stack([along, down, first - along * right - down * below], axis=1)
+
+
+def inverted(matrix: Array) -> Array:
+    """The affine map (2, 3) that takes back what ``matrix`` does."""
+    (a, b, x), (c, d, y) = matrix.tolist()
+    area = a * d - b * c
+    a, b, c, d = d / area, -b / area, -c / area, a / area
+    return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]])
 
 
 @lru_cache(maxsize=256)
@@ -123,28 +139,65 @@ def small_size(height: int, width: int, severity: int, regime: str) -> tuple[int
 def pixelate(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Shrink by area average, enlarge by nearest neighbour (ImageNet-C and its small kin: by area average). No draws."""
     height, width = image.shape[:2]
-    small = small_size(height, width, severity, regime)[::-1]
-    picture = Pillow.fromarray(image).resize(small, Pillow.Resampling.BOX)
+    small = small_size(height, width, severity, regime)
+    resize = resampling.box if isinstance(rng, Key) else _pillow_box
+    picture = resize(image, small)
     if regime != "imagenet":
-        return np.array(picture.resize((width, height), Pillow.Resampling.BOX))
+        return resize(picture, (height, width))
     out = np.empty_like(image)
-    rows, columns = nearest_places(small[1], height), nearest_places(small[0], width)
-    geometry.nearest(np.array(picture).reshape(small[1], -1), rows, columns, out.reshape(height, -1))
+    rows, columns = nearest_places(small[0], height), nearest_places(small[1], width)
+    geometry.nearest(picture.reshape(small[0], -1), rows, columns, out.reshape(height, -1))
     return out
 
 
-def jpeg_compression(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
-    """Through OpenCV's JPEG codec and back: the pixels of Pillow's, which the reference uses, in half the time. No draws.
+def _pillow_box(image: Image, size: tuple[int, int]) -> Image:
+    return np.array(Pillow.fromarray(image).resize(size[::-1], Pillow.Resampling.BOX))
 
-    The pixels depend on the libjpeg that OpenCV carries; libjpeg-turbo 3 has the reference's.
-    """
-    quality = [cv2.IMWRITE_JPEG_QUALITY, parameters("jpeg_compression", severity, regime)]
-    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if done else None
-    if decoded is None:
+
+# Annex K of the standard (ITU-T T.81), row by row.
+LUMINANCE = np.array([
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55,
+    14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62,
+    18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+], np.int32)  # fmt: skip
+CHROMINANCE = np.full(64, 99, np.int32)
+for _row, _entries in enumerate(((17, 18, 24, 47), (18, 21, 26, 66), (24, 26, 56), (47, 66))):
+    CHROMINANCE[8 * _row : 8 * _row + len(_entries)] = _entries
+
+
+@lru_cache(maxsize=16)
+def _jpeg_steps(quality: int) -> tuple[Array, Array]:
+    """Quantisation steps of luminance and chrominance: int32 (64,), row by row (jcparam.c)."""
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+    luminance, chrominance = (np.clip((table * scale + 50) // 100, 1, 255).astype(np.int32) for table in (LUMINANCE, CHROMINANCE))
+    return luminance, chrominance
+
+
+def jpeg_compression(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+    """Through JPEG and back. No draws. Exact: by Pillow's codec, as the reference; fast: by libjpeg-turbo's arithmetic itself."""
+    quality, (height, width) = parameters("jpeg_compression", severity, regime), image.shape[:2]
+    if max(height, width) > 65500:
         raise UserError(f"Expected an image that JPEG holds, 65,500 pixels a side at most, but got {image.shape[:2]}; cut it first")
-    rgb: Image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded)
-    return rgb
+    if not isinstance(rng, Key):
+        file = io.BytesIO()
+        Pillow.fromarray(image).save(file, "JPEG", quality=quality)
+        return np.array(Pillow.open(file))
+    half_height, half_width = (height + 1) // 2, (width + 1) // 2
+    luma = np.empty((_up(height, 16), _up(width, 64)), np.uint8)
+    blue, red = (np.empty((_up(half_height, 8), _up(half_width, 64)), np.uint8) for _ in range(2))
+    luminance, chrominance = _jpeg_steps(quality)
+    jpeg.split(image.reshape(height, -1), luma, blue, red)
+    for plane, steps in ((luma, luminance), (blue, chrominance), (red, chrominance)):
+        jpeg.code(plane, steps)
+    out = np.empty_like(image)
+    jpeg.join(luma, blue, red, out.reshape(height, -1))
+    return out
+
+
+def _up(size: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-size // multiple) * multiple
 
 
 @lru_cache(maxsize=16)

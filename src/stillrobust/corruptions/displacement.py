@@ -6,7 +6,6 @@ A field is float32 (H, W, 2), (down, across) in pixels: pixel (y, x) of the corr
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 
 from stillrobust.corruptions import blur, digital, filters
@@ -26,7 +25,7 @@ def _elastic(size: tuple[int, int], severity: int, rng: Rng, regime: str) -> Arr
     field = digital.elastic_fields(size, severity, rng, regime)
     if field.matrix is None:
         return np.stack([field.down, field.across], axis=-1)
-    back = cv2.invertAffineTransform(field.matrix)  # out(p) = in(back p), and here p is the displaced place
+    back = digital.inverted(field.matrix)  # out(p) = in(back p), and here p is the displaced place
     rows, columns = _grid(size)
     x, y = columns + field.across, rows + field.down
     moved = back[1, 0] * x + back[1, 1] * y + back[1, 2] - rows, back[0, 0] * x + back[0, 1] * y + back[0, 2] - columns

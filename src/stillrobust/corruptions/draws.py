@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
+from stillrobust.corruptions import elementary
 from stillrobust.corruptions.compiled import Kernels
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
@@ -102,6 +102,5 @@ def integers(rng: np.random.RandomState, largest: int, count: int) -> Array:
 @lru_cache(maxsize=1)
 def quantiles() -> Array:
     """The standard normal's quantiles at (i + 1/2) / 65536: float64 (65536,), -4.2..4.2."""
-    normal = NormalDist()
-    lower = np.array([normal.inv_cdf((i + 0.5) / 65536) for i in range(32768)])
+    lower = elementary.normal_quantiles((np.arange(32768) + 0.5) / 65536)
     return np.concatenate([lower, -lower[::-1]])

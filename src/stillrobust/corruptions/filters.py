@@ -7,6 +7,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from stillrobust.corruptions import elementary
 from stillrobust.corruptions.compiled import Kernels
 from stillrobust.corruptions.draws import quantiles
 from stillrobust.samples import Array, Image
@@ -28,19 +29,24 @@ def truncate(fractions: Array) -> Image:
 
 
 @lru_cache(maxsize=64)
-def gaussian_weights(sigma: float, truncate: float) -> Array:
-    """Weights at distances -R..R, R = int(truncate * sigma + 0.5), summing to 1; sigma 0 leaves things as they are."""
+def gaussian_weights(sigma: float, truncate: float, exact: bool) -> Array:
+    """Weights at distances -R..R, R = int(truncate * sigma + 0.5), summing to 1; sigma 0 leaves things as they are.
+
+    ``exact``: with numpy's ``exp`` and sum, as the reference has them on this processor; else the same on every processor.
+    """
     radius = int(truncate * sigma + 0.5)
-    distance = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 / (sigma * sigma) * distance**2) if radius else np.ones(1)
-    normalised: Array = weights / weights.sum()
+    if not radius:
+        return np.ones(1)
+    exponents = -0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2
+    weights = np.exp(exponents) if exact else elementary.exp(exponents)
+    normalised: Array = weights / (weights.sum() if exact else math.fsum(weights))
     return normalised
 
 
 @lru_cache(maxsize=64)
-def half_weights(sigma: float, truncate: float) -> Array:
+def half_weights(sigma: float, truncate: float, exact: bool) -> Array:
     """The same at distances 0..R."""
-    weights = gaussian_weights(sigma, truncate)
+    weights = gaussian_weights(sigma, truncate, exact)
     return np.ascontiguousarray(weights[len(weights) // 2 :])
 
 
@@ -56,9 +62,9 @@ UNKNOWN = np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.uint8)
 
 
 @lru_cache(maxsize=64)
-def _flat_gaussian(sigma: float) -> Array:
+def _flat_gaussian(sigma: float, exact: bool) -> Array:
     """uint8 (256,): what float64 sums in the reference's order leave of flat grey levels, some of them one less."""
-    half, values = half_weights(sigma, 4.0), FRACTIONS
+    half, values = half_weights(sigma, 4.0, exact), FRACTIONS
     for _ in range(2):
         total = values * half[0]
         for weight in half[:0:-1]:
@@ -69,13 +75,13 @@ def _flat_gaussian(sigma: float) -> Array:
 
 def gaussian_grey(image: Image, sigma: float, exact: bool) -> Image:
     """Gaussian filter of uint8 (H, W, 3), edges repeated, truncated to uint8."""
-    half, height = half_weights(float(sigma), 4.0), image.shape[0]
+    half, height = half_weights(float(sigma), 4.0, exact), image.shape[0]
     radius = len(half) - 1
     padded = cv2.copyMakeBorder(image, radius, radius, radius, radius, cv2.BORDER_REPLICATE)
     # every term rounds, 2**-24 of at most 255 (Higham 2002, 3.1); two passes, and the weights themselves
     reach = np.float32(2 * (radius + 3) * 255 / 2**24)
     out = np.empty_like(image)
-    levels = _flat_gaussian(float(sigma))
+    levels = _flat_gaussian(float(sigma), exact)
     tables = padded.reshape(height + 2 * radius, -1), half.astype(np.float32), half, FRACTIONS, exact, levels
     done = kernels.gaussian_grey(*tables, *UNKNOWN, reach, 0, out.reshape(height, -1))
     if done < height:
@@ -83,9 +89,9 @@ def gaussian_grey(image: Image, sigma: float, exact: bool) -> Image:
     return out
 
 
-def smooth_field(field: Array, sigmas: tuple[float, float], factor: float = 1.0) -> Array:
+def smooth_field(field: Array, sigmas: tuple[float, float], factor: float, exact: bool) -> Array:
     """Gaussian filter of a float32 (H, W), cut at three sigmas, edges reflected, times ``factor`` -> float32."""
-    down, across = (half_weights(sigma, 3.0).astype(np.float32) for sigma in sigmas)
+    down, across = (half_weights(sigma, 3.0, exact).astype(np.float32) for sigma in sigmas)
     down *= np.float32(factor)
     rows, columns = len(down) - 1, len(across) - 1
     padded = cv2.copyMakeBorder(field, rows, rows, columns, columns, cv2.BORDER_REFLECT)
@@ -107,9 +113,10 @@ def _nodes(length: int, sigma: float) -> tuple[int, int, Array, Array]:
     place = (np.arange(length) + 0.5) / spacing - 0.5
     first = np.floor(place).astype(np.int64) - more + 1
     distance = (place[:, None] - first[:, None] - np.arange(2 * more)) * spacing
-    weights = np.exp(-0.5 * (distance / sigma) ** 2) * (np.abs(distance) <= 3 * sigma + 0.5)
-    power = (gaussian_weights(sigma, 3.0) ** 2).sum()
-    weights *= np.sqrt(power / (weights**2).sum(axis=1, keepdims=True))
+    weights = elementary.exp(-0.5 * (distance / sigma) ** 2) * (np.abs(distance) <= 3 * sigma + 0.5)
+    power = math.fsum(gaussian_weights(sigma, 3.0, False) ** 2)
+    own = np.cumsum(weights**2, axis=1)[:, -1:]  # one after the other: the order of numpy's sum is its own affair
+    weights *= np.sqrt(power / own)
     return count, more, first + more, weights.astype(np.float32)
 
 
@@ -123,7 +130,7 @@ def smooth_noise(
     if min(sigmas) < 2:
         field = np.empty(size, np.float32)
         noises.uniform_fast(np.float32(amplitude), *stream, field.reshape(-1))
-        return smooth_field(field, sigmas)
+        return smooth_field(field, sigmas, 1.0, exact=False)
     (rows, above, *down), (columns, beside, *across) = (_nodes(*pair) for pair in zip(size, sigmas, strict=True))
     noise = np.empty((columns, rows), np.float32)
     noises.normal_fast((quantiles() * amplitude / math.sqrt(3)).astype(np.float32), *stream, noise.reshape(-1))
@@ -134,12 +141,12 @@ def smooth_noise(
     return out
 
 
-def gaussian_filter(values: Array, sigma: float, between: type = np.float64) -> Array:
-    """Separable Gaussian of (H, W) in float64, edges repeated: scikit-image's ``gaussian`` to the last bit.
+def gaussian_filter(values: Array, sigma: float, exact: bool, between: type = np.float64) -> Array:
+    """Separable Gaussian of (H, W) in float64, edges repeated: if ``exact`` scikit-image's ``gaussian`` to the last bit.
 
     ``between``: the type that scipy stores the first pass in.
     """
-    weights = gaussian_weights(float(sigma), 4.0)
+    weights = gaussian_weights(float(sigma), 4.0, exact)
     radius = len(weights) // 2
     first, second = np.empty(values.shape), np.empty(values.shape)
     kernels.correlate_rows(np.pad(values.astype(np.float64), ((radius, radius), (0, 0)), mode="edge"), weights, first)
@@ -185,22 +192,38 @@ class Taps:
         return top, max(0, int(self.down.max())), left, max(0, int(self.across.max()))
 
 
-def motion_taps(shape: tuple[int, int], radius: int, sigma: float, angle: float) -> Taps:
+@lru_cache(maxsize=32)
+def _motion_weights(radius: int, sigma: float, exact: bool) -> Array:
+    taps = np.arange(2 * radius + 1)
+    exponents = -(taps**2) / (2 * sigma**2)
+    if not exact:
+        weights = elementary.exp(exponents)
+        return np.asarray(weights / math.fsum(weights))
+    weights = np.exp(exponents) / (np.sqrt(2 * np.pi) * sigma)
+    return np.asarray(weights / weights.sum())
+
+
+def _motion_direction(radius: int, angle: float, exact: bool) -> tuple[float, float, float]:
+    """(down, across, length) of the reference's segment, ``2 * radius + 1`` pixels long."""
+    if not exact:
+        return *elementary.sin_cos(angle), 1.0
+    along = (2 * radius + 1) * np.sin(np.deg2rad(angle)), (2 * radius + 1) * np.cos(np.deg2rad(angle))
+    return *along, math.hypot(*along)
+
+
+def motion_taps(shape: tuple[int, int], radius: int, sigma: float, angle: float, exact: bool) -> Taps:
     """A blur along ``angle`` degrees. As the reference has it, a shift of the image's size or more ends the sum, and the rest
     of the weight is lost."""
-    taps = np.arange(2 * radius + 1)
-    weights = np.exp(-(taps**2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
-    weights /= weights.sum()
-    along = (2 * radius + 1) * np.sin(np.deg2rad(angle)), (2 * radius + 1) * np.cos(np.deg2rad(angle))
-    length = math.hypot(*along)
+    taps, weights = np.arange(2 * radius + 1), _motion_weights(radius, sigma, exact)
+    *along, length = _motion_direction(radius, angle, exact)
     # shift = -ceil(i * direction - 1/2); the sample comes from the other side
     down, across = (np.ceil(taps * part / length - 0.5).astype(np.int64) for part in along)
     beyond = (np.abs(down) >= shape[0]) | (np.abs(across) >= shape[1])
     count = int(beyond.argmax()) if beyond.any() else len(taps)
     down, across, weights = down[:count], across[:count], weights[:count]
     kept = int((np.cumsum(weights[::-1])[::-1] > 2e-6).sum())
-    tail = float(weights[kept:].sum())
-    seen = weights[:kept] * (1 + tail / weights[:kept].sum()) if kept else weights
+    tail = math.fsum(weights[kept:])
+    seen = weights[:kept] * (1 + tail / math.fsum(weights[:kept])) if kept else weights
     return Taps(down, across, weights, seen.astype(np.float32), tail)
 
 
@@ -215,7 +238,7 @@ def motion_grey(image: Image, taps: Taps, exact: bool) -> Image:
     reach = np.float32(REACH / 2 + 255 * taps.tail)
     levels = np.cumsum(taps.weights[:, None] * np.arange(256), axis=0)[-1]  # of flat areas; in order, as the reference adds
     rows, table = padded.reshape(len(padded), -1), np.minimum(levels, 255).astype(np.uint8)
-    if taps.weights.sum() < 0.999:  # weight is lost, so that flat areas are no whole numbers
+    if math.fsum(taps.weights) < 0.999:  # weight is lost, so that flat areas are no whole numbers
         table = np.arange(256, dtype=np.uint8)
     kernels.motion_grey(rows, *places, taps.seen, taps.weights, exact, table, reach, out.reshape(len(out), -1))
     return out

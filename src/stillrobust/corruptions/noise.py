@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from stillrobust.corruptions import draws
+from stillrobust.corruptions import draws, elementary
 from stillrobust.corruptions.compiled import Kernels
 from stillrobust.corruptions.draws import Key, Rng, quantiles
 from stillrobust.corruptions.severity import parameters
@@ -47,7 +47,8 @@ def _poisson_rows(photons: int) -> tuple[Array, Array]:
     b = 0.931 + 2.53 * np.sqrt(mean)
     a = -0.059 + 0.02483 * b
     with np.errstate(all="ignore"):  # the last two are used from a mean of 10 on
-        columns = mean, np.exp(-mean), b, a, 1.1239 + 1.1328 / (b - 3.4), 0.9277 - 3.6224 / (b - 2)
+        smallest = np.array([math.exp(-value) for value in mean])  # as numpy's Poisson in C has it, not as np.exp
+        columns = mean, smallest, b, a, 1.1239 + 1.1328 / (b - 3.4), 0.9277 - 3.6224 / (b - 2)
     count = np.arange(2 * photons + 64)  # beyond it the chance is less than 1e-18
     chances = np.exp(count * np.log(np.maximum(mean, 1e-9))[:, None] - mean[:, None] - _log_factorials()[: len(count)])
     return np.ascontiguousarray(np.stack(columns, axis=1)), chances
@@ -67,10 +68,12 @@ def _poisson_aliases(photons: int) -> tuple[Array, int]:
     for value in range(256):
         mean = value / 255.0 * photons
         chance = np.zeros(size)
-        below = np.arange(photons)
-        chance[:photons] = np.exp(below * math.log(mean) - mean - _log_factorials()[:photons]) if mean else below == 0
-        chance[photons] = max(0.0, 1 - chance.sum())
-        share, alias = chance / chance.sum() * size, np.arange(size)
+        # Poisson's chances, each from the one before: exp(-mean) mean**k / k!
+        ratios = np.empty(photons)
+        ratios[0], ratios[1:] = elementary.exp(np.array(-mean)), mean / np.arange(1, photons)
+        chance[:photons] = np.cumprod(ratios)
+        chance[photons] = max(0.0, 1 - math.fsum(chance))
+        share, alias = chance / math.fsum(chance) * size, np.arange(size)
         poor, rich = [i for i in range(size) if share[i] < 1], [i for i in range(size) if share[i] >= 1]
         while poor and rich:
             taker, giver = poor.pop(), rich.pop()

@@ -4,14 +4,15 @@ Hendrycks & Dietterich 2019, ImageNet-C/imagenet_c/imagenet_c/corruptions.py (22
 imagecorruptions; elastic_transform is that library's variant, which has no affine part and scales with the image.
 """
 
+import math
 from typing import Any
-
-import numpy as np
 
 
 def _zoom_factors(stop: float, step: float) -> tuple[float, ...]:
-    # arange on floats, as in the source: at severity 1 its rounding adds a twelfth factor, 1.11.
-    return tuple(float(factor) for factor in np.arange(1, stop, step))
+    # As np.arange(1, stop, step) on floats in the source: at severity 1 its rounding adds a twelfth factor, 1.11. In Python's
+    # numbers, whose products and sums are rounded one by one everywhere.
+    second = 1 + step
+    return tuple(1 + place * (second - 1) for place in range(math.ceil((stop - 1) / step)))
 
 
 Table = dict[str, tuple[Any, ...]]

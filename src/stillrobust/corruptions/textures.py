@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from stillrobust.corruptions import resampling
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
@@ -68,9 +69,10 @@ def generated(index: int) -> Array:
     """An ice-like texture: ridged noise over six octaves, bluish white. uint8 (600, 900, 3), the same everywhere."""
     rng = np.random.RandomState(index)
     ridges = np.zeros((600, 900), np.float32)
-    for octave in range(6):
-        coarse = rng.random_sample((5 * 2**octave, 8 * 2**octave)).astype(np.float32)
-        ridges += (1 - np.abs(2 * cv2.resize(coarse, (900, 600), interpolation=cv2.INTER_CUBIC) - 1)) * 0.6**octave
+    for octave, share in enumerate((1, 0.6, 0.36, 0.216, 0.1296, 0.07776)):  # powers of 0.6
+        coarse = rng.randint(0, 256, (5 * 2**octave, 8 * 2**octave, 3)).astype(np.uint8)
+        fine = resampling.resize(coarse, (600, 900)).sum(axis=2) / np.float32(765)  # three channels: levels finer than a byte's
+        ridges += (1 - np.abs(2 * fine - 1)) * np.float32(share)
     ridges = (ridges - ridges.min()) / (ridges.max() - ridges.min())
     colour = np.array([205, 220, 235], np.float32)
     texture: Array = (ridges[..., None] ** 2 * colour).astype(np.uint8)
@@ -78,7 +80,7 @@ def generated(index: int) -> Array:
 
 
 @lru_cache(maxsize=16)
-def scaled(index: int, height: int, width: int) -> Array:
+def scaled(index: int, height: int, width: int, exact: bool) -> Array:
     """Texture ``index`` enlarged so that a crop of (height, width) fits: always 1.1 times what is needed, bicubic."""
     texture = textures()[1][index]
     own_height, own_width = texture.shape[:2]
@@ -90,30 +92,33 @@ def scaled(index: int, height: int, width: int) -> Array:
     elif own_height < height and own_width < width:
         factor = max(height / own_height, width / own_width)
     factor *= 1.1
-    size = int(np.ceil(own_width * factor)), int(np.ceil(own_height * factor))
-    return _resized(texture, size, cv2.INTER_CUBIC)
+    return _resized(texture, (int(np.ceil(own_height * factor)), int(np.ceil(own_width * factor))), True, exact)
 
 
-def _resized(texture: Array, size: tuple[int, int], interpolation: int) -> Array:
-    resized = cv2.resize(np.ascontiguousarray(texture[..., ::-1]), dsize=size, interpolation=interpolation)
+def _resized(texture: Array, size: tuple[int, int], cubic: bool, exact: bool) -> Array:
+    """To ``size`` (H, W); ``exact``: with OpenCV, as the reference, whose pixels depend a little on the processor."""
+    if not exact:
+        return resampling.resize(texture, size, cubic)
+    interpolation = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
+    resized = cv2.resize(np.ascontiguousarray(texture[..., ::-1]), dsize=size[::-1], interpolation=interpolation)
     return np.ascontiguousarray(resized[..., ::-1])
 
 
 @lru_cache(maxsize=16)
-def shrunk(index: int, factor: float) -> Array:
+def shrunk(index: int, factor: float, exact: bool) -> Array:
     """Texture ``index`` made smaller for small images, bilinear, as the makers of CIFAR-10-C have it."""
     texture = textures()[1][index]
-    return _resized(texture, (round(texture.shape[1] * factor), round(texture.shape[0] * factor)), cv2.INTER_LINEAR)
+    return _resized(texture, (round(texture.shape[0] * factor), round(texture.shape[1] * factor)), False, exact)
 
 
-def frost_layer(index: int, height: int, width: int, shrink: float | None = None) -> Array:
+def frost_layer(index: int, height: int, width: int, shrink: float | None, exact: bool) -> Array:
     """As :func:`scaled`; textures that are large enough are scaled once for all image sizes.
 
     With ``shrink`` the texture is made smaller instead, unless the image would not fit into it.
     """
     if shrink is not None:
-        small = shrunk(index, shrink)
+        small = shrunk(index, shrink, exact)
         if small.shape[0] > height and small.shape[1] > width:
             return small
     own_height, own_width = textures()[1][index].shape[:2]
-    return scaled(index, 0, 0) if own_height >= height and own_width >= width else scaled(index, height, width)
+    return scaled(index, *((0, 0) if own_height >= height and own_width >= width else (height, width)), exact)

@@ -11,7 +11,7 @@ from stillrobust.corruptions.draws import Key, Rng, quantiles
 from stillrobust.corruptions.severity import parameters
 from stillrobust.samples import Array, Image
 
-colour, fields, geometry = Kernels("colour"), Kernels("fields"), Kernels("geometry")
+colour, fields, geometry, relief = Kernels("colour"), Kernels("fields"), Kernels("geometry"), Kernels("drops")
 
 
 def snow(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
@@ -21,8 +21,13 @@ def snow(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Ima
     layer = _fallen((height, width), tuple(flakes), radius, sigma, rng)
     out = np.empty_like(image)
     shares, tables = (np.float32(mix), np.float32(1 - mix)), (filters.FRACTIONS32, filters.FRACTIONS)
-    fields.snow(image.reshape(height, -1), layer, *shares, *tables, np.float32(2e-4), out.reshape(height, -1))
+    # exact: OpenCV's grey, whose last bit depends on the processor
+    grey = NO_GREY if isinstance(rng, Key) else cv2.cvtColor(filters.FRACTIONS32[image], cv2.COLOR_RGB2GRAY)
+    fields.snow(image.reshape(height, -1), layer, *shares, *tables, grey, np.float32(2e-4), out.reshape(height, -1))
     return out
+
+
+NO_GREY = np.zeros((0, 0), np.float32)
 
 
 def _fallen(size: tuple[int, int], flakes: tuple[float, ...], radius: int, sigma: float, rng: Rng) -> Image:
@@ -47,7 +52,7 @@ def _fallen(size: tuple[int, int], flakes: tuple[float, ...], radius: int, sigma
         field = (draws.normals(rng, size[0] * size[1]) * std + mean).reshape(size)
         geometry.enlarge_flakes(field, rows, columns, threshold, out)
         angle = rng.uniform(-135, -45)
-    taps = filters.motion_taps((out.shape[0], out.shape[1]), radius, sigma, angle)
+    taps = filters.motion_taps((out.shape[0], out.shape[1]), radius, sigma, angle, exact=not isinstance(rng, Key))
     layer = np.zeros(size, np.uint8)
     if len(taps.weights):
         border = taps.border()
@@ -69,7 +74,7 @@ def frost(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Im
     def below(word: int, limit: int) -> int:
         return int(rng.uniform(word, 0, limit)) if isinstance(rng, Key) else int(rng.randint(0, limit))
 
-    layer = textures.frost_layer(below(0, 5), height, width, SHRINK.get(regime))
+    layer = textures.frost_layer(below(0, 5), height, width, SHRINK.get(regime), exact=not isinstance(rng, Key))
     top = below(1, layer.shape[0] - height)
     left = below(2, layer.shape[1] - width)
     out = np.empty_like(image)
@@ -138,21 +143,23 @@ MUD = (63 / 255.0, 42 / 255.0, 20 / 255.0)
 def spatter(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Drops of water (1-3) or mud (4, 5). Draws: a normal per pixel."""
     mean, std, sigma, threshold, strength, mud = parameters("spatter", severity, regime)
+    exact = not isinstance(rng, Key)
     if isinstance(rng, Key):
         drawn = np.empty(image.shape[:2], np.float32)
         fields.normal_fast(quantiles().astype(np.float32), *rng.stream(0), drawn.reshape(-1))
     else:
         drawn = draws.normals(rng, image.shape[0] * image.shape[1]).reshape(image.shape[:2])
-    layer = filters.gaussian_filter(drawn * std + mean, sigma)
+    layer = filters.gaussian_filter(drawn * std + mean, sigma, exact)
     layer[layer < threshold] = 0
     fractions = image.astype(np.float32) / np.float32(255)
     if mud:
-        cover = filters.gaussian_filter((layer > threshold).astype(np.float32), strength, between=np.float32)
+        cover = filters.gaussian_filter((layer > threshold).astype(np.float32), strength, exact, between=np.float32)
         cover = cover.astype(np.float32)
         cover[cover < 0.8] = 0
         fractions = fractions * (1 - cover[..., None]) + cover[..., None] * np.array(MUD)
         return filters.truncate(fractions)
-    drops = _drops((layer * 255).astype(np.uint8))
+    layer = (layer * 255).astype(np.uint8)
+    drops = _drops(layer) if exact else layer * relief.relief(relief.distances(relief.edges(layer))).astype(np.float32)
     if drops.max() == 0:  # no drop at all: the reference divides nought by nought, and a black image comes out
         return np.zeros_like(image)
     drops = drops / drops.max() * np.float32(strength)

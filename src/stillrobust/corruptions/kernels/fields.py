@@ -116,19 +116,19 @@ def fog(image, heights, lowest, highest, amount, brightest, fractions, reach, ou
 
 
 @kernel
-def _snow_exact(red, green, blue, own, layers, mix, rest):
-    """One sample in the reference's order; its grey is OpenCV's, green first and fused: products here are exact in float64."""
-    bright = np.float64(np.float32(0.587) * green)
-    bright = np.float64(np.float32(np.float64(np.float32(0.299)) * np.float64(red) + bright))
-    bright = np.float32(np.float64(np.float32(0.114)) * np.float64(blue) + bright)
+def _snow_exact(bright, own, layers, mix, rest):
+    """One sample in the reference's order, ``bright`` being its pixel's grey."""
     white = np.float32(np.float32(bright * np.float32(1.5)) + np.float32(0.5))
     whitened = np.float32(np.float32(mix * own) + np.float32(rest * max(own, white)))
     return grey(np.float64(whitened) + layers[0] + layers[1])
 
 
 @kernel
-def snow(image, flakes, mix, rest, fractions32, fractions, reach, out):
-    """Whiten, then add the layer of flakes and the layer turned by half a turn; uint8 (H, W * 3), flakes uint8 (H, W)."""
+def snow(image, flakes, mix, rest, fractions32, fractions, grey, reach, out):
+    """Whiten, then add the layer of flakes and the layer turned by half a turn; uint8 (H, W * 3), flakes uint8 (H, W).
+
+    ``grey`` float32 (H, W): the image's fractions in grey, for samples that float32 cannot decide; or (0, 0), which leaves them.
+    """
     height, width = flakes.shape
     white, fallen = np.empty(3 * width, np.float32), np.empty(3 * width, np.float32)
     line = np.empty(3 * width, np.float32)
@@ -146,11 +146,10 @@ def snow(image, flakes, mix, rest, fractions32, fractions, reach, out):
             own = np.float32(source[x])
             line[x] = mix * own + rest * max(own, white[x]) + fallen[x]
         count = truncate(line, reach, near, found, out[y])
-        for i in range(count):
+        for i in range(count if grey.size else 0):
             x = found[i] // 3
             layers = fractions[layer[x]], fractions[turned[width - 1 - x]]
-            r, g, b = fractions32[source[3 * x]], fractions32[source[3 * x + 1]], fractions32[source[3 * x + 2]]
-            out[y, found[i]] = _snow_exact(r, g, b, fractions32[source[found[i]]], layers, mix, rest)
+            out[y, found[i]] = _snow_exact(grey[y, x], fractions32[source[found[i]]], layers, mix, rest)
 
 
 @kernel

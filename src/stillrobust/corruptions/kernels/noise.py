@@ -37,12 +37,16 @@ def salt_and_pepper(samples, where, which, amount, out):
 
 
 @kernel
-def _more_draws(key, words, place, draws, used, count):
-    """Move the unread uniforms to the front and put the next block's behind them: (words read, words held, uniforms held)."""
+def _more_draws(key, before, words, place, draws, used, count):
+    """Move the unread uniforms to the front and put the next block's behind them: (words read, words held, uniforms held).
+
+    ``before`` becomes the state of the block before.
+    """
     for j in range(count - used):
         draws[j] = draws[used + j]
     read, held = place
     if held - read < 2:
+        before[:] = key
         held, read = refill(key, words, read, held), 0
     pairs = (held - read) // 2
     block, target = words[read : read + 2 * pairs], draws[count - used : count - used + pairs]
@@ -59,7 +63,7 @@ def poisson(samples, rows, chances, grey, key, place, out):
     it); ``chances`` (256, K): the Poisson's probabilities, which spare PTRS its logarithms. Means below 10 multiply uniforms
     until the product is small enough; since products only fall, eight are compared at once, with no branch to guess wrong.
     """
-    words, draws = np.empty(2 * WORDS, np.uint32), np.empty(2 * WORDS)
+    words, draws, before = np.empty(2 * WORDS, np.uint32), np.empty(2 * WORDS), np.empty(WORDS, np.uint32)
     held, read = open_block(key, place, words), 0
     count, used, top, furthest = 0, 0, grey.size - 1, chances.shape[1] - 1
     for i in range(samples.size):
@@ -68,7 +72,7 @@ def poisson(samples, rows, chances, grey, key, place, out):
         photons, product = np.int64(0), 1.0
         while mean > 0:
             if count - used < 8:
-                read, held, count = _more_draws(key, words, (read, held), draws, used, count)
+                read, held, count = _more_draws(key, before, words, (read, held), draws, used, count)
                 used = 0
                 continue
             u = np.uint64(used)
@@ -100,7 +104,11 @@ def poisson(samples, rows, chances, grey, key, place, out):
             if at_once | (likely & (v * rows[level, 4] <= chance * (a / (margin * margin) + b))):
                 break
         out[i] = grey[min(photons, top)]
-    return WORDS - (held - read + 2 * (count - used))
+    unread = held - read + 2 * (count - used)
+    if unread > WORDS:  # some of them belong to the block before
+        key[:] = before
+        unread -= WORDS
+    return WORDS - unread
 
 
 @kernel
