@@ -11,8 +11,8 @@ import pytest
 from PIL import Image as Pillow
 
 from stillrobust.data import open_dataset
-from stillrobust.data.coco import write_coco
-from stillrobust.data.imagenet import wnids
+from stillrobust.data.formats.coco import write_coco
+from stillrobust.data.official.imagenet import wnids
 from stillrobust.data.reading import encode_png, write_image
 from stillrobust.errors import BadImage, UserError
 from stillrobust.evaluation import Protocol, evaluate
@@ -21,7 +21,7 @@ from stillrobust.report import summarize, text_table
 from stillrobust.report.page import page
 from stillrobust.report.tables import measurements_csv, table_csv
 from stillrobust.samples import Prediction, Sample
-from stillrobust.store import Store
+from stillrobust.storage.store import Store
 from tests.toys import SIZE, Toys
 
 PICTURE = Toys("detection")[0].image

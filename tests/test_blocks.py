@@ -8,6 +8,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
+from stillrobust.grid import COMMON, Cell
 from stillrobust.paper import Claim
 from stillrobust.report import page, summarize, text_table
 from stillrobust.report.blocks import apart, comparable, sections
@@ -15,8 +16,7 @@ from stillrobust.report.claims import TWO_PROTOCOLS, judge
 from stillrobust.report.downloads import latex_table, results_json
 from stillrobust.report.exhibits import exhibits_of
 from stillrobust.report.tables import compact, table_csv
-from stillrobust.robustness import COMMON
-from stillrobust.store import Cell, Run, Store
+from stillrobust.storage.store import Run, Store
 from tests.test_page import Page
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillrobust.budget import Estimate, cell_order, estimate_mpc, image_order
+from stillrobust.analysis.budget import Estimate, cell_order, estimate_mpc, image_order
+from stillrobust.analysis.intervals import bootstrap_weights
+from stillrobust.analysis.robustness import robustness
 from stillrobust.errors import HoleError, UserError
-from stillrobust.intervals import bootstrap_weights
-from stillrobust.robustness import CLEAN, COMMON, SEVERITIES, robustness
-from stillrobust.store import Measurement
+from stillrobust.grid import CLEAN, COMMON, SEVERITIES
+from stillrobust.storage.store import Measurement
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # Ten of the 76 lines of SemSegBench's table (Agnihotri et al. 2025, arXiv 2505.18015), mIoU in percent at severity 3.

@@ -8,16 +8,16 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from stillrobust.intervals import over_seeds
+from stillrobust.analysis.intervals import over_seeds
+from stillrobust.grid import COMMON, GROUPS, Cell
 from stillrobust.metrics import METRICS
 from stillrobust.report import page, write_report
 from stillrobust.report.came_along import came_along, came_along_csv, came_along_markdown, came_along_text, sentence
 from stillrobust.report.downloads import numbers, results_json
 from stillrobust.report.gained_upstream import gained_text, gained_upstream
 from stillrobust.report.summary import summarize
-from stillrobust.robustness import COMMON, GROUPS
 from stillrobust.samples import DatasetInfo, Prediction, Target
-from stillrobust.store import Cell, Run, Store
+from stillrobust.storage.store import Run, Store
 
 CLASSES = ("cat", "dog", "owl", "elk")
 IMAGES = 100

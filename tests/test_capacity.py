@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from stillrobust import capacity
+from stillrobust.runtime import capacity
 
 GB = 2**30
 TOTAL = 64 * GB

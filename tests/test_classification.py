@@ -11,7 +11,7 @@ from torchvision.transforms import functional as reference
 from stillrobust.backbones import build_backbone
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.store import Store
+from stillrobust.storage.store import Store
 from stillrobust.tasks import augment, make_task
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import Plan, load_model, train

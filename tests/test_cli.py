@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import stillrobust
-from stillrobust.data.scene_files import SceneCounts, write_scenes
-from stillrobust.store import Store
+from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
+from stillrobust.storage.store import Store
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["channels=16", "box_channels=32", "mask_layers=1", "image_size=[64, 64]", "rois_per_image=16", "detections=5"]
@@ -17,7 +17,7 @@ SMALL += ["proposals_before=[50, 50]", "proposals=[50, 20]"]
 
 
 def run(*arguments, cwd=None):
-    command = [sys.executable, "-m", "stillrobust.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "stillrobust", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from stillrobust.analysis.intervals import simultaneous_intervals
 from stillrobust.errors import HoleError, UserError
-from stillrobust.intervals import simultaneous_intervals
+from stillrobust.grid import COMMON, Cell
 from stillrobust.report.comparison import compare, comparison_text
-from stillrobust.robustness import COMMON
-from stillrobust.store import Cell, Run, Store
+from stillrobust.storage.store import Run, Store
 from tests.paper_store import fill
 
 IMAGES = 200

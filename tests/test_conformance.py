@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import stillrobust.conformance as room
-from stillrobust.conformance import ADAPTERS, conformance, distribution, other, table
+import stillrobust.tools.conformance as room
 from stillrobust.corruptions import DETERMINISTIC, corrupt, textures
 from stillrobust.errors import UserError
+from stillrobust.tools.conformance import ADAPTERS, conformance, distribution, other, table
 
 IMPORTS = """
 import os, time
@@ -174,7 +174,7 @@ def test_a_known_library_must_be_there_under_its_own_name(monkeypatch):
 
 def test_the_command_writes_everything_and_says_it_by_its_status(library, tmp_path):
     def run(*arguments):
-        command = [sys.executable, "-m", "stillrobust.cli", "conformance", *map(str, arguments)]
+        command = [sys.executable, "-m", "stillrobust", "conformance", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
     good = run(library("faithful"), "--corruptions", "contrast", "--json", tmp_path / "a.json", "--full")

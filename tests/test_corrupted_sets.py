@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from stillrobust import corrupt
 from stillrobust.cli import app
-from stillrobust.corrupted_sets import SetPlan, _targets, corrupt_set, read_photo
 from stillrobust.corruptions import COMMON
 from stillrobust.data.reading import read_image
 from stillrobust.errors import UserError
-from stillrobust.report.contact_sheet import contact_sheet
+from stillrobust.tools.contact_sheet import contact_sheet
+from stillrobust.tools.corrupt_folder import SetPlan, _targets, corrupt_set, read_photo
 
 
 def photo(index, height=60, width=80):

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 from stillrobust.cli import app
 from stillrobust.data import FORMATS
 from stillrobust.data.check import CHECKS, check_dataset
-from stillrobust.data.imagenet import wnids
-from stillrobust.data.official import COUNTS
+from stillrobust.data.official.imagenet import wnids
+from stillrobust.data.official.layout import COUNTS
 from stillrobust.errors import UserError
-from stillrobust.robustness import COMMON
+from stillrobust.grid import COMMON
 from tests import layouts
 
 
@@ -164,7 +164,7 @@ def test_archives_that_wait_or_are_cut_off(small, tmp_path):
 
 def test_class_names_of_ade20k(small, tmp_path):
     home = write("ade20k", tmp_path) / "ADEChallengeData2016"
-    from stillrobust.data.ade20k import CLASSES
+    from stillrobust.data.official.ade20k import CLASSES
 
     rows = [f"{n} \t0.1\t10\t1\tanother word, {name} " for n, name in enumerate(CLASSES, 1)]
     (home / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tName", *rows]))

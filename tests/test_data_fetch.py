@@ -14,16 +14,16 @@ import pytest
 from typer.testing import CliRunner
 
 from stillrobust.cli import app
-from stillrobust.data import fetch as fetching
 from stillrobust.data import open_dataset
-from stillrobust.data.archives import Limits
 from stillrobust.data.check import check_dataset
-from stillrobust.data.fetch import fetch_dataset
-from stillrobust.data.imagenet import wnids
-from stillrobust.data.official import COUNTS
-from stillrobust.data.served import ARCHIVES
+from stillrobust.data.official import fetch as fetching
+from stillrobust.data.official.archives import Limits
+from stillrobust.data.official.fetch import fetch_dataset
+from stillrobust.data.official.imagenet import wnids
+from stillrobust.data.official.layout import COUNTS
+from stillrobust.data.official.served import ARCHIVES
 from stillrobust.errors import UserError
-from stillrobust.robustness import COMMON
+from stillrobust.grid import COMMON
 from tests import layouts
 
 SMALL = {

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from stillrobust.data import CocoDataset, CorruptedView, Subset, open_dataset, read_image
-from stillrobust.data.masks import decode_mask, encode_mask
+from stillrobust.data.formats.masks import decode_mask, encode_mask
 from stillrobust.errors import UserError
 
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image as Pillow
 
 from stillrobust.data import open_dataset
-from stillrobust.data.imagenet import prepare, wnids
-from stillrobust.data.official import COUNTS
-from stillrobust.data.pickles import read_pickle
+from stillrobust.data.official.imagenet import prepare, wnids
+from stillrobust.data.official.layout import COUNTS
+from stillrobust.data.official.pickles import read_pickle
 from stillrobust.data.views import StoredCorruptions, Subset, corrupted_view, has_stored
 from stillrobust.errors import UserError
 from tests import layouts

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from stillrobust.backbones import build_backbone
-from stillrobust.data import open_dataset, scene_textures, write_scenes
-from stillrobust.data.scene_files import SceneCounts, scene_at
-from stillrobust.data.scene_painters import build_world
+from stillrobust.data import open_dataset, write_scenes
+from stillrobust.data.generated import scene_textures
+from stillrobust.data.generated.scene_files import SceneCounts, scene_at
+from stillrobust.data.generated.scene_painters import build_world
 from stillrobust.errors import UserError
 
 FEW = SceneCounts(train=6, val=4, train_crops=10, val_crops=10)

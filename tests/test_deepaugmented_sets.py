@@ -12,14 +12,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from stillrobust import batches, deepaugmented_sets
 from stillrobust.cli import app
-from stillrobust.data.classification import FolderDataset
-from stillrobust.data.imagenet import ImageNetDataset
-from stillrobust.deepaugmented_sets import deepaugment_set, groups
+from stillrobust.data.formats.classification import FolderDataset
+from stillrobust.data.official.imagenet import ImageNetDataset
 from stillrobust.errors import UserError
 from stillrobust.robustify import build_technique
 from stillrobust.robustify.deepaugment import NETWORKS, MultiRootDataset
+from stillrobust.tools import deepaugment_folder
+from stillrobust.tools.deepaugment_folder import deepaugment_set, groups
+from stillrobust.training import batches
 from tests.deepaugment_toys import enlarging_edsr
 
 CLASSES = {"cat": ("a.png", "b.jpg", "deep/c.png"), "dog": ("a.png", "d.jpeg")}
@@ -54,7 +55,7 @@ def small(monkeypatch):
             job.function(*job.arguments, progress=lambda done, total, text, job=job: listen(job.name, done, total, text))
 
     monkeypatch.setitem(NETWORKS, "edsr", replace(NETWORKS["edsr"], side=12))
-    monkeypatch.setattr(deepaugmented_sets, "run_jobs", here)
+    monkeypatch.setattr(deepaugment_folder, "run_jobs", here)
     return parts
 
 
@@ -79,7 +80,7 @@ def test_folders_match(source, weights, small, tmp_path):
 
 
 def test_workers_and_interruptions_do_not_matter(source, weights, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(deepaugmented_sets, "REDRAWN", 1.0)  # every image has weights of its own
+    monkeypatch.setattr(deepaugment_folder, "REDRAWN", 1.0)  # every image has weights of its own
     assert len(groups(NAMES, 0)) == 5
     deepaugment_set(source, tmp_path / "one", "edsr", weights, workers=1)
     deepaugment_set(source, tmp_path / "many", "edsr", weights, workers=7)
@@ -114,8 +115,8 @@ def test_every_group_and_every_image_has_draws_of_its_own(source, weights, small
             drawn.append(("image", int(rng.integers(2**60))))
             return np.asarray(image)
 
-    monkeypatch.setattr(deepaugmented_sets, "load_pretrained", lambda *_: Noted())
-    monkeypatch.setattr(deepaugmented_sets, "REDRAWN", 1.0)  # a group an image
+    monkeypatch.setattr(deepaugment_folder, "load_pretrained", lambda *_: Noted())
+    monkeypatch.setattr(deepaugment_folder, "REDRAWN", 1.0)  # a group an image
     for seed in (0, 1):
         deepaugment_set(source, tmp_path / f"out{seed}", "edsr", weights, seed=seed)
     assert len(drawn) == len(set(drawn)) == 2 * (5 + 5)

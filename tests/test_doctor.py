@@ -9,7 +9,10 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from stillrobust import capacity, cli, corruptions, doctor
+from stillrobust import corruptions
+from stillrobust.cli import application as cli
+from stillrobust.runtime import capacity
+from stillrobust.tools import doctor
 
 
 def test_the_golden_self_test_passes_here_and_sees_another_pixel(monkeypatch):

@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from stillrobust import downloads, leases
-from stillrobust.downloads import fetch
 from stillrobust.errors import UserError
+from stillrobust.storage import downloads, leases
+from stillrobust.storage.downloads import fetch
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

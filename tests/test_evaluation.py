@@ -4,16 +4,16 @@ import json
 import numpy as np
 import pytest
 
-from stillrobust import evaluation
+from stillrobust.analysis.estimates import estimates
 from stillrobust.data import views
 from stillrobust.errors import UserError
-from stillrobust.estimates import estimates
 from stillrobust.evaluation import Protocol, evaluate
+from stillrobust.evaluation import loop as evaluation
+from stillrobust.grid import COMMON, Cell
 from stillrobust.predictors import Predictor
 from stillrobust.report.beside import beside
-from stillrobust.robustness import COMMON
 from stillrobust.samples import Prediction
-from stillrobust.store import Cell, Store
+from stillrobust.storage.store import Store
 from stillrobust.training import Plan, Recipe, train
 from tests.toys import SETTINGS, Toys
 

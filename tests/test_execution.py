@@ -8,8 +8,8 @@ from stillrobust.cli import app
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, run_jobs
 from stillrobust.execution.book import LOST, Book
-from stillrobust.forecast import NOT_BEGUN
-from stillrobust.leases import Held
+from stillrobust.runtime.forecast import NOT_BEGUN
+from stillrobust.storage.leases import Held
 
 
 def write(path, text, progress):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from stillrobust.cli_completion import checkpoints, names_of, studies
+from stillrobust.cli.completion import checkpoints, names_of, studies
 from tests.commands import COMMANDS, parse
 
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from stillrobust.analysis.reference import corruption_errors, effective_robustness, reference_of
 from stillrobust.cli import app
 from stillrobust.errors import UserError
+from stillrobust.grid import COMMON, GROUPS, Cell
 from stillrobust.metrics.details import by_class, details
-from stillrobust.reference import corruption_errors, effective_robustness, reference_of
 from stillrobust.report import summarize, write_report
 from stillrobust.report.blocks import sections
 from stillrobust.report.inside import against_others, with_inside
 from stillrobust.report.page_inside import PAIRS
 from stillrobust.report.tables import percent
-from stillrobust.robustness import COMMON, GROUPS
 from stillrobust.samples import Prediction
-from stillrobust.store import Cell, Run, Store
+from stillrobust.storage.store import Run, Store
 from tests.test_details import CLASSES, counted, pair
 from tests.test_page import Page
 

@@ -4,8 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stillrobust.analysis.intervals import (
+    bootstrap_weights,
+    interval,
+    over_seeds,
+    rank_groups,
+    robustness_replicates,
+    student_quantile,
+)
 from stillrobust.errors import UserError
-from stillrobust.intervals import bootstrap_weights, interval, over_seeds, rank_groups, robustness_replicates, student_quantile
 
 
 def simulations():

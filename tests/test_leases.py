@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from stillrobust import leases
 from stillrobust.errors import UserError
-from stillrobust.leases import Held, lease
+from stillrobust.storage import leases
+from stillrobust.storage.leases import Held, lease
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from stillrobust import leases
+from stillrobust.storage import leases
 leases.BEAT_SECONDS = float(sys.argv[2])
 if sys.argv[3] == "elsewhere":
     leases._here = lambda: "another machine/1"

@@ -9,10 +9,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from stillrobust import listing, store
-from stillrobust.listing import LISTING
-from stillrobust.robustness import COMMON
-from stillrobust.store import Cell, Store
+from stillrobust.grid import COMMON, Cell
+from stillrobust.storage import index, store
+from stillrobust.storage.index import LISTING
+from stillrobust.storage.store import Store
 
 
 def write(root, severity, value, seed=0):
@@ -27,7 +27,7 @@ def values(root):
 def settled(root, seconds=60):
     """Make what is there older, so that its marks are believed."""
     lines = (root / "cells/run" / LISTING).read_bytes().split(b"\n")[:-1]
-    known = listing._known(root / "cells/run" / LISTING)
+    known = index._known(root / "cells/run" / LISTING)
     assert len(lines) >= len(known)
     for name in known:
         path = root / "cells/run" / name
@@ -57,9 +57,9 @@ def test_a_settled_store_is_listed_without_opening_a_record(root, monkeypatch):
 
 def test_writing_puts_down_what_listing_needs(root):
     """No listing was needed before: marks are those of the records as they were written."""
-    known = listing._known(root / "cells/run" / LISTING)
+    known = index._known(root / "cells/run" / LISTING)
     assert {name: mark for name, (mark, _) in known.items()} == {
-        path.name: listing._mark(path.stat()) for path in (root / "cells/run").glob("*.json")
+        path.name: index._mark(path.stat()) for path in (root / "cells/run").glob("*.json")
     }
 
 
@@ -96,7 +96,7 @@ def test_the_records_alone_count(root, harm):
     changed["another's"] = b"".join(b"%08x %b\n" % (zlib.crc32(text), text) for text in (b"xx", b"[1]\t{}", b"[1, 2, 3]\t{}"))
     file.write_bytes(changed[harm])
     assert values(root) == EXPECTED | ({3: (0.7, 0)} if harm == "old" else {})
-    assert len(listing._known(file)) == 3
+    assert len(index._known(file)) == 3
 
 
 def test_a_record_that_is_altered_or_gone_is_not_listed(root):
@@ -143,7 +143,7 @@ def test_100_000_records_are_listed_within_two_seconds(tmp_path):
             record = folder / f"{name}_{severity}.json"
             record.write_bytes(store._seal(body))
             os.utime(record, ns=(old, old))
-            listing.append(record, body)
+            index.append(record, body)
     begun = time.process_time()
     assert len(Store(tmp_path).measurements()) == 2 * 1316 * 76
     assert time.process_time() - begun < 2

@@ -10,7 +10,7 @@ import torch
 from stillrobust.data import FolderDataset
 from stillrobust.data.views import corrupted_view
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.loading import AHEAD, AtSeverities, Loaded, batches, loader_settings
+from stillrobust.evaluation.loader import AHEAD, AtSeverities, Loaded, batches, loader_settings
 from stillrobust.predictors import Predictor
 from stillrobust.samples import Prediction
 from tests.toys import Toys
@@ -72,9 +72,9 @@ def test_workers_change_nothing(workers):
 
 def test_beside_a_gpu_workers_run_ahead_and_pixels_are_pinned(monkeypatch, tmp_path):
     machine = {"cores": 64, "gpus": 1}
-    monkeypatch.setattr("stillrobust.capacity.cores", lambda: machine["cores"])
+    monkeypatch.setattr("stillrobust.runtime.capacity.cores", lambda: machine["cores"])
     monkeypatch.setattr(torch.cuda, "device_count", lambda: machine["gpus"])
-    monkeypatch.setattr("stillrobust.loading.DRIVER", tmp_path)
+    monkeypatch.setattr("stillrobust.evaluation.loader.DRIVER", tmp_path)
     settings = loader_settings(torch.device("cuda"))
     assert (settings["num_workers"], settings["pin_memory"], settings["prefetch_factor"]) == (16, True, AHEAD)
     machine["gpus"] = 8

@@ -2,11 +2,12 @@
 
 import pytest
 
+from stillrobust.analysis.robustness import robustness
 from stillrobust.errors import UserError
+from stillrobust.grid import CLEAN, corrupted_places
+from stillrobust.report.rows import Row
 from stillrobust.report.seeds import with_seed_means
-from stillrobust.report.summary import Row
-from stillrobust.robustness import CLEAN, corrupted_places, robustness
-from stillrobust.store import Measurement, Store
+from stillrobust.storage.store import Measurement, Store
 from stillrobust.study import Site, read_study, recall, select, states
 from stillrobust.study.execute import jobs_of, run_study
 

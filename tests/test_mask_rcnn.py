@@ -14,7 +14,8 @@ from stillrobust.samples import DatasetInfo, Sample, Target
 from stillrobust.tasks import augment, make_task
 from stillrobust.tasks.mask_rcnn import Anchors, Assignment, PadWithMean, RegionPool, box_loss, level_of, mask_targets, paste_masks
 from stillrobust.tasks.recipes import recipe_of
-from stillrobust.training import Plan, build, hold_still
+from stillrobust.training import Plan
+from stillrobust.training.loop import build, hold_still
 from tests.toys import SETTINGS, Toys
 
 COCO = DatasetInfo("coco", "detection", tuple(map(str, range(80))), 1, "", has_masks=True)

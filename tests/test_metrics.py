@@ -4,8 +4,8 @@ import io
 import numpy as np
 import pytest
 
+from stillrobust.analysis.intervals import bootstrap_weights
 from stillrobust.errors import UserError
-from stillrobust.intervals import bootstrap_weights
 from stillrobust.metrics import METRIC_VERSION, METRICS
 from stillrobust.metrics.recompute import replicates
 from stillrobust.samples import IGNORE, DatasetInfo, Prediction, Target

@@ -8,12 +8,13 @@ from statistics import fmean
 import numpy as np
 import pytest
 
+from stillrobust.analysis.robustness import robustness
 from stillrobust.errors import HoleError, UserError
-from stillrobust.others import IMPORTED, SOURCES, import_results
-from stillrobust.others.pickled_numbers import plain, read_numbers
+from stillrobust.grid import COMMON, Cell
+from stillrobust.importers import IMPORTED, SOURCES, import_results
+from stillrobust.importers.pickled_numbers import plain, read_numbers
 from stillrobust.report import summarize
-from stillrobust.robustness import COMMON, robustness
-from stillrobust.store import Cell, Run, Store
+from stillrobust.storage.store import Run, Store
 
 # Mask R-CNN R50-FPN 1x on COCO val2017, box and mask AP, severities 1 to 5: bethgelab/robust-detection-benchmark, raw-data/coco/
 # mask_rcnn_r50_fpn_1x_results.pkl @aecde7ba (MIT), four digits. Published of them (P, mPC, rPC in %): 37.3 / 18.7 / 50.1 and

@@ -7,8 +7,10 @@ import json
 
 import pytest
 
-from stillrobust.cli_list import techniques
+from stillrobust.analysis.technique_overlaps import overlaps, overlaps_of
+from stillrobust.cli.list_components import techniques
 from stillrobust.errors import UserError
+from stillrobust.names import parts_of
 from stillrobust.report import page, summarize
 from stillrobust.report.came_along import came_along, came_along_csv
 from stillrobust.report.downloads import latex_table, results_json
@@ -16,8 +18,7 @@ from stillrobust.report.summary import overlaps_test
 from stillrobust.report.tables import table_csv, text_table
 from stillrobust.robustify import TECHNIQUES, build_technique, cards_of
 from stillrobust.robustify.policies import OVERLAPS, POLICIES, operations, transform_of
-from stillrobust.store import Run, Store
-from stillrobust.technique_specs import overlaps, overlaps_of, parts_of
+from stillrobust.storage.store import Run, Store
 from tests.test_came_along import downstream, upstream
 
 FOUR = ("brightness", "contrast", "gaussian_blur", "saturate")

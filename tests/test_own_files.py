@@ -11,24 +11,24 @@ import pytest
 from typer.testing import CliRunner
 
 from stillrobust.cli import app
-from stillrobust.corrupted_sets import SetPlan, corrupt_set
 from stillrobust.corruptions import CORRUPTIONS, chosen, corrupt, corruption_of
 from stillrobust.data.reading import encode_png
 from stillrobust.data.shared import SharedImages
 from stillrobust.data.views import corrupted_view
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate, missing_cells
-from stillrobust.own_files import keyed, pinned, shown
+from stillrobust.grid import COMMON
 from stillrobust.predictors import Predictor
 from stillrobust.predictors.python_file import predictor_of_file
 from stillrobust.report import summarize
 from stillrobust.report.beside import beside_text
 from stillrobust.report.page import page
 from stillrobust.robustify import build_technique
-from stillrobust.robustness import COMMON
 from stillrobust.samples import Prediction
-from stillrobust.store import Store
+from stillrobust.storage.store import Store
 from stillrobust.study.schema import read_study
+from stillrobust.tools.corrupt_folder import SetPlan, corrupt_set
+from stillrobust.user_files import keyed, pinned, shown
 from tests.own_toys import DIM, IMAGE, RAIN, written
 from tests.toys import Toys
 

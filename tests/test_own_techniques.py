@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from stillrobust.errors import UserError
-from stillrobust.own_files import keyed, shown
 from stillrobust.robustify import batch_views, build_technique, cards_of, image_views
 from stillrobust.robustify.technique import require_photometric
-from stillrobust.robustifying import robustify, robustify_plan
 from stillrobust.training import Plan, Recipe, load_model, train
+from stillrobust.training.upstream_training import robustify, robustify_plan
+from stillrobust.user_files import keyed, shown
 from tests.own_toys import DIM, IMAGE, written
 from tests.toys import SETTINGS, Toys
 

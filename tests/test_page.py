@@ -9,14 +9,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from stillrobust.grid import COMMON, Cell
 from stillrobust.report import page, summarize
 from stillrobust.report.heat import heat_colour
 from stillrobust.report.inside import with_inside
 from stillrobust.report.page_inside import by_class, by_size
 from stillrobust.report.scatter import pareto_front, upstream_against_downstream
 from stillrobust.report.tables import cells, drop_text, percent
-from stillrobust.robustness import COMMON
-from stillrobust.store import Cell, Run, Store
+from stillrobust.storage.store import Run, Store
 from tests.paper_store import fill
 
 HOSTILE = "<script>alert(1)</script>\"'&"

@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
+from stillrobust.grid import COMMON, Cell
 from stillrobust.report import report
-from stillrobust.robustness import COMMON
-from stillrobust.store import Cell, Run, Store
+from stillrobust.storage.store import Run, Store
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"

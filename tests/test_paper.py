@@ -18,7 +18,7 @@ from stillrobust.report.latex import escaped, line
 from stillrobust.report.paper_figures import drawn
 from stillrobust.report.paper_report import paper_report
 from stillrobust.report.summary import summarize
-from stillrobust.store import Store
+from stillrobust.storage.store import Store
 from stillrobust.study import Site, select
 from tests.paper_store import fill
 
@@ -260,7 +260,7 @@ def test_export_has_every_number_with_its_key(store, tmp_path):
 
 def test_intervals_of_an_ambiguous_claim_hold_their_level():
     """Two runs of the same truth: the claim is decided in about 5 % of simulated stores, and not in many more."""
-    from stillrobust.intervals import bootstrap_weights, interval
+    from stillrobust.analysis.intervals import bootstrap_weights, interval
 
     rng, decided, images = np.random.default_rng(0), 0, 200
     weights = bootstrap_weights([str(number) for number in range(images)], 100)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stillrobust import evaluation
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol
-from stillrobust.store import Store
+from stillrobust.evaluation import loop as evaluation
+from stillrobust.storage.store import Store
 from stillrobust.study import Site, paper_studies, recall, select, shipped, states
 from stillrobust.study.cost import PROCESS_BYTES, job_bytes, pass_hours, training_hours, weights_gigabytes
 from stillrobust.study.execute import jobs_of, plan_of, run_study
@@ -117,7 +117,7 @@ def test_what_is_missing_is_told_before_anything_is_trained(tmp_path):
 def test_what_failed_is_listed_at_the_end_with_the_command_that_tries_again(tmp_path):
     asked = ["study", "run", "table1", "--data-root", str(tmp_path), "--out", str(tmp_path / "out")]
     environment = {**os.environ, "STILLROBUST_CACHE": str(tmp_path)}
-    ended = subprocess.run([sys.executable, "-m", "stillrobust.cli", *asked], capture_output=True, text=True, env=environment)
+    ended = subprocess.run([sys.executable, "-m", "stillrobust", *asked], capture_output=True, text=True, env=environment)
     assert ended.returncode == 3, ended.stderr
     said = ended.stderr.splitlines()
     assert sum(line.startswith("failed: C") and "stillrobust fetch" in line for line in said) == 4

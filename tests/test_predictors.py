@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from stillrobust.data.imagenet import wnids
+from stillrobust.data.official.imagenet import wnids
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
+from stillrobust.grid import Cell
 from stillrobust.predictors import Predictor, checked, open_predictor, predictor_of_file
 from stillrobust.predictors.labels import columns_of, to_data
 from stillrobust.samples import DatasetInfo, Prediction
-from stillrobust.store import Cell, Store
+from stillrobust.storage.store import Store
 from tests.toys import Toys
 
 FEW = Protocol(("fog",), (2,), batch_size=2, examples=1)

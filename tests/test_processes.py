@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from stillrobust.errors import UserError
-from stillrobust.robustifying import robustify_plan
 from stillrobust.tasks.processes import SynchronisedBatchNorm, share_of, synchronise
 from stillrobust.training import Plan, Recipe, train
+from stillrobust.training.upstream_training import robustify_plan
 from tests.toys import SETTINGS, Toys
 
 # What is drawn at random differs by process: with no dropout, and every anchor and box sampled, nothing is.

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image as Pillow
 
 from stillrobust.errors import UserError
-from stillrobust.protocol_difference import differences, protocol_of, sample_of
+from stillrobust.tools.protocol_difference import differences, protocol_of, sample_of
 
 
 def photo(index=0):

@@ -11,7 +11,7 @@ import pytest
 
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, run_jobs
-from stillrobust.store import Store
+from stillrobust.storage.store import Store
 from tests.toys import SMALL_STUDY
 
 ray = pytest.importorskip("ray")

@@ -9,9 +9,9 @@ from torch import nn
 
 from stillrobust.backbones.reader import load_strictly
 from stillrobust.errors import UserError
-from stillrobust.optimisation import learning_rate, momentum_at
 from stillrobust.tasks import make_task
 from stillrobust.tasks.recipes import FIGURE_5_RATES, RECIPES, Recipe, recipe_of
+from stillrobust.training.optimizer import learning_rate, momentum_at
 
 
 def rates(recipe, steps, base=None):

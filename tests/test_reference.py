@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from stillrobust.analysis.reference import ALEXNET, corruption_errors, effective_robustness, reference_of, worst_corruption
+from stillrobust.analysis.robustness import robustness
 from stillrobust.errors import UserError
-from stillrobust.reference import ALEXNET, corruption_errors, effective_robustness, reference_of, worst_corruption
-from stillrobust.robustness import COMMON, robustness
-from stillrobust.store import Measurement
+from stillrobust.grid import COMMON
+from stillrobust.storage.store import Measurement
 
 # Top-1 in %, mean of five severities, in the order of COMMON: game-of-noise, Results/clean_results.txt and ANT_results.txt.
 # fmt: off

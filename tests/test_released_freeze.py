@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from stillrobust.backbones import build_backbone
-from stillrobust.optimisation import parameter_groups
 from stillrobust.samples import DatasetInfo
 from stillrobust.tasks.recipes import recipe_of
-from stillrobust.training import Plan, build, identity, load_model, train
+from stillrobust.training import Plan, identity, load_model, train
+from stillrobust.training.loop import build
+from stillrobust.training.optimizer import parameter_groups
 from tests.toys import SETTINGS, Toys
 
 

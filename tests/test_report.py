@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 from stillrobust.cli import app
 from stillrobust.errors import UserError
+from stillrobust.grid import COMMON, Cell
 from stillrobust.report import report
-from stillrobust.robustness import COMMON
-from stillrobust.store import Cell, Run, Store
+from stillrobust.storage.store import Run, Store
 
 
 class Links(HTMLParser):

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from stillrobust.breakdown import breakdown, class_breakdown
-from stillrobust.budget import cell_order, image_order
+from stillrobust.analysis.breakdown import breakdown, class_breakdown
+from stillrobust.analysis.budget import cell_order, image_order
+from stillrobust.analysis.estimates import estimates
+from stillrobust.analysis.intervals import over_seeds
+from stillrobust.analysis.resampling import resampled
 from stillrobust.cli import app
 from stillrobust.errors import HoleError, UserError
-from stillrobust.estimates import estimates
 from stillrobust.evaluation import Protocol, cells_of, evaluate
-from stillrobust.intervals import over_seeds
+from stillrobust.grid import CLEAN, COMMON, Cell
 from stillrobust.metrics import METRICS
 from stillrobust.predictors import Predictor
 from stillrobust.report.seeds import with_seed_means
 from stillrobust.report.summary import summarize
 from stillrobust.report.tables import table_csv, text_table
-from stillrobust.resampling import resampled
-from stillrobust.robustness import CLEAN, COMMON
 from stillrobust.samples import DatasetInfo, Prediction, Target
-from stillrobust.store import Cell, Run, Store
+from stillrobust.storage.store import Run, Store
 from tests.toys import Toys
 
 CLASSES = ("cat", "dog", "owl")

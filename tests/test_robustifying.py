@@ -11,13 +11,13 @@ from PIL import Image
 from stillrobust.backbones import build_backbone
 from stillrobust.backbones.reader import digest
 from stillrobust.data import write_scenes
-from stillrobust.data.classification import FolderDataset
-from stillrobust.data.scene_files import SceneCounts
+from stillrobust.data.formats.classification import FolderDataset
+from stillrobust.data.generated.scene_files import SceneCounts
 from stillrobust.errors import UserError
 from stillrobust.robustify import TECHNIQUES
-from stillrobust.robustifying import robustify, robustify_plan
-from stillrobust.run_files import read_description
 from stillrobust.training import Plan, Recipe, load_model, train
+from stillrobust.training.run_files import read_description
+from stillrobust.training.upstream_training import robustify, robustify_plan
 from tests.toys import SETTINGS, Toys, head_names
 
 RANDOM = "resnet_mini(weights='random')"
@@ -107,7 +107,7 @@ def test_from_the_command_line(tmp_path):
     root = write_scenes(
         tmp_path / "data", counts=SceneCounts(train=1, val=1, train_crops=10, val_crops=10), scene_size=64, crop_size=48
     )
-    command = [sys.executable, "-m", "stillrobust.cli", "robustify", "--data", f"folders:{root / 'classification'}", "--steps", "2"]
+    command = [sys.executable, "-m", "stillrobust", "robustify", "--data", f"folders:{root / 'classification'}", "--steps", "2"]
     command += ["--backbone", RANDOM, "--batch-size", "4", "--out", str(tmp_path / "made")]
     done = subprocess.run([*command, "--technique", "gaussian"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from stillrobust import paper
+from stillrobust.analysis.robustness import robustness
 from stillrobust.errors import HoleError, UserError
-from stillrobust.robustness import COMMON, robustness
-from stillrobust.store import Measurement
+from stillrobust.grid import COMMON
+from stillrobust.storage.store import Measurement
 
 PUBLISHED = json.loads((Path(__file__).parent / "fixtures/mask_rcnn_r50_fpn_1x_coco_c.json").read_text())["AP"]
 

@@ -16,7 +16,7 @@ from stillrobust.evaluation import Protocol, evaluate, missing_cells
 from stillrobust.execution import Job
 from stillrobust.predictors import Predictor
 from stillrobust.samples import Prediction
-from stillrobust.store import Store
+from stillrobust.storage.store import Store
 from stillrobust.study.execute import evaluate_job
 from stillrobust.study.sharing import sharing
 from tests.toys import Toys

@@ -9,7 +9,7 @@ import pytest
 
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, on_slurm, run_jobs
-from stillrobust.launching import launched
+from stillrobust.training.launch import launched
 
 pytest.importorskip("submitit")
 ROOT = Path(__file__).parents[1]

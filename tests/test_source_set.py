@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from stillrobust.data import open_dataset, source_parts
+from stillrobust.data import open_dataset
+from stillrobust.data.generated import source_parts
+from stillrobust.data.generated.scene_painters import Place, build_world, paint_drawn_thing
+from stillrobust.data.generated.scene_parts import THINGS
+from stillrobust.data.generated.source_set import draw_source, source_world, write_source_set
 from stillrobust.data.reading import read_image
-from stillrobust.data.scene_painters import Place, build_world, paint_drawn_thing
-from stillrobust.data.scene_parts import THINGS
-from stillrobust.data.source_set import draw_source, source_world, write_source_set
 from stillrobust.errors import UserError
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from stillrobust.grid import COMMON, Cell
 from stillrobust.report.steps import change, steps
 from stillrobust.report.summary import summarize
-from stillrobust.robustness import COMMON
-from stillrobust.store import Cell, Run, Store
+from stillrobust.storage.store import Run, Store
 
 IDS = np.array(["x", "y"])
 

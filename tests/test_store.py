@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from stillrobust.store import Cell, Store, content_key
+from stillrobust.grid import Cell
+from stillrobust.storage.files import content_key
+from stillrobust.storage.store import Store
 
 CELL = Cell("run", "fog", 3)
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from stillrobust.cli import app
 from stillrobust.errors import UserError
-from stillrobust.store import Store
+from stillrobust.storage.store import Store
 from stillrobust.study import Site, select, states
 from stillrobust.study.execute import jobs_of
 from stillrobust.study.plan import plan, plan_text
@@ -24,7 +24,7 @@ from tests.toys import SMALL_STUDY
 def command(folder):
     file = folder.parent / "small.yaml"
     file.write_text(SMALL_STUDY)
-    return [sys.executable, "-m", "stillrobust.cli", "study", "run", str(file), "--out", str(folder), "--workers", "1"]
+    return [sys.executable, "-m", "stillrobust", "study", "run", str(file), "--out", str(folder), "--workers", "1"]
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stillrobust.at_work import InTransfer
 from stillrobust.backbones import build_backbone
 from stillrobust.robustify import build_technique
 from stillrobust.tasks import augment, make_task
 from stillrobust.training import Plan, Recipe, identity, train
+from stillrobust.training.technique_hooks import InTransfer
 from tests.own_toys import written
 from tests.toys import SETTINGS, Toys
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from stillrobust import evaluation
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.launching import launch, launched, leads
-from stillrobust.store import Cell, Store
-from stillrobust.together import ALONE, Group, join
+from stillrobust.evaluation import loop as evaluation
+from stillrobust.evaluation.process_group import ALONE, Group, join
+from stillrobust.grid import Cell
+from stillrobust.storage.store import Store
 from stillrobust.training import Plan, Recipe, train
+from stillrobust.training.launch import launch, launched, leads
 from tests.toys import SETTINGS, Toys
 
 RECIPE = Recipe(steps=1, batch_size=4, optimiser="sgd", lr=0.02, warmup=0, accelerator="cpu")
@@ -132,7 +133,7 @@ def torchrun(processes, *words):
 @pytest.mark.slow
 def test_torchrun_trains_and_evaluates_as_one_process(tmp_path):
     """The commands as they are, with nothing said about devices: two processes of one training, three of one evaluation."""
-    from stillrobust.data.scene_files import SceneCounts, write_scenes
+    from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
 
     write_scenes(tmp_path / "data", seed=0, counts=SceneCounts(train=4, val=4, train_crops=20, val_crops=11))
     data = f"folders:{tmp_path / 'data' / 'classification'}"

@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stillrobust import training
 from stillrobust.backbones import CHECKPOINTS, Checkpoint, build_backbone, write_folder
-from stillrobust.batches import order
 from stillrobust.errors import UserError
 from stillrobust.tasks.heads import backbone_of
 from stillrobust.training import Plan, Recipe, load_model, train
+from stillrobust.training import loop as training
+from stillrobust.training.batches import order
 from tests.toys import SETTINGS, Toys
 
 SHORT = Recipe(steps=4, batch_size=4)

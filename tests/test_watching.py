@@ -11,13 +11,13 @@ import warnings
 import pytest
 from rich.console import Console
 
-from stillrobust import progress as shown
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.forecast import NOT_BEGUN, Awaited, Work, hours
-from stillrobust.progress import Display, picture, progress, shortened
-from stillrobust.run_log import RUN_LOG, failures_noted, last_line, note
-from stillrobust.scalars import EVENTS, Scalars
+from stillrobust.runtime import progress as shown
+from stillrobust.runtime.forecast import NOT_BEGUN, Awaited, Work, hours
+from stillrobust.runtime.progress import Display, picture, progress, shortened
+from stillrobust.runtime.run_log import RUN_LOG, failures_noted, last_line, note
+from stillrobust.runtime.tensorboard import EVENTS, Scalars
 from stillrobust.study import Site, recall, states
 from stillrobust.study.state import failures_of, status_text
 from stillrobust.training import Plan, Recipe, train
@@ -313,7 +313,7 @@ runs:
 
 def test_a_failing_run_stops_no_other_and_the_end_says_what_to_run(tmp_path):
     (tmp_path / "a study.yaml").write_text(STUDY)
-    command = [sys.executable, "-m", "stillrobust.cli"]
+    command = [sys.executable, "-m", "stillrobust"]
     asked = ["study", "run", "a study.yaml", "--out", "out", "--workers", "1"]
     first = subprocess.run([*command, *asked], cwd=tmp_path, capture_output=True, text=True)
     assert first.returncode == 3, first.stderr

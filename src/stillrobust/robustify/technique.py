@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, parse_spec
-from stillrobust.own_files import file_name, is_own, shown
 from stillrobust.samples import Array, Dataset, Image
+from stillrobust.user_files import file_name, is_own, shown
 
 ExtendDataset = Callable[[Dataset, int], Dataset]
 AugmentImage = Callable[[Image, np.random.Generator], Array]
