@@ -1,6 +1,6 @@
 """mPC from part of the cells, replayed on published models: how many cells are needed, how far off, how often inside the interval.
 
-    python benchmarks/budget.py SEMSEGBENCH.csv [--coco COCO_C.json] [--write src/stillrobust/budget_table.json]
+    python benchmarks/budget.py SEMSEGBENCH.csv [--coco COCO_C.json] [--write src/stillrobust/analysis/budget_table.json]
 
 The CSV has one line a model: architecture, mIoU_clean and mIoU_2d_<corruption>, in percent, at severity 3 (SemSegBench,
 Agnihotri et al. 2025, arXiv 2505.18015: 76 models on Cityscapes, ADE20K and Pascal VOC). Every architecture is left out in

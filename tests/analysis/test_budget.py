@@ -12,7 +12,7 @@ from stillrobust.errors import HoleError, UserError
 from stillrobust.grid import CLEAN, COMMON, SEVERITIES
 from stillrobust.storage.store import Measurement
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 # Ten of the 76 lines of SemSegBench's table (Agnihotri et al. 2025, arXiv 2505.18015), mIoU in percent at severity 3.
 MODELS = list(csv.DictReader((FIXTURES / "semsegbench_rows.csv").open()))
 DETECTOR = json.loads((FIXTURES / "mask_rcnn_r50_fpn_1x_coco_c.json").read_text())["AP"]

@@ -11,7 +11,7 @@ import stillrobust
 from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
 from stillrobust.storage.store import Store
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = ["channels=16", "box_channels=32", "mask_layers=1", "image_size=[64, 64]", "rois_per_image=16", "detections=5"]
 SMALL += ["proposals_before=[50, 50]", "proposals=[50, 20]"]
 

@@ -9,7 +9,7 @@ from stillrobust.errors import HoleError, UserError
 from stillrobust.grid import COMMON
 from stillrobust.storage.store import Measurement
 
-PUBLISHED = json.loads((Path(__file__).parent / "fixtures/mask_rcnn_r50_fpn_1x_coco_c.json").read_text())["AP"]
+PUBLISHED = json.loads((Path(__file__).parents[1] / "fixtures/mask_rcnn_r50_fpn_1x_coco_c.json").read_text())["AP"]
 
 
 def one(corruption, severity, value, protocol=None):

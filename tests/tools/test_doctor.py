@@ -31,7 +31,7 @@ def test_the_golden_self_test_passes_here_and_sees_another_pixel(monkeypatch):
 
 
 def test_every_extra_of_another_library_is_looked_for():
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     assert set(doctor.EXTRAS) == set(project["project"]["optional-dependencies"]) - {"demo", "docs", "dev"}
 
 

@@ -12,7 +12,7 @@ from stillrobust.execution import Job, on_slurm, run_jobs
 from stillrobust.training.launch import launched
 
 pytest.importorskip("submitit")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

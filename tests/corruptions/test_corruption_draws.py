@@ -13,7 +13,7 @@ from stillrobust.corruptions import COMMON, CORRUPTIONS, DETERMINISTIC, EXTRA, R
 from stillrobust.corruptions.draws import Key
 from stillrobust.errors import UserError
 
-DIGESTS = Path(__file__).parent / "fixtures" / "corruption_digests.json"
+DIGESTS = Path(__file__).parents[1] / "fixtures" / "corruption_digests.json"
 
 
 def photo(height, width, seed=0):

@@ -17,7 +17,7 @@ from stillrobust.report.downloads import latex_table, results_json
 from stillrobust.report.exhibits import exhibits_of
 from stillrobust.report.tables import compact, table_csv
 from stillrobust.storage.store import Run, Store
-from tests.test_page import Page
+from tests.report.test_page import Page
 
 
 def write(store, name, backbone, kept, protocol, severities=(1,), training=None, about=None):

@@ -19,7 +19,7 @@ from stillrobust.report.tables import table_csv, text_table
 from stillrobust.robustify import TECHNIQUES, build_technique, cards_of
 from stillrobust.robustify.policies import OVERLAPS, POLICIES, operations, transform_of
 from stillrobust.storage.store import Run, Store
-from tests.test_came_along import downstream, upstream
+from tests.report.test_came_along import downstream, upstream
 
 FOUR = ("brightness", "contrast", "gaussian_blur", "saturate")
 

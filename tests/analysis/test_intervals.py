@@ -17,7 +17,7 @@ from stillrobust.errors import UserError
 
 def simulations():
     """The worlds of benchmarks/interval_coverage.py."""
-    path = Path(__file__).parents[1] / "benchmarks/interval_coverage.py"
+    path = Path(__file__).parents[2] / "benchmarks/interval_coverage.py"
     spec = importlib.util.spec_from_file_location("interval_coverage", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -20,8 +20,8 @@ from stillrobust.report.page_inside import PAIRS
 from stillrobust.report.tables import percent
 from stillrobust.samples import Prediction
 from stillrobust.storage.store import Run, Store
-from tests.test_details import CLASSES, counted, pair
-from tests.test_page import Page
+from tests.metrics.test_details import CLASSES, counted, pair
+from tests.report.test_page import Page
 
 METRICS_OF = {"classification": ["top1"], "detection": ["box_ap", "mask_ap"], "segmentation": ["miou"]}
 COMMAND = "details {} --severities 3 --reference classification-one --standard classification-one --standard classification-three"

@@ -8,7 +8,7 @@ from stillrobust.metrics import METRICS
 from stillrobust.metrics.calibration import calibration_error
 from stillrobust.metrics.details import by_class, details
 from stillrobust.samples import IGNORE, DatasetInfo, Prediction, Target
-from tests.test_metrics import random_pair
+from tests.metrics.test_metrics import random_pair
 
 CLASSES = ("a", "b", "c")
 
