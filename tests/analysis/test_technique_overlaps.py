@@ -8,7 +8,7 @@ import json
 import pytest
 
 from stillrobust.analysis.technique_overlaps import overlaps, overlaps_of
-from stillrobust.cli.list_components import techniques
+from stillrobust.cli.families import techniques
 from stillrobust.errors import UserError
 from stillrobust.names import parts_of
 from stillrobust.report import page, summarize

@@ -16,7 +16,7 @@ class Protocol:
     """The circumstances of an evaluation that a caller chooses; the store keeps them with every number."""
 
     corruptions: tuple[str, ...] = COMMON
-    """Names, or paths of files of your own, which are pinned to their content (``own_files``)."""
+    """Names, or paths of files of your own, which are pinned to their content (``user_files``)."""
     severities: tuple[int, ...] = SEVERITIES
     clean: bool = True
     """Whether the clean cell is measured too."""

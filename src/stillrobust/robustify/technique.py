@@ -118,7 +118,7 @@ class Technique:
     """Those that it is the sum of; empty for one."""
     cards: tuple[Card, ...] = ()
     spec: str = ""
-    """The canonical text that ``build_technique`` makes it from; ``own_files.shown`` makes it readable."""
+    """The canonical text that ``build_technique`` makes it from; ``user_files.shown`` makes it readable."""
 
     @property
     def overlaps_test(self) -> tuple[str, ...]:
