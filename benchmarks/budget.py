@@ -1,6 +1,6 @@
 """mPC from part of the cells, replayed on published models: how many cells are needed, how far off, how often inside the interval.
 
-    python benchmarks/budget.py SEMSEGBENCH.csv [--coco COCO_C.json] [--write src/stillrobust/budget_table.json]
+    python benchmarks/budget.py SEMSEGBENCH.csv [--coco COCO_C.json] [--write src/stillrobust/analysis/budget_table.json]
 
 The CSV has one line a model: architecture, mIoU_clean and mIoU_2d_<corruption>, in percent, at severity 3 (SemSegBench,
 Agnihotri et al. 2025, arXiv 2505.18015: 76 models on Cityscapes, ADE20K and Pascal VOC). Every architecture is left out in
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stillrobust.budget import cell_order, estimate_mpc
-from stillrobust.robustness import COMMON, SEVERITIES
+from stillrobust.analysis.budget import cell_order, estimate_mpc
+from stillrobust.grid import COMMON, SEVERITIES
 
 CELL_NOISE = 1.0  # variance in points² that every cell is taken to have beside what models share: keeps coefficients small
 LEVEL = 0.95
@@ -93,7 +93,7 @@ def replay(architectures: np.ndarray, scores: np.ndarray, most: int = 6) -> list
 
 
 def package_table(architectures: np.ndarray, scores: np.ndarray) -> dict[str, object]:
-    """What ``stillrobust.budget`` reads: order, and per number of cells intercept, weights and reach, as fractions."""
+    """What ``stillrobust.analysis.budget`` reads: order, and per number of cells intercept, weights and reach, as fractions."""
     most, rules = len(COMMON) - 1, []
     chosen, half = order(architectures, scores, len(COMMON)), reaches(architectures, scores, most)
     for count in range(1, most + 1):

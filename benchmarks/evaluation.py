@@ -24,15 +24,16 @@ import torch
 
 from stillrobust.corruptions import COMMON, SEVERITIES, warm_up
 from stillrobust.data import Subset, open_dataset
-from stillrobust.data.scene_files import SceneCounts, write_scenes
+from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
 from stillrobust.data.shared import SharedImages
 from stillrobust.data.views import corrupted_view
 from stillrobust.evaluation import Protocol, evaluate
+from stillrobust.evaluation.loader import AtSeverities, batches
 from stillrobust.execution import Job, run_jobs
-from stillrobust.loading import AtSeverities, batches
+from stillrobust.grid import Cell
 from stillrobust.predictors import Predictor, predictor_of_run
 from stillrobust.samples import Prediction
-from stillrobust.store import Cell, Store
+from stillrobust.storage.store import Store
 from stillrobust.training import Plan, Recipe, train
 
 SCENE, CROP = 256, 224  # pixels

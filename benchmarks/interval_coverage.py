@@ -16,7 +16,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from stillrobust.intervals import LEVEL, interval, robustness_replicates
+from stillrobust.analysis.intervals import LEVEL, interval, robustness_replicates
 from stillrobust.metrics.recompute import replicates
 
 Arrays = dict[str, np.ndarray]

@@ -6,8 +6,8 @@ import struct
 import numpy as np
 from PIL import Image as Pillow
 
-from stillrobust.data.imagenet import wnids
-from stillrobust.data.official import STORED
+from stillrobust.data.official.imagenet import wnids
+from stillrobust.data.official.layout import STORED
 
 
 def pixels(seed, *shape):

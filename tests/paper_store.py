@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from stillrobust.robustness import COMMON
-from stillrobust.store import Cell, Run, Store, content_key
+from stillrobust.grid import COMMON, Cell
+from stillrobust.storage.files import content_key
+from stillrobust.storage.store import Run, Store
 
 METRIC = {"classification": "top1", "detection": "box_ap", "segmentation": "miou"}
 

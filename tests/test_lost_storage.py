@@ -14,22 +14,23 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from stillrobust import listing, run_files, training
 from stillrobust.backbones import build_backbone
 from stillrobust.data import open_dataset
+from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
 from stillrobust.data.reading import write_image
-from stillrobust.data.scene_files import SceneCounts, write_scenes
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.leases import Held, lease
 from stillrobust.predictors import Predictor
-from stillrobust.run_log import failures_noted
+from stillrobust.runtime.run_log import failures_noted
 from stillrobust.samples import Prediction
-from stillrobust.store import Store
+from stillrobust.storage import index
+from stillrobust.storage.leases import Held, lease
+from stillrobust.storage.store import Store
 from stillrobust.study import Site, select
 from stillrobust.study.execute import jobs_of, train_job
 from stillrobust.study.selection import remember
-from stillrobust.training import Plan, Recipe, train
+from stillrobust.training import Plan, Recipe, run_files, train
+from stillrobust.training import loop as training
 from tests.toys import SETTINGS, Toys
 
 FEW = Protocol(("brightness", "contrast"), (1, 3), batch_size=4)
@@ -212,7 +213,7 @@ def test_a_clock_that_goes_back_changes_nothing(tmp_path, whole, monkeypatch):
     evaluate(folder, data, tmp_path / "results", FEW)
     assert {name: inode for name, (inode, _) in marks(tmp_path / "results").items()} == {n: i for n, (i, _) in before.items()}
     monkeypatch.undo()
-    for path in (tmp_path / "results").rglob(listing.LISTING):
+    for path in (tmp_path / "results").rglob(index.LISTING):
         path.unlink()
     assert Store(tmp_path / "results").measurements() == numbers
     again = evaluate(whole, data, tmp_path / "others", FEW)

@@ -63,3 +63,23 @@ def slug(text: str) -> str:
     """A folder's name for anything with a name; where characters had to go, a digest keeps two of them apart."""
     kept = "".join(character if character.isalnum() or character in "-_." else "-" for character in text).strip("-._")
     return kept if kept == text else f"{kept}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def parts_of(spec: str) -> list[str]:
+    """``"a(x='+')+b"`` -> ``["a(x='+')", "b"]``: a plus sign within brackets stays where it is."""
+    found, depth, quote, escaped = [""], 0, "", False
+    for letter in spec:
+        if letter == "+" and not depth:
+            found.append("")
+            continue
+        found[-1] += letter
+        if escaped or (quote and letter == "\\"):
+            escaped = not escaped
+        elif quote or (depth and letter in "'\""):
+            quote = "" if letter == quote else quote or letter
+        else:
+            depth += (letter == "(") - (letter == ")")
+    found = [part.strip() for part in found]
+    if depth or not all(found):
+        raise UserError(f'Expected a technique like "augmix", "ant(kernel=3)" or "a+b", but got {spec!r}; correct it')
+    return found

@@ -16,9 +16,10 @@ from stillrobust.backbones.reader import digest, read_state
 from stillrobust.backbones.resnet import DEPTHS, build_resnet
 from stillrobust.backbones.swin import SHAPES, build_swin
 from stillrobust.backbones.timm_models import LITE_REPEATS, build_lite, build_timm, timm_names
-from stillrobust.backbones.weights import Weights, file_digest, file_of, verify, weights_of, write_folder
+from stillrobust.backbones.weights import Weights, file_of, verify, weights_of, write_folder
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, parse_spec, unknown
+from stillrobust.storage.files import file_digest
 
 __all__ = [
     "ARCHITECTURES",

@@ -6,17 +6,16 @@ import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from stillrobust.backbones.base import Backbone
 from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint, rows_of
 from stillrobust.backbones.reader import unreadable
-from stillrobust.downloads import Progress, cache_folder, fetch, sha256_of
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec, unknown
-from stillrobust.store import write_whole
+from stillrobust.storage.downloads import Progress, cache_folder, fetch
+from stillrobust.storage.files import file_digest, sha256_of, write_whole
 
 RANDOM = "random"
 HUB = "imagenet"  # what a timm name without weights means: timm's own, from its hub
@@ -96,7 +95,7 @@ def row_of(name: str) -> Checkpoint:
 
 
 def fetch_row(row: Checkpoint, sources: Sequence[str], cache: Path, progress: Progress) -> Path:
-    """Get a row's file into ``cache`` from ``sources`` (see ``stillrobust.downloads.fetch``), or else from its origin.
+    """Get a row's file into ``cache`` from ``sources`` (see ``stillrobust.storage.downloads.fetch``), or else from its origin.
 
     What holds no weights is not put there; a file of yours that is named takes the place of another one that is there. Its
     SHA-256 is kept beside it, so that later damage is seen even where the publisher names none.
@@ -136,17 +135,6 @@ def verify(row: Checkpoint, path: Path) -> None:
             f"Expected {row.spec} in {path}, but its SHA-256 is not that of the published file or of the first fetch; "
             f"remove it and run: stillrobust fetch {row.name}"
         )
-
-
-@lru_cache(maxsize=64)
-def _sha256(path: str, *mark: int) -> str:
-    return sha256_of(Path(path))
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, computed once a process while the file stays as it is."""
-    about = path.stat()
-    return _sha256(str(path.resolve()), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
 
 
 # ---- folders that robustify writes -----------------------------------------------------------------------------------------

@@ -20,10 +20,10 @@ from stillrobust.corruptions.own import own_corruption, require_sound
 from stillrobust.corruptions.severity import REGIMES
 from stillrobust.corruptions.weather import brightness, fog, frost, snow, spatter
 from stillrobust.errors import UserError
+from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES
 from stillrobust.names import lookup
-from stillrobust.own_files import is_own, pinned, require_free, shown
-from stillrobust.robustness import CLEAN, COMMON, GROUPS, SEVERITIES
 from stillrobust.samples import Array, Image
+from stillrobust.user_files import is_own, pinned, require_free, shown
 
 __all__ = [
     "CHANNEL_ORDERS",

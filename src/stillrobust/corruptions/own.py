@@ -9,8 +9,8 @@ import numpy as np
 
 from stillrobust.corruptions.draws import Key, Rng
 from stillrobust.errors import UserError
-from stillrobust.own_files import RAISED, file_name, load, reason
 from stillrobust.samples import Image
+from stillrobust.user_files import RAISED, file_name, load, reason
 
 EXPECTED = "one function corrupt(image uint8 (H, W, 3) RGB, severity 1 to 5, rng np.random.Generator) -> uint8 (H, W, 3)"
 TRIED_ON = (224, 224)

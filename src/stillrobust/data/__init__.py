@@ -3,15 +3,15 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from stillrobust.data.ade20k import open_ade20k
 from stillrobust.data.bad_images import LeftOut, without_bad
-from stillrobust.data.cifar import open_cifar10, open_cifar10_c
-from stillrobust.data.classification import FolderDataset
-from stillrobust.data.coco import CocoDataset, open_coco, write_coco
-from stillrobust.data.imagenet import open_imagenet, open_imagenet_c
+from stillrobust.data.formats.classification import FolderDataset
+from stillrobust.data.formats.coco import CocoDataset, open_coco, write_coco
+from stillrobust.data.formats.segmentation import MapDataset
+from stillrobust.data.generated.scene_files import write_scenes
+from stillrobust.data.official.ade20k import open_ade20k
+from stillrobust.data.official.cifar import open_cifar10, open_cifar10_c
+from stillrobust.data.official.imagenet import open_imagenet, open_imagenet_c
 from stillrobust.data.reading import read_image
-from stillrobust.data.scene_files import write_scenes
-from stillrobust.data.segmentation import MapDataset
 from stillrobust.data.views import CorruptedView, Subset
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stillrobust.data import ade20k, cifar, imagenet
-from stillrobust.data.classification import FolderDataset
-from stillrobust.data.coco import coco_splits, open_coco
-from stillrobust.data.coco_checks import AbsentImages
-from stillrobust.data.official import COCO_TRAINABLE, COUNTS
+from stillrobust.data.formats.classification import FolderDataset
+from stillrobust.data.formats.coco import coco_splits, open_coco
+from stillrobust.data.formats.coco_checks import AbsentImages
+from stillrobust.data.formats.segmentation import MapDataset, read_pair
+from stillrobust.data.official import ade20k, cifar, imagenet
+from stillrobust.data.official.layout import COCO_TRAINABLE, COUNTS
+from stillrobust.data.official.served import ARCHIVES, IMAGENET
 from stillrobust.data.reading import image_files, read_unrotated, subfolders, visible_files
-from stillrobust.data.segmentation import MapDataset, read_pair
-from stillrobust.data.served import ARCHIVES, IMAGENET
 from stillrobust.errors import UserError
+from stillrobust.grid import COMMON, SEVERITIES
 from stillrobust.names import lookup
-from stillrobust.robustness import COMMON, SEVERITIES
 
 SAMPLE = 200  # images of each part that are decoded, evenly spaced; every one with ``full``
 SHOWN = 3  # names in a line

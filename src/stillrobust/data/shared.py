@@ -9,7 +9,6 @@ file younger; the oldest go first. Nothing here decides a number: what is not th
 import hashlib
 import json
 import os
-import secrets
 import struct
 import time
 import warnings
@@ -21,6 +20,7 @@ import numpy as np
 
 from stillrobust.errors import UserError
 from stillrobust.samples import Image
+from stillrobust.storage.files import replace_file
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 SIZE = struct.Struct("<II")  # H, W
@@ -77,9 +77,7 @@ class SharedImages:
             if self._room < size:
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{secrets.token_hex(8)}")
-            temporary.write_bytes(hashlib.sha256(packed).digest() + packed)
-            temporary.replace(path)
+            replace_file(path, hashlib.sha256(packed).digest() + packed)
             self._room -= size
         except OSError as error:
             self._room, self._stopped = 0, True

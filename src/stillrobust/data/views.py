@@ -10,8 +10,8 @@ import numpy as np
 from stillrobust.data.reading import derived_fingerprint
 from stillrobust.data.shared import SharedImages
 from stillrobust.errors import UserError
-from stillrobust.own_files import keyed, shown
 from stillrobust.samples import Array, Dataset, DatasetInfo, Image, Sample, Target
+from stillrobust.user_files import keyed, shown
 
 
 @runtime_checkable

@@ -13,8 +13,8 @@ from stillrobust.execution.jobs import Ended, Engine, Failure, Job, Listener
 from stillrobust.execution.local import Local
 from stillrobust.execution.on_ray import Ray
 from stillrobust.execution.on_slurm import Slurm
-from stillrobust.leases import Held
 from stillrobust.names import lookup
+from stillrobust.storage.leases import Held
 
 __all__ = ["ENGINES", "Failure", "Job", "Listener", "run_jobs"]
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from stillrobust.execution.jobs import Failure, Job
-from stillrobust.forecast import NOT_BEGUN
+from stillrobust.runtime.forecast import NOT_BEGUN
 
 TRIES = 3  # of a job whose process ended; two such ends in a row are rarely chance, a job on which three end is the reason
 

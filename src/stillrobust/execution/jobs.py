@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from stillrobust.errors import UserError
-from stillrobust.leases import WAIT_SECONDS, Held
+from stillrobust.storage.leases import WAIT_SECONDS, Held
 
 # One thread per process and N processes beat N threads on CPUs; each library reads its own name for it when it loads.
 ONE_THREAD = dict.fromkeys(

@@ -15,9 +15,9 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any
 
-from stillrobust import capacity
 from stillrobust.errors import UserError
 from stillrobust.execution.jobs import ONE_THREAD, Ended, Job, News, perform
+from stillrobust.runtime import capacity
 
 REPORT_SECONDS = 0.2  # a worker tells of its progress at most this often
 END_SECONDS = 5.0  # that a process which is told to end has for it

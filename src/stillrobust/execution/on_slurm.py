@@ -27,7 +27,7 @@ from typing import Any
 
 from stillrobust.errors import UserError
 from stillrobust.execution.jobs import ONE_THREAD, Ended, Job, News, perform
-from stillrobust.store import write_whole
+from stillrobust.storage.files import write_whole
 
 REPORT_SECONDS = 5.0  # a worker tells of its progress at most this often: a small file on the shared folder
 POLL_SECONDS = 1.0  # between two looks of an idle worker for an order

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stillrobust.errors import UserError
-from stillrobust.plain_yaml import Fault, load_yaml
-from stillrobust.robustness import GROUPS
+from stillrobust.grid import GROUPS
+from stillrobust.strict_yaml import Fault, load_yaml
 
 HERE = Path(__file__).parent
 Metric = Literal["top1", "box_ap", "mask_ap", "miou"]

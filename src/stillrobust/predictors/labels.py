@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stillrobust.data.imagenet import wnids
+from stillrobust.data.official.imagenet import wnids
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, DatasetInfo
 

@@ -1,6 +1,5 @@
 """ONNX files through ONNX Runtime: a classifier, a segmenter, or a detector with torchvision's output names."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from stillrobust.predictors.labels import columns_of
 from stillrobust.predictors.outputs import classified, detected, segmented
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import Array, DatasetInfo, Image, Prediction
+from stillrobust.storage.files import sha256_of
 
 DETECTOR_OUTPUTS = ("boxes", "labels", "scores")
 MASK_THRESHOLD = 0.5  # of soft masks, as torchvision exports them
@@ -83,13 +83,11 @@ def onnx_predictor(
         return detected(boxes, outputs["labels"] - first_label, outputs["scores"], masks, (height, width), columns, number)
 
     make = {"classification": classify, "segmentation": segment, "detection": detect}[info.task]
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Predictor(
         task=info.task,
         model=f"onnx:{path.stem}",
         predict=predict,
-        weights=digest,
+        weights=sha256_of(path),
         classes=info.classes,
         masks="masks" in given,
         about={"size": shown, "mean": mean, "std": std, "onnxruntime": onnxruntime.__version__},

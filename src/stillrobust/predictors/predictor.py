@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from stillrobust.errors import UserError
-from stillrobust.own_files import RAISED, reason
 from stillrobust.samples import Array, Image, Prediction
+from stillrobust.user_files import RAISED, reason
 
 Predict = Callable[[list[Image]], list[Prediction]]
 OUTSIDE = 1.0  # pixels that a box may reach over the image's edge: detectors clip in the resized image and scale back

@@ -7,8 +7,8 @@ from types import ModuleType
 from typing import Any
 
 from stillrobust.errors import UserError
-from stillrobust.own_files import RAISED, reason, run_file
 from stillrobust.predictors.predictor import Predictor
+from stillrobust.user_files import RAISED, reason, run_file
 
 EXPECTED = "one function create() that returns predict(images: list of uint8 (H, W, 3) RGB) -> list of Prediction"
 

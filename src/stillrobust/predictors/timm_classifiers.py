@@ -8,7 +8,7 @@ import torch
 from PIL import Image as PillowImage
 
 from stillrobust.backbones.reader import digest, load_strictly, read_state
-from stillrobust.data.imagenet import wnids
+from stillrobust.data.official.imagenet import wnids
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown
 from stillrobust.predictors.labels import columns_of

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
-from stillrobust.intervals import REPLICATES
+from stillrobust.analysis.intervals import REPLICATES
 from stillrobust.report.downloads import numbers
 from stillrobust.report.inside import with_inside
 from stillrobust.report.page import page
-from stillrobust.report.summary import Row, Summary, summarize
+from stillrobust.report.rows import Row, Summary
+from stillrobust.report.summary import summarize
 from stillrobust.report.tables import measurements_csv, text_table
-from stillrobust.store import Store, write_whole
+from stillrobust.storage.files import write_whole
+from stillrobust.storage.store import Store
 
 __all__ = [
     "Row",

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from stillrobust.intervals import interval
+from stillrobust.analysis.intervals import interval
 from stillrobust.report.blocks import apart, sections
-from stillrobust.report.summary import METRICS, MODES, TASKS, Row, model_name
+from stillrobust.report.rows import Row
+from stillrobust.report.summary import METRICS, MODES, TASKS, model_name
 from stillrobust.report.tables import drop_text, percent
 
 LEAST_CLEAN = 0.05  # below, a score is chance or noise, and what is kept of it says nothing

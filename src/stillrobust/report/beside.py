@@ -5,11 +5,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
+from stillrobust.grid import CLEAN, COMMON, SEVERITIES
 from stillrobust.report.page_table import simple_table
-from stillrobust.report.summary import METRICS, Summary, shown_metrics
+from stillrobust.report.rows import Summary
+from stillrobust.report.summary import METRICS, shown_metrics
 from stillrobust.report.tables import aligned, percent
-from stillrobust.robustness import CLEAN, COMMON, SEVERITIES
-from stillrobust.store import Measurement, content_key
+from stillrobust.storage.files import content_key
+from stillrobust.storage.store import Measurement
 
 OTHERS = ("Beside the 15", "Scores and drops in %, of corruptions that are not among the 15; they are in no mean above.")
 SO_FAR = ("Measured so far", "Scores and drops in %, of what is measured; the mean needs all 15 corruptions.")

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from stillrobust.report.summary import Row
+from stillrobust.report.rows import Row
 
 OF_THE_MODEL = {"weights", "data_name", "imported"}
 """What may differ between rows of one table: the models themselves, what the same data are called, where a number comes from."""
@@ -17,15 +16,15 @@ def comparable(protocol: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in protocol.items() if key not in OF_THE_MODEL}
 
 
-def sections(rows: Sequence["Row"]) -> list[list["Row"]]:
+def sections(rows: Sequence[Row]) -> list[list[Row]]:
     """Sorted rows, those together that may stand in one table: one task, dataset, metric, set of severities and protocol."""
     return [list(group) for _, group in groupby(rows, key=lambda row: row.table)]
 
 
-def apart(section: Sequence["Row"], rows: Sequence["Row"]) -> str:
+def apart(section: Sequence[Row], rows: Sequence[Row]) -> str:
     """What keeps a section from the others of its task, dataset and metric, such as ``seed 0; stage stored``; empty if none is."""
 
-    def kind(row: "Row") -> tuple[str, str, str]:
+    def kind(row: Row) -> tuple[str, str, str]:
         return row.run.task, row.run.dataset, row.robustness.metric
 
     others = [row for row in rows if kind(row) == kind(section[0]) and row.table != section[0].table]
@@ -40,5 +39,5 @@ def short(value: object) -> str:
     return text if len(text) <= SHORT else f"{text[:12]}…"
 
 
-def _said(row: "Row") -> dict[str, Any]:
+def _said(row: Row) -> dict[str, Any]:
     return {**row.circumstances, "severities": ", ".join(map(str, row.robustness.severities))}

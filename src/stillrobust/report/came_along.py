@@ -11,14 +11,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stillrobust.estimates import HEADLINE
-from stillrobust.intervals import LEVEL, over_seeds
+from stillrobust.analysis.estimates import HEADLINE
+from stillrobust.analysis.intervals import LEVEL, over_seeds
 from stillrobust.names import parse_spec
 from stillrobust.report.answers import LEAST_CLEAN, difference
+from stillrobust.report.rows import Row
 from stillrobust.report.seeds import without_seeds
-from stillrobust.report.summary import METRICS, MODES, TASKS, UPSTREAM, Row, overlaps_test
+from stillrobust.report.summary import METRICS, MODES, TASKS, UPSTREAM, overlaps_test
 from stillrobust.report.tables import aligned, as_csv, percent
-from stillrobust.store import Run, content_key
+from stillrobust.storage.files import content_key
+from stillrobust.storage.store import Run
 
 REGULAR = "regular"
 HEADINGS = ("Backbone", "Technique", "Task", "Mode", "Seeds", "Gain upstream", "Gain downstream", "Kept", "What is seen")

@@ -12,9 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from stillrobust.intervals import LEVEL, interval
+from stillrobust.analysis.intervals import LEVEL, interval
 from stillrobust.paper import Claim, Statement, printed
-from stillrobust.report.summary import METRICS, Row
+from stillrobust.report.rows import Row
+from stillrobust.report.summary import METRICS
 from stillrobust.report.tables import percent
 
 Verdict = Literal["supported", "refuted", "undecided", "not measured"]

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stillrobust.analysis.intervals import LEVEL, REPLICATES, interval, simultaneous_intervals
+from stillrobust.analysis.resampling import resampled
+from stillrobust.analysis.robustness import Robustness, robustness
 from stillrobust.errors import HoleError, UserError
-from stillrobust.intervals import LEVEL, REPLICATES, interval, simultaneous_intervals
+from stillrobust.grid import CLEAN, COMMON, corrupted_places
 from stillrobust.names import lookup
 from stillrobust.report.answers import HEADLINE
 from stillrobust.report.blocks import comparable, short
 from stillrobust.report.summary import METRICS, SEED, severities_of, shown_metrics
 from stillrobust.report.tables import aligned, percent
-from stillrobust.resampling import resampled
-from stillrobust.robustness import CLEAN, COMMON, Robustness, corrupted_places, robustness
 from stillrobust.samples import Array
-from stillrobust.store import Measurement, Run, Store
+from stillrobust.storage.store import Measurement, Run, Store
 
 CLEAN_LINE, MEAN_LINE = "clean", "mean of all 15"
 

@@ -11,10 +11,11 @@ from stillrobust.report.came_along import Along, came_along, came_along_csv, cam
 from stillrobust.report.gained_upstream import Gained, gained_csv, gained_flat, gained_markdown, gained_upstream
 from stillrobust.report.inside import details_csv
 from stillrobust.report.latex import escaped, line
+from stillrobust.report.rows import Row, Summary
 from stillrobust.report.seeds import with_seed_means
-from stillrobust.report.summary import Row, Summary, overlaps_test
+from stillrobust.report.summary import overlaps_test
 from stillrobust.report.tables import HEADINGS, TEXT_COLUMNS, blocks, measurements_csv, table_csv
-from stillrobust.store import Store
+from stillrobust.storage.store import Store
 
 ROOM = 4_000_000  # bytes of links in the page; what has no room is beside the page alone
 

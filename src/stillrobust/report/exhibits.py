@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from stillrobust.report.blocks import apart, sections
 from stillrobust.report.claims import Rows
+from stillrobust.report.rows import Row, Summary
 from stillrobust.report.seeds import with_seed_means
-from stillrobust.report.summary import METRICS, MODES, TASKS, Row, Summary, model_name, summarize
-from stillrobust.store import Store
+from stillrobust.report.summary import METRICS, MODES, TASKS, model_name, summarize
+from stillrobust.storage.store import Store
 from stillrobust.study import Selection, select
 
 

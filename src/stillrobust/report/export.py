@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.errors import UserError
-from stillrobust.own_files import shown
 from stillrobust.report.tables import as_csv
-from stillrobust.store import Store, write_whole
+from stillrobust.storage.files import write_whole
+from stillrobust.storage.store import Store
 from stillrobust.study import Selection, Site
 from stillrobust.study.state import places_of
+from stillrobust.user_files import shown
 
 ABOUT = ("id", "run", "task", "model", "backbone", "transfer", "technique", "data")
 COLUMNS = (*ABOUT, "metric", "corruption", "severity", "value", "images", "left_out", "key", "scale")

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from html import escape
 
-from stillrobust.intervals import LEVEL, interval
-from stillrobust.report.summary import METRICS, Row, model_name
+from stillrobust.analysis.intervals import LEVEL, interval
+from stillrobust.report.rows import Row
+from stillrobust.report.summary import METRICS, model_name
 from stillrobust.report.tables import percent
 
 # Okabe and Ito's colours (2008, Color Universal Design), told apart with every kind of colour vision; dashes and markers tell the

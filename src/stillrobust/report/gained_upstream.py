@@ -15,9 +15,10 @@ from stillrobust.report.came_along import (
     origin_of,
     seed_of,
 )
-from stillrobust.report.summary import UPSTREAM, Row
+from stillrobust.report.rows import Row
+from stillrobust.report.summary import UPSTREAM
 from stillrobust.report.tables import GROUP_ORDER, aligned, as_csv
-from stillrobust.store import Run
+from stillrobust.storage.store import Run
 
 QUANTITIES = (*(f"drop.{group}" for group in GROUP_ORDER), "drop")
 HEADINGS = ("Backbone", "Technique", "Seeds", *(group.capitalize() for group in GROUP_ORDER), "Mean of all 15")

@@ -12,11 +12,11 @@ from html import escape
 import numpy as np
 from PIL import Image as Picture
 
+from stillrobust.grid import CLEAN, COMMON, GROUPS, Cell, Place
 from stillrobust.report.figures import COLOURS, FRAME, label
-from stillrobust.report.summary import Row
-from stillrobust.robustness import CLEAN, COMMON, GROUPS, Place
+from stillrobust.report.rows import Row
 from stillrobust.samples import IGNORE, Array
-from stillrobust.store import Cell, Store
+from stillrobust.storage.store import Store
 
 LONGEST = 320  # pixels of the longer side in the page
 QUALITY = 82  # of the JPEG in the page

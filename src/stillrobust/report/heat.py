@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from stillrobust.grid import COMMON, GROUPS, Place
 from stillrobust.report.figures import FRAME, label
-from stillrobust.report.summary import Row
+from stillrobust.report.rows import Row
 from stillrobust.report.tables import percent
-from stillrobust.robustness import COMMON, GROUPS, Place
 
 # Nine stops of cividis (Nuñez, Anderton & Renslow 2018): even in lightness, the same to red-green blind eyes.
 CIVIDIS = ("#00224e", "#173b6d", "#3f4f6e", "#5b6570", "#757a76", "#8f8f77", "#b0a56f", "#d4be5c", "#fee838")

@@ -1,50 +1,29 @@
 """What the one number of a row hides: calibration, sizes, classes, the worst corruption, and how it stands against others."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from stillrobust.breakdown import breakdown, class_breakdown
+from stillrobust.analysis.breakdown import breakdown, class_breakdown
+from stillrobust.analysis.reference import (
+    ALEXNET,
+    CorruptionErrors,
+    corruption_errors,
+    effective_robustness,
+    reference_of,
+    worst_corruption,
+)
+from stillrobust.analysis.robustness import Robustness
 from stillrobust.errors import HoleError, UserError
 from stillrobust.names import lookup
-from stillrobust.reference import ALEXNET, CorruptionErrors, corruption_errors, effective_robustness, reference_of, worst_corruption
 from stillrobust.report.blocks import sections
-from stillrobust.report.summary import Row, Summary
+from stillrobust.report.rows import Against, Inside, Pair, Row, Summary
 from stillrobust.report.tables import as_csv, percent
-from stillrobust.robustness import Robustness
-from stillrobust.store import Store
+from stillrobust.storage.store import Store
 
-Pair = tuple[float, float]  # on the clean data, and the mean over the corrupted cells
 KINDS = {"box_ap": "box_", "mask_ap": "mask_"}  # of a detector's numbers, by their beginnings
-
-
-@dataclass(frozen=True)
-class Against:
-    """A row against others, fractions; ``None`` where that means nothing."""
-
-    mce: float | None = None
-    relative_mce: float | None = None
-    reference: str = ""
-    """What the two are relative to."""
-    effective: float | None = None
-    """mPC above what the clean score lets expect of the standard models."""
-
-
-@dataclass(frozen=True)
-class Inside:
-    """What a row hides, fractions; empty where the store does not tell it."""
-
-    worst: str
-    """The corruption that leaves least."""
-    left: float
-    """What it leaves."""
-    others: Against
-    pairs: Mapping[str, Pair] = field(default_factory=dict)
-    """``ece``, ``ap_small``, ``ap_medium``, ``ap_large``."""
-    classes: Mapping[str, Pair] = field(default_factory=dict)
-    """The metric of each class that is there."""
 
 
 def with_inside(store: Store, summary: Summary, reference: str | None = None, standard: Sequence[str] = ()) -> Summary:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import stillrobust
+from stillrobust.grid import Place
 from stillrobust.report.answers import answers
 from stillrobust.report.beside import beside_section
 from stillrobust.report.blocks import apart, sections
@@ -25,12 +26,13 @@ from stillrobust.report.gallery import definitions, gallery
 from stillrobust.report.heat import heat_map, heat_style
 from stillrobust.report.page_inside import by_class, by_size, hidden
 from stillrobust.report.page_table import along_tables, published, table
+from stillrobust.report.rows import Row, Summary
 from stillrobust.report.scatter import clean_against_corrupted, upstream_against_downstream
 from stillrobust.report.steps import steps
-from stillrobust.report.summary import METRICS, SEED, TASKS, Row, Summary
+from stillrobust.report.summary import METRICS, SEED, TASKS
 from stillrobust.report.tables import left_out_lines, overlap_lines
-from stillrobust.robustness import Place
-from stillrobust.store import Store, content_key
+from stillrobust.storage.files import content_key
+from stillrobust.storage.store import Store
 
 QUESTION = "Is it still robust?"
 NOTHING = "There is no complete run yet, so there is no answer: measure what is missing, then report again."

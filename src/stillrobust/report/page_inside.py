@@ -8,9 +8,8 @@ import numpy as np
 
 from stillrobust.report.figures import FRAME, label
 from stillrobust.report.heat import heat_table
-from stillrobust.report.inside import Inside, Pair
 from stillrobust.report.page_table import heads
-from stillrobust.report.summary import Row, Summary
+from stillrobust.report.rows import Inside, Pair, Row, Summary
 from stillrobust.report.tables import percent
 
 COLUMNS = 20  # classes shown at first, the most lost first: a page has no room for the thousand of ImageNet

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from html import escape
 
 from stillrobust import paper
-from stillrobust.intervals import LEVEL
+from stillrobust.analysis.intervals import LEVEL
 from stillrobust.report.came_along import HEADINGS as ALONG_HEADINGS
 from stillrobust.report.came_along import NOTE, Along, along_cells
 from stillrobust.report.came_along import TEXT_COLUMNS as ALONG_TEXT
@@ -12,7 +12,8 @@ from stillrobust.report.figures import FRAME
 from stillrobust.report.gained_upstream import HEADINGS as GAINED_HEADINGS
 from stillrobust.report.gained_upstream import TEXT_COLUMNS as GAINED_TEXT
 from stillrobust.report.gained_upstream import TITLE, Gained, gained_cells
-from stillrobust.report.summary import TASKS, Row, Summary, backbone_name
+from stillrobust.report.rows import Row, Summary
+from stillrobust.report.summary import TASKS, backbone_name
 from stillrobust.report.tables import ALIKE, HEADINGS, TEXT_COLUMNS, Block, blocks
 
 DROPS = [f"drop.{heading.lower()}" for heading in HEADINGS[TEXT_COLUMNS + 1 : -2]] + ["drop"]

@@ -11,7 +11,8 @@ from stillrobust.report.exhibits import Found, exhibits_of
 from stillrobust.report.latex import interval_text, latex
 from stillrobust.report.paper_figures import drawn
 from stillrobust.report.tables import GROUP_ORDER, aligned, percent
-from stillrobust.store import Store, write_whole
+from stillrobust.storage.files import write_whole
+from stillrobust.storage.store import Store
 
 MINIATURE = "in miniature: not the paper's models, data or training"
 

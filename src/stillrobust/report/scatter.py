@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from stillrobust.intervals import LEVEL, interval
+from stillrobust.analysis.intervals import LEVEL, interval
 from stillrobust.report.figures import BOTTOM, FOREMOST, HEIGHT, LEFT, RIGHT, TOP, WIDTH, label, mark, nice, score_axis
-from stillrobust.report.summary import METRICS, UPSTREAM, Row, backbone_name
+from stillrobust.report.rows import Row
+from stillrobust.report.summary import METRICS, UPSTREAM, backbone_name
 from stillrobust.report.tables import percent
 
 Bounds = tuple[float, float] | None

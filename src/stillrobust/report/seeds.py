@@ -7,9 +7,9 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any, TypeVar
 
-from stillrobust.intervals import over_seeds
-from stillrobust.report.summary import Row
-from stillrobust.robustness import Part, Robustness
+from stillrobust.analysis.intervals import over_seeds
+from stillrobust.analysis.robustness import Part, Robustness
+from stillrobust.report.rows import Row
 
 Key = TypeVar("Key")
 
@@ -17,7 +17,7 @@ Key = TypeVar("Key")
 def with_seed_means(rows: Sequence[Row]) -> list[Row]:
     """The rows, and after the last of those that differ in their seed alone one with the mean of every number.
 
-    Its interval of the mean drop is over seeds and images (:func:`stillrobust.intervals.over_seeds`), its letters are empty.
+    Its interval of the mean drop is over seeds and images (``over_seeds``), its letters are empty.
     """
     seeds: dict[str, list[Row]] = {}
     for row in rows:

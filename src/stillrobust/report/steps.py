@@ -6,12 +6,12 @@ from html import escape
 
 import numpy as np
 
+from stillrobust.grid import CLEAN
 from stillrobust.report.figures import label
 from stillrobust.report.gallery import SURE, Examples, place_name, shown_examples, tile
-from stillrobust.report.summary import Row
-from stillrobust.robustness import CLEAN
+from stillrobust.report.rows import Row
 from stillrobust.samples import IGNORE, Array
-from stillrobust.store import Store
+from stillrobust.storage.store import Store
 
 OF_EACH = 3  # images shown of a corruption and severity, those that change most
 SAME = 0.5  # IoU from which a box is the same, as in AP50

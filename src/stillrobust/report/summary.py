@@ -2,23 +2,21 @@
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from stillrobust.analysis.intervals import REPLICATES, interval, rank_groups, robustness_replicates
+from stillrobust.analysis.resampling import resampled
+from stillrobust.analysis.robustness import robustness
+from stillrobust.analysis.technique_overlaps import overlaps_of
 from stillrobust.errors import HoleError, UserError
-from stillrobust.intervals import REPLICATES, interval, rank_groups, robustness_replicates
+from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place, corrupted_places
 from stillrobust.report.blocks import comparable
-from stillrobust.resampling import resampled
-from stillrobust.robustness import CLEAN, COMMON, GROUPS, SEVERITIES, Place, Robustness, corrupted_places, robustness
+from stillrobust.report.rows import Incomplete, Row, Summary
 from stillrobust.samples import Array
-from stillrobust.store import Measurement, Run, Store, content_key
-from stillrobust.technique_specs import overlaps_of
-
-if TYPE_CHECKING:
-    from stillrobust.report.inside import Inside
+from stillrobust.storage.store import Measurement, Run, Store
 
 SEED = 0
 
@@ -39,72 +37,6 @@ MODES = {
 }
 UPSTREAM = ("upstream", "robustify")
 """Transfers that are none: a backbone with its own classifier, as published or as made here."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One run in one metric."""
-
-    run: Run
-    robustness: Robustness
-    images: int
-    interval: tuple[float, float] | None = None
-    """Of the mean drop, if the per-image statistics are there."""
-    resampled: Mapping[str, Array] = field(default_factory=dict)
-    """Each of :data:`QUANTITIES`, and the score at each severity (``severity.3``), in every resample.
-
-    The same images are in the same resample of every run: differences are paired.
-    """
-    drawn_from: tuple[str, ...] = ()
-    """The ids of the images that were resampled."""
-    alike: str = ""
-    """Letters: rows of one table and the same images that share one are not distinguishable by their mean drop."""
-    circumstances: Mapping[str, Any] = field(default_factory=dict)
-    """The protocol of its cells, without what the model is: rows of two are never put into one table."""
-
-    @cached_property
-    def table(self) -> tuple[object, ...]:
-        """The same for rows that may stand in one table."""
-        numbers = self.robustness
-        return self.run.task, self.run.dataset, numbers.metric, numbers.severities, content_key(self.circumstances)
-
-    @property
-    def left_out(self) -> Mapping[str, int]:
-        """What could not be used of the data and was left out on purpose: fault -> how many."""
-        found: Mapping[str, int] = self.circumstances.get("left_out", {})
-        return found
-
-    @property
-    def drops(self) -> Array | None:
-        """The mean drop in every resample."""
-        return self.resampled.get("drop")
-
-    def value(self, quantity: str) -> float:
-        """One of :data:`QUANTITIES`, as a fraction."""
-        kind, _, group = quantity.partition(".")
-        if group:
-            return self.robustness.by_group[group].drop
-        return {"clean": self.robustness.clean, "corrupted": self.robustness.mpc, "drop": self.robustness.drop}[kind]
-
-
-@dataclass(frozen=True)
-class Incomplete:
-    """A run, or one metric of it, that has no row, and why."""
-
-    run: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Everything the report shows, except the pictures."""
-
-    rows: tuple[Row, ...]
-    incomplete: tuple[Incomplete, ...]
-    measurements: tuple[Measurement, ...]
-    replicates: int
-    inside: Mapping[tuple[str, str], "Inside"] = field(default_factory=dict)
-    """By run and metric, where :func:`stillrobust.report.inside.with_inside` was asked."""
 
 
 def summarize(

@@ -6,11 +6,13 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from stillrobust.intervals import LEVEL, interval
+from stillrobust.analysis.intervals import LEVEL, interval
 from stillrobust.report.blocks import apart, sections
+from stillrobust.report.rows import Row
 from stillrobust.report.seeds import with_seed_means
-from stillrobust.report.summary import METRICS, MODES, TASKS, Row, model_name, overlaps_test
-from stillrobust.store import Measurement, Run, content_key
+from stillrobust.report.summary import METRICS, MODES, TASKS, model_name, overlaps_test
+from stillrobust.storage.files import content_key
+from stillrobust.storage.store import Measurement, Run
 
 GROUP_ORDER = ("noise", "blur", "digital", "weather")  # the paper's order of columns
 HEADINGS = ("Task", "Model", "Mode", "Metric", "Clean", "Noise", "Blur", "Digital", "Weather", "Mean drop", "Alike")
@@ -50,7 +52,7 @@ def cells(row: Row, rows: Sequence[Row]) -> list[str]:
 
 
 def compact(letters: str) -> str:
-    """Letters of :func:`stillrobust.intervals.rank_groups` with three or more in a row as a range: ``abcdf`` -> ``a–d f``."""
+    """Letters of ``rank_groups`` with three or more in a row as a range: ``abcdf`` -> ``a–d f``."""
     tokens = re.findall(r"[a-z]\d*", letters)
     places = [26 * int(token[1:] or 0) + ord(token[0]) - ord("a") for token in tokens]
     runs: list[list[int]] = []

@@ -16,9 +16,9 @@ import torch
 from pydantic import ConfigDict, ValidationError, validate_call
 from torch import Tensor
 
+from stillrobust.analysis.technique_overlaps import overlaps
 from stillrobust.errors import UserError
-from stillrobust.names import format_spec, lookup, parse_spec, unknown
-from stillrobust.own_files import is_own, pinned, require_free, shown
+from stillrobust.names import format_spec, lookup, parse_spec, parts_of, unknown
 from stillrobust.robustify import adversarial, ant, augmix, deepaugment, noise, noise2net, policies, prime
 from stillrobust.robustify.own import own_card, own_technique
 from stillrobust.robustify.technique import (
@@ -36,7 +36,7 @@ from stillrobust.robustify.technique import (
     require_unit_range,
 )
 from stillrobust.samples import Array, Dataset, Image
-from stillrobust.technique_specs import overlaps, parts_of
+from stillrobust.user_files import is_own, pinned, require_free, shown
 
 __all__ = [
     "TECHNIQUES",

@@ -13,14 +13,7 @@ from torch.nn import functional
 from torchvision.transforms import functional as transforms
 
 from stillrobust.errors import UserError
-from stillrobust.robustify.technique import (
-    Card,
-    Technique,
-    attacked,
-    require_between,
-    require_eight_bit,
-    require_unit_range,
-)
+from stillrobust.robustify.technique import Card, Technique, attacked, require_between, require_eight_bit, require_unit_range
 from stillrobust.samples import Array, Image
 
 CARD = Card(

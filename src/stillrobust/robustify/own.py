@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from stillrobust.errors import UserError
-from stillrobust.own_files import RAISED, file_name, load, path_of, reason, shown
+from stillrobust.grid import COMMON
 from stillrobust.robustify.technique import TOLERANCE, Card, Technique, cross_entropy
-from stillrobust.robustness import COMMON
 from stillrobust.samples import Array, Image
+from stillrobust.user_files import RAISED, file_name, load, path_of, reason, shown
 
 FUNCTIONS = {
     "augment_image": "augment_image(image uint8 (H, W, 3), rng) -> uint8, or float 0..1, of the same shape",

@@ -11,10 +11,10 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import AutoAugmentPolicy, v2
 
+from stillrobust.analysis.technique_overlaps import OVERLAPS
 from stillrobust.names import lookup
 from stillrobust.robustify.technique import Card, Technique, require_between, require_eight_bit
 from stillrobust.samples import Array, Image
-from stillrobust.technique_specs import OVERLAPS
 
 GEOMETRIC = frozenset({"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"})
 POLICIES = {policy.value: policy for policy in AutoAugmentPolicy}

@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, parse_spec
-from stillrobust.own_files import file_name, is_own, shown
 from stillrobust.samples import Array, Dataset, Image
+from stillrobust.user_files import file_name, is_own, shown
 
 ExtendDataset = Callable[[Dataset, int], Dataset]
 AugmentImage = Callable[[Image, np.random.Generator], Array]
@@ -118,7 +118,7 @@ class Technique:
     """Those that it is the sum of; empty for one."""
     cards: tuple[Card, ...] = ()
     spec: str = ""
-    """The canonical text that ``build_technique`` makes it from; ``own_files.shown`` makes it readable."""
+    """The canonical text that ``build_technique`` makes it from; ``user_files.shown`` makes it readable."""
 
     @property
     def overlaps_test(self) -> tuple[str, ...]:

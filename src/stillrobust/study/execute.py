@@ -9,28 +9,24 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from stillrobust import capacity, evaluation
 from stillrobust.backbones import file_of_weights, upstream_digest
 from stillrobust.corruptions import warm_up
 from stillrobust.data import open_dataset
-from stillrobust.data.scene_files import SceneCounts, write_scenes
+from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
+from stillrobust.data.generated.source_set import write_source_set
 from stillrobust.data.shared import SharedImages
-from stillrobust.data.source_set import write_source_set
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
+from stillrobust.evaluation import loop as evaluation
 from stillrobust.execution import ENGINES, Failure, Job, run_jobs
-from stillrobust.forecast import NOT_BEGUN, Awaited
-from stillrobust.launching import launched
-from stillrobust.leases import sweep
+from stillrobust.grid import CLEAN, Place
 from stillrobust.names import lookup
-from stillrobust.own_files import shown
 from stillrobust.robustify import build_technique
-from stillrobust.robustifying import robustify
-from stillrobust.robustness import CLEAN, Place
-from stillrobust.run_files import read_description
-from stillrobust.run_log import failures_noted, note
+from stillrobust.runtime import capacity
+from stillrobust.runtime.forecast import NOT_BEGUN, Awaited
+from stillrobust.runtime.run_log import failures_noted, note
 from stillrobust.samples import Dataset
-from stillrobust.store import write_alone
+from stillrobust.storage.leases import sweep, write_alone
 from stillrobust.study.cost import job_bytes
 from stillrobust.study.needs import weight_needs
 from stillrobust.study.schema import ROBUSTIFY, UPSTREAM, Circumstances, StudyRun
@@ -40,6 +36,10 @@ from stillrobust.study.state import FAILURES, RunState, Site, states
 from stillrobust.study.upstream import standin_job
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import TRANSFERS, Plan, train
+from stillrobust.training.launch import launched
+from stillrobust.training.run_files import read_description
+from stillrobust.training.upstream_training import robustify
+from stillrobust.user_files import shown
 
 FIRST = ("make", "robustify", "evaluate", "train")
 """What is begun first where there is a choice: a model is evaluated before the next is trained, so that numbers come early."""

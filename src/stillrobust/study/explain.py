@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillrobust.errors import UserError
-from stillrobust.store import Measurement, Run, Store
+from stillrobust.storage.store import Measurement, Run, Store
 
 SHORTEST = 4  # digits of a key that may stand for all of it
 ASIDE = ("run", "evaluation.data_name", "loaded", "training.recipe.source")  # told, but they decide nothing

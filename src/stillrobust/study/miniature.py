@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import Field
 
 from stillrobust.names import format_spec, lookup, parse_spec
-from stillrobust.plain_yaml import load_yaml
 from stillrobust.samples import TaskName
-from stillrobust.store import content_key
+from stillrobust.storage.files import content_key
+from stillrobust.strict_yaml import load_yaml
 from stillrobust.study.schema import STUDIES, Strict, StudyRun
 
 FILE = STUDIES / "miniature" / "miniature.yaml"

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from stillrobust.data import opener_of
 from stillrobust.errors import UserError
-from stillrobust.own_files import shown
 from stillrobust.study import cost
 from stillrobust.study.execute import plan_of, protocol_of
 from stillrobust.study.needs import Need, data_needs, weight_needs
 from stillrobust.study.schema import Circumstances, Study, StudyRun
 from stillrobust.study.selection import Selection
 from stillrobust.study.state import RunState, Site, states
+from stillrobust.user_files import shown
 
 
 @dataclass(frozen=True)

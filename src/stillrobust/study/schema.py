@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from stillrobust.corruptions import CORRUPTIONS
 from stillrobust.errors import UserError
+from stillrobust.grid import COMMON, SEVERITIES
 from stillrobust.names import lookup, parse_spec, unknown
-from stillrobust.own_files import is_own, keyed, pinned, shown
-from stillrobust.plain_yaml import Fault, load_yaml
-from stillrobust.robustness import COMMON, SEVERITIES
 from stillrobust.samples import TaskName
-from stillrobust.store import content_key
+from stillrobust.storage.files import content_key
+from stillrobust.strict_yaml import Fault, load_yaml
+from stillrobust.user_files import is_own, keyed, pinned, shown
 
 STUDIES = Path(__file__).parent.parent / "studies"
 UPSTREAM = "upstream"

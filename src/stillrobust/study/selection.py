@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stillrobust.errors import UserError
-from stillrobust.store import write_alone
+from stillrobust.storage.leases import write_alone
 from stillrobust.study.miniature import miniature_of, read_miniature
 from stillrobust.study.schema import UPSTREAM, Circumstances, Study, StudyRun, find_study, read_study, shipped, union
 

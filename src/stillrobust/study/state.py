@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.errors import UserError
-from stillrobust.forecast import NOT_BEGUN, hours
+from stillrobust.grid import CLEAN
 from stillrobust.names import format_spec, parse_spec, unknown
-from stillrobust.own_files import shown
-from stillrobust.robustness import CLEAN
-from stillrobust.run_log import last_line
+from stillrobust.runtime.forecast import NOT_BEGUN, hours
+from stillrobust.runtime.run_log import last_line
 from stillrobust.study.miniature import FOLDER
 from stillrobust.study.schema import UPSTREAM, Circumstances, StudyRun
+from stillrobust.user_files import shown
 
 FAILURES = "failures.json"
 SILENT_SECONDS = 120.0  # after which a `study run` that tells nothing is no longer said to be at work

@@ -7,8 +7,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save
 
 from stillrobust.data import open_dataset
-from stillrobust.leases import lease
-from stillrobust.store import clear_leftovers, write_whole
+from stillrobust.storage.files import clear_leftovers, write_whole
+from stillrobust.storage.leases import lease
 from stillrobust.study.miniature import read_miniature, standin_of
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import Plan, train

@@ -11,28 +11,12 @@ from stillrobust.backbones import Backbone, require_pyramid
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import augment
 from stillrobust.tasks.heads import Photometric, device_of, image_tensors
-from stillrobust.tasks.mask_rcnn import build, detect, paste_masks
+from stillrobust.tasks.mask_rcnn import MaskRCNNSettings, build, detect, paste_masks
 
 
 @dataclass(frozen=True)
-class Detection:
+class Detection(MaskRCNNSettings):
     """Sizes in pixels. The defaults are the paper's scale (mmdetection's mask_rcnn_r50_fpn, COCO)."""
-
-    channels: int = 256
-    box_channels: int = 1024
-    mask_layers: int = 4
-    image_size: tuple[int, int] = (1333, 800)
-    """(long side at most, short side)."""
-    anchor_scale: int = 8
-    """Anchors are this many strides wide."""
-    proposals_before: tuple[int, int] = (2000, 1000)
-    """Per level before NMS, in (training, test)."""
-    proposals: tuple[int, int] = (1000, 1000)
-    """After NMS, in (training, test)."""
-    anchors_per_image: int = 256
-    rois_per_image: int = 512
-    detections: int = 100
-    score_threshold: float = 0.05
 
     train_sizes: tuple[int, ...] = ()
     """Short sides to draw from in training; empty: that of ``image_size``."""

@@ -11,7 +11,7 @@ mmdetection has the last: an order of outputs, without effect on any number. Box
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +30,31 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from stillrobust.backbones import Backbone
 from stillrobust.tasks.processes import share_of
 
-if TYPE_CHECKING:
-    from stillrobust.tasks.detection import Detection
-
 ROI_LEVELS = ["0", "1", "2", "3"]  # RoIs come from strides 4 to 32; the pooled fifth map serves proposals only
 FINEST_SIZE = 56  # a box of this side or less comes from the finest map (mmdetection SingleRoIExtractor.finest_scale)
 DIVISOR = 32  # mmdetection Pad(size_divisor=32)
 Sizes = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class MaskRCNNSettings:
+    """What the model is made from. The defaults are the paper's scale (mmdetection's mask_rcnn_r50_fpn, COCO). Sizes in pixels."""
+
+    channels: int = 256
+    box_channels: int = 1024
+    mask_layers: int = 4
+    image_size: tuple[int, int] = (1333, 800)
+    """(long side at most, short side)."""
+    anchor_scale: int = 8
+    """Anchors are this many strides wide."""
+    proposals_before: tuple[int, int] = (2000, 1000)
+    """Per level before NMS, in (training, test)."""
+    proposals: tuple[int, int] = (1000, 1000)
+    """After NMS, in (training, test)."""
+    anchors_per_image: int = 256
+    rois_per_image: int = 512
+    detections: int = 100
+    score_threshold: float = 0.05
 
 
 class Pyramid(nn.Module):
@@ -246,7 +264,7 @@ def mask_targets(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     return (cut[:, 0] >= 0.5).to(boxes)  # type: ignore[no-any-return]
 
 
-def build(backbone: Backbone, classes: int, has_masks: bool, settings: "Detection") -> GeneralizedRCNN:
+def build(backbone: Backbone, classes: int, has_masks: bool, settings: MaskRCNNSettings) -> GeneralizedRCNN:
     """The detector for so many classes (without the background), its heads not yet initialised."""
     width, outputs = settings.channels, classes + 1
     strides = (*backbone.strides, 2 * backbone.strides[-1])

@@ -1,0 +1,1 @@
+"""From measurements to robustness, its intervals, estimates and details."""

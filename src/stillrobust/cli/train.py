@@ -1,0 +1,133 @@
+"""The commands that train: train (a transfer to a task) and robustify (a backbone, upstream)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stillrobust.cli.completion import names_of
+from stillrobust.errors import UserError
+from stillrobust.runtime.progress import progress
+from stillrobust.runtime.run_log import RUN_LOG, failures_noted
+
+if TYPE_CHECKING:
+    from stillrobust.tasks.recipes import Recipe
+
+commands = typer.Typer(no_args_is_help=True)
+
+# What both take of a recipe; what is not given is the recipe's own.
+RecipeName = Annotated[
+    str, typer.Option(autocompletion=names_of("recipes"), help="One of `stillrobust list recipes`; the other options change it.")
+]
+Steps = Annotated[int | None, typer.Option(help="Training steps.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images a step, over all processes.")]
+Rate = Annotated[float | None, typer.Option(help="Highest learning rate.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of first weights, order and augmentation.")]
+Change = Annotated[
+    list[str] | None, typer.Option("--change", help="A field of the recipe, KEY=VALUE (YAML), repeatable: devices=8.")
+]
+
+
+@commands.command()
+def train(
+    data: Annotated[str, typer.Option(help="FORMAT:PATH; `stillrobust list formats` names them.")],
+    backbone: Annotated[
+        str, typer.Option(autocompletion=names_of("backbones"), help="efficientnet_lite0, any timm name, or NAME(weights='FILE').")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the finished model.")],
+    transfer: Annotated[
+        str, typer.Option(autocompletion=names_of("transfers"), help="One of `stillrobust list transfers`.")
+    ] = "full_network",
+    recipe: RecipeName = "small",
+    technique: Annotated[
+        str,
+        typer.Option(autocompletion=names_of("techniques"), help="Acts on the images in training, such as prime(geometry=False)."),
+    ] = "",
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    seed: Seed = None,
+    change: Change = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the task, KEY=VALUE (YAML), repeatable.")
+    ] = None,
+) -> None:
+    """Transfer a backbone to your data. On several GPUs: --change devices=8, or start it by torchrun.
+
+    Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine --steps 2000
+    """
+    from stillrobust.data import open_dataset
+    from stillrobust.training import Plan
+    from stillrobust.training import train as run_training
+    from stillrobust.training.launch import leads
+
+    trains = transfer != "upstream"
+    dataset = open_dataset(data, "train" if trains else "val", training=trains)
+    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    plan = Plan(dataset.info.task, backbone, transfer, chosen, pairs_of("--set", settings or []), technique)  # type: ignore[arg-type]
+    with progress() as listen, failures_noted(out / RUN_LOG, "training"):
+        folder = run_training(plan, dataset, out, lambda done, total, text: listen("train", done, total, text))
+    if leads():
+        typer.echo(f"Finished model: {folder}")
+
+
+@commands.command("robustify")
+def robustify_(
+    technique: Annotated[
+        str,
+        typer.Option(
+            autocompletion=names_of("techniques"), help="augmix, prime, ant(kernel=3), l2(epsilon=1.0), a+b; regular for none."
+        ),
+    ],
+    backbone: Annotated[str, typer.Option(help="Where it starts: a spec; NAME(weights='random') from nothing.")],
+    data: Annotated[str, typer.Option(help="imagenet:PATH, folders:PATH, or source: a generated set, drawn beside OUT.")],
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
+    recipe: RecipeName = "source_small",
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    lr: Rate = None,
+    seed: Seed = None,
+    change: Change = None,
+) -> None:
+    """Train a backbone with a technique; the folder is then a checkpoint, BACKBONE(weights='FOLDER').
+
+    Example: stillrobust robustify --technique augmix --backbone "resnet_mini(weights='random')" --data source --out made/augmix
+    """
+    from stillrobust.data import open_dataset
+    from stillrobust.data.generated.source_set import write_source_set
+    from stillrobust.names import format_spec, parse_spec
+    from stillrobust.training.launch import leads
+    from stillrobust.training.upstream_training import robustify, robustify_plan
+
+    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    plan = robustify_plan(backbone, technique, chosen)
+    if data == "source":
+        data = f"folders:{write_source_set(out.resolve().parent / 'source')}"
+    dataset = open_dataset(data, "train", training=True)
+    with progress() as listen, failures_noted(out / RUN_LOG, "training"):
+        folder = robustify(plan, dataset, out, lambda done, total, text: listen("robustify", done, total, text))
+    if leads():
+        typer.echo(f"Backbone: {format_spec(parse_spec(backbone)[0], {'weights': str(folder)})}")
+
+
+def _recipe(name: str, change: list[str] | None, **options: Any) -> "Recipe":
+    from stillrobust.tasks.recipes import recipe_of
+
+    given = {key: value for key, value in options.items() if value is not None}
+    return recipe_of(name, **pairs_of("--change", change or []), **given)
+
+
+def pairs_of(option: str, pairs: list[str]) -> dict[str, Any]:
+    """``["a=1", "b=[2, 3]"]`` -> ``{"a": 1, "b": [2, 3]}``."""
+    from stillrobust.strict_yaml import Fault, load_yaml
+
+    values = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        try:
+            values[key.strip()] = load_yaml(value)
+        except Fault:
+            equals = ""
+        if not equals:
+            raise UserError(f"Expected {option} KEY=VALUE with a YAML value, but got {pair!r}; write it as lr=0.1")
+    return values

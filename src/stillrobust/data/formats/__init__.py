@@ -1,0 +1,1 @@
+"""The formats of data of your own: COCO, label maps, class folders."""

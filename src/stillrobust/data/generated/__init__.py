@@ -1,0 +1,1 @@
+"""Data that are drawn: scenes for the tasks, and the source set."""

@@ -1,0 +1,204 @@
+"""Generated scenes as datasets on disk: the same scenes for detection and segmentation, and crops to classify."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillrobust.data.formats.coco import write_coco
+from stillrobust.data.generated.scene_painters import World, build_world
+from stillrobust.data.generated.scene_textures import texture_source
+from stillrobust.data.generated.scenes import Scene, draw_crop, draw_scene
+from stillrobust.data.reading import image_files, write_image
+from stillrobust.errors import UserError
+from stillrobust.samples import Sample
+from stillrobust.storage.files import clear_leftovers, temporary
+from stillrobust.storage.leases import lease
+
+RECIPE = 2  # raised whenever the same parameters would draw other pixels, so that old folders are drawn again
+SPLITS = ("train", "val")
+SMALLEST_SIZE = 32  # pixels; below that neither things nor textures have room
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SceneCounts:
+    """How many images of each kind are drawn."""
+
+    train: int = 600
+    val: int = 100
+    train_crops: int = 800
+    val_crops: int = 200
+
+    @property
+    def total(self) -> int:
+        """All images together; a scene counts once."""
+        return self.train + self.val + self.train_crops + self.val_crops
+
+
+def write_scenes(
+    root: Path,
+    *,
+    seed: int = 0,
+    counts: SceneCounts = SceneCounts(),
+    scene_size: int = 128,
+    crop_size: int = 96,
+    thing_folder: Path | None = None,
+    background_folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Draw scenes into ``root/detection`` (COCO), ``root/segmentation`` (maps) and ``root/classification`` (folders).
+
+    A folder that is there already is kept where its ``scenes.json`` states the same parameters, and drawn again where
+    it states others. The new folder takes its place in one step, so an interrupted run leaves nothing half done.
+    ``progress(done, total)`` is called after every image. Returns ``root``.
+    """
+    check_parameters(seed, counts, scene_size, crop_size)
+    parameters = {
+        "recipe": RECIPE,
+        "seed": seed,
+        **asdict(counts),
+        "scene_size": scene_size,
+        "crop_size": crop_size,
+        "textures": texture_source(),
+        "things": folder_state(thing_folder),
+        "backgrounds": folder_state(background_folder),
+    }
+    if is_replaceable(root) and stored_parameters(root) == parameters:
+        return root
+    world = build_world(thing_folder, background_folder)
+
+    def draw(folder: Path) -> None:
+        draw_all(folder, world, seed, counts, scene_size, crop_size, progress)
+
+    return drawn_once(root, parameters, draw)
+
+
+def drawn_once(root: Path, parameters: dict[str, Any], draw: Callable[[Path], None]) -> Path:
+    """``draw`` into a new folder that then becomes ``root``, unless another process did so meanwhile: it is waited for."""
+    with lease(root, wait=True):
+        clear_leftovers(root.parent, f"{root.name}.")
+        if is_replaceable(root) and stored_parameters(root) == parameters:
+            return root
+        partial = temporary(root)
+        try:
+            partial.mkdir()
+            draw(partial)
+            (partial / "scenes.json").write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
+            put_in_place(partial, root)
+        except OSError as error:
+            raise UserError(f"Cannot draw {root} ({error.strerror or error}); free some space or choose another folder") from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return root
+
+
+def check_parameters(seed: int, counts: SceneCounts, scene_size: int, crop_size: int) -> None:
+    """``UserError`` for values nothing can be drawn with."""
+    if seed < 0:
+        raise UserError(f"Expected a seed >= 0 for scenes, but got {seed}; choose another")
+    if min(asdict(counts).values()) < 1:
+        raise UserError(f"Expected at least one image of each kind, but got {asdict(counts)}; raise the counts")
+    if min(scene_size, crop_size) < SMALLEST_SIZE:
+        raise UserError(f"Expected images of at least {SMALLEST_SIZE} pixels, but got {min(scene_size, crop_size)}; raise it")
+
+
+def folder_state(folder: Path | None) -> list[list[Any]] | None:
+    """Names and sizes of the pictures in a folder: whether it changed since the scenes were drawn."""
+    if folder is None:
+        return None
+    if not folder.is_dir():
+        raise UserError(f"Expected a folder of pictures at {folder}, but there is none; check the path")
+    return [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in image_files(folder)]
+
+
+def is_replaceable(root: Path) -> bool:
+    """Whether ``root`` holds scenes; ``UserError`` where it holds something else, which must not be deleted."""
+    if not root.exists():
+        return False
+    if root.is_dir() and (root / "scenes.json").is_file():
+        return True
+    if not root.is_dir() or any(root.iterdir()):
+        raise UserError(f"Expected {root} to be free or to hold generated scenes, but it holds something else; choose another")
+    return False
+
+
+def stored_parameters(root: Path) -> Any:
+    """What ``scenes.json`` states, or ``None`` where it cannot be read."""
+    try:
+        return json.loads((root / "scenes.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def put_in_place(partial: Path, root: Path) -> None:
+    """Rename the finished folder to ``root``; what was there goes only afterwards."""
+    if not root.exists():
+        partial.replace(root)
+        return
+    retired = temporary(root)
+    try:
+        root.replace(retired)
+        partial.replace(root)
+    finally:
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def random_for(seed: int, kind: str, split: str, index: int) -> np.random.Generator:
+    """The random generator of one image; no image depends on how many others are drawn."""
+    stream = ("scene", "crop").index(kind) * len(SPLITS) + SPLITS.index(split)
+    return np.random.default_rng([seed, stream, index])
+
+
+def scene_at(seed: int, split: str, index: int, world: World, size: int) -> Scene:
+    """Scene ``index`` of a split, as ``write_scenes`` writes it."""
+    return draw_scene(random_for(seed, "scene", split, index), world, size)
+
+
+def draw_all(
+    folder: Path,
+    world: World,
+    seed: int,
+    counts: SceneCounts,
+    scene_size: int,
+    crop_size: int,
+    progress: Progress | None,
+) -> None:
+    """Write the three datasets, each image drawn once."""
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, counts.total)
+
+    for split, count in zip(SPLITS, (counts.train, counts.val), strict=True):
+        scenes = (scene_at(seed, split, index, world, scene_size) for index in range(count))
+        samples = written_for_segmentation(folder / "segmentation", split, scenes, tick)
+        write_coco(folder / "detection", split, samples, world.things)
+    (folder / "segmentation" / "classes.txt").write_text("\n".join(world.classes) + "\n", encoding="utf-8")
+    for split, count in zip(SPLITS, (counts.train_crops, counts.val_crops), strict=True):
+        for name in world.things:
+            (folder / "classification" / split / name).mkdir(parents=True)
+        for index in range(count):
+            label = index % len(world.things)  # in turn, so that the classes are balanced
+            image = draw_crop(random_for(seed, "crop", split, index), world, label, crop_size)
+            write_image(folder / "classification" / split / world.things[label] / f"{index:05d}.png", image)
+            tick()
+
+
+def written_for_segmentation(folder: Path, split: str, scenes: Iterator[Scene], tick: Callable[[], None]) -> Iterator[Sample]:
+    """Write each scene's image and label map, then hand it on as a detection sample, so that it is drawn once."""
+    images, labels = folder / "images" / split, folder / "labels" / split
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    for index, scene in enumerate(scenes):
+        write_image(images / f"{index:05d}.png", scene.image)
+        write_image(labels / f"{index:05d}.png", scene.label_map)
+        yield scene.detection(f"{index:05d}.png")
+        tick()

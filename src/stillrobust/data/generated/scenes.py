@@ -1,0 +1,135 @@
+"""Generated scenes: one description gives the image, its instances and its label map.
+
+Things stand on one or two background materials, overlap a little, throw a soft shadow, and the image gets a change of
+brightness and sensor noise. Everything follows from a seed, so a scene is the same wherever it is drawn.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from stillrobust.data.generated.scene_painters import Place, Random, World
+from stillrobust.data.generated.scene_textures import cloud_noise, pixel_grid
+from stillrobust.samples import Array, Image, Sample, Target
+
+SMALLEST = 40  # visible pixels below which an object is not annotated (at 128x128): it can no longer be recognised
+MOST_OBJECTS = 4
+ATTEMPTS = 12  # places tried before an object that finds no room is left out
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A drawn scene with the full truth about it."""
+
+    image: Image
+    """uint8 (S, S, 3) RGB."""
+    labels: Array
+    """int64 (N,): the thing of each instance, from 0."""
+    masks: Array
+    """bool (N, S, S): the visible pixels, so no two overlap."""
+    label_map: Array
+    """uint8 (S, S): things 0..T-1, then stuff."""
+
+    def boxes(self) -> Array:
+        """float32 (N, 4) xyxy, tight around the masks."""
+        return np.array([tight_box(mask) for mask in self.masks], np.float32).reshape(-1, 4)
+
+    def detection(self, image_id: str) -> Sample:
+        """The scene as a sample of detection and instance segmentation."""
+        target = Target(
+            image_id=image_id,
+            size=(self.image.shape[0], self.image.shape[1]),
+            boxes=self.boxes(),
+            labels=self.labels,
+            masks=self.masks,
+            crowd=np.zeros(len(self.labels), bool),
+            areas=self.masks.sum(axis=(1, 2)).astype(np.float64),
+        )
+        return Sample(self.image, target)
+
+
+def tight_box(mask: Array) -> tuple[int, int, int, int]:
+    """The box around a mask's pixels, right and bottom exclusive."""
+    columns, rows = np.nonzero(mask.any(axis=0))[0], np.nonzero(mask.any(axis=1))[0]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def draw_scene(random: Random, world: World, size: int) -> Scene:
+    """One to four things on one or two backgrounds."""
+    canvas, label_map = draw_background(random, world, size, most=2)
+    placed: list[Place] = []
+    labels: list[int] = []
+    masks: list[Array] = []
+    for _ in range(random.integers(1, MOST_OBJECTS + 1)):
+        label = int(random.integers(len(world.things)))
+        place = free_place(random, placed, size)
+        if place is None:
+            continue
+        canvas, visible = put_thing(random, world, label, place, canvas)
+        for mask in masks:
+            mask &= ~visible
+        label_map[visible] = label
+        placed.append(place)
+        labels.append(label)
+        masks.append(visible)
+    # Slivers stay in the label map, where they are pixels like any other, and leave the instances.
+    kept = [number for number, mask in enumerate(masks) if mask.sum() >= SMALLEST * (size / 128) ** 2]
+    chosen = np.stack([masks[number] for number in kept]) if kept else np.zeros((0, size, size), bool)
+    return Scene(finish(random, canvas), np.array([labels[number] for number in kept], np.int64), chosen, label_map)
+
+
+def draw_crop(random: Random, world: World, label: int, size: int) -> Image:
+    """One thing that nearly fills the image, over one background: a picture to classify."""
+    canvas, _ = draw_background(random, world, size, most=1)
+    extent = random.uniform(0.65, 0.9) * size
+    x, y = random.uniform(0.4, 0.6, 2) * size
+    canvas, _ = put_thing(random, world, label, Place(x, y, extent), canvas)
+    return finish(random, canvas)
+
+
+def draw_background(random: Random, world: World, size: int, most: int) -> tuple[Array, Array]:
+    """float32 (size, size, 3) and its uint8 label map: one material, or two along a wavy border."""
+    many = min(int(random.integers(1, most + 1)), len(world.stuff))
+    chosen = random.choice(len(world.stuff), many, replace=False)
+    canvas = world.paint_stuff(random, int(chosen[0]), size)
+    label_map = np.full((size, size), len(world.things) + chosen[0], np.uint8)
+    if many == 1:
+        return canvas, label_map
+    rows, columns = pixel_grid(size)
+    upright = random.random() >= 0.7  # most borders are level, like a horizon
+    angle = random.normal(0, 0.5) + (np.pi / 2 if upright else 0)
+    distance = (rows - size / 2) * np.cos(angle) + (columns - size / 2) * np.sin(angle)
+    distance += (cloud_noise(random, size, size / 2) - 0.5) * 0.3 * size + random.normal(0, size / 8)
+    weight = 1 / (1 + np.exp(-np.clip(distance, -20, 20) * 1.5))
+    second = world.paint_stuff(random, int(chosen[1]), size)
+    label_map[distance > 0] = len(world.things) + chosen[1]
+    return canvas + (second - canvas) * weight[..., None].astype(np.float32), label_map
+
+
+def free_place(random: Random, placed: list[Place], size: int) -> Place | None:
+    """A place that overlaps the others at most a little, or ``None`` where none was found."""
+    for _ in range(ATTEMPTS):
+        extent = random.uniform(0.3, 0.65) * size
+        x, y = random.uniform(0.4 * extent, size - 0.4 * extent, 2)
+        if all(max(abs(x - other.x), abs(y - other.y)) > 0.42 * (extent + other.extent) for other in placed):
+            return Place(x, y, extent)
+    return None
+
+
+def put_thing(random: Random, world: World, label: int, place: Place, canvas: Array) -> tuple[Array, Array]:
+    """The canvas with a thing on it, often with a soft shadow, and the pixels it covers, bool (S, S)."""
+    colours, coverage = world.paint_thing(random, label, place, len(canvas))
+    if random.random() < 0.6:
+        shift = int(0.06 * place.extent)
+        # The shadow may not come in again on the opposite side, so it is moved with zeros and not rolled around.
+        moved = np.pad(coverage, ((shift, 0), (shift, 0)))[: len(canvas), : len(canvas)]
+        shadow = cv2.GaussianBlur(moved, (0, 0), 0.04 * place.extent + 0.5)
+        canvas = canvas * (1 - 0.35 * shadow[..., None])
+    return canvas + (colours - canvas) * coverage[..., None], coverage > 0.5
+
+
+def finish(random: Random, canvas: Array) -> Image:
+    """Brightness and sensor noise, then uint8."""
+    noise = random.standard_normal(canvas.shape, np.float32) * 2
+    return np.clip(canvas * random.uniform(0.8, 1.1) + noise, 0, 255).astype(np.uint8)

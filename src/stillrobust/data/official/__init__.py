@@ -1,0 +1,1 @@
+"""Official sets as they are served, their checks and downloads."""

@@ -1,0 +1,187 @@
+"""CIFAR-10 (Krizhevsky 2009) and CIFAR-10-C (Hendrycks & Dietterich 2019), in the files their authors serve."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stillrobust.data.official.layout import require_layout, require_stored, require_whole
+from stillrobust.data.official.pickles import read_pickle
+from stillrobust.data.reading import array_fingerprint, derived_fingerprint
+from stillrobust.errors import UserError
+from stillrobust.grid import SEVERITIES
+from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+FOLDER = "cifar-10-batches-py"
+STACKS = "CIFAR-10-C"
+BATCHES = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "val": ("test_batch",)}
+SIDE = 32  # pixels
+
+
+@dataclass(frozen=True)
+class CifarDataset:
+    """Images of 32 × 32 pixels. Their ids are their places in the files, ``00000`` on, which CIFAR-10-C keeps."""
+
+    images: Array
+    """uint8 (N, 32, 32, 3) RGB."""
+    labels: Array
+    """int64 (N,), in the order of ``CLASSES``."""
+    name: str
+
+    @cached_property
+    def info(self) -> DatasetInfo:
+        """What this dataset says of itself. Corruptions act at 32 pixels, with the severities made for that size."""
+        digest = array_fingerprint(CLASSES, self.images, self.labels)
+        return DatasetInfo(self.name, "classification", CLASSES, len(self), digest, regime="cifar")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        return sample_of(self.images[index], self.labels[index], index)
+
+
+def sample_of(image: Array, label: int, index: int) -> Sample:
+    """One image with its label; the image is a copy, so that nobody writes into the file's array."""
+    return Sample(np.array(image), Target(f"{index:05d}", (SIDE, SIDE), label=int(label)))
+
+
+def home_of(root: Path) -> Path:
+    """The folder of the batches."""
+    return root / FOLDER if (root / FOLDER).is_dir() else root
+
+
+def open_cifar10(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
+    """``cifar-10-batches-py`` in ``root``, or ``root`` itself; the split ``val`` is CIFAR-10's test set."""
+    folder = home_of(root)
+    require_layout("cifar10", root, split, [name for name, files in BATCHES.items() if (folder / files[0]).is_file()])
+    parts = [read_batch(folder / name) for name in BATCHES[split]]
+    images = np.concatenate([images for images, _ in parts])
+    require_whole("cifar10", split, root, len(images), part)
+    return CifarDataset(images, np.concatenate([labels for _, labels in parts]), f"CIFAR-10/{split}")
+
+
+def read_batch(path: Path) -> tuple[Array, Array]:
+    """Images uint8 (N, 32, 32, 3) and labels int64 (N,) of one batch file."""
+    batch = read_pickle(path)
+    rows, labels = batch.get("data"), batch.get("labels")
+    wanted = isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.shape[1] == 3 * SIDE * SIDE and isinstance(labels, list)
+    if not wanted or len(rows) != len(labels):  # type: ignore[arg-type]
+        raise UserError(f"Expected rows of {3 * SIDE * SIDE} bytes and as many labels in {path}; download the set again")
+    if not all(type(label) is int and 0 <= label < len(CLASSES) for label in labels):  # type: ignore[union-attr]
+        raise UserError(f"Expected labels 0..{len(CLASSES) - 1} in {path}, as CIFAR-10 has; CIFAR-100 is another set")
+    planes: Array = rows.reshape(-1, 3, SIDE, SIDE)  # type: ignore[union-attr]
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(labels, np.int64)
+
+
+@dataclass(frozen=True)
+class Cifar10C:
+    """The test set of CIFAR-10 with its corruptions as stored: ``<corruption>.npy``, severities 1 to 5 one after another."""
+
+    clean: Dataset
+    labels: Array
+    """int64 (N,) of the clean set."""
+    folder: Path
+
+    @cached_property
+    def info(self) -> DatasetInfo:
+        """That of the clean set; the stage says that corruptions come from files."""
+        return replace(self.clean.info, name="CIFAR-10-C", stage="stored")
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        return self.clean[index]
+
+    def corrupted(self, corruption: str, severity: int) -> Dataset:
+        """The stored images of one corruption at one severity, or ``UserError`` where the file is missing or cut off."""
+        require_stored(corruption, severity)
+        path = self.folder / f"{corruption}.npy"
+        open_stack(path, len(self))
+        return _Stored(self, path, severity)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """One severity in a stack; the file is mapped, not read."""
+
+    whole: Cifar10C
+    path: Path
+    severity: int
+
+    @cached_property
+    def info(self) -> DatasetInfo:
+        """The whole set's, with a fingerprint over the stored images too."""
+        base = self.whole.info
+        first = (self.severity - 1) * len(self)
+        images = open_stack(self.path, len(self))[first : first + len(self)]
+        stored = array_fingerprint((), images, self.whole.labels)
+        name = f"{base.name} {self.path.stem} {self.severity}"
+        return replace(base, name=name, fingerprint=derived_fingerprint(base.fingerprint, "stored", stored))
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        stack = open_stack(self.path, len(self))
+        return sample_of(stack[(self.severity - 1) * len(self) + index], self.whole.labels[index], index)
+
+
+@lru_cache(maxsize=4)
+def open_stack(path: Path, images: int) -> Any:
+    """uint8 (5 × ``images``, 32, 32, 3), mapped into memory; a file with Python objects in it is refused."""
+    stack = load_array(path)
+    if stack.dtype != np.uint8 or stack.shape != (len(SEVERITIES) * images, SIDE, SIDE, 3):
+        raise UserError(
+            f"Expected uint8 of {(len(SEVERITIES) * images, SIDE, SIDE, 3)} in {path}, but got {stack.dtype} of {stack.shape}; "
+            "download CIFAR-10-C again"
+        )
+    return stack
+
+
+def load_array(path: Path) -> Any:
+    """A ``.npy`` file, mapped into memory."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        reason = error.strerror or "it is no .npy file"
+    except (ValueError, EOFError, SyntaxError, OverflowError):
+        reason = "it is cut off or no .npy file of plain numbers"
+    raise UserError(f"Expected an array of CIFAR-10-C at {path}, but {reason}; download it again")
+
+
+def stacks_of(root: Path) -> Path:
+    """The folder of CIFAR-10-C's arrays."""
+    return root / STACKS if (root / STACKS).is_dir() else root
+
+
+def clean_home(root: Path) -> Path | None:
+    """Where CIFAR-10 itself lies: in the folder of CIFAR-10-C, or beside it."""
+    return next((place for place in (root, stacks_of(root), root.parent) if (place / FOLDER).is_dir()), None)
+
+
+def open_cifar10_c(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
+    """``CIFAR-10-C/*.npy`` in ``root`` (or ``*.npy``), and beside it CIFAR-10 itself for the clean images."""
+    folder = stacks_of(root)
+    require_layout("cifar10_c", root, split, ["val"] if (folder / "labels.npy").is_file() else [])
+    home = clean_home(root)
+    if home is None:
+        raise UserError(
+            f"Expected CIFAR-10 ({FOLDER}) beside CIFAR-10-C in {root} for the clean images, but it is not there; "
+            f"`stillrobust data fetch cifar10 {root}` gets it"
+        )
+    clean = open_cifar10(home, "val", training=False, part=part)
+    assert isinstance(clean, CifarDataset)
+    labels = load_array(folder / "labels.npy")
+    if labels.shape != (len(SEVERITIES) * len(clean),) or not np.array_equal(labels, np.tile(clean.labels, len(SEVERITIES))):
+        raise UserError(
+            f"Expected the test set's labels five times in {folder / 'labels.npy'}, but they differ from those in {home}; "
+            "download both sets again"
+        )
+    return Cifar10C(clean, clean.labels, folder)

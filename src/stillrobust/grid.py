@@ -1,0 +1,30 @@
+"""The grid that a model is measured on: the names of corruptions and their groups, severities, and its cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+}
+COMMON: tuple[str, ...] = tuple(corruption for members in GROUPS.values() for corruption in members)
+SEVERITIES: tuple[int, ...] = (1, 2, 3, 4, 5)
+CLEAN = ("clean", 0)
+
+Place = tuple[str, int]  # (corruption, severity)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place in the grid: a run on the clean data (``"clean"``, 0) or on one corruption at one severity (1..5)."""
+
+    run: str
+    corruption: str
+    severity: int
+
+
+def corrupted_places(severities: Sequence[int] = SEVERITIES) -> tuple[Place, ...]:
+    """The cells that mPC is the mean of: the 15 common corruptions at these severities."""
+    return tuple((corruption, severity) for corruption in COMMON for severity in severities)

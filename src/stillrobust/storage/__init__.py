@@ -1,0 +1,1 @@
+"""Whole files, leases, downloads, and the store of results with its index."""

@@ -1,0 +1,1 @@
+"""What stands alone beside training and evaluation: folders of photos, conformance, differences, the doctor."""

@@ -1,0 +1,5 @@
+"""Training: a plan, and the one loop that carries it out."""
+
+from stillrobust.training.loop import TRANSFERS, Plan, Recipe, identity, load_model, train
+
+__all__ = ["TRANSFERS", "Plan", "Recipe", "identity", "load_model", "train"]

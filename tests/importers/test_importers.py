@@ -1,0 +1,294 @@
+"""Others' numbers: published P, mPC and rPC come out, what a file does not say stays unknown, a strange file is one sentence."""
+
+import csv
+import json
+import pickle
+from statistics import fmean
+
+import numpy as np
+import pytest
+
+from stillrobust.analysis.robustness import robustness
+from stillrobust.errors import HoleError, UserError
+from stillrobust.grid import COMMON, Cell
+from stillrobust.importers import IMPORTED, SOURCES, import_results
+from stillrobust.importers.pickled_numbers import plain, read_numbers
+from stillrobust.report import summarize
+from stillrobust.storage.store import Run, Store
+
+# Mask R-CNN R50-FPN 1x on COCO val2017, box and mask AP, severities 1 to 5: bethgelab/robust-detection-benchmark, raw-data/coco/
+# mask_rcnn_r50_fpn_1x_results.pkl @aecde7ba (MIT), four digits. Published of them (P, mPC, rPC in %): 37.3 / 18.7 / 50.1 and
+# 34.2 / 16.8 / 49.1 (mmdetection, docs/robustness_benchmarking.md).
+CLEAN = {"bbox": 0.3727, "segm": 0.3416}
+# fmt: off
+CORRUPTED = {
+    "gaussian_noise": ((.2981, .2489, .1780, .1064, .0430), (.2719, .2252, .1593, .0942, .0379)),
+    "shot_noise": ((.2968, .2448, .1817, .0984, .0550), (.2702, .2210, .1626, .0878, .0486)),
+    "impulse_noise": ((.2076, .1880, .1670, .1070, .0520), (.1874, .1701, .1506, .0964, .0456)),
+    "defocus_blur": ((.2820, .2365, .1671, .1178, .0837), (.2561, .2129, .1462, .1010, .0699)),
+    "glass_blur": ((.2272, .1671, .0720, .0573, .0395), (.2042, .1513, .0620, .0499, .0333)),
+    "motion_blur": ((.2911, .2209, .1463, .0866, .0604), (.2586, .1932, .1256, .0737, .0513)),
+    "zoom_blur": ((.1312, .0885, .0717, .0525, .0437), (.1097, .0702, .0565, .0403, .0332)),
+    "snow": ((.2669, .1783, .1795, .1349, .1231), (.2420, .1585, .1608, .1190, .1075)),
+    "frost": ((.2961, .2363, .1996, .1937, .1712), (.2683, .2119, .1787, .1737, .1538)),
+    "fog": ((.3357, .3219, .3091, .3061, .2856), (.3049, .2917, .2793, .2763, .2568)),
+    "brightness": ((.3647, .3494, .3326, .3112, .2857), (.3346, .3183, .3025, .2819, .2583)),
+    "contrast": ((.3368, .3145, .2719, .1730, .0729), (.3074, .2862, .2452, .1548, .0638)),
+    "elastic_transform": ((.2956, .2587, .2082, .1742, .1338), (.2653, .2294, .1819, .1506, .1140)),
+    "pixelate": ((.2748, .2368, .1053, .0546, .0301), (.2587, .2248, .1050, .0560, .0320)),
+    "jpeg_compression": ((.2606, .2055, .1684, .0928, .0473), (.2379, .1846, .1512, .0848, .0440)),
+}
+# RobustBench, ImageNet-C on 5,000 images, Tian2022Deeper_DeiT-B: unaggregated_results_2d.csv of model_info/imagenet/corruptions
+# @24ce20d1 and its card @13e15a33 (clean_acc 80.32, corruptions_acc_2d 62.88).
+DEIT_B = {
+    "shot_noise": (.7612, .7448, .726, .6656, .6122), "impulse_noise": (.7306, .676, .5742, .4192, .3254),
+    "defocus_blur": (.7062, .6194, .6306, .5356, .5294), "contrast": (.7508, .7388, .7008, .619, .5372),
+    "brightness": (.7534, .7456, .7286, .687, .62), "jpeg_compression": (.6818, .6424, .54, .434, .321),
+    "pixelate": (.7786, .776, .764, .747, .7228), "glass_blur": (.7106, .6878, .6598, .642, .5798),
+    "motion_blur": (.6402, .5616, .478, .4102, .3302), "zoom_blur": (.7424, .6854, .6364, .6358, .6),
+    "gaussian_noise": (.7018, .6428, .4718, .3978, .3006), "fog": (.7536, .7398, .7208, .6784, .6334),
+    "frost": (.7348, .7118, .6702, .584, .393), "snow": (.7256, .7114, .7012, .6634, .6012),
+    "elastic_transform": (.7344, .5496, .7048, .6418, .444),
+}
+# SemSegBench, PSPNet with ResNet-50 on Cityscapes, mIoU in %, severity 3; printed mean 50.78.
+PSPNET = (12.41, 22.57, 21.72, 75.32, 71.52, 75.32, 25.16, 20.78, 52.78, 75.11, 78.23, 75.51, 50.80, 77.49, 27.00)
+# fmt: on
+
+
+def results(wrap=np.float64, levels=range(6)):
+    """As test_robustness.py of 2.x has it."""
+
+    def told(kind, value):
+        stats = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
+        return {kind: {name: wrap(value if name == "AP" else 0.5) for name in stats}}
+
+    return {
+        name: {
+            level: told("bbox", box[level - 1] if level else CLEAN["bbox"])
+            | told("segm", mask[level - 1] if level else CLEAN["segm"])
+            for level in levels
+        }
+        for name, (box, mask) in CORRUPTED.items()
+    }
+
+
+def pickled(folder, content, protocol=2):
+    path = folder / "mask_rcnn_r50_fpn_1x_results.pkl"
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    return path
+
+
+def numbers_of(results_folder, metric):
+    return robustness([one for one in Store(results_folder).measurements() if one.metric == metric])
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("wrap", [float, np.float64, np.float32, np.array])
+def test_published_values_of_mask_rcnn(tmp_path, protocol, wrap):
+    """In every protocol of pickle and each form in which numbers occur."""
+    path = pickled(tmp_path, results(wrap), protocol)
+    (found,) = import_results("mmdetection", path, tmp_path / "r", dataset="COCO val2017")
+    assert (found.run, found.holes, found.notes) == ("mmdetection-mask_rcnn_r50_fpn_1x", 0, ())
+    for metric, clean, mpc, rpc in (("box_ap", 37.3, 18.7, 50.1), ("mask_ap", 34.2, 16.8, 49.1)):
+        numbers = numbers_of(tmp_path / "r", metric)
+        assert 100 * numbers.clean == pytest.approx(clean, abs=0.05)
+        assert 100 * numbers.mpc == pytest.approx(mpc, abs=0.05)
+        assert 100 * numbers.rpc == pytest.approx(rpc, abs=0.06)
+
+
+def test_the_layout_of_mmdetection_3(tmp_path):
+    named = {"bbox": "coco/bbox_mAP", "segm": "coco/segm_mAP"}
+    flat = {
+        name: {level: {named[kind]: stats["AP"] for kind, stats in told.items()} | {"coco/bbox_mAP_50": 0.5}
+               for level, told in levels.items()}
+        for name, levels in results().items()
+    }  # fmt: skip
+    import_results("mmdetection", pickled(tmp_path, flat), tmp_path / "r")
+    assert 100 * numbers_of(tmp_path / "r", "box_ap").mpc == pytest.approx(18.7, abs=0.05)
+
+
+def test_json_by_task(tmp_path):
+    by_task = {
+        kind: {name: [CLEAN[kind], *scores[place]] for name, scores in CORRUPTED.items()} for place, kind in enumerate(CLEAN)
+    }
+    path = tmp_path / "r50.json"
+    path.write_text(json.dumps({"source": "x", "AP": by_task}))
+    import_results("mmdetection", path, tmp_path / "r")
+    assert 100 * numbers_of(tmp_path / "r", "mask_ap").rpc == pytest.approx(49.1, abs=0.06)
+
+
+def test_holes_that_a_tool_fills_with_zeros(tmp_path):
+    """robustness_eval.py's array of six severities when only 0 and 1 were run: its mPC would be a fifth, or less, of the truth."""
+    by_task = {"bbox": {name: [CLEAN["bbox"], box[0], 0, 0, 0, 0] for name, (box, _) in CORRUPTED.items()}}
+    path = tmp_path / "r50.json"
+    path.write_text(json.dumps({"AP": by_task}))
+    (found,) = import_results("mmdetection", path, tmp_path / "r")
+    assert found.severities == (1,)
+    assert sum("exactly 0" in note for note in found.notes) == 1
+    (row,) = summarize(Store(tmp_path / "r")).rows
+    assert row.robustness.severities == (1,)
+    assert 100 * row.robustness.drop == pytest.approx(25.48, abs=0.02)  # the relative drop at severity 1 of the same file
+    assert row.interval is None
+
+
+def test_part_of_the_corruptions_is_a_hole(tmp_path):
+    some = {name: levels for name, levels in results().items() if name in ("fog", "snow", "frost", "brightness")}
+    (found,) = import_results("mmdetection", pickled(tmp_path, some), tmp_path / "r")
+    assert found.holes == 11 * 5
+    summary = summarize(Store(tmp_path / "r"))
+    assert not summary.rows
+    assert "55 missing" in summary.incomplete[0].reason
+
+
+def test_the_clean_score_is_not_zero_when_it_was_not_run(tmp_path):
+    import_results("mmdetection", pickled(tmp_path, results(levels=range(1, 6))), tmp_path / "r")
+    with pytest.raises(HoleError, match="clean"):
+        numbers_of(tmp_path / "r", "box_ap")
+
+
+class Owned:
+    def __reduce__(self):
+        return (print, ("owned",))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"fog": {0: Owned()}}, "Expected a mapping of scores of clean 0"),
+        ({"fogg": {1: {"bbox": {"AP": 0.1}}}}, "Did you mean"),
+        ({"fog": {7: {"bbox": {"AP": 0.1}}}}, "severities 0 to 5"),
+        ({"fog": {1: {"bbox": {"AP": -1.0}}}}, "a score from 0 to 1"),
+        ({"fog": {1: {"bbox": {"AP": float("nan")}}}}, "a score from 0 to 1"),
+        ({"fog": {1: {"bbox": {"AP": 0.3, "mine": 1}}}}, "Expected AP"),
+        ({"fog": {1: {"proposal": np.zeros(12)}}}, "there are none"),
+        ({"fog": {1: [{"ap": 0.4}]}}, "Pascal VOC"),
+        ({"fog": {0: {"bbox": {"AP": 0.3}}}, "snow": {0: {"bbox": {"AP": 0.2}}}}, "two runs"),
+        ([1, 2], "Expected a mapping of corruptions"),
+        ({"fog": {1: {"bbox": np.array(["a"])}}}, "something else than numbers"),
+    ],
+)
+def test_strange_pickles_are_one_sentence(tmp_path, capsys, content, words):
+    with pytest.raises(UserError, match=words):
+        import_results("mmdetection", pickled(tmp_path, content), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+    assert capsys.readouterr().out == ""  # nothing that a pickle names was called
+
+
+def test_every_cut_of_a_pickle_is_one_sentence(tmp_path):
+    whole = pickle.dumps({"fog": {1: {"bbox": {"AP": np.float64(0.1)}}}}, protocol=2)
+    for end in range(len(whole)):
+        path = tmp_path / "cut.pkl"
+        path.write_bytes(whole[:end])
+        with pytest.raises(UserError):
+            import_results("mmdetection", path, tmp_path / "r")
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("dtype", [">f8", "<f4", ">i2", "u1", "?"])
+def test_arrays_are_numpy_s(tmp_path, protocol, dtype):
+    array = np.asfortranarray(np.arange(6).reshape(2, 3).astype(dtype))
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps({"a": array, "b": array[0, 1]}, protocol=protocol))
+    found = read_numbers(path)
+    np.testing.assert_array_equal(plain(found["a"]), array)
+    assert plain(found["b"]) == array[0, 1]
+
+
+def robustbench_folder(folder, clean="80.32", mean="62.88", name="Tian2022Deeper_DeiT-B"):
+    folder.mkdir(exist_ok=True)
+    places = [(corruption, level) for corruption in DEIT_B for level in range(1, 6)]
+    with (folder / "unaggregated_results_2d.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["", *(corruption for corruption, _ in places), "average"])
+        writer.writerow(["", *(level for _, level in places), ""])
+        writer.writerow([name, *(DEIT_B[corruption][level - 1] for corruption, level in places), "0.628765333"])
+    card = {"dataset": "imagenet", "architecture": "DeiT Base", "clean_acc": clean, "corruptions_acc_2d": mean}
+    (folder / f"{name}.json").write_text(json.dumps(card))
+    return folder
+
+
+def test_published_values_of_robustbench(tmp_path):
+    (found,) = import_results("robustbench", robustbench_folder(tmp_path / "rb"), tmp_path / "r")
+    assert (found.holes, found.notes) == (0, ())
+    numbers = numbers_of(tmp_path / "r", "top1")
+    assert (100 * numbers.clean, 100 * numbers.mpc) == pytest.approx((80.32, 62.88), abs=0.005)
+    (run,) = Store(tmp_path / "r").runs()
+    assert (run.dataset, run.transfer) == ("ImageNet-C", "upstream")
+    protocol = Store(tmp_path / "r").measurements()[0].protocol
+    assert (protocol["images"], protocol["stage"], protocol["data"]) == (5000, "stored", "unknown")
+    assert set(protocol[IMPORTED]) == {"source", "file", "sha256"}
+
+
+def test_cards_that_do_not_fit_their_table(tmp_path):
+    (found,) = import_results("robustbench", robustbench_folder(tmp_path / "rb", mean="46.91"), tmp_path / "r")
+    assert "two evaluations" in found.notes[0]
+    with pytest.raises(UserError, match="reads as a fraction"):
+        import_results("robustbench", robustbench_folder(tmp_path / "other", clean="0.5538"), tmp_path / "r2")
+    (tmp_path / "rb" / "Tian2022Deeper_DeiT-B.json").unlink()
+    (found,) = import_results("robustbench", tmp_path / "rb", tmp_path / "r3")
+    assert "no card" in found.notes[0]
+    assert "clean" in summarize(Store(tmp_path / "r3")).incomplete[0].reason
+
+
+def semsegbench_file(path, **changed):
+    line = {"architecture": "pspnet", "backbone": "resnet50", "type_backbone": "convolution", "dataset": "cityscapes"}
+    line |= {"crop_size": "512x1024", "mIoU_clean": "78.66"}
+    line |= {f"mIoU_2d_{name}": str(value) for name, value in zip(COMMON, PSPNET, strict=True)} | {"mIoU_2d_mean": "50.78"}
+    line |= changed
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, line)
+        writer.writeheader()
+        writer.writerow(line)
+    return path
+
+
+def test_published_mean_of_semsegbench(tmp_path):
+    (found,) = import_results("semsegbench", semsegbench_file(tmp_path / "t.csv"), tmp_path / "r")
+    assert (found.severities, found.holes, found.notes) == ((3,), 0, ())
+    (row,) = summarize(Store(tmp_path / "r")).rows
+    assert 100 * row.robustness.mpc == pytest.approx(50.78, abs=0.005)
+    assert row.robustness.clean == pytest.approx(0.7866)
+    assert fmean(PSPNET) == pytest.approx(50.78, abs=0.005)
+
+
+def test_strange_tables_are_one_sentence(tmp_path):
+    for changed, words in (
+        ({"mine": "1"}, "it has mine"),
+        ({"mIoU_clean": "178"}, "a score from 0 to 100"),
+        ({"dataset": "mars"}, "not known"),
+        ({"mIoU_2d_fog": "x"}, "a score from 0 to 100"),
+    ):
+        with pytest.raises(UserError, match=words):
+            import_results("semsegbench", semsegbench_file(tmp_path / "t.csv", **changed), tmp_path / "r")
+    (tmp_path / "t.csv").write_text("a,b\n1\n")
+    with pytest.raises(UserError, match="2 columns in line 2"):
+        import_results("semsegbench", tmp_path / "t.csv", tmp_path / "r")
+    for source in SOURCES:
+        with pytest.raises(UserError):
+            import_results(source, tmp_path / "nothing.csv", tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+    found = import_results("semsegbench", semsegbench_file(tmp_path / "t.csv", mIoU_2d_fog="", mIoU_2d_mean=""), tmp_path / "r")
+    assert found[0].holes == 1
+    found = import_results("semsegbench", semsegbench_file(tmp_path / "u.csv", mIoU_2d_mean="42.00"), tmp_path / "r4")
+    assert "prints a mean of 42.00" in found[0].notes[0]
+
+
+def test_what_is_known_is_only_filled_in_where_it_is_unknown(tmp_path):
+    path = semsegbench_file(tmp_path / "t.csv")
+    import_results("semsegbench", path, tmp_path / "r", known={"seed": "7", "stage": "before resize"})
+    protocol = Store(tmp_path / "r").measurements()[0].protocol
+    assert (protocol["seed"], protocol["stage"], protocol["channel_order"]) == (7, "before resize", "unknown")
+    with pytest.raises(UserError, match="is documented"):
+        import_results("semsegbench", path, tmp_path / "r", known={"regime": "cifar"})
+    with pytest.raises(UserError, match="Did you mean"):
+        import_results("semsegbench", path, tmp_path / "r", known={"sed": "7"})
+
+
+def test_a_run_of_one_s_own_is_never_replaced(tmp_path):
+    path = semsegbench_file(tmp_path / "t.csv")
+    name = import_results("semsegbench", path, tmp_path / "r")[0].run
+    assert import_results("semsegbench", path, tmp_path / "r")[0].run == name  # the same file again
+    Store(tmp_path / "r").write_run(Run(name, "segmentation", "mine", "full_network", "toy", {}, ("a",)))
+    with pytest.raises(UserError, match="does not come from this file"):
+        import_results("semsegbench", path, tmp_path / "r")
+    assert Store(tmp_path / "r").statistics(Cell(name, "clean", 0)) == {}

@@ -1,0 +1,135 @@
+"""What differs is never put into one table, in any of its forms, and what differs is said; runs of several seeds get their mean."""
+
+import csv
+import io
+import json
+from statistics import fmean
+
+import numpy as np
+import pytest
+
+from stillrobust.grid import COMMON, Cell
+from stillrobust.paper import Claim
+from stillrobust.report import page, summarize, text_table
+from stillrobust.report.blocks import apart, comparable, sections
+from stillrobust.report.claims import TWO_PROTOCOLS, judge
+from stillrobust.report.downloads import latex_table, results_json
+from stillrobust.report.exhibits import exhibits_of
+from stillrobust.report.tables import compact, table_csv
+from stillrobust.storage.store import Run, Store
+from tests.report.test_page import Page
+
+
+def write(store, name, backbone, kept, protocol, severities=(1,), training=None, about=None):
+    """A run that is right on the first 80 of 100 images, and on the first ``kept`` of them where they are corrupted."""
+    run = Run(name, "classification", backbone, "full_network", "toy", {"training": training or {}, **(about or {})}, ("a", "b"))
+    store.write_run(run)
+    for place in [("clean", 0), *((c, s) for c in COMMON for s in severities)]:
+        correct = np.arange(100) < (kept if place[1] else 80)
+        statistics = {"image_ids": np.array([f"{i}.png" for i in range(100)]), "correct": correct}
+        circumstances = {"weights": name, "data_name": name, **protocol}
+        store.write_cell(Cell(name, *place), "k", {"top1": correct.mean()}, circumstances, 100, 1.0, statistics)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Two runs of ours, one in the reference's channel order, one at severity 3, and an imported one of unknown seed."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    write(store, "a", "net_a", 60, {"seed": 0})
+    write(store, "b", "net_b", 20, {"seed": 0})
+    write(store, "c", "net_a", 70, {"seed": 0, "channel_order": "bgr"})
+    write(store, "d", "net_d", 50, {"seed": 5}, (3,))
+    imported = {"imported": {"source": "robustbench"}}
+    write(store, "e", "net_e", 10, {"seed": "unknown", **imported}, about=imported)
+    return store, summarize(store, replicates=50)
+
+
+def test_sections_hold_one_protocol(mixed):
+    _, summary = mixed
+    names = [[row.run.name for row in section] for section in sections(summary.rows)]
+    assert sorted(map(sorted, names)) == [["a", "b"], ["c"], ["d"], ["e"]]
+    assert names[-1] == ["e"]  # one's own first
+    assert not summary.incomplete  # a run of another protocol at other severities makes no hole
+    told = {section[0].run.name: apart(section, summary.rows) for section in sections(summary.rows)}
+    assert told["c"] == "channel order bgr; seed 0; severities 1"
+    assert told["e"] == "channel order nothing; seed unknown; severities 1"
+    assert comparable({"weights": 1, "data_name": 2, "imported": 3, "seed": 4}) == {"seed": 4}
+    assert apart(summary.rows[:1], summary.rows[:1]) == ""
+    assert {row.run.name: row.alike for row in summary.rows} == {"a": "a", "b": "b", "c": "a", "d": "a", "e": "a"}
+
+
+def test_terminal_names_what_differs(mixed):
+    _, summary = mixed
+    lines = text_table(summary.rows).split("\n")
+    heads = [line for line in lines if "measured with" in line]
+    assert len(heads) == 4
+    assert "Image classification on toy, top-1, measured with channel order bgr; seed 0; severities 1" in heads
+    below = lines[lines.index(next(head for head in heads if "seed unknown" in head)) + 1]
+    assert "net_e" in below
+    assert "(a)" not in "".join(lines)  # in another block the same model needs no other name
+
+
+def test_page_has_a_block_and_a_section_for_each(mixed):
+    store, summary = mixed
+    text = page(store, summary)
+    table = Page(text).tables[0]
+    heads = [line[0] for line in table if len(line) == 1]
+    assert len(heads) == 4
+    assert any("seed unknown" in head for head in heads)
+    assert text.count("<section ") == 4
+    best = [line for line in text.split("<tr ") if 'class="number best"' in line]
+    assert len([line for line in best if line.startswith("data-run")]) == 4  # one of each block: nothing is ranked across
+    answer = text.split("<main>")[1].split("The table</h2>")[0]
+    assert answer.count('<p class="answer">') == 4
+    assert "on toy (channel order bgr; seed 0; severities 1), full network: net_a keeps" in answer
+
+
+def test_files_say_the_protocol(mixed):
+    _, summary = mixed
+    keys = {line["run"]: line["protocol"] for line in csv.DictReader(io.StringIO(table_csv(summary.rows)))}
+    assert keys["a"] == keys["b"]
+    assert len(set(keys.values())) == 4
+    told = {row["run"]: row["protocol"] for row in json.loads(results_json(summary))["rows"]}
+    assert told["c"] == {"seed": 0, "channel_order": "bgr"}
+    latex = latex_table(summary.rows)
+    assert latex.count(r"\multicolumn{11}{l}{") == 4
+    titles = [panel.title for panel in exhibits_of(mixed[0], replicates=0).exhibits[0].panels]
+    assert len(titles) == len(set(titles)) == 4
+
+
+def test_no_claim_across_protocols(mixed):
+    _, summary = mixed
+    rows = {(row.run.name, "top1"): row for row in summary.rows}
+    about = {"id": "x", "text": "a is below c", "source": "here", "of": {"metric": "top1", "quantity": "drop"}}
+    claim = Claim.model_validate({**about, "statements": [{"less": ["a", "c"]}]})
+    judged = judge(claim, rows)
+    assert (judged.verdict, judged.deciding.reason) == ("undecided", TWO_PROTOCOLS)
+
+
+def test_a_mean_of_seeds_everywhere(tmp_path):
+    store = Store(tmp_path)
+    for seed, kept in enumerate((60, 50, 58)):
+        write(store, f"s{seed}", "net", kept, {"seed": 0}, training={"recipe": {"seed": seed}})
+    write(store, "o", "other", 10, {"seed": 0}, training={"recipe": {"seed": 0}})
+    summary = summarize(store, replicates=50)
+    drop = fmean(1 - kept / 80 for kept in (60, 50, 58))
+    (mean,) = json.loads(results_json(summary))["means_of_seeds"]
+    assert mean["run"] == "mean of 3 seeds"
+    assert mean["drop"] == pytest.approx(drop)
+    shown = f"{100 * drop:.1f} ["
+    lines = [line for line in Page(page(store, summary)).tables[0] if "mean of 3 seeds" in line[1]]
+    assert len(lines) == 1
+    assert lines[0][9].startswith(shown)
+    assert f"net (mean of 3 seeds) & full network & top-1 & 80.0 & 30.0 & 30.0 & 30.0 & 30.0 & {shown}" in latex_table(summary.rows)
+    assert shown in next(line for line in text_table(summary.rows).split("\n") if "mean of 3 seeds" in line)
+    entries = exhibits_of(store, replicates=50).exhibits[0].panels[0].entries
+    assert [entry.label for entry in entries].count("net (mean of 3 seeds)") == 1
+
+
+def test_letters_are_compact():
+    assert compact("") == ""
+    assert compact("a") == "a"
+    assert compact("ab") == "a b"
+    assert compact("abcdf") == "a–d f"
+    assert compact("yza1b1") == "y–b1"
+    assert compact("aceg") == "a c e g"

@@ -1,0 +1,95 @@
+"""Two runs beside each other: numbers by hand, planted differences found, equal runs alike, protocols never mixed."""
+
+import numpy as np
+import pytest
+
+from stillrobust.analysis.intervals import simultaneous_intervals
+from stillrobust.errors import HoleError, UserError
+from stillrobust.grid import COMMON, Cell
+from stillrobust.report.comparison import compare, comparison_text
+from stillrobust.storage.store import Run, Store
+from tests.paper_store import fill
+
+IMAGES = 200
+
+
+def write(root, name, right, protocol=None, leave_out=None):
+    """A run of which the first ``right[corruption]`` of 200 images are right; 160 on the clean data."""
+    store = Store(root)
+    store.write_run(Run(name, "classification", name, "upstream", "toy", {}, ("a", "b")))
+    for place in [("clean", 0), *((c, 3) for c in COMMON)]:
+        if place[0] != leave_out:
+            correct = np.arange(IMAGES) < (right.get(place[0], 120) if place[1] else 160)
+            statistics = {"image_ids": np.array([f"{i}.png" for i in range(IMAGES)]), "correct": correct}
+            circumstances = {"weights": name, "seed": 0, **(protocol or {})}
+            store.write_cell(Cell(name, *place), "k", {"top1": correct.mean()}, circumstances, IMAGES, 1.0, statistics)
+    return store
+
+
+def test_by_hand(tmp_path):
+    write(tmp_path, "a", {"fog": 120})
+    store = write(tmp_path, "b", {"fog": 40, "snow": 121})
+    found = compare(store, "a", "b")
+    assert (found.score["fog"].first, found.score["fog"].second) == (0.6, 0.2)
+    assert found.drop["fog"].size == pytest.approx(0.4 / 0.8)
+    assert found.drop["mean of all 15"].size == pytest.approx((0.5 - 0.005 / 0.8) / 15)
+    assert list(found.score)[:4] == ["clean", "mean of all 15", "fog", "snow"]  # the largest change first
+    low, high = found.drop["fog"].interval
+    assert 0 < low < 0.5 < high
+    assert not found.drop["fog"].alike
+    assert found.drop["snow"].alike
+    assert found.drop["frost"].alike  # the very same answers
+    assert found.score["clean"].size == 0
+    text = comparison_text(found)
+    assert "fog" in text
+    assert "50.0 [" in text
+    assert "fog" not in text.split("Not distinguishable")[1]
+
+
+def test_the_other_way_round_is_the_negative(tmp_path):
+    fill(tmp_path, "a", 0.8, 0.6)
+    fill(tmp_path, "b", 0.8, 0.4)
+    there, back = (compare(Store(tmp_path), *pair) for pair in (("a", "b"), ("b", "a")))
+    for name, one in there.drop.items():
+        assert one.size == pytest.approx(-back.drop[name].size)
+        assert one.interval == pytest.approx(tuple(-end for end in reversed(back.drop[name].interval)))
+        assert not one.alike
+
+
+def test_one_protocol_or_a_sentence_that_names_the_fields(tmp_path):
+    write(tmp_path, "a", {})
+    store = write(tmp_path, "b", {}, {"channel_order": "bgr", "seed": 1})
+    with pytest.raises(UserError, match=r"channel_order \(nothing and bgr\), seed \(0 and 1\)"):
+        compare(store, "a", "b")
+
+
+def test_holes_and_unknown_names(tmp_path):
+    write(tmp_path, "run-a", {})
+    store = write(tmp_path, "run-b", {}, leave_out="fog")
+    with pytest.raises(HoleError, match="fog 3"):
+        compare(store, "run-a", "run-b")
+    with pytest.raises(UserError, match="run-a"):
+        compare(store, "run_a", "run-b")
+    with pytest.raises(UserError, match="folder of results"):
+        compare(Store(tmp_path / "none"), "a", "b")
+
+
+def test_without_statistics_there_is_no_interval(tmp_path):
+    fill(tmp_path, "a", 0.8, 0.6, task="detection")
+    fill(tmp_path, "b", 0.8, 0.4, task="detection")
+    found = compare(Store(tmp_path), "a", "b")
+    assert found.metric == "box_ap"
+    assert found.drop["fog"].interval is None
+    assert "cannot be said" in comparison_text(found)
+
+
+def test_intervals_that_hold_together():
+    """Of 15 numbers without any difference one interval leaves out 0 in 5 % of the cases, not in 1 - 0.95^15 = 54 %."""
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(300):
+        data = rng.normal(size=(15, 100))
+        draws = data[:, rng.integers(0, 100, (200, 100))].mean(2)
+        low, high = simultaneous_intervals(data.mean(1), draws).T
+        wrong += bool(((low > 0) | (high < 0)).any())
+    assert 0.02 < wrong / 300 < 0.11
