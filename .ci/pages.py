@@ -1,4 +1,6 @@
-"""The pages of the site that the code writes itself: the commands with their help, and the cards of the techniques."""
+"""The pages of the site that the code writes itself: the commands with their help, and the cards of
+the techniques.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +22,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def commands() -> str:
     """A section a command: what ``--help`` says."""
-    sections = [f"## {name}\n\n```text\n{text}\n```\n" for name, text in _helps(typer.main.get_command(app), "stillrobust")]
+    sections = [
+        f"## {name}\n\n```text\n{text}\n```\n"
+        for name, text in _helps(typer.main.get_command(app), "stillrobust")
+    ]
     return "# Commands\n\nWhat `--help` of each command says.\n\n" + "\n".join(sections)
 
 
@@ -34,5 +39,7 @@ def _helps(command: Any, name: str) -> Iterator[tuple[str, str]]:
 
 def cards() -> str:
     """A section a technique: what ``stillrobust card`` prints."""
-    sections = [f"## {name}\n\n```text\n{entry.card.text()}\n```\n" for name, entry in TECHNIQUES.items()]
+    sections = [
+        f"## {name}\n\n```text\n{entry.card.text()}\n```\n" for name, entry in TECHNIQUES.items()
+    ]
     return "# Method cards\n\nWhat `stillrobust card NAME` prints.\n\n" + "\n".join(sections)

@@ -2,8 +2,8 @@
 
     python benchmarks/bootstrap.py [--images 5000] [--replicates 20]
 
-Boxes are drawn at random: 7 objects and 100 detections an image, 80 classes; masks are stood for by boxes, whose matches
-look alike. CPU time of this process.
+Boxes are drawn at random: 7 objects and 100 detections an image, 80 classes; masks are stood for by
+boxes, whose matches look alike. CPU time of this process.
 """
 
 import argparse
@@ -30,7 +30,13 @@ def scene(index: int) -> tuple[Prediction, Target]:
     found = np.concatenate([near, wrong]).astype(np.float32)
     scores = np.concatenate([rng.beta(3, 1, 7), rng.beta(1, 6, 93)]).astype(np.float32)
     found_labels = np.concatenate([labels, rng.integers(0, CLASSES, 93)])
-    target = Target(f"{index:06}", (600, 600), boxes=boxes.astype(np.float32), labels=labels, crowd=rng.random(7) < 0.01)
+    target = Target(
+        f"{index:06}",
+        (600, 600),
+        boxes=boxes.astype(np.float32),
+        labels=labels,
+        crowd=rng.random(7) < 0.01,
+    )
     return Prediction(boxes=found, labels=found_labels, scores=scores), target
 
 
@@ -50,20 +56,32 @@ def main() -> None:
     begun = time.process_time()
     statistics = metric.statistics()
     print(f"statistics: {time.process_time() - begun:.2f} s")
-    statistics |= {name.replace("box", "mask"): array for name, array in statistics.items() if name.startswith("box")}
+    statistics |= {
+        name.replace("box", "mask"): array
+        for name, array in statistics.items()
+        if name.startswith("box")
+    }
     buffer = io.BytesIO()
     begun = time.process_time()
     np.savez_compressed(buffer, **statistics)
     bare = sum(array.nbytes for array in statistics.values())
     packing = time.process_time() - begun
     packed = len(buffer.getvalue())
-    print(f"kept, box and mask: {bare / 1e6:.1f} MB, {packed / 1e6:.1f} MB on disk, {packing:.1f} s to pack")
-    weights = np.random.default_rng(0).multinomial(len(scenes), np.full(len(scenes), 1 / len(scenes)), arguments.replicates)
+    print(
+        f"kept, box and mask: {bare / 1e6:.1f} MB, {packed / 1e6:.1f} MB on disk, {packing:.1f} s"
+        " to pack"
+    )
+    weights = np.random.default_rng(0).multinomial(
+        len(scenes), np.full(len(scenes), 1 / len(scenes)), arguments.replicates
+    )
     replicates(statistics, weights[:1])
     begun = time.process_time()
     values = replicates(statistics, weights)
     each = 1000 * (time.process_time() - begun) / arguments.replicates
-    print(f"a replicate, box AP and mask AP: {each:.1f} ms; box AP {values['box_ap'].mean():.3f} ± {values['box_ap'].std():.4f}")
+    print(
+        f"a replicate, box AP and mask AP: {each:.1f} ms; box AP {values['box_ap'].mean():.3f} ±"
+        f" {values['box_ap'].std():.4f}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""How long corruptions take, as ratios measured in one run: exact and fast against the reference library, memcpy and cv2.LUT.
+"""How long corruptions take, as ratios measured in one run: exact and fast against the reference
+library, memcpy and cv2.LUT.
 
     python benchmarks/corruptions.py [--sizes 224x224,480x640,1080x1920] [--rounds 5] [--common]
 
-The reference is imagecorruptions' code (package imagecorruptions or imagecorruptions-imaug, with scikit-image), where one is
-installed; without it only our times are printed. Rounds interleave the candidates; of each the median is taken. CPU time of
-this thread, in ms per image, mean over the five severities.
+The reference is imagecorruptions' code (package imagecorruptions or imagecorruptions-imaug, with
+scikit-image), where one is installed; without it only our times are printed. Rounds interleave the
+candidates; of each the median is taken. CPU time of this thread, in ms per image, mean over the
+five severities.
 """
 
 import argparse
@@ -28,17 +30,25 @@ def reference() -> Candidate | None:
             function = importlib.import_module(package).corrupt
         except ImportError:
             continue
-        return lambda image, name, severity: function(image, corruption_name=name, severity=severity)
+        return lambda image, name, severity: function(
+            image, corruption_name=name, severity=severity
+        )
     return None
 
 
 def photo(height: int, width: int) -> np.ndarray:
-    """A photograph of scikit-image, which the reference needs, else a generated picture; uint8 (height, width, 3)."""
+    """A photograph of scikit-image, which the reference needs, else a generated picture; uint8
+    (height, width, 3).
+    """
     try:
         from skimage import data
     except ImportError:
         return drawing(height, width)
-    return cv2.resize(data.astronaut(), (width, height), interpolation=cv2.INTER_AREA if height < 512 else cv2.INTER_CUBIC)
+    return cv2.resize(
+        data.astronaut(),
+        (width, height),
+        interpolation=cv2.INTER_AREA if height < 512 else cv2.INTER_CUBIC,
+    )
 
 
 def drawing(height: int, width: int) -> np.ndarray:
@@ -46,7 +56,11 @@ def drawing(height: int, width: int) -> np.ndarray:
     rng = np.random.RandomState(0)
     coarse = rng.randint(0, 256, (12, 16, 3)).astype(np.uint8)
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    edges = cv2.resize(rng.randint(0, 256, (9, 13, 3)).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    edges = cv2.resize(
+        rng.randint(0, 256, (9, 13, 3)).astype(np.uint8),
+        (width, height),
+        interpolation=cv2.INTER_NEAREST,
+    )
     return np.where(smooth[..., :1] > 128, smooth, edges)
 
 
@@ -56,7 +70,9 @@ def milliseconds(call: Callable[..., object], *arguments: object) -> float:
     return 1000 * (time.thread_time() - begun)
 
 
-def measure(image: np.ndarray, name: str, candidates: dict[str, Candidate], rounds: int) -> dict[str, float]:
+def measure(
+    image: np.ndarray, name: str, candidates: dict[str, Candidate], rounds: int
+) -> dict[str, float]:
     """Mean over severities of the medians over rounds, in ms."""
     means = dict.fromkeys(candidates, 0.0)
     for severity in SEVERITIES:
@@ -66,15 +82,21 @@ def measure(image: np.ndarray, name: str, candidates: dict[str, Candidate], roun
         for _ in range(rounds):
             for label, call in candidates.items():
                 repeats = 1 if label == "reference" else 3
-                times[label].append(min(milliseconds(call, image, name, severity) for _ in range(repeats)))
+                times[label].append(
+                    min(milliseconds(call, image, name, severity) for _ in range(repeats))
+                )
         for label in candidates:
             means[label] += statistics.median(times[label]) / len(SEVERITIES)
     return means
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="224x224,480x640,1080x1920", help="HEIGHTxWIDTH, with commas")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--sizes", default="224x224,480x640,1080x1920", help="HEIGHTxWIDTH, with commas"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--common", action="store_true", help="only the 15 common corruptions")
     arguments = parser.parse_args()
@@ -90,7 +112,9 @@ def main() -> None:
     for size in arguments.sizes.split(","):
         height, width = (int(part) for part in size.split("x"))
         image = photo(height, width)
-        print(f"\n{height}x{width}: ms per image, mean over severities; ratios are reference / ours")
+        print(
+            f"\n{height}x{width}: ms per image, mean over severities; ratios are reference / ours"
+        )
         totals = dict.fromkeys(candidates, 0.0)
         for name in COMMON if arguments.common else CORRUPTIONS:
             took = measure(image, name, candidates, arguments.rounds)
@@ -101,13 +125,19 @@ def main() -> None:
         copy = min(milliseconds(np.copyto, np.empty_like(image), image) for _ in range(20))
         table = np.arange(256, dtype=np.uint8)
         lut = min(milliseconds(cv2.LUT, image, table) for _ in range(20))
-        print(f"memcpy {copy:.3f} ms, one cv2.LUT pass {lut:.3f} ms: fast is {totals['fast'] / 15 / lut:.1f} LUT passes an image")
+        print(
+            f"memcpy {copy:.3f} ms, one cv2.LUT pass {lut:.3f} ms: fast is"
+            f" {totals['fast'] / 15 / lut:.1f} LUT passes an image"
+        )
 
 
 def line(name: str, took: dict[str, float]) -> str:
     text = f"{name:18s}" + "".join(f" {label} {value:9.2f}" for label, value in took.items())
     if "reference" in took:
-        text += f"   exact {took['reference'] / took['exact']:6.1f}x  fast {took['reference'] / took['fast']:6.1f}x"
+        text += (
+            f"   exact {took['reference'] / took['exact']:6.1f}x  fast"
+            f" {took['reference'] / took['fast']:6.1f}x"
+        )
     return text
 
 

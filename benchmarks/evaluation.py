@@ -1,10 +1,15 @@
-"""What an evaluation costs beside its model's forward passes and the corruption of its images; on generated scenes.
+"""What an evaluation costs beside its model's forward passes and the corruption of its images; on
+generated scenes.
 
-    python benchmarks/evaluation.py [ratio] [memory] [sharing] [scheduling] [listing] [--images 48] [--rounds 4]
+    python benchmarks/evaluation.py [ratio] [memory] [sharing] [scheduling] [listing] [--images 48]
+    [--rounds 4]
 
-- ratio: two processes of one thread each, as `study run` has them on two cores. Each takes turns between `evaluate` and the bare
-  parts: corrupting decoded images, and the model's `predict` on what comes out, in the same batches. CPU time and wall time.
-- memory: the highest resident memory and the time an image of evaluations of 1,000 and 10,000 images, each in a new process.
+- ratio: two processes of one thread each, as `study run` has them on two cores. Each takes turns
+  between `evaluate` and the bare
+  parts: corrupting decoded images, and the model's `predict` on what comes out, in the same
+  batches. CPU time and wall time.
+- memory: the highest resident memory and the time an image of evaluations of 1,000 and 10,000
+  images, each in a new process.
 - sharing: three models on the same corrupted images, with `--share-corrupted` and without.
 - scheduling: many jobs that do nothing through `run_jobs`.
 - listing: a store of 100,000 records.
@@ -37,7 +42,8 @@ from stillrobust.storage.store import Store
 from stillrobust.training import Plan, Recipe, train
 
 SCENE, CROP = 256, 224  # pixels
-PARTS = ("gaussian_noise", "glass_blur", "fog", "pixelate")  # the dearest of each group but the cheapest too
+# the dearest of each group but the cheapest too
+PARTS = ("gaussian_noise", "glass_blur", "fog", "pixelate")
 SPECS = {"classification": "folders", "detection": "coco", "segmentation": "maps"}
 MODELS = {  # small ones: the smaller the model, the more is seen of what stands beside it
     "classification": ("resnet18(weights='random')", {}),
@@ -51,7 +57,9 @@ def data_of(root: Path, task: str, split: str = "val") -> Any:
 
 
 def prepare(root: Path, images: int) -> None:
-    """Scenes, and a model for each task after two steps: what it says is wrong, which costs no less."""
+    """Scenes, and a model for each task after two steps: what it says is wrong, which costs no
+    less.
+    """
     counts = SceneCounts(train=8, val=images, train_crops=20, val_crops=images)
     write_scenes(root / "data", counts=counts, scene_size=SCENE, crop_size=CROP)
     for task, (backbone, settings) in MODELS.items():
@@ -70,10 +78,13 @@ def since(begun: tuple[float, float]) -> tuple[float, float]:
     return cpu - begun[0], wall - begun[1]
 
 
-# ---- ratio ---------------------------------------------------------------------------------------------------------------
+# ---- ratio
+# ---------------------------------------------------------------------------------------------------------------
 
 
-def bare_parts(predict: Callable[[Any], Any], data: Any, corruption: str, protocol: Protocol) -> tuple[float, float]:
+def bare_parts(
+    predict: Callable[[Any], Any], data: Any, corruption: str, protocol: Protocol
+) -> tuple[float, float]:
     """Corruption and forward passes alone: nothing is decoded, checked, counted or written."""
     samples = [data[index] for index in range(len(data))]
     views = [corrupted_view(data, corruption, severity) for severity in protocol.severities]
@@ -86,12 +97,20 @@ def bare_parts(predict: Callable[[Any], Any], data: Any, corruption: str, protoc
     return since(begun)
 
 
-def measured(root: Path, task: str, process: int, rounds: int, told: Path, progress: Callable[[int, int, str], None]) -> None:
+def measured(
+    root: Path,
+    task: str,
+    process: int,
+    rounds: int,
+    told: Path,
+    progress: Callable[[int, int, str], None],
+) -> None:
     """In a process of one thread: rounds of both, and what they took."""
     data, predictor = data_of(root, task), predictor_of_run(root / "runs" / task)
     data.info  # noqa: B018  read once by a study too: the fingerprint of all files
     lines = []
-    for number in range(rounds + 1):  # the first is not counted: memory is taken, threads are started
+    # the first is not counted: memory is taken, threads are started
+    for number in range(rounds + 1):
         corruption = PARTS[(number + process) % len(PARTS)]
         protocol = Protocol((corruption,), clean=False)
         bare = bare_parts(predictor.predict, data, corruption, protocol)
@@ -108,29 +127,45 @@ def measured(root: Path, task: str, process: int, rounds: int, told: Path, progr
 def ratio(root: Path, tasks: list[str], images: int, rounds: int) -> None:
     for task in tasks:
         told = [root / f"{task}-{process}.txt" for process in range(2)]
-        run_jobs([Job(f"{task} {n}", measured, (root, task, n, rounds, path)) for n, path in enumerate(told)], 2)
-        rows = [[float(number) for number in line.split()[1:]] for path in told for line in path.read_text().splitlines()]
+        run_jobs(
+            [
+                Job(f"{task} {n}", measured, (root, task, n, rounds, path))
+                for n, path in enumerate(told)
+            ],
+            2,
+        )
+        rows = [
+            [float(number) for number in line.split()[1:]]
+            for path in told
+            for line in path.read_text().splitlines()
+        ]
         cpu, wall = (statistics.median(row[2 + k] / row[k] for row in rows) for k in (0, 1))
         sums = [sum(row[2 + k] for row in rows) / sum(row[k] for row in rows) for k in (0, 1)]
         each = 1000 * sum(row[2] for row in rows) / len(rows) / 5 / images
         print(
-            f"{task:15s} {each:7.1f} ms of CPU an image and severity; evaluation / bare parts: CPU {sums[0]:.3f} (median of "
-            f"{len(rows)} rounds {cpu:.3f}), wall {sums[1]:.3f} (median {wall:.3f})",
+            f"{task:15s} {each:7.1f} ms of CPU an image and severity; evaluation / bare parts: CPU"
+            f" {sums[0]:.3f} (median of {len(rows)} rounds {cpu:.3f}), wall {sums[1]:.3f} (median"
+            f" {wall:.3f})",
             flush=True,
         )
 
 
-# ---- memory --------------------------------------------------------------------------------------------------------------
+# ---- memory
+# --------------------------------------------------------------------------------------------------------------
 
 
 class Repeated:
-    """A dataset said again and again under other ids: 10,000 images from few files, each decoded as any other."""
+    """A dataset said again and again under other ids: 10,000 images from few files, each decoded as
+    any other.
+    """
 
     def __init__(self, dataset: Any, size: int) -> None:
         from dataclasses import replace
 
         self.dataset, self.size = dataset, size
-        self.info = replace(dataset.info, size=size, fingerprint=f"{dataset.info.fingerprint} {size}")
+        self.info = replace(
+            dataset.info, size=size, fingerprint=f"{dataset.info.fingerprint} {size}"
+        )
 
     def __len__(self) -> int:
         return self.size
@@ -148,27 +183,43 @@ def answer_of(task: str, image: Any) -> Prediction:
     if task == "classification":
         return Prediction(probabilities=np.eye(10, dtype=np.float32)[0])
     if task == "segmentation":
-        return Prediction(label_map=np.zeros(size, np.uint8), confidence=np.full(size, 0.5, np.float32))
+        return Prediction(
+            label_map=np.zeros(size, np.uint8), confidence=np.full(size, 0.5, np.float32)
+        )
     masks = np.zeros((10, *size), bool)
     masks[:, 20:60, 30:80] = True
     boxes = np.tile(np.array([30, 20, 80, 60], np.float32), (10, 1))
-    return Prediction(boxes=boxes, labels=np.arange(10) % 2, scores=np.linspace(0.9, 0.1, 10), masks=masks)
+    return Prediction(
+        boxes=boxes, labels=np.arange(10) % 2, scores=np.linspace(0.9, 0.1, 10), masks=masks
+    )
 
 
-def peak(root: Path, task: str, images: int, told: Path, progress: Callable[[int, int, str], None]) -> None:
-    """An evaluation of so many images: its highest resident memory, what was there before, and its time.
+def peak(
+    root: Path, task: str, images: int, told: Path, progress: Callable[[int, int, str], None]
+) -> None:
+    """An evaluation of so many images: its highest resident memory, what was there before, and its
+    time.
 
     The model costs nothing, so that all of it is the evaluation's.
     """
     data = data_of(root, task)
-    predictor = Predictor(task, "answers", lambda some: [answer_of(task, image) for image in some], "none")
+    predictor = Predictor(
+        task, "answers", lambda some: [answer_of(task, image) for image in some], "none"
+    )
     few = Subset(data, 16)
     with tempfile.TemporaryDirectory(dir=root) as results:
         evaluate(predictor, few, Path(results), Protocol(("fog",), (1,), clean=False))
-        Path("/proc/self/clear_refs").write_text("5")  # the highest resident memory counts from here
+        # the highest resident memory counts from here
+        Path("/proc/self/clear_refs").write_text("5")
         before = resident("VmRSS")
         begun = clocks()
-        evaluate(predictor, Repeated(data, images), Path(results), Protocol(("fog",), (1,), clean=False), run="many")
+        evaluate(
+            predictor,
+            Repeated(data, images),
+            Path(results),
+            Protocol(("fog",), (1,), clean=False),
+            run="many",
+        )
         cpu, _ = since(begun)
         highest = resident("VmHWM")
     told.write_text(f"{before} {highest} {1000 * cpu / images}")
@@ -176,7 +227,9 @@ def peak(root: Path, task: str, images: int, told: Path, progress: Callable[[int
 
 def resident(key: str) -> float:
     """MB of this process. Not ``ru_maxrss``: a new process has it from the one that started it."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)
+    )
     return int(line.split()[1]) / 1024
 
 
@@ -188,18 +241,24 @@ def memory(root: Path, tasks: list[str], few: int, many: int) -> None:
             run_jobs([Job(f"{task} {images}", peak, (root, task, images, told))], 1)
             rows.append([float(number) for number in told.read_text().split()])
             print(
-                f"{task:15s} {images:6,} images: at most {rows[-1][1]:7.1f} MB ({rows[-1][0]:.1f} MB before), "
-                f"{rows[-1][2]:.2f} ms an image",
+                f"{task:15s} {images:6,} images: at most {rows[-1][1]:7.1f} MB ({rows[-1][0]:.1f}"
+                f" MB before), {rows[-1][2]:.2f} ms an image",
                 flush=True,
             )
-        print(f"{task:15s} {many:,} / {few:,}: memory {rows[1][1] / rows[0][1]:.3f}, time an image {rows[1][2] / rows[0][2]:.3f}")
+        print(
+            f"{task:15s} {many:,} / {few:,}: memory {rows[1][1] / rows[0][1]:.3f}, time an image"
+            f" {rows[1][2] / rows[0][2]:.3f}"
+        )
 
 
-# ---- sharing -------------------------------------------------------------------------------------------------------------
+# ---- sharing
+# -------------------------------------------------------------------------------------------------------------
 
 
 def sharing(root: Path, images: int) -> None:
-    """What three models wait for, one after the other: images read once a corruption, and corrupted or taken from the folder."""
+    """What three models wait for, one after the other: images read once a corruption, and corrupted
+    or taken from the folder.
+    """
     data = Subset(data_of(root, "classification"), images)
     for mode in ("fast", "exact"):
         times: dict[bool, list[float]] = {False: [], True: []}
@@ -209,21 +268,29 @@ def sharing(root: Path, images: int) -> None:
                 images_of = SharedImages(kept, 10**10) if shared else None
                 begun = clocks()
                 for corruption in COMMON:
-                    views = [corrupted_view(data, corruption, severity, mode=mode, shared=images_of) for severity in SEVERITIES]
+                    views = [
+                        corrupted_view(data, corruption, severity, mode=mode, shared=images_of)
+                        for severity in SEVERITIES
+                    ]
                     for _ in batches(AtSeverities(data, tuple(views)), 8):
                         pass
                 times[shared].append(since(begun)[0])
-        each = {shared: " ".join(f"{1000 * one / images / 75:.2f}" for one in found) for shared, found in times.items()}
+        each = {
+            shared: " ".join(f"{1000 * one / images / 75:.2f}" for one in found)
+            for shared, found in times.items()
+        }
         size = sum(path.stat().st_size for path in kept.glob("??/*")) / images / 75
         print(
-            f"{mode}: three models after each other, ms of CPU an image and severity: {each[False]}; shared: {each[True]}; in all "
-            f"{sum(times[False]) / sum(times[True]):.2f} times as fast, from the second on "
-            f"{sum(times[False][1:]) / sum(times[True][1:]):.2f}; {size / 1000:.0f} kB an image",
+            f"{mode}: three models after each other, ms of CPU an image and severity:"
+            f" {each[False]}; shared: {each[True]}; in all"
+            f" {sum(times[False]) / sum(times[True]):.2f} times as fast, from the second on"
+            f" {sum(times[False][1:]) / sum(times[True][1:]):.2f}; {size / 1000:.0f} kB an image",
             flush=True,
         )
 
 
-# ---- scheduling and listing ------------------------------------------------------------------------------------------------
+# ---- scheduling and listing
+# ------------------------------------------------------------------------------------------------
 
 
 def nothing(progress: Callable[[int, int, str], None]) -> None:
@@ -247,11 +314,16 @@ def scheduling(cells: int) -> None:
     ended = Ended()
     run_jobs([Job(f"job {number}", nothing, ()) for number in range(cells)], 2, ended)
     each = (ended.at[-1] - ended.at[9]) / (cells - 10)  # by the tenth both processes have started
-    print(f"run_jobs: {1000 * each:.2f} ms a job ({cells} jobs that do nothing, 2 processes, wall time)", flush=True)
+    print(
+        f"run_jobs: {1000 * each:.2f} ms a job ({cells} jobs that do nothing, 2 processes, wall"
+        " time)",
+        flush=True,
+    )
 
 
 def listing(root: Path, records: int) -> None:
-    os.fsync = lambda descriptor: None  # what is measured is reading; 100,000 records are written three times as fast
+    # what is measured is reading; 100,000 records are written three times as fast
+    os.fsync = lambda descriptor: None
     store = Store(root / "listed")
     each = len(COMMON) * 5
     for number in range(records):
@@ -261,12 +333,18 @@ def listing(root: Path, records: int) -> None:
     for _ in range(3):
         begun = time.process_time()
         count = len(store.measurements())
-        print(f"a store of {count:,} records is listed in {time.process_time() - begun:.2f} s of CPU")
+        print(
+            f"a store of {count:,} records is listed in {time.process_time() - begun:.2f} s of CPU"
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["ratio", "memory", "sharing", "scheduling", "listing"])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what", nargs="*", default=["ratio", "memory", "sharing", "scheduling", "listing"]
+    )
     parser.add_argument("--tasks", nargs="+", choices=list(SPECS), default=list(SPECS))
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=4, help="of each of the two processes")

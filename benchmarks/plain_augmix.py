@@ -1,7 +1,8 @@
-"""AugMix in the other ways that there are: its plain form, timm's with the paper's operations, torchvision's.
+"""AugMix in the other ways that there are: its plain form, timm's with the paper's operations,
+torchvision's.
 
-The plain form is Pillow operation by operation with the official code's preprocessing: to tensor and normalised for the image and
-for every chain.
+The plain form is Pillow operation by operation with the official code's preprocessing: to tensor
+and normalised for the image and for every chain.
 """
 
 import random
@@ -15,9 +16,20 @@ from torchvision.transforms import v2
 
 from stillrobust.robustify.augmix import Step, allowed, draw_mixture
 
-PAPERS = ["AutoContrast", "Equalize", "PosterizeIncreasing", "Rotate", "SolarizeIncreasing", "ShearX", "ShearY"]
+PAPERS = [
+    "AutoContrast",
+    "Equalize",
+    "PosterizeIncreasing",
+    "Rotate",
+    "SolarizeIncreasing",
+    "ShearX",
+    "ShearY",
+]
 PAPERS += ["TranslateXRel", "TranslateYRel"]
-MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+MEAN, STD = (
+    torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
+    torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
+)
 
 
 def by_pillow(image: Image.Image, step: Step) -> Image.Image:
@@ -30,7 +42,9 @@ def by_pillow(image: Image.Image, step: Step) -> Image.Image:
         "translate_y": (1, 0, 0, 0, 1, sign * int(level * height / 3 / 10)),
     }
     if step.name in affine:
-        return image.transform(image.size, Image.Transform.AFFINE, affine[step.name], Image.Resampling.BILINEAR)
+        return image.transform(
+            image.size, Image.Transform.AFFINE, affine[step.name], Image.Resampling.BILINEAR
+        )
     calls: dict[str, Callable[[], Image.Image]] = {
         "autocontrast": lambda: ImageOps.autocontrast(image),
         "equalize": lambda: ImageOps.equalize(image),
@@ -66,7 +80,11 @@ def views(picture: np.ndarray, severity: int) -> dict[str, Callable[[], object]]
     np.random.seed(0)  # timm's
     torch.manual_seed(0)  # torchvision's
     opened, rng = Image.fromarray(picture), np.random.default_rng(0)
-    settings = {"translate_pct": 1 / 3, "interpolation": Image.Resampling.BILINEAR, "magnitude_std": float("inf")}
+    settings = {
+        "translate_pct": 1 / 3,
+        "interpolation": Image.Resampling.BILINEAR,
+        "magnitude_std": float("inf"),
+    }
     timm = AugMixAugment(augmix_ops(severity, settings, PAPERS))
     vision = v2.AugMix(severity=severity, all_ops=False)
     return {

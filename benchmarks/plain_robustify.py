@@ -1,7 +1,8 @@
-"""Plain forms of what `robustify/` does in a faster way: the oracles of its tests and the other side of its benchmark.
+"""Plain forms of what `robustify/` does in a faster way: the oracles of its tests and the other
+side of its benchmark.
 
-Written from the formulas, without regard to speed: every sine computed, every primitive evaluated on every image and masked,
-a sort where the source sorts.
+Written from the formulas, without regard to speed: every sine computed, every primitive evaluated
+on every image and masked, a sort where the source sorts.
 """
 
 import math
@@ -24,8 +25,11 @@ def colour(images, generator, largest=500, strength=0.05, bandwidth=20):
     variance = strength * float(torch.rand(1, generator=generator))
     first = 1 + int(torch.rand(1, generator=generator) * cut)
     frequencies = torch.arange(first, min(first + bandwidth, cut + 1))
-    amplitudes = math.sqrt(variance) * torch.randn(len(images), 3, len(frequencies), generator=generator)
-    waves = torch.sin(math.pi * frequencies.view(-1, 1, 1) * images[:, :, None])  # (N, 3, F, H, W) at once, as the source has it
+    amplitudes = math.sqrt(variance) * torch.randn(
+        len(images), 3, len(frequencies), generator=generator
+    )
+    # (N, 3, F, H, W) at once, as the source has it
+    waves = torch.sin(math.pi * frequencies.view(-1, 1, 1) * images[:, :, None])
     return (images + (amplitudes[..., None, None] * waves).sum(2)).clamp(0, 1)
 
 
@@ -50,7 +54,9 @@ def bilinear(images, displacements):
     a, b = (x - left)[:, None], (y - top)[:, None]
     n = torch.arange(len(images))[:, None, None]
     at = lambda j, i: images.permute(0, 2, 3, 1)[n, j, i].permute(0, 3, 1, 2)  # noqa: E731
-    return (1 - b) * ((1 - a) * at(top, left) + a * at(top, right)) + b * ((1 - a) * at(bottom, left) + a * at(bottom, right))
+    return (1 - b) * ((1 - a) * at(top, left) + a * at(top, right)) + b * (
+        (1 - a) * at(bottom, left) + a * at(bottom, right)
+    )
 
 
 def beta_half(generator):
@@ -64,7 +70,9 @@ def field(cut, temperature, size, generator):
     radius = (orders[:, None] ** 2 + orders**2).sqrt()
     envelope = torch.where(radius <= cut + 0.5, 1 / radius, 0)
     waves = torch.sin(math.pi * axis * orders[:, None])
-    coefficients = size * math.sqrt(temperature) * envelope * torch.randn(2, cut, cut, generator=generator)
+    coefficients = (
+        size * math.sqrt(temperature) * envelope * torch.randn(2, cut, cut, generator=generator)
+    )
     return torch.einsum("dij,iy,jx->dyx", coefficients, waves, waves)
 
 
@@ -95,14 +103,17 @@ def prime(images, generator, geometry=True):
 
 
 def project_by_sort(images, noise, epsilon):
-    """Adversarial noise's size, as the source finds it: sort by where each pixel meets its wall, then a cumulative sum."""
+    """Adversarial noise's size, as the source finds it: sort by where each pixel meets its wall,
+    then a cumulative sum.
+    """
     scaled = []
     for image, one in zip(images, noise, strict=True):
         wall = torch.where(one >= 0, 1 - image, image).flatten()
         size = one.flatten().abs().clamp_min(1e-30)
         ratio = (wall / size) ** 2  # t = eta^2 at which this pixel meets its wall
         order = ratio.argsort()
-        before = torch.cat([torch.zeros(1, dtype=image.dtype), (wall[order] ** 2).cumsum(0)])  # of those that have met theirs
+        # of those that have met theirs
+        before = torch.cat([torch.zeros(1, dtype=image.dtype), (wall[order] ** 2).cumsum(0)])
         squares = size[order] ** 2
         after = torch.cat([squares.flip(0).cumsum(0).flip(0), torch.zeros(1, dtype=image.dtype)])
         met = before[:-1] + ratio[order] * after[:-1]  # squared norm when this pixel meets its wall

@@ -19,7 +19,9 @@ COMMANDS = dict(walk(typer.main.get_command(app)))
 
 
 def parse(words: Sequence[str]) -> None:
-    """Raises ``AssertionError`` where ``words``, which begin with ``stillrobust``, is no command or has a wrong option or value."""
+    """Raises ``AssertionError`` where ``words``, which begin with ``stillrobust``, is no command or
+    has a wrong option or value.
+    """
     assert words[0] == "stillrobust", words
     if words[1].startswith("--"):
         assert words[1] in ("--help", "--install-completion", "--show-completion"), words

@@ -1,4 +1,6 @@
-"""What the tests of DeepAugment share: a network whose output is known, and a look at what a change of weights changed."""
+"""What the tests of DeepAugment share: a network whose output is known, and a look at what a change
+of weights changed.
+"""
 
 import numpy as np
 import torch
@@ -8,7 +10,9 @@ from stillrobust.robustify.deepaugment.edsr import EDSR
 
 
 def enlarging_edsr():
-    """An EDSR that repeats every pixel 4 x 4 times: three features are the colours, and nothing else does anything."""
+    """An EDSR that repeats every pixel 4 x 4 times: three features are the colours, and nothing
+    else does anything.
+    """
     network = EDSR().eval()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -40,6 +44,8 @@ def only(change, state, seed=0):
     kept = {name: value.clone() for name, value in state.items()}
     after = dict(state)
     change(after, rng(seed))
-    assert all(torch.equal(kept[name], state[name]) for name in state), "the pretrained weights are never written to"
+    assert all(torch.equal(kept[name], state[name]) for name in state), (
+        "the pretrained weights are never written to"
+    )
     assert all(after[name].shape == state[name].shape for name in state)
     return after

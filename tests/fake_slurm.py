@@ -1,4 +1,6 @@
-"""Slurm's four commands as far as submitit calls them, for one machine: link or copy this file to their names."""
+"""Slurm's four commands as far as submitit calls them, for one machine: link or copy this file to
+their names.
+"""
 
 import os
 import re
@@ -24,19 +26,43 @@ def sbatch(script):
     array = re.search(r"--array=0-(\d+)", Path(script).read_text())
     for task in range(int(array[1]) + 1) if array else [None]:
         name = number if task is None else f"{number}_{task}"
-        own = {"SLURM_JOB_ID": f"{number}{task or ''}", "SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0"}
-        own |= {} if task is None else {"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": str(task)}
-        own |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_NODELIST": "localhost", "SLURM_JOB_NAME": "stillrobust"}
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen(["bash", script], env={**os.environ, **own}, start_new_session=True, **quiet)
+        own = {
+            "SLURM_JOB_ID": f"{number}{task or ''}",
+            "SLURM_NTASKS": "1",
+            "SLURM_JOB_NUM_NODES": "1",
+            "SLURM_NODEID": "0",
+        }
+        own |= (
+            {} if task is None else {"SLURM_ARRAY_JOB_ID": number, "SLURM_ARRAY_TASK_ID": str(task)}
+        )
+        own |= {
+            "SLURM_PROCID": "0",
+            "SLURM_LOCALID": "0",
+            "SLURM_JOB_NODELIST": "localhost",
+            "SLURM_JOB_NAME": "stillrobust",
+        }
+        quiet = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+        }
+        process = subprocess.Popen(
+            ["bash", script], env={**os.environ, **own}, start_new_session=True, **quiet
+        )
         (STATE / f"{name}.pid").write_text(str(process.pid))
     print(f"Submitted batch job {number}")
 
 
 def srun(*words):
     """Run the command in this process, its output where the batch file says."""
-    place = next(index for index, word in enumerate(words) if index and not word.startswith("-") and words[index - 1][:2] != "--")
-    array, task, job = (os.environ.get(f"SLURM_{name}", "") for name in ("ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_ID"))
+    place = next(
+        index
+        for index, word in enumerate(words)
+        if index and not word.startswith("-") and words[index - 1][:2] != "--"
+    )
+    array, task, job = (
+        os.environ.get(f"SLURM_{name}", "") for name in ("ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_ID")
+    )
     for option, descriptor in (("--output", 1), ("--error", 2)):
         path = words[words.index(option) + 1]
         for mark, value in (("%A", array), ("%a", task), ("%j", job), ("%t", "0")):
@@ -59,4 +85,6 @@ def scancel(*numbers):
 
 
 if __name__ == "__main__":
-    {"sbatch": sbatch, "srun": srun, "sacct": sacct, "scancel": scancel}[Path(sys.argv[0]).name](*sys.argv[1:])
+    {"sbatch": sbatch, "srun": srun, "sacct": sacct, "scancel": scancel}[Path(sys.argv[0]).name](
+        *sys.argv[1:]
+    )

@@ -1,7 +1,9 @@
-"""A small study killed again and again, or begun twice at once: ``python -m tests.killed_study FOLDER KILLS SEED``.
+"""A small study killed again and again, or begun twice at once: ``python -m tests.killed_study
+FOLDER KILLS SEED``.
 
-One process holds the imports and forks a study, which forks its workers: ``spawn`` would spend all the time on imports, and a kill
-would rarely hit anything else. Jobs, pool, files and signals are the real ones. Prints what was seen as JSON.
+One process holds the imports and forks a study, which forks its workers: ``spawn`` would spend all
+the time on imports, and a kill would rarely hit anything else. Jobs, pool, files and signals are
+the real ones. Prints what was seen as JSON.
 """
 
 import json
@@ -79,7 +81,9 @@ def ended(pid: int, seconds: float) -> int | None:
 
 
 def kill(pid: int, chance: random.Random) -> str:
-    """All of its processes, the first alone (its workers see that and end), or one worker (the study goes on)."""
+    """All of its processes, the first alone (its workers see that and end), or one worker (the
+    study goes on).
+    """
     workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     kind = chance.choice(["all", "all", "first", "worker"])
     if kind == "worker" and workers:
@@ -103,9 +107,17 @@ def alive(group: int) -> bool:
 
 def finished(folder: Path) -> dict[str, tuple[int, int]]:
     """What is finished, with what would change if it were done again."""
-    patterns = ("results/cells/*/[!.]*.json", "runs/*/model.json", "runs/*/checkpoint.json", "data/**/scenes.json")
+    patterns = (
+        "results/cells/*/[!.]*.json",
+        "runs/*/model.json",
+        "runs/*/checkpoint.json",
+        "data/**/scenes.json",
+    )
     paths = [path for pattern in patterns for path in folder.glob(pattern)]
-    return {str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in paths
+    }
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -125,7 +137,9 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def measured(folder: Path) -> Counter[str]:
     """How often each cell was measured, by the logs."""
-    lines = [line for log in (folder / "logs").glob("*.log") for line in log.read_text().splitlines()]
+    lines = [
+        line for log in (folder / "logs").glob("*.log") for line in log.read_text().splitlines()
+    ]
     return Counter(line.split("] ", 1)[1].split(",")[0] for line in lines if " images in " in line)
 
 
@@ -155,18 +169,29 @@ def killed(root: Path, file: Path, kills: int, chance: random.Random) -> dict[st
     while kinds.total() < kills:
         twice |= until_it_ends(folder, file, kills, lasts, kinds, chance)
         before = finished(folder)
-        if status := ended(begin(folder, file), 600):  # does nothing, but for what the last killed ones left
+        # does nothing, but for what the last killed ones left
+        if status := ended(begin(folder, file), 600):
             wrong.append(f"exit status {status}")
         twice |= {name for name, mark in before.items() if finished(folder)[name] != mark}
         twice |= {cell for cell, times in measured(folder).items() if times > 1}
         wrong += differences(whole, tree(folder))
         studies += 1
         shutil.rmtree(folder)
-    return {"kills": kinds.total(), "kinds": dict(kinds), "studies": studies, "differs": wrong, "twice": sorted(twice)}
+    return {
+        "kills": kinds.total(),
+        "kinds": dict(kinds),
+        "studies": studies,
+        "differs": wrong,
+        "twice": sorted(twice),
+    }
 
 
-def until_it_ends(folder: Path, file: Path, kills: int, lasts: float, kinds: Counter[str], chance: random.Random) -> set[str]:
-    """Kill a study at random moments, as long as there are kills left, and begin it again; returns what was done twice."""
+def until_it_ends(
+    folder: Path, file: Path, kills: int, lasts: float, kinds: Counter[str], chance: random.Random
+) -> set[str]:
+    """Kill a study at random moments, as long as there are kills left, and begin it again; returns
+    what was done twice.
+    """
     before: dict[str, tuple[int, int]] = {}
     twice: set[str] = set()
     groups: set[int] = set()
@@ -184,7 +209,8 @@ def until_it_ends(folder: Path, file: Path, kills: int, lasts: float, kinds: Cou
             kinds[kind] += 1
         if kind == "worker":
             workers += 1
-        elif kind or (status and workers >= TRIES):  # a job on which so many workers end is given up, and that is said
+        # a job on which so many workers end is given up, and that is said
+        elif kind or (status and workers >= TRIES):
             pid, workers = begin(folder, file), 0
         else:
             break
@@ -202,7 +228,11 @@ def together(root: Path, file: Path, times: int) -> dict[str, object]:
         wrong += [f"exit status {bad}" for bad in [ended(pid, 600) for pid in pids] if bad != 0]
         found = measured(root / "study")
         counts += Counter(found.values())
-        processes = {line.split("[")[1].split("]")[0] for log in (root / "study/logs").glob("*.log") for line in log.open()}
+        processes = {
+            line.split("[")[1].split("]")[0]
+            for log in (root / "study/logs").glob("*.log")
+            for line in log.open()
+        }
         shares.append(len(processes))
         wrong += differences(whole, tree(root / "study"))
         shutil.rmtree(root / "study")

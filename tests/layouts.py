@@ -30,9 +30,19 @@ def _encoded(value):
         shape = b"(" + b"".join(map(_encoded, value.shape)) + b"t"
         head = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
         dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-        return head + shape + dtype + b"\x89T" + struct.pack("<i", value.nbytes) + value.tobytes() + b"tb"
+        return (
+            head
+            + shape
+            + dtype
+            + b"\x89T"
+            + struct.pack("<i", value.nbytes)
+            + value.tobytes()
+            + b"tb"
+        )
     if isinstance(value, dict):
-        return b"}(" + b"".join(_encoded(key) + _encoded(item) for key, item in value.items()) + b"u"
+        return (
+            b"}(" + b"".join(_encoded(key) + _encoded(item) for key, item in value.items()) + b"u"
+        )
     if isinstance(value, list):
         return b"](" + b"".join(map(_encoded, value)) + b"e"
     if isinstance(value, str):
@@ -41,15 +51,33 @@ def _encoded(value):
 
 
 def write_cifar10(root, images=4, seed=0):
-    """Five training batches and a test batch of ``images`` each. Returns (images (N, 32, 32, 3), labels) of the test batch."""
+    """Five training batches and a test batch of ``images`` each. Returns (images (N, 32, 32, 3),
+    labels) of the test batch.
+    """
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     for number, name in enumerate([*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]):
         rows = pixels([seed, number], images, 3072)
         labels = [(number + place) % 10 for place in range(images)]
-        batch = {"batch_label": name, "labels": labels, "data": rows, "filenames": [f"{place}.png" for place in range(images)]}
+        batch = {
+            "batch_label": name,
+            "labels": labels,
+            "data": rows,
+            "filenames": [f"{place}.png" for place in range(images)],
+        }
         (folder / name).write_bytes(python2_pickle(batch))
-    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    names = [
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ]
     (folder / "batches.meta").write_bytes(python2_pickle({"label_names": names, "num_vis": 3072}))
     return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
 
@@ -68,7 +96,11 @@ def write_imagenet(root, split="val", classes=None, images=1, size=(40, 30)):
     """``<split>/<wnid>/*.JPEG`` with ``images`` a class."""
     for number, wnid in enumerate(wnids() if classes is None else classes):
         for place in range(images):
-            name = f"ILSVRC2012_val_{number * images + place + 1:08d}" if split == "val" else f"{wnid}_{place}"
+            name = (
+                f"ILSVRC2012_val_{number * images + place + 1:08d}"
+                if split == "val"
+                else f"{wnid}_{place}"
+            )
             save_jpeg(root / split / wnid / f"{name}.JPEG", pixels([number, place], *size, 3))
     return root
 
@@ -101,8 +133,17 @@ def write_coco2017(root, train=3, val=2, size=(40, 48)):
     """``train2017/``, ``val2017/`` and ``annotations/``; the last training image has no object."""
     height, width = size
     for split, count in (("train2017", train), ("val2017", val)):
-        images = [{"id": n, "file_name": f"{n:012d}.jpg", "height": height, "width": width} for n in range(1, count + 1)]
-        box = {"category_id": 18, "bbox": [2, 3, 10, 12], "area": 120, "iscrowd": 0, "segmentation": [[2, 3, 12, 3, 12, 15, 2, 15]]}
+        images = [
+            {"id": n, "file_name": f"{n:012d}.jpg", "height": height, "width": width}
+            for n in range(1, count + 1)
+        ]
+        box = {
+            "category_id": 18,
+            "bbox": [2, 3, 10, 12],
+            "area": 120,
+            "iscrowd": 0,
+            "segmentation": [[2, 3, 12, 3, 12, 15, 2, 15]],
+        }
         boxes = [{"id": n, "image_id": n, **box} for n in range(1, count + (split != "train2017"))]
         for row in images:
             save_jpeg(root / split / row["file_name"], pixels(row["id"], height, width, 3))

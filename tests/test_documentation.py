@@ -1,6 +1,8 @@
-"""Every code block of README.md and docs/ is run, or is marked as not run, says why, and is held against the command line.
+"""Every code block of README.md and docs/ is run, or is marked as not run, says why, and is held
+against the command line.
 
-How a block is marked stands in CONTRIBUTING.md. The blocks of a page share a folder and a namespace, in their order.
+How a block is marked stands in CONTRIBUTING.md. The blocks of a page share a folder and a
+namespace, in their order.
 """
 
 import ast
@@ -21,7 +23,9 @@ from tests.commands import parse
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = ("bash", "python", "yaml", "text")
-BLOCK = re.compile(r"(?:^<!-- (not run|file): (.+?) -->\n)?^```(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"(?:^<!-- (not run|file): (.+?) -->\n)?^```(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,22 @@ class Block:
 
 def blocks(text: str) -> list[Block]:
     return [
-        Block(text[: match.start()].count("\n") + 1, match[1] or "", match[2] or "", match[3], match[4])
+        Block(
+            text[: match.start()].count("\n") + 1,
+            match[1] or "",
+            match[2] or "",
+            match[3],
+            match[4],
+        )
         for match in BLOCK.finditer(text)
     ]
 
 
 def check(block: Block) -> None:
     """What can be said of a block without running it."""
-    assert block.language in LANGUAGES, f"line {block.line}: give the block one of the languages {', '.join(LANGUAGES)}"
+    assert block.language in LANGUAGES, (
+        f"line {block.line}: give the block one of the languages {', '.join(LANGUAGES)}"
+    )
     if block.language == "yaml":
         yaml.safe_load(block.code)
     if block.language == "bash":
@@ -57,7 +69,9 @@ def check(block: Block) -> None:
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(node.module)
                 for alias in node.names:
-                    assert hasattr(module, alias.name), f"line {block.line}: {node.module} has no {alias.name}"
+                    assert hasattr(module, alias.name), (
+                        f"line {block.line}: {node.module} has no {alias.name}"
+                    )
 
 
 def check_and_run(block: Block, folder: Path, namespace: dict) -> None:
@@ -69,7 +83,14 @@ def check_and_run(block: Block, folder: Path, namespace: dict) -> None:
     elif block.mark == "" and block.language == "bash":
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")}
-        done = subprocess.run(["bash", "-ec", block.code], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            ["bash", "-ec", block.code],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert done.returncode == 0, f"line {block.line}: {done.stderr[-2000:]}"
 
 
@@ -78,7 +99,9 @@ def test_the_blocks_of_a_page(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = page.read_text()
     found = blocks(text)
-    assert len(found) * 2 == len(re.findall(r"^\s*```", text, re.MULTILINE)), "a block is indented or not closed"
+    assert len(found) * 2 == len(re.findall(r"^\s*```", text, re.MULTILINE)), (
+        "a block is indented or not closed"
+    )
     namespace = {}
     for block in found:
         check_and_run(block, tmp_path, namespace)

@@ -1,4 +1,6 @@
-"""The layout table of CONTRIBUTING.md is true: arrows point up in it, there are no cycles, and what says so loads no torch."""
+"""The layout table of CONTRIBUTING.md is true: arrows point up in it, there are no cycles, and what
+says so loads no torch.
+"""
 
 import ast
 import re
@@ -37,7 +39,9 @@ def modules(source: Path) -> dict[str, Path]:
 
 
 def imports(path: Path, known: dict[str, Path]) -> set[str]:
-    """The modules of ours that a file imports anywhere: at its top, in functions, for the type checker alone."""
+    """The modules of ours that a file imports anywhere: at its top, in functions, for the type
+    checker alone.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -70,11 +74,17 @@ def cycles(source: Path) -> list[list[str]]:
     known = modules(source)
     arrows = {module: imports(path, known) - {module} for module, path in known.items()}
     for module, targets in arrows.items():
-        for target in list(targets):  # a module runs the __init__ of the packages that it is in, unless we are in them too
+        # a module runs the __init__ of the packages that it is in, unless we are in them too
+        for target in list(targets):
             parents = {target.rsplit(".", depth)[0] for depth in range(1, target.count("."))}
-            targets |= {parent for parent in parents if not module.startswith(f"{parent}.")} - {module}
+            targets |= {parent for parent in parents if not module.startswith(f"{parent}.")} - {
+                module
+            }
     reached = {module: reachable(module, arrows) for module in arrows}
-    groups = {tuple(sorted({module} | {one for one in found if module in reached[one]})) for module, found in reached.items()}
+    groups = {
+        tuple(sorted({module} | {one for one in found if module in reached[one]}))
+        for module, found in reached.items()
+    }
     return [list(group) for group in sorted(groups) if len(group) > 1]
 
 
@@ -96,7 +106,9 @@ def test_there_are_no_cycles():
 
 
 def test_the_table_is_complete():
-    names = {path.name.removesuffix(".py") for path in SOURCE.iterdir() if not path.name.startswith("__")}
+    names = {
+        path.name.removesuffix(".py") for path in SOURCE.iterdir() if not path.name.startswith("__")
+    }
     assert names == set(ORDER)
 
 
@@ -105,13 +117,19 @@ def test_few_modules_are_outside_packages():
 
 
 def test_files_are_short():
-    assert not [path for path in modules(SOURCE).values() if len(path.read_text(encoding="utf-8").splitlines()) > LINES]
+    assert not [
+        path
+        for path in modules(SOURCE).values()
+        if len(path.read_text(encoding="utf-8").splitlines()) > LINES
+    ]
 
 
 def test_robustify_never_sees_the_test():
     known = modules(SOURCE)
     for path in (SOURCE / "robustify").rglob("*.py"):
-        assert not any(f"{name}.".startswith("stillrobust.corruptions.") for name in imports(path, known)), path
+        assert not any(
+            f"{name}.".startswith("stillrobust.corruptions.") for name in imports(path, known)
+        ), path
 
 
 @pytest.mark.parametrize(
@@ -120,7 +138,8 @@ def test_robustify_never_sees_the_test():
         ("metrics/details.py", "def later():\n    from stillrobust.training import Plan"),
         ("grid.py", "if TYPE_CHECKING:\n    import stillrobust.cli.study"),
         ("robustify/ant.py", "from stillrobust import tasks"),
-        ("corruptions/__init__.py", "from stillrobust.corruptions.compiled import Kernels"),  # within a package, and fine
+        # within a package, and fine
+        ("corruptions/__init__.py", "from stillrobust.corruptions.compiled import Kernels"),
     ],
 )
 def test_an_arrow_that_points_down_is_found(file, line, tmp_path):
@@ -131,13 +150,22 @@ def test_an_arrow_that_points_down_is_found(file, line, tmp_path):
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("metrics/seen.py", "def later():\n    from stillrobust.metrics.detection import AveragePrecision"),
-        ("data/formats/masks.py", "if TYPE_CHECKING:\n    from stillrobust.data import open_dataset"),
+        (
+            "metrics/seen.py",
+            "def later():\n    from stillrobust.metrics.detection import AveragePrecision",
+        ),
+        (
+            "data/formats/masks.py",
+            "if TYPE_CHECKING:\n    from stillrobust.data import open_dataset",
+        ),
     ],
 )
 def test_a_cycle_is_found(file, line, tmp_path):
     copied(tmp_path, file, line)
-    assert any("stillrobust." + file.removesuffix(".py").replace("/", ".") in group for group in cycles(tmp_path))
+    assert any(
+        "stillrobust." + file.removesuffix(".py").replace("/", ".") in group
+        for group in cycles(tmp_path)
+    )
 
 
 def copied(folder: Path, changed: str, line: str) -> None:
@@ -146,12 +174,21 @@ def copied(folder: Path, changed: str, line: str) -> None:
         target = folder / path.relative_to(SOURCE)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(
-            path.read_text(encoding="utf-8") + (f"\n{line}\n" if target == folder / changed else ""), encoding="utf-8"
+            path.read_text(encoding="utf-8")
+            + (f"\n{line}\n" if target == folder / changed else ""),
+            encoding="utf-8",
         )
 
 
 @pytest.mark.parametrize(
-    "name", [name for names, torch in layout() if torch in ("no", "loop only") for name in names if name != "studies"]
+    "name",
+    [
+        name
+        for names, torch in layout()
+        if torch in ("no", "loop only")
+        for name in names
+        if name != "studies"
+    ],
 )
 def test_what_says_so_loads_no_torch(name):
     code = f"import sys, stillrobust.{name}; assert 'torch' not in sys.modules"
@@ -159,6 +196,11 @@ def test_what_says_so_loads_no_torch(name):
 
 
 def test_corruptions_import_without_their_compiler():
-    """numba loads slower than all the rest: it is loaded by the first corruption, not by the import."""
-    code = "import sys, stillrobust.corruptions; assert not {'numba', 'torch', 'scipy'} & set(sys.modules)"
+    """numba loads slower than all the rest: it is loaded by the first corruption, not by the
+    import.
+    """
+    code = (
+        "import sys, stillrobust.corruptions; assert not {'numba', 'torch', 'scipy'} &"
+        " set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

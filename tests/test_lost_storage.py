@@ -1,4 +1,6 @@
-"""Disks that are full, read-only or gone, clocks that go back, files that change: one sentence, and what was finished stays."""
+"""Disks that are full, read-only or gone, clocks that go back, files that change: one sentence, and
+what was finished stays.
+"""
 
 import dataclasses
 import errno
@@ -35,7 +37,13 @@ from tests.toys import SETTINGS, Toys
 
 FEW = Protocol(("brightness", "contrast"), (1, 3), batch_size=4)
 RECIPE = Recipe(steps=5, batch_size=4, checkpoint_seconds=0.0)
-PLAN = Plan("classification", "resnet_mini(weights='random')", "full_network", RECIPE, SETTINGS["classification"])
+PLAN = Plan(
+    "classification",
+    "resnet_mini(weights='random')",
+    "full_network",
+    RECIPE,
+    SETTINGS["classification"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +65,28 @@ def model(at=lambda call: None):
 
 def marks(root):
     """Of every record: what would differ if it were measured again."""
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in root.glob("cells/*/[!.]*.json")}
+    return {
+        path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in root.glob("cells/*/[!.]*.json")
+    }
 
 
 def weights(folder):
     return (folder / "model.safetensors").read_bytes()
 
 
-# ---- a disk of its own ---------------------------------------------------------------------------------------------------
+# ---- a disk of its own
+# ---------------------------------------------------------------------------------------------------
 
 
 def mounts():
     """Whether a disk can be mounted here, in a name space of its own."""
-    return subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0
+    return (
+        subprocess.run(
+            ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True
+        ).returncode
+        == 0
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not mounts(), reason="needs leave to mount a disk")
@@ -90,14 +107,17 @@ def on_a_small_disk(disk, whole):
     evaluate(model(), data, results, Protocol(("brightness",), (1, 3)))
     before = marks(results)
     assert len(before) == 3
-    (disk / "filler").write_bytes(b"0" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize - 8192))
+    (disk / "filler").write_bytes(
+        b"0" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize - 8192)
+    )
     for _ in range(2):
         with pytest.raises(UserError, match=r"No space left on device.*free some space"):
             evaluate(model(), data, results, FEW)
     assert marks(results) == before
     (disk / "filler").unlink()
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    evaluate(model(), data, results, Protocol(("brightness",), (1, 3)))  # all there: nothing to write
+    # all there: nothing to write
+    evaluate(model(), data, results, Protocol(("brightness",), (1, 3)))
     with pytest.raises(UserError, match=r"Read-only file system.*choose another folder"):
         evaluate(model(), data, results, FEW)
     assert len(Store(results).measurements()) == 3
@@ -108,7 +128,8 @@ def on_a_small_disk(disk, whole):
     assert weights(train(PLAN, Toys("classification"), disk / "run")) == weights(whole)
 
 
-# ---- a folder that is gone -----------------------------------------------------------------------------------------------
+# ---- a folder that is gone
+# -----------------------------------------------------------------------------------------------
 
 
 def test_a_network_folder_that_is_gone_in_the_middle_of_an_evaluation(tmp_path):
@@ -118,7 +139,10 @@ def test_a_network_folder_that_is_gone_in_the_middle_of_an_evaluation(tmp_path):
         if call == 3:
             (tmp_path / "share").rename(gone)
 
-    with pytest.raises(UserError, match=r"Cannot reach .*what was finished is kept: start again when the folder is there"):
+    with pytest.raises(
+        UserError,
+        match=r"Cannot reach .*what was finished is kept: start again when the folder is there",
+    ):
         evaluate(model(lose), data, there, FEW)
     assert not (tmp_path / "share").exists(), "nothing is written where the folder was"
     gone.rename(tmp_path / "share")
@@ -139,13 +163,17 @@ def test_a_network_folder_that_is_gone_in_the_middle_of_a_training(tmp_path, who
     assert not (tmp_path / "share").exists(), "nothing is written where the folder was"
     (tmp_path / "away").rename(tmp_path / "share")
     seen = []
-    folder = train(PLAN, Toys("classification"), tmp_path / "share" / "run", lambda step, *_: seen.append(step))
+    folder = train(
+        PLAN, Toys("classification"), tmp_path / "share" / "run", lambda step, *_: seen.append(step)
+    )
     assert seen[0] > 1, "from the beginning"
     assert weights(folder) == weights(whole)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
-def test_a_file_that_cannot_be_read_is_not_one_that_is_missing(number, tmp_path, whole, monkeypatch):
+def test_a_file_that_cannot_be_read_is_not_one_that_is_missing(
+    number, tmp_path, whole, monkeypatch
+):
     data = Toys("classification", 4)
     evaluate(model(), data, tmp_path, FEW)
     before, read = marks(tmp_path), Path.read_bytes
@@ -158,7 +186,10 @@ def test_a_file_that_cannot_be_read_is_not_one_that_is_missing(number, tmp_path,
     monkeypatch.setattr(Path, "read_bytes", fail)
     with pytest.raises(UserError, match=os.strerror(number)):
         evaluate(model(lambda call: pytest.fail("measured again")), data, tmp_path, FEW)
-    with pytest.raises(UserError, match=f"Cannot read .*{os.strerror(number)}.*start again when the folder is there"):
+    with pytest.raises(
+        UserError,
+        match=f"Cannot read .*{os.strerror(number)}.*start again when the folder is there",
+    ):
         train(PLAN, Toys("classification"), whole, lambda *_: pytest.fail("trained again"))
     monkeypatch.undo()
     assert marks(tmp_path) == before
@@ -177,18 +208,30 @@ def test_an_image_on_a_disk_that_fails_is_not_a_bad_image(number, tmp_path, monk
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", fail)
-    with pytest.raises(UserError, match=rf"Cannot read .*b.png \({os.strerror(number)}\); start again when its disk"):
+    with pytest.raises(
+        UserError,
+        match=rf"Cannot read .*b.png \({os.strerror(number)}\); start again when its disk",
+    ):
         len(open_dataset(f"folders(leave_out_bad=True):{tmp_path}", "val"))
 
 
-# ---- what another process is at ------------------------------------------------------------------------------------------
+# ---- what another process is at
+# ------------------------------------------------------------------------------------------
 
 
 def test_what_another_is_at_is_left_alone_and_no_failure(tmp_path):
     data, log = Toys("classification", 4), tmp_path / "run.log"
-    with lease(tmp_path / "run"), pytest.raises(Held, match="Another process is at run"), failures_noted(log, "training"):
+    with (
+        lease(tmp_path / "run"),
+        pytest.raises(Held, match="Another process is at run"),
+        failures_noted(log, "training"),
+    ):
         train(PLAN, data, tmp_path / "run")
-    with Store(tmp_path / "results").writing("constant", "brightness"), pytest.raises(Held), failures_noted(log, "evaluation"):
+    with (
+        Store(tmp_path / "results").writing("constant", "brightness"),
+        pytest.raises(Held),
+        failures_noted(log, "evaluation"),
+    ):
         evaluate(model(), data, tmp_path / "results", FEW)
     assert list(marks(tmp_path / "results")) == ["clean_0.json"]
     assert not log.exists()
@@ -196,7 +239,8 @@ def test_what_another_is_at_is_left_alone_and_no_failure(tmp_path):
     assert len(marks(tmp_path / "results")) == 5
 
 
-# ---- clocks and changes --------------------------------------------------------------------------------------------------
+# ---- clocks and changes
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_clock_that_goes_back_changes_nothing(tmp_path, whole, monkeypatch):
@@ -208,16 +252,22 @@ def test_a_clock_that_goes_back_changes_nothing(tmp_path, whole, monkeypatch):
     evaluate(folder, data, tmp_path / "results", FEW)
     before = marks(tmp_path / "results")
     for number, path in enumerate(sorted((tmp_path / "results").rglob("*.json"))):
-        os.utime(path, (2.1e9 - 1e7 * number,) * 2)  # the last looks like the first, and all like tomorrow's
+        # the last looks like the first, and all like tomorrow's
+        os.utime(path, (2.1e9 - 1e7 * number,) * 2)
     numbers = Store(tmp_path / "results").measurements()
     evaluate(folder, data, tmp_path / "results", FEW)
-    assert {name: inode for name, (inode, _) in marks(tmp_path / "results").items()} == {n: i for n, (i, _) in before.items()}
+    assert {name: inode for name, (inode, _) in marks(tmp_path / "results").items()} == {
+        n: i for n, (i, _) in before.items()
+    }
     monkeypatch.undo()
     for path in (tmp_path / "results").rglob(index.LISTING):
         path.unlink()
     assert Store(tmp_path / "results").measurements() == numbers
     again = evaluate(whole, data, tmp_path / "others", FEW)
-    others = {(one.corruption, one.severity): (one.value, one.key) for one in Store(tmp_path / "others").measurements(again)}
+    others = {
+        (one.corruption, one.severity): (one.value, one.key)
+        for one in Store(tmp_path / "others").measurements(again)
+    }
     assert {(one.corruption, one.severity): (one.value, one.key) for one in numbers} == others
 
 
@@ -232,13 +282,20 @@ def test_weights_that_change_under_an_evaluation_are_refused(tmp_path, whole):
         if text.startswith("contrast"):
             (folder / "model.safetensors").write_bytes(good[:-4] + b"abcd")
 
-    with pytest.raises(UserError, match="no longer those that were evaluated so far, and nothing was measured on the new ones"):
+    with pytest.raises(
+        UserError,
+        match=(
+            "no longer those that were evaluated so far, and nothing was measured on the new ones"
+        ),
+    ):
         evaluate(folder, data, tmp_path / "results", FEW, progress=change)
     before = marks(tmp_path / "results")
     assert sorted(before) == ["brightness_1.json", "brightness_3.json", "clean_0.json"]
     (folder / "model.safetensors").write_bytes(good)
     evaluate(folder, data, tmp_path / "results", FEW)
-    assert {name: mark for name, mark in marks(tmp_path / "results").items() if name in before} == before
+    assert {
+        name: mark for name, mark in marks(tmp_path / "results").items() if name in before
+    } == before
     assert len({one.protocol["weights"] for one in Store(tmp_path / "results").measurements()}) == 1
 
 
@@ -267,15 +324,21 @@ def test_a_checkpoint_that_is_damaged_is_set_aside_and_said(which, tmp_path, who
     if which == "weights":
         kept.write_bytes(kept.read_bytes()[:-4] + b"abcd")
     else:
-        (tmp_path / "resume.json").write_bytes((tmp_path / "resume.json").read_bytes().replace(b'"step": 3', b'"step": 4'))
-    with pytest.warns(UserWarning, match=r"resume.json counts as missing and is set aside as resume.json.damaged"):
+        (tmp_path / "resume.json").write_bytes(
+            (tmp_path / "resume.json").read_bytes().replace(b'"step": 3', b'"step": 4')
+        )
+    with pytest.warns(
+        UserWarning, match=r"resume.json counts as missing and is set aside as resume.json.damaged"
+    ):
         assert steps_of(tmp_path) == [1, 2, 3, 4, 5]
     assert weights(tmp_path) == weights(whole)
     assert (tmp_path / "resume.json.damaged").exists()
     assert not list(tmp_path.glob("resume*.safetensors"))
 
 
-def test_a_kill_between_weights_and_json_goes_on_from_the_last_whole_pair(tmp_path, whole, monkeypatch):
+def test_a_kill_between_weights_and_json_goes_on_from_the_last_whole_pair(
+    tmp_path, whole, monkeypatch
+):
     stopped(tmp_path, 2)
 
     def kill(files):
@@ -288,7 +351,9 @@ def test_a_kill_between_weights_and_json_goes_on_from_the_last_whole_pair(tmp_pa
     assert len(list(tmp_path.glob("resume-*.safetensors"))) == 2
     assert steps_of(tmp_path) == [3, 4, 5]
     assert weights(tmp_path) == weights(whole)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in whole.iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        path.name for path in whole.iterdir()
+    )
 
 
 def test_a_file_of_weights_that_is_replaced_while_a_training_begins(tmp_path, monkeypatch):
@@ -320,7 +385,9 @@ runs:
 
 @pytest.fixture
 def begun(tmp_path):
-    """A study of two trainings from one file of weights, its data drawn: the file, and what says which jobs are missing."""
+    """A study of two trainings from one file of weights, its data drawn: the file, and what says
+    which jobs are missing.
+    """
     file, site = tmp_path / "start.safetensors", Site(tmp_path / "share" / "out")
     save_file(build_backbone("resnet_mini(weights='random')")[0].model.state_dict(), file)
     (tmp_path / "begun.yaml").write_text(STUDY.format(file))
@@ -345,9 +412,17 @@ def test_an_upstream_checkpoint_that_changes_while_a_study_runs(begun):
     first, second = trainings()
     perform(first)
     assert len(trainings()) == 2, "one is trained and not evaluated"
-    save_file({name: value * 0.9 if value.is_floating_point() else value for name, value in load_file(file).items()}, file)
+    save_file(
+        {
+            name: value * 0.9 if value.is_floating_point() else value
+            for name, value in load_file(file).items()
+        },
+        file,
+    )
     for job in (first, second):
-        with pytest.raises(UserError, match=r"changed while the study ran; put them back, or start the study again"):
+        with pytest.raises(
+            UserError, match=r"changed while the study ran; put them back, or start the study again"
+        ):
             perform(job)
     steps = []
     for job in trainings():  # started again: both from the new one

@@ -5,19 +5,34 @@ from stillrobust.names import format_spec, lookup, parse_spec
 
 
 def test_lookup_says_what_was_meant():
-    with pytest.raises(UserError, match=r"Unknown corruption 'gausian_noise'\. Did you mean: gaussian_noise\?"):
+    with pytest.raises(
+        UserError, match=r"Unknown corruption 'gausian_noise'\. Did you mean: gaussian_noise\?"
+    ):
         lookup("corruption", "gausian_noise", {"gaussian_noise": 1, "fog": 2})
     assert lookup("corruption", "fog", {"fog": 2}) == 2
 
 
 def test_specs_go_there_and_back():
     assert parse_spec("resnet50") == ("resnet50", {})
-    assert parse_spec("resnet50(weights='a b', depth=3)") == ("resnet50", {"weights": "a b", "depth": 3})
+    assert parse_spec("resnet50(weights='a b', depth=3)") == (
+        "resnet50",
+        {"weights": "a b", "depth": 3},
+    )
     assert format_spec(*parse_spec("x(b=1, a='q')")) == "x(a='q', b=1)"
 
 
 @pytest.mark.parametrize(
-    "spec", ["a(__import__('os'))", "a(b=open('x'))", "a(b", "a(**{})", "a(b=1).c", "a(b=[x])", "a(b=1, b=2)", "a(b=1)(c=2)"]
+    "spec",
+    [
+        "a(__import__('os'))",
+        "a(b=open('x'))",
+        "a(b",
+        "a(**{})",
+        "a(b=1).c",
+        "a(b=[x])",
+        "a(b=1, b=2)",
+        "a(b=1)(c=2)",
+    ],
 )
 def test_specs_are_never_evaluated(spec):
     with pytest.raises(UserError, match="spec"):

@@ -1,4 +1,6 @@
-"""A corruption and a technique of one's own, as Python files: their contract, their keys, their errors, in any process."""
+"""A corruption and a technique of one's own, as Python files: their contract, their keys, their
+errors, in any process.
+"""
 
 import json
 import pickle
@@ -44,7 +46,9 @@ def dim(tmp_path):
 
 
 def seeing():
-    """A model that knows the label map from nothing but the image: wide is where the columns are bright."""
+    """A model that knows the label map from nothing but the image: wide is where the columns are
+    bright.
+    """
 
     def predict(images):
         found = []
@@ -57,7 +61,8 @@ def seeing():
     return Predictor(task="classification", model="seeing", predict=predict, weights="1")
 
 
-# ---- specs --------------------------------------------------------------------------------------------------------------
+# ---- specs
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_spec_is_known_by_content_and_shown_by_name(tmp_path, dim):
@@ -68,19 +73,30 @@ def test_a_spec_is_known_by_content_and_shown_by_name(tmp_path, dim):
     elsewhere.mkdir()
     assert keyed(written(elsewhere, "dim.py", DIM)) == keyed(dim)
     assert keyed(written(elsewhere, "dim.py", DIM + "\n")) != keyed(dim)
-    for plain in ("augmix", "prime(geometry=False)", "a(x='b+c.py')+d", "deepaugment(roots=('a.py',))", ""):
+    for plain in (
+        "augmix",
+        "prime(geometry=False)",
+        "a(x='b+c.py')+d",
+        "deepaugment(roots=('a.py',))",
+        "",
+    ):
         assert pinned(plain) == shown(plain) == keyed(plain) == plain
 
 
 @pytest.mark.parametrize("folder", ["a+b", "a@home", "100% (new)", "it's"])
 def test_any_folder_will_do(folder, tmp_path, monkeypatch):
-    """What a spec has a meaning for may stand in a path: of the file that is named, and of the folder that one is in."""
+    """What a spec has a meaning for may stand in a path: of the file that is named, and of the
+    folder that one is in.
+    """
     place = tmp_path / folder
     place.mkdir()
     rain, dim = written(place, "rain.py", RAIN), written(place, "dim.py", DIM)
     assert chosen([rain]) == chosen(chosen([rain]))
     assert keyed(chosen([rain])[0]).startswith("rain@")
-    assert np.array_equal(corrupt(IMAGE, rain, 3, seed=0, image_id="a"), corrupt(IMAGE, chosen([rain])[0], 3, seed=0, image_id="a"))
+    assert np.array_equal(
+        corrupt(IMAGE, rain, 3, seed=0, image_id="a"),
+        corrupt(IMAGE, chosen([rain])[0], 3, seed=0, image_id="a"),
+    )
     monkeypatch.chdir(place)
     technique = build_technique("dim.py+augmix")
     assert shown(technique.spec) == "dim+augmix"
@@ -100,7 +116,9 @@ def test_a_file_that_exits_is_told_like_one_that_raises(tmp_path):
     with pytest.raises(UserError, match="raised SystemExit: 0"):
         technique.augment_image(IMAGE, np.random.default_rng(0))
     with pytest.raises(UserError, match=r"create\(\) failed: SystemExit: 0"):
-        predictor_of_file(Path(written(tmp_path, "model.py", leaves.format("create"))), "classification")
+        predictor_of_file(
+            Path(written(tmp_path, "model.py", leaves.format("create"))), "classification"
+        )
 
 
 @pytest.mark.parametrize("name", ["fog.py", "clean.py", "common.py"])
@@ -121,7 +139,8 @@ def test_two_files_of_one_name_are_refused(tmp_path, rain):
         chosen([rain, written(tmp_path / "other", "rain.py", RAIN + "\n")])
 
 
-# ---- a corruption -------------------------------------------------------------------------------------------------------
+# ---- a corruption
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_a_corruption_is_seeded_like_any_other(rain):
@@ -132,7 +151,9 @@ def test_a_corruption_is_seeded_like_any_other(rain):
     assert np.array_equal(first, corrupt(IMAGE, rain, 3, seed=0, image_id="a", mode="exact"))
     assert not np.array_equal(first, corrupt(IMAGE, rain, 3, seed=0, image_id="b"))
     assert not np.array_equal(first, corrupt(IMAGE, rain, 3, seed=1, image_id="a"))
-    reversed_ = corrupt(np.ascontiguousarray(IMAGE[..., ::-1]), rain, 3, seed=0, image_id="a", channel_order="bgr")
+    reversed_ = corrupt(
+        np.ascontiguousarray(IMAGE[..., ::-1]), rain, 3, seed=0, image_id="a", channel_order="bgr"
+    )
     assert np.array_equal(reversed_[..., ::-1], first)
     again = [corrupt(IMAGE, rain, 3, rng=np.random.RandomState(1)) for _ in range(2)]
     assert np.array_equal(*again)
@@ -148,10 +169,18 @@ def test_a_corruption_is_seeded_like_any_other(rain):
         ("def corrupt(image, severity, rng):\n    return image[:4]", "keep the size"),
         ("def corrupt(image, severity, rng):\n    return None", "NoneType"),
         ("def corrupt(image, severity, rng):\n    return image[1 / 0]", "ZeroDivisionError"),
-        ("import numpy\ndef corrupt(image, severity, rng):\n    return numpy.random.permutation(image)", "from rng"),
+        (
+            (
+                "import numpy\ndef corrupt(image, severity, rng):\n    return"
+                " numpy.random.permutation(image)"
+            ),
+            "from rng",
+        ),
     ],
 )
-def test_what_is_wrong_in_a_corruption_is_one_sentence_before_anything_is_measured(text, said, tmp_path):
+def test_what_is_wrong_in_a_corruption_is_one_sentence_before_anything_is_measured(
+    text, said, tmp_path
+):
     path = written(tmp_path, "wrong.py", text)
     with pytest.raises(UserError, match=said) as told:
         Protocol(corruptions=(path,))
@@ -180,7 +209,9 @@ except UserError as error:
 def test_any_process_runs_the_same_code_or_none(rain, tmp_path):
     (spec,) = chosen([rain])
     asked = pickle.dumps((corruption_of(spec), IMAGE))
-    there = subprocess.run([sys.executable, "-c", ELSEWHERE], input=asked, capture_output=True, check=True)
+    there = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE], input=asked, capture_output=True, check=True
+    )
     assert there.stdout == corrupt(IMAGE, rain, 3, seed=0, image_id="a").tobytes()
     written(tmp_path, "rain.py", RAIN + "\n# later\n")
     changed = subprocess.run([sys.executable, "-c", ELSEWHERE], input=asked, capture_output=True)
@@ -191,9 +222,15 @@ def test_it_stands_beside_the_15_and_never_in_their_mean(rain, tmp_path):
     data, model = Toys("classification", 6), seeing()
     evaluate(model, data, tmp_path / "plain", Protocol(severities=(3,)))
     evaluate(model, data, tmp_path / "own", Protocol(("common", rain), (3,)))
-    plain, own = (summarize(Store(tmp_path / name), 20).rows[0].robustness for name in ("plain", "own"))
+    plain, own = (
+        summarize(Store(tmp_path / name), 20).rows[0].robustness for name in ("plain", "own")
+    )
     assert own == plain
-    measured = {one.corruption: one for one in Store(tmp_path / "own").measurements() if one.metric == "top1"}
+    measured = {
+        one.corruption: one
+        for one in Store(tmp_path / "own").measurements()
+        if one.metric == "top1"
+    }
     assert set(measured) == {"clean", "rain", *COMMON}
     assert measured["rain"].protocol["corruption_file"] == keyed(rain)
     assert "corruption_file" not in measured["fog"].protocol
@@ -221,7 +258,9 @@ def test_a_set_that_comes_with_its_corruptions_takes_none_of_ones_own(rain, tmp_
             return self
 
     with pytest.raises(UserError, match="evaluate it on the clean set"):
-        evaluate(seeing(), Stored("classification", 4), tmp_path / "results", Protocol((rain,), (1,)))
+        evaluate(
+            seeing(), Stored("classification", 4), tmp_path / "results", Protocol((rain,), (1,))
+        )
 
 
 def test_a_changed_file_is_another_cell(rain, tmp_path):
@@ -231,11 +270,16 @@ def test_a_changed_file_is_another_cell(rain, tmp_path):
     assert not missing_cells(data, results, protocol, "seeing", "1")
     written(tmp_path, "rain.py", RAIN.replace("0.02", "0.04"))
     changed = Protocol((rain, "fog"), (1, 3))
-    assert [(shown(name), severity) for name, severity in missing_cells(data, results, changed, "seeing", "1")] == [
+    assert [
+        (shown(name), severity)
+        for name, severity in missing_cells(data, results, changed, "seeing", "1")
+    ] == [
         ("rain", 1),
         ("rain", 3),
     ]
-    one, other = (corrupted_view(data, name, 3).info.fingerprint for name in (protocol.corruptions[0], rain))
+    one, other = (
+        corrupted_view(data, name, 3).info.fingerprint for name in (protocol.corruptions[0], rain)
+    )
     assert one != other
 
 
@@ -243,7 +287,9 @@ def test_images_that_are_kept_for_the_next_model_are_those_of_this_file(rain, tm
     data, shared = Toys("classification", 1), SharedImages(tmp_path / "kept", 10**8)
     for text in (RAIN, RAIN.replace("0.02", "0.2"), RAIN):
         written(tmp_path, "rain.py", text)
-        kept, made = (corrupted_view(data, rain, 3, **how)[0].image for how in ({"shared": shared}, {}))
+        kept, made = (
+            corrupted_view(data, rain, 3, **how)[0].image for how in ({"shared": shared}, {})
+        )
         assert np.array_equal(kept, made)
     assert len(list((tmp_path / "kept").glob("??/*.image"))) == 2
 
@@ -251,11 +297,25 @@ def test_images_that_are_kept_for_the_next_model_are_those_of_this_file(rain, tm
 def test_workers_give_the_same_numbers_and_errors_in_one_sentence(rain, tmp_path):
     data, model = Toys("classification", 4), seeing()
     for workers in (0, 2):
-        evaluate(model, data, tmp_path / str(workers), Protocol((rain,), (5,), workers=workers, batch_size=2))
-    alone, several = ({(m.corruption, m.metric): m.value for m in Store(tmp_path / name).measurements()} for name in "02")
+        evaluate(
+            model,
+            data,
+            tmp_path / str(workers),
+            Protocol((rain,), (5,), workers=workers, batch_size=2),
+        )
+    alone, several = (
+        {(m.corruption, m.metric): m.value for m in Store(tmp_path / name).measurements()}
+        for name in "02"
+    )
     assert alone == several
-    fails = written(tmp_path, "small.py", "def corrupt(image, severity, rng):\n    return image if len(image) > 99 else image[99]")
-    sentence = r"^Expected an image.*small\.py at severity 1 on an image uint8 \(64.*IndexError[^\n]*$"
+    fails = written(
+        tmp_path,
+        "small.py",
+        "def corrupt(image, severity, rng):\n    return image if len(image) > 99 else image[99]",
+    )
+    sentence = (
+        r"^Expected an image.*small\.py at severity 1 on an image uint8 \(64.*IndexError[^\n]*$"
+    )
     for workers in (0, 1):
         with pytest.raises(UserError, match=sentence):
             evaluate(model, data, tmp_path / "fails", Protocol((fails,), (1,), workers=workers))
@@ -277,12 +337,20 @@ def test_a_folder_of_photos(rain, tmp_path):
 
 def test_the_contact_sheet_shows_it(rain, tmp_path):
     (tmp_path / "a.png").write_bytes(encode_png(IMAGE))
-    line = ["corrupt", str(tmp_path / "a.png"), str(tmp_path / "sheet.png"), "--contact-sheet", "--corruption", f"fog,{rain}"]
+    line = [
+        "corrupt",
+        str(tmp_path / "a.png"),
+        str(tmp_path / "sheet.png"),
+        "--contact-sheet",
+        "--corruption",
+        f"fog,{rain}",
+    ]
     assert CliRunner().invoke(app, line).exit_code == 0
     assert (tmp_path / "sheet.png").is_file()
 
 
-# ---- a study ------------------------------------------------------------------------------------------------------------
+# ---- a study
+# ------------------------------------------------------------------------------------------------------------
 
 STUDY = """
 name: own

@@ -22,11 +22,16 @@ SIZE = 64
 
 
 class Toys:
-    """Rectangles; wide ones are class 0, tall ones class 1. The segmentation classes are ground, wide, tall."""
+    """Rectangles; wide ones are class 0, tall ones class 1.
+
+    The segmentation classes are ground, wide, tall.
+    """
 
     def __init__(self, task, size=12, seed=0):
         classes = ("ground", "wide", "tall") if task == "segmentation" else ("wide", "tall")
-        self.info = DatasetInfo("toys", task, classes, size, f"toys-{task}-{size}-{seed}", has_masks=True)
+        self.info = DatasetInfo(
+            "toys", task, classes, size, f"toys-{task}-{size}-{seed}", has_masks=True
+        )
         self.seed = seed
 
     def __len__(self):
@@ -70,7 +75,12 @@ SETTINGS = {
         "rois_per_image": 16,
         "detections": 5,
     },
-    "segmentation": {"channels": 16, "auxiliary_channels": 16, "crop": (SIZE, SIZE), "test_size": None},
+    "segmentation": {
+        "channels": 16,
+        "auxiliary_channels": 16,
+        "crop": (SIZE, SIZE),
+        "test_size": None,
+    },
 }
 
 

@@ -2,14 +2,18 @@
 
 
 class UserError(ValueError):
-    """A mistake in the user's input, told in one sentence: what was expected, what came, what to do next.
+    """A mistake in the user's input, told in one sentence: what was expected, what came, what to do
+    next.
 
-    The command line prints the sentence alone and exits with status 2; from Python it is an ordinary ``ValueError``.
+    The command line prints the sentence alone and exits with status 2; from Python it is an
+    ordinary ``ValueError``.
     """
 
 
 class BadImage(UserError):
-    """An image, or what is said of it, that cannot be used: refused, or left out and counted where the data is opened so."""
+    """An image, or what is said of it, that cannot be used: refused, or left out and counted where
+    the data is opened so.
+    """
 
     def __init__(self, sentence: str, fault: str = "cannot be used") -> None:
         super().__init__(sentence)
@@ -25,6 +29,8 @@ class HoleError(UserError):
 
 
 def from_worker(error: UserError) -> UserError:
-    """The sentence alone of an error from a loader's worker, which torch hands on within the worker's stack trace."""
+    """The sentence alone of an error from a loader's worker, which torch hands on within the
+    worker's stack trace.
+    """
     _, newline, last = str(error).rstrip().rpartition("\n")
     return UserError(last.partition(": ")[2] if newline else last)

@@ -1,4 +1,6 @@
-"""The grid that a model is measured on: the names of corruptions and their groups, severities, and its cells."""
+"""The grid that a model is measured on: the names of corruptions and their groups, severities, and
+its cells.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +20,9 @@ Place = tuple[str, int]  # (corruption, severity)
 
 @dataclass(frozen=True)
 class Cell:
-    """One place in the grid: a run on the clean data (``"clean"``, 0) or on one corruption at one severity (1..5)."""
+    """One place in the grid: a run on the clean data (``"clean"``, 0) or on one corruption at one
+    severity (1..5).
+    """
 
     run: str
     corruption: str

@@ -1,4 +1,6 @@
-"""Look-up of components by name, and specs such as ``resnet50(weights='ant')``, parsed and never evaluated."""
+"""Look-up of components by name, and specs such as ``resnet50(weights='ant')``, parsed and never
+evaluated.
+"""
 
 import ast
 import difflib
@@ -10,7 +12,8 @@ from stillrobust.errors import UserError
 
 T = TypeVar("T")
 
-SHOWN = 24  # names listed in full in an error; above that the list is cut, so that the sentence stays readable
+# names listed in full in an error; above that the list is cut, so that the sentence stays readable
+SHOWN = 24
 
 
 def unknown(kind: str, name: object, available: Iterable[str]) -> UserError:
@@ -19,20 +22,27 @@ def unknown(kind: str, name: object, available: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f" Did you mean: {', '.join(near)}?" if near else ""
     listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    return UserError(f"Unknown {kind} {str(name)!r}.{hint} Available: {listed} ({len(names)} in all)")
+    return UserError(
+        f"Unknown {kind} {str(name)!r}.{hint} Available: {listed} ({len(names)} in all)"
+    )
 
 
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """``table[name]``, or a ``UserError`` that says what was probably meant. ``kind`` is the word for the message."""
+    """``table[name]``, or a ``UserError`` that says what was probably meant.
+
+    ``kind`` is the word for the message.
+    """
     if name not in table:
         raise unknown(kind, name, table)
     return table[name]
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
-    """``"lite0"`` -> ``("lite0", {})``; ``"resnet50(weights='ant')"`` -> ``("resnet50", {"weights": "ant"})``.
+    """``"lite0"`` -> ``("lite0", {})``; ``"resnet50(weights='ant')"`` -> ``("resnet50", {"weights":
+    "ant"})``.
 
-    Only literals are accepted as values; nothing is evaluated. Raises ``UserError`` for anything else.
+    Only literals are accepted as values; nothing is evaluated. Raises ``UserError`` for anything
+    else.
     """
     text = spec.strip()
     head, bracket, _ = text.partition("(")
@@ -40,7 +50,8 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
         return text, {}
     try:
         call = ast.parse(f"_{text[len(head) :]}", mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):  # f(x=1)(y=2) is a call of a call
+        # f(x=1)(y=2) is a call of a call
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
             raise ValueError
         keys = [keyword.arg for keyword in call.keywords]
         if call.args or None in keys or len(set(keys)) < len(keys):
@@ -48,20 +59,27 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
         return head.strip(), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise UserError(
-            f'Expected a spec like "name" or "name(key=\'value\')" with literal values, each key once, but got {spec!r}; correct it'
+            'Expected a spec like "name" or "name(key=\'value\')" with literal values, each key'
+            f" once, but got {spec!r}; correct it"
         ) from None
 
 
 def format_spec(name: str, arguments: Mapping[str, Any]) -> str:
-    """The canonical text of a spec: keys sorted, values as literals; the inverse of :func:`parse_spec`."""
+    """The canonical text of a spec: keys sorted, values as literals; the inverse of
+    :func:`parse_spec`.
+    """
     if not arguments:
         return name
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in sorted(arguments.items()))})"
 
 
 def slug(text: str) -> str:
-    """A folder's name for anything with a name; where characters had to go, a digest keeps two of them apart."""
-    kept = "".join(character if character.isalnum() or character in "-_." else "-" for character in text).strip("-._")
+    """A folder's name for anything with a name; where characters had to go, a digest keeps two of
+    them apart.
+    """
+    kept = "".join(
+        character if character.isalnum() or character in "-_." else "-" for character in text
+    ).strip("-._")
     return kept if kept == text else f"{kept}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
@@ -81,5 +99,8 @@ def parts_of(spec: str) -> list[str]:
             depth += (letter == "(") - (letter == ")")
     found = [part.strip() for part in found]
     if depth or not all(found):
-        raise UserError(f'Expected a technique like "augmix", "ant(kernel=3)" or "a+b", but got {spec!r}; correct it')
+        raise UserError(
+            f'Expected a technique like "augmix", "ant(kernel=3)" or "a+b", but got {spec!r};'
+            " correct it"
+        )
     return found

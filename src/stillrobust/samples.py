@@ -1,8 +1,9 @@
-"""What crosses rooms: an image with its ground truth, what a model says of it, and what a dataset says of itself.
+"""What crosses rooms: an image with its ground truth, what a model says of it, and what a dataset
+says of itself.
 
-Images are uint8 (H, W, 3) RGB. Boxes are float32 (N, 4) ``xyxy`` in pixels, with ``x2``/``y2`` exclusive. Masks are bool
-(N, H, W). Labels count from 0 without gaps, in the order of ``DatasetInfo.classes``. Label maps hold those labels and
-``IGNORE`` where a pixel does not count.
+Images are uint8 (H, W, 3) RGB. Boxes are float32 (N, 4) ``xyxy`` in pixels, with ``x2``/``y2``
+exclusive. Masks are bool (N, H, W). Labels count from 0 without gaps, in the order of
+``DatasetInfo.classes``. Label maps hold those labels and ``IGNORE`` where a pixel does not count.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ Image = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
 TaskName = Literal["classification", "detection", "segmentation"]
 
-IGNORE = 255  # the label of a pixel that counts for nothing (mmsegmentation, Cityscapes and Pascal VOC all use it)
+# the label of a pixel that counts for nothing (mmsegmentation, Cityscapes and Pascal VOC all use
+# it)
+IGNORE = 255
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,9 @@ class Target:
     """The ground truth of one image; a task fills in its own fields and leaves the others ``None``."""
 
     image_id: str
-    """Unique in its dataset and the same on every machine: the image's path inside the dataset, with ``/``."""
+    """Unique in its dataset and the same on every machine: the image's path inside the dataset,
+    with ``/``.
+    """
     size: tuple[int, int]
     """(H, W) of the image."""
     label: int | None = None
@@ -35,7 +40,10 @@ class Target:
     masks: Array | None = None
     """Detection: bool (N, H, W), or ``None`` where the dataset has no masks."""
     crowd: Array | None = None
-    """Detection: bool (N,). A crowd region is neither found nor missed: detections in it are left out."""
+    """Detection: bool (N,).
+
+    A crowd region is neither found nor missed: detections in it are left out.
+    """
     areas: Array | None = None
     """Detection: float64 (N,) in pixels, as annotated; the size bins of COCO AP use it."""
     label_map: Array | None = None
@@ -67,7 +75,9 @@ class Prediction:
     label_map: Array | None = None
     """Segmentation: uint8 (H, W)."""
     confidence: Array | None = None
-    """Segmentation: float (H, W), 0..1, the probability of the label given; for calibration, may be ``None``."""
+    """Segmentation: float (H, W), 0..1, the probability of the label given; for calibration, may be
+    ``None``.
+    """
 
 
 @dataclass(frozen=True)
@@ -80,11 +90,15 @@ class DatasetInfo:
     size: int
     """The number of images."""
     fingerprint: str
-    """SHA-256 (hex) over what decides a score: image ids, image bytes' sizes and digests or the annotations; see data/."""
+    """SHA-256 (hex) over what decides a score: image ids, image bytes' sizes and digests or the
+    annotations; see data/.
+    """
     has_masks: bool = False
     """Detection: whether the ground truth has instance masks."""
     stage: str = "before resize"
-    """Where on the way to the model images are corrupted; ``stored`` where corruptions come from files."""
+    """Where on the way to the model images are corrupted; ``stored`` where corruptions come from
+    files.
+    """
     regime: str = "imagenet"
     """The severity table for this data, unless a protocol names another."""
     left_out: tuple[tuple[str, str], ...] = ()

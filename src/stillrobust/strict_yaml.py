@@ -1,4 +1,6 @@
-"""YAML that means one thing: no key twice, nothing that holds itself or grows without bound; each fault is one line."""
+"""YAML that means one thing: no key twice, nothing that holds itself or grows without bound; each
+fault is one line.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -37,7 +39,9 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except ValueError as error:
-            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+            raise yaml.constructor.ConstructorError(
+                None, None, str(error), node.start_mark
+            ) from None
 
 
 def _line(mark: Any) -> str:
@@ -45,12 +49,18 @@ def _line(mark: Any) -> str:
 
 
 def _weigh(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many nodes ``node`` is, aliases written out; 0 in ``known`` for those that are being weighed."""
+    """How many nodes ``node`` is, aliases written out; 0 in ``known`` for those that are being
+    weighed.
+    """
     if id(node) not in known:
         known[id(node)] = 0
         known[id(node)] = 1 + sum(_weigh(child, known) for child in _children(node))
     if not 0 < known[id(node)] <= LARGEST:
-        fault = "it holds more than can be meant, alias within alias" if known[id(node)] else "it holds itself"
+        fault = (
+            "it holds more than can be meant, alias within alias"
+            if known[id(node)]
+            else "it holds itself"
+        )
         raise Fault(f"{fault}{_line(node.start_mark)}")
     return known[id(node)]
 
@@ -61,5 +71,8 @@ def _children(node: yaml.Node) -> Iterable[yaml.Node]:
     first: dict[str, yaml.Node] = {}
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and first.setdefault(key.value, key) is not key:
-            raise Fault(f"the key {key.value!r} stands twice{_line(first[key.value].start_mark)} and{_line(key.start_mark)}")
+            raise Fault(
+                f"the key {key.value!r} stands twice{_line(first[key.value].start_mark)}"
+                f" and{_line(key.start_mark)}"
+            )
     return [child for pair in node.value for child in pair]

@@ -1,8 +1,10 @@
-"""Python files of your own where a family has names: ``my_corruption.py``, ``my_technique.py``, alone or within ``a+b``.
+"""Python files of your own where a family has names: ``my_corruption.py``, ``my_technique.py``,
+alone or within ``a+b``.
 
-A file is known by its content. ``pinned`` writes it into the spec, so that any process runs the same code or none:
-``/home/me/my_technique.py@0123456789abcdef``, where ``+``, ``@``, ``%``, brackets and quotes of a path are written as in an
-address, ``%2B``. What a file imports is not looked at.
+A file is known by its content. ``pinned`` writes it into the spec, so that any process runs the
+same code or none: ``/home/me/my_technique.py@0123456789abcdef``, where ``+``, ``@``, ``%``,
+brackets and quotes of a path are written as in an address, ``%2B``. What a file imports is not
+looked at.
 """
 
 import hashlib
@@ -18,7 +20,8 @@ from stillrobust.errors import UserError
 
 DIGITS = 16
 OWN = re.compile(rf"(?P<path>[^+(@]+\.py)(?:@(?P<digest>[0-9a-f]{{{DIGITS}}}))?")
-WITHIN = re.compile(rf"(?:^|(?<=\+))\s*{OWN.pattern}\s*(?=[(+]|$)")  # at the place of a name, of one technique or of a+b
+# at the place of a name, of one technique or of a+b
+WITHIN = re.compile(rf"(?:^|(?<=\+))\s*{OWN.pattern}\s*(?=[(+]|$)")
 SPECIAL = re.compile(r"""[%+()@'"]""")  # in a path, of which a spec would be read otherwise
 RAISED = (Exception, SystemExit)  # whatever somebody else's code raises, to be told in one sentence
 STEM = re.compile(r"[^\W_][\w-]*")  # stands in names of files and in specs
@@ -30,13 +33,17 @@ def is_own(name: str) -> bool:
 
 
 def pinned(spec: str, folder: Path = Path()) -> str:
-    """``spec`` with each file as its absolute path and its content; relative paths start at ``folder``.
+    """``spec`` with each file as its absolute path and its content; relative paths start at
+    ``folder``.
 
-    A file that is pinned stays so. Raises ``UserError`` for one that cannot be read or has no name to show.
+    A file that is pinned stays so. Raises ``UserError`` for one that cannot be read or has no name
+    to show.
     """
     if spec.strip().endswith(".py") and (folder / Path(spec.strip()).expanduser()).is_file():
         return _pinned(spec, folder)  # one file, whatever its path looks like
-    return WITHIN.sub(lambda match: match[0] if match["digest"] else _pinned(match["path"], folder), spec)
+    return WITHIN.sub(
+        lambda match: match[0] if match["digest"] else _pinned(match["path"], folder), spec
+    )
 
 
 def shown(spec: str) -> str:
@@ -64,13 +71,18 @@ def keyed(spec: str) -> str:
 def require_free(spec: str, kind: str, taken: Collection[str]) -> None:
     """Raise ``UserError`` if a file would be shown under a name that is built in."""
     if shown(spec) in taken:
-        raise UserError(f"Expected a name that no {kind} has, but got {path_of(spec)}; rename the file")
+        raise UserError(
+            f"Expected a name that no {kind} has, but got {path_of(spec)}; rename the file"
+        )
 
 
 def _pinned(path: str, folder: Path) -> str:
     file = folder / Path(path.strip()).expanduser()
     if not STEM.fullmatch(file.stem):
-        raise UserError(f"Expected a file named with letters, digits, '_' and '-', but got {file.name!r}; rename it")
+        raise UserError(
+            f"Expected a file named with letters, digits, '_' and '-', but got {file.name!r};"
+            " rename it"
+        )
     return f"{SPECIAL.sub(lambda match: f'%{ord(match[0]):02X}', str(file.resolve()))}@{_digest(_read(file))}"
 
 
@@ -82,16 +94,23 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise UserError(f"Expected a Python file of your own at {file}, but {error.strerror}; check the path") from None
+        raise UserError(
+            f"Expected a Python file of your own at {file}, but {error.strerror}; check the path"
+        ) from None
 
 
 @lru_cache(maxsize=64)
 def load(spec: str, expected: str) -> ModuleType:
-    """The module that a pinned file makes, run once in a process; ``expected`` says what has to be in it."""
+    """The module that a pinned file makes, run once in a process; ``expected`` says what has to be
+    in it.
+    """
     path = path_of(spec)
     content = _read(path)
     if _digest(content) != spec.rpartition("@")[2]:
-        raise UserError(f"Expected {path} as it was when this began, but it has changed since; start again with what it is now")
+        raise UserError(
+            f"Expected {path} as it was when this began, but it has changed since; start again with"
+            " what it is now"
+        )
     return run_file(path, content, expected)
 
 
@@ -104,7 +123,9 @@ def run_file(path: Path, content: bytes, expected: str) -> ModuleType:
         exec(compile(content, str(path), "exec"), module.__dict__)
     except RAISED as error:
         del sys.modules[module.__name__]
-        raise UserError(f"Expected {expected} in {path}, but running it failed: {reason(error)}; mend it") from error
+        raise UserError(
+            f"Expected {expected} in {path}, but running it failed: {reason(error)}; mend it"
+        ) from error
     return module
 
 

@@ -13,7 +13,8 @@ from stillrobust.grid import CLEAN, COMMON, SEVERITIES
 from stillrobust.storage.store import Measurement
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-# Ten of the 76 lines of SemSegBench's table (Agnihotri et al. 2025, arXiv 2505.18015), mIoU in percent at severity 3.
+# Ten of the 76 lines of SemSegBench's table (Agnihotri et al. 2025, arXiv 2505.18015), mIoU in
+# percent at severity 3.
 MODELS = list(csv.DictReader((FIXTURES / "semsegbench_rows.csv").open()))
 DETECTOR = json.loads((FIXTURES / "mask_rcnn_r50_fpn_1x_coco_c.json").read_text())["AP"]
 
@@ -37,9 +38,20 @@ def test_order_holds_every_cell_once_and_severities_evenly(metric, severities):
 
 def test_the_published_order():
     """It must never change: what was measured under a budget would not begin the new order."""
-    assert [name for name, _ in cell_order("miou", [3])[1:5]] == ["frost", "shot_noise", "motion_blur", "elastic_transform"]
+    assert [name for name, _ in cell_order("miou", [3])[1:5]] == [
+        "frost",
+        "shot_noise",
+        "motion_blur",
+        "elastic_transform",
+    ]
     first = cell_order("box_ap")[1:16]
-    assert first[:5] == (("snow", 1), ("pixelate", 2), ("frost", 3), ("defocus_blur", 4), ("impulse_noise", 5))
+    assert first[:5] == (
+        ("snow", 1),
+        ("pixelate", 2),
+        ("frost", 3),
+        ("defocus_blur", 4),
+        ("impulse_noise", 5),
+    )
     assert {name for name, _ in first} == set(COMMON)
 
 
@@ -54,7 +66,9 @@ def test_order_of_images_holds_every_image_once_and_is_spread_over_the_set(total
 
 @pytest.mark.parametrize("period", [2, 8, 10])
 def test_order_of_images_meets_no_period_of_the_set(period):
-    """Classes in turn, as generated sets have them: a random sample of 100 has each 100 / period times, sd below sqrt of that."""
+    """Classes in turn, as generated sets have them: a random sample of 100 has each 100 / period
+    times, sd below sqrt of that.
+    """
     classes = np.bincount(np.array(image_order(1000)[:100]) % period, minlength=period)
     assert abs(classes - 100 / period).max() < 3 * (100 / period) ** 0.5
 
@@ -89,17 +103,23 @@ def test_a_published_detector_with_21_cells_of_76(kind):
 
 
 def test_sampled_cells_by_hand():
-    """Two of the 15 cells at severity 1, scores 0.4 and 0.6: variance 0.02 / 2 * 13 / 15, one degree of freedom, t = 12.706."""
+    """Two of the 15 cells at severity 1, scores 0.4 and 0.6: variance 0.02 / 2 * 13 / 15, one
+    degree of freedom, t = 12.706.
+    """
     places = cell_order("top1", [1])[1:3]
     found = estimate_mpc(0.8, dict(zip(places, (0.4, 0.6), strict=True)), "top1", [1])
     reach = 12.7062 * (0.02 / 2 * 13 / 15) ** 0.5
-    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5 - reach, 0.5 + reach), abs=1e-4)
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (0.5, 0.5 - reach, 0.5 + reach), abs=1e-4
+    )
 
 
 def test_part_of_the_cells_on_part_of_the_images_holds_the_number_of_all():
-    """200 generated runs on 1,000 images whose classes come in folders of unequal difficulty: 21 of 76 cells on 100 images.
+    """200 generated runs on 1,000 images whose classes come in folders of unequal difficulty: 21 of
+    76 cells on 100 images.
 
-    The truth is mPC of all cells on all images; binomial sd 1.5 points. Without what the images leave open too few hold it.
+    The truth is mPC of all cells on all images; binomial sd 1.5 points. Without what the images
+    leave open too few hold it.
     """
     rng = np.random.default_rng(0)
     order, taken = cell_order("top1")[1:], np.sort(image_order(1000)[:100])
@@ -108,11 +128,16 @@ def test_part_of_the_cells_on_part_of_the_images_holds_the_number_of_all():
     for _ in range(200):
         hardness = dict(zip(COMMON, rng.normal(0, 0.4, 15), strict=True))
         folders = np.repeat(rng.normal(0, 1, 10), 100) + rng.normal(0, 1.5, 1000)
-        chance = {place: 1 / (1 + np.exp(folders - 1 + hardness[place[0]] + 0.3 * place[1])) for place in order}
+        chance = {
+            place: 1 / (1 + np.exp(folders - 1 + hardness[place[0]] + 0.3 * place[1]))
+            for place in order
+        }
         right = {place: rng.random(1000) < chance[place] for place in order}
         part = {place: right[place][taken] for place in order[:20]}
         clean = (rng.random(1000) < 1 / (1 + np.exp(folders - 1.5)))[taken]
-        replicates = {place: weights @ one / weights.sum(1) for place, one in {CLEAN: clean, **part}.items()}
+        replicates = {
+            place: weights @ one / weights.sum(1) for place, one in {CLEAN: clean, **part}.items()
+        }
         measured = {place: one.mean() for place, one in part.items()}
         truth = np.mean([one.mean() for one in right.values()])
         found = estimate_mpc(clean.mean(), measured, "top1", replicates=replicates)
@@ -124,7 +149,9 @@ def test_part_of_the_cells_on_part_of_the_images_holds_the_number_of_all():
 
 
 def test_images_add_their_part():
-    """Cells that all score alike leave nothing open but the images: replicates of deviation 0.01 move all cells together."""
+    """Cells that all score alike leave nothing open but the images: replicates of deviation 0.01
+    move all cells together.
+    """
     places = cell_order("top1")[:21]
     shift = np.random.default_rng(0).normal(0, 0.01, 500)
     replicates = {place: 0.5 + shift - shift.mean() for place in places}
@@ -142,7 +169,9 @@ def test_only_what_begins_the_order_is_used():
 
 def test_estimates_are_refused_where_full_numbers_are_asked_for():
     places = cell_order("top1")
-    cells = [Measurement("run", "top1", name, level, 0.5, {}, 9, 1.0) for name, level in places[:21]]
+    cells = [
+        Measurement("run", "top1", name, level, 0.5, {}, 9, 1.0) for name, level in places[:21]
+    ]
     with pytest.raises(HoleError, match="no measurement for"):
         robustness(cells)
     found = estimate_mpc(0.5, dict.fromkeys(places[1:21], 0.5), "top1")

@@ -25,8 +25,12 @@ def simulations():
 
 
 def test_interval_by_hand():
-    """Replicates 1, 2, 3 of an estimate 1.5: their mean is 0.5 too high, so the centre is 1.0; 2.042 (t of 30) deviations of 1."""
-    assert interval(np.array([1.0, 2.0, 3.0, np.nan]), 1.5) == pytest.approx((1 - 2.0423, 1 + 2.0423), abs=1e-4)
+    """Replicates 1, 2, 3 of an estimate 1.5: their mean is 0.5 too high, so the centre is 1.0;
+    2.042 (t of 30) deviations of 1.
+    """
+    assert interval(np.array([1.0, 2.0, 3.0, np.nan]), 1.5) == pytest.approx(
+        (1 - 2.0423, 1 + 2.0423), abs=1e-4
+    )
     assert interval(np.array([1.0, 1.0]), 1.0) == (1.0, 1.0)
     assert np.isnan(interval(np.array([np.nan, 1.0]), 1.0)).all()
 
@@ -48,7 +52,9 @@ def test_a_mean_varies_over_halves_as_over_sets():
 
 
 def test_robustness_in_each_replicate_by_hand():
-    found = robustness_replicates(np.array([0.5, 1.0, 0.0]), np.array([[0.2, 0.5, 0.0], [0.3, 0.7, 0.0]]))
+    found = robustness_replicates(
+        np.array([0.5, 1.0, 0.0]), np.array([[0.2, 0.5, 0.0], [0.3, 0.7, 0.0]])
+    )
     assert found["mPC"] == pytest.approx([0.25, 0.6, 0.0])
     assert found["drop"][:2] == pytest.approx([0.5, 0.4])
     assert np.isnan(found["drop"][2])
@@ -61,24 +67,44 @@ def test_nothing_to_resample():
 
 @pytest.mark.parametrize(("name", "images"), [("top1", 400), ("miou-20", 100), ("ap-5", 100)])
 def test_coverage_with_known_truth(name, images):
-    """120 trials: binomial sd 2 points, so that 89 to 99.5 is what 95 would give; bootstrap percentiles have 80 for miou."""
-    found, _ = simulations().measure(name, trials=120, images=images, count=200, seed=1, pool=4000, methods=["ours"])
+    """120 trials: binomial sd 2 points, so that 89 to 99.5 is what 95 would give; bootstrap
+    percentiles have 80 for miou.
+    """
+    found, _ = simulations().measure(
+        name, trials=120, images=images, count=200, seed=1, pool=4000, methods=["ours"]
+    )
     assert all(0.89 <= share <= 0.995 for share in found["ours"].values()), found["ours"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "images"), [("top1", 100), ("top1", 500), ("miou-20", 100), ("miou", 500), ("ap-5", 100), ("ap", 200), ("ap", 500)]
+    ("name", "images"),
+    [
+        ("top1", 100),
+        ("top1", 500),
+        ("miou-20", 100),
+        ("miou", 500),
+        ("ap-5", 100),
+        ("ap", 200),
+        ("ap", 500),
+    ],
 )
 def test_coverage_is_93_to_97(name, images):
     """600 trials, binomial sd 0.9 points: the bounds of the promise, widened by one of them."""
-    found, _ = simulations().measure(name, trials=600, images=images, count=200, seed=3, methods=["ours"])
+    found, _ = simulations().measure(
+        name, trials=600, images=images, count=200, seed=3, methods=["ours"]
+    )
     assert all(0.921 <= share <= 0.979 for share in found["ours"].values()), found["ours"]
 
 
 def test_pairing_halves_the_interval_of_runs_that_are_close():
-    """Of mPC already where the runs disagree in a fifth of the images, of the drop where they do in a tenth; docs/statistics.md."""
-    narrower = {name: simulations().measure(name, 5, 400, 200, 0, 4000, ["ours"])[1] for name in ("top1", "top1-close")}
+    """Of mPC already where the runs disagree in a fifth of the images, of the drop where they do in
+    a tenth; docs/statistics.md.
+    """
+    narrower = {
+        name: simulations().measure(name, 5, 400, 200, 0, 4000, ["ours"])[1]
+        for name in ("top1", "top1-close")
+    }
     assert narrower["top1-close"]["b - a mPC"] > 2.4
     assert narrower["top1-close"]["b - a drop"] > 2
     assert narrower["top1"]["b - a mPC"] > 1.8
@@ -86,7 +112,9 @@ def test_pairing_halves_the_interval_of_runs_that_are_close():
 
 
 def test_pairing_of_one_score_by_hand():
-    """Right in 60 % each, one of them alone in 5 %: variances 0.24 + 0.24 apart and 0.05 paired, √(0.48 / 0.05) = 3.1."""
+    """Right in 60 % each, one of them alone in 5 %: variances 0.24 + 0.24 apart and 0.05 paired,
+    √(0.48 / 0.05) = 3.1.
+    """
     first = np.repeat([1, 1, 0, 0], [230, 10, 10, 150])  # of 400: right 60 %, disagreeing in 20
     second = np.repeat([1, 0, 1, 0], [230, 10, 10, 150])
     ids = [str(i) for i in range(400)]
@@ -99,11 +127,17 @@ def test_pairing_of_one_score_by_hand():
 def runs(centres, noise, seed=0):
     """Replicates of runs whose sampling errors are mostly shared."""
     rng = np.random.default_rng(seed)
-    return np.asarray(centres)[:, None] + rng.normal(0, 0.05, 400) + rng.normal(0, noise, (len(centres), 400))
+    return (
+        np.asarray(centres)[:, None]
+        + rng.normal(0, 0.05, 400)
+        + rng.normal(0, noise, (len(centres), 400))
+    )
 
 
 def test_groups_by_hand():
-    """Steps of two deviations of a run's own noise: neighbours are alike, others are apart; the shared noise cancels."""
+    """Steps of two deviations of a run's own noise: neighbours are alike, others are apart; the
+    shared noise cancels.
+    """
     centres = [0.30, 0.10, 0.20, 0.90]
     assert rank_groups(centres, runs(centres, 0.04)) == ["b", "a", "ab", "c"]
     assert rank_groups(centres, runs(centres, 0.001)) == ["c", "a", "b", "d"]
@@ -112,7 +146,9 @@ def test_groups_by_hand():
 
 
 def test_groups_of_runs_that_are_equal_part_in_one_table_of_twenty():
-    """Ten equal runs, 45 pairs: without the correction for many comparisons most tables would name a difference."""
+    """Ten equal runs, 45 pairs: without the correction for many comparisons most tables would name
+    a difference.
+    """
     rng = np.random.default_rng(2)
     wrong = 0
     for seed in range(200):
@@ -123,14 +159,20 @@ def test_groups_of_runs_that_are_equal_part_in_one_table_of_twenty():
 
 def test_quantiles_of_student_as_in_the_tables():
     """Abramowitz & Stegun 1964, table 26.10."""
-    assert [student_quantile(0.975, f) for f in (1, 2, 4, 30)] == pytest.approx([12.706, 4.303, 2.776, 2.042], abs=6e-4)
+    assert [student_quantile(0.975, f) for f in (1, 2, 4, 30)] == pytest.approx(
+        [12.706, 4.303, 2.776, 2.042], abs=6e-4
+    )
 
 
 def test_seeds_by_hand():
-    """Means 0.4 and 0.6: s² / S = 0.01; images add 0.01 (replicates 0.4, 0.5, 0.6): 1 * 0.02 / 0.01 = 2 degrees, t = 4.303."""
+    """Means 0.4 and 0.6: s² / S = 0.01; images add 0.01 (replicates 0.4, 0.5, 0.6): 1 * 0.02 / 0.01
+    = 2 degrees, t = 4.303.
+    """
     found = over_seeds([0.4, 0.6], [[0.3, 0.4, 0.5], [0.5, 0.6, 0.7]])
     assert (found.mean, found.deviation, found.seeds) == pytest.approx((0.5, 0.02**0.5, 2))
-    assert (found.low, found.high) == pytest.approx((0.5 - 4.3027 * 0.02**0.5, 0.5 + 4.3027 * 0.02**0.5), abs=2e-4)
+    assert (found.low, found.high) == pytest.approx(
+        (0.5 - 4.3027 * 0.02**0.5, 0.5 + 4.3027 * 0.02**0.5), abs=2e-4
+    )
     with pytest.raises(UserError, match="two seeds"):
         over_seeds([0.4], [[0.3, 0.5]])
 
@@ -138,7 +180,9 @@ def test_seeds_by_hand():
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("of_images", [0.002, 0.01, 0.04])
 def test_seeds_and_images_together_cover_the_truth(seeds, of_images):
-    """True mean 0.5; seeds of sd 0.02, images of sd less, like and more common to them; binomial sd of 1000 trials 0.7 points."""
+    """True mean 0.5; seeds of sd 0.02, images of sd less, like and more common to them; binomial sd
+    of 1000 trials 0.7 points.
+    """
     rng = np.random.default_rng(4)
     inside = 0
     for _ in range(1000):

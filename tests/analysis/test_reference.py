@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from stillrobust.analysis.reference import ALEXNET, corruption_errors, effective_robustness, reference_of, worst_corruption
+from stillrobust.analysis.reference import (
+    ALEXNET,
+    corruption_errors,
+    effective_robustness,
+    reference_of,
+    worst_corruption,
+)
 from stillrobust.analysis.robustness import robustness
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON
@@ -16,24 +22,34 @@ ANT = (64.77, 65.73, 63.95, 47.02, 36.98, 43.30, 40.56, 36.71, 45.50, 44.20, 69.
 
 def run_of(clean, scores, name="run", severities=range(1, 6), metric="top1"):
     rows = [Measurement(name, metric, "clean", 0, clean, {}, 9, 1.0)]
-    rows += [Measurement(name, metric, c, s, v, {}, 9, 1.0) for c, v in zip(COMMON, scores, strict=True) for s in severities]
+    rows += [
+        Measurement(name, metric, c, s, v, {}, 9, 1.0)
+        for c, v in zip(COMMON, scores, strict=True)
+        for s in severities
+    ]
     return robustness(rows, tuple(severities))
 
 
-@pytest.mark.parametrize(("clean", "scores", "mce"), [(76.13, RESNET_50, 76.70), (76.07, ANT, 62.51)])
+@pytest.mark.parametrize(
+    ("clean", "scores", "mce"), [(76.13, RESNET_50, 76.70), (76.07, ANT, 62.51)]
+)
 def test_published_mce(clean, scores, mce):
     found = corruption_errors(run_of(clean / 100, np.array(scores) / 100))
     assert 100 * found.mce == pytest.approx(mce, abs=0.006)
 
 
 def test_published_relative_mce():
-    """ResNet-50: 105.0 (Hendrycks & Dietterich 2019), from AlexNet's clean error and the digits above."""
+    """ResNet-50: 105.0 (Hendrycks & Dietterich 2019), from AlexNet's clean error and the digits
+    above.
+    """
     found = corruption_errors(run_of(0.7613, np.array(RESNET_50) / 100))
     assert 100 * found.relative_mce == pytest.approx(105.0, abs=0.6)
 
 
 def test_alexnet_against_itself_is_one():
-    found = corruption_errors(run_of(1 - ALEXNET.clean, [1 - ALEXNET.by_corruption[name] for name in COMMON]))
+    found = corruption_errors(
+        run_of(1 - ALEXNET.clean, [1 - ALEXNET.by_corruption[name] for name in COMMON])
+    )
     assert found.mce == pytest.approx(1)
     assert found.relative_mce == pytest.approx(1)
 
@@ -64,7 +80,9 @@ def test_effective_robustness_by_hand():
     def expected(clean):
         return 1 / (1 + np.exp(1 - np.log(clean / (1 - clean))))
 
-    standard = [run_of(clean, [expected(clean)] * 15, f"standard-{clean}") for clean in (0.5, 0.6, 0.8)]
+    standard = [
+        run_of(clean, [expected(clean)] * 15, f"standard-{clean}") for clean in (0.5, 0.6, 0.8)
+    ]
     runs = [run_of(0.7, [expected(0.7) + 0.05] * 15), run_of(0.9, [expected(0.9)] * 15)]
     assert effective_robustness(runs, standard) == pytest.approx([0.05, 0.0])
 

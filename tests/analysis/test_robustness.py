@@ -9,26 +9,40 @@ from stillrobust.errors import HoleError, UserError
 from stillrobust.grid import COMMON
 from stillrobust.storage.store import Measurement
 
-PUBLISHED = json.loads((Path(__file__).parents[1] / "fixtures/mask_rcnn_r50_fpn_1x_coco_c.json").read_text())["AP"]
+PUBLISHED = json.loads(
+    (Path(__file__).parents[1] / "fixtures/mask_rcnn_r50_fpn_1x_coco_c.json").read_text()
+)["AP"]
 
 
 def one(corruption, severity, value, protocol=None):
-    return Measurement("run", "box_ap", corruption, severity, value, protocol or {"seed": 0}, 10, 1.0)
+    return Measurement(
+        "run", "box_ap", corruption, severity, value, protocol or {"seed": 0}, 10, 1.0
+    )
 
 
 def grid(clean, value):
-    return [one("clean", 0, clean), *(one(name, level, value) for name in COMMON for level in range(1, 6))]
+    return [
+        one("clean", 0, clean),
+        *(one(name, level, value) for name in COMMON for level in range(1, 6)),
+    ]
 
 
-@pytest.mark.parametrize(("kind", "clean", "mpc", "rpc"), [("bbox", 0.3727, 0.1868, 0.5014), ("segm", 0.3416, 0.1678, 0.4912)])
+@pytest.mark.parametrize(
+    ("kind", "clean", "mpc", "rpc"),
+    [("bbox", 0.3727, 0.1868, 0.5014), ("segm", 0.3416, 0.1678, 0.4912)],
+)
 def test_published_results_extras_left_out(kind, clean, mpc, rpc):
     table = PUBLISHED[kind]
-    cells = [one(name, level, values[level]) for name, values in table.items() for level in range(1, 6)]
+    cells = [
+        one(name, level, values[level]) for name, values in table.items() for level in range(1, 6)
+    ]
     result = robustness([one("clean", 0, table["fog"][0]), *cells])
     assert (result.clean, result.mpc, result.rpc) == pytest.approx((clean, mpc, rpc), abs=6e-5)
 
 
-BEFORE_AND_AFTER = [row for table in paper.tables() for row in table.rows.values() if "corrupted" in row]
+BEFORE_AND_AFTER = [
+    row for table in paper.tables() for row in table.rows.values() if "corrupted" in row
+]
 
 
 def test_the_paper_s_rows_are_there():
@@ -38,7 +52,9 @@ def test_the_paper_s_rows_are_there():
 @pytest.mark.parametrize("row", BEFORE_AND_AFTER)
 def test_paper(row):
     """Tables 4 and 5: the printed drop follows from the printed scores, within their rounding."""
-    assert 100 * robustness(grid(row["clean"], row["corrupted"])).drop == pytest.approx(row["drop"], abs=0.03)
+    assert 100 * robustness(grid(row["clean"], row["corrupted"])).drop == pytest.approx(
+        row["drop"], abs=0.03
+    )
 
 
 def test_hole_is_named():

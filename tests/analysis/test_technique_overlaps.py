@@ -1,4 +1,6 @@
-"""What a technique shows of the test in training is told by cards, lists and reports, from the text of the technique alone."""
+"""What a technique shows of the test in training is told by cards, lists and reports, from the text
+of the technique alone.
+"""
 
 import csv
 import inspect
@@ -63,11 +65,19 @@ def test_defaults_are_the_techniques_own(name):
 def test_a_card_says_it_with_the_arguments_at_hand():
     assert "Shows in training, of the test: gaussian_noise" in cards_of("gaussian")[0].text()
     assert "of the test:" not in cards_of("trivialaugment(all_ops=False)")[0].text()
-    assert build_technique("gaussian+l2").overlaps_test == ("gaussian_noise", "brightness", "contrast", "saturate")
+    assert build_technique("gaussian+l2").overlaps_test == (
+        "gaussian_noise",
+        "brightness",
+        "contrast",
+        "saturate",
+    )
 
 
 def test_parts():
-    assert parts_of("a(x=('+', \"b)+'\", 'it\\'s+')) + b") == ["a(x=('+', \"b)+'\", 'it\\'s+'))", "b"]
+    assert parts_of("a(x=('+', \"b)+'\", 'it\\'s+')) + b") == [
+        "a(x=('+', \"b)+'\", 'it\\'s+'))",
+        "b",
+    ]
     for wrong in ("a+", "+a", "a(", "a)+b", ""):
         with pytest.raises(UserError, match="Expected a technique like"):
             parts_of(wrong)
@@ -81,10 +91,18 @@ def test_what_made_the_backbone_and_what_acts_in_the_transfer_both_count():
         about = {"training": {"technique": during}, "made_by": made_by}
         return Run("one", "classification", "net", transfer, "scenes", about, ())
 
-    assert overlaps_test(run("full_network", "speckle", "", "gaussian", "prime")) == ("gaussian_noise", "speckle_noise")
+    assert overlaps_test(run("full_network", "speckle", "", "gaussian", "prime")) == (
+        "gaussian_noise",
+        "speckle_noise",
+    )
     assert overlaps_test(run("robustify", "gaussian")) == ("gaussian_noise",)
     assert overlaps_test(run("upstream", "", "gaussian")) == ("gaussian_noise",)
-    assert overlaps_test(Run("other", "classification", "net", "imported", "scenes", {"training": "unknown"}, ())) == ()
+    assert (
+        overlaps_test(
+            Run("other", "classification", "net", "imported", "scenes", {"training": "unknown"}, ())
+        )
+        == ()
+    )
 
 
 def test_reports_name_the_models_and_what_they_saw(tmp_path):
@@ -103,7 +121,10 @@ def test_reports_name_the_models_and_what_they_saw(tmp_path):
     made = page(store, summary)
     assert told in made
     assert "came along; saw gaussian_noise in training" in made
-    lines = {line["model"]: line["overlaps_test"] for line in csv.DictReader(io.StringIO(table_csv(summary.rows)))}
+    lines = {
+        line["model"]: line["overlaps_test"]
+        for line in csv.DictReader(io.StringIO(table_csv(summary.rows)))
+    }
     assert lines == {"net (gaussian)": "gaussian_noise", "net (regular)": ""}
     (line,) = csv.DictReader(io.StringIO(came_along_csv(came_along(store.runs(), summary.rows))))
     assert line["overlaps_test"] == "gaussian_noise"

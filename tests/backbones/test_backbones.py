@@ -9,18 +9,28 @@ from safetensors.torch import save_file
 from stillrobust.backbones import build_backbone, missing_weights, upstream_digest
 from stillrobust.errors import UserError
 
-NAMES = ["efficientnet_lite0", "timm/resnet18", "convnext_atto", "swin_tiny_patch4_window7_224", "mobilenetv3_small_100"]
+NAMES = [
+    "efficientnet_lite0",
+    "timm/resnet18",
+    "convnext_atto",
+    "swin_tiny_patch4_window7_224",
+    "mobilenetv3_small_100",
+]
 NAMES += ["resnet18", "resnet_mini", "swin_mini"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_promise(name):
-    """Channels and strides as announced, on a size that is no multiple of 224; frozen means no gradient and eval."""
+    """Channels and strides as announced, on a size that is no multiple of 224; frozen means no
+    gradient and eval.
+    """
     backbone, said = build_backbone(f"{name}(weights='random')")
     assert "random" in said
     maps = backbone.eval()(torch.rand(2, 3, 128, 192))
     sizes = [tuple(x.shape) for x in maps]
-    assert sizes == [(2, c, 128 // s, 192 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)]
+    assert sizes == [
+        (2, c, 128 // s, 192 // s) for c, s in zip(backbone.channels, backbone.strides, strict=True)
+    ]
     assert backbone.embed(torch.rand(2, 3, 128, 192)).shape == (2, backbone.embed_dim)
     backbone.freeze()
     backbone.train()
@@ -37,16 +47,22 @@ def test_real_weights_classify(name):
     backbone, said = build_backbone(name)
     assert f"{len(backbone.model.state_dict())} tensors" in said
     with torch.inference_mode():
-        logits = backbone.eval().classify(torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255)
+        logits = backbone.eval().classify(
+            torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255
+        )
     assert 281 <= int(logits.argmax()) <= 285
 
 
 def test_strict_loading(tmp_path):
     state = build_backbone("resnet18(weights='random')")[0].model.state_dict()
-    trunk = {f"module.{key}": value.clone() for key, value in state.items() if not key.startswith("fc.")}
+    trunk = {
+        f"module.{key}": value.clone() for key, value in state.items() if not key.startswith("fc.")
+    }
     save_file(trunk, tmp_path / "trunk.safetensors")
     loaded, said = build_backbone(f"resnet18(weights='{tmp_path}/trunk.safetensors')")
-    assert torch.equal(loaded.model.state_dict()["layer1.0.conv1.weight"], state["layer1.0.conv1.weight"])
+    assert torch.equal(
+        loaded.model.state_dict()["layer1.0.conv1.weight"], state["layer1.0.conv1.weight"]
+    )
     assert f"{len(trunk)} tensors" in said
     trunk.pop("module.layer2.0.conv1.weight")
     save_file(trunk, tmp_path / "trunk.safetensors")
@@ -63,7 +79,9 @@ def test_wrong_names():
         build_backbone("resnet18(depth=3)")
     with pytest.raises(UserError, match=r"Unknown weights of resnet50 'ants'\. Did you mean: ant"):
         build_backbone("resnet50(weights='ants')")
-    with pytest.raises(UserError, match=r"No weights of swin_mini are published; say swin_mini\(weights='random'\)"):
+    with pytest.raises(
+        UserError, match=r"No weights of swin_mini are published; say swin_mini\(weights='random'\)"
+    ):
         build_backbone("swin_mini")
 
 
@@ -71,11 +89,17 @@ def test_weights_that_are_not_there_name_the_command(monkeypatch, tmp_path):
     """From whatever needs them, before anything is built."""
     monkeypatch.setenv("STILLROBUST_CACHE", str(tmp_path))
     for ask in (build_backbone, upstream_digest):
-        with pytest.raises(UserError, match=r"not here yet .*; run: stillrobust fetch resnet50/ant$"):
+        with pytest.raises(
+            UserError, match=r"not here yet .*; run: stillrobust fetch resnet50/ant$"
+        ):
             ask("resnet50(weights='ant')")
     assert missing_weights("resnet50") == missing_weights("resnet50(weights='regular')")
-    assert missing_weights("swin_b_384(weights='imagenet22k')").endswith("run: stillrobust fetch swin_b_384/imagenet22k")
-    assert missing_weights("efficientnet_lite0") == missing_weights("swin_t(weights='random')") == ""
+    assert missing_weights("swin_b_384(weights='imagenet22k')").endswith(
+        "run: stillrobust fetch swin_b_384/imagenet22k"
+    )
+    assert (
+        missing_weights("efficientnet_lite0") == missing_weights("swin_t(weights='random')") == ""
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -89,4 +113,6 @@ def test_what_a_task_does_not_use_can_be_dropped(name):
         after = compute(backbone)
         assert all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
         sum(x.square().sum() for x in after).backward()
-        assert [key for key, parameter in backbone.named_parameters() if parameter.grad is None] == []
+        assert [
+            key for key, parameter in backbone.named_parameters() if parameter.grad is None
+        ] == []

@@ -1,4 +1,6 @@
-"""Files in every published container and key layout give the model they were written from; anything else is named."""
+"""Files in every published container and key layout give the model they were written from; anything
+else is named.
+"""
 
 import argparse
 import json
@@ -14,7 +16,13 @@ from torch import nn
 from torchvision.models import resnet50
 from typer.testing import CliRunner
 
-from stillrobust.backbones import CHECKPOINTS, Checkpoint, build_backbone, upstream_digest, write_folder
+from stillrobust.backbones import (
+    CHECKPOINTS,
+    Checkpoint,
+    build_backbone,
+    upstream_digest,
+    write_folder,
+)
 from stillrobust.backbones.checkpoints import WRAPPERS
 from stillrobust.backbones.reader import read_state
 from stillrobust.backbones.swin import SHAPES
@@ -29,10 +37,14 @@ IMAGES = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
 
 
 def random(name):
-    """A backbone whose BatchNorm statistics are no longer the first ones, and its state under the model's own names."""
+    """A backbone whose BatchNorm statistics are no longer the first ones, and its state under the
+    model's own names.
+    """
     backbone = build_backbone(f"{name}(weights='random')")[0].train()
     backbone.classify(IMAGES)
-    return backbone.eval(), {key: value.clone() for key, value in backbone.model.state_dict().items()}
+    return backbone.eval(), {
+        key: value.clone() for key, value in backbone.model.state_dict().items()
+    }
 
 
 def loaded(name, path):
@@ -45,7 +57,8 @@ def same(one, other):
         assert torch.equal(one.classify(IMAGES), other.classify(IMAGES))
 
 
-# ---- containers --------------------------------------------------------------------------------------------------------
+# ---- containers
+# --------------------------------------------------------------------------------------------------------
 
 
 def publish(state, row, path, **how):
@@ -53,35 +66,62 @@ def publish(state, row, path, **how):
     state = {f"{row.prefix}{key}": value for key, value in state.items()}
     if row.prefix == "module.model.":  # MadryLab: the attacker holds the model once more
         state |= {f"module.attacker.model.{key}": value for key, value in state.items()}
-        state |= {"module.normalizer.new_mean": torch.zeros(3, 1, 1), "module.normalizer.new_std": torch.ones(3, 1, 1)}
+        state |= {
+            "module.normalizer.new_mean": torch.zeros(3, 1, 1),
+            "module.normalizer.new_std": torch.ones(3, 1, 1),
+        }
     content = state
     if row.container:
         optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(3))], lr=0.1, momentum=0.9)
-        content = {row.container: state, "epoch": 90, "arch": "resnet50", "best_acc1": torch.tensor(76.0)}
-        content |= {"optimizer": optimiser.state_dict(), "args": argparse.Namespace(lr=0.1), "schedule": lambda epoch: 0.1**epoch}
+        content = {
+            row.container: state,
+            "epoch": 90,
+            "arch": "resnet50",
+            "best_acc1": torch.tensor(76.0),
+        }
+        content |= {
+            "optimizer": optimiser.state_dict(),
+            "args": argparse.Namespace(lr=0.1),
+            "schedule": lambda epoch: 0.1**epoch,
+        }
         how.setdefault("pickle_module", dill)
     torch.save(content, path, **how)
 
 
-PLACES = {(row.container, row.prefix): row for row in CHECKPOINTS.values() if row.architecture == "resnet50"}
+PLACES = {
+    (row.container, row.prefix): row
+    for row in CHECKPOINTS.values()
+    if row.architecture == "resnet50"
+}
 
 
 @pytest.mark.parametrize("row", PLACES.values(), ids=lambda row: row.weights)
 @pytest.mark.parametrize("zipped", [True, False])
 def test_published_containers(tmp_path, row, zipped):
-    """Plain, in an entry, behind prefixes, beside an attacker; zip and stream; dill with a function, a namespace, an optimiser."""
+    """Plain, in an entry, behind prefixes, beside an attacker; zip and stream; dill with a
+    function, a namespace, an optimiser.
+    """
     backbone, state = random("resnet_mini")
     publish(state, row, tmp_path / "file.ckpt", _use_new_zipfile_serialization=zipped)
     if row.container:
         with pytest.raises(Exception, match=r"weights_only|Unsupported|dill"):
-            torch.load(tmp_path / "file.ckpt", weights_only=True)  # which is why there is a reader of our own
+            # which is why there is a reader of our own
+            torch.load(tmp_path / "file.ckpt", weights_only=True)
     same(loaded("resnet_mini", tmp_path / "file.ckpt"), backbone)
 
 
 def test_reading_agrees_with_torch(tmp_path):
-    """Views, shared storages, scalars, empty tensors, Parameters and every dtype, from both containers."""
+    """Views, shared storages, scalars, empty tensors, Parameters and every dtype, from both
+    containers.
+    """
     base = torch.randn(6, 4)
-    state = {"view": base[1::2, 1:3], "transposed": base.t(), "base": base, "scalar": torch.tensor(7), "empty": torch.empty(0, 3)}
+    state = {
+        "view": base[1::2, 1:3],
+        "transposed": base.t(),
+        "base": base,
+        "scalar": torch.tensor(7),
+        "empty": torch.empty(0, 3),
+    }
     state["parameter"] = nn.Parameter(torch.randn(3))
     kinds = (
         torch.float64,
@@ -97,9 +137,15 @@ def test_reading_agrees_with_torch(tmp_path):
     state |= {str(kind): base.to(kind) for kind in kinds}
     for zipped in (True, False):
         torch.save(state, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-        ours, torchs = read_state(tmp_path / "a.pth"), torch.load(tmp_path / "a.pth", weights_only=True)
+        ours, torchs = (
+            read_state(tmp_path / "a.pth"),
+            torch.load(tmp_path / "a.pth", weights_only=True),
+        )
         assert ours.keys() == torchs.keys()
-        assert all(torch.equal(ours[key], torchs[key]) and ours[key].dtype == torchs[key].dtype for key in ours)
+        assert all(
+            torch.equal(ours[key], torchs[key]) and ours[key].dtype == torchs[key].dtype
+            for key in ours
+        )
 
 
 def test_resnet50_by_name_needs_all_265_trunk_tensors(tmp_path, monkeypatch):
@@ -107,7 +153,11 @@ def test_resnet50_by_name_needs_all_265_trunk_tensors(tmp_path, monkeypatch):
     row = CHECKPOINTS["resnet50/l2_eps3"]
     model = resnet50().eval()
     state = model.state_dict()
-    trunk = [key for key in state if not key.startswith("fc.") and not key.endswith("num_batches_tracked")]
+    trunk = [
+        key
+        for key in state
+        if not key.startswith("fc.") and not key.endswith("num_batches_tracked")
+    ]
     assert len(trunk) == 265
     (tmp_path / "weights").mkdir()
     path = tmp_path / "weights" / row.file
@@ -118,35 +168,54 @@ def test_resnet50_by_name_needs_all_265_trunk_tensors(tmp_path, monkeypatch):
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (row.mean, row.std))
     with torch.inference_mode():
         images = IMAGES[:1] * 1.5 - 0.25
-        assert torch.equal(backbone.eval().classify(images), model((images.clamp(0, 1) - mean) / std))
+        assert torch.equal(
+            backbone.eval().classify(images), model((images.clamp(0, 1) - mean) / std)
+        )
     assert upstream_digest(row.spec) == fetch_row(row, [str(path)], tmp_path / "copy", lambda *_: None).with_suffix(
         ".ckpt.sha256"
     ).read_text().split()[0]  # fmt: skip
-    without = {key: value for key, value in state.items() if key not in ("layer3.2.bn2.running_var", "bn1.weight")}
+    without = {
+        key: value
+        for key, value in state.items()
+        if key not in ("layer3.2.bn2.running_var", "bn1.weight")
+    }
     publish(without | {"layer3.9.conv1.weight": torch.zeros(1)}, row, path)
     message = (
-        r"2 missing \(model\.bn1\.weight, model\.layer3\.2\.bn2\.running_var\); 1 left over \(model\.layer3\.9\.conv1\.weight\)"
+        r"2 missing \(model\.bn1\.weight, model\.layer3\.2\.bn2\.running_var\); 1 left over"
+        r" \(model\.layer3\.9\.conv1\.weight\)"
     )
     with pytest.raises(UserError, match=message):
         build_backbone(row.spec)
 
 
-# ---- key layouts -------------------------------------------------------------------------------------------------------
+# ---- key layouts
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_openmmlab_resnet(tmp_path):
     """mmdet: backbone.* beside a neck and heads; mmcls: the classifier is head.fc."""
     backbone, state = random("resnet_mini")
-    detector = {f"backbone.{key}": value for key, value in state.items() if not key.startswith("fc.")}
+    detector = {
+        f"backbone.{key}": value for key, value in state.items() if not key.startswith("fc.")
+    }
     torch.save(
-        {"meta": {}, "state_dict": detector | {"neck.a": torch.zeros(1), "roi_head.b": torch.zeros(1)}}, tmp_path / "det.pth"
+        {
+            "meta": {},
+            "state_dict": detector | {"neck.a": torch.zeros(1), "roi_head.b": torch.zeros(1)},
+        },
+        tmp_path / "det.pth",
     )
     other = loaded("resnet_mini", tmp_path / "det.pth")
     assert all(torch.equal(x, y) for x, y in zip(other(IMAGES), backbone(IMAGES), strict=True))
     with pytest.raises(UserError, match="came without fc"):
         other.classify(IMAGES)
     torch.save(
-        {"state_dict": detector | {f"head.{key}": state[key] for key in state if key.startswith("fc.")}}, tmp_path / "cls.pth"
+        {
+            "state_dict": (
+                detector | {f"head.{key}": state[key] for key in state if key.startswith("fc.")}
+            )
+        },
+        tmp_path / "cls.pth",
     )
     same(loaded("resnet_mini", tmp_path / "cls.pth"), backbone)
     torch.save({"state_dict": detector | {"surprise.a": torch.zeros(1)}}, tmp_path / "det.pth")
@@ -156,7 +225,11 @@ def test_openmmlab_resnet(tmp_path):
 
 def test_hugging_face_resnet(tmp_path):
     config = transformers.ResNetConfig(
-        embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic", num_labels=10
+        embedding_size=64,
+        hidden_sizes=[64, 128, 256, 512],
+        depths=[2, 2, 2, 2],
+        layer_type="basic",
+        num_labels=10,
     )
     model = transformers.ResNetForImageClassification(config).train()
     model(IMAGES)
@@ -166,7 +239,8 @@ def test_hugging_face_resnet(tmp_path):
         expected = model(backbone.normalise(IMAGES), output_hidden_states=True)
         assert torch.allclose(backbone.classify(IMAGES), expected.logits, rtol=1e-5, atol=1e-5)
         assert all(
-            torch.allclose(x, y, rtol=1e-5, atol=1e-5) for x, y in zip(backbone(IMAGES), expected.hidden_states[1:], strict=True)
+            torch.allclose(x, y, rtol=1e-5, atol=1e-5)
+            for x, y in zip(backbone(IMAGES), expected.hidden_states[1:], strict=True)
         )
 
 
@@ -176,13 +250,21 @@ def test_official_swin(tmp_path):
     backbone = loaded("swin_mini", tmp_path / "swin.pth")
     x = backbone.normalise(IMAGES)
     with torch.inference_mode():
-        assert torch.allclose(backbone.classify(IMAGES), official_swin.classify(state, x, *SWIN), rtol=1e-4, atol=1e-4)
-        assert all(torch.equal(a, b) for a, b in zip(backbone(IMAGES), official_swin.dense(state, x, *SWIN), strict=True))
+        assert torch.allclose(
+            backbone.classify(IMAGES), official_swin.classify(state, x, *SWIN), rtol=1e-4, atol=1e-4
+        )
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(backbone(IMAGES), official_swin.dense(state, x, *SWIN), strict=True)
+        )
 
 
 def test_official_detection_swin_brings_its_output_norms(tmp_path):
     state = official_swin.random_state(MINI.embed, *SWIN, dense=True)
-    torch.save({"state_dict": {f"backbone.{k}": v for k, v in state.items()} | {"neck.a": torch.zeros(1)}}, tmp_path / "det.pth")
+    torch.save(
+        {"state_dict": {f"backbone.{k}": v for k, v in state.items()} | {"neck.a": torch.zeros(1)}},
+        tmp_path / "det.pth",
+    )
     backbone = loaded("swin_mini", tmp_path / "det.pth")
     with torch.inference_mode():
         expected = official_swin.dense(state, backbone.normalise(IMAGES), *SWIN)
@@ -202,14 +284,22 @@ def to_openmmlab(state):
     for key, value in state.items():
         if "downsample" in key:
             value = unfold_order(value, value.shape[-1] // 4)
-        key = key.replace("layers.", "stages.").replace("patch_embed.proj.", "patch_embed.projection.")
-        key = key.replace(".attn.", ".attn.w_msa.").replace("mlp.fc1", "ffn.layers.0.0").replace("mlp.fc2", "ffn.layers.1")
+        key = key.replace("layers.", "stages.").replace(
+            "patch_embed.proj.", "patch_embed.projection."
+        )
+        key = (
+            key.replace(".attn.", ".attn.w_msa.")
+            .replace("mlp.fc1", "ffn.layers.0.0")
+            .replace("mlp.fc2", "ffn.layers.1")
+        )
         renamed[f"backbone.{key}"] = value
     return renamed
 
 
 def test_the_unfold_order_is_unfolds():
-    """The writer above, held against nn.Unfold itself: OpenMMLab's merging computes the same as the official one."""
+    """The writer above, held against nn.Unfold itself: OpenMMLab's merging computes the same as the
+    official one.
+    """
     state = official_swin.random_state(MINI.embed, *SWIN)
     theirs = to_openmmlab(state)
     x = torch.randn(2, 6, 8, MINI.embed)
@@ -233,24 +323,44 @@ def test_openmmlab_swin(tmp_path, dense):
     backbone = loaded("swin_mini", tmp_path / "mm.pth")
     x = backbone.normalise(IMAGES)
     with torch.inference_mode():
-        assert all(torch.equal(a, b) for a, b in zip(backbone(IMAGES), official_swin.dense(state, x, *SWIN), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(backbone(IMAGES), official_swin.dense(state, x, *SWIN), strict=True)
+        )
         if not dense:
-            assert torch.allclose(backbone.classify(IMAGES), official_swin.classify(state, x, *SWIN), rtol=1e-4, atol=1e-4)
+            assert torch.allclose(
+                backbone.classify(IMAGES),
+                official_swin.classify(state, x, *SWIN),
+                rtol=1e-4,
+                atol=1e-4,
+            )
 
 
 def test_timm_swin(tmp_path):
     model = timm.models.swin_transformer.SwinTransformer(
-        img_size=128, embed_dim=MINI.embed, depths=MINI.depths, num_heads=MINI.heads, window_size=4, num_classes=9
+        img_size=128,
+        embed_dim=MINI.embed,
+        depths=MINI.depths,
+        num_heads=MINI.heads,
+        window_size=4,
+        num_classes=9,
     ).eval()
     save_file(model.state_dict(), tmp_path / "timm.safetensors")
     backbone = loaded("swin_mini", tmp_path / "timm.safetensors")
     with torch.inference_mode():
-        assert torch.allclose(backbone.classify(IMAGES), model(backbone.normalise(IMAGES)), rtol=1e-4, atol=1e-5)
+        assert torch.allclose(
+            backbone.classify(IMAGES), model(backbone.normalise(IMAGES)), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_hugging_face_swin(tmp_path):
     config = transformers.SwinConfig(
-        image_size=128, embed_dim=MINI.embed, depths=list(MINI.depths), num_heads=list(MINI.heads), window_size=4, num_labels=6
+        image_size=128,
+        embed_dim=MINI.embed,
+        depths=list(MINI.depths),
+        num_heads=list(MINI.heads),
+        window_size=4,
+        num_labels=6,
     )
     model = transformers.SwinForImageClassification(config).eval()
     with torch.no_grad():
@@ -259,17 +369,28 @@ def test_hugging_face_swin(tmp_path):
     model.save_pretrained(tmp_path)
     backbone = loaded("swin_mini", tmp_path / "model.safetensors")
     with torch.inference_mode():
-        assert torch.allclose(backbone.classify(IMAGES), model(backbone.normalise(IMAGES)).logits, rtol=1e-4, atol=1e-4)
+        assert torch.allclose(
+            backbone.classify(IMAGES),
+            model(backbone.normalise(IMAGES)).logits,
+            rtol=1e-4,
+            atol=1e-4,
+        )
 
 
-# ---- what does not fit ---------------------------------------------------------------------------------------------------
+# ---- what does not fit
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_another_architecture_is_named(tmp_path):
     torch.save(random("resnet_mini")[1], tmp_path / "resnet.pth")
-    with pytest.raises(UserError, match=r"Expected weights of swin_mini .* but it seems to be a ResNet's"):
+    with pytest.raises(
+        UserError, match=r"Expected weights of swin_mini .* but it seems to be a ResNet's"
+    ):
         loaded("swin_mini", tmp_path / "resnet.pth")
-    with pytest.raises(UserError, match=r"missing \(model.* of another shape \(.*name the one that the file belongs to"):
+    with pytest.raises(
+        UserError,
+        match=r"missing \(model.* of another shape \(.*name the one that the file belongs to",
+    ):
         loaded("resnet18", tmp_path / "resnet.pth")
     torch.save({"a.b": torch.zeros(1)}, tmp_path / "none.pth")
     with pytest.raises(UserError, match=r"its keys are such as a\.b"):
@@ -302,9 +423,17 @@ def test_rows_are_complete():
         assert row.source, row.name
         assert row.url.startswith("https://") or row.by_hand or row.package, row.name
         assert row.top1 is None or 0.5 < row.top1 < 0.9, row.name
-        assert row.sha256 == "" or (row.sha256[:8] in row.file and set(row.sha256) <= set("0123456789abcdef")), row.name
-    wanted = "regular ant ant3x3 ant_sin speckle gauss_mult augmix deepaugment deepaugment_augmix prime prime_jsd l2_eps0 l2_eps5"
-    assert all(row_of(f"resnet50/{weights}").may_differ == (WRAPPERS if "l2" in weights else ()) for weights in wanted.split())
+        assert row.sha256 == "" or (
+            row.sha256[:8] in row.file and set(row.sha256) <= set("0123456789abcdef")
+        ), row.name
+    wanted = (
+        "regular ant ant3x3 ant_sin speckle gauss_mult augmix deepaugment deepaugment_augmix prime"
+        " prime_jsd l2_eps0 l2_eps5"
+    )
+    assert all(
+        row_of(f"resnet50/{weights}").may_differ == (WRAPPERS if "l2" in weights else ())
+        for weights in wanted.split()
+    )
     assert row_of("ant") == row_of("resnet50(weights='ant')") == CHECKPOINTS["resnet50/ant"]
     assert row_of("swin_b").weights == "imagenet"
     assert row_of("resnet18").file == "resnet18-f37072fd.pth"
@@ -341,14 +470,19 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     assert "run: stillrobust fetch resnet50/ant" in shown
     fetched = run(app, ["fetch", "ant", "--from", str(tmp_path / "mine.pth")])
     assert f"{len(state)} tensors" in fetched.stdout
-    assert (tmp_path / "weights" / "ANT_Model.pth").read_bytes() == (tmp_path / "mine.pth").read_bytes()
+    assert (tmp_path / "weights" / "ANT_Model.pth").read_bytes() == (
+        tmp_path / "mine.pth"
+    ).read_bytes()
     assert run(app, ["show", "ant"]).stdout.strip().endswith("yes")
     (tmp_path / "weights" / "ANT_Model.pth").write_bytes(b"damaged")
     with pytest.raises(UserError, match="remove it and run: stillrobust fetch resnet50/ant"):
         build_backbone("resnet50(weights='ant')")
     for arguments, message in (
         (["fetch", "regular"], "Did you mean: resnet50/regular"),
-        (["fetch", "resnet50/regular", "--from", str(tmp_path / "mine.pth")], "expected SHA-256 0676ba61"),
+        (
+            ["fetch", "resnet50/regular", "--from", str(tmp_path / "mine.pth")],
+            "expected SHA-256 0676ba61",
+        ),
         (["fetch", "prime_jsd"], "by hand"),
         (["show", "resnet50/nothing"], "Unknown checkpoint"),
         (["show", "antt"], "Did you mean: ant"),
@@ -367,6 +501,8 @@ def test_a_file_of_no_weights_is_never_kept_and_a_file_that_is_named_wins(tmp_pa
     assert [path.name for path in place.iterdir() if not path.name.startswith(".")] == []
     for name in ("one", "two"):
         torch.save({"weight": torch.full((2,), len(name) + ord(name[0]))}, tmp_path / f"{name}.pth")
-        path = fetch_row(row, [str(tmp_path / f"{name}.pth")], tmp_path / "cache", lambda done, total: None)
+        path = fetch_row(
+            row, [str(tmp_path / f"{name}.pth")], tmp_path / "cache", lambda done, total: None
+        )
         assert path.read_bytes() == (tmp_path / f"{name}.pth").read_bytes()
         verify(row, path)

@@ -1,4 +1,6 @@
-"""Files that strangers could send: none runs anything, each ends in one sentence, soon, and in little memory."""
+"""Files that strangers could send: none runs anything, each ends in one sentence, soon, and in
+little memory.
+"""
 
 import io
 import json
@@ -23,8 +25,14 @@ MEGABYTES = 700  # beyond what is in use before: pickles of up to 64 MB, as Pyth
 
 def magic(content, keys=b"", machine=None):
     """PyTorch's older stream around a pickle that is given as bytes."""
-    head = [0x1950A86A20F9469CFC6C, 1001, machine or {"little_endian": True, "protocol_version": 1001, "type_sizes": {}}]
-    return b"".join(pickle.dumps(part, 2) for part in head) + content + (keys or pickle.dumps([], 2))
+    head = [
+        0x1950A86A20F9469CFC6C,
+        1001,
+        machine or {"little_endian": True, "protocol_version": 1001, "type_sizes": {}},
+    ]
+    return (
+        b"".join(pickle.dumps(part, 2) for part in head) + content + (keys or pickle.dumps([], 2))
+    )
 
 
 def archive(content, compression=zipfile.ZIP_STORED, folder="a/", **entries):
@@ -38,9 +46,20 @@ def archive(content, compression=zipfile.ZIP_STORED, folder="a/", **entries):
 
 
 def tensors(size=(2, 2), stride=(2, 1), offset=0, numel=4, key="0", kind="FloatStorage"):
-    """{"w": a tensor as it is described}, as PyTorch pickles it, with any numbers in the description."""
-    out = b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n" + kind.encode()
-    out += b"\n" + pickle.dumps(key, 2)[2:-1] + b"X\x03\x00\x00\x00cpu" + pickle.dumps(numel, 2)[2:-1] + b"tQ"
+    """{"w": a tensor as it is described}, as PyTorch pickles it, with any numbers in the
+    description.
+    """
+    out = (
+        b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n"
+        + kind.encode()
+    )
+    out += (
+        b"\n"
+        + pickle.dumps(key, 2)[2:-1]
+        + b"X\x03\x00\x00\x00cpu"
+        + pickle.dumps(numel, 2)[2:-1]
+        + b"tQ"
+    )
     for part in (offset, size, stride):
         out += pickle.dumps(part, 2)[2:-1]
     return out + b"\x89ccollections\nOrderedDict\n)RtRs."
@@ -59,7 +78,11 @@ class Reduces:
 def calling(module, name, *arguments, protocol=2):
     """A pickle that calls MODULE.NAME, whether it exists here or not."""
     if protocol >= 4:
-        head = b"\x80\x04" + b"".join(pickle.dumps(text, 4)[11:-1] for text in (module, name)) + b"\x93"
+        head = (
+            b"\x80\x04"
+            + b"".join(pickle.dumps(text, 4)[11:-1] for text in (module, name))
+            + b"\x93"
+        )
     else:
         head = b"\x80\x02c" + f"{module}\n{name}\n".encode()
     return head + pickle.dumps(arguments, 2)[2:-1] + b"R."
@@ -103,7 +126,9 @@ def corpus(ran):
         "stack_global": calling("os", "system", touch, protocol=4),
         "dotted_name": calling("torch", "serialization.os.system", touch, protocol=4),
         "getattr_chain": pickle.dumps(Reduces(getattr, Reduces(__import__, "os"), "system"), 2),
-        "nested_globals": pickle.dumps({"state_dict": {"w": Reduces(eval, code), "v": [Reduces(exec, code)]}}, 2),
+        "nested_globals": pickle.dumps(
+            {"state_dict": {"w": Reduces(eval, code), "v": [Reduces(exec, code)]}}, 2
+        ),
         "build_setstate": b"\x80\x02cos\nsystem\n)\x81}X\x01\x00\x00\x00aX\x01\x00\x00\x00bsb.",
         "inst": b"\x80\x02(X\x04\x00\x00\x00" + b"lsls" + b"ios\nsystem\n.",
         "obj": b"\x80\x02(cos\nsystem\nX\x02\x00\x00\x00lso.",
@@ -133,18 +158,28 @@ def corpus(ran):
         "unknown_storage": {"kind": "QUInt8Storage"},
         "float_size": {"size": (2.0, 2.0)},
     }
-    files |= {f"{name}.zip": archive(tensors(**how), data_0=numbers) for name, how in claims.items()}
+    files |= {
+        f"{name}.zip": archive(tensors(**how), data_0=numbers) for name, how in claims.items()
+    }
     listed = pickle.dumps(["0"], 2)
-    files["numel_beyond.stream"] = magic(tensors(numel=1 << 39), listed + struct.pack("<q", 1 << 39))
+    files["numel_beyond.stream"] = magic(
+        tensors(numel=1 << 39), listed + struct.pack("<q", 1 << 39)
+    )
     files["numel_differs.stream"] = magic(tensors(), listed + struct.pack("<q", 5) + numbers)
-    files["numel_negative.stream"] = magic(tensors(numel=4), listed + struct.pack("<q", -1) + numbers)
+    files["numel_negative.stream"] = magic(
+        tensors(numel=4), listed + struct.pack("<q", -1) + numbers
+    )
     files["no_keys.stream"] = magic(tensors(), pickle.dumps({"0": 1}, 2))
     files["big_endian.stream"] = magic(tensors(), machine={"little_endian": False})
     files["big_endian.zip"] = archive(tensors(), data_0=numbers, byteorder=b"big")
-    files["storage_in_two_ways.zip"] = archive(tensors()[:-1] + tensors(numel=5)[2:-1] + b"0.", data_0=numbers)
+    files["storage_in_two_ways.zip"] = archive(
+        tensors()[:-1] + tensors(numel=5)[2:-1] + b"0.", data_0=numbers
+    )
     files["compressed.zip"] = archive(tensors(), zipfile.ZIP_DEFLATED, data_0=numbers)
     files["bomb_pickle.zip"] = archive(b"\x80\x02" + b"N" * (80 << 20) + b".", zipfile.ZIP_DEFLATED)
-    files["bomb_numbers.zip"] = archive(tensors(numel=40 << 20), zipfile.ZIP_DEFLATED, data_0=b"\0" * (160 << 20))
+    files["bomb_numbers.zip"] = archive(
+        tensors(numel=40 << 20), zipfile.ZIP_DEFLATED, data_0=b"\0" * (160 << 20)
+    )
     files["climbing_names.zip"] = archive(tensors(), folder="../../../../tmp/", data_0=b"")
     files["two_pickles.zip"] = archive(tensors(), **{"b_data.pkl": tensors()})
     files["not_pytorchs.zip"] = archive(b"", folder="word/document.xml/")
@@ -153,7 +188,9 @@ def corpus(ran):
     )
     files["steps.stream"] = magic(b"\x80\x02" + b"N0" * MAX_STEPS + b".")
     files["memo.stream"] = magic(b"\x80\x02Nr\xff\xff\xff\x7f.")
-    files["long_int.stream"] = magic(b"\x80\x02\x8b" + struct.pack("<i", 32 << 20) + b"\x7f" * (32 << 20) + b".")
+    files["long_int.stream"] = magic(
+        b"\x80\x02\x8b" + struct.pack("<i", 32 << 20) + b"\x7f" * (32 << 20) + b"."
+    )
     files["long_digits.stream"] = magic(b"\x80\x02L" + b"9" * 100_000 + b"L\n.")
     files["long_text.stream"] = magic(b"\x80\x02X" + struct.pack("<I", 0xFFFFFFFF) + b"abc.")
     files["long_bytes.stream"] = magic(b"\x80\x05\x96" + struct.pack("<Q", 1 << 62) + b"abc.")
@@ -166,13 +203,19 @@ def corpus(ran):
     files["marks.stream"] = magic(b"\x80\x02" + b"(" * 400_000 + b".")
     files["no_stop.stream"] = magic(b"\x80\x02N")
     files["wrong_opcode.stream"] = magic(b"\x80\x02\xff.")
-    files["key_with_escape.zip"] = archive(b"\x80\x02}" + pickle.dumps("\x1b[31m\nrm -rf\n", 2)[2:-1] + b"Ns.")
+    files["key_with_escape.zip"] = archive(
+        b"\x80\x02}" + pickle.dumps("\x1b[31m\nrm -rf\n", 2)[2:-1] + b"Ns."
+    )
     files["numpy_arrays.stream"] = magic(pickle.dumps({"w": torch.zeros(2).numpy()}, 2))
     files["a_list.stream"] = magic(pickle.dumps([1, 2], 2))
     tensor = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
     files["cut.safetensors"] = safetensors({"w": tensor}, numbers[:-1])
-    files["beyond.safetensors"] = safetensors({"w": {**tensor, "data_offsets": [0, 1 << 40]}}, numbers)
-    files["overflow.safetensors"] = safetensors({"w": {**tensor, "shape": [1 << 40, 1 << 40]}}, numbers)
+    files["beyond.safetensors"] = safetensors(
+        {"w": {**tensor, "data_offsets": [0, 1 << 40]}}, numbers
+    )
+    files["overflow.safetensors"] = safetensors(
+        {"w": {**tensor, "shape": [1 << 40, 1 << 40]}}, numbers
+    )
     files["reversed.safetensors"] = safetensors({"w": {**tensor, "data_offsets": [16, 0]}}, numbers)
     files["overlap.safetensors"] = safetensors({"w": tensor, "v": tensor}, numbers)
     files["negative.safetensors"] = safetensors({"w": {**tensor, "shape": [-2, -2]}}, numbers)
@@ -184,7 +227,11 @@ def corpus(ran):
     whole = io.BytesIO()
     torch.save({"state_dict": {"w": torch.rand(30, 30), "v": torch.rand(30)}}, whole)
     old = io.BytesIO()
-    torch.save({"state_dict": {"w": torch.rand(30, 30), "v": torch.rand(30)}}, old, _use_new_zipfile_serialization=False)
+    torch.save(
+        {"state_dict": {"w": torch.rand(30, 30), "v": torch.rand(30)}},
+        old,
+        _use_new_zipfile_serialization=False,
+    )
     for kind, content in (("zip", whole.getvalue()), ("stream", old.getvalue())):
         for tenths in range(1, 10):
             files[f"cut_{tenths}.{kind}"] = content[: len(content) * tenths // 10]
@@ -237,7 +284,10 @@ def test_the_corpus_would_run_in_pythons_own_machine(folder):
     """The calls are real: what the reader refuses does run where pickle is trusted."""
     pickle.loads(calling("os", "system", f"touch {folder / 'trusted'}"))
     assert (folder / "trusted").exists()
-    assert any(opcode.name == "REDUCE" for opcode, *_ in pickletools.genops(calling("builtins", "eval", "1")))
+    assert any(
+        opcode.name == "REDUCE"
+        for opcode, *_ in pickletools.genops(calling("builtins", "eval", "1"))
+    )
 
 
 def test_what_is_no_file(tmp_path):

@@ -1,4 +1,6 @@
-"""Our Swin is the official one, bit by bit: in the dense-task variant at every size, and as a classifier."""
+"""Our Swin is the official one, bit by bit: in the dense-task variant at every size, and as a
+classifier.
+"""
 
 from dataclasses import replace
 
@@ -22,10 +24,16 @@ def to_torchvision(state):
             parts = ["features", "0", {"proj": "0", "norm": "2"}[parts[1]], *parts[2:]]
         elif parts[0] == "layers":
             place = str(2 * int(parts[1]) + (1 if parts[2] == "blocks" else 2))
-            rest = parts[3:] if parts[2] == "downsample" else [{"fc1": "0", "fc2": "3"}.get(part, part) for part in parts[3:]]
+            rest = (
+                parts[3:]
+                if parts[2] == "downsample"
+                else [{"fc1": "0", "fc2": "3"}.get(part, part) for part in parts[3:]]
+            )
             parts = ["features", place, *rest]
         if "attn_mask" not in parts:
-            renamed[".".join(parts)] = value.flatten() if parts[-1] == "relative_position_index" else value
+            renamed[".".join(parts)] = (
+                value.flatten() if parts[-1] == "relative_position_index" else value
+            )
     return renamed
 
 
@@ -50,7 +58,9 @@ def same_maps(backbone, state, arguments, size, batch=1):
 
 
 def test_dense_maps_equal_the_official_ones_bit_by_bit():
-    """At 224 too, where the classifier leaves the last stage unshifted, and on maps narrower than a window."""
+    """At 224 too, where the classifier leaves the last stage unshifted, and on maps narrower than a
+    window.
+    """
     made = pair("swin_t")
     for size in SIZES:
         same_maps(*made, size)
@@ -83,12 +93,23 @@ def test_classifier_is_torchvisions_and_the_official_one():
     with torch.inference_mode():
         logits = backbone.classify(images)
         assert torch.equal(logits, reference((images - 0.5) / 0.25))
-        assert torch.allclose(logits, official_swin.classify(state, (images - 0.5) / 0.25, *arguments), rtol=1e-5, atol=1e-4)
+        assert torch.allclose(
+            logits,
+            official_swin.classify(state, (images - 0.5) / 0.25, *arguments),
+            rtol=1e-5,
+            atol=1e-4,
+        )
         assert torch.equal(backbone.model.head(backbone.embed(images)), logits)
 
 
 @pytest.mark.parametrize(
-    ("name", "trunk"), [("swin_t", 27_517_818), ("swin_s", 48_835_722), ("swin_b", 86_741_176), ("resnet50", 23_508_032)]
+    ("name", "trunk"),
+    [
+        ("swin_t", 27_517_818),
+        ("swin_s", 48_835_722),
+        ("swin_b", 86_741_176),
+        ("resnet50", 23_508_032),
+    ],
 )
 def test_published_parameter_counts(name, trunk):
     """Trunks: protocol 2.5; a dense task adds the four output norms of a Swin, and no classifier."""
@@ -103,7 +124,9 @@ def test_drop_path_rises_linearly():
     """Official: linspace(0, rate, 12) over Swin-T's 12 blocks."""
     backbone = build_swin("swin_t")
     backbone.set_drop_path(0.22)
-    rates = [module.p for name, module in backbone.named_modules() if name.endswith("stochastic_depth")]
+    rates = [
+        module.p for name, module in backbone.named_modules() if name.endswith("stochastic_depth")
+    ]
     assert rates == pytest.approx([0.02 * place for place in range(12)])
 
 
@@ -111,7 +134,10 @@ def test_frozen_output_norms_stay_at_identity():
     backbone = build_swin("swin_mini")
     backbone.freeze()
     backbone.train()
-    assert all((norm.weight == 1).all() and (norm.bias == 0).all() for norm in backbone.output_norms)
+    assert all(
+        (norm.weight == 1).all() and (norm.bias == 0).all() for norm in backbone.output_norms
+    )
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
     images = torch.rand(2, 3, 40, 64)
-    assert all(torch.equal(x, y) for x, y in zip(backbone(images), backbone(images), strict=True))  # no drop path either
+    # no drop path either
+    assert all(torch.equal(x, y) for x, y in zip(backbone(images), backbone(images), strict=True))

@@ -1,4 +1,6 @@
-"""The README's own-data example, on a COCO folder, as commands and from Python; and what a user gets for mistakes."""
+"""The README's own-data example, on a COCO folder, as commands and from Python; and what a user
+gets for mistakes.
+"""
 
 import re
 import subprocess
@@ -12,7 +14,14 @@ from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
 from stillrobust.storage.store import Store
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["channels=16", "box_channels=32", "mask_layers=1", "image_size=[64, 64]", "rois_per_image=16", "detections=5"]
+SMALL = [
+    "channels=16",
+    "box_channels=32",
+    "mask_layers=1",
+    "image_size=[64, 64]",
+    "rois_per_image=16",
+    "detections=5",
+]
 SMALL += ["proposals_before=[50, 50]", "proposals=[50, 20]"]
 
 
@@ -34,13 +43,28 @@ def test_own_data_from_the_command_line(mydata, tmp_path):
     trained = run("train", "--data", data, "--backbone", "efficientnet_lite0", "--out", tmp_path / "mine",
                   "--steps", "3", "--batch-size", "2", *settings)  # fmt: skip
     assert trained.returncode == 0, trained.stderr
-    common = ["evaluate", tmp_path / "mine", "--data", data, "--out", tmp_path / "out", "--severities", "1"]
+    common = [
+        "evaluate",
+        tmp_path / "mine",
+        "--data",
+        data,
+        "--out",
+        tmp_path / "out",
+        "--severities",
+        "1",
+    ]
     evaluated = run(*common)
     assert evaluated.returncode == 0, evaluated.stderr
     page = Path(re.search(r"Report: (.*)", evaluated.stdout)[1])
     assert "efficientnet_lite0" in page.read_text()
-    assert {m.metric for m in Store(tmp_path / "out" / "results").measurements()} == {"box_ap", "mask_ap"}
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "results" / "cells").rglob("*.json")}
+    assert {m.metric for m in Store(tmp_path / "out" / "results").measurements()} == {
+        "box_ap",
+        "mask_ap",
+    }
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "out" / "results" / "cells").rglob("*.json")
+    }
     assert len(before) == 16
     assert run(*common).returncode == 0
     assert all(path.stat().st_mtime_ns == written for path, written in before.items())
@@ -48,9 +72,13 @@ def test_own_data_from_the_command_line(mydata, tmp_path):
 
 def test_readme_example_from_python(mydata, tmp_path, monkeypatch):
     """The README's program, word for word but for the names of its folders and the number of steps."""
-    code = re.search(r"```python\n(from pathlib.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    code = re.search(
+        r"```python\n(from pathlib.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )[1]
     assert len(code.strip().splitlines()) <= 10
-    code = code.replace("coco:mydata", f"folders:{mydata / 'classification'}").replace('"detection"', '"classification"')
+    code = code.replace("coco:mydata", f"folders:{mydata / 'classification'}").replace(
+        '"detection"', '"classification"'
+    )
     code = code.replace("steps=1000", "steps=2, batch_size=4")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
@@ -61,7 +89,10 @@ def test_readme_example_from_python(mydata, tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (["train", "--data", "coco:nowhere", "--backbone", "resnet18", "--out", "x"], "nowhere"),
-        (["train", "--data", "cocoo:nowhere", "--backbone", "resnet18", "--out", "x"], "Did you mean: coco"),
+        (
+            ["train", "--data", "cocoo:nowhere", "--backbone", "resnet18", "--out", "x"],
+            "Did you mean: coco",
+        ),
         (["evaluate", "nowhere", "--data", "coco:nowhere", "--out", "x"], "nowhere"),
         (["report", "nowhere", "--out", "x"], "nowhere"),
         (["list", "corruption"], "Did you mean: corruptions"),
@@ -100,10 +131,16 @@ def test_study_files_are_strict(tmp_path):
 
 
 def test_help_is_instant_and_complete():
-    code = "import sys, stillrobust.cli; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    code = (
+        "import sys, stillrobust.cli; assert 'torch' not in sys.modules and 'numpy' not in"
+        " sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
     listed = run("--help").stdout
-    assert all(command in listed for command in ("demo", "train", "evaluate", "report", "study", "list", "doctor"))
+    assert all(
+        command in listed
+        for command in ("demo", "train", "evaluate", "report", "study", "list", "doctor")
+    )
 
 
 def test_version_is_one_line():
@@ -114,15 +151,19 @@ def test_version_is_one_line():
 def test_evaluate_somebody_elses_model(mydata, tmp_path):
     """A file that answers one class always: the report is named; and what a user gets for mistakes."""
     (tmp_path / "first.py").write_text(
-        "import numpy as np\nfrom stillrobust.samples import Prediction\n"
-        "def create():\n    return lambda images: [Prediction(probabilities=np.eye(10)[0]) for _ in images]\n"
+        "import numpy as np\nfrom stillrobust.samples import Prediction\ndef create():\n    return"
+        " lambda images: [Prediction(probabilities=np.eye(10)[0]) for _ in images]\n"
     )
     base = ["evaluate", "--data", f"folders:{mydata / 'classification'}", "--out", tmp_path / "out"]
     mine = ["--model", tmp_path / "first.py"]
-    done = run(*base, *mine, "--task", "classification", "--corruptions", "fog", "--severities", "1")
+    done = run(
+        *base, *mine, "--task", "classification", "--corruptions", "fog", "--severities", "1"
+    )
     assert done.returncode == 0, done.stderr
     assert "Report:" in done.stdout
-    numbers = {m.corruption: m.value for m in Store(tmp_path / "out" / "results").measurements("first")}
+    numbers = {
+        m.corruption: m.value for m in Store(tmp_path / "out" / "results").measurements("first")
+    }
     assert numbers == {"clean": 0.1, "fog": 0.1}  # one of the ten classes, whose crops are a tenth
     for wrong, message in (
         ([*mine, "--task", "detection"], "Expected data for detection"),

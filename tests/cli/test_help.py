@@ -1,4 +1,6 @@
-"""Every command's help has an example, and the example parses: the command exists, its options too, their values fit."""
+"""Every command's help has an example, and the example parses: the command exists, its options too,
+their values fit.
+"""
 
 import shlex
 import subprocess
@@ -12,21 +14,33 @@ from tests.commands import COMMANDS, parse
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_the_help_ends_with_an_example_that_parses(path):
-    examples = [line.partition("Example: ")[2] for line in (COMMANDS[path].help or "").splitlines() if "Example: " in line]
-    assert examples, f"give `stillrobust {' '.join(path)}` a line 'Example: stillrobust ...' in its docstring"
+    examples = [
+        line.partition("Example: ")[2]
+        for line in (COMMANDS[path].help or "").splitlines()
+        if "Example: " in line
+    ]
+    assert examples, (
+        f"give `stillrobust {' '.join(path)}` a line 'Example: stillrobust ...' in its docstring"
+    )
     for example in examples:
         words = shlex.split(example)
         assert tuple(words[1 : len(path) + 1]) == path, example
         parse(words)
 
 
-@pytest.mark.parametrize("words", ["stillrobust card prime", "stillrobust list checkpoints", "stillrobust show ant"])
+@pytest.mark.parametrize(
+    "words", ["stillrobust card prime", "stillrobust list checkpoints", "stillrobust show ant"]
+)
 def test_cheap_examples_run(words):
     subprocess.run([sys.executable, "-m", *words.split()], check=True, capture_output=True)
 
 
 def test_an_example_that_is_wrong_is_seen():
-    for wrong in ("stillrobust evalu runs/mine", "stillrobust evaluate runs/mine --dta x", "stillrobust corrupt a b --seed one"):
+    for wrong in (
+        "stillrobust evalu runs/mine",
+        "stillrobust evaluate runs/mine --dta x",
+        "stillrobust corrupt a b --seed one",
+    ):
         with pytest.raises(AssertionError):
             parse(shlex.split(wrong))
 
@@ -34,13 +48,20 @@ def test_an_example_that_is_wrong_is_seen():
 def test_help_and_completion_are_light():
     """What takes long to load stays out: the start is what it was without it."""
     heavy = {"torch", "numpy", "numba", "plotly", "matplotlib", "pydantic"}
-    code = f"import sys, stillrobust.cli; assert not {heavy!r} & set(sys.modules), {heavy!r} & set(sys.modules)"
+    code = (
+        f"import sys, stillrobust.cli; assert not {heavy!r} & set(sys.modules), {heavy!r} &"
+        " set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
     ("family", "begun", "offered"),
-    [("corruptions", "fog,sno", "fog,snow"), ("techniques", "pri", "prime"), ("recipes", "coco_r50_1", "coco_r50_1x")],
+    [
+        ("corruptions", "fog,sno", "fog,snow"),
+        ("techniques", "pri", "prime"),
+        ("recipes", "coco_r50_1", "coco_r50_1x"),
+    ],
 )
 def test_tab_offers_names(family, begun, offered):
     assert names_of(family)(begun) == [offered]

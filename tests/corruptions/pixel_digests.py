@@ -1,8 +1,11 @@
-"""Digests of everything that fast draws decide, for tests that run this file in processes with other processor features.
+"""Digests of everything that fast draws decide, for tests that run this file in processes with
+other processor features.
 
-    python tests/corruptions/pixel_digests.py [NAME,NAME]    prints JSON: case -> SHA-256, first 16 digits
+    python tests/corruptions/pixel_digests.py [NAME,NAME]    prints JSON: case -> SHA-256, first 16
+    digits
 
-The pictures are drawn in whole numbers, so that they are the same everywhere too. Frost takes its generated textures.
+The pictures are drawn in whole numbers, so that they are the same everywhere too. Frost takes its
+generated textures.
 """
 
 import hashlib
@@ -12,7 +15,15 @@ from unittest import mock
 
 import numpy as np
 
-from stillrobust.corruptions import CORRUPTIONS, FIELDS, REGIMES, SEVERITIES, corrupt, displacement, textures
+from stillrobust.corruptions import (
+    CORRUPTIONS,
+    FIELDS,
+    REGIMES,
+    SEVERITIES,
+    corrupt,
+    displacement,
+    textures,
+)
 
 SIZES = ((64, 96), (97, 45), (224, 224))
 
@@ -20,7 +31,9 @@ SIZES = ((64, 96), (97, 45), (224, 224))
 def picture(height, width):
     """Smooth parts, hard edges and noise."""
     rows, columns = np.arange(height)[:, None, None], np.arange(width)[None, :, None]
-    smooth = (rows * rows * np.array([1, 2, 3]) // 37 + columns * np.array([5, 3, 1]) // 2) // 3 % 512
+    smooth = (
+        (rows * rows * np.array([1, 2, 3]) // 37 + columns * np.array([5, 3, 1]) // 2) // 3 % 512
+    )
     smooth = np.where(smooth < 256, smooth, 511 - smooth)
     noise = (rows * 7919 + columns * 104729 + np.array([1, 2, 3]) * 1299709) % 251
     edges = np.broadcast_to((rows // 16 + columns // 24) % 3 * 100 + 20, smooth.shape)
@@ -29,7 +42,9 @@ def picture(height, width):
 
 
 def digest(arrays):
-    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()[:16]
+    return hashlib.sha256(
+        b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+    ).hexdigest()[:16]
 
 
 def forget_textures():
@@ -47,9 +62,13 @@ def digests(names=tuple(CORRUPTIONS), sizes=SIZES):
                 how = {"seed": 7, "image_id": "a", "regime": regime}
                 for name in names:
                     case = f"{regime} {size[0]}x{size[1]} {name}"
-                    found[case] = digest(corrupt(image, name, severity, **how) for severity in SEVERITIES)
+                    found[case] = digest(
+                        corrupt(image, name, severity, **how) for severity in SEVERITIES
+                    )
                     if name in FIELDS:
-                        found[f"{case} field"] = digest(displacement(size, name, severity, **how) for severity in SEVERITIES)
+                        found[f"{case} field"] = digest(
+                            displacement(size, name, severity, **how) for severity in SEVERITIES
+                        )
         forget_textures()
     return found
 

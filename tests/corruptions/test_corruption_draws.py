@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from stillrobust import corrupt, get_corruption_names
-from stillrobust.corruptions import COMMON, CORRUPTIONS, DETERMINISTIC, EXTRA, REGIMES, SEVERITIES, draws
+from stillrobust.corruptions import (
+    COMMON,
+    CORRUPTIONS,
+    DETERMINISTIC,
+    EXTRA,
+    REGIMES,
+    SEVERITIES,
+    draws,
+)
 from stillrobust.corruptions.draws import Key
 from stillrobust.errors import UserError
 
@@ -13,8 +21,16 @@ from stillrobust.errors import UserError
 def photo(height, width, seed=0):
     """Smooth parts and hard edges."""
     rng = np.random.RandomState(seed)
-    smooth = cv2.resize(rng.randint(0, 256, (5, 7, 3)).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
-    edges = cv2.resize(rng.randint(0, 256, (4, 5, 3)).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    smooth = cv2.resize(
+        rng.randint(0, 256, (5, 7, 3)).astype(np.uint8),
+        (width, height),
+        interpolation=cv2.INTER_CUBIC,
+    )
+    edges = cv2.resize(
+        rng.randint(0, 256, (4, 5, 3)).astype(np.uint8),
+        (width, height),
+        interpolation=cv2.INTER_NEAREST,
+    )
     return np.where(smooth[..., :1] > 128, smooth, edges)
 
 
@@ -36,7 +52,9 @@ def test_streams_are_numpys(before, count):
         assert np.array_equal(draws.uniforms(ours, count), numpys.random_sample(count))
         assert draws.normals(ours, count) == pytest.approx(numpys.standard_normal(count), rel=1e-13)
         for largest in (1, 3, 5, 7):
-            assert np.array_equal(draws.integers(ours, largest, count), numpys.randint(0, largest + 1, count))
+            assert np.array_equal(
+                draws.integers(ours, largest, count), numpys.randint(0, largest + 1, count)
+            )
     assert ours.random_sample() == numpys.random_sample()
     assert ours.standard_normal() == pytest.approx(numpys.standard_normal(), rel=1e-13)
 
@@ -48,14 +66,17 @@ def test_photons_are_numpys(severity):
     ours, numpys = np.random.RandomState(3), np.random.RandomState(3)
     counted = numpys.poisson(image / 255.0 * photons)
     assert np.array_equal(
-        corrupt(image, "shot_noise", severity, rng=ours), (np.clip(counted / float(photons), 0, 1) * 255).astype(np.uint8)
+        corrupt(image, "shot_noise", severity, rng=ours),
+        (np.clip(counted / float(photons), 0, 1) * 255).astype(np.uint8),
     )
     assert ours.random_sample() == numpys.random_sample()
 
 
 @pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name not in DETERMINISTIC])
 def test_the_generator_goes_on_where_the_references_does(name):
-    """Never at a negative place, which numpy would read before its state at; the next draws are those after the reference's."""
+    """Never at a negative place, which numpy would read before its state at; the next draws are
+    those after the reference's.
+    """
     image, seeds = photo(64, 64), range(500 if name == "shot_noise" else 5)
     for severity in SEVERITIES:
         photons = image / 255.0 * (60, 25, 12, 5, 3)[severity - 1]
@@ -66,7 +87,10 @@ def test_the_generator_goes_on_where_the_references_does(name):
             if name == "shot_noise":
                 numpys = np.random.RandomState(seed)
                 numpys.poisson(photons)
-                assert rng.randint(0, 2**32, 3, np.uint32).tolist() == numpys.randint(0, 2**32, 3, np.uint32).tolist()
+                assert (
+                    rng.randint(0, 2**32, 3, np.uint32).tolist()
+                    == numpys.randint(0, 2**32, 3, np.uint32).tolist()
+                )
 
 
 def test_noise_is_the_formula():
@@ -75,12 +99,16 @@ def test_noise_is_the_formula():
     fractions = image / 255.0
     normal = np.random.RandomState(5).normal(size=image.shape, scale=0.18)
     expected = (np.clip(fractions + normal, 0, 1) * 255).astype(np.uint8)
-    assert np.array_equal(corrupt(image, "gaussian_noise", 3, rng=np.random.RandomState(5)), expected)
+    assert np.array_equal(
+        corrupt(image, "gaussian_noise", 3, rng=np.random.RandomState(5)), expected
+    )
     rng = np.random.RandomState(5)
     hit = rng.random_sample(image.shape) <= 0.09
     white = rng.random_sample(image.shape) <= 0.5
     expected = np.where(hit, np.where(white, 255, 0), image)
-    assert np.array_equal(corrupt(image, "impulse_noise", 3, rng=np.random.RandomState(5)), expected)
+    assert np.array_equal(
+        corrupt(image, "impulse_noise", 3, rng=np.random.RandomState(5)), expected
+    )
 
 
 def test_a_stream_that_is_not_the_twisters():
@@ -94,7 +122,9 @@ NOISES = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
 @pytest.mark.parametrize("name", NOISES)
 @pytest.mark.parametrize("grey", [40, 128, 220])
 def test_fast_noise_has_exact_noises_histogram(name, grey):
-    """Total variation between fast and exact is what it is between two streams of exact; neighbours know nothing of each other."""
+    """Total variation between fast and exact is what it is between two streams of exact; neighbours
+    know nothing of each other.
+    """
     flat = np.full((300, 300, 3), grey, np.uint8)
 
     def histogram(image):
@@ -102,12 +132,15 @@ def test_fast_noise_has_exact_noises_histogram(name, grey):
 
     for severity in (1, 3, 5):
         fast = corrupt(flat, name, severity, seed=0, image_id="a")
-        exact, again = (corrupt(flat, name, severity, seed=0, image_id=i, mode="exact") for i in "bc")
+        exact, again = (
+            corrupt(flat, name, severity, seed=0, image_id=i, mode="exact") for i in "bc"
+        )
         chance = np.abs(histogram(exact) - histogram(again)).sum() / 2
         assert np.abs(histogram(fast) - histogram(exact)).sum() / 2 < 1.4 * chance + 1e-3
         noise = fast.astype(float) - fast.mean()
         for shifted in (np.roll(noise, 1, 0), np.roll(noise, 1, 1), np.roll(noise, 1, 2)):
-            assert abs((noise * shifted).mean() / noise.var()) < 0.012  # 270,000 samples: six standard deviations
+            # 270,000 samples: six standard deviations
+            assert abs((noise * shifted).mean() / noise.var()) < 0.012
 
 
 STATISTICS = {
@@ -118,15 +151,23 @@ STATISTICS = {
 }
 
 
-@pytest.mark.parametrize("name", [n for n in CORRUPTIONS if n not in DETERMINISTIC and n not in NOISES])
+@pytest.mark.parametrize(
+    "name", [n for n in CORRUPTIONS if n not in DETERMINISTIC and n not in NOISES]
+)
 @pytest.mark.parametrize("severity", [1, 3, 5])
 def test_fast_fields_are_distributed_as_exact_ones(name, severity):
     """Means over 60 streams of four statistics of the change; 4.5 standard errors apart at most."""
     image = photo(64, 96)
     found = {}
     for mode in ("fast", "exact"):
-        changes = [corrupt(image, name, severity, seed=1, image_id=str(i), mode=mode).astype(float) - image for i in range(60)]
-        found[mode] = {label: np.array([function(change) for change in changes]) for label, function in STATISTICS.items()}
+        changes = [
+            corrupt(image, name, severity, seed=1, image_id=str(i), mode=mode).astype(float) - image
+            for i in range(60)
+        ]
+        found[mode] = {
+            label: np.array([function(change) for change in changes])
+            for label, function in STATISTICS.items()
+        }
     for label in STATISTICS:
         fast, exact = found["fast"][label], found["exact"][label]
         error = np.sqrt((fast.var() + exact.var()) / 60) + 1e-9
@@ -136,16 +177,24 @@ def test_fast_fields_are_distributed_as_exact_ones(name, severity):
 def test_keys_do_not_share_streams():
     """Two images of one study: their noise does not repeat at any shift."""
     flat = np.full((64, 64, 3), 128, np.uint8)
-    one, other = (corrupt(flat, "gaussian_noise", 3, seed=0, image_id=i).reshape(-1).astype(float) for i in "ab")
+    one, other = (
+        corrupt(flat, "gaussian_noise", 3, seed=0, image_id=i).reshape(-1).astype(float)
+        for i in "ab"
+    )
     one, other = (noise - noise.mean() for noise in (one, other))
-    correlation = np.fft.irfft(np.fft.rfft(one) * np.conj(np.fft.rfft(other))) / (one.std() * other.std() * one.size)
+    correlation = np.fft.irfft(np.fft.rfft(one) * np.conj(np.fft.rfft(other))) / (
+        one.std() * other.std() * one.size
+    )
     assert np.abs(correlation).max() < 0.06
 
 
 def test_deterministic_ones_need_no_draws_and_are_almost_one_in_both_modes():
     image = photo(40, 52)
     for name in DETERMINISTIC:
-        gap = np.abs(corrupt(image, name, 3).astype(int) - corrupt(image, name, 3, rng=np.random.RandomState(0)))
+        gap = np.abs(
+            corrupt(image, name, 3).astype(int)
+            - corrupt(image, name, 3, rng=np.random.RandomState(0))
+        )
         assert gap.max() <= 1  # fast takes what is near a whole number for flat
         assert (gap > 0).mean() < 0.02
 
@@ -156,31 +205,52 @@ def test_regimes_keep_the_contract(regime, name):
     for size in ((32, 32), (64, 64), (1, 5), (45, 33)):
         for severity in SEVERITIES:
             for mode in ("exact", "fast"):
-                out = corrupt(photo(*size), name, severity, seed=0, image_id="a", regime=regime, mode=mode)
+                out = corrupt(
+                    photo(*size), name, severity, seed=0, image_id="a", regime=regime, mode=mode
+                )
                 assert out.shape == (*size, 3)
                 assert out.dtype == np.uint8
 
 
 def test_regimes_by_hand():
     flat = np.full((100, 100, 3), 128, np.uint8)
-    for regime, sigma in (("cifar", 0.08), ("tiny-imagenet", 0.12), ("imagenet", 0.18), ("imagenet-c", 0.18)):
-        assert corrupt(flat, "gaussian_noise", 3, seed=0, image_id="a", regime=regime).std() == pytest.approx(255 * sigma, rel=0.03)
+    for regime, sigma in (
+        ("cifar", 0.08),
+        ("tiny-imagenet", 0.12),
+        ("imagenet", 0.18),
+        ("imagenet-c", 0.18),
+    ):
+        assert corrupt(
+            flat, "gaussian_noise", 3, seed=0, image_id="a", regime=regime
+        ).std() == pytest.approx(255 * sigma, rel=0.03)
     image = photo(32, 32)
-    smoothed = cv2.GaussianBlur(image.astype(np.float64), (3, 3), 0.4)  # a disk of radius 0.3 is one pixel
+    # a disk of radius 0.3 is one pixel
+    smoothed = cv2.GaussianBlur(image.astype(np.float64), (3, 3), 0.4)
     assert np.abs(corrupt(image, "defocus_blur", 1, regime="cifar") - smoothed).max() < 1.01
-    assert np.array_equal(corrupt(photo(40, 40), "pixelate", 2, regime="imagenet-c"), corrupt(photo(40, 40), "pixelate", 2))
-    odd = photo(97, 101)  # enlarging by area average and by nearest neighbour part where the sizes do not divide
+    assert np.array_equal(
+        corrupt(photo(40, 40), "pixelate", 2, regime="imagenet-c"),
+        corrupt(photo(40, 40), "pixelate", 2),
+    )
+    # enlarging by area average and by nearest neighbour part where the sizes do not divide
+    odd = photo(97, 101)
     assert any(
-        not np.array_equal(corrupt(odd, "pixelate", s, regime="imagenet-c"), corrupt(odd, "pixelate", s)) for s in SEVERITIES
+        not np.array_equal(
+            corrupt(odd, "pixelate", s, regime="imagenet-c"), corrupt(odd, "pixelate", s)
+        )
+        for s in SEVERITIES
     )
     with pytest.raises(UserError, match="Did you mean: cifar"):
         corrupt(image, "fog", 1, seed=0, image_id="a", regime="cifr")
 
 
 def test_the_originals_elastic_is_an_affine_map_at_severity_one_of_cifar():
-    """Strength 0 there: what is left maps straight lines to straight lines, so that a ramp stays a plane inside."""
+    """Strength 0 there: what is left maps straight lines to straight lines, so that a ramp stays a
+    plane inside.
+    """
     ramp = np.repeat(np.tile(np.arange(64, dtype=np.uint8) * 3, (64, 1))[..., None], 3, 2)
-    moved = corrupt(ramp, "elastic_transform", 1, seed=0, image_id="a", regime="cifar")[20:44, 20:44, 0].astype(float)
+    moved = corrupt(ramp, "elastic_transform", 1, seed=0, image_id="a", regime="cifar")[
+        20:44, 20:44, 0
+    ].astype(float)
     assert np.abs(np.diff(moved, 2, axis=1)).max() <= 2  # truncation alone bends it
     assert np.abs(np.diff(moved, 2, axis=0)).max() <= 2
 
@@ -189,7 +259,9 @@ def test_bgr_is_the_image_reversed():
     image = photo(48, 64)
     for name in ("jpeg_compression", "frost", "spatter"):
         ours = corrupt(image, name, 3, seed=0, image_id="a", channel_order="bgr")
-        assert np.array_equal(ours, corrupt(image[..., ::-1], name, 3, seed=0, image_id="a")[..., ::-1])
+        assert np.array_equal(
+            ours, corrupt(image[..., ::-1], name, 3, seed=0, image_id="a")[..., ::-1]
+        )
         assert not np.array_equal(ours, corrupt(image, name, 3, seed=0, image_id="a"))
 
 
@@ -209,10 +281,18 @@ def test_the_references_calls_work():
     assert get_corruption_names() == list(COMMON)
     assert get_corruption_names("validation") == list(EXTRA)
     assert get_corruption_names("all") == list(CORRUPTIONS)
-    assert get_corruption_names("blur") == ["defocus_blur", "glass_blur", "motion_blur", "zoom_blur"]
+    assert get_corruption_names("blur") == [
+        "defocus_blur",
+        "glass_blur",
+        "motion_blur",
+        "zoom_blur",
+    ]
 
 
-@pytest.mark.parametrize("arguments", [{}, {"corruption_number": 19}, {"corruption_number": -1}, {"corruption_name": "fgo"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"corruption_number": 19}, {"corruption_number": -1}, {"corruption_name": "fgo"}],
+)
 def test_wrong_calls_of_the_reference(arguments):
     with pytest.raises(ValueError, match=r"Expected|Did you mean"):
         corrupt(photo(8, 8), **arguments)
@@ -222,7 +302,9 @@ def test_generators_and_modes():
     image = photo(30, 30)
     one = corrupt(image, "snow", 3, rng=np.random.default_rng(1))
     assert np.array_equal(one, corrupt(image, "snow", 3, rng=np.random.default_rng(1)))
-    assert not np.array_equal(one, corrupt(image, "snow", 3, rng=np.random.default_rng(1), mode="exact"))
+    assert not np.array_equal(
+        one, corrupt(image, "snow", 3, rng=np.random.default_rng(1), mode="exact")
+    )
     exact = corrupt(image, "snow", 3, seed=0, image_id="a", mode="exact")
     assert not np.array_equal(exact, corrupt(image, "snow", 3, seed=0, image_id="a"))
     with pytest.raises(UserError, match=r"RandomState or np\.random\.Generator"):
@@ -249,8 +331,13 @@ def test_a_keys_words_are_used_once():
 
 @pytest.mark.parametrize("name", ["gaussian_blur", "glass_blur", "motion_blur"])
 def test_flat_areas_are_the_references(name):
-    """Where float64 sums end a hair below a whole number the reference loses a grey level; written out for one sigma each."""
-    levels = [corrupt(np.full((40, 40, 3), v, np.uint8), name, 3, rng=np.random.RandomState(0)) for v in range(256)]
+    """Where float64 sums end a hair below a whole number the reference loses a grey level; written
+    out for one sigma each.
+    """
+    levels = [
+        corrupt(np.full((40, 40, 3), v, np.uint8), name, 3, rng=np.random.RandomState(0))
+        for v in range(256)
+    ]
     if name == "motion_blur":
         weights = np.exp(-(np.arange(31) ** 2) / (2 * 8.0**2)) / (np.sqrt(2 * np.pi) * 8)
         weights /= weights.sum()

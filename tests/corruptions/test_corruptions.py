@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from stillrobust import corrupt
-from stillrobust.corruptions import COMMON, CORRUPTIONS, DETERMINISTIC, EXTRA, GROUPS, keyed, protocol, textures
+from stillrobust.corruptions import (
+    COMMON,
+    CORRUPTIONS,
+    DETERMINISTIC,
+    EXTRA,
+    GROUPS,
+    keyed,
+    protocol,
+    textures,
+)
 from stillrobust.corruptions.filters import gaussian_filter, gaussian_weights, zoom_axis
 from stillrobust.errors import UserError
 
@@ -21,7 +30,12 @@ def test_names():
     assert len(COMMON) == 15
     assert EXTRA == ("speckle_noise", "gaussian_blur", "spatter", "saturate")
     assert tuple(CORRUPTIONS) == (*COMMON, *EXTRA)  # the reference's order
-    groups = {"noise": COMMON[:3], "blur": COMMON[3:7], "weather": COMMON[7:11], "digital": COMMON[11:]}
+    groups = {
+        "noise": COMMON[:3],
+        "blur": COMMON[3:7],
+        "weather": COMMON[7:11],
+        "digital": COMMON[11:],
+    }
     assert groups == GROUPS
     assert sorted(name for members in GROUPS.values() for name in members) == sorted(COMMON)
 
@@ -44,13 +58,27 @@ def test_contract(name, size):
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_severity_grows_and_draws_are_keyed(name):
     image = photo(64, 64)
-    means = [np.abs(corrupt(image, name, s, seed=0, image_id="x").astype(int) - image).mean() for s in (1, 2, 3, 4, 5)]
+    means = [
+        np.abs(corrupt(image, name, s, seed=0, image_id="x").astype(int) - image).mean()
+        for s in (1, 2, 3, 4, 5)
+    ]
     assert means[-1] > 0
-    # frost, fog and elastic draw whole fields, so that one image's order can vary; saturate turns from less to more
-    if name not in {"saturate", "frost", "fog", "elastic_transform", "snow", "spatter", "motion_blur"}:
+    # frost, fog and elastic draw whole fields, so that one image's order can vary; saturate turns
+    # from less to more
+    if name not in {
+        "saturate",
+        "frost",
+        "fog",
+        "elastic_transform",
+        "snow",
+        "spatter",
+        "motion_blur",
+    }:
         assert means[-1] > means[0]
     other = corrupt(image, name, 3, seed=0, image_id="y")
-    assert np.array_equal(corrupt(image, name, 3, seed=0, image_id="x"), other) == (name in DETERMINISTIC)
+    assert np.array_equal(corrupt(image, name, 3, seed=0, image_id="x"), other) == (
+        name in DETERMINISTIC
+    )
 
 
 def test_contrast_and_pixelate_by_hand():
@@ -69,7 +97,8 @@ def test_brightness_and_saturate_by_hand():
     red[..., 0] = 100
     assert corrupt(red, "brightness", 1).tolist() == [[[125, 0, 0]]]  # V 100 -> 125.5
     grey = np.full((1, 1, 3), 200, np.uint8)
-    assert corrupt(grey, "saturate", 4).tolist() == [[[200, 180, 180]]]  # the reference's reddish grey
+    # the reference's reddish grey
+    assert corrupt(grey, "saturate", 4).tolist() == [[[200, 180, 180]]]
     assert corrupt(grey, "saturate", 1).tolist() == [[[200, 200, 200]]]
 
 
@@ -81,7 +110,8 @@ def test_noise_by_its_moments():
     assert (impulses != 128).mean() == pytest.approx(0.09, rel=0.05)
     assert (impulses == 255).sum() == pytest.approx((impulses == 0).sum(), rel=0.1)
     shots = corrupt(grey, "shot_noise", 1, seed=0, image_id="a").astype(float)
-    assert shots.std() == pytest.approx(255 * np.sqrt(128 / 255 / 60), rel=0.03)  # Poisson: variance = mean
+    # Poisson: variance = mean
+    assert shots.std() == pytest.approx(255 * np.sqrt(128 / 255 / 60), rel=0.03)
 
 
 def test_filters_by_hand():
@@ -92,11 +122,14 @@ def test_filters_by_hand():
     weights = gaussian_weights(0.5, 4.0, True)
     assert gaussian_filter(step, 0.5, True) == pytest.approx(np.outer(weights, weights))
     first, second, near, far = zoom_axis(8, 2.0)
-    assert first * near + second * far == pytest.approx(np.linspace(2, 5, 8))  # the middle four, ends aligned
+    # the middle four, ends aligned
+    assert first * near + second * far == pytest.approx(np.linspace(2, 5, 8))
 
 
 def test_defocus_keeps_the_references_gain():
-    """At severity 4 the disk's array cuts it, so that flat 200 becomes 202; at 1 rounding makes it 199."""
+    """At severity 4 the disk's array cuts it, so that flat 200 becomes 202; at 1 rounding makes it
+    199.
+    """
     flat = np.full((64, 64, 3), 200, np.uint8)
     assert corrupt(flat, "defocus_blur", 4)[32, 32, 0] == 202
     assert corrupt(flat, "defocus_blur", 1)[32, 32, 0] == 199
@@ -145,12 +178,19 @@ def test_the_key_is_the_same_everywhere():
     assert keyed(7, "fog", 3, "a/b.png").words[:3] == (FROZEN)
 
 
-FROZEN = tuple(int.from_bytes(hashlib.sha256(b"7/fog/3/a/b.png").digest()[i : i + 4], "little") for i in (0, 4, 8))
+FROZEN = tuple(
+    int.from_bytes(hashlib.sha256(b"7/fog/3/a/b.png").digest()[i : i + 4], "little")
+    for i in (0, 4, 8)
+)
 
 
 def test_frost_is_scaled_to_eleven_tenths_of_what_is_needed(monkeypatch):
-    """A 300 x 560 texture for 600 x 400 pixels: the height is short by a factor of 2, and 1.1 times that is taken."""
-    monkeypatch.setattr(textures, "textures", lambda: ("test", (np.zeros((300, 560, 3), np.uint8),)))
+    """A 300 x 560 texture for 600 x 400 pixels: the height is short by a factor of 2, and 1.1 times
+    that is taken.
+    """
+    monkeypatch.setattr(
+        textures, "textures", lambda: ("test", (np.zeros((300, 560, 3), np.uint8),))
+    )
     textures.scaled.cache_clear()
     try:
         assert textures.frost_layer(0, 600, 400, None, True).shape == (660, 1232, 3)
@@ -163,7 +203,9 @@ def test_what_was_compiled_before_a_source_changed_is_forgotten(tmp_path):
     from stillrobust.corruptions.kernels.jit import forget_stale
 
     (tmp_path / "__pycache__").mkdir()
-    for second, name in enumerate(("caller.py", "__pycache__/old.nbi", "called.py", "__pycache__/new.nbi")):
+    for second, name in enumerate(
+        ("caller.py", "__pycache__/old.nbi", "called.py", "__pycache__/new.nbi")
+    ):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (second, second))
     forget_stale(tmp_path)

@@ -21,14 +21,18 @@ KEYED = {"seed": 0, "image_id": "a"}
 def ramp(axis):
     """Grey level = 2 x place, so that a pixel says where it came from."""
     values = np.arange(SIZE[axis], dtype=np.uint8) * 2
-    return np.repeat(np.broadcast_to(values[:, None] if axis == 0 else values, SIZE)[..., None], 3, 2).copy()
+    return np.repeat(
+        np.broadcast_to(values[:, None] if axis == 0 else values, SIZE)[..., None], 3, 2
+    ).copy()
 
 
 @pytest.mark.parametrize("mode", ["fast", "exact"])
 @pytest.mark.parametrize("regime", ["imagenet", "imagenet-c"])
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_field_says_where_pixels_came_from(name, regime, mode):
-    """On a ramp every averaging corruption keeps the place: a pixel's value is that of the place that the field names."""
+    """On a ramp every averaging corruption keeps the place: a pixel's value is that of the place
+    that the field names.
+    """
     how = {**KEYED, "mode": mode, "regime": regime}
     severity = 3 if regime == "imagenet" else 4
     field = displacement(SIZE, name, severity, **how)
@@ -37,15 +41,18 @@ def test_a_field_says_where_pixels_came_from(name, regime, mode):
     for axis in (0, 1):
         image = ramp(axis)
         place = corrupt(image, name, severity, **how)[..., 0] / 2
-        if name == "glass_blur":  # the second blur mixes neighbours that came from elsewhere: compare their mean
+        # the second blur mixes neighbours that came from elsewhere: compare their mean
+        if name == "glass_blur":
             kernel = (9, 9)
             place, expected = (
-                cv2.blur(part.astype(np.float64), kernel) for part in (place, np.indices(SIZE)[axis] + field[..., axis])
+                cv2.blur(part.astype(np.float64), kernel)
+                for part in (place, np.indices(SIZE)[axis] + field[..., axis])
             )
         else:
             expected = np.indices(SIZE)[axis] + field[..., axis]
         inside = (slice(20, -20), slice(20, -20))
-        assert np.abs(place - expected)[inside].max() <= 1.0  # two blurs, a grey level each, are a pixel of the ramp
+        # two blurs, a grey level each, are a pixel of the ramp
+        assert np.abs(place - expected)[inside].max() <= 1.0
     assert np.abs(field).max() > 0.3
 
 
@@ -55,7 +62,10 @@ def test_the_shuffle_itself_is_exact():
     for mode in ("fast", "exact"):
         how = {**KEYED, "mode": mode, "regime": "cifar"}
         field = displacement((32, 32), "glass_blur", 1, **how)
-        assert np.array_equal(warp_map(image.transpose(2, 0, 1), field).transpose(1, 2, 0), corrupt(image, "glass_blur", 1, **how))
+        assert np.array_equal(
+            warp_map(image.transpose(2, 0, 1), field).transpose(1, 2, 0),
+            corrupt(image, "glass_blur", 1, **how),
+        )
 
 
 def test_pixelate_by_hand():
@@ -71,14 +81,22 @@ def test_warps_by_hand():
     boxes = np.array([[3, 1, 5, 3], [0, 0, 1, 1]], np.float32)
     assert warp_boxes(boxes, field).tolist() == [[1, 1, 3, 3], [0, 0, 0, 0]]
     assert extents(np.zeros((3, 3), bool)) == (0, 0, 0, 0)
-    target = Target("a", (4, 6), boxes=boxes, labels=np.array([4, 7]), crowd=np.array([False, True]), areas=np.array([4.0, 1.0]))
+    target = Target(
+        "a",
+        (4, 6),
+        boxes=boxes,
+        labels=np.array([4, 7]),
+        crowd=np.array([False, True]),
+        areas=np.array([4.0, 1.0]),
+    )
     moved = warp_target(target, field)
     assert moved.boxes.tolist() == [[1, 1, 3, 3]]
     assert moved.labels.tolist() == [4]
     masks = np.zeros((2, 4, 6), bool)
     masks[0, 1:3, 3:5], masks[1, 0, 0] = True, True
     with_masks = warp_target(replace(target, masks=masks), field)
-    assert with_masks.masks[0, 1].tolist() == [False, True, True, False, False, True]  # the reflection is really to be seen there
+    # the reflection is really to be seen there
+    assert with_masks.masks[0, 1].tolist() == [False, True, True, False, False, True]
     assert with_masks.areas.tolist() == [6]
     assert with_masks.boxes.tolist() == [[1, 1, 6, 3]]
 
@@ -107,13 +125,17 @@ def miou(said, true):
 
 def test_a_perfect_oracle_loses_only_where_the_truth_stays_behind():
     data = Blobs()
-    still, warped = (CorruptedView(data, "elastic_transform", 5, warp_truth=follow)[0] for follow in (False, True))
+    still, warped = (
+        CorruptedView(data, "elastic_transform", 5, warp_truth=follow)[0]
+        for follow in (False, True)
+    )
     assert np.array_equal(still.image, warped.image)
     field = displacement((160, 160), "elastic_transform", 5, seed=0, image_id="blobs/0.png")
     oracle = warp_map(data.labels, field)  # what is really to be seen at each pixel
     assert miou(oracle, warped.target.label_map) == 1
     assert miou(oracle, still.target.label_map) < 0.97
-    read = np.rint(warped.image[..., 0] / 100).astype(np.uint8)  # what a model reads off the pixels, bilinear edges and all
+    # what a model reads off the pixels, bilinear edges and all
+    read = np.rint(warped.image[..., 0] / 100).astype(np.uint8)
     assert miou(read, warped.target.label_map) > 0.93 > miou(read, still.target.label_map) - 0.06
     assert CorruptedView(data, "fog", 5, warp_truth=True)[0].target is not None
     assert (

@@ -1,4 +1,6 @@
-"""Functions with the same last bit everywhere: against Python's decimal, and to the bit by fixed values."""
+"""Functions with the same last bit everywhere: against Python's decimal, and to the bit by fixed
+values.
+"""
 
 from decimal import Decimal, localcontext
 
@@ -10,7 +12,10 @@ from stillrobust.corruptions import elementary
 
 def ulps(values, truth):
     steps = [Decimal(float(np.spacing(abs(float(exact))))) for exact in truth]
-    return max(abs(Decimal(float(value)) - exact) / step for value, exact, step in zip(values, truth, steps, strict=True))
+    return max(
+        abs(Decimal(float(value)) - exact) / step
+        for value, exact, step in zip(values, truth, steps, strict=True)
+    )
 
 
 @pytest.mark.parametrize("low", [-700.0, -1.0, 100.0])
@@ -24,18 +29,27 @@ def test_exp_and_log_are_right_to_two_units(low):
 
 
 def test_sine_and_cosine():
-    assert [elementary.sin_cos(float(angle)) for angle in (0, 90, 180, -90)] == [(0, 1), (1, 0), (0, -1), (-1, 0)]
+    assert [elementary.sin_cos(float(angle)) for angle in (0, 90, 180, -90)] == [
+        (0, 1),
+        (1, 0),
+        (0, -1),
+        (-1, 0),
+    ]
     assert elementary.sin_cos(30.0)[0] == pytest.approx(0.5, abs=2e-16)
     for angle in np.linspace(-135, 45, 1001):
         sine, cosine = elementary.sin_cos(float(angle))
-        assert (sine, cosine) == pytest.approx((np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))), abs=4e-16)
+        assert (sine, cosine) == pytest.approx(
+            (np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))), abs=4e-16
+        )
 
 
 def test_quantiles_of_the_normal():
     """Known to every table of statistics; and against Python's own."""
     from statistics import NormalDist
 
-    assert elementary.normal_quantiles(np.array([0.025, 0.16, 0.5])) == pytest.approx([-1.959963984540054, -0.994457883209753, 0])
+    assert elementary.normal_quantiles(np.array([0.025, 0.16, 0.5])) == pytest.approx(
+        [-1.959963984540054, -0.994457883209753, 0]
+    )
     chances = (np.arange(32768) + 0.5) / 65536
     expected = [NormalDist().inv_cdf(chance) for chance in chances]
     assert elementary.normal_quantiles(chances) == pytest.approx(expected, rel=2e-15)

@@ -1,6 +1,8 @@
-"""The same pixels on every processor: fast draws against stored digests, exact ones against the reference.
+"""The same pixels on every processor: fast draws against stored digests, exact ones against the
+reference.
 
-numpy, OpenCV and numba choose their code by what the processor can do. Each process here is told to do without some of that.
+numpy, OpenCV and numba choose their code by what the processor can do. Each process here is told to
+do without some of that.
 """
 
 import json
@@ -17,7 +19,9 @@ from tests.corruptions.pixel_digests import digests, picture
 
 HERE = Path(__file__).parent
 DIGESTS = HERE.parent / "fixtures" / "pixel_digests.json"
-"""Written anew by ``python tests/corruptions/pixel_digests.py > tests/fixtures/pixel_digests.json``, with a higher ``VERSION``."""
+"""Written anew by ``python tests/corruptions/pixel_digests.py >
+tests/fixtures/pixel_digests.json``, with a higher ``VERSION``.
+"""
 
 OPENCV = {"OPENCV_CPU_DISABLE": "AVX,AVX2,FMA3,FP16,AVX512-SKX", "OPENCV_IPP": "disabled"}
 
@@ -46,10 +50,16 @@ PROCESSORS = {
 
 
 def run(arguments, environment):
-    plain = {key: value for key, value in os.environ.items() if key not in {"NPY_DISABLE_CPU_FEATURES", *OPENCV}}
+    plain = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in {"NPY_DISABLE_CPU_FEATURES", *OPENCV}
+    }
     path = os.pathsep.join([str(HERE.parents[1] / "src"), str(HERE.parents[1])])
     environment = {**plain, **environment, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
@@ -70,25 +80,45 @@ def test_fast_draws_on_another_processor(processor):
 
 
 def test_fast_draws_from_kernels_compiled_for_any_processor(tmp_path):
-    """All of it compiled anew without vectors wider than SSE2's, and no libraries' code for this processor."""
-    plainest = {**PROCESSORS["all at their plainest"], "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-    found = json.loads(run([str(HERE / "pixel_digests.py")], {**plainest, "NUMBA_CACHE_DIR": str(tmp_path)}))
+    """All of it compiled anew without vectors wider than SSE2's, and no libraries' code for this
+    processor.
+    """
+    plainest = {
+        **PROCESSORS["all at their plainest"],
+        "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CPU_FEATURES": "",
+    }
+    found = json.loads(
+        run([str(HERE / "pixel_digests.py")], {**plainest, "NUMBA_CACHE_DIR": str(tmp_path)})
+    )
     assert unlike(found) == []
 
 
 def test_exact_draws_follow_the_reference_on_another_processor():
     """The reference's own pixels change there; ours change with them."""
     pytest.importorskip("imagecorruptions.corruptions")
-    arguments = ["-m", "pytest", "-p", "no:cacheprovider", "-n", "0", "-k", "every_pixel", str(HERE / "test_corruption_parity.py")]
+    arguments = [
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-n",
+        "0",
+        "-k",
+        "every_pixel",
+        str(HERE / "test_corruption_parity.py"),
+    ]
     assert " passed" in run(arguments, PROCESSORS["all at their plainest"])
 
 
 def test_the_tests_above_see_a_library_that_depends_on_the_processor():
-    """cv2.resize in the frost of exact draws, or numpy's exp, would do; where both are alike everywhere nothing can be seen."""
+    """cv2.resize in the frost of exact draws, or numpy's exp, would do; where both are alike
+    everywhere nothing can be seen.
+    """
     code = (
-        "import numpy as np, hashlib;"
-        "x = np.linspace(-20, 20, 100001);"
-        "print(hashlib.sha256(b''.join(f(x).tobytes() for f in (np.exp, np.sin, np.cos, np.tan))).hexdigest())"
+        "import numpy as np, hashlib;x = np.linspace(-20, 20,"
+        " 100001);print(hashlib.sha256(b''.join(f(x).tobytes() for f in (np.exp, np.sin, np.cos,"
+        " np.tan))).hexdigest())"
     )
     if not avx512(numpys_features()):
         pytest.skip("this processor has no AVX-512, whose code in numpy has other last bits")

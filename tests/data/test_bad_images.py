@@ -1,4 +1,6 @@
-"""Every kind of damage, in the readers of all three tasks: refused in one sentence, or left out and counted; nothing in between."""
+"""Every kind of damage, in the readers of all three tasks: refused in one sentence, or left out and
+counted; nothing in between.
+"""
 
 import io
 import json
@@ -43,10 +45,20 @@ def png_header(width, height):
     """A PNG that claims a size, with its end."""
 
     def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
 
 
 WHOLE = encode_png(PICTURE)
@@ -92,7 +104,12 @@ def maps(root, images="images/val", labels="labels/val"):
     for name, content in FILES.items():
         (root / images / name).write_bytes(content)
         write_image(root / labels / f"{name.partition('.')[0]}.png", shape)
-    labelled = {"small": shape[:9], "deep_labels": shape.astype(np.uint16), "many": shape + 199, "lone_labels": shape}
+    labelled = {
+        "small": shape[:9],
+        "deep_labels": shape.astype(np.uint16),
+        "many": shape + 199,
+        "lone_labels": shape,
+    }
     for name, values in labelled.items():
         write_image(root / labels / f"{name}.png", values)
     torn = encode_png(PICTURE[..., 0])
@@ -135,7 +152,10 @@ def coco(root):
     path = root / "annotations/instances_val.json"
     document = json.loads(path.read_text())
     image = {entry["file_name"]: entry for entry in document["images"]}
-    of = {entry["file_name"]: document["annotations"][place] for place, entry in enumerate(document["images"])}
+    of = {
+        entry["file_name"]: document["annotations"][place]
+        for place, entry in enumerate(document["images"])
+    }
     (root / "val/0.png").unlink()
     image["2.png"]["id"] = image["1.png"]["id"]
     of["4.png"]["id"] = of["3.png"]["id"]
@@ -213,13 +233,24 @@ def says_wide(task="classification"):
 def test_numbers_carry_what_was_left_out(tmp_path):
     folders(tmp_path / "data")
     spec, results = spec_of("folders", tmp_path / "data"), tmp_path / "results"
-    evaluate(says_wide(), open_dataset(spec, "val"), results, Protocol(severities=(1,)), log=tmp_path / "log")
+    evaluate(
+        says_wide(),
+        open_dataset(spec, "val"),
+        results,
+        Protocol(severities=(1,)),
+        log=tmp_path / "log",
+    )
     store = Store(results)
     found = store.measurements()
     counts = {"cannot be decoded": 1, "cut off or empty": 2, "more than 178,956,970 pixels": 1}
     assert all(one.protocol["left_out"] == counts and one.images == len(GOOD) for one in found)
-    assert store.runs()[0].protocol["left_out_of_the_data"] == {f"a/{name}": fault for name, fault in FAULTS.items()}
-    sentence = "4 images are left: 1 cannot be decoded, 2 cut off or empty, 1 more than 178,956,970 pixels."
+    assert store.runs()[0].protocol["left_out_of_the_data"] == {
+        f"a/{name}": fault for name, fault in FAULTS.items()
+    }
+    sentence = (
+        "4 images are left: 1 cannot be decoded, 2 cut off or empty, 1 more than 178,956,970"
+        " pixels."
+    )
     summary = summarize(store)
     assert sentence in text_table(summary.rows)
     assert sentence in page(store, summary)
@@ -239,7 +270,10 @@ def test_where_nothing_is_bad_the_number_is_the_same(tmp_path):
     place = tmp_path / "val" / "a"
     place.mkdir(parents=True)
     (place / "whole.png").write_bytes(WHOLE)
-    assert open_dataset(spec_of("folders", tmp_path), "val").info == open_dataset(f"folders:{tmp_path}", "val").info
+    assert (
+        open_dataset(spec_of("folders", tmp_path), "val").info
+        == open_dataset(f"folders:{tmp_path}", "val").info
+    )
 
 
 def test_nothing_but_bad_images_is_refused(tmp_path):
@@ -250,7 +284,9 @@ def test_nothing_but_bad_images_is_refused(tmp_path):
         open_dataset(spec_of("folders", tmp_path), "val")
 
 
-@pytest.mark.parametrize("spec", ["cifar10(leave_out_bad=True):x", "folders(leave_out_bad=1):x", "folders(part=True):x"])
+@pytest.mark.parametrize(
+    "spec", ["cifar10(leave_out_bad=True):x", "folders(leave_out_bad=1):x", "folders(part=True):x"]
+)
 def test_where_it_cannot_be_said(spec):
     with pytest.raises(UserError, match="leave_out_bad=True"):
         open_dataset(spec, "val")
@@ -276,6 +312,13 @@ class Torn(Toys):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_worker_of_the_loader_says_it_in_the_same_sentence(tmp_path, workers):
-    model = Predictor("classification", "toy", lambda images: [Prediction(probabilities=np.ones(2) / 2) for _ in images], "w")
+    model = Predictor(
+        "classification",
+        "toy",
+        lambda images: [Prediction(probabilities=np.ones(2) / 2) for _ in images],
+        "w",
+    )
     with pytest.raises(UserError, match=r"^Expected image 3 to be whole$"):
-        evaluate(model, Torn("classification"), tmp_path, Protocol((), batch_size=2, workers=workers))
+        evaluate(
+            model, Torn("classification"), tmp_path, Protocol((), batch_size=2, workers=workers)
+        )

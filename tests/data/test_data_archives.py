@@ -43,11 +43,17 @@ def write_zip(path, files, **fields):
 def make(path, files):
     if path.suffix == ".zip":
         return write_zip(path, files)
-    return write_tar(path, [tar_member(*item) for item in files.items()], "w:gz" if path.suffix == ".gz" else "w")
+    return write_tar(
+        path, [tar_member(*item) for item in files.items()], "w:gz" if path.suffix == ".gz" else "w"
+    )
 
 
 def tree(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
@@ -75,15 +81,37 @@ def test_every_truncation_is_noticed_and_leaves_nothing(tmp_path, name):
     assert not list((tmp_path / "to").iterdir())
 
 
-OUTSIDE = ["../out.txt", "/tmp/out.txt", "a/../../out.txt", "C:\\out.txt", "..\\out.txt", "\\\\host\\out.txt", "a\nb"]
+OUTSIDE = [
+    "../out.txt",
+    "/tmp/out.txt",
+    "a/../../out.txt",
+    "C:\\out.txt",
+    "..\\out.txt",
+    "\\\\host\\out.txt",
+    "a\nb",
+]
 HOSTILE = {
-    **{f"zip: {name!r}": lambda path, name=name: write_zip(path, {"fine.txt": b"x", name: b"x"}) for name in OUTSIDE},
-    **{f"tar: {name!r}": lambda path, name=name: write_tar(path, [tar_member("fine"), tar_member(name)]) for name in OUTSIDE},
-    "tar: symlink": lambda path: write_tar(path, [tar_member("a", b"", type=tarfile.SYMTYPE, linkname="/etc")]),
-    "tar: hard link": lambda path: write_tar(path, [tar_member("a", b"", type=tarfile.LNKTYPE, linkname="../b")]),
+    **{
+        f"zip: {name!r}": lambda path, name=name: write_zip(path, {"fine.txt": b"x", name: b"x"})
+        for name in OUTSIDE
+    },
+    **{
+        f"tar: {name!r}": lambda path, name=name: write_tar(
+            path, [tar_member("fine"), tar_member(name)]
+        )
+        for name in OUTSIDE
+    },
+    "tar: symlink": lambda path: write_tar(
+        path, [tar_member("a", b"", type=tarfile.SYMTYPE, linkname="/etc")]
+    ),
+    "tar: hard link": lambda path: write_tar(
+        path, [tar_member("a", b"", type=tarfile.LNKTYPE, linkname="../b")]
+    ),
     "tar: device": lambda path: write_tar(path, [tar_member("a", b"", type=tarfile.CHRTYPE)]),
     "tar: pipe": lambda path: write_tar(path, [tar_member("a", b"", type=tarfile.FIFOTYPE)]),
-    "zip: symlink": lambda path: write_zip(path, {"a": b"/etc/passwd"}, external_attr=(stat.S_IFLNK | 0o777) << 16),
+    "zip: symlink": lambda path: write_zip(
+        path, {"a": b"/etc/passwd"}, external_attr=(stat.S_IFLNK | 0o777) << 16
+    ),
     "tar: twice": lambda path: write_tar(path, [tar_member("a"), tar_member("./a")]),
     "tar: a file as a folder": lambda path: write_tar(path, [tar_member("a"), tar_member("a/b")]),
     "zip: bomb": lambda path: write_zip(path, {"a": bytes(10_000_000)}),
@@ -115,7 +143,8 @@ def test_headers_that_lie(tmp_path):
     path = write_zip(tmp_path / "a.zip", {"a": bytes(150_000)})
     content = bytearray(path.read_bytes())
     place = content.rfind(b"PK\x01\x02")
-    content[place + 24 : place + 28] = (10).to_bytes(4, "little")  # the uncompressed size in the directory
+    # the uncompressed size in the directory
+    content[place + 24 : place + 28] = (10).to_bytes(4, "little")
     path.write_bytes(content)
     with pytest.raises(UserError):
         unpack(path, tmp_path / "to", LIMITS)

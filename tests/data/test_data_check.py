@@ -108,34 +108,166 @@ def edit_coco(root, rows, **values):
 RUNS = {"size": [40, 48], "counts": [5, 10]}
 # data set, what happens to it, the part that says so, its state, a word of its line
 DAMAGES = [
-    ("coco", lambda root: remove_first(root, "train2017/*.jpg"), "train", "missing", "1 of 3 images are not there"),
+    (
+        "coco",
+        lambda root: remove_first(root, "train2017/*.jpg"),
+        "train",
+        "missing",
+        "1 of 3 images are not there",
+    ),
     ("coco", lambda root: remove_first(root, "val2017"), "val", "missing", "none exists"),
-    ("coco", lambda root: damage_first(root, "instances_val*.json", cut), "val", "damaged", "valid JSON"),
-    ("coco", lambda root: damage_first(root, "val2017/*.jpg", b""), "val", "damaged", "1 of 2 files are empty"),
-    ("coco", lambda root: damage_first(root, "train2017/*.jpg", cut), "train", "damaged", "cut off"),
-    ("imagenet", lambda root: remove_first(root, "train/n*"), "train", "missing", "1 of 2 images, 999 of the 1,000 classes"),
+    (
+        "coco",
+        lambda root: damage_first(root, "instances_val*.json", cut),
+        "val",
+        "damaged",
+        "valid JSON",
+    ),
+    (
+        "coco",
+        lambda root: damage_first(root, "val2017/*.jpg", b""),
+        "val",
+        "damaged",
+        "1 of 2 files are empty",
+    ),
+    (
+        "coco",
+        lambda root: damage_first(root, "train2017/*.jpg", cut),
+        "train",
+        "damaged",
+        "cut off",
+    ),
+    (
+        "imagenet",
+        lambda root: remove_first(root, "train/n*"),
+        "train",
+        "missing",
+        "1 of 2 images, 999 of the 1,000 classes",
+    ),
     ("imagenet", lambda root: remove_first(root, "val"), "val", "missing", "there is no folder"),
     ("imagenet", lambda root: damage_first(root, "val/*/*.JPEG", cut), "val", "damaged", "cut off"),
-    ("imagenet", lambda root: damage_first(root, "val/*/*.JPEG", b""), "val", "damaged", "1 of 2 files are empty"),
+    (
+        "imagenet",
+        lambda root: damage_first(root, "val/*/*.JPEG", b""),
+        "val",
+        "damaged",
+        "1 of 2 files are empty",
+    ),
     ("imagenet", lambda root: dangle(root, "val/*/*.JPEG"), "val", "damaged", "empty or not there"),
     ("imagenet", lambda root: (root / "val" / "cats").mkdir(), "val", "damaged", "'cats'"),
-    ("imagenet_c", lambda root: remove_first(root, "ImageNet-C/fog"), "fog", "missing", "there is no folder"),
-    ("imagenet_c", lambda root: remove_first(root, "ImageNet-C/fog/3/*/*.JPEG"), "fog", "missing", "3 has 1"),
-    ("imagenet_c", lambda root: damage_first(root, "ImageNet-C/snow/*/*/*.JPEG", b"x"), "snow", "damaged", "cannot be decoded"),
-    ("cifar10", lambda root: remove_first(root, "data_batch_4"), "data_batch_4", "missing", "there is no file"),
-    ("cifar10", lambda root: damage_first(root, "test_batch", cut), "test_batch", "damaged", "cut off"),
+    (
+        "imagenet_c",
+        lambda root: remove_first(root, "ImageNet-C/fog"),
+        "fog",
+        "missing",
+        "there is no folder",
+    ),
+    (
+        "imagenet_c",
+        lambda root: remove_first(root, "ImageNet-C/fog/3/*/*.JPEG"),
+        "fog",
+        "missing",
+        "3 has 1",
+    ),
+    (
+        "imagenet_c",
+        lambda root: damage_first(root, "ImageNet-C/snow/*/*/*.JPEG", b"x"),
+        "snow",
+        "damaged",
+        "cannot be decoded",
+    ),
+    (
+        "cifar10",
+        lambda root: remove_first(root, "data_batch_4"),
+        "data_batch_4",
+        "missing",
+        "there is no file",
+    ),
+    (
+        "cifar10",
+        lambda root: damage_first(root, "test_batch", cut),
+        "test_batch",
+        "damaged",
+        "cut off",
+    ),
     ("cifar10_c", lambda root: damage_first(root, "fog.npy", cut), "fog", "damaged", "cut off"),
-    ("cifar10_c", lambda root: remove_first(root, "snow.npy"), "snow", "missing", "there is no file"),
-    ("cifar10_c", lambda root: remove_first(root, "cifar-10-batches-py"), "test_batch", "missing", "beside CIFAR-10-C"),
-    ("ade20k", lambda root: remove_first(root, "annotations/training/*.png"), "train", "missing", "1 of 3 images have no label"),
-    ("ade20k", lambda root: remove_first(root, "images/validation/*.jpg"), "val", "missing", "1 of 2 images"),
-    ("ade20k", lambda root: damage_first(root, "annotations/validation/*.png", cut), "val", "damaged", "cannot be decoded"),
-    ("ade20k", lambda root: remove_first(root, "images/training"), "train", "missing", "there is no folder"),
-    ("maps", lambda root: remove_first(root, "labels/training/*.png"), "training", "damaged", "Expected the label map"),
-    ("folders", lambda root: damage_first(root, "train/cat/*.JPEG", cut), "train", "damaged", "1 of the 2 files read are bad"),
-    ("coco", lambda root: edit_coco(root, "images", height=41), "val", "damaged", "1 of the 2 files read are bad: Expected"),
-    ("coco", lambda root: edit_coco(root, "annotations", segmentation=[[5, 5, 25, 25]]), "val", "damaged", "three x, y pairs"),
-    ("coco", lambda root: edit_coco(root, "annotations", segmentation=RUNS), "val", "damaged", "add up to 1920 pixels"),
+    (
+        "cifar10_c",
+        lambda root: remove_first(root, "snow.npy"),
+        "snow",
+        "missing",
+        "there is no file",
+    ),
+    (
+        "cifar10_c",
+        lambda root: remove_first(root, "cifar-10-batches-py"),
+        "test_batch",
+        "missing",
+        "beside CIFAR-10-C",
+    ),
+    (
+        "ade20k",
+        lambda root: remove_first(root, "annotations/training/*.png"),
+        "train",
+        "missing",
+        "1 of 3 images have no label",
+    ),
+    (
+        "ade20k",
+        lambda root: remove_first(root, "images/validation/*.jpg"),
+        "val",
+        "missing",
+        "1 of 2 images",
+    ),
+    (
+        "ade20k",
+        lambda root: damage_first(root, "annotations/validation/*.png", cut),
+        "val",
+        "damaged",
+        "cannot be decoded",
+    ),
+    (
+        "ade20k",
+        lambda root: remove_first(root, "images/training"),
+        "train",
+        "missing",
+        "there is no folder",
+    ),
+    (
+        "maps",
+        lambda root: remove_first(root, "labels/training/*.png"),
+        "training",
+        "damaged",
+        "Expected the label map",
+    ),
+    (
+        "folders",
+        lambda root: damage_first(root, "train/cat/*.JPEG", cut),
+        "train",
+        "damaged",
+        "1 of the 2 files read are bad",
+    ),
+    (
+        "coco",
+        lambda root: edit_coco(root, "images", height=41),
+        "val",
+        "damaged",
+        "1 of the 2 files read are bad: Expected",
+    ),
+    (
+        "coco",
+        lambda root: edit_coco(root, "annotations", segmentation=[[5, 5, 25, 25]]),
+        "val",
+        "damaged",
+        "three x, y pairs",
+    ),
+    (
+        "coco",
+        lambda root: edit_coco(root, "annotations", segmentation=RUNS),
+        "val",
+        "damaged",
+        "add up to 1920 pixels",
+    ),
 ]
 
 
@@ -159,7 +291,10 @@ def test_archives_that_wait_or_are_cut_off(small, tmp_path):
     assert "1 of 815,585,330 bytes" in found["val2017.zip"].text
     (tmp_path / "val2017.zip").rename(tmp_path / ".val2017.zip.part")
     found = {part.name: part for part in check_dataset("coco", tmp_path).parts}
-    assert (found["val2017.zip"].state, "has begun and not ended: 1 of" in found["val2017.zip"].text) == ("missing", True)
+    assert (
+        found["val2017.zip"].state,
+        "has begun and not ended: 1 of" in found["val2017.zip"].text,
+    ) == ("missing", True)
 
 
 def test_class_names_of_ade20k(small, tmp_path):
@@ -169,12 +304,16 @@ def test_class_names_of_ade20k(small, tmp_path):
     rows = [f"{n} \t0.1\t10\t1\tanother word, {name} " for n, name in enumerate(CLASSES, 1)]
     (home / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tName", *rows]))
     assert states("ade20k", tmp_path)["objectInfo150.txt"] == "whole"
-    (home / "objectInfo150.txt").write_text("\n".join(["Idx\tRatio\tTrain\tVal\tName", *rows[1:], rows[0]]))
+    (home / "objectInfo150.txt").write_text(
+        "\n".join(["Idx\tRatio\tTrain\tVal\tName", *rows[1:], rows[0]])
+    )
     assert states("ade20k", tmp_path)["objectInfo150.txt"] == "damaged"
 
 
 def test_a_sample_is_read_or_all(small, tmp_path, monkeypatch):
-    """The second of four images is bad: found when all are read, not in a sample of two, the first and the third."""
+    """The second of four images is bad: found when all are read, not in a sample of two, the first
+    and the third.
+    """
     monkeypatch.setattr("stillrobust.data.check.SAMPLE", 2)
     monkeypatch.setitem(COUNTS, "ade20k", {"train": 4, "val": 2})
     layouts.write_ade20k(tmp_path, train=4)
@@ -198,13 +337,18 @@ def test_coco_says_what_can_be_learned_from(small, tmp_path, monkeypatch):
     assert states("coco", tmp_path) == {"train": "whole", "val": "missing", "mine": "whole"}
 
 
-@pytest.mark.parametrize(("annotations", "images"), [("val", "images/val"), ("instances_val", "val"), ("val", "images")])
+@pytest.mark.parametrize(
+    ("annotations", "images"), [("val", "images/val"), ("instances_val", "val"), ("val", "images")]
+)
 def test_a_coco_set_of_one_s_own(small, tmp_path, annotations, images):
     """Its layouts are those that open, and nobody is told to fetch COCO 2017 into it."""
     made = layouts.write_coco2017(tmp_path / "made")
     root = tmp_path / "own"
     (root / "annotations").mkdir(parents=True)
-    shutil.copy(made / "annotations" / "instances_val2017.json", root / "annotations" / f"{annotations}.json")
+    shutil.copy(
+        made / "annotations" / "instances_val2017.json",
+        root / "annotations" / f"{annotations}.json",
+    )
     shutil.copytree(made / "val2017", root / images)
     verdict = check_dataset("coco", root)
     assert [(part.name, part.state) for part in verdict.parts] == [("val", "whole")], verdict.text()
@@ -218,7 +362,10 @@ def test_a_coco_set_of_one_s_own(small, tmp_path, annotations, images):
 
 def test_an_empty_folder_is_for_coco_2017(tmp_path):
     verdict = check_dataset("coco", tmp_path)
-    assert [(part.name, part.state) for part in verdict.parts] == [("train", "missing"), ("val", "missing")]
+    assert [(part.name, part.state) for part in verdict.parts] == [
+        ("train", "missing"),
+        ("val", "missing"),
+    ]
     assert f"`stillrobust data fetch coco {tmp_path}`" in verdict.text()
 
 
@@ -229,10 +376,16 @@ def test_classes_without_images_and_files_that_are_not_read_are_said(tmp_path):
     (tmp_path / "val" / "lost.png").write_bytes(b"in no class")
     text = check_dataset("folders", tmp_path).text()
     assert "whole    train: 2 images, 2 of them decoded\n" in text
-    assert "decoded, 1 of the 2 classes without images, 2 other files that are not read: a.heic, lost.png\n" in text
+    assert (
+        "decoded, 1 of the 2 classes without images, 2 other files that are not read: a.heic,"
+        " lost.png\n" in text
+    )
     remove_first(tmp_path, "train/dog/*.JPEG")  # a folder with nothing in it
     found = {part.name: part for part in check_dataset("folders", tmp_path).parts}
-    assert (found["train"].state, "1 of the 2 classes without images" in found["train"].text) == ("whole", True)
+    assert (found["train"].state, "1 of the 2 classes without images" in found["train"].text) == (
+        "whole",
+        True,
+    )
     (tmp_path / "train" / "dog" / "a.heic").write_bytes(b"a phone's picture")
     found = {part.name: part for part in check_dataset("folders", tmp_path).parts}
     assert found["train"].state == "damaged"
@@ -251,7 +404,11 @@ def test_the_command(small, tmp_path):
     with pytest.raises(UserError, match="Did you mean: ade20k"):
         check_dataset("ade", tmp_path)
     with pytest.raises(
-        UserError, match=r"at .*nowhere, but there is none; check the path, or get the set: `stillrobust data fetch"
+        UserError,
+        match=(
+            r"at .*nowhere, but there is none; check the path, or get the set: `stillrobust data"
+            r" fetch"
+        ),
     ):
         check_dataset("ade20k", tmp_path / "nowhere")
 

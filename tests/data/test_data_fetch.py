@@ -1,4 +1,6 @@
-"""`stillrobust data fetch` against a local server: archives in the official layouts, and everything that can go wrong."""
+"""`stillrobust data fetch` against a local server: archives in the official layouts, and everything
+that can go wrong.
+"""
 
 import functools
 import hashlib
@@ -58,7 +60,9 @@ def origin(tmp_path_factory):
     layouts.write_imagenet_c(layouts.write_imagenet(sets, classes=wnids()[:2]), COMMON)
     for archive in {archive.name: archive for row in ARCHIVES.values() for archive in row}.values():
         pack(served / archive.name, sets / archive.folder, archive.gives)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(served)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(served))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield served, f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
@@ -78,9 +82,14 @@ def pack(path, folder, names):
 
 @pytest.fixture
 def table(origin, monkeypatch):
-    """The table of archives with the local server's addresses, sizes and checksums; and the counts of the small copies."""
+    """The table of archives with the local server's addresses, sizes and checksums; and the counts
+    of the small copies.
+    """
     served, url = origin
-    rows = {name: tuple(local(archive, served, url) for archive in row) for name, row in ARCHIVES.items()}
+    rows = {
+        name: tuple(local(archive, served, url) for archive in row)
+        for name, row in ARCHIVES.items()
+    }
     for name, row in rows.items():
         monkeypatch.setitem(ARCHIVES, name, row)
     for name, counts in SMALL.items():
@@ -92,17 +101,30 @@ def table(origin, monkeypatch):
 
 def local(archive, served, url):
     content = (served / archive.name).read_bytes()
-    sums = {"sha256": hashlib.sha256(content).hexdigest()} if archive.sha256 else {"md5": hashlib.md5(content).hexdigest()}
+    sums = (
+        {"sha256": hashlib.sha256(content).hexdigest()}
+        if archive.sha256
+        else {"md5": hashlib.md5(content).hexdigest()}
+    )
     size = None if archive.size is None else len(content)
-    return replace(archive, url=f"{url}/{archive.name}", size=size, limits=Limits(50_000_000, 2000), **sums)
+    return replace(
+        archive, url=f"{url}/{archive.name}", size=size, limits=Limits(50_000_000, 2000), **sums
+    )
 
 
 def test_the_table_is_whole():
-    """Every archive has a checksum; sizes are within the limits; the gives of ImageNet-C are the 15 corruptions."""
+    """Every archive has a checksum; sizes are within the limits; the gives of ImageNet-C are the 15
+    corruptions.
+    """
     rows = [archive for row in ARCHIVES.values() for archive in row]
-    assert all((archive.sha256 and len(archive.sha256) == 64) or (archive.md5 and len(archive.md5) == 32) for archive in rows)
+    assert all(
+        (archive.sha256 and len(archive.sha256) == 64) or (archive.md5 and len(archive.md5) == 32)
+        for archive in rows
+    )
     assert all(archive.size is None or archive.size <= archive.limits.size for archive in rows)
-    assert sorted(name for archive in ARCHIVES["imagenet_c"] for name in archive.gives) == sorted(COMMON)
+    assert sorted(name for archive in ARCHIVES["imagenet_c"] for name in archive.gives) == sorted(
+        COMMON
+    )
 
 
 @pytest.mark.parametrize("name", ["coco", "ade20k", "cifar10", "cifar10_c", "imagenet_c"])
@@ -113,7 +135,11 @@ def test_fetched_sets_are_whole(table, origin, tmp_path, name):
         layouts.write_imagenet(tmp_path / "new", classes=wnids()[:2])
     verdict = check_dataset(name, tmp_path / "new", full=True)
     assert verdict.whole, verdict.text()
-    assert len(open_dataset(f"{name}{'(part=True)' if name == 'imagenet_c' else ''}:{tmp_path / 'new'}", "val")) in (2, 4)
+    assert len(
+        open_dataset(
+            f"{name}{'(part=True)' if name == 'imagenet_c' else ''}:{tmp_path / 'new'}", "val"
+        )
+    ) in (2, 4)
     assert not list((tmp_path / "new").glob("*.zip")) + list((tmp_path / "new").glob("*.tar*"))
     assert {archive.name for archive in table[name]} <= {what[0] for what in seen}
     Quiet.asked.clear()
@@ -134,7 +160,11 @@ def test_a_mirror_comes_first(table, origin, tmp_path, monkeypatch):
     served, url = origin
     fetch_dataset("ade20k", tmp_path / "a", mirror=str(served))
     assert not Quiet.asked
-    monkeypatch.setitem(ARCHIVES, "ade20k", (replace(table["ade20k"][0], url="http://127.0.0.1:9/ADEChallengeData2016.zip"),))
+    monkeypatch.setitem(
+        ARCHIVES,
+        "ade20k",
+        (replace(table["ade20k"][0], url="http://127.0.0.1:9/ADEChallengeData2016.zip"),),
+    )
     fetch_dataset("ade20k", tmp_path / "b", mirror=f"{url}/")
     assert Quiet.asked
     (tmp_path / "empty").mkdir()
@@ -155,14 +185,20 @@ def test_wrong_checksums(table, tmp_path, monkeypatch):
 
 
 def test_an_archive_over_its_limits_is_refused(table, tmp_path, monkeypatch):
-    monkeypatch.setitem(ARCHIVES, "ade20k", (replace(table["ade20k"][0], limits=Limits(50_000_000, 3)),))
+    monkeypatch.setitem(
+        ARCHIVES, "ade20k", (replace(table["ade20k"][0], limits=Limits(50_000_000, 3)),)
+    )
     with pytest.raises(UserError, match="more than 3 files"):
         fetch_dataset("ade20k", tmp_path)
     assert not (tmp_path / "ADEChallengeData2016").exists()
 
 
 def test_space_is_asked_for_before_anything_is_downloaded(table, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**9, 10**9, 60_000_000))
+    monkeypatch.setattr(
+        fetching.shutil,
+        "disk_usage",
+        lambda place: shutil._ntuple_diskusage(10**9, 10**9, 60_000_000),
+    )
     with pytest.raises(UserError, match=r"Expected 0.2 GB of free space .* but 0.1 GB are free"):
         fetch_dataset("coco", tmp_path / "new")  # three archives of at most 50 MB
     assert not Quiet.asked
@@ -172,7 +208,9 @@ def test_space_is_asked_for_before_anything_is_downloaded(table, tmp_path, monke
 
 def test_a_part_that_is_there_is_not_written_over(table, tmp_path):
     (tmp_path / "ImageNet-C" / "shot_noise").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"only shot_noise is there; move it away, then noise.tar is fetched whole"):
+    with pytest.raises(
+        UserError, match=r"only shot_noise is there; move it away, then noise.tar is fetched whole"
+    ):
         fetch_dataset("imagenet_c", tmp_path)
     assert not Quiet.asked
 

@@ -23,7 +23,9 @@ def save(path: Path, pixels: Any) -> Path:
 
 
 def document() -> dict[str, Any]:
-    """Two 10x8 images; the first has a 2x3 square mask with its corner at (1, 2), the second has nothing."""
+    """Two 10x8 images; the first has a 2x3 square mask with its corner at (1, 2), the second has
+    nothing.
+    """
     square = [1, 2, 3, 2, 3, 5, 1, 5]
     return {
         "images": [{"id": n, "file_name": f"{n}.png", "width": 10, "height": 8} for n in (1, 2)],
@@ -75,7 +77,9 @@ def test_hand_solved_coco(tmp_path: Path) -> None:
         open_dataset(f"coco:{tmp_path}", "val", training=True)
 
 
-@pytest.mark.parametrize("outline", [None, [], {}, [[1, 2, 10**400, 4, 5, 6]], [[1, 2, 3, 4]], "absent"])
+@pytest.mark.parametrize(
+    "outline", [None, [], {}, [[1, 2, 10**400, 4, 5, 6]], [[1, 2, 3, 4]], "absent"]
+)
 def test_one_object_without_outline_leaves_no_masks(tmp_path: Path, outline: Any) -> None:
     """What is no polygon at all is told when the image is read."""
     content = document()
@@ -84,7 +88,9 @@ def test_one_object_without_outline_leaves_no_masks(tmp_path: Path, outline: Any
         del content["annotations"][0]["segmentation"]
     data = open_dataset(f"coco:{write(tmp_path, content)}", "val")
     if outline and outline != "absent":
-        with pytest.raises(UserError, match="polygons of at least three x, y pairs in annotation 5"):
+        with pytest.raises(
+            UserError, match="polygons of at least three x, y pairs in annotation 5"
+        ):
             data[0]
     else:
         assert not data.info.has_masks
@@ -112,7 +118,9 @@ def test_objects_go_to_their_images_whatever_the_order_of_the_file(tmp_path: Pat
 
 
 def test_names_that_a_listing_does_not_show(tmp_path: Path) -> None:
-    """A file in a subfolder, and links inside the folder: all are found; a folder of that name is not an image."""
+    """A file in a subfolder, and links inside the folder: all are found; a folder of that name is
+    not an image.
+    """
     root = write(tmp_path, document())
     (root / "val" / "sub").mkdir()
     (root / "val" / "1.png").rename(root / "val" / "sub" / "1.png")
@@ -153,7 +161,10 @@ def edit(path: str, value: Any) -> Any:
             edit("annotations.0.category_id", 4),
             "declared category in annotation 5 .* got 4; declare it or use one of: 3, 7",
         ),
-        (edit("annotations.0.bbox", [1, 2, 20, 3]), "inside its image of 10x8 pixels in annotation 5"),
+        (
+            edit("annotations.0.bbox", [1, 2, 20, 3]),
+            "inside its image of 10x8 pixels in annotation 5",
+        ),
         (edit("annotations.0.bbox", [1, 2, float("nan"), 3]), r"box \[x, y, width, height\]"),
         (edit("annotations.0.bbox", [1, 2]), r"box \[x, y, width, height\]"),
         (edit("annotations.0.image_id", 9), "image id .* got 9"),
@@ -238,8 +249,12 @@ def test_masks_agree_with_pycocotools() -> None:
         runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
         again = decode_mask({"size": [height, width], "counts": runs}, (height, width), "x")
         np.testing.assert_array_equal(again, mask)
-        polygons = [(random.random(2 * int(random.integers(3, 9))) * 45 - 3).tolist() for _ in range(2)]
-        expected = oracle.decode(oracle.merge(oracle.frPyObjects(polygons, height, width))).astype(bool)
+        polygons = [
+            (random.random(2 * int(random.integers(3, 9))) * 45 - 3).tolist() for _ in range(2)
+        ]
+        expected = oracle.decode(oracle.merge(oracle.frPyObjects(polygons, height, width))).astype(
+            bool
+        )
         np.testing.assert_array_equal(decode_mask(polygons, (height, width), "x"), expected)
 
 
@@ -293,7 +308,9 @@ def test_maps(tmp_path: Path) -> None:
 
 
 def test_what_macos_and_windows_leave_in_maps(tmp_path: Path) -> None:
-    """A hidden file beside every file on foreign disks, and a mark before the first letter of a text."""
+    """A hidden file beside every file on foreign disks, and a mark before the first letter of a
+    text.
+    """
     root = maps(tmp_path)
     for hidden in (root / "images" / "val" / "._a.png", root / "labels" / "val" / "._a.png"):
         hidden.write_bytes(b"no picture")
@@ -347,7 +364,9 @@ def test_folders_and_views(tmp_path: Path) -> None:
 
 def test_fingerprint_follows_images_and_annotations(tmp_path: Path) -> None:
     def digest() -> str:
-        return CocoDataset(tmp_path / "val", tmp_path / "annotations" / "instances_val.json").info.fingerprint
+        return CocoDataset(
+            tmp_path / "val", tmp_path / "annotations" / "instances_val.json"
+        ).info.fingerprint
 
     write(tmp_path, document())
     first = digest()

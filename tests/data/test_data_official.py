@@ -1,4 +1,6 @@
-"""The official layouts, read back: ids, labels, counts, pixels; and sets that are half there, refused in one sentence."""
+"""The official layouts, read back: ids, labels, counts, pixels; and sets that are half there,
+refused in one sentence.
+"""
 
 import json
 import pickle
@@ -43,7 +45,11 @@ def test_official_counts_and_classes():
 @pytest.mark.parametrize("dataset", ["imagenet", "imagenet_c", "cifar10", "cifar10_c", "ade20k"])
 def test_a_wrong_root_says_what_should_be_there(tmp_path, dataset):
     (tmp_path / "photos").mkdir()
-    refuses(f"{dataset}:{tmp_path}", "val", f"Expected .* in {tmp_path}, but there is none; .*data check {dataset} {tmp_path}")
+    refuses(
+        f"{dataset}:{tmp_path}",
+        "val",
+        f"Expected .* in {tmp_path}, but there is none; .*data check {dataset} {tmp_path}",
+    )
     refuses(f"{dataset}:{tmp_path / 'nowhere'}", "val", "no such folder; check the path")
 
 
@@ -67,7 +73,11 @@ def test_cifar10(tmp_path, counts):
 def test_cifar10_half_there(tmp_path, counts):
     layouts.write_cifar10(tmp_path)
     folder = tmp_path / "cifar-10-batches-py"
-    refuses(f"cifar10:{tmp_path}", "train", "Expected the 50,000 images .* but found 20: .*data check cifar10")
+    refuses(
+        f"cifar10:{tmp_path}",
+        "train",
+        "Expected the 50,000 images .* but found 20: .*data check cifar10",
+    )
     assert len(open_dataset(f"cifar10(part=True):{tmp_path}", "train")) == 20
     content = (folder / "data_batch_3").read_bytes()
     (folder / "data_batch_3").write_bytes(content[:-100])
@@ -85,7 +95,9 @@ def test_cifar10_half_there(tmp_path, counts):
 
 
 def test_pickles_as_python_writes_them(tmp_path):
-    """Every protocol that writes plain values alone is read; the arrays of ours are Python 2's, held against pickle itself."""
+    """Every protocol that writes plain values alone is read; the arrays of ours are Python 2's,
+    held against pickle itself.
+    """
     layouts.write_cifar10(tmp_path)
     path = tmp_path / "cifar-10-batches-py" / "data_batch_2"
     expected = pickle.loads(path.read_bytes(), encoding="latin-1")
@@ -94,9 +106,12 @@ def test_pickles_as_python_writes_them(tmp_path):
     assert found["labels"] == expected["labels"]
     np.testing.assert_array_equal(found["data"], expected["data"])
     for protocol in range(3):
-        path.write_bytes(pickle.dumps({"a": [1, 2.5 > 2, None, ("x", "y", 3, 4), {5: "z"}], "b": "é"}, protocol))
+        path.write_bytes(
+            pickle.dumps({"a": [1, 2.5 > 2, None, ("x", "y", 3, 4), {5: "z"}], "b": "é"}, protocol)
+        )
         assert read_pickle(path) == {"a": [1, True, None, ("x", "y", 3, 4), {5: "z"}], "b": "é"}
-    path.write_bytes(b"\x80\x02}r\xff\xff\xff\x7f.")  # a place in the memo for which pickle would allocate 32 GB
+    # a place in the memo for which pickle would allocate 32 GB
+    path.write_bytes(b"\x80\x02}r\xff\xff\xff\x7f.")
     assert read_pickle(path) == {}
 
 
@@ -112,11 +127,17 @@ HOSTILE = {
     "numpy's loader": b"\x80\x02}(U\x01acnumpy\nload\nu.",
     "an instance": b"\x80\x02}(U\x01a(ios\nsystem\nu.",
     "an object's state": b"\x80\x02}(U\x01acnumpy\nndarray\n}bu.",
-    "an array of objects": b"\x80\x02}(U\x01acnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-    b"(K\x01K\x01\x85cnumpy\ndtype\nU\x01OK\x00K\x01\x87R\x89](K\x01etbu.",
-    "a wrong size": b"\x80\x02}(U\x01acnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-    b"(K\x01J\xff\xff\xff\x7f\x85cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R\x89U\x01xtbu.",
-    "a key whose hash takes years": b"\x80\x02)q\x00" + b"h\x00h\x00\x86q\x00" * 60 + b"}(h\x00K\x01u.",
+    "an array of objects": (
+        b"\x80\x02}(U\x01acnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01K\x01\x85cnumpy\ndtype\nU\x01OK\x00K\x01\x87R\x89](K\x01etbu."
+    ),
+    "a wrong size": (
+        b"\x80\x02}(U\x01acnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01J\xff\xff\xff\x7f\x85cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R\x89U\x01xtbu."
+    ),
+    "a key whose hash takes years": (
+        b"\x80\x02)q\x00" + b"h\x00h\x00\x86q\x00" * 60 + b"}(h\x00K\x01u."
+    ),
     "an empty stack": b"\x80\x02b.",
     "no dict": b"\x80\x02](K\x01e.",
     "nothing": b"",
@@ -149,9 +170,23 @@ def test_cifar10_c(tmp_path, counts):
     for severity in (1, 5):
         stored = data.corrupted("snow", severity)
         assert [stored[index].target.label for index in range(4)] == labels
-        assert [stored[index].target.image_id for index in range(4)] == [data[index].target.image_id for index in range(4)]
-        assert all(np.array_equal(stored[index].image, stack[4 * (severity - 1) + index]) for index in range(4))
-    assert len({data.corrupted(name, level).info.fingerprint for name in ("snow", "fog") for level in (1, 2)}) == 4
+        assert [stored[index].target.image_id for index in range(4)] == [
+            data[index].target.image_id for index in range(4)
+        ]
+        assert all(
+            np.array_equal(stored[index].image, stack[4 * (severity - 1) + index])
+            for index in range(4)
+        )
+    assert (
+        len(
+            {
+                data.corrupted(name, level).info.fingerprint
+                for name in ("snow", "fog")
+                for level in (1, 2)
+            }
+        )
+        == 4
+    )
     part = Subset(data, [1, 3])
     assert has_stored(part)
     assert np.array_equal(corrupted_view(part, "snow", 2)[1].image, stack[4 + 3])
@@ -187,7 +222,10 @@ def test_cifar10_c_half_there(tmp_path, counts):
 # ---- ImageNet and ImageNet-C
 
 
-@pytest.mark.parametrize("size", [(300, 400), (400, 300), (257, 391), (500, 256), (100, 90), (256, 256), (375, 500), (256, 259)])
+@pytest.mark.parametrize(
+    "size",
+    [(300, 400), (400, 300), (257, 391), (500, 256), (100, 90), (256, 256), (375, 500), (256, 259)],
+)
 def test_the_test_view_is_torchvisions(size):
     transforms = pytest.importorskip("torchvision.transforms")
     image = Pillow.fromarray(layouts.pixels(size, *size, 3))
@@ -219,7 +257,11 @@ def test_imagenet_as_kaggle_has_it(tmp_path, counts):
     for path in sorted((tmp_path / "sorted").rglob("*.JPEG")):
         shutil.copy(path, home / "val")
         rows.append(f"{path.stem},{path.parent.name} 1 2 3 4 {path.parent.name} 5 6 7 8 ")
-    refuses(f"imagenet:{tmp_path / 'kaggle'}", "val", "LOC_val_solution.csv .* found neither; sort the images")
+    refuses(
+        f"imagenet:{tmp_path / 'kaggle'}",
+        "val",
+        "LOC_val_solution.csv .* found neither; sort the images",
+    )
     (tmp_path / "kaggle" / "LOC_val_solution.csv").write_text("\n".join(rows))
     counts("imagenet", train=6, val=6)
     flat = open_dataset(f"imagenet:{tmp_path / 'kaggle'}", "val")
@@ -228,24 +270,39 @@ def test_imagenet_as_kaggle_has_it(tmp_path, counts):
     assert [flat[n].target for n in range(6)] == [ordered[n].target for n in range(6)]
     assert np.array_equal(flat[4].image, ordered[4].image)
     (tmp_path / "kaggle" / "LOC_val_solution.csv").write_text("\n".join(rows[:-1]))
-    refuses(f"imagenet:{tmp_path / 'kaggle'}", "val", "class of ILSVRC2012_val_00000006.JPEG .* but got ''")
+    refuses(
+        f"imagenet:{tmp_path / 'kaggle'}",
+        "val",
+        "class of ILSVRC2012_val_00000006.JPEG .* but got ''",
+    )
 
 
 def test_imagenet_half_there(tmp_path):
-    refuses(f"imagenet:{tmp_path}", "val", "Expected train/ and val/ .* there is none; check the path: `stillrobust data check")
+    refuses(
+        f"imagenet:{tmp_path}",
+        "val",
+        "Expected train/ and val/ .* there is none; check the path: `stillrobust data check",
+    )
     (tmp_path / "train").mkdir()
     refuses(f"imagenet:{tmp_path}", "val", "choose one that exists: train")
     layouts.write_imagenet(tmp_path, classes=wnids()[:3])
-    refuses(f"imagenet:{tmp_path}", "val", "997 are missing, the first n01491361: .*data check imagenet")
+    refuses(
+        f"imagenet:{tmp_path}", "val", "997 are missing, the first n01491361: .*data check imagenet"
+    )
     assert len(open_dataset(f"imagenet(part=True):{tmp_path}", "val")) == 3
     (tmp_path / "val" / "cats").mkdir()
-    refuses(f"imagenet:{tmp_path}", "val", "such as n01440764, .* but got 'cats'; check the path, or use folders:")
+    refuses(
+        f"imagenet:{tmp_path}",
+        "val",
+        "such as n01440764, .* but got 'cats'; check the path, or use folders:",
+    )
 
 
 def test_imagenet_c(tmp_path, counts):
     classes = wnids()[:2]
     layouts.write_imagenet_c(layouts.write_imagenet(tmp_path, classes=classes, images=2), ["fog"])
-    layouts.write_imagenet_c(tmp_path, ["shot_noise"], folder="ImageNet-C/noise")  # unpacked in folders of the archives
+    # unpacked in folders of the archives
+    layouts.write_imagenet_c(tmp_path, ["shot_noise"], folder="ImageNet-C/noise")
     layouts.write_imagenet_c(tmp_path, ["snow"], folder="")
     data = open_dataset(f"imagenet_c(part=True):{tmp_path}", "val")
     for name in ("fog", "shot_noise", "snow"):
@@ -254,7 +311,10 @@ def test_imagenet_c(tmp_path, counts):
         assert abs(int(stored[0].image.mean()) - 120) <= 1  # the file of severity 3
     assert (data.info.stage, data[0].image.shape) == ("stored", (224, 224, 3))
     assert data.corrupted("fog", 1).info.fingerprint != data.corrupted("fog", 2).info.fingerprint
-    with pytest.raises(UserError, match=r"4 images of the clean set in .*contrast.2, but 4 are missing and 0 are others"):
+    with pytest.raises(
+        UserError,
+        match=r"4 images of the clean set in .*contrast.2, but 4 are missing and 0 are others",
+    ):
         data.corrupted("contrast", 2)
     next((tmp_path / "ImageNet-C" / "fog" / "1").rglob("*.JPEG")).unlink()
     with pytest.raises(UserError, match=r"fog.1, but 1 are missing .*data check imagenet_c"):
@@ -263,7 +323,10 @@ def test_imagenet_c(tmp_path, counts):
     other.rename(other.with_name("another.JPEG"))
     with pytest.raises(UserError, match=r"fog.3, but 1 are missing and 1 are others"):
         data.corrupted("fog", 3)
-    layouts.save_jpeg(tmp_path / "ImageNet-C" / "fog" / "2" / data[0].target.image_id, layouts.pixels(0, 64, 64, 3))
+    layouts.save_jpeg(
+        tmp_path / "ImageNet-C" / "fog" / "2" / data[0].target.image_id,
+        layouts.pixels(0, 64, 64, 3),
+    )
     with pytest.raises(UserError, match="224x224, as ImageNet-C is, but it is 64x64"):
         data.corrupted("fog", 2)[0]
     shutil.rmtree(tmp_path / "val")
@@ -290,8 +353,14 @@ def test_ade20k(tmp_path, counts):
 
 def test_ade20k_half_there(tmp_path):
     home = layouts.write_ade20k(tmp_path)
-    refuses(f"ade20k:{tmp_path}", "train", "Expected the 20,210 images of ade20k's train split in .*, but found 3")
-    Pillow.fromarray(np.full((20, 30), 151, np.uint8)).save(home / "annotations" / "validation" / "ADE_val_00000001.png")
+    refuses(
+        f"ade20k:{tmp_path}",
+        "train",
+        "Expected the 20,210 images of ade20k's train split in .*, but found 3",
+    )
+    Pillow.fromarray(np.full((20, 30), 151, np.uint8)).save(
+        home / "annotations" / "validation" / "ADE_val_00000001.png"
+    )
     with pytest.raises(UserError, match=r"labels 0..149 or 255 in .*, but got 150"):
         open_dataset(f"ade20k(part=True):{tmp_path}", "val")[0]
     (home / "annotations" / "validation" / "ADE_val_00000001.png").unlink()
@@ -322,12 +391,16 @@ def test_coco_2017(tmp_path):
     ],
 )
 def test_what_training_leaves_out(tmp_path, change, kept):
-    """mmdetection's rule, object by object: area 0, under a pixel wide, crowds alone; images under 32 pixels."""
+    """mmdetection's rule, object by object: area 0, under a pixel wide, crowds alone; images under
+    32 pixels.
+    """
     size = (change.get("height", 40), 48)
     layouts.write_coco2017(tmp_path, train=3, size=size)
     path = tmp_path / "annotations" / "instances_train2017.json"
     document = json.loads(path.read_text())
-    document["annotations"][0].update({key: value for key, value in change.items() if key != "height"})
+    document["annotations"][0].update(
+        {key: value for key, value in change.items() if key != "height"}
+    )
     path.write_text(json.dumps(document))
     if size[0] < 32:
         with pytest.raises(UserError, match=re.escape("at least one image of 32 pixels or more")):

@@ -1,4 +1,6 @@
-"""Files that are not what they should be: read by a stated rule or refused in one sentence, never altered without a word."""
+"""Files that are not what they should be: read by a stated rule or refused in one sentence, never
+altered without a word.
+"""
 
 import io
 import os
@@ -16,12 +18,17 @@ from stillrobust.errors import UserError
 
 SMOOTH = np.add.outer(np.arange(60), np.arange(80)).astype(np.uint8)
 PICTURE = np.stack([SMOOTH, SMOOTH // 2, 200 - SMOOTH], axis=2)
-READERS = {"read_image": read_image, "read_unrotated": lambda path: np.asarray(read_unrotated(path))}
+READERS = {
+    "read_image": read_image,
+    "read_unrotated": lambda path: np.asarray(read_unrotated(path)),
+}
 
 
 def encoded(image, kind, **options):
     buffer = io.BytesIO()
-    (image if isinstance(image, Pillow.Image) else Pillow.fromarray(image)).save(buffer, kind, **options)
+    (image if isinstance(image, Pillow.Image) else Pillow.fromarray(image)).save(
+        buffer, kind, **options
+    )
     return buffer.getvalue()
 
 
@@ -35,17 +42,29 @@ def with_thumbnail():
 
 def png(width, height, bits, colour, rows):
     def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     palette = chunk(b"PLTE", bytes(range(3 * 2**bits))) if colour == PALETTE else b""
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + palette + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + palette
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 GREY, PALETTE = 0, 3  # a PNG's colour types
 TRAILERS = {
     "bytes": b"\0" * 50,
-    "a video": b"\0\0\0\x18ftypmp42" + b"\xff\xda\xff\x00\xff" * 9,  # a phone's motion photo: it looks like a scan without end
+    # a phone's motion photo: it looks like a scan without end
+    "a video": b"\0\0\0\x18ftypmp42" + b"\xff\xda\xff\x00\xff" * 9,
     "half a second picture": encoded(PICTURE, "JPEG")[:-40],
 }
 WHOLE = {
@@ -53,7 +72,9 @@ WHOLE = {
     "progressive jpeg": encoded(PICTURE, "JPEG", progressive=True),
     "jpeg with a thumbnail": with_thumbnail(),
     "jpeg with restart markers": encoded(PICTURE, "JPEG", restart_marker_blocks=1),
-    **{f"jpeg and {name}": encoded(PICTURE, "JPEG") + trailer for name, trailer in TRAILERS.items()},
+    **{
+        f"jpeg and {name}": encoded(PICTURE, "JPEG") + trailer for name, trailer in TRAILERS.items()
+    },
     "png": encoded(PICTURE, "PNG"),
 }
 
@@ -140,10 +161,13 @@ def test_label_maps_of_other_kinds_are_refused(tmp_path):
 
 @pytest.mark.parametrize("colour", [GREY, PALETTE])
 @pytest.mark.parametrize(
-    ("bits", "row", "indices"), [(1, b"\x40", [0, 1]), (2, b"\x1b", [0, 1, 2, 3]), (4, b"\x01\x7f", [0, 1, 7, 15])]
+    ("bits", "row", "indices"),
+    [(1, b"\x40", [0, 1]), (2, b"\x1b", [0, 1, 2, 3]), (4, b"\x01\x7f", [0, 1, 7, 15])],
 )
 def test_label_maps_of_few_bits_hold_the_stored_indices(tmp_path, bits, row, indices, colour):
-    """Pillow stretches grey to 0..255, so that class 15 of a map of 4 bits would become 255 and not count."""
+    """Pillow stretches grey to 0..255, so that class 15 of a map of 4 bits would become 255 and not
+    count.
+    """
     (tmp_path / "a.png").write_bytes(png(len(indices), 1, bits, colour, b"\0" + row))
     assert read_label_map(tmp_path / "a.png").tolist() == [indices]
 
@@ -159,7 +183,13 @@ OTHER_KINDS = {
     "a.webp": encoded(PICTURE, "WEBP", lossless=True),
     "turned.webp": upside("WEBP", lossless=True),
     "alpha.webp": encoded(ALPHA, "WEBP", lossless=True, exact=True),
-    "two.webp": encoded(PICTURE, "WEBP", lossless=True, save_all=True, append_images=[Pillow.fromarray(PICTURE // 2)]),
+    "two.webp": encoded(
+        PICTURE,
+        "WEBP",
+        lossless=True,
+        save_all=True,
+        append_images=[Pillow.fromarray(PICTURE // 2)],
+    ),
     "a.bmp": encoded(PICTURE, "BMP"),
     "a.tif": encoded(PICTURE, "TIFF"),
     "turned.tif": upside("TIFF"),
@@ -191,6 +221,8 @@ def test_names_that_are_no_utf8_are_refused_when_a_set_is_opened(tmp_path, kind)
     place = tmp_path / ("val" if kind == "folders" else "images/val") / "a"
     place.mkdir(parents=True)
     (place / os.fsdecode(b"\xe9.png")).write_bytes(WHOLE["png"])
-    with pytest.raises(UserError, match=r"names of files in UTF-8, but got '.*\\udce9.png'; rename it") as caught:
+    with pytest.raises(
+        UserError, match=r"names of files in UTF-8, but got '.*\\udce9.png'; rename it"
+    ) as caught:
         open_dataset(f"{kind}:{tmp_path}", "val")
     str(caught.value).encode()

@@ -19,7 +19,9 @@ FEW = SceneCounts(train=6, val=4, train_crops=10, val_crops=10)
 
 def test_round_trip_of_all_formats(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
-    root = write_scenes(tmp_path / "demo", seed=3, counts=FEW, progress=lambda *done: calls.append(done))
+    root = write_scenes(
+        tmp_path / "demo", seed=3, counts=FEW, progress=lambda *done: calls.append(done)
+    )
     assert calls == [(n, 30) for n in range(1, 31)]
     detection = open_dataset(f"coco:{root}/detection", "val")
     segmentation = open_dataset(f"maps:{root}/segmentation", "val")
@@ -104,27 +106,40 @@ def test_cutouts_and_photographs(tmp_path: Path) -> None:
 
 
 def probe(backbone_spec: str, root: Path) -> float:
-    """Top-1 on ``val`` of ridge regression on frozen, standardised features of ``train`` and its mirror images."""
+    """Top-1 on ``val`` of ridge regression on frozen, standardised features of ``train`` and its
+    mirror images.
+    """
     backbone, _ = build_backbone(backbone_spec)
     features, labels = {}, {}
     for split in ("train", "val"):
         data = open_dataset(f"folders:{root / 'classification'}", split)
         samples = [data[index] for index in range(len(data))]
-        images = torch.stack([torch.from_numpy(sample.image).permute(2, 0, 1) for sample in samples]).float() / 255
+        images = (
+            torch.stack(
+                [torch.from_numpy(sample.image).permute(2, 0, 1) for sample in samples]
+            ).float()
+            / 255
+        )
         labels[split] = torch.tensor([sample.target.label for sample in samples])
         if split == "train":
             images, labels[split] = torch.cat([images, images.flip(3)]), labels[split].repeat(2)
         with torch.inference_mode():
-            features[split] = torch.cat([backbone.eval().embed(batch) for batch in images.split(100)]).double()
+            features[split] = torch.cat(
+                [backbone.eval().embed(batch) for batch in images.split(100)]
+            ).double()
     mean, spread = features["train"].mean(0), features["train"].std(0) + 1e-6
     known, asked = ((features[split] - mean) / spread for split in ("train", "val"))
     wanted = torch.nn.functional.one_hot(labels["train"]).double() - 0.1
-    weights = torch.linalg.solve(known.T @ known + 3e3 * torch.eye(known.shape[1]).double(), known.T @ wanted)
+    weights = torch.linalg.solve(
+        known.T @ known + 3e3 * torch.eye(known.shape[1]).double(), known.T @ wanted
+    )
     return float(((asked @ weights).argmax(1) == labels["val"]).double().mean())
 
 
 def test_scenes_test_transfer(tmp_path: Path) -> None:
-    """ImageNet's features tell the ten classes apart and random ones do not: colour and texture give nothing away."""
+    """ImageNet's features tell the ten classes apart and random ones do not: colour and texture
+    give nothing away.
+    """
     root = write_scenes(tmp_path / "scenes", counts=SceneCounts(train=1, val=1))
     assert probe("efficientnet_lite0", root) > 0.9
     assert probe("efficientnet_lite0(weights='random')", root) < 0.35

@@ -1,4 +1,6 @@
-"""Corrupted images kept for the next model: the same bytes, within the bound, whatever happens to the folder."""
+"""Corrupted images kept for the next model: the same bytes, within the bound, whatever happens to
+the folder.
+"""
 
 import hashlib
 import json
@@ -88,7 +90,9 @@ def test_the_bound_holds_and_the_oldest_use_goes_first(tmp_path, made):
     by_age = files(tmp_path)
     for age, path in enumerate(by_age):
         os.utime(path, ns=(age * 10**9, age * 10**9))
-    again = next(number for number in range(400) if shared._path(key_of(shared, number)) == by_age[0])
+    again = next(
+        number for number in range(400) if shared._path(key_of(shared, number)) == by_age[0]
+    )
     shared.image(IMAGE, {"number": again}, make)  # used now: no longer the oldest
     for number in range(400, 440):
         shared.image(IMAGE, {"number": number}, make)
@@ -108,7 +112,8 @@ def test_several_at_once(tmp_path):
         shared = SharedImages(tmp_path, 160 * BYTES)
         return all(
             np.array_equal(
-                shared.image(IMAGE, {"number": n % 200}, lambda n=n: IMAGE + np.uint8(n % 200)), IMAGE + np.uint8(n % 200)
+                shared.image(IMAGE, {"number": n % 200}, lambda n=n: IMAGE + np.uint8(n % 200)),
+                IMAGE + np.uint8(n % 200),
             )
             for n in range(20 * worker, 20 * worker + 100)
         )
@@ -119,7 +124,9 @@ def test_several_at_once(tmp_path):
     assert not list(tmp_path.glob("??/.*"))
 
 
-def test_a_folder_that_cannot_be_written_is_said_once_and_costs_nothing_else(tmp_path, made, recwarn):
+def test_a_folder_that_cannot_be_written_is_said_once_and_costs_nothing_else(
+    tmp_path, made, recwarn
+):
     calls, make = made
     (tmp_path / "file").write_text("no folder")
     shared = SharedImages(tmp_path / "file", 10**6)
@@ -138,17 +145,26 @@ def by_brightness():
 
 
 def test_numbers_are_the_same_with_and_without(tmp_path):
-    data, protocol = Toys("classification", 6), Protocol(("fog", "gaussian_noise"), (1, 4), channel_order="bgr")
+    data, protocol = (
+        Toys("classification", 6),
+        Protocol(("fog", "gaussian_noise"), (1, 4), channel_order="bgr"),
+    )
     shared = replace(protocol, shared=SharedImages(tmp_path / "corrupted", 10**7))
     for name, asked in (("without", protocol), ("first", shared), ("second", shared)):
         evaluate(by_brightness(), data, tmp_path / name, asked)
     plain, first, second = (
-        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name / "cells").rglob("*.npz")}
+        {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in (tmp_path / name / "cells").rglob("*.npz")
+        }
         for name in ("without", "first", "second")
     )
     assert plain == first == second
     assert len(plain) == 5 + 1  # the clean cell's examples
-    keys = [{one.key for one in Store(tmp_path / name).measurements()} for name in ("without", "first", "second")]
+    keys = [
+        {one.key for one in Store(tmp_path / name).measurements()}
+        for name in ("without", "first", "second")
+    ]
     assert keys[0] == keys[1] == keys[2]
     assert not missing_cells(data, tmp_path / "without", shared, "toy", "weights")
     assert len(files(tmp_path / "corrupted")) == 6 * 4
@@ -158,7 +174,13 @@ def test_what_decides_the_pixels_is_in_the_name(tmp_path, monkeypatch):
     data = Toys("classification", 1)
     shared = SharedImages(tmp_path, 10**7)
     view = CorruptedView(data, "snow", 3, shared=shared)
-    views = [view, replace(view, severity=4), replace(view, seed=1), replace(view, mode="exact"), replace(view, regime="cifar")]
+    views = [
+        view,
+        replace(view, severity=4),
+        replace(view, seed=1),
+        replace(view, mode="exact"),
+        replace(view, regime="cifar"),
+    ]
     views += [
         replace(view, channel_order="bgr"),
         replace(view, corruption="fog"),
@@ -183,12 +205,19 @@ def test_models_see_a_corruption_one_after_the_other(tmp_path):
     jobs = [first, *(job(run, corruption) for run in "ab" for corruption in ("snow", "fog"))]
     shared = SharedImages(tmp_path, 10)
     found = sharing(jobs, evaluate_job, shared)
-    assert [one.name for one in found] == ["train a", *(f"evaluate {run} {name}" for name in ("fog", "snow") for run in "ab")]
+    assert [one.name for one in found] == [
+        "train a",
+        *(f"evaluate {run} {name}" for name in ("fog", "snow") for run in "ab"),
+    ]
     assert all(one.arguments[3].shared is shared for one in found[1:])
 
 
 def test_sizes():
-    assert [bytes_of(text) for text in ("500MB", "20GB", "1.5 tb")] == [5 * 10**8, 2 * 10**10, 15 * 10**11]
+    assert [bytes_of(text) for text in ("500MB", "20GB", "1.5 tb")] == [
+        5 * 10**8,
+        2 * 10**10,
+        15 * 10**11,
+    ]
     for wrong in ("20", "GB", "-1GB", "twenty GB", "nanGB"):
         with pytest.raises(UserError, match="20GB"):
             bytes_of(wrong)

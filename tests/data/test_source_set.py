@@ -1,4 +1,6 @@
-"""The embedded source set: twenty classes of its own, the same pixels every time, and shapes that can be told apart."""
+"""The embedded source set: twenty classes of its own, the same pixels every time, and shapes that
+can be told apart.
+"""
 
 import json
 
@@ -23,14 +25,22 @@ def test_no_class_of_the_scenes():
 
 def test_layout_and_what_it_depends_on(tmp_path):
     heard = []
-    root = write_source_set(tmp_path / "source", train=2, val=1, size=32, progress=lambda done, total: heard.append((done, total)))
+    root = write_source_set(
+        tmp_path / "source",
+        train=2,
+        val=1,
+        size=32,
+        progress=lambda done, total: heard.append((done, total)),
+    )
     assert heard[-1] == (60, 60)
     train, val = (open_dataset(f"folders:{root}", split) for split in ("train", "val"))
     assert (len(train), len(val)) == (40, 20)
     assert train.info.classes == tuple(sorted(source_world().things)) == source_world().things
     fewer = write_source_set(tmp_path / "fewer", train=1, val=1, size=32)
     for path in sorted(fewer.rglob("*.png")):
-        assert np.array_equal(read_image(path), read_image(root / path.relative_to(fewer))), "an image does not depend on the count"
+        assert np.array_equal(read_image(path), read_image(root / path.relative_to(fewer))), (
+            "an image does not depend on the count"
+        )
     assert json.loads((root / "scenes.json").read_text())["kind"] == "source"
 
 
@@ -46,7 +56,9 @@ def test_drawn_once_and_again_when_asked_for_more(tmp_path):
 
 def test_splits_and_seeds_differ():
     world = source_world()
-    images = [draw_source(seed, split, 7, world, 32) for seed in (0, 1) for split in ("train", "val")]
+    images = [
+        draw_source(seed, split, 7, world, 32) for seed in (0, 1) for split in ("train", "val")
+    ]
     assert all(not np.array_equal(a, b) for i, a in enumerate(images) for b in images[:i])
     assert np.array_equal(images[0], draw_source(0, "train", 7, source_world(), 32))
 
@@ -57,7 +69,9 @@ def test_every_thing_fills_its_place(name):
     shares = []
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        _, coverage = paint_drawn_thing(rng, label, Place(32, 32, 48), 64, things=source_parts.THINGS)
+        _, coverage = paint_drawn_thing(
+            rng, label, Place(32, 32, 48), 64, things=source_parts.THINGS
+        )
         shares.append(coverage.mean())
         for parts in (source_parts.THINGS[name](rng) for _ in range(3)):
             assert all(np.abs(outline).max() <= 1.2 for outline, _ in parts)
@@ -73,7 +87,9 @@ def test_shapes_can_be_told_apart():
         for label in range(20):
             for seed in seeds:
                 rng = np.random.default_rng([label, seed])
-                _, coverage = paint_drawn_thing(rng, label, Place(16, 16, 24), 32, things=source_parts.THINGS)
+                _, coverage = paint_drawn_thing(
+                    rng, label, Place(16, 16, 24), 32, things=source_parts.THINGS
+                )
                 drawn.append(np.maximum(coverage, coverage[:, ::-1]).ravel())
         return np.array(drawn).reshape(20, len(seeds), -1)
 

@@ -23,7 +23,13 @@ FEW = Protocol(corruptions=("fog", "gaussian_noise"), severities=(1, 3), batch_s
 @pytest.fixture(scope="module", params=sorted(SETTINGS))
 def run(request, tmp_path_factory):
     task = request.param
-    plan = Plan(task, "resnet18(weights='random')", "fixed_feature", Recipe(steps=2, batch_size=4), SETTINGS[task])
+    plan = Plan(
+        task,
+        "resnet18(weights='random')",
+        "fixed_feature",
+        Recipe(steps=2, batch_size=4),
+        SETTINGS[task],
+    )
     return train(plan, Toys(task), str(tmp_path_factory.mktemp(task) / "mine")), task
 
 
@@ -37,10 +43,14 @@ def test_cells_are_measured_once_with_their_circumstances(run, tmp_path, monkeyp
     assert {(m.corruption, m.severity) for m in found} == set(FEW.cells())
     assert len(found) == len(FEW.cells()) * len(metrics)
     assert all(0 <= m.value <= 1 and m.images == 6 for m in found)
-    assert {"seed", "stage", "channel_order", "ground_truth", "weights", "data"} <= found[0].protocol.keys()
+    assert {"seed", "stage", "channel_order", "ground_truth", "weights", "data"} <= found[
+        0
+    ].protocol.keys()
     assert len(store.statistics(Cell("mine", "fog", 3))["image_ids"]) == 6
     assert store.examples(Cell("mine", "fog", 3))["images"].shape == (3, 64, 64, 3)
-    monkeypatch.setattr(views.CorruptedView, "__getitem__", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(
+        views.CorruptedView, "__getitem__", lambda *_: pytest.fail("measured again")
+    )
     evaluate(folder, data, tmp_path, FEW)
 
 
@@ -59,10 +69,19 @@ def test_batches_and_order_do_not_change_numbers(run, tmp_path):
     folder, task = run
     data = Toys(task, 6, seed=5)
     for name, batch_size in (("a", 1), ("b", 4)):
-        evaluate(folder, data, tmp_path / name, Protocol(("gaussian_noise",), (2,), batch_size=batch_size))
-    values = [{(m.corruption, m.metric): m.value for m in Store(tmp_path / name).measurements()} for name in "ab"]
+        evaluate(
+            folder,
+            data,
+            tmp_path / name,
+            Protocol(("gaussian_noise",), (2,), batch_size=batch_size),
+        )
+    values = [
+        {(m.corruption, m.metric): m.value for m in Store(tmp_path / name).measurements()}
+        for name in "ab"
+    ]
     for key, value in values[0].items():
-        assert value == pytest.approx(values[1][key], abs=0.02), key  # float sums differ in the last bits by batch
+        # float sums differ in the last bits by batch
+        assert value == pytest.approx(values[1][key], abs=0.02), key
 
 
 def test_every_model_sees_the_same_pixels():
@@ -82,11 +101,18 @@ def test_a_part_of_the_images_is_spread_over_the_set(run, tmp_path):
 
 
 def wide(weights, name="x"):
-    return Predictor("classification", name, lambda images: [Prediction(probabilities=np.array([1.0, 0]))] * len(images), weights)
+    return Predictor(
+        "classification",
+        name,
+        lambda images: [Prediction(probabilities=np.array([1.0, 0]))] * len(images),
+        weights,
+    )
 
 
 def test_a_name_stands_for_one_model_on_one_set(tmp_path):
-    """What is finished under a name is never mixed with another model's, other data's or another seed's."""
+    """What is finished under a name is never mixed with another model's, other data's or another
+    seed's.
+    """
     data, first = Toys("classification", 4), Protocol(("fog",), (1,))
     run = evaluate(wide("one"), data, tmp_path, first)
     before = Store(tmp_path).measurements()
@@ -99,7 +125,8 @@ def test_a_name_stands_for_one_model_on_one_set(tmp_path):
         with pytest.raises(UserError, match=f"x was measured with.*{said}; take another --out"):
             evaluate(model, other, tmp_path, protocol)
         assert Store(tmp_path).measurements() == before
-    assert evaluate(wide("two"), data, tmp_path, first, run) == run  # who names it answers for it: a study's weights changed
+    # who names it answers for it: a study's weights changed
+    assert evaluate(wide("two"), data, tmp_path, first, run) == run
     assert {one.protocol["weights"] for one in Store(tmp_path).measurements()} == {"two"}
 
 
@@ -108,8 +135,12 @@ def test_more_images_take_the_place_of_fewer_and_no_drop_mixes_them(tmp_path):
     evaluate(wide("one"), data, tmp_path, Protocol(("fog", "snow"), (3,), images=4))
     run = evaluate(wide("one"), data, tmp_path, Protocol(("fog",), (1,)))
     found = beside(Store(tmp_path).measurements(), ())
-    assert [(one.corruption, sorted(one.scores), one.clean) for one in found if one.corruption == "snow"] == [("snow", [3], None)]
-    assert sorted((sorted(one.scores), one.clean) for one in found if one.corruption == "fog" and one.clean) == [([1], 0.5)]
+    assert [
+        (one.corruption, sorted(one.scores), one.clean) for one in found if one.corruption == "snow"
+    ] == [("snow", [3], None)]
+    assert sorted(
+        (sorted(one.scores), one.clean) for one in found if one.corruption == "fog" and one.clean
+    ) == [([1], 0.5)]
     assert {one.images for one in Store(tmp_path).measurements(run)} == {4, 8}
 
 
@@ -139,7 +170,9 @@ def test_bad_protocols():
 
 
 class Stored(Toys):
-    """Toys whose corruptions are stored: each image dimmed by 20 a severity; ``missing`` cells are not there."""
+    """Toys whose corruptions are stored: each image dimmed by 20 a severity; ``missing`` cells are
+    not there.
+    """
 
     def __init__(self, task, made="one", missing=()):
         super().__init__(task, 4, seed=5)
@@ -150,7 +183,9 @@ class Stored(Toys):
         if (corruption, severity) in self.missing:
             raise UserError(f"{corruption} {severity} is missing")
         view = Toys("classification", 4, seed=5)
-        view.info = dataclasses.replace(self.info, fingerprint=f"{self.made} {corruption} {severity}")
+        view.info = dataclasses.replace(
+            self.info, fingerprint=f"{self.made} {corruption} {severity}"
+        )
         return view
 
 
@@ -158,18 +193,29 @@ def test_stored_corruptions_are_used_and_said(run, tmp_path, monkeypatch):
     folder, task = run
     if task != "classification":
         pytest.skip("sets with stored corruptions are for classification")
-    monkeypatch.setattr(views.CorruptedView, "__getitem__", lambda *_: pytest.fail("corrupted anew"))
+    monkeypatch.setattr(
+        views.CorruptedView, "__getitem__", lambda *_: pytest.fail("corrupted anew")
+    )
     evaluate(folder, Stored(task), tmp_path, FEW)
     found = Store(tmp_path).measurements("mine")
     assert {(m.corruption, m.severity) for m in found} == set(FEW.cells())
     assert {m.protocol["stage"] for m in found} == {"stored"}
-    assert not {"seed", "regime", "channel_order", "draws", "frost_textures"} & found[0].protocol.keys()
+    assert (
+        not {"seed", "regime", "channel_order", "draws", "frost_textures"}
+        & found[0].protocol.keys()
+    )
     before = {m.corruption: m.seconds for m in found}
     evaluate(folder, Stored(task), tmp_path, FEW)
     assert {m.corruption: m.seconds for m in Store(tmp_path).measurements("mine")} == before
-    keys = {path: json.loads(path.read_text())["body"]["key"] for path in (tmp_path / "cells").rglob("*.json")}
-    evaluate(folder, Stored(task, "other"), tmp_path, FEW)  # other files: measured anew, but for the clean cell
-    changed = [path for path, key in keys.items() if json.loads(path.read_text())["body"]["key"] != key]
+    keys = {
+        path: json.loads(path.read_text())["body"]["key"]
+        for path in (tmp_path / "cells").rglob("*.json")
+    }
+    # other files: measured anew, but for the clean cell
+    evaluate(folder, Stored(task, "other"), tmp_path, FEW)
+    changed = [
+        path for path, key in keys.items() if json.loads(path.read_text())["body"]["key"] != key
+    ]
     assert len(changed) == len(keys) - 1
 
 
@@ -178,7 +224,12 @@ def test_a_missing_stored_cell_stops_before_the_first_is_measured(run, tmp_path)
     with pytest.raises(UserError, match="fog 3 is missing"):
         evaluate(folder, Stored(task, missing=[("fog", 3)]), tmp_path, FEW)
     assert not list(tmp_path.iterdir())
-    for choice in ({"channel_order": "bgr"}, {"regime": "cifar"}, {"mode": "exact"}, {"warp_truth": True}):
+    for choice in (
+        {"channel_order": "bgr"},
+        {"regime": "cifar"},
+        {"mode": "exact"},
+        {"warp_truth": True},
+    ):
         with pytest.raises(UserError, match="whose corruptions are stored"):
             evaluate(folder, Stored(task), tmp_path, Protocol(("fog",), (1,), **choice))
 
@@ -190,4 +241,7 @@ def test_the_severity_table_is_the_datas_own(run, tmp_path):
     for name, regime, expected in (("own", None, "cifar"), ("named", "imagenet", "imagenet")):
         evaluate(folder, data, tmp_path / name, Protocol(("fog",), (1,), regime=regime))
         assert {m.protocol["regime"] for m in Store(tmp_path / name).measurements()} == {expected}
-        assert evaluation._views(data, Protocol(("fog",), (1,), regime=regime))["fog", 1].regime == expected
+        assert (
+            evaluation._views(data, Protocol(("fog",), (1,), regime=regime))["fog", 1].regime
+            == expected
+        )

@@ -45,7 +45,9 @@ def test_an_image_is_read_once_a_corruption_and_predicted_once_a_cell(tmp_path):
     evaluate(says_wide(seen), data, tmp_path, GRID)
     assert data.reads == dict.fromkeys(range(7), 3)  # clean, fog, pixelate
     assert len(seen) == 7 * len(GRID.cells()) == len(set(seen))
-    evaluate(says_wide(seen), data, tmp_path, Protocol(("fog", "pixelate"), (1, 2, 3, 5), batch_size=3))
+    evaluate(
+        says_wide(seen), data, tmp_path, Protocol(("fog", "pixelate"), (1, 2, 3, 5), batch_size=3)
+    )
     assert data.reads == dict.fromkeys(range(7), 5)  # the two that have a new severity
     assert len(seen) == 7 * (len(GRID.cells()) + 2) == len(set(seen))
 
@@ -53,10 +55,18 @@ def test_an_image_is_read_once_a_corruption_and_predicted_once_a_cell(tmp_path):
 def test_a_file_is_decoded_once_a_corruption(tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / "data/val" / name).mkdir(parents=True)
-        cv2.imwrite(str(tmp_path / "data/val" / name / "1.png"), np.random.default_rng(0).integers(0, 255, (40, 40, 3)))
+        cv2.imwrite(
+            str(tmp_path / "data/val" / name / "1.png"),
+            np.random.default_rng(0).integers(0, 255, (40, 40, 3)),
+        )
     decode, decoded = cv2.imdecode, []
     monkeypatch.setattr(cv2, "imdecode", lambda *arguments: decoded.append(1) or decode(*arguments))
-    evaluate(says_wide([]), FolderDataset(tmp_path / "data", "val"), tmp_path / "results", Protocol(("fog", "snow"), batch_size=1))
+    evaluate(
+        says_wide([]),
+        FolderDataset(tmp_path / "data", "val"),
+        tmp_path / "results",
+        Protocol(("fog", "snow"), batch_size=1),
+    )
     assert len(decoded) == 2 * 3
 
 
@@ -65,9 +75,14 @@ def test_workers_change_nothing(workers):
     data = Toys("detection", 5)
     views = tuple(corrupted_view(data, "gaussian_noise", severity) for severity in (1, 4))
     found = [image for batch in batches(AtSeverities(data, views), 2, workers) for image in batch]
-    assert [[sample.target.image_id for sample in image] for image in found] == [[f"{n}.png"] * 2 for n in range(5)]
+    assert [[sample.target.image_id for sample in image] for image in found] == [
+        [f"{n}.png"] * 2 for n in range(5)
+    ]
     for number, image in enumerate(found):
-        assert all(np.array_equal(one.image, view[number].image) for one, view in zip(image, views, strict=True))
+        assert all(
+            np.array_equal(one.image, view[number].image)
+            for one, view in zip(image, views, strict=True)
+        )
 
 
 def test_beside_a_gpu_workers_run_ahead_and_pixels_are_pinned(monkeypatch, tmp_path):
@@ -76,15 +91,21 @@ def test_beside_a_gpu_workers_run_ahead_and_pixels_are_pinned(monkeypatch, tmp_p
     monkeypatch.setattr(torch.cuda, "device_count", lambda: machine["gpus"])
     monkeypatch.setattr("stillrobust.evaluation.loader.DRIVER", tmp_path)
     settings = loader_settings(torch.device("cuda"))
-    assert (settings["num_workers"], settings["pin_memory"], settings["prefetch_factor"]) == (16, True, AHEAD)
+    assert (settings["num_workers"], settings["pin_memory"], settings["prefetch_factor"]) == (
+        16,
+        True,
+        AHEAD,
+    )
     machine["gpus"] = 8
-    assert loader_settings(torch.device("cuda"))["num_workers"] == 7  # eight processes: a core each stays for the model
+    # eight processes: a core each stays for the model
+    assert loader_settings(torch.device("cuda"))["num_workers"] == 7
     machine["gpus"] = 1
     for number in range(8):  # a study's worker sees one of them
         (tmp_path / str(number)).mkdir()
     assert loader_settings(torch.device("cuda"))["num_workers"] == 7
     machine["cores"] = 1
-    assert loader_settings(torch.device("cuda"))["num_workers"] == 1  # one is always there to run ahead
+    # one is always there to run ahead
+    assert loader_settings(torch.device("cuda"))["num_workers"] == 1
     assert loader_settings(torch.device("cuda"), 3)["num_workers"] == 3
     assert loader_settings(torch.device("cpu")) == {"num_workers": 0, "pin_memory": False}
 
@@ -98,4 +119,7 @@ def test_pinning_keeps_pixels_and_ground_truth(monkeypatch):
     assert pinned.image is not sample.image
     assert np.array_equal(pinned.image, sample.image)
     assert pinned.target is sample.target
-    assert torch.utils.data._utils.pin_memory.pin_memory(Loaded([[sample]])).samples[0][0].image is not sample.image
+    assert (
+        torch.utils.data._utils.pin_memory.pin_memory(Loaded([[sample]])).samples[0][0].image
+        is not sample.image
+    )

@@ -142,12 +142,17 @@ def test_an_error_that_cannot_be_sent_is_told_all_the_same():
 def test_each_worker_sees_its_own_gpus_and_keeps_its_model(tmp_path):
     """Two runs of three jobs on two workers: each worker has one run and one GPU."""
     path = tmp_path / "seen"
-    jobs = [Job(f"{run}{number}", note_process, (path, run), warm=run) for run in "ab" for number in range(3)]
+    jobs = [
+        Job(f"{run}{number}", note_process, (path, run), warm=run)
+        for run in "ab"
+        for number in range(3)
+    ]
     assert run_jobs(jobs, 8, gpus=["2", "GPU-5"]) == []
     seen = [line.split() for line in path.read_text().splitlines()]
     assert len({process for _, process, _ in seen}) == 2
     assert {gpu for _, _, gpu in seen} == {"2", "GPU-5"}
-    assert len({(run, process) for run, process, _ in seen}) <= 3  # all but perhaps the last job where they are warm
+    # all but perhaps the last job where they are warm
+    assert len({(run, process) for run, process, _ in seen}) <= 3
     assert os.environ.get("CUDA_VISIBLE_DEVICES") is None
 
 
@@ -162,7 +167,8 @@ def test_scheduling_costs_less_than_20_milliseconds_a_job():
     assert seconds / len(jobs) < 0.020
 
 
-# ---- the books, without any process ----------------------------------------------------------------------------------------
+# ---- the books, without any process
+# ----------------------------------------------------------------------------------------
 
 
 def job(name, *after, **how):
@@ -170,7 +176,13 @@ def job(name, *after, **how):
 
 
 def test_jobs_are_given_in_order_and_warm_ones_where_they_are_warm():
-    book = Book([job("train c"), *(job(f"{run}{n}", warm=run) for run in "ab" for n in range(3)), job("late", "a0")])
+    book = Book(
+        [
+            job("train c"),
+            *(job(f"{run}{n}", warm=run) for run in "ab" for n in range(3)),
+            job("late", "a0"),
+        ]
+    )
     assert book.next(0).name == "train c"
     assert book.next(1).name == "a0"
     assert book.next(2).name == "b0", "a model that nobody has, before one that another holds"
@@ -199,7 +211,15 @@ def test_a_worker_stays_with_its_model_even_where_others_have_it_too():
 
 
 def test_jobs_wait_until_there_is_room():
-    book = Book([job("large", memory=6), job("other", memory=6), job("small", memory=3), job("huge", memory=50)], memory=10)
+    book = Book(
+        [
+            job("large", memory=6),
+            job("other", memory=6),
+            job("small", memory=3),
+            job("huge", memory=50),
+        ],
+        memory=10,
+    )
     assert book.next(0).name == "large"
     assert book.next(1).name == "small"
     assert book.next(2) is None
@@ -212,7 +232,9 @@ def test_jobs_wait_until_there_is_room():
 
 def test_each_job_ends_once_and_what_comes_after_a_failure_is_not_begun():
     told = []
-    book = Book([job("a"), job("b", "a"), job("c", "a", "b"), job("d")], lambda *news: told.append(news))
+    book = Book(
+        [job("a"), job("b", "a"), job("c", "a", "b"), job("d")], lambda *news: told.append(news)
+    )
     assert [book.next(worker).name for worker in (0, 1)] == ["a", "d"]
     book.failed("a", "broken")
     book.done("d")

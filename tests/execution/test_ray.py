@@ -1,4 +1,6 @@
-"""The engine ray on a cluster of several nodes, all on this machine: placement, warm actors, a node that is killed."""
+"""The engine ray on a cluster of several nodes, all on this machine: placement, warm actors, a node
+that is killed.
+"""
 
 import os
 import signal
@@ -23,11 +25,18 @@ ROOT = Path(__file__).parents[2]
 def cluster():
     """A head that does no work and two nodes of two workers each, whose processes find this file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv(
+            "PYTHONPATH",
+            os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
+        )
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        made = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0})
-        nodes = [made.add_node(num_cpus=2, num_gpus=1, object_store_memory=80 * 2**20) for _ in range(2)]
+        made = cluster_utils.Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0}
+        )
+        nodes = [
+            made.add_node(num_cpus=2, num_gpus=1, object_store_memory=80 * 2**20) for _ in range(2)
+        ]
         made.wait_for_nodes()
         yield made, nodes
         ray.shutdown()
@@ -73,16 +82,22 @@ def test_work_goes_to_every_place_and_a_killed_node_loses_none(cluster, tmp_path
             made.remove_node(nodes.pop(), allow_graceful=False)
 
     listen.ended = ended
-    failures = run_jobs(jobs, 0, listen, keep_going=True, engine="ray", address=made.address, gpu_fraction=0.5)
+    failures = run_jobs(
+        jobs, 0, listen, keep_going=True, engine="ray", address=made.address, gpu_fraction=0.5
+    )
     assert {failure.job: failure.reason for failure in failures} == {
         "bad": "this cannot be done",
         "never": "not begun, because this failed: bad",
     }
-    assert sorted(name for name, _ in heard.ends) == sorted(job.name for job in jobs), "each job ends once"
+    assert sorted(name for name, _ in heard.ends) == sorted(job.name for job in jobs), (
+        "each job ends once"
+    )
     lines = [line.split() for line in path.read_text().splitlines()]
     assert len(lines) >= 32
     assert len({node for node, *_ in lines}) == 2
-    assert 4 <= len({process for _, process, *_ in lines}) <= 6, "two actors a node, kept for job after job"
+    assert 4 <= len({process for _, process, *_ in lines}) <= 6, (
+        "two actors a node, kept for job after job"
+    )
     assert {gpu for *_, gpu, _ in lines} == {"0"}, "each node has one GPU, which two actors share"
     assert {threads for *_, threads in lines} == {"1"}
     assert any(news[1:] == (1, 2, "half") for news in heard.news)
@@ -112,11 +127,18 @@ def test_a_study_whose_driver_dies_goes_on_with_another(cluster, tmp_path):
     assert before
     again = subprocess.run(on_ray, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert all(path.stat().st_mtime_ns == written for path, written in before.items()), "something finished was done twice"
-    alone = subprocess.run([*command, str(tmp_path / "local"), "--workers", "1"], capture_output=True, text=True)
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items()), (
+        "something finished was done twice"
+    )
+    alone = subprocess.run(
+        [*command, str(tmp_path / "local"), "--workers", "1"], capture_output=True, text=True
+    )
     assert alone.returncode == 0, alone.stderr
     numbers = [
-        {(m.run, m.metric, m.corruption, m.severity): m.value for m in Store(tmp_path / kind / "results").measurements()}
+        {
+            (m.run, m.metric, m.corruption, m.severity): m.value
+            for m in Store(tmp_path / kind / "results").measurements()
+        }
         for kind in ("ray", "local")
     ]
     assert numbers[0] == numbers[1]

@@ -1,4 +1,6 @@
-"""The engine slurm with submitit as it is, on commands that do on this machine what Slurm's do on a cluster."""
+"""The engine slurm with submitit as it is, on commands that do on this machine what Slurm's do on a
+cluster.
+"""
 
 import os
 import sys
@@ -22,7 +24,9 @@ def slurm(tmp_path, monkeypatch):
     commands.mkdir()
     state.mkdir()
     for name in ("sbatch", "srun", "sacct", "scancel"):
-        (commands / name).write_text(f"#!{sys.executable}\n{(ROOT / 'tests' / 'fake_slurm.py').read_text()}")
+        (commands / name).write_text(
+            f"#!{sys.executable}\n{(ROOT / 'tests' / 'fake_slurm.py').read_text()}"
+        )
         (commands / name).chmod(0o755)
     monkeypatch.setenv("FAKE_SLURM", str(state))
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
@@ -56,8 +60,20 @@ def test_an_array_of_workers_does_all_and_one_that_dies_loses_nothing(slurm, tmp
 
     listen.ended = lambda name, reason: ends.append(name)
     jobs = [Job(f"{run}{n}", see, (path, 0.2), warm=run) for run in "ab" for n in range(4)]
-    jobs += [Job("dies", die_once, (tmp_path / "died",)), Job("bad", refuse, ()), Job("never", refuse, (), after=("bad",))]
-    failures = run_jobs(jobs, 2, listen, keep_going=True, engine="slurm", folder=slurm, sbatch={"partition": "gpu", "time": "60"})
+    jobs += [
+        Job("dies", die_once, (tmp_path / "died",)),
+        Job("bad", refuse, ()),
+        Job("never", refuse, (), after=("bad",)),
+    ]
+    failures = run_jobs(
+        jobs,
+        2,
+        listen,
+        keep_going=True,
+        engine="slurm",
+        folder=slurm,
+        sbatch={"partition": "gpu", "time": "60"},
+    )
     assert {failure.job: failure.reason for failure in failures} == {
         "bad": "this cannot be done",
         "never": "not begun, because this failed: bad",
@@ -66,13 +82,28 @@ def test_an_array_of_workers_does_all_and_one_that_dies_loses_nothing(slurm, tmp
     seen = [line.split(maxsplit=2) for line in path.read_text().splitlines()]
     assert len(seen) == 8
     assert len({process for process, *_ in seen}) <= 3, "workers are kept for job after job"
-    assert {tuple(rest) for _, *rest in seen} == {("1", "None")}, "one thread; a worker is no part of a launched training"
+    assert {tuple(rest) for _, *rest in seen} == {("1", "None")}, (
+        "one thread; a worker is no part of a launched training"
+    )
     batch = "".join(file.read_text() for file in (tmp_path / "state").glob("*.batch"))
-    for line in ("--partition=gpu", "--time=60", "--array=0-1%2", "--cpus-per-task=1", "--requeue", "--job-name=stillrobust"):
+    for line in (
+        "--partition=gpu",
+        "--time=60",
+        "--array=0-1%2",
+        "--cpus-per-task=1",
+        "--requeue",
+        "--job-name=stillrobust",
+    ):
         assert f"#SBATCH {line}" in batch
     time.sleep(1)
-    running = [file for file in (tmp_path / "state").glob("*.pid") if Path(f"/proc/{file.read_text()}").exists()]
-    assert not [file for file in running if "Z" not in Path(f"/proc/{file.read_text()}/stat").read_text()], "all are cancelled"
+    running = [
+        file
+        for file in (tmp_path / "state").glob("*.pid")
+        if Path(f"/proc/{file.read_text()}").exists()
+    ]
+    assert not [
+        file for file in running if "Z" not in Path(f"/proc/{file.read_text()}/stat").read_text()
+    ], "all are cancelled"
     assert not list((slurm).glob("*/orders"))
 
 
@@ -100,4 +131,7 @@ def test_workers_end_when_the_driver_is_gone(tmp_path, monkeypatch):
     (tmp_path / "driver").write_text("1\n")
     (orders / "17").write_bytes(pickle.dumps(Job("bad", refuse, ())))
     on_slurm.Worker(tmp_path, 3)()
-    assert str(pickle.loads((tmp_path / "replies" / "3.17").read_bytes()).error) == "this cannot be done"
+    assert (
+        str(pickle.loads((tmp_path / "replies" / "3.17").read_bytes()).error)
+        == "this cannot be done"
+    )

@@ -1,4 +1,6 @@
-"""Others' numbers: published P, mPC and rPC come out, what a file does not say stays unknown, a strange file is one sentence."""
+"""Others' numbers: published P, mPC and rPC come out, what a file does not say stays unknown, a
+strange file is one sentence.
+"""
 
 import csv
 import json
@@ -16,9 +18,10 @@ from stillrobust.importers.pickled_numbers import plain, read_numbers
 from stillrobust.report import summarize
 from stillrobust.storage.store import Run, Store
 
-# Mask R-CNN R50-FPN 1x on COCO val2017, box and mask AP, severities 1 to 5: bethgelab/robust-detection-benchmark, raw-data/coco/
-# mask_rcnn_r50_fpn_1x_results.pkl @aecde7ba (MIT), four digits. Published of them (P, mPC, rPC in %): 37.3 / 18.7 / 50.1 and
-# 34.2 / 16.8 / 49.1 (mmdetection, docs/robustness_benchmarking.md).
+# Mask R-CNN R50-FPN 1x on COCO val2017, box and mask AP, severities 1 to 5:
+# bethgelab/robust-detection-benchmark, raw-data/coco/ mask_rcnn_r50_fpn_1x_results.pkl @aecde7ba
+# (MIT), four digits. Published of them (P, mPC, rPC in %): 37.3 / 18.7 / 50.1 and 34.2 / 16.8 /
+# 49.1 (mmdetection, docs/robustness_benchmarking.md).
 CLEAN = {"bbox": 0.3727, "segm": 0.3416}
 # fmt: off
 CORRUPTED = {
@@ -38,8 +41,9 @@ CORRUPTED = {
     "pixelate": ((.2748, .2368, .1053, .0546, .0301), (.2587, .2248, .1050, .0560, .0320)),
     "jpeg_compression": ((.2606, .2055, .1684, .0928, .0473), (.2379, .1846, .1512, .0848, .0440)),
 }
-# RobustBench, ImageNet-C on 5,000 images, Tian2022Deeper_DeiT-B: unaggregated_results_2d.csv of model_info/imagenet/corruptions
-# @24ce20d1 and its card @13e15a33 (clean_acc 80.32, corruptions_acc_2d 62.88).
+# RobustBench, ImageNet-C on 5,000 images, Tian2022Deeper_DeiT-B: unaggregated_results_2d.csv of
+# model_info/imagenet/corruptions @24ce20d1 and its card @13e15a33 (clean_acc 80.32,
+# corruptions_acc_2d 62.88).
 DEIT_B = {
     "shot_noise": (.7612, .7448, .726, .6656, .6122), "impulse_noise": (.7306, .676, .5742, .4192, .3254),
     "defocus_blur": (.7062, .6194, .6306, .5356, .5294), "contrast": (.7508, .7388, .7008, .619, .5372),
@@ -59,13 +63,28 @@ def results(wrap=np.float64, levels=range(6)):
     """As test_robustness.py of 2.x has it."""
 
     def told(kind, value):
-        stats = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
+        stats = [
+            "AP",
+            "AP50",
+            "AP75",
+            "APs",
+            "APm",
+            "APl",
+            "AR1",
+            "AR10",
+            "AR100",
+            "ARs",
+            "ARm",
+            "ARl",
+        ]
         return {kind: {name: wrap(value if name == "AP" else 0.5) for name in stats}}
 
     return {
         name: {
-            level: told("bbox", box[level - 1] if level else CLEAN["bbox"])
-            | told("segm", mask[level - 1] if level else CLEAN["segm"])
+            level: (
+                told("bbox", box[level - 1] if level else CLEAN["bbox"])
+                | told("segm", mask[level - 1] if level else CLEAN["segm"])
+            )
             for level in levels
         }
         for name, (box, mask) in CORRUPTED.items()
@@ -109,7 +128,8 @@ def test_the_layout_of_mmdetection_3(tmp_path):
 
 def test_json_by_task(tmp_path):
     by_task = {
-        kind: {name: [CLEAN[kind], *scores[place]] for name, scores in CORRUPTED.items()} for place, kind in enumerate(CLEAN)
+        kind: {name: [CLEAN[kind], *scores[place]] for name, scores in CORRUPTED.items()}
+        for place, kind in enumerate(CLEAN)
     }
     path = tmp_path / "r50.json"
     path.write_text(json.dumps({"source": "x", "AP": by_task}))
@@ -118,8 +138,12 @@ def test_json_by_task(tmp_path):
 
 
 def test_holes_that_a_tool_fills_with_zeros(tmp_path):
-    """robustness_eval.py's array of six severities when only 0 and 1 were run: its mPC would be a fifth, or less, of the truth."""
-    by_task = {"bbox": {name: [CLEAN["bbox"], box[0], 0, 0, 0, 0] for name, (box, _) in CORRUPTED.items()}}
+    """robustness_eval.py's array of six severities when only 0 and 1 were run: its mPC would be a
+    fifth, or less, of the truth.
+    """
+    by_task = {
+        "bbox": {name: [CLEAN["bbox"], box[0], 0, 0, 0, 0] for name, (box, _) in CORRUPTED.items()}
+    }
     path = tmp_path / "r50.json"
     path.write_text(json.dumps({"AP": by_task}))
     (found,) = import_results("mmdetection", path, tmp_path / "r")
@@ -127,12 +151,17 @@ def test_holes_that_a_tool_fills_with_zeros(tmp_path):
     assert sum("exactly 0" in note for note in found.notes) == 1
     (row,) = summarize(Store(tmp_path / "r")).rows
     assert row.robustness.severities == (1,)
-    assert 100 * row.robustness.drop == pytest.approx(25.48, abs=0.02)  # the relative drop at severity 1 of the same file
+    # the relative drop at severity 1 of the same file
+    assert 100 * row.robustness.drop == pytest.approx(25.48, abs=0.02)
     assert row.interval is None
 
 
 def test_part_of_the_corruptions_is_a_hole(tmp_path):
-    some = {name: levels for name, levels in results().items() if name in ("fog", "snow", "frost", "brightness")}
+    some = {
+        name: levels
+        for name, levels in results().items()
+        if name in ("fog", "snow", "frost", "brightness")
+    }
     (found,) = import_results("mmdetection", pickled(tmp_path, some), tmp_path / "r")
     assert found.holes == 11 * 5
     summary = summarize(Store(tmp_path / "r"))
@@ -201,8 +230,15 @@ def robustbench_folder(folder, clean="80.32", mean="62.88", name="Tian2022Deeper
         writer = csv.writer(file)
         writer.writerow(["", *(corruption for corruption, _ in places), "average"])
         writer.writerow(["", *(level for _, level in places), ""])
-        writer.writerow([name, *(DEIT_B[corruption][level - 1] for corruption, level in places), "0.628765333"])
-    card = {"dataset": "imagenet", "architecture": "DeiT Base", "clean_acc": clean, "corruptions_acc_2d": mean}
+        writer.writerow(
+            [name, *(DEIT_B[corruption][level - 1] for corruption, level in places), "0.628765333"]
+        )
+    card = {
+        "dataset": "imagenet",
+        "architecture": "DeiT Base",
+        "clean_acc": clean,
+        "corruptions_acc_2d": mean,
+    }
     (folder / f"{name}.json").write_text(json.dumps(card))
     return folder
 
@@ -220,10 +256,14 @@ def test_published_values_of_robustbench(tmp_path):
 
 
 def test_cards_that_do_not_fit_their_table(tmp_path):
-    (found,) = import_results("robustbench", robustbench_folder(tmp_path / "rb", mean="46.91"), tmp_path / "r")
+    (found,) = import_results(
+        "robustbench", robustbench_folder(tmp_path / "rb", mean="46.91"), tmp_path / "r"
+    )
     assert "two evaluations" in found.notes[0]
     with pytest.raises(UserError, match="reads as a fraction"):
-        import_results("robustbench", robustbench_folder(tmp_path / "other", clean="0.5538"), tmp_path / "r2")
+        import_results(
+            "robustbench", robustbench_folder(tmp_path / "other", clean="0.5538"), tmp_path / "r2"
+        )
     (tmp_path / "rb" / "Tian2022Deeper_DeiT-B.json").unlink()
     (found,) = import_results("robustbench", tmp_path / "rb", tmp_path / "r3")
     assert "no card" in found.notes[0]
@@ -231,9 +271,16 @@ def test_cards_that_do_not_fit_their_table(tmp_path):
 
 
 def semsegbench_file(path, **changed):
-    line = {"architecture": "pspnet", "backbone": "resnet50", "type_backbone": "convolution", "dataset": "cityscapes"}
+    line = {
+        "architecture": "pspnet",
+        "backbone": "resnet50",
+        "type_backbone": "convolution",
+        "dataset": "cityscapes",
+    }
     line |= {"crop_size": "512x1024", "mIoU_clean": "78.66"}
-    line |= {f"mIoU_2d_{name}": str(value) for name, value in zip(COMMON, PSPNET, strict=True)} | {"mIoU_2d_mean": "50.78"}
+    line |= {f"mIoU_2d_{name}": str(value) for name, value in zip(COMMON, PSPNET, strict=True)} | {
+        "mIoU_2d_mean": "50.78"
+    }
     line |= changed
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, line)
@@ -259,7 +306,9 @@ def test_strange_tables_are_one_sentence(tmp_path):
         ({"mIoU_2d_fog": "x"}, "a score from 0 to 100"),
     ):
         with pytest.raises(UserError, match=words):
-            import_results("semsegbench", semsegbench_file(tmp_path / "t.csv", **changed), tmp_path / "r")
+            import_results(
+                "semsegbench", semsegbench_file(tmp_path / "t.csv", **changed), tmp_path / "r"
+            )
     (tmp_path / "t.csv").write_text("a,b\n1\n")
     with pytest.raises(UserError, match="2 columns in line 2"):
         import_results("semsegbench", tmp_path / "t.csv", tmp_path / "r")
@@ -267,17 +316,29 @@ def test_strange_tables_are_one_sentence(tmp_path):
         with pytest.raises(UserError):
             import_results(source, tmp_path / "nothing.csv", tmp_path / "r")
     assert not (tmp_path / "r").exists()
-    found = import_results("semsegbench", semsegbench_file(tmp_path / "t.csv", mIoU_2d_fog="", mIoU_2d_mean=""), tmp_path / "r")
+    found = import_results(
+        "semsegbench",
+        semsegbench_file(tmp_path / "t.csv", mIoU_2d_fog="", mIoU_2d_mean=""),
+        tmp_path / "r",
+    )
     assert found[0].holes == 1
-    found = import_results("semsegbench", semsegbench_file(tmp_path / "u.csv", mIoU_2d_mean="42.00"), tmp_path / "r4")
+    found = import_results(
+        "semsegbench", semsegbench_file(tmp_path / "u.csv", mIoU_2d_mean="42.00"), tmp_path / "r4"
+    )
     assert "prints a mean of 42.00" in found[0].notes[0]
 
 
 def test_what_is_known_is_only_filled_in_where_it_is_unknown(tmp_path):
     path = semsegbench_file(tmp_path / "t.csv")
-    import_results("semsegbench", path, tmp_path / "r", known={"seed": "7", "stage": "before resize"})
+    import_results(
+        "semsegbench", path, tmp_path / "r", known={"seed": "7", "stage": "before resize"}
+    )
     protocol = Store(tmp_path / "r").measurements()[0].protocol
-    assert (protocol["seed"], protocol["stage"], protocol["channel_order"]) == (7, "before resize", "unknown")
+    assert (protocol["seed"], protocol["stage"], protocol["channel_order"]) == (
+        7,
+        "before resize",
+        "unknown",
+    )
     with pytest.raises(UserError, match="is documented"):
         import_results("semsegbench", path, tmp_path / "r", known={"regime": "cifar"})
     with pytest.raises(UserError, match="Did you mean"):
@@ -288,7 +349,9 @@ def test_a_run_of_one_s_own_is_never_replaced(tmp_path):
     path = semsegbench_file(tmp_path / "t.csv")
     name = import_results("semsegbench", path, tmp_path / "r")[0].run
     assert import_results("semsegbench", path, tmp_path / "r")[0].run == name  # the same file again
-    Store(tmp_path / "r").write_run(Run(name, "segmentation", "mine", "full_network", "toy", {}, ("a",)))
+    Store(tmp_path / "r").write_run(
+        Run(name, "segmentation", "mine", "full_network", "toy", {}, ("a",))
+    )
     with pytest.raises(UserError, match="does not come from this file"):
         import_results("semsegbench", path, tmp_path / "r")
     assert Store(tmp_path / "r").statistics(Cell(name, "clean", 0)) == {}

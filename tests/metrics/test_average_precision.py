@@ -1,4 +1,6 @@
-"""Kept matches against pycocotools: every range of sizes, crowds, more than 100 detections, and sets drawn with repeats."""
+"""Kept matches against pycocotools: every range of sizes, crowds, more than 100 detections, and
+sets drawn with repeats.
+"""
 
 import contextlib
 import io
@@ -31,7 +33,8 @@ def ellipses(boxes):
 
 def scene(seed, index, extra=4, ties=False):
     rng = np.random.default_rng([seed, index])
-    size = 2 ** rng.uniform(3.5, 7.2, (rng.integers(0, 6), 2))  # sides of 11 to 147 pixels: all three ranges
+    # sides of 11 to 147 pixels: all three ranges
+    size = 2 ** rng.uniform(3.5, 7.2, (rng.integers(0, 6), 2))
     corner = rng.uniform(0, SIDE - size)
     boxes = np.concatenate([corner, corner + size], 1).astype(np.float32)
     labels = rng.integers(0, 3, len(boxes))  # class d has detections and no object
@@ -40,19 +43,36 @@ def scene(seed, index, extra=4, ties=False):
         f"{index:03}", (SIDE, SIDE), boxes=boxes, labels=labels, masks=masks,
         crowd=rng.random(len(boxes)) < 0.2, areas=masks.sum((1, 2)).astype(float),
     )  # fmt: skip
-    near = np.repeat(boxes, 2, 0) + rng.normal(0, 0.12, (2 * len(boxes), 4)) * np.tile(np.repeat(size, 2, 0), 2)
+    near = np.repeat(boxes, 2, 0) + rng.normal(0, 0.12, (2 * len(boxes), 4)) * np.tile(
+        np.repeat(size, 2, 0), 2
+    )
     corner = rng.uniform(0, SIDE - 60, (extra, 2))
-    found = np.concatenate([near, np.concatenate([corner, corner + rng.uniform(5, 60, (extra, 2))], 1)]).astype(np.float32)
+    found = np.concatenate(
+        [near, np.concatenate([corner, corner + rng.uniform(5, 60, (extra, 2))], 1)]
+    ).astype(np.float32)
     found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 2)
     found_labels = np.concatenate([np.repeat(labels, 2), rng.integers(0, 4, extra)])
     # Between images there are always many equal scores; within one, only where asked for.
-    scores = (rng.integers(1, 30, len(found)) if ties else rng.permutation(max(30, len(found)))[: len(found)]) / np.float32(30)
-    return Prediction(boxes=found, labels=found_labels, scores=scores, masks=ellipses(found)), target
+    scores = (
+        rng.integers(1, 30, len(found))
+        if ties
+        else rng.permutation(max(30, len(found)))[: len(found)]
+    ) / np.float32(30)
+    return (
+        Prediction(boxes=found, labels=found_labels, scores=scores, masks=ellipses(found)),
+        target,
+    )
 
 
 def reference(pairs, kind):
-    """pycocotools' AP over all sizes and in the three ranges; mask areas from masks, as mmdetection and detectron2 have it."""
-    truth = {"images": [], "annotations": [], "categories": [{"id": k + 1, "name": n} for k, n in enumerate(CLASSES)]}
+    """pycocotools' AP over all sizes and in the three ranges; mask areas from masks, as mmdetection
+    and detectron2 have it.
+    """
+    truth = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": k + 1, "name": n} for k, n in enumerate(CLASSES)],
+    }
     found = []
     for number, (prediction, target) in enumerate(pairs, 1):
         truth["images"].append({"id": number, "height": SIDE, "width": SIDE})
@@ -69,7 +89,11 @@ def reference(pairs, kind):
                 if rows is found:
                     row["score"] = float(prediction.scores[i])
                 else:
-                    row |= {"id": len(rows) + 1, "iscrowd": int(target.crowd[i]), "area": float(target.areas[i])}
+                    row |= {
+                        "id": len(rows) + 1,
+                        "iscrowd": int(target.crowd[i]),
+                        "area": float(target.areas[i]),
+                    }
                 rows.append(row)
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
@@ -81,7 +105,9 @@ def reference(pairs, kind):
         evaluated.summarize()
     numbers = [evaluated.stats[0], *evaluated.stats[3:6]]
     by_class = evaluated.eval["precision"][:, :, :, 0, -1]
-    return numbers, [np.nan if (one == -1).all() else one.mean() for one in np.moveaxis(by_class, 2, 0)]
+    return numbers, [
+        np.nan if (one == -1).all() else one.mean() for one in np.moveaxis(by_class, 2, 0)
+    ]
 
 
 def counted(pairs):
@@ -101,8 +127,12 @@ def test_sets_drawn_with_repeats_equal_pycocotools_on_them(kind):
         expected, by_class = reference(drawn, kind)
         for size, value in zip(SIZES, expected, strict=True):
             found = average_precision(statistics, kind, weight[None], size)[0]
-            assert found == pytest.approx(value if value > -1 else np.nan, abs=1e-12, nan_ok=True), size
-        assert class_average_precision(statistics, kind, weight[None])[0] == pytest.approx(by_class, abs=1e-12, nan_ok=True)
+            assert found == pytest.approx(
+                value if value > -1 else np.nan, abs=1e-12, nan_ok=True
+            ), size
+        assert class_average_precision(statistics, kind, weight[None])[0] == pytest.approx(
+            by_class, abs=1e-12, nan_ok=True
+        )
 
 
 @pytest.mark.parametrize("kind", ["box", "mask"])
@@ -116,17 +146,22 @@ def test_a_hundred_detections_of_a_class_count():
     pairs = [scene(4, index, extra=450) for index in range(3)]
     statistics = counted(pairs)
     assert (np.bincount(statistics["box_label"] * 3 + statistics["box_image"]) <= 100).all()
-    assert average_precision(statistics, "box", np.ones((1, 3)))[0] == pytest.approx(reference(pairs, "box")[0][0], abs=1e-12)
+    assert average_precision(statistics, "box", np.ones((1, 3)))[0] == pytest.approx(
+        reference(pairs, "box")[0][0], abs=1e-12
+    )
 
 
 def test_rank_by_hand():
     labels, scores = np.array([0] * 101 + [1, 1]), np.array([0.5] * 100 + [0.9, 0.1, 0.2])
     ranked = rank(labels, scores)
-    assert ranked.tolist() == [100, *range(99), 102, 101]  # the last of the equal hundred has no place left
+    # the last of the equal hundred has no place left
+    assert ranked.tolist() == [100, *range(99), 102, 101]
 
 
 def test_statistics_are_compact():
-    """26 bytes a detection and kind: 13 MB at COCO's 5,000 images with 100 detections each, before compression."""
+    """26 bytes a detection and kind: 13 MB at COCO's 5,000 images with 100 detections each, before
+    compression.
+    """
     statistics = counted([scene(3, index) for index in range(25)])
     rows = [array for name, array in statistics.items() if name.startswith("box_")]
     assert sum(array.nbytes for array in rows) == 26 * len(rows[0])

@@ -31,14 +31,20 @@ def pair(task, index, name=None):
 def test_weights_equal_a_set_with_repeated_images(task):
     weights = np.random.default_rng(1).integers(0, 4, 20)
     once = counted(task, [pair(task, index) for index in range(20)]).statistics()
-    repeated = [pair(task, i, f"{i:03}-{copy}") for i, count in enumerate(weights) for copy in range(count)]
+    repeated = [
+        pair(task, i, f"{i:03}-{copy}") for i, count in enumerate(weights) for copy in range(count)
+    ]
     whole = counted(task, repeated).statistics()
     ones = np.ones((1, len(repeated)))
     for name, value in details(whole, ones).items():
-        assert details(once, weights[None])[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
+        assert details(once, weights[None])[name] == pytest.approx(value, abs=1e-6, nan_ok=True), (
+            name
+        )
         assert name == "ece" or name.startswith(("box_", "mask_"))
     for name, value in by_class(whole, ones).items():
-        assert by_class(once, weights[None])[name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
+        assert by_class(once, weights[None])[name] == pytest.approx(value, abs=1e-9, nan_ok=True), (
+            name
+        )
 
 
 @pytest.mark.parametrize("task", sorted(METRICS))
@@ -53,29 +59,45 @@ def test_classes_average_to_the_metric(task):
 
 
 def test_ece_of_images_by_hand():
-    """Bin of 0.8: two images, one right, |1 - 1.6|; bin of 1: one image, right, |1 - 1|. 0.6 / 3."""
+    """Bin of 0.8: two images, one right, |1 - 1.6|; bin of 1: one image, right, |1 - 1|.
+
+    0.6 / 3.
+    """
     pairs = [
         (Prediction(probabilities=np.array(chances)), Target(str(index), (1, 1), label=0))
         for index, chances in enumerate([(0.8, 0.1, 0.1), (0.1, 0.8, 0.1), (1.0, 0.0, 0.0)])
     ]
     statistics = counted("classification", pairs).statistics()
-    assert calibration_error(statistics, np.array([[1, 1, 1], [2, 0, 1]]))["ece"] == pytest.approx([0.2, 0.4 / 3])
+    assert calibration_error(statistics, np.array([[1, 1, 1], [2, 0, 1]]))["ece"] == pytest.approx(
+        [0.2, 0.4 / 3]
+    )
 
 
 def test_ece_of_pixels_by_hand():
-    """Three pixels that count: 0.9 right, 0.9 wrong, 0.5 right: (|1 - 1.8| + |1 - 0.5|) / 3; the fourth is ignored."""
+    """Three pixels that count: 0.9 right, 0.9 wrong, 0.5 right: (|1 - 1.8| + |1 - 0.5|) / 3; the
+    fourth is ignored.
+    """
     target = Target("a", (1, 4), label_map=np.array([[0, 0, 1, IGNORE]], np.uint8))
-    prediction = Prediction(label_map=np.array([[0, 1, 1, 2]], np.uint8), confidence=np.array([[0.9, 0.9, 0.5, 0.1]], np.float32))
-    found = calibration_error(counted("segmentation", [(prediction, target)]).statistics(), np.ones((1, 1)))
+    prediction = Prediction(
+        label_map=np.array([[0, 1, 1, 2]], np.uint8),
+        confidence=np.array([[0.9, 0.9, 0.5, 0.1]], np.float32),
+    )
+    found = calibration_error(
+        counted("segmentation", [(prediction, target)]).statistics(), np.ones((1, 1))
+    )
     assert found["ece"] == pytest.approx([1.3 / 3])
 
 
 def test_ece_of_detections_by_hand():
     """A hit of score 0.9 and a miss of 0.7: (0.1 + 0.7) / 2; what lies in the crowd does not count."""
     boxes = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
-    target = Target("a", (48, 48), boxes=boxes, labels=np.array([0, 0]), crowd=np.array([False, True]))
+    target = Target(
+        "a", (48, 48), boxes=boxes, labels=np.array([0, 0]), crowd=np.array([False, True])
+    )
     found = np.array([[0, 0, 10, 10], [0, 30, 10, 40], [22, 22, 30, 30]], np.float32)
-    prediction = Prediction(boxes=found, labels=np.zeros(3, int), scores=np.array([0.9, 0.7, 0.2], np.float32))
+    prediction = Prediction(
+        boxes=found, labels=np.zeros(3, int), scores=np.array([0.9, 0.7, 0.2], np.float32)
+    )
     statistics = counted("detection", [(prediction, target)], has_masks=False).statistics()
     assert calibration_error(statistics, np.ones((1, 1)))["box_ece"] == pytest.approx([0.4])
 
@@ -88,9 +110,16 @@ def test_models_without_confidence_have_no_ece():
 
 def test_confidence_that_is_none():
     prediction, target = pair("segmentation", 0)
-    for wrong in (prediction.confidence[:2], prediction.confidence + 2, np.full_like(prediction.confidence, np.nan)):
+    for wrong in (
+        prediction.confidence[:2],
+        prediction.confidence + 2,
+        np.full_like(prediction.confidence, np.nan),
+    ):
         with pytest.raises(UserError, match="confidence of shape"):
-            counted("segmentation", [(Prediction(label_map=prediction.label_map, confidence=wrong), target)])
+            counted(
+                "segmentation",
+                [(Prediction(label_map=prediction.label_map, confidence=wrong), target)],
+            )
     without = Prediction(label_map=prediction.label_map)
     with pytest.raises(UserError, match="for all images or for none"):
         counted("segmentation", [(prediction, target), (without, pair("segmentation", 1)[1])])

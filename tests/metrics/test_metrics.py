@@ -56,9 +56,13 @@ def random_pair(task, rng, index):
         return random_detection(rng, index)
     if task == "classification":
         chances = rng.random(3)
-        return Prediction(probabilities=chances / chances.sum()), Target(f"{index}", (4, 4), label=int(rng.integers(3)))
+        return Prediction(probabilities=chances / chances.sum()), Target(
+            f"{index}", (4, 4), label=int(rng.integers(3))
+        )
     truth = rng.integers(0, 3, (6, 5)).astype(np.uint8)
-    found = np.where(rng.random(truth.shape) < 0.6, truth, rng.integers(0, 3, truth.shape)).astype(np.uint8)
+    found = np.where(rng.random(truth.shape) < 0.6, truth, rng.integers(0, 3, truth.shape)).astype(
+        np.uint8
+    )
     truth[rng.random(truth.shape) < 0.1] = IGNORE
     return Prediction(label_map=found), Target(f"{index}", (6, 5), label_map=truth)
 
@@ -73,7 +77,9 @@ def filled(task, indices):
 
 @pytest.mark.parametrize("task", sorted(METRICS))
 def test_contract(task):
-    """Merging in any order equals one pass; an image twice is an error; statistics give the numbers again."""
+    """Merging in any order equals one pass; an image twice is an error; statistics give the numbers
+    again.
+    """
     whole = filled(task, range(24))
     merged = filled(task, range(13, 24))
     merged.merge(filled(task, range(13)))
@@ -100,7 +106,9 @@ def test_weights_equal_a_set_with_repeated_images(task):
     for index, count in enumerate(weights):
         for copy in range(count):
             prediction, target = random_pair(task, np.random.default_rng([5, index]), index)
-            metric.update([prediction], [Target(**{**vars(target), "image_id": f"{index:03}-{copy}"})])
+            metric.update(
+                [prediction], [Target(**{**vars(target), "image_id": f"{index:03}-{copy}"})]
+            )
     again = replicates(filled(task, range(20)).statistics(), weights[None])
     for name, value in metric.compute().items():
         assert again[name][0] == pytest.approx(value, abs=1e-9), name
@@ -111,7 +119,11 @@ def pycocotools_numbers(pairs):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    truth = {"images": [], "annotations": [], "categories": [{"id": k + 1, "name": n} for k, n in enumerate(CLASSES)]}
+    truth = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": k + 1, "name": n} for k, n in enumerate(CLASSES)],
+    }
     found = []
     for number, (prediction, target) in enumerate(pairs, 1):
         truth["images"].append({"id": number, "height": SIZE, "width": SIZE})
@@ -120,12 +132,20 @@ def pycocotools_numbers(pairs):
             (found, prediction.boxes, prediction.labels, prediction.masks),
         ):
             for i, (x1, y1, x2, y2) in enumerate(boxes.tolist()):
-                entry = {"image_id": number, "category_id": int(labels[i]) + 1, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+                entry = {
+                    "image_id": number,
+                    "category_id": int(labels[i]) + 1,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                }
                 entry["segmentation"] = rle.encode(np.asfortranarray(masks[i].astype(np.uint8)))
                 if row is found:
                     entry["score"] = float(prediction.scores[i])
                 else:
-                    entry |= {"id": len(row) + 1, "iscrowd": int(target.crowd[i]), "area": float(target.areas[i])}
+                    entry |= {
+                        "id": len(row) + 1,
+                        "iscrowd": int(target.crowd[i]),
+                        "area": float(target.areas[i]),
+                    }
                 row.append(entry)
     numbers = {}
     with contextlib.redirect_stdout(io.StringIO()):
@@ -133,7 +153,9 @@ def pycocotools_numbers(pairs):
         reference.dataset = truth
         reference.createIndex()
         for name, kind in (("box_ap", "bbox"), ("mask_ap", "segm")):
-            evaluated = COCOeval(reference, reference.loadRes([dict(entry) for entry in found]), kind)
+            evaluated = COCOeval(
+                reference, reference.loadRes([dict(entry) for entry in found]), kind
+            )
             evaluated.evaluate()
             evaluated.accumulate()
             evaluated.summarize()
@@ -151,20 +173,29 @@ def test_average_precision_equals_pycocotools(seed):
 
 
 def test_average_precision_by_hand():
-    """Two objects, one found exactly: precision 1 up to recall one half, so 51 of 101 recall points; none found: 0."""
+    """Two objects, one found exactly: precision 1 up to recall one half, so 51 of 101 recall
+    points; none found: 0.
+    """
     boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32)
     target = Target("a", (SIZE, SIZE), boxes=boxes, labels=np.array([0, 0]))
     metric = METRICS["detection"](info("detection", has_masks=False))
-    metric.update([Prediction(boxes=boxes[:1], labels=np.array([0]), scores=np.array([0.9]))], [target])
+    metric.update(
+        [Prediction(boxes=boxes[:1], labels=np.array([0]), scores=np.array([0.9]))], [target]
+    )
     assert metric.compute() == {"box_ap": pytest.approx(51 / 101)}
     none = METRICS["detection"](info("detection", has_masks=False))
-    none.update([Prediction(boxes=boxes[:0], labels=np.array([], int), scores=np.array([]))], [target])
+    none.update(
+        [Prediction(boxes=boxes[:0], labels=np.array([], int), scores=np.array([]))], [target]
+    )
     assert none.compute() == {"box_ap": 0.0}
     assert replicates(none.statistics(), np.ones((1, 1)))["box_ap"] == [0.0]
 
 
 def test_miou_is_over_the_set_and_not_per_image():
-    """Class 0: intersection 1 + 3, union 2 + 4. Class 1: 0 + 0 of 1 + 1. Class 2 nowhere. Mean of 4/6 and 0/2."""
+    """Class 0: intersection 1 + 3, union 2 + 4. Class 1: 0 + 0 of 1 + 1. Class 2 nowhere.
+
+    Mean of 4/6 and 0/2.
+    """
     metric = METRICS["segmentation"](info("segmentation"))
     truth = np.array([[0, 0, IGNORE]], np.uint8), np.array([[0, 0, 0, 0]], np.uint8)
     found = np.array([[0, 1, 2]], np.uint8), np.array([[0, 0, 0, 1]], np.uint8)
@@ -175,8 +206,12 @@ def test_miou_is_over_the_set_and_not_per_image():
 
 def test_top1_by_hand():
     metric = METRICS["classification"](info("classification"))
-    for index, (chances, label) in enumerate([([0.1, 0.8, 0.1], 1), ([0.6, 0.2, 0.2], 2), ([0.2, 0.2, 0.6], 2)]):
-        metric.update([Prediction(probabilities=np.array(chances))], [Target(str(index), (1, 1), label=label)])
+    for index, (chances, label) in enumerate(
+        [([0.1, 0.8, 0.1], 1), ([0.6, 0.2, 0.2], 2), ([0.2, 0.2, 0.6], 2)]
+    ):
+        metric.update(
+            [Prediction(probabilities=np.array(chances))], [Target(str(index), (1, 1), label=label)]
+        )
     assert metric.compute()["top1"] == pytest.approx(2 / 3)
 
 
@@ -187,11 +222,14 @@ def test_bad_predictions():
         )
     with pytest.raises(UserError, match="label map"):
         METRICS["segmentation"](info("segmentation")).update(
-            [Prediction(label_map=np.zeros((2, 2), np.uint8))], [Target("a", (3, 2), label_map=np.zeros((3, 2), np.uint8))]
+            [Prediction(label_map=np.zeros((2, 2), np.uint8))],
+            [Target("a", (3, 2), label_map=np.zeros((3, 2), np.uint8))],
         )
     prediction, target = random_detection(np.random.default_rng(0), 0)
     with pytest.raises(UserError, match="has masks"):
-        METRICS["detection"](info("detection")).update([Prediction(**{**vars(prediction), "masks": None})], [target])
+        METRICS["detection"](info("detection")).update(
+            [Prediction(**{**vars(prediction), "masks": None})], [target]
+        )
 
 
 def test_weights_are_paired_by_image():
@@ -226,8 +264,13 @@ def test_ids_are_text_even_of_an_empty_set(task):
 
 
 def test_equal_scores_rank_alike_whatever_the_order_of_arrival():
-    """A hit in image a and a miss in image b, of equal score: the hit is ranked first by the images' names."""
-    box, elsewhere = np.array([[0, 0, 10, 10]], np.float32), np.array([[30, 30, 40, 40]], np.float32)
+    """A hit in image a and a miss in image b, of equal score: the hit is ranked first by the
+    images' names.
+    """
+    box, elsewhere = (
+        np.array([[0, 0, 10, 10]], np.float32),
+        np.array([[30, 30, 40, 40]], np.float32),
+    )
     pairs = [
         (
             Prediction(boxes=found, labels=np.array([0]), scores=np.array([0.5])),
@@ -242,12 +285,20 @@ def test_equal_scores_rank_alike_whatever_the_order_of_arrival():
 
 
 def test_bad_masks_labels_and_probabilities():
-    prediction, target = next(p for p in (random_detection(np.random.default_rng(i), i) for i in range(9)) if len(p[1].boxes) > 1)
+    prediction, target = next(
+        p
+        for p in (random_detection(np.random.default_rng(i), i) for i in range(9))
+        if len(p[1].boxes) > 1
+    )
     for masks in (prediction.masks[:1], prediction.masks[:, :24, :24]):
         with pytest.raises(UserError, match="predicted masks of shape"):
-            METRICS["detection"](info("detection")).update([Prediction(**{**vars(prediction), "masks": masks})], [target])
+            METRICS["detection"](info("detection")).update(
+                [Prediction(**{**vars(prediction), "masks": masks})], [target]
+            )
     with pytest.raises(UserError, match="ground truth masks"):
-        METRICS["detection"](info("detection")).update([prediction], [Target(**{**vars(target), "masks": None})])
+        METRICS["detection"](info("detection")).update(
+            [prediction], [Target(**{**vars(target), "masks": None})]
+        )
     map_of_7 = np.full((2, 2), 7, np.uint8)
     with pytest.raises(UserError, match="labels below 3"):
         METRICS["segmentation"](info("segmentation")).update(

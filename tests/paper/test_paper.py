@@ -1,4 +1,6 @@
-"""The paper as data, its claims judged, its tables and figures drawn: from invented measurements, without a model."""
+"""The paper as data, its claims judged, its tables and figures drawn: from invented measurements,
+without a model.
+"""
 
 import json
 import re
@@ -23,10 +25,20 @@ from stillrobust.study import Site, select
 from tests.paper_store import fill
 
 # Means over the 15 corruptions that follow from Tables 1 and 2 (protocol, section 4.2), in %.
-MEANS = {"C1": 29.29, "C2": 23.89, "C3": 18.21, "C4": 21.26, "S1": 29.03, "S2": 20.09, "S3": 17.77, "S4": 17.17}
+MEANS = {
+    "C1": 29.29,
+    "C2": 23.89,
+    "C3": 18.21,
+    "C4": 21.26,
+    "S1": 29.03,
+    "S2": 20.09,
+    "S3": 17.77,
+    "S4": 17.17,
+}
 
 
-# ---- the printed values -----------------------------------------------------------------------------------------------------
+# ---- the printed values
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_printed_values_agree_with_each_other():
@@ -34,12 +46,18 @@ def test_printed_values_agree_with_each_other():
     assert {run: round(100 * numbers[run]["drop"], 2) for run in MEANS} == MEANS
     for run in ("C17", "C22", "S17", "S22"):
         row = numbers[run]
-        assert abs(1 - row["corrupted"] / row["clean"] - row["drop"]) < 0.0003, "printed from unrounded scores: 0.03 points"
+        assert abs(1 - row["corrupted"] / row["clean"] - row["drop"]) < 0.0003, (
+            "printed from unrounded scores: 0.03 points"
+        )
 
 
 def test_claims_are_about_runs_that_exist():
     runs = {run.id: run for run in select(["paper"]).runs}
-    metrics = {"classification": {"top1"}, "detection": {"box_ap", "mask_ap"}, "segmentation": {"miou"}}
+    metrics = {
+        "classification": {"top1"},
+        "detection": {"box_ap", "mask_ap"},
+        "segmentation": {"miou"},
+    }
     found = paper.claims()
     assert len({claim.id for claim in found}) == len(found) >= 20
     for claim in found:
@@ -59,7 +77,8 @@ def test_claims_about_printed_values_hold_as_printed():
     assert not any(one.printed == "does not hold" for one in said.values())
 
 
-# ---- claims, planted --------------------------------------------------------------------------------------------------------
+# ---- claims, planted
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +91,13 @@ def rows(tmp_path_factory):
 
 
 def claim(*statements):
-    content = {"id": "x", "text": "x", "source": "x", "of": {"metric": "top1", "quantity": "drop"}, "statements": list(statements)}
+    content = {
+        "id": "x",
+        "text": "x",
+        "source": "x",
+        "of": {"metric": "top1", "quantity": "drop"},
+        "statements": list(statements),
+    }
     return paper.Claim.model_validate(content)
 
 
@@ -107,9 +132,13 @@ def test_true_false_and_ambiguous_claims_are_told_apart(rows, statements, verdic
 def test_the_effect_is_in_its_interval_and_paired(rows):
     one = judge(claim(TRUE), rows).statements[0]
     assert one.low < one.effect < one.high
-    assert one.effect == pytest.approx(rows["fragile", "top1"].robustness.drop - rows["robust", "top1"].robustness.drop)
+    assert one.effect == pytest.approx(
+        rows["fragile", "top1"].robustness.drop - rows["robust", "top1"].robustness.drop
+    )
     apart = [rows[name, "top1"].interval for name in ("fragile", "robust")]
-    assert one.high - one.low < sum(high - low for low, high in apart), "what is common to both cancels"
+    assert one.high - one.low < sum(high - low for low, high in apart), (
+        "what is common to both cancels"
+    )
 
 
 def test_without_statistics_of_the_same_images_nothing_is_decided(tmp_path):
@@ -125,14 +154,20 @@ def test_wrong_claims_are_one_sentence(tmp_path):
     file = tmp_path / "claims.yaml"
     with pytest.raises(UserError, match="Cannot read the claims"):
         paper.claims(file)
-    for text in ("- {id: x}", "[", "7", "- {id: x, text: x, source: x, of: {metric: top1, quantity: drop}, statements: [{}]}"):
+    for text in (
+        "- {id: x}",
+        "[",
+        "7",
+        "- {id: x, text: x, source: x, of: {metric: top1, quantity: drop}, statements: [{}]}",
+    ):
         file.write_text(text)
         with pytest.raises(UserError) as caught:
             paper.claims(file)
         assert "\n" not in str(caught.value)
 
 
-# ---- tables and figures -----------------------------------------------------------------------------------------------------
+# ---- tables and figures
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +178,17 @@ def store(tmp_path_factory):
     for index, run in enumerate(selection.runs):
         if run.id != "S3":
             transfer = run.transfer
-            fill(root, run.name(selection.asked), 0.9, 0.8 - 0.005 * index, run.task, 60, (1,), run.backbone, transfer)
+            fill(
+                root,
+                run.name(selection.asked),
+                0.9,
+                0.8 - 0.005 * index,
+                run.task,
+                60,
+                (1,),
+                run.backbone,
+                transfer,
+            )
     return root
 
 
@@ -173,15 +218,25 @@ def test_a_run_that_is_not_complete_is_said_and_not_drawn(made):
 
 def test_ours_stand_beside_the_printed_values(made):
     _, report = made
-    heads = [line.split(" (")[0] for line in report.side_by_side.splitlines() if line.startswith("Table")]
+    heads = [
+        line.split(" (")[0] for line in report.side_by_side.splitlines() if line.startswith("Table")
+    ]
     assert heads == ["Table 1", "Table 2", "Table 4", "Table 5"]
     regular = report.side_by_side.splitlines()
     line = next(index for index, text in enumerate(regular) if "36.09" in text)
     assert "printed" in regular[line]
     assert "ours" in regular[line + 1]
     judged = json.loads((made[0] / "claims.json").read_text())
-    assert {one["verdict"] for one in judged} <= {"supported", "refuted", "undecided", "not measured"}
-    assert next(one for one in judged if one["id"] == "robust-fixed-ade20k")["verdict"] == "not measured"
+    assert {one["verdict"] for one in judged} <= {
+        "supported",
+        "refuted",
+        "undecided",
+        "not measured",
+    }
+    assert (
+        next(one for one in judged if one["id"] == "robust-fixed-ade20k")["verdict"]
+        == "not measured"
+    )
 
 
 def test_latex_says_which_runs_are_alike(made):
@@ -198,17 +253,28 @@ def test_latex_is_well_formed(made):
         if path.suffix == ".tex":
             text = path.read_text()
             assert text.isascii()
-            assert re.findall(r"\\begin\{(\w+)\}", text) == [n for _ in range(text.count("caption")) for n in ("table", "tabular")]
+            assert re.findall(r"\\begin\{(\w+)\}", text) == [
+                n for _ in range(text.count("caption")) for n in ("table", "tabular")
+            ]
             assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
-            for tabular in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL):
+            for tabular in re.findall(
+                r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL
+            ):
                 lines = [line for line in tabular[1].splitlines() if line.endswith(r"\\")]
                 assert len(lines) >= 3
-                assert all(len(re.findall(r"(?<!\\)&", line)) == len(tabular[0]) - 1 for line in lines)
+                assert all(
+                    len(re.findall(r"(?<!\\)&", line)) == len(tabular[0]) - 1 for line in lines
+                )
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine: apt-get install texlive-latex-base")
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None,
+    reason="no LaTeX on this machine: apt-get install texlive-latex-base",
+)
 def test_latex_compiles_without_a_package(store, made, tmp_path):
-    """Every table of the paper, the page's table, and every character that LaTeX gives a meaning to."""
+    """Every table of the paper, the page's table, and every character that LaTeX gives a meaning
+    to.
+    """
     tables = [path.read_text() for path in made[1].files if path.suffix == ".tex"]
     assert len(tables) == 3  # Tables 1, 2, and 4 with 5
     tables.append(latex_table(summarize(Store(store), replicates=50).rows))
@@ -216,9 +282,13 @@ def test_latex_compiles_without_a_package(store, made, tmp_path):
     lines = "\n".join(map(line, ([every], ["[x] * &"], ["* y"])))
     tables.append(rf"\begin{{tabular}}{{l}}{lines}\end{{tabular}}")
     body = "\n\n".join(tables)
-    (tmp_path / "all.tex").write_text(rf"\documentclass{{article}}\begin{{document}}{body}\end{{document}}")
+    (tmp_path / "all.tex").write_text(
+        rf"\documentclass{{article}}\begin{{document}}{body}\end{{document}}"
+    )
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
     assert ended.returncode == 0, ended.stdout[-2000:]
     assert (tmp_path / "all.pdf").read_bytes().startswith(b"%PDF")
     assert "Missing character" not in ended.stdout
@@ -229,7 +299,11 @@ def test_names_from_data_are_text_in_latex():
 
 
 def test_the_same_numbers_give_the_same_files(store, made):
-    first = next(exhibit for exhibit in exhibits_of(Store(store), replicates=50).exhibits if exhibit.name == "table1")
+    first = next(
+        exhibit
+        for exhibit in exhibits_of(Store(store), replicates=50).exhibits
+        if exhibit.name == "table1"
+    )
     again = drawn(first, "Severity 1")
     for kind in ("pdf", "png"):
         assert again[kind] == (made[0] / f"table1.{kind}").read_bytes()
@@ -241,7 +315,9 @@ def test_any_store_has_exhibits_in_the_same_layouts(tmp_path):
     assert [exhibit.layout for exhibit in found.exhibits] == ["groups", "bars"]
     report = paper_report(tmp_path / "s", tmp_path / "out", replicates=20)
     assert not report.judgements
-    assert r"mine\_\&\_co" in next(path for path in report.files if path.suffix == ".tex").read_text()
+    assert (
+        r"mine\_\&\_co" in next(path for path in report.files if path.suffix == ".tex").read_text()
+    )
     with pytest.raises(UserError, match="at least one complete run"):
         paper_report(tmp_path / "nothing", tmp_path / "out")
 
@@ -259,7 +335,9 @@ def test_export_has_every_number_with_its_key(store, tmp_path):
 
 
 def test_intervals_of_an_ambiguous_claim_hold_their_level():
-    """Two runs of the same truth: the claim is decided in about 5 % of simulated stores, and not in many more."""
+    """Two runs of the same truth: the claim is decided in about 5 % of simulated stores, and not in
+    many more.
+    """
     from stillrobust.analysis.intervals import bootstrap_weights, interval
 
     rng, decided, images = np.random.default_rng(0), 0, 200

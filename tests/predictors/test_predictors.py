@@ -1,4 +1,6 @@
-"""Models of every library, randomly initialised, measured through the same evaluation; and what is refused."""
+"""Models of every library, randomly initialised, measured through the same evaluation; and what is
+refused.
+"""
 
 import dataclasses
 
@@ -17,7 +19,10 @@ from stillrobust.storage.store import Store
 from tests.toys import Toys
 
 FEW = Protocol(("fog",), (2,), batch_size=2, examples=1)
-IMAGES = [np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8) for size in ((48, 64, 3), (80, 56, 3))]
+IMAGES = [
+    np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    for size in ((48, 64, 3), (80, 56, 3))
+]
 
 
 def info_of(task, classes=("wide", "tall"), has_masks=True):
@@ -33,7 +38,8 @@ def predictions(spec, info):
         )
 
 
-# ---- adapters ------------------------------------------------------------------------------------------------------------
+# ---- adapters
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_torchvision_classifier_equals_the_library(tmp_path):
@@ -42,10 +48,17 @@ def test_torchvision_classifier_equals_the_library(tmp_path):
     torch.manual_seed(0)
     model = torchvision.models.resnet18(num_classes=2).eval()
     torch.save(model.state_dict(), tmp_path / "w.pth")
-    _, found = predictions(f"torchvision:resnet18(weights='{tmp_path / 'w.pth'}', classes=2)", info_of("classification"))
+    _, found = predictions(
+        f"torchvision:resnet18(weights='{tmp_path / 'w.pth'}', classes=2)",
+        info_of("classification"),
+    )
     transform = torchvision.models.ResNet18_Weights.DEFAULT.transforms()
-    expected = model(torch.stack([transform(torch.from_numpy(i.transpose(2, 0, 1).copy())) for i in IMAGES])).softmax(1)
-    assert np.allclose(np.stack([one.probabilities for one in found]), expected.detach().numpy(), atol=1e-6)
+    expected = model(
+        torch.stack([transform(torch.from_numpy(i.transpose(2, 0, 1).copy())) for i in IMAGES])
+    ).softmax(1)
+    assert np.allclose(
+        np.stack([one.probabilities for one in found]), expected.detach().numpy(), atol=1e-6
+    )
 
 
 def test_torchvision_imagenet_classes_are_found_by_their_ids():
@@ -61,12 +74,17 @@ def test_torchvision_detector_with_masks():
     spec = "torchvision:maskrcnn_resnet50_fpn(weights='random', classes=3)"
     predictor, found = predictions(spec, info_of("detection"))
     assert predictor.masks
-    assert all(one.masks.shape == (len(one.boxes), *image.shape[:2]) for one, image in zip(found, IMAGES, strict=True))
+    assert all(
+        one.masks.shape == (len(one.boxes), *image.shape[:2])
+        for one, image in zip(found, IMAGES, strict=True)
+    )
 
 
 def test_a_detector_of_boxes_alone_is_scored_on_boxes_and_says_so(tmp_path):
     data = Toys("detection", 4)
-    predictor = open_predictor("torchvision:ssdlite320_mobilenet_v3_large(weights='random', classes=3)", data.info)
+    predictor = open_predictor(
+        "torchvision:ssdlite320_mobilenet_v3_large(weights='random', classes=3)", data.info
+    )
     assert not predictor.masks
     run = evaluate(predictor, data, tmp_path, FEW)
     assert {m.metric for m in Store(tmp_path).measurements(run)} == {"box_ap"}
@@ -78,7 +96,9 @@ def test_torchvision_segmenter_matches_names():
     labels = {"pottedplant": "potted plant", "__background__": "background"}
     spec = f"torchvision:lraspp_mobilenet_v3_large(weights='random', labels={labels})"
     _, found = predictions(spec, info)
-    assert all(one.label_map.shape == image.shape[:2] for one, image in zip(found, IMAGES, strict=True))
+    assert all(
+        one.label_map.shape == image.shape[:2] for one, image in zip(found, IMAGES, strict=True)
+    )
 
 
 def test_timm_classifier_equals_the_library(tmp_path):
@@ -88,28 +108,53 @@ def test_timm_classifier_equals_the_library(tmp_path):
     torch.manual_seed(0)
     model = timm.create_model("resnet10t", num_classes=2).eval()
     torch.save(model.state_dict(), tmp_path / "w.pth")
-    _, found = predictions(f"timm:resnet10t(weights='{tmp_path / 'w.pth'}', classes=2)", info_of("classification"))
+    _, found = predictions(
+        f"timm:resnet10t(weights='{tmp_path / 'w.pth'}', classes=2)", info_of("classification")
+    )
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-    expected = model(torch.stack([transform(Image.fromarray(image)) for image in IMAGES])).softmax(1).detach().numpy()
+    expected = (
+        model(torch.stack([transform(Image.fromarray(image)) for image in IMAGES]))
+        .softmax(1)
+        .detach()
+        .numpy()
+    )
     assert np.allclose(np.stack([one.probabilities for one in found]), expected, atol=1e-6)
 
 
 def transformers_folder(folder, task):
-    """A small model of its library with the processor that belongs to it, as ``save_pretrained`` writes them."""
+    """A small model of its library with the processor that belongs to it, as ``save_pretrained``
+    writes them.
+    """
     import transformers as hf
 
-    names = {"id2label": {0: "tall", 1: "wide", 2: "other"}, "label2id": {"tall": 0, "wide": 1, "other": 2}}
+    names = {
+        "id2label": {0: "tall", 1: "wide", 2: "other"},
+        "label2id": {"tall": 0, "wide": 1, "other": 2},
+    }
     torch.manual_seed(0)
-    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    small = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     if task == "classification":
-        model = hf.ViTForImageClassification(hf.ViTConfig(image_size=32, patch_size=8, **small, **names))
+        model = hf.ViTForImageClassification(
+            hf.ViTConfig(image_size=32, patch_size=8, **small, **names)
+        )
         processor = hf.ViTImageProcessor(size={"height": 32, "width": 32})
     elif task == "detection":
-        model = hf.YolosForObjectDetection(hf.YolosConfig(image_size=[64, 64], num_detection_tokens=5, **small, **names))
+        model = hf.YolosForObjectDetection(
+            hf.YolosConfig(image_size=[64, 64], num_detection_tokens=5, **small, **names)
+        )
         processor = hf.YolosImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
     elif task == "segmentation":
         config = hf.SegformerConfig(
-            hidden_sizes=[8, 16, 16, 16], depths=[1] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=16, **names
+            hidden_sizes=[8, 16, 16, 16],
+            depths=[1] * 4,
+            num_attention_heads=[1] * 4,
+            decoder_hidden_size=16,
+            **names,
         )
         model = hf.SegformerForSemanticSegmentation(config)
         processor = hf.SegformerImageProcessor(size={"height": 64, "width": 64})
@@ -139,11 +184,15 @@ def test_transformers(kind, tmp_path):
     if kind == "classification":
         with torch.no_grad():
             logits = model(**processor(images=IMAGES, return_tensors="pt")).logits[:, [1, 0]]
-        assert np.allclose(np.stack([one.probabilities for one in found]), logits.softmax(1).numpy(), atol=1e-6)
+        assert np.allclose(
+            np.stack([one.probabilities for one in found]), logits.softmax(1).numpy(), atol=1e-6
+        )
     if kind == "segmentation":
         with torch.no_grad():
             logits = model(**processor(images=IMAGES[0], return_tensors="pt")).logits[:, [1, 0]]
-        resized = torch.nn.functional.interpolate(logits, IMAGES[0].shape[:2], mode="bilinear").argmax(1)[0]
+        resized = torch.nn.functional.interpolate(
+            logits, IMAGES[0].shape[:2], mode="bilinear"
+        ).argmax(1)[0]
         assert (found[0].label_map == resized.numpy()).all()
     if kind in ("detection", "instances"):
         assert len(found[0].boxes)
@@ -152,7 +201,8 @@ def test_transformers(kind, tmp_path):
 
 @pytest.mark.parametrize(("name", "masks"), [("yolo11n.yaml", False), ("yolo11n-seg.yaml", True)])
 def test_ultralytics(name, masks):
-    names = [f"{number}" for number in range(80)]  # a model made from YAML calls its classes by number
+    # a model made from YAML calls its classes by number
+    names = [f"{number}" for number in range(80)]
     predictor, found = predictions(f"ultralytics:{name}(size=64)", info_of("detection", names))
     assert predictor.masks == masks
     assert len(found) == 2
@@ -166,38 +216,58 @@ class Boxes(torch.nn.Module):
 
 
 def export(model, path, names):
-    torch.onnx.export(model.eval(), (torch.zeros(1, 3, 32, 32),), str(path), output_names=names, dynamo=False)
+    torch.onnx.export(
+        model.eval(), (torch.zeros(1, 3, 32, 32),), str(path), output_names=names, dynamo=False
+    )
 
 
 def test_onnx_classifier_and_segmenter_equal_the_model(tmp_path):
     torch.manual_seed(0)
     convolution = torch.nn.Conv2d(3, 3, 3, padding=1)
     export(convolution, tmp_path / "s.onnx", ["logits"])
-    export(torch.nn.Sequential(convolution, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()), tmp_path / "c.onnx", ["logits"])
+    export(
+        torch.nn.Sequential(convolution, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()),
+        tmp_path / "c.onnx",
+        ["logits"],
+    )
     plain = "mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)"
     _, found = predictions(f"onnx:{tmp_path / 'c.onnx'}({plain})", info_of("classification", "abc"))
     import cv2
 
-    pixels = torch.from_numpy(cv2.resize(IMAGES[0], (32, 32)).transpose(2, 0, 1)[None].copy()).float() / 255
+    pixels = (
+        torch.from_numpy(cv2.resize(IMAGES[0], (32, 32)).transpose(2, 0, 1)[None].copy()).float()
+        / 255
+    )
     with torch.no_grad():
         expected = convolution(pixels)
-    assert np.allclose(found[0].probabilities, expected.mean((2, 3)).softmax(1)[0].numpy(), atol=1e-5)
-    _, found = predictions(f"onnx:{tmp_path / 's.onnx'}({plain}, classes=('x', 'y', 'z'))", info_of("segmentation", "zx"))
-    resized = torch.nn.functional.interpolate(expected[:, [2, 0]], IMAGES[0].shape[:2], mode="bilinear").argmax(1)[0]
-    assert (found[0].label_map == resized.numpy()).mean() > 0.999  # a tie may fall either way in the last bit
+    assert np.allclose(
+        found[0].probabilities, expected.mean((2, 3)).softmax(1)[0].numpy(), atol=1e-5
+    )
+    _, found = predictions(
+        f"onnx:{tmp_path / 's.onnx'}({plain}, classes=('x', 'y', 'z'))",
+        info_of("segmentation", "zx"),
+    )
+    resized = torch.nn.functional.interpolate(
+        expected[:, [2, 0]], IMAGES[0].shape[:2], mode="bilinear"
+    ).argmax(1)[0]
+    # a tie may fall either way in the last bit
+    assert (found[0].label_map == resized.numpy()).mean() > 0.999
 
 
 def test_onnx_detector_scales_boxes_back(tmp_path):
     """Input 32 x 32, box 16 wide and 8 high there: half as wide and a quarter as high as the image."""
     export(Boxes(), tmp_path / "d.onnx", ["boxes", "labels", "scores"])
-    predictor, found = predictions(f"onnx:{tmp_path / 'd.onnx'}(first_label=1)", info_of("detection"))
+    predictor, found = predictions(
+        f"onnx:{tmp_path / 'd.onnx'}(first_label=1)", info_of("detection")
+    )
     assert not predictor.masks
     height, width = IMAGES[0].shape[:2]
     assert found[0].boxes[0].tolist() == pytest.approx([0, 0, width / 2, height / 4])
     assert found[0].labels.tolist() == [0, 1]
 
 
-# ---- your own -------------------------------------------------------------------------------------------------------------
+# ---- your own
+# -------------------------------------------------------------------------------------------------------------
 
 MINE = """
 import numpy as np
@@ -215,12 +285,16 @@ def test_a_python_file_is_measured_and_its_weights_are_part_of_the_key(tmp_path)
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "weights.bin").write_bytes(b"1")
     data = Toys("classification", 4)
-    run = evaluate(predictor_of_file(tmp_path / "mine.py", "classification"), data, tmp_path / "r", FEW)
+    run = evaluate(
+        predictor_of_file(tmp_path / "mine.py", "classification"), data, tmp_path / "r", FEW
+    )
     assert run == "mine"
     first = Store(tmp_path / "r").measurements("mine")
     assert {(m.corruption, m.severity) for m in first} == {("clean", 0), ("fog", 2)}
     (tmp_path / "weights.bin").write_bytes(b"2")
-    evaluate(predictor_of_file(tmp_path / "mine.py", "classification"), data, tmp_path / "r", FEW, "mine")
+    evaluate(
+        predictor_of_file(tmp_path / "mine.py", "classification"), data, tmp_path / "r", FEW, "mine"
+    )
     again = Store(tmp_path / "r").measurements("mine")
     assert {m.protocol["weights"] for m in first}.isdisjoint({m.protocol["weights"] for m in again})
 
@@ -230,7 +304,10 @@ def test_a_plain_callable_is_measured(tmp_path):
     data = Toys("classification", 4)
     order = iter([data[i].target.label for i in range(4)] * 2)
     predictor = Predictor(
-        "classification", "oracle", lambda images: [Prediction(probabilities=np.eye(2)[next(order)]) for _ in images], "0"
+        "classification",
+        "oracle",
+        lambda images: [Prediction(probabilities=np.eye(2)[next(order)]) for _ in images],
+        "0",
     )
     evaluate(predictor, data, tmp_path, FEW)
     assert [m.value for m in Store(tmp_path).measurements("oracle")] == [1.0, 1.0]
@@ -253,7 +330,8 @@ def test_bad_files(text, message, tmp_path):
         predictor_of_file(tmp_path / "bad.py", "classification")
 
 
-# ---- what a model may not say ----------------------------------------------------------------------------------------------
+# ---- what a model may not say
+# ----------------------------------------------------------------------------------------------
 
 GOOD = Prediction(
     boxes=np.array([[1.0, 2.0, 30.0, 40.0]], np.float32),
@@ -303,9 +381,18 @@ def test_bad_answers_are_one_sentence(task, answer, message):
 
 
 def test_good_answers_pass():
-    assert checked(Predictor("detection", "m", lambda images: [GOOD], "0"), 2, True)(IMAGES[:1], ["a.png"]) == [GOOD]
-    nothing = Prediction(boxes=np.zeros((0, 4)), labels=np.zeros(0, int), scores=np.zeros(0), masks=np.zeros((0, 48, 64), bool))
-    assert checked(Predictor("detection", "m", lambda images: [nothing], "0"), 2, True)(IMAGES[:1], ["a.png"]) == [nothing]
+    assert checked(Predictor("detection", "m", lambda images: [GOOD], "0"), 2, True)(
+        IMAGES[:1], ["a.png"]
+    ) == [GOOD]
+    nothing = Prediction(
+        boxes=np.zeros((0, 4)),
+        labels=np.zeros(0, int),
+        scores=np.zeros(0),
+        masks=np.zeros((0, 48, 64), bool),
+    )
+    assert checked(Predictor("detection", "m", lambda images: [nothing], "0"), 2, True)(
+        IMAGES[:1], ["a.png"]
+    ) == [nothing]
 
 
 def test_a_model_that_raises_is_one_sentence_and_nothing_is_written(tmp_path):
@@ -313,7 +400,12 @@ def test_a_model_that_raises_is_one_sentence_and_nothing_is_written(tmp_path):
         raise RuntimeError("no such kernel\nmore")
 
     with pytest.raises(UserError, match="RuntimeError: no such kernel;"):
-        evaluate(Predictor("classification", "broken", broken, "0"), Toys("classification", 2), tmp_path, FEW)
+        evaluate(
+            Predictor("classification", "broken", broken, "0"),
+            Toys("classification", 2),
+            tmp_path,
+            FEW,
+        )
     assert not Store(tmp_path).measurements()
 
 
@@ -329,7 +421,12 @@ def test_the_image_that_a_model_fails_on_is_named(tmp_path):
 
     def strange(images):
         nan = np.array([np.nan, 1.0])
-        return [Prediction(probabilities=nan if np.array_equal(one, bad.image) else np.array([0.5, 0.5])) for one in images]
+        return [
+            Prediction(
+                probabilities=nan if np.array_equal(one, bad.image) else np.array([0.5, 0.5])
+            )
+            for one in images
+        ]
 
     for predict, words in ((raises, "ValueError: too dark"), (strange, "sum to")):
         with pytest.raises(UserError, match=words) as caught:
@@ -338,7 +435,8 @@ def test_the_image_that_a_model_fails_on_is_named(tmp_path):
         assert not Store(tmp_path).measurements()
 
 
-# ---- names and numbers -----------------------------------------------------------------------------------------------------
+# ---- names and numbers
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_labels_both_ways():
@@ -357,7 +455,11 @@ def test_labels_both_ways():
         ("torchvision:resnet18(wheights='x')", "classification", "wheights"),
         ("torchvision:resnet18(weights='IMAGENET1K_V9')", "classification", "IMAGENET1K_V1"),
         ("torchvision:resnet18(weights='random')", "classification", "has no class for 2 of 2"),
-        ("torchvision:resnet18(weights='random', classes=5)", "classification", "5 classes without names"),
+        (
+            "torchvision:resnet18(weights='random', classes=5)",
+            "classification",
+            "5 classes without names",
+        ),
         ("timm:resnet18", "detection", "transfer one as a backbone"),
         ("timm:resnet1888", "classification", "Unknown timm model"),
         ("transformers:/no/such/folder", "classification", "image processor"),

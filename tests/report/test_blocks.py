@@ -1,4 +1,6 @@
-"""What differs is never put into one table, in any of its forms, and what differs is said; runs of several seeds get their mean."""
+"""What differs is never put into one table, in any of its forms, and what differs is said; runs of
+several seeds get their mean.
+"""
 
 import csv
 import io
@@ -21,19 +23,33 @@ from tests.report.test_page import Page
 
 
 def write(store, name, backbone, kept, protocol, severities=(1,), training=None, about=None):
-    """A run that is right on the first 80 of 100 images, and on the first ``kept`` of them where they are corrupted."""
-    run = Run(name, "classification", backbone, "full_network", "toy", {"training": training or {}, **(about or {})}, ("a", "b"))
+    """A run that is right on the first 80 of 100 images, and on the first ``kept`` of them where
+    they are corrupted.
+    """
+    run = Run(
+        name,
+        "classification",
+        backbone,
+        "full_network",
+        "toy",
+        {"training": training or {}, **(about or {})},
+        ("a", "b"),
+    )
     store.write_run(run)
     for place in [("clean", 0), *((c, s) for c in COMMON for s in severities)]:
         correct = np.arange(100) < (kept if place[1] else 80)
         statistics = {"image_ids": np.array([f"{i}.png" for i in range(100)]), "correct": correct}
         circumstances = {"weights": name, "data_name": name, **protocol}
-        store.write_cell(Cell(name, *place), "k", {"top1": correct.mean()}, circumstances, 100, 1.0, statistics)
+        store.write_cell(
+            Cell(name, *place), "k", {"top1": correct.mean()}, circumstances, 100, 1.0, statistics
+        )
 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """Two runs of ours, one in the reference's channel order, one at severity 3, and an imported one of unknown seed."""
+    """Two runs of ours, one in the reference's channel order, one at severity 3, and an imported
+    one of unknown seed.
+    """
     store = Store(tmp_path_factory.mktemp("store"))
     write(store, "a", "net_a", 60, {"seed": 0})
     write(store, "b", "net_b", 20, {"seed": 0})
@@ -55,7 +71,13 @@ def test_sections_hold_one_protocol(mixed):
     assert told["e"] == "channel order nothing; seed unknown; severities 1"
     assert comparable({"weights": 1, "data_name": 2, "imported": 3, "seed": 4}) == {"seed": 4}
     assert apart(summary.rows[:1], summary.rows[:1]) == ""
-    assert {row.run.name: row.alike for row in summary.rows} == {"a": "a", "b": "b", "c": "a", "d": "a", "e": "a"}
+    assert {row.run.name: row.alike for row in summary.rows} == {
+        "a": "a",
+        "b": "b",
+        "c": "a",
+        "d": "a",
+        "e": "a",
+    }
 
 
 def test_terminal_names_what_differs(mixed):
@@ -63,7 +85,10 @@ def test_terminal_names_what_differs(mixed):
     lines = text_table(summary.rows).split("\n")
     heads = [line for line in lines if "measured with" in line]
     assert len(heads) == 4
-    assert "Image classification on toy, top-1, measured with channel order bgr; seed 0; severities 1" in heads
+    assert (
+        "Image classification on toy, top-1, measured with channel order bgr; seed 0; severities 1"
+        in heads
+    )
     below = lines[lines.index(next(head for head in heads if "seed unknown" in head)) + 1]
     assert "net_e" in below
     assert "(a)" not in "".join(lines)  # in another block the same model needs no other name
@@ -78,7 +103,8 @@ def test_page_has_a_block_and_a_section_for_each(mixed):
     assert any("seed unknown" in head for head in heads)
     assert text.count("<section ") == 4
     best = [line for line in text.split("<tr ") if 'class="number best"' in line]
-    assert len([line for line in best if line.startswith("data-run")]) == 4  # one of each block: nothing is ranked across
+    # one of each block: nothing is ranked across
+    assert len([line for line in best if line.startswith("data-run")]) == 4
     answer = text.split("<main>")[1].split("The table</h2>")[0]
     assert answer.count('<p class="answer">') == 4
     assert "on toy (channel order bgr; seed 0; severities 1), full network: net_a keeps" in answer
@@ -86,7 +112,10 @@ def test_page_has_a_block_and_a_section_for_each(mixed):
 
 def test_files_say_the_protocol(mixed):
     _, summary = mixed
-    keys = {line["run"]: line["protocol"] for line in csv.DictReader(io.StringIO(table_csv(summary.rows)))}
+    keys = {
+        line["run"]: line["protocol"]
+        for line in csv.DictReader(io.StringIO(table_csv(summary.rows)))
+    }
     assert keys["a"] == keys["b"]
     assert len(set(keys.values())) == 4
     told = {row["run"]: row["protocol"] for row in json.loads(results_json(summary))["rows"]}
@@ -100,7 +129,12 @@ def test_files_say_the_protocol(mixed):
 def test_no_claim_across_protocols(mixed):
     _, summary = mixed
     rows = {(row.run.name, "top1"): row for row in summary.rows}
-    about = {"id": "x", "text": "a is below c", "source": "here", "of": {"metric": "top1", "quantity": "drop"}}
+    about = {
+        "id": "x",
+        "text": "a is below c",
+        "source": "here",
+        "of": {"metric": "top1", "quantity": "drop"},
+    }
     claim = Claim.model_validate({**about, "statements": [{"less": ["a", "c"]}]})
     judged = judge(claim, rows)
     assert (judged.verdict, judged.deciding.reason) == ("undecided", TWO_PROTOCOLS)
@@ -120,8 +154,13 @@ def test_a_mean_of_seeds_everywhere(tmp_path):
     lines = [line for line in Page(page(store, summary)).tables[0] if "mean of 3 seeds" in line[1]]
     assert len(lines) == 1
     assert lines[0][9].startswith(shown)
-    assert f"net (mean of 3 seeds) & full network & top-1 & 80.0 & 30.0 & 30.0 & 30.0 & 30.0 & {shown}" in latex_table(summary.rows)
-    assert shown in next(line for line in text_table(summary.rows).split("\n") if "mean of 3 seeds" in line)
+    assert (
+        f"net (mean of 3 seeds) & full network & top-1 & 80.0 & 30.0 & 30.0 & 30.0 & 30.0 & {shown}"
+        in latex_table(summary.rows)
+    )
+    assert shown in next(
+        line for line in text_table(summary.rows).split("\n") if "mean of 3 seeds" in line
+    )
     entries = exhibits_of(store, replicates=50).exhibits[0].panels[0].entries
     assert [entry.label for entry in entries].count("net (mean of 3 seeds)") == 1
 

@@ -1,4 +1,6 @@
-"""Whether robustness came along: by hand, over the three tasks and their real metrics, over seeds, and with what is missing."""
+"""Whether robustness came along: by hand, over the three tasks and their real metrics, over seeds,
+and with what is missing.
+"""
 
 import csv
 import io
@@ -12,7 +14,13 @@ from stillrobust.analysis.intervals import over_seeds
 from stillrobust.grid import COMMON, GROUPS, Cell
 from stillrobust.metrics import METRICS
 from stillrobust.report import page, write_report
-from stillrobust.report.came_along import came_along, came_along_csv, came_along_markdown, came_along_text, sentence
+from stillrobust.report.came_along import (
+    came_along,
+    came_along_csv,
+    came_along_markdown,
+    came_along_text,
+    sentence,
+)
 from stillrobust.report.downloads import numbers, results_json
 from stillrobust.report.gained_upstream import gained_text, gained_upstream
 from stillrobust.report.summary import summarize
@@ -26,16 +34,23 @@ TASKS = ("classification", "detection", "segmentation")
 
 @lru_cache
 def measured(task, right):
-    """Numbers and statistics of a model that is right on the first images of the set and wrong on the others."""
+    """Numbers and statistics of a model that is right on the first images of the set and wrong on
+    the others.
+    """
     metric = METRICS[task](DatasetInfo("toys", task, CLASSES, IMAGES, ""))
     for index in range(IMAGES):
         label, image = index % 4, f"{index:03}"
         said = label if index < right else (label + 1) % 4
         if task == "classification":
-            metric.update([Prediction(probabilities=np.eye(4)[said] * 0.6 + 0.1)], [Target(image, (1, 1), label=label)])
+            metric.update(
+                [Prediction(probabilities=np.eye(4)[said] * 0.6 + 0.1)],
+                [Target(image, (1, 1), label=label)],
+            )
         elif task == "segmentation":
             maps = [np.full((2, 2), one, np.uint8) for one in (said, label)]
-            metric.update([Prediction(label_map=maps[0])], [Target(image, (2, 2), label_map=maps[1])])
+            metric.update(
+                [Prediction(label_map=maps[0])], [Target(image, (2, 2), label_map=maps[1])]
+            )
         else:
             box, labels = np.array([[2.0, 2.0, 8.0, 8.0]], np.float32), np.array([label])
             found = box if index < right else box + 20
@@ -44,29 +59,80 @@ def measured(task, right):
     return metric.compute(), metric.statistics()
 
 
-def training(technique, seed, transfer="robustify", backbone="net(weights='random')", start="random:net", **others):
+def training(
+    technique,
+    seed,
+    transfer="robustify",
+    backbone="net(weights='random')",
+    start="random:net",
+    **others,
+):
     recipe = {"lr": 0.1, "seed": seed, **others}
-    return {"backbone": backbone, "upstream_weights": start, "transfer": transfer, "technique": technique, "recipe": recipe}
+    return {
+        "backbone": backbone,
+        "upstream_weights": start,
+        "transfer": transfer,
+        "technique": technique,
+        "recipe": recipe,
+    }
 
 
 def write(store, name, task, run, clean, corrupted, leave_out=(), draws="fast"):
     store.write_run(run)
     for place in [("clean", 0), *((corruption, 3) for corruption in COMMON)]:
         if place not in leave_out:
-            right = clean if not place[1] else corrupted[place[0]] if isinstance(corrupted, dict) else corrupted
+            right = (
+                clean
+                if not place[1]
+                else corrupted[place[0]]
+                if isinstance(corrupted, dict)
+                else corrupted
+            )
             scores, statistics = measured(task, right)
-            store.write_cell(Cell(name, *place), "k", scores, {"seed": 0, "draws": draws}, IMAGES, 1.0, statistics)
+            store.write_cell(
+                Cell(name, *place),
+                "k",
+                scores,
+                {"seed": 0, "draws": draws},
+                IMAGES,
+                1.0,
+                statistics,
+            )
 
 
 def upstream(store, technique, corrupted, seed=0, clean=80, draws="fast", **others):
-    """A backbone that was made here, with its own classifier; 80 images of 100 are right, or so many under corruption."""
+    """A backbone that was made here, with its own classifier; 80 images of 100 are right, or so
+    many under corruption.
+    """
     name = f"up-{technique or 'regular'}-{seed}" + "-exact" * (draws == "exact")
-    about = {"training": training(technique, seed, **others), "evaluation": {"weights": name, "draws": draws}, "loaded": name}
-    run = Run(name, "classification", f"net ({technique or 'regular'})", "robustify", "source", about, CLASSES)
+    about = {
+        "training": training(technique, seed, **others),
+        "evaluation": {"weights": name, "draws": draws},
+        "loaded": name,
+    }
+    run = Run(
+        name,
+        "classification",
+        f"net ({technique or 'regular'})",
+        "robustify",
+        "source",
+        about,
+        CLASSES,
+    )
     write(store, name, "classification", run, clean, corrupted, draws=draws)
 
 
-def downstream(store, technique, corrupted, seed=0, clean=80, mode="fixed_feature", task="classification", leave_out=(), **others):
+def downstream(
+    store,
+    technique,
+    corrupted,
+    seed=0,
+    clean=80,
+    mode="fixed_feature",
+    task="classification",
+    leave_out=(),
+    **others,
+):
     name = f"{task}-{mode}-{technique or 'regular'}-{seed}"
     about = {
         "training": training("", seed, mode, "net", start=f"digest of {technique} {seed}"),
@@ -84,7 +150,9 @@ def lines_of(store, replicates=200):
 
 @pytest.fixture
 def store(tmp_path):
-    """Upstream the drop falls from 40/80 to 20/80 with PRIME; downstream from 40/80 to 30/80 with it."""
+    """Upstream the drop falls from 40/80 to 20/80 with PRIME; downstream from 40/80 to 30/80 with
+    it.
+    """
     store = Store(tmp_path / "results")
     upstream(store, "", 40)
     upstream(store, "prime", 60)
@@ -95,18 +163,25 @@ def store(tmp_path):
 
 def test_by_hand(store):
     (line,) = lines_of(store)
-    assert (line.backbone, line.technique, line.task) == ("net(weights='random')", "prime", "classification")
+    assert (line.backbone, line.technique, line.task) == (
+        "net(weights='random')",
+        "prime",
+        "classification",
+    )
     assert line.mode == "fixed feature"
     assert line.upstream.value == pytest.approx(0.25)
     assert line.downstream.value == pytest.approx(0.125)
     assert line.kept == pytest.approx(0.5)
     assert line.seen == "came along"
-    # 20 of 100 images tell the two apart, of 80 that are right when clean: sd sqrt(0.2 * 0.8 / 100) / 0.8, the ratio's own aside.
+    # 20 of 100 images tell the two apart, of 80 that are right when clean: sd sqrt(0.2 * 0.8 / 100)
+    # / 0.8, the ratio's own aside.
     low, high = line.upstream.interval
     assert (high - low) / 2 == pytest.approx(1.96 * (0.2 * 0.8 / 100) ** 0.5 / 0.8, rel=0.25)
-    assert sentence([line]) == (
-        "Did it come along? Of 1 pairs of technique and backbone, 1 gained upstream beyond chance; a gain beyond chance is there "
-        "downstream with fixed feature in 1 of 1 (image classification)."
+    assert (
+        sentence([line])
+        == "Did it come along? Of 1 pairs of technique and backbone, 1 gained upstream beyond"
+        " chance; a gain beyond chance is there downstream with fixed feature in 1 of 1 (image"
+        " classification)."
     )
 
 
@@ -130,13 +205,20 @@ def test_every_task_tells_the_same(tmp_path, task, regular, made, after_regular,
     (line,) = lines_of(store)
     assert line.seen == seen
     assert (line.kept is None) == (seen == "no gain upstream to keep")
-    assert line.metric == {"classification": "top1", "detection": "box_ap", "segmentation": "miou"}[task]
+    assert (
+        line.metric
+        == {"classification": "top1", "detection": "box_ap", "segmentation": "miou"}[task]
+    )
 
 
 def test_seeds_are_paired_and_spread(tmp_path):
-    """Each seed's technique against the regular one of the same seed: 20 and 24 images upstream, 10 and 6 downstream."""
+    """Each seed's technique against the regular one of the same seed: 20 and 24 images upstream, 10
+    and 6 downstream.
+    """
     store = Store(tmp_path)
-    for seed, (regular, made, after_regular, after_made) in enumerate([(40, 60, 40, 50), (30, 54, 20, 26)]):
+    for seed, (regular, made, after_regular, after_made) in enumerate(
+        [(40, 60, 40, 50), (30, 54, 20, 26)]
+    ):
         upstream(store, "", regular, seed)
         upstream(store, "prime", made, seed)
         downstream(store, "", after_regular, seed)
@@ -158,17 +240,25 @@ def test_what_learnt_nothing_is_said_and_not_compared(store):
     fixed, full = lines_of(store)
     assert fixed.seen == "came along"
     assert full.upstream is full.kept is None
-    assert full.seen == "not compared: the regular one's transfer learnt nothing (clean 33.0 %, up to 33.7 % may be chance)"
+    assert (
+        full.seen
+        == "not compared: the regular one's transfer learnt nothing (clean 33.0 %, up to 33.7 % may"
+        " be chance)"
+    )
     assert sentence([fixed, full]).endswith("1 of 2 lines could not be compared.")
     downstream(store, "", 20, clean=34, mode="full_network")
     assert lines_of(store)[1].upstream is not None
 
 
 def test_holes_are_said(store):
-    """A cell, a transfer that has not begun, a regular backbone that was made otherwise, and one seed of two."""
+    """A cell, a transfer that has not begun, a regular backbone that was made otherwise, and one
+    seed of two.
+    """
     upstream(store, "ant", 60)
     by_technique = {line.technique: line for line in lines_of(store)}
-    assert by_technique["ant"].seen == "not complete: the technique upstream, the technique's transfer"
+    assert (
+        by_technique["ant"].seen == "not complete: the technique upstream, the technique's transfer"
+    )
     downstream(store, "ant", 50, leave_out=[("fog", 3)])
     by_technique = {line.technique: line for line in lines_of(store)}
     assert by_technique["ant"].seen == "not complete: the technique's transfer"
@@ -184,7 +274,10 @@ def test_holes_are_said(store):
 
 def test_without_statistics_nothing_is_sure(store):
     (line,) = lines_of(store, replicates=0)
-    assert (line.kept, line.seen) == (None, "how surely cannot be said without per-image statistics")
+    assert (line.kept, line.seen) == (
+        None,
+        "how surely cannot be said without per-image statistics",
+    )
     assert line.upstream.value == pytest.approx(0.25)
 
 
@@ -193,17 +286,22 @@ def test_what_was_corrupted_otherwise_is_not_beside(store):
         upstream(store, technique, right, draws="exact")
     (line,) = lines_of(store)
     assert line.upstream.value == pytest.approx(0.25)
-    assert sorted(one.gains["drop"].value for one in gained_upstream(store.runs(), summarize(store, 20).rows)) == pytest.approx(
-        [1 / 80, 0.25]
-    )
+    assert sorted(
+        one.gains["drop"].value for one in gained_upstream(store.runs(), summarize(store, 20).rows)
+    ) == pytest.approx([1 / 80, 0.25])
 
 
 def test_published_backbones(tmp_path):
-    """The paper's own question: a published backbone against the regular one of its architecture, in the same transfer."""
+    """The paper's own question: a published backbone against the regular one of its architecture,
+    in the same transfer.
+    """
     store = Store(tmp_path)
     for weights, before, after in (("regular", 40, 40), ("ant", 60, 50)):
         spec = f"resnet50(weights='{weights}')"
-        for name, mode, dataset, corrupted in (("up", "upstream", "imagenet", before), ("down", "full_network", "coco", after)):
+        for name, mode, dataset, corrupted in (
+            ("up", "upstream", "imagenet", before),
+            ("down", "full_network", "coco", after),
+        ):
             about = {"training": training("", 0, mode, "resnet50", weights, of=mode)}
             run = Run(f"{name}-{weights}", "classification", spec, mode, dataset, about, CLASSES)
             write(store, run.name, "classification", run, 80, corrupted)
@@ -225,18 +323,25 @@ def test_every_form_says_the_same(store, tmp_path):
     (told,) = json.loads(results_json(summary, lines))["came_along"]
     assert told["downstream_low"] == line.downstream.interval[0]
     write_report(store, summary, tmp_path / "out")
-    assert "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | --- |" in came_along_markdown(lines)  # the verdict is text
+    # the verdict is text
+    assert "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | --- |" in came_along_markdown(
+        lines
+    )
     assert '<th scope="col">What is seen</th>' in page(store, summary)
     assert (tmp_path / "out/came_along.md").read_text().startswith(came_along_markdown(lines))
     assert (tmp_path / "out/came_along.csv").read_text() == came_along_csv(lines)
 
 
 def test_gains_upstream_by_group(tmp_path):
-    """ANT is right on 20 images more under noise alone, at seed 0, and on 8 at seed 1: gains of 25 and 10 points."""
+    """ANT is right on 20 images more under noise alone, at seed 0, and on 8 at seed 1: gains of 25
+    and 10 points.
+    """
     store = Store(tmp_path / "results")
     for seed, more in ((0, 20), (1, 8)):
         upstream(store, "", 40, seed)
-        upstream(store, "ant", {name: 40 + more * (name in GROUPS["noise"]) for name in COMMON}, seed)
+        upstream(
+            store, "ant", {name: 40 + more * (name in GROUPS["noise"]) for name in COMMON}, seed
+        )
         if seed == 0:
             (line,) = gained_upstream(store.runs(), summarize(store, 200).rows)
             assert line.gains["drop.noise"].interval[0] > 0.1
@@ -245,7 +350,9 @@ def test_gains_upstream_by_group(tmp_path):
     assert line.seeds == 2
     assert line.gains["drop.noise"].value == pytest.approx((0.25 + 0.1) / 2)
     assert line.gains["drop"].value == pytest.approx((0.25 + 0.1) / 2 * 3 / 15)
-    assert [line.gains[f"drop.{name}"].value for name in ("blur", "weather", "digital")] == pytest.approx([0, 0, 0])
+    assert [
+        line.gains[f"drop.{name}"].value for name in ("blur", "weather", "digital")
+    ] == pytest.approx([0, 0, 0])
     summary = summarize(store, 200)
     files = numbers(store, summary)
     assert "came_along.csv" not in files  # nothing is transferred yet
@@ -257,14 +364,26 @@ def test_gains_upstream_by_group(tmp_path):
         assert "17.5 [" in text
     upstream(store, "ant", 30, seed=2, clean=30)
     upstream(store, "l2", 30, clean=30)
-    found = {line.technique: line for line in gained_upstream(store.runs(), summarize(store, 200).rows)}
+    found = {
+        line.technique: line for line in gained_upstream(store.runs(), summarize(store, 200).rows)
+    }
     assert found["ant"].lacking == "seeds left out, not complete: 2"
-    assert found["l2"].lacking == "not compared: the technique learnt nothing (clean 30.0 %, up to 33.7 % may be chance)"
+    assert (
+        found["l2"].lacking
+        == "not compared: the technique learnt nothing (clean 30.0 %, up to 33.7 % may be chance)"
+    )
 
 
 def test_a_store_without_made_backbones_says_nothing(tmp_path):
     store = Store(tmp_path / "results")
-    write(store, "a", "classification", Run("a", "classification", "b", "full_network", "toy", {}, CLASSES), 80, 40)
+    write(
+        store,
+        "a",
+        "classification",
+        Run("a", "classification", "b", "full_network", "toy", {}, CLASSES),
+        80,
+        40,
+    )
     summary = summarize(store, 20)
     assert came_along(store.runs(), summary.rows) == []
     assert came_along_text([]) == sentence([]) == ""

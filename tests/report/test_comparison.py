@@ -1,4 +1,6 @@
-"""Two runs beside each other: numbers by hand, planted differences found, equal runs alike, protocols never mixed."""
+"""Two runs beside each other: numbers by hand, planted differences found, equal runs alike,
+protocols never mixed.
+"""
 
 import numpy as np
 import pytest
@@ -14,15 +16,28 @@ IMAGES = 200
 
 
 def write(root, name, right, protocol=None, leave_out=None):
-    """A run of which the first ``right[corruption]`` of 200 images are right; 160 on the clean data."""
+    """A run of which the first ``right[corruption]`` of 200 images are right; 160 on the clean
+    data.
+    """
     store = Store(root)
     store.write_run(Run(name, "classification", name, "upstream", "toy", {}, ("a", "b")))
     for place in [("clean", 0), *((c, 3) for c in COMMON)]:
         if place[0] != leave_out:
             correct = np.arange(IMAGES) < (right.get(place[0], 120) if place[1] else 160)
-            statistics = {"image_ids": np.array([f"{i}.png" for i in range(IMAGES)]), "correct": correct}
+            statistics = {
+                "image_ids": np.array([f"{i}.png" for i in range(IMAGES)]),
+                "correct": correct,
+            }
             circumstances = {"weights": name, "seed": 0, **(protocol or {})}
-            store.write_cell(Cell(name, *place), "k", {"top1": correct.mean()}, circumstances, IMAGES, 1.0, statistics)
+            store.write_cell(
+                Cell(name, *place),
+                "k",
+                {"top1": correct.mean()},
+                circumstances,
+                IMAGES,
+                1.0,
+                statistics,
+            )
     return store
 
 
@@ -33,7 +48,8 @@ def test_by_hand(tmp_path):
     assert (found.score["fog"].first, found.score["fog"].second) == (0.6, 0.2)
     assert found.drop["fog"].size == pytest.approx(0.4 / 0.8)
     assert found.drop["mean of all 15"].size == pytest.approx((0.5 - 0.005 / 0.8) / 15)
-    assert list(found.score)[:4] == ["clean", "mean of all 15", "fog", "snow"]  # the largest change first
+    # the largest change first
+    assert list(found.score)[:4] == ["clean", "mean of all 15", "fog", "snow"]
     low, high = found.drop["fog"].interval
     assert 0 < low < 0.5 < high
     assert not found.drop["fog"].alike
@@ -52,7 +68,9 @@ def test_the_other_way_round_is_the_negative(tmp_path):
     there, back = (compare(Store(tmp_path), *pair) for pair in (("a", "b"), ("b", "a")))
     for name, one in there.drop.items():
         assert one.size == pytest.approx(-back.drop[name].size)
-        assert one.interval == pytest.approx(tuple(-end for end in reversed(back.drop[name].interval)))
+        assert one.interval == pytest.approx(
+            tuple(-end for end in reversed(back.drop[name].interval))
+        )
         assert not one.alike
 
 
@@ -84,7 +102,9 @@ def test_without_statistics_there_is_no_interval(tmp_path):
 
 
 def test_intervals_that_hold_together():
-    """Of 15 numbers without any difference one interval leaves out 0 in 5 % of the cases, not in 1 - 0.95^15 = 54 %."""
+    """Of 15 numbers without any difference one interval leaves out 0 in 5 % of the cases, not in 1
+    - 0.95^15 = 54 %.
+    """
     rng = np.random.default_rng(0)
     wrong = 0
     for _ in range(300):

@@ -1,4 +1,6 @@
-"""Every metric of the family is in the terminal, on the page, in CSV and in JSON, with the same number, clean and corrupted."""
+"""Every metric of the family is in the terminal, on the page, in CSV and in JSON, with the same
+number, clean and corrupted.
+"""
 
 import csv
 import json
@@ -23,13 +25,22 @@ from stillrobust.storage.store import Run, Store
 from tests.metrics.test_details import CLASSES, counted, pair
 from tests.report.test_page import Page
 
-METRICS_OF = {"classification": ["top1"], "detection": ["box_ap", "mask_ap"], "segmentation": ["miou"]}
-COMMAND = "details {} --severities 3 --reference classification-one --standard classification-one --standard classification-three"
+METRICS_OF = {
+    "classification": ["top1"],
+    "detection": ["box_ap", "mask_ap"],
+    "segmentation": ["miou"],
+}
+COMMAND = (
+    "details {} --severities 3 --reference classification-one --standard classification-one"
+    " --standard classification-three"
+)
 DROPS = {"one": 3, "two": 4, "three": 6}  # of ten images that are seen wrong under corruption
 
 
 def told(task, index, wrong):
-    """What a model says that is right: the truth itself, or, where it is wrong, what another image would have had."""
+    """What a model says that is right: the truth itself, or, where it is wrong, what another image
+    would have had.
+    """
     prediction, target = pair(task, index)
     if task == "classification":
         label = (target.label + wrong) % 3
@@ -53,10 +64,25 @@ def made(tmp_path_factory):
             store.write_run(Run(run, task, name, "full_network", "ImageNet/val", {}, CLASSES))
             for number, place in enumerate([("clean", 0), *((one, 3) for one in COMMON)]):
                 below = drop + (place[0] == "fog") if place[1] else 1 + list(DROPS).index(name) // 2
-                metric = counted(task, [told(task, index, (index + number) % 10 < below) for index in range(20)])
+                metric = counted(
+                    task, [told(task, index, (index + number) % 10 < below) for index in range(20)]
+                )
                 kept[run, place[0]] = metric
-                store.write_cell(Cell(run, *place), "k", metric.compute(), {"seed": 0}, 20, 1.0, metric.statistics())
-    summary = with_inside(store, summarize(store, 0), "classification-one", ["classification-one", "classification-three"])
+                store.write_cell(
+                    Cell(run, *place),
+                    "k",
+                    metric.compute(),
+                    {"seed": 0},
+                    20,
+                    1.0,
+                    metric.statistics(),
+                )
+    summary = with_inside(
+        store,
+        summarize(store, 0),
+        "classification-one",
+        ["classification-one", "classification-three"],
+    )
     page = write_report(store, summary, folder / "out")
     return store, summary, page, kept
 
@@ -69,31 +95,51 @@ def test_the_family_is_whole_and_right(made):
         told = summary.inside[row.run.name, row.robustness.metric]
         start = row.robustness.metric.split("_")[0] + "_" if row.run.task == "detection" else ""
         wanted = {"ece"} | ({"ap_small", "ap_medium", "ap_large"} if start else set())
-        assert wanted - set(told.pairs) <= {"ap_medium", "ap_large"}, "sizes that no object has are not told"
+        assert wanted - set(told.pairs) <= {
+            "ap_medium",
+            "ap_large",
+        }, "sizes that no object has are not told"
         assert {"ece"} <= set(told.pairs)
         ones = np.ones((1, 20))
         for name, (clean, corrupted) in told.pairs.items():
-            found = {place: details(kept[row.run.name, place].statistics(), ones)[start + name][0] for place in ("clean", *COMMON)}
+            found = {
+                place: details(kept[row.run.name, place].statistics(), ones)[start + name][0]
+                for place in ("clean", *COMMON)
+            }
             assert clean == pytest.approx(found["clean"])
             assert corrupted == pytest.approx(fmean(found[place] for place in COMMON))
         for number, name in enumerate(CLASSES):
             scores = {
-                place: by_class(kept[row.run.name, place].statistics(), ones)[row.robustness.metric][0, number]
+                place: by_class(kept[row.run.name, place].statistics(), ones)[
+                    row.robustness.metric
+                ][0, number]
                 for place in ("clean", *COMMON)
             }
-            assert told.classes[name] == pytest.approx((scores["clean"], fmean(scores[place] for place in COMMON)))
+            assert told.classes[name] == pytest.approx(
+                (scores["clean"], fmean(scores[place] for place in COMMON))
+            )
         assert told.worst == min(COMMON, key=lambda name: row.robustness.by_corruption[name].mpc)
         assert told.left == pytest.approx(row.robustness.by_corruption[told.worst].mpc)
 
 
 def test_against_others_only_in_their_table(made):
     _, summary, _, _ = made
-    numbers = {row.run.name: row.robustness for row in summary.rows if row.run.task == "classification"}
-    errors = corruption_errors(numbers["classification-two"], reference_of(numbers["classification-one"]))
+    numbers = {
+        row.run.name: row.robustness for row in summary.rows if row.run.task == "classification"
+    }
+    errors = corruption_errors(
+        numbers["classification-two"], reference_of(numbers["classification-one"])
+    )
     told = summary.inside["classification-two", "top1"].others
-    assert (told.mce, told.relative_mce, told.reference) == (errors.mce, errors.relative_mce, "classification-one")
+    assert (told.mce, told.relative_mce, told.reference) == (
+        errors.mce,
+        errors.relative_mce,
+        "classification-one",
+    )
     standard = [numbers["classification-one"], numbers["classification-three"]]
-    assert told.effective == pytest.approx(effective_robustness([numbers["classification-two"]], standard)[0])
+    assert told.effective == pytest.approx(
+        effective_robustness([numbers["classification-two"]], standard)[0]
+    )
     assert summary.inside["detection-two", "box_ap"].others.mce is None
     with pytest.raises(UserError, match="Did you mean: classification-one"):
         against_others(summary.rows, "classification_one")
@@ -101,10 +147,23 @@ def test_against_others_only_in_their_table(made):
 
 def test_effective_robustness_by_the_same_line(tmp_path):
     store = Store(tmp_path)
-    for name, clean, left in (("s1", 0.6, 0.3), ("s2", 0.8, 0.5), ("mine", 0.7, 0.55), ("all", 1.0, 0.9)):
+    for name, clean, left in (
+        ("s1", 0.6, 0.3),
+        ("s2", 0.8, 0.5),
+        ("mine", 0.7, 0.55),
+        ("all", 1.0, 0.9),
+    ):
         store.write_run(Run(name, "classification", name, "upstream", "toy", {}, ("a", "b")))
         for place in [("clean", 0), *((one, 1) for one in COMMON)]:
-            store.write_cell(Cell(name, *place), "k", {"top1": left if place[1] else clean}, {"seed": 0}, 10, 1.0, {})
+            store.write_cell(
+                Cell(name, *place),
+                "k",
+                {"top1": left if place[1] else clean},
+                {"seed": 0},
+                10,
+                1.0,
+                {},
+            )
     rows = summarize(store, 0).rows
     numbers = {row.run.name: row.robustness for row in rows}
     told = against_others(rows, standard=["s1", "s2"])
@@ -122,16 +181,31 @@ def test_every_number_in_every_form(made):
     terminal = CliRunner().invoke(app, COMMAND.format(store.root).split())
     assert terminal.exit_code == 0, terminal.output
     lines = list(csv.DictReader((page.parent / "details.csv").open()))
-    rows = {(row["run"], row["metric"]): row for row in json.loads((page.parent / "results.json").read_text())["rows"]}
-    tables = [table for table in Page(page.read_text()).tables if "Worst corruption" in table[0]]  # one a section, in order
-    hidden = {(one[0].run.task, one[0].robustness.metric): table for one, table in zip(sections(summary.rows), tables, strict=True)}
-    blocks = dict(zip([block.split("\n")[0] for block in _runs(terminal.output)], _runs(terminal.output), strict=True))
+    rows = {
+        (row["run"], row["metric"]): row
+        for row in json.loads((page.parent / "results.json").read_text())["rows"]
+    }
+    # one a section, in order
+    tables = [table for table in Page(page.read_text()).tables if "Worst corruption" in table[0]]
+    hidden = {
+        (one[0].run.task, one[0].robustness.metric): table
+        for one, table in zip(sections(summary.rows), tables, strict=True)
+    }
+    blocks = dict(
+        zip(
+            [block.split("\n")[0] for block in _runs(terminal.output)],
+            _runs(terminal.output),
+            strict=True,
+        )
+    )
     for (run, metric), told in summary.inside.items():
         mine = [line for line in lines if (line["run"], line["metric"]) == (run, metric)]
         kept = rows[run, metric]["inside"]
         name = run.split("-")[1]
         table = hidden[run.split("-")[0], metric]
-        shown = dict(zip(table[0], next(line for line in table[1:] if line[0] == name), strict=True))
+        shown = dict(
+            zip(table[0], next(line for line in table[1:] if line[0] == name), strict=True)
+        )
         for quantity, (clean, corrupted) in told.pairs.items():
             (line,) = [line for line in mine if line["quantity"] == quantity]
             assert (float(line["clean"]), float(line["corrupted"])) == (clean, corrupted)
@@ -139,7 +213,11 @@ def test_every_number_in_every_form(made):
             assert shown[f"{PAIRS[quantity]} clean"] == percent(clean)
             assert shown[f"{PAIRS[quantity]} corrupted"] == percent(corrupted)
             assert f"clean {100 * clean:.1f} [" in blocks[run]
-        classes = {line["of"]: (float(line["clean"]), float(line["corrupted"])) for line in mine if line["quantity"] == "class"}
+        classes = {
+            line["of"]: (float(line["clean"]), float(line["corrupted"]))
+            for line in mine
+            if line["quantity"] == "class"
+        }
         assert classes == dict(told.classes)
         assert {name: tuple(pair) for name, pair in kept["classes"].items()} == classes
         for one, (clean, corrupted) in told.classes.items():
@@ -152,7 +230,10 @@ def test_every_number_in_every_form(made):
             (line,) = [line for line in mine if line["quantity"] == "mce"]
             assert float(line["corrupted"]) == kept["others"]["mce"] == told.others.mce
             assert shown["mCE"] == percent(told.others.mce)
-            assert f"mCE {percent(told.others.mce)}, relative mCE {percent(told.others.relative_mce)}" in blocks[run]
+            assert (
+                f"mCE {percent(told.others.mce)}, relative mCE {percent(told.others.relative_mce)}"
+                in blocks[run]
+            )
         if told.others.effective is not None:
             (line,) = [line for line in mine if line["quantity"] == "effective_robustness"]
             assert float(line["corrupted"]) == kept["others"]["effective"] == told.others.effective
@@ -182,24 +263,47 @@ def _runs(output):
 
 def test_a_run_with_holes_keeps_nothing_back_from_the_others(tmp_path):
     store = Store(tmp_path)
-    for name, places in (("holes", [("clean", 0)]), ("whole", [("clean", 0), *((one, 3) for one in COMMON)])):
+    for name, places in (
+        ("holes", [("clean", 0)]),
+        ("whole", [("clean", 0), *((one, 3) for one in COMMON)]),
+    ):
         store.write_run(Run(name, "classification", name, "upstream", "toy", {}, ("a", "b")))
         for place in places:
-            store.write_cell(Cell(name, *place), "k", {"top1": 0.4 if place[1] else 0.8}, {"seed": 0}, 10, 1.0, {})
+            store.write_cell(
+                Cell(name, *place),
+                "k",
+                {"top1": 0.4 if place[1] else 0.8},
+                {"seed": 0},
+                10,
+                1.0,
+                {},
+            )
     output = CliRunner().invoke(app, ["details", str(tmp_path), "--severities", "3"]).output
     assert "holes\n  holes (top1) has no measurement for" in output
     assert "whole\n  top1: worst corruption" in output
-    alone = CliRunner().invoke(app, ["details", str(tmp_path), "--severities", "3", "--run", "holes"])
+    alone = CliRunner().invoke(
+        app, ["details", str(tmp_path), "--severities", "3", "--run", "holes"]
+    )
     assert isinstance(alone.exception, UserError)
 
 
 def test_alexnet_stands_in_where_it_applies_and_no_run_is_named(tmp_path):
-    """Top-1 on ImageNet at all severities; beside a named run of another table there is nothing, not AlexNet."""
+    """Top-1 on ImageNet at all severities; beside a named run of another table there is nothing,
+    not AlexNet.
+    """
     store = Store(tmp_path)
     for name, dataset in (("a", "ImageNet-C"), ("b", "toy"), ("c", "Tiny-ImageNet-C")):
         store.write_run(Run(name, "classification", name, "upstream", dataset, {}, ("a", "b")))
         for place in [("clean", 0), *((one, level) for one in COMMON for level in range(1, 6))]:
-            store.write_cell(Cell(name, *place), "k", {"top1": 0.4 if place[1] else 0.8}, {"seed": 0}, 10, 1.0, {})
+            store.write_cell(
+                Cell(name, *place),
+                "k",
+                {"top1": 0.4 if place[1] else 0.8},
+                {"seed": 0},
+                10,
+                1.0,
+                {},
+            )
     rows = summarize(store, 0).rows
     numbers = {row.run.name: row.robustness for row in rows}
     told = {name: one for (name, _), one in against_others(rows).items()}

@@ -1,4 +1,6 @@
-"""The page without a browser: its numbers are the summary's, every name is text, it asks for nothing, its files are the files."""
+"""The page without a browser: its numbers are the summary's, every name is text, it asks for
+nothing, its files are the files.
+"""
 
 import base64
 import csv
@@ -49,7 +51,12 @@ class Page(HTMLParser):
             self.cell[-1] += data
 
     def links(self):
-        return [value for _, attributes in self.tags for name, value in attributes.items() if name in ("src", "href", "action")]
+        return [
+            value
+            for _, attributes in self.tags
+            for name, value in attributes.items()
+            if name in ("src", "href", "action")
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +86,11 @@ def test_numbers_are_the_summary_s(made):
     for row in rows:
         assert shown[row.run.backbone] == cells(row, rows)
         assert drop_text(row) in shown[row.run.backbone]
-    heat = next(table for table in parsed.tables if len(table) > 1 and table[1][:2] == ["Model", "gaussian noise"])
+    heat = next(
+        table
+        for table in parsed.tables
+        if len(table) > 1 and table[1][:2] == ["Model", "gaussian noise"]
+    )
     blocks = {line[0]: index for index, line in enumerate(heat) if len(line) == 1}
     assert list(blocks) == ["mean of the severities", "severity 1", "severity 3"]
     up = next(row for row in summary.rows if row.run.name == "up-b")
@@ -106,7 +117,11 @@ def test_readable_without_eyes(made):
     _, _, parsed = made
     tags = [tag for tag, _ in parsed.tags]
     assert tags.count("caption") >= 3
-    assert all("aria-label" in attributes for tag, attributes in parsed.tags if tag == "svg" and attributes.get("role") == "img")
+    assert all(
+        "aria-label" in attributes
+        for tag, attributes in parsed.tags
+        if tag == "svg" and attributes.get("role") == "img"
+    )
     assert all(attributes.get("scope") for tag, attributes in parsed.tags if tag == "th")
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -121,8 +136,12 @@ def test_downloads_hold_the_numbers(made):
         if tag == "a" and "download" in attributes
     }
     table = list(csv.DictReader(io.StringIO(files["table.csv"])))
-    assert [float(line["mean_drop"]) for line in table] == [row.robustness.drop for row in summary.rows]
-    assert len(list(csv.DictReader(io.StringIO(files["measurements.csv"])))) == len(summary.measurements)
+    assert [float(line["mean_drop"]) for line in table] == [
+        row.robustness.drop for row in summary.rows
+    ]
+    assert len(list(csv.DictReader(io.StringIO(files["measurements.csv"])))) == len(
+        summary.measurements
+    )
     told = json.loads(files["results.json"])["rows"]
     assert [one["mpc"] for one in told] == [row.robustness.mpc for row in summary.rows]
     first = summary.measurements[0]
@@ -141,16 +160,30 @@ def test_upstream_pairs_are_the_same_backbone(made):
     summary, _, _ = made
     segmentation = [row for row in summary.rows if row.run.task == "segmentation"]
     figure = upstream_against_downstream(segmentation, summary.rows)
-    up = {row.run.backbone: row.value("drop") for row in summary.rows if row.run.transfer == "upstream"}
+    up = {
+        row.run.backbone: row.value("drop")
+        for row in summary.rows
+        if row.run.transfer == "upstream"
+    }
     for row in segmentation:
         if row.run.backbone in up:
-            assert f"{row.run.backbone}: {percent(up[row.run.backbone])} → {percent(row.value('drop'))}" in figure
+            assert (
+                f"{row.run.backbone}: {percent(up[row.run.backbone])} →"
+                f" {percent(row.value('drop'))}" in figure
+            )
     assert figure.count("<li ") == 2  # the third backbone was not measured upstream
-    assert upstream_against_downstream([row for row in summary.rows if row.run.task == "classification"], summary.rows) == ""
+    assert (
+        upstream_against_downstream(
+            [row for row in summary.rows if row.run.task == "classification"], summary.rows
+        )
+        == ""
+    )
 
 
 def test_no_pair_with_two_ways_upstream(tmp_path):
-    """Which of the two would stand across cannot be known, so the backbone is left out and named; the other's pair stays."""
+    """Which of the two would stand across cannot be known, so the backbone is left out and named;
+    the other's pair stays.
+    """
     for name, backbone in (("up-a", "<a>"), ("up-a2", "<a>"), ("up-b", "b")):
         fill(tmp_path, name, 0.9, 0.5, backbone=backbone, transfer="upstream")
     fill(tmp_path, "seg-a", 0.8, 0.4, "segmentation", backbone="<a>")
@@ -184,16 +217,28 @@ def test_an_empty_store_says_so(tmp_path):
 
 
 def test_by_class_by_hand(tmp_path):
-    """Ten images of two classes each, all right when clean; corrupted, the second class keeps 4 of 10, the third is not there."""
+    """Ten images of two classes each, all right when clean; corrupted, the second class keeps 4 of
+    10, the third is not there.
+    """
     store = Store(tmp_path)
-    store.write_run(Run("r", "classification", "a", "upstream", "toy", {}, ("kept", "<lost>", "absent")))
+    store.write_run(
+        Run("r", "classification", "a", "upstream", "toy", {}, ("kept", "<lost>", "absent"))
+    )
     label = np.repeat([0, 1], 10)
     for place in [("clean", 0), *((name, 1) for name in COMMON)]:
         correct = np.ones(20, bool)
         correct[14:] = not place[1]
         ids = np.array([f"{number}.png" for number in range(20)])
-        kept = {"image_ids": ids, "correct": correct, "label": label, "confidence": np.full(20, 0.9), "classes": np.array(3)}
-        store.write_cell(Cell("r", *place), "k", {"top1": correct.mean()}, {"seed": 0}, 20, 1.0, kept)
+        kept = {
+            "image_ids": ids,
+            "correct": correct,
+            "label": label,
+            "confidence": np.full(20, 0.9),
+            "classes": np.array(3),
+        }
+        store.write_cell(
+            Cell("r", *place), "k", {"top1": correct.mean()}, {"seed": 0}, 20, 1.0, kept
+        )
     summary = with_inside(store, summarize(store, replicates=20))
     (lines,) = Page(by_class(summary.rows, summary)).tables
     assert lines[0] == ["Model", "<lost>", "kept"]  # most lost first, the absent class left out

@@ -1,4 +1,6 @@
-"""The page in a real, headless Chromium: it opens fast, asks for nothing, sorts, filters, fits a phone, runs no name as code."""
+"""The page in a real, headless Chromium: it opens fast, asks for nothing, sorts, filters, fits a
+phone, runs no name as code.
+"""
 
 import itertools
 import re
@@ -12,7 +14,9 @@ from stillrobust.grid import COMMON, Cell
 from stillrobust.report import report
 from stillrobust.storage.store import Run, Store
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 CLASSES = (HOSTILE, *(f"class {number}" for number in range(1, 30)))
 MODELS = 100
@@ -22,11 +26,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright to drive a browser with: pip install playwright")
+    playwright = pytest.importorskip(
+        "playwright.sync_api",
+        reason="no playwright to drive a browser with: pip install playwright",
+    )
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
     with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND"])
+        started = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND"]
+        )
         yield started
         started.close()
 
@@ -38,7 +47,9 @@ def made(tmp_path_factory):
     store = Store(folder / "store")
     for index in range(MODELS):
         name, backbone = f"run-{index:03}", HOSTILE if index == 7 else f"model_{index:03}"
-        store.write_run(Run(name, "classification", backbone, "full_network", "toy", {"seed": 0}, CLASSES))
+        store.write_run(
+            Run(name, "classification", backbone, "full_network", "toy", {"seed": 0}, CLASSES)
+        )
         for place in [("clean", 0), *((c, s) for c in COMMON for s in range(1, 6))]:
             value = (0.9 - 0.001 * index) * (1 - 0.1 * place[1] * (0.5 + index % 10 / 20))
             examples = {
@@ -51,10 +62,18 @@ def made(tmp_path_factory):
             label = np.arange(60) % len(CLASSES)
             ids = np.array([f"{image}.png" for image in range(60)])
             right = np.ones(60, bool) if not place[1] else label % 5 != index
-            counted = {"image_ids": ids, "correct": right, "label": label, "confidence": 0.9 * np.ones(60), "classes": np.array(30)}
+            counted = {
+                "image_ids": ids,
+                "correct": right,
+                "label": label,
+                "confidence": 0.9 * np.ones(60),
+                "classes": np.array(30),
+            }
             kept = examples if index < 2 and place[1] in (0, 3) else None
             statistics = counted if index < 2 else {}
-            store.write_cell(Cell(name, *place), "k", {"top1": value}, {"seed": 0}, 60, 1.0, statistics, kept)
+            store.write_cell(
+                Cell(name, *place), "k", {"top1": value}, {"seed": 0}, 60, 1.0, statistics, kept
+            )
     return report(folder / "store", folder / "out", replicates=0)
 
 
@@ -106,7 +125,9 @@ def test_sorts_by_keyboard_and_says_so(opened):
     assert scores == sorted(scores)
     assert opened.locator("#runs th", has_text="Clean").get_attribute("aria-sort") == "ascending"
     opened.keyboard.press("Enter")
-    assert [float(text) for text in column(opened, 5)] == scores[::-1] == sorted(scores, reverse=True)
+    assert (
+        [float(text) for text in column(opened, 5)] == scores[::-1] == sorted(scores, reverse=True)
+    )
     assert opened.locator("#runs th", has_text="Clean").get_attribute("aria-sort") == "descending"
 
 
@@ -184,10 +205,17 @@ def test_a_phone_has_cards_and_nothing_to_push_sideways(opened):
     shown = opened.eval_on_selector("#runs tbody tr", "row => getComputedStyle(row).display")
     assert shown == ("table-row" if wide else "grid")
     frames = ".scroll:has(#runs), .scroll:has(table.heat), .scroll:has(table.cards)"
-    pushed = opened.eval_on_selector_all(frames, "all => all.filter(one => one.scrollWidth > one.clientWidth).length")
+    pushed = opened.eval_on_selector_all(
+        frames, "all => all.filter(one => one.scrollWidth > one.clientWidth).length"
+    )
     assert wide or pushed == 0
     if not wide:
-        assert opened.eval_on_selector("#runs td", "cell => getComputedStyle(cell, '::before').content") == '"Task"'
+        assert (
+            opened.eval_on_selector(
+                "#runs td", "cell => getComputedStyle(cell, '::before').content"
+            )
+            == '"Task"'
+        )
         assert opened.locator("#runs").get_attribute("role") == "table"
 
 
@@ -198,12 +226,22 @@ def test_what_a_screen_reader_needs(opened):
         !one.getAttribute('aria-label') && !one.textContent.trim()).map(one => one.outerHTML)"""
     assert opened.eval_on_selector_all(controls, named) == []
     assert opened.locator("th:not([scope])").count() == 0
-    assert opened.eval_on_selector_all("table.numbers, table.heat, table.gallery", "all => all.every(one => one.caption)")
+    assert opened.eval_on_selector_all(
+        "table.numbers, table.heat, table.gallery", "all => all.every(one => one.caption)"
+    )
     assert opened.locator("svg:not([role=img]):not([aria-hidden])").count() == 0
     assert opened.locator("svg[role=img]:not([aria-label])").count() == 0
-    assert opened.eval_on_selector_all("output", "all => all.length > 2")  # each is a live region by its nature: role status
-    assert opened.locator("html[lang]").count() == opened.locator("main").count() == opened.locator("h1").count() == 1
-    levels = opened.eval_on_selector_all("h1, h2, h3", "all => all.map(one => Number(one.tagName[1]))")
+    # each is a live region by its nature: role status
+    assert opened.eval_on_selector_all("output", "all => all.length > 2")
+    assert (
+        opened.locator("html[lang]").count()
+        == opened.locator("main").count()
+        == opened.locator("h1").count()
+        == 1
+    )
+    levels = opened.eval_on_selector_all(
+        "h1, h2, h3", "all => all.map(one => Number(one.tagName[1]))"
+    )
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     assert opened.locator("section:not([aria-label])").count() == 0
     table = opened.locator("#runs").aria_snapshot()
@@ -256,7 +294,9 @@ CONTRAST = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_of_everything_that_is_seen(opened, scheme):
-    """WCAG 2.2: 4.5 : 1 for text, 3 : 1 for large text and for the edges of controls and marks (1.4.3, 1.4.11), as computed."""
+    """WCAG 2.2: 4.5 : 1 for text, 3 : 1 for large text and for the edges of controls and marks
+    (1.4.3, 1.4.11), as computed.
+    """
     opened.emulate_media(color_scheme=scheme)
     seen, poor = opened.evaluate(CONTRAST)
     assert seen > 1000

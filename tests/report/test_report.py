@@ -24,7 +24,9 @@ class Links(HTMLParser):
 
 def fill(root, name, corrupted, leave_out=()):
     store = Store(root)
-    store.write_run(Run(name, "classification", name, "fixed_feature", "toy", {"seed": 0}, ("<script>", "b")))
+    store.write_run(
+        Run(name, "classification", name, "fixed_feature", "toy", {"seed": 0}, ("<script>", "b"))
+    )
     examples = {
         "images": np.full((1, 8, 8, 3), 9, np.uint8),
         "image_ids": np.array(["<script>.png"]),
@@ -35,7 +37,9 @@ def fill(root, name, corrupted, leave_out=()):
     for place in [("clean", 0), *((c, s) for c in COMMON for s in range(1, 6))]:
         if place not in leave_out:
             value = corrupted if place[1] else 0.8
-            store.write_cell(Cell(name, *place), "key", {"top1": value}, {"seed": 0}, 4, 1.0, {}, examples)
+            store.write_cell(
+                Cell(name, *place), "key", {"top1": value}, {"seed": 0}, 4, 1.0, {}, examples
+            )
 
 
 def test_report(tmp_path):
@@ -55,10 +59,14 @@ def test_report(tmp_path):
 
 
 def test_a_page_asked_for_nothing(tmp_path):
-    """No folder, a folder of something else, and a store in which no run is whole: each says where and what to do."""
+    """No folder, a folder of something else, and a store in which no run is whole: each says where
+    and what to do.
+    """
     runner = CliRunner()
     for folder in (tmp_path / "none", tmp_path):
-        error = runner.invoke(app, ["report", str(folder), "--out", str(tmp_path / "out")]).exception
+        error = runner.invoke(
+            app, ["report", str(folder), "--out", str(tmp_path / "out")]
+        ).exception
         assert isinstance(error, UserError)
         assert f"at {folder}, but there is none; check the path" in str(error)
     assert not (tmp_path / "out").exists()
@@ -77,5 +85,8 @@ def test_a_run_of_two_protocols_is_named_and_left_out(tmp_path):
     store = Store(tmp_path / "s")
     store.write_cell(Cell("b", "fog", 2), "key", {"top1": 0.5}, {"seed": 1}, 4, 1.0, {})
     text = report(tmp_path / "s", tmp_path / "out").read_text()
-    assert "Expected all cells of b under one protocol, but seed differ between cells: measure them again" in text
+    assert (
+        "Expected all cells of b under one protocol, but seed differ between cells: measure them"
+        " again" in text
+    )
     assert [row["run"] for row in csv.DictReader((tmp_path / "out/table.csv").open())] == ["a"]

@@ -27,19 +27,31 @@ def test_change_of_a_label_map():
 
 def test_change_of_boxes():
     boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [0, 0, 10, 10]], float)
-    clean = {"image_ids": IDS, "box_image": np.array([0, 0, 1]), "labels": np.array([1, 1, 1]), "boxes": boxes}
+    clean = {
+        "image_ids": IDS,
+        "box_image": np.array([0, 0, 1]),
+        "labels": np.array([1, 1, 1]),
+        "boxes": boxes,
+    }
     moved = boxes + np.array([[2, 0, 2, 0], [5, 0, 5, 0], [0, 0, 0, 0]])  # IoU 8/12, 5/15, 1
     noisy = {**clean, "boxes": moved, "labels": np.array([1, 1, 2])}
     assert change(clean, noisy, "x") == 0.5  # one of two is still there
     assert change(clean, noisy, "y") == 1  # there, but as another class
-    none = {**clean, "box_image": np.zeros(0, int), "labels": np.zeros(0, int), "boxes": np.zeros((0, 4))}
+    none = {
+        **clean,
+        "box_image": np.zeros(0, int),
+        "labels": np.zeros(0, int),
+        "boxes": np.zeros((0, 4)),
+    }
     assert (change(clean, none, "x"), change(none, clean, "x")) == (1, 0)
 
 
 def test_worst_first_for_every_model(tmp_path):
     store = Store(tmp_path)
     for name in ("a", "b"):
-        store.write_run(Run(name, "classification", f"<{name}>", "upstream", "toy", {}, ("cat", "dog")))
+        store.write_run(
+            Run(name, "classification", f"<{name}>", "upstream", "toy", {}, ("cat", "dog"))
+        )
         for place in [("clean", 0), *((corruption, 1) for corruption in COMMON)]:
             worst = place[0] == "frost" and name == "b"
             kept = {
@@ -53,6 +65,7 @@ def test_worst_first_for_every_model(tmp_path):
     shown = steps(store, summarize(store, 0).rows, {})
     captions = [part.split("<code>")[0] for part in shown.split("<figcaption>")[1:]]
     assert captions[:2] == ["frost 1, ", "fog 1, "]
-    assert len(captions) == len(COMMON)  # every corruption is there, for the filter; of each up to OF_EACH images
+    # every corruption is there, for the filter; of each up to OF_EACH images
+    assert len(captions) == len(COMMON)
     assert 'data-model="&lt;b&gt;" data-change="1.0000"' in shown.split("</figure>")[0]
     assert shown.count('data-model="&lt;b&gt;"') == len(COMMON)

@@ -1,4 +1,6 @@
-"""Adversarial noise training: the projection against a sort and a bisection, the generator's closed forms, the batch's parts."""
+"""Adversarial noise training: the projection against a sort and a bisection, the generator's closed
+forms, the batch's parts.
+"""
 
 import copy
 import math
@@ -30,7 +32,8 @@ def changed(out, images):
     return (out - images).flatten(1).norm(dim=1)
 
 
-# ---- projection ----------------------------------------------------------------------------------------------------------
+# ---- projection
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 20.0, 60.0, 135.0])
@@ -38,10 +41,14 @@ def test_the_clipped_norm_is_epsilon(epsilon):
     images = photos(2, 224)
     noise = torch.randn(images.shape, generator=generator(1))
     out = project(images, noise, epsilon)
-    assert torch.allclose(changed(out.double(), images.double()), torch.tensor(epsilon).double(), rtol=1e-5)
+    assert torch.allclose(
+        changed(out.double(), images.double()), torch.tensor(epsilon).double(), rtol=1e-5
+    )
     assert out.min() >= 0
     assert out.max() <= 1
-    assert (project(images, 7.5 * noise, epsilon) - out).abs().max() < 1e-5, "the noise's own size does not count"
+    assert (project(images, 7.5 * noise, epsilon) - out).abs().max() < 1e-5, (
+        "the noise's own size does not count"
+    )
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 5.0, 15.0, 19.0])
@@ -76,7 +83,9 @@ def test_noise_that_is_not_finite_ends_the_search_and_leaves_the_other_images():
 
 
 def test_one_value_by_hand():
-    """x = (0.5, 0.9, 0), noise (1, 1, 0), epsilon 0.3: the second meets its wall at 0.1, the first moves sqrt(0.09 - 0.01)."""
+    """x = (0.5, 0.9, 0), noise (1, 1, 0), epsilon 0.3: the second meets its wall at 0.1, the first
+    moves sqrt(0.09 - 0.01).
+    """
     images = torch.tensor([0.5, 0.9, 0.0]).view(1, 3, 1, 1)
     noise = torch.tensor([1.0, 1.0, 0.0]).view(1, 3, 1, 1)
     out = project(images, noise, 0.3).flatten()
@@ -85,7 +94,9 @@ def test_one_value_by_hand():
 
 def test_gradient_is_exact():
     images = photos(2, 6).double()
-    noise = torch.randn(images.shape, generator=generator(4), dtype=torch.float64, requires_grad=True)
+    noise = torch.randn(
+        images.shape, generator=generator(4), dtype=torch.float64, requires_grad=True
+    )
     assert torch.autograd.gradcheck(lambda one: project(images, one, 3.0), (noise,))
 
 
@@ -99,7 +110,8 @@ def test_gaussian_noise_of_one_half_has_the_default_norm():
     assert 0.5 * math.sqrt(3 * 224 * 224) == pytest.approx(194, abs=0.1)
 
 
-# ---- the generator -------------------------------------------------------------------------------------------------------
+# ---- the generator
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("kernel", "parameters"), [(1, 983), (3, 4183)])
@@ -135,13 +147,19 @@ def test_generator_sees_its_kernel_and_no_more(kernel, reach):
     assert moved[4, 4]
 
 
-# ---- the loop ------------------------------------------------------------------------------------------------------------
+# ---- the loop
+# ------------------------------------------------------------------------------------------------------------
 
 
 def classifier(seed=0):
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+        nn.Conv2d(3, 8, 3, 2),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 4),
     )
 
 
@@ -155,12 +173,16 @@ def started(epochs, iterations=2, kernel=1):
 
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_parts_of_the_batch(kernel, monkeypatch):
-    """70 images: in the first epoch 35 noisy, later 21 by the generator, 7 and 7 by two stored ones; 35 stay bit-identical."""
+    """70 images: in the first epoch 35 noisy, later 21 by the generator, 7 and 7 by two stored
+    ones; 35 stay bit-identical.
+    """
     images = photos(70, 12)
     companion, _ = started(1, kernel=kernel)
     sizes = []
     inner = companion._noisy
-    monkeypatch.setattr(companion, "_noisy", lambda part, *rest: (sizes.append(len(part)), inner(part, *rest))[1])
+    monkeypatch.setattr(
+        companion, "_noisy", lambda part, *rest: (sizes.append(len(part)), inner(part, *rest))[1]
+    )
     mixed = companion.mix(images, generator(1))
     assert sizes == [35]
     assert torch.equal(mixed[35:], images[35:])
@@ -170,7 +192,9 @@ def test_parts_of_the_batch(kernel, monkeypatch):
     for epoch in (1, 2):
         companion.begin_epoch(epoch, model, [(images[:4], torch.arange(4))], generator(epoch))
     sizes.clear()
-    monkeypatch.setattr(companion, "_noisy", lambda part, *rest: (sizes.append(len(part)), inner(part, *rest))[1])
+    monkeypatch.setattr(
+        companion, "_noisy", lambda part, *rest: (sizes.append(len(part)), inner(part, *rest))[1]
+    )
     mixed = companion.mix(images, generator(2))
     assert sizes == [21, 7, 7]
     assert torch.equal(mixed[35:], images[35:])
@@ -188,9 +212,13 @@ def test_a_step_touches_the_generator_alone():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert [module.training for module in model.modules()] == flags
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert any(not torch.equal(value, weights[name]) for name, value in companion.network.state_dict().items())
+    assert any(
+        not torch.equal(value, weights[name])
+        for name, value in companion.network.state_dict().items()
+    )
     assert not mixed.requires_grad
-    functional.cross_entropy(model(mixed), labels).backward()  # the model's step reaches no generator
+    # the model's step reaches no generator
+    functional.cross_entropy(model(mixed), labels).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
@@ -203,12 +231,18 @@ def test_every_epoch_has_a_fresh_generator_and_keeps_it():
     assert len(companion.pool) == 3
     names = list(companion.network.state_dict())
     assert not torch.equal(companion.pool[0][names[0]], companion.pool[1][names[0]])
-    assert all(torch.equal(companion.pool[2][name], value) for name, value in companion.network.state_dict().items())
+    assert all(
+        torch.equal(companion.pool[2][name], value)
+        for name, value in companion.network.state_dict().items()
+    )
     assert companion.optimiser.param_groups[0]["lr"] == 1e-4
     companion.step(model, photos(4), torch.arange(4), generator(1))
     stored = companion.pool[2][names[0]]
-    assert not torch.equal(stored, companion.network.state_dict()[names[0]]), "trained on in the epoch, the stored one is not"
-    companion.begin_epoch(2, model, iter(()), generator(9))  # done already, as after a resume within the epoch
+    assert not torch.equal(stored, companion.network.state_dict()[names[0]]), (
+        "trained on in the epoch, the stored one is not"
+    )
+    # done already, as after a resume within the epoch
+    companion.begin_epoch(2, model, iter(()), generator(9))
     assert len(companion.pool) == 3
 
 
@@ -243,10 +277,16 @@ def test_resumes_in_the_same_bits():
 
 
 def test_learned_noise_harms_a_trained_model_more_than_gaussian_noise():
-    """Of equal norm. The model tells classes by small shades of colour: noise of the right colour harms it, white noise little."""
+    """Of equal norm.
+
+    The model tells classes by small shades of colour: noise of the right colour harms it, white
+    noise little.
+    """
     torch.manual_seed(0)
     pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
-    model = nn.Sequential(nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 16, 3, 2), nn.ReLU(), *pooled)
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 16, 3, 2), nn.ReLU(), *pooled
+    )
     shades = torch.tensor([[0.4, 0.4, 0.4], [0.6, 0.4, 0.4], [0.4, 0.6, 0.4], [0.4, 0.4, 0.6]])
     labels = torch.arange(64) % 4
 
@@ -278,12 +318,17 @@ def test_stays_in_float32_under_autocast():
         noisy = companion._noisy(photos(4), generator(1))
         mixed = companion.step(model, photos(4), torch.arange(4), generator(2))
     assert noisy.dtype == mixed.dtype == torch.float32
-    assert torch.equal(noisy.detach(), companion._noisy(photos(4), generator(1)).detach()) is False  # the step has moved on
-    assert torch.allclose(changed(noisy, photos(4)), torch.tensor(135 * math.sqrt(3 * 24 * 24 / 150528)), rtol=1e-5)
+    # the step has moved on
+    assert torch.equal(noisy.detach(), companion._noisy(photos(4), generator(1)).detach()) is False
+    assert torch.allclose(
+        changed(noisy, photos(4)), torch.tensor(135 * math.sqrt(3 * 24 * 24 / 150528)), rtol=1e-5
+    )
 
 
 def test_the_generator_learns_in_the_precision_of_the_model():
-    """Under bf16-mixed the model's convolutions are half in the generator's step as well; gradients are whole."""
+    """Under bf16-mixed the model's convolutions are half in the generator's step as well; gradients
+    are whole.
+    """
     companion, model = started(1)
     seen = []
     model[0].register_forward_hook(lambda module, given, out: seen.append(out.dtype))
@@ -292,7 +337,9 @@ def test_the_generator_learns_in_the_precision_of_the_model():
     assert seen == [torch.bfloat16]
     companion.step(model, photos(4), torch.arange(4), generator(1))
     assert seen == [torch.bfloat16, torch.float32], "not wrapped, it is whole"
-    assert all(parameter.grad.dtype == torch.float32 for parameter in companion.network.parameters())
+    assert all(
+        parameter.grad.dtype == torch.float32 for parameter in companion.network.parameters()
+    )
 
 
 @pytest.mark.parametrize(
@@ -338,8 +385,13 @@ def _noise_of_the_image(companion, images, generator, state=None):
 
 
 def _one_process(rank, port, folder, monkeypatched=False):
-    distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    companion, model = AdversarialNoise(torch.device("cpu"), epsilon=5.0, iterations=2), classifier().eval()
+    distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
+    )
+    companion, model = (
+        AdversarialNoise(torch.device("cpu"), epsilon=5.0, iterations=2),
+        classifier().eval(),
+    )
     if monkeypatched:
         AdversarialNoise._noisy = _noise_of_the_image
     part = slice(0, 3) if rank == 0 else slice(3, 4)
@@ -360,7 +412,9 @@ def in_two_processes(folder, *arguments):
 
 @pytest.mark.slow
 def test_processes_share_one_generator(tmp_path):
-    """Each has images and noise of its own; generator, optimiser and pool are equal in both, bit by bit."""
+    """Each has images and noise of its own; generator, optimiser and pool are equal in both, bit by
+    bit.
+    """
     first, second = in_two_processes(tmp_path)
     assert first.keys() == second.keys()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
@@ -368,9 +422,12 @@ def test_processes_share_one_generator(tmp_path):
 
 @pytest.mark.slow
 def test_processes_with_three_images_and_one_learn_as_one_with_four(tmp_path, monkeypatch):
-    (together, _) = in_two_processes(tmp_path, True)
+    together, _ = in_two_processes(tmp_path, True)
     monkeypatch.setattr(AdversarialNoise, "_noisy", _noise_of_the_image)
-    companion, model = AdversarialNoise(torch.device("cpu"), epsilon=5.0, iterations=2), classifier().eval()
+    companion, model = (
+        AdversarialNoise(torch.device("cpu"), epsilon=5.0, iterations=2),
+        classifier().eval(),
+    )
     companion.begin_epoch(0, model, [(photos(4), torch.arange(4))] * 2, generator())
     companion.step(model, photos(4), torch.arange(4), generator())
     for name, value in companion.state_dict().items():

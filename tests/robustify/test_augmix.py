@@ -17,7 +17,16 @@ from torchvision.transforms import v2
 
 from stillrobust.errors import UserError
 from stillrobust.robustify import augmix, build_technique, image_views, require_photometric
-from stillrobust.robustify.augmix import DEEPEST, OPERATIONS, OVERLAPPING, Step, allowed, draw_mixture, draw_step, mix
+from stillrobust.robustify.augmix import (
+    DEEPEST,
+    OPERATIONS,
+    OVERLAPPING,
+    Step,
+    allowed,
+    draw_mixture,
+    draw_step,
+    mix,
+)
 from stillrobust.robustify.jsd import jensen_shannon, jsd_loss
 
 
@@ -25,9 +34,17 @@ def picture(height=64, width=64, seed=0):
     """Smooth colours with hard edges and some noise, uint8 (height, width, 3)."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(20, 236, (6, 6, 3)).astype(np.uint8)
-    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).reshape(height, width, 3)
-    edges = cv2.resize(rng.integers(0, 2, (5, 5)).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    noisy = smooth * (0.6 + 0.4 * edges.reshape(height, width, 1)) + rng.normal(0, 4, (height, width, 3))
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).reshape(
+        height, width, 3
+    )
+    edges = cv2.resize(
+        rng.integers(0, 2, (5, 5)).astype(np.uint8),
+        (width, height),
+        interpolation=cv2.INTER_NEAREST,
+    )
+    noisy = smooth * (0.6 + 0.4 * edges.reshape(height, width, 1)) + rng.normal(
+        0, 4, (height, width, 3)
+    )
     return noisy.clip(0, 255).astype(np.uint8)
 
 
@@ -56,7 +73,9 @@ def test_chains_are_pillows_too(first):
     for second in allowed(False, True):
         steps = Step(first, 4.4, -1), Step(second, 7.7, 1)
         ours = OPERATIONS[second](OPERATIONS[first](image, steps[0], 0), steps[1], 0)
-        assert np.array_equal(ours, by_pillow(np.ascontiguousarray(by_pillow(image, steps[0])), steps[1])), second
+        assert np.array_equal(
+            ours, by_pillow(np.ascontiguousarray(by_pillow(image, steps[0])), steps[1])
+        ), second
 
 
 @pytest.mark.parametrize("name", augmix.GEOMETRIC)
@@ -69,7 +88,13 @@ def test_fill_comes_in_from_outside(name):
 
 def mixtures(count, **settings):
     rng = np.random.default_rng(7)
-    chosen = {"names": allowed(False, True), "severity": 3, "width": 3, "depth": None, "alpha": 1.0} | settings
+    chosen = {
+        "names": allowed(False, True),
+        "severity": 3,
+        "width": 3,
+        "depth": None,
+        "alpha": 1.0,
+    } | settings
     return [draw_mixture(rng, **chosen) for _ in range(count)]
 
 
@@ -96,14 +121,20 @@ def test_depth_and_width_are_obeyed():
 
 
 def test_identity_operations_give_the_image(monkeypatch):
-    monkeypatch.setattr(augmix, "OPERATIONS", dict.fromkeys(OPERATIONS, lambda image, step, fill: image))
+    monkeypatch.setattr(
+        augmix, "OPERATIONS", dict.fromkeys(OPERATIONS, lambda image, step, fill: image)
+    )
     image = picture()
     for mixture in mixtures(20):
         assert np.abs(mix(image, mixture) - image / 255).max() < 1e-6
 
 
 def test_the_clean_image_has_the_rest_of_the_weight(monkeypatch):
-    monkeypatch.setattr(augmix, "OPERATIONS", dict.fromkeys(OPERATIONS, lambda image, step, fill: np.zeros_like(image)))
+    monkeypatch.setattr(
+        augmix,
+        "OPERATIONS",
+        dict.fromkeys(OPERATIONS, lambda image, step, fill: np.zeros_like(image)),
+    )
     white = np.full((1, 1, 3), 255, np.uint8)
     for mixture in mixtures(50):
         assert np.allclose(mix(white, mixture), 1 - mixture.mixed, atol=1e-6)
@@ -122,7 +153,9 @@ def levels(name, severity, parameter, count=20_000):
 
 
 def test_parameters_at_the_papers_severities():
-    """The shares that the official code draws: robustification notes, section 1, measured there on it."""
+    """The shares that the official code draws: robustification notes, section 1, measured there on
+    it.
+    """
     degrees = levels("rotate", 1, lambda step: augmix.whole(step, 30))
     assert set(degrees) == {0, 1, 2}
     for value, share in ((0, 0.26), (1, 0.37), (2, 0.37)):
@@ -140,7 +173,9 @@ GENERATED = [lambda seed=seed: picture(64, 64, seed) for seed in range(3)]
 
 def photograph(name):
     """A crop of 224 x 224 of one of scikit-image's."""
-    return np.ascontiguousarray(getattr(pytest.importorskip("skimage.data"), name)()[:224, :224, :3])
+    return np.ascontiguousarray(
+        getattr(pytest.importorskip("skimage.data"), name)()[:224, :224, :3]
+    )
 
 
 PHOTOGRAPHS = [partial(photograph, name) for name in ("astronaut", "chelsea", "coffee", "rocket")]
@@ -153,7 +188,10 @@ PHOTOGRAPHS = [partial(photograph, name) for name in ("astronaut", "chelsea", "c
 )
 @pytest.mark.parametrize("severity", [1, 3])
 def test_as_strong_as_timm_with_the_papers_operations(severity, pictures, views):
-    """Mean change in grey levels, per image, within three standard errors. timm draws levels from 0, the official code from 0.1."""
+    """Mean change in grey levels, per image, within three standard errors.
+
+    timm draws levels from 0, the official code from 0.1.
+    """
     settings = {
         "translate_pct": 1 / 3,
         "interpolation": Image.Resampling.BILINEAR,
@@ -170,18 +208,36 @@ def test_as_strong_as_timm_with_the_papers_operations(severity, pictures, views)
             rng = np.random.default_rng(seed)
             view = build_technique(f"augmix(severity={severity})").augment_image
             ours = [np.abs(view(image, rng) * 255 - image).mean() for _ in range(views)]
-            theirs = [np.abs(np.asarray(other(Image.fromarray(image)), float) - image).mean() for _ in range(views)]
+            theirs = [
+                np.abs(np.asarray(other(Image.fromarray(image)), float) - image).mean()
+                for _ in range(views)
+            ]
             error = math.hypot(np.std(ours), np.std(theirs)) / math.sqrt(views)
-            assert abs(np.mean(ours) - np.mean(theirs)) < 3 * error, (seed, np.mean(ours), np.mean(theirs), error)
+            assert abs(np.mean(ours) - np.mean(theirs)) < 3 * error, (
+                seed,
+                np.mean(ours),
+                np.mean(theirs),
+                error,
+            )
     finally:
         random.setstate(state[0])
         np.random.set_state(state[1])
 
 
 def test_torchvisions_augmix_does_next_to_nothing_at_severity_1():
-    """Why it is not used: severity 1 takes the first of ten magnitudes, which is no shear, no shift, no turn, no solarization."""
+    """Why it is not used: severity 1 takes the first of ten magnitudes, which is no shear, no
+    shift, no turn, no solarization.
+    """
     space = v2.AugMix(severity=1, all_ops=False)._AUGMENTATION_SPACE
-    assert {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Posterize", "Solarize"} <= set(space)
+    assert {
+        "ShearX",
+        "ShearY",
+        "TranslateX",
+        "TranslateY",
+        "Rotate",
+        "Posterize",
+        "Solarize",
+    } <= set(space)
     for name in ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"):
         assert float(space[name][0](10, 64, 64)[0]) == 0
     assert float(space["Solarize"][0](10, 64, 64)[0]) >= 1  # nothing is above the threshold
@@ -189,7 +245,12 @@ def test_torchvisions_augmix_does_next_to_nothing_at_severity_1():
 
 def test_all_ops_are_marked():
     assert build_technique("augmix").overlaps_test == ()
-    assert set(build_technique("augmix(all_ops=True)").overlaps_test) == {"saturate", "contrast", "brightness", "gaussian_blur"}
+    assert set(build_technique("augmix(all_ops=True)").overlaps_test) == {
+        "saturate",
+        "contrast",
+        "brightness",
+        "gaussian_blur",
+    }
     assert not set(OVERLAPPING) & set(allowed(False, True))
     assert set(allowed(True, True)) == set(OPERATIONS)
     assert set(allowed(False, False)) == {"autocontrast", "equalize", "posterize", "solarize"}
@@ -209,7 +270,9 @@ def test_three_views_the_clean_one_first():
     assert np.allclose(clean * 255, image)
     assert not np.array_equal(first, second)
     assert technique.loss is jsd_loss
-    assert len(image_views(build_technique("augmix(jsd=False)"), image, np.random.default_rng(0))) == 1
+    assert (
+        len(image_views(build_technique("augmix(jsd=False)"), image, np.random.default_rng(0))) == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,18 +295,24 @@ def test_out_of_range(spec, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", [picture() / 255, picture()[..., 0], picture()[..., :2], picture()[:0]])
+@pytest.mark.parametrize(
+    "wrong", [picture() / 255, picture()[..., 0], picture()[..., :2], picture()[:0]]
+)
 def test_only_eight_bit_images(wrong):
     with pytest.raises(UserError, match="uint8"):
         build_technique("augmix").augment_image(wrong, np.random.default_rng(0))
 
 
-# ---- the consistency loss -----------------------------------------------------------------------------------------------
+# ---- the consistency loss
+# -----------------------------------------------------------------------------------------------
 
 
 def logits(views=3, batch=6, classes=10, scale=3.0):
     generator = torch.Generator().manual_seed(4)
-    return [scale * torch.randn(batch, classes, dtype=torch.float64, generator=generator) for _ in range(views)]
+    return [
+        scale * torch.randn(batch, classes, dtype=torch.float64, generator=generator)
+        for _ in range(views)
+    ]
 
 
 def identity(images):
@@ -253,8 +322,14 @@ def identity(images):
 def test_loss_is_timms():
     views, labels = logits(), torch.arange(6)
     ours = jsd_loss(identity, views, labels, torch.Generator())
-    assert abs(ours - JsdCrossEntropy(num_splits=3, alpha=12, smoothing=0)(torch.cat(views), labels)) < 1e-12
-    assert abs(ours - JsdCrossEntropy(num_splits=3, alpha=12, smoothing=0.1)(torch.cat(views), labels)) > 1e-3
+    assert (
+        abs(ours - JsdCrossEntropy(num_splits=3, alpha=12, smoothing=0)(torch.cat(views), labels))
+        < 1e-12
+    )
+    assert (
+        abs(ours - JsdCrossEntropy(num_splits=3, alpha=12, smoothing=0.1)(torch.cat(views), labels))
+        > 1e-3
+    )
 
 
 def test_limits():
@@ -286,7 +361,12 @@ def test_half_precision_is_widened():
 
 def test_views_share_one_forward():
     seen = []
-    jsd_loss(lambda images: seen.append(len(images)) or images, logits(), torch.arange(6), torch.Generator())
+    jsd_loss(
+        lambda images: seen.append(len(images)) or images,
+        logits(),
+        torch.arange(6),
+        torch.Generator(),
+    )
     assert seen == [18]
 
 

@@ -1,4 +1,6 @@
-"""DeepAugment: EDSR against a forward written from its weights alone, its perturbations, and trained weights of both networks."""
+"""DeepAugment: EDSR against a forward written from its weights alone, its perturbations, and
+trained weights of both networks.
+"""
 
 import hashlib
 import os
@@ -13,7 +15,12 @@ from torch.nn import functional
 
 from stillrobust.errors import UserError
 from stillrobust.robustify.deepaugment import NETWORKS, edsr, load_pretrained, resized
-from stillrobust.robustify.deepaugment.draws import kept_like, quarter_turns, signs_like, uniform_like
+from stillrobust.robustify.deepaugment.draws import (
+    kept_like,
+    quarter_turns,
+    signs_like,
+    uniform_like,
+)
 from tests.deepaugment_toys import changed_keys, convolve, enlarging_edsr, only, rng
 
 
@@ -23,14 +30,19 @@ def edsr_state():
     return edsr.EDSR().state_dict()
 
 
-# ---- architectures ------------------------------------------------------------------------------------------------------
+# ---- architectures
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_edsr_is_the_published_network(edsr_state):
-    """Parameters of EDSR-baseline x4, and a forward from the paper's figure and the published names alone."""
+    """Parameters of EDSR-baseline x4, and a forward from the paper's figure and the published names
+    alone.
+    """
     network = edsr.EDSR()
     network.load_state_dict(edsr_state)
-    assert sum(p.numel() for name, p in network.named_parameters() if "mean" not in name) == 1_517_571
+    assert (
+        sum(p.numel() for name, p in network.named_parameters() if "mean" not in name) == 1_517_571
+    )
     images = 255 * torch.rand(1, 3, 8, 10, generator=torch.Generator().manual_seed(1))
     mean = 255 * torch.tensor([0.4488, 0.4371, 0.4040]).view(1, 3, 1, 1)
     head = convolve(edsr_state, "head.0", images - mean)
@@ -75,7 +87,8 @@ def test_draws():
         assert torch.equal(again, kernel), "turned four times alike"
 
 
-# ---- EDSR: weights --------------------------------------------------------------------------------------------------------
+# ---- EDSR: weights
+# --------------------------------------------------------------------------------------------------------
 
 EARLY = {f"body.{block}.body" for block in (0, 3, 6, 9)}
 TOUCHED = {
@@ -119,7 +132,11 @@ def test_edsr_changes_touch_what_they_say(name, edsr_state):
 def pairs(name, state, seed=0):
     """(before, after) of every weight that a change touched."""
     after = only(edsr.WEIGHTS[name], state, seed)
-    return [(state[key], after[key]) for key in sorted(changed_keys(state, after)) if key.endswith("weight")]
+    return [
+        (state[key], after[key])
+        for key in sorted(changed_keys(state, after))
+        if key.endswith("weight")
+    ]
 
 
 def test_edsr_weights_closed_forms(edsr_state):
@@ -148,16 +165,25 @@ def test_edsr_weights_closed_forms(edsr_state):
         assert set((after / before).unique().tolist()) == {0.0, 1.0}
     for before, after in pairs("keep_largest", state):
         kept = after != 0
-        assert torch.equal(kept.flatten(2).sum(2), torch.ones(64, 64, dtype=torch.long)), "one value of each kernel is left"
+        assert torch.equal(kept.flatten(2).sum(2), torch.ones(64, 64, dtype=torch.long)), (
+            "one value of each kernel is left"
+        )
         assert torch.equal(after[kept], before.flatten(2).amax(2).flatten())
 
 
 def test_edsr_turns_kernels_or_channels(edsr_state):
-    """A weight that was drawn once is turned by 90, 180 or 270 degrees in the plane (2, 3) or (0, 1), all six alike."""
+    """A weight that was drawn once is turned by 90, 180 or 270 degrees in the plane (2, 3) or (0,
+    1), all six alike.
+    """
     found = Counter()
     for seed in range(40):
         for before, after in pairs("turn", edsr_state, seed):
-            turns = [(k, axes) for k in (1, 2, 3) for axes in ((2, 3), (0, 1)) if torch.equal(after, torch.rot90(before, k, axes))]
+            turns = [
+                (k, axes)
+                for k in (1, 2, 3)
+                for axes in ((2, 3), (0, 1))
+                if torch.equal(after, torch.rot90(before, k, axes))
+            ]
             found[turns[0] if turns else "twice"] += 1
     twice = found.pop("twice", 0)
     assert twice < 0.2 * found.total(), "of five draws among thirty weights few meet"
@@ -166,7 +192,11 @@ def test_edsr_turns_kernels_or_channels(edsr_state):
 
 
 def test_edsr_weights_distributions(edsr_state):
-    factors = [(after / before) for seed in range(40) for before, after in pairs("amplify_second", edsr_state, seed)]
+    factors = [
+        (after / before)
+        for seed in range(40)
+        for before, after in pairs("amplify_second", edsr_state, seed)
+    ]
     assert min(float(factor.min()) for factor in factors) >= 1, "the published slip: never below 1"
     strengths = np.array([float(factor.mean() - 1) for factor in factors])
     assert max(strengths) < 2
@@ -180,20 +210,26 @@ def test_edsr_weights_distributions(edsr_state):
         for seed in range(10)
         for before, after in pairs("negate_filters", edsr_state, seed)
     ]
-    assert abs(np.mean([share for share in negated if share < 0.55]) - (1 - (63 / 64) ** 32)) < 0.03, "32 of 64 with replacement"
+    assert (
+        abs(np.mean([share for share in negated if share < 0.55]) - (1 - (63 / 64) ** 32)) < 0.03
+    ), "32 of 64 with replacement"
 
 
 def test_edsr_kernel_convolutions(edsr_state):
     (sums,) = pairs("shift_and_sum", edsr_state)
-    assert torch.allclose(sums[1], sums[1][:, :1].expand_as(sums[1]), atol=1e-6), "every input channel gets the same sum"
+    assert torch.allclose(sums[1], sums[1][:, :1].expand_as(sums[1]), atol=1e-6), (
+        "every input channel gets the same sum"
+    )
     ones = {key: torch.ones_like(value) for key, value in edsr_state.items()}
     (flat,) = pairs("shift_and_sum", ones)
     assert flat[1].abs().max() <= 64
     assert torch.equal(flat[1], flat[1].round()), "signed sums of ones"
-    # Dirichlet kernels sum to 1, so a constant 3x3 kernel keeps its value in the middle, where no border is near.
+    # Dirichlet kernels sum to 1, so a constant 3x3 kernel keeps its value in the middle, where no
+    # border is near.
     (blurred,) = pairs("dirichlet_filter", ones)
     assert torch.allclose(blurred[1][..., 1, 1], torch.full((64, 64), 64.0), atol=1e-3)
-    # (2 U u - 1)/6: with u and U uniform its mean is (2/4 - 1)/6 = -1/12, so the middle of 64 x 9 ones has -48 on average.
+    # (2 U u - 1)/6: with u and U uniform its mean is (2/4 - 1)/6 = -1/12, so the middle of 64 x 9
+    # ones has -48 on average.
     middles = [pairs("random_filter", ones, seed)[0][1][..., 1, 1].mean() for seed in range(60)]
     assert abs(np.mean(middles) + 48) < 8
     assert min(middles) > -96 - 1e-3, "no tap is below -1/6"
@@ -213,7 +249,11 @@ def test_a_zeroed_block_adds_a_bias(edsr_state):
 def test_three_of_seventeen(edsr_state, monkeypatch):
     called = []
     assert len(edsr.WEIGHTS) == 17
-    monkeypatch.setattr(edsr, "WEIGHTS", {name: lambda state, rng, name=name: called.append(name) for name in edsr.WEIGHTS})
+    monkeypatch.setattr(
+        edsr,
+        "WEIGHTS",
+        {name: lambda state, rng, name=name: called.append(name) for name in edsr.WEIGHTS},
+    )
     for seed in range(3000):
         assert edsr.perturbed_weights(edsr_state, rng(seed)) == edsr_state
         assert len(called) == 3 * (seed + 1)
@@ -221,7 +261,8 @@ def test_three_of_seventeen(edsr_state, monkeypatch):
     assert any(len(set(called[i : i + 3])) < 3 for i in range(0, 9000, 3)), "with replacement"
 
 
-# ---- EDSR: features -------------------------------------------------------------------------------------------------------
+# ---- EDSR: features
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_edsr_features():
@@ -233,11 +274,20 @@ def test_edsr_features():
     assert torch.equal(flipped.abs(), features)
     assert abs((flipped < 0).float().mean() - 0.025) < 0.002
     copied = edsr.FIRST["copy_channels"](features, rng())
-    differing = [channel for channel in range(64) if not torch.equal(copied[:, channel], features[:, channel])]
+    differing = [
+        channel
+        for channel in range(64)
+        if not torch.equal(copied[:, channel], features[:, channel])
+    ]
     assert 1 <= len(differing) <= 5
     originals = [features[:, channel] for channel in range(64)]
-    assert all(any(torch.equal(copied[:, channel], original) for original in originals) for channel in differing)
-    lost = [o for o in originals if not any(torch.equal(o, copied[:, channel]) for channel in range(64))]
+    assert all(
+        any(torch.equal(copied[:, channel], original) for original in originals)
+        for channel in differing
+    )
+    lost = [
+        o for o in originals if not any(torch.equal(o, copied[:, channel]) for channel in range(64))
+    ]
     assert lost, "the published slip: a channel is copied, not swapped"
 
 
@@ -252,7 +302,10 @@ def body(edsr_state):
 def test_edsr_bodies(name, body):
     features = torch.randn(1, 64, 6, 8)
     cut = body[:5](features)
-    outputs = {tuple(edsr.BODY[name](body, features, rng(seed)).flatten()[:5].tolist()) for seed in range(24)}
+    outputs = {
+        tuple(edsr.BODY[name](body, features, rng(seed)).flatten()[:5].tolist())
+        for seed in range(24)
+    }
     choices = {
         "negate_within": [body[5:](-cut)],
         "activate_within": [body[5:](cut.relu()), body[5:](functional.gelu(cut))],
@@ -280,7 +333,8 @@ def test_edsr_choices_are_uniform(monkeypatch):
     assert all(abs(count / 4000 - 1 / 20) < 0.015 for count in Counter(seen).values())
 
 
-# ---- trained weights, or none -----------------------------------------------------------------------------------------------
+# ---- trained weights, or none
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +355,9 @@ def test_trained_weights_are_taken(enlarging):
 
 @pytest.mark.parametrize(("name", "decibels"), [("edsr", 25), ("cae", 20)])
 def test_published_weights_give_a_photograph_back(name, decibels):
-    """PSNR of what the unperturbed network makes: of EDSR to the bicubic enlargement, of the CAE to the photograph."""
+    """PSNR of what the unperturbed network makes: of EDSR to the bicubic enlargement, of the CAE to
+    the photograph.
+    """
     variable = f"STILLROBUST_{name.upper()}_WEIGHTS"
     if variable not in os.environ:
         pytest.skip(f"{variable} names no file; the published weights: {NETWORKS[name].source}")
@@ -351,15 +407,22 @@ def test_resize_is_torchvisions():
         expected = reference.to_tensor(reference.resize(image, side))
         assert torch.equal(resized(image, side)[0], expected)
         tall = image.transpose(Image.Transpose.ROTATE_90)
-        assert resized(tall, side).shape[2:] == reference.to_tensor(reference.resize(tall, side)).shape[1:]
+        assert (
+            resized(tall, side).shape[2:]
+            == reference.to_tensor(reference.resize(tall, side)).shape[1:]
+        )
 
 
 def test_an_undisturbed_network_gives_the_image_back(enlarging, monkeypatch):
-    """Distorting with nothing to distort: the image, brought to 128 and repeated four times, in 8 bits."""
+    """Distorting with nothing to distort: the image, brought to 128 and repeated four times, in 8
+    bits.
+    """
     monkeypatch.setattr(edsr, "FIRST", {"untouched": edsr.untouched})
     monkeypatch.setattr(edsr, "BODY", {"whole_body": edsr.whole_body})
     image = rng().integers(0, 256, (128, 128, 3)).astype(np.uint8)
     out = load_pretrained("edsr", enlarging).distort(Image.fromarray(image), rng())
     assert out.shape == (512, 512, 3)
     expected = image.repeat(4, 0).repeat(4, 1).astype(int)
-    assert np.abs(out - expected).max() <= 1, "values are cut off to 8 bits, as published, not rounded"
+    assert np.abs(out - expected).max() <= 1, (
+        "values are cut off to 8 bits, as published, not rounded"
+    )

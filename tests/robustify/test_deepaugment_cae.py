@@ -1,4 +1,6 @@
-"""DeepAugment's CAE: the network against a forward written from the weights alone, and every perturbation against what it says."""
+"""DeepAugment's CAE: the network against a forward written from the weights alone, and every
+perturbation against what it says.
+"""
 
 from collections import Counter
 
@@ -30,15 +32,21 @@ def cae_state():
 
 
 def test_cae_is_the_published_network(cae_state):
-    """Parameters of cae_32x32x32_zero_pad_bin, its 21 layers in order, and a forward from names, strides and paddings alone."""
+    """Parameters of cae_32x32x32_zero_pad_bin, its 21 layers in order, and a forward from names,
+    strides and paddings alone.
+    """
     network = cae.CAE()
     network.load_state_dict(cae_state)
     assert sum(parameter.numel() for parameter in network.parameters()) == 2_241_859
-    assert [name for name, _ in network.named_modules() if f"{name}.weight" in cae_state] == list(cae.LAYERS)
+    assert [name for name, _ in network.named_modules() if f"{name}.weight" in cae_state] == list(
+        cae.LAYERS
+    )
     images = torch.rand(1, 3, 32, 45, generator=torch.Generator().manual_seed(1))
 
     def conv(name, x, before=1, after=1, stride=1):
-        return convolve(cae_state, name, functional.pad(x, (before, after, before, after)), 0, stride)
+        return convolve(
+            cae_state, name, functional.pad(x, (before, after, before, after)), 0, stride
+        )
 
     def doubled(name, x):
         middle = functional.leaky_relu(conv(f"{name}.0", x, 0, 0))
@@ -79,7 +87,12 @@ def test_cae_changes_touch_what_they_say(name, cae_state):
 def cae_pair(name, state, seed):
     after = only(cae.WEIGHTS[name], state, seed)
     key = min(changed_keys(state, after) & {f"{layer}.weight" for layer in cae.LAYERS})
-    return state[key], after[key], state[key.replace("weight", "bias")], after[key.replace("weight", "bias")]
+    return (
+        state[key],
+        after[key],
+        state[key.replace("weight", "bias")],
+        after[key.replace("weight", "bias")],
+    )
 
 
 def test_cae_weights_closed_forms(cae_state):
@@ -109,7 +122,9 @@ def test_cae_weights_closed_forms(cae_state):
 
 
 def test_cae_negative_gelu(cae_state):
-    """Of 25 filters, drawn with replacement, weight and bias: -v Phi(v), as often as a filter was drawn; the others stay."""
+    """Of 25 filters, drawn with replacement, weight and bias: -v Phi(v), as often as a filter was
+    drawn; the others stay.
+    """
 
     def negative_gelu(values):
         return -values * 0.5 * (1 + torch.erf(values / 2**0.5))
@@ -124,7 +139,11 @@ def test_cae_negative_gelu(cae_state):
         for _ in range(5):
             times.append(negative_gelu(times[-1]))
         for number in changed.nonzero().flatten():
-            fits = [k for k in range(1, 6) if torch.allclose(after[number], times[k][number], rtol=1e-4, atol=1e-9)]
+            fits = [
+                k
+                for k in range(1, 6)
+                if torch.allclose(after[number], times[k][number], rtol=1e-4, atol=1e-9)
+            ]
             assert fits, number
             if number < len(bias):
                 expected = bias[number]
@@ -139,7 +158,9 @@ def test_cae_turns_kernels(cae_state):
     found = set()
     for seed in range(20):
         before, after, *_ = cae_pair("turn", cae_state, seed)
-        found |= {k for k in (1, 2, 3) if torch.equal(after, torch.rot90(before, k, (2, 3)))} or {"another"}
+        found |= {k for k in (1, 2, 3) if torch.equal(after, torch.rot90(before, k, (2, 3)))} or {
+            "another"
+        }
     assert found == {1, 2, 3}
 
 
@@ -155,7 +176,11 @@ def test_filters_drawn_twice_change_twice(cae_state):
 def test_one_of_eight(cae_state, monkeypatch):
     called = []
     assert len(cae.WEIGHTS) == 8
-    monkeypatch.setattr(cae, "WEIGHTS", {name: lambda state, rng, name=name: called.append(name) for name in cae.WEIGHTS})
+    monkeypatch.setattr(
+        cae,
+        "WEIGHTS",
+        {name: lambda state, rng, name=name: called.append(name) for name in cae.WEIGHTS},
+    )
     for seed in range(4000):
         cae.perturbed_weights(cae_state, rng(seed))
     assert all(abs(count / 4000 - 1 / 8) < 0.02 for count in Counter(called).values())
@@ -175,14 +200,21 @@ def test_latents():
     latent = torch.rand(1, 32, 20, 24, generator=torch.Generator().manual_seed(3)) + 0.1
     change = {name: function(latent, rng(5)) for name, function in cae.LATENT.items()}
     zeroed = (change["zero_places"] == 0)[0]
-    assert all(torch.equal(zeroed[0], zeroed[channel]) for channel in range(32)), "the same places in all channels"
+    assert all(torch.equal(zeroed[0], zeroed[channel]) for channel in range(32)), (
+        "the same places in all channels"
+    )
     assert abs(zeroed[0].float().mean() - 0.2) < 0.05
     negated = (change["negate_places"] < 0)[0]
     assert torch.equal(negated.all(0), negated.any(0))
     assert abs(negated[0].float().mean() - 0.1) < 0.04
     assert torch.equal(change["permute_channels"][:, 10:], latent[:, 10:])
-    assert torch.equal(change["permute_channels"].sum(1), latent[:, cae_order(change["permute_channels"], latent)].sum(1))
-    assert sum(torch.equal(change["flip_some"][:, c], latent[:, c]) for c in range(32)) in range(27, 32)
+    assert torch.equal(
+        change["permute_channels"].sum(1),
+        latent[:, cae_order(change["permute_channels"], latent)].sum(1),
+    )
+    assert sum(torch.equal(change["flip_some"][:, c], latent[:, c]) for c in range(32)) in range(
+        27, 32
+    )
     flips = {tuple(axis for axis in (2, 3) if axis in axes) for axes in ((2,), (3,), (2, 3))}
     found = set()
     for seed in range(30):
@@ -192,7 +224,9 @@ def test_latents():
 
 
 def cae_order(permuted, latent):
-    return [next(c for c in range(32) if torch.equal(permuted[:, k], latent[:, c])) for k in range(32)]
+    return [
+        next(c for c in range(32) if torch.equal(permuted[:, k], latent[:, c])) for k in range(32)
+    ]
 
 
 def test_latent_convolutions():
@@ -206,11 +240,17 @@ def test_latent_convolutions():
     assert (spread - alone[0]).abs().max() <= 0.1 + 1e-6
     assert torch.count_nonzero(spread) == 32 * 9
     shifted = cae.LATENT["shift_channels"](impulse, rng(2))[0]
-    assert torch.equal(shifted.sum((1, 2)), torch.ones(32)), "every channel is shifted, none is lost"
+    assert torch.equal(shifted.sum((1, 2)), torch.ones(32)), (
+        "every channel is shifted, none is lost"
+    )
     places = shifted.flatten(1).argmax(1)
     same = (places[1:] == places[:-1]).float().mean()
-    assert same > 0.6, "the shift goes on from channel to channel: 0.8 + 0.2 / 9 of neighbours agree"
-    added = torch.stack([cae.LATENT["add_neighbours"](impulse, rng(seed))[0].sum((1, 2)) for seed in range(40)])
+    assert same > 0.6, (
+        "the shift goes on from channel to channel: 0.8 + 0.2 / 9 of neighbours agree"
+    )
+    added = torch.stack(
+        [cae.LATENT["add_neighbours"](impulse, rng(seed))[0].sum((1, 2)) for seed in range(40)]
+    )
     assert set(added.unique().tolist()) <= {1.0, 2.0}
     assert abs((added == 2).float().mean() - 0.5) < 0.05
 

@@ -5,7 +5,15 @@ import torch
 
 from stillrobust.errors import UserError
 from stillrobust.robustify import build_technique
-from stillrobust.robustify.noise2net import KERNELS, MEAN, STD, convolution, distort, normalised, random_networks
+from stillrobust.robustify.noise2net import (
+    KERNELS,
+    MEAN,
+    STD,
+    convolution,
+    distort,
+    normalised,
+    random_networks,
+)
 
 
 def generator(seed=0):
@@ -35,7 +43,9 @@ def test_weight_zero_changes_nothing():
 
 @pytest.mark.parametrize("weight", [0.375, 0.5, 0.75])
 def test_the_change_is_about_twice_the_weight(weight):
-    """Four blocks that each add ``weight`` times something of variance 1, nearly independent of each other."""
+    """Four blocks that each add ``weight`` times something of variance 1, nearly independent of
+    each other.
+    """
     batch = torch.randn(16, 3, 32, 32, generator=generator(1))
     change = random_networks(batch, generator(2), weight) - batch
     assert abs(change.square().mean().sqrt() / (2 * weight) - 1) < 0.15
@@ -57,12 +67,16 @@ def test_it_acts_on_normalised_images():
 
 
 def test_weights_are_those_of_a_new_convolution():
-    """U(±1/√(inputs · kernel²)): its variance is a third of the square of that; read off with an impulse."""
+    """U(±1/√(inputs · kernel²)): its variance is a third of the square of that; read off with an
+    impulse.
+    """
     impulse = torch.zeros(1, 2000 * 16, 9, 9)
     impulse[:, ::16, 4, 4] = 1
     out = convolution(impulse, 2000, 16, 3, 2, generator(), bias=False)
     taps = out[..., 2:7:2, 2:7:2]
-    assert torch.count_nonzero(out) == torch.count_nonzero(taps), "dilated by two, and nothing else is reached"
+    assert torch.count_nonzero(out) == torch.count_nonzero(taps), (
+        "dilated by two, and nothing else is reached"
+    )
     limit = (16 * 9) ** -0.5
     assert taps.abs().max() <= limit
     assert abs(taps.var() / (limit**2 / 3) - 1) < 0.01
@@ -70,7 +84,9 @@ def test_weights_are_those_of_a_new_convolution():
 
 def test_normalisation_is_batch_norms_in_training():
     features = torch.randn(1, 6, 8, 8, generator=generator()) * 3 + 1
-    assert torch.allclose(normalised(features), torch.nn.BatchNorm2d(6).train()(features), atol=1e-5)
+    assert torch.allclose(
+        normalised(features), torch.nn.BatchNorm2d(6).train()(features), atol=1e-5
+    )
 
 
 def test_any_size_and_no_gradient():
@@ -84,7 +100,9 @@ def test_any_size_and_no_gradient():
 
 
 def test_networks_have_as_many_parameters_as_published(monkeypatch):
-    """Per image 2,456 and, for each of twelve convolutions, 272 (1x1) or 2,320 (3x3); 20,056 of one draw of the official code."""
+    """Per image 2,456 and, for each of twelve convolutions, 272 (1x1) or 2,320 (3x3); 20,056 of one
+    draw of the official code.
+    """
     counted = 0
     plain = torch.rand
 

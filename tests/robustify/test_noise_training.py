@@ -23,7 +23,12 @@ def test_the_last_half_is_noisy_and_the_rest_bit_identical(name):
     assert abs(change.mean()) < 1e-3
     assert change.std() == pytest.approx(0.05, rel=0.01)  # speckle: 0.1 of a pixel of 0.5
     assert abs(torch.corrcoef(change.transpose(0, 1).flatten(1))[0, 1]) < 0.02
-    assert torch.equal(build_technique(f"{name[:-1]},share=1.0)").augment_batch(GREY, generator(1))[0], GREY[0]) is False
+    assert (
+        torch.equal(
+            build_technique(f"{name[:-1]},share=1.0)").augment_batch(GREY, generator(1))[0], GREY[0]
+        )
+        is False
+    )
 
 
 def test_speckle_is_proportional_to_the_pixel():
@@ -38,12 +43,14 @@ def test_speckle_is_proportional_to_the_pixel():
     [
         ("gaussian(std=(0.02, 0.08),share=1.0)", [0.02, 0.08]),
         ("gaussian(share=1.0)", [0.5]),  # the paper's best single one
-        ("speckle(share=1.0)", [0.075, 0.1, 0.175, 0.225, 0.3]),  # half of .15, .2, .35, .45, .6 on grey of one half
+        # half of .15, .2, .35, .45, .6 on grey of one half
+        ("speckle(share=1.0)", [0.075, 0.1, 0.175, 0.225, 0.3]),
     ],
 )
 def test_one_standard_deviation_is_drawn_for_each_image(name, stds):
     out = build_technique(name).augment_batch(GREY.repeat(4, 1, 1, 1), generator(3))
-    # Clipping to 0..1 narrows the spread, so that the middle of the distribution tells which one it was.
+    # Clipping to 0..1 narrows the spread, so that the middle of the distribution tells which one it
+    # was.
     measured = (out - 0.5).flatten(1).abs().median(1).values / 0.6745
     distance = (measured[:, None] - torch.tensor(stds)).abs()
     nearest = distance.argmin(1)
@@ -62,13 +69,20 @@ def test_values_are_clipped():
 
 @pytest.mark.parametrize("name", ["gaussian", "speckle", "noise2net"])
 def test_half_is_changed_however_a_batch_is_grouped(name):
-    """In fine-tuning images of one size go through together: of one or three half on average, of two always one."""
+    """In fine-tuning images of one size go through together: of one or three half on average, of
+    two always one.
+    """
     technique, stream = build_technique(name), generator(5)
     sizes = [(4, 4)] + [(4, 6)] * 2 + [(6, 4)] * 3
-    images = [np.full((*size, 3), 0.25 + 0.5 * np.random.default_rng(0).random((*size, 3)), np.float32) for size in sizes]
+    images = [
+        np.full((*size, 3), 0.25 + 0.5 * np.random.default_rng(0).random((*size, 3)), np.float32)
+        for size in sizes
+    ]
     changed = torch.zeros(200, len(sizes))
     for row in changed:
-        made = image_tensors(images, torch.device("cpu"), lambda batch: technique.augment_batch(batch, stream))
+        made = image_tensors(
+            images, torch.device("cpu"), lambda batch: technique.augment_batch(batch, stream)
+        )
         for place, (before, after) in enumerate(zip(images, made, strict=True)):
             row[place] = not np.array_equal(before, after.permute(1, 2, 0).numpy())
     alone, pair, three = changed[:, :1].sum(1), changed[:, 1:3].sum(1), changed[:, 3:].sum(1)

@@ -1,4 +1,6 @@
-"""A technique of one's own as a Python file: what it may be, what is refused, and who knows which file it was."""
+"""A technique of one's own as a Python file: what it may be, what is refused, and who knows which
+file it was.
+"""
 
 import json
 import pickle
@@ -33,14 +35,22 @@ def test_a_technique_acts_per_image_and_composes(dim):
     require_photometric(technique, "detection")
 
 
-@pytest.mark.parametrize("text", [DIM.replace("GEOMETRIC = False", ""), DIM.replace("False", "True")])
+@pytest.mark.parametrize(
+    "text", [DIM.replace("GEOMETRIC = False", ""), DIM.replace("False", "True")]
+)
 def test_what_may_move_pixels_is_refused_on_boxes(text, tmp_path):
     technique = build_technique(written(tmp_path, "shift.py", text))
     require_photometric(technique, "classification")
     with pytest.raises(UserError, match=r"shift moves pixels.*GEOMETRIC = False in shift\.py"):
         require_photometric(technique, "detection")
     beside = build_technique(f"{tmp_path / 'shift.py'}+augmix")
-    with pytest.raises(UserError, match=r"use shift\.py\+augmix\(geometry=False, jsd=False\) and write GEOMETRIC = False in shift"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"use shift\.py\+augmix\(geometry=False, jsd=False\) and write GEOMETRIC = False in"
+            r" shift"
+        ),
+    ):
         require_photometric(beside, "detection")
 
 
@@ -48,9 +58,15 @@ def test_what_may_move_pixels_is_refused_on_boxes(text, tmp_path):
     ("text", "said"),
     [
         ("x = 1", "there is none; add one"),
-        ("GEOMETRIC = 'no'\ndef augment_image(image, rng): return image", "GEOMETRIC as True or False"),
+        (
+            "GEOMETRIC = 'no'\ndef augment_image(image, rng): return image",
+            "GEOMETRIC as True or False",
+        ),
         ("VIEWS = 2\ndef augment_image(image, rng): return image", "2 views"),
-        ("OVERLAPS_TEST = ('mist',)\ndef augment_image(image, rng): return image", "names of the 15"),
+        (
+            "OVERLAPS_TEST = ('mist',)\ndef augment_image(image, rng): return image",
+            "names of the 15",
+        ),
     ],
 )
 def test_what_is_wrong_in_a_technique_is_told_when_it_is_built(text, said, tmp_path):
@@ -77,7 +93,11 @@ def test_what_a_technique_returns_is_checked(body, said, tmp_path):
 
     def act():
         views = [image_views(technique, IMAGE, np.random.default_rng(0))[0] for _ in range(2)]
-        batch_views(technique, [torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)], torch.Generator().manual_seed(0))
+        batch_views(
+            technique,
+            [torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)],
+            torch.Generator().manual_seed(0),
+        )
 
     with pytest.raises(UserError, match=said) as told:
         act()
@@ -101,9 +121,17 @@ def loss(model, views, labels, generator):
 """
     path = written(tmp_path, "alike.py", text)
     recipe = Recipe(
-        steps=3, batch_size=4, norm_eval=False, workers=1, settings={"resize": 64, "crop": 64, "crop_scale": (0.9, 1.0)}
+        steps=3,
+        batch_size=4,
+        norm_eval=False,
+        workers=1,
+        settings={"resize": 64, "crop": 64, "crop_scale": (0.9, 1.0)},
     )
-    folder = robustify(robustify_plan("resnet_mini(weights='random')", path, recipe), Toys("classification", 8), tmp_path / "made")
+    folder = robustify(
+        robustify_plan("resnet_mini(weights='random')", path, recipe),
+        Toys("classification", 8),
+        tmp_path / "made",
+    )
     _, _, description = load_model(folder)
     assert description["identity"]["technique"] == "alike"
     assert description["plan"]["shown"] == "resnet_mini (alike)"
@@ -114,8 +142,17 @@ def loss(model, views, labels, generator):
 
 def test_a_changed_file_is_another_training(dim, tmp_path):
     def run(folder):
-        plan = Plan("classification", "resnet18(weights='random')", "full_network", Recipe(steps=2, batch_size=4), settings, dim)
-        return json.loads((train(plan, Toys("classification", 8), tmp_path / folder) / "model.json").read_text())
+        plan = Plan(
+            "classification",
+            "resnet18(weights='random')",
+            "full_network",
+            Recipe(steps=2, batch_size=4),
+            settings,
+            dim,
+        )
+        return json.loads(
+            (train(plan, Toys("classification", 8), tmp_path / folder) / "model.json").read_text()
+        )
 
     settings = SETTINGS["classification"]
     first, again = run("a"), run("b")
@@ -131,5 +168,11 @@ def test_a_changed_file_is_another_training(dim, tmp_path):
 def test_a_worker_says_one_sentence(tmp_path):
     path = written(tmp_path, "wrong.py", "def augment_image(image, rng): return gone")
     recipe = Recipe(steps=2, batch_size=4, workers=1, settings={"resize": 64, "crop": 64})
-    with pytest.raises(UserError, match=r"^Expected augment_image[^\n]*wrong\.py[^\n]*NameError[^\n]*$"):
-        robustify(robustify_plan("resnet_mini(weights='random')", path, recipe), Toys("classification", 8), tmp_path / "made")
+    with pytest.raises(
+        UserError, match=r"^Expected augment_image[^\n]*wrong\.py[^\n]*NameError[^\n]*$"
+    ):
+        robustify(
+            robustify_plan("resnet_mini(weights='random')", path, recipe),
+            Toys("classification", 8),
+            tmp_path / "made",
+        )

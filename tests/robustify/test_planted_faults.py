@@ -1,4 +1,6 @@
-"""The tests of robustification see what they are for: a fault planted in a copy of the sources fails the test that is named."""
+"""The tests of robustification see what they are for: a fault planted in a copy of the sources
+fails the test that is named.
+"""
 
 import os
 import shutil
@@ -13,57 +15,128 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 
-# (source under src/stillrobust, tests): what stands there once, what is planted in its place, the test that must fail.
+# (source under src/stillrobust, tests): what stands there once, what is planted in its place, the
+# test that must fail.
 PLANTED = {
     ("robustify/prime", "robustify/test_prime.py"): [
-        ('"strength": 0.05', '"strength": 0.03', "test_hyper_parameters_are_those_of_the_official_configurations"),
-        ('if mix == "dirichlet":', "if False:", "test_mix_of_the_paper_has_the_identity_among_its_steps"),
+        (
+            '"strength": 0.05',
+            '"strength": 0.03',
+            "test_hyper_parameters_are_those_of_the_official_configurations",
+        ),
+        (
+            'if mix == "dirichlet":',
+            "if False:",
+            "test_mix_of_the_paper_has_the_identity_among_its_steps",
+        ),
         ("lengths <= step", "lengths < step", "test_depth_of_a_chain"),
     ],
     ("robustify/prime_primitives", "robustify/test_prime.py"): [
         ("FILTER_STD = 4.0", "FILTER_STD = 3.2", "test_filter_has_a_strength_of_0_to_4"),
-        ('if delta == "official"', 'if delta == "center"', "test_filter_without_noise_is_a_shift_or_nothing"),
-        ("= kernels.to(", "= (0.95 * kernels).to(", "test_filter_passes_white_noise_with_the_power_of_its_kernel"),
-        ("first.double()[:, None]", "(first + 1).double()[:, None]", "test_colour_has_the_variance_of_its_formula"),
+        (
+            'if delta == "official"',
+            'if delta == "center"',
+            "test_filter_without_noise_is_a_shift_or_nothing",
+        ),
+        (
+            "= kernels.to(",
+            "= (0.95 * kernels).to(",
+            "test_filter_passes_white_noise_with_the_power_of_its_kernel",
+        ),
+        (
+            "first.double()[:, None]",
+            "(first + 1).double()[:, None]",
+            "test_colour_has_the_variance_of_its_formula",
+        ),
         ("highest + 0.5)", "highest)", "test_displacement_is_its_sum"),
-        ("axis - displacements[:, 0]", "axis + displacements[:, 0]", "test_warp_is_bilinear_and_keeps_what_is_constant"),
+        (
+            "axis - displacements[:, 0]",
+            "axis + displacements[:, 0]",
+            "test_warp_is_bilinear_and_keeps_what_is_constant",
+        ),
     ],
     ("robustify/augmix", "robustify/test_augmix.py"): [
         ("LOWEST = 0.1", "LOWEST = 0.0", "test_parameters_at_the_papers_severities"),
-        ("np.less(VALUES", "np.less_equal(VALUES", "test_operations_are_pillows_to_the_bit[solarize]"),
+        (
+            "np.less(VALUES",
+            "np.less_equal(VALUES",
+            "test_operations_are_pillows_to_the_bit[solarize]",
+        ),
         ("integers(1, DEEPEST + 1)", "integers(1, DEEPEST)", "test_weights_and_depths"),
-        ("(1 - mixture.mixed) / 255", "mixture.mixed / 255", "test_the_clean_image_has_the_rest_of_the_weight"),
+        (
+            "(1 - mixture.mixed) / 255",
+            "mixture.mixed / 255",
+            "test_the_clean_image_has_the_rest_of_the_weight",
+        ),
     ],
     ("robustify/jsd", "robustify/test_augmix.py"): [
         ("WEIGHT = 12.0", "WEIGHT = 6.0", "test_loss_is_timms"),
-        ("cross_entropy(logits[0]", "cross_entropy(logits[1]", "test_only_the_clean_view_meets_the_labels"),
+        (
+            "cross_entropy(logits[0]",
+            "cross_entropy(logits[1]",
+            "test_only_the_clean_view_meets_the_labels",
+        ),
     ],
     ("robustify/ant", "robustify/test_ant.py"): [
-        ("STORED_GENERATORS = 0.3, 0.1, 2", "STORED_GENERATORS = 0.3, 0.1, 4", "test_parts_of_the_batch"),
+        (
+            "STORED_GENERATORS = 0.3, 0.1, 2",
+            "STORED_GENERATORS = 0.3, 0.1, 4",
+            "test_parts_of_the_batch",
+        ),
         ("FRESH_LR, LR = 5e-4, 1e-4", "FRESH_LR, LR = 1e-4, 5e-4", "test_rates_of_the_generator"),
         ("* noise).clamp(0, 1)", "* noise)", "test_the_clipped_norm_is_epsilon"),
-        ("(parameter.ndim > 1) * 0.01", "(parameter.ndim > 1) * 0.2", "test_generator_begins_as_white_noise"),
+        (
+            "(parameter.ndim > 1) * 0.01",
+            "(parameter.ndim > 1) * 0.2",
+            "test_generator_begins_as_white_noise",
+        ),
     ],
     ("robustify/noise", "robustify/test_noise_training.py"): [
         ("noise.add_(noisy).clamp_(0, 1)", "noise.add_(noisy)", "test_values_are_clipped"),
-        ("noise.mul_(noisy)", "noise.mul_(noisy.square())", "test_speckle_is_proportional_to_the_pixel"),
+        (
+            "noise.mul_(noisy)",
+            "noise.mul_(noisy.square())",
+            "test_speckle_is_proportional_to_the_pixel",
+        ),
     ],
     ("robustify/noise2net", "robustify/test_noise2net.py"): [
-        ("[changed, images[count:]]", "[images[count:], changed]", "test_only_the_first_half_changes"),
+        (
+            "[changed, images[count:]]",
+            "[images[count:], changed]",
+            "test_only_the_first_half_changes",
+        ),
     ],
     ("robustify/adversarial", "robustify/test_adversarial.py"): [
         ("dim=(1, 2, 3)", "dim=(2, 3)", "test_equals_foolbox"),
         ("+ 1e-10)", "+ 1e-2)", "test_the_scale_of_the_loss_does_not_matter"),
-        ("into_ball(moved, epsilon)).clamp(0, 1)", "into_ball(moved, epsilon))", "test_stays_in_ball_and_box"),
+        (
+            "into_ball(moved, epsilon)).clamp(0, 1)",
+            "into_ball(moved, epsilon))",
+            "test_stays_in_ball_and_box",
+        ),
     ],
-    ("robustify/deepaugment/draws", "robustify/test_deepaugment.py"): [("rng.integers(1, 4)", "rng.integers(1, 3)", "test_draws")],
+    ("robustify/deepaugment/draws", "robustify/test_deepaugment.py"): [
+        ("rng.integers(1, 4)", "rng.integers(1, 3)", "test_draws")
+    ],
     ("robustify/deepaugment/edsr", "robustify/test_deepaugment.py"): [
-        ("(2, 3) if rng.random() < 0.5 else (0, 1)", "(2, 3)", "test_edsr_turns_kernels_or_channels"),
-        ("state[key(block, 0)].flip(-1)", "state[key(block, 0)].flip(-2)", "test_edsr_weights_closed_forms"),
+        (
+            "(2, 3) if rng.random() < 0.5 else (0, 1)",
+            "(2, 3)",
+            "test_edsr_turns_kernels_or_channels",
+        ),
+        (
+            "state[key(block, 0)].flip(-1)",
+            "state[key(block, 0)].flip(-2)",
+            "test_edsr_weights_closed_forms",
+        ),
     ],
     ("robustify/deepaugment/cae", "robustify/test_deepaugment_cae.py"): [
         ("-functional.gelu(values)", "-functional.relu(values)", "test_cae_negative_gelu"),
-        ("quarter_turns(state[name], rng)", "state[name].transpose(2, 3)", "test_cae_turns_kernels"),
+        (
+            "quarter_turns(state[name], rng)",
+            "state[name].transpose(2, 3)",
+            "test_cae_turns_kernels",
+        ),
     ],
     ("tasks/recipes", "tasks/test_recipes.py"): [
         (
@@ -74,7 +147,9 @@ PLANTED = {
     ],
 }
 FAULTS = [
-    (source, right, wrong, f"tests/{file}::{test}") for (source, file), faults in PLANTED.items() for right, wrong, test in faults
+    (source, right, wrong, f"tests/{file}::{test}")
+    for (source, file), faults in PLANTED.items()
+    for right, wrong, test in faults
 ]
 
 
@@ -90,13 +165,24 @@ def test_without_a_fault_they_pass():
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.parametrize(("source", "right", "wrong", "test"), FAULTS, ids=[f"{Path(one[0]).name}: {one[2]}" for one in FAULTS])
+@pytest.mark.parametrize(
+    ("source", "right", "wrong", "test"),
+    FAULTS,
+    ids=[f"{Path(one[0]).name}: {one[2]}" for one in FAULTS],
+)
 def test_a_planted_fault_is_seen(source, right, wrong, test, tmp_path):
-    shutil.copytree(ROOT / "src" / "stillrobust", tmp_path / "stillrobust", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "src" / "stillrobust",
+        tmp_path / "stillrobust",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     path = (tmp_path / "stillrobust" / source).with_suffix(".py")
     text = path.read_text()
-    assert text.count(right) == 1, f"{source} no longer has {right!r} once; plant the fault where it is now"
+    assert text.count(right) == 1, (
+        f"{source} no longer has {right!r} once; plant the fault where it is now"
+    )
     path.write_text(text.replace(right, wrong))
     result = outcome(tmp_path, test)
-    assert result.returncode == 1, result.stdout  # 0: nothing was seen; above 1: the tests could not be run
+    # 0: nothing was seen; above 1: the tests could not be run
+    assert result.returncode == 1, result.stdout
     assert f"FAILED {test}" in result.stdout, result.stdout

@@ -9,7 +9,11 @@ from stillrobust.errors import UserError
 from stillrobust.robustify import build_technique, policies, require_photometric
 
 NAMES = ("trivialaugment", "randaugment", "autoaugment")
-KINDS = {"trivialaugment": v2.TrivialAugmentWide, "randaugment": v2.RandAugment, "autoaugment": v2.AutoAugment}
+KINDS = {
+    "trivialaugment": v2.TrivialAugmentWide,
+    "randaugment": v2.RandAugment,
+    "autoaugment": v2.AutoAugment,
+}
 
 
 def picture(seed=0):
@@ -41,7 +45,9 @@ def test_by_default_it_is_torchvisions_own(name):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(np.random.default_rng(number).integers(2**63)))
             theirs = KINDS[name]()(torch.from_numpy(picture()).permute(2, 0, 1))
-        assert np.array_equal(np.round(ours * 255).astype(np.uint8), theirs.permute(1, 2, 0).numpy())
+        assert np.array_equal(
+            np.round(ours * 255).astype(np.uint8), theirs.permute(1, 2, 0).numpy()
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,7 +59,9 @@ def test_what_is_left_out_is_never_applied(name, monkeypatch):
     still = set(applied(monkeypatch, f"{name}(geometry=False, all_ops=False)"))
     assert still
     assert not still & (set(policies.OVERLAPS) | policies.GEOMETRIC)
-    assert "Rotate" in set(applied(monkeypatch, name)), "leaving out changes no one else's transform"
+    assert "Rotate" in set(applied(monkeypatch, name)), (
+        "leaving out changes no one else's transform"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,7 +77,8 @@ def test_marks(name):
 
 
 def test_autoaugment_is_marked_by_what_its_policy_holds():
-    assert build_technique("autoaugment").overlaps_test == ("contrast", "gaussian_blur", "saturate")  # no brightness
+    # no brightness
+    assert build_technique("autoaugment").overlaps_test == ("contrast", "gaussian_blur", "saturate")
     assert "brightness" in build_technique("autoaugment(policy='cifar10')").overlaps_test
 
 
@@ -85,7 +94,10 @@ def test_the_global_generator_stays_as_it_is():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-@pytest.mark.parametrize("spec", ["randaugment(magnitude=31)", "randaugment(num_ops=0)", "autoaugment(policy='imagenett')"])
+@pytest.mark.parametrize(
+    "spec",
+    ["randaugment(magnitude=31)", "randaugment(num_ops=0)", "autoaugment(policy='imagenett')"],
+)
 def test_refusals(spec):
     with pytest.raises(UserError, match=r"^[^\n]+$"):
         build_technique(spec)

@@ -1,4 +1,6 @@
-"""The contract of the family: every technique builds, keeps shapes and ranges, repeats itself, and refuses what it cannot do."""
+"""The contract of the family: every technique builds, keeps shapes and ranges, repeats itself, and
+refuses what it cannot do.
+"""
 
 import inspect
 import pickle
@@ -29,7 +31,9 @@ def generator(seed=0):
 def photos(count=4, height=24, width=24, seed=0):
     """Smooth coloured pictures in 8 bits, as float 0..1."""
     coarse = torch.rand(count, 3, 5, 5, generator=generator(seed))
-    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)
+    smooth = torch.nn.functional.interpolate(
+        coarse, (height, width), mode="bilinear", align_corners=True
+    )
     return (smooth * 255).round() / 255
 
 
@@ -42,8 +46,16 @@ def test_contract(name):
     entry = TECHNIQUES[name]
     assert technique.cards == tuple(cards_of(name))
     assert entry.card.name == name
-    assert set(entry.card.parameters) == set(inspect.signature(entry.make).parameters), "the card names every argument"
-    for text in (entry.card.title, entry.card.paper, entry.card.code, entry.card.cost, entry.card.published):
+    assert set(entry.card.parameters) == set(inspect.signature(entry.make).parameters), (
+        "the card names every argument"
+    )
+    for text in (
+        entry.card.title,
+        entry.card.paper,
+        entry.card.code,
+        entry.card.cost,
+        entry.card.published,
+    ):
         assert text.strip()
     if technique.augment_batch:
         images = photos()
@@ -54,7 +66,9 @@ def test_contract(name):
         assert out.dtype == images.dtype
         if name != "noise2net":  # which is not clipped, as its card says
             require_unit_range(out)
-        assert torch.equal(out, technique.augment_batch(images, generator(1))), "the generator decides everything"
+        assert torch.equal(out, technique.augment_batch(images, generator(1))), (
+            "the generator decides everything"
+        )
         assert not torch.equal(out, technique.augment_batch(images, generator(2)))
         with pytest.raises(UserError, match="uint8"):
             technique.augment_batch((images * 255).byte(), generator())
@@ -79,7 +93,10 @@ def test_parts_of_a_spec_compose():
     assert both.overlaps_test == ("gaussian_noise", "speckle_noise")
     assert [card.name for card in both.cards] == ["gaussian", "speckle"]
     images, stream = photos(), generator(5)
-    first, second = build_technique("gaussian(std=0.1,share=1.0)"), build_technique("speckle(share=1.0)")
+    first, second = (
+        build_technique("gaussian(std=0.1,share=1.0)"),
+        build_technique("speckle(share=1.0)"),
+    )
     expected = second.augment_batch(first.augment_batch(images, stream), stream)
     assert torch.equal(both.augment_batch(images, generator(5)), expected)
 
@@ -90,7 +107,10 @@ def test_single_images_come_before_batches_whichever_is_named_first():
     def seen(spec):
         technique = build_technique(spec)
         rng = np.random.default_rng(1)
-        views = [torch.from_numpy(image_views(technique, image, rng)[0]).permute(2, 0, 1) for image in images]
+        views = [
+            torch.from_numpy(image_views(technique, image, rng)[0]).permute(2, 0, 1)
+            for image in images
+        ]
         return batch_views(technique, [torch.stack(views)], generator(2))[0]
 
     assert torch.equal(seen("prime+augmix(jsd=False)"), seen("augmix(jsd=False)+prime"))
@@ -98,10 +118,13 @@ def test_single_images_come_before_batches_whichever_is_named_first():
 
 def test_what_builds_of_two_techniques_takes_a_step():
     """Every pair in both orders: refused in one sentence when it is built, or never."""
-    model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 3))
+    model = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 3)
+    )
     images = [(photo * 255).byte().permute(1, 2, 0).numpy() for photo in photos(seed=3)]
     labels = torch.arange(4) % 3
-    alike = {"autoaugment", "randaugment", "speckle"}  # in what they do to others: to trivialaugment and gaussian
+    # in what they do to others: to trivialaugment and gaussian
+    alike = {"autoaugment", "randaugment", "speckle"}
     names = [*sorted(set(WITHOUT_FILES) - alike), "augmix(jsd=False)", "l2(jitter=False)"]
     refused = set()
     for spec in (f"{first}+{second}" for first in names for second in names):
@@ -111,23 +134,44 @@ def test_what_builds_of_two_techniques_takes_a_step():
             refused.add(spec)
             continue
         shown_images = [image_views(technique, image, np.random.default_rng(1)) for image in images]
-        views = [torch.stack([torch.from_numpy(view).permute(2, 0, 1) for view in one]) for one in zip(*shown_images, strict=True)]
+        views = [
+            torch.stack([torch.from_numpy(view).permute(2, 0, 1) for view in one])
+            for one in zip(*shown_images, strict=True)
+        ]
         if technique.companion:
             companion = technique.companion(torch.device("cpu"))
             companion.begin_epoch(0, model, [(views[0], labels)], generator())
             views[0] = companion.step(model, views[0], labels, generator())
-        loss = technique.loss(model, batch_views(technique, views, generator()), labels, generator())
+        loss = technique.loss(
+            model, batch_views(technique, views, generator()), labels, generator()
+        )
         assert loss.isfinite(), spec
-    assert {"noise2net+gaussian", "noise2net+noise2net", "l2+noise2net", "noise2net+l2(jitter=False)"} <= refused
-    assert not {"gaussian+noise2net", "noise2net+augmix", "noise2net+ant", "ant+noise2net"} & refused
+    assert {
+        "noise2net+gaussian",
+        "noise2net+noise2net",
+        "l2+noise2net",
+        "noise2net+l2(jitter=False)",
+    } <= refused
+    assert (
+        not {"gaussian+noise2net", "noise2net+augmix", "noise2net+ant", "ant+noise2net"} & refused
+    )
 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("noise2net+gaussian", "gaussian expects images of 0..1, but those of noise2net leave it; write gaussian+noise2net"),
+        (
+            "noise2net+gaussian",
+            (
+                "gaussian expects images of 0..1, but those of noise2net leave it; write"
+                " gaussian+noise2net"
+            ),
+        ),
         ("noise2net+noise2net", "leave one of them out"),
-        ("noise2net+l2(jitter=False)", "l2(jitter=False) expects images of 0..1, but those of noise2net leave it; leave one"),
+        (
+            "noise2net+l2(jitter=False)",
+            "l2(jitter=False) expects images of 0..1, but those of noise2net leave it; leave one",
+        ),
         ("l2+noise2net", "l2 expects images of 0..1, but those of noise2net leave it; leave one"),
         ("gausian", "Did you mean: gaussian"),
         ("gaussian(sd=1)", "Unknown argument of gaussian 'sd'"),
@@ -181,7 +225,10 @@ def test_what_a_refusal_hints_at_is_accepted(spec, task):
 
 
 def test_a_hint_keeps_the_other_arguments_and_names_every_obstacle():
-    with pytest.raises(UserError, match=r"use augmix\(fill=128, geometry=False, jsd=False\)\+prime\(geometry=False\)$"):
+    with pytest.raises(
+        UserError,
+        match=r"use augmix\(fill=128, geometry=False, jsd=False\)\+prime\(geometry=False\)$",
+    ):
         require_photometric(build_technique("augmix(fill=128)+prime"), "detection")
     with pytest.raises(UserError, match=r"use augmix\(fill=128, jsd=False\)\+prime$"):
         require_photometric(build_technique("augmix(fill=128)+prime"), "classification")
@@ -208,7 +255,9 @@ def test_the_page_says_what_the_card_says(name):
     card = TECHNIQUES[name].card
     assert f"`{name}" in page
     for parameter in card.parameters:
-        assert f"`{parameter}`" in page or f"`{parameter}=" in page or f"({parameter}=" in page, parameter
+        assert f"`{parameter}`" in page or f"`{parameter}=" in page or f"({parameter}=" in page, (
+            parameter
+        )
     for number in re.findall(r"\d+\.\d+", card.published):
         assert number in page, number
 
@@ -217,7 +266,14 @@ def test_a_card_is_shown_whole():
     first, second = cards_of("deepaugment + prime(geometry=False)")
     assert (first.name, second.name) == ("deepaugment", "prime")
     text = second.text()
-    for part in (second.paper, second.code, second.cost, second.published, *second.left_out, *second.parameters.values()):
+    for part in (
+        second.paper,
+        second.code,
+        second.cost,
+        second.published,
+        *second.left_out,
+        *second.parameters.values(),
+    ):
         assert part in text
     with pytest.raises(UserError, match="Did you mean: prime"):
         cards_of("prme")
@@ -225,8 +281,15 @@ def test_a_card_is_shown_whole():
 
 def test_the_published_result_of_deepaugment_with_augmix_stands_where_it_belongs():
     """53.6 is without Noise2Net, and its script fills with 128."""
-    assert [name for name, entry in TECHNIQUES.items() if "53.6" in entry.card.published] == ["deepaugment"]
+    assert [name for name, entry in TECHNIQUES.items() if "53.6" in entry.card.published] == [
+        "deepaugment"
+    ]
     page = (Path(__file__).parents[2] / "docs" / "robustify.md").read_text(encoding="utf-8")
-    spec, claimed = re.search(r"`(deepaugment\(roots=\.\.\.\)\+augmix.*?)`.*?mCE (\d+\.\d)", page).groups()
+    spec, claimed = re.search(
+        r"`(deepaugment\(roots=\.\.\.\)\+augmix.*?)`.*?mCE (\d+\.\d)", page
+    ).groups()
     assert (spec, claimed) == ("deepaugment(roots=...)+augmix(fill=128)", "53.6")
-    assert all("fill=128" in RECIPES[name].source for name in ("imagenet_deepaugment_augmix", "imagenet_augmix_180"))
+    assert all(
+        "fill=128" in RECIPES[name].source
+        for name in ("imagenet_deepaugment_augmix", "imagenet_augmix_180")
+    )

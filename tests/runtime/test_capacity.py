@@ -1,4 +1,6 @@
-"""Cores, memory and GPUs within the limits of containers: folders as the kernel shows them, made by hand."""
+"""Cores, memory and GPUs within the limits of containers: folders as the kernel shows them, made by
+hand.
+"""
 
 import os
 
@@ -12,7 +14,9 @@ TOTAL = 64 * GB
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Eight cores, 64 GB of which 40 are free; ``write(file, text)`` makes a file of /proc or of the cgroups."""
+    """Eight cores, 64 GB of which 40 are free; ``write(file, text)`` makes a file of /proc or of
+    the cgroups.
+    """
     monkeypatch.setattr(capacity, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(capacity, "PROC", tmp_path / "proc")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
@@ -23,7 +27,10 @@ def machine(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{text}\n")
 
-    write("proc/meminfo", f"MemTotal: {TOTAL // 1024} kB\nMemFree: 1 kB\nMemAvailable: {40 * GB // 1024} kB")
+    write(
+        "proc/meminfo",
+        f"MemTotal: {TOTAL // 1024} kB\nMemFree: 1 kB\nMemAvailable: {40 * GB // 1024} kB",
+    )
     return write
 
 

@@ -1,4 +1,6 @@
-"""fetch against a server that resets, ignores ranges, lies about lengths, stalls and sends wrong bytes."""
+"""fetch against a server that resets, ignores ranges, lies about lengths, stalls and sends wrong
+bytes.
+"""
 
 import hashlib
 import threading
@@ -31,7 +33,16 @@ class Server(BaseHTTPRequestHandler):
         self.requests.append((way, wanted))
         getattr(self, way)(int(wanted[6:-1]) if wanted else 0)
 
-    def answer(self, content=CONTENT, start=0, status=None, send=None, length=None, etag=None, kind="application/octet-stream"):
+    def answer(
+        self,
+        content=CONTENT,
+        start=0,
+        status=None,
+        send=None,
+        length=None,
+        etag=None,
+        kind="application/octet-stream",
+    ):
         body = content[start:]
         self.send_response(status or (206 if start else 200))
         self.send_header("Content-Type", kind)
@@ -57,7 +68,9 @@ class Server(BaseHTTPRequestHandler):
         self.answer(send=300_000 if not start else None)
 
     def changes(self, start):
-        """The file was replaced after the first request: only a reader that says what it has learns of it."""
+        """The file was replaced after the first request: only a reader that says what it has learns
+        of it.
+        """
         if not start:
             self.answer(b"\0" * 1000, send=400)
         elif self.headers["If-Range"] in (None, '"two"'):
@@ -70,7 +83,9 @@ class Server(BaseHTTPRequestHandler):
         if start and sum(way == "shifts" for way, _ in self.requests) == 2:
             self.answer(start=start + 10)
         else:
-            self.answer(start=start, send=None if start == 0 and len(self.requests) > 2 else 300_000)
+            self.answer(
+                start=start, send=None if start == 0 and len(self.requests) > 2 else 300_000
+            )
 
     def wrong(self, start):
         self.answer(CONTENT[:-1] + b"?", start=start)
@@ -107,9 +122,18 @@ class Server(BaseHTTPRequestHandler):
         if "confirm=t&uuid=4f" in self.path:
             self.answer(start=start)
         else:
-            form = '<form id="download-form" action="/drive" method="get"><input type="hidden" name="id" value="7">'
-            form += '<input type="hidden" name="confirm" value="t"><input type="hidden" name="uuid" value="4f"></form>'
-            self.answer(f"<html><body>Too large to scan {form}</body></html>".encode(), kind="text/html; charset=utf-8")
+            form = (
+                '<form id="download-form" action="/drive" method="get"><input type="hidden"'
+                ' name="id" value="7">'
+            )
+            form += (
+                '<input type="hidden" name="confirm" value="t"><input type="hidden" name="uuid"'
+                ' value="4f"></form>'
+            )
+            self.answer(
+                f"<html><body>Too large to scan {form}</body></html>".encode(),
+                kind="text/html; charset=utf-8",
+            )
 
 
 @pytest.fixture
@@ -119,7 +143,9 @@ def server(monkeypatch):
     Server.requests.clear()
     running = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     running.handle_error = lambda *_: None  # a client that hangs up is what some tests do
-    threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    threading.Thread(
+        target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+    ).start()
     yield f"http://127.0.0.1:{running.server_port}"
     running.shutdown()
     running.server_close()
@@ -132,12 +158,22 @@ def left(folder):
 @pytest.mark.parametrize("way", ["good", "resets", "ignores", "shifts", "drive"])
 def test_the_file_comes_whole(server, tmp_path, way):
     seen = []
-    target = fetch([f"{server}/{way}/file"], tmp_path / "file", sha256=SHA256, progress=lambda *now: seen.append(now))
+    target = fetch(
+        [f"{server}/{way}/file"],
+        tmp_path / "file",
+        sha256=SHA256,
+        progress=lambda *now: seen.append(now),
+    )
     assert target.read_bytes() == CONTENT
     assert left(tmp_path) == ["file"]
     assert seen[-1] == (len(CONTENT), len(CONTENT))
     if way == "resets":
-        assert [wanted for _, wanted in Server.requests] == [None, "bytes=300000-", "bytes=600000-", "bytes=900000-"]
+        assert [wanted for _, wanted in Server.requests] == [
+            None,
+            "bytes=300000-",
+            "bytes=600000-",
+            "bytes=900000-",
+        ]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +229,10 @@ def test_sources_are_tried_in_order(server, tmp_path):
     assert fetch(sources, tmp_path / "file", sha256=SHA256[:8]).read_bytes() == CONTENT
     assert [way for way, _ in Server.requests] == ["missing", "good"]
     fetch(["http://127.0.0.1:9/"], tmp_path / "file", sha256=SHA256[:8])  # it is there, and fits
-    assert fetch([str(tmp_path)], tmp_path / "copies" / "file", size=len(CONTENT)).read_bytes() == CONTENT
+    assert (
+        fetch([str(tmp_path)], tmp_path / "copies" / "file", size=len(CONTENT)).read_bytes()
+        == CONTENT
+    )
     (tmp_path / "file").write_bytes(b"damaged")
     assert fetch(sources, tmp_path / "file", sha256=SHA256).read_bytes() == CONTENT
 

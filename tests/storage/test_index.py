@@ -1,4 +1,6 @@
-"""Listing a store: what the listing says is what the records say, however it was lost, torn or overtaken."""
+"""Listing a store: what the listing says is what the records say, however it was lost, torn or
+overtaken.
+"""
 
 import json
 import os
@@ -17,7 +19,15 @@ from stillrobust.storage.store import Store
 
 def write(root, severity, value, seed=0):
     arrays = {"hits": np.zeros(2)}
-    Store(root).write_cell(Cell("run", "fog", severity), "key", {"top1": value}, {"seed": seed, "text": "a\tb\nü"}, 4, 1.0, arrays)
+    Store(root).write_cell(
+        Cell("run", "fog", severity),
+        "key",
+        {"top1": value},
+        {"seed": seed, "text": "a\tb\nü"},
+        4,
+        1.0,
+        arrays,
+    )
 
 
 def values(root):
@@ -72,7 +82,9 @@ def test_measured_again_counts_and_not_before(root):
 
 
 def test_a_mark_that_differs_is_not_believed_however_old_the_record(root):
-    """Both records are too old to be read for being new: only their marks say that other processes changed them."""
+    """Both records are too old to be read for being new: only their marks say that other processes
+    changed them.
+    """
     file = settled(root)
     before = file.read_bytes()
     write(root, 3, 0.7)
@@ -92,8 +104,16 @@ def test_the_records_alone_count(root, harm):
     content = file.read_bytes()
     if harm == "old":  # a record that another process wrote, whose line was lost
         write(root, 3, 0.7)
-    changed = {"lost": b"", "torn": content[:-30], "altered": content.replace(b"0.2", b"0.8"), "old": content, "no json": b"xx\n\n"}
-    changed["another's"] = b"".join(b"%08x %b\n" % (zlib.crc32(text), text) for text in (b"xx", b"[1]\t{}", b"[1, 2, 3]\t{}"))
+    changed = {
+        "lost": b"",
+        "torn": content[:-30],
+        "altered": content.replace(b"0.2", b"0.8"),
+        "old": content,
+        "no json": b"xx\n\n",
+    }
+    changed["another's"] = b"".join(
+        b"%08x %b\n" % (zlib.crc32(text), text) for text in (b"xx", b"[1]\t{}", b"[1, 2, 3]\t{}")
+    )
     file.write_bytes(changed[harm])
     assert values(root) == EXPECTED | ({3: (0.7, 0)} if harm == "old" else {})
     assert len(index._known(file)) == 3
@@ -138,7 +158,11 @@ def test_100_000_records_are_listed_within_two_seconds(tmp_path):
         folder = tmp_path / "cells" / f"run{number}"
         folder.mkdir(parents=True)
         for name, severity in places:
-            body = {**asdict(Cell(folder.name, name, severity)), "key": "0" * 16, "metrics": {"top1": 0.5, "ece": 0.1}}
+            body = {
+                **asdict(Cell(folder.name, name, severity)),
+                "key": "0" * 16,
+                "metrics": {"top1": 0.5, "ece": 0.1},
+            }
             body |= {"protocol": protocol, "images": 2000, "seconds": 1.5, "arrays": {}}
             record = folder / f"{name}_{severity}.json"
             record.write_bytes(store._seal(body))

@@ -41,7 +41,10 @@ def soon(monkeypatch):
 def holder(path, place="here", beat=0.05):
     """Another process that holds ``path`` until it reads a line."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path), str(beat), place], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(path), str(beat), place],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout.readline() == "held\n"
     return process
@@ -56,7 +59,10 @@ def test_one_holder_and_nothing_left_behind(tmp_path):
     path = tmp_path / "new" / "work"
     with lease(path) as held:
         held.check()
-        with pytest.raises(Held, match=f"Another process is at work in .*process {os.getpid()} on"), lease(path):
+        with (
+            pytest.raises(Held, match=f"Another process is at work in .*process {os.getpid()} on"),
+            lease(path),
+        ):
             pass
         with lease(tmp_path / "new" / "other"):
             pass
@@ -79,7 +85,9 @@ def test_who_lives_is_left_alone_and_who_was_killed_followed(tmp_path, place):
         held.check()
         assert [path.name for path in tmp_path.iterdir()] == [".work.lease.2"]
     waited = time.monotonic() - began
-    assert waited < 0.3 if place == "here" else waited > 0.5, "a dead process is seen at once, a silent machine by its silence"
+    assert waited < 0.3 if place == "here" else waited > 0.5, (
+        "a dead process is seen at once, a silent machine by its silence"
+    )
 
 
 def test_another_process_with_its_number_is_not_the_holder(tmp_path):
@@ -103,7 +111,9 @@ def test_who_slept_and_was_overtaken_writes_nothing(tmp_path):
         assert "wrote" not in out
         assert process.returncode == 1
         held.check()
-        assert [path.name for path in tmp_path.iterdir()] == [".work.lease.2"], "the end of the first is not the end of the second"
+        assert [path.name for path in tmp_path.iterdir()] == [".work.lease.2"], (
+            "the end of the first is not the end of the second"
+        )
 
 
 def test_a_lease_that_was_given_back_or_lost_is_noticed(tmp_path):
@@ -113,7 +123,9 @@ def test_a_lease_that_was_given_back_or_lost_is_noticed(tmp_path):
             held.check()
     with lease(tmp_path / "a" / "work") as held:
         (tmp_path / "a").rename(tmp_path / "gone")
-        with pytest.raises(UserError, match=r"Cannot reach .* start again when the folder is there"):
+        with pytest.raises(
+            UserError, match=r"Cannot reach .* start again when the folder is there"
+        ):
             held.check()
     assert not (tmp_path / "a").exists(), "nothing is made where a network folder was"
 
@@ -139,7 +151,10 @@ def test_half_a_lease_is_that_of_a_dead_process(tmp_path):
 
 def test_where_nothing_can_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"Cannot write .*file.* choose another folder"), lease(tmp_path / "file" / "work"):
+    with (
+        pytest.raises(UserError, match=r"Cannot write .*file.* choose another folder"),
+        lease(tmp_path / "file" / "work"),
+    ):
         pass
 
 
@@ -196,7 +211,11 @@ def test_what_this_process_left_while_the_folder_was_away_is_no_holder(tmp_path)
     with lease(tmp_path / "a" / "work"):
         (tmp_path / "a").rename(tmp_path / "away")
     (tmp_path / "away").rename(tmp_path / "a")
-    with lease(tmp_path / "a" / "work") as held, pytest.raises(Held), lease(tmp_path / "a" / "work"):
+    with (
+        lease(tmp_path / "a" / "work") as held,
+        pytest.raises(Held),
+        lease(tmp_path / "a" / "work"),
+    ):
         pass
     assert held.number == 2
 
@@ -209,5 +228,9 @@ def test_sweep_takes_what_the_dead_held_and_nothing_else(tmp_path):
     (tmp_path / "work").mkdir()
     leases.sweep(tmp_path)
     leases.sweep(tmp_path / "absent")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".living.lease.1", ".silent.lease.1", "work"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".living.lease.1",
+        ".silent.lease.1",
+        "work",
+    ]
     ended(living)

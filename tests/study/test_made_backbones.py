@@ -1,4 +1,6 @@
-"""A study that makes backbones robust and transfers them: order, names, and what happens when one is missing."""
+"""A study that makes backbones robust and transfers them: order, names, and what happens when one
+is missing.
+"""
 
 import pytest
 
@@ -54,19 +56,28 @@ def test_runs_start_from_what_is_made(file):
 def test_another_making_is_another_transfer(file):
     """One step more upstream, and the downstream run has another name: its weights are others."""
     before = read_study(file).selected()
-    file.write_text(TEXT.replace("{steps: 2, batch_size: 4, norm_eval", "{steps: 3, batch_size: 4, norm_eval"))
+    file.write_text(
+        TEXT.replace("{steps: 2, batch_size: 4, norm_eval", "{steps: 3, batch_size: 4, norm_eval")
+    )
     after = read_study(file).selected()
     assert all(one.folder != other.folder for one, other in zip(before, after, strict=True))
 
 
 def test_a_panel_brings_the_makers_of_what_it_shows(file):
-    panel = "panels:\n  - {title: t, metric: top1, runs: [classification-run-mixed-fixed_feature]}\n"
+    panel = (
+        "panels:\n  - {title: t, metric: top1, runs: [classification-run-mixed-fixed_feature]}\n"
+    )
     file.write_text(TEXT + panel)
-    assert [run.id for run in read_study(file).selected()] == ["mixed", "classification-run-mixed-fixed_feature"]
+    assert [run.id for run in read_study(file).selected()] == [
+        "mixed",
+        "classification-run-mixed-fixed_feature",
+    ]
 
 
 def test_the_whole_study(file, tmp_path):
-    """Made, transferred and measured; done again there is nothing to do; a checkpoint that is gone is made again, with no cell."""
+    """Made, transferred and measured; done again there is nothing to do; a checkpoint that is gone
+    is made again, with no cell.
+    """
     selection, site = select([str(file)]), Site(tmp_path / "out")
     assert run_study(selection, site, 2) == []
     found = Store(site.results).measurements()
@@ -83,7 +94,9 @@ def test_the_whole_study(file, tmp_path):
 
 @pytest.mark.slow
 def test_seeds_are_the_same_runs_again(file, tmp_path):
-    """What one seed measured is not measured again; a transfer starts from the maker of its own seed; the report knows them."""
+    """What one seed measured is not measured again; a transfer starts from the maker of its own
+    seed; the report knows them.
+    """
     one, three, site = select([str(file)]), select([str(file)], seeds=3), Site(tmp_path / "out")
     assert run_study(one, site, 2) == []
     before = {path: path.stat().st_mtime_ns for path in site.out.glob("r*/**/*") if path.is_file()}
@@ -92,14 +105,25 @@ def test_seeds_are_the_same_runs_again(file, tmp_path):
     assert refused == []
     assert not first & {job.name.split()[1] for job in jobs}
     second = {run.folder for run in select([str(file)], seeds=2).runs}
-    assert [job.name.split()[1] in second for job in jobs if job.name.startswith("robustify")] == [True, True, False, False]
+    assert [job.name.split()[1] in second for job in jobs if job.name.startswith("robustify")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     assert run_study(three, site, 2) == []
     kept = {path: path.stat().st_mtime_ns for path in before}
-    assert {path for path in before if kept[path] != before[path]} == set(), "something finished was done twice"
+    assert {path for path in before if kept[path] != before[path]} == set(), (
+        "something finished was done twice"
+    )
     assert recall(site.out).runs == three.runs
     assert all(state.finished for state in states(three.runs, three.asked, site))
-    every = [Measurement("any", "top1", *place, 0.5, {}, 10, 1.0) for place in [CLEAN, *corrupted_places([3])]]
-    rows = [Row(run, robustness(every, [3]), 10) for run in Store(site.results).runs()]  # two steps teach nothing: numbers by hand
+    every = [
+        Measurement("any", "top1", *place, 0.5, {}, 10, 1.0)
+        for place in [CLEAN, *corrupted_places([3])]
+    ]
+    # two steps teach nothing: numbers by hand
+    rows = [Row(run, robustness(every, [3]), 10) for run in Store(site.results).runs()]
     means = [row for row in with_seed_means(rows) if row not in rows]
     assert len(rows) == 4 * 3
     assert [row.run.name for row in means] == ["mean of 3 seeds"] * 4
@@ -110,8 +134,15 @@ def test_seeds_of_a_study(file):
     one, two = select([str(file)]), select([str(file)], seeds=2)
     assert two.runs[:4] == one.runs
     plain, _, transferred, _ = two.runs[4:]
-    assert [run.id for run in (plain, transferred)] == ["plain-seed1", "classification-run-plain-fixed_feature-seed1"]
-    assert (plain.changes["seed"], transferred.changes["seed"], transferred.made_by) == (1, 1, plain.folder)
+    assert [run.id for run in (plain, transferred)] == [
+        "plain-seed1",
+        "classification-run-plain-fixed_feature-seed1",
+    ]
+    assert (plain.changes["seed"], transferred.changes["seed"], transferred.made_by) == (
+        1,
+        1,
+        plain.folder,
+    )
     assert two.scenes == one.scenes
     assert len({run.folder for run in two.runs}) == 8
 
@@ -133,7 +164,9 @@ def test_wrong_seeds(file):
 
 
 def test_makers_come_first(file, tmp_path):
-    jobs, refused = jobs_of(select([str(file)]).runs, select([str(file)]).asked, Site(tmp_path / "out"))
+    jobs, refused = jobs_of(
+        select([str(file)]).runs, select([str(file)]).asked, Site(tmp_path / "out")
+    )
     assert jobs == []
     assert len(refused) == 4  # nothing is drawn here: data that is not there is told of each
 
@@ -142,7 +175,10 @@ def test_makers_come_first(file, tmp_path):
     ("change", "message"),
     [
         (('"run:mixed"', '"run:mixd"'), "Did you mean: mixed"),
-        (("transfer: robustify", "transfer: upstream"), "run with transfer robustify before this one"),
+        (
+            ("transfer: robustify", "transfer: upstream"),
+            "run with transfer robustify before this one",
+        ),
     ],
 )
 def test_wrong_references(file, change, message):

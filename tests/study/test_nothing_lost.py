@@ -1,4 +1,6 @@
-"""Kills, and two at once: the files of a study are those of one that nobody disturbed, and nothing finished is done twice."""
+"""Kills, and two at once: the files of a study are those of one that nobody disturbed, and nothing
+finished is done twice.
+"""
 
 import json
 import os
@@ -13,7 +15,8 @@ from tests.killed_study import CELLS
 def tried(folder, kills, seed=0):
     """What ``tests/killed_study.py`` saw."""
     command = [sys.executable, "-m", "tests.killed_study", str(folder), str(kills), str(seed)]
-    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")  # threads do not fork
+    # threads do not fork
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | one_thread)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -1,4 +1,6 @@
-"""The paper's studies: every run once, all of them possible, counted as the paper has them; and the same in miniature."""
+"""The paper's studies: every run once, all of them possible, counted as the paper has them; and the
+same in miniature.
+"""
 
 import dataclasses
 import os
@@ -15,7 +17,13 @@ from stillrobust.evaluation import Protocol
 from stillrobust.evaluation import loop as evaluation
 from stillrobust.storage.store import Store
 from stillrobust.study import Site, paper_studies, recall, select, shipped, states
-from stillrobust.study.cost import PROCESS_BYTES, job_bytes, pass_hours, training_hours, weights_gigabytes
+from stillrobust.study.cost import (
+    PROCESS_BYTES,
+    job_bytes,
+    pass_hours,
+    training_hours,
+    weights_gigabytes,
+)
 from stillrobust.study.execute import jobs_of, plan_of, run_study
 from stillrobust.study.explain import explain, explanation_text
 from stillrobust.study.miniature import read_miniature
@@ -40,28 +48,45 @@ def test_the_shipped_studies_are_the_papers():
 def test_fifty_trainings_and_eight_evaluations(protocol, passes, tmp_path):
     selection = select([], protocol)
     found = plan(selection, Site(tmp_path, resolve_data(selection.studies[0].data, tmp_path)))
-    assert (found.counts.trainings, found.counts.evaluations, found.counts.passes) == (50, 8, passes)
+    assert (found.counts.trainings, found.counts.evaluations, found.counts.passes) == (
+        50,
+        8,
+        passes,
+    )
     assert sorted(run.id for run in found.selection.runs) == sorted(
         f"{k}{n + 1}" for k, count in RUNS.items() for n in range(count)
     )
     text = plan_text(found)
-    assert re.search(rf"50 trainings \(0 done\), 8 evaluations of published weights \(0 done\), {passes:,} passes", text)
+    assert re.search(
+        rf"50 trainings \(0 done\), 8 evaluations of published weights \(0 done\), {passes:,}"
+        r" passes",
+        text,
+    )
     assert re.search(r"weights: \d+ of 13 there", text)
-    assert re.search(r"stillrobust data fetch coco \S+` gets COCO 2017; for a set of your own, correct the path", text)
+    assert re.search(
+        r"stillrobust data fetch coco \S+` gets COCO 2017; for a set of your own, correct the path",
+        text,
+    )
 
 
 def test_both_protocols_share_runs_and_weights():
     small, large = select([], "paper"), select([], "benchmark")
-    assert [run.name(small.asked) for run in small.runs] == [run.name(large.asked) for run in large.runs]
+    assert [run.name(small.asked) for run in small.runs] == [
+        run.name(large.asked) for run in large.runs
+    ]
     other = small.asked.model_copy(update={"channel_order": "bgr"})
-    assert not {run.name(small.asked) for run in small.runs} & {run.name(other) for run in small.runs}
+    assert not {run.name(small.asked) for run in small.runs} & {
+        run.name(other) for run in small.runs
+    }
     assert len({run.folder for run in small.runs}) == 58
 
 
 def test_a_run_is_the_same_whichever_study_asks():
     in_table = {run.id: run for run in select(["tables4-5"]).runs}
     in_figures = {run.id: run for run in select(["figure5", "figure6"]).runs}
-    assert {in_table[key].folder for key in ("C17", "C22")} == {in_figures[key].folder for key in ("C17", "C22")}
+    assert {in_table[key].folder for key in ("C17", "C22")} == {
+        in_figures[key].folder for key in ("C17", "C22")
+    }
     assert len(select(["figure5", "figure6", "tables4-5"]).runs) == 6 + 8
 
 
@@ -75,13 +100,25 @@ def test_every_run_can_be(miniature, tmp_path):
 
 def test_the_learning_rates_of_figure_5(tmp_path):
     rates = {run.id: plan_of(run, Site(tmp_path)).recipe.lr for run in select(["figure5"]).runs}
-    assert rates == {"S17": 0.01, "S18": 0.005, "S19": 0.0025, "C17": 0.04, "C18": 0.02, "C19": 0.01}
-    small = {run.id: plan_of(run, Site(tmp_path)).recipe.lr for run in select(["figure5"], miniature=True).runs}
+    assert rates == {
+        "S17": 0.01,
+        "S18": 0.005,
+        "S19": 0.0025,
+        "C17": 0.04,
+        "C18": 0.02,
+        "C19": 0.01,
+    }
+    small = {
+        run.id: plan_of(run, Site(tmp_path)).recipe.lr
+        for run in select(["figure5"], miniature=True).runs
+    }
     assert small["C17"] == 2 * small["C18"] == 4 * small["C19"]
 
 
 def test_costs_are_those_of_the_protocol():
-    """Section 6.1: about 5,200 V100-hours with both uncertain runs, 45 for evaluation at severity 1."""
+    """Section 6.1: about 5,200 V100-hours with both uncertain runs, 45 for evaluation at severity
+    1.
+    """
     runs = select([]).runs
     assert sum(training_hours(run).value for run in runs) == pytest.approx(5120, abs=60)
     assert sum(16 * pass_hours(run) for run in runs) == pytest.approx(50, abs=8)
@@ -101,23 +138,38 @@ def test_stand_ins_repeat_what_the_recipes_have():
         assert ours.lr == RECIPES[name].lr
     drawn = {name for name, recipe in RECIPES.items() if "train_sizes" in recipe.settings}
     used = {run.recipe for run in select([]).runs} & drawn
-    assert all(RECIPES[name].settings.keys() <= small.recipes[name].settings.keys() | {"crop_range"} for name in used)
+    assert all(
+        RECIPES[name].settings.keys() <= small.recipes[name].settings.keys() | {"crop_range"}
+        for name in used
+    )
 
 
 def test_what_is_missing_is_told_before_anything_is_trained(tmp_path):
-    """Without weights and data no run begins, and each says why; a folder without COCO in it is a sentence, too."""
+    """Without weights and data no run begins, and each says why; a folder without COCO in it is a
+    sentence, too.
+    """
     selection = select(["table1"])
-    jobs, refused = jobs_of(selection.runs, selection.asked, Site(tmp_path, {"coco": f"coco:{tmp_path}"}))
+    jobs, refused = jobs_of(
+        selection.runs, selection.asked, Site(tmp_path, {"coco": f"coco:{tmp_path}"})
+    )
     assert not jobs
     assert len(refused) == 4
     assert [failure.job.split(",")[0] for failure in refused] == ["C1", "C2", "C3", "C4"]
-    assert all("stillrobust fetch" in failure.reason or str(tmp_path) in failure.reason for failure in refused)
+    assert all(
+        "stillrobust fetch" in failure.reason or str(tmp_path) in failure.reason
+        for failure in refused
+    )
 
 
 def test_what_failed_is_listed_at_the_end_with_the_command_that_tries_again(tmp_path):
     asked = ["study", "run", "table1", "--data-root", str(tmp_path), "--out", str(tmp_path / "out")]
     environment = {**os.environ, "STILLROBUST_CACHE": str(tmp_path)}
-    ended = subprocess.run([sys.executable, "-m", "stillrobust", *asked], capture_output=True, text=True, env=environment)
+    ended = subprocess.run(
+        [sys.executable, "-m", "stillrobust", *asked],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     assert ended.returncode == 3, ended.stderr
     said = ended.stderr.splitlines()
     assert sum(line.startswith("failed: C") and "stillrobust fetch" in line for line in said) == 4
@@ -147,7 +199,9 @@ def test_a_protocol_that_is_not_there_is_told():
 
 def test_data_that_lies_elsewhere():
     assert resolve_data({"coco": "coco:coco"}, Path("/data")) == {"coco": "coco:/data/coco"}
-    assert resolve_data({"coco": "coco:coco"}, Path("/data"), ["coco=coco:/x"]) == {"coco": "coco:/x"}
+    assert resolve_data({"coco": "coco:coco"}, Path("/data"), ["coco=coco:/x"]) == {
+        "coco": "coco:/x"
+    }
     with pytest.raises(UserError, match="Did you mean: coco"):
         resolve_data({"coco": "coco:coco"}, Path("/data"), ["coc=coco:/x"])
     with pytest.raises(UserError, match="NAME=FORMAT:PATH"):
@@ -168,7 +222,13 @@ def test_a_key_covers_what_changes_its_number_and_nothing_else():
     assert len(set(first.values())) == 5
     assert first == keys(renamed) == keys(toys, batch_size=3, workers=2, examples=0)
     other = Toys("classification", seed=1)
-    changes = [{"seed": 1}, {"mode": "exact"}, {"channel_order": "bgr"}, {"regime": "cifar"}, {"warp_truth": True}]
+    changes = [
+        {"seed": 1},
+        {"mode": "exact"},
+        {"channel_order": "bgr"},
+        {"regime": "cifar"},
+        {"warp_truth": True},
+    ]
     changes += [{"scale": "miniature"}, {"images": 3}]
     for different in [keys(other), *(keys(toys, **change) for change in changes)]:
         assert not set(first.values()) & set(different.values())
@@ -184,7 +244,8 @@ def test_keys_that_name_no_cell_or_several(tmp_path):
     assert set(explain(store, "a/fog/1", "a/clean/0").deciding) == {"corruption", "severity"}
 
 
-# ---- one tiny study in miniature ----------------------------------------------------------------------------------------------
+# ---- one tiny study in miniature
+# ----------------------------------------------------------------------------------------------
 
 TINY = """
 name: tiny
@@ -203,8 +264,13 @@ def tiny(folder, runs, severities):
 
 def test_a_study_in_miniature_and_what_a_changed_axis_runs(tmp_path, monkeypatch):
     small = read_miniature()
-    monkeypatch.setitem(small.__dict__, "scenes", {"train": 2, "val": 2, "train_crops": 20, "val_crops": 10})
-    first, site = tiny(tmp_path, ["K1"], [1]), Site(tmp_path / "out", {"cifar10": "cifar10:no", "cifar10_c": "cifar10_c:no"})
+    monkeypatch.setitem(
+        small.__dict__, "scenes", {"train": 2, "val": 2, "train_crops": 20, "val_crops": 10}
+    )
+    first, site = (
+        tiny(tmp_path, ["K1"], [1]),
+        Site(tmp_path / "out", {"cifar10": "cifar10:no", "cifar10_c": "cifar10_c:no"}),
+    )
     assert run_study(first, site, workers=1) == []
     store = Store(site.results)
     numbers = {(m.corruption, m.severity): m for m in store.measurements()}
@@ -249,17 +315,24 @@ def test_study_files_name_no_run_twice():
 
 def test_memory_of_jobs_is_estimated():
     """The published footprints come out: 16 images of COCO take eight times the 4.4 GB of two."""
-    gigabytes = (job_bytes(Plan("detection", "resnet50", "full_network", recipe_of("coco_r50_1x"))) - PROCESS_BYTES) / 1e9
+    gigabytes = (
+        job_bytes(Plan("detection", "resnet50", "full_network", recipe_of("coco_r50_1x")))
+        - PROCESS_BYTES
+    ) / 1e9
     assert gigabytes == pytest.approx(8 * 4.4, rel=0.05)
-    small = Plan("classification", "resnet50", "full_network", recipe_of("small"), {"resize": 48, "crop": 48})
+    small = Plan(
+        "classification", "resnet50", "full_network", recipe_of("small"), {"resize": 48, "crop": 48}
+    )
     assert PROCESS_BYTES < job_bytes(small, 8) < job_bytes(small) < 1.1 * PROCESS_BYTES
 
 
 @pytest.mark.parametrize(
     ("task", "settings", "batch", "published"),
     [
-        ("segmentation", {"crop": (512, 512)}, 4, 8.1e9),  # mmsegmentation configs/upernet/README, R-50
-        ("classification", {"crop": 224}, 64, 64 * 2 * 4 * 11.1e6),  # activations of a ResNet-50, Radosavovic et al. 2020
+        # mmsegmentation configs/upernet/README, R-50
+        ("segmentation", {"crop": (512, 512)}, 4, 8.1e9),
+        # activations of a ResNet-50, Radosavovic et al. 2020
+        ("classification", {"crop": 224}, 64, 64 * 2 * 4 * 11.1e6),
     ],
 )
 def test_memory_of_jobs_of_the_other_tasks(task, settings, batch, published):

@@ -1,4 +1,6 @@
-"""Classification as Salman et al. transfer to CIFAR-10, and ImageNet with the backbone's own classifier."""
+"""Classification as Salman et al. transfer to CIFAR-10, and ImageNet with the backbone's own
+classifier.
+"""
 
 import dataclasses
 
@@ -33,9 +35,14 @@ def test_test_transform_is_torchvisions(size, how):
 
 
 def test_random_resized_crop():
-    """Crops resized by Pillow; where no crop fits, torchvision's fallback: the middle at the nearest allowed shape."""
+    """Crops resized by Pillow; where no crop fits, torchvision's fallback: the middle at the
+    nearest allowed shape.
+    """
     image = noise(32, 32)
-    crops = [augment.random_resized_crop(image, 224, (0.08, 1.0), np.random.default_rng(seed)) for seed in range(20)]
+    crops = [
+        augment.random_resized_crop(image, 224, (0.08, 1.0), np.random.default_rng(seed))
+        for seed in range(20)
+    ]
     assert all(crop.shape == (224, 224, 3) for crop in crops)
     assert len({crop.tobytes() for crop in crops}) == 20
     strip = noise(8, 100)
@@ -46,12 +53,18 @@ def test_random_resized_crop():
 
 
 def test_cifar_normalises_inside_the_model():
-    """(x - mean) / std of CIFAR, after Salman et al.; the settings come with the recipe and are kept with the run."""
+    """(x - mean) / std of CIFAR, after Salman et al.; the settings come with the recipe and are
+    kept with the run.
+    """
     recipe = recipe_of("cifar10")
     task = Plan("classification", "resnet50", "full_network", recipe).make_task()
-    model = task.build_model(build_backbone("resnet_mini(weights='random')")[0], Toys("classification").info)
+    model = task.build_model(
+        build_backbone("resnet_mini(weights='random')")[0], Toys("classification").info
+    )
     white = model.backbone.normalise(torch.ones(1, 3, 1, 1)).flatten().tolist()
-    assert white == pytest.approx([(1 - 0.4914) / 0.2023, (1 - 0.4822) / 0.1994, (1 - 0.4465) / 0.2010])
+    assert white == pytest.approx(
+        [(1 - 0.4914) / 0.2023, (1 - 0.4822) / 0.1994, (1 - 0.4465) / 0.2010]
+    )
     assert model.classifier.in_features == model.backbone.embed_dim
     own = make_task("classification", {}).build_model(
         build_backbone("resnet_mini(weights='random')")[0], Toys("classification").info
@@ -64,13 +77,23 @@ class Thousand(Toys):
 
     def __init__(self, size=6):
         super().__init__("classification", size)
-        self.info = dataclasses.replace(self.info, classes=tuple(f"n{number:08}" for number in range(1000)))
+        self.info = dataclasses.replace(
+            self.info, classes=tuple(f"n{number:08}" for number in range(1000))
+        )
 
 
 def test_upstream_is_published_as_a_run_and_measured(tmp_path):
-    """No training: the probabilities are those of the backbone's own classifier, under the recipe's test transform."""
+    """No training: the probabilities are those of the backbone's own classifier, under the recipe's
+    test transform.
+    """
     settings = {"resize": 64, "crop": 64}
-    plan = Plan("classification", "resnet_mini(weights='random')", "upstream", recipe_of("imagenet"), settings)
+    plan = Plan(
+        "classification",
+        "resnet_mini(weights='random')",
+        "upstream",
+        recipe_of("imagenet"),
+        settings,
+    )
     folder = train(plan, Thousand(), tmp_path / "mini", lambda *_: pytest.fail("trained"))
     task, model, description = load_model(folder)
     assert description["plan"]["transfer"] == "upstream"
@@ -80,7 +103,9 @@ def test_upstream_is_published_as_a_run_and_measured(tmp_path):
     image = Thousand()[0].image
     with torch.inference_mode():
         (found,) = task.predict(model, [image])
-        expected = backbone.classify(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255).softmax(1)[0]
+        expected = backbone.classify(
+            torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+        ).softmax(1)[0]
     assert np.allclose(found.probabilities, expected.numpy(), atol=1e-6)
     evaluate(folder, Thousand(), tmp_path / "results", Protocol(("fog",), (1,)))
     assert {m.corruption for m in Store(tmp_path / "results").measurements()} == {"clean", "fog"}

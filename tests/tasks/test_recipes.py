@@ -1,4 +1,6 @@
-"""Recipes as data, and their rates against values computed by hand, mmcv's formulas and torch's schedulers."""
+"""Recipes as data, and their rates against values computed by hand, mmcv's formulas and torch's
+schedulers.
+"""
 
 import datetime
 import math
@@ -22,16 +24,22 @@ def rates(recipe, steps, base=None):
 def test_cosine_by_hand():
     recipe = Recipe(lr=1.0, warmup=0.1, warmup_start=0.5, min_lr=0.0)
     assert learning_rate(recipe, 1.0, 0, 100) == pytest.approx(0.5)
-    assert learning_rate(recipe, 1.0, 5, 100) == pytest.approx(0.75 * 0.993844, abs=1e-6)  # (1 + cos 9 deg) / 2
+    # (1 + cos 9 deg) / 2
+    assert learning_rate(recipe, 1.0, 5, 100) == pytest.approx(0.75 * 0.993844, abs=1e-6)
     assert learning_rate(recipe, 1.0, 50, 100) == pytest.approx(0.5)
 
 
 def test_coco_2x_by_hand():
-    """117,266 images, 32 a step: 87,950 steps; warm-up of 500 from 0.00004; tenths at epochs 16 and 22 of 24."""
+    """117,266 images, 32 a step: 87,950 steps; warm-up of 500 from 0.00004; tenths at epochs 16 and
+    22 of 24.
+    """
     recipe = recipe_of("coco_r50_2x")
     steps = recipe.total_steps(117_266)
     assert steps == 87_950
-    rate = {step: learning_rate(recipe, 0.04, step, steps) for step in (0, 250, 500, 58_632, 58_633, 80_620, 80_621, steps - 1)}
+    rate = {
+        step: learning_rate(recipe, 0.04, step, steps)
+        for step in (0, 250, 500, 58_632, 58_633, 80_620, 80_621, steps - 1)
+    }
     assert rate[0] == pytest.approx(0.04 * 0.001)
     assert rate[250] == pytest.approx(0.04 * (0.001 + 0.999 / 2))
     assert rate[500] == rate[58_632] == pytest.approx(0.04)
@@ -70,25 +78,35 @@ def test_step_is_torchs_multistep(name, epochs, drops):
 
 
 def test_poly_by_hand():
-    """mmcv: (base - min) (1 - t)^p + min. A quarter through with p = 1, and the released leak: 0 rises to min_lr."""
+    """mmcv: (base - min) (1 - t)^p + min.
+
+    A quarter through with p = 1, and the released leak: 0 rises to min_lr.
+    """
     swin = recipe_of("ade20k_swin_160k")
     assert learning_rate(swin, 6e-5, 40_000, 160_000) == pytest.approx(4.5e-5)
-    assert learning_rate(swin, 6e-5, 750, 160_000) == pytest.approx(6e-5 * (1 - 750 / 160_000) * (1e-6 + 0.5 * (1 - 1e-6)))
+    assert learning_rate(swin, 6e-5, 750, 160_000) == pytest.approx(
+        6e-5 * (1 - 750 / 160_000) * (1e-6 + 0.5 * (1 - 1e-6))
+    )
     r50 = recipe_of("ade20k_r50_80k")
     assert learning_rate(r50, 0.01, 0, 80_000) == 0.01
     assert learning_rate(r50, 0.01, 40_000, 80_000) == pytest.approx(0.0099 * 0.5**0.9 + 1e-4)
     leak = rates(r50, 2000, base=0.0)
     assert leak[0] == 0
     assert leak == sorted(leak)
-    assert sum(leak) / len(leak) == pytest.approx(4.7e-5, rel=0.01)  # the mean that protocol.md measures
+    # the mean that protocol.md measures
+    assert sum(leak) / len(leak) == pytest.approx(4.7e-5, rel=0.01)
     assert sum(rates(r50, 2000)) / 2000 == pytest.approx(5.3e-3, rel=0.01)
 
 
 def test_one_cycle_is_torchs():
-    """PRIME on ImageNet: 0.0008 -> 0.02 -> 8e-8, momentum .95 -> .85 -> .95, step by step as torch's OneCycleLR."""
+    """PRIME on ImageNet: 0.0008 -> 0.02 -> 8e-8, momentum .95 -> .85 -> .95, step by step as
+    torch's OneCycleLR.
+    """
     recipe, steps = recipe_of("imagenet_prime"), 250
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr, momentum=0.9)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=recipe.lr, total_steps=steps, pct_start=0.1)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=recipe.lr, total_steps=steps, pct_start=0.1
+    )
     for step in range(steps):
         group = optimiser.param_groups[0]
         assert learning_rate(recipe, recipe.lr, step, steps) == pytest.approx(group["lr"], rel=1e-9)
@@ -100,8 +118,8 @@ def test_one_cycle_is_torchs():
     assert momentum_at(recipe_of("cifar10"), 3, 10) is None
 
 
-# The official codes and threads, as the cards of the techniques name them:
-# lr, momentum, weight decay, batch, Nesterov, epochs, schedule, lowest rate, epochs at which the rate is divided by ten.
+# The official codes and threads, as the cards of the techniques name them: lr, momentum, weight
+# decay, batch, Nesterov, epochs, schedule, lowest rate, epochs at which the rate is divided by ten.
 UPSTREAM = {
     "imagenet_augmix": (0.1, 0.9, 1e-4, 256, False, 90, "step", 0.0, (30, 60)),
     "imagenet_augmix_180": (0.1, 0.9, 1e-4, 256, True, 180, "cosine", 0.0, ()),
@@ -119,17 +137,32 @@ def test_upstream_recipes_are_the_official_ones(name):
     recipe = recipe_of(name)
     assert (recipe.lr, recipe.momentum, recipe.weight_decay) == (lr, momentum, decay)
     assert (recipe.batch_size, recipe.reference_batch) == (batch, batch)
-    assert (recipe.optimiser, recipe.nesterov, recipe.schedule, recipe.min_lr) == ("sgd", nesterov, schedule, lowest)
+    assert (recipe.optimiser, recipe.nesterov, recipe.schedule, recipe.min_lr) == (
+        "sgd",
+        nesterov,
+        schedule,
+        lowest,
+    )
     assert recipe.epochs == epochs
     # Everything trains at one rate, BatchNorm's statistics too; no warm-up, no clipping.
-    assert (recipe.backbone_lr_factor, recipe.warmup, recipe.clip, recipe.norm_eval, recipe.frozen) == (1, 0, None, False, ())
+    assert (
+        recipe.backbone_lr_factor,
+        recipe.warmup,
+        recipe.clip,
+        recipe.norm_eval,
+        recipe.frozen,
+    ) == (1, 0, None, False, ())
     if schedule == "step":
         assert [round(fraction * epochs) for fraction in recipe.milestones] == list(drops)
 
 
-@pytest.mark.parametrize("name", [name for name, recipe in UPSTREAM.items() if recipe[6] == "cosine"])
+@pytest.mark.parametrize(
+    "name", [name for name, recipe in UPSTREAM.items() if recipe[6] == "cosine"]
+)
 def test_cosine_is_torchs(name):
-    """Step by step as CosineAnnealingLR over the whole training, which the official scripts write as a LambdaLR."""
+    """Step by step as CosineAnnealingLR over the whole training, which the official scripts write
+    as a LambdaLR.
+    """
     recipe, steps = recipe_of(name), 200
     optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=recipe.min_lr)
@@ -151,7 +184,9 @@ def test_every_recipe_has_a_source_and_ends_lower_than_it_starts():
 
 
 def test_scaling_is_said_never_silent():
-    with pytest.raises(UserError, match=r"scale_lr: true to train at 0\.01, or scale_lr: false to keep 0\.04"):
+    with pytest.raises(
+        UserError, match=r"scale_lr: true to train at 0\.01, or scale_lr: false to keep 0\.04"
+    ):
         recipe_of("coco_r50_2x", batch_size=8)
     assert recipe_of("coco_r50_2x", batch_size=8, scale_lr=True).rate_factor() == 0.25
     assert recipe_of("coco_r50_2x", batch_size=8, scale_lr=False).rate_factor() == 1
@@ -183,7 +218,8 @@ def test_wrong_recipes(differences, message):
 
 def test_steps_that_are_given_are_meant():
     assert recipe_of("coco_r50_1x", steps=20).total_steps(1000) == 20
-    assert recipe_of("cifar10").total_steps(50_000) == 117_188  # 150 epochs of 50,000 images, 64 a step
+    # 150 epochs of 50,000 images, 64 a step
+    assert recipe_of("cifar10").total_steps(50_000) == 117_188
 
 
 @pytest.mark.parametrize(
@@ -209,7 +245,10 @@ def test_values_that_cannot_be_are_refused_before_anything_is_trained(change):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("settings", [{"crop_scale": ["a", "b"]}, {"mean": ["a", "b", "c"]}, {"crop_scale": [0.5]}, {"crop": 1.5}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"crop_scale": ["a", "b"]}, {"mean": ["a", "b", "c"]}, {"crop_scale": [0.5]}, {"crop": 1.5}],
+)
 def test_settings_that_cannot_be_are_refused(settings):
     with pytest.raises(UserError, match=f"setting {next(iter(settings))} .* expects"):
         make_task("classification", settings)

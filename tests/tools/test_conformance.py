@@ -27,8 +27,13 @@ LIBRARIES = {
     "deaf": "right(image, corruption_name, severity, rng=np.random.RandomState())",
     "stuck": "right(image, corruption_name, severity, rng=np.random.RandomState(3))",
     "stronger": "right(image, corruption_name, min(severity + 1, 5), rng=np.random.RandomState())",
-    "raising": "right(image, 'nonsense' if severity == 3 else corruption_name, severity, rng=STREAM)",
-    "killed": "os.kill(os.getpid(), 9) if corruption_name == 'fog' else right(image, corruption_name, severity, rng=STREAM)",
+    "raising": (
+        "right(image, 'nonsense' if severity == 3 else corruption_name, severity, rng=STREAM)"
+    ),
+    "killed": (
+        "os.kill(os.getpid(), 9) if corruption_name == 'fog' else right(image, corruption_name,"
+        " severity, rng=STREAM)"
+    ),
     "leaving": "os._exit(7)",
     "slow": "time.sleep(60)",
     "small": "image[:-1]",
@@ -38,12 +43,17 @@ LIBRARIES = {
 
 @pytest.fixture
 def library(tmp_path, monkeypatch):
-    """Write a library by its name in LIBRARIES, where every interpreter finds it, and name its function."""
+    """Write a library by its name in LIBRARIES, where every interpreter finds it, and name its
+    function.
+    """
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
 
     def write(name, head=IMPORTS):
         path = tmp_path / f"fake_{name}.py"
-        path.write_text(f"{head}\ndef corrupt(image, corruption_name, severity):\n    return {LIBRARIES.get(name, 'image')}\n")
+        path.write_text(
+            f"{head}\ndef corrupt(image, corruption_name, severity):\n    return"
+            f" {LIBRARIES.get(name, 'image')}\n"
+        )
         return f"fake_{name}:corrupt"
 
     return write
@@ -55,10 +65,15 @@ def rows(name, corruptions, severities=(3,), **arguments):
 
 
 def test_the_faithful_one_is_identical(library):
-    made, found = rows(library("faithful"), ["gaussian_noise", "glass_blur", "jpeg_compression"], (1, 5))
+    made, found = rows(
+        library("faithful"), ["gaussian_noise", "glass_blur", "jpeg_compression"], (1, 5)
+    )
     assert {row.verdict for row in made.values()} == {"identical"}
     assert {(row.largest, row.share) for row in made.values()} == {(0, 0.0)}
-    assert [made[name].seed for name in ("glass_blur", "jpeg_compression")] == ["followed", "draws nothing"]
+    assert [made[name].seed for name in ("glass_blur", "jpeg_compression")] == [
+        "followed",
+        "draws nothing",
+    ]
     assert found.passed
     assert found.versions["numpy"] == np.__version__ == found.own_versions["numpy"]
 
@@ -166,7 +181,9 @@ def test_a_mistake_is_one_sentence(name, python, message):
 
 
 def test_a_known_library_must_be_there_under_its_own_name(monkeypatch):
-    """Two distributions have the module imagecorruptions; what is scored must be what was asked for."""
+    """Two distributions have the module imagecorruptions; what is scored must be what was asked
+    for.
+    """
     monkeypatch.setitem(ADAPTERS, "twin", other.Adapter("json", "loads", distribution="json-twin"))
     with pytest.raises(UserError, match="Expected json-twin"):
         conformance("twin")
@@ -177,7 +194,9 @@ def test_the_command_writes_everything_and_says_it_by_its_status(library, tmp_pa
         command = [sys.executable, "-m", "stillrobust", "conformance", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
-    good = run(library("faithful"), "--corruptions", "contrast", "--json", tmp_path / "a.json", "--full")
+    good = run(
+        library("faithful"), "--corruptions", "contrast", "--json", tmp_path / "a.json", "--full"
+    )
     assert good.returncode == 0, good.stderr
     assert "1 identical" in good.stdout
     written = json.loads((tmp_path / "a.json").read_text())
@@ -193,21 +212,35 @@ def test_the_command_writes_everything_and_says_it_by_its_status(library, tmp_pa
 
 def test_the_child_is_python_3_8_and_imports_nothing_of_ours():
     tree = ast.parse(other.CHILD.read_text(), feature_version=(3, 8))
-    named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    named = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     named |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.split(".")[0] for name in named} - {"numpy"} <= set(sys.stdlib_module_names)
 
 
 def test_the_sides_of_the_permutation_test():
-    """Equal sides get p values all over 0..1; a side that is shifted, or only wider, gets the least there is."""
+    """Equal sides get p values all over 0..1; a side that is shifted, or only wider, gets the least
+    there is.
+    """
     rng = np.random.RandomState(1)
-    equal = [distribution.p_value(rng.normal(size=(16, 3, 5)), rng.normal(size=(48, 3, 5))) for _ in range(20)]
+    equal = [
+        distribution.p_value(rng.normal(size=(16, 3, 5)), rng.normal(size=(48, 3, 5)))
+        for _ in range(20)
+    ]
     assert min(equal) > 0.001
     assert min(equal) < 0.4
     assert max(equal) > 0.6
     least = 1 / (distribution.RELABELINGS + 1)
-    assert distribution.p_value(rng.normal(size=(16, 3, 5)) + 2, rng.normal(size=(48, 3, 5))) == least
-    assert distribution.p_value(3 * rng.normal(size=(16, 3, 5)), rng.normal(size=(48, 3, 5))) == least
+    assert (
+        distribution.p_value(rng.normal(size=(16, 3, 5)) + 2, rng.normal(size=(48, 3, 5))) == least
+    )
+    assert (
+        distribution.p_value(3 * rng.normal(size=(16, 3, 5)), rng.normal(size=(48, 3, 5))) == least
+    )
     assert distribution.p_value(np.ones((16, 3, 5)), np.ones((48, 3, 5))) == 1
 
 

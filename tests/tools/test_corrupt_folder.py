@@ -40,7 +40,11 @@ def photos(tmp_path):
 
 
 def tree(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 PLAN = SetPlan(("fog", "gaussian_noise"), (1, 3))
@@ -60,7 +64,11 @@ def test_a_folder_is_mirrored_and_the_manifest_is_true(photos, tmp_path):
     for name, record in manifest["sources"].items():
         assert hashlib.sha256((photos / name).read_bytes()).hexdigest() == record["sha256"]
         outputs |= record["outputs"]
-    assert outputs == {name: hashlib.sha256(content).hexdigest() for name, content in tree(out).items() if name != "manifest.json"}
+    assert outputs == {
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in tree(out).items()
+        if name != "manifest.json"
+    }
 
 
 def test_workers_do_not_matter_and_only_what_is_missing_is_done(photos, tmp_path):
@@ -74,16 +82,24 @@ def test_workers_do_not_matter_and_only_what_is_missing_is_done(photos, tmp_path
     assert corrupt_set(photos, two, PLAN, workers=1).written == 1
     assert tree(one) == tree(two)
     assert corrupt_set(photos, two, SetPlan(("fog", "contrast"), (1, 3)), workers=1).written == 10
-    Pillow.fromarray(photo(77)).save(photos / "top.jpg", quality=95)  # another photo under the same name
+    # another photo under the same name
+    Pillow.fromarray(photo(77)).save(photos / "top.jpg", quality=95)
     assert corrupt_set(photos, one, PLAN, workers=1).written == 4
 
 
 def test_no_two_photos_share_a_file(tmp_path):
-    """Of names that meet, some only once others keep their suffix, and some only where case does not count."""
+    """Of names that meet, some only once others keep their suffix, and some only where case does
+    not count.
+    """
     names = ["a.jpg", "a.png", "a.png.jpg", "B.png", "b.png", "c.png"]
     targets = _targets(names)
     assert len({target.casefold() for target in targets.values()}) == len(names)
-    assert [targets[name] for name in ("a.jpg", "a.png", "a.png.jpg", "c.png")] == ["a.jpg", "a.png", "a.png.jpg", "c"]
+    assert [targets[name] for name in ("a.jpg", "a.png", "a.png.jpg", "c.png")] == [
+        "a.jpg",
+        "a.png",
+        "a.png.jpg",
+        "c",
+    ]
     assert _targets(names[::-1]) == targets
 
 
@@ -104,9 +120,15 @@ def test_killed_at_any_moment_it_goes_on(photos, tmp_path):
         "2",
     ]
     for moment in (5, 60):  # files that are there when the kill comes
-        running = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        running = subprocess.Popen(
+            command, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 60
-        while running.poll() is None and len(list(killed.rglob("*.png"))) < moment and time.monotonic() < deadline:
+        while (
+            running.poll() is None
+            and len(list(killed.rglob("*.png"))) < moment
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.01)
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
@@ -119,7 +141,9 @@ def test_killed_at_any_moment_it_goes_on(photos, tmp_path):
 
 
 def test_another_library_s_opener_changes_no_remark(monkeypatch):
-    """ultralytics puts its own in Pillow's place, which tries a package for HEIF last and may lack it."""
+    """ultralytics puts its own in Pillow's place, which tries a package for HEIF last and may lack
+    it.
+    """
 
     def opener(*arguments, **keywords):
         raise ModuleNotFoundError("No module named 'pi_heif'")
@@ -128,13 +152,17 @@ def test_another_library_s_opener_changes_no_remark(monkeypatch):
     assert read_photo("text.jpg", b"<html>") == (None, "cannot be read: no known image format")
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.webp", "WEBP"), ("a.tif", "TIFF"), ("a.jpg", "MPO")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.webp", "WEBP"), ("a.tif", "TIFF"), ("a.jpg", "MPO")]
+)
 def test_every_kind_is_turned_by_its_orientation(name, kind):
     """Of phones' pictures with a second one behind the first, too."""
     exif = Pillow.Exif()
     exif[0x0112] = 6
     buffer = io.BytesIO()
-    several = {"save_all": True, "append_images": [Pillow.fromarray(photo(1))]} if kind == "MPO" else {}
+    several = (
+        {"save_all": True, "append_images": [Pillow.fromarray(photo(1))]} if kind == "MPO" else {}
+    )
     Pillow.fromarray(photo(0)).save(buffer, kind, exif=exif, **several)
     image, remark = read_photo(name, buffer.getvalue())
     assert image.shape == (80, 60, 3)
@@ -153,9 +181,13 @@ def test_each_kind_of_odd_photo_follows_its_policy(tmp_path):
     exif[0x0112] = 6
     whole.save(folder / "turned.jpg", exif=exif)
     whole.convert("RGBA").save(folder / "alpha.png")
-    Pillow.fromarray(np.arange(2000, dtype=np.uint16).reshape(40, 50) * 30).save(folder / "deep.png")
+    Pillow.fromarray(np.arange(2000, dtype=np.uint16).reshape(40, 50) * 30).save(
+        folder / "deep.png"
+    )
     cv2.imwrite(str(folder / "deep_colour.png"), photo(0).astype(np.uint16) * 257)
-    whole.save(folder / "moving.gif", save_all=True, append_images=[Pillow.fromarray(photo(1, 40, 50))])
+    whole.save(
+        folder / "moving.gif", save_all=True, append_images=[Pillow.fromarray(photo(1, 40, 50))]
+    )
     (folder / "cut.jpg").write_bytes((folder / "same.jpg").read_bytes()[:600])
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.jpg").write_text("<html>")
@@ -164,19 +196,58 @@ def test_each_kind_of_odd_photo_follows_its_policy(tmp_path):
     huge = bytearray((folder / "good.png").read_bytes())
     huge[16:24] = (30000).to_bytes(4, "big") * 2
     (folder / "enormous.png").write_bytes(bytes(huge))
-    command = [sys.executable, "-m", "stillrobust", "corrupt", str(folder), str(out), "--corruption", "contrast", "--severity", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "stillrobust",
+        "corrupt",
+        str(folder),
+        str(out),
+        "--corruption",
+        "contrast",
+        "--severity",
+        "1",
+    ]
     run = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True)
     assert run.returncode == 3, run.stderr
-    skipped = {line.split(": ")[1] for line in run.stdout.splitlines() if line.startswith("skipped")}
-    assert skipped == {"deep.png", "deep_colour.png", "cut.jpg", "empty.png", "text.jpg", "link.png", "enormous.png"}
-    for name, remark in (("cmyk.jpg", "CMYK"), ("turned.jpg", "EXIF"), ("alpha.png", "alpha"), ("moving.gif", "first picture")):
+    skipped = {
+        line.split(": ")[1] for line in run.stdout.splitlines() if line.startswith("skipped")
+    }
+    assert skipped == {
+        "deep.png",
+        "deep_colour.png",
+        "cut.jpg",
+        "empty.png",
+        "text.jpg",
+        "link.png",
+        "enormous.png",
+    }
+    for name, remark in (
+        ("cmyk.jpg", "CMYK"),
+        ("turned.jpg", "EXIF"),
+        ("alpha.png", "alpha"),
+        ("moving.gif", "first picture"),
+    ):
         assert any(name in line and remark in line for line in run.stdout.splitlines()), name
     made = {path.name for path in (out / "contrast" / "1").iterdir()}
-    assert made == {"good.png", "same.jpg.png", "same.png.png", "cmyk.png", "turned.png", "alpha.png", "moving.png"}
+    assert made == {
+        "good.png",
+        "same.jpg.png",
+        "same.png.png",
+        "cmyk.png",
+        "turned.png",
+        "alpha.png",
+        "moving.png",
+    }
     assert read_image(out / "contrast" / "1" / "turned.png").shape == (50, 40, 3)
     assert "Traceback" not in run.stderr
     other = tmp_path / "other"  # reasons, too, are the same in every run
-    assert subprocess.run([*command[:5], str(other), *command[6:], "--workers", "2"], capture_output=True).returncode == 3
+    assert (
+        subprocess.run(
+            [*command[:5], str(other), *command[6:], "--workers", "2"], capture_output=True
+        ).returncode
+        == 3
+    )
     assert tree(other) == tree(out)
 
 
@@ -187,14 +258,32 @@ def test_names_that_are_no_utf8(tmp_path):
     Pillow.fromarray(photo(0)).save(folder / "a.png")
     (folder / "a.png").rename(folder / os.fsdecode(b"\xe9.png"))
     (folder / os.fsdecode(b"\xe8.png")).write_bytes(b"")
-    command = [sys.executable, "-m", "stillrobust", "corrupt", str(folder), str(out), "--corruption", "fog", "--severity", "1"]
-    run = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True, env={**os.environ, "PYTHONUTF8": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "stillrobust",
+        "corrupt",
+        str(folder),
+        str(out),
+        "--corruption",
+        "fog",
+        "--severity",
+        "1",
+    ]
+    run = subprocess.run(
+        [*command, "--workers", "1"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )
     assert (run.returncode, "skipped: \\udce8.png" in run.stdout) == (3, True), run.stderr
     assert [path.name for path in (out / "fog" / "1").iterdir()] == [os.fsdecode(b"\xe9.png")]
 
 
 def test_jpeg_is_a_choice_that_is_recorded(photos, tmp_path):
-    corrupt_set(photos, tmp_path / "out", SetPlan(("fog",), (1,), format="jpeg", quality=85), workers=1)
+    corrupt_set(
+        photos, tmp_path / "out", SetPlan(("fog",), (1,), format="jpeg", quality=85), workers=1
+    )
     assert (tmp_path / "out" / "fog" / "1" / "top.jpg").is_file()
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["protocol"]["quality"] == 85
 
@@ -235,15 +324,26 @@ def test_a_contact_sheet_shows_what_is_asked_for(photos, tmp_path):
     """Severities and protocol are those of the command, and what a sheet has not is refused."""
     photo, seen = str(photos / "top.jpg"), set()
     for index, options in enumerate(
-        ([], ["--severity", "1,3"], ["--mode", "exact"], ["--regime", "cifar"], ["--channel-order", "bgr"])
+        (
+            [],
+            ["--severity", "1,3"],
+            ["--mode", "exact"],
+            ["--regime", "cifar"],
+            ["--channel-order", "bgr"],
+        )
     ):
         out = tmp_path / f"{index}.png"
-        done = CliRunner().invoke(app, ["corrupt", photo, str(out), "--contact-sheet", "--corruption", "frost", *options])
+        done = CliRunner().invoke(
+            app, ["corrupt", photo, str(out), "--contact-sheet", "--corruption", "frost", *options]
+        )
         assert done.exit_code == 0, done.output
         seen.add(out.read_bytes())
     assert len(seen) == 5
     with pytest.raises(UserError, match="no --format and --quality"):
-        app(["corrupt", photo, str(out), "--contact-sheet", "--format", "jpeg", "--quality", "9"], standalone_mode=False)
+        app(
+            ["corrupt", photo, str(out), "--contact-sheet", "--format", "jpeg", "--quality", "9"],
+            standalone_mode=False,
+        )
 
 
 def test_contact_sheet(photos, tmp_path):
@@ -252,7 +352,15 @@ def test_contact_sheet(photos, tmp_path):
     assert sheet.shape[1] > 6 * 160
     assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 1000
     assert len(COMMON) == 15
-    run = [sys.executable, "-m", "stillrobust", "corrupt", str(photos / "top.jpg"), str(tmp_path / "sheet.png"), "--contact-sheet"]
+    run = [
+        sys.executable,
+        "-m",
+        "stillrobust",
+        "corrupt",
+        str(photos / "top.jpg"),
+        str(tmp_path / "sheet.png"),
+        "--contact-sheet",
+    ]
     assert subprocess.run(run).returncode == 0
     assert read_image(tmp_path / "sheet.png").shape[2] == 3
     nested = [*run[:5], str(tmp_path / "new" / "sheet.png"), *run[6:]]

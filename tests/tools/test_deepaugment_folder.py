@@ -1,4 +1,6 @@
-"""DeepAugment's folders: matched, resumable, the same whatever the workers; and training sets of several roots."""
+"""DeepAugment's folders: matched, resumable, the same whatever the workers; and training sets of
+several roots.
+"""
 
 import json
 import shutil
@@ -52,7 +54,10 @@ def small(monkeypatch):
     def here(jobs, workers, listen, gpus):
         for job in jobs:
             parts.append(job.name)
-            job.function(*job.arguments, progress=lambda done, total, text, job=job: listen(job.name, done, total, text))
+            job.function(
+                *job.arguments,
+                progress=lambda done, total, text, job=job: listen(job.name, done, total, text),
+            )
 
     monkeypatch.setitem(NETWORKS, "edsr", replace(NETWORKS["edsr"], side=12))
     monkeypatch.setattr(deepaugment_folder, "run_jobs", here)
@@ -94,7 +99,9 @@ def test_workers_and_interruptions_do_not_matter(source, weights, small, tmp_pat
     for path in sorted((tmp_path / "many").rglob("*.jpg")):
         path.unlink()
         deepaugment_set(source, tmp_path / "many", "edsr", weights)
-    assert made(tmp_path / "one") == made(tmp_path / "many"), "whichever is missing, it becomes what it was"
+    assert made(tmp_path / "one") == made(tmp_path / "many"), (
+        "whichever is missing, it becomes what it was"
+    )
     before = len(small)
     assert deepaugment_set(source, tmp_path / "many", "edsr", weights).written == 0
     assert len(small) == before, "nothing is missing, so no part is run"
@@ -102,7 +109,9 @@ def test_workers_and_interruptions_do_not_matter(source, weights, small, tmp_pat
     assert made(tmp_path / "one") != made(tmp_path / "other")
 
 
-def test_every_group_and_every_image_has_draws_of_its_own(source, weights, small, tmp_path, monkeypatch):
+def test_every_group_and_every_image_has_draws_of_its_own(
+    source, weights, small, tmp_path, monkeypatch
+):
     drawn = []
 
     class Noted:
@@ -138,7 +147,9 @@ def test_a_damaged_image_is_left_out_and_said(source, weights, small, tmp_path):
     summary = deepaugment_set(source, tmp_path / "out", "edsr", weights)
     assert list(summary.skipped) == ["cat/a.png"]
     assert summary.written == 4
-    assert list(json.loads((tmp_path / "out" / "manifest.json").read_text())["skipped"]) == ["cat/a.png"]
+    assert list(json.loads((tmp_path / "out" / "manifest.json").read_text())["skipped"]) == [
+        "cat/a.png"
+    ]
     again = deepaugment_set(source, tmp_path / "out", "edsr", weights)
     assert (again.written, again.already, list(again.skipped)) == (0, 4, ["cat/a.png"])
 
@@ -185,7 +196,15 @@ def test_in_processes(source, weights, tmp_path):
 
 
 def test_command(source, weights, small, tmp_path):
-    call = ["deepaugment", str(source), str(tmp_path / "out"), "--network", "edsr", "--weights", str(weights)]
+    call = [
+        "deepaugment",
+        str(source),
+        str(tmp_path / "out"),
+        "--network",
+        "edsr",
+        "--weights",
+        str(weights),
+    ]
     result = CliRunner().invoke(app, call)
     assert result.exit_code == 0, result.output
     assert "weights: SHA-256 " in result.output
@@ -197,12 +216,15 @@ def test_command(source, weights, small, tmp_path):
     assert "skipped: cat/a.png" in result.output
 
 
-# ---- several roots ------------------------------------------------------------------------------------------------------------
+# ---- several roots
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def roots(source):
-    """Two folders of grey images, whose grey says root and place; one has other suffixes and an image too many."""
+    """Two folders of grey images, whose grey says root and place; one has other suffixes and an
+    image too many.
+    """
     folders = []
     for number, (root, suffix) in enumerate((("edsr", "jpg"), ("cae", "png"))):
         folders.append(source.parent.parent / root)
@@ -227,7 +249,12 @@ def test_concat_has_all_of_all(source, roots):
             assert np.array_equal(sample.image, original.image)
         else:
             assert abs(int(sample.image[0, 0, 0]) - (100 * version + 4 * place)) <= 1
-            assert Path(sample.target.image_id).with_suffix("").as_posix().endswith(str(Path(NAMES[place]).with_suffix("")))
+            assert (
+                Path(sample.target.image_id)
+                .with_suffix("")
+                .as_posix()
+                .endswith(str(Path(NAMES[place]).with_suffix("")))
+            )
     assert len({both[index].target.image_id for index in range(15)}) == 15
     with pytest.raises(IndexError):
         both[15]
@@ -241,8 +268,12 @@ def version_of(sample):
 def test_choice_keeps_the_length(source, roots):
     chosen = MultiRootDataset(FolderDataset(source.parent, "train"), roots, mode="choice")
     assert len(chosen) == 5
-    versions = [[version_of(chosen.at_epoch(epoch)[place]) for place in range(5)] for epoch in range(200)]
-    again = [[version_of(chosen.at_epoch(epoch)[place]) for place in range(5)] for epoch in range(3)]
+    versions = [
+        [version_of(chosen.at_epoch(epoch)[place]) for place in range(5)] for epoch in range(200)
+    ]
+    again = [
+        [version_of(chosen.at_epoch(epoch)[place]) for place in range(5)] for epoch in range(3)
+    ]
     assert versions[:3] == again, "the same in any order, with any number of workers"
     shares = [np.mean(np.array(versions) == version) for version in range(3)]
     assert all(abs(share - 1 / 3) < 0.05 for share in shares)
@@ -260,17 +291,29 @@ def test_training_takes_another_choice_every_epoch(source, roots):
     seen = [version_of(reader[epoch, 2][0]) for epoch in range(20)]
     assert seen == [version_of(chosen.at_epoch(epoch)[2]) for epoch in range(20)]
     assert len(set(seen)) == 3
-    fresh = [version_of(view) for ((view,),) in chain.from_iterable(batches.fresh_epoch(reader, 1, 0, 0, 1, e) for e in range(9))]
+    fresh = [
+        version_of(view)
+        for ((view,),) in chain.from_iterable(
+            batches.fresh_epoch(reader, 1, 0, 0, 1, e) for e in range(9)
+        )
+    ]
     shown = [sorted(version_of(chosen.at_epoch(e)[place]) for place in range(5)) for e in range(9)]
-    assert [sorted(fresh[5 * e : 5 * e + 5]) for e in range(9)] == shown, "what trains beside the model sees the epoch's images too"
-    assert version_of(batches.Augmented(Plain(), clean, 0, lambda sample, rng: [sample])[7, 2][0]) == 0
+    assert [sorted(fresh[5 * e : 5 * e + 5]) for e in range(9)] == shown, (
+        "what trains beside the model sees the epoch's images too"
+    )
+    assert (
+        version_of(batches.Augmented(Plain(), clean, 0, lambda sample, rng: [sample])[7, 2][0]) == 0
+    )
 
 
 def test_missing_images_are_counted(source, roots):
     Path(roots[0], "cat", "a.jpg").unlink()
     Path(roots[1], "cat", "a.png").unlink()
     Path(roots[1], "dog", "d.png").unlink()
-    with pytest.raises(UserError, match=r"each of the 5 .*1 are missing in .*edsr \(cat/a.png\); 2 are missing in .*cae") as caught:
+    with pytest.raises(
+        UserError,
+        match=r"each of the 5 .*1 are missing in .*edsr \(cat/a.png\); 2 are missing in .*cae",
+    ) as caught:
         MultiRootDataset(FolderDataset(source.parent, "train"), roots)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="there is none"):
@@ -281,7 +324,9 @@ def test_fingerprint_follows_everything(source, roots):
     clean = FolderDataset(source.parent, "train")
 
     def fingerprints():
-        modes = [MultiRootDataset(clean, roots, mode).info.fingerprint for mode in ("concat", "choice")]
+        modes = [
+            MultiRootDataset(clean, roots, mode).info.fingerprint for mode in ("concat", "choice")
+        ]
         return [
             *modes,
             MultiRootDataset(clean, roots[:1]).info.fingerprint,
@@ -297,14 +342,18 @@ def test_fingerprint_follows_everything(source, roots):
 
 
 def test_imagenet_is_extended(tmp_path):
-    """The official layout: WordNet ids as classes, .JPEG as suffix; the folders' files end otherwise."""
+    """The official layout: WordNet ids as classes, .JPEG as suffix; the folders' files end
+    otherwise.
+    """
     ids = ("n01440764/n01440764_10026.JPEG", "n15075141/n15075141_9.JPEG")
     for root, suffix in (("train", ".JPEG"), ("edsr", ".jpg")):
         for name in ids:
             path = (tmp_path / root / name).with_suffix(suffix)
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.zeros((6, 6, 3), np.uint8)).save(path)
-    both = MultiRootDataset(ImageNetDataset(tmp_path / "train", ids, False, "train"), (str(tmp_path / "edsr"),))
+    both = MultiRootDataset(
+        ImageNetDataset(tmp_path / "train", ids, False, "train"), (str(tmp_path / "edsr"),)
+    )
     assert [both[index].target.label for index in range(4)] == [0, 999, 0, 999]
 
 
@@ -313,7 +362,9 @@ def test_as_a_technique(source, roots):
     technique = build_technique(f"deepaugment(roots={roots!r})+augmix")
     assert [card.name for card in technique.cards] == ["deepaugment", "augmix"]
     assert len(technique.extend_dataset(clean, 0)) == 15
-    choice = build_technique(f"deepaugment(roots={roots!r}, mode='choice')").extend_dataset(clean, 3)
+    choice = build_technique(f"deepaugment(roots={roots!r}, mode='choice')").extend_dataset(
+        clean, 3
+    )
     assert choice.info == MultiRootDataset(clean, roots, "choice", seed=3).info
     assert technique.views == 3
     assert technique.augment_image is not None

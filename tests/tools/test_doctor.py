@@ -16,7 +16,9 @@ from stillrobust.tools import doctor
 
 
 def test_the_golden_self_test_passes_here_and_sees_another_pixel(monkeypatch):
-    assert doctor.golden() == doctor.Finding("ok", "self-test: the expected pixels of 19 corruptions")
+    assert doctor.golden() == doctor.Finding(
+        "ok", "self-test: the expected pixels of 19 corruptions"
+    )
     plain = corruptions.corrupt
 
     def off_by_one(*arguments, **keywords):
@@ -31,13 +33,19 @@ def test_the_golden_self_test_passes_here_and_sees_another_pixel(monkeypatch):
 
 
 def test_the_self_test_leaves_out_frost_with_textures_of_ones_own(monkeypatch):
-    monkeypatch.setattr(corruptions, "protocol", lambda: {"frost_textures": "reference:0123456789ab"})
+    monkeypatch.setattr(
+        corruptions, "protocol", lambda: {"frost_textures": "reference:0123456789ab"}
+    )
     assert "18 corruptions (frost" in doctor.golden().text
 
 
 def test_every_extra_of_another_library_is_looked_for():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    assert set(doctor.EXTRAS) == set(project["project"]["optional-dependencies"]) - {"demo", "docs", "dev"}
+    assert set(doctor.EXTRAS) == set(project["project"]["optional-dependencies"]) - {
+        "demo",
+        "docs",
+        "dev",
+    }
 
 
 def test_python_that_is_too_old(monkeypatch):

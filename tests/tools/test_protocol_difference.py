@@ -14,7 +14,11 @@ def photo(index=0):
 
 
 def test_protocols_are_read_strictly():
-    assert protocol_of("mode=exact, channel_order=bgr,seed=3") == {"mode": "exact", "channel_order": "bgr", "seed": 3}
+    assert protocol_of("mode=exact, channel_order=bgr,seed=3") == {
+        "mode": "exact",
+        "channel_order": "bgr",
+        "seed": 3,
+    }
     assert protocol_of("") == {}
     for text, message in (
         ("mode", "KEY=VALUE"),
@@ -28,12 +32,24 @@ def test_protocols_are_read_strictly():
 
 
 def test_differences_by_hand():
-    rows = {row.corruption: row for row in differences({"a": photo()}, {}, {"regime": "imagenet-c"}, [3])}
+    rows = {
+        row.corruption: row
+        for row in differences({"a": photo()}, {}, {"regime": "imagenet-c"}, [3])
+    }
     assert rows["elastic_transform"].mean > 0
-    assert all(row.largest == 0 for name, row in rows.items() if name not in {"elastic_transform", "pixelate"})
+    assert all(
+        row.largest == 0
+        for name, row in rows.items()
+        if name not in {"elastic_transform", "pixelate"}
+    )
     red = np.zeros((32, 32, 3), np.uint8)
     red[..., 0] = 255
-    rows = {row.corruption: row for row in differences({"a": red}, {"channel_order": "rgb"}, {"channel_order": "bgr"}, [1, 5])}
+    rows = {
+        row.corruption: row
+        for row in differences(
+            {"a": red}, {"channel_order": "rgb"}, {"channel_order": "bgr"}, [1, 5]
+        )
+    }
     assert rows["contrast"].mean == 0
     assert rows["snow"].mean > 0  # grey is 0.299 of red, 0.114 of blue
 
@@ -42,10 +58,22 @@ def test_the_command_shows_it(tmp_path):
     for index in range(3):
         Pillow.fromarray(photo(index)).save(tmp_path / f"{index}.png")
     assert list(sample_of(tmp_path, 2)) == ["0.png", "1.png"]
-    command = [sys.executable, "-m", "stillrobust", "explain", str(tmp_path), "--first", "", "--second", "channel_order=bgr"]
+    command = [
+        sys.executable,
+        "-m",
+        "stillrobust",
+        "explain",
+        str(tmp_path),
+        "--first",
+        "",
+        "--second",
+        "channel_order=bgr",
+    ]
     shown = subprocess.run(command, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "jpeg_compression" in shown.stdout
-    refused = subprocess.run([*command[:4], str(tmp_path / "nowhere"), *command[5:]], capture_output=True, text=True)
+    refused = subprocess.run(
+        [*command[:4], str(tmp_path / "nowhere"), *command[5:]], capture_output=True, text=True
+    )
     assert refused.returncode == 2
     assert "Traceback" not in refused.stderr

@@ -12,30 +12,54 @@ from stillrobust.training import Plan, Recipe, train
 from stillrobust.training.upstream_training import robustify_plan
 from tests.toys import SETTINGS, Toys
 
-# What is drawn at random differs by process: with no dropout, and every anchor and box sampled, nothing is.
+# What is drawn at random differs by process: with no dropout, and every anchor and box sampled,
+# nothing is.
 DRAWN = {
     "classification": {},
     "detection": {"rois_per_image": 4000, "anchors_per_image": 8000},
     "segmentation": {"dropout": 0.0},
 }
 # Five images on two processes are three and two: parts of different sizes.
-RECIPE = Recipe(steps=3, batch_size=5, optimiser="sgd", lr=0.02, warmup=0, accelerator="cpu", checkpoint_seconds=0)
+RECIPE = Recipe(
+    steps=3,
+    batch_size=5,
+    optimiser="sgd",
+    lr=0.02,
+    warmup=0,
+    accelerator="cpu",
+    checkpoint_seconds=0,
+)
 
 
 def plan(task, **differences):
     settings = {**SETTINGS[task], **DRAWN[task]}
-    return Plan(task, "resnet_mini(weights='random')", "full_network", dataclasses.replace(RECIPE, **differences), settings)
+    return Plan(
+        task,
+        "resnet_mini(weights='random')",
+        "full_network",
+        dataclasses.replace(RECIPE, **differences),
+        settings,
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", sorted(DRAWN))
 def test_two_processes_are_one(task, tmp_path):
-    """Losses over the whole batch, BatchNorm statistics over both, checkpoints by the first alone; progress arrives."""
+    """Losses over the whole batch, BatchNorm statistics over both, checkpoints by the first alone;
+    progress arrives.
+    """
     norm_eval = task == "detection"
     data = Toys(task)
     one, two = [], []
-    train(plan(task, norm_eval=norm_eval), data, tmp_path / "one", lambda *news: one.append(news[:2]))
-    train(plan(task, norm_eval=norm_eval, devices=2), data, tmp_path / "two", lambda *news: two.append(news[:2]))
+    train(
+        plan(task, norm_eval=norm_eval), data, tmp_path / "one", lambda *news: one.append(news[:2])
+    )
+    train(
+        plan(task, norm_eval=norm_eval, devices=2),
+        data,
+        tmp_path / "two",
+        lambda *news: two.append(news[:2]),
+    )
     assert one == two == [(1, 3), (2, 3), (3, 3)]
     alone, together = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     start = train(plan(task, norm_eval=norm_eval, lr=0.0), data, tmp_path / "start")
@@ -44,20 +68,30 @@ def test_two_processes_are_one(task, tmp_path):
         if value.is_floating_point():
             moved = (value - still[name]).abs().max()
             assert (value - together[name]).abs().max() <= 1e-5 + 2e-3 * moved, name
-    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
+        path.name for path in (tmp_path / "one").iterdir()
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("technique", ["", "augmix", "l2(epsilon=0.5,jitter=False)"])
 def test_two_processes_make_robust_as_one_does(technique, tmp_path):
-    """Parts of three and two images: every image counts alike, whatever the loss. (Of processes alike, the classifier's bias is
-    off by more than itself.)"""
+    """Parts of three and two images: every image counts alike, whatever the loss.
+
+    (Of processes alike, the classifier's bias is off by more than itself.)
+    """
     settings = {"resize": 64, "crop": 64, "crop_scale": (0.9, 1.0)}
     recipe = dataclasses.replace(RECIPE, norm_eval=False, settings=settings)
     found = {}
     for name, differences in (("one", {}), ("two", {"devices": 2}), ("start", {"lr": 0.0})):
-        made = robustify_plan("resnet_mini(weights='random')", technique or "regular", dataclasses.replace(recipe, **differences))
-        found[name] = load_file(train(made, Toys("classification"), tmp_path / name) / "model.safetensors")
+        made = robustify_plan(
+            "resnet_mini(weights='random')",
+            technique or "regular",
+            dataclasses.replace(recipe, **differences),
+        )
+        found[name] = load_file(
+            train(made, Toys("classification"), tmp_path / name) / "model.safetensors"
+        )
     for name, value in found["one"].items():
         if value.is_floating_point():
             moved = (value - found["start"][name]).abs().max()
@@ -66,7 +100,9 @@ def test_two_processes_make_robust_as_one_does(technique, tmp_path):
 
 @pytest.mark.slow
 def test_stopped_in_two_processes_goes_on_in_one(tmp_path):
-    """The identity leaves out the number of processes, and a checkpoint of two is one that one process reads."""
+    """The identity leaves out the number of processes, and a checkpoint of two is one that one
+    process reads.
+    """
     whole = train(plan("classification", steps=4), Toys("classification"), tmp_path / "whole")
 
     def stop(done, total, text):
@@ -76,16 +112,25 @@ def test_stopped_in_two_processes_goes_on_in_one(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(plan("classification", steps=4), Toys("classification"), tmp_path / "stopped", stop)
     seen = []
-    train(plan("classification", steps=4, devices=2), Toys("classification"), tmp_path / "stopped", lambda d, t, x: seen.append(d))
+    train(
+        plan("classification", steps=4, devices=2),
+        Toys("classification"),
+        tmp_path / "stopped",
+        lambda d, t, x: seen.append(d),
+    )
     assert seen == [2, 3, 4]
-    first, second = (load_file(path / "model.safetensors") for path in (whole, tmp_path / "stopped"))
+    first, second = (
+        load_file(path / "model.safetensors") for path in (whole, tmp_path / "stopped")
+    )
     assert all(torch.allclose(first[name], second[name], atol=1e-5) for name in first)
 
 
 @pytest.mark.slow
 def test_a_mistake_in_a_child_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="lower the learning rate"):
-        train(plan("classification", devices=2, lr=1e30, steps=30), Toys("classification"), tmp_path)
+        train(
+            plan("classification", devices=2, lr=1e30, steps=30), Toys("classification"), tmp_path
+        )
     assert not (tmp_path / "model.json").exists()
 
 
@@ -98,34 +143,58 @@ def test_more_processes_than_images_or_no_launcher(tmp_path):
 
 @pytest.mark.parametrize("task", sorted(DRAWN))
 def test_half_precision_trains_near_full(task, tmp_path):
-    """bf16 has 8 bits: the update is the full one within a few percent, and boxes reach the loss unrounded."""
+    """bf16 has 8 bits: the update is the full one within a few percent, and boxes reach the loss
+    unrounded.
+    """
     data = Toys(task)
     weights = {}
     for precision in ("32-true", "bf16-mixed"):
         folder = train(plan(task, steps=1, precision=precision), data, tmp_path / precision)
         weights[precision] = load_file(folder / "model.safetensors")
-    start = load_file(train(plan(task, steps=1, lr=0.0), data, tmp_path / "start") / "model.safetensors")
+    start = load_file(
+        train(plan(task, steps=1, lr=0.0), data, tmp_path / "start") / "model.safetensors"
+    )
     full, half = (
-        torch.cat([(found[name] - start[name]).flatten() for name in start if start[name].is_floating_point()])
+        torch.cat(
+            [
+                (found[name] - start[name]).flatten()
+                for name in start
+                if start[name].is_floating_point()
+            ]
+        )
         for found in weights.values()
     )
     assert all(value.dtype != torch.bfloat16 for value in weights["bf16-mixed"].values())
     assert torch.dot(full, half) / (full.norm() * half.norm()) > 0.97
 
 
-@pytest.mark.parametrize("technique", ["ant(iterations=2)", "l2(steps=2,jitter=False)", "augmix", "prime(geometry=False)"])
+@pytest.mark.parametrize(
+    "technique",
+    ["ant(iterations=2)", "l2(steps=2,jitter=False)", "augmix", "prime(geometry=False)"],
+)
 def test_techniques_train_in_half_precision(technique, tmp_path):
-    """One step with the same draws: the direction of the full one, within what 8 bits make of it (plain training: 0.995).
+    """One step with the same draws: the direction of the full one, within what 8 bits make of it
+    (plain training: 0.995).
 
     BatchNorm as it is: with statistics of eight images 8 bits move even a plain step to 0.85.
     """
     settings = {"resize": 64, "crop": 64, "crop_scale": (0.9, 1.0)}
     recipe = dataclasses.replace(RECIPE, steps=1, batch_size=8, norm_eval=True, settings=settings)
     found = {}
-    for name, differences in (("full", {}), ("half", {"precision": "bf16-mixed"}), ("start", {"lr": 0.0})):
-        made = robustify_plan("resnet_mini(weights='random')", technique, dataclasses.replace(recipe, **differences))
-        state = load_file(train(made, Toys("classification", 8), tmp_path / name) / "model.safetensors")
-        found[name] = torch.cat([value.flatten() for value in state.values() if value.is_floating_point()])
+    for name, differences in (
+        ("full", {}),
+        ("half", {"precision": "bf16-mixed"}),
+        ("start", {"lr": 0.0}),
+    ):
+        made = robustify_plan(
+            "resnet_mini(weights='random')", technique, dataclasses.replace(recipe, **differences)
+        )
+        state = load_file(
+            train(made, Toys("classification", 8), tmp_path / name) / "model.safetensors"
+        )
+        found[name] = torch.cat(
+            [value.flatten() for value in state.values() if value.is_floating_point()]
+        )
     full, half = (found[name] - found["start"] for name in ("full", "half"))
     assert not torch.equal(full, half)
     assert torch.dot(full, half) / (full.norm() * half.norm()) > 0.95

@@ -1,4 +1,6 @@
-"""The released code's fixed-feature: exactly the tensors that its leaks change, and no others (protocol.md 1.6)."""
+"""The released code's fixed-feature: exactly the tensors that its leaks change, and no others
+(protocol.md 1.6).
+"""
 
 import dataclasses
 
@@ -35,29 +37,46 @@ def test_coco_resnet_is_truly_fixed(tmp_path):
 
 
 def test_ade20k_resnet_drifts_and_trains(tmp_path):
-    """poly lifts the backbone's rate from 0 towards min_lr, and BatchNorm sees ADE20K's crops: nothing stays."""
+    """poly lifts the backbone's rate from 0 towards min_lr, and BatchNorm sees ADE20K's crops:
+    nothing stays.
+    """
     found, every = changed("segmentation", "resnet_mini", "ade20k_r50_80k", tmp_path)
     assert found == every
     statistics = {name for name in every if "running" in name or "num_batches" in name}
     assert statistics < found
 
 
-@pytest.mark.parametrize(("task", "recipe"), [("detection", "coco_swin_t_2x"), ("segmentation", "ade20k_swin_t_80k")])
+@pytest.mark.parametrize(
+    ("task", "recipe"), [("detection", "coco_swin_t_2x"), ("segmentation", "ade20k_swin_t_80k")]
+)
 def test_swin_trains_its_bias_tables_alone(task, recipe, tmp_path):
-    """mmcv lets the longest name decide: 'relative_position_bias_table' before 'backbone'. The five tables of swin_mini."""
+    """mmcv lets the longest name decide: 'relative_position_bias_table' before 'backbone'.
+
+    The five tables of swin_mini.
+    """
     found, every = changed(task, "swin_mini", recipe, tmp_path)
     assert found == {name for name in every if name.endswith("relative_position_bias_table")}
     assert len(found) == 5
 
 
 def test_true_freezing_beside_it(tmp_path):
-    assert changed("segmentation", "swin_mini", "ade20k_swin_t_80k", tmp_path, "fixed_feature")[0] == set()
+    assert (
+        changed("segmentation", "swin_mini", "ade20k_swin_t_80k", tmp_path, "fixed_feature")[0]
+        == set()
+    )
 
 
 def test_the_leaks_size_and_droppath():
-    """12 tables of 23,322 parameters in Swin-T at the head's rate, without decay; DropPath stays active."""
+    """12 tables of 23,322 parameters in Swin-T at the head's rate, without decay; DropPath stays
+    active.
+    """
     info = DatasetInfo("ade20k", "segmentation", tuple(map(str, range(150))), 1, "")
-    plan = Plan("segmentation", "swin_t(weights='random')", "released_freeze", recipe_of("ade20k_swin_t_80k"))
+    plan = Plan(
+        "segmentation",
+        "swin_t(weights='random')",
+        "released_freeze",
+        recipe_of("ade20k_swin_t_80k"),
+    )
     _, model, _ = build(plan, info)
     groups = parameter_groups(plan.recipe, plan.transfer, model)
     body = [
@@ -75,18 +94,28 @@ def test_the_leaks_size_and_droppath():
     rates = [module.p for module in model.modules() if type(module).__name__ == "StochasticDepth"]
     assert rates[-1] == pytest.approx(0.3)
     assert rates[0] == 0
-    assert all(module.training for module in model.modules() if type(module).__name__ == "StochasticDepth")
+    assert all(
+        module.training for module in model.modules() if type(module).__name__ == "StochasticDepth"
+    )
 
 
 def test_no_decay_in_full_network():
-    """Bias tables and every LayerNorm (the patch embedding's too, which torchvision does not call norm) do not decay."""
+    """Bias tables and every LayerNorm (the patch embedding's too, which torchvision does not call
+    norm) do not decay.
+    """
     info = DatasetInfo("ade20k", "segmentation", tuple(map(str, range(150))), 1, "")
-    plan = Plan("segmentation", "swin_t(weights='random')", "full_network", recipe_of("ade20k_swin_160k"))
+    plan = Plan(
+        "segmentation", "swin_t(weights='random')", "full_network", recipe_of("ade20k_swin_160k")
+    )
     _, model, _ = build(plan, info)
     decays = {
-        name: group["weight_decay"] for group in parameter_groups(plan.recipe, plan.transfer, model) for name in group["names"]
+        name: group["weight_decay"]
+        for group in parameter_groups(plan.recipe, plan.transfer, model)
+        for name in group["names"]
     }
-    assert {group["base_lr"] for group in parameter_groups(plan.recipe, plan.transfer, model)} == {6e-5}
+    assert {group["base_lr"] for group in parameter_groups(plan.recipe, plan.transfer, model)} == {
+        6e-5
+    }
     spared = {name for name, decay in decays.items() if decay == 0}
     norms = {
         f"{name}.{kind}"
@@ -104,4 +133,6 @@ def test_identity_says_which_freeze():
     info = Toys("segmentation").info
     plan = Plan("segmentation", "resnet_mini(weights='random')", "released_freeze", recipe_of())
     assert identity(plan, info)["transfer"] == "released_freeze"
-    assert identity(plan, info) != identity(dataclasses.replace(plan, transfer="fixed_feature"), info)
+    assert identity(plan, info) != identity(
+        dataclasses.replace(plan, transfer="fixed_feature"), info
+    )

@@ -1,4 +1,6 @@
-"""A technique in fine-tuning: it acts on images alone, those of one size together, where and when training says."""
+"""A technique in fine-tuning: it acts on images alone, those of one size together, where and when
+training says.
+"""
 
 import dataclasses
 
@@ -22,14 +24,20 @@ PER_IMAGE = "trivialaugment(geometry=False)"
 def test_an_augmentation_of_images_acts_on_what_was_read_and_leaves_the_rest():
     """In 8 bits, once, from the sample's own generator; what comes of it is not made 8 bits again."""
     sample = Toys("detection")[0]
-    (view,) = InTransfer(make_task("detection"), "augmix(geometry=False, jsd=False)").views_of(sample, np.random.default_rng(4))
-    made = build_technique("augmix(geometry=False, jsd=False)").augment_image(sample.image, np.random.default_rng(4))
+    (view,) = InTransfer(make_task("detection"), "augmix(geometry=False, jsd=False)").views_of(
+        sample, np.random.default_rng(4)
+    )
+    made = build_technique("augmix(geometry=False, jsd=False)").augment_image(
+        sample.image, np.random.default_rng(4)
+    )
     assert np.array_equal(view.image, made)
     assert view.image.dtype == np.float32
     assert not np.allclose(255 * made, np.round(255 * made), atol=1e-2)
     assert view.target is sample.target
     for spec in ("", "gaussian"):
-        assert InTransfer(make_task("detection"), spec).views_of(sample, np.random.default_rng(4)) == [sample]
+        assert InTransfer(make_task("detection"), spec).views_of(
+            sample, np.random.default_rng(4)
+        ) == [sample]
 
 
 def test_an_augmentation_of_images_is_made_by_the_loader_s_workers(tmp_path):
@@ -46,14 +54,20 @@ def augment_image(image, rng):
 """,
     )
     recipe = Recipe(steps=1, batch_size=2, workers=1)
-    train(Plan("detection", RANDOM, "fixed_feature", recipe, SETTINGS["detection"], file), Toys("detection", 4), tmp_path / "run")
+    train(
+        Plan("detection", RANDOM, "fixed_feature", recipe, SETTINGS["detection"], file),
+        Toys("detection", 4),
+        tmp_path / "run",
+    )
 
 
 @pytest.mark.parametrize("task", sorted(SETTINGS))
 def test_neither_workers_nor_a_stop_change_what_is_drawn(task, tmp_path):
     """An epoch is three steps: the second one is stopped in its middle."""
     recipe, data = Recipe(steps=6, batch_size=4, checkpoint_seconds=0.0), Toys(task)
-    plan = Plan(task, RANDOM, "full_network", recipe, SETTINGS[task], f"{PER_IMAGE}+gaussian(std=0.1)")
+    plan = Plan(
+        task, RANDOM, "full_network", recipe, SETTINGS[task], f"{PER_IMAGE}+gaussian(std=0.1)"
+    )
 
     def stop(done, total, text):
         if done == 5:
@@ -76,7 +90,9 @@ def test_boxes_masks_and_padding_stay_as_they_are():
     seen = {}
     model.register_forward_pre_hook(lambda module, arguments: seen.update(targets=arguments[1]))
     backbone = model.backbone.backbone
-    backbone.register_forward_pre_hook(lambda module, arguments: seen.update(images=arguments[0].clone()))
+    backbone.register_forward_pre_hook(
+        lambda module, arguments: seen.update(images=arguments[0].clone())
+    )
     found = []
     for spec in ("", f"{PER_IMAGE}+prime(geometry=False)"):
         work = InTransfer(task, spec)
@@ -91,7 +107,9 @@ def test_boxes_masks_and_padding_stay_as_they_are():
     normalised = backbone.normalise(changed["images"])
     assert not normalised[1, :, 40:].any()
     assert not normalised[2, :, :, 50:].any()
-    for before, after, (height, width) in zip(plain["images"], changed["images"], ((64, 64), (40, 64), (64, 50)), strict=True):
+    for before, after, (height, width) in zip(
+        plain["images"], changed["images"], ((64, 64), (40, 64), (64, 50)), strict=True
+    ):
         assert (before != after)[:, :height, :width].float().mean() > 0.5
 
 

@@ -17,7 +17,12 @@ from tests.toys import SETTINGS, Toys
 SHORT = Recipe(steps=4, batch_size=4)
 
 
-def plan(task="classification", transfer="fixed_feature", recipe=SHORT, backbone="resnet18(weights='random')"):
+def plan(
+    task="classification",
+    transfer="fixed_feature",
+    recipe=SHORT,
+    backbone="resnet18(weights='random')",
+):
     return Plan(task, backbone, transfer, recipe, SETTINGS[task])
 
 
@@ -49,9 +54,16 @@ def test_stopped_and_resumed_equals_undisturbed(tmp_path):
         train(plan("segmentation", "full_network", recipe), data, tmp_path / "stopped", stop)
     assert json.loads((tmp_path / "stopped" / "resume.json").read_text())["step"] == 3
     seen = []
-    train(plan("segmentation", "full_network", recipe), data, tmp_path / "stopped", lambda d, t, x: seen.append(d))
+    train(
+        plan("segmentation", "full_network", recipe),
+        data,
+        tmp_path / "stopped",
+        lambda d, t, x: seen.append(d),
+    )
     assert seen == [4, 5, 6]
-    whole, stopped = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped"))
+    whole, stopped = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("whole", "stopped")
+    )
     assert all(torch.equal(whole[key], stopped[key]) for key in whole)
     assert not (tmp_path / "stopped" / "resume.json").exists()
 
@@ -70,11 +82,17 @@ def test_finished_runs_are_left_alone_and_damaged_ones_are_not_believed(tmp_path
 
 @pytest.mark.parametrize("transfer", ["fixed_feature", "upstream", "robustify"])
 def test_a_loaded_model_normalises_as_its_weights_want_it(transfer, tmp_path):
-    """A made folder has values, and classes, that its architecture does not know; they belong to the run's identity."""
+    """A made folder has values, and classes, that its architecture does not know; they belong to
+    the run's identity.
+    """
     made = build_backbone("resnet_mini(weights='random')")[0].eval()
     made.reset_classifier(2)
     made.set_preprocessing((0.4, 0.5, 0.6), (0.2, 0.25, 0.3), clamp=True)
-    write_folder(tmp_path / "made", made, Checkpoint("resnet_mini", "mine", "prime", "ours", "", "a test", file="", classes=2))
+    write_folder(
+        tmp_path / "made",
+        made,
+        Checkpoint("resnet_mini", "mine", "prime", "ours", "", "a test", file="", classes=2),
+    )
     chosen = plan(transfer=transfer, backbone=f"resnet_mini(weights='{tmp_path / 'made'}')")
     folder = train(chosen, Toys("classification"), tmp_path / "run")
     model = load_model(folder)[1]
@@ -83,24 +101,39 @@ def test_a_loaded_model_normalises_as_its_weights_want_it(transfer, tmp_path):
     with torch.inference_mode():
         assert torch.equal(backbone_of(model).normalise(images), made.normalise(images))
         if transfer == "upstream":
-            laid_out = made.to(memory_format=torch.channels_last)  # as a loaded model is; another layout rounds otherwise
+            # as a loaded model is; another layout rounds otherwise
+            laid_out = made.to(memory_format=torch.channels_last)
             assert torch.equal(model(images), laid_out.classify(images))
     about = json.loads((tmp_path / "made" / "checkpoint.json").read_text())
     (tmp_path / "made" / "checkpoint.json").write_text(json.dumps(about | {"clamp": False}))
-    assert training.identity(chosen, Toys("classification").info) != training.read_description(folder)["identity"]
+    assert (
+        training.identity(chosen, Toys("classification").info)
+        != training.read_description(folder)["identity"]
+    )
 
 
 def test_a_run_on_an_l2_row_keeps_its_clamp(tmp_path, monkeypatch):
-    """Adversarially trained models clamp before they normalise; their files do not say so, the rows of facts do."""
+    """Adversarially trained models clamp before they normalise; their files do not say so, the rows
+    of facts do.
+    """
     row = CHECKPOINTS["resnet50/l2_eps3"]
     monkeypatch.setenv("STILLROBUST_CACHE", str(tmp_path))
     (tmp_path / "weights").mkdir()
     state = build_backbone("resnet50(weights='random')")[0].model.state_dict()
-    torch.save({"model": {f"module.model.{key}": value for key, value in state.items()}}, tmp_path / "weights" / row.file)
-    folder = train(plan(backbone=row.spec, recipe=dataclasses.replace(SHORT, steps=1)), Toys("classification"), tmp_path / "run")
+    torch.save(
+        {"model": {f"module.model.{key}": value for key, value in state.items()}},
+        tmp_path / "weights" / row.file,
+    )
+    folder = train(
+        plan(backbone=row.spec, recipe=dataclasses.replace(SHORT, steps=1)),
+        Toys("classification"),
+        tmp_path / "run",
+    )
     kept = backbone_of(load_model(folder)[1])
     assert kept.clamp
-    assert torch.equal(kept.normalise(torch.full((1, 3, 1, 1), 2.0)), kept.normalise(torch.ones(1, 3, 1, 1)))
+    assert torch.equal(
+        kept.normalise(torch.full((1, 3, 1, 1), 2.0)), kept.normalise(torch.ones(1, 3, 1, 1))
+    )
 
 
 def test_a_run_of_another_version_is_told(tmp_path, monkeypatch):
@@ -113,7 +146,9 @@ def test_a_run_of_another_version_is_told(tmp_path, monkeypatch):
 def test_identity_leaves_out_how_it_is_run():
     info = Toys("classification").info
     first = training.identity(plan(), info)
-    assert first == training.identity(plan(recipe=dataclasses.replace(SHORT, workers=3, checkpoint_seconds=1)), info)
+    assert first == training.identity(
+        plan(recipe=dataclasses.replace(SHORT, workers=3, checkpoint_seconds=1)), info
+    )
     assert first != training.identity(plan(recipe=dataclasses.replace(SHORT, seed=1)), info)
     assert first != training.identity(plan(transfer="full_network"), info)
 
@@ -141,7 +176,9 @@ def test_unwritable_output(tmp_path):
 
 
 def test_learns(tmp_path):
-    """Wide against tall rectangles is learnt by a full network from real weights, on images it has not seen."""
+    """Wide against tall rectangles is learnt by a full network from real weights, on images it has
+    not seen.
+    """
     recipe = Recipe(steps=40, batch_size=8, lr=3e-3)
     real = plan(transfer="full_network", recipe=recipe, backbone="efficientnet_lite0")
     folder = train(real, Toys("classification", 24), tmp_path)
@@ -153,7 +190,9 @@ def test_learns(tmp_path):
 
 
 def test_workers_see_what_one_process_sees(tmp_path):
-    """Draws are keyed by (seed, epoch, image), so that two loader processes change nothing, bit by bit."""
+    """Draws are keyed by (seed, epoch, image), so that two loader processes change nothing, bit by
+    bit.
+    """
     for task in sorted(SETTINGS):
         data, weights = Toys(task), []
         for workers in (0, 2):
@@ -165,7 +204,9 @@ def test_workers_see_what_one_process_sees(tmp_path):
 
 @pytest.mark.parametrize("task", sorted(SETTINGS))
 def test_a_technique_acts_in_transfer_and_resumes(task, tmp_path):
-    """It changes what is learned, belongs to the identity, and a stopped run ends in the bits of an undisturbed one."""
+    """It changes what is learned, belongs to the identity, and a stopped run ends in the bits of an
+    undisturbed one.
+    """
     recipe = dataclasses.replace(SHORT, checkpoint_seconds=0.0)
     noisy = dataclasses.replace(plan(task, "full_network", recipe), technique="gaussian")
     data = Toys(task)
@@ -179,7 +220,9 @@ def test_a_technique_acts_in_transfer_and_resumes(task, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(noisy, data, tmp_path / "stopped", stop)
     train(noisy, data, tmp_path / "stopped")
-    first, second, third = (load_file(folder / "model.safetensors") for folder in (plain, whole, tmp_path / "stopped"))
+    first, second, third = (
+        load_file(folder / "model.safetensors") for folder in (plain, whole, tmp_path / "stopped")
+    )
     assert all(torch.equal(second[key], third[key]) for key in second)
     assert not all(torch.equal(first[key], second[key]) for key in first)
     assert training.read_description(whole)["identity"]["technique"].startswith("gaussian")
@@ -188,18 +231,27 @@ def test_a_technique_acts_in_transfer_and_resumes(task, tmp_path):
 def test_what_does_not_fit_is_said_before_training(tmp_path):
     def refuses(message, **differences):
         with pytest.raises(UserError, match=message):
-            train(dataclasses.replace(plan("detection"), **differences), Toys("detection"), tmp_path / "x")
+            train(
+                dataclasses.replace(plan("detection"), **differences),
+                Toys("detection"),
+                tmp_path / "x",
+            )
         assert not (tmp_path / "x").exists()
 
     refuses("Did you mean: gaussian", technique="gausian")
-    refuses("moves pixels|does not act in fine-tuning|changes more than", technique="augmix(severity=3)+speckle+trivialaugment")
+    refuses(
+        "moves pixels|does not act in fine-tuning|changes more than",
+        technique="augmix(severity=3)+speckle+trivialaugment",
+    )
     refuses("has no layer9", recipe=dataclasses.replace(SHORT, frozen=("layer9",)))
     refuses("drop path", recipe=dataclasses.replace(SHORT, drop_path=0.2))
     refuses("Unknown transfer", transfer="fixed")
     refuses("Did you mean: channels", settings={"chanels": 3})
     with pytest.raises(UserError, match="at least one image"):
         train(plan(), Toys("classification", 0), tmp_path / "x")
-    alone = dataclasses.replace(plan("segmentation"), recipe=dataclasses.replace(SHORT, batch_size=1))
+    alone = dataclasses.replace(
+        plan("segmentation"), recipe=dataclasses.replace(SHORT, batch_size=1)
+    )
     with pytest.raises(UserError, match="at least two images a step"):
         train(alone, Toys("segmentation"), tmp_path / "x")
     assert not (tmp_path / "x").exists()

@@ -1,4 +1,6 @@
-"""What is told of long work: the log of a run, TensorBoard's curves, the live display, and what another terminal is told."""
+"""What is told of long work: the log of a run, TensorBoard's curves, the live display, and what
+another terminal is told.
+"""
 
 import io
 import json
@@ -41,10 +43,14 @@ def curves(folder):
     accumulator = EventAccumulator(str(folder))
     accumulator.Reload()
     found = {tag: accumulator.Scalars(tag) for tag in accumulator.Tags()["scalars"]}
-    return {tag: ([one.step for one in events], [one.value for one in events]) for tag, events in found.items()}
+    return {
+        tag: ([one.step for one in events], [one.value for one in events])
+        for tag, events in found.items()
+    }
 
 
-# ---- curves ----------------------------------------------------------------------------------------------------------------
+# ---- curves
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_scalars_are_what_tensorboard_reads(tmp_path):
@@ -101,7 +107,8 @@ def test_a_training_leaves_its_curves_and_its_log_once_each_step(tmp_path):
     assert curves(undisturbed)["loss"] == read["loss"]
 
 
-# ---- logs ------------------------------------------------------------------------------------------------------------------
+# ---- logs
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_log_has_time_host_and_process_and_the_stack_trace_of_what_no_user_did(tmp_path):
@@ -127,13 +134,16 @@ def test_a_mistake_that_is_seen_first_leaves_no_folder(tmp_path):
 
 def test_an_evaluation_puts_every_cell_down(tmp_path):
     run = train(PLAN, Toys("classification"), tmp_path / "run")
-    evaluate(run, Toys("classification", 4, seed=5), tmp_path / "results", Protocol(("fog",), (1, 3)))
+    evaluate(
+        run, Toys("classification", 4, seed=5), tmp_path / "results", Protocol(("fog",), (1, 3))
+    )
     text = (run / RUN_LOG).read_text()
     assert "3 of 3 cells, 4 images of toys, clean, fog" in text
     assert all(f"run on {cell}, 4 images in " in text for cell in ("clean 0", "fog 1", "fog 3"))
 
 
-# ---- how long the rest takes -------------------------------------------------------------------------------------------------
+# ---- how long the rest takes
+# -------------------------------------------------------------------------------------------------
 
 
 class Clock:
@@ -158,7 +168,8 @@ def test_the_rest_is_counted_by_kind():
     clock.now = 50
     for run in runs[:2]:
         work.hear(f"train {run}", 50, 100, "loss 1")
-    # Of two trainings a half, two more whole; four evaluations, of which none was seen, as long as trainings; two at once.
+    # Of two trainings a half, two more whole; four evaluations, of which none was seen, as long as
+    # trainings; two at once.
     assert work.left() == pytest.approx((2 * 50 + 2 * 100 + 4 * 100) / 2)
     clock.now = 100
     for run in runs[:2]:
@@ -191,18 +202,28 @@ def test_a_training_that_goes_on_counts_from_where_it_was():
 
 
 def test_hours():
-    assert [hours(s) for s in (5, 65, 3600 * 3 + 64, 86400 * 3)] == ["0:05", "1:05", "3:01:04", "3 d 0 h"]
+    assert [hours(s) for s in (5, 65, 3600 * 3 + 64, 86400 * 3)] == [
+        "0:05",
+        "1:05",
+        "3:01:04",
+        "3 d 0 h",
+    ]
 
 
-# ---- the display --------------------------------------------------------------------------------------------------------------
+# ---- the display
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_kind_that_was_not_seen_goes_as_fast_for_its_size():
-    """A training of 3,000 passes is half done in 15 s; two evaluations of 100 passes then take 1 s each."""
+    """A training of 3,000 passes is half done in 15 s; two evaluations of 100 passes then take 1 s
+    each.
+    """
     clock = Clock()
     work = Work(clock)
     jobs = [Awaited("train a", "train detection", size=3000)]
-    jobs += [Awaited(f"evaluate a {name}", "evaluate detection", "a", 1, 100) for name in ("fog", "snow")]
+    jobs += [
+        Awaited(f"evaluate a {name}", "evaluate detection", "a", 1, 100) for name in ("fog", "snow")
+    ]
     work.expect(jobs, runs=1, runs_done=0, cells=2, cells_done=0)
     work.hear("train a", 0, 100, "")
     clock.now = 15
@@ -229,8 +250,13 @@ def test_what_nobody_awaited_says_nothing_of_the_rest():
 
 def big_work():
     work = Work(Clock())
-    names = [f"detection-resnet50-weights-regular-fixed_feature-{number:08x}" for number in range(105)]
-    jobs = [Awaited(f"evaluate {name} elastic_transform", "evaluate detection", name, 5) for name in names]
+    names = [
+        f"detection-resnet50-weights-regular-fixed_feature-{number:08x}" for number in range(105)
+    ]
+    jobs = [
+        Awaited(f"evaluate {name} elastic_transform", "evaluate detection", name, 5)
+        for name in names
+    ]
     work.expect(jobs, runs=105, runs_done=0, cells=7980, cells_done=0)
     for job in jobs:
         work.hear(job.name, 130, 500, "elastic_transform, 12 of 76 cells done")
@@ -258,7 +284,13 @@ def test_a_terminal_is_drawn_in_place_and_failures_stay(monkeypatch):
     output = io.StringIO()
     display = shown._Live(None, Console(file=output, force_terminal=True, width=80, height=24))
     with display.shown():
-        display.expect([Awaited("train a", "train x"), Awaited("evaluate a fog", "evaluate x", "a", 1)], 1, 0, 1, 0)
+        display.expect(
+            [Awaited("train a", "train x"), Awaited("evaluate a fog", "evaluate x", "a", 1)],
+            1,
+            0,
+            1,
+            0,
+        )
         display("train a", 1, 10, "loss 2.0")
         display.ended("train a", "no room [on] the disk")
         display.ended("evaluate a fog", f"{NOT_BEGUN}train a")
@@ -292,7 +324,8 @@ def test_another_terminal_is_told(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-# ---- a study ---------------------------------------------------------------------------------------------------------------
+# ---- a study
+# ---------------------------------------------------------------------------------------------------------------
 
 STUDY = """
 name: two
@@ -338,14 +371,22 @@ def test_a_failing_run_stops_no_other_and_the_end_says_what_to_run(tmp_path):
     assert "nobody is at work" in text
     assert "lower the learning rate" in text
     before = {path: path.stat().st_mtime_ns for path in site.results.glob("cells/**/*.json")}
-    second = subprocess.run([*command, *shlex.split(said)[1:]], cwd=tmp_path, capture_output=True, text=True)
+    second = subprocess.run(
+        [*command, *shlex.split(said)[1:]], cwd=tmp_path, capture_output=True, text=True
+    )
     assert second.returncode == 3
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_status_says_who_is_at_work_and_who_has_gone_silent(tmp_path):
     site = Site(tmp_path)
-    plain = {"host": "here", "process": 7, "summary": "1/2", "at_work": {"train a": "1/4"}, "failed": {"train b": "no"}}
+    plain = {
+        "host": "here",
+        "process": 7,
+        "summary": "1/2",
+        "at_work": {"train a": "1/4"},
+        "failed": {"train b": "no"},
+    }
     site.progress.write_text(json.dumps({**plain, "written": time.time()}))
     assert status_text(site, [], []).splitlines()[1:] == [
         "at work: here[7], 1/2",

@@ -21,14 +21,17 @@ from stillrobust.training.upstream_training import robustify, robustify_plan
 from tests.toys import SETTINGS, Toys, head_names
 
 RANDOM = "resnet_mini(weights='random')"
-# Arguments that make a technique quick; DeepAugment needs folders of images, and has its own tests below.
+# Arguments that make a technique quick; DeepAugment needs folders of images, and has its own tests
+# below.
 QUICK = {"ant": "ant(iterations=2)", "l2": "l2(steps=1)"}
 SPECS = [QUICK.get(name, name) for name in TECHNIQUES if name != "deepaugment"]
 
 
 def recipe(**changes):
     settings = {"resize": 64, "crop": 64, "crop_scale": (0.9, 1.0)}
-    return Recipe(**{"steps": 4, "batch_size": 4, "norm_eval": False, "settings": settings, **changes})
+    return Recipe(
+        **{"steps": 4, "batch_size": 4, "norm_eval": False, "settings": settings, **changes}
+    )
 
 
 def weights(folder):
@@ -36,26 +39,33 @@ def weights(folder):
 
 
 def test_the_folder_is_a_checkpoint_with_its_own_classes(tmp_path):
-    folder = robustify(robustify_plan(RANDOM, "regular", recipe()), Toys("classification", 8), tmp_path / "made")
+    folder = robustify(
+        robustify_plan(RANDOM, "regular", recipe()), Toys("classification", 8), tmp_path / "made"
+    )
     backbone, said = build_backbone(f"resnet_mini(weights='{folder}')")
     assert "tensors" in said
     _, model, description = load_model(folder)
     images = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
-        laid_out = backbone.eval().to(memory_format=torch.channels_last)  # as a loaded model is; another layout rounds otherwise
+        # as a loaded model is; another layout rounds otherwise
+        laid_out = backbone.eval().to(memory_format=torch.channels_last)
         assert torch.equal(laid_out.classify(images), model(images))
         assert backbone.classify(images).shape == (2, 2)
     assert description["plan"]["transfer"] == "robustify"
     written = (folder / "checkpoint.json").stat().st_mtime_ns
     robustify(robustify_plan(RANDOM, "regular", recipe()), Toys("classification", 8), folder)
-    assert (folder / "checkpoint.json").stat().st_mtime_ns == written, "finished work was done again"
+    assert (folder / "checkpoint.json").stat().st_mtime_ns == written, (
+        "finished work was done again"
+    )
 
 
 @pytest.mark.parametrize("spec", [*SPECS, "gaussian(std=0.1)+augmix"])
 def test_every_technique_trains_the_model(spec, tmp_path):
     """It changes the weights, differently from plain training, and twice in the same way."""
     data = Toys("classification", 8)
-    folders = [robustify(robustify_plan(RANDOM, spec, recipe()), data, tmp_path / name) for name in "ab"]
+    folders = [
+        robustify(robustify_plan(RANDOM, spec, recipe()), data, tmp_path / name) for name in "ab"
+    ]
     regular = robustify(robustify_plan(RANDOM, "regular", recipe()), data, tmp_path / "regular")
     assert weights(folders[0]) == weights(folders[1])
     assert weights(folders[0]) != weights(regular)
@@ -63,8 +73,13 @@ def test_every_technique_trains_the_model(spec, tmp_path):
 
 @pytest.mark.parametrize("spec", ["ant(iterations=2)", "prime", "augmix"])
 def test_stopped_and_resumed_equals_undisturbed(spec, tmp_path):
-    """Stopped in the middle of an epoch, with a companion's optimiser and pool in the files; the epoch is of two steps."""
-    data, plan = Toys("classification", 8), robustify_plan(RANDOM, spec, recipe(steps=7, checkpoint_seconds=0.0))
+    """Stopped in the middle of an epoch, with a companion's optimiser and pool in the files; the
+    epoch is of two steps.
+    """
+    data, plan = (
+        Toys("classification", 8),
+        robustify_plan(RANDOM, spec, recipe(steps=7, checkpoint_seconds=0.0)),
+    )
 
     def stop(done, total, text):
         if done == 5:
@@ -82,7 +97,9 @@ def test_a_made_backbone_starts_a_transfer_and_another_robustification(tmp_path)
     made = robustify(robustify_plan(RANDOM, "augmix", recipe()), data, tmp_path / "made")
     spec = f"resnet_mini(weights='{made}')"
     frozen = train(
-        Plan("detection", spec, "fixed_feature", Recipe(steps=1, batch_size=2), SETTINGS["detection"]),
+        Plan(
+            "detection", spec, "fixed_feature", Recipe(steps=1, batch_size=2), SETTINGS["detection"]
+        ),
         Toys("detection"),
         tmp_path / "d",
     )
@@ -91,7 +108,10 @@ def test_a_made_backbone_starts_a_transfer_and_another_robustification(tmp_path)
     kept = [key for key in ours if any(name.endswith(key) for name in inside)]
     assert len(kept) > 20
     for key in kept:
-        assert torch.equal(ours[key], next(value for name, value in inside.items() if name.endswith(f".model.{key}"))), key
+        assert torch.equal(
+            ours[key],
+            next(value for name, value in inside.items() if name.endswith(f".model.{key}")),
+        ), key
     again = robustify(robustify_plan(spec, "gaussian", recipe()), data, tmp_path / "again")
     assert weights(again) != weights(made)
 
@@ -99,21 +119,45 @@ def test_a_made_backbone_starts_a_transfer_and_another_robustification(tmp_path)
 def test_what_is_published_with_a_thousand_classes_gets_the_data_s(tmp_path):
     data = Toys("classification", 4)
     settings = {"resize": 32, "crop": 32}
-    folder = robustify(robustify_plan("efficientnet_lite0", "regular", recipe(steps=1, settings=settings)), data, tmp_path)
-    assert build_backbone(f"efficientnet_lite0(weights='{folder}')")[0].classify(torch.rand(1, 3, 64, 64)).shape == (1, 2)
+    folder = robustify(
+        robustify_plan("efficientnet_lite0", "regular", recipe(steps=1, settings=settings)),
+        data,
+        tmp_path,
+    )
+    assert build_backbone(f"efficientnet_lite0(weights='{folder}')")[0].classify(
+        torch.rand(1, 3, 64, 64)
+    ).shape == (1, 2)
 
 
 def test_from_the_command_line(tmp_path):
     root = write_scenes(
-        tmp_path / "data", counts=SceneCounts(train=1, val=1, train_crops=10, val_crops=10), scene_size=64, crop_size=48
+        tmp_path / "data",
+        counts=SceneCounts(train=1, val=1, train_crops=10, val_crops=10),
+        scene_size=64,
+        crop_size=48,
     )
-    command = [sys.executable, "-m", "stillrobust", "robustify", "--data", f"folders:{root / 'classification'}", "--steps", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "stillrobust",
+        "robustify",
+        "--data",
+        f"folders:{root / 'classification'}",
+        "--steps",
+        "2",
+    ]
     command += ["--backbone", RANDOM, "--batch-size", "4", "--out", str(tmp_path / "made")]
     done = subprocess.run([*command, "--technique", "gaussian"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"resnet_mini(weights='{tmp_path / 'made'}')" in done.stdout
-    for technique, message in (("augmx", "Did you mean: augmix"), ("l2(epsilon=-1)", "epsilon"), ("deepaugment", "deepaugment")):
-        refused = subprocess.run([*command, "--technique", technique], capture_output=True, text=True)
+    for technique, message in (
+        ("augmx", "Did you mean: augmix"),
+        ("l2(epsilon=-1)", "epsilon"),
+        ("deepaugment", "deepaugment"),
+    ):
+        refused = subprocess.run(
+            [*command, "--technique", technique], capture_output=True, text=True
+        )
         assert refused.returncode == 2
         assert message in refused.stderr
         assert "Traceback" not in refused.stderr
@@ -124,18 +168,32 @@ def test_only_what_augments_acts_in_a_transfer(tmp_path):
     with pytest.raises(UserError, match="stillrobust robustify"):
         train(plan, Toys("classification", 4), tmp_path)
     with pytest.raises(UserError, match="moves pixels"):
-        train(Plan("detection", RANDOM, "full_network", Recipe(), SETTINGS["detection"], "prime"), Toys("detection", 4), tmp_path)
+        train(
+            Plan("detection", RANDOM, "full_network", Recipe(), SETTINGS["detection"], "prime"),
+            Toys("detection", 4),
+            tmp_path,
+        )
     with pytest.raises(UserError, match="use classification"):
-        train(Plan("detection", RANDOM, "robustify", Recipe(), SETTINGS["detection"]), Toys("detection", 4), tmp_path)
+        train(
+            Plan("detection", RANDOM, "robustify", Recipe(), SETTINGS["detection"]),
+            Toys("detection", 4),
+            tmp_path,
+        )
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("task", sorted(SETTINGS))
 @pytest.mark.parametrize("transfer", ["fixed_feature", "full_network"])
-def test_an_augmenting_technique_acts_in_every_task_also_with_a_frozen_backbone(task, transfer, tmp_path):
+def test_an_augmenting_technique_acts_in_every_task_also_with_a_frozen_backbone(
+    task, transfer, tmp_path
+):
     """Two runs that differ in the technique alone end in different heads."""
     made = [
-        train(Plan(task, RANDOM, transfer, Recipe(steps=2, batch_size=2), SETTINGS[task], spec), Toys(task, 4), tmp_path / name)
+        train(
+            Plan(task, RANDOM, transfer, Recipe(steps=2, batch_size=2), SETTINGS[task], spec),
+            Toys(task, 4),
+            tmp_path / name,
+        )
         for name, spec in (("plain", ""), ("prime", "prime(geometry=False)"))
     ]
     model = load_model(made[0])[1]
@@ -146,7 +204,8 @@ def test_an_augmenting_technique_acts_in_every_task_also_with_a_frozen_backbone(
     assert np.all([torch.isfinite(value).all() for value in second.values()])
 
 
-# ---- a technique with images of its own -----------------------------------------------------------------------------------------
+# ---- a technique with images of its own
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -162,7 +221,9 @@ def folders(tmp_path):
 
 
 def deepaugmented(root, mode="concat", **changes):
-    return robustify_plan(RANDOM, f"deepaugment(roots=({str(root)!r},), mode={mode!r})+augmix", recipe(**changes))
+    return robustify_plan(
+        RANDOM, f"deepaugment(roots=({str(root)!r},), mode={mode!r})+augmix", recipe(**changes)
+    )
 
 
 def test_deepaugment_trains_on_its_folders_stops_and_goes_on(folders, tmp_path):
@@ -178,7 +239,9 @@ def test_deepaugment_trains_on_its_folders_stops_and_goes_on(folders, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         robustify(plan, clean, tmp_path / "stopped", stop)
     seen = []
-    assert weights(robustify(plan, clean, tmp_path / "stopped", lambda d, t, x: seen.append(d))) == weights(whole)
+    assert weights(
+        robustify(plan, clean, tmp_path / "stopped", lambda d, t, x: seen.append(d))
+    ) == weights(whole)
     assert seen == [6, 7]
     alone = robustify(robustify_plan(RANDOM, "augmix", recipe(steps=7)), clean, tmp_path / "alone")
     assert weights(alone) != weights(whole)
@@ -188,11 +251,21 @@ def test_deepaugment_trains_on_its_folders_stops_and_goes_on(folders, tmp_path):
 def test_another_image_in_deepaugment_s_folder_is_another_training(folders, tmp_path):
     clean, root = folders
     first = weights(robustify(deepaugmented(root), clean, tmp_path / "made"))
-    robustify(deepaugmented(root), clean, tmp_path / "made", lambda *_: pytest.fail("finished work was done again"))
+    robustify(
+        deepaugmented(root),
+        clean,
+        tmp_path / "made",
+        lambda *_: pytest.fail("finished work was done again"),
+    )
     for path in root.rglob("*.png"):
         Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(path)
     seen = []
-    assert weights(robustify(deepaugmented(root), clean, tmp_path / "made", lambda d, t, x: seen.append(d))) != first
+    assert (
+        weights(
+            robustify(deepaugmented(root), clean, tmp_path / "made", lambda d, t, x: seen.append(d))
+        )
+        != first
+    )
     assert seen == [1, 2, 3, 4]
 
 
@@ -206,7 +279,10 @@ def test_what_is_missing_in_deepaugment_s_folder_is_said_before_anything_starts(
 
 def test_deepaugment_s_choice_follows_the_recipe_s_seed(folders, tmp_path):
     clean, root = folders
-    made = [robustify(deepaugmented(root, "choice", steps=1, seed=seed), clean, tmp_path / str(seed)) for seed in (0, 1)]
+    made = [
+        robustify(deepaugmented(root, "choice", steps=1, seed=seed), clean, tmp_path / str(seed))
+        for seed in (0, 1)
+    ]
     data = [read_description(folder)["identity"]["training_data"] for folder in made]
     assert data[0] != data[1]
     assert read_description(made[0])["info"]["size"] == 8

@@ -1,4 +1,6 @@
-"""What a run's one number hides, clean and corrupted: calibration, sizes, classes, the worst corruption."""
+"""What a run's one number hides, clean and corrupted: calibration, sizes, classes, the worst
+corruption.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ Bounds = tuple[float, float]
 
 @dataclass(frozen=True)
 class Line:
-    """One number on the clean data and its mean over the corrupted cells, fractions 0..1, with intervals over images."""
+    """One number on the clean data and its mean over the corrupted cells, fractions 0..1, with
+    intervals over images.
+    """
 
     name: str
     clean: float
@@ -28,8 +32,12 @@ class Line:
     corrupted_interval: Bounds
 
 
-def breakdown(store: Store, run: str, severities: Sequence[int] = SEVERITIES, count: int = REPLICATES) -> list[Line]:
-    """Calibration errors and AP by size of a run; empty where its cells keep nothing to compute them from."""
+def breakdown(
+    store: Store, run: str, severities: Sequence[int] = SEVERITIES, count: int = REPLICATES
+) -> list[Line]:
+    """Calibration errors and AP by size of a run; empty where its cells keep nothing to compute
+    them from.
+    """
     drawn = resampled(store, run, (CLEAN, *corrupted_places(severities)), count, compute=details)
     lines = []
     for name, values in (drawn.values if drawn else {}).items():
@@ -39,37 +47,61 @@ def breakdown(store: Store, run: str, severities: Sequence[int] = SEVERITIES, co
     return lines
 
 
-def class_breakdown(store: Store, run: Run, severities: Sequence[int] = SEVERITIES) -> dict[str, dict[str, tuple[float, float]]]:
-    """By metric and class: the clean score and its mean over the corrupted cells; NaN for a class that is not there."""
+def class_breakdown(
+    store: Store, run: Run, severities: Sequence[int] = SEVERITIES
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """By metric and class: the clean score and its mean over the corrupted cells; NaN for a class
+    that is not there.
+    """
 
     def columns(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
         scores = by_class(statistics, weights)
-        return {f"{name}\0{i}": one for name, values in scores.items() for i, one in enumerate(values.T)}
+        return {
+            f"{name}\0{i}": one for name, values in scores.items() for i, one in enumerate(values.T)
+        }
 
     drawn = resampled(store, run.name, (CLEAN, *corrupted_places(severities)), 1, compute=columns)
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for key, values in (drawn.values if drawn else {}).items():
         metric, number = key.split("\0")
-        found.setdefault(metric, {})[run.classes[int(number)]] = float(values[0, 0]), float(values[1:, 0].mean())
+        found.setdefault(metric, {})[run.classes[int(number)]] = (
+            float(values[0, 0]),
+            float(values[1:, 0].mean()),
+        )
     return found
 
 
-def told(store: Store, run: Run, severities: Sequence[int] = SEVERITIES, classes: int = 5) -> list[str]:
-    """The breakdown of one run as lines for a terminal, in percent. Raises ``HoleError`` where cells are missing."""
+def told(
+    store: Store, run: Run, severities: Sequence[int] = SEVERITIES, classes: int = 5
+) -> list[str]:
+    """The breakdown of one run as lines for a terminal, in percent.
+
+    Raises ``HoleError`` where cells are missing.
+    """
     measurements = store.measurements(run.name)
     lines = []
     for metric in sorted({one.metric for one in measurements}):
         numbers = robustness([one for one in measurements if one.metric == metric], severities)
         name, part = worst_corruption(numbers)
-        lines.append(f"{metric}: worst corruption {name}, {100 * part.mpc:.1f} left of {100 * numbers.clean:.1f}")
+        lines.append(
+            f"{metric}: worst corruption {name}, {100 * part.mpc:.1f} left of"
+            f" {100 * numbers.clean:.1f}"
+        )
     for line in breakdown(store, run.name, severities):
         lines.append(
             f"{line.name}: clean {_percent(line.clean, line.clean_interval)}, "
             f"corrupted {_percent(line.corrupted, line.corrupted_interval)}"
         )
     for metric, scores in class_breakdown(store, run, severities).items():
-        lost = sorted((clean - corrupted, name) for name, (clean, corrupted) in scores.items() if np.isfinite(clean - corrupted))
-        worst = ", ".join(f"{name} {100 * scores[name][0]:.1f} to {100 * scores[name][1]:.1f}" for _, name in lost[::-1][:classes])
+        lost = sorted(
+            (clean - corrupted, name)
+            for name, (clean, corrupted) in scores.items()
+            if np.isfinite(clean - corrupted)
+        )
+        worst = ", ".join(
+            f"{name} {100 * scores[name][0]:.1f} to {100 * scores[name][1]:.1f}"
+            for _, name in lost[::-1][:classes]
+        )
         lines.append(f"{metric} by class, most lost: {worst}")
     return lines
 

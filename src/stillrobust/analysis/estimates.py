@@ -7,17 +7,22 @@ from stillrobust.analysis.resampling import resampled
 from stillrobust.grid import CLEAN, SEVERITIES
 from stillrobust.storage.store import Store
 
-HEADLINE = {"classification": "top1", "detection": "box_ap", "segmentation": "miou"}  # whose order a task's budget follows
+# whose order a task's budget follows
+HEADLINE = {"classification": "top1", "detection": "box_ap", "segmentation": "miou"}
 
 
 def estimates(store: Store, run: str, severities: Sequence[int] = SEVERITIES) -> list[Estimate]:
-    """An estimate for each metric of the run, with what its images leave open. Raises ``UserError`` as ``estimate_mpc`` does.
+    """An estimate for each metric of the run, with what its images leave open.
+
+    Raises ``UserError`` as ``estimate_mpc`` does.
 
     Cells of another protocol than the clean one's, such as fewer images, stay out.
     """
     values: dict[str, dict[tuple[str, int], float]] = {}
     measurements = store.measurements(run)
-    clean = {one.metric: one.protocol for one in measurements if (one.corruption, one.severity) == CLEAN}
+    clean = {
+        one.metric: one.protocol for one in measurements if (one.corruption, one.severity) == CLEAN
+    }
     for one in measurements:
         if one.protocol == clean.get(one.metric):
             values.setdefault(one.metric, {})[one.corruption, one.severity] = one.value
@@ -25,6 +30,10 @@ def estimates(store: Store, run: str, severities: Sequence[int] = SEVERITIES) ->
     for metric, measured in values.items():
         places = [place for place in cell_order(metric, severities) if place in measured]
         drawn = resampled(store, run, places)
-        by_place = dict(zip(places, drawn.values[metric][:, 1:], strict=True)) if drawn and metric in drawn.values else None
+        by_place = (
+            dict(zip(places, drawn.values[metric][:, 1:], strict=True))
+            if drawn and metric in drawn.values
+            else None
+        )
         found.append(estimate_mpc(measured[CLEAN], measured, metric, severities, by_place))
     return found

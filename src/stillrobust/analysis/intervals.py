@@ -1,10 +1,13 @@
-"""How sure a number is: paired half-sample bootstrap over images, intervals, groups not to be told apart, spread over seeds.
+"""How sure a number is: paired half-sample bootstrap over images, intervals, groups not to be told
+apart, spread over seeds.
 
-A resample is a random half of the images (McCarthy 1969; Shao & Tu 1995, sec. 5.2). It varies around the whole set's number as
-much as that does around the truth, and it holds no image twice, as no set does: average precision takes a copy for a second find.
-Paired: the resampling depends on the images' ids alone, so that every run and every cell over the same images is re-weighted
-in the same way, and what is common to two numbers cancels in their difference (Efron & Tibshirani 1993, ch. 6 and 13).
-``docs/statistics.md`` has the formulas and how often the intervals hold the truth.
+A resample is a random half of the images (McCarthy 1969; Shao & Tu 1995, sec. 5.2). It varies
+around the whole set's number as much as that does around the truth, and it holds no image twice, as
+no set does: average precision takes a copy for a second find.
+Paired: the resampling depends on the images' ids alone, so that every run and every cell over the
+same images is re-weighted in the same way, and what is common to two numbers cancels in their
+difference (Efron & Tibshirani 1993, ch. 6 and 13). ``docs/statistics.md`` has the formulas and how
+often the intervals hold the truth.
 """
 
 import hashlib
@@ -19,12 +22,17 @@ from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
 LEVEL = 0.95
-FREEDOM = 30  # of Student's t: a deviation that hangs on rare classes is itself not sure; chosen by measured coverage
+# of Student's t: a deviation that hangs on rare classes is itself not sure; chosen by measured
+# coverage
+FREEDOM = 30
 REPLICATES = 400  # a standard deviation good to 1 / sqrt(2 * 400) = 3.5 % of itself
 
 
-def bootstrap_weights(image_ids: Sequence[str] | Array, replicates: int = REPLICATES, seed: int = 0) -> Array:
-    """Which images each half of the set holds: int64 (R, N) of 0 and 1; of an odd set the halves are short and long in turn.
+def bootstrap_weights(
+    image_ids: Sequence[str] | Array, replicates: int = REPLICATES, seed: int = 0
+) -> Array:
+    """Which images each half of the set holds: int64 (R, N) of 0 and 1; of an odd set the halves
+    are short and long in turn.
 
     An image's weights depend on the set of ids and not on their order.
     """
@@ -42,11 +50,13 @@ def bootstrap_weights(image_ids: Sequence[str] | Array, replicates: int = REPLIC
 
 
 def interval(values: Array, estimate: float, level: float = LEVEL) -> tuple[float, float]:
-    """The interval around ``estimate``, the number of the set itself, from its bootstrap replicates ``values`` (R,).
+    """The interval around ``estimate``, the number of the set itself, from its bootstrap replicates
+    ``values`` (R,).
 
-    Student's, and corrected for the bias that the replicates show (Davison & Hinkley 1997, eq. 5.5): small sets raise AP and
-    move mIoU, and a half of the set is by about as much further off as the set is from the truth. NaN replicates (nothing to
-    measure in the draw) are left out; NaN where fewer than two are left.
+    Student's, and corrected for the bias that the replicates show (Davison & Hinkley 1997, eq.
+    5.5): small sets raise AP and move mIoU, and a half of the set is by about as much further off
+    as the set is from the truth. NaN replicates (nothing to measure in the draw) are left out; NaN
+    where fewer than two are left.
     """
     values = values[np.isfinite(values)]
     if len(values) < 2:
@@ -57,32 +67,45 @@ def interval(values: Array, estimate: float, level: float = LEVEL) -> tuple[floa
 
 
 def robustness_replicates(clean: Array, cells: Array) -> dict[str, Array]:
-    """P, mPC, rPC and drop in each replicate, from ``clean`` (R,) and the corrupted cells' values (K, R)."""
+    """P, mPC, rPC and drop in each replicate, from ``clean`` (R,) and the corrupted cells' values
+    (K, R).
+    """
     mpc = np.asarray(cells).mean(axis=0)
     rpc = np.divide(mpc, clean, out=np.full_like(mpc, np.nan), where=np.asarray(clean) > 0)
     return {"P": np.asarray(clean), "mPC": mpc, "rPC": rpc, "drop": 1 - rpc}
 
 
-def simultaneous_intervals(estimates: Sequence[float] | Array, values: Array, level: float = LEVEL) -> Array:
-    """Intervals (K, 2) around ``estimates`` (K,) that hold all together with chance ``level``; ``values`` (K, R) are replicates.
+def simultaneous_intervals(
+    estimates: Sequence[float] | Array, values: Array, level: float = LEVEL
+) -> Array:
+    """Intervals (K, 2) around ``estimates`` (K,) that hold all together with chance ``level``;
+    ``values`` (K, R) are replicates.
 
-    As :func:`interval`, but the reach is the quantile of the largest standardised deviation of a replicate, so that all of them
-    together leave out a true value with a chance of ``1 - level`` (single-step max-t, Westfall & Young 1993, ch. 2; Romano &
-    Wolf 2005).
+    As :func:`interval`, but the reach is the quantile of the largest standardised deviation of a
+    replicate, so that all of them together leave out a true value with a chance of ``1 - level``
+    (single-step max-t, Westfall & Young 1993, ch. 2; Romano & Wolf 2005).
     """
     means = values.mean(1)
     deviations = np.maximum(values.std(1, ddof=1), 1e-12)  # equal numbers: nothing between them
     largest = np.abs((values - means[:, None]) / deviations[:, None]).max(0)
-    longer = student_quantile((1 + level) / 2, FREEDOM) / NormalDist().inv_cdf((1 + level) / 2)  # as a single interval
-    centre, reach = 2 * np.asarray(estimates, float) - means, longer * np.quantile(largest, level) * deviations
+    # as a single interval
+    longer = student_quantile((1 + level) / 2, FREEDOM) / NormalDist().inv_cdf((1 + level) / 2)
+    centre, reach = (
+        2 * np.asarray(estimates, float) - means,
+        longer * np.quantile(largest, level) * deviations,
+    )
     return np.stack([centre - reach, centre + reach], 1)
 
 
-def rank_groups(estimates: Sequence[float] | Array, values: Sequence[Array] | Array, level: float = LEVEL) -> list[str]:
-    """Letters for runs in the order given: two that share a letter are not distinguishable. ``values`` (runs, R) are paired.
+def rank_groups(
+    estimates: Sequence[float] | Array, values: Sequence[Array] | Array, level: float = LEVEL
+) -> list[str]:
+    """Letters for runs in the order given: two that share a letter are not distinguishable.
 
-    Every pair is compared, all together by :func:`simultaneous_intervals`. Letters run from the lowest estimate; they are the
-    maximal groups of a compact letter display (Piepho 2004).
+    ``values`` (runs, R) are paired.
+
+    Every pair is compared, all together by :func:`simultaneous_intervals`. Letters run from the
+    lowest estimate; they are the maximal groups of a compact letter display (Piepho 2004).
     """
     numbers, replicates = np.asarray(estimates, float), np.asarray(values, float)
     order = np.argsort(numbers, kind="stable")
@@ -90,7 +113,9 @@ def rank_groups(estimates: Sequence[float] | Array, values: Sequence[Array] | Ar
     if not len(firsts):
         return ["a"] * len(order)
     differences = replicates[order[seconds]] - replicates[order[firsts]]
-    low, high = simultaneous_intervals(numbers[order[seconds]] - numbers[order[firsts]], differences, level).T
+    low, high = simultaneous_intervals(
+        numbers[order[seconds]] - numbers[order[firsts]], differences, level
+    ).T
     apart = (low > 0) | (high < 0)
     alike = np.ones((len(order), len(order)), bool)
     alike[firsts[apart], seconds[apart]] = alike[seconds[apart], firsts[apart]] = False
@@ -105,7 +130,9 @@ def _maximal_groups(alike: Array) -> list[list[int]]:
     """The largest sets in which everyone is alike, by insertion and absorption (Piepho 2004)."""
     groups: list[set[int]] = [set(range(len(alike)))]
     for first, second in zip(*np.nonzero(np.triu(~alike)), strict=True):
-        split = [group - {one} for group in groups if {first, second} <= group for one in (first, second)]
+        split = [
+            group - {one} for group in groups if {first, second} <= group for one in (first, second)
+        ]
         groups = [group for group in groups if not {first, second} <= group]
         for group in split:
             if not any(group <= other for other in groups):
@@ -131,30 +158,43 @@ class OverSeeds:
     seeds: int
 
 
-def over_seeds(estimates: Sequence[float] | Array, values: Sequence[Array] | Array, level: float = LEVEL) -> OverSeeds:
-    """Seeds and images together: ``values`` (seeds, R) are paired replicates of ``estimates`` (seeds,).
+def over_seeds(
+    estimates: Sequence[float] | Array, values: Sequence[Array] | Array, level: float = LEVEL
+) -> OverSeeds:
+    """Seeds and images together: ``values`` (seeds, R) are paired replicates of ``estimates``
+    (seeds,).
 
-    Variance of the mean = s² / S over the seeds + the bootstrap variance of the mean over images; what seed and image do
-    together is in both, which errs to the wide side (crossed random effects, Owen 2007). Student's t, since S is small, with
-    (S - 1) * total / seeds' variance degrees of freedom: Satterthwaite (1946) squares that ratio, but S numbers alone tell it,
-    and with its square 88 to 93 % of the intervals hold the truth for two and three seeds.
+    Variance of the mean = s² / S over the seeds + the bootstrap variance of the mean over images;
+    what seed and image do together is in both, which errs to the wide side (crossed random effects,
+    Owen 2007). Student's t, since S is small, with (S - 1) * total / seeds' variance degrees of
+    freedom: Satterthwaite (1946) squares that ratio, but S numbers alone tell it, and with its
+    square 88 to 93 % of the intervals hold the truth for two and three seeds.
     """
     numbers, replicates = np.asarray(estimates, float), np.asarray(values, float).mean(0)
     if len(numbers) < 2:
         raise UserError(
-            f"Expected runs of at least two seeds to speak of their spread, but got {len(numbers)}; train with another seed"
+            f"Expected runs of at least two seeds to speak of their spread, but got {len(numbers)};"
+            " train with another seed"
         )
     of_seeds, of_images = float(numbers.var(ddof=1)) / len(numbers), float(replicates.var(ddof=1))
     total = of_seeds + of_images
     freedom = (len(numbers) - 1) * total / of_seeds if of_seeds > 0 else np.inf
     reach = student_quantile((1 + level) / 2, min(freedom, 1e4)) * total**0.5
     centre = 2 * float(numbers.mean()) - float(replicates.mean())
-    return OverSeeds(float(numbers.mean()), float(numbers.std(ddof=1)), centre - reach, centre + reach, len(numbers))
+    return OverSeeds(
+        float(numbers.mean()),
+        float(numbers.std(ddof=1)),
+        centre - reach,
+        centre + reach,
+        len(numbers),
+    )
 
 
 @lru_cache(maxsize=256)
 def student_quantile(probability: float, freedom: float) -> float:
-    """The quantile of Student's t: with t = sqrt(f) tan(a) its density in a is proportional to cos(a)^(f - 1)."""
+    """The quantile of Student's t: with t = sqrt(f) tan(a) its density in a is proportional to
+    cos(a)^(f - 1).
+    """
     angle = np.linspace(-np.pi / 2, np.pi / 2, 20_001)
     density = np.cos(angle[:-1] + np.diff(angle) / 2) ** (freedom - 1)
     below = np.concatenate([[0.0], np.cumsum(density)])

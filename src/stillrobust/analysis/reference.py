@@ -28,8 +28,12 @@ ALEXNET = Reference(
     "AlexNet",
     "top1",
     SEVERITIES,
-    clean=0.43478,  # torchvision AlexNet_Weights.IMAGENET1K_V1: top-1 56.522 %; Hendrycks & Dietterich 2019, table 1: 43.5
-    by_corruption={  # Hendrycks & Dietterich 2019, table 1, with the digits of hendrycks/robustness' and AugMix's code
+    # torchvision AlexNet_Weights.IMAGENET1K_V1: top-1 56.522 %; Hendrycks & Dietterich 2019, table
+    # 1: 43.5
+    clean=0.43478,
+    # Hendrycks & Dietterich 2019, table 1, with the digits of hendrycks/robustness' and AugMix's
+    # code
+    by_corruption={
         "gaussian_noise": 0.886428,
         "shot_noise": 0.894468,
         "impulse_noise": 0.922640,
@@ -68,19 +72,24 @@ def reference_of(run: Robustness) -> Reference:
 def corruption_errors(run: Robustness, reference: Reference = ALEXNET) -> CorruptionErrors:
     """mCE and relative mCE (Hendrycks & Dietterich 2019, section 4.2).
 
-    CE_c = Σ_s E(c, s) / Σ_s E_ref(c, s); relative: with each model's clean error subtracted from every E. Raises
-    ``UserError`` where metric or severities differ, or the reference has no error to divide by.
+    CE_c = Σ_s E(c, s) / Σ_s E_ref(c, s); relative: with each model's clean error subtracted from
+    every E. Raises ``UserError`` where metric or severities differ, or the reference has no error
+    to divide by.
     """
     if (run.metric, run.severities) != (reference.metric, reference.severities):
         raise UserError(
-            f"Expected {reference.metric} at severities {', '.join(map(str, reference.severities))} as {reference.name} has, but "
-            f"{run.run} has {run.metric} at {', '.join(map(str, run.severities))}; take a run of the same study as the reference"
+            f"Expected {reference.metric} at severities {', '.join(map(str, reference.severities))}"
+            f" as {reference.name} has, but {run.run} has {run.metric} at"
+            f" {', '.join(map(str, run.severities))}; take a run of the same study as the reference"
         )
     plain, relative = {}, {}
     for name in COMMON:
         error, other = 1 - run.by_corruption[name].mpc, reference.by_corruption[name]
         if other <= 0 or other == reference.clean:
-            raise UserError(f"{reference.name} loses nothing under {name}, so that nothing can be divided by it; take another")
+            raise UserError(
+                f"{reference.name} loses nothing under {name}, so that nothing can be divided by"
+                " it; take another"
+            )
         plain[name] = error / other
         relative[name] = (error - (1 - run.clean)) / (other - reference.clean)
     return CorruptionErrors(fmean(plain.values()), fmean(relative.values()), plain, relative)
@@ -92,21 +101,34 @@ def worst_corruption(run: Robustness) -> tuple[str, Part]:
 
 
 def effective_robustness(runs: Sequence[Robustness], standard: Iterable[Robustness]) -> list[float]:
-    """How far each run's mPC lies above what its clean score lets expect, 0..1 (Taori et al. 2020, section 2).
+    """How far each run's mPC lies above what its clean score lets expect, 0..1 (Taori et al. 2020,
+    section 2).
 
-    Expected is a line through the ``standard`` runs (models without a technique) on logit axes, fitted by least squares.
-    Raises ``UserError`` without two standard runs of different clean scores, or for scores of 0 or 1, which have no logit.
+    Expected is a line through the ``standard`` runs (models without a technique) on logit axes,
+    fitted by least squares. Raises ``UserError`` without two standard runs of different clean
+    scores, or for scores of 0 or 1, which have no logit.
     """
     known = list(standard)
     everyone = [*runs, *known]
     if len({(run.metric, run.severities) for run in everyone}) > 1:
-        raise UserError("Expected runs of one metric and one set of severities; compute effective robustness for each on its own")
+        raise UserError(
+            "Expected runs of one metric and one set of severities; compute effective robustness"
+            " for each on its own"
+        )
     for run in everyone:
         if not (0 < run.clean < 1 and 0 < run.mpc < 1):
-            raise UserError(f"Expected scores between 0 and 1, but {run.run} has {run.clean:g} and {run.mpc:g}; leave it out")
+            raise UserError(
+                f"Expected scores between 0 and 1, but {run.run} has {run.clean:g} and {run.mpc:g};"
+                " leave it out"
+            )
     if len({run.clean for run in known}) < 2:
-        raise UserError(f"Expected at least two standard runs of different clean scores, but got {len(known)}; give more")
-    slope, height = np.polyfit(_logit([run.clean for run in known]), _logit([run.mpc for run in known]), 1)
+        raise UserError(
+            f"Expected at least two standard runs of different clean scores, but got {len(known)};"
+            " give more"
+        )
+    slope, height = np.polyfit(
+        _logit([run.clean for run in known]), _logit([run.mpc for run in known]), 1
+    )
     expected = 1 / (1 + np.exp(-(slope * _logit([run.clean for run in runs]) + height)))
     return [float(run.mpc - value) for run, value in zip(runs, expected, strict=True)]
 

@@ -1,4 +1,6 @@
-"""From a store's kept statistics to replicates: the cells of a run in the same resamples of the same images."""
+"""From a store's kept statistics to replicates: the cells of a run in the same resamples of the
+same images.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +13,8 @@ from stillrobust.metrics.recompute import replicates
 from stillrobust.samples import Array
 from stillrobust.storage.store import Store
 
-Compute = Callable[[Mapping[str, Array], Array], dict[str, Array]]  # (statistics, weights (R, N)) -> (R,) by name
+# (statistics, weights (R, N)) -> (R,) by name
+Compute = Callable[[Mapping[str, Array], Array], dict[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,15 @@ class Resampled:
 
 
 def resampled(
-    store: Store, run: str, places: Sequence[Place], count: int = REPLICATES, seed: int = 0, compute: Compute = replicates
+    store: Store,
+    run: str,
+    places: Sequence[Place],
+    count: int = REPLICATES,
+    seed: int = 0,
+    compute: Compute = replicates,
 ) -> Resampled | None:
-    """Numbers of the cells at ``places`` in ``count`` resamples, or ``None`` where cells keep no statistics or of other images.
+    """Numbers of the cells at ``places`` in ``count`` resamples, or ``None`` where cells keep no
+    statistics or of other images.
 
     Raises ``HoleError`` for a cell that is not there.
     """
@@ -38,10 +47,13 @@ def resampled(
         statistics = store.statistics(Cell(run, *place))
         here = tuple(str(image) for image in statistics.get("image_ids", ()))
         if not here or (ids and here != ids):
-            return None  # weights of other images, or of these in another order, would not be the same resample
+            # weights of other images, or of these in another order, would not be the same resample
+            return None
         if not ids:
             ids = here
             weights = np.concatenate([np.ones((1, len(ids))), bootstrap_weights(ids, count, seed)])
         for name, values in compute(statistics, weights).items():
             found.setdefault(name, []).append(values)
-    return Resampled(ids, {name: np.stack(rows) for name, rows in found.items() if len(rows) == len(places)})
+    return Resampled(
+        ids, {name: np.stack(rows) for name, rows in found.items() if len(rows) == len(places)}
+    )

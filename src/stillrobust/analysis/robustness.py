@@ -1,8 +1,8 @@
 """From measurements to robustness: what is left of a score on corrupted data.
 
-``mPC`` is the mean over the 15 common corruptions and the severities, every cell with the same weight; it is not the
-mean of the group means, for the groups differ in size. ``rPC = mPC / P`` with ``P`` the clean score, and the drop is
-``1 - rPC``.
+``mPC`` is the mean over the 15 common corruptions and the severities, every cell with the same
+weight; it is not the mean of the group means, for the groups differ in size. ``rPC = mPC / P`` with
+``P`` the clean score, and the drop is ``1 - rPC``.
 """
 
 import math
@@ -18,7 +18,9 @@ from stillrobust.storage.store import Measurement
 
 
 class Part(NamedTuple):
-    """The mean score over some of the corrupted cells, and its drop from the clean score (0..1; below 0: a gain)."""
+    """The mean score over some of the corrupted cells, and its drop from the clean score (0..1;
+    below 0: a gain).
+    """
 
     mpc: float
     drop: float
@@ -43,38 +45,48 @@ class Robustness:
     by_corruption: dict[str, Part]
 
 
-def missing_places(measurements: Iterable[Measurement], severities: Sequence[int] = SEVERITIES) -> tuple[Place, ...]:
+def missing_places(
+    measurements: Iterable[Measurement], severities: Sequence[int] = SEVERITIES
+) -> tuple[Place, ...]:
     """The cells (clean first) that are needed and not among the measurements."""
     there = {(measurement.corruption, measurement.severity) for measurement in measurements}
     return tuple(place for place in (CLEAN, *corrupted_places(severities)) if place not in there)
 
 
-def robustness(measurements: Iterable[Measurement], severities: Sequence[int] = SEVERITIES) -> Robustness:
+def robustness(
+    measurements: Iterable[Measurement], severities: Sequence[int] = SEVERITIES
+) -> Robustness:
     """The robustness of one run in one metric.
 
-    Cells that do not enter (other severities, the four extra corruptions) are left out. Raises ``HoleError`` if a cell
-    is missing, and ``UserError`` if the measurements are not of one run, one metric and one protocol, or if a cell
-    comes twice.
+    Cells that do not enter (other severities, the four extra corruptions) are left out. Raises
+    ``HoleError`` if a cell is missing, and ``UserError`` if the measurements are not of one run,
+    one metric and one protocol, or if a cell comes twice.
     """
     severities = _checked(severities)
     given = list(measurements)
     if not all(isinstance(measurement, Measurement) for measurement in given):
         raise UserError(
-            "Expected measurements, but some are not: an estimate from part of the cells stands in no full table"
-            ", so measure the rest"
+            "Expected measurements, but some are not: an estimate from part of the cells stands in"
+            " no full table, so measure the rest"
         )
     needed = {CLEAN, *corrupted_places(severities)}
-    used = [measurement for measurement in given if (measurement.corruption, measurement.severity) in needed]
+    used = [
+        measurement
+        for measurement in given
+        if (measurement.corruption, measurement.severity) in needed
+    ]
     run = _only("run", (measurement.run for measurement in given))
     metric = _only("metric", (measurement.metric for measurement in given))
     _check_cells(used, run, metric, severities)
     _check_protocols(used, run)
-    values = {(measurement.corruption, measurement.severity): measurement.value for measurement in used}
+    values = {
+        (measurement.corruption, measurement.severity): measurement.value for measurement in used
+    }
     clean = values.pop(CLEAN)
     if not clean > 0:
         raise UserError(
-            f"Expected a clean {metric} above 0 for {run}, but got {clean:g}: there is nothing to keep or to lose; "
-            "train the model first or check the ground truth"
+            f"Expected a clean {metric} above 0 for {run}, but got {clean:g}: there is nothing to"
+            " keep or to lose; train the model first or check the ground truth"
         )
 
     def part(corruptions: Sequence[str] = COMMON, levels: Sequence[int] = severities) -> Part:
@@ -99,7 +111,9 @@ def robustness(measurements: Iterable[Measurement], severities: Sequence[int] = 
 def _checked(severities: Sequence[int]) -> tuple[int, ...]:
     levels = tuple(severities)
     if not levels or len(set(levels)) != len(levels) or not set(levels) <= set(SEVERITIES):
-        raise UserError(f"Expected different severities from 1 to 5, but got {levels}: give for example 1,3,5")
+        raise UserError(
+            f"Expected different severities from 1 to 5, but got {levels}: give for example 1,3,5"
+        )
     return levels
 
 
@@ -108,16 +122,22 @@ def _only(what: str, names: Iterable[str]) -> str:
     if not found:
         raise HoleError("There are no measurements: run the study first")
     if len(found) > 1:
-        raise UserError(f"Expected measurements of one {what}, but got {', '.join(found)}: compute each on its own")
+        raise UserError(
+            f"Expected measurements of one {what}, but got {', '.join(found)}: compute each on"
+            " its own"
+        )
     return found[0]
 
 
-def _check_cells(used: list[Measurement], run: str, metric: str, severities: tuple[int, ...]) -> None:
+def _check_cells(
+    used: list[Measurement], run: str, metric: str, severities: tuple[int, ...]
+) -> None:
     counts = Counter((measurement.corruption, measurement.severity) for measurement in used)
     twice = [place for place, count in counts.items() if count > 1]
     if twice:
         raise UserError(
-            f"Expected each cell of {run} ({metric}) once, but got more than one of {_listed(twice)}: remove the others"
+            f"Expected each cell of {run} ({metric}) once, but got more than one of"
+            f" {_listed(twice)}: remove the others"
         )
     missing = missing_places(used, severities)
     if missing:
@@ -128,7 +148,10 @@ def _check_cells(used: list[Measurement], run: str, metric: str, severities: tup
     for measurement in used:
         if not math.isfinite(measurement.value):
             place = _listed([(measurement.corruption, measurement.severity)])
-            raise UserError(f"Expected finite values of {metric} for {run}, but {place} is {measurement.value}; measure it again")
+            raise UserError(
+                f"Expected finite values of {metric} for {run}, but {place} is {measurement.value};"
+                " measure it again"
+            )
 
 
 def _check_protocols(used: list[Measurement], run: str) -> None:
@@ -144,8 +167,8 @@ def _check_protocols(used: list[Measurement], run: str) -> None:
     )
     if different:
         raise UserError(
-            f"Expected all cells of {run} under one protocol, but {', '.join(different)} differ between cells: "
-            "measure them again under one protocol"
+            f"Expected all cells of {run} under one protocol, but {', '.join(different)} differ"
+            " between cells: measure them again under one protocol"
         )
 
 

@@ -1,4 +1,5 @@
-"""The text of techniques: the parts of ``a+b``, and the corruptions of the test that each shows in training.
+"""The text of techniques: the parts of ``a+b``, and the corruptions of the test that each shows in
+training.
 
 It needs no torch, so that the report asks it of any record.
 """
@@ -8,8 +9,15 @@ from typing import Any
 
 from stillrobust.names import parse_spec, parts_of
 
-OVERLAPS = {"Brightness": "brightness", "Contrast": "contrast", "Sharpness": "gaussian_blur", "Color": "saturate"}
-"""Operation of AugMix and of torchvision's policies -> the corruption that it resembles; a sharpness below 1 blurs."""
+OVERLAPS = {
+    "Brightness": "brightness",
+    "Contrast": "contrast",
+    "Sharpness": "gaussian_blur",
+    "Color": "saturate",
+}
+"""Operation of AugMix and of torchvision's policies -> the corruption that it resembles; a
+sharpness below 1 blurs.
+"""
 OPERATIONS = tuple(sorted(OVERLAPS.values()))
 LEARNED: dict[tuple[str, bool], tuple[str, ...]] = {
     ("imagenet", True): ("contrast", "gaussian_blur", "saturate"),
@@ -21,7 +29,9 @@ LEARNED: dict[tuple[str, bool], tuple[str, ...]] = {
 
 
 def overlaps(name: str, arguments: Mapping[str, Any]) -> tuple[str, ...]:
-    """The corruptions of the test that a technique of ours shows in training; of one that is not ours nothing is known."""
+    """The corruptions of the test that a technique of ours shows in training; of one that is not
+    ours nothing is known.
+    """
     match name:
         case "gaussian":
             return ("gaussian_noise",)
@@ -32,7 +42,9 @@ def overlaps(name: str, arguments: Mapping[str, Any]) -> tuple[str, ...]:
         case "augmix" if arguments.get("all_ops", False):
             return OPERATIONS
         case "autoaugment" if arguments.get("all_ops", True):
-            return LEARNED.get((arguments.get("policy", "imagenet"), arguments.get("geometry", True)), OPERATIONS)
+            return LEARNED.get(
+                (arguments.get("policy", "imagenet"), arguments.get("geometry", True)), OPERATIONS
+            )
         case "randaugment" | "trivialaugment" if arguments.get("all_ops", True):
             return OPERATIONS
     return ()

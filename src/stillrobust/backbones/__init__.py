@@ -1,8 +1,9 @@
-"""Backbones: specs such as ``resnet50(weights='ant')``, ``swin_t``, ``efficientnet_lite0``, ``convnext_tiny(weights='FILE')``.
+"""Backbones: specs such as ``resnet50(weights='ant')``, ``swin_t``, ``efficientnet_lite0``,
+``convnext_tiny(weights='FILE')``.
 
-Contract: ``.channels``, ``.strides`` (four each); ``forward(x)`` for x float (B, 3, H, W) RGB 0..1 gives four maps
-(B, C_i, H/s_i, W/s_i); ``embed(x)`` gives (B, embed_dim); ``classify(x)`` gives the upstream classifier's logits; the
-backbone normalises by itself (``pixel_mean``, ``pixel_std``).
+Contract: ``.channels``, ``.strides`` (four each); ``forward(x)`` for x float (B, 3, H, W) RGB 0..1
+gives four maps (B, C_i, H/s_i, W/s_i); ``embed(x)`` gives (B, embed_dim); ``classify(x)`` gives the
+upstream classifier's logits; the backbone normalises by itself (``pixel_mean``, ``pixel_std``).
 """
 
 from collections.abc import Callable
@@ -48,11 +49,13 @@ TIMM = "timm/"
 
 
 def build_backbone(spec: str) -> tuple[Backbone, str]:
-    """Build what ``spec`` says, weights loaded strictly; returns it with one line that says what was loaded.
+    """Build what ``spec`` says, weights loaded strictly; returns it with one line that says what
+    was loaded.
 
-    ``weights``: the name of published ones (``CHECKPOINTS``; absent: an architecture's first), ``'random'``, the path of a
-    file, or of a folder that ``stillrobust robustify`` wrote. Raises ``UserError`` for an unknown name or argument, weights
-    that are not there yet, or an unfitting file.
+    ``weights``: the name of published ones (``CHECKPOINTS``; absent: an architecture's first),
+    ``'random'``, the path of a file, or of a folder that ``stillrobust robustify`` wrote. Raises
+    ``UserError`` for an unknown name or argument, weights that are not there yet, or an unfitting
+    file.
     """
     weights = _weights(spec)
     name, path = weights.architecture, _path(weights)
@@ -64,7 +67,13 @@ def build_backbone(spec: str) -> tuple[Backbone, str]:
         backbone = build_timm(name.removeprefix(TIMM), pretrained=weights.kind == "hub")
         backbone.name = name
     if path is None:
-        return backbone, f"{spec}: {'random weights' if weights.kind == 'random' else 'the weights of timm, from its hub'}"
+        return (
+            backbone,
+            (
+                f"{spec}:"
+                f" {'random weights' if weights.kind == 'random' else 'the weights of timm, from its hub'}"
+            ),
+        )
     row = weights.row
     if row and weights.kind == "row":
         verify(row, path)
@@ -90,37 +99,54 @@ def _path(weights: Weights) -> Path | None:
 
 
 def shown(spec: str) -> str:
-    """A spec as reports show it: a folder of ``robustify`` by its technique, a file by its name; others as they are."""
+    """A spec as reports show it: a folder of ``robustify`` by its technique, a file by its name;
+    others as they are.
+    """
     weights = _weights(spec)
     if weights.kind == "folder" and weights.row is not None:
         return made(weights.architecture, weights.row.technique)
-    return format_spec(weights.architecture, {"weights": weights.path.name}) if weights.path else spec
+    return (
+        format_spec(weights.architecture, {"weights": weights.path.name}) if weights.path else spec
+    )
 
 
 def made(architecture: str, technique: str) -> str:
-    """How a backbone that ``robustify`` made is shown, upstream and in what starts from it; ``technique`` may be empty."""
+    """How a backbone that ``robustify`` made is shown, upstream and in what starts from it;
+    ``technique`` may be empty.
+    """
     return f"{architecture} ({technique or 'regular'})"
 
 
 def maker_of(spec: str) -> Path | None:
-    """The folder of ``robustify`` that the weights of ``spec`` lie in; ``None`` for all other weights."""
+    """The folder of ``robustify`` that the weights of ``spec`` lie in; ``None`` for all other
+    weights.
+    """
     weights = _weights(spec)
     return weights.path.parent if weights.kind == "folder" and weights.path else None
 
 
 def missing_weights(spec: str) -> str:
-    """Why the weights of ``spec`` cannot be read, with the way out; empty where they are there. Builds nothing."""
+    """Why the weights of ``spec`` cannot be read, with the way out; empty where they are there.
+
+    Builds nothing.
+    """
     try:
         path = _path(_weights(spec))
     except UserError as error:
         return str(error)
-    return "" if path is None or path.is_file() else f"Expected a weight file at {path}, but there is none; check the path"
+    return (
+        ""
+        if path is None or path.is_file()
+        else f"Expected a weight file at {path}, but there is none; check the path"
+    )
 
 
 def upstream_digest(spec: str) -> str:
-    """The identity of the weights that ``spec`` starts from: the SHA-256 of their file, read once a process.
+    """The identity of the weights that ``spec`` starts from: the SHA-256 of their file, read once a
+    process.
 
-    For random weights a word, since the run's seed decides them; for timm's hub the SHA-256 of the tensors.
+    For random weights a word, since the run's seed decides them; for timm's hub the SHA-256 of the
+    tensors.
     """
     weights = _weights(spec)
     if weights.kind == "random":
@@ -139,6 +165,8 @@ def file_of_weights(spec: str) -> Path | None:
 
 
 def published_preprocessing(spec: str) -> dict[str, Any] | None:
-    """What the row of facts of a spec's weights says of it: ``mean``, ``std``, ``clamp``; ``None`` where there is no row."""
+    """What the row of facts of a spec's weights says of it: ``mean``, ``std``, ``clamp``; ``None``
+    where there is no row.
+    """
     row = _weights(spec).row
     return {"mean": row.mean, "std": row.std, "clamp": row.clamp} if row else None

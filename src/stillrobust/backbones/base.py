@@ -1,4 +1,6 @@
-"""What every backbone is: it normalises its own input, gives four maps or one embedding, and can be frozen for good."""
+"""What every backbone is: it normalises its own input, gives four maps or one embedding, and can be
+frozen for good.
+"""
 
 from typing import Any, Literal
 
@@ -13,11 +15,13 @@ Use = Literal["maps", "embedding"]
 
 
 class Backbone(nn.Module):
-    """A whole upstream model in ``.model``, its ImageNet classifier included, that normalises its own input.
+    """A whole upstream model in ``.model``, its ImageNet classifier included, that normalises its
+    own input.
 
-    ``forward``: float (B, 3, H, W) RGB 0..1 -> four maps (B, C_i, ceil(H/s_i), ceil(W/s_i)), finest first.
-    ``embed``: the same input -> (B, embed_dim), what the upstream classifier sees. ``classify``: -> (B, classes) logits.
-    A family overrides ``maps_of``, ``embedding_of`` and ``logits_of``, which take normalised images, and ``keep_only``.
+    ``forward``: float (B, 3, H, W) RGB 0..1 -> four maps (B, C_i, ceil(H/s_i), ceil(W/s_i)), finest
+    first. ``embed``: the same input -> (B, embed_dim), what the upstream classifier sees.
+    ``classify``: -> (B, classes) logits. A family overrides ``maps_of``, ``embedding_of`` and
+    ``logits_of``, which take normalised images, and ``keep_only``.
     """
 
     pixel_mean: Tensor
@@ -43,7 +47,9 @@ class Backbone(nn.Module):
         self.layouts = layouts
         """The key layouts of weight files that it reads."""
         self.classifier = classifier
-        """Parts of ``model`` that no map needs; the last is the linear classifier, those before it make the embedding."""
+        """Parts of ``model`` that no map needs; the last is the linear classifier, those before it
+        make the embedding.
+        """
         self.absent: tuple[str, ...] = ()
         """Parts of the classifier that the weights came without."""
         self.clamp = False
@@ -53,8 +59,11 @@ class Backbone(nn.Module):
         self.register_buffer("pixel_mean", torch.zeros(1, 3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.ones(1, 3, 1, 1), persistent=False)
 
-    def set_preprocessing(self, mean: tuple[float, ...], std: tuple[float, ...], clamp: bool = False) -> None:
-        """Normalise by (x - mean) / std for x in 0..1, channels in the order R, G, B, or one value for all.
+    def set_preprocessing(
+        self, mean: tuple[float, ...], std: tuple[float, ...], clamp: bool = False
+    ) -> None:
+        """Normalise by (x - mean) / std for x in 0..1, channels in the order R, G, B, or one value
+        for all.
 
         ``clamp``: clamp to 0..1 before, as adversarially trained models do.
         """
@@ -64,17 +73,23 @@ class Backbone(nn.Module):
 
     def preprocessing(self) -> dict[str, Any]:
         """The arguments of :meth:`set_preprocessing` that make it so."""
-        mean, std = (tuple(buffer.flatten().tolist()) for buffer in (self.pixel_mean, self.pixel_std))
+        mean, std = (
+            tuple(buffer.flatten().tolist()) for buffer in (self.pixel_mean, self.pixel_std)
+        )
         return {"mean": mean, "std": std, "clamp": self.clamp}
 
     def freeze(self) -> None:
-        """Fixed-feature transfer: no gradient, and statistics, dropout and drop-path in evaluation mode for good."""
+        """Fixed-feature transfer: no gradient, and statistics, dropout and drop-path in evaluation
+        mode for good.
+        """
         self.frozen = True
         self.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> "Backbone":
-        """As ``nn.Module.train``, but a frozen backbone stays in evaluation mode, and so do norms with ``norm_eval``."""
+        """As ``nn.Module.train``, but a frozen backbone stays in evaluation mode, and so do norms
+        with ``norm_eval``.
+        """
         super().train(mode and not self.frozen)
         if self.norm_eval:
             for module in self.modules():
@@ -88,12 +103,16 @@ class Backbone(nn.Module):
         return (images - self.pixel_mean) / self.pixel_std
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Float (B, 3, H, W) RGB 0..1 -> four maps (B, C_i, ceil(H/s_i), ceil(W/s_i)), finest first."""
+        """Float (B, 3, H, W) RGB 0..1 -> four maps (B, C_i, ceil(H/s_i), ceil(W/s_i)), finest
+        first.
+        """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return self.maps_of(self.normalise(images))
 
     def embed(self, images: Tensor) -> Tensor:
-        """Float (B, 3, H, W) RGB 0..1 -> (B, embed_dim): pooled features before the upstream classifier."""
+        """Float (B, 3, H, W) RGB 0..1 -> (B, embed_dim): pooled features before the upstream
+        classifier.
+        """
         self._require(self.classifier[:-1])
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             return self.embedding_of(self.normalise(images))
@@ -107,8 +126,9 @@ class Backbone(nn.Module):
         missing = [part for part in parts if part in self.absent]
         if missing:
             raise UserError(
-                f"{self.name} has to classify here, but its weights came without {', '.join(missing)}; take a file of the "
-                "whole upstream model, or a task that needs maps alone"
+                f"{self.name} has to classify here, but its weights came without"
+                f" {', '.join(missing)}; take a file of the whole upstream model, or a task that"
+                " needs maps alone"
             )
 
     def maps_of(self, x: Tensor) -> list[Tensor]:
@@ -124,17 +144,27 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def set_drop_path(self, rate: float) -> None:
-        """Stochastic depth in training: the last block is left out with probability ``rate``, the first never."""
-        raise UserError(f"{self.name} has no drop path, but the recipe asks for {rate:g}; take a swin_*, or another recipe")
+        """Stochastic depth in training: the last block is left out with probability ``rate``, the
+        first never.
+        """
+        raise UserError(
+            f"{self.name} has no drop path, but the recipe asks for {rate:g}; take a swin_*, or"
+            " another recipe"
+        )
 
     def reset_classifier(self, classes: int) -> None:
-        """A fresh upstream classifier, for training one on other classes. Draws from torch's generator."""
+        """A fresh upstream classifier, for training one on other classes.
+
+        Draws from torch's generator.
+        """
         raise NotImplementedError
 
     def keep_only(self, use: Use) -> None:
-        """Drop what neither the maps nor the embedding (whichever is used) needs, such as the upstream classifier.
+        """Drop what neither the maps nor the embedding (whichever is used) needs, such as the
+        upstream classifier.
 
-        What is left are the parameters that the published counts mean, and every one of them gets a gradient.
+        What is left are the parameters that the published counts mean, and every one of them gets a
+        gradient.
         """
         raise NotImplementedError
 
@@ -143,6 +173,7 @@ def require_pyramid(backbone: Backbone) -> None:
     """Dense tasks need maps at growing strides; a plain ViT has them all at one."""
     if len(backbone.strides) != LEVELS or list(backbone.strides) != sorted(set(backbone.strides)):
         raise UserError(
-            f"Detection and segmentation need a backbone with four maps at growing strides, but {backbone.name} has "
-            f"strides {backbone.strides}; take a hierarchical one, such as resnet50, swin_t or efficientnet_lite0"
+            "Detection and segmentation need a backbone with four maps at growing strides, but"
+            f" {backbone.name} has strides {backbone.strides}; take a hierarchical one, such as"
+            " resnet50, swin_t or efficientnet_lite0"
         )

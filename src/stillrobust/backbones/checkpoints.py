@@ -1,19 +1,31 @@
-"""Rows of facts: where published weights come from, how they are stored, what they scored, who made them.
+"""Rows of facts: where published weights come from, how they are stored, what they scored, who made
+them.
 
-A row says where a file is and what is known of it; ``stillrobust.backbones.loading`` reads any of them. Facts of the ResNet-50
-family, where no other source stands: the README of the repository named. The containers and prefixes are those that public code
-reads from these files; they are shown, and files in just these layouts are what the tests write.
+A row says where a file is and what is known of it; ``stillrobust.backbones.loading`` reads any of
+them. Facts of the ResNet-50 family, where no other source stands: the README of the repository
+named. The containers and prefixes are those that public code reads from these files; they are
+shown, and files in just these layouts are what the tests write.
 """
 
 from dataclasses import dataclass
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of the channels R, G, B in 0..1; torchvision's and timm's constants
+# of the channels R, G, B in 0..1; torchvision's and timm's constants
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 WRAPPERS = (
     "module.attacker.",
     "module.normalizer.",
 )  # MadryLab/robustness keeps its attacker and its normalisation beside the model
-OPENMMLAB = ("head.", "neck.", "rpn_head.", "roi_head.", "bbox_head.", "decode_head.", "auxiliary_head.", "data_preprocessor.")
+OPENMMLAB = (
+    "head.",
+    "neck.",
+    "rpn_head.",
+    "roi_head.",
+    "bbox_head.",
+    "decode_head.",
+    "auxiliary_head.",
+    "data_preprocessor.",
+)
 
 
 @dataclass(frozen=True)
@@ -32,13 +44,17 @@ class Checkpoint:
     file: str
     """The file's name in the cache; in a package, a pattern."""
     url: str = ""
-    """Where ``stillrobust fetch`` gets it; empty where it has to be fetched by hand, or comes with a package."""
+    """Where ``stillrobust fetch`` gets it; empty where it has to be fetched by hand, or comes with
+    a package.
+    """
     by_hand: str = ""
     """How to get it where no address is known that serves it."""
     package: str = ""
     """The pip package that ships it."""
     sha256: str = ""
-    """Hex digits, the first eight where only they are known: those that publishers put into file names."""
+    """Hex digits, the first eight where only they are known: those that publishers put into file
+    names.
+    """
     megabytes: float | None = None
     container: str = ""
     """The entry of the file that holds the tensors; empty where they lie bare."""
@@ -76,7 +92,9 @@ _TORCHVISION = "torchvision.models.ResNet*_Weights.IMAGENET1K_V1"
 
 
 def _regular(name: str, digits: str, megabytes: float, top1: float, **scores: float) -> Checkpoint:
-    """torchvision's V1 weights, which the paper calls Regular; V2 was trained with a recipe of 600 epochs and augmentation."""
+    """torchvision's V1 weights, which the paper calls Regular; V2 was trained with a recipe of 600
+    epochs and augmentation.
+    """
     return Checkpoint(
         name,
         "regular",
@@ -100,7 +118,8 @@ def _ant(weights: str, stem: str, technique: str, scores: tuple[float, float, fl
         weights,
         technique,
         "MIT",
-        "Rusak et al. 2020, A Simple Way to Make Neural Networks Robust Against Diverse Image Corruptions",
+        "Rusak et al. 2020, A Simple Way to Make Neural Networks Robust Against Diverse Image"
+        " Corruptions",
         "bethgelab/game-of-noise, Models/download_models.sh and README",
         file=f"{stem}_Model.pth",
         url=f"https://github.com/bethgelab/game-of-noise/releases/download/v1.0/{stem}_Model.pth",
@@ -112,7 +131,14 @@ def _ant(weights: str, stem: str, technique: str, scores: tuple[float, float, fl
 
 
 def _drive(
-    weights: str, file: str, identity: str, technique: str, licence: str, paper: str, source: str, **scores: float
+    weights: str,
+    file: str,
+    identity: str,
+    technique: str,
+    licence: str,
+    paper: str,
+    source: str,
+    **scores: float,
 ) -> Checkpoint:
     return Checkpoint(
         "resnet50",
@@ -122,15 +148,20 @@ def _drive(
         paper,
         source,
         file=file,
-        # This form answers with the file itself; the older uc?export=download asks for a confirmation first.
-        url=f"https://drive.usercontent.google.com/download?id={identity}&export=download&confirm=t",
+        # This form answers with the file itself; the older uc?export=download asks for a
+        # confirmation first.
+        url=(
+            f"https://drive.usercontent.google.com/download?id={identity}&export=download&confirm=t"
+        ),
         container="state_dict",
         prefix="module.",
         **scores,  # type: ignore[arg-type]
     )
 
 
-def _prime(weights: str, technique: str, file: str, scores: tuple[float, float, float], **place: str) -> Checkpoint:
+def _prime(
+    weights: str, technique: str, file: str, scores: tuple[float, float, float], **place: str
+) -> Checkpoint:
     return Checkpoint(
         "resnet50",
         weights,
@@ -200,7 +231,8 @@ def _lite(size: int, suffix: str, top1: float) -> Checkpoint:
 _MANY = "Hendrycks et al. 2021, The Many Faces of Robustness"
 _IN22K = "standard training on ImageNet-22k"
 _ROWS = (
-    _regular("resnet50", "0676ba61", 97.8, 0.76130, imagenet_c=0.3917, mce=0.7670),  # IN-C: game-of-noise Results/clean_results.txt
+    # IN-C: game-of-noise Results/clean_results.txt
+    _regular("resnet50", "0676ba61", 97.8, 0.76130, imagenet_c=0.3917, mce=0.7670),
     _ant("ant", "ANT", "adversarial noise training, 1x1 generator", (0.7607, 0.5109, 0.6251)),
     _ant("ant3x3", "ANT3x3", "adversarial noise training, 3x3 generator", (0.761, 0.504, 0.634)),
     _ant("ant_sin", "ANT_SIN", "adversarial noise training and stylised images", (0.7487, 0.5220, 0.6120)),

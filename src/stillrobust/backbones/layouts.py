@@ -1,7 +1,9 @@
-"""Key layouts: how official code, OpenMMLab, Hugging Face and timm name the same tensors; all become torchvision's names.
+"""Key layouts: how official code, OpenMMLab, Hugging Face and timm name the same tensors; all
+become torchvision's names.
 
-A layout is found by one key that it alone has, behind one of the prefixes that training wrappers add. Renaming is by rules
-(regular expressions), and a key that no rule knows keeps its name, so that the strict load names it.
+A layout is found by one key that it alone has, behind one of the prefixes that training wrappers
+add. Renaming is by rules (regular expressions), and a key that no rule knows keeps its name, so
+that the strict load names it.
 """
 
 import re
@@ -12,9 +14,18 @@ import torch
 
 from stillrobust.backbones.reader import State
 
-# What wrappers put before every key: MadryLab's attacker inside DataParallel, DataParallel, OpenMMLab, Lightning (PRIME's keeps a
-# model in a model), transformers and game-of-noise.
-PREFIXES = ("", "module.model.", "module.", "backbone.", "model.", "model.model.", "resnet.", "swin.")
+# What wrappers put before every key: MadryLab's attacker inside DataParallel, DataParallel,
+# OpenMMLab, Lightning (PRIME's keeps a model in a model), transformers and game-of-noise.
+PREFIXES = (
+    "",
+    "module.model.",
+    "module.",
+    "backbone.",
+    "model.",
+    "model.model.",
+    "resnet.",
+    "swin.",
+)
 OUTPUT_NORMS = "output_norms."  # of a dense-task Swin, beside the model itself
 Rules = Sequence[tuple[str, str]]
 
@@ -27,9 +38,13 @@ class Layout:
     signature: str
     """A key, without prefix, that no other layout of the family has."""
     rules: Rules = ()
-    """(pattern, replacement) pairs, tried from the beginning of a key; the first that fits is taken."""
+    """(pattern, replacement) pairs, tried from the beginning of a key; the first that fits is
+    taken.
+    """
     beside: Rules = ()
-    """The same for keys beside the prefix: an upstream classifier, which OpenMMLab and transformers keep there."""
+    """The same for keys beside the prefix: an upstream classifier, which OpenMMLab and transformers
+    keep there.
+    """
     convert: Callable[[State], State] = lambda state: state
     """Changes of the tensors themselves, after renaming."""
 
@@ -43,7 +58,8 @@ def renamed(key: str, rules: Rules) -> str:
     return key
 
 
-# ---- ResNet -------------------------------------------------------------------------------------------------------------
+# ---- ResNet
+# -------------------------------------------------------------------------------------------------------------
 
 _HF_RESNET: Rules = (
     (r"embedder\.embedder\.convolution\.", "conv1."),
@@ -62,31 +78,53 @@ _HF_RESNET: Rules = (
 # The official layout is torchvision's, which timm and OpenMMLab's backbones share.
 RESNET_LAYOUTS = (
     Layout("torchvision", "layer1.0.conv1.weight", beside=((r"head\.fc\.", "fc."),)),
-    Layout("Hugging Face", "embedder.embedder.convolution.weight", _HF_RESNET, beside=((r"classifier\.1\.", "fc."),)),
+    Layout(
+        "Hugging Face",
+        "embedder.embedder.convolution.weight",
+        _HF_RESNET,
+        beside=((r"classifier\.1\.", "fc."),),
+    ),
 )
 
 
-# ---- Swin ---------------------------------------------------------------------------------------------------------------
+# ---- Swin
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def _stages(pattern: str, inside: Rules) -> Rules:
-    """Rules for blocks and mergings: stage i is torchvision's feature 2 i + 1, the merging behind it feature 2 i + 2."""
+    """Rules for blocks and mergings: stage i is torchvision's feature 2 i + 1, the merging behind
+    it feature 2 i + 2.
+    """
     rules = []
     for stage in range(4):
         there = pattern.format(stage=stage)
-        rules += [(rf"{there}\.blocks\.(\d+)\.{theirs}", rf"features.{2 * stage + 1}.\1.{ours}") for theirs, ours in inside]
+        rules += [
+            (rf"{there}\.blocks\.(\d+)\.{theirs}", rf"features.{2 * stage + 1}.\1.{ours}")
+            for theirs, ours in inside
+        ]
         rules.append((rf"{there}\.downsample\.", f"features.{2 * stage + 2}."))
     return rules
 
 
-_EMBED: Rules = ((r"patch_embed\.proj(ection)?\.", "features.0.0."), (r"patch_embed\.norm\.", "features.0.2."))
+_EMBED: Rules = (
+    (r"patch_embed\.proj(ection)?\.", "features.0.0."),
+    (r"patch_embed\.norm\.", "features.0.2."),
+)
 _OUTPUT: Rules = ((r"norm(\d)\.", rf"{OUTPUT_NORMS}\1."),)
-_OFFICIAL: Rules = (*_EMBED, *_stages(r"layers\.{stage}", ((r"mlp\.fc1\.", "mlp.0."), (r"mlp\.fc2\.", "mlp.3."), ("", ""))))
+_OFFICIAL: Rules = (
+    *_EMBED,
+    *_stages(r"layers\.{stage}", ((r"mlp\.fc1\.", "mlp.0."), (r"mlp\.fc2\.", "mlp.3."), ("", ""))),
+)
 _OPENMMLAB: Rules = (
     *_EMBED,
     *_stages(
         r"stages\.{stage}",
-        ((r"attn\.w_msa\.", "attn."), (r"ffn\.layers\.0\.0\.", "mlp.0."), (r"ffn\.layers\.1\.", "mlp.3."), ("", "")),
+        (
+            (r"attn\.w_msa\.", "attn."),
+            (r"ffn\.layers\.0\.0\.", "mlp.0."),
+            (r"ffn\.layers\.1\.", "mlp.3."),
+            ("", ""),
+        ),
     ),
 )
 _HF_SWIN: Rules = (
@@ -103,15 +141,24 @@ _HF_SWIN: Rules = (
             (r"output\.dense\.", "mlp.3."),
         ),
     ),
-    *((rf"hidden_states_norms\.stage{stage + 1}\.", f"{OUTPUT_NORMS}{stage}.") for stage in range(4)),
+    *(
+        (rf"hidden_states_norms\.stage{stage + 1}\.", f"{OUTPUT_NORMS}{stage}.")
+        for stage in range(4)
+    ),
     (r"layernorm\.", "norm."),
 )
 
 
 def _shift_mergings(state: State) -> State:
-    """timm keeps a merging with the stage behind it, the official code with the one before: one merging's place is two lower."""
+    """timm keeps a merging with the stage behind it, the official code with the one before: one
+    merging's place is two lower.
+    """
     return {
-        re.sub(r"^features\.([468])\.(norm|reduction)", lambda m: f"features.{int(m[1]) - 2}.{m[2]}", key): value
+        re.sub(
+            r"^features\.([468])\.(norm|reduction)",
+            lambda m: f"features.{int(m[1]) - 2}.{m[2]}",
+            key,
+        ): value
         for key, value in state.items()
     }
 
@@ -119,37 +166,55 @@ def _shift_mergings(state: State) -> State:
 def _from_openmmlab(state: State) -> State:
     """Mergings in the official order, and a classifier's only norm under its name.
 
-    OpenMMLab merges by ``nn.Unfold``, channel by channel and row by row, (c, row, column); the official code place by
-    place, (column, row, c) (mmsegmentation tools/model_converters/swin2mmseg.py converts the other way).
+    OpenMMLab merges by ``nn.Unfold``, channel by channel and row by row, (c, row, column); the
+    official code place by place, (column, row, c) (mmsegmentation
+    tools/model_converters/swin2mmseg.py converts the other way).
     """
     state = dict(state)
     for key, value in state.items():
-        if re.match(r"features\.[246]\.(reduction\.weight|norm\.(weight|bias))$", key) and value.shape[-1] % 4 == 0:
+        if (
+            re.match(r"features\.[246]\.(reduction\.weight|norm\.(weight|bias))$", key)
+            and value.shape[-1] % 4 == 0
+        ):
             by_channel = value.reshape(*value.shape[:-1], -1, 2, 2)
             state[key] = by_channel.transpose(-1, -3).reshape(value.shape)
     if f"{OUTPUT_NORMS}0.weight" not in state:  # mmcls: one output, whose norm the classifier reads
-        state = {renamed(key, ((rf"{OUTPUT_NORMS}3\.", "norm."),)): value for key, value in state.items()}
+        state = {
+            renamed(key, ((rf"{OUTPUT_NORMS}3\.", "norm."),)): value for key, value in state.items()
+        }
     return state
 
 
 def _join_query_key_value(state: State) -> State:
-    """transformers keeps query, key and value apart; the others have them in one tensor, in this order."""
+    """transformers keeps query, key and value apart; the others have them in one tensor, in this
+    order.
+    """
     joined: State = {}
     for key, value in state.items():
         match = re.match(r"(.*\.attn)\.(query|key|value)\.(weight|bias)$", key)
         if not match:
             joined[key] = value
         elif match[2] == "query":
-            parts = [state.get(f"{match[1]}.{part}.{match[3]}") for part in ("query", "key", "value")]
+            parts = [
+                state.get(f"{match[1]}.{part}.{match[3]}") for part in ("query", "key", "value")
+            ]
             present = [part for part in parts if part is not None]
             joined[f"{match[1]}.qkv.{match[3]}"] = torch.cat(present)
     return joined
 
 
 SWIN_LAYOUTS = (
-    Layout("torchvision", "features.1.0.attn.qkv.weight", ((r"norm(\d)\.", rf"{OUTPUT_NORMS}\1."),)),
-    # timm is like the official layout but for the mergings: its first lies in stage 1, and there is none in stage 0.
-    Layout("timm", "layers.3.downsample.reduction.weight", (*_OFFICIAL, (r"head\.fc\.", "head.")), convert=_shift_mergings),
+    Layout(
+        "torchvision", "features.1.0.attn.qkv.weight", ((r"norm(\d)\.", rf"{OUTPUT_NORMS}\1."),)
+    ),
+    # timm is like the official layout but for the mergings: its first lies in stage 1, and there is
+    # none in stage 0.
+    Layout(
+        "timm",
+        "layers.3.downsample.reduction.weight",
+        (*_OFFICIAL, (r"head\.fc\.", "head.")),
+        convert=_shift_mergings,
+    ),
     Layout("official", "layers.0.downsample.reduction.weight", (*_OFFICIAL, *_OUTPUT)),
     Layout(
         "OpenMMLab",
@@ -168,7 +233,8 @@ SWIN_LAYOUTS = (
 )
 
 
-# ---- EfficientNet-Lite --------------------------------------------------------------------------------------------------
+# ---- EfficientNet-Lite
+# --------------------------------------------------------------------------------------------------
 
 _OUTER: Rules = (
     (r"_conv_stem\.", "conv_stem."),
@@ -177,7 +243,8 @@ _OUTER: Rules = (
     (r"_bn1\.", "bn2."),
     (r"_fc\.", "classifier."),
 )
-# The first stage has no expansion, so that timm numbers its layers differently from the other stages'.
+# The first stage has no expansion, so that timm numbers its layers differently from the other
+# stages'.
 _FIRST = {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
 _OTHER = {
     "expand_conv": "conv_pw",
@@ -190,7 +257,9 @@ _OTHER = {
 
 
 def lite_to_timm(state: State, repeats: tuple[int, ...]) -> State:
-    """timm's names for the tensors of an EfficientNet-Lite file: it counts its blocks through, timm counts them by stage."""
+    """timm's names for the tensors of an EfficientNet-Lite file: it counts its blocks through, timm
+    counts them by stage.
+    """
     places = [(stage, block) for stage, count in enumerate(repeats) for block in range(count)]
     named: State = {}
     for key, value in state.items():

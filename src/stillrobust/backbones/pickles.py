@@ -1,11 +1,14 @@
-"""Pickles of strangers, interpreted: nothing that a file names is ever imported, and nothing is ever called.
+"""Pickles of strangers, interpreted: nothing that a file names is ever imported, and nothing is
+ever called.
 
-A pickle is a program for a small stack machine. Python's own machine imports and calls what the program names; this one
-knows dicts, lists, tuples, numbers, text and the few names that make up a tensor, and puts ``UNKNOWN`` in the place of
-everything else (an optimiser, an argparse namespace, whatever dill packed). Tensors come out as descriptions, whose numbers
+A pickle is a program for a small stack machine. Python's own machine imports and calls what the
+program names; this one knows dicts, lists, tuples, numbers, text and the few names that make up a
+tensor, and puts ``UNKNOWN`` in the place of everything else (an optimiser, an argparse namespace,
+whatever dill packed). Tensors come out as descriptions, whose numbers
 ``stillrobust.backbones.reader`` checks against the file before a byte of them is read.
 
-Opcodes: CPython's Lib/pickletools.py, whose ``genops`` splits the stream. Containers: PyTorch's torch/serialization.py.
+Opcodes: CPython's Lib/pickletools.py, whose ``genops`` splits the stream. Containers: PyTorch's
+torch/serialization.py.
 """
 
 import pickletools
@@ -15,11 +18,13 @@ from typing import IO, Any
 
 import torch
 
-MAX_BYTES = 64 << 20  # of one pickle; a ResNet-50 with its optimiser has 0.2 MB, the numbers themselves lie elsewhere
+# of one pickle; a ResNet-50 with its optimiser has 0.2 MB, the numbers themselves lie elsewhere
+MAX_BYTES = 64 << 20
 MAX_STEPS = 500_000  # opcodes of one pickle; a ResNet-50 with its optimiser has 20,000
 MAX_NUMEL = 1 << 40  # of a run of numbers: beyond any weight file
 
-# The storage classes that torch.save names (torch/storage.py, _storage_type_to_dtype_map), less complex and quantised ones.
+# The storage classes that torch.save names (torch/storage.py, _storage_type_to_dtype_map), less
+# complex and quantised ones.
 DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -87,7 +92,9 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Any:
 
 
 def _mapping(pairs: Any = ()) -> Any:
-    return {_key(key): value for key, value in pairs} if isinstance(pairs, list | tuple) else UNKNOWN
+    return (
+        {_key(key): value for key, value in pairs} if isinstance(pairs, list | tuple) else UNKNOWN
+    )
 
 
 Known = Mapping[str, Callable[..., Any]]
@@ -108,13 +115,20 @@ def _key(value: Any) -> Any:
 
 
 def _storage(described: Any) -> Any:
-    """("storage", class, key, location, numel) of both containers; the older one may add a view, which no weights have."""
+    """("storage", class, key, location, numel) of both containers; the older one may add a view,
+    which no weights have.
+    """
     if isinstance(described, tuple) and len(described) >= 5 and described[0] == "storage":
         _, kind, key, _, numel, *view = described
         dtype = DTYPES.get(kind.text.removeprefix("torch ")) if isinstance(kind, _Name) else None
         if isinstance(numel, int) and not 0 <= numel < MAX_NUMEL:
             raise Refused("it claims a run of impossible length")
-        if dtype is not None and isinstance(key, str) and isinstance(numel, int) and not any(part is not None for part in view):
+        if (
+            dtype is not None
+            and isinstance(key, str)
+            and isinstance(numel, int)
+            and not any(part is not None for part in view)
+        ):
             return StorageRef(dtype, key, numel)
     return UNKNOWN
 
@@ -153,7 +167,9 @@ class _Machine:
     def update(self, values: list[Any]) -> None:
         """Add alternating keys and values to the dict that lies on top."""
         if isinstance(self.stack[-1], dict):
-            self.stack[-1].update((_key(key), value) for key, value in zip(values[::2], values[1::2], strict=True))
+            self.stack[-1].update(
+                (_key(key), value) for key, value in zip(values[::2], values[1::2], strict=True)
+            )
 
     def unknown(self, _: list[Any]) -> None:
         """Something else, in the place of what was taken."""
@@ -167,17 +183,24 @@ class _Machine:
     def call(self, function: Any, arguments: Any) -> None:
         """What a known name makes of its arguments."""
         known = self.known.get(function.text) if isinstance(function, _Name) else None
-        self.stack.append(known(*arguments) if known is not None and isinstance(arguments, tuple) else UNKNOWN)
+        self.stack.append(
+            known(*arguments) if known is not None and isinstance(arguments, tuple) else UNKNOWN
+        )
 
     def build(self, state: Any) -> None:
-        """The state of an object: a dict's or a tensor's extras, or what belongs to UNKNOWN, is left out."""
+        """The state of an object: a dict's or a tensor's extras, or what belongs to UNKNOWN, is
+        left out.
+        """
         if self.stack and isinstance(self.stack[-1], Unfinished):
             self.stack[-1].complete(state)
 
     def persistent(self, described: Any) -> None:
         """A storage, by reference."""
         storage = _storage(described)
-        if isinstance(storage, StorageRef) and self.storages.setdefault(storage.key, storage) != storage:
+        if (
+            isinstance(storage, StorageRef)
+            and self.storages.setdefault(storage.key, storage) != storage
+        ):
             raise Refused("it describes one run of numbers in two ways")
         self.stack.append(storage)
 
@@ -210,12 +233,18 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "POP": lambda m, _: m.marks.pop() if m.marks and m.marks[-1] == len(m.stack) else m.pop(1),
     "POP_MARK": lambda m, _: m.since_mark(),
     "DUP": lambda m, _: m.stack.append(m.stack[-1]),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), lambda m, place: m.memo.update({place: m.stack[-1]})),
+    **dict.fromkeys(
+        ("PUT", "BINPUT", "LONG_BINPUT"), lambda m, place: m.memo.update({place: m.stack[-1]})
+    ),
     "MEMOIZE": lambda m, _: m.memo.update({len(m.memo): m.stack[-1]}),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda m, place: m.stack.append(m.memo[place])),
+    **dict.fromkeys(
+        ("GET", "BINGET", "LONG_BINGET"), lambda m, place: m.stack.append(m.memo[place])
+    ),
     "GLOBAL": lambda m, name: m.stack.append(_Name(name)),
     "STACK_GLOBAL": lambda m, _: m.stack.append(_named(*m.pop(2))),
-    **dict.fromkeys(("EXT1", "EXT2", "EXT4", "PERSID", "NEXT_BUFFER"), lambda m, _: m.stack.append(UNKNOWN)),
+    **dict.fromkeys(
+        ("EXT1", "EXT2", "EXT4", "PERSID", "NEXT_BUFFER"), lambda m, _: m.stack.append(UNKNOWN)
+    ),
     "BINPERSID": lambda m, _: m.persistent(*m.pop(1)),
     **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda m, _: m.call(*m.pop(2))),
     "NEWOBJ_EX": lambda m, _: m.unknown(m.pop(3)),
@@ -226,7 +255,9 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
 
 
 def _named(module: Any, name: Any) -> Any:
-    return _Name(f"{module} {name}") if isinstance(module, str) and isinstance(name, str) else UNKNOWN
+    return (
+        _Name(f"{module} {name}") if isinstance(module, str) and isinstance(name, str) else UNKNOWN
+    )
 
 
 class _Bounded:
@@ -251,10 +282,12 @@ class _Bounded:
 
 
 def interpret(file: IO[bytes], known: Known = KNOWN) -> tuple[Any, dict[str, StorageRef]]:
-    """The data of the pickle that begins where ``file`` stands, and the storages it refers to; ``file`` then stands after it.
+    """The data of the pickle that begins where ``file`` stands, and the storages it refers to;
+    ``file`` then stands after it.
 
-    ``known``: the names that mean anything, and what of ours stands for each.
-    Raises ``Refused`` or one of Python's own errors for what is no pickle, is cut off, or exceeds ``MAX_BYTES`` or ``MAX_STEPS``.
+    ``known``: the names that mean anything, and what of ours stands for each. Raises ``Refused`` or
+    one of Python's own errors for what is no pickle, is cut off, or exceeds ``MAX_BYTES`` or
+    ``MAX_STEPS``.
     """
     machine = _Machine(known)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(_Bounded(file))):  # type: ignore[arg-type]

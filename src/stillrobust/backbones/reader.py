@@ -1,7 +1,8 @@
 """Reading weight files that strangers made, without running anything in them.
 
-Three containers: safetensors; PyTorch's zip archives (since 1.6) and its older streams, whose pickles (dill's too) are
-interpreted by ``stillrobust.backbones.pickles``. Tensors alone come out. Sizes are checked against the file before anything is
+Three containers: safetensors; PyTorch's zip archives (since 1.6) and its older streams, whose
+pickles (dill's too) are interpreted by ``stillrobust.backbones.pickles``. Tensors alone come out.
+Sizes are checked against the file before anything is
 allocated: reading takes no more memory than the file is long, beside the pickle.
 """
 
@@ -19,7 +20,9 @@ from stillrobust.errors import UserError
 
 State = dict[str, torch.Tensor]
 CONTAINERS = ("state_dict", "model_state_dict", "model")
-"""Where published checkpoints keep their weights: PyTorch Lightning and DeepAugment, ANT, MadryLab and Swin."""
+"""Where published checkpoints keep their weights: PyTorch Lightning and DeepAugment, ANT, MadryLab
+and Swin.
+"""
 MAX_HEADER = 16 << 20  # of a safetensors file; a ResNet-50's has 30 kB
 SHOWN = 6  # names of tensors in an error
 MAX_DIMENSIONS = 16
@@ -27,19 +30,24 @@ MAX_ENTRIES = 100_000  # files in a zip archive; a ResNet-50 with its optimiser 
 MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER: how the older stream begins
 PROTOCOL = 1001  # torch/serialization.py PROTOCOL_VERSION
 ZIP_SIGNATURE = b"PK\x03\x04"
-LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # of a zip entry (APPNOTE 4.3.7); the last two are the lengths of name and extra
+# of a zip entry (APPNOTE 4.3.7); the last two are the lengths of name and extra
+LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 
 
 def read_state(path: Path) -> State:
-    """The tensors of a weight file, by name. Raises ``UserError`` in one sentence for anything that is not one."""
+    """The tensors of a weight file, by name.
+
+    Raises ``UserError`` in one sentence for anything that is not one.
+    """
     if not path.is_file():
         kind = "something else than a file" if path.exists() else "nothing"
         raise UserError(f"Expected a weight file at {path}, but there is {kind}; check the path")
     state = _state_or_reason(path)
     if isinstance(state, str):
         raise UserError(
-            f"Expected weights in {path} (safetensors, or a PyTorch file that holds tensors), but it cannot be read "
-            f"safely: {state}; get the file again, or convert it to safetensors where you trust it"
+            f"Expected weights in {path} (safetensors, or a PyTorch file that holds tensors), but"
+            f" it cannot be read safely: {state}; get the file again, or convert it to safetensors"
+            " where you trust it"
         )
     return state
 
@@ -54,13 +62,16 @@ def _state_or_reason(path: Path) -> State | str:
     try:
         with path.open("rb") as file:
             return _read(file, path.stat().st_size)
-    except Exception as error:  # whatever a broken or hostile file provokes is one and the same thing to the user
+    # whatever a broken or hostile file provokes is one and the same thing to the user
+    except Exception as error:
         return _reason(error)
 
 
 def _reason(error: Exception) -> str:
     """One printable line, however the file's own text may look."""
-    text = (str(error) if isinstance(error, Refused) else "") or f"it is cut off or damaged ({type(error).__name__})"
+    text = (
+        str(error) if isinstance(error, Refused) else ""
+    ) or f"it is cut off or damaged ({type(error).__name__})"
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
 
 
@@ -92,10 +103,14 @@ def _read_safetensors(file: IO[bytes], size: int) -> State:
 def _read_zip(file: IO[bytes], size: int) -> State:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-    # PyTorch stores, it never compresses, and no two entries share bytes: whatever claims more than the file has is a bomb.
+    # PyTorch stores, it never compresses, and no two entries share bytes: whatever claims more than
+    # the file has is a bomb.
     if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > size:
         raise Refused("its entries claim more bytes than the file has")
-    if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size for entry in entries):
+    if any(
+        entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size
+        for entry in entries
+    ):
         raise Refused("its entries are compressed, which PyTorch never does")
     names = {entry.filename: entry for entry in entries}
     pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
@@ -142,7 +157,9 @@ def _bytes(file: IO[bytes], start: int, count: int) -> bytearray:
 
 
 def _read_stream(file: IO[bytes], size: int) -> State:
-    """PyTorch before 1.6: magic number, version, machine, content, the storages' keys, then the storages one by one."""
+    """PyTorch before 1.6: magic number, version, machine, content, the storages' keys, then the
+    storages one by one.
+    """
     if interpret(file)[0] != MAGIC or interpret(file)[0] != PROTOCOL:
         raise Refused("it is a pickle, but not one that PyTorch wrote")
     machine, _ = interpret(file)
@@ -156,7 +173,11 @@ def _read_stream(file: IO[bytes], size: int) -> State:
     for key in keys:
         storage = storages.get(key) if isinstance(key, str) else None
         (numel,) = struct.unpack("<q", file.read(8))
-        if storage is None or numel != storage.numel or file.tell() + numel * storage.dtype.itemsize > size:
+        if (
+            storage is None
+            or numel != storage.numel
+            or file.tell() + numel * storage.dtype.itemsize > size
+        ):
             raise Refused("it is cut off, or its tensors are not where it says")
         places[storage.key] = file.tell()
         file.seek(numel * storage.dtype.itemsize, 1)
@@ -170,7 +191,9 @@ def _read_stream(file: IO[bytes], size: int) -> State:
 
 
 def _tensors(content: Any, fetch: Callable[[StorageRef], bytearray]) -> State:
-    """The tensors that ``content`` describes; each run of numbers is read once, and tensors are views of it."""
+    """The tensors that ``content`` describes; each run of numbers is read once, and tensors are
+    views of it.
+    """
     read: dict[str, torch.Tensor] = {}
     state: State = {}
     for name, described in unwrap(content).items():
@@ -181,7 +204,11 @@ def _tensors(content: Any, fetch: Callable[[StorageRef], bytearray]) -> State:
             data = fetch(storage)
             if len(data) != storage.numel * storage.dtype.itemsize:
                 raise Refused("the length of a tensor's numbers is not what it says")
-            read[storage.key] = torch.frombuffer(data, dtype=storage.dtype) if data else torch.empty(0, dtype=storage.dtype)
+            read[storage.key] = (
+                torch.frombuffer(data, dtype=storage.dtype)
+                if data
+                else torch.empty(0, dtype=storage.dtype)
+            )
         state[str(name)] = _view(read[storage.key], described)
     return state
 
@@ -189,9 +216,15 @@ def _tensors(content: Any, fetch: Callable[[StorageRef], bytearray]) -> State:
 def _view(numbers: torch.Tensor, described: TensorRef) -> torch.Tensor:
     """``described`` as a view of its run of numbers, inside of it and not larger than it."""
     size, stride, offset = described.size, described.stride, described.offset
-    if not (isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= MAX_DIMENSIONS):
+    if not (
+        isinstance(size, tuple)
+        and isinstance(stride, tuple)
+        and len(size) == len(stride) <= MAX_DIMENSIONS
+    ):
         raise Refused("a tensor has no proper size")
-    if not all(isinstance(number, int) and 0 <= number < 1 << 48 for number in (*size, *stride, offset)):
+    if not all(
+        isinstance(number, int) and 0 <= number < 1 << 48 for number in (*size, *stride, offset)
+    ):
         raise Refused("a tensor has no proper size")
     count, last = 1, offset
     for length, step in zip(size, stride, strict=True):
@@ -203,7 +236,9 @@ def _view(numbers: torch.Tensor, described: TensorRef) -> torch.Tensor:
 
 
 def unwrap(content: Any) -> Mapping[Any, Any]:
-    """What lies inside a container such as ``{"state_dict": {...}, "epoch": 90}``, or else the content itself."""
+    """What lies inside a container such as ``{"state_dict": {...}, "epoch": 90}``, or else the
+    content itself.
+    """
     for name in CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
@@ -214,7 +249,9 @@ def unwrap(content: Any) -> Mapping[Any, Any]:
 
 
 def digest(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 (hex) over names, dtypes, shapes and bytes: the identity of weights, whatever file they came from."""
+    """SHA-256 (hex) over names, dtypes, shapes and bytes: the identity of weights, whatever file
+    they came from.
+    """
     total = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()
@@ -223,36 +260,62 @@ def digest(state: Mapping[str, torch.Tensor]) -> str:
     return total.hexdigest()
 
 
-def load_strictly(model: torch.nn.Module, state: Mapping[str, torch.Tensor], source: str, may_lack: tuple[str, ...] = ()) -> int:
+def load_strictly(
+    model: torch.nn.Module,
+    state: Mapping[str, torch.Tensor],
+    source: str,
+    may_lack: tuple[str, ...] = (),
+) -> int:
     """Load ``state`` into ``model``; every tensor must match by name and shape.
 
     ``may_lack``: beginnings of names that ``state`` need not have; the model's own values stay.
-    Returns the number of tensors loaded. Raises ``UserError`` naming what is missing, left over or of another shape.
+    Returns the number of tensors loaded. Raises ``UserError`` naming what is missing, left over or
+    of another shape.
     """
     own = model.state_dict()
-    # Counters of batches are absent in files older than PyTorch 0.4.1; position indices are computed, not learned.
-    optional = {name for name in own if name.endswith(("num_batches_tracked", "relative_position_index"))}
+    # Counters of batches are absent in files older than PyTorch 0.4.1; position indices are
+    # computed, not learned.
+    optional = {
+        name for name in own if name.endswith(("num_batches_tracked", "relative_position_index"))
+    }
     optional |= {name for name in own if may_lack and name.startswith(may_lack)}
     missing = sorted(own.keys() - state.keys() - optional)
     extra = sorted(state.keys() - own.keys())
-    shapes = sorted(name for name in own.keys() & state.keys() if own[name].shape != state[name].shape)
+    shapes = sorted(
+        name for name in own.keys() & state.keys() if own[name].shape != state[name].shape
+    )
     if missing or extra or shapes:
         parts = [
             f"{len(names)} {what} ({shown(names)})"
-            for what, names in (("missing", missing), ("left over", extra), ("of another shape", shapes))
+            for what, names in (
+                ("missing", missing),
+                ("left over", extra),
+                ("of another shape", shapes),
+            )
             if names
         ]
         raise UserError(
-            f"Expected weights that fit the model exactly, but in {source} the tensors are {'; '.join(parts)}; "
-            "take a file of this architecture, or name the one that the file belongs to"
+            f"Expected weights that fit the model exactly, but in {source} the tensors are"
+            f" {'; '.join(parts)}; take a file of this architecture, or name the one that the file"
+            " belongs to"
         )
-    if wild := sorted(name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())):
-        raise UserError(f"Expected finite weights in {source}, but NaN or infinity is in {shown(wild)}; get the file again")
+    if wild := sorted(
+        name
+        for name, value in state.items()
+        if value.is_floating_point() and not bool(value.isfinite().all())
+    ):
+        raise UserError(
+            f"Expected finite weights in {source}, but NaN or infinity is in {shown(wild)}; get the"
+            " file again"
+        )
     model.load_state_dict(dict(state), strict=False)
     return len(state)
 
 
 def shown(names: Sequence[str]) -> str:
     """The first few of the tensors' names, printable whatever a file calls its tensors."""
-    clean = ["".join(letter if letter.isprintable() else "?" for letter in name)[:80] for name in names[:SHOWN]]
+    clean = [
+        "".join(letter if letter.isprintable() else "?" for letter in name)[:80]
+        for name in names[:SHOWN]
+    ]
     return ", ".join(clean) + (", ..." if len(names) > SHOWN else "")

@@ -1,4 +1,6 @@
-"""torchvision's ResNets as backbones (v1.5: the stride is on the 3x3 convolution), and a small one for miniature work."""
+"""torchvision's ResNets as backbones (v1.5: the stride is on the 3x3 convolution), and a small one
+for miniature work.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +16,16 @@ DEPTHS: dict[str, tuple[type[nn.Module], tuple[int, int, int, int]]] = {
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
     "resnet101": (Bottleneck, (3, 4, 23, 3)),
 }
-MINI_WIDTHS = (24, 48, 96, 192)  # ours: 0.69 M parameters; forward and backward of 64 images of 64 px take 0.09 s of one core
+# ours: 0.69 M parameters; forward and backward of 64 images of 64 px take 0.09 s of one core
+MINI_WIDTHS = (24, 48, 96, 192)
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 class ResNetBackbone(Backbone):
-    """A ResNet; ``model`` has torchvision's names. Any input size; the maps are the outputs of the four stages."""
+    """A ResNet; ``model`` has torchvision's names.
+
+    Any input size; the maps are the outputs of the four stages.
+    """
 
     def __init__(self, name: str, model: nn.Module) -> None:
         assert isinstance(model.fc, nn.Linear)
@@ -63,9 +69,14 @@ class ResNetBackbone(Backbone):
 
 
 class MiniResNet(nn.Module):
-    """A ResNet of one basic block a stage and narrow stages, with torchvision's names. No published weights exist."""
+    """A ResNet of one basic block a stage and narrow stages, with torchvision's names.
 
-    def __init__(self, widths: tuple[int, int, int, int] = MINI_WIDTHS, classes: int = 1000) -> None:
+    No published weights exist.
+    """
+
+    def __init__(
+        self, widths: tuple[int, int, int, int] = MINI_WIDTHS, classes: int = 1000
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
@@ -86,7 +97,9 @@ def _basic_stage(before: int, width: int) -> nn.Module:
     """One basic block; it halves the map wherever it changes the width."""
     if before == width:
         return nn.Sequential(BasicBlock(width, width))
-    shortcut = nn.Sequential(nn.Conv2d(before, width, 1, stride=2, bias=False), nn.BatchNorm2d(width))
+    shortcut = nn.Sequential(
+        nn.Conv2d(before, width, 1, stride=2, bias=False), nn.BatchNorm2d(width)
+    )
     return nn.Sequential(BasicBlock(before, width, stride=2, downsample=shortcut))
 
 

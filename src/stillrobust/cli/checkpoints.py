@@ -12,7 +12,10 @@ commands = typer.Typer()
 
 Name = Annotated[
     str,
-    typer.Argument(autocompletion=checkpoints, help="As 'list checkpoints' writes it, or ARCHITECTURE/WEIGHTS, or WEIGHTS alone."),
+    typer.Argument(
+        autocompletion=checkpoints,
+        help="As 'list checkpoints' writes it, or ARCHITECTURE/WEIGHTS, or WEIGHTS alone.",
+    ),
 ]
 
 
@@ -42,11 +45,18 @@ def show(
 def fetch_(
     name: Name,
     source: Annotated[
-        list[str] | None, typer.Option("--from", help="A file, a folder, or the address of a mirror ending in '/'; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--from", help="A file, a folder, or the address of a mirror ending in '/'; repeatable."
+        ),
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="The cache; by default $STILLROBUST_CACHE, or ~/.cache/stillrobust.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="The cache; by default $STILLROBUST_CACHE, or ~/.cache/stillrobust."),
+    ] = None,
 ) -> None:
-    """Get a published checkpoint into the cache: resumed where it was cut off, checked, whole or not at all.
+    """Get a published checkpoint into the cache: resumed where it was cut off, checked, whole or
+    not at all.
 
     Example: stillrobust fetch ant --from https://mirror.example.org/weights/
     """
@@ -57,7 +67,10 @@ def fetch_(
     row = row_of(name)
     with progress() as listen:
         path = fetch_row(
-            row, source or [], to or cache_folder(), lambda done, total: listen(row.file, done >> 20, (total or done) >> 20, "MB")
+            row,
+            source or [],
+            to or cache_folder(),
+            lambda done, total: listen(row.file, done >> 20, (total or done) >> 20, "MB"),
         )
     tensors = len(read_state(path))
     typer.echo(f"{row.spec}: {path} ({tensors} tensors; {row.licence})")

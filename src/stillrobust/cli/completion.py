@@ -5,23 +5,35 @@ from pathlib import Path
 
 
 def names_of(family: str) -> Callable[[str], list[str]]:
-    """Completes a name of ``family``, as `stillrobust list` has it; of several with commas, the last."""
+    """Completes a name of ``family``, as `stillrobust list` has it; of several with commas, the
+    last.
+    """
 
     def complete(incomplete: str) -> list[str]:
         from stillrobust.cli.families import FAMILIES
 
         before, comma, last = incomplete.rpartition(",")
         names = [line.partition(":")[0].split("  ")[0] for line in FAMILIES[family]()]
-        return [f"{before}{comma}{name}" for name in names if name.startswith(last) and not name.startswith("...")]
+        return [
+            f"{before}{comma}{name}"
+            for name in names
+            if name.startswith(last) and not name.startswith("...")
+        ]
 
     return complete
 
 
 def checkpoints(incomplete: str) -> list[str]:
-    """Completes ARCHITECTURE/WEIGHTS of a published checkpoint, which no shell needs quotes for, or WEIGHTS alone."""
+    """Completes ARCHITECTURE/WEIGHTS of a published checkpoint, which no shell needs quotes for, or
+    WEIGHTS alone.
+    """
     from stillrobust.backbones import CHECKPOINTS
 
-    names = dict.fromkeys(name for row in CHECKPOINTS.values() for name in (f"{row.architecture}/{row.weights}", row.weights))
+    names = dict.fromkeys(
+        name
+        for row in CHECKPOINTS.values()
+        for name in (f"{row.architecture}/{row.weights}", row.weights)
+    )
     return [name for name in names if name.startswith(incomplete)]
 
 

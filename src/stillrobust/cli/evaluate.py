@@ -27,38 +27,64 @@ def _measured(run: Path | None, model: str | None, info: "DatasetInfo") -> "Path
         return run
     if run is None and model is not None:
         return open_predictor(model, info)
-    raise UserError("Expected either the folder of a finished run or --model FILE.py, and not both; give one of them")
+    raise UserError(
+        "Expected either the folder of a finished run or --model FILE.py, and not both; give one of"
+        " them"
+    )
 
 
 @commands.command()
 def evaluate(
     data: Annotated[
-        str, typer.Option(help="FORMAT:PATH; its val split is used. FORMAT(leave_out_bad=True):PATH: without bad images.")
+        str,
+        typer.Option(
+            help=(
+                "FORMAT:PATH; its val split is used. FORMAT(leave_out_bad=True):PATH: without bad"
+                " images."
+            )
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for results and the report.")],
     run: Annotated[Path | None, typer.Argument(help="The folder of a finished run.")] = None,
-    model: Annotated[str | None, typer.Option(help="Instead of a run: FILE.py or LIBRARY:NAME, see docs/models.md.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Instead of a run: FILE.py or LIBRARY:NAME, see docs/models.md."),
+    ] = None,
     task: Annotated[str | None, typer.Option(help="To be sure: what the data must be for.")] = None,
     corruptions: Annotated[
         str,
-        typer.Option(autocompletion=names_of("corruptions"), help="Names or own files with commas; 'common' is the 15."),
+        typer.Option(
+            autocompletion=names_of("corruptions"),
+            help="Names or own files with commas; 'common' is the 15.",
+        ),
     ] = "common",
     severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
-    images: Annotated[int | None, typer.Option(help="Only so many images, spread over the set.")] = None,
-    budget: Annotated[int | None, typer.Option(help="Only so many cells, then an estimate; see docs/statistics.md.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Only so many images, spread over the set.")
+    ] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(help="Only so many cells, then an estimate; see docs/statistics.md."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
-    regime: Annotated[str | None, typer.Option(help="Severity table; by default the data's own.")] = None,
+    regime: Annotated[
+        str | None, typer.Option(help="Severity table; by default the data's own.")
+    ] = None,
     mode: Mode = "fast",
     channel_order: ChannelOrder = "rgb",
-    warp_truth: Annotated[bool, typer.Option("--warp-truth", help="Ground truth follows what moves pixels.")] = False,
+    warp_truth: Annotated[
+        bool, typer.Option("--warp-truth", help="Ground truth follows what moves pixels.")
+    ] = False,
 ) -> None:
-    """Measure a finished model of any make under corruptions; a second call does only what is missing.
+    """Measure a finished model of any make under corruptions; a second call does only what is
+    missing.
 
     Started by torchrun, each process measures a part of the images on a GPU of its own.
 
     Example: stillrobust evaluate runs/mine --data coco:mydata --out results
 
-    Example: stillrobust evaluate --task detection --data coco:mydata --model my_model.py --out results
+    Example: stillrobust evaluate --task detection --data coco:mydata --model my_model.py --out
+    results
     """
     from stillrobust.data import open_dataset
     from stillrobust.data.bad_images import counted
@@ -69,16 +95,39 @@ def evaluate(
     from stillrobust.tasks import TASKS
 
     names = tuple(corruptions.split(","))
-    chosen: dict[str, Any] = {"mode": mode, "regime": regime, "channel_order": channel_order, "warp_truth": warp_truth}
-    protocol = Protocol(names, severities_of(severities), seed=seed, images=images, budget=budget, **chosen)
+    chosen: dict[str, Any] = {
+        "mode": mode,
+        "regime": regime,
+        "channel_order": channel_order,
+        "warp_truth": warp_truth,
+    }
+    protocol = Protocol(
+        names, severities_of(severities), seed=seed, images=images, budget=budget, **chosen
+    )
     group = join()
     dataset = open_dataset(data, "val")
-    if task is not None and lookup("task", task, dict.fromkeys(TASKS, task)) and task != dataset.info.task:
-        raise UserError(f"Expected data for {task}, but {data} is for {dataset.info.task}; give other data or leave --task out")
+    if (
+        task is not None
+        and lookup("task", task, dict.fromkeys(TASKS, task))
+        and task != dataset.info.task
+    ):
+        raise UserError(
+            f"Expected data for {task}, but {data} is for {dataset.info.task}; give other data or"
+            " leave --task out"
+        )
     if dataset.info.left_out:
-        typer.echo(f"{len(dataset):,} images of {dataset.info.name}; left out: {counted(dataset.info.left_out)}", err=True)
+        typer.echo(
+            f"{len(dataset):,} images of {dataset.info.name}; left out:"
+            f" {counted(dataset.info.left_out)}",
+            err=True,
+        )
     measured = _measured(run, model, dataset.info)
-    if isinstance(measured, Predictor) and dataset.info.has_masks and not measured.masks and group.first:
+    if (
+        isinstance(measured, Predictor)
+        and dataset.info.has_masks
+        and not measured.masks
+        and group.first
+    ):
         typer.echo(f"{measured.model} gives no masks: boxes are scored, mask_ap is not", err=True)
     log = (run or out) / RUN_LOG  # a model of another make has no folder of its own
     with progress() as listen, failures_noted(log, "evaluation"):
@@ -87,7 +136,9 @@ def evaluate(
             dataset,
             out / "results",
             protocol,
-            progress=lambda done, total, text: listen("evaluate", done, total, text) if group.first else None,
+            progress=lambda done, total, text: (
+                listen("evaluate", done, total, text) if group.first else None
+            ),
             log=log,
             group=group,
         )
@@ -104,6 +155,7 @@ def _tell_estimates(results: Path, run: str, severities: tuple[int, ...]) -> Non
 
     for one in estimates(Store(results), run, severities):
         typer.echo(
-            f"Estimate of mPC of {run}, {one.metric}: {100 * one.value:.1f} [{100 * one.low:.1f}, {100 * one.high:.1f}] from "
-            f"{one.cells} of {one.of} cells; not to be put beside full numbers without its interval"
+            f"Estimate of mPC of {run}, {one.metric}: {100 * one.value:.1f} [{100 * one.low:.1f},"
+            f" {100 * one.high:.1f}] from {one.cells} of {one.of} cells; not to be put beside full"
+            " numbers without its interval"
         )

@@ -1,4 +1,6 @@
-"""The families of components, and what can be listed of each; nothing of them is imported before it is asked for."""
+"""The families of components, and what can be listed of each; nothing of them is imported before it
+is asked for.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,7 +19,11 @@ def backbones() -> list[str]:
 
 def _made_here() -> list[str]:
     """The specs of backbones that ``robustify`` or a study made in or below this folder."""
-    found = (path for depth in ("*", "*/*", "*/runs/*") for path in sorted(Path().glob(f"{depth}/checkpoint.json")))
+    found = (
+        path
+        for depth in ("*", "*/*", "*/runs/*")
+        for path in sorted(Path().glob(f"{depth}/checkpoint.json"))
+    )
     specs = []
     for path in found:
         with suppress(OSError, ValueError, KeyError, TypeError):
@@ -27,7 +33,9 @@ def _made_here() -> list[str]:
 
 
 def checkpoint_lines() -> list[str]:
-    """One line a row: its spec, how it was trained, published accuracies, and whether its file is there."""
+    """One line a row: its spec, how it was trained, published accuracies, and whether its file is
+    there.
+    """
     from stillrobust.backbones import CHECKPOINTS, missing_weights
 
     rows = CHECKPOINTS.values()
@@ -77,8 +85,14 @@ def techniques() -> list[str]:
     from stillrobust.robustify import TECHNIQUES, cards_of
 
     every = [card for name in TECHNIQUES for card in cards_of(name)]
-    shown = (f"; shows {', '.join(card.overlaps)} of the test in training" if card.overlaps else "" for card in every)
-    return [f"{card.name}: {card.title}, {card.paper}{more}" for card, more in zip(every, shown, strict=True)]
+    shown = (
+        f"; shows {', '.join(card.overlaps)} of the test in training" if card.overlaps else ""
+        for card in every
+    )
+    return [
+        f"{card.name}: {card.title}, {card.paper}{more}"
+        for card, more in zip(every, shown, strict=True)
+    ]
 
 
 def transfers() -> list[str]:

@@ -11,7 +11,9 @@ from stillrobust.errors import UserError
 commands = typer.Typer()
 
 
-def finish(results: Path, out: Path, reference: str | None = None, standard: Sequence[str] = ()) -> None:
+def finish(
+    results: Path, out: Path, reference: str | None = None, standard: Sequence[str] = ()
+) -> None:
     """Write the report of ``results`` to ``out``, show its table and name it."""
     from stillrobust.report import summarize, text_table, with_inside, write_report
     from stillrobust.report.beside import beside_text
@@ -31,20 +33,34 @@ def finish(results: Path, out: Path, reference: str | None = None, standard: Seq
 
 @commands.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="The folder 'results' of a study or an evaluation.")],
+    results: Annotated[
+        Path, typer.Argument(help="The folder 'results' of a study or an evaluation.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for report.html and the files of its numbers.")],
-    paper: Annotated[bool, typer.Option("--paper", help="Also the paper's tables and figures, side by side, and claims.")] = False,
-    protocol: Annotated[str | None, typer.Option(help="With --paper: paper (severity 1) or benchmark (1 to 5).")] = None,
-    reference: Annotated[str | None, typer.Option(help="The run that mCE is relative to; by default AlexNet, on ImageNet.")] = None,
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper", help="Also the paper's tables and figures, side by side, and claims."
+        ),
+    ] = False,
+    protocol: Annotated[
+        str | None, typer.Option(help="With --paper: paper (severity 1) or benchmark (1 to 5).")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="The run that mCE is relative to; by default AlexNet, on ImageNet."),
+    ] = None,
     standard: Annotated[
-        list[str] | None, typer.Option(help="A run without a technique, for effective robustness; give two or more.")
+        list[str] | None,
+        typer.Option(help="A run without a technique, for effective robustness; give two or more."),
     ] = None,
 ) -> None:
     """Write the table and the page from results that are there.
 
     Example: stillrobust report studies/results --out report --paper
 
-    Example: stillrobust report studies/results --out report --reference run-a --standard run-a --standard run-b
+    Example: stillrobust report studies/results --out report --reference run-a --standard run-a
+    --standard run-b
     """
     if not (results / "runs").is_dir():
         raise UserError(
@@ -60,8 +76,12 @@ def report(
 def compare(
     first: Annotated[str, typer.Argument(metavar="RUN_A", help="A run's name.")],
     second: Annotated[str, typer.Argument(metavar="RUN_B", help="Another run's name.")],
-    results: Annotated[Path, typer.Option(help="The folder 'results' of a study or an evaluation.")],
-    metric: Annotated[str | None, typer.Option(help="By default the task's first, such as box_ap.")] = None,
+    results: Annotated[
+        Path, typer.Option(help="The folder 'results' of a study or an evaluation.")
+    ],
+    metric: Annotated[
+        str | None, typer.Option(help="By default the task's first, such as box_ap.")
+    ] = None,
 ) -> None:
     """Which corruptions two runs differ on, by how much, and what is not distinguishable.
 
@@ -75,7 +95,9 @@ def compare(
 
 
 def show_paper(results: Path, out: Path, protocol: str | None, studies: Sequence[str] = ()) -> None:
-    """Write the paper's tables and figures, and show ours beside the printed values and what becomes of the claims."""
+    """Write the paper's tables and figures, and show ours beside the printed values and what
+    becomes of the claims.
+    """
     from stillrobust.report.claims import claims_text
     from stillrobust.report.paper_report import paper_report
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 study = typer.Typer(
     no_args_is_help=True,
-    help="Whole studies: the paper's tables and figures, or your own file of axes. See docs/studies.md.",
+    help=(
+        "Whole studies: the paper's tables and figures, or your own file of axes. See"
+        " docs/studies.md."
+    ),
 )
 commands.add_typer(study, name="study")
 
@@ -27,15 +30,36 @@ FAILED = 3  # the exit status where something could not be done and the rest was
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(autocompletion=studies, help="Study files, or names of shipped ones; none: all of the paper's."),
+    typer.Argument(
+        autocompletion=studies,
+        help="Study files, or names of shipped ones; none: all of the paper's.",
+    ),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder of models and results; by default 'studies', or 'miniature'.")]
-Protocol = Annotated[str | None, typer.Option(help="paper (severity 1) or benchmark (1 to 5); by default the file's first.")]
-DataRoot = Annotated[Path, typer.Option(help="Where the study's data lies: coco/, ade20k/, cifar10/, ...")]
-Data = Annotated[list[str] | None, typer.Option(help="NAME=FORMAT:PATH for data that lies elsewhere, repeatable.")]
-Small = Annotated[bool, typer.Option("--miniature", help="Small stand-ins for data, weights and steps, through the same code.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder of models and results; by default 'studies', or 'miniature'."),
+]
+Protocol = Annotated[
+    str | None,
+    typer.Option(help="paper (severity 1) or benchmark (1 to 5); by default the file's first."),
+]
+DataRoot = Annotated[
+    Path, typer.Option(help="Where the study's data lies: coco/, ade20k/, cifar10/, ...")
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=FORMAT:PATH for data that lies elsewhere, repeatable."),
+]
+Small = Annotated[
+    bool,
+    typer.Option(
+        "--miniature", help="Small stand-ins for data, weights and steps, through the same code."
+    ),
+]
 
-Seeds = Annotated[int, typer.Option(help="Train everything so often, at the study's seed and at those after it.")]
+Seeds = Annotated[
+    int, typer.Option(help="Train everything so often, at the study's seed and at those after it.")
+]
 
 
 def _site(selection: "Selection", out: Path | None, root: Path, data: list[str] | None) -> "Site":
@@ -57,19 +81,40 @@ def run(
     miniature: Small = False,
     seeds: Seeds = 1,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="At most so many; 0, the default: one a GPU, or a core by memory.")
+        int | None,
+        typer.Option(
+            min=0, help="At most so many; 0, the default: one a GPU, or a core by memory."
+        ),
     ] = None,
     share_corrupted: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Keep corrupted images for the next model, at most so much: 20GB.")
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Keep corrupted images for the next model, at most so much: 20GB."
+        ),
     ] = None,
-    engine: Annotated[str, typer.Option(help="What runs it: local, ray or slurm; see docs/cluster.md.")] = "local",
-    address: Annotated[str | None, typer.Option(help="Of ray: HOST:PORT of the cluster; by default this machine's.")] = None,
-    gpu_fraction: Annotated[float | None, typer.Option(help="Of ray: the part of a GPU that each worker takes.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="What runs it: local, ray or slurm; see docs/cluster.md.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of ray: HOST:PORT of the cluster; by default this machine's."),
+    ] = None,
+    gpu_fraction: Annotated[
+        float | None, typer.Option(help="Of ray: the part of a GPU that each worker takes.")
+    ] = None,
     slurm: Annotated[
-        list[str] | None, typer.Option(help="Of slurm: an option of sbatch for each worker, KEY=VALUE, repeatable: partition=gpu.")
+        list[str] | None,
+        typer.Option(
+            help=(
+                "Of slurm: an option of sbatch for each worker, KEY=VALUE, repeatable:"
+                " partition=gpu."
+            )
+        ),
     ] = None,
 ) -> None:
-    """Do what is missing of one study, several, or all of the paper's; then report. A finished study is left alone.
+    """Do what is missing of one study, several, or all of the paper's; then report.
+
+    A finished study is left alone.
 
     Example: stillrobust study run table1 --miniature --out small
 
@@ -87,7 +132,10 @@ def run(
         ("--slurm", "slurm", "sbatch", sbatch),
     ):
         if value is not None and engine != belongs:
-            raise UserError(f"Expected {flag} with --engine {belongs} only, but the engine is {engine}; leave one of them out")
+            raise UserError(
+                f"Expected {flag} with --engine {belongs} only, but the engine is {engine}; leave"
+                " one of them out"
+            )
         options |= {name: value} if value is not None else {}
     selection = select(studies or [], protocol, miniature, seeds)
     site = _site(selection, out, data_root, data)
@@ -97,7 +145,9 @@ def run(
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise UserError(f"Expected KEY=VALUE after --slurm, but got {text!r}; write it as partition=gpu")
+        raise UserError(
+            f"Expected KEY=VALUE after --slurm, but got {text!r}; write it as partition=gpu"
+        )
     return name.strip(), value.strip()
 
 
@@ -114,13 +164,27 @@ def do(
     from stillrobust.study.state import failures_text
 
     with progress(site.progress) as listen:
-        failures = run_study(selection, site, workers or 0, listen.say, listen, listen.expect, share, engine, options or {})
+        failures = run_study(
+            selection,
+            site,
+            workers or 0,
+            listen.say,
+            listen,
+            listen.expect,
+            share,
+            engine,
+            options or {},
+        )
     _show(selection, site)
     for line in failures_text({failure.job: failure.reason for failure in failures}):
         typer.echo(line, err=True)
     if failures:
         again = shlex.join(["stillrobust", *sys.argv[1:]])
-        typer.echo(f"{len(failures)} jobs failed or could not begin; what was finished is kept. Try them again: {again}", err=True)
+        typer.echo(
+            f"{len(failures)} jobs failed or could not begin; what was finished is kept. Try them"
+            f" again: {again}",
+            err=True,
+        )
         raise typer.Exit(FAILED)
 
 
@@ -145,7 +209,8 @@ def plan(
     seeds: Seeds = 1,
     runs: Annotated[bool, typer.Option("--runs", help="List every run.")] = False,
 ) -> None:
-    """Say what there is to do, what is done, which weights and data are missing and how to get them, and what it costs.
+    """Say what there is to do, what is done, which weights and data are missing and how to get
+    them, and what it costs.
 
     Runs that cannot be, such as one of an unknown recipe, are named; the status is then 3.
 
@@ -164,7 +229,9 @@ def plan(
 
 @study.command()
 def status(
-    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path("studies"),
+    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path(
+        "studies"
+    ),
 ) -> None:
     """Say how far a study is, from another terminal.
 
@@ -179,9 +246,12 @@ def status(
 
 @study.command()
 def report(
-    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path("studies"),
+    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path(
+        "studies"
+    ),
 ) -> None:
-    """Report on a study: the page, its tables and figures, ours beside the paper's values, and what becomes of its claims.
+    """Report on a study: the page, its tables and figures, ours beside the paper's values, and what
+    becomes of its claims.
 
     Example: stillrobust study report --out small
     """
@@ -193,7 +263,9 @@ def report(
 @study.command()
 def export(
     file: Annotated[Path, typer.Argument(help="A .csv or .json file to write.")],
-    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path("studies"),
+    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path(
+        "studies"
+    ),
 ) -> None:
     """Write every number of a study with its key, its run and its circumstances.
 
@@ -207,9 +279,14 @@ def export(
 
 @study.command()
 def explain(
-    first: Annotated[str, typer.Argument(help="A cell's key, or the first digits of it, or RUN/CORRUPTION/SEVERITY.")],
+    first: Annotated[
+        str,
+        typer.Argument(help="A cell's key, or the first digits of it, or RUN/CORRUPTION/SEVERITY."),
+    ],
     second: Annotated[str, typer.Argument(help="The other one's.")],
-    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path("studies"),
+    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path(
+        "studies"
+    ),
 ) -> None:
     """Say why two numbers differ: what was not the same when they were measured.
 

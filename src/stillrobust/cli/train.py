@@ -17,14 +17,21 @@ commands = typer.Typer(no_args_is_help=True)
 
 # What both take of a recipe; what is not given is the recipe's own.
 RecipeName = Annotated[
-    str, typer.Option(autocompletion=names_of("recipes"), help="One of `stillrobust list recipes`; the other options change it.")
+    str,
+    typer.Option(
+        autocompletion=names_of("recipes"),
+        help="One of `stillrobust list recipes`; the other options change it.",
+    ),
 ]
 Steps = Annotated[int | None, typer.Option(help="Training steps.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step, over all processes.")]
 Rate = Annotated[float | None, typer.Option(help="Highest learning rate.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of first weights, order and augmentation.")]
 Change = Annotated[
-    list[str] | None, typer.Option("--change", help="A field of the recipe, KEY=VALUE (YAML), repeatable: devices=8.")
+    list[str] | None,
+    typer.Option(
+        "--change", help="A field of the recipe, KEY=VALUE (YAML), repeatable: devices=8."
+    ),
 ]
 
 
@@ -32,16 +39,26 @@ Change = Annotated[
 def train(
     data: Annotated[str, typer.Option(help="FORMAT:PATH; `stillrobust list formats` names them.")],
     backbone: Annotated[
-        str, typer.Option(autocompletion=names_of("backbones"), help="efficientnet_lite0, any timm name, or NAME(weights='FILE').")
+        str,
+        typer.Option(
+            autocompletion=names_of("backbones"),
+            help="efficientnet_lite0, any timm name, or NAME(weights='FILE').",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the finished model.")],
     transfer: Annotated[
-        str, typer.Option(autocompletion=names_of("transfers"), help="One of `stillrobust list transfers`.")
+        str,
+        typer.Option(
+            autocompletion=names_of("transfers"), help="One of `stillrobust list transfers`."
+        ),
     ] = "full_network",
     recipe: RecipeName = "small",
     technique: Annotated[
         str,
-        typer.Option(autocompletion=names_of("techniques"), help="Acts on the images in training, such as prime(geometry=False)."),
+        typer.Option(
+            autocompletion=names_of("techniques"),
+            help="Acts on the images in training, such as prime(geometry=False).",
+        ),
     ] = "",
     steps: Steps = None,
     batch_size: BatchSize = None,
@@ -49,12 +66,16 @@ def train(
     seed: Seed = None,
     change: Change = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the task, KEY=VALUE (YAML), repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="A setting of the task, KEY=VALUE (YAML), repeatable."),
     ] = None,
 ) -> None:
-    """Transfer a backbone to your data. On several GPUs: --change devices=8, or start it by torchrun.
+    """Transfer a backbone to your data.
 
-    Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine --steps 2000
+    On several GPUs: --change devices=8, or start it by torchrun.
+
+    Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine
+    --steps 2000
     """
     from stillrobust.data import open_dataset
     from stillrobust.training import Plan
@@ -64,9 +85,13 @@ def train(
     trains = transfer != "upstream"
     dataset = open_dataset(data, "train" if trains else "val", training=trains)
     chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
-    plan = Plan(dataset.info.task, backbone, transfer, chosen, pairs_of("--set", settings or []), technique)  # type: ignore[arg-type]
+    plan = Plan(
+        dataset.info.task, backbone, transfer, chosen, pairs_of("--set", settings or []), technique
+    )  # type: ignore[arg-type]
     with progress() as listen, failures_noted(out / RUN_LOG, "training"):
-        folder = run_training(plan, dataset, out, lambda done, total, text: listen("train", done, total, text))
+        folder = run_training(
+            plan, dataset, out, lambda done, total, text: listen("train", done, total, text)
+        )
     if leads():
         typer.echo(f"Finished model: {folder}")
 
@@ -76,11 +101,19 @@ def robustify_(
     technique: Annotated[
         str,
         typer.Option(
-            autocompletion=names_of("techniques"), help="augmix, prime, ant(kernel=3), l2(epsilon=1.0), a+b; regular for none."
+            autocompletion=names_of("techniques"),
+            help="augmix, prime, ant(kernel=3), l2(epsilon=1.0), a+b; regular for none.",
         ),
     ],
-    backbone: Annotated[str, typer.Option(help="Where it starts: a spec; NAME(weights='random') from nothing.")],
-    data: Annotated[str, typer.Option(help="imagenet:PATH, folders:PATH, or source: a generated set, drawn beside OUT.")],
+    backbone: Annotated[
+        str, typer.Option(help="Where it starts: a spec; NAME(weights='random') from nothing.")
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="imagenet:PATH, folders:PATH, or source: a generated set, drawn beside OUT."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
     recipe: RecipeName = "source_small",
     steps: Steps = None,
@@ -89,9 +122,11 @@ def robustify_(
     seed: Seed = None,
     change: Change = None,
 ) -> None:
-    """Train a backbone with a technique; the folder is then a checkpoint, BACKBONE(weights='FOLDER').
+    """Train a backbone with a technique; the folder is then a checkpoint,
+    BACKBONE(weights='FOLDER').
 
-    Example: stillrobust robustify --technique augmix --backbone "resnet_mini(weights='random')" --data source --out made/augmix
+    Example: stillrobust robustify --technique augmix --backbone "resnet_mini(weights='random')"
+    --data source --out made/augmix
     """
     from stillrobust.data import open_dataset
     from stillrobust.data.generated.source_set import write_source_set
@@ -105,7 +140,9 @@ def robustify_(
         data = f"folders:{write_source_set(out.resolve().parent / 'source')}"
     dataset = open_dataset(data, "train", training=True)
     with progress() as listen, failures_noted(out / RUN_LOG, "training"):
-        folder = robustify(plan, dataset, out, lambda done, total, text: listen("robustify", done, total, text))
+        folder = robustify(
+            plan, dataset, out, lambda done, total, text: listen("robustify", done, total, text)
+        )
     if leads():
         typer.echo(f"Backbone: {format_spec(parse_spec(backbone)[0], {'weights': str(folder)})}")
 
@@ -129,5 +166,8 @@ def pairs_of(option: str, pairs: list[str]) -> dict[str, Any]:
         except Fault:
             equals = ""
         if not equals:
-            raise UserError(f"Expected {option} KEY=VALUE with a YAML value, but got {pair!r}; write it as lr=0.1")
+            raise UserError(
+                f"Expected {option} KEY=VALUE with a YAML value, but got {pair!r}; write it as"
+                " lr=0.1"
+            )
     return values

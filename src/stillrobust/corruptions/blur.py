@@ -17,21 +17,27 @@ geometry, disks = Kernels("geometry"), Kernels("disk")
 
 
 REACH_OF_SUMS = 2e-4
-"""Grey levels: the disk's sum is a whole number, and at most two dozen roundings of 2**-25 of 255 follow."""
+"""Grey levels: the disk's sum is a whole number, and at most two dozen roundings of 2**-25 of 255
+follow.
+"""
 
 
 @lru_cache(maxsize=32)
 def disk(radius: float, alias_sigma: float, exact: bool) -> Array:
-    """The aliased disk of the reference, float32; at radius 8 and more it touches the array's edge and sums to 1.01 (kept).
+    """The aliased disk of the reference, float32; at radius 8 and more it touches the array's edge
+    and sums to 1.01 (kept).
 
-    ``exact``: by OpenCV's filter, whose last bit depends on the processor; else in float64, the same everywhere.
+    ``exact``: by OpenCV's filter, whose last bit depends on the processor; else in float64, the
+    same everywhere.
     """
     reach, spread = (8, 1) if radius <= 8 else (int(radius), 2)
     x, y = np.meshgrid(np.arange(-reach, reach + 1), np.arange(-reach, reach + 1))
     shape = ((x**2 + y**2) <= radius**2).astype(np.float32)
     shape /= shape.sum()
     if exact:
-        blurred: Array = cv2.GaussianBlur(shape, ksize=(2 * spread + 1, 2 * spread + 1), sigmaX=alias_sigma)
+        blurred: Array = cv2.GaussianBlur(
+            shape, ksize=(2 * spread + 1, 2 * spread + 1), sigmaX=alias_sigma
+        )
         return blurred
     weights, values = _smoothing(alias_sigma, spread, exact), shape.astype(np.float64)
     for _ in range(2):  # rows, then columns
@@ -43,7 +49,9 @@ def disk(radius: float, alias_sigma: float, exact: bool) -> Array:
 def _smoothing(sigma: float, spread: int, exact: bool) -> Array:
     """The Gaussian after the disk: float64 weights at distances -spread..spread."""
     if exact:
-        kernel: Array = cv2.getGaussianKernel(2 * spread + 1, sigma, cv2.CV_32F)[:, 0].astype(np.float64)
+        kernel: Array = cv2.getGaussianKernel(2 * spread + 1, sigma, cv2.CV_32F)[:, 0].astype(
+            np.float64
+        )
         return kernel
     weights = elementary.exp(-(np.arange(-spread, spread + 1) ** 2) / (2 * sigma**2))
     return np.asarray(weights / math.fsum(weights))
@@ -51,18 +59,24 @@ def _smoothing(sigma: float, spread: int, exact: bool) -> Array:
 
 @dataclass(frozen=True)
 class _Disk:
-    """The disk's kernel as a sum over whole pixels, a small Gaussian after it, and what is left at single places."""
+    """The disk's kernel as a sum over whole pixels, a small Gaussian after it, and what is left at
+    single places.
+    """
 
     whole: Array
     """float64 (K, K): all of it, without a border of zeros."""
     half: Array
     """Half widths of the rows of whole pixels."""
     smoothing: tuple[Array, Array]
-    """float32: the Gaussian's weights at distances 0..h, down (with the disk's area divided out) and across."""
+    """float32: the Gaussian's weights at distances 0..h, down (with the disk's area divided out)
+    and across.
+    """
     margin: int
     """Pixels needed around an image."""
     places: Array
-    """(N, 2) down and across, counted from the corner of an array of reach ``margin``, in order of their weights."""
+    """(N, 2) down and across, counted from the corner of an array of reach ``margin``, in order of
+    their weights.
+    """
     weights: Array
     """float32: the different ones of these, each for the places up to its entry of ``ends``."""
     ends: Array
@@ -72,7 +86,9 @@ class _Disk:
 
 @lru_cache(maxsize=32)
 def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _Disk:
-    """Of the fast sums weights below 5e-6 are left out, as together below 1e-4; the others are raised by what they sum to."""
+    """Of the fast sums weights below 5e-6 are left out, as together below 1e-4; the others are
+    raised by what they sum to.
+    """
     whole = disk(radius, alias_sigma, exact).astype(np.float64)
     filled = np.flatnonzero(whole.any(axis=0))
     whole = np.ascontiguousarray(whole[filled[0] : filled[-1] + 1, filled[0] : filled[-1] + 1])
@@ -89,7 +105,9 @@ def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _Disk:
     for i, first in enumerate(smoothing):
         for j, second in enumerate(smoothing):
             top, side = margin - inner - spread + i, margin - inner - spread + j
-            left[top : top + len(half), side : side + len(half)] -= first * second * pixels / pixels.sum()
+            left[top : top + len(half), side : side + len(half)] -= (
+                first * second * pixels / pixels.sum()
+            )
     rounded = np.round(left, 7 if exact else 5)
     weights, groups = np.unique(rounded[rounded != 0], return_inverse=True)
     order = np.argsort(groups, kind="stable")
@@ -99,7 +117,10 @@ def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _Disk:
     missed = left.copy()
     missed[rounded != 0] -= means[groups]
     gain = 1.0 if exact else 1 + math.fsum(missed.reshape(-1))
-    tails = (smoothing[spread:] * gain / pixels.sum()).astype(np.float32), smoothing[spread:].astype(np.float32)
+    tails = (
+        (smoothing[spread:] * gain / pixels.sum()).astype(np.float32),
+        smoothing[spread:].astype(np.float32),
+    )
     off = np.float32(REACH_OF_SUMS + (255 * np.abs(missed).sum() if exact else 0))
     return _Disk(whole, half, tails, margin, places, means.astype(np.float32), ends, off)
 
@@ -110,7 +131,9 @@ def defocus_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet"
     parts = _disk_parts(*parameters("defocus_blur", severity, regime), exact)
     height, width = image.shape[:2]
     spread, inner = len(parts.smoothing[0]) - 1, len(parts.half) // 2
-    padded = cv2.copyMakeBorder(image, *(parts.margin,) * 4, cv2.BORDER_REFLECT_101).reshape(height + 2 * parts.margin, -1)
+    padded = cv2.copyMakeBorder(image, *(parts.margin,) * 4, cv2.BORDER_REFLECT_101).reshape(
+        height + 2 * parts.margin, -1
+    )
     cut = parts.margin - inner - spread
     seen = padded[cut : len(padded) - cut, 3 * cut : padded.shape[1] - 3 * cut]
     totals = np.empty((height + 2 * spread, (width + 2 * spread) * 3), np.int32)
@@ -118,8 +141,20 @@ def defocus_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet"
     out = np.empty_like(image)
     total = parts.whole.sum() if exact else math.fsum(parts.whole.reshape(-1))
     levels = filters.truncate(filters.FRACTIONS * total)
-    near = levels if total < 1 else np.arange(256, dtype=np.uint8)  # with a gain flat areas are no whole numbers
-    tables = totals, parts.smoothing, padded, parts.places, parts.weights, parts.ends, parts.whole, filters.FRACTIONS, exact, near
+    # with a gain flat areas are no whole numbers
+    near = levels if total < 1 else np.arange(256, dtype=np.uint8)
+    tables = (
+        totals,
+        parts.smoothing,
+        padded,
+        parts.places,
+        parts.weights,
+        parts.ends,
+        parts.whole,
+        filters.FRACTIONS,
+        exact,
+        near,
+    )
     done = disks.disk_grey(*tables, *filters.UNKNOWN, parts.reach, 0, out.reshape(height, -1))
     if done < height:
         flat = filters.flat_areas(image, len(parts.whole) // 2, levels)
@@ -128,7 +163,9 @@ def defocus_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet"
 
 
 def shuffle(pixels: Array, size: tuple[int, int], severity: int, rng: Rng, regime: str) -> None:
-    """The shuffle of :func:`glass_blur`, in place, of uint32 (H * W): packed pixels, or their places."""
+    """The shuffle of :func:`glass_blur`, in place, of uint32 (H * W): packed pixels, or their
+    places.
+    """
     _, reach, iterations = parameters("glass_blur", severity, regime)
     height, width = size
     if isinstance(rng, Key):
@@ -142,13 +179,18 @@ def shuffle(pixels: Array, size: tuple[int, int], severity: int, rng: Rng, regim
 
 
 def glass_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
-    """Blur, shuffle pixels locally, blur. Draws: a pair (dx, dy) in -reach..reach-1 per pixel and iteration."""
+    """Blur, shuffle pixels locally, blur.
+
+    Draws: a pair (dx, dy) in -reach..reach-1 per pixel and iteration.
+    """
     sigma = parameters("glass_blur", severity, regime)[0]
     height, width = image.shape[:2]
     blurred = filters.gaussian_grey(image, sigma, not isinstance(rng, Key))
     pixels = cv2.cvtColor(blurred, cv2.COLOR_RGB2RGBA)  # so that one is a word
     shuffle(pixels.view(np.uint32).reshape(-1), (height, width), severity, rng, regime)
-    return filters.gaussian_grey(cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), sigma, not isinstance(rng, Key))
+    return filters.gaussian_grey(
+        cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), sigma, not isinstance(rng, Key)
+    )
 
 
 def motion_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
@@ -165,7 +207,9 @@ Maps = tuple[Array, Array, Array, Array]
 
 @lru_cache(maxsize=64)
 def _zoom_maps(size: int, factors: tuple[float, ...]) -> Maps:
-    """Two indices (int64) and two weights (float64) of every place along an axis, (layers, size) each."""
+    """Two indices (int64) and two weights (float64) of every place along an axis, (layers, size)
+    each.
+    """
     layers = [[part[:size] for part in filters.zoom_axis(size, factor)] for factor in factors]
     first, second, near, far = (np.array([layer[i] for layer in layers]) for i in range(4))
     return first, second, near, far
@@ -173,19 +217,24 @@ def _zoom_maps(size: int, factors: tuple[float, ...]) -> Maps:
 
 @lru_cache(maxsize=64)
 def _zoom_columns(width: int, factors: tuple[float, ...]) -> tuple[Array, Array]:
-    """The same for sums in float32, the first index times four, uint64, and how far after it, float32; an even number of layers.
+    """The same for sums in float32, the first index times four, uint64, and how far after it,
+    float32; an even number of layers.
 
     What is beyond the crop is the black pixel after the row.
     """
     first, _, near, far = _zoom_maps(width, factors)
     places = 4 * np.where(near + far > 0, first, width)
     more = ((0, len(factors) % 2), (0, 0))
-    return np.pad(places, more, constant_values=4 * width).astype(np.uint64), np.pad(far, more).astype(np.float32)
+    return np.pad(places, more, constant_values=4 * width).astype(np.uint64), np.pad(
+        far, more
+    ).astype(np.float32)
 
 
 @lru_cache(maxsize=16)
 def _flat_zoom(layers: int) -> Array:
-    """uint8 (256,): what the reference's float32 sums leave of flat grey levels, some of them one less."""
+    """uint8 (256,): what the reference's float32 sums leave of flat grey levels, some of them one
+    less.
+    """
     own = total = filters.FRACTIONS32
     for _ in range(layers):
         total = total + own
@@ -195,8 +244,12 @@ def _flat_zoom(layers: int) -> Array:
 def zoom_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Mean of enlarged copies, the original counted twice. No draws."""
     height, width = image.shape[:2]
-    factors = parameters("zoom_blur", severity, regime)[1:]  # the first is 1: the image itself, which the kernel adds
-    samples, four = image.reshape(height, -1), cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).reshape(height, -1)
+    # the first is 1: the image itself, which the kernel adds
+    factors = parameters("zoom_blur", severity, regime)[1:]
+    samples, four = (
+        image.reshape(height, -1),
+        cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).reshape(height, -1),
+    )
     maps = _zoom_maps(height, factors), _zoom_maps(width, factors), *_zoom_columns(width, factors)
     out = np.empty_like(image)
     tables = filters.FRACTIONS32, not isinstance(rng, Key), _flat_zoom(len(factors))
@@ -206,4 +259,6 @@ def zoom_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -
 
 def gaussian_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Gaussian filter, edges repeated. No draws."""
-    return filters.gaussian_grey(image, parameters("gaussian_blur", severity, regime), not isinstance(rng, Key))
+    return filters.gaussian_grey(
+        image, parameters("gaussian_blur", severity, regime), not isinstance(rng, Key)
+    )

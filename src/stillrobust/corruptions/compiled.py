@@ -15,7 +15,9 @@ class Kernels:
         self._module = module
 
     def __getattr__(self, name: str) -> Any:
-        function = getattr(importlib.import_module(f"stillrobust.corruptions.kernels.{self._module}"), name)
+        function = getattr(
+            importlib.import_module(f"stillrobust.corruptions.kernels.{self._module}"), name
+        )
         _tell(function)
         setattr(self, name, function)
         return function
@@ -25,6 +27,9 @@ def _tell(function: Any) -> None:
     """Say once that compiling takes a while, if nothing compiled is on disk yet."""
     global _told
     if not _told and not any(Path(function.stats.cache_path).glob("*.nbi")):
-        text = "compiling the corruption kernels, once on this machine: some 20 s in all (`stillrobust doctor` does it ahead)"
+        text = (
+            "compiling the corruption kernels, once on this machine: some 20 s in all (`stillrobust"
+            " doctor` does it ahead)"
+        )
         logging.getLogger("stillrobust").warning(text)
     _told = True

@@ -15,14 +15,22 @@ from stillrobust.corruptions.severity import parameters
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, Image
 
-colour, geometry, jpeg, streams = Kernels("colour"), Kernels("geometry"), Kernels("jpeg"), Kernels("streams")
+colour, geometry, jpeg, streams = (
+    Kernels("colour"),
+    Kernels("geometry"),
+    Kernels("jpeg"),
+    Kernels("streams"),
+)
 
 
 def contrast(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
     """Move every channel towards its mean over the image. No draws."""
     factor = parameters("contrast", severity, regime)
-    table = _contrast_levels(np.array(cv2.sumElems(image)[:3]) / (image.shape[0] * image.shape[1]) / 255, factor)
-    if not isinstance(rng, Key) and (np.abs(table - np.rint(table)) < 1e-9).any():  # the reference's rounding decides
+    table = _contrast_levels(
+        np.array(cv2.sumElems(image)[:3]) / (image.shape[0] * image.shape[1]) / 255, factor
+    )
+    # the reference's rounding decides
+    if not isinstance(rng, Key) and (np.abs(table - np.rint(table)) < 1e-9).any():
         table = _contrast_levels(np.mean(image / 255.0, axis=(0, 1)), factor)
     changed: Image = cv2.LUT(image, table.astype(np.uint8)[None]).reshape(image.shape)
     return changed
@@ -36,7 +44,9 @@ def _contrast_levels(means: Array, factor: float) -> Array:
 
 @dataclass(frozen=True)
 class Elastic:
-    """Where elastic_transform takes pixels from: float32 (H, W) fields down and across, in pixels, after ``matrix`` if any."""
+    """Where elastic_transform takes pixels from: float32 (H, W) fields down and across, in pixels,
+    after ``matrix`` if any.
+    """
 
     matrix: Array | None
     down: Array
@@ -53,7 +63,9 @@ def elastic_fields(size: tuple[int, int], severity: int, rng: Rng, regime: str) 
     height, width = size
     matrix = None
     if isinstance(entry, tuple):
-        strength, sigma, jitter = (part * (244 if regime == "imagenet-c" else min(height, width)) for part in entry)
+        strength, sigma, jitter = (
+            part * (244 if regime == "imagenet-c" else min(height, width)) for part in entry
+        )
         amplitude, sigmas = 1.0, (sigma, sigma)
         matrix = _affine(size, jitter, rng)
     else:
@@ -61,10 +73,18 @@ def elastic_fields(size: tuple[int, int], severity: int, rng: Rng, regime: str) 
         sigmas = 0.01 * height, 0.01 * width
     weights = filters.half_weights(sigmas[0], 3.0, True), filters.half_weights(sigmas[1], 3.0, True)
     if isinstance(rng, Key):
-        across, down = (filters.smooth_noise(rng.stream(i), size, sigmas, amplitude * strength) for i in (0, 1))
+        across, down = (
+            filters.smooth_noise(rng.stream(i), size, sigmas, amplitude * strength) for i in (0, 1)
+        )
         return Elastic(matrix, down, across, (NOTHING, NOTHING), weights, strength)
-    columns, rows = (draws.uniforms(rng, height * width, 2.0 * amplitude, -amplitude).reshape(size) for _ in range(2))
-    across, down = (filters.smooth_field(drawn.astype(np.float32), sigmas, strength, exact=True) for drawn in (columns, rows))
+    columns, rows = (
+        draws.uniforms(rng, height * width, 2.0 * amplitude, -amplitude).reshape(size)
+        for _ in range(2)
+    )
+    across, down = (
+        filters.smooth_field(drawn.astype(np.float32), sigmas, strength, exact=True)
+        for drawn in (columns, rows)
+    )
     return Elastic(matrix, down, across, (rows, columns), weights, strength)
 
 
@@ -72,10 +92,12 @@ NOTHING = np.zeros((0, 0))
 
 
 def elastic_transform(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
-    """Move pixels along a smooth random field. Draws: uniforms for the columns' field, then for the rows'.
+    """Move pixels along a smooth random field.
 
-    Where the table has three numbers it is the original of ImageNet-C, which first jitters three corners of a square and warps
-    the image so that they follow. Draws of that come first.
+    Draws: uniforms for the columns' field, then for the rows'.
+
+    Where the table has three numbers it is the original of ImageNet-C, which first jitters three
+    corners of a square and warps the image so that they follow. Draws of that come first.
     """
     height, width = image.shape[:2]
     field = elastic_fields((height, width), severity, rng, regime)
@@ -83,9 +105,16 @@ def elastic_transform(image: Image, severity: int, rng: Rng, regime: str = "imag
     if field.matrix is not None and isinstance(rng, Key):
         values = resampling.affine(image, inverted(field.matrix))
     elif field.matrix is not None:
-        values = cv2.warpAffine(image.astype(np.float32), field.matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        values = cv2.warpAffine(
+            image.astype(np.float32),
+            field.matrix,
+            (width, height),
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
         values += np.float32(1e-3)  # flat areas come out of it a rounding error below themselves
-    margin = 1 + max(int(np.ceil(max(part.max(), -part.min()))) for part in (field.down, field.across))
+    margin = 1 + max(
+        int(np.ceil(max(part.max(), -part.min()))) for part in (field.down, field.across)
+    )
     padded = cv2.copyMakeBorder(values, *(margin,) * 4, cv2.BORDER_REFLECT)
     four = cv2.cvtColor(padded, cv2.COLOR_RGB2RGBA).reshape(len(padded), -1)
     # only the library's own transform, in exact mode, has a reference to the bit
@@ -97,11 +126,17 @@ def elastic_transform(image: Image, severity: int, rng: Rng, regime: str = "imag
 
 
 def _affine(size: tuple[int, int], jitter: float, rng: Rng) -> Array:
-    """Three corners of the middle third move by up to ``jitter`` pixels each way: the matrix (2, 3) that takes them there."""
+    """Three corners of the middle third move by up to ``jitter`` pixels each way: the matrix (2, 3)
+    that takes them there.
+    """
     middle, third = np.array(size, np.float32) // 2, min(size) // 3
-    corners = np.array([middle + third, [middle[0] + third, middle[1] - third], middle - third], np.float32)
+    corners = np.array(
+        [middle + third, [middle[0] + third, middle[1] - third], middle - third], np.float32
+    )
     if not isinstance(rng, Key):
-        matrix: Array = cv2.getAffineTransform(corners, corners + rng.uniform(-jitter, jitter, (3, 2)).astype(np.float32))
+        matrix: Array = cv2.getAffineTransform(
+            corners, corners + rng.uniform(-jitter, jitter, (3, 2)).astype(np.float32)
+        )
         return matrix
     words = np.empty(6, np.uint32)
     streams.fill_hashed(0, *rng.stream(3), words)
@@ -137,7 +172,9 @@ def small_size(height: int, width: int, severity: int, regime: str) -> tuple[int
 
 
 def pixelate(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
-    """Shrink by area average, enlarge by nearest neighbour (ImageNet-C and its small kin: by area average). No draws."""
+    """Shrink by area average, enlarge by nearest neighbour (ImageNet-C and its small kin: by area
+    average). No draws.
+    """
     height, width = image.shape[:2]
     small = small_size(height, width, severity, regime)
     resize = resampling.box if isinstance(rng, Key) else _pillow_box
@@ -170,15 +207,24 @@ for _row, _entries in enumerate(((17, 18, 24, 47), (18, 21, 26, 66), (24, 26, 56
 def _jpeg_steps(quality: int) -> tuple[Array, Array]:
     """Quantisation steps of luminance and chrominance: int32 (64,), row by row (jcparam.c)."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    luminance, chrominance = (np.clip((table * scale + 50) // 100, 1, 255).astype(np.int32) for table in (LUMINANCE, CHROMINANCE))
+    luminance, chrominance = (
+        np.clip((table * scale + 50) // 100, 1, 255).astype(np.int32)
+        for table in (LUMINANCE, CHROMINANCE)
+    )
     return luminance, chrominance
 
 
 def jpeg_compression(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
-    """Through JPEG and back. No draws. Exact: by Pillow's codec, as the reference; fast: by libjpeg-turbo's arithmetic itself."""
+    """Through JPEG and back. No draws.
+
+    Exact: by Pillow's codec, as the reference; fast: by libjpeg-turbo's arithmetic itself.
+    """
     quality, (height, width) = parameters("jpeg_compression", severity, regime), image.shape[:2]
     if max(height, width) > 65500:
-        raise UserError(f"Expected an image that JPEG holds, 65,500 pixels a side at most, but got {image.shape[:2]}; cut it first")
+        raise UserError(
+            "Expected an image that JPEG holds, 65,500 pixels a side at most, but got"
+            f" {image.shape[:2]}; cut it first"
+        )
     if not isinstance(rng, Key):
         file = io.BytesIO()
         Pillow.fromarray(image).save(file, "JPEG", quality=quality)
@@ -202,9 +248,13 @@ def _up(size: int, multiple: int) -> int:
 
 @lru_cache(maxsize=16)
 def _saturation(factor: float, offset: float) -> Array:
-    """[V, min]: S' / S where the pixel's largest and smallest channels are V and min (0 where S is 0)."""
+    """[V, min]: S' / S where the pixel's largest and smallest channels are V and min (0 where S is
+    0).
+    """
     largest, smallest = np.arange(256)[:, None], np.arange(256)[None]
-    saturation = np.where(largest > 0, (largest - np.minimum(smallest, largest)) / np.maximum(largest, 1), 0.0)
+    saturation = np.where(
+        largest > 0, (largest - np.minimum(smallest, largest)) / np.maximum(largest, 1), 0.0
+    )
     changed = np.clip(saturation * factor + offset, 0, 1)
     ratio: Array = np.where(saturation > 0, changed / np.where(saturation > 0, saturation, 1), 0.0)
     return ratio
@@ -214,5 +264,12 @@ def saturate(image: Image, severity: int, rng: Rng, regime: str = "imagenet") ->
     """Scale S of HSV. No draws."""
     factor, offset = (float(part) for part in parameters("saturate", severity, regime))
     out = np.empty_like(image)
-    colour.saturate(image.reshape(-1), _saturation(factor, offset), factor, offset, filters.FRACTIONS, out.reshape(-1))
+    colour.saturate(
+        image.reshape(-1),
+        _saturation(factor, offset),
+        factor,
+        offset,
+        filters.FRACTIONS,
+        out.reshape(-1),
+    )
     return out

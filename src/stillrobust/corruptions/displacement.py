@@ -1,7 +1,8 @@
-"""Where pixels went: the displacement that a geometric corruption applied, so that ground truth can follow.
+"""Where pixels went: the displacement that a geometric corruption applied, so that ground truth can
+follow.
 
-A field is float32 (H, W, 2), (down, across) in pixels: pixel (y, x) of the corrupted image shows the clean one at
-(y + down, x + across).
+A field is float32 (H, W, 2), (down, across) in pixels: pixel (y, x) of the corrupted image shows
+the clean one at (y + down, x + across).
 """
 
 from collections.abc import Callable
@@ -28,7 +29,10 @@ def _elastic(size: tuple[int, int], severity: int, rng: Rng, regime: str) -> Arr
     back = digital.inverted(field.matrix)  # out(p) = in(back p), and here p is the displaced place
     rows, columns = _grid(size)
     x, y = columns + field.across, rows + field.down
-    moved = back[1, 0] * x + back[1, 1] * y + back[1, 2] - rows, back[0, 0] * x + back[0, 1] * y + back[0, 2] - columns
+    moved = (
+        back[1, 0] * x + back[1, 1] * y + back[1, 2] - rows,
+        back[0, 0] * x + back[0, 1] * y + back[0, 2] - columns,
+    )
     return np.stack(moved, axis=-1).astype(np.float32)
 
 
@@ -62,7 +66,9 @@ def _pixelate(size: tuple[int, int], severity: int, rng: Rng, regime: str) -> Ar
 
     def middle(small: int, length: int) -> Array:
         places = digital.nearest_places(small, length)
-        moved: Array = ((places + 0.5) * length / small - 0.5 - np.arange(length)).astype(np.float32)
+        moved: Array = ((places + 0.5) * length / small - 0.5 - np.arange(length)).astype(
+            np.float32
+        )
         return moved
 
     small = digital.small_size(*size, severity, regime)
@@ -70,7 +76,12 @@ def _pixelate(size: tuple[int, int], severity: int, rng: Rng, regime: str) -> Ar
     return np.stack(np.broadcast_arrays(down[:, None], across[None]), axis=-1)
 
 
-FIELDS: dict[str, Field] = {"elastic_transform": _elastic, "glass_blur": _glass, "zoom_blur": _zoom, "pixelate": _pixelate}
+FIELDS: dict[str, Field] = {
+    "elastic_transform": _elastic,
+    "glass_blur": _glass,
+    "zoom_blur": _zoom,
+    "pixelate": _pixelate,
+}
 """The corruptions that move pixels."""
 
 
@@ -80,7 +91,9 @@ def _reflected(places: Array, size: int) -> Array:
 
 
 def warp_map(values: Array, field: Array) -> Array:
-    """Label maps or masks (..., H, W), each pixel from the nearest place that the field names; the same dtype."""
+    """Label maps or masks (..., H, W), each pixel from the nearest place that the field names; the
+    same dtype.
+    """
     height, width = field.shape[:2]
     rows, columns = _grid((height, width))
     y = _reflected(np.rint(rows + field[..., 0]).astype(np.int64), height)
@@ -90,7 +103,9 @@ def warp_map(values: Array, field: Array) -> Array:
 
 
 def warp_boxes(boxes: Array, field: Array) -> Array:
-    """float32 (N, 4) xyxy -> the extents of the pixels that show the box's inside; all 0 where no pixel does."""
+    """float32 (N, 4) xyxy -> the extents of the pixels that show the box's inside; all 0 where no
+    pixel does.
+    """
     rows, columns = _grid((field.shape[0], field.shape[1]))
     y, x = rows + field[..., 0] + 0.5, columns + field[..., 1] + 0.5
     out = np.zeros((len(boxes), 4), np.float32)
@@ -100,7 +115,9 @@ def warp_boxes(boxes: Array, field: Array) -> Array:
 
 
 def extents(mask: Array) -> tuple[float, float, float, float]:
-    """bool (H, W) -> (x1, y1, x2, y2) of its pixels, the last two exclusive; all 0 for an empty mask."""
+    """bool (H, W) -> (x1, y1, x2, y2) of its pixels, the last two exclusive; all 0 for an empty
+    mask.
+    """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return 0.0, 0.0, 0.0, 0.0

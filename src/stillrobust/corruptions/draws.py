@@ -1,7 +1,8 @@
 """Where random numbers come from: the reference's stream, or a key.
 
-*Exact*: a ``np.random.RandomState`` over the Mersenne Twister; the numbers are those that its own methods would give, and it
-ends where they would leave it. *Fast*: a :class:`Key`, eight words, from which every pixel hashes what it needs.
+*Exact*: a ``np.random.RandomState`` over the Mersenne Twister; the numbers are those that its own
+methods would give, and it ends where they would leave it. *Fast*: a :class:`Key`, eight words, from
+which every pixel hashes what it needs.
 """
 
 import hashlib
@@ -32,7 +33,9 @@ class Key:
         return np.uint32(self.words[2 * index]), np.uint32(self.words[2 * index + 1])
 
     def uniform(self, index: int, low: float, high: float) -> float:
-        """One number in [low, high) from word ``index``, 0..7; not from a word of a stream that is used."""
+        """One number in [low, high) from word ``index``, 0..7; not from a word of a stream that is
+        used.
+        """
         return low + (high - low) * self.words[index] / 2**32
 
 
@@ -40,30 +43,42 @@ Rng = np.random.RandomState | Key
 
 
 def keyed(seed: int, corruption: str, severity: int, image_id: str) -> Key:
-    """The key of one image under one corruption: the same for every model, in any order, on any machine (SHA-256).
+    """The key of one image under one corruption: the same for every model, in any order, on any
+    machine (SHA-256).
 
     Of an id that is a file's name, bytes that are no UTF-8 count as they are.
     """
-    digest = hashlib.sha256(f"{seed}/{corruption}/{severity}/{image_id}".encode("utf-8", "surrogateescape")).digest()
+    digest = hashlib.sha256(
+        f"{seed}/{corruption}/{severity}/{image_id}".encode("utf-8", "surrogateescape")
+    ).digest()
     return Key(tuple(np.frombuffer(digest, "<u4").tolist()))
 
 
 @contextmanager
 def stream_of(rng: np.random.RandomState) -> Iterator[dict[str, Any]]:
-    """The Twister's state, to be changed in place: ``key``, ``pos``, and at the top ``has_gauss``, ``gauss``."""
+    """The Twister's state, to be changed in place: ``key``, ``pos``, and at the top ``has_gauss``,
+    ``gauss``.
+    """
     state: dict[str, Any] = rng.get_state(legacy=False)
     if state["bit_generator"] != "MT19937":
         got = state["bit_generator"]
-        raise UserError(f"Expected np.random.RandomState(SEED), over MT19937, but got one over {got}; pass a Generator instead")
+        raise UserError(
+            f"Expected np.random.RandomState(SEED), over MT19937, but got one over {got}; pass a"
+            " Generator instead"
+        )
     yield state
     rng.set_state(state)
 
 
-def uniforms(rng: np.random.RandomState, count: int, scale: float = 1.0, offset: float = 0.0) -> Array:
+def uniforms(
+    rng: np.random.RandomState, count: int, scale: float = 1.0, offset: float = 0.0
+) -> Array:
     """``rng.random_sample(count) * scale + offset``: float64 (count,)."""
     out = np.empty(count)
     with stream_of(rng) as state:
-        state["state"]["pos"] = streams.uniforms(state["state"]["key"], state["state"]["pos"], scale, offset, out)
+        state["state"]["pos"] = streams.uniforms(
+            state["state"]["key"], state["state"]["pos"], scale, offset, out
+        )
     return out
 
 
@@ -76,7 +91,9 @@ def normals(rng: np.random.RandomState, count: int) -> Array:
 
 
 def normal_parts(rng: np.random.RandomState, count: int) -> Iterator[tuple[slice, Array]]:
-    """The same in parts that stay in the cache, each with its place and in the memory of the one before."""
+    """The same in parts that stay in the cache, each with its place and in the memory of the one
+    before.
+    """
     memory = np.empty(min(count, 16384))
     with stream_of(rng) as state:
         for start in range(0, count, memory.size):
@@ -87,7 +104,9 @@ def normal_parts(rng: np.random.RandomState, count: int) -> Iterator[tuple[slice
 
 def _fill_normals(state: dict[str, Any], out: Array) -> None:
     inner = state["state"]
-    place, spare, has_spare = streams.normals(inner["key"], inner["pos"], state["gauss"], bool(state["has_gauss"]), out)
+    place, spare, has_spare = streams.normals(
+        inner["key"], inner["pos"], state["gauss"], bool(state["has_gauss"]), out
+    )
     inner["pos"], state["gauss"], state["has_gauss"] = place, spare, int(has_spare)
 
 
@@ -95,7 +114,9 @@ def integers(rng: np.random.RandomState, largest: int, count: int) -> Array:
     """``rng.randint(0, largest + 1, count)``, ``largest`` below 256: uint8 (count,)."""
     out = np.empty(count, np.uint8)
     with stream_of(rng) as state:
-        state["state"]["pos"] = streams.bounded(state["state"]["key"], state["state"]["pos"], largest, out)
+        state["state"]["pos"] = streams.bounded(
+            state["state"]["key"], state["state"]["pos"], largest, out
+        )
     return out
 
 

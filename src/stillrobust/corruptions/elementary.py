@@ -1,8 +1,9 @@
 """Elementary functions with the same last bit on every processor.
 
-A library's ``exp``, ``log`` or ``sin`` depends on its release and on the processor: numpy's with AVX-512 differ from those
-without. These use additions, multiplications, divisions and square roots only, one at a time, which IEEE 754 fixes. Fast draws
-take them wherever a pixel depends on the result; exact draws take numpy's, as the reference does.
+A library's ``exp``, ``log`` or ``sin`` depends on its release and on the processor: numpy's with
+AVX-512 differ from those without. These use additions, multiplications, divisions and square roots
+only, one at a time, which IEEE 754 fixes. Fast draws take them wherever a pixel depends on the
+result; exact draws take numpy's, as the reference does.
 """
 
 import math
@@ -11,7 +12,8 @@ import numpy as np
 
 from stillrobust.samples import Array
 
-LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # ln 2 in two parts (fdlibm)
+# ln 2 in two parts (fdlibm)
+LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 INVERSE_LN2 = 1.44269504088896338700
 SQRT_HALF = 0.70710678118654752440
 
@@ -32,7 +34,10 @@ def log(x: Array) -> Array:
     """The natural logarithm of positive float64, within two units of the last place (atanh series)."""
     part, power = np.frexp(np.asarray(x, np.float64))
     small = part < SQRT_HALF
-    part, power = np.where(small, 2 * part, part), np.where(small, power - 1, power).astype(np.float64)
+    part, power = (
+        np.where(small, 2 * part, part),
+        np.where(small, power - 1, power).astype(np.float64),
+    )
     ratio = (part - 1) / (part + 1)
     square = ratio * ratio
     series = np.full_like(part, 1 / 23)
@@ -57,7 +62,8 @@ def sin_cos(degrees: float) -> tuple[float, float]:
     return ((sine, cosine), (cosine, -sine), (-sine, -cosine), (-cosine, sine))[turns % 4]
 
 
-# Wichura 1988, algorithm AS 241 (PPND16): coefficients for the middle and for the tails, highest power first.
+# Wichura 1988, algorithm AS 241 (PPND16): coefficients for the middle and for the tails, highest
+# power first.
 MIDDLE = (
     (2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4, 4.5921953931549871457e4,
      1.3731693765509461125e4, 1.9715909503065514427e3, 1.3314166789178437745e2, 3.3871328727963666080e0),
@@ -81,7 +87,9 @@ def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Array) 
 
 
 def normal_quantiles(chances: Array) -> Array:
-    """The standard normal's quantiles at float64 ``chances`` from 1e-11 up to 0.5 (the upper half mirrors them)."""
+    """The standard normal's quantiles at float64 ``chances`` from 1e-11 up to 0.5 (the upper half
+    mirrors them).
+    """
     distance = chances - 0.5
     middle = distance * _ratio(MIDDLE, 0.180625 - distance * distance)
     tail = -_ratio(TAIL, np.sqrt(-log(chances)) - 1.6)

@@ -19,7 +19,9 @@ FRACTIONS = np.arange(256) / 255.0
 FRACTIONS32 = FRACTIONS.astype(np.float32)
 
 REACH = np.float32(1e-3)
-"""Grey levels: float32 sums of at most some dozens of terms are nearer than this to the reference's float64 ones."""
+"""Grey levels: float32 sums of at most some dozens of terms are nearer than this to the reference's
+float64 ones.
+"""
 
 
 def truncate(fractions: Array) -> Image:
@@ -30,9 +32,11 @@ def truncate(fractions: Array) -> Image:
 
 @lru_cache(maxsize=64)
 def gaussian_weights(sigma: float, truncate: float, exact: bool) -> Array:
-    """Weights at distances -R..R, R = int(truncate * sigma + 0.5), summing to 1; sigma 0 leaves things as they are.
+    """Weights at distances -R..R, R = int(truncate * sigma + 0.5), summing to 1; sigma 0 leaves
+    things as they are.
 
-    ``exact``: with numpy's ``exp`` and sum, as the reference has them on this processor; else the same on every processor.
+    ``exact``: with numpy's ``exp`` and sum, as the reference has them on this processor; else the
+    same on every processor.
     """
     radius = int(truncate * sigma + 0.5)
     if not radius:
@@ -51,7 +55,9 @@ def half_weights(sigma: float, truncate: float, exact: bool) -> Array:
 
 
 def flat_areas(image: Image, reach: int, levels: Array) -> tuple[Array, Array]:
-    """Where all samples at most ``reach`` pixels away are alike, and what they become (``levels``, (256,)): uint8 (H, W * 3)."""
+    """Where all samples at most ``reach`` pixels away are alike, and what they become (``levels``,
+    (256,)): uint8 (H, W * 3).
+    """
     window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     alike = cv2.compare(cv2.erode(image, window), cv2.dilate(image, window), cv2.CMP_EQ)
     return alike.reshape(len(image), -1), cv2.LUT(image, levels).reshape(len(image), -1)
@@ -63,7 +69,9 @@ UNKNOWN = np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.uint8)
 
 @lru_cache(maxsize=64)
 def _flat_gaussian(sigma: float, exact: bool) -> Array:
-    """uint8 (256,): what float64 sums in the reference's order leave of flat grey levels, some of them one less."""
+    """uint8 (256,): what float64 sums in the reference's order leave of flat grey levels, some of
+    them one less.
+    """
     half, values = half_weights(sigma, 4.0, exact), FRACTIONS
     for _ in range(2):
         total = values * half[0]
@@ -78,19 +86,31 @@ def gaussian_grey(image: Image, sigma: float, exact: bool) -> Image:
     half, height = half_weights(float(sigma), 4.0, exact), image.shape[0]
     radius = len(half) - 1
     padded = cv2.copyMakeBorder(image, radius, radius, radius, radius, cv2.BORDER_REPLICATE)
-    # every term rounds, 2**-24 of at most 255 (Higham 2002, 3.1); two passes, and the weights themselves
+    # every term rounds, 2**-24 of at most 255 (Higham 2002, 3.1); two passes, and the weights
+    # themselves
     reach = np.float32(2 * (radius + 3) * 255 / 2**24)
     out = np.empty_like(image)
     levels = _flat_gaussian(float(sigma), exact)
-    tables = padded.reshape(height + 2 * radius, -1), half.astype(np.float32), half, FRACTIONS, exact, levels
+    tables = (
+        padded.reshape(height + 2 * radius, -1),
+        half.astype(np.float32),
+        half,
+        FRACTIONS,
+        exact,
+        levels,
+    )
     done = kernels.gaussian_grey(*tables, *UNKNOWN, reach, 0, out.reshape(height, -1))
     if done < height:
-        kernels.gaussian_grey(*tables, *flat_areas(image, radius, levels), reach, done, out.reshape(height, -1))
+        kernels.gaussian_grey(
+            *tables, *flat_areas(image, radius, levels), reach, done, out.reshape(height, -1)
+        )
     return out
 
 
 def smooth_field(field: Array, sigmas: tuple[float, float], factor: float, exact: bool) -> Array:
-    """Gaussian filter of a float32 (H, W), cut at three sigmas, edges reflected, times ``factor`` -> float32."""
+    """Gaussian filter of a float32 (H, W), cut at three sigmas, edges reflected, times ``factor``
+    -> float32.
+    """
     down, across = (half_weights(sigma, 3.0, exact).astype(np.float32) for sigma in sigmas)
     down *= np.float32(factor)
     rows, columns = len(down) - 1, len(across) - 1
@@ -102,10 +122,12 @@ def smooth_field(field: Array, sigmas: tuple[float, float], factor: float, exact
 
 @lru_cache(maxsize=32)
 def _nodes(length: int, sigma: float) -> tuple[int, int, Array, Array]:
-    """Places a sigma apart or a little less, symmetric in 0..length - 1, and what a Gaussian at each sample takes of them.
+    """Places a sigma apart or a little less, symmetric in 0..length - 1, and what a Gaussian at
+    each sample takes of them.
 
-    (their number; how many more on both sides; the first one's index, int64 (length,); weights, float32 (length, T)). Noise on
-    such nodes looks as noise on every sample does: the variance ripples by 2 exp(-pi**2) = 1e-4 (Poisson's summation).
+    (their number; how many more on both sides; the first one's index, int64 (length,); weights,
+    float32 (length, T)). Noise on such nodes looks as noise on every sample does: the variance
+    ripples by 2 exp(-pi**2) = 1e-4 (Poisson's summation).
     """
     count = math.ceil(length / sigma)
     spacing = length / count
@@ -115,25 +137,35 @@ def _nodes(length: int, sigma: float) -> tuple[int, int, Array, Array]:
     distance = (place[:, None] - first[:, None] - np.arange(2 * more)) * spacing
     weights = elementary.exp(-0.5 * (distance / sigma) ** 2) * (np.abs(distance) <= 3 * sigma + 0.5)
     power = math.fsum(gaussian_weights(sigma, 3.0, False) ** 2)
-    own = np.cumsum(weights**2, axis=1)[:, -1:]  # one after the other: the order of numpy's sum is its own affair
+    # one after the other: the order of numpy's sum is its own affair
+    own = np.cumsum(weights**2, axis=1)[:, -1:]
     weights *= np.sqrt(power / own)
     return count, more, first + more, weights.astype(np.float32)
 
 
 def smooth_noise(
-    stream: tuple[np.uint32, np.uint32], size: tuple[int, int], sigmas: tuple[float, float], amplitude: float
+    stream: tuple[np.uint32, np.uint32],
+    size: tuple[int, int],
+    sigmas: tuple[float, float],
+    amplitude: float,
 ) -> Array:
-    """What :func:`smooth_field` makes of uniforms in -amplitude..amplitude, in distribution: float32 (H, W).
+    """What :func:`smooth_field` makes of uniforms in -amplitude..amplitude, in distribution:
+    float32 (H, W).
 
-    Wide filters see nothing of single samples: a normal number for every square of sigma by sigma gives the same field.
+    Wide filters see nothing of single samples: a normal number for every square of sigma by sigma
+    gives the same field.
     """
     if min(sigmas) < 2:
         field = np.empty(size, np.float32)
         noises.uniform_fast(np.float32(amplitude), *stream, field.reshape(-1))
         return smooth_field(field, sigmas, 1.0, exact=False)
-    (rows, above, *down), (columns, beside, *across) = (_nodes(*pair) for pair in zip(size, sigmas, strict=True))
+    (rows, above, *down), (columns, beside, *across) = (
+        _nodes(*pair) for pair in zip(size, sigmas, strict=True)
+    )
     noise = np.empty((columns, rows), np.float32)
-    noises.normal_fast((quantiles() * amplitude / math.sqrt(3)).astype(np.float32), *stream, noise.reshape(-1))
+    noises.normal_fast(
+        (quantiles() * amplitude / math.sqrt(3)).astype(np.float32), *stream, noise.reshape(-1)
+    )
     padded = cv2.copyMakeBorder(noise, beside, beside, above, above, cv2.BORDER_REFLECT)
     wide, out = np.empty((size[1], rows + 2 * above), np.float32), np.empty(size, np.float32)
     kernels.spread(padded, *across, wide)
@@ -142,25 +174,31 @@ def smooth_noise(
 
 
 def gaussian_filter(values: Array, sigma: float, exact: bool, between: type = np.float64) -> Array:
-    """Separable Gaussian of (H, W) in float64, edges repeated: if ``exact`` scikit-image's ``gaussian`` to the last bit.
+    """Separable Gaussian of (H, W) in float64, edges repeated: if ``exact`` scikit-image's
+    ``gaussian`` to the last bit.
 
     ``between``: the type that scipy stores the first pass in.
     """
     weights = gaussian_weights(float(sigma), 4.0, exact)
     radius = len(weights) // 2
     first, second = np.empty(values.shape), np.empty(values.shape)
-    kernels.correlate_rows(np.pad(values.astype(np.float64), ((radius, radius), (0, 0)), mode="edge"), weights, first)
+    kernels.correlate_rows(
+        np.pad(values.astype(np.float64), ((radius, radius), (0, 0)), mode="edge"), weights, first
+    )
     first = first.astype(between).astype(np.float64)
-    kernels.correlate_columns(np.pad(first, ((0, 0), (radius, radius)), mode="edge"), weights, second)
+    kernels.correlate_columns(
+        np.pad(first, ((0, 0), (radius, radius)), mode="edge"), weights, second
+    )
     return second
 
 
 @lru_cache(maxsize=512)
 def zoom_axis(size: int, factor: float) -> tuple[Array, Array, Array, Array]:
-    """Clipped zoom along one axis: for each output, two source indices (int64) and their weights (0 beyond the crop's end).
+    """Clipped zoom along one axis: for each output, two source indices (int64) and their weights (0
+    beyond the crop's end).
 
-    The middle ceil(size / factor) samples become round(that * factor) by linear interpolation with aligned corners; the
-    first sample of the crop is the first of the output.
+    The middle ceil(size / factor) samples become round(that * factor) by linear interpolation with
+    aligned corners; the first sample of the crop is the first of the output.
     """
     crop = math.ceil(size / factor)
     start, length = (size - crop) // 2, round(crop * factor)
@@ -168,7 +206,8 @@ def zoom_axis(size: int, factor: float) -> tuple[Array, Array, Array, Array]:
     place = np.arange(length) * ratio
     first = np.minimum(np.floor(place).astype(np.int64), crop - 1)
     second = np.minimum(first + 1, crop - 1)
-    inside = place <= crop - 1  # rounding can put the last one a hair beyond: scipy's mode "constant" makes it 0
+    # rounding can put the last one a hair beyond: scipy's mode "constant" makes it 0
+    inside = place <= crop - 1
     weight = np.where(inside, place - np.floor(place), 0.0)
     return start + first, start + second, np.where(inside, 1 - weight, 0.0), weight
 
@@ -207,13 +246,21 @@ def _motion_direction(radius: int, angle: float, exact: bool) -> tuple[float, fl
     """(down, across, length) of the reference's segment, ``2 * radius + 1`` pixels long."""
     if not exact:
         return *elementary.sin_cos(angle), 1.0
-    along = (2 * radius + 1) * np.sin(np.deg2rad(angle)), (2 * radius + 1) * np.cos(np.deg2rad(angle))
+    along = (
+        (2 * radius + 1) * np.sin(np.deg2rad(angle)),
+        (2 * radius + 1) * np.cos(np.deg2rad(angle)),
+    )
     return *along, math.hypot(*along)
 
 
-def motion_taps(shape: tuple[int, int], radius: int, sigma: float, angle: float, exact: bool) -> Taps:
-    """A blur along ``angle`` degrees. As the reference has it, a shift of the image's size or more ends the sum, and the rest
-    of the weight is lost."""
+def motion_taps(
+    shape: tuple[int, int], radius: int, sigma: float, angle: float, exact: bool
+) -> Taps:
+    """A blur along ``angle`` degrees.
+
+    As the reference has it, a shift of the image's size or more ends the sum, and the rest of the
+    weight is lost.
+    """
     taps, weights = np.arange(2 * radius + 1), _motion_weights(radius, sigma, exact)
     *along, length = _motion_direction(radius, angle, exact)
     # shift = -ceil(i * direction - 1/2); the sample comes from the other side
@@ -236,9 +283,12 @@ def motion_grey(image: Image, taps: Taps, exact: bool) -> Image:
     out = np.empty_like(image)
     places = taps.down + border[0], (taps.across + border[2]) * 3
     reach = np.float32(REACH / 2 + 255 * taps.tail)
-    levels = np.cumsum(taps.weights[:, None] * np.arange(256), axis=0)[-1]  # of flat areas; in order, as the reference adds
+    # of flat areas; in order, as the reference adds
+    levels = np.cumsum(taps.weights[:, None] * np.arange(256), axis=0)[-1]
     rows, table = padded.reshape(len(padded), -1), np.minimum(levels, 255).astype(np.uint8)
     if math.fsum(taps.weights) < 0.999:  # weight is lost, so that flat areas are no whole numbers
         table = np.arange(256, dtype=np.uint8)
-    kernels.motion_grey(rows, *places, taps.seen, taps.weights, exact, table, reach, out.reshape(len(out), -1))
+    kernels.motion_grey(
+        rows, *places, taps.seen, taps.weights, exact, table, reach, out.reshape(len(out), -1)
+    )
     return out

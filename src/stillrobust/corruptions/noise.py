@@ -16,7 +16,9 @@ kernels = Kernels("noise")
 
 @lru_cache(maxsize=32)
 def _steps(sigma: float) -> Array:
-    """Grey levels that noise adds: the reference truncates v + 255 sigma z, that is v + floor(255 sigma z) from 0 up."""
+    """Grey levels that noise adds: the reference truncates v + 255 sigma z, that is v + floor(255
+    sigma z) from 0 up.
+    """
     steps: Array = np.floor(quantiles() * sigma * 255).astype(np.int16)
     return steps
 
@@ -42,15 +44,22 @@ def _outcomes(photons: int) -> Array:
 
 @lru_cache(maxsize=32)
 def _poisson_rows(photons: int) -> tuple[Array, Array]:
-    """What numpy's legacy Poisson works out for every grey level's mean: float64 (256, 6); and its chances, (256, K)."""
+    """What numpy's legacy Poisson works out for every grey level's mean: float64 (256, 6); and its
+    chances, (256, K).
+    """
     mean = np.arange(256) / 255.0 * photons
     b = 0.931 + 2.53 * np.sqrt(mean)
     a = -0.059 + 0.02483 * b
     with np.errstate(all="ignore"):  # the last two are used from a mean of 10 on
-        smallest = np.array([math.exp(-value) for value in mean])  # as numpy's Poisson in C has it, not as np.exp
+        # as numpy's Poisson in C has it, not as np.exp
+        smallest = np.array([math.exp(-value) for value in mean])
         columns = mean, smallest, b, a, 1.1239 + 1.1328 / (b - 3.4), 0.9277 - 3.6224 / (b - 2)
     count = np.arange(2 * photons + 64)  # beyond it the chance is less than 1e-18
-    chances = np.exp(count * np.log(np.maximum(mean, 1e-9))[:, None] - mean[:, None] - _log_factorials()[: len(count)])
+    chances = np.exp(
+        count * np.log(np.maximum(mean, 1e-9))[:, None]
+        - mean[:, None]
+        - _log_factorials()[: len(count)]
+    )
     return np.ascontiguousarray(np.stack(columns, axis=1)), chances
 
 
@@ -61,7 +70,9 @@ def _log_factorials() -> Array:
 
 @lru_cache(maxsize=32)
 def _poisson_aliases(photons: int) -> tuple[Array, int]:
-    """Alias tables (Walker 1977) of the grey levels that each grey level becomes: (uint32 (256 * 2**bits,), bits)."""
+    """Alias tables (Walker 1977) of the grey levels that each grey level becomes: (uint32 (256 *
+    2**bits,), bits).
+    """
     bits = photons.bit_length()
     size, levels = 1 << bits, _outcomes(photons)
     table = np.empty((256, size), np.uint32)
@@ -74,42 +85,62 @@ def _poisson_aliases(photons: int) -> tuple[Array, int]:
         chance[:photons] = np.cumprod(ratios)
         chance[photons] = max(0.0, 1 - math.fsum(chance))
         share, alias = chance / math.fsum(chance) * size, np.arange(size)
-        poor, rich = [i for i in range(size) if share[i] < 1], [i for i in range(size) if share[i] >= 1]
+        poor, rich = (
+            [i for i in range(size) if share[i] < 1],
+            [i for i in range(size) if share[i] >= 1],
+        )
         while poor and rich:
             taker, giver = poor.pop(), rich.pop()
             alias[taker] = giver
             share[giver] -= 1 - share[taker]
             (poor if share[giver] < 1 else rich).append(giver)
         threshold = np.minimum(share * 65536, 65535).astype(np.uint32)
-        own, other = (levels[np.minimum(place, photons)].astype(np.uint32) for place in (np.arange(size), alias))
+        own, other = (
+            levels[np.minimum(place, photons)].astype(np.uint32)
+            for place in (np.arange(size), alias)
+        )
         table[value] = threshold << 16 | own << 8 | other
     return table.reshape(-1), bits
 
 
 def shot_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
-    """Count photons: Poisson with the sample's brightness as mean. Draws: one Poisson per sample."""
+    """Count photons: Poisson with the sample's brightness as mean.
+
+    Draws: one Poisson per sample.
+    """
     photons = parameters("shot_noise", severity, regime)
     out = np.empty_like(image)
     if isinstance(rng, Key):
-        kernels.alias_table(image.reshape(-1), *_poisson_aliases(photons), *rng.stream(0), out.reshape(-1))
+        kernels.alias_table(
+            image.reshape(-1), *_poisson_aliases(photons), *rng.stream(0), out.reshape(-1)
+        )
         return out
     tables = *_poisson_rows(photons), _outcomes(photons)
     with draws.stream_of(rng) as state:
         inner = state["state"]
-        inner["pos"] = kernels.poisson(image.reshape(-1), *tables, inner["key"], inner["pos"], out.reshape(-1))
+        inner["pos"] = kernels.poisson(
+            image.reshape(-1), *tables, inner["key"], inner["pos"], out.reshape(-1)
+        )
     return out
 
 
 def impulse_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
-    """Salt and pepper per sample. Draws: one uniform per sample that says where, then one that says which."""
+    """Salt and pepper per sample.
+
+    Draws: one uniform per sample that says where, then one that says which.
+    """
     amount = parameters("impulse_noise", severity, regime)
     out = np.empty_like(image)
     if isinstance(rng, Key):
         black, either = np.uint32(amount / 2 * 2**32), np.uint32(amount * 2**32)
-        kernels.salt_and_pepper_fast(image.reshape(-1), black, either, *rng.stream(0), out.reshape(-1))
+        kernels.salt_and_pepper_fast(
+            image.reshape(-1), black, either, *rng.stream(0), out.reshape(-1)
+        )
     else:
         drawn = draws.uniforms(rng, 2 * image.size)
-        kernels.salt_and_pepper(image.reshape(-1), drawn[: image.size], drawn[image.size :], amount, out.reshape(-1))
+        kernels.salt_and_pepper(
+            image.reshape(-1), drawn[: image.size], drawn[image.size :], amount, out.reshape(-1)
+        )
     return out
 
 

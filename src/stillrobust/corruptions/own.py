@@ -12,32 +12,42 @@ from stillrobust.errors import UserError
 from stillrobust.samples import Image
 from stillrobust.user_files import RAISED, file_name, load, reason
 
-EXPECTED = "one function corrupt(image uint8 (H, W, 3) RGB, severity 1 to 5, rng np.random.Generator) -> uint8 (H, W, 3)"
+EXPECTED = (
+    "one function corrupt(image uint8 (H, W, 3) RGB, severity 1 to 5, rng np.random.Generator) ->"
+    " uint8 (H, W, 3)"
+)
 TRIED_ON = (224, 224)
 """(H, W) of the picture that a file is tried on before anything is measured."""
 
 
 def own_corruption(spec: str) -> "partial[Image]":
-    """The corruption of a pinned file, ``(image, severity, rng, regime) -> image``; it can be pickled.
+    """The corruption of a pinned file, ``(image, severity, rng, regime) -> image``; it can be
+    pickled.
 
     ``regime`` says nothing to it. Raises ``UserError`` for a file without the function.
     """
     if not callable(getattr(load(spec, EXPECTED), "corrupt", None)):
-        raise UserError(f"Expected {EXPECTED} in {file_name(spec)}, but there is no corrupt(); add it")
+        raise UserError(
+            f"Expected {EXPECTED} in {file_name(spec)}, but there is no corrupt(); add it"
+        )
     return partial(_corrupt, spec)
 
 
 @lru_cache(maxsize=64)
 def require_sound(spec: str) -> None:
-    """Try a file on a picture at severities 1 and 5, twice with the same draws; ``UserError`` unless both times agree."""
+    """Try a file on a picture at severities 1 and 5, twice with the same draws; ``UserError``
+    unless both times agree.
+    """
     function = own_corruption(spec)
     image = np.random.default_rng(0).integers(0, 256, (*TRIED_ON, 3), dtype=np.uint8)
     for severity in (1, 5):
-        once, again = (function(image, severity, Key(tuple(range(8))), "imagenet") for _ in range(2))
+        once, again = (
+            function(image, severity, Key(tuple(range(8))), "imagenet") for _ in range(2)
+        )
         if not np.array_equal(once, again):
             raise UserError(
-                f"Expected the same picture twice from corrupt() in {file_name(spec)} for the same rng, but they differ at "
-                f"severity {severity}; draw every random number from rng"
+                f"Expected the same picture twice from corrupt() in {file_name(spec)} for the same"
+                f" rng, but they differ at severity {severity}; draw every random number from rng"
             )
 
 
@@ -48,7 +58,8 @@ def _corrupt(spec: str, image: Image, severity: int, rng: Rng, regime: str) -> I
         made = load(spec, EXPECTED).corrupt(image.copy(), severity, np.random.default_rng(words))
     except RAISED as error:
         raise UserError(
-            f"Expected an image of the same kind from corrupt() in {where}, but it raised {reason(error)}; correct it there"
+            f"Expected an image of the same kind from corrupt() in {where}, but it raised"
+            f" {reason(error)}; correct it there"
         ) from error
     if not isinstance(made, np.ndarray) or made.dtype != np.uint8 or made.shape != image.shape:
         got = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__

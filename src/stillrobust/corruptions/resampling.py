@@ -1,4 +1,5 @@
-"""Resizing with the same pixels on every processor: area averages as Pillow has them, bicubic and bilinear as OpenCV.
+"""Resizing with the same pixels on every processor: area averages as Pillow has them, bicubic and
+bilinear as OpenCV.
 
 The libraries' own code, which exact draws take, depends on the release and on the processor.
 """
@@ -19,7 +20,9 @@ UNIT = 2048  # of a weight (kernels/resampling.py, BITS)
 
 @lru_cache(maxsize=256)
 def _box_windows(size: int, small: int) -> tuple[Array, Array]:
-    """First sample and number of samples, int64 (small,), that each output of Pillow's box filter takes the mean of."""
+    """First sample and number of samples, int64 (small,), that each output of Pillow's box filter
+    takes the mean of.
+    """
     scale = size / small
     support = 0.5 * max(scale, 1.0)
     first, counts = np.empty(small, np.int64), np.empty(small, np.int64)
@@ -64,13 +67,17 @@ def _taps(size: int, new: int, cubic: bool) -> tuple[Array, Array]:
         parts = _cubic(share) if cubic else (1 - share, share)
         rounded = [math.floor(part * UNIT + 0.5) for part in parts]
         rounded[1 if cubic else 0] += UNIT - sum(rounded)
-        sources.append([min(max(whole + i - (1 if cubic else 0), 0), size - 1) for i in range(len(parts))])
+        sources.append(
+            [min(max(whole + i - (1 if cubic else 0), 0), size - 1) for i in range(len(parts))]
+        )
         weights.append(rounded)
     return np.array(sources, np.int64), np.array(weights, np.int64)
 
 
 def resize(image: Image, size: tuple[int, int], cubic: bool = True) -> Image:
-    """Bicubic, else bilinear, without smoothing: uint8 (H, W, 3) to ``size`` (H, W); within a grey level of ``cv2.resize``."""
+    """Bicubic, else bilinear, without smoothing: uint8 (H, W, 3) to ``size`` (H, W); within a grey
+    level of ``cv2.resize``.
+    """
     out = np.empty((*size, 3), np.uint8)
     rows, columns = _taps(image.shape[0], size[0], cubic), _taps(image.shape[1], size[1], cubic)
     kernels.taps(np.ascontiguousarray(image), *rows, *columns, out)
@@ -78,7 +85,9 @@ def resize(image: Image, size: tuple[int, int], cubic: bool = True) -> Image:
 
 
 def affine(image: Image, back: Array) -> Array:
-    """out(y, x) = image at ``back`` (2, 3) @ (x, y, 1), bilinear, edges mirrored -> float32 (H, W, 3)."""
+    """out(y, x) = image at ``back`` (2, 3) @ (x, y, 1), bilinear, edges mirrored -> float32 (H, W,
+    3).
+    """
     out = np.empty(image.shape, np.float32)
     kernels.affine(image, back, out)
     return out

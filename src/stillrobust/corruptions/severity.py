@@ -1,7 +1,8 @@
 """Severity tables: one row per corruption, one entry per severity 1..5.
 
-Hendrycks & Dietterich 2019, ImageNet-C/imagenet_c/imagenet_c/corruptions.py (224-px images), as kept by the library
-imagecorruptions; elastic_transform is that library's variant, which has no affine part and scales with the image.
+Hendrycks & Dietterich 2019, ImageNet-C/imagenet_c/imagenet_c/corruptions.py (224-px images), as
+kept by the library imagecorruptions; elastic_transform is that library's variant, which has no
+affine part and scales with the image.
 """
 
 import math
@@ -9,8 +10,8 @@ from typing import Any
 
 
 def _zoom_factors(stop: float, step: float) -> tuple[float, ...]:
-    # As np.arange(1, stop, step) on floats in the source: at severity 1 its rounding adds a twelfth factor, 1.11. In Python's
-    # numbers, whose products and sums are rounded one by one everywhere.
+    # As np.arange(1, stop, step) on floats in the source: at severity 1 its rounding adds a twelfth
+    # factor, 1.11. In Python's numbers, whose products and sums are rounded one by one everywhere.
     second = 1 + step
     return tuple(1 + place * (second - 1) for place in range(math.ceil((stop - 1) / step)))
 
@@ -22,9 +23,13 @@ IMAGENET: Table = {
     "shot_noise": (60, 25, 12, 5, 3),  # photons at white
     "impulse_noise": (0.03, 0.06, 0.09, 0.17, 0.27),  # fraction of samples
     "defocus_blur": ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),  # radius, alias sigma
-    "glass_blur": ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),  # sigma, reach, iterations
+    # sigma, reach, iterations
+    "glass_blur": ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
     "motion_blur": ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),  # radius, sigma
-    "zoom_blur": tuple(_zoom_factors(*c) for c in ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))),
+    "zoom_blur": tuple(
+        _zoom_factors(*c)
+        for c in ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))
+    ),
     "snow": (  # mean, std, zoom, threshold, radius, sigma, mix
         (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
         (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
@@ -32,8 +37,10 @@ IMAGENET: Table = {
         (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
         (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
     ),
-    "frost": ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),  # weight of image, of frost
-    "fog": ((1.5, 2), (2.0, 2), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4)),  # amount, decay of the roughness
+    # weight of image, of frost
+    "frost": ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
+    # amount, decay of the roughness
+    "fog": ((1.5, 2), (2.0, 2), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4)),
     "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
     "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
     "elastic_transform": (12.5, 16.25, 21.25, 25.0, 30.0),  # 250 x (.05 .065 .085 .1 .12)
@@ -52,7 +59,8 @@ IMAGENET: Table = {
 }
 
 
-# Where the makers' scripts for small images (ImageNet-C/create_c/make_cifar_c.py, make_tinyimagenet_c.py) differ from the above.
+# Where the makers' scripts for small images (ImageNet-C/create_c/make_cifar_c.py,
+# make_tinyimagenet_c.py) differ from the above.
 CIFAR: Table = IMAGENET | {
     "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),
     "shot_noise": (500, 250, 100, 75, 50),
@@ -73,7 +81,13 @@ CIFAR: Table = IMAGENET | {
     "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),
     "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
     # strength, sigma, jitter of the corners, times the image's shorter side
-    "elastic_transform": ((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
+    "elastic_transform": (
+        (0, 0, 0.08),
+        (0.05, 0.2, 0.07),
+        (0.08, 0.06, 0.06),
+        (0.1, 0.04, 0.05),
+        (0.1, 0.03, 0.03),
+    ),
     "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),
     "jpeg_compression": (80, 65, 58, 50, 40),
     "speckle_noise": (0.06, 0.1, 0.12, 0.16, 0.2),
@@ -95,10 +109,19 @@ TINY_IMAGENET: Table = IMAGENET | {
     "glass_blur": ((0.1, 1, 1), (0.5, 1, 1), (0.6, 1, 2), (0.7, 2, 1), (0.9, 2, 2)),
     "motion_blur": ((10, 1), (10, 1.5), (10, 2), (10, 2.5), (12, 3)),
     "zoom_blur": CIFAR["zoom_blur"],
-    "snow": tuple((*entry[:6], mix) for entry, mix in zip(CIFAR["snow"], (0.8, 0.8, 0.7, 0.65, 0.6), strict=True)),
+    "snow": tuple(
+        (*entry[:6], mix)
+        for entry, mix in zip(CIFAR["snow"], (0.8, 0.8, 0.7, 0.65, 0.6), strict=True)
+    ),
     "frost": ((1, 0.3), (0.9, 0.4), (0.8, 0.45), (0.75, 0.5), (0.7, 0.55)),
     "fog": ((0.4, 3), (0.7, 3), (1, 2.5), (1.5, 2), (2, 1.75)),
-    "elastic_transform": ((0, 0, 0.08), (0.05, 0.3, 0.06), (0.1, 0.08, 0.06), (0.1, 0.03, 0.03), (0.16, 0.03, 0.02)),
+    "elastic_transform": (
+        (0, 0, 0.08),
+        (0.05, 0.3, 0.06),
+        (0.1, 0.08, 0.06),
+        (0.1, 0.03, 0.03),
+        (0.16, 0.03, 0.02),
+    ),
     "pixelate": (0.9, 0.8, 0.7, 0.6, 0.5),
     "jpeg_compression": (65, 58, 50, 40, 25),
     "speckle_noise": (0.15, 0.2, 0.25, 0.3, 0.35),
@@ -112,11 +135,23 @@ TINY_IMAGENET: Table = IMAGENET | {
     ),
     "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (30, 0.2)),
 }
-# The original of ImageNet-C where the library differs from it: elastic_transform with its affine part (times 244 px).
+# The original of ImageNet-C where the library differs from it: elastic_transform with its affine
+# part (times 244 px).
 IMAGENET_C: Table = IMAGENET | {
-    "elastic_transform": ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02)),
+    "elastic_transform": (
+        (2, 0.7, 0.1),
+        (2, 0.08, 0.2),
+        (0.05, 0.01, 0.02),
+        (0.07, 0.01, 0.02),
+        (0.12, 0.01, 0.02),
+    ),
 }
-REGIMES: dict[str, Table] = {"imagenet": IMAGENET, "imagenet-c": IMAGENET_C, "cifar": CIFAR, "tiny-imagenet": TINY_IMAGENET}
+REGIMES: dict[str, Table] = {
+    "imagenet": IMAGENET,
+    "imagenet-c": IMAGENET_C,
+    "cifar": CIFAR,
+    "tiny-imagenet": TINY_IMAGENET,
+}
 """By name: any image size, the original's elastic_transform and pixelate, 32 px, 64 px."""
 
 

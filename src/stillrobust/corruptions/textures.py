@@ -1,4 +1,5 @@
-"""Frost textures: the reference's photographs where they are installed, or a generated set, which the protocol then says.
+"""Frost textures: the reference's photographs where they are installed, or a generated set, which
+the protocol then says.
 
 The photographs' origin and licence are recorded nowhere, so that this package does not ship them.
 """
@@ -24,12 +25,17 @@ PACKAGES = ("imagecorruptions", "imagecorruptions_imaug")
 
 
 def find_folder() -> Path | None:
-    """The folder that ``STILLROBUST_FROST`` names, or an installed package's, found without importing it."""
+    """The folder that ``STILLROBUST_FROST`` names, or an installed package's, found without
+    importing it.
+    """
     if named := os.environ.get(VARIABLE):
         folder = Path(named)
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
-            raise UserError(f"{VARIABLE} names {folder}, but it lacks {', '.join(missing)}; put the six frost files there")
+            raise UserError(
+                f"{VARIABLE} names {folder}, but it lacks {', '.join(missing)}; put the six frost"
+                " files there"
+            )
         return folder
     for package in PACKAGES:
         spec = importlib.util.find_spec(package)
@@ -41,37 +47,48 @@ def find_folder() -> Path | None:
 
 @lru_cache(maxsize=1)
 def textures() -> tuple[str, tuple[Array, ...]]:
-    """(identity, five uint8 (H, W, 3) RGB textures); the identity names the source and the pixels' digest."""
+    """(identity, five uint8 (H, W, 3) RGB textures); the identity names the source and the pixels'
+    digest.
+    """
     folder = find_folder()
     if folder is None:
         warnings.warn(
-            "no frost photographs found (pip install --no-deps imagecorruptions-imaug, or set STILLROBUST_FROST): frost uses "
-            "generated textures, and its numbers are not comparable with published ones",
+            "no frost photographs found (pip install --no-deps imagecorruptions-imaug, or set"
+            " STILLROBUST_FROST): frost uses generated textures, and its numbers are not comparable"
+            " with published ones",
             stacklevel=3,
         )
         found, source = tuple(generated(index) for index in range(len(FILES))), "generated"
     else:
         found = tuple(_read(folder / name) for name in FILES)
         source = "reference"
-    digest = hashlib.sha256(b"".join(np.ascontiguousarray(texture).tobytes() for texture in found)).hexdigest()
+    digest = hashlib.sha256(
+        b"".join(np.ascontiguousarray(texture).tobytes() for texture in found)
+    ).hexdigest()
     return f"{source}:{digest[:12]}", found
 
 
 def _read(path: Path) -> Array:
     texture = cv2.imread(str(path))  # alpha dropped, as in the reference
     if texture is None:
-        raise UserError(f"Expected an image at {path}, but it cannot be read; restore the frost files")
+        raise UserError(
+            f"Expected an image at {path}, but it cannot be read; restore the frost files"
+        )
     rgb: Array = texture[..., ::-1]
     return rgb
 
 
 def generated(index: int) -> Array:
-    """An ice-like texture: ridged noise over six octaves, bluish white. uint8 (600, 900, 3), the same everywhere."""
+    """An ice-like texture: ridged noise over six octaves, bluish white.
+
+    uint8 (600, 900, 3), the same everywhere.
+    """
     rng = np.random.RandomState(index)
     ridges = np.zeros((600, 900), np.float32)
     for octave, share in enumerate((1, 0.6, 0.36, 0.216, 0.1296, 0.07776)):  # powers of 0.6
         coarse = rng.randint(0, 256, (5 * 2**octave, 8 * 2**octave, 3)).astype(np.uint8)
-        fine = resampling.resize(coarse, (600, 900)).sum(axis=2) / np.float32(765)  # three channels: levels finer than a byte's
+        # three channels: levels finer than a byte's
+        fine = resampling.resize(coarse, (600, 900)).sum(axis=2) / np.float32(765)
         ridges += (1 - np.abs(2 * fine - 1)) * np.float32(share)
     ridges = (ridges - ridges.min()) / (ridges.max() - ridges.min())
     colour = np.array([205, 220, 235], np.float32)
@@ -81,7 +98,9 @@ def generated(index: int) -> Array:
 
 @lru_cache(maxsize=16)
 def scaled(index: int, height: int, width: int, exact: bool) -> Array:
-    """Texture ``index`` enlarged so that a crop of (height, width) fits: always 1.1 times what is needed, bicubic."""
+    """Texture ``index`` enlarged so that a crop of (height, width) fits: always 1.1 times what is
+    needed, bicubic.
+    """
     texture = textures()[1][index]
     own_height, own_width = texture.shape[:2]
     factor = 1.0
@@ -92,23 +111,33 @@ def scaled(index: int, height: int, width: int, exact: bool) -> Array:
     elif own_height < height and own_width < width:
         factor = max(height / own_height, width / own_width)
     factor *= 1.1
-    return _resized(texture, (int(np.ceil(own_height * factor)), int(np.ceil(own_width * factor))), True, exact)
+    return _resized(
+        texture, (int(np.ceil(own_height * factor)), int(np.ceil(own_width * factor))), True, exact
+    )
 
 
 def _resized(texture: Array, size: tuple[int, int], cubic: bool, exact: bool) -> Array:
-    """To ``size`` (H, W); ``exact``: with OpenCV, as the reference, whose pixels depend a little on the processor."""
+    """To ``size`` (H, W); ``exact``: with OpenCV, as the reference, whose pixels depend a little on
+    the processor.
+    """
     if not exact:
         return resampling.resize(texture, size, cubic)
     interpolation = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
-    resized = cv2.resize(np.ascontiguousarray(texture[..., ::-1]), dsize=size[::-1], interpolation=interpolation)
+    resized = cv2.resize(
+        np.ascontiguousarray(texture[..., ::-1]), dsize=size[::-1], interpolation=interpolation
+    )
     return np.ascontiguousarray(resized[..., ::-1])
 
 
 @lru_cache(maxsize=16)
 def shrunk(index: int, factor: float, exact: bool) -> Array:
-    """Texture ``index`` made smaller for small images, bilinear, as the makers of CIFAR-10-C have it."""
+    """Texture ``index`` made smaller for small images, bilinear, as the makers of CIFAR-10-C have
+    it.
+    """
     texture = textures()[1][index]
-    return _resized(texture, (round(texture.shape[0] * factor), round(texture.shape[1] * factor)), False, exact)
+    return _resized(
+        texture, (round(texture.shape[0] * factor), round(texture.shape[1] * factor)), False, exact
+    )
 
 
 def frost_layer(index: int, height: int, width: int, shrink: float | None, exact: bool) -> Array:
@@ -121,4 +150,6 @@ def frost_layer(index: int, height: int, width: int, shrink: float | None, exact
         if small.shape[0] > height and small.shape[1] > width:
             return small
     own_height, own_width = textures()[1][index].shape[:2]
-    return scaled(index, *((0, 0) if own_height >= height and own_width >= width else (height, width)), exact)
+    return scaled(
+        index, *((0, 0) if own_height >= height and own_width >= width else (height, width)), exact
+    )

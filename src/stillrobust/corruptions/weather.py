@@ -11,27 +11,53 @@ from stillrobust.corruptions.draws import Key, Rng, quantiles
 from stillrobust.corruptions.severity import parameters
 from stillrobust.samples import Array, Image
 
-colour, fields, geometry, relief = Kernels("colour"), Kernels("fields"), Kernels("geometry"), Kernels("drops")
+colour, fields, geometry, relief = (
+    Kernels("colour"),
+    Kernels("fields"),
+    Kernels("geometry"),
+    Kernels("drops"),
+)
 
 
 def snow(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
-    """Whiten, then add blurred flakes. Draws: a normal per pixel, one angle in -135..-45 degrees."""
+    """Whiten, then add blurred flakes.
+
+    Draws: a normal per pixel, one angle in -135..-45 degrees.
+    """
     *flakes, radius, sigma, mix = parameters("snow", severity, regime)
     height, width = image.shape[:2]
     layer = _fallen((height, width), tuple(flakes), radius, sigma, rng)
     out = np.empty_like(image)
-    shares, tables = (np.float32(mix), np.float32(1 - mix)), (filters.FRACTIONS32, filters.FRACTIONS)
+    shares, tables = (
+        (np.float32(mix), np.float32(1 - mix)),
+        (filters.FRACTIONS32, filters.FRACTIONS),
+    )
     # exact: OpenCV's grey, whose last bit depends on the processor
-    grey = NO_GREY if isinstance(rng, Key) else cv2.cvtColor(filters.FRACTIONS32[image], cv2.COLOR_RGB2GRAY)
-    fields.snow(image.reshape(height, -1), layer, *shares, *tables, grey, np.float32(2e-4), out.reshape(height, -1))
+    grey = (
+        NO_GREY
+        if isinstance(rng, Key)
+        else cv2.cvtColor(filters.FRACTIONS32[image], cv2.COLOR_RGB2GRAY)
+    )
+    fields.snow(
+        image.reshape(height, -1),
+        layer,
+        *shares,
+        *tables,
+        grey,
+        np.float32(2e-4),
+        out.reshape(height, -1),
+    )
     return out
 
 
 NO_GREY = np.zeros((0, 0), np.float32)
 
 
-def _fallen(size: tuple[int, int], flakes: tuple[float, ...], radius: int, sigma: float, rng: Rng) -> Image:
-    """The layer of flakes, uint8 ``size``: the enlarged middle of a normal field, cut at a threshold, blurred along one angle.
+def _fallen(
+    size: tuple[int, int], flakes: tuple[float, ...], radius: int, sigma: float, rng: Rng
+) -> Image:
+    """The layer of flakes, uint8 ``size``: the enlarged middle of a normal field, cut at a
+    threshold, blurred along one angle.
 
     flakes: mean, standard deviation, zoom, threshold.
     """
@@ -41,7 +67,9 @@ def _fallen(size: tuple[int, int], flakes: tuple[float, ...], radius: int, sigma
     if isinstance(rng, Key):
         top, left = int(rows[0][0]), int(columns[0][0])
         seen = np.empty((int(rows[1][-1]) - top + 1, int(columns[1][-1]) - left + 1), np.float32)
-        fields.normal_fast((quantiles() * std + mean).astype(np.float32), *rng.stream(0), seen.reshape(-1))
+        fields.normal_fast(
+            (quantiles() * std + mean).astype(np.float32), *rng.stream(0), seen.reshape(-1)
+        )
         near = [
             (a - start, b - start, p.astype(np.float32), q.astype(np.float32))
             for start, (a, b, p, q) in ((top, rows), (left, columns))
@@ -52,14 +80,23 @@ def _fallen(size: tuple[int, int], flakes: tuple[float, ...], radius: int, sigma
         field = (draws.normals(rng, size[0] * size[1]) * std + mean).reshape(size)
         geometry.enlarge_flakes(field, rows, columns, threshold, out)
         angle = rng.uniform(-135, -45)
-    taps = filters.motion_taps((out.shape[0], out.shape[1]), radius, sigma, angle, exact=not isinstance(rng, Key))
+    taps = filters.motion_taps(
+        (out.shape[0], out.shape[1]), radius, sigma, angle, exact=not isinstance(rng, Key)
+    )
     layer = np.zeros(size, np.uint8)
     if len(taps.weights):
         border = taps.border()
         padded = cv2.copyMakeBorder(out, *border, cv2.BORDER_REPLICATE)
         places = taps.down + border[0], taps.across + border[2]
         again = (border[0], border[2]), field, rows, columns, taps.weights, threshold
-        geometry.fall(padded, *places, taps.seen, *again, np.float32(filters.REACH / 2 + 255 * taps.tail), layer)
+        geometry.fall(
+            padded,
+            *places,
+            taps.seen,
+            *again,
+            np.float32(filters.REACH / 2 + 255 * taps.tail),
+            layer,
+        )
     return layer
 
 
@@ -72,14 +109,26 @@ def frost(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Im
     height, width = image.shape[:2]
 
     def below(word: int, limit: int) -> int:
-        return int(rng.uniform(word, 0, limit)) if isinstance(rng, Key) else int(rng.randint(0, limit))
+        return (
+            int(rng.uniform(word, 0, limit)) if isinstance(rng, Key) else int(rng.randint(0, limit))
+        )
 
-    layer = textures.frost_layer(below(0, 5), height, width, SHRINK.get(regime), exact=not isinstance(rng, Key))
+    layer = textures.frost_layer(
+        below(0, 5), height, width, SHRINK.get(regime), exact=not isinstance(rng, Key)
+    )
     top = below(1, layer.shape[0] - height)
     left = below(2, layer.shape[1] - width)
     out = np.empty_like(image)
     flat = layer.reshape(layer.shape[0], -1)
-    fields.blend(image.reshape(height, -1), flat, top, 3 * left, float(own), float(ice), out.reshape(height, -1))
+    fields.blend(
+        image.reshape(height, -1),
+        flat,
+        top,
+        3 * left,
+        float(own),
+        float(ice),
+        out.reshape(height, -1),
+    )
     return out
 
 
@@ -88,15 +137,19 @@ SHRINK = {"cifar": 0.2, "tiny-imagenet": 0.3}
 
 
 def plasma(height: int, width: int, decay: float, rng: Rng) -> tuple[Array, float, float]:
-    """Diamond-square height map, toroidal, of the next power of two: (float32 (size, size), lowest, highest).
+    """Diamond-square height map, toroidal, of the next power of two: (float32 (size, size), lowest,
+    highest).
 
-    Fast mode makes the finest level in the rows of the image only: lowest and highest hardly ever lie in the rest of it.
+    Fast mode makes the finest level in the rows of the image only: lowest and highest hardly ever
+    lie in the rest of it.
     Draws: per level one block of uniforms for the squares and two for the diamonds.
     """
     size = 1 << (max(height, width, 3) - 1).bit_length()
     heights = np.empty((size, size), np.float32)
     if isinstance(rng, Key):
-        return heights, *fields.plasma(np.zeros(0, np.float32), float(decay), *rng.stream(0), height, heights)
+        return heights, *fields.plasma(
+            np.zeros(0, np.float32), float(decay), *rng.stream(0), height, heights
+        )
     drawn = draws.uniforms(rng, size * size - 1, 2.0, -1.0)
     return heights, *fields.plasma(drawn, float(decay), np.uint32(0), np.uint32(0), size, heights)
 
@@ -115,10 +168,11 @@ def fog(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Imag
 
 @lru_cache(maxsize=16)
 def _brighter(amount: float) -> Array:
-    """uint8 [V, c]: a channel's new value where the pixel's largest is V: c * V' / V (grey V' for black).
+    """uint8 [V, c]: a channel's new value where the pixel's largest is V: c * V' / V (grey V' for
+    black).
 
-    1, which hardly ever comes out, where it is a whole number but for the reference's rounding errors; the largest channel
-    itself becomes V', whatever.
+    1, which hardly ever comes out, where it is a whole number but for the reference's rounding
+    errors; the largest channel itself becomes V', whatever.
     """
     value, channel = np.arange(256)[:, None], np.arange(256)[None]
     brighter = np.clip(filters.FRACTIONS + amount, 0, 1)[:, None] * 255
@@ -132,11 +186,14 @@ def brightness(image: Image, severity: int, rng: Rng, regime: str = "imagenet") 
     """Raise V of HSV. No draws."""
     amount = parameters("brightness", severity, regime)
     out = np.empty_like(image)
-    colour.brighten(image.reshape(-1), _brighter(amount), amount, filters.FRACTIONS, out.reshape(-1))
+    colour.brighten(
+        image.reshape(-1), _brighter(amount), amount, filters.FRACTIONS, out.reshape(-1)
+    )
     return out
 
 
-WATER = (175 / 255.0, 238 / 255.0, 238 / 255.0)  # pale turquoise, written for BGR in the source but applied in this order
+# pale turquoise, written for BGR in the source but applied in this order
+WATER = (175 / 255.0, 238 / 255.0, 238 / 255.0)
 MUD = (63 / 255.0, 42 / 255.0, 20 / 255.0)
 
 
@@ -153,21 +210,30 @@ def spatter(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> 
     layer[layer < threshold] = 0
     fractions = image.astype(np.float32) / np.float32(255)
     if mud:
-        cover = filters.gaussian_filter((layer > threshold).astype(np.float32), strength, exact, between=np.float32)
+        cover = filters.gaussian_filter(
+            (layer > threshold).astype(np.float32), strength, exact, between=np.float32
+        )
         cover = cover.astype(np.float32)
         cover[cover < 0.8] = 0
         fractions = fractions * (1 - cover[..., None]) + cover[..., None] * np.array(MUD)
         return filters.truncate(fractions)
     layer = (layer * 255).astype(np.uint8)
-    drops = _drops(layer) if exact else layer * relief.relief(relief.distances(relief.edges(layer))).astype(np.float32)
-    if drops.max() == 0:  # no drop at all: the reference divides nought by nought, and a black image comes out
+    drops = (
+        _drops(layer)
+        if exact
+        else layer * relief.relief(relief.distances(relief.edges(layer))).astype(np.float32)
+    )
+    # no drop at all: the reference divides nought by nought, and a black image comes out
+    if drops.max() == 0:
         return np.zeros_like(image)
     drops = drops / drops.max() * np.float32(strength)
     return filters.truncate(fractions + drops[..., None] * np.array(WATER, np.float32))
 
 
 def _drops(layer: Array) -> Array:
-    """uint8 (H, W) -> float32: edges, distance to them, equalised and embossed; OpenCV's calls in the reference's order."""
+    """uint8 (H, W) -> float32: edges, distance to them, equalised and embossed; OpenCV's calls in
+    the reference's order.
+    """
     distance = cv2.distanceTransform(255 - cv2.Canny(layer, 50, 150), cv2.DIST_L2, 5)
     _, distance = cv2.threshold(distance, 20, 20, cv2.THRESH_TRUNC)
     distance = cv2.equalizeHist(cv2.blur(distance, (3, 3)).astype(np.uint8))

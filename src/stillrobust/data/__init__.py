@@ -1,4 +1,6 @@
-"""Datasets: formats on disk, official sets among them, views of them, and generated scenes that need no download."""
+"""Datasets: formats on disk, official sets among them, views of them, and generated scenes that
+need no download.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,7 +40,9 @@ def open_maps(root: Path, split: str, training: bool, left_out: LeftOut | None =
     return MapDataset(root, split, left_out=left_out)
 
 
-def open_folders(root: Path, split: str, training: bool, left_out: LeftOut | None = None) -> Dataset:
+def open_folders(
+    root: Path, split: str, training: bool, left_out: LeftOut | None = None
+) -> Dataset:
     """A split of a folder of class folders; nothing is seen to be wrong before images are read."""
     return FolderDataset(root, split)
 
@@ -50,7 +54,9 @@ OFFICIAL: Mapping[str, Callable[..., Dataset]] = {
     "cifar10_c": open_cifar10_c,
     "ade20k": open_ade20k,
 }
-"""Sets whose number of images is known: another number is refused, unless ``part=True`` says that a part is wanted."""
+"""Sets whose number of images is known: another number is refused, unless ``part=True`` says that a
+part is wanted.
+"""
 FORMATS: Mapping[str, Callable[..., Dataset]] = {
     "coco": open_coco,  # detection; COCO 2017 itself is of this format
     "maps": open_maps,  # segmentation
@@ -59,15 +65,20 @@ FORMATS: Mapping[str, Callable[..., Dataset]] = {
 }
 """Name -> ``open(root, split, training)``."""
 WITH_FILES = ("coco", "maps", "folders", "imagenet", "ade20k")
-"""What ``leave_out_bad=True`` may be said of: a file for every image, and no stored corruptions that would need the same images."""
+"""What ``leave_out_bad=True`` may be said of: a file for every image, and no stored corruptions
+that would need the same images.
+"""
 
 
 def open_dataset(spec: str, split: str, training: bool = False) -> Dataset:
-    """``"coco:PATH"``, ``"imagenet:PATH"``, ... -> the dataset's split ``train`` or ``val``; the format implies the task.
+    """``"coco:PATH"``, ``"imagenet:PATH"``, ...
 
-    ``training`` leaves out images that have nothing to learn from (see ``CocoDataset``). ``"cifar10(part=True):PATH"`` opens
-    what is there of an official set, which otherwise must be whole. ``"coco(leave_out_bad=True):PATH"`` reads every image once and
-    leaves out those that cannot be used, which otherwise are refused; ``info.left_out`` says which.
+    -> the dataset's split ``train`` or ``val``; the format implies the task.
+
+    ``training`` leaves out images that have nothing to learn from (see ``CocoDataset``).
+    ``"cifar10(part=True):PATH"`` opens what is there of an official set, which otherwise must be
+    whole. ``"coco(leave_out_bad=True):PATH"`` reads every image once and leaves out those that
+    cannot be used, which otherwise are refused; ``info.left_out`` says which.
     """
     opener, path, arguments = opener_of(spec)
     if not arguments.pop("leave_out_bad", False):
@@ -77,16 +88,25 @@ def open_dataset(spec: str, split: str, training: bool = False) -> Dataset:
 
 
 def opener_of(spec: str) -> tuple[Callable[..., Dataset], Path, dict[str, bool]]:
-    """What opens ``FORMAT:PATH``, the path, and what is said in brackets; nothing is looked for. Else ``UserError``."""
+    """What opens ``FORMAT:PATH``, the path, and what is said in brackets; nothing is looked for.
+
+    Else ``UserError``.
+    """
     head, colon, path = spec.partition(":")
     if not colon or not path:
         raise UserError(
-            f"Expected a dataset as FORMAT:PATH, FORMAT one of {', '.join(FORMATS)}, but got {spec!r}; write it as coco:mydata"
+            f"Expected a dataset as FORMAT:PATH, FORMAT one of {', '.join(FORMATS)}, but got"
+            f" {spec!r}; write it as coco:mydata"
         )
     name, arguments = parse_spec(head)
     opener = lookup("dataset format", name, FORMATS)
     known = {"part": OFFICIAL, "leave_out_bad": WITH_FILES}
-    if any(name not in known.get(key, ()) or type(value) is not bool for key, value in arguments.items()):
-        parts = ", ".join(f"({key}=True) after one of {', '.join(names)}" for key, names in known.items())
+    if any(
+        name not in known.get(key, ()) or type(value) is not bool
+        for key, value in arguments.items()
+    ):
+        parts = ", ".join(
+            f"({key}=True) after one of {', '.join(names)}" for key, names in known.items()
+        )
         raise UserError(f"Expected {name}:PATH, or {parts}, but got {spec!r}; correct it")
     return opener, Path(path).expanduser(), arguments

@@ -1,6 +1,7 @@
 """Images that cannot be used: refused when they are met, or found beforehand, left out and counted.
 
-What is left out goes into ``DatasetInfo.left_out``, and from there into the protocol and the key of every number.
+What is left out goes into ``DatasetInfo.left_out``, and from there into the protocol and the key of
+every number.
 """
 
 from collections.abc import Iterator
@@ -49,10 +50,11 @@ class WithoutBad:
 
 
 def without_bad(dataset: Any, left_out: LeftOut) -> Dataset:
-    """``dataset`` without the images that cannot be read: every one is read once, which takes as long as decoding the set.
+    """``dataset`` without the images that cannot be read: every one is read once, which takes as
+    long as decoding the set.
 
-    ``dataset`` has ``image_id(index)``; ``left_out`` is what it left out when it was opened. Where nothing is wrong it comes
-    back as it is. Raises ``UserError`` where nothing is left.
+    ``dataset`` has ``image_id(index)``; ``left_out`` is what it left out when it was opened. Where
+    nothing is wrong it comes back as it is. Raises ``UserError`` where nothing is left.
     """
     faults = dict(enumerate(_faults(dataset)))
     left_out |= {dataset.image_id(index): fault for index, fault in faults.items() if fault}
@@ -60,7 +62,10 @@ def without_bad(dataset: Any, left_out: LeftOut) -> Dataset:
         return dataset  # type: ignore[no-any-return]
     kept = tuple(index for index, fault in faults.items() if not fault)
     if not kept:
-        raise UserError(f"Expected images that can be used, but all are bad: {counted(tuple(left_out.items()))}; replace them")
+        raise UserError(
+            "Expected images that can be used, but all are bad:"
+            f" {counted(tuple(left_out.items()))}; replace them"
+        )
     return WithoutBad(dataset, kept, tuple(sorted(left_out.items())))
 
 

@@ -1,4 +1,6 @@
-"""What is there of a data set, what is missing and what is damaged, found before a training finds it."""
+"""What is there of a data set, what is missing and what is damaged, found before a training finds
+it.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,28 +57,60 @@ class Verdict:
         if not bad:
             return "\n".join([*lines, f"{self.dataset} in {self.root} is whole."])
         named = ", ".join(bad[:SHOWN]) + (", ..." if len(bad) > SHOWN else "")
-        return "\n".join([*lines, f"{self.dataset} in {self.root} is not whole ({named}). {how_to_get(self.dataset, self.root)}"])
+        return "\n".join(
+            [
+                *lines,
+                (
+                    f"{self.dataset} in {self.root} is not whole ({named})."
+                    f" {how_to_get(self.dataset, self.root)}"
+                ),
+            ]
+        )
 
 
 def how_to_get(dataset: str, root: Path) -> str:
     """A sentence or two; 20 GB of COCO 2017 are no advice for a set of one's own in its format."""
     if dataset == "coco" and not root.exists():
-        return f"`stillrobust data fetch coco {root}` gets COCO 2017; for a set of your own, correct the path."
+        return (
+            f"`stillrobust data fetch coco {root}` gets COCO 2017; for a set of your own, correct"
+            " the path."
+        )
     if dataset in ARCHIVES and (dataset != "coco" or _is_coco_2017(root)):
-        also = f" {IMAGENET}; a link in {root} to its val folder will do." if dataset == "imagenet_c" else ""
-        return f"`stillrobust data fetch {dataset} {root}` gets what is missing; move away what is damaged first.{also}"
-    return f"{IMAGENET}." if dataset == "imagenet" else "Correct or complete the parts that are named."
+        also = (
+            f" {IMAGENET}; a link in {root} to its val folder will do."
+            if dataset == "imagenet_c"
+            else ""
+        )
+        return (
+            f"`stillrobust data fetch {dataset} {root}` gets what is missing; move away what is"
+            f" damaged first.{also}"
+        )
+    return (
+        f"{IMAGENET}." if dataset == "imagenet" else "Correct or complete the parts that are named."
+    )
 
 
-def check_dataset(dataset: str, root: Path, full: bool = False, listen: Listen = lambda name, done, total, text: None) -> Verdict:
+def check_dataset(
+    dataset: str,
+    root: Path,
+    full: bool = False,
+    listen: Listen = lambda name, done, total, text: None,
+) -> Verdict:
     """Look through a set in ``root``, whose format is one of ``FORMATS``.
 
-    Counts, empty files, archives that are cut off, and a sample of the images decoded; with ``full``, every one.
+    Counts, empty files, archives that are cut off, and a sample of the images decoded; with
+    ``full``, every one.
     """
     check = lookup("dataset format", dataset, CHECKS)
     if not root.is_dir():
-        fetch = f", or get the set: `stillrobust data fetch {dataset} {root}`" if dataset in ARCHIVES else ""
-        raise UserError(f"Expected a folder with {dataset} at {root}, but there is none; check the path{fetch}")
+        fetch = (
+            f", or get the set: `stillrobust data fetch {dataset} {root}`"
+            if dataset in ARCHIVES
+            else ""
+        )
+        raise UserError(
+            f"Expected a folder with {dataset} at {root}, but there is none; check the path{fetch}"
+        )
     return Verdict(dataset, root, (*check(root, _Reader(full, listen)), *_archives(dataset, root)))
 
 
@@ -87,18 +121,45 @@ class _Reader:
     full: bool
     listen: Listen
 
-    def part(self, name: str, files: Sequence[Path], expected: int | None, read: Callable[[int], Any], note: str = "") -> Part:
-        """The line for a part that should have ``expected`` files (``None``: any number); ``read`` reads one by its place."""
-        empty = [path for number, path in enumerate(files) if self._is_empty(name, path, number, len(files))]
+    def part(
+        self,
+        name: str,
+        files: Sequence[Path],
+        expected: int | None,
+        read: Callable[[int], Any],
+        note: str = "",
+    ) -> Part:
+        """The line for a part that should have ``expected`` files (``None``: any number); ``read``
+        reads one by its place.
+        """
+        empty = [
+            path
+            for number, path in enumerate(files)
+            if self._is_empty(name, path, number, len(files))
+        ]
         if empty:
-            return Part(name, "damaged", f"{len(empty):,} of {len(files):,} files are empty or not there: {_names(empty)}")
+            return Part(
+                name,
+                "damaged",
+                f"{len(empty):,} of {len(files):,} files are empty or not there: {_names(empty)}",
+            )
         count = len(files) if self.full else min(SAMPLE, len(files))
-        problems = self._problems(name, [index * len(files) // count for index in range(count)], read)
+        problems = self._problems(
+            name, [index * len(files) // count for index in range(count)], read
+        )
         if problems:
-            return Part(name, "damaged", f"{len(problems):,} of the {count:,} files read are bad: {problems[0]}")
+            return Part(
+                name,
+                "damaged",
+                f"{len(problems):,} of the {count:,} files read are bad: {problems[0]}",
+            )
         if expected is not None and len(files) != expected:
             return Part(name, "missing", f"{len(files):,} of {expected:,} images{note}")
-        return Part(name, "whole" if files else "missing", f"{len(files):,} images, {count:,} of them decoded{note}")
+        return Part(
+            name,
+            "whole" if files else "missing",
+            f"{len(files):,} images, {count:,} of them decoded{note}",
+        )
 
     def _problems(self, name: str, places: Sequence[int], read: Callable[[int], Any]) -> list[str]:
         """What reading says of the files at these places."""
@@ -143,12 +204,20 @@ def _archives(dataset: str, root: Path) -> Iterator[Part]:
         of_all = "" if archive.size is None else f" of {archive.size:,}"
         for path in (root / archive.name, root / archive.folder / archive.name):
             if path.is_file() and archive.size not in (None, path.stat().st_size):
-                yield Part(archive.name, "damaged", f"the archive is cut off or another one: {path.stat().st_size:,}{of_all} bytes")
+                yield Part(
+                    archive.name,
+                    "damaged",
+                    f"the archive is cut off or another one: {path.stat().st_size:,}{of_all} bytes",
+                )
             elif path.is_file():
                 yield Part(archive.name, "missing", "the archive is there, but not unpacked")
         begun = root / f".{archive.name}.part"
         if begun.is_file():
-            yield Part(archive.name, "missing", f"its download has begun and not ended: {begun.stat().st_size:,}{of_all} bytes")
+            yield Part(
+                archive.name,
+                "missing",
+                f"its download has begun and not ended: {begun.stat().st_size:,}{of_all} bytes",
+            )
 
 
 def _said(name: str, check: Callable[..., Part], *arguments: Any) -> Part:
@@ -159,7 +228,8 @@ def _said(name: str, check: Callable[..., Part], *arguments: Any) -> Part:
         return Part(name, "damaged", str(error))
 
 
-# ---- one function a set: the parts, in the order they are shown ---------------------------------------------------------
+# ---- one function a set: the parts, in the order they are shown
+# ---------------------------------------------------------
 
 
 def check_imagenet(root: Path, reader: _Reader) -> Iterator[Part]:
@@ -175,7 +245,9 @@ def _imagenet_split(root: Path, split: str, reader: _Reader) -> Part:
     missing = set(imagenet.wnids()) - {image_id.partition("/")[0] for image_id in data.ids}
     note = f", {len(missing)} of the 1,000 classes without images" if missing else ""
     files = [data.path(image_id) for image_id in data.ids]
-    return reader.part(split, files, COUNTS["imagenet"][split], _by_place(read_unrotated, files), note)
+    return reader.part(
+        split, files, COUNTS["imagenet"][split], _by_place(read_unrotated, files), note
+    )
 
 
 def check_imagenet_c(root: Path, reader: _Reader) -> Iterator[Part]:
@@ -185,13 +257,25 @@ def check_imagenet_c(root: Path, reader: _Reader) -> Iterator[Part]:
     for corruption in COMMON:
         folder = imagenet.stored_folder(root, corruption)
         cells = {severity: imagenet.stored_ids(folder / str(severity)) for severity in SEVERITIES}
-        short = [f"{severity} has {len(ids):,}" for severity, ids in cells.items() if len(ids) != expected]
+        short = [
+            f"{severity} has {len(ids):,}"
+            for severity, ids in cells.items()
+            if len(ids) != expected
+        ]
         if not folder.is_dir():
             yield Part(corruption, "missing", f"there is no folder {folder}")
         elif short:
-            yield Part(corruption, "missing", f"expected {expected:,} images a severity, but {', '.join(short)}")
+            yield Part(
+                corruption,
+                "missing",
+                f"expected {expected:,} images a severity, but {', '.join(short)}",
+            )
         else:
-            files = [folder / str(severity) / image_id for severity, ids in cells.items() for image_id in ids]
+            files = [
+                folder / str(severity) / image_id
+                for severity, ids in cells.items()
+                for image_id in ids
+            ]
             yield reader.part(corruption, files, None, _by_place(imagenet.read_stored, files))
 
 
@@ -230,10 +314,16 @@ def _cifar_stack(path: Path, images: int) -> Part:
     if path.stem == "labels":
         found = cifar.load_array(path)
         right = found.shape == (len(SEVERITIES) * images,) and int(found.max()) < len(cifar.CLASSES)
-        return Part(path.stem, "whole" if right else "damaged", f"{len(found):,} of {len(SEVERITIES) * images:,} labels")
+        return Part(
+            path.stem,
+            "whole" if right else "damaged",
+            f"{len(found):,} of {len(SEVERITIES) * images:,} labels",
+        )
     stack = cifar.open_stack(path, images)
     if not stack[-1].any():
-        return Part(path.stem, "damaged", "the last image is black: the file was not written to its end")
+        return Part(
+            path.stem, "damaged", "the last image is black: the file was not written to its end"
+        )
     return Part(path.stem, "whole", f"{len(stack):,} images of 5 severities")
 
 
@@ -243,12 +333,20 @@ def check_ade20k(root: Path, reader: _Reader) -> Iterator[Part]:
     for split, folder in ade20k.FOLDERS.items():
         images, labels = home / "images" / folder, home / "annotations" / folder
         if not images.is_dir() or not labels.is_dir():
-            yield Part(split, "missing", f"there is no folder {images if not images.is_dir() else labels}")
+            yield Part(
+                split, "missing", f"there is no folder {images if not images.is_dir() else labels}"
+            )
         else:
             yield _said(split, _ade20k_split, split, images, labels, reader)
     if (home / "objectInfo150.txt").is_file():
-        agrees = ade20k.names_agree((home / "objectInfo150.txt").read_text(encoding="utf-8", errors="replace"))
-        text = "the 150 classes in their order" if agrees else "the classes are others, or in another order"
+        agrees = ade20k.names_agree(
+            (home / "objectInfo150.txt").read_text(encoding="utf-8", errors="replace")
+        )
+        text = (
+            "the 150 classes in their order"
+            if agrees
+            else "the classes are others, or in another order"
+        )
         yield Part("objectInfo150.txt", "whole" if agrees else "damaged", text)
 
 
@@ -256,7 +354,11 @@ def _ade20k_split(split: str, images: Path, labels: Path, reader: _Reader) -> Pa
     files = image_files(images)
     without = [path for path in files if not (labels / f"{path.stem}.png").is_file()]
     if without:
-        return Part(split, "missing", f"{len(without):,} of {len(files):,} images have no label map: {_names(without)}")
+        return Part(
+            split,
+            "missing",
+            f"{len(without):,} of {len(files):,} images have no label map: {_names(without)}",
+        )
 
     def read(path: Path) -> None:
         read_pair(path, labels / f"{path.stem}.png", len(ade20k.CLASSES), ade20k.reduce_zero_label)
@@ -269,21 +371,37 @@ def check_coco(root: Path, reader: _Reader) -> Iterator[Part]:
     splits = coco_splits(root)
     wanted = ["train", "val"] if _is_coco_2017(root) else []
     if not splits and not wanted:
-        yield Part("annotations", "missing", f"there is no instances_<split>.json in {root / 'annotations'}")
+        yield Part(
+            "annotations",
+            "missing",
+            f"there is no instances_<split>.json in {root / 'annotations'}",
+        )
     for split in dict.fromkeys([*wanted, *splits]):
         if split in splits:
             yield _said(split, _coco_split, root, split, reader)
         else:
-            yield Part(split, "missing", f"there is no {root / 'annotations' / f'instances_{split}2017.json'}")
+            yield Part(
+                split,
+                "missing",
+                f"there is no {root / 'annotations' / f'instances_{split}2017.json'}",
+            )
 
 
 def _is_coco_2017(root: Path) -> bool:
-    """Whether a folder is COCO 2017's or is to be: empty, or with one of its archives, folders or files."""
-    archives = [name for archive in ARCHIVES["coco"] for name in (archive.name, f".{archive.name}.part")]
-    places = [
-        place for name in ("train2017", "val2017") for place in (name, f"images/{name}", f"annotations/instances_{name}.json")
+    """Whether a folder is COCO 2017's or is to be: empty, or with one of its archives, folders or
+    files.
+    """
+    archives = [
+        name for archive in ARCHIVES["coco"] for name in (archive.name, f".{archive.name}.part")
     ]
-    return root.is_dir() and (not any(root.iterdir()) or any((root / name).exists() for name in (*archives, *places)))
+    places = [
+        place
+        for name in ("train2017", "val2017")
+        for place in (name, f"images/{name}", f"annotations/instances_{name}.json")
+    ]
+    return root.is_dir() and (
+        not any(root.iterdir()) or any((root / name).exists() for name in (*archives, *places))
+    )
 
 
 def _coco_split(root: Path, split: str, reader: _Reader) -> Part:
@@ -296,10 +414,19 @@ def _coco_split(root: Path, split: str, reader: _Reader) -> Part:
     learnable = len(data.table.trainable().file_names)
     if split == "train" and len(data) == expected and learnable != COCO_TRAINABLE:
         return Part(
-            split, "damaged", f"{learnable:,} images with something to learn, not {COCO_TRAINABLE:,}: the annotations are others"
+            split,
+            "damaged",
+            f"{learnable:,} images with something to learn, not {COCO_TRAINABLE:,}: the annotations"
+            " are others",
         )
     note = f", {learnable:,} with something to learn" if split == "train" else ""
-    return reader.part(split, [data.images / name for name in data.table.file_names], expected, data.__getitem__, note)
+    return reader.part(
+        split,
+        [data.images / name for name in data.table.file_names],
+        expected,
+        data.__getitem__,
+        note,
+    )
 
 
 def check_maps(root: Path, reader: _Reader) -> Iterator[Part]:
@@ -308,7 +435,9 @@ def check_maps(root: Path, reader: _Reader) -> Iterator[Part]:
     def check(split: str) -> Part:
         data = MapDataset(root, split)
         files = [image for image, _ in data.pairs]
-        return reader.part(split, files, None, data.__getitem__, _not_read(root / "images" / split, files))
+        return reader.part(
+            split, files, None, data.__getitem__, _not_read(root / "images" / split, files)
+        )
 
     yield from _own_splits(root / "images", check)
 
@@ -320,8 +449,12 @@ def check_folders(root: Path, reader: _Reader) -> Iterator[Part]:
         data = FolderDataset(root, split)
         files = [path for path, _ in data.files]
         without = len(data.classes) - len({label for _, label in data.files})
-        note = f", {without:,} of the {len(data.classes):,} classes without images" if without else ""
-        return reader.part(split, files, None, data.__getitem__, note + _not_read(root / split, files))
+        note = (
+            f", {without:,} of the {len(data.classes):,} classes without images" if without else ""
+        )
+        return reader.part(
+            split, files, None, data.__getitem__, note + _not_read(root / split, files)
+        )
 
     yield from _own_splits(root, check)
 

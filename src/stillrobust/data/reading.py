@@ -17,24 +17,30 @@ from stillrobust.samples import Array, Image
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 IMAGE_KINDS = "PNG, JPEG, WebP, BMP or TIFF"
 LARGEST = 178_956_970  # pixels: Pillow's limit for a picture that may be meant to fill the memory
-GREY_STRETCH = {2: 85, 4: 17}  # bits a pixel -> what Pillow multiplies grey values with, so that the largest is 255
+# bits a pixel -> what Pillow multiplies grey values with, so that the largest is 255
+GREY_STRETCH = {2: 85, 4: 17}
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum
-# Markers as libjpeg looks for them: data of a scan hold FF before 00 and the restart markers D0 to D7 alone, FF FF fills up.
+# Markers as libjpeg looks for them: data of a scan hold FF before 00 and the restart markers D0 to
+# D7 alone, FF FF fills up.
 JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 JPEG_ALONE = frozenset({0x01, 0xD8})  # without a length and content, as the end D9
-# What Pillow's opener raises for what is no image; ultralytics puts its own in its place, which lacks a package for HEIF then.
+# What Pillow's opener raises for what is no image; ultralytics puts its own in its place, which
+# lacks a package for HEIF then.
 UNREADABLE = (OSError, SyntaxError, ValueError, ImportError)
 # Of a disk or a network folder that fails: no fault of the image, which is not left out for it.
 LOST = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
-FULL_DIGEST_LIMIT = 2000  # up to this many images the fingerprint reads every byte; above it, only file sizes
+# up to this many images the fingerprint reads every byte; above it, only file sizes
+FULL_DIGEST_LIMIT = 2000
 
 
 def read_image(path: Path) -> Image:
-    """One image file as uint8 (H, W, 3) RGB; grey is repeated, alpha dropped, the EXIF orientation applied.
+    """One image file as uint8 (H, W, 3) RGB; grey is repeated, alpha dropped, the EXIF orientation
+    applied.
 
-    CMYK becomes RGB, of 16 bits the upper 8 stay, and of an animation or several pages the first is taken, as OpenCV does all
-    three. ``UserError`` for a file that is missing, of none of ``IMAGE_KINDS``, cut off, or larger than ``LARGEST``, and for a TIFF
-    with alpha, whose colours OpenCV would darken.
+    CMYK becomes RGB, of 16 bits the upper 8 stay, and of an animation or several pages the first is
+    taken, as OpenCV does all three. ``UserError`` for a file that is missing, of none of
+    ``IMAGE_KINDS``, cut off, or larger than ``LARGEST``, and for a TIFF with alpha, whose colours
+    OpenCV would darken.
     """
     content = read_bytes(path)
     decoded = decode_image(np.frombuffer(content, np.uint8))
@@ -45,12 +51,17 @@ def read_image(path: Path) -> Image:
 
 def undecodable(path: Path) -> BadImage:
     """The error for what is none of ``IMAGE_KINDS``, or a damaged one."""
-    sentence = f"Expected a {IMAGE_KINDS} image at {path}, but its content cannot be decoded; replace the file"
+    sentence = (
+        f"Expected a {IMAGE_KINDS} image at {path}, but its content cannot be decoded; replace the"
+        " file"
+    )
     return BadImage(sentence, "cannot be decoded")
 
 
 def read_unrotated(path: Path) -> PillowImage.Image:
-    """One image file as Pillow's RGB, without the EXIF orientation: how ImageNet is read wherever accuracies are published."""
+    """One image file as Pillow's RGB, without the EXIF orientation: how ImageNet is read wherever
+    accuracies are published.
+    """
     content = read_bytes(path)
     try:
         return PillowImage.open(io.BytesIO(content)).convert("RGB")
@@ -65,7 +76,8 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         if error.errno in LOST:
             raise UserError(
-                f"Cannot read {path} ({error.strerror}); start again when its disk or network folder is there"
+                f"Cannot read {path} ({error.strerror}); start again when its disk or network"
+                " folder is there"
             ) from None
         sentence = f"Expected a readable image at {path}, but got: {error.strerror}; check the path"
         raise BadImage(sentence, "cannot be read") from None
@@ -81,23 +93,33 @@ def read_bytes(path: Path) -> bytes:
     except UNREADABLE:
         width, height, has_alpha = 0, 0, False  # Pillow does not know it; OpenCV has the last word
     if width * height > LARGEST:
-        sentence = f"Expected an image of at most {LARGEST:,} pixels at {path}, but it has more; scale it down"
+        sentence = (
+            f"Expected an image of at most {LARGEST:,} pixels at {path}, but it has more; scale it"
+            " down"
+        )
         raise BadImage(sentence, f"more than {LARGEST:,} pixels")
     if has_alpha:
-        sentence = f"Expected a TIFF without an alpha channel at {path}, but it has one; save it without, or as PNG"
+        sentence = (
+            f"Expected a TIFF without an alpha channel at {path}, but it has one; save it without,"
+            " or as PNG"
+        )
         raise BadImage(sentence, "a TIFF with an alpha channel")
     return content
 
 
 def is_cut_off(content: bytes) -> bool:
-    """Whether a PNG or JPEG ends before its end marker; decoders fill up what is missing with grey, without a word."""
+    """Whether a PNG or JPEG ends before its end marker; decoders fill up what is missing with grey,
+    without a word.
+    """
     if content.startswith(b"\xff\xd8"):
         return not _ends(content)
     return not content or (content.startswith(b"\x89PNG") and PNG_END not in content)
 
 
 def _ends(jpeg: bytes) -> bool:
-    """Whether the picture's own end marker is there: not a thumbnail's, and whatever a camera wrote behind it."""
+    """Whether the picture's own end marker is there: not a thumbnail's, and whatever a camera wrote
+    behind it.
+    """
     place = 2
     while marker := JPEG_MARKER.search(jpeg, place):
         kind, place = jpeg[marker.start() + 1], marker.end()
@@ -114,7 +136,9 @@ def decode_image(content: Array) -> Image | None:
         decoded = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
     except cv2.error:  # for instance a header that claims more pixels than OpenCV accepts
         return None
-    return None if decoded is None else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+    return (
+        None if decoded is None else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+    )
 
 
 def encode_png(image: Array) -> bytes:
@@ -140,15 +164,16 @@ def read_label_map(path: Path) -> Array:
         content = path.read_bytes()
         with PillowImage.open(io.BytesIO(content), formats=("PNG",)) as opened:
             mode = opened.mode
-            stretch = GREY_STRETCH.get(content[24], 1) if mode == "L" else 1  # the header's bits a pixel
+            # the header's bits a pixel
+            stretch = GREY_STRETCH.get(content[24], 1) if mode == "L" else 1
             values = np.array(opened, np.uint8) // stretch if mode in ("1", "L", "P") else None
     except (*UNREADABLE, PillowImage.DecompressionBombError):
         sentence = f"Expected a label PNG at {path}, but it cannot be decoded; replace the file"
         raise BadImage(sentence, "a label map that cannot be decoded") from None
     if values is None:
         raise BadImage(
-            f"Expected a label PNG of at most 8 bits with one channel (index = class) at {path}, but got mode {mode!r}; "
-            "save the class indices as a grey or palette PNG",
+            f"Expected a label PNG of at most 8 bits with one channel (index = class) at {path},"
+            f" but got mode {mode!r}; save the class indices as a grey or palette PNG",
             "a label map that is not of 8 bits",
         )
     return values
@@ -164,34 +189,66 @@ def resolve_inside(folder: Path, name: object, where: str) -> Path:
         raise UserError(f"Expected a file name in {where}, but got {name!r}; {advice}")
     parts = PurePosixPath(name)
     windows = PureWindowsPath(name)
-    if parts.is_absolute() or windows.drive or windows.root or ".." in parts.parts or ".." in windows.parts:
-        raise UserError(f"Expected a file name inside the image folder in {where}, but got {name!r}; {advice}")
+    if (
+        parts.is_absolute()
+        or windows.drive
+        or windows.root
+        or ".." in parts.parts
+        or ".." in windows.parts
+    ):
+        raise UserError(
+            f"Expected a file name inside the image folder in {where}, but got {name!r}; {advice}"
+        )
     path = folder / name
     if not path.resolve().is_relative_to(folder):
-        raise UserError(f"Expected a file inside the image folder in {where}, but {name!r} is a link out of it; {advice}")
+        raise UserError(
+            f"Expected a file inside the image folder in {where}, but {name!r} is a link out of it;"
+            f" {advice}"
+        )
     return path
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the visible folders directly inside ``folder``, sorted; empty where there is no such folder."""
+    """Names of the visible folders directly inside ``folder``, sorted; empty where there is no such
+    folder.
+    """
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".")
+    )
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """All files below ``folder`` that are not hidden, nor in a hidden folder, sorted by their path with ``/``."""
+    """All files below ``folder`` that are not hidden, nor in a hidden folder, sorted by their path
+    with ``/``.
+    """
     found = [path for path in folder.rglob("*") if not path.is_dir()]
-    visible = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    visible = [
+        path
+        for path in found
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
     return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Those of the visible files that are images by their suffix; ``UserError`` for a path that no record could hold."""
-    files = [path for path in visible_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    """Those of the visible files that are images by their suffix; ``UserError`` for a path that no
+    record could hold.
+    """
+    files = [
+        path
+        for path in visible_files(folder)
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    ]
     for path in files:
         if not is_text(str(path)):
-            raise UserError(f"Expected names of files in UTF-8, but got {str(path)!r}; rename it, as convmv does for whole folders")
+            raise UserError(
+                f"Expected names of files in UTF-8, but got {str(path)!r}; rename it, as convmv"
+                " does for whole folders"
+            )
     return files
 
 
@@ -208,14 +265,23 @@ def require_split(kind: str, root: Path, split: str, existing: Iterable[str]) ->
     """``UserError`` that lists the splits there are, unless ``split`` is one of them."""
     names = sorted(existing)
     if not root.is_dir():
-        raise UserError(f"Expected a {kind} dataset folder at {root}, but there is no such folder; check the path")
+        raise UserError(
+            f"Expected a {kind} dataset folder at {root}, but there is no such folder; check the"
+            " path"
+        )
     if split not in names:
         listed = ", ".join(names) if names else "none"
-        raise UserError(f"Expected split {split!r} in {root}, but it is missing; choose one that exists: {listed}")
+        raise UserError(
+            f"Expected split {split!r} in {root}, but it is missing; choose one that exists:"
+            f" {listed}"
+        )
 
 
-def fingerprint(classes: Sequence[str], image_ids: Sequence[str], files: Iterable[Path], annotations: bytes) -> str:
-    """SHA-256 (hex) over class names, annotation content, image ids and image bytes (sizes alone in large sets).
+def fingerprint(
+    classes: Sequence[str], image_ids: Sequence[str], files: Iterable[Path], annotations: bytes
+) -> str:
+    """SHA-256 (hex) over class names, annotation content, image ids and image bytes (sizes alone in
+    large sets).
 
     ``files`` come in the order of ``image_ids``; further files, such as label maps, may follow.
     """
@@ -226,12 +292,18 @@ def fingerprint(classes: Sequence[str], image_ids: Sequence[str], files: Iterabl
     whole = len(image_ids) <= FULL_DIGEST_LIMIT
     for path in files:
         # A fixed width per file keeps the concatenation unambiguous.
-        digest.update(hashlib.sha256(path.read_bytes()).digest() if whole else path.stat().st_size.to_bytes(8, "big"))
+        digest.update(
+            hashlib.sha256(path.read_bytes()).digest()
+            if whole
+            else path.stat().st_size.to_bytes(8, "big")
+        )
     return digest.hexdigest()
 
 
 def derived_fingerprint(base: str, *changes: object) -> str:
-    """The fingerprint of a dataset made from one with fingerprint ``base`` by the described changes."""
+    """The fingerprint of a dataset made from one with fingerprint ``base`` by the described
+    changes.
+    """
     return hashlib.sha256("\0".join([base, *map(repr, changes)]).encode()).hexdigest()
 
 

@@ -1,9 +1,12 @@
-"""Corrupted images kept on disk for the next model: named by what decides their pixels, bounded, and checked when they are read.
+"""Corrupted images kept on disk for the next model: named by what decides their pixels, bounded,
+and checked when they are read.
 
-    FOLDER/3f/3f2a….image    SHA-256 of the rest, height and width, then the pixels as they lie in memory
+    FOLDER/3f/3f2a….image    SHA-256 of the rest, height and width, then the pixels as they lie in
+    memory
 
-An image is written whole (a temporary file, then a rename), so that any number of processes may share a folder. Each use makes a
-file younger; the oldest go first. Nothing here decides a number: what is not there, or is not what it was, is computed.
+An image is written whole (a temporary file, then a rename), so that any number of processes may
+share a folder. Each use makes a file younger; the oldest go first. Nothing here decides a number:
+what is not there, or is not what it was, is computed.
 """
 
 import hashlib
@@ -25,13 +28,16 @@ from stillrobust.storage.files import replace_file
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 SIZE = struct.Struct("<II")  # H, W
 DIGEST = 32  # bytes
-PROCESSES = 16  # that may fill a folder at once without passing its bound: each takes a sixteenth of what is free
+# that may fill a folder at once without passing its bound: each takes a sixteenth of what is free
+PROCESSES = 16
 FULL, CLEARED = 7 / 8, 3 / 4  # of the bound: when the oldest go, and down to where
 STALE_SECONDS = 3600.0  # after which a temporary file is a killed process's
 
 
 class SharedImages:
-    """Images under one folder, at most ``limit`` bytes of them for up to ``PROCESSES`` processes at once."""
+    """Images under one folder, at most ``limit`` bytes of them for up to ``PROCESSES`` processes at
+    once.
+    """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
@@ -40,8 +46,12 @@ class SharedImages:
         self._clean: tuple[Image, str] | None = None
 
     def image(self, clean: Image, how: Mapping[str, Any], make: Callable[[], Image]) -> Image:
-        """``make()``, or what it gave before for the same ``clean`` pixels and ``how``: plain values, all that decides it."""
-        key = hashlib.sha256(json.dumps({"clean": self._digest(clean), **how}, sort_keys=True).encode()).hexdigest()
+        """``make()``, or what it gave before for the same ``clean`` pixels and ``how``: plain
+        values, all that decides it.
+        """
+        key = hashlib.sha256(
+            json.dumps({"clean": self._digest(clean), **how}, sort_keys=True).encode()
+        ).hexdigest()
         found = self._read(self._path(key))
         if found is None:
             found = make()
@@ -82,11 +92,15 @@ class SharedImages:
         except OSError as error:
             self._room, self._stopped = 0, True
             warnings.warn(
-                f"Corrupted images are no longer kept in {self.folder}: {error.strerror}; they are computed", stacklevel=2
+                f"Corrupted images are no longer kept in {self.folder}: {error.strerror}; they are"
+                " computed",
+                stacklevel=2,
             )
 
     def _make_room(self, size: int) -> int:
-        """Clear the oldest away where there is no room for ``size`` bytes; how many this process may write now."""
+        """Clear the oldest away where there is no room for ``size`` bytes; how many this process
+        may write now.
+        """
         files, now = [], time.time()
         for path in self.folder.glob("??/*"):
             try:
@@ -116,7 +130,9 @@ def _unpacked(content: bytes) -> Image | None:
     packed = memoryview(content)[DIGEST:]
     if len(packed) < SIZE.size or hashlib.sha256(packed).digest() != content[:DIGEST]:
         return None
-    pixels: Image = np.frombuffer(packed[SIZE.size :], np.uint8).reshape(*SIZE.unpack_from(packed), 3).copy()
+    pixels: Image = (
+        np.frombuffer(packed[SIZE.size :], np.uint8).reshape(*SIZE.unpack_from(packed), 3).copy()
+    )
     return pixels
 
 
@@ -128,5 +144,8 @@ def bytes_of(text: str) -> int:
     except (KeyError, ValueError, OverflowError):
         size = 0
     if size <= 0:
-        raise UserError(f"Expected a size such as 500MB, 20GB or 1TB, but got {text!r}; write a number and its unit")
+        raise UserError(
+            f"Expected a size such as 500MB, 20GB or 1TB, but got {text!r}; write a number and its"
+            " unit"
+        )
     return size

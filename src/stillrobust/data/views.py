@@ -16,20 +16,28 @@ from stillrobust.user_files import keyed, shown
 
 @runtime_checkable
 class StoredCorruptions(Dataset, Protocol):
-    """A dataset whose corrupted images come from files, such as ImageNet-C: nothing is drawn, so nothing of that can be chosen."""
+    """A dataset whose corrupted images come from files, such as ImageNet-C: nothing is drawn, so
+    nothing of that can be chosen.
+    """
 
     def corrupted(self, corruption: str, severity: int) -> Dataset:
-        """The images of one cell, with the clean set's ids in its order; ``UserError`` where they are not all there."""
+        """The images of one cell, with the clean set's ids in its order; ``UserError`` where they
+        are not all there.
+        """
         ...
 
 
 def has_stored(dataset: Dataset) -> bool:
     """Whether the dataset, or the one it is a part of, comes with its corruptions."""
-    return isinstance(dataset.dataset if isinstance(dataset, Subset) else dataset, StoredCorruptions)
+    return isinstance(
+        dataset.dataset if isinstance(dataset, Subset) else dataset, StoredCorruptions
+    )
 
 
 def corrupted_view(dataset: Dataset, corruption: str, severity: int, **how: Any) -> Dataset:
-    """One cell of a dataset: as it is at severity 0, its stored images where it has some, else computed (``CorruptedView``)."""
+    """One cell of a dataset: as it is at severity 0, its stored images where it has some, else
+    computed (``CorruptedView``).
+    """
     if severity == 0:
         return dataset
     if isinstance(dataset, Subset) and isinstance(dataset.dataset, StoredCorruptions):
@@ -43,8 +51,8 @@ def corrupted_view(dataset: Dataset, corruption: str, severity: int, **how: Any)
 class CorruptedView:
     """The same samples with corrupted images; severity 0 leaves them clean.
 
-    What is drawn at random depends on the seed, the corruption, the severity and the image's id alone, never on the
-    order in which images are read.
+    What is drawn at random depends on the seed, the corruption, the severity and the image's id
+    alone, never on the order in which images are read.
     """
 
     dataset: Dataset
@@ -65,9 +73,19 @@ class CorruptedView:
         base = self.dataset.info
         if self.severity == 0:
             return base
-        how = keyed(self.corruption), self.severity, self.seed, self.mode, self.regime, self.channel_order, self.warp_truth
+        how = (
+            keyed(self.corruption),
+            self.severity,
+            self.seed,
+            self.mode,
+            self.regime,
+            self.channel_order,
+            self.warp_truth,
+        )
         digest = derived_fingerprint(base.fingerprint, "corrupted", *how)
-        return replace(base, name=f"{base.name} + {shown(self.corruption)} {self.severity}", fingerprint=digest)
+        return replace(
+            base, name=f"{base.name} + {shown(self.corruption)} {self.severity}", fingerprint=digest
+        )
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -83,10 +101,21 @@ class CorruptedView:
         from stillrobust.corruptions import FIELDS, corrupt, displacement, protocol
 
         target = sample.target
-        drawn: dict[str, Any] = {"seed": self.seed, "image_id": target.image_id, "mode": self.mode, "regime": self.regime}
+        drawn: dict[str, Any] = {
+            "seed": self.seed,
+            "image_id": target.image_id,
+            "mode": self.mode,
+            "regime": self.regime,
+        }
 
         def corrupted() -> Image:
-            return corrupt(sample.image, self.corruption, self.severity, channel_order=self.channel_order, **drawn)
+            return corrupt(
+                sample.image,
+                self.corruption,
+                self.severity,
+                channel_order=self.channel_order,
+                **drawn,
+            )
 
         if self.shared is None:
             image = corrupted()
@@ -95,12 +124,16 @@ class CorruptedView:
             how |= {"corruption": keyed(self.corruption), "severity": self.severity, **drawn}
             image = self.shared.image(sample.image, how, corrupted)
         if self.warp_truth and self.corruption in FIELDS:
-            target = warp_target(target, displacement(target.size, self.corruption, self.severity, **drawn))
+            target = warp_target(
+                target, displacement(target.size, self.corruption, self.severity, **drawn)
+            )
         return Sample(image, target)
 
 
 def warp_target(target: Target, field: Array) -> Target:
-    """Boxes, masks and label maps moved by a displacement field (H, W, 2); objects that are out of sight are left out."""
+    """Boxes, masks and label maps moved by a displacement field (H, W, 2); objects that are out of
+    sight are left out.
+    """
     from stillrobust.corruptions.displacement import extents, warp_boxes, warp_map
 
     if target.label_map is not None:
@@ -108,7 +141,11 @@ def warp_target(target: Target, field: Array) -> Target:
     if target.boxes is None:
         return target
     masks = None if target.masks is None else warp_map(target.masks, field)
-    boxes = warp_boxes(target.boxes, field) if masks is None else np.array([extents(m) for m in masks], np.float32).reshape(-1, 4)
+    boxes = (
+        warp_boxes(target.boxes, field)
+        if masks is None
+        else np.array([extents(m) for m in masks], np.float32).reshape(-1, 4)
+    )
     seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     areas = target.areas if masks is None else masks.sum(axis=(1, 2)).astype(np.float64)
 
@@ -134,8 +171,8 @@ class Subset:
         object.__setattr__(self, "indices", tuple(int(index) for index in indices))  # type: ignore[union-attr]
         if not self.indices or min(self.indices) < 0 or max(self.indices) >= size:
             raise UserError(
-                f"Expected at least one index in 0..{size - 1} for a subset, but got {self.chosen!r:.60}"
-                "; choose indices of the dataset"
+                f"Expected at least one index in 0..{size - 1} for a subset, but got"
+                f" {self.chosen!r:.60}; choose indices of the dataset"
             )
 
     @cached_property

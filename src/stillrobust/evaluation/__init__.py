@@ -1,4 +1,7 @@
-"""Evaluation: a model, data and a protocol become measurements. Torch is loaded with what needs it, the loop."""
+"""Evaluation: a model, data and a protocol become measurements.
+
+Torch is loaded with what needs it, the loop.
+"""
 
 from typing import TYPE_CHECKING, Any
 

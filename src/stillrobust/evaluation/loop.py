@@ -1,4 +1,6 @@
-"""Model × dataset × corruption × severity -> measurements, one cell at a time, each written as soon as it is known."""
+"""Model × dataset × corruption × severity -> measurements, one cell at a time, each written as soon
+as it is known.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -33,7 +35,8 @@ from stillrobust.user_files import is_own, keyed, shown
 
 Progress = Callable[[int, int, str], None]
 EXAMPLE_SEVERITY = 3  # the middle one is shown in the gallery, beside the clean image
-MAY_CHANGE = {"data_name", "images", "images_chosen", "metric_version", "corruptions_version"}  # such cells are measured anew
+# such cells are measured anew
+MAY_CHANGE = {"data_name", "images", "images_chosen", "metric_version", "corruptions_version"}
 
 
 def evaluate(
@@ -48,14 +51,17 @@ def evaluate(
 ) -> str:
     """Measure ``model``, the folder of a finished run or a model of any make, on ``dataset``.
 
-    Writes what is missing in the store ``results``, and returns the run's name there. The corrupted pixels depend on (seed,
-    corruption, severity, image) alone, so that every model sees the same ones. ``progress`` hears of images, each counted once
-    for every cell that it is in. ``log`` is by default ``run.log`` in the folder of the run. Raises ``Held`` while another
-    process measures the same run on a corruption that is missing, ``UserError`` where the run's weights change meanwhile. Of a
-    ``group`` of processes each measures a part of the images, and the first one writes.
+    Writes what is missing in the store ``results``, and returns the run's name there. The corrupted
+    pixels depend on (seed, corruption, severity, image) alone, so that every model sees the same
+    ones. ``progress`` hears of images, each counted once for every cell that it is in. ``log`` is
+    by default ``run.log`` in the folder of the run. Raises ``Held`` while another process measures
+    the same run on a corruption that is missing, ``UserError`` where the run's weights change
+    meanwhile. Of a ``group`` of processes each measures a part of the images, and the first one
+    writes.
 
-    Without ``run`` the name is the folder's or the model's, which others may have too: cells of other weights, data or
-    circumstances under it are a ``UserError``. Who gives ``run`` answers for it, and such cells are measured anew.
+    Without ``run`` the name is the folder's or the model's, which others may have too: cells of
+    other weights, data or circumstances under it are a ``UserError``. Who gives ``run`` answers for
+    it, and such cells are measured anew.
     """
     model = Path(model) if isinstance(model, str) else model
     asked = _asked(model, dataset, Store(results), protocol or Protocol(), run, log, group)
@@ -67,9 +73,18 @@ def evaluate(
         asked.note(f"left out of the data: {counted(asked.dataset.info.left_out) or 'nothing'}")
     for corruption, severities in missing.items():
 
-        def listen(images: int, corruption: str = corruption, done: int = done, several: int = len(severities)) -> None:
+        def listen(
+            images: int,
+            corruption: str = corruption,
+            done: int = done,
+            several: int = len(severities),
+        ) -> None:
             images = min(size, images * group.size)
-            progress(done * size + images * several, cells * size, f"{shown(corruption)}, {done} of {cells} cells done")
+            progress(
+                done * size + images * several,
+                cells * size,
+                f"{shown(corruption)}, {done} of {cells} cells done",
+            )
 
         _write_corruption(asked, corruption, listen)
         done += len(severities)
@@ -81,7 +96,9 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Asked:
-    """An evaluation: a run and its model, the data and the key of every cell, and where the numbers go."""
+    """An evaluation: a run and its model, the data and the key of every cell, and where the numbers
+    go.
+    """
 
     run: str
     predictor: Predictor
@@ -100,7 +117,9 @@ class _Asked:
         """Corruption -> severities that are not there, of all corruptions or of one."""
         found: dict[str, list[int]] = {}
         for (corruption, severity), key in self.keys.items():
-            if only in (None, corruption) and not self.store.has(Cell(self.run, shown(corruption), severity), key):
+            if only in (None, corruption) and not self.store.has(
+                Cell(self.run, shown(corruption), severity), key
+            ):
                 found.setdefault(corruption, []).append(severity)
         return found
 
@@ -111,7 +130,13 @@ class _Asked:
 
 
 def _asked(
-    model: Path | Predictor, dataset: Dataset, store: Store, protocol: Protocol, run: str | None, log: Path | None, group: Group
+    model: Path | Predictor,
+    dataset: Dataset,
+    store: Store,
+    protocol: Protocol,
+    run: str | None,
+    log: Path | None,
+    group: Group,
 ) -> _Asked:
     """All that is known before anything is measured; the run is written down."""
     folder = model if isinstance(model, Path) else None
@@ -128,29 +153,54 @@ def _asked(
     about = {**predictor.about, "evaluation": circumstances}
     about |= {"left_out_of_the_data": dict(info.left_out)} if info.left_out else {}
     if group.first:
-        store.write_run(Run(run, predictor.task, predictor.model, predictor.transfer, info.name, about, info.classes))
+        store.write_run(
+            Run(
+                run,
+                predictor.task,
+                predictor.model,
+                predictor.transfer,
+                info.name,
+                about,
+                info.classes,
+            )
+        )
     log = log or (folder / RUN_LOG if folder else None)
-    return _Asked(run, predictor, folder, dataset, protocol, circumstances, views, keys, store, log, group)
+    return _Asked(
+        run, predictor, folder, dataset, protocol, circumstances, views, keys, store, log, group
+    )
 
 
 def _require_same(store: Store, run: str, every: Dataset, circumstances: Mapping[str, Any]) -> None:
-    """What is finished under this name is of the same model, data and circumstances, on some of the images or all."""
+    """What is finished under this name is of the same model, data and circumstances, on some of the
+    images or all.
+    """
     for one in {content_key(one.circumstances): one for one in store.measurements(run)}.values():
         known = one.circumstances
-        asked = {**circumstances, "data": _chosen(every, one.images, "images_chosen" in known).info.fingerprint}
-        differing = [key for key in sorted((known.keys() | asked.keys()) - MAY_CHANGE) if known.get(key) != asked.get(key)]
+        asked = {
+            **circumstances,
+            "data": _chosen(every, one.images, "images_chosen" in known).info.fingerprint,
+        }
+        differing = [
+            key
+            for key in sorted((known.keys() | asked.keys()) - MAY_CHANGE)
+            if known.get(key) != asked.get(key)
+        ]
         differing += ["images"] if one.images > circumstances["images"] else []
         if differing:
             raise UserError(
-                f"Expected the model, data and circumstances that {run} was measured with in {store.root}, but "
-                f"{', '.join(differing)} differ; take another --out"
+                f"Expected the model, data and circumstances that {run} was measured with in"
+                f" {store.root}, but {', '.join(differing)} differ; take another --out"
             )
 
 
 def _write_corruption(asked: _Asked, corruption: str, listen: Callable[[int], None]) -> None:
-    """Measure and write what is missing of one corruption, unless another process has done so meanwhile."""
+    """Measure and write what is missing of one corruption, unless another process has done so
+    meanwhile.
+    """
     group = asked.group
-    with asked.store.writing(asked.run, shown(corruption)) if group.first else nullcontext() as held:
+    with (
+        asked.store.writing(asked.run, shown(corruption)) if group.first else nullcontext()
+    ) as held:
         severities = group.same(asked.missing(corruption).get(corruption, []))
         if not severities:
             return
@@ -161,26 +211,39 @@ def _write_corruption(asked: _Asked, corruption: str, listen: Callable[[int], No
             assert held is not None  # what is found, the first process finds
             held.check()
             _require_unchanged(asked)
-            cell, key = Cell(asked.run, shown(corruption), severity), asked.keys[corruption, severity]
+            cell, key = (
+                Cell(asked.run, shown(corruption), severity),
+                asked.keys[corruption, severity],
+            )
             own = asked.circumstances | _own(corruption)
             asked.store.write_cell(cell, key, protocol=own, images=len(asked.dataset), **measured)
-            numbers = ", ".join(f"{name} {value:.4f}" for name, value in measured["metrics"].items())
+            numbers = ", ".join(
+                f"{name} {value:.4f}" for name, value in measured["metrics"].items()
+            )
             said = f"{len(asked.dataset)} images in {measured['seconds']:.1f} s: {numbers}"
             asked.note(f"{asked.run} on {shown(corruption)} {severity}, {said}")
 
 
 def _require_unchanged(asked: _Asked) -> None:
-    """The weights that were loaded are still those of the run: else its cells would be of two models."""
+    """The weights that were loaded are still those of the run: else its cells would be of two
+    models.
+    """
     folder, weights = asked.folder, asked.predictor.weights
-    if folder and not (_weights_in(folder) == weights and whole(folder / "model.safetensors", weights)):
+    if folder and not (
+        _weights_in(folder) == weights and whole(folder / "model.safetensors", weights)
+    ):
         raise UserError(
-            f"The weights in {folder} are no longer those that were evaluated so far, and nothing was measured on the new ones; "
-            "put them back, or train the run again and then evaluate it"
+            f"The weights in {folder} are no longer those that were evaluated so far, and nothing"
+            " was measured on the new ones; put them back, or train the run again and then"
+            " evaluate it"
         )
 
 
-def missing_cells(dataset: Dataset, results: Path, protocol: Protocol, run: str, weights: str) -> list[Place]:
-    """The cells of ``run`` that :func:`evaluate` would measure: not there, or measured under other circumstances.
+def missing_cells(
+    dataset: Dataset, results: Path, protocol: Protocol, run: str, weights: str
+) -> list[Place]:
+    """The cells of ``run`` that :func:`evaluate` would measure: not there, or measured under other
+    circumstances.
 
     ``weights`` is the predictor's; no model is loaded.
     """
@@ -188,7 +251,9 @@ def missing_cells(dataset: Dataset, results: Path, protocol: Protocol, run: str,
     views = _views(dataset, protocol)
     keys = _keys(dataset, _circumstances(dataset, protocol, weights), views)
     store = Store(results)
-    return [cell for cell, key in keys.items() if not store.has(Cell(run, shown(cell[0]), cell[1]), key)]
+    return [
+        cell for cell, key in keys.items() if not store.has(Cell(run, shown(cell[0]), cell[1]), key)
+    ]
 
 
 def _weights_in(folder: Path) -> str:
@@ -197,39 +262,64 @@ def _weights_in(folder: Path) -> str:
 
 
 def _views(dataset: Dataset, protocol: Protocol) -> dict[Place, Dataset]:
-    """(corruption, severity) -> the data of every cell, all opened before the first is measured: stored ones may be missing."""
-    chosen = protocol.mode != "fast" or protocol.channel_order != "rgb" or protocol.regime is not None or protocol.warp_truth
+    """(corruption, severity) -> the data of every cell, all opened before the first is measured:
+    stored ones may be missing.
+    """
+    chosen = (
+        protocol.mode != "fast"
+        or protocol.channel_order != "rgb"
+        or protocol.regime is not None
+        or protocol.warp_truth
+    )
     if has_stored(dataset) and chosen:
         raise UserError(
-            f"Expected no regime, mode, channel order or warped truth for {dataset.info.name}, whose corruptions are stored, "
-            "but got one; leave it out, or evaluate on the clean set to compute the corruptions"
+            f"Expected no regime, mode, channel order or warped truth for {dataset.info.name},"
+            " whose corruptions are stored, but got one; leave it out, or evaluate on the clean"
+            " set to compute the corruptions"
         )
     if has_stored(dataset) and any(map(is_own, protocol.corruptions)):
         raise UserError(
-            f"Expected corruptions that are stored with {dataset.info.name}, but got a file of your own; "
-            "evaluate it on the clean set, such as imagenet:PATH"
+            f"Expected corruptions that are stored with {dataset.info.name}, but got a file of your"
+            " own; evaluate it on the clean set, such as imagenet:PATH"
         )
-    how: dict[str, Any] = {"seed": protocol.seed, "mode": protocol.mode, "regime": protocol.regime or dataset.info.regime}
-    how |= {"channel_order": protocol.channel_order, "warp_truth": protocol.warp_truth, "shared": protocol.shared}
-    return {cell: corrupted_view(dataset, *cell, **how) for cell in cells_of(protocol, dataset.info.task)}
+    how: dict[str, Any] = {
+        "seed": protocol.seed,
+        "mode": protocol.mode,
+        "regime": protocol.regime or dataset.info.regime,
+    }
+    how |= {
+        "channel_order": protocol.channel_order,
+        "warp_truth": protocol.warp_truth,
+        "shared": protocol.shared,
+    }
+    return {
+        cell: corrupted_view(dataset, *cell, **how)
+        for cell in cells_of(protocol, dataset.info.task)
+    }
 
 
 @lru_cache(maxsize=2)
 def _of_run(folder: Path, weights: str) -> Predictor:
-    """The model of a run, kept for the next call; ``weights`` makes a run that was trained anew another entry."""
+    """The model of a run, kept for the next call; ``weights`` makes a run that was trained anew
+    another entry.
+    """
     return predictor_of_run(folder)
 
 
 def _check_fit(dataset: Dataset, predictor: Predictor) -> None:
     info = dataset.info
     if predictor.task != info.task:
-        raise UserError(f"{predictor.model} is for {predictor.task}, but {info.name} has data for {info.task}; give other data")
+        raise UserError(
+            f"{predictor.model} is for {predictor.task}, but {info.name} has data for {info.task};"
+            " give other data"
+        )
     expected = predictor.classes
     if expected is not None and info.classes != expected:
         raise UserError(
-            f"The model knows the classes {', '.join(expected[:6])}{', ...' if len(expected) > 6 else ''} "
-            f"({len(expected)}), but {info.name} has {', '.join(info.classes[:6])} "
-            f"({len(info.classes)}); evaluate on data with the same classes in the same order"
+            "The model knows the classes"
+            f" {', '.join(expected[:6])}{', ...' if len(expected) > 6 else ''} ({len(expected)}),"
+            f" but {info.name} has {', '.join(info.classes[:6])} ({len(info.classes)}); evaluate on"
+            " data with the same classes in the same order"
         )
 
 
@@ -243,7 +333,9 @@ def _chosen(dataset: Dataset, images: int | None, in_order: bool) -> Dataset:
 
 
 def _circumstances(dataset: Dataset, protocol: Protocol, weights: str) -> dict[str, Any]:
-    """What is kept with every number: all that decides it but corruption and severity, and the data's name."""
+    """What is kept with every number: all that decides it but corruption and severity, and the
+    data's name.
+    """
     info = dataset.info
     known: dict[str, Any] = {
         "task": info.task,
@@ -255,17 +347,26 @@ def _circumstances(dataset: Dataset, protocol: Protocol, weights: str) -> dict[s
         "ground_truth": "warped" if protocol.warp_truth else "not warped",
         "metric_version": METRIC_VERSION[info.task],
         **({"scale": protocol.scale} if protocol.scale else {}),
-        **({"images_chosen": "first of the budget's order"} if protocol.budget is not None and isinstance(dataset, Subset) else {}),
+        **(
+            {"images_chosen": "first of the budget's order"}
+            if protocol.budget is not None and isinstance(dataset, Subset)
+            else {}
+        ),
         **({"left_out": counts_of(info.left_out)} if info.left_out else {}),
     }
     if has_stored(dataset):  # seed, regime, draws and channel order were the maker's
         return known
-    drawn = corruption_protocol(protocol.mode, protocol.regime or info.regime, protocol.channel_order)
+    drawn = corruption_protocol(
+        protocol.mode, protocol.regime or info.regime, protocol.channel_order
+    )
     return {**known, "seed": protocol.seed, **drawn}
 
 
-def _keys(dataset: Dataset, circumstances: Mapping[str, Any], views: Mapping[Place, Dataset]) -> dict[Place, str]:
-    """The key of each cell: names what decides its number and nothing else (what a data set is called, say, does not).
+def _keys(
+    dataset: Dataset, circumstances: Mapping[str, Any], views: Mapping[Place, Dataset]
+) -> dict[Place, str]:
+    """The key of each cell: names what decides its number and nothing else (what a data set is
+    called, say, does not).
 
     Computed pixels follow from the circumstances; stored ones are what their files hold.
     """
@@ -273,7 +374,15 @@ def _keys(dataset: Dataset, circumstances: Mapping[str, Any], views: Mapping[Pla
     keys = {}
     for cell, view in views.items():
         pixels = {"stored": view.info.fingerprint} if has_stored(dataset) and cell != CLEAN else {}
-        keys[cell] = content_key({**deciding, "corruption": shown(cell[0]), "severity": cell[1], **pixels, **_own(cell[0])})
+        keys[cell] = content_key(
+            {
+                **deciding,
+                "corruption": shown(cell[0]),
+                "severity": cell[1],
+                **pixels,
+                **_own(cell[0]),
+            }
+        )
     return keys
 
 
@@ -282,7 +391,8 @@ def _own(corruption: str) -> dict[str, str]:
     return {CORRUPTION_FILE: keyed(corruption)} if is_own(corruption) else {}
 
 
-# ---- one corruption: every image is read once, and seen at all its severities --------------------------------------------
+# ---- one corruption: every image is read once, and seen at all its severities
+# --------------------------------------------
 
 
 def _measure(
@@ -293,7 +403,9 @@ def _measure(
     listen: Callable[[int], None],
     group: Group,
 ) -> dict[int, dict[str, Any]]:
-    """What ``Store.write_cell`` takes, of every severity in ``views``; nothing in processes that are not their group's first."""
+    """What ``Store.write_cell`` takes, of every severity in ``views``; nothing in processes that
+    are not their group's first.
+    """
     severities = list(views)
     info = dataset.info if predictor.masks else replace(dataset.info, has_masks=False)
     predict = checked(predictor, len(info.classes), info.has_masks)
@@ -302,7 +414,9 @@ def _measure(
     start, seen = time.monotonic(), 0
     part = group.part(len(dataset), protocol.batch_size)
     for batch in batches(
-        torch.utils.data.Subset(AtSeverities(dataset, tuple(views.values())), part), protocol.batch_size, protocol.workers
+        torch.utils.data.Subset(AtSeverities(dataset, tuple(views.values())), part),
+        protocol.batch_size,
+        protocol.workers,
     ):
         seen += len(batch)
         for severity, samples in zip(severities, zip(*batch, strict=True), strict=True):
@@ -311,7 +425,9 @@ def _measure(
                 predictions = predict([sample.image for sample in samples], names)
             metrics[severity].update(predictions, [sample.target for sample in samples])
             keep = protocol.examples if severity in (0, EXAMPLE_SEVERITY) else 0
-            shown[severity] += zip(samples[: max(0, keep - len(shown[severity]))], predictions, strict=False)
+            shown[severity] += zip(
+                samples[: max(0, keep - len(shown[severity]))], predictions, strict=False
+            )
         listen(seen)
     if not (parts := group.gathered((metrics, shown))):
         return {}
@@ -326,7 +442,9 @@ def _measure(
             "metrics": metrics[severity].compute(),
             "seconds": seconds,
             "statistics": metrics[severity].statistics(),
-            "examples": as_arrays(shown[severity][: protocol.examples]) if shown[severity] else None,
+            "examples": (
+                as_arrays(shown[severity][: protocol.examples]) if shown[severity] else None
+            ),
         }
         for severity in severities
     }

@@ -1,7 +1,8 @@
-"""Several processes, started by torchrun or srun, evaluate together: each has a part of the images, the first keeps the numbers.
+"""Several processes, started by torchrun or srun, evaluate together: each has a part of the images,
+the first keeps the numbers.
 
-Parts are whole batches, one after another: put together in the order of the processes they are what one process measures, bit by
-bit, and every image is in one part.
+Parts are whole batches, one after another: put together in the order of the processes they are what
+one process measures, bit by bit, and every image is in one part.
 """
 
 import os
@@ -57,11 +58,15 @@ ALONE = Group()
 
 
 def join() -> Group:
-    """The group that this process was started in, each on its own GPU where there are any; :data:`ALONE` if it was not."""
+    """The group that this process was started in, each on its own GPU where there are any;
+    :data:`ALONE` if it was not.
+    """
     started = launched()
     if started is None or started == (1, 1):
         return ALONE
-    environment = TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
+    environment = (
+        TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
+    )
     rank, size = environment.global_rank(), environment.world_size()
     os.environ.setdefault("MASTER_ADDR", environment.main_address)
     os.environ.setdefault("MASTER_PORT", str(environment.main_port))

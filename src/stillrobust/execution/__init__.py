@@ -1,7 +1,9 @@
-"""Run jobs, some after others, with progress from all of them: on this machine, on a Ray cluster, or by Slurm.
+"""Run jobs, some after others, with progress from all of them: on this machine, on a Ray cluster,
+or by Slurm.
 
-``book.py`` keeps what waits, is ready, failed and is tried again; an engine has workers and does one job on each. What was
-finished lies in files, so that a run of jobs that was stopped is a new run of those that are missing.
+``book.py`` keeps what waits, is ready, failed and is tried again; an engine has workers and does
+one job on each. What was finished lies in files, so that a run of jobs that was stopped is a new
+run of those that are missing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +21,9 @@ from stillrobust.storage.leases import Held
 __all__ = ["ENGINES", "Failure", "Job", "Listener", "run_jobs"]
 
 ENGINES: Mapping[str, Callable[..., Engine]] = {"local": Local, "ray": Ray, "slurm": Slurm}
-"""Name -> ``engine(workers, devices, memory, **options)``: devices and bytes that a job takes at most."""
+"""Name -> ``engine(workers, devices, memory, **options)``: devices and bytes that a job takes at
+most.
+"""
 
 WAIT_SECONDS = 0.2  # between two looks at what happened, where nothing does
 
@@ -32,19 +36,26 @@ def run_jobs(
     engine: str = "local",
     **options: Any,
 ) -> list[Failure]:
-    """Run all jobs, earlier ones first where there is a choice. The first error stops what has not begun and is raised.
+    """Run all jobs, earlier ones first where there is a choice.
 
-    With ``keep_going`` an error stops only what comes after its job, and all failures are returned; jobs whose process ended
-    are then tried again. A job that raises ``Held``, since somebody else is at it, is tried again after the others.
-    ``listen(name, done, total, text)`` hears of progress in the calling thread, and ``listen.ended(name, reason)``, where it
-    has that, of each job's end; no reason, no failure. ``workers``: at most so many; 0 for as many as there is room for.
+    The first error stops what has not begun and is raised.
+
+    With ``keep_going`` an error stops only what comes after its job, and all failures are returned;
+    jobs whose process ended are then tried again. A job that raises ``Held``, since somebody else
+    is at it, is tried again after the others. ``listen(name, done, total, text)`` hears of progress
+    in the calling thread, and ``listen.ended(name, reason)``, where it has that, of each job's end;
+    no reason, no failure. ``workers``: at most so many; 0 for as many as there is room for.
     ``options`` are the engine's. Ctrl-C ends the workers at once.
     """
     if workers < 0:
         raise UserError(
-            f"Expected a number of workers, or 0 for as many as there is room for, but got {workers}; give one from 0 on"
+            "Expected a number of workers, or 0 for as many as there is room for, but got"
+            f" {workers}; give one from 0 on"
         )
-    needs = max((job.devices for job in jobs), default=1), max((job.memory for job in jobs), default=0)
+    needs = (
+        max((job.devices for job in jobs), default=1),
+        max((job.memory for job in jobs), default=0),
+    )
     crew = lookup("engine", engine, ENGINES)(workers, *needs, **options)
     book = Book(jobs, getattr(listen, "ended", lambda name, reason: None), crew.memory, crew.alone)
     with crew:

@@ -1,4 +1,7 @@
-"""The books of a run of jobs: what waits, what is ready, at work, done, failed and tried again. Nothing here runs anything."""
+"""The books of a run of jobs: what waits, what is ready, at work, done, failed and tried again.
+
+Nothing here runs anything.
+"""
 
 import math
 from collections import Counter
@@ -7,19 +10,24 @@ from collections.abc import Callable, Sequence
 from stillrobust.execution.jobs import Failure, Job
 from stillrobust.runtime.forecast import NOT_BEGUN
 
-TRIES = 3  # of a job whose process ended; two such ends in a row are rarely chance, a job on which three end is the reason
+# of a job whose process ended; two such ends in a row are rarely chance, a job on which three end
+# is the reason
+TRIES = 3
 
 LOST = (
-    "Its process was ended from outside (out of memory, or its machine failed); what was finished is kept: "
-    "run the same command again, with fewer workers if memory is short"
+    "Its process was ended from outside (out of memory, or its machine failed); what was finished"
+    " is kept: run the same command again, with fewer workers if memory is short"
 )
 
 
 class Book:
-    """Jobs in the order in which they are wanted. ``ended(name, reason)`` hears of each once, at its real end.
+    """Jobs in the order in which they are wanted.
 
-    ``memory``: bytes that the jobs at work may take together. ``alone``: whether a job whose process ended is tried again only
-    while nothing else runs, so that one of too much memory cannot take others with it.
+    ``ended(name, reason)`` hears of each once, at its real end.
+
+    ``memory``: bytes that the jobs at work may take together. ``alone``: whether a job whose
+    process ended is tried again only while nothing else runs, so that one of too much memory cannot
+    take others with it.
     """
 
     def __init__(
@@ -32,7 +40,9 @@ class Book:
         self.place = {job.name: place for place, job in enumerate(jobs)}
         unknown = {name for job in jobs for name in job.after} - self.place.keys()
         if unknown or len(self.place) < len(jobs):
-            raise AssertionError(f"jobs wait for jobs that do not exist, or have one name: {sorted(unknown)}")
+            raise AssertionError(
+                f"jobs wait for jobs that do not exist, or have one name: {sorted(unknown)}"
+            )
         self.ended, self.memory, self.alone = ended, memory, alone
         self.waiting = {job.name: job for job in jobs if job.after}
         self.missing = {job.name: set(job.after) for job in jobs if job.after}
@@ -58,7 +68,9 @@ class Book:
         return bool(self.ready or self.running or self.again or self.elsewhere or self.waiting)
 
     def next(self, worker: int) -> Job | None:
-        """The job that ``worker`` is to do now, taken down as at work; ``None`` where there is none for it."""
+        """The job that ``worker`` is to do now, taken down as at work; ``None`` where there is none
+        for it.
+        """
         job = self._chosen(worker)
         if job is not None:
             self.ready.pop(job.name, None)
@@ -69,14 +81,20 @@ class Book:
         return job
 
     def _chosen(self, worker: int) -> Job | None:
-        """The first that is ready and has room; of jobs that keep something, one for which this worker has it already.
+        """The first that is ready and has room; of jobs that keep something, one for which this
+        worker has it already.
 
-        Else one whose model fewest others hold, so that they spread over the runs and each model is loaded few times.
+        Else one whose model fewest others hold, so that they spread over the runs and each model is
+        loaded few times.
         """
         if not self.ready and not self.elsewhere:
             return next(iter(self.again.values()), None) if not self.running else None
         room = self.memory - sum(job.memory for _, job in self.running.values())
-        fitting = [job for job in (self.ready or self.elsewhere).values() if job.memory <= room or not self.running]
+        fitting = [
+            job
+            for job in (self.ready or self.elsewhere).values()
+            if job.memory <= room or not self.running
+        ]
         if not fitting or not self.ready:
             return next(iter(fitting), None)
         first = min(fitting, key=lambda job: self.place[job.name])
@@ -114,7 +132,9 @@ class Book:
         _, self.elsewhere[name] = self.running.pop(name)
 
     def gone(self, name: str) -> None:
-        """The process that was at a job ended before it: another one tries again, :data:`TRIES` times in all."""
+        """The process that was at a job ended before it: another one tries again, :data:`TRIES`
+        times in all.
+        """
         worker, job = self.running.pop(name)
         self.warm.pop(worker, None)
         self.lost[name] += 1

@@ -1,4 +1,6 @@
-"""What is to be done, what a worker does with it, and what it tells: plain values that any process can send to another."""
+"""What is to be done, what a worker does with it, and what it tells: plain values that any process
+can send to another.
+"""
 
 import pickle
 import time
@@ -11,9 +13,17 @@ from typing import Any, Protocol
 from stillrobust.errors import UserError
 from stillrobust.storage.leases import WAIT_SECONDS, Held
 
-# One thread per process and N processes beat N threads on CPUs; each library reads its own name for it when it loads.
+# One thread per process and N processes beat N threads on CPUs; each library reads its own name for
+# it when it loads.
 ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS"), "1"
+    (
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "NUMBA_NUM_THREADS",
+        "RAYON_NUM_THREADS",
+    ),
+    "1",
 )
 
 Listener = Callable[[str, int, int, str], None]
@@ -28,9 +38,13 @@ class Job:
     arguments: tuple[Any, ...]
     after: tuple[str, ...] = ()
     warm: str = ""
-    """What the function keeps in its process for the next job with the same, such as a model; empty for nothing."""
+    """What the function keeps in its process for the next job with the same, such as a model; empty
+    for nothing.
+    """
     memory: int = 0
-    """Bytes that it takes, so that as many run at once as there is room for; 0 where that does not matter."""
+    """Bytes that it takes, so that as many run at once as there is room for; 0 where that does not
+    matter.
+    """
     devices: int = 1
     """Processes that it starts, each with a core, or a GPU where there are any."""
 
@@ -69,16 +83,26 @@ class Ended:
 
 
 class Engine(Protocol):
-    """Workers somewhere, each of which does one job after another. Used in a ``with``, whose end ends them all at once."""
+    """Workers somewhere, each of which does one job after another.
+
+    Used in a ``with``, whose end ends them all at once.
+    """
 
     alone: bool
-    """Whether a job whose process ended is tried again while no other runs: where they share a memory."""
+    """Whether a job whose process ended is tried again while no other runs: where they share a
+    memory.
+    """
     memory: float
     """Bytes that the jobs at work share; infinite where somebody else sees to it."""
 
     def __enter__(self) -> "Engine": ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
     def idle(self) -> Sequence[int]:
         """The workers that can take a job now, those that are running already first."""
@@ -94,7 +118,9 @@ class Engine(Protocol):
 
 
 def perform(job: Job, report: Callable[[News], None], seconds: float) -> Ended:
-    """In a worker: do a job, tell of its progress at most every so many seconds, and say how it ended."""
+    """In a worker: do a job, tell of its progress at most every so many seconds, and say how it
+    ended.
+    """
     last = 0.0
 
     def progress(done: int, total: int, text: str) -> None:
@@ -106,10 +132,12 @@ def perform(job: Job, report: Callable[[News], None], seconds: float) -> Ended:
 
     try:
         job.function(*job.arguments, progress=progress)
-    except Exception as error:  # whatever a job raises is its own failure; what ends a process ends this one
+    # whatever a job raises is its own failure; what ends a process ends this one
+    except Exception as error:
         if isinstance(error, Held):
             report(News(job.name, 0, 1, "another process is at it"))
-            time.sleep(WAIT_SECONDS)  # it is tried again; where nothing else is to do, not a hundred times a second
+            # it is tried again; where nothing else is to do, not a hundred times a second
+            time.sleep(WAIT_SECONDS)
         details = "" if isinstance(error, UserError) else traceback.format_exc()
         return Ended(job.name, _sendable(error), details)
     return Ended(job.name)

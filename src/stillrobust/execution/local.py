@@ -31,9 +31,11 @@ class _Worker:
 
 
 class Local:
-    """At most ``workers`` processes; 0: one for each GPU, else for each core, as far as there is memory for their jobs.
+    """At most ``workers`` processes; 0: one for each GPU, else for each core, as far as there is
+    memory for their jobs.
 
-    ``gpus``: those there are, as CUDA_VISIBLE_DEVICES names them. Each worker sees its own alone, as many as a job takes.
+    ``gpus``: those there are, as CUDA_VISIBLE_DEVICES names them. Each worker sees its own alone,
+    as many as a job takes.
     """
 
     alone = True
@@ -41,7 +43,10 @@ class Local:
     def __init__(self, workers: int, devices: int, memory: int, gpus: Sequence[str] = ()) -> None:
         self.gpus = capacity.groups(gpus, devices)
         if gpus and not self.gpus:
-            raise UserError(f"Expected {devices} GPUs for one job, but this machine has {len(gpus)}; lower devices in the recipe")
+            raise UserError(
+                f"Expected {devices} GPUs for one job, but this machine has {len(gpus)}; lower"
+                " devices in the recipe"
+            )
         places = len(self.gpus) or max(1, capacity.cores() // devices)
         self.count = min(workers or places, len(self.gpus) or workers or places)
         # Who says how many knows better than an estimate.
@@ -51,7 +56,12 @@ class Local:
     def __enter__(self) -> "Local":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for worker in self.workers.values():  # waiting for minutes of work would not be stopping
             worker.process.terminate()
         for worker in self.workers.values():
@@ -71,7 +81,8 @@ class Local:
         if worker not in self.workers:
             self.workers[worker] = self._begun(worker)
         self.workers[worker].job = job.name
-        with contextlib.suppress(OSError):  # it died while it had nothing to do: ``wait`` will see it, and the job is lost
+        # it died while it had nothing to do: ``wait`` will see it, and the job is lost
+        with contextlib.suppress(OSError):
             self.workers[worker].pipe.send_bytes(pickle.dumps(job))
 
     def _begun(self, number: int) -> _Worker:
@@ -91,7 +102,8 @@ class Local:
         for pipe in connection.wait(list(pipes), seconds):
             told += self._heard(pipes[pipe])
         for number, worker in list(self.workers.items()):
-            if not worker.process.is_alive():  # its pipe may be held open by a process that it started
+            # its pipe may be held open by a process that it started
+            if not worker.process.is_alive():
                 told += self._heard(number)
                 worker.pipe.close()
                 del self.workers[number]
@@ -124,7 +136,9 @@ def _environment(values: dict[str, str]) -> Any:
 
 
 def _serve(pipe: Any, parent: int) -> None:
-    """In a worker: no reaction to Ctrl-C (the parent handles it), an end with the parent, and job after job."""
+    """In a worker: no reaction to Ctrl-C (the parent handles it), an end with the parent, and job
+    after job.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def follow() -> None:

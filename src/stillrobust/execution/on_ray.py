@@ -1,7 +1,8 @@
-"""Workers on a Ray cluster: one actor for each place that the cluster has, kept for job after job, replaced when its node fails.
+"""Workers on a Ray cluster: one actor for each place that the cluster has, kept for job after job,
+replaced when its node fails.
 
-The nodes share the folders of data and results under the same paths and have stillrobust installed. Actors end with the driver;
-one that is started again finds in the store what is missing.
+The nodes share the folders of data and results under the same paths and have stillrobust installed.
+Actors end with the driver; one that is started again finds in the store what is missing.
 """
 
 import logging
@@ -17,7 +18,8 @@ from typing import Any
 from stillrobust.errors import UserError
 from stillrobust.execution.jobs import ONE_THREAD, Ended, Job, News, perform
 
-REPORT_SECONDS = 2.0  # a worker tells of its progress at most this often: hundreds of them send 100 messages a second
+# a worker tells of its progress at most this often: hundreds of them send 100 messages a second
+REPORT_SECONDS = 2.0
 LOOK_SECONDS = 5.0  # between two looks at which nodes there are
 ANSWER_SECONDS = 10.0  # that a cluster has for an answer
 STARTS = 3  # workers in a row that cannot be started before the cluster is said not to be fit
@@ -33,23 +35,35 @@ class _Worker:
 
 
 class Ray:
-    """At most ``workers`` actors (0: as many as the cluster has room for), each of a core or, where there are any, a GPU.
+    """At most ``workers`` actors (0: as many as the cluster has room for), each of a core or, where
+    there are any, a GPU.
 
-    ``gpu_fraction``: of one GPU, for each worker. A job of several devices takes as many whole ones.
+    ``gpu_fraction``: of one GPU, for each worker. A job of several devices takes as many whole
+    ones.
     """
 
     alone = False
     memory = float("inf")  # Ray itself places by memory
 
-    def __init__(self, workers: int, devices: int, memory: int, address: str = "", gpu_fraction: float = 1.0) -> None:
+    def __init__(
+        self, workers: int, devices: int, memory: int, address: str = "", gpu_fraction: float = 1.0
+    ) -> None:
         if not util.find_spec("ray"):
-            raise UserError("The engine ray needs the package ray; install it: pip install 'stillrobust[ray]'")
+            raise UserError(
+                "The engine ray needs the package ray; install it: pip install 'stillrobust[ray]'"
+            )
         if not 0 < gpu_fraction <= 1:
             raise UserError(
-                f"Expected a fraction of a GPU above 0 and at most 1 for each worker, but got {gpu_fraction:g}"
-                "; give such a fraction"
+                "Expected a fraction of a GPU above 0 and at most 1 for each worker, but got"
+                f" {gpu_fraction:g}; give such a fraction"
             )
-        self.most, self.devices, self.needed, self.address, self.fraction = workers, devices, memory, address, gpu_fraction
+        self.most, self.devices, self.needed, self.address, self.fraction = (
+            workers,
+            devices,
+            memory,
+            address,
+            gpu_fraction,
+        )
         self.workers: dict[int, _Worker] = {}
         self.number = self.failed_starts = 0
         self.looked = self.asked = -LOOK_SECONDS
@@ -57,25 +71,38 @@ class Ray:
     def __enter__(self) -> "Ray":
         import ray
 
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing here asks the network unless it is told to
+        # nothing here asks the network unless it is told to
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             _reach(self.address)
             environment = {"env_vars": ONE_THREAD}
-            ray.init(self.address or "auto", runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                self.address or "auto",
+                runtime_env=environment,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
         except (OSError, RuntimeError, ValueError) as error:
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"Expected a Ray cluster at {self.address or 'this machine'}, but: {said}; start one with `ray start --head`, "
-                "or give --address HOST:PORT"
+                f"Expected a Ray cluster at {self.address or 'this machine'}, but: {said}; start"
+                " one with `ray start --head`, or give --address HOST:PORT"
             ) from None
         self.ray = ray
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
         self.mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         self.letters: Any = None
         self.gpus = any(node["Resources"].get("GPU") for node in self._nodes())
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.ray.shutdown()  # ends the actors too
 
     def idle(self) -> Sequence[int]:
@@ -83,7 +110,11 @@ class Ray:
         if time.monotonic() - self.looked > LOOK_SECONDS:
             self.looked = time.monotonic()
             self._adapt()
-        return [number for number, worker in self.workers.items() if isinstance(worker.node, str) and worker.job is None]
+        return [
+            number
+            for number, worker in self.workers.items()
+            if isinstance(worker.node, str) and worker.job is None
+        ]
 
     def start(self, worker: int, job: Job) -> None:
         """Give it a job."""
@@ -92,7 +123,11 @@ class Ray:
 
     def wait(self, seconds: float) -> Sequence[News | Ended]:
         """What the actors tell, which have begun, and which are gone."""
-        awaited = {worker.result or worker.node: number for number, worker in self.workers.items() if _open(worker)}
+        awaited = {
+            worker.result or worker.node: number
+            for number, worker in self.workers.items()
+            if _open(worker)
+        }
         told: list[News | Ended] = self._letters()
         if not awaited:
             time.sleep(seconds)
@@ -124,8 +159,9 @@ class Ray:
             self.failed_starts += 1
             if self.failed_starts == STARTS:
                 raise UserError(
-                    f"Workers on the Ray cluster cannot be started: {str(error).strip().splitlines()[-1]}; "
-                    "install the same stillrobust on every node"
+                    "Workers on the Ray cluster cannot be started:"
+                    f" {str(error).strip().splitlines()[-1]}; install the same stillrobust on every"
+                    " node"
                 ) from None
             return []
         if worker.job is None:
@@ -135,7 +171,9 @@ class Ray:
         return [content]
 
     def _adapt(self) -> None:
-        """As many actors as there is room for now: a node that joined brings some, one that failed takes its idle ones along."""
+        """As many actors as there is room for now: a node that joined brings some, one that failed
+        takes its idle ones along.
+        """
         nodes = self._nodes()
         alive = {node["NodeID"] for node in nodes}
         for number, worker in list(self.workers.items()):

@@ -1,4 +1,6 @@
-"""Workers that Slurm starts, as one array of jobs through submitit. Driver and workers speak through files in a shared folder.
+"""Workers that Slurm starts, as one array of jobs through submitit.
+
+Driver and workers speak through files in a shared folder.
 
     orders/N/K      job K for worker N, until its end is taken
     replies/N.K     how it ended
@@ -6,7 +8,8 @@
     replies/N.here  worker N has begun
     driver          a count that goes on while the driver lives; workers end when it stands still
 
-Slurm starts a worker again whose node failed or whose time is up, and that goes on with the order that it finds.
+Slurm starts a worker again whose node failed or whose time is up, and that goes on with the order
+that it finds.
 """
 
 import contextlib
@@ -29,14 +32,17 @@ from stillrobust.errors import UserError
 from stillrobust.execution.jobs import ONE_THREAD, Ended, Job, News, perform
 from stillrobust.storage.files import write_whole
 
-REPORT_SECONDS = 5.0  # a worker tells of its progress at most this often: a small file on the shared folder
+# a worker tells of its progress at most this often: a small file on the shared folder
+REPORT_SECONDS = 5.0
 POLL_SECONDS = 1.0  # between two looks of an idle worker for an order
 BEAT_SECONDS = 10.0  # between two counts of the driver
 PATIENCE_SECONDS = 120.0  # of an idle worker with a driver whose count stands still
-LOOK_SECONDS = 60.0  # between two questions to Slurm about which workers are gone (one sacct for all)
+# between two questions to Slurm about which workers are gone (one sacct for all)
+LOOK_SECONDS = 60.0
 STARTS = 3  # workers in a row that end before they begin, before the settings are said to be wrong
 REQUEUES = 1000  # how often a worker whose time is up is started again
-DEFAULTS = {"job_name": "stillrobust", "time": "1440"}  # minutes: a day, which most partitions allow
+# minutes: a day, which most partitions allow
+DEFAULTS = {"job_name": "stillrobust", "time": "1440"}
 
 
 @dataclass
@@ -52,19 +58,37 @@ class _Place:
 
 
 class Slurm:
-    """``workers`` jobs of Slurm. ``sbatch``: options of sbatch for each, such as ``partition``, ``account``, ``gpus_per_node``;
-    ``time`` in minutes. ``folder`` is on every node under the same path."""
+    """``workers`` jobs of Slurm.
+
+    ``sbatch``: options of sbatch for each, such as ``partition``, ``account``, ``gpus_per_node``;
+    ``time`` in minutes. ``folder`` is on every node under the same path.
+    """
 
     alone = False
     memory = math.inf  # Slurm keeps each to its own
 
-    def __init__(self, workers: int, devices: int, memory: int, folder: Path, sbatch: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        devices: int,
+        memory: int,
+        folder: Path,
+        sbatch: Mapping[str, str] | None = None,
+    ) -> None:
         if not util.find_spec("submitit"):
-            raise UserError("The engine slurm needs the package submitit; install it: pip install 'stillrobust[slurm]'")
+            raise UserError(
+                "The engine slurm needs the package submitit; install it: pip install"
+                " 'stillrobust[slurm]'"
+            )
         if not shutil.which("sbatch") or not shutil.which("srun"):
-            raise UserError("Expected Slurm's commands sbatch and srun here, but there are none; run this on a login node")
+            raise UserError(
+                "Expected Slurm's commands sbatch and srun here, but there are none; run this on a"
+                " login node"
+            )
         if workers < 1:
-            raise UserError("Expected the number of workers for Slurm to start, but got none; say --workers N")
+            raise UserError(
+                "Expected the number of workers for Slurm to start, but got none; say --workers N"
+            )
         self.count = workers
         given = {name.replace("-", "_"): value for name, value in (sbatch or {}).items()}
         own = {"cpus_per_task": str(devices)}
@@ -73,7 +97,10 @@ class Slurm:
             own["mem"] = f"{math.ceil(memory / 2**30)}GB"
         self.sbatch = {**DEFAULTS, **own, **given}
         if not self.sbatch["time"].isdecimal():
-            raise UserError(f"Expected time in whole minutes, but got {self.sbatch['time']}; write a day as time=1440")
+            raise UserError(
+                f"Expected time in whole minutes, but got {self.sbatch['time']}; write a day as"
+                " time=1440"
+            )
         self.box = folder / secrets.token_hex(4)
         self.places: dict[int, _Place] = {}
         self.orders = itertools.count()
@@ -86,9 +113,13 @@ class Slurm:
         for name in ("orders", "replies"):
             (self.box / name).mkdir(parents=True)
         self.executor = submitit.SlurmExecutor(self.box / "logs", max_num_timeout=REQUEUES)
-        known = {name: int(value) if value.isdecimal() else value for name, value in self.sbatch.items()}
+        known = {
+            name: int(value) if value.isdecimal() else value for name, value in self.sbatch.items()
+        }
         taken = self.executor._valid_parameters()
-        others = {name.replace("_", "-"): value for name, value in known.items() if name not in taken}
+        others = {
+            name.replace("_", "-"): value for name, value in known.items() if name not in taken
+        }
         self.executor.update_parameters(
             **{name: value for name, value in known.items() if name in taken},
             additional_parameters={"requeue": True, **others},
@@ -98,7 +129,12 @@ class Slurm:
         self._submit(range(self.count))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         numbers = {str(place.slurm.job_id).partition("_")[0] for place in self.places.values()}
         if numbers:
             subprocess.run(["scancel", *sorted(numbers)], check=False, capture_output=True)
@@ -107,7 +143,9 @@ class Slurm:
 
     def idle(self) -> Sequence[int]:
         """Workers that have begun and have nothing to do."""
-        return [number for number, place in self.places.items() if place.begun and place.job is None]
+        return [
+            number for number, place in self.places.items() if place.begun and place.job is None
+        ]
 
     def start(self, worker: int, job: Job) -> None:
         """Write the order."""
@@ -144,14 +182,20 @@ class Slurm:
 
     def _replies(self) -> list[News | Ended]:
         replies, told = self.box / "replies", list[News | Ended]()
-        for name in sorted(path.name for path in replies.iterdir() if not path.name.startswith(".")):
+        for name in sorted(
+            path.name for path in replies.iterdir() if not path.name.startswith(".")
+        ):
             worker, _, what = name.partition(".")
             place = self.places.get(int(worker))
             if place is None:
                 continue
             if what == "here" and not place.begun:
                 place.begun, self.failed_starts = True, 0
-            elif what == "news" and place.job and (written := (replies / name).stat().st_mtime_ns) != place.told:
+            elif (
+                what == "news"
+                and place.job
+                and (written := (replies / name).stat().st_mtime_ns) != place.told
+            ):
                 place.told = written
                 told.append(pickle.loads((replies / name).read_bytes()))
             elif place.job and what == place.order:
@@ -162,7 +206,9 @@ class Slurm:
         return told
 
     def _lost(self) -> list[News | Ended]:
-        """What was at work where Slurm says that the worker has ended for good; another one is asked for in its place."""
+        """What was at work where Slurm says that the worker has ended for good; another one is
+        asked for in its place.
+        """
         told: list[News | Ended] = []
         if self.places:
             next(iter(self.places.values())).slurm.watcher.update()
@@ -176,7 +222,9 @@ class Slurm:
                 self.failed_starts += 1
                 if self.failed_starts == STARTS:
                     last = (place.slurm.stderr() or "it said nothing").strip().splitlines()[-1]
-                    raise UserError(f"Workers end before they begin: {last}; see {self.box / 'logs'}")
+                    raise UserError(
+                        f"Workers end before they begin: {last}; see {self.box / 'logs'}"
+                    )
             self._submit([max([number, *self.places]) + 1])
         return told
 
@@ -200,7 +248,9 @@ class Worker:
             with contextlib.suppress(OSError):  # the folder may be away for a while
                 for order in sorted(name for name in os.listdir(orders) if name.isdecimal()):  # noqa: PTH208
                     if not (replies / f"{self.number}.{order}").exists():
-                        ended = perform(pickle.loads((orders / order).read_bytes()), self._tell, REPORT_SECONDS)
+                        ended = perform(
+                            pickle.loads((orders / order).read_bytes()), self._tell, REPORT_SECONDS
+                        )
                         write_whole({replies / f"{self.number}.{order}": pickle.dumps(ended)})
                         seen = time.monotonic()
             count = _text(self.box / "driver")
@@ -211,7 +261,9 @@ class Worker:
             time.sleep(POLL_SECONDS)
 
     def checkpoint(self) -> Any:
-        """What submitit starts again when the time is up: the same, since its order still lies there."""
+        """What submitit starts again when the time is up: the same, since its order still lies
+        there.
+        """
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)

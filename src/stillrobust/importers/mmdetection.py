@@ -1,13 +1,16 @@
-"""mmdetection's robustness results: what tools/analysis_tools/test_robustness.py writes, ``..._results.pkl``, or the same as JSON.
+"""mmdetection's robustness results: what tools/analysis_tools/test_robustness.py writes,
+``..._results.pkl``, or the same as JSON.
 
 Layouts, from that script and from robustness_eval.py of the releases named:
 
-- 1.x, 2.x: ``{corruption: {severity: {"bbox" or "segm": {"AP": ..., "AP50": ...}}}}``, severity 0 repeated under each corruption;
+- 1.x, 2.x: ``{corruption: {severity: {"bbox" or "segm": {"AP": ..., "AP50": ...}}}}``, severity 0
+  repeated under each corruption;
 - 3.x: ``{corruption: {severity: {"coco/bbox_mAP": ..., "coco/segm_mAP": ...}}}``;
 - JSON by task: ``{"AP": {"bbox": {corruption: [clean, 1, 2, 3, 4, 5]}}}``.
 
-The script corrupts after loading (mmcv reads BGR) and before resizing, by imagecorruptions' global generator, never moves the
-ground truth, and measures pycocotools' AP, which our ``box_ap`` and ``mask_ap`` equal.
+The script corrupts after loading (mmcv reads BGR) and before resizing, by imagecorruptions' global
+generator, never moves the ground truth, and measures pycocotools' AP, which our ``box_ap`` and
+``mask_ap`` equal.
 """
 
 import json
@@ -53,15 +56,17 @@ def read(path: Path, model: str, dataset: str) -> list[Table]:
         found = _json(path)
     else:
         raise UserError(
-            f"Expected mmdetection's results in a file that ends in .pkl, .pickle or .json, but got {path}"
-            "; give what test_robustness.py writes"
+            "Expected mmdetection's results in a file that ends in .pkl, .pickle or .json, but got"
+            f" {path}; give what test_robustness.py writes"
         )
     if isinstance(found, Mapping) and isinstance(found.get("AP"), Mapping):
         cells, skipped = _by_task(found["AP"], path), set[str]()
     else:
         cells, skipped = _by_corruption(found, path)
     kept, empty = filled(cells)
-    notes = hole_notes(empty) + tuple(f"{name} was measured as well and is not taken" for name in sorted(skipped))
+    notes = hole_notes(empty) + tuple(
+        f"{name} was measured as well and is not taken" for name in sorted(skipped)
+    )
     name = model or path.stem.removesuffix("_results")
     return [Table(name, "detection", dataset or UNKNOWN, name, UNKNOWN, 0, kept, PROTOCOL, notes)]
 
@@ -72,7 +77,9 @@ def _json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         raise UserError(f"Expected JSON in {path}, but {error}; get the file again") from None
     except OSError as error:
-        raise UserError(f"Expected to read {path}, but {error.strerror or error}; check the path") from None
+        raise UserError(
+            f"Expected to read {path}, but {error.strerror or error}; check the path"
+        ) from None
 
 
 def _by_corruption(found: Any, path: Path) -> tuple[dict[Place, Scores], set[str]]:
@@ -81,7 +88,11 @@ def _by_corruption(found: Any, path: Path) -> tuple[dict[Place, Scores], set[str
     for corruption, by_severity in _items(found, f"corruptions in {path}"):
         for severity, told in _items(by_severity, f"severities of {corruption} in {path}"):
             level = _level(severity, corruption, path)
-            name = "clean" if level == 0 else lookup("corruption", str(corruption), CORRUPTIONS).__name__
+            name = (
+                "clean"
+                if level == 0
+                else lookup("corruption", str(corruption), CORRUPTIONS).__name__
+            )
             where = f"{name} {level} in {path}"
             scores = _scores(plain(told), where, skipped)
             if level == 0:
@@ -98,8 +109,14 @@ def _by_task(found: Mapping[str, Any], path: Path) -> dict[Place, Scores]:
         for corruption, values in _items(by_corruption, f"corruptions of {kind} in {path}"):
             lookup("corruption", str(corruption), CORRUPTIONS)
             if not isinstance(values, list) or len(values) != 6:
-                raise UserError(f"Expected six scores (clean, severities 1 to 5) of {corruption} in {path}; check the file")
-            numbers = [score(value, f"{corruption} {level} in {path}") for level, value in enumerate(values)]
+                raise UserError(
+                    f"Expected six scores (clean, severities 1 to 5) of {corruption} in {path};"
+                    " check the file"
+                )
+            numbers = [
+                score(value, f"{corruption} {level} in {path}")
+                for level, value in enumerate(values)
+            ]
             agree(cells.get(CLEAN, {}), metric, numbers[0], str(path))
             for level, number in enumerate(numbers):
                 cells.setdefault((str(corruption), level) if level else CLEAN, {})[metric] = number
@@ -109,8 +126,8 @@ def _by_task(found: Mapping[str, Any], path: Path) -> dict[Place, Scores]:
 def _scores(told: Any, where: str, skipped: set[str]) -> Scores:
     if isinstance(told, list):
         raise UserError(
-            f"Expected COCO's AP for {where}, but got a list of classes as of Pascal VOC, whose AP50 is another metric"
-            "; evaluate on data in the layout of COCO"
+            f"Expected COCO's AP for {where}, but got a list of classes as of Pascal VOC, whose"
+            " AP50 is another metric; evaluate on data in the layout of COCO"
         )
     scores: Scores = {}
     for key, value in _items(told, f"scores of {where}"):
@@ -122,13 +139,17 @@ def _scores(told: Any, where: str, skipped: set[str]) -> Scores:
             unknown = {str(one) for one in stats} - STATS
             if unknown or "AP" not in stats:
                 raise UserError(
-                    f"Expected AP, AP50 and so on for {name} of {where}, but got {', '.join(map(str, stats))}; get the file again"
+                    f"Expected AP, AP50 and so on for {name} of {where}, but got"
+                    f" {', '.join(map(str, stats))}; get the file again"
                 )
             scores[KINDS[name]] = score(plain(stats["AP"]), f"{name} of {where}")
         else:
             scores |= _flat(name, value, where)
     if not scores:
-        raise UserError(f"Expected bbox or segm scores for {where}, but there are none; run test_robustness.py with --eval bbox")
+        raise UserError(
+            f"Expected bbox or segm scores for {where}, but there are none; run test_robustness.py"
+            " with --eval bbox"
+        )
     return scores
 
 
@@ -137,8 +158,8 @@ def _flat(name: str, value: Any, where: str) -> Scores:
     kind, _, suffix = name.removeprefix("coco/").partition("_")
     if kind not in KINDS or suffix not in SUFFIXES:
         raise UserError(
-            f"Expected bbox and segm scores for {where}, but got {name!r:.60}; this layout is not known"
-            ", so get the file as its makers publish it"
+            f"Expected bbox and segm scores for {where}, but got {name!r:.60}; this layout is not"
+            " known, so get the file as its makers publish it"
         )
     return {KINDS[kind]: score(plain(value), f"{name} of {where}")} if suffix == "mAP" else {}
 
@@ -146,12 +167,16 @@ def _flat(name: str, value: Any, where: str) -> Scores:
 def _items(found: Any, what: str) -> list[tuple[Any, Any]]:
     if not isinstance(found, Mapping) or not found:
         raise UserError(
-            f"Expected a mapping of {what}, but got {type(found).__name__}; this is no result of test_robustness.py, so give one"
+            f"Expected a mapping of {what}, but got {type(found).__name__}; this is no result of"
+            " test_robustness.py, so give one"
         )
     return list(found.items())
 
 
 def _level(severity: Any, corruption: Any, path: Path) -> int:
     if str(severity) not in ("0", "1", "2", "3", "4", "5"):
-        raise UserError(f"Expected severities 0 to 5 of {corruption} in {path}, but got {severity!r:.40}; get the file again")
+        raise UserError(
+            f"Expected severities 0 to 5 of {corruption} in {path}, but got {severity!r:.40}; get"
+            " the file again"
+        )
     return int(severity)

@@ -1,7 +1,9 @@
-"""Pickles of dicts, lists, text and numbers, NumPy's among them, read without importing or calling what they name.
+"""Pickles of dicts, lists, text and numbers, NumPy's among them, read without importing or calling
+what they name.
 
-NumPy's own forms: a scalar is ``multiarray.scalar(dtype, bytes)``; an array is ``_reconstruct`` and a state, or with protocol 5
-``_frombuffer`` (numpy/_core/multiarray.py, numeric.py). Protocols below 3 have no bytes: ``_codecs.encode(text, 'latin1')``.
+NumPy's own forms: a scalar is ``multiarray.scalar(dtype, bytes)``; an array is ``_reconstruct`` and
+a state, or with protocol 5 ``_frombuffer`` (numpy/_core/multiarray.py, numeric.py). Protocols below
+3 have no bytes: ``_codecs.encode(text, 'latin1')``.
 """
 
 import struct
@@ -21,7 +23,11 @@ class _Type(Unfinished):
     """A dtype, by its text; the state has the order of its bytes."""
 
     def __init__(self, text: Any, *_: Any) -> None:
-        self.found = np.dtype(text.decode() if isinstance(text, bytes) else text) if isinstance(text, str | bytes) else None
+        self.found = (
+            np.dtype(text.decode() if isinstance(text, bytes) else text)
+            if isinstance(text, str | bytes)
+            else None
+        )
         if self.found is None or self.found.kind not in KINDS:
             raise Refused("it holds an array of something else than numbers")
 
@@ -43,7 +49,11 @@ class _Numbers(Unfinished):
 
 
 def _array(raw: Any, kind: Any, shape: Any, order: Any = "C") -> Array:
-    if not isinstance(kind, _Type) or not isinstance(raw, bytes | bytearray) or order not in ("C", "F"):
+    if (
+        not isinstance(kind, _Type)
+        or not isinstance(raw, bytes | bytearray)
+        or order not in ("C", "F")
+    ):
         raise Refused("it holds an array of something else than numbers")
     return np.frombuffer(raw, kind.found).reshape(shape, order=order)
 
@@ -65,22 +75,48 @@ NUMBERS: Known = {
     "_codecs encode": _encoded,
     "builtins bytearray": lambda raw=b"": raw,
     **{f"{module}.multiarray scalar": _scalar for module in ("numpy.core", "numpy._core")},
-    **{f"{module}.multiarray _reconstruct": lambda *_: _Numbers() for module in ("numpy.core", "numpy._core")},
-    **{f"{module}.numeric _frombuffer": lambda *parts: _Numbers(_array(*parts)) for module in ("numpy.core", "numpy._core")},
+    **{
+        f"{module}.multiarray _reconstruct": lambda *_: _Numbers()
+        for module in ("numpy.core", "numpy._core")
+    },
+    **{
+        f"{module}.numeric _frombuffer": lambda *parts: _Numbers(_array(*parts))
+        for module in ("numpy.core", "numpy._core")
+    },
 }
 
 
 def read_numbers(path: Path) -> Any:
-    """The data of a pickle; arrays are told by :func:`plain`. Raises ``UserError`` for a damaged file or one of other things."""
+    """The data of a pickle; arrays are told by :func:`plain`.
+
+    Raises ``UserError`` for a damaged file or one of other things.
+    """
     try:
         with path.open("rb") as file:
             return _read(file)
     except Refused as refusal:
-        raise UserError(f"Expected a pickle of numbers at {path}, but {refusal}; do not use the file") from None
+        raise UserError(
+            f"Expected a pickle of numbers at {path}, but {refusal}; do not use the file"
+        ) from None
     except OSError as error:
-        raise UserError(f"Expected to read {path}, but {error.strerror or error}; check the path") from None
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, struct.error, EOFError):
-        raise UserError(f"Expected a whole pickle at {path}, but it is cut off, damaged or none; get the file again") from None
+        raise UserError(
+            f"Expected to read {path}, but {error.strerror or error}; check the path"
+        ) from None
+    except (
+        ValueError,
+        IndexError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+        struct.error,
+        EOFError,
+    ):
+        raise UserError(
+            f"Expected a whole pickle at {path}, but it is cut off, damaged or none; get the file"
+            " again"
+        ) from None
 
 
 def _read(file: IO[bytes]) -> Any:
@@ -93,5 +129,11 @@ def _read(file: IO[bytes]) -> Any:
 def plain(value: Any) -> Any:
     """One value of the data: an array of one number as the number, another as it is."""
     if isinstance(value, _Numbers):
-        return None if value.values is None else value.values.item() if value.values.size == 1 else value.values
+        return (
+            None
+            if value.values is None
+            else value.values.item()
+            if value.values.size == 1
+            else value.values
+        )
     return value

@@ -1,9 +1,12 @@
-"""RobustBench's corruption leaderboards: ``model_info/<dataset>/corruptions``, a card (JSON) a model and tables of every cell.
+"""RobustBench's corruption leaderboards: ``model_info/<dataset>/corruptions``, a card (JSON) a
+model and tables of every cell.
 
-``unaggregated_results*.csv`` (robustbench/eval.py writes it with pandas): a line of corruptions, a line of severities, then for
-each model a line of accuracies, fractions. Clean accuracies are in the cards alone, in percent, as are ``corruptions_acc`` (mean of
-the 75 cells), against which the table is checked, and ``corruptions_mce``, which :mod:`stillrobust.analysis.reference` computes.
-Evaluated are the published files of ImageNet-C and CIFAR-10-C; ImageNet-C on the 5,000 images that RobustBench lists.
+``unaggregated_results*.csv`` (robustbench/eval.py writes it with pandas): a line of corruptions, a
+line of severities, then for each model a line of accuracies, fractions. Clean accuracies are in the
+cards alone, in percent, as are ``corruptions_acc`` (mean of the 75 cells), against which the table
+is checked, and ``corruptions_mce``, which :mod:`stillrobust.analysis.reference` computes. Evaluated
+are the published files of ImageNet-C and CIFAR-10-C; ImageNet-C on the 5,000 images that
+RobustBench lists.
 """
 
 import json
@@ -18,7 +21,8 @@ from stillrobust.importers.tables import UNKNOWN, Table, score
 from stillrobust.metrics import METRIC_VERSION
 from stillrobust.names import lookup
 
-DATASETS = {"imagenet": ("ImageNet-C", 5000), "cifar10": ("CIFAR-10-C", 0)}  # CIFAR-10: 10,000 by default, some of 1,000
+# CIFAR-10: 10,000 by default, some of 1,000
+DATASETS = {"imagenet": ("ImageNet-C", 5000), "cifar10": ("CIFAR-10-C", 0)}
 NOT_READ = ("_3d",)  # ImageNet-3DCC: other corruptions
 TABLES = ("unaggregated_results.csv", "unaggregated_results_2d.csv")
 AGREE = 0.02  # points: the card's means are printed with two digits, the cells' with four
@@ -32,30 +36,43 @@ PROTOCOL = {
 
 
 def read(path: Path, model: str, dataset: str) -> list[Table]:
-    """A run for each line of a table, with the clean score of its card; ``path`` is the table or its folder."""
+    """A run for each line of a table, with the clean score of its card; ``path`` is the table or
+    its folder.
+    """
     table = _table_of(path)
     headings, severities, *lines = rows_of(table)
     places = _places(headings, severities, table)
     names = [line[0].strip() for line in lines]
     if not lines or len(set(names)) < len(names) or not all(names):
         raise UserError(
-            f"Expected a line for each model in {table}, but models are missing, come twice or have no name; get the file again"
+            f"Expected a line for each model in {table}, but models are missing, come twice or have"
+            " no name; get the file again"
         )
     asked = [model] if model else names
-    return [_one(lines[names.index(lookup("model", name, dict.fromkeys(names)) or name)], places, table, dataset) for name in asked]
+    return [
+        _one(
+            lines[names.index(lookup("model", name, dict.fromkeys(names)) or name)],
+            places,
+            table,
+            dataset,
+        )
+        for name in asked
+    ]
 
 
 def _table_of(path: Path) -> Path:
     if not path.is_dir():
         if any(path.stem.endswith(end) for end in NOT_READ):
             raise UserError(
-                f"Expected RobustBench's table of common corruptions, but {path.name} is of 3D corruptions; give another"
+                f"Expected RobustBench's table of common corruptions, but {path.name} is of 3D"
+                " corruptions; give another"
             )
         return path
     found = [path / name for name in TABLES if (path / name).is_file()]
     if not found:
         raise UserError(
-            f"Expected {' or '.join(TABLES)} in {path}, but there is none: the cards alone have means and no cells; get the table"
+            f"Expected {' or '.join(TABLES)} in {path}, but there is none: the cards alone have"
+            " means and no cells; get the table"
         )
     return found[-1]  # the newer name where both are there
 
@@ -70,15 +87,15 @@ def _places(headings: list[str], severities: list[str], table: Path) -> list[Pla
             places.append((heading, int(severity)))
         else:
             raise UserError(
-                f"Expected a corruption above a severity from 1 to 5 in {table}, but got {heading!r:.40} above {severity!r:.40}; "
-                "this layout is not known"
-                ", so get the file as its makers publish it"
+                f"Expected a corruption above a severity from 1 to 5 in {table}, but got"
+                f" {heading!r:.40} above {severity!r:.40}; this layout is not known, so get the"
+                " file as its makers publish it"
             )
     known = [place for place in places if place is not None]
     if not known or len(set(known)) < len(known) or places[0] is not None:
         raise UserError(
-            f"Expected each corruption and severity once in {table}, after the models' names; this layout is not known"
-            ", so get the file as its makers publish it"
+            f"Expected each corruption and severity once in {table}, after the models' names; this"
+            " layout is not known, so get the file as its makers publish it"
         )
     return places
 
@@ -94,8 +111,8 @@ def _one(line: list[str], places: list[Place | None], table: Path, dataset: str)
     kind = str(card.get("dataset", ""))
     if card and kind not in DATASETS:
         raise UserError(
-            f"Expected the card of {name} to be of {' or '.join(DATASETS)}, but it says {kind!r:.40}"
-            "; give the folder of one of them"
+            f"Expected the card of {name} to be of {' or '.join(DATASETS)}, but it says"
+            f" {kind!r:.40}; give the folder of one of them"
         )
     title, images = DATASETS.get(kind, (UNKNOWN, 0))
     if not card:
@@ -104,12 +121,26 @@ def _one(line: list[str], places: list[Place | None], table: Path, dataset: str)
         cells[CLEAN] = {"top1": _percent(card.get("clean_acc"), f"clean_acc of {name}")}
         printed = card.get("corruptions_acc", card.get("corruptions_acc_2d"))
         mean = 100 * fmean(one["top1"] for place, one in cells.items() if place != CLEAN)
-        if printed is not None and abs(100 * _percent(printed, f"corruptions_acc of {name}") - mean) > AGREE:
-            notes.append(f"its card says {printed}, its cells have {mean:.2f}: card and table are of two evaluations")
+        if (
+            printed is not None
+            and abs(100 * _percent(printed, f"corruptions_acc of {name}") - mean) > AGREE
+        ):
+            notes.append(
+                f"its card says {printed}, its cells have {mean:.2f}: card and table are of two"
+                " evaluations"
+            )
     protocol = {**PROTOCOL, "images": images or UNKNOWN}
     backbone = str(card.get("architecture") or name)
     return Table(
-        name, "classification", dataset or title, f"{name} ({backbone})", "upstream", images, cells, protocol, tuple(notes)
+        name,
+        "classification",
+        dataset or title,
+        f"{name} ({backbone})",
+        "upstream",
+        images,
+        cells,
+        protocol,
+        tuple(notes),
     )
 
 
@@ -119,9 +150,13 @@ def _card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, OSError) as error:
-        raise UserError(f"Expected RobustBench's card in {path}, but {error}; get the file again") from None
+        raise UserError(
+            f"Expected RobustBench's card in {path}, but {error}; get the file again"
+        ) from None
     if not isinstance(card, dict):
-        raise UserError(f"Expected RobustBench's card in {path}, but it holds no mapping; get the file again")
+        raise UserError(
+            f"Expected RobustBench's card in {path}, but it holds no mapping; get the file again"
+        )
     return card
 
 
@@ -130,6 +165,7 @@ def _percent(value: Any, where: str) -> float:
     number = score(value, where, 100)
     if number <= 0.01:
         raise UserError(
-            f"Expected {where} in percent, but got {value}, which reads as a fraction; write it in percent or leave it out"
+            f"Expected {where} in percent, but got {value}, which reads as a fraction; write it in"
+            " percent or leave it out"
         )
     return number

@@ -1,8 +1,10 @@
-"""SemSegBench's table of mIoU at severity 3: a line for each architecture, backbone, dataset and crop.
+"""SemSegBench's table of mIoU at severity 3: a line for each architecture, backbone, dataset and
+crop.
 
-mIoU in percent as mmsegmentation has it (intersections and unions of the whole set, as ours); common corruptions of the
-``imagecorruptions`` package at severity 3 alone. The columns of ACDC (photographs in adverse weather), the mean and the least
-(``gam``) are no cells and not taken; the mean is checked against the cells. The crop is that of the training: part of the model.
+mIoU in percent as mmsegmentation has it (intersections and unions of the whole set, as ours);
+common corruptions of the ``imagecorruptions`` package at severity 3 alone. The columns of ACDC
+(photographs in adverse weather), the mean and the least (``gam``) are no cells and not taken; the
+mean is checked against the cells. The crop is that of the training: part of the model.
 """
 
 from pathlib import Path
@@ -17,9 +19,18 @@ from stillrobust.metrics import METRIC_VERSION
 ABOUT = ("architecture", "backbone", "type_backbone", "dataset", "crop_size")
 PREFIX, CLEAN_COLUMN = "mIoU_2d_", "mIoU_clean"
 MEAN = f"{PREFIX}mean"
-NOT_TAKEN = {f"{PREFIX}gam", "mIoU_acdc", *(f"mIoU_acdc_{name}" for name in ("fog", "snow", "rain", "night"))}
+NOT_TAKEN = {
+    f"{PREFIX}gam",
+    "mIoU_acdc",
+    *(f"mIoU_acdc_{name}" for name in ("fog", "snow", "rain", "night")),
+}
 LEVEL = 3
-DATASETS = {"ade20k": ("ADE20K", 2000), "cityscapes": ("Cityscapes", 500), "voc": ("Pascal VOC 2012", 1449)}  # val images
+# val images
+DATASETS = {
+    "ade20k": ("ADE20K", 2000),
+    "cityscapes": ("Cityscapes", 500),
+    "voc": ("Pascal VOC 2012", 1449),
+}
 ROUNDING = 0.011  # of a mean in percent, printed with two digits like its cells
 PROTOCOL = {
     "task": "segmentation",
@@ -39,21 +50,37 @@ PROTOCOL = {
 def read(path: Path, model: str, dataset: str) -> list[Table]:
     """A run for each line, or for those of ``model`` (``architecture/backbone``) and ``dataset``."""
     headings, *lines = rows_of(path)
-    corrupted = {heading: heading.removeprefix(PREFIX) for heading in headings if heading.removeprefix(PREFIX) in COMMON}
+    corrupted = {
+        heading: heading.removeprefix(PREFIX)
+        for heading in headings
+        if heading.removeprefix(PREFIX) in COMMON
+    }
     missing = [name for name in (*ABOUT, CLEAN_COLUMN) if name not in headings]
-    strange = [name for name in headings if name not in (*ABOUT, CLEAN_COLUMN, MEAN, *NOT_TAKEN, *corrupted)]
+    strange = [
+        name
+        for name in headings
+        if name not in (*ABOUT, CLEAN_COLUMN, MEAN, *NOT_TAKEN, *corrupted)
+    ]
     if missing or strange or len(set(headings)) < len(headings) or not corrupted:
-        told = f"lacks {', '.join(missing)}" if missing else f"has {', '.join(strange) or 'columns twice or no corruption'}"
+        told = (
+            f"lacks {', '.join(missing)}"
+            if missing
+            else f"has {', '.join(strange) or 'columns twice or no corruption'}"
+        )
         raise UserError(
-            f"Expected the columns of SemSegBench in {path}, but it {told}; this layout is not known"
-            ", so get the file as its makers publish it"
+            f"Expected the columns of SemSegBench in {path}, but it {told}; this layout is not"
+            " known, so get the file as its makers publish it"
         )
     tables = [_table(dict(zip(headings, line, strict=True)), corrupted, path) for line in lines]
-    tables = [one for one in tables if (not model or one.backbone == model) and (not dataset or one.dataset == dataset)]
+    tables = [
+        one
+        for one in tables
+        if (not model or one.backbone == model) and (not dataset or one.dataset == dataset)
+    ]
     if not tables:
         raise UserError(
-            f"Expected a line of {model or 'any model'} on {dataset or 'any data'} in {path}, but there is none"
-            "; check --model and --dataset"
+            f"Expected a line of {model or 'any model'} on {dataset or 'any data'} in {path}, but"
+            " there is none; check --model and --dataset"
         )
     return tables
 
@@ -63,10 +90,14 @@ def _table(line: dict[str, str], corrupted: dict[str, str], path: Path) -> Table
     about = f"{name} on {line['dataset']} in {path}"
     if line["dataset"] not in DATASETS:
         raise UserError(
-            f"Expected one of {', '.join(DATASETS)} for {about}; this dataset is not known, so name one that is with --dataset"
+            f"Expected one of {', '.join(DATASETS)} for {about}; this dataset is not known, so name"
+            " one that is with --dataset"
         )
     cells: dict[Place, dict[str, float]] = {}
-    for heading, place in {CLEAN_COLUMN: CLEAN, **{column: (short, LEVEL) for column, short in corrupted.items()}}.items():
+    for heading, place in {
+        CLEAN_COLUMN: CLEAN,
+        **{column: (short, LEVEL) for column, short in corrupted.items()},
+    }.items():
         if line[heading].strip():  # an empty field is a hole
             cells[place] = {"miou": score(line[heading], f"{heading} of {about}", 100)}
     scores = [100 * one["miou"] for place, one in cells.items() if place != CLEAN]
@@ -74,7 +105,19 @@ def _table(line: dict[str, str], corrupted: dict[str, str], path: Path) -> Table
     if line.get(MEAN, "").strip() and len(scores) == len(COMMON):
         printed = 100 * score(line[MEAN], f"{MEAN} of {about}", 100)
         if abs(printed - fmean(scores)) > ROUNDING:
-            notes = (f"the table prints a mean of {printed:.2f}, its cells have {fmean(scores):.2f}",)
+            notes = (
+                f"the table prints a mean of {printed:.2f}, its cells have {fmean(scores):.2f}",
+            )
     title, images = DATASETS[line["dataset"]]
     run = f"{name} {line['dataset']} {line['crop_size']}"
-    return Table(run, "segmentation", title, name, UNKNOWN, images, cells, {**PROTOCOL, "images": images}, notes)
+    return Table(
+        run,
+        "segmentation",
+        title,
+        name,
+        UNKNOWN,
+        images,
+        cells,
+        {**PROTOCOL, "images": images},
+        notes,
+    )

@@ -1,8 +1,9 @@
 """Metrics: count, merge, divide once. ``METRICS[task](info)`` makes one.
 
-Contract: ``update(predictions, targets)`` adds images, each once; ``merge(other)`` adds what another one has counted;
-``compute()`` gives fractions 0..1 by name; ``statistics()`` gives, compactly and per image, all that is needed to compute
-the numbers again on any re-weighting of the images (see ``recompute``).
+Contract: ``update(predictions, targets)`` adds images, each once; ``merge(other)`` adds what
+another one has counted; ``compute()`` gives fractions 0..1 by name; ``statistics()`` gives,
+compactly and per image, all that is needed to compute the numbers again on any re-weighting of the
+images (see ``recompute``).
 """
 
 from collections.abc import Callable, Sequence
@@ -44,5 +45,9 @@ METRICS: dict[str, Callable[[DatasetInfo], Metric]] = {
     "segmentation": MeanIoU,
 }
 
-METRIC_VERSION = {"classification": "top1-2", "detection": "coco-ap-2", "segmentation": "dataset-miou-2"}
+METRIC_VERSION = {
+    "classification": "top1-2",
+    "detection": "coco-ap-2",
+    "segmentation": "dataset-miou-2",
+}
 """Part of every protocol; raised when a metric changes what it counts or keeps."""

@@ -11,19 +11,29 @@ from stillrobust.samples import Array
 RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's recall grid
 
 
-def average_precision(statistics: Mapping[str, Array], kind: str, weights: Array, size: str = "all") -> Array:
-    """COCO AP .50:.05:.95 of ``kind`` (box or mask) under ``weights`` (R, N) -> (R,); NaN without any object."""
+def average_precision(
+    statistics: Mapping[str, Array], kind: str, weights: Array, size: str = "all"
+) -> Array:
+    """COCO AP .50:.05:.95 of ``kind`` (box or mask) under ``weights`` (R, N) -> (R,); NaN without
+    any object.
+    """
     by_class = class_average_precision(statistics, kind, weights, size)
     present = np.isfinite(by_class)
     count = present.sum(1)
-    result: Array = np.where(count > 0, np.where(present, by_class, 0).sum(1) / np.maximum(count, 1), np.nan)
+    result: Array = np.where(
+        count > 0, np.where(present, by_class, 0).sum(1) / np.maximum(count, 1), np.nan
+    )
     return result
 
 
-def class_average_precision(statistics: Mapping[str, Array], kind: str, weights: Array, size: str = "all") -> Array:
-    """AP of each class under ``weights`` (R, N) -> (R, C); NaN for a class without an object of that size.
+def class_average_precision(
+    statistics: Mapping[str, Array], kind: str, weights: Array, size: str = "all"
+) -> Array:
+    """AP of each class under ``weights`` (R, N) -> (R, C); NaN for a class without an object of
+    that size.
 
-    ``statistics`` are those of ``AveragePrecision``: rows come sorted by class and rank, so that nothing is sorted here.
+    ``statistics`` are those of ``AveragePrecision``: rows come sorted by class and rank, so that
+    nothing is sorted here.
     """
     place = SIZES.index(size)
     classes = np.arange(int(statistics["classes"]) + 1)
@@ -51,8 +61,9 @@ def class_average_precision(statistics: Mapping[str, Array], kind: str, weights:
 def _events(matched, ignored, first, threshold_count, every):  # type: ignore[no-untyped-def]
     """What a threshold changes, found once for all replicates.
 
-    Most detections find nothing at any threshold. They are summed once for all thresholds (``base``: rows that are not
-    ignored everywhere); a threshold differs from that sum only in its events: rows that are hits, or ignored, there.
+    Most detections find nothing at any threshold. They are summed once for all thresholds
+    (``base``: rows that are not ignored everywhere); a threshold differs from that sum only in its
+    events: rows that are hits, or ignored, there.
     """
     base = ignored != every
     begins = np.zeros((len(first) - 1) * threshold_count + 1, np.int64)
@@ -72,8 +83,23 @@ def _events(matched, ignored, first, threshold_count, every):  # type: ignore[no
 
 
 @numba.njit(cache=True, nogil=True)
-def _average_precision(image, first, base, begins, rows, hits, object_image, object_first, weights, threshold_count, recalls):  # type: ignore[no-untyped-def]
-    """Replicates × classes × thresholds. Between two hits precision only falls, so that the hits alone make the envelope."""
+def _average_precision(
+    image,
+    first,
+    base,
+    begins,
+    rows,
+    hits,
+    object_image,
+    object_first,
+    weights,
+    threshold_count,
+    recalls,
+):  # type: ignore[no-untyped-def]
+    """Replicates × classes × thresholds.
+
+    Between two hits precision only falls, so that the hits alone make the envelope.
+    """
     class_count = len(first) - 1
     result = np.full((len(weights), class_count), np.nan)
     summed = np.empty(len(image))
@@ -94,14 +120,17 @@ def _average_precision(image, first, base, begins, rows, hits, object_image, obj
             total = 0.0
             for t in range(threshold_count):
                 right, apart, n = 0.0, 0.0, 0
-                for e in range(begins[c * threshold_count + t], begins[c * threshold_count + t + 1]):
+                for e in range(
+                    begins[c * threshold_count + t], begins[c * threshold_count + t + 1]
+                ):
                     w = weight[image[rows[e]]]
                     apart += w
                     if hits[e] and w > 0:
                         right += w
                         wrong = summed[rows[e]] - apart
                         found[n] = right / objects
-                        precision[n] = right / (right + wrong + 2.220446049250313e-16)  # np.spacing(1), as in COCOeval
+                        # np.spacing(1), as in COCOeval
+                        precision[n] = right / (right + wrong + 2.220446049250313e-16)
                         n += 1
                 for k in range(n - 2, -1, -1):
                     precision[k] = max(precision[k], precision[k + 1])

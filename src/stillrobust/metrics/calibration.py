@@ -1,8 +1,10 @@
-"""Expected calibration error: how far confidence is from being right, for classes, pixels and detections.
+"""Expected calibration error: how far confidence is from being right, for classes, pixels and
+detections.
 
-ECE = Σ_b n_b / n · |share right in b − mean confidence in b| over 15 bins of equal width (Guo et al. 2017). What counts: an
-image and its most probable class; a pixel and its class, over the whole set; a detection, right where it is matched at IoU
-.50, crowds left out (Küppers et al. 2020, confidence alone).
+ECE = Σ_b n_b / n · |share right in b − mean confidence in b| over 15 bins of equal width (Guo et
+al. 2017). What counts: an image and its most probable class; a pixel and its class, over the whole
+set; a detection, right where it is matched at IoU .50, crowds left out (Küppers et al. 2020,
+confidence alone).
 """
 
 from collections.abc import Mapping
@@ -23,12 +25,16 @@ def binned(confidence: Array, right: Array) -> Array:
 
 def bins_of(confidence: Array) -> Array:
     """The bin of each confidence 0..1; a confidence of 1 is in the last."""
-    result: Array = np.minimum((np.asarray(confidence, np.float64) * BINS).astype(np.int64), BINS - 1)
+    result: Array = np.minimum(
+        (np.asarray(confidence, np.float64) * BINS).astype(np.int64), BINS - 1
+    )
     return result
 
 
 def calibration_error(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
-    """ECE (R,) under ``weights`` (R, N): ``ece``, or ``box_ece`` and ``mask_ece``; empty where no confidence was kept."""
+    """ECE (R,) under ``weights`` (R, N): ``ece``, or ``box_ece`` and ``mask_ece``; empty where no
+    confidence was kept.
+    """
     if "bins" in statistics:
         return {"ece": _of_bins(np.tensordot(np.asarray(weights, float), statistics["bins"], 1))}
     if "confidence" in statistics:
@@ -39,7 +45,11 @@ def calibration_error(statistics: Mapping[str, Array], weights: Array) -> dict[s
         if f"{kind}_score" in statistics:
             counted = statistics[f"{kind}_ignored"][:, 0] & 1 == 0
             right = (statistics[f"{kind}_matched"][:, 0] & 1).astype(bool)
-            rows = statistics[f"{kind}_image"][counted], statistics[f"{kind}_score"][counted], right[counted]
+            rows = (
+                statistics[f"{kind}_image"][counted],
+                statistics[f"{kind}_score"][counted],
+                right[counted],
+            )
             found[f"{kind}_ece"] = _of_rows(*rows, weights)
     return found
 
@@ -58,5 +68,7 @@ def _of_bins(sums: Array) -> Array:
     """(R, 3, BINS) sums -> (R,); NaN where nothing is counted."""
     count, confidence, right = sums[:, 0], sums[:, 1], sums[:, 2]
     total = count.sum(1)
-    result: Array = np.where(total > 0, np.abs(right - confidence).sum(1) / np.maximum(total, 1), np.nan)
+    result: Array = np.where(
+        total > 0, np.abs(right - confidence).sum(1) / np.maximum(total, 1), np.nan
+    )
     return result

@@ -22,12 +22,23 @@ class Top1:
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
         """``probabilities`` (C,) of each prediction against ``label``."""
         for prediction, target in zip(predictions, targets, strict=True):
-            if prediction.probabilities is None or len(prediction.probabilities) != len(self.info.classes):
-                raise UserError(f"Expected {len(self.info.classes)} probabilities for {target.image_id}; check the model's classes")
+            if prediction.probabilities is None or len(prediction.probabilities) != len(
+                self.info.classes
+            ):
+                raise UserError(
+                    f"Expected {len(self.info.classes)} probabilities for {target.image_id}; check"
+                    " the model's classes"
+                )
             if target.label is None:
-                raise UserError(f"Expected a label as ground truth of {target.image_id}; check the dataset")
-            if np.isnan(prediction.probabilities).any():  # argmax would name the first NaN as the answer
-                raise UserError(f"The model's probabilities for {target.image_id} are not numbers; check its weights")
+                raise UserError(
+                    f"Expected a label as ground truth of {target.image_id}; check the dataset"
+                )
+            # argmax would name the first NaN as the answer
+            if np.isnan(prediction.probabilities).any():
+                raise UserError(
+                    f"The model's probabilities for {target.image_id} are not numbers; check its"
+                    " weights"
+                )
             self.seen.add([target.image_id])
             self.correct.append(int(np.argmax(prediction.probabilities)) == target.label)
             self.label.append(int(target.label))
@@ -45,7 +56,9 @@ class Top1:
         return {"top1": float(np.mean(self.correct)) if self.correct else float("nan")}
 
     def statistics(self) -> dict[str, np.ndarray]:
-        """``correct`` bool, ``label`` int32 (the true one) and ``confidence`` float32, each (N,); ``classes``, how many."""
+        """``correct`` bool, ``label`` int32 (the true one) and ``confidence`` float32, each (N,);
+        ``classes``, how many.
+        """
         return {
             "image_ids": self.seen.array(),
             "correct": np.array(self.correct, bool),

@@ -1,7 +1,9 @@
-"""box_ap and mask_ap: COCO average precision .50:.05:.95, all sizes, 100 detections an image; equal to pycocotools.
+"""box_ap and mask_ap: COCO average precision .50:.05:.95, all sizes, 100 detections an image; equal
+to pycocotools.
 
-Detections are matched when they arrive and only the matches are kept (26 bytes a detection and kind), so that the state does
-not grow with the size of the images and any re-weighting of the images can be computed from it.
+Detections are matched when they arrive and only the matches are kept (26 bytes a detection and
+kind), so that the state does not grow with the size of the images and any re-weighting of the
+images can be computed from it.
 """
 
 from collections.abc import Sequence
@@ -11,7 +13,15 @@ import numpy as np
 
 from stillrobust.errors import UserError
 from stillrobust.metrics.average_precision import average_precision
-from stillrobust.metrics.matching import SIZE_RANGES, THRESHOLDS, box_areas, box_overlaps, mask_overlaps, match, rank
+from stillrobust.metrics.matching import (
+    SIZE_RANGES,
+    THRESHOLDS,
+    box_areas,
+    box_overlaps,
+    mask_overlaps,
+    match,
+    rank,
+)
 from stillrobust.metrics.seen import SeenImages
 from stillrobust.samples import Array, DatasetInfo, Prediction, Target
 
@@ -23,7 +33,9 @@ class _Matches:
     label: Array
     score: Array
     matched: Array
-    """uint16 (D, 4): a bit for each threshold, in each range of sizes; of crowds and objects out of the range too."""
+    """uint16 (D, 4): a bit for each threshold, in each range of sizes; of crowds and objects out of
+    the range too.
+    """
     ignored: Array
     """The same: what counts neither as found nor as wrong."""
 
@@ -54,15 +66,24 @@ class AveragePrecision:
             self._check_prediction(prediction, target)
             matches = {kind: _match(kind, prediction, target) for kind in self.kinds}
             objects = _objects(target)
-            self.seen.add([target.image_id])  # last of what can fail: an image is counted wholly or not at all
+            # last of what can fail: an image is counted wholly or not at all
+            self.seen.add([target.image_id])
             self.objects.append(objects)
             for kind in self.kinds:
                 self.matches[kind].append(matches[kind])
 
     def _check_truth(self, target: Target) -> None:
         if target.boxes is None or target.labels is None:
-            raise UserError(f"Expected boxes and labels as ground truth of {target.image_id}; check the dataset")
-        _check_labels("ground truth", target.labels, len(target.boxes), len(self.info.classes), target.image_id)
+            raise UserError(
+                f"Expected boxes and labels as ground truth of {target.image_id}; check the dataset"
+            )
+        _check_labels(
+            "ground truth",
+            target.labels,
+            len(target.boxes),
+            len(self.info.classes),
+            target.image_id,
+        )
         if self.info.has_masks:
             _check_masks("ground truth", target.masks, len(target.boxes), target)
 
@@ -70,16 +91,22 @@ class AveragePrecision:
         boxes, labels, scores = prediction.boxes, prediction.labels, prediction.scores
         if boxes is None or labels is None or scores is None:
             raise UserError(
-                f"Expected boxes, labels and scores from the model for {target.image_id}, but some are missing"
-                "; give all three, empty where nothing is found"
+                f"Expected boxes, labels and scores from the model for {target.image_id}, but some"
+                " are missing; give all three, empty where nothing is found"
             )
         if self.info.has_masks and prediction.masks is None:
-            raise UserError(f"The data has masks, but the model gave none for {target.image_id}; mask_ap needs them")
-        _check_labels("predicted", labels, len(boxes), len(self.info.classes), target.image_id)
-        if len(scores) != len(boxes) or not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
             raise UserError(
-                f"Expected finite boxes and as many finite scores for {target.image_id}, but got {len(boxes)} boxes and "
-                f"{len(scores)} scores, some perhaps not numbers; check the model"
+                f"The data has masks, but the model gave none for {target.image_id}; mask_ap needs"
+                " them"
+            )
+        _check_labels("predicted", labels, len(boxes), len(self.info.classes), target.image_id)
+        if len(scores) != len(boxes) or not (
+            np.isfinite(boxes).all() and np.isfinite(scores).all()
+        ):
+            raise UserError(
+                f"Expected finite boxes and as many finite scores for {target.image_id}, but got"
+                f" {len(boxes)} boxes and {len(scores)} scores, some perhaps not numbers; check the"
+                " model"
             )
         if self.info.has_masks:
             _check_masks("predicted", prediction.masks, len(boxes), target)
@@ -92,17 +119,23 @@ class AveragePrecision:
             self.matches[kind] += other.matches[kind]
 
     def compute(self) -> dict[str, float]:
-        """``box_ap`` and, with masks, ``mask_ap``; NaN where there is no object to find, 0 where none was found."""
+        """``box_ap`` and, with masks, ``mask_ap``; NaN where there is no object to find, 0 where
+        none was found.
+        """
         statistics = self.statistics()
         once = np.ones((1, len(self.seen.ids)))
-        return {f"{kind}_ap": float(average_precision(statistics, kind, once)[0]) for kind in self.kinds}
+        return {
+            f"{kind}_ap": float(average_precision(statistics, kind, once)[0]) for kind in self.kinds
+        }
 
     def statistics(self) -> dict[str, Array]:
-        """Per kind ``box`` and ``mask``, rows by class and then by rank: ``_image`` int32, ``_label`` int16, ``_score``
-        float32, ``_matched`` and ``_ignored`` uint16 (D, 4); and the objects: ``object_image`` int32, ``object_label``
-        int16, ``object_sizes`` uint8, by class; ``classes``, how many there are.
+        """Per kind ``box`` and ``mask``, rows by class and then by rank: ``_image`` int32,
+        ``_label`` int16, ``_score`` float32, ``_matched`` and ``_ignored`` uint16 (D, 4); and the
+        objects: ``object_image`` int32, ``object_label`` int16, ``object_sizes`` uint8, by class;
+        ``classes``, how many there are.
         """
-        # Images by id: equal scores are ranked by the images' order, which must not depend on who saw them first.
+        # Images by id: equal scores are ranked by the images' order, which must not depend on who
+        # saw them first.
         order = sorted(range(len(self.seen.ids)), key=lambda index: self.seen.ids[index])
         objects = [self.objects[index] for index in order]
         label = _joined([one.label for one in objects], np.int16)
@@ -110,15 +143,23 @@ class AveragePrecision:
         arrays: dict[str, Array] = {
             "image_ids": np.array([self.seen.ids[index] for index in order], dtype=np.str_),
             "classes": np.array(len(self.info.classes)),
-            "object_image": np.repeat(np.arange(len(order), dtype=np.int32), [len(one.label) for one in objects])[by_class],
+            "object_image": np.repeat(
+                np.arange(len(order), dtype=np.int32), [len(one.label) for one in objects]
+            )[by_class],
             "object_label": label[by_class],
             "object_sizes": _joined([one.sizes for one in objects], np.uint8)[by_class],
         }
         for kind in self.kinds:
             matches = [self.matches[kind][index] for index in order]
-            label, score = _joined([one.label for one in matches], np.int16), _joined([one.score for one in matches], np.float64)
-            ranked = np.lexsort((-score, label))  # stable: equal scores stay in the images' order, as COCOeval ranks them
-            image = np.repeat(np.arange(len(order), dtype=np.int32), [len(one.label) for one in matches])
+            label, score = (
+                _joined([one.label for one in matches], np.int16),
+                _joined([one.score for one in matches], np.float64),
+            )
+            # stable: equal scores stay in the images' order, as COCOeval ranks them
+            ranked = np.lexsort((-score, label))
+            image = np.repeat(
+                np.arange(len(order), dtype=np.int32), [len(one.label) for one in matches]
+            )
             empty = [np.zeros((0, len(SIZE_RANGES)), np.uint16)]
             arrays |= {
                 f"{kind}_image": image[ranked],
@@ -137,8 +178,8 @@ def _joined(parts: list[Array], dtype: type) -> Array:
 def _check_labels(whose: str, labels: Array, count: int, classes: int, image_id: str) -> None:
     if len(labels) != count or (count and not (labels.min() >= 0 and labels.max() < classes)):
         raise UserError(
-            f"Expected {count} {whose} labels from 0 to {classes - 1} for {image_id}, but got {labels[:8].tolist()}"
-            "; labels count in the order of the data's classes"
+            f"Expected {count} {whose} labels from 0 to {classes - 1} for {image_id}, but got"
+            f" {labels[:8].tolist()}; labels count in the order of the data's classes"
         )
 
 
@@ -147,7 +188,8 @@ def _check_masks(whose: str, masks: Array | None, count: int, target: Target) ->
     expected, shape = (count, *target.size), None if masks is None else masks.shape
     if shape != expected and count:
         raise UserError(
-            f"Expected {whose} masks of shape {expected} for {target.image_id}, but got {shape}; give them at the size of the image"
+            f"Expected {whose} masks of shape {expected} for {target.image_id}, but got {shape};"
+            " give them at the size of the image"
         )
 
 
@@ -156,14 +198,20 @@ def _truth(target: Target) -> tuple[Array, Array, Array]:
     assert target.boxes is not None
     assert target.labels is not None
     count = len(target.boxes)
-    areas = box_areas(target.boxes) if target.areas is None else np.asarray(target.areas, np.float64)
+    areas = (
+        box_areas(target.boxes) if target.areas is None else np.asarray(target.areas, np.float64)
+    )
     crowd = np.zeros(count, bool) if target.crowd is None else np.asarray(target.crowd, bool)
     return np.asarray(target.labels, np.int16).reshape(count), areas, crowd
 
 
 def _objects(target: Target) -> _Objects:
     labels, areas, crowd = _truth(target)
-    inside = (areas[:, None] >= SIZE_RANGES[:, 0]) & (areas[:, None] <= SIZE_RANGES[:, 1]) & ~crowd[:, None]
+    inside = (
+        (areas[:, None] >= SIZE_RANGES[:, 0])
+        & (areas[:, None] <= SIZE_RANGES[:, 1])
+        & ~crowd[:, None]
+    )
     return _Objects(labels, (inside << np.arange(len(SIZE_RANGES))).sum(1).astype(np.uint8))
 
 
@@ -172,7 +220,9 @@ def _match(kind: str, prediction: Prediction, target: Target) -> _Matches:
     assert prediction.labels is not None
     assert prediction.scores is not None
     labels, areas, crowd = _truth(target)
-    counted = rank(np.asarray(prediction.labels, np.int16), np.asarray(prediction.scores, np.float64))
+    counted = rank(
+        np.asarray(prediction.labels, np.int16), np.asarray(prediction.scores, np.float64)
+    )
     found_labels = np.asarray(prediction.labels, np.int16)[counted]
     scores = np.asarray(prediction.scores, np.float64)[counted]
     if kind == "box" or not len(counted):
@@ -182,7 +232,13 @@ def _match(kind: str, prediction: Prediction, target: Target) -> _Matches:
         assert prediction.masks is not None
         masks = np.asarray(prediction.masks, bool)[counted]
         found_areas = np.array([np.count_nonzero(mask) for mask in masks], np.float64)
-        truth = np.zeros((0, *target.size), bool) if target.masks is None else np.asarray(target.masks, bool)
+        truth = (
+            np.zeros((0, *target.size), bool)
+            if target.masks is None
+            else np.asarray(target.masks, bool)
+        )
         overlaps = mask_overlaps(masks, truth, crowd, found_labels, labels, found_areas)
-    matched, ignored = match(overlaps, found_labels, found_areas, labels, areas, crowd, SIZE_RANGES, THRESHOLDS)
+    matched, ignored = match(
+        overlaps, found_labels, found_areas, labels, areas, crowd, SIZE_RANGES, THRESHOLDS
+    )
     return _Matches(found_labels, scores, matched, ignored)

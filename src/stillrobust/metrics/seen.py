@@ -19,7 +19,10 @@ class SeenImages:
         new: dict[str, None] = {}  # a set that keeps the order
         for image_id in image_ids:
             if image_id in self._known or image_id in new:
-                raise UserError(f"Expected every image once, but {image_id!r} was counted twice; check the dataset's image ids")
+                raise UserError(
+                    f"Expected every image once, but {image_id!r} was counted twice; check the"
+                    " dataset's image ids"
+                )
             new[image_id] = None
         self._known.update(new)
         self.ids += new

@@ -1,7 +1,8 @@
-"""The paper as data: what "Does Robustness on ImageNet Transfer to Downstream Tasks?" (CVPR 2022) prints, and what it claims.
+"""The paper as data: what "Does Robustness on ImageNet Transfer to Downstream Tasks?" (CVPR 2022)
+prints, and what it claims.
 
-``values.yaml`` holds the printed numbers with their sources, in percent, by the runs of ``studies/paper.yaml``; ``claims.yaml``
-its claims as statements about these runs.
+``values.yaml`` holds the printed numbers with their sources, in percent, by the runs of
+``studies/paper.yaml``; ``claims.yaml`` its claims as statements about these runs.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,9 @@ from stillrobust.strict_yaml import Fault, load_yaml
 
 HERE = Path(__file__).parent
 Metric = Literal["top1", "box_ap", "mask_ap", "miou"]
-Quantity = Literal["clean", "corrupted", "drop", "drop.noise", "drop.blur", "drop.weather", "drop.digital"]
+Quantity = Literal[
+    "clean", "corrupted", "drop", "drop.noise", "drop.blur", "drop.weather", "drop.digital"
+]
 
 
 class _Strict(BaseModel):
@@ -83,24 +86,38 @@ def tables() -> tuple[PrintedTable, ...]:
 
 
 def claims(path: Path = HERE / "claims.yaml") -> list[Claim]:
-    """The claims of a file, by default the paper's. Raises ``UserError`` for what cannot be read."""
+    """The claims of a file, by default the paper's.
+
+    Raises ``UserError`` for what cannot be read.
+    """
     try:
-        found = [Claim.model_validate(claim) for claim in load_yaml(path.read_text(encoding="utf-8"))]
+        found = [
+            Claim.model_validate(claim) for claim in load_yaml(path.read_text(encoding="utf-8"))
+        ]
     except OSError as error:
-        raise UserError(f"Cannot read the claims in {path} ({error.strerror}); check the path") from None
+        raise UserError(
+            f"Cannot read the claims in {path} ({error.strerror}); check the path"
+        ) from None
     except (Fault, ValidationError, TypeError) as error:
-        raise UserError(f"Expected a list of claims in {path}, but: {str(error).splitlines()[0]}; see docs/claims.md") from None
+        raise UserError(
+            f"Expected a list of claims in {path}, but: {str(error).splitlines()[0]}; see"
+            " docs/claims.md"
+        ) from None
     for claim in found:
         for statement in claim.statements:
             if (statement.less is None) == (statement.alike is None):
                 raise UserError(
-                    f"Expected `less` or `alike` in each statement of the claim {claim.id} in {path}; write one of the two"
+                    f"Expected `less` or `alike` in each statement of the claim {claim.id} in"
+                    f" {path}; write one of the two"
                 )
     return found
 
 
 def printed() -> dict[str, dict[str, float]]:
-    """The printed numbers of each run, as fractions by quantity. The mean drop of Tables 1 and 2 follows from their groups."""
+    """The printed numbers of each run, as fractions by quantity.
+
+    The mean drop of Tables 1 and 2 follows from their groups.
+    """
     found: dict[str, dict[str, float]] = {}
     for table in tables():
         for run, row in table.rows.items():

@@ -1,6 +1,8 @@
-"""Models of any make, ready to be measured: runs of ours, a Python file of yours, and what other libraries have.
+"""Models of any make, ready to be measured: runs of ours, a Python file of yours, and what other
+libraries have.
 
-A spec is ``my_model.py``, or ``LIBRARY:NAME`` or ``LIBRARY:NAME(argument=literal, ...)`` with a library of ``LIBRARIES``.
+A spec is ``my_model.py``, or ``LIBRARY:NAME`` or ``LIBRARY:NAME(argument=literal, ...)`` with a
+library of ``LIBRARIES``.
 """
 
 import importlib
@@ -14,7 +16,15 @@ from stillrobust.predictors.python_file import predictor_of_file
 from stillrobust.samples import DatasetInfo
 from stillrobust.training import load_model
 
-__all__ = ["LIBRARIES", "Predict", "Predictor", "checked", "open_predictor", "predictor_of_file", "predictor_of_run"]
+__all__ = [
+    "LIBRARIES",
+    "Predict",
+    "Predictor",
+    "checked",
+    "open_predictor",
+    "predictor_of_file",
+    "predictor_of_run",
+]
 
 LIBRARIES: Mapping[str, tuple[str, str]] = {
     "torchvision": ("torchvision_models", "torchvision_predictor"),
@@ -23,28 +33,39 @@ LIBRARIES: Mapping[str, tuple[str, str]] = {
     "ultralytics": ("ultralytics_models", "ultralytics_predictor"),
     "onnx": ("onnx_models", "onnx_predictor"),
 }
-"""Library -> its module here and the function in it; imported when asked for, since each is an extra of its own."""
+"""Library -> its module here and the function in it; imported when asked for, since each is an
+extra of its own.
+"""
 
 
 def open_predictor(spec: str, info: DatasetInfo) -> Predictor:
-    """The model that ``spec`` names, for data like ``info``. Raises ``UserError`` where it is not there or does not fit."""
+    """The model that ``spec`` names, for data like ``info``.
+
+    Raises ``UserError`` where it is not there or does not fit.
+    """
     if spec.endswith(".py"):
         return predictor_of_file(Path(spec).expanduser(), info.task)
     library, colon, rest = spec.partition(":")
     if not colon or not rest:
         listed = ", ".join(f"{name}:NAME" for name in LIBRARIES)
-        raise UserError(f"Expected a model as FILE.py or one of {listed}, but got {spec!r}; see docs/models.md")
+        raise UserError(
+            f"Expected a model as FILE.py or one of {listed}, but got {spec!r}; see docs/models.md"
+        )
     module, function = lookup("library of models", library, LIBRARIES)
     name, arguments = parse_spec(rest)
     try:
         make = getattr(importlib.import_module(f"stillrobust.predictors.{module}"), function)
         predictor: Predictor = make(info, name, **arguments)
     except ModuleNotFoundError as error:
-        raise UserError(f"{spec} needs the package {error.name}; run: pip install 'stillrobust[{library}]'") from None
+        raise UserError(
+            f"{spec} needs the package {error.name}; run: pip install 'stillrobust[{library}]'"
+        ) from None
     except TypeError as error:
         if "argument" not in str(error):
             raise
-        raise UserError(f"{spec} has an argument that {library} models here do not take: {error}") from None
+        raise UserError(
+            f"{spec} has an argument that {library} models here do not take: {error}"
+        ) from None
     return predictor
 
 

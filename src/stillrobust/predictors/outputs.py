@@ -1,4 +1,6 @@
-"""What adapters share: from a library's tensors to predictions in the image's own pixels and the data's own labels."""
+"""What adapters share: from a library's tensors to predictions in the image's own pixels and the
+data's own labels.
+"""
 
 from collections.abc import Sequence
 
@@ -28,18 +30,30 @@ def classified(logits: Tensor, columns: Array) -> list[Prediction]:
 
 
 def segmented(logits: Tensor, size: tuple[int, int], columns: Array) -> Prediction:
-    """Logits (K, h, w) -> a label map of ``size`` among the data's classes: resized bilinearly, then argmax."""
+    """Logits (K, h, w) -> a label map of ``size`` among the data's classes: resized bilinearly,
+    then argmax.
+    """
     chosen = logits[torch.from_numpy(columns).to(logits.device)][None].float()
     resized = functional.interpolate(chosen, size=size, mode="bilinear", align_corners=False)
     best, label_map = resized[0].max(0)
     confidence = (best - resized[0].logsumexp(0)).exp()
-    return Prediction(label_map=label_map.to(torch.uint8).cpu().numpy(), confidence=confidence.cpu().numpy())
+    return Prediction(
+        label_map=label_map.to(torch.uint8).cpu().numpy(), confidence=confidence.cpu().numpy()
+    )
 
 
 def detected(
-    boxes: Array, labels: Array, scores: Array, masks: Array | None, size: tuple[int, int], columns: Array, outputs: int
+    boxes: Array,
+    labels: Array,
+    scores: Array,
+    masks: Array | None,
+    size: tuple[int, int],
+    columns: Array,
+    outputs: int,
 ) -> Prediction:
-    """Boxes xyxy, the model's labels, scores and bool masks -> those of the data's classes, boxes clipped to the image."""
+    """Boxes xyxy, the model's labels, scores and bool masks -> those of the data's classes, boxes
+    clipped to the image.
+    """
     ours = to_data(columns, outputs)[labels.astype(np.int64)]
     kept = ours >= 0
     limits = np.array([size[1], size[0], size[1], size[0]], np.float32)
@@ -65,5 +79,8 @@ def names_of(numbered: dict[int, str] | dict[str, str] | Sequence[str]) -> list[
     """Class names by number, from a list or from a mapping whose keys are numbers."""
     if isinstance(numbered, dict):
         by_number = {int(number): name for number, name in numbered.items()}
-        return [by_number.get(number, f"class {number}") for number in range(max(by_number, default=-1) + 1)]
+        return [
+            by_number.get(number, f"class {number}")
+            for number in range(max(by_number, default=-1) + 1)
+        ]
     return list(numbered)

@@ -10,15 +10,19 @@ from stillrobust.errors import UserError
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.user_files import RAISED, reason, run_file
 
-EXPECTED = "one function create() that returns predict(images: list of uint8 (H, W, 3) RGB) -> list of Prediction"
+EXPECTED = (
+    "one function create() that returns predict(images: list of uint8 (H, W, 3) RGB) -> list of"
+    " Prediction"
+)
 
 
 def predictor_of_file(path: Path, task: str) -> Predictor:
     """The model that ``path`` makes. The file is run as it is: it is your code.
 
-    Optional names in it: ``CLASSES``, the model's classes in the order of its labels, so that data with others is refused;
-    ``MASKS = False`` for a detector of boxes only; ``WEIGHTS``, the path (or paths) of what it loads, relative to the file,
-    whose content then decides with the file's own whether a number has been measured before.
+    Optional names in it: ``CLASSES``, the model's classes in the order of its labels, so that data
+    with others is refused; ``MASKS = False`` for a detector of boxes only; ``WEIGHTS``, the path
+    (or paths) of what it loads, relative to the file, whose content then decides with the file's
+    own whether a number has been measured before.
     """
     module = _run(path)
     if not callable(getattr(module, "create", None)):
@@ -26,9 +30,14 @@ def predictor_of_file(path: Path, task: str) -> Predictor:
     try:
         predict = module.create()
     except RAISED as error:
-        raise UserError(f"Expected {EXPECTED} in {path}, but create() failed: {reason(error)}") from error
+        raise UserError(
+            f"Expected {EXPECTED} in {path}, but create() failed: {reason(error)}"
+        ) from error
     if not callable(predict):
-        raise UserError(f"Expected {EXPECTED} in {path}, but create() returned {type(predict).__name__}; correct create()")
+        raise UserError(
+            f"Expected {EXPECTED} in {path}, but create() returned {type(predict).__name__};"
+            " correct create()"
+        )
     classes = getattr(module, "CLASSES", None)
     return Predictor(
         task=task,
@@ -56,5 +65,8 @@ def _digest(path: Path, weights: Any) -> str:
             with file.open("rb") as opened:
                 total.update(hashlib.file_digest(opened, "sha256").digest())
         except OSError as error:
-            raise UserError(f"Expected the file {file} that WEIGHTS in {path} names, but {error.strerror}; correct it") from None
+            raise UserError(
+                f"Expected the file {file} that WEIGHTS in {path} names, but {error.strerror};"
+                " correct it"
+            ) from None
     return total.hexdigest()

@@ -18,15 +18,22 @@ from stillrobust.samples import DatasetInfo, Image, Prediction
 
 
 def timm_predictor(
-    info: DatasetInfo, name: str, weights: str = "pretrained", classes: int | None = None, labels: Mapping[str, str] | None = None
+    info: DatasetInfo,
+    name: str,
+    weights: str = "pretrained",
+    classes: int | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Predictor:
     """``weights``: ``'pretrained'`` (timm fetches them), ``'random'``, or the path of a file.
 
-    ``classes``: how many the model has where it is not the published number; they are then the data's, in their order.
-    ``labels``: its name of a class -> the data's.
+    ``classes``: how many the model has where it is not the published number; they are then the
+    data's, in their order. ``labels``: its name of a class -> the data's.
     """
     if info.task != "classification":
-        raise UserError(f"timm's models classify, but {info.name} is data for {info.task}; transfer one as a backbone first")
+        raise UserError(
+            f"timm's models classify, but {info.name} is data for {info.task}; transfer one as a"
+            " backbone first"
+        )
     if not timm.is_model(name.partition(".")[0]):
         raise unknown("timm model", name, timm.list_models())
     model = timm.create_model(name, pretrained=weights == "pretrained", num_classes=classes)
@@ -36,11 +43,15 @@ def timm_predictor(
     # timm keeps names for ImageNet-1k alone; another number of classes is taken as the data's.
     names = wnids() if classes is None and outputs == 1000 else None
     columns = columns_of(info, names, outputs, labels or {}, f"timm's {name}")
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    transform = timm.data.create_transform(
+        **timm.data.resolve_model_data_config(model), is_training=False
+    )
     model = model.eval().to(device())
 
     def predict(images: list[Image]) -> list[Prediction]:
-        batch = torch.stack([transform(PillowImage.fromarray(image)) for image in images]).to(device())
+        batch = torch.stack([transform(PillowImage.fromarray(image)) for image in images]).to(
+            device()
+        )
         return classified(model(batch), columns)
 
     return Predictor(

@@ -1,4 +1,6 @@
-"""Every classifier, detector and segmenter of torchvision, with the preprocessing of its published weights."""
+"""Every classifier, detector and segmenter of torchvision, with the preprocessing of its published
+weights.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,12 +27,18 @@ MASK_THRESHOLD = 0.5  # torchvision's own convention for the soft masks of Mask 
 
 
 def torchvision_predictor(
-    info: DatasetInfo, name: str, weights: str = "DEFAULT", classes: int | None = None, labels: Mapping[str, str] | None = None
+    info: DatasetInfo,
+    name: str,
+    weights: str = "DEFAULT",
+    classes: int | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Predictor:
-    """``weights``: the name of published ones (torchvision fetches them), ``'random'``, or the path of a file.
+    """``weights``: the name of published ones (torchvision fetches them), ``'random'``, or the path
+    of a file.
 
-    ``classes``: how many the model has, background included, where it is not the published number; it then has the data's
-    classes in their order (after the background, in detection). ``labels``: its name of a class -> the data's.
+    ``classes``: how many the model has, background included, where it is not the published number;
+    it then has the data's classes in their order (after the background, in detection). ``labels``:
+    its name of a class -> the data's.
     """
     known = torchvision.models.list_models(module=MODULES[info.task])
     if name not in known:
@@ -39,11 +47,13 @@ def torchvision_predictor(
     published = weights != "random" and not Path(weights).expanduser().exists()
     if published and weights not in enum.__members__:
         raise UserError(
-            f"Expected weights of {name} as {', '.join(enum.__members__)}, 'random' or the path of a file, but got {weights!r}"
-            "; name one of these"
+            f"Expected weights of {name} as {', '.join(enum.__members__)}, 'random' or the path of"
+            f" a file, but got {weights!r}; name one of these"
         )
     chosen = enum[weights] if published else enum.DEFAULT
-    arguments: dict[str, Any] = {"weights": chosen} if published else {"weights": None, "num_classes": classes}
+    arguments: dict[str, Any] = (
+        {"weights": chosen} if published else {"weights": None, "num_classes": classes}
+    )
     if not published and classes is None:
         arguments["num_classes"] = len(chosen.meta["categories"])
     if info.task != "classification" and not published:
@@ -53,7 +63,12 @@ def torchvision_predictor(
         load_strictly(model, read_state(Path(weights).expanduser()), weights)
     published_names = chosen.meta["categories"]
     transform = chosen.transforms()
-    head = (info, published_names if classes is None else None, classes or len(published_names), labels or {})
+    head = (
+        info,
+        published_names if classes is None else None,
+        classes or len(published_names),
+        labels or {},
+    )
     model = model.eval().to(device())
     return Predictor(
         task=info.task,
@@ -62,12 +77,20 @@ def torchvision_predictor(
         weights=digest(model.state_dict()),
         classes=info.classes,
         masks=name.startswith("maskrcnn"),
-        about={"preprocessing": " ".join(repr(transform).split()), "torchvision": torchvision.__version__},
+        about={
+            "preprocessing": " ".join(repr(transform).split()),
+            "torchvision": torchvision.__version__,
+        },
     )
 
 
 def _classifier(
-    model: nn.Module, transform: Any, info: DatasetInfo, names: list[str] | None, outputs: int, labels: Mapping[str, str]
+    model: nn.Module,
+    transform: Any,
+    info: DatasetInfo,
+    names: list[str] | None,
+    outputs: int,
+    labels: Mapping[str, str],
 ) -> Predict:
     columns = columns_of(info, names, outputs, labels, "The classifier")
 
@@ -79,7 +102,12 @@ def _classifier(
 
 
 def _segmenter(
-    model: nn.Module, transform: Any, info: DatasetInfo, names: list[str] | None, outputs: int, labels: Mapping[str, str]
+    model: nn.Module,
+    transform: Any,
+    info: DatasetInfo,
+    names: list[str] | None,
+    outputs: int,
+    labels: Mapping[str, str],
 ) -> Predict:
     columns = columns_of(info, names, outputs, labels, "The segmenter")
 
@@ -94,18 +122,43 @@ def _segmenter(
 
 
 def _detector(
-    model: nn.Module, transform: Any, info: DatasetInfo, names: list[str] | None, outputs: int, labels: Mapping[str, str]
+    model: nn.Module,
+    transform: Any,
+    info: DatasetInfo,
+    names: list[str] | None,
+    outputs: int,
+    labels: Mapping[str, str],
 ) -> Predict:
     # Number 0 is the background: without names the data's classes follow it.
-    columns = columns_of(info, names, outputs if names else outputs - 1, labels, "The detector") + (names is None)
+    columns = columns_of(info, names, outputs if names else outputs - 1, labels, "The detector") + (
+        names is None
+    )
 
     def predict(images: list[Image]) -> list[Prediction]:
-        outputs_of: list[dict[str, Tensor]] = model([floats(image).to(device()) for image in images])
+        outputs_of: list[dict[str, Tensor]] = model(
+            [floats(image).to(device()) for image in images]
+        )
         found = []
         for image, output in zip(images, outputs_of, strict=True):
-            masks = (output["masks"][:, 0] > MASK_THRESHOLD).cpu().numpy() if "masks" in output else None
-            boxes, numbers, scores = (output[key].cpu().numpy() for key in ("boxes", "labels", "scores"))
-            found.append(detected(boxes, numbers, scores, masks, (image.shape[0], image.shape[1]), columns, outputs))
+            masks = (
+                (output["masks"][:, 0] > MASK_THRESHOLD).cpu().numpy()
+                if "masks" in output
+                else None
+            )
+            boxes, numbers, scores = (
+                output[key].cpu().numpy() for key in ("boxes", "labels", "scores")
+            )
+            found.append(
+                detected(
+                    boxes,
+                    numbers,
+                    scores,
+                    masks,
+                    (image.shape[0], image.shape[1]),
+                    columns,
+                    outputs,
+                )
+            )
         return found
 
     return predict

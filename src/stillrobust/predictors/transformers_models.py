@@ -1,4 +1,6 @@
-"""Hugging Face models: image classification, object detection, semantic and instance segmentation, with their processors."""
+"""Hugging Face models: image classification, object detection, semantic and instance segmentation,
+with their processors.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +13,14 @@ import transformers
 from stillrobust.backbones.reader import digest
 from stillrobust.errors import UserError
 from stillrobust.predictors.labels import columns_of
-from stillrobust.predictors.outputs import classified, detected, device, extents, names_of, segmented
+from stillrobust.predictors.outputs import (
+    classified,
+    detected,
+    device,
+    extents,
+    names_of,
+    segmented,
+)
 from stillrobust.predictors.predictor import Predict, Predictor
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
@@ -23,26 +32,38 @@ HEADS = {
 }
 
 
-def transformers_predictor(info: DatasetInfo, name: str, labels: Mapping[str, str] | None = None) -> Predictor:
-    """``name``: a folder that ``save_pretrained`` wrote (model and image processor), or a name on the hub.
+def transformers_predictor(
+    info: DatasetInfo, name: str, labels: Mapping[str, str] | None = None
+) -> Predictor:
+    """``name``: a folder that ``save_pretrained`` wrote (model and image processor), or a name on
+    the hub.
 
-    Weights are read from safetensors only, and no code that comes with a model is run. ``labels``: its name -> the data's.
+    Weights are read from safetensors only, and no code that comes with a model is run. ``labels``:
+    its name -> the data's.
     """
     local = Path(name).expanduser()
     source = str(local) if local.is_dir() else name
     try:
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         head = _head_of(config, info)
-        model = getattr(transformers, head).from_pretrained(source, use_safetensors=True, trust_remote_code=False)
+        model = getattr(transformers, head).from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False
+        )
         processor = _processor(source)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"Expected a model with its image processor for {info.task} at {name}, but: {reason}") from None
+        raise UserError(
+            f"Expected a model with its image processor for {info.task} at {name}, but: {reason}"
+        ) from None
     names = names_of(config.id2label)
     columns = columns_of(info, names, len(names), labels or {}, name)
     model = model.eval().to(device())
     instances = head == "AutoModelForUniversalSegmentation"
-    makers = {"classification": _classifier, "segmentation": _segmenter, "detection": _instances if instances else _detector}
+    makers = {
+        "classification": _classifier,
+        "segmentation": _segmenter,
+        "detection": _instances if instances else _detector,
+    }
     return Predictor(
         task=info.task,
         model=f"transformers:{local.name if local.is_dir() else name}",
@@ -67,11 +88,16 @@ def _head_of(config: Any, info: DatasetInfo) -> str:
     for head in HEADS[info.task]:
         if type(config) in getattr(transformers, head)._model_mapping:
             return head
-    raise UserError(f"{type(config).__name__} has no head for {info.task} in transformers; give a model that was trained for it")
+    raise UserError(
+        f"{type(config).__name__} has no head for {info.task} in transformers; give a model that"
+        " was trained for it"
+    )
 
 
 def _inputs(processor: Any, images: list[Image]) -> Any:
-    return processor(images=images, return_tensors="pt", input_data_format="channels_last").to(device())
+    return processor(images=images, return_tensors="pt", input_data_format="channels_last").to(
+        device()
+    )
 
 
 def _sizes(images: list[Image]) -> list[tuple[int, int]]:
@@ -89,7 +115,9 @@ def _segmenter(model: Any, processor: Any, columns: Any, outputs: int) -> Predic
     def predict(images: list[Image]) -> list[Prediction]:
         # One by one: images of several sizes make no batch, and padding would be segmented too.
         logits = [model(**_inputs(processor, [image])).logits[0] for image in images]
-        return [segmented(one, size, columns) for one, size in zip(logits, _sizes(images), strict=True)]
+        return [
+            segmented(one, size, columns) for one, size in zip(logits, _sizes(images), strict=True)
+        ]
 
     return predict
 
@@ -97,10 +125,14 @@ def _segmenter(model: Any, processor: Any, columns: Any, outputs: int) -> Predic
 def _detector(model: Any, processor: Any, columns: Any, outputs: int) -> Predict:
     def predict(images: list[Image]) -> list[Prediction]:
         answer = model(**_inputs(processor, images))
-        found = processor.post_process_object_detection(answer, threshold=0.0, target_sizes=torch.tensor(_sizes(images)))
+        found = processor.post_process_object_detection(
+            answer, threshold=0.0, target_sizes=torch.tensor(_sizes(images))
+        )
         results = []
         for one, size in zip(found, _sizes(images), strict=True):
-            boxes, numbers, scores = (one[key].float().cpu().numpy() for key in ("boxes", "labels", "scores"))
+            boxes, numbers, scores = (
+                one[key].float().cpu().numpy() for key in ("boxes", "labels", "scores")
+            )
             results.append(detected(boxes, numbers, scores, None, size, columns, outputs))
         return results
 
@@ -111,11 +143,17 @@ def _instances(model: Any, processor: Any, columns: Any, outputs: int) -> Predic
     def predict(images: list[Image]) -> list[Prediction]:
         sizes = _sizes(images)
         answer = model(**_inputs(processor, images))
-        found = processor.post_process_instance_segmentation(answer, threshold=0.0, target_sizes=sizes, return_binary_maps=True)
+        found = processor.post_process_instance_segmentation(
+            answer, threshold=0.0, target_sizes=sizes, return_binary_maps=True
+        )
         results = []
         for one, size in zip(found, sizes, strict=True):
             segments = one["segments_info"]
-            masks = np.zeros((0, *size), bool) if not segments else one["segmentation"].cpu().numpy().reshape(-1, *size) > 0.5
+            masks = (
+                np.zeros((0, *size), bool)
+                if not segments
+                else one["segmentation"].cpu().numpy().reshape(-1, *size) > 0.5
+            )
             numbers = np.array([segment["label_id"] for segment in segments], np.int64)
             scores = np.array([segment["score"] for segment in segments], np.float32)
             results.append(detected(extents(masks), numbers, scores, masks, size, columns, outputs))

@@ -1,4 +1,6 @@
-"""Ultralytics' detectors and instance segmenters (YOLO, RT-DETR) from their ``.pt`` or ``.yaml`` files."""
+"""Ultralytics' detectors and instance segmenters (YOLO, RT-DETR) from their ``.pt`` or ``.yaml``
+files.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,28 +16,46 @@ from stillrobust.predictors.outputs import detected, names_of
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
-# What Ultralytics' own validation uses: ultralytics/cfg/default.yaml (conf 0.001 in val mode, iou 0.7, max_det 300).
+# What Ultralytics' own validation uses: ultralytics/cfg/default.yaml (conf 0.001 in val mode, iou
+# 0.7, max_det 300).
 CONFIDENCE, OVERLAP, DETECTIONS = 0.001, 0.7, 300
 
 
-def ultralytics_predictor(info: DatasetInfo, name: str, size: int = 640, labels: Mapping[str, str] | None = None) -> Predictor:
-    """``name``: a ``.pt`` file, or an architecture's ``.yaml`` for random weights. ``size``: of the longer side, in pixels.
+def ultralytics_predictor(
+    info: DatasetInfo, name: str, size: int = 640, labels: Mapping[str, str] | None = None
+) -> Predictor:
+    """``name``: a ``.pt`` file, or an architecture's ``.yaml`` for random weights.
 
-    A ``.pt`` file of Ultralytics is a pickle that can run code when it is loaded, by their loader: give files you trust.
-    ``labels``: its name of a class -> the data's.
+    ``size``: of the longer side, in pixels.
+
+    A ``.pt`` file of Ultralytics is a pickle that can run code when it is loaded, by their loader:
+    give files you trust. ``labels``: its name of a class -> the data's.
     """
     if info.task != "detection":
-        raise UserError(f"Ultralytics' models are measured as detectors, but {info.name} is data for {info.task}; give coco:PATH")
-    if Path(name).suffix not in (".pt", ".yaml") or (Path(name).suffix == ".pt" and not Path(name).is_file()):
-        raise UserError(f"Expected a .pt file that is there, or an architecture's .yaml, but got {name!r}; check the path")
+        raise UserError(
+            f"Ultralytics' models are measured as detectors, but {info.name} is data for"
+            f" {info.task}; give coco:PATH"
+        )
+    if Path(name).suffix not in (".pt", ".yaml") or (
+        Path(name).suffix == ".pt" and not Path(name).is_file()
+    ):
+        raise UserError(
+            f"Expected a .pt file that is there, or an architecture's .yaml, but got {name!r};"
+            " check the path"
+        )
     from ultralytics import YOLO, __version__  # type: ignore[attr-defined]
 
     try:
         model: Any = YOLO(name)
     except Exception as error:  # their loader raises whatever the pickle or the YAML provokes
-        raise UserError(f"Ultralytics cannot load {name}: {str(error).splitlines()[0][:200]}") from None
+        raise UserError(
+            f"Ultralytics cannot load {name}: {str(error).splitlines()[0][:200]}"
+        ) from None
     if model.task not in ("detect", "segment"):
-        raise UserError(f"Expected a model that detects or segments instances, but {name} is for {model.task!r}; give another")
+        raise UserError(
+            f"Expected a model that detects or segments instances, but {name} is for"
+            f" {model.task!r}; give another"
+        )
     names = names_of(model.names)
     columns = columns_of(info, names, len(names), labels or {}, name)
     masks = model.task == "segment"
@@ -44,7 +64,14 @@ def ultralytics_predictor(info: DatasetInfo, name: str, size: int = 640, labels:
         # It takes arrays as BGR, as OpenCV reads them.
         batch = [cv2.cvtColor(image, cv2.COLOR_RGB2BGR) for image in images]
         found = model.predict(
-            batch, imgsz=size, conf=CONFIDENCE, iou=OVERLAP, max_det=DETECTIONS, retina_masks=True, verbose=False, save=False
+            batch,
+            imgsz=size,
+            conf=CONFIDENCE,
+            iou=OVERLAP,
+            max_det=DETECTIONS,
+            retina_masks=True,
+            verbose=False,
+            save=False,
         )
         return [_prediction(one, image.shape[:2]) for one, image in zip(found, images, strict=True)]
 
@@ -54,7 +81,9 @@ def ultralytics_predictor(info: DatasetInfo, name: str, size: int = 640, labels:
         drawn = None
         if masks:
             drawn = np.zeros((0, *shape), bool) if own is None else own.data.cpu().numpy() > 0.5
-        return detected(boxes.xyxy, boxes.cls, boxes.conf, drawn, (shape[0], shape[1]), columns, len(names))
+        return detected(
+            boxes.xyxy, boxes.cls, boxes.conf, drawn, (shape[0], shape[1]), columns, len(names)
+        )
 
     return Predictor(
         task="detection",

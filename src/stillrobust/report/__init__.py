@@ -1,4 +1,7 @@
-"""From a store of measurements to tables and one offline page. Reads the store; never loads a model or an image folder."""
+"""From a store of measurements to tables and one offline page.
+
+Reads the store; never loads a model or an image folder.
+"""
 
 from pathlib import Path
 
@@ -28,7 +31,8 @@ __all__ = [
 def report(store_root: Path | str, out_dir: Path | str, replicates: int = REPLICATES) -> Path:
     """Write ``report.html`` and the files of its numbers into a folder and return the page's path.
 
-    ``replicates`` is the number of bootstrap resamples behind the intervals; 0 leaves the intervals out.
+    ``replicates`` is the number of bootstrap resamples behind the intervals; 0 leaves the intervals
+    out.
     """
     store = Store(store_root)
     return write_report(store, with_inside(store, summarize(store, replicates)), out_dir)
@@ -38,6 +42,8 @@ def write_report(store: Store, summary: Summary, out_dir: Path | str) -> Path:
     """What :func:`report` writes, of a summary that is there already."""
     folder = Path(out_dir)
     path = folder / "report.html"
-    files = {folder / name: content.encode() for name, (_, _, content) in numbers(store, summary).items()}
+    files = {
+        folder / name: content.encode() for name, (_, _, content) in numbers(store, summary).items()
+    }
     write_whole({**files, path: page(store, summary).encode()})
     return path

@@ -15,7 +15,11 @@ HEADLINE = {"detection": "box_ap"}  # where a task has two metrics, the one that
 
 def answers(rows: Sequence[Row]) -> list[str]:
     """One sentence for each task, dataset, protocol and mode of transfer."""
-    headlines = [row for row in rows if HEADLINE.get(row.run.task, row.robustness.metric) == row.robustness.metric]
+    headlines = [
+        row
+        for row in rows
+        if HEADLINE.get(row.run.task, row.robustness.metric) == row.robustness.metric
+    ]
     told = []
     for section in sections(headlines):
         for _, group in groupby(section, key=lambda row: row.run.transfer):
@@ -24,13 +28,17 @@ def answers(rows: Sequence[Row]) -> list[str]:
 
 
 def difference(first: Row, second: Row, quantity: str = "drop") -> tuple[float, float] | None:
-    """The interval of the difference of two mean drops on the same resamples, if both saw the same images.
+    """The interval of the difference of two mean drops on the same resamples, if both saw the same
+    images.
 
     Or of another of :data:`QUANTITIES`.
     """
     if first.drops is None or second.drops is None or first.drawn_from != second.drawn_from:
         return None
-    return interval(second.resampled[quantity] - first.resampled[quantity], second.value(quantity) - first.value(quantity))
+    return interval(
+        second.resampled[quantity] - first.resampled[quantity],
+        second.value(quantity) - first.value(quantity),
+    )
 
 
 def _sentence(rows: list[Row], section: Sequence[Row], of_protocol: str) -> str:
@@ -38,7 +46,10 @@ def _sentence(rows: list[Row], section: Sequence[Row], of_protocol: str) -> str:
     about += f" ({of_protocol})" if of_protocol else ""
     learned = [row for row in rows if row.robustness.clean >= LEAST_CLEAN]
     if not learned:
-        return f"{about}: no clean score reaches {percent(LEAST_CLEAN)} %, so that there is nothing to keep."
+        return (
+            f"{about}: no clean score reaches {percent(LEAST_CLEAN)} %, so that there is nothing to"
+            " keep."
+        )
     rows = learned
     ranked = sorted(rows, key=lambda row: row.robustness.drop)
     best, numbers = ranked[0], ranked[0].robustness
@@ -46,9 +57,10 @@ def _sentence(rows: list[Row], section: Sequence[Row], of_protocol: str) -> str:
     mode = MODES.get(best.run.transfer, best.run.transfer)
     severity = "severity" if len(numbers.severities) == 1 else "severities"
     text = (
-        f"{about}, {mode}: {model_name(best, section)} keeps {percent(numbers.rpc)} % of its "
-        f"{metric} ({percent(numbers.clean)} clean, {percent(numbers.mpc)} under the 15 corruptions at {severity} "
-        f"{', '.join(map(str, numbers.severities))}), a drop of {drop_text(best)} %"
+        f"{about}, {mode}: {model_name(best, section)} keeps {percent(numbers.rpc)} % of its"
+        f" {metric} ({percent(numbers.clean)} clean, {percent(numbers.mpc)} under the 15"
+        f" corruptions at {severity} {', '.join(map(str, numbers.severities))}), a drop of"
+        f" {drop_text(best)} %"
     )
     if len(ranked) == 1:
         return f"{text}; there is no other run to compare it with."

@@ -1,8 +1,10 @@
-"""Whether measurements bear a claim out: supported, refuted or undecided, with the effect and its interval.
+"""Whether measurements bear a claim out: supported, refuted or undecided, with the effect and its
+interval.
 
-A statement "a is below b" is supported where the 95 % interval of the paired difference lies above 0. A claim of several
-statements is supported where all of them are (an intersection-union test, which keeps the level), and refuted where one lies on
-the other side by an interval that allows for the number of statements (Bonferroni). Everything else is undecided.
+A statement "a is below b" is supported where the 95 % interval of the paired difference lies above
+0. A claim of several statements is supported where all of them are (an intersection-union test,
+which keeps the level), and refuted where one lies on the other side by an interval that allows for
+the number of statements (Bonferroni). Everything else is undecided.
 """
 
 import json
@@ -19,7 +21,10 @@ from stillrobust.report.summary import METRICS
 from stillrobust.report.tables import percent
 
 Verdict = Literal["supported", "refuted", "undecided", "not measured"]
-NO_INTERVAL = "no interval, for statistics of the same images are missing, or some resample has no clean score"
+NO_INTERVAL = (
+    "no interval, for statistics of the same images are missing, or some resample has no clean"
+    " score"
+)
 TWO_PROTOCOLS = "measured under two protocols; measure one of them again"
 Rows = Mapping[tuple[str, str], Row]
 """By (run's id, metric)."""
@@ -70,7 +75,9 @@ def judge(claim: Claim, rows: Rows) -> Judgement:
 def _judged(claim: Claim, statement: Statement, rows: Rows) -> Judged:
     metric, quantity = claim.about(statement)
     first, second = statement.runs
-    relation = f"{first} = {second} ± {statement.within:g}" if statement.alike else f"{first} < {second}"
+    relation = (
+        f"{first} = {second} ± {statement.within:g}" if statement.alike else f"{first} < {second}"
+    )
     text = f"{METRICS[metric]}, {quantity}: {relation}"
     missing = [run for run in statement.runs if (run, metric) not in rows]
     if missing:
@@ -107,7 +114,9 @@ def _as_printed(claim: Claim) -> Literal["holds", "does not hold", "not printed"
         first, second = (numbers.get(run, {}).get(quantity) for run in statement.runs)
         if first is None or second is None:
             return "not printed"
-        held.append(first < second if statement.less else abs(first - second) < statement.within / 100)
+        held.append(
+            first < second if statement.less else abs(first - second) < statement.within / 100
+        )
     return "holds" if all(held) else "does not hold"
 
 
@@ -122,11 +131,16 @@ def effect_text(one: Judged) -> str:
 
 
 def claims_text(judgements: Sequence[Judgement]) -> str:
-    """The claims for a terminal: verdict, claim, source, what decides it, and what the printed numbers say."""
+    """The claims for a terminal: verdict, claim, source, what decides it, and what the printed
+    numbers say.
+    """
     lines = []
     for one in judgements:
         lines.append(f"{one.verdict:<12}  {one.text}")
-        lines.append(f"{'':<12}  {one.deciding.text}: {effect_text(one.deciding)}; {one.source}; as printed, it {_printed(one)}")
+        lines.append(
+            f"{'':<12}  {one.deciding.text}: {effect_text(one.deciding)}; {one.source}; as printed,"
+            f" it {_printed(one)}"
+        )
     return "\n".join(lines)
 
 

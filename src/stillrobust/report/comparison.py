@@ -1,4 +1,6 @@
-"""Two runs beside each other, corruption by corruption, on the same images: what differs, by how much, how surely."""
+"""Two runs beside each other, corruption by corruption, on the same images: what differs, by how
+much, how surely.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +25,9 @@ CLEAN_LINE, MEAN_LINE = "clean", "mean of all 15"
 
 @dataclass(frozen=True)
 class Change:
-    """A number of two runs, fractions, and the interval of the second less the first where statistics are kept."""
+    """A number of two runs, fractions, and the interval of the second less the first where
+    statistics are kept.
+    """
 
     first: float
     second: float
@@ -42,7 +46,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``score`` and ``drop`` by line: the clean data (score alone), the mean, the corruptions by their change of drop."""
+    """``score`` and ``drop`` by line: the clean data (score alone), the mean, the corruptions by
+    their change of drop.
+    """
 
     first: str
     second: str
@@ -53,21 +59,26 @@ class Comparison:
     drop: dict[str, Change]
 
 
-def compare(store: Store, first: str, second: str, metric: str | None = None, replicates: int = REPLICATES) -> Comparison:
+def compare(
+    store: Store, first: str, second: str, metric: str | None = None, replicates: int = REPLICATES
+) -> Comparison:
     """Compare two runs of a store in one metric, by default the task's first.
 
-    The intervals of the 15 corruptions hold all together; those of the clean score and the mean hold each by itself. Raises
-    ``UserError`` for two protocols, naming the fields, and ``HoleError`` for missing cells.
+    The intervals of the 15 corruptions hold all together; those of the clean score and the mean
+    hold each by itself. Raises ``UserError`` for two protocols, naming the fields, and
+    ``HoleError`` for missing cells.
     """
     runs = {run.name: run for run in store.runs()}
     if not runs:
         raise UserError(
-            f"Expected a folder of results (with runs/ and cells/) at {store.root}, but there is none"
-            "; check the path or measure something first"
+            f"Expected a folder of results (with runs/ and cells/) at {store.root}, but there is"
+            " none; check the path or measure something first"
         )
     pair = [lookup("run", name, runs) for name in (first, second)]
     places = {CLEAN[0], *COMMON}
-    own = [[one for one in store.measurements(run.name) if one.corruption in places] for run in pair]
+    own = [
+        [one for one in store.measurements(run.name) if one.corruption in places] for run in pair
+    ]
     for run, measured in zip(pair, own, strict=True):
         if not measured:
             raise HoleError(f"{run.name} has no measurement: run the study first")
@@ -105,21 +116,42 @@ def comparison_text(found: Comparison) -> str:
     sure = any(change.interval for change in found.score.values())
     alike = [name.replace("_", " ") for name, change in found.drop.items() if change.alike]
     note = (
-        f"[ ]: paired {LEVEL:.0%} intervals over images; those of the 15 corruptions hold all together."
+        f"[ ]: paired {LEVEL:.0%} intervals over images; those of the 15 corruptions hold all"
+        " together."
         if sure
-        else "How surely they differ cannot be said: not both runs keep per-image statistics of the same images."
+        else (
+            "How surely they differ cannot be said: not both runs keep per-image statistics of the"
+            " same images."
+        )
     )
     said = f"Not distinguishable by their drop: {', '.join(alike) or 'nothing'}." if sure else ""
     levels = ", ".join(map(str, found.severities))
-    head = f"{METRICS.get(found.metric, found.metric)} in %, {found.images} images, severities {levels}; largest change first"
+    head = (
+        f"{METRICS.get(found.metric, found.metric)} in %, {found.images} images, severities"
+        f" {levels}; largest change first"
+    )
     return "\n".join(
-        [f"A  {found.first}", f"B  {found.second}", head, "", rows[0], "-" * len(rows[0]), *rows[1:], "", note, said]
+        [
+            f"A  {found.first}",
+            f"B  {found.second}",
+            head,
+            "",
+            rows[0],
+            "-" * len(rows[0]),
+            *rows[1:],
+            "",
+            note,
+            said,
+        ]
     ).rstrip()
 
 
 def _check_protocols(pair: Sequence[Run], own: Sequence[Sequence[Measurement]]) -> None:
     """Numbers of two protocols are not compared; within a run ``robustness`` sees to it."""
-    one, other = ({"task": run.task, **comparable(measured[0].protocol)} for run, measured in zip(pair, own, strict=True))
+    one, other = (
+        {"task": run.task, **comparable(measured[0].protocol)}
+        for run, measured in zip(pair, own, strict=True)
+    )
     differ = [
         f"{key} ({short(one.get(key))} and {short(other.get(key))})"
         for key in sorted(one.keys() | other.keys())
@@ -127,15 +159,18 @@ def _check_protocols(pair: Sequence[Run], own: Sequence[Sequence[Measurement]]) 
     ]
     if differ:
         raise UserError(
-            f"Expected two runs under one protocol, but {pair[0].name} and {pair[1].name} differ in {', '.join(differ)}: "
-            "measure one of them again"
+            f"Expected two runs under one protocol, but {pair[0].name} and {pair[1].name} differ in"
+            f" {', '.join(differ)}: measure one of them again"
         )
 
 
 def _metric(run: Run, own: Sequence[Sequence[Measurement]], asked: str | None) -> str:
     both = {one.metric for one in own[0]} & {one.metric for one in own[1]}
     if not both:
-        raise UserError("Expected two runs with a metric in common, but there is none; choose two runs of one task")
+        raise UserError(
+            "Expected two runs with a metric in common, but there is none; choose two runs of one"
+            " task"
+        )
     if asked is not None:
         return lookup("metric", asked, {name: name for name in sorted(both)})
     shown = [one for one in shown_metrics([*own[0], *own[1]]) if one in both] or sorted(both)
@@ -144,8 +179,15 @@ def _metric(run: Run, own: Sequence[Sequence[Measurement]], asked: str | None) -
 
 def _lines(numbers: Robustness) -> tuple[dict[str, float], dict[str, float]]:
     """Scores and drops by line."""
-    scores = {CLEAN_LINE: numbers.clean, MEAN_LINE: numbers.mpc, **{name: numbers.by_corruption[name].mpc for name in COMMON}}
-    return scores, {MEAN_LINE: numbers.drop, **{name: numbers.by_corruption[name].drop for name in COMMON}}
+    scores = {
+        CLEAN_LINE: numbers.clean,
+        MEAN_LINE: numbers.mpc,
+        **{name: numbers.by_corruption[name].mpc for name in COMMON},
+    }
+    return scores, {
+        MEAN_LINE: numbers.drop,
+        **{name: numbers.by_corruption[name].drop for name in COMMON},
+    }
 
 
 def _draws(
@@ -161,18 +203,32 @@ def _draws(
     for name in COMMON:
         scores[name] = cells[1:][[place[0] == name for place in places]].mean(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return drawn.image_ids, scores, {name: 1 - one / cells[0] for name, one in scores.items() if name != CLEAN_LINE}
+        return (
+            drawn.image_ids,
+            scores,
+            {name: 1 - one / cells[0] for name, one in scores.items() if name != CLEAN_LINE},
+        )
 
 
-def _changes(values: Sequence[dict[str, float]], draws: Sequence[dict[str, Array]]) -> dict[str, Change]:
+def _changes(
+    values: Sequence[dict[str, float]], draws: Sequence[dict[str, Array]]
+) -> dict[str, Change]:
     sizes = {name: values[1][name] - values[0][name] for name in values[0]}
     around: dict[str, tuple[float, float]] = {}
     if draws:
         paired = {name: draws[1][name] - draws[0][name] for name in values[0]}
-        if all(np.isfinite(one).all() for one in paired.values()):  # a clean score of 0 in a resample leaves no drop
-            around = {name: interval(paired[name], sizes[name]) for name in sizes if name not in COMMON}
-            together = simultaneous_intervals([sizes[name] for name in COMMON], np.stack([paired[name] for name in COMMON]))
-            around |= {name: (float(low), float(high)) for name, (low, high) in zip(COMMON, together, strict=True)}
+        # a clean score of 0 in a resample leaves no drop
+        if all(np.isfinite(one).all() for one in paired.values()):
+            around = {
+                name: interval(paired[name], sizes[name]) for name in sizes if name not in COMMON
+            }
+            together = simultaneous_intervals(
+                [sizes[name] for name in COMMON], np.stack([paired[name] for name in COMMON])
+            )
+            around |= {
+                name: (float(low), float(high))
+                for name, (low, high) in zip(COMMON, together, strict=True)
+            }
     return {name: Change(values[0][name], values[1][name], around.get(name)) for name in sizes}
 
 

@@ -1,4 +1,6 @@
-"""What the paper's tables and figures show, filled with the rows of a store: the studies' panels, or any store's own."""
+"""What the paper's tables and figures show, filled with the rows of a store: the studies' panels,
+or any store's own.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -62,10 +64,17 @@ class Found:
     """Ids of runs that are shown but not complete."""
 
 
-def exhibits_of(store: Store, protocol: str | None = None, studies: Sequence[str] = (), replicates: int | None = None) -> Found:
-    """The paper's exhibits from the runs of ``store``; a store of other runs gets exhibits of the same layouts.
+def exhibits_of(
+    store: Store,
+    protocol: str | None = None,
+    studies: Sequence[str] = (),
+    replicates: int | None = None,
+) -> Found:
+    """The paper's exhibits from the runs of ``store``; a store of other runs gets exhibits of the
+    same layouts.
 
-    ``studies`` are names or files; none means the paper's. A store holds real numbers or those of a miniature; real ones win.
+    ``studies`` are names or files; none means the paper's. A store holds real numbers or those of a
+    miniature; real ones win.
     """
     names = {run.name for run in store.runs()}
     for miniature in (False, True):
@@ -88,29 +97,69 @@ def _of_selection(store: Store, selection: Selection, replicates: int | None) ->
     models = {run.id: run.label for runs in selection.runs_of for run in runs}
     summary = _summarised(store, replicates, only=set(ids.values()), severities=severities)
     by_name = {(row.run.name, row.robustness.metric): row for row in summary.rows}
-    rows = {(key, metric): row for key, name in ids.items() for (found, metric), row in by_name.items() if found == name}
+    rows = {
+        (key, metric): row
+        for key, name in ids.items()
+        for (found, metric), row in by_name.items()
+        if found == name
+    }
     exhibits, missing = [], []
     for study in selection.studies:
         panels = []
         for panel in study.panels:
-            entries = [Entry(label or models[key], rows.get((key, panel.metric)), key) for key, label in panel.labels.items()]
+            entries = [
+                Entry(label or models[key], rows.get((key, panel.metric)), key)
+                for key, label in panel.labels.items()
+            ]
             missing += [entry.run for entry in entries if entry.row is None]
             panels.append(Panel(panel.title, panel.metric, tuple(entries)))
-        exhibits.append(Exhibit(study.name, study.title, study.layout, tuple(study.bars), tuple(panels)))
-    return Found(tuple(exhibits), rows, summary, severities, selection.miniature, tuple(dict.fromkeys(missing)))
+        exhibits.append(
+            Exhibit(study.name, study.title, study.layout, tuple(study.bars), tuple(panels))
+        )
+    return Found(
+        tuple(exhibits),
+        rows,
+        summary,
+        severities,
+        selection.miniature,
+        tuple(dict.fromkeys(missing)),
+    )
 
 
 def _of_any(rows: Sequence[Row]) -> Iterable[Exhibit]:
     """A table by corruption group and a figure for each mode of transfer in the store."""
     for transfer in dict.fromkeys(row.run.transfer for row in rows):
         mode = MODES.get(transfer, transfer)
-        shown = tuple(_panel(some, rows) for some in sections([row for row in rows if row.run.transfer == transfer]))
-        yield Exhibit(f"table_{transfer}", f"Performance drop by corruption group, {mode}", "groups", ("drop",), shown)
-        yield Exhibit(f"figure_{transfer}", f"Performance drop and clean score, {mode}", "bars", ("drop", "clean"), shown)
+        shown = tuple(
+            _panel(some, rows)
+            for some in sections([row for row in rows if row.run.transfer == transfer])
+        )
+        yield Exhibit(
+            f"table_{transfer}",
+            f"Performance drop by corruption group, {mode}",
+            "groups",
+            ("drop",),
+            shown,
+        )
+        yield Exhibit(
+            f"figure_{transfer}",
+            f"Performance drop and clean score, {mode}",
+            "bars",
+            ("drop", "clean"),
+            shown,
+        )
 
 
 def _panel(some: Sequence[Row], rows: Sequence[Row]) -> Panel:
     run, metric = some[0].run, some[0].robustness.metric
-    parts = [f"{TASKS.get(run.task, run.task)} on {run.dataset}", METRICS.get(metric, metric), apart(some, rows)]
+    parts = [
+        f"{TASKS.get(run.task, run.task)} on {run.dataset}",
+        METRICS.get(metric, metric),
+        apart(some, rows),
+    ]
     shown = with_seed_means(some)
-    return Panel(", ".join(filter(None, parts)), metric, tuple(Entry(model_name(row, shown), row) for row in shown))
+    return Panel(
+        ", ".join(filter(None, parts)),
+        metric,
+        tuple(Entry(model_name(row, shown), row) for row in shown),
+    )

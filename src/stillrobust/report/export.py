@@ -13,11 +13,24 @@ from stillrobust.study.state import places_of
 from stillrobust.user_files import shown
 
 ABOUT = ("id", "run", "task", "model", "backbone", "transfer", "technique", "data")
-COLUMNS = (*ABOUT, "metric", "corruption", "severity", "value", "images", "left_out", "key", "scale")
+COLUMNS = (
+    *ABOUT,
+    "metric",
+    "corruption",
+    "severity",
+    "value",
+    "images",
+    "left_out",
+    "key",
+    "scale",
+)
 
 
 def export(selection: Selection, site: Site, file: Path) -> int:
-    """Write the numbers that a selection asks for and that are there; returns how many. JSON also has each protocol."""
+    """Write the numbers that a selection asks for and that are there; returns how many.
+
+    JSON also has each protocol.
+    """
     asked = selection.asked
     runs = {run.name(asked): run for run in selection.runs}
     wanted = set(places_of(asked))
@@ -27,17 +40,39 @@ def export(selection: Selection, site: Site, file: Path) -> int:
         run = runs.get(one.run)
         if run is None or (one.corruption, one.severity) not in wanted:
             continue
-        said = [run.id, one.run, run.task, run.label, run.backbone, run.transfer, shown(run.technique), run.test_data]
+        said = [
+            run.id,
+            one.run,
+            run.task,
+            run.label,
+            run.backbone,
+            run.transfer,
+            shown(run.technique),
+            run.test_data,
+        ]
         left_out = sum(one.protocol.get("left_out", {}).values())
-        numbers = [one.metric, one.corruption, one.severity, one.value, one.images, left_out, one.key, run.scale]
+        numbers = [
+            one.metric,
+            one.corruption,
+            one.severity,
+            one.value,
+            one.images,
+            left_out,
+            one.key,
+            run.scale,
+        ]
         rows.append(dict(zip(COLUMNS, [*said, *numbers], strict=True)))
         protocols.append(one.protocol)
     if file.suffix == ".csv":
         content = as_csv(COLUMNS, [list(row.values()) for row in rows])
     elif file.suffix == ".json":
-        listed = [{**row, "protocol": protocol} for row, protocol in zip(rows, protocols, strict=True)]
+        listed = [
+            {**row, "protocol": protocol} for row, protocol in zip(rows, protocols, strict=True)
+        ]
         content = json.dumps(listed, indent=1, ensure_ascii=False) + "\n"
     else:
-        raise UserError(f"Expected a file that ends in .csv or .json, but got {file}; name one that does")
+        raise UserError(
+            f"Expected a file that ends in .csv or .json, but got {file}; name one that does"
+        )
     write_whole({file: content.encode()})
     return len(rows)

@@ -1,4 +1,6 @@
-"""The figures of the page, written by hand as HTML and SVG: small, and no script is needed to see them."""
+"""The figures of the page, written by hand as HTML and SVG: small, and no script is needed to see
+them.
+"""
 
 from collections.abc import Callable, Sequence
 from html import escape
@@ -8,11 +10,12 @@ from stillrobust.report.rows import Row
 from stillrobust.report.summary import METRICS, model_name
 from stillrobust.report.tables import percent
 
-# Okabe and Ito's colours (2008, Color Universal Design), told apart with every kind of colour vision; dashes and markers tell the
-# lines apart without.
+# Okabe and Ito's colours (2008, Color Universal Design), told apart with every kind of colour
+# vision; dashes and markers tell the lines apart without.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ("", "7 3", "2 3", "9 3 2 3")
-FRAME = 'class="scroll" tabindex="0" role="region"'  # around what is wide: it scrolls, by keys too, and the page does not
+# around what is wide: it scrolls, by keys too, and the page does not
+FRAME = 'class="scroll" tabindex="0" role="region"'
 FOREMOST = len(COLOURS)  # lines or points that get a colour; the others are grey
 
 WIDTH, HEIGHT = 640, 330  # of the curves
@@ -20,9 +23,11 @@ LEFT, RIGHT, TOP, BOTTOM = 48, 14, 14, 42
 
 
 def curves(rows: Sequence[Row]) -> str:
-    """The mean score over the 15 corruptions against the severity, one line per model; severity 0 is clean.
+    """The mean score over the 15 corruptions against the severity, one line per model; severity 0
+    is clean.
 
-    The models that lose least have colours and, where statistics are kept, bands; beyond six the others are grey.
+    The models that lose least have colours and, where statistics are kept, bands; beyond six the
+    others are grey.
     """
     metric = METRICS.get(rows[0].robustness.metric, rows[0].robustness.metric)
     top = nice(max(max(_points(row).values()) for row in rows))
@@ -38,15 +43,24 @@ def curves(rows: Sequence[Row]) -> str:
     parts = score_axis(top, y)
     for level in levels:
         name = str(level) if level else "clean"
-        parts.append(f'<text x="{x(level):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{name}</text>')
-    parts.append(f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">severity</text>')
+        parts.append(
+            f'<text x="{x(level):.1f}" y="{HEIGHT - BOTTOM + 18}"'
+            f' text-anchor="middle">{name}</text>'
+        )
+    parts.append(
+        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">severity</text>'
+    )
     ranked = sorted(rows, key=lambda row: row.robustness.drop)
     lines, bands = [], []
     for index, row in enumerate(ranked):
         places = [(x(level), y(score)) for level, score in sorted(_points(row).items())]
-        lines.append(_line(index, places, f"{label(row, rows)}: {metric} {_told(row)}", row.run.name))
+        lines.append(
+            _line(index, places, f"{label(row, rows)}: {metric} {_told(row)}", row.run.name)
+        )
         if index < FOREMOST:
-            ends = [(x(level), y(low), y(high)) for level, (low, high) in sorted(_bounds(row).items())]
+            ends = [
+                (x(level), y(low), y(high)) for level, (low, high) in sorted(_bounds(row).items())
+            ]
             bands.append(_band(index, ends, row.run.name) if ends else "")
     parts += [*bands, *reversed(lines)]  # grey below colour
     legend = "".join(
@@ -57,10 +71,10 @@ def curves(rows: Sequence[Row]) -> str:
     grey = f"; in grey the {rest} that lose more" if rest > 0 else ""
     band = f"; bands are {LEVEL:.0%} intervals over images" if any(bands) else ""
     return (
-        f'<figure><svg class="curves" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(metric)} against severity">{"".join(parts)}</svg>'
-        f'<ul class="legend">{legend}</ul><figcaption>{escape(metric)} in %, mean over the 15 corruptions, '
-        f"by severity{grey}{band}.</figcaption></figure>"
+        f'<figure><svg class="curves" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
+        f' aria-label="{escape(metric)} against severity">{"".join(parts)}</svg><ul'
+        f' class="legend">{legend}</ul><figcaption>{escape(metric)} in %, mean over the 15'
+        f" corruptions, by severity{grey}{band}.</figcaption></figure>"
     )
 
 
@@ -69,8 +83,14 @@ def score_axis(top: float, y: Callable[[float], float], bottom: float = 0.0) -> 
     parts = []
     for step in range(5):
         score = bottom + (top - bottom) * step / 4
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(score):.1f}" y2="{y(score):.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y(score) + 4:.1f}" text-anchor="end">{percent(score, 0)}</text>')
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(score):.1f}"'
+            f' y2="{y(score):.1f}"/>'
+        )
+        parts.append(
+            f'<text x="{LEFT - 6}" y="{y(score) + 4:.1f}"'
+            f' text-anchor="end">{percent(score, 0)}</text>'
+        )
     return parts
 
 
@@ -82,11 +102,16 @@ def label(row: Row, rows: Sequence[Row]) -> str:
 
 
 def _points(row: Row) -> dict[int, float]:
-    return {0: row.robustness.clean, **{level: part.mpc for level, part in row.robustness.by_severity.items()}}
+    return {
+        0: row.robustness.clean,
+        **{level: part.mpc for level, part in row.robustness.by_severity.items()},
+    }
 
 
 def _told(row: Row) -> str:
-    return ", ".join(f"{percent(score)} at {level or 'clean'}" for level, score in _points(row).items())
+    return ", ".join(
+        f"{percent(score)} at {level or 'clean'}" for level, score in _points(row).items()
+    )
 
 
 def _bounds(row: Row) -> dict[int, tuple[float, float]]:
@@ -103,7 +128,9 @@ def _style(index: int) -> str:
     if index >= FOREMOST:
         return 'class="rest"'
     dash = DASHES[index % len(DASHES)]
-    return f'stroke="{COLOURS[index]}" stroke-width="2.2" fill="none"' + (f' stroke-dasharray="{dash}"' if dash else "")
+    return f'stroke="{COLOURS[index]}" stroke-width="2.2" fill="none"' + (
+        f' stroke-dasharray="{dash}"' if dash else ""
+    )
 
 
 def _line(index: int, places: Sequence[tuple[float, float]], told: str, run: str) -> str:
@@ -116,7 +143,10 @@ def _line(index: int, places: Sequence[tuple[float, float]], told: str, run: str
 def _band(index: int, ends: Sequence[tuple[float, float, float]], run: str) -> str:
     around = [*((x, low) for x, low, _ in ends), *((x, high) for x, _, high in reversed(ends))]
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in around)
-    return f'<polygon data-run="{escape(run)}" points="{points}" fill="{COLOURS[index]}" fill-opacity=".13"/>'
+    return (
+        f'<polygon data-run="{escape(run)}" points="{points}" fill="{COLOURS[index]}"'
+        ' fill-opacity=".13"/>'
+    )
 
 
 def mark(index: int, x: float, y: float) -> str:
@@ -136,7 +166,9 @@ def mark(index: int, x: float, y: float) -> str:
 def key(index: int) -> str:
     """A line with its mark, for a legend."""
     line = f"<polyline {_style(index)} points='0,7 34,7'/>"
-    return f'<svg class="key" viewBox="0 0 34 14" aria-hidden="true">{line}{mark(index, 17, 7)}</svg>'
+    return (
+        f'<svg class="key" viewBox="0 0 34 14" aria-hidden="true">{line}{mark(index, 17, 7)}</svg>'
+    )
 
 
 def nice(highest: float) -> float:

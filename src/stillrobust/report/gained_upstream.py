@@ -1,4 +1,6 @@
-"""What each technique gains upstream, by group of corruptions: whether there is anything that could come along, and where."""
+"""What each technique gains upstream, by group of corruptions: whether there is anything that could
+come along, and where.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +23,13 @@ from stillrobust.report.tables import GROUP_ORDER, aligned, as_csv
 from stillrobust.storage.store import Run
 
 QUANTITIES = (*(f"drop.{group}" for group in GROUP_ORDER), "drop")
-HEADINGS = ("Backbone", "Technique", "Seeds", *(group.capitalize() for group in GROUP_ORDER), "Mean of all 15")
+HEADINGS = (
+    "Backbone",
+    "Technique",
+    "Seeds",
+    *(group.capitalize() for group in GROUP_ORDER),
+    "Mean of all 15",
+)
 TEXT_COLUMNS = range(2)
 TITLE = "What is gained upstream, by group of corruptions"
 PARTS = ("the regular backbone", "the technique")
@@ -42,14 +50,20 @@ class Gained:
 
 
 def gained_upstream(runs: Iterable[Run], rows: Sequence[Row]) -> list[Gained]:
-    """A line for each backbone and technique that was measured upstream beside the regular one, made in the same way."""
+    """A line for each backbone and technique that was measured upstream beside the regular one,
+    made in the same way.
+    """
     measured = {row.run.name: row for row in rows if row.robustness.metric == "top1"}
     groups: dict[tuple[object, ...], dict[str, dict[int, Run]]] = {}
     names: dict[tuple[object, ...], str] = {}
     for run in runs:
         origin = origin_of(run) if run.transfer in UPSTREAM else None
         if origin:
-            measured_as = {key: value for key, value in run.protocol.get("evaluation", {}).items() if key != "weights"}
+            measured_as = {
+                key: value
+                for key, value in run.protocol.get("evaluation", {}).items()
+                if key != "weights"
+            }
             key = origin.family, run.dataset, str(sorted(measured_as.items(), key=str))
             names[key] = origin.name
             groups.setdefault(key, {}).setdefault(origin.technique, {})[seed_of(run)] = run
@@ -62,11 +76,19 @@ def gained_upstream(runs: Iterable[Run], rows: Sequence[Row]) -> list[Gained]:
     return sorted(lines, key=lambda line: (line.backbone, line.technique))
 
 
-def _line(backbone: str, technique: str, regular: Mapping[int, Run], own: Mapping[int, Run], measured: Mapping[str, Row]) -> Gained:
+def _line(
+    backbone: str,
+    technique: str,
+    regular: Mapping[int, Run],
+    own: Mapping[int, Run],
+    measured: Mapping[str, Row],
+) -> Gained:
     seeds = sorted({*regular, *own})
     pairs: dict[int, tuple[Row, Row]] = {}
     for seed in seeds:
-        one, other = (measured.get(runs[seed].name) if seed in runs else None for runs in (regular, own))
+        one, other = (
+            measured.get(runs[seed].name) if seed in runs else None for runs in (regular, own)
+        )
         if one is not None and other is not None:
             pairs[seed] = one, other
     if not pairs:
@@ -92,11 +114,20 @@ def gained_cells(line: Gained) -> list[str]:
 
 def gained_flat(line: Gained) -> dict[str, Any]:
     """A line as plain values; gains as fractions."""
-    found: dict[str, Any] = {"backbone": line.backbone, "technique": line.technique, "seeds": line.seeds, "lacking": line.lacking}
+    found: dict[str, Any] = {
+        "backbone": line.backbone,
+        "technique": line.technique,
+        "seeds": line.seeds,
+        "lacking": line.lacking,
+    }
     for quantity in QUANTITIES:
         gain, name = line.gains.get(quantity), quantity.replace("drop.", "").replace("drop", "mean")
         low, high = (gain.interval if gain else None) or (None, None)
-        found |= {f"{name}_gain": gain.value if gain else None, f"{name}_low": low, f"{name}_high": high}
+        found |= {
+            f"{name}_gain": gain.value if gain else None,
+            f"{name}_low": low,
+            f"{name}_high": high,
+        }
     return found
 
 
@@ -111,11 +142,16 @@ def gained_text(lines: Sequence[Gained]) -> str:
     if not lines:
         return ""
     texts = aligned([HEADINGS, *map(gained_cells, lines)], TEXT_COLUMNS).split("\n")
-    return "\n".join([f"{TITLE}, in points of the drop", "", texts[0], "-" * len(texts[0]), *texts[1:]])
+    return "\n".join(
+        [f"{TITLE}, in points of the drop", "", texts[0], "-" * len(texts[0]), *texts[1:]]
+    )
 
 
 def gained_markdown(lines: Sequence[Gained]) -> str:
     """The same for a page of documentation."""
     return (
-        f"{TITLE}, in points of the drop:\n\n{markdown_table(HEADINGS, map(gained_cells, lines), TEXT_COLUMNS)}\n" if lines else ""
+        f"{TITLE}, in points of the"
+        f" drop:\n\n{markdown_table(HEADINGS, map(gained_cells, lines), TEXT_COLUMNS)}\n"
+        if lines
+        else ""
     )

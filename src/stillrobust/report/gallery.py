@@ -29,9 +29,11 @@ Examples = dict[str, Array]
 
 
 def gallery(store: Store, rows: Sequence[Row], images: dict[str, str]) -> str:
-    """A table of pictures: runs down, the clean image and corrupted ones across; empty without examples.
+    """A table of pictures: runs down, the clean image and corrupted ones across; empty without
+    examples.
 
-    ``images`` collects the pictures by their digest; the page holds them once, see :func:`definitions`.
+    ``images`` collects the pictures by their digest; the page holds them once, see
+    :func:`definitions`.
     """
     shown = shown_examples(store, rows)
     if not shown:
@@ -42,19 +44,24 @@ def gallery(store: Store, rows: Sequence[Row], images: dict[str, str]) -> str:
     lines = []
     for row, examples in shown:
         tiles = "".join(
-            f'<td data-head="{place_name(place)}">{tile(row, examples[place], image_id, images)}</td>' for place in places
+            f'<td data-head="{place_name(place)}">{tile(row, examples[place], image_id, images)}</td>'
+            for place in places
         )
         lines.append(f'<tr><th scope="row">{escape(label(row, rows))}</th>{tiles}</tr>')
     return (
         f'<div {FRAME} aria-label="Pictures"><table class="gallery cards">'
-        f"<caption>One image, <code>{escape(image_id)}</code>, and what each model says of it.</caption>"
+        f"<caption>One image, <code>{escape(image_id)}</code>, and what each model says of"
+        " it.</caption>"
         f"<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
 def definitions(images: dict[str, str]) -> str:
     """The pictures themselves, to be put once before the galleries."""
-    return f'<svg class="store" width="0" height="0" aria-hidden="true"><defs>{"".join(images.values())}</defs></svg>'
+    return (
+        '<svg class="store" width="0" height="0"'
+        f' aria-hidden="true"><defs>{"".join(images.values())}</defs></svg>'
+    )
 
 
 def shown_examples(store: Store, rows: Sequence[Row]) -> list[tuple[Row, dict[Place, Examples]]]:
@@ -65,7 +72,10 @@ def shown_examples(store: Store, rows: Sequence[Row]) -> list[tuple[Row, dict[Pl
 
 def _examples(store: Store, row: Row) -> dict[Place, Examples]:
     found = {}
-    for place in (CLEAN, *((name, level) for name in COMMON for level in row.robustness.severities)):
+    for place in (
+        CLEAN,
+        *((name, level) for name in COMMON for level in row.robustness.severities),
+    ):
         examples = store.examples(Cell(row.run.name, *place))
         if examples is not None and len(examples["images"]):
             found[place] = examples
@@ -81,7 +91,12 @@ def _chosen(shown: Sequence[dict[Place, Examples]]) -> list[Place]:
         if levels:
             middle[name] = (name, levels[len(levels) // 2])
     queues = [[middle[name] for name in members if name in middle] for members in GROUPS.values()]
-    turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
+    turns = [
+        queue[turn]
+        for turn in range(max(map(len, queues)))
+        for queue in queues
+        if turn < len(queue)
+    ]
     return [CLEAN, *turns[:COLUMNS]]
 
 
@@ -106,7 +121,10 @@ def tile(row: Row, examples: Examples, image_id: str, images: dict[str, str]) ->
         over, below = _painted(examples["label_map"][index], classes, images)
     else:
         over, below = _boxed(examples, index, classes, images)
-    picture = f'<svg class="tile" viewBox="0 0 {width} {height}" aria-hidden="true"><use href="#{digest}"/>{over}</svg>'
+    picture = (
+        f'<svg class="tile" viewBox="0 0 {width} {height}" aria-hidden="true"><use'
+        f' href="#{digest}"/>{over}</svg>'
+    )
     return f'{picture}<div class="said">{below}</div>'
 
 
@@ -119,17 +137,23 @@ def _said(examples: Examples, index: int, classes: Sequence[str]) -> str:
 
 def _painted(labels: Array, classes: Sequence[str], images: dict[str, str]) -> tuple[str, str]:
     """A label map laid over the image, and its largest classes."""
-    palette = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS], np.uint8)
+    palette = np.array(
+        [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS], np.uint8
+    )
     painted = np.zeros((*labels.shape, 4), np.uint8)
     painted[..., :3] = palette[labels % len(palette)]
     painted[..., 3] = np.where(labels == IGNORE, 0, 150)
     present, counts = np.unique(labels[labels != IGNORE], return_counts=True)
     largest = present[np.argsort(-counts, kind="stable")][:BOXES]
-    chips = "".join(_chip(COLOURS[int(one) % len(COLOURS)], _name(classes, int(one))) for one in largest)
+    chips = "".join(
+        _chip(COLOURS[int(one) % len(COLOURS)], _name(classes, int(one))) for one in largest
+    )
     return _overlay(painted, images), chips or "nothing"
 
 
-def _boxed(examples: Examples, index: int, classes: Sequence[str], images: dict[str, str]) -> tuple[str, str]:
+def _boxed(
+    examples: Examples, index: int, classes: Sequence[str], images: dict[str, str]
+) -> tuple[str, str]:
     """Boxes and masks over the image, and a line for each."""
     scores = examples["scores"]
     mine = np.flatnonzero((examples["box_image"] == index) & (scores >= SURE))
@@ -145,9 +169,14 @@ def _boxed(examples: Examples, index: int, classes: Sequence[str], images: dict[
             painted[mask] = (*(int(colour[i : i + 2], 16) for i in (1, 3, 5)), 130)
             shapes.append(_overlay(painted, images))
         x1, y1, x2, y2 = (float(value) for value in examples["boxes"][position])
-        area = f'x="{x1:.1f}" y="{y1:.1f}" width="{max(x2 - x1, 0):.1f}" height="{max(y2 - y1, 0):.1f}"'
+        area = (
+            f'x="{x1:.1f}" y="{y1:.1f}" width="{max(x2 - x1, 0):.1f}"'
+            f' height="{max(y2 - y1, 0):.1f}"'
+        )
         shapes.append(f'<rect {area} class="halo"/><rect {area} class="box" stroke="{colour}"/>')
-        chips.append(_chip(colour, f"{_name(classes, found)} {100 * float(scores[position]):.0f} %"))
+        chips.append(
+            _chip(colour, f"{_name(classes, found)} {100 * float(scores[position]):.0f} %")
+        )
     if hidden:
         chips.append(f"and {hidden} more")
     return "".join(shapes), "".join(chips) or "nothing"
@@ -166,7 +195,9 @@ def _keep(image: Array, images: dict[str, str]) -> str:
     digest = "image-" + hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:12]
     if digest not in images:
         height, width = image.shape[:2]
-        picture = _smaller(Picture.fromarray(np.ascontiguousarray(image)), Picture.Resampling.LANCZOS)
+        picture = _smaller(
+            Picture.fromarray(np.ascontiguousarray(image)), Picture.Resampling.LANCZOS
+        )
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=QUALITY)
         images[digest] = (
@@ -177,7 +208,9 @@ def _keep(image: Array, images: dict[str, str]) -> str:
 
 
 def _overlay(painted: Array, images: dict[str, str]) -> str:
-    """What is painted over an image, kept once as the images are: the clean one is shown beside every corruption."""
+    """What is painted over an image, kept once as the images are: the clean one is shown beside
+    every corruption.
+    """
     digest = "over-" + hashlib.sha256(np.ascontiguousarray(painted).tobytes()).hexdigest()[:12]
     if digest not in images:
         height, width = painted.shape[:2]
@@ -196,4 +229,6 @@ def _smaller(picture: Picture.Image, resampling: Picture.Resampling) -> Picture.
     if factor >= 1:
         return picture
     width, height = picture.size
-    return picture.resize((max(1, round(width * factor)), max(1, round(height * factor))), resampling)
+    return picture.resize(
+        (max(1, round(width * factor)), max(1, round(height * factor))), resampling
+    )

@@ -16,7 +16,10 @@ SPECIAL = {
 
 def escaped(text: str) -> str:
     """Text that LaTeX prints as it is; what plain LaTeX has no letter for becomes a question mark."""
-    return "".join(SPECIAL.get(letter, letter if letter.isascii() and letter.isprintable() else "?") for letter in text)
+    return "".join(
+        SPECIAL.get(letter, letter if letter.isascii() and letter.isprintable() else "?")
+        for letter in text
+    )
 
 
 def table_cells(panel: Panel, layout: str) -> list[list[str]]:
@@ -27,7 +30,14 @@ def table_cells(panel: Panel, layout: str) -> list[list[str]]:
     if layout == "before_after":
         return _before_after(panel)
     letters = any(entry.row and entry.row.alike for entry in panel.entries)
-    lines = [["Method", *(group.capitalize() for group in GROUP_ORDER), "Mean [95 %]", *(["Alike"] if letters else [])]]
+    lines = [
+        [
+            "Method",
+            *(group.capitalize() for group in GROUP_ORDER),
+            "Mean [95 %]",
+            *(["Alike"] if letters else []),
+        ]
+    ]
     for entry in panel.entries:
         if entry.row is None:
             lines.append([entry.label, *["\N{EN DASH}"] * (len(lines[0]) - 1)])
@@ -58,7 +68,11 @@ def _before_after(panel: Panel) -> list[list[str]]:
 def interval_text(value: float, interval: tuple[float, float] | None) -> str:
     """``22.29 [21.80, 22.77]``, in percent."""
     text = percent(value, 2)
-    return text if interval is None else f"{text} [{percent(interval[0], 2)}, {percent(interval[1], 2)}]"
+    return (
+        text
+        if interval is None
+        else f"{text} [{percent(interval[0], 2)}, {percent(interval[1], 2)}]"
+    )
 
 
 def latex(exhibit: Exhibit, note: str = "") -> str:
@@ -69,7 +83,9 @@ def latex(exhibit: Exhibit, note: str = "") -> str:
 def _table(exhibit: Exhibit, panel: Panel, note: str) -> str:
     lines = table_cells(panel, exhibit.layout)
     columns = "l" + "r" * (len(lines[0]) - 1)
-    letters = ALIKE.rstrip(".") if any(entry.row and entry.row.alike for entry in panel.entries) else ""
+    letters = (
+        ALIKE.rstrip(".") if any(entry.row and entry.row.alike for entry in panel.entries) else ""
+    )
     caption = ". ".join(filter(None, [panel.title, exhibit.title, note, letters])) + "."
     return "\n".join(
         [
@@ -90,6 +106,9 @@ def _table(exhibit: Exhibit, panel: Panel, note: str) -> str:
 
 
 def line(cells: Sequence[str]) -> str:
-    """One line of a ``tabular``. A bracket or star at its beginning would be read as an argument of the line break before it."""
+    """One line of a ``tabular``.
+
+    A bracket or star at its beginning would be read as an argument of the line break before it.
+    """
     text = " & ".join(map(escaped, cells))
     return ("{}" if text.startswith(("[", "*")) else "") + text + r" \\"

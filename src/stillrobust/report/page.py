@@ -1,6 +1,7 @@
 """One offline page: the answer, the table, the figures, the pictures, and how it was measured.
 
-Everything is inside the file; it asks the network for nothing. Every name that comes from data is escaped.
+Everything is inside the file; it asks the network for nothing. Every name that comes from data is
+escaped.
 """
 
 import json
@@ -35,11 +36,14 @@ from stillrobust.storage.files import content_key
 from stillrobust.storage.store import Store
 
 QUESTION = "Is it still robust?"
-NOTHING = "There is no complete run yet, so there is no answer: measure what is missing, then report again."
+NOTHING = (
+    "There is no complete run yet, so there is no answer: measure what is missing, then report"
+    " again."
+)
 # A browser is told as well that the page loads nothing: what is not in the file is refused.
 POLICY = (
-    '<meta http-equiv="Content-Security-Policy" '
-    "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:;'
+    " style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
 )
 
 
@@ -57,7 +61,10 @@ def page(store: Store, summary: Summary) -> str:
         _incomplete(summary),
         table(summary),
         along_tables(along, gained_upstream(store.runs(), summary.rows)),
-        *(f'<p class="warning">{escape(sentence)}</p>' for sentence in overlap_lines(summary.rows) + left_out_lines(summary.rows)),
+        *(
+            f'<p class="warning">{escape(sentence)}</p>'
+            for sentence in overlap_lines(summary.rows) + left_out_lines(summary.rows)
+        ),
         definitions(images),
         *parts,
         beside_section(summary),
@@ -67,7 +74,10 @@ def page(store: Store, summary: Summary) -> str:
         downloads(numbers(store, summary)),
         "</main>",
     ]
-    style, script = (files("stillrobust.report").joinpath(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    style, script = (
+        files("stillrobust.report").joinpath(f"page.{kind}").read_text(encoding="utf-8")
+        for kind in ("css", "js")
+    )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">{POLICY}'
@@ -81,10 +91,12 @@ def page(store: Store, summary: Summary) -> str:
 def _incomplete(summary: Summary) -> str:
     if not summary.incomplete:
         return ""
-    lines = "".join(f"<li><b>{escape(one.run)}</b>: {escape(one.reason)}</li>" for one in summary.incomplete)
+    lines = "".join(
+        f"<li><b>{escape(one.run)}</b>: {escape(one.reason)}</li>" for one in summary.incomplete
+    )
     return (
-        f'<details class="warning"><summary>Incomplete: {len(summary.incomplete)}</summary>'
-        f"<p>These have no line below; nothing is averaged over holes.</p><ul>{lines}</ul></details>"
+        f'<details class="warning"><summary>Incomplete: {len(summary.incomplete)}</summary><p>These'
+        f" have no line below; nothing is averaged over holes.</p><ul>{lines}</ul></details>"
     )
 
 
@@ -96,8 +108,11 @@ def _section(store: Store, rows: list[Row], summary: Summary, images: dict[str, 
         if one.run in names and one.metric == numbers.metric:
             values[one.run][one.corruption, one.severity] = one.value
     task, metric = TASKS.get(run.task, run.task), METRICS.get(numbers.metric, numbers.metric)
-    first = next(row for row in summary.rows if (row.run.task, row.run.dataset) == (run.task, run.dataset))
-    pictures = gallery(store, rows, images) + steps(store, rows, images) if first is rows[0] else ""  # once, not for each metric
+    first = next(
+        row for row in summary.rows if (row.run.task, row.run.dataset) == (run.task, run.dataset)
+    )
+    # once, not for each metric
+    pictures = gallery(store, rows, images) + steps(store, rows, images) if first is rows[0] else ""
     figures = {
         "Severity by severity": curves(rows),
         "Clean against corrupted": clean_against_corrupted(rows),
@@ -110,15 +125,24 @@ def _section(store: Store, rows: list[Row], summary: Summary, images: dict[str, 
         "By class": by_class(rows, summary),
         "What the models see and say": pictures,
     }
-    beside = "".join(f"<div><h3>{title}</h3>{figure}</div>" for title, figure in figures.items() if figure)
+    beside = "".join(
+        f"<div><h3>{title}</h3>{figure}</div>" for title, figure in figures.items() if figure
+    )
     below = "".join(f"<h3>{title}</h3>{figure}" for title, figure in wide.items() if figure)
-    title = ", ".join(filter(None, [f"{task} on {run.dataset}: {metric}", apart(rows, summary.rows)]))
-    return f'<section aria-label="{escape(title)}"><h2>{escape(title)}</h2><div class="figures">{beside}</div>{below}</section>'
+    title = ", ".join(
+        filter(None, [f"{task} on {run.dataset}: {metric}", apart(rows, summary.rows)])
+    )
+    return (
+        f'<section aria-label="{escape(title)}"><h2>{escape(title)}</h2><div'
+        f' class="figures">{beside}</div>{below}</section>'
+    )
 
 
 def _protocol(store: Store, summary: Summary) -> str:
     """Every key: what all runs share once, then what each run has of its own."""
-    protocols = {run.name: _flat({**asdict(run), "classes": list(run.classes)}) for run in store.runs()}
+    protocols = {
+        run.name: _flat({**asdict(run), "classes": list(run.classes)}) for run in store.runs()
+    }
     for one in summary.measurements:
         if one.run in protocols:
             cell = _flat({"cells": one.protocol})
@@ -129,7 +153,9 @@ def _protocol(store: Store, summary: Summary) -> str:
     if not protocols:
         return ""
     every = list(protocols.values())
-    shared = {key: text for key, text in every[0].items() if all(one.get(key) == text for one in every)}
+    shared = {
+        key: text for key, text in every[0].items() if all(one.get(key) == text for one in every)
+    }
     parts = [_values(shared.items())] if len(every) > 1 else []
     for name, own in protocols.items():
         rest = [(key, text) for key, text in own.items() if len(every) == 1 or key not in shared]
@@ -158,8 +184,13 @@ def _provenance(summary: Summary) -> str:
 
 
 def _values(pairs: Iterable[tuple[str, str]]) -> str:
-    lines = "".join(f'<tr><th scope="row">{escape(key)}</th><td>{escape(text)}</td></tr>' for key, text in pairs)
-    return f'<div {FRAME} aria-label="Values"><table class="values"><tbody>{lines}</tbody></table></div>'
+    lines = "".join(
+        f'<tr><th scope="row">{escape(key)}</th><td>{escape(text)}</td></tr>' for key, text in pairs
+    )
+    return (
+        f'<div {FRAME} aria-label="Values"><table'
+        f' class="values"><tbody>{lines}</tbody></table></div>'
+    )
 
 
 def _flat(mapping: Mapping[str, Any], before: str = "") -> dict[str, str]:

@@ -21,7 +21,9 @@ FILTERS = ("Task", "Backbone", "Mode", "Metric")
 
 
 def table(summary: Summary) -> str:
-    """Every run, the best drop of each table in bold, with the filters that a script brings to life."""
+    """Every run, the best drop of each table in bold, with the filters that a script brings to
+    life.
+    """
     if not summary.rows:
         return ""
     choices: dict[str, dict[str, None]] = {name: {} for name in FILTERS}
@@ -29,23 +31,29 @@ def table(summary: Summary) -> str:
     levels = sorted({row.robustness.severities for row in summary.rows})
     at = " or ".join(", ".join(map(str, severities)) for severities in levels)
     note = (
-        f"Clean score and performance drops in %, lower drops are better (best in bold); mean over the 15 corruptions "
-        f"at severity {at}. [ ]: {LEVEL:.0%} interval, images resampled {summary.replicates} times; it does not hold "
-        f"the chance of another training. {ALIKE}"
+        "Clean score and performance drops in %, lower drops are better (best in bold); mean over"
+        f" the 15 corruptions at severity {at}. [ ]: {LEVEL:.0%} interval, images resampled"
+        f" {summary.replicates} times; it does not hold the chance of another training. {ALIKE}"
     )
     return (
         f'<h2 id="table" tabindex="-1">The table</h2>{_filters(choices)}'
         f'<div {FRAME} aria-label="The table"><table class="numbers sortable cards" id="runs">'
-        f'<caption>All complete runs</caption><thead><tr class="heads">{heads(HEADINGS)}</tr></thead>'
+        "<caption>All complete runs</caption><thead><tr"
+        f' class="heads">{heads(HEADINGS)}</tr></thead>'
         f"{''.join(bodies)}</table></div><p class=soft>{escape(note)}</p>"
     )
 
 
 def _lines(block: Block, choices: dict[str, dict[str, None]]) -> str:
-    """What may be compared, in one body, headed by what keeps it apart; ``choices`` collects what the filters offer."""
+    """What may be compared, in one body, headed by what keeps it apart; ``choices`` collects what
+    the filters offer.
+    """
     best = [min(row.value(quantity) for row, _ in block.lines) for quantity in DROPS]
     head = (
-        f'<tr class="group"><th scope="rowgroup" colspan="{len(HEADINGS)}">{escape(block.title)}</th></tr>' if block.title else ""
+        '<tr class="group"><th scope="rowgroup"'
+        f' colspan="{len(HEADINGS)}">{escape(block.title)}</th></tr>'
+        if block.title
+        else ""
     )
     lines = []
     for row, texts in block.lines:
@@ -58,38 +66,53 @@ def _lines(block: Block, choices: dict[str, dict[str, None]]) -> str:
 
 def heads(texts: Sequence[str], text_columns: Collection[int] = range(TEXT_COLUMNS)) -> str:
     """Heads of columns, ``text_columns`` of text, the others of numbers."""
-    return "".join(f'<th scope="col"{_kind(index, text_columns)}>{escape(text)}</th>' for index, text in enumerate(texts))
+    return "".join(
+        f'<th scope="col"{_kind(index, text_columns)}>{escape(text)}</th>'
+        for index, text in enumerate(texts)
+    )
 
 
 def along_tables(along: Sequence[Along], gained: Sequence[Gained]) -> str:
-    """What each technique gains upstream and after each transfer; empty where none was measured beside the regular backbone."""
+    """What each technique gains upstream and after each transfer; empty where none was measured
+    beside the regular backbone.
+    """
     if not (along or gained):
         return ""
     lines = [*map(along_cells, along)], [*map(gained_cells, gained)]
     return (
         '<h2 id="along">Did the robustness come along?</h2>'
-        + simple_table("What is gained upstream and after each transfer", ALONG_HEADINGS, lines[0], ALONG_TEXT)
+        + simple_table(
+            "What is gained upstream and after each transfer", ALONG_HEADINGS, lines[0], ALONG_TEXT
+        )
         + simple_table(TITLE, GAINED_HEADINGS, lines[1], GAINED_TEXT)
         + f"<p class=soft>{escape(NOTE)}</p>"
     )
 
 
-def simple_table(caption: str, headings: Sequence[str], lines: Sequence[Sequence[str]], text_columns: Collection[int]) -> str:
+def simple_table(
+    caption: str,
+    headings: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    text_columns: Collection[int],
+) -> str:
     """Texts as a table that sorts and is cards on a phone; empty where there are no lines."""
     if not lines:
         return ""
     body = "".join(
         f'<tr><th scope="row">{escape(line[0])}</th>'
         + "".join(
-            f'<td{_kind(index, text_columns)} data-head="{escape(headings[index])}">{escape(text)}</td>'
+            f"<td{_kind(index, text_columns)}"
+            f' data-head="{escape(headings[index])}">{escape(text)}</td>'
             for index, text in enumerate(line[1:], 1)
         )
         + "</tr>"
         for line in lines
     )
     return (
-        f'<div {FRAME} aria-label="{escape(caption)}"><table class="numbers sortable cards"><caption>{escape(caption)}</caption>'
-        f'<thead><tr class="heads">{heads(headings, text_columns)}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div {FRAME} aria-label="{escape(caption)}"><table class="numbers sortable'
+        f' cards"><caption>{escape(caption)}</caption>'
+        "<thead><tr"
+        f' class="heads">{heads(headings, text_columns)}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
@@ -98,20 +121,32 @@ def _kind(index: int, text_columns: Collection[int]) -> str:
 
 
 def published(rows: Sequence[Row]) -> str:
-    """The paper's own tables for the tasks on the page: other data and training, so beside ours and not among it."""
+    """The paper's own tables for the tasks on the page: other data and training, so beside ours and
+    not among it.
+    """
     printed = {"detection": "Table 1", "segmentation": "Table 2"}
-    shown = {printed.get(row.run.task): TASKS[row.run.task] for row in rows if row.run.task in printed}
+    shown = {
+        printed.get(row.run.task): TASKS[row.run.task] for row in rows if row.run.task in printed
+    }
     lines = []
     for one in paper.tables():
         for line in one.rows.values() if one.name in shown else ():
-            lines.append([str(line["model"]), shown[one.name], *(f"{line[quantity]:.2f}" for quantity in DROPS[:-1])])
+            lines.append(
+                [
+                    str(line["model"]),
+                    shown[one.name],
+                    *(f"{line[quantity]:.2f}" for quantity in DROPS[:-1]),
+                ]
+            )
     about = (
-        "Other data, other sizes, longer training: the order of the models can be compared with the table above, the "
-        "numbers cannot."
+        "Other data, other sizes, longer training: the order of the models can be compared with the"
+        " table above, the numbers cannot."
     )
     held = simple_table(about, ("Model", "Task", *HEADINGS[5:9]), lines, range(2))
     title = "Drops in % with fixed features, on COCO and ADE20K"
-    return held and f"<h2>What the paper found</h2><details><summary>{title}</summary>{held}</details>"
+    return (
+        held and f"<h2>What the paper found</h2><details><summary>{title}</summary>{held}</details>"
+    )
 
 
 def _filters(choices: dict[str, dict[str, None]]) -> str:
@@ -131,12 +166,17 @@ def _filters(choices: dict[str, dict[str, None]]) -> str:
 
 
 def _line(row: Row, texts: Sequence[str], said: dict[str, str], best: Sequence[float]) -> str:
-    bold = {TEXT_COLUMNS + 1 + index for index, quantity in enumerate(DROPS) if row.value(quantity) <= best[index]}
+    bold = {
+        TEXT_COLUMNS + 1 + index
+        for index, quantity in enumerate(DROPS)
+        if row.value(quantity) <= best[index]
+    }
     marks = "".join(f' data-{name.lower()}="{escape(choice)}"' for name, choice in said.items())
     parts = []
     for index, text in enumerate(texts):
         kind = "" if index < TEXT_COLUMNS else f' class="number{" best" if index in bold else ""}"'
-        kind += f' data-head="{HEADINGS[index]}"' if index != 1 else ""  # what a card on a phone says beside the value
+        # what a card on a phone says beside the value
+        kind += f' data-head="{HEADINGS[index]}"' if index != 1 else ""
         tag = 'th scope="row"' if index == 1 else "td"
         parts.append(f"<{tag}{kind}>{escape(text)}</{tag.split()[0]}>")
     return f'<tr data-run="{escape(row.run.name)}"{marks}>{"".join(parts)}</tr>'

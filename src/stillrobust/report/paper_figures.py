@@ -1,4 +1,7 @@
-"""The paper's figures and tables as PDF and PNG, from exhibits alone. Text stays text: fonts are embedded as TrueType."""
+"""The paper's figures and tables as PDF and PNG, from exhibits alone.
+
+Text stays text: fonts are embedded as TrueType.
+"""
 
 import io
 from collections.abc import Sequence
@@ -8,10 +11,15 @@ from stillrobust.report.exhibits import Entry, Exhibit, Panel
 from stillrobust.report.latex import table_cells
 from stillrobust.report.summary import METRICS
 
-# Okabe and Ito's colours, told apart with every kind of colour vision; drop in blue as in the paper. Hatches for print in grey.
+# Okabe and Ito's colours, told apart with every kind of colour vision; drop in blue as in the
+# paper. Hatches for print in grey.
 COLOURS = {"drop": "#0072b2", "clean": "#e69f00", "corrupted": "#999999"}
 HATCHES = {"drop": "", "clean": "//", "corrupted": ".."}
-SAID = {"drop": "performance drop, %", "clean": "clean score, %", "corrupted": "score under corruption, %"}
+SAID = {
+    "drop": "performance drop, %",
+    "clean": "clean score, %",
+    "corrupted": "score under corruption, %",
+}
 STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,  # TrueType: editable text, and what conferences ask for
     "ps.fonttype": 42,
@@ -21,7 +29,8 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "hatch.linewidth": 0.4,
 }
-PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.3  # inches: two beside each other fill a page of the paper's width
+# inches: two beside each other fill a page of the paper's width
+PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.3
 LONGEST_LABELS = 34  # letters of all labels of a panel together, above which they are slanted
 DPI = 200
 
@@ -69,17 +78,26 @@ def _patch(bar: str) -> Any:
 
 
 def _panel(place: Any, panel: Panel, bars: Sequence[str]) -> None:
-    """Groups of bars, one for each model; a run that is not complete leaves its place empty and says so."""
+    """Groups of bars, one for each model; a run that is not complete leaves its place empty and
+    says so.
+    """
     width = 0.8 / len(bars)
     for index, entry in enumerate(panel.entries):
         if entry.row is None:
-            place.text(index, 0, "not\nmeasured", ha="center", va="bottom", fontsize=6, color="#777777")
+            place.text(
+                index, 0, "not\nmeasured", ha="center", va="bottom", fontsize=6, color="#777777"
+            )
             continue
         for number, bar in enumerate(bars):
             _bar(place, index + (number - (len(bars) - 1) / 2) * width, width, bar, entry)
     labels = [entry.label for entry in panel.entries]
     slanted = sum(map(len, labels)) > LONGEST_LABELS
-    place.set_xticks(range(len(labels)), labels, rotation=30 if slanted else 0, ha="right" if slanted else "center")
+    place.set_xticks(
+        range(len(labels)),
+        labels,
+        rotation=30 if slanted else 0,
+        ha="right" if slanted else "center",
+    )
     place.set_xlim(-0.6, len(labels) - 0.4)
     place.set_title(f"{panel.title} ({METRICS.get(panel.metric, panel.metric)})", fontsize=8)
     place.axhline(0, color="black", linewidth=0.6)
@@ -90,23 +108,47 @@ def _panel(place: Any, panel: Panel, bars: Sequence[str]) -> None:
 def _bar(place: Any, x: float, width: float, bar: str, entry: Entry) -> None:
     assert entry.row is not None
     value = 100 * entry.row.value(bar)
-    place.bar(x, value, 0.92 * width, color=COLOURS[bar], hatch=HATCHES[bar], edgecolor="white", linewidth=0)
+    place.bar(
+        x,
+        value,
+        0.92 * width,
+        color=COLOURS[bar],
+        hatch=HATCHES[bar],
+        edgecolor="white",
+        linewidth=0,
+    )
     top = value
     if bar == "drop" and entry.row.interval is not None:
         low, high = (100 * end for end in entry.row.interval)
         place.vlines(x, low, high, color="black", linewidth=0.8)
         top = max(value, high)
-    place.annotate(f"{value:.1f}", (x, max(top, 0)), (0, 1.5), textcoords="offset points", ha="center", va="bottom", fontsize=5.5)
+    place.annotate(
+        f"{value:.1f}",
+        (x, max(top, 0)),
+        (0, 1.5),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=5.5,
+    )
 
 
 def _tables(figure: Any, exhibit: Exhibit) -> None:
     every = [table_cells(panel, exhibit.layout) for panel in exhibit.panels]
     figure.set_size_inches(2 * PANEL_WIDTH, sum(0.55 + 0.22 * len(lines) for lines in every))
-    axes = figure.subplots(len(every), 1, squeeze=False, height_ratios=[2.5 + len(lines) for lines in every]).flat
+    axes = figure.subplots(
+        len(every), 1, squeeze=False, height_ratios=[2.5 + len(lines) for lines in every]
+    ).flat
     for place, panel, lines in zip(axes, exhibit.panels, every, strict=True):
         place.axis("off")
         place.set_title(panel.title, fontsize=8)
-        table = place.table(cellText=lines[1:], colLabels=lines[0], loc="center", cellLoc="right", edges="horizontal")
+        table = place.table(
+            cellText=lines[1:],
+            colLabels=lines[0],
+            loc="center",
+            cellLoc="right",
+            edges="horizontal",
+        )
         table.auto_set_font_size(False)
         table.set_fontsize(8)
         table.auto_set_column_width(range(len(lines[0])))

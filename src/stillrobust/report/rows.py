@@ -1,4 +1,6 @@
-"""What a report is made of: a row a run and metric, what is missing, and what a row's one number hides."""
+"""What a report is made of: a row a run and metric, what is missing, and what a row's one number
+hides.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,22 +25,33 @@ class Row:
     interval: tuple[float, float] | None = None
     """Of the mean drop, if the per-image statistics are there."""
     resampled: Mapping[str, Array] = field(default_factory=dict)
-    """Each of :data:`summary.QUANTITIES`, and the score at each severity (``severity.3``), in every resample.
+    """Each of :data:`summary.QUANTITIES`, and the score at each severity (``severity.3``), in every
+    resample.
 
     The same images are in the same resample of every run: differences are paired.
     """
     drawn_from: tuple[str, ...] = ()
     """The ids of the images that were resampled."""
     alike: str = ""
-    """Letters: rows of one table and the same images that share one are not distinguishable by their mean drop."""
+    """Letters: rows of one table and the same images that share one are not distinguishable by
+    their mean drop.
+    """
     circumstances: Mapping[str, Any] = field(default_factory=dict)
-    """The protocol of its cells, without what the model is: rows of two are never put into one table."""
+    """The protocol of its cells, without what the model is: rows of two are never put into one
+    table.
+    """
 
     @cached_property
     def table(self) -> tuple[object, ...]:
         """The same for rows that may stand in one table."""
         numbers = self.robustness
-        return self.run.task, self.run.dataset, numbers.metric, numbers.severities, content_key(self.circumstances)
+        return (
+            self.run.task,
+            self.run.dataset,
+            numbers.metric,
+            numbers.severities,
+            content_key(self.circumstances),
+        )
 
     @property
     def left_out(self) -> Mapping[str, int]:
@@ -56,7 +69,11 @@ class Row:
         kind, _, group = quantity.partition(".")
         if group:
             return self.robustness.by_group[group].drop
-        return {"clean": self.robustness.clean, "corrupted": self.robustness.mpc, "drop": self.robustness.drop}[kind]
+        return {
+            "clean": self.robustness.clean,
+            "corrupted": self.robustness.mpc,
+            "drop": self.robustness.drop,
+        }[kind]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Runs that differ in nothing but the seed of their training, taken together: one row of means, and how sure it is."""
+"""Runs that differ in nothing but the seed of their training, taken together: one row of means, and
+how sure it is.
+"""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +17,8 @@ Key = TypeVar("Key")
 
 
 def with_seed_means(rows: Sequence[Row]) -> list[Row]:
-    """The rows, and after the last of those that differ in their seed alone one with the mean of every number.
+    """The rows, and after the last of those that differ in their seed alone one with the mean of
+    every number.
 
     Its interval of the mean drop is over seeds and images (``over_seeds``), its letters are empty.
     """
@@ -32,18 +35,23 @@ def with_seed_means(rows: Sequence[Row]) -> list[Row]:
 
 
 def _but_for_its_seed(row: Row) -> str:
-    """Everything that decides a row, without seeds and the weights that come of them; its own name where no seed is kept.
+    """Everything that decides a row, without seeds and the weights that come of them; its own name
+    where no seed is kept.
 
     Where the backbone was made here, what made it stands for its weights.
     """
     run = row.run
-    name = run.name if run.protocol.get("training", {}).get("recipe", {}).get("seed") is None else ""
+    name = (
+        run.name if run.protocol.get("training", {}).get("recipe", {}).get("seed") is None else ""
+    )
     parts = (run.backbone, run.transfer, *row.table, row.drawn_from)
     return json.dumps([name, without_seeds(run.protocol), *parts], sort_keys=True, default=str)
 
 
 def without_seeds(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's record says of it, without the seeds of its training and of what made its backbone, and the weights of these."""
+    """What a run's record says of it, without the seeds of its training and of what made its
+    backbone, and the weights of these.
+    """
     about = deepcopy(dict(protocol))
     _drop_seeds(about.get("training", {}), about.get("made_by"))
     about.get("evaluation", {}).pop("weights", None)
@@ -70,16 +78,35 @@ def _mean(rows: Sequence[Row]) -> Row:
 
     means = {quantity: mean(quantity) for quantity in ("clean", "mpc", "rpc", "drop")}
     broken_down = {kind: parts(kind) for kind in ("by_group", "by_severity", "by_corruption")}
-    together = Robustness(run=name, metric=all_numbers[0].metric, severities=all_numbers[0].severities, **means, **broken_down)  # type: ignore[arg-type]
+    together = Robustness(
+        run=name,
+        metric=all_numbers[0].metric,
+        severities=all_numbers[0].severities,
+        **means,
+        **broken_down,
+    )  # type: ignore[arg-type]
     around = None
     if all(row.drops is not None for row in rows):
-        spread = over_seeds([numbers.drop for numbers in all_numbers], [row.resampled["drop"] for row in rows])
+        spread = over_seeds(
+            [numbers.drop for numbers in all_numbers], [row.resampled["drop"] for row in rows]
+        )
         around = spread.low, spread.high
     return replace(
-        rows[0], run=replace(rows[0].run, name=name), robustness=together, interval=around, resampled={}, drawn_from=(), alike=""
+        rows[0],
+        run=replace(rows[0].run, name=name),
+        robustness=together,
+        interval=around,
+        resampled={},
+        drawn_from=(),
+        alike="",
     )
 
 
 def _mean_parts(all_parts: Iterable[Mapping[Key, Part]]) -> dict[Key, Part]:
     listed = list(all_parts)
-    return {key: Part(fmean(parts[key].mpc for parts in listed), fmean(parts[key].drop for parts in listed)) for key in listed[0]}
+    return {
+        key: Part(
+            fmean(parts[key].mpc for parts in listed), fmean(parts[key].drop for parts in listed)
+        )
+        for key in listed[0]
+    }

@@ -1,4 +1,6 @@
-"""The gallery's second half: one image and one corruption at a time, two models beside each other, the worst changes first."""
+"""The gallery's second half: one image and one corruption at a time, two models beside each other,
+the worst changes first.
+"""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +20,10 @@ SAME = 0.5  # IoU from which a box is the same, as in AP50
 
 
 def steps(store: Store, rows: Sequence[Row], images: dict[str, str]) -> str:
-    """Figures that a script shows one at a time; empty without examples of a corrupted image. ``images`` as in ``gallery``."""
+    """Figures that a script shows one at a time; empty without examples of a corrupted image.
+
+    ``images`` as in ``gallery``.
+    """
     shown = shown_examples(store, rows)
     if not shown:
         return ""
@@ -44,17 +49,27 @@ def steps(store: Store, rows: Sequence[Row], images: dict[str, str]) -> str:
             for (row, examples), most in zip(shown, changes_here, strict=True)
         )
         told = f"{place_name(place)}, <code>{escape(image_id)}</code>"
-        classes = sorted(set.union(*(_classes(row, examples[CLEAN], image_id) for row, examples in shown)))
-        marks = f'data-corruption="{escape(place_name(place))}" data-classes="{escape(json.dumps(classes, ensure_ascii=False))}"'
-        figures.append(f'<figure class="step" {marks}><figcaption>{told}</figcaption><div class="models">{models}</div></figure>')
+        classes = sorted(
+            set.union(*(_classes(row, examples[CLEAN], image_id) for row, examples in shown))
+        )
+        marks = (
+            f'data-corruption="{escape(place_name(place))}"'
+            f' data-classes="{escape(json.dumps(classes, ensure_ascii=False))}"'
+        )
+        figures.append(
+            f'<figure class="step" {marks}><figcaption>{told}</figcaption><div'
+            f' class="models">{models}</div></figure>'
+        )
     return f'<div class="steps">{"".join(figures)}</div>' if figures else ""
 
 
 def change(clean: Examples, corrupted: Examples, image_id: str) -> float | None:
-    """How much of what a model said of the clean image it no longer says, 0..1; ``None`` where it was not asked.
+    """How much of what a model said of the clean image it no longer says, 0..1; ``None`` where it
+    was not asked.
 
-    Classes: 1 for another class, else what its score fell by. Label maps: the share of pixels with another label. Boxes: the
-    share of those shown that no box of the class covers with an IoU of at least 0.5.
+    Classes: 1 for another class, else what its score fell by. Label maps: the share of pixels with
+    another label. Boxes: the share of those shown that no box of the class covers with an IoU of at
+    least 0.5.
     """
     places = [[str(one) for one in examples["image_ids"]] for examples in (clean, corrupted)]
     if any(image_id not in ids for ids in places):
@@ -74,7 +89,9 @@ def change(clean: Examples, corrupted: Examples, image_id: str) -> float | None:
 
 
 def _classes(row: Row, clean: Examples, image_id: str) -> set[str]:
-    """What the clean image shows: its true class where that is kept, else what the model says of it."""
+    """What the clean image shows: its true class where that is kept, else what the model says of
+    it.
+    """
     ids = [str(one) for one in clean["image_ids"]]
     if image_id not in ids:
         return set()
@@ -84,7 +101,10 @@ def _classes(row: Row, clean: Examples, image_id: str) -> set[str]:
     elif "label_map" in clean:
         found = {int(one) for one in np.unique(clean["label_map"][index])} - {IGNORE}
     else:
-        found = {int(one) for one in clean["labels"][(clean["box_image"] == index) & (clean["scores"] >= SURE)]}
+        found = {
+            int(one)
+            for one in clean["labels"][(clean["box_image"] == index) & (clean["scores"] >= SURE)]
+        }
     return {row.run.classes[one] for one in found if 0 <= one < len(row.run.classes)}
 
 

@@ -25,7 +25,8 @@ TASKS = {
     "detection": "Object detection",
     "segmentation": "Semantic segmentation",
 }
-METRICS = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU"}  # in the order of the report
+# in the order of the report
+METRICS = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU"}
 QUANTITIES = ("clean", "corrupted", "drop", *(f"drop.{group}" for group in GROUPS))
 """What a claim may be about: P, mPC, the mean drop, and that of each group of corruptions."""
 MODES = {
@@ -45,7 +46,8 @@ def summarize(
     only: Collection[str] | None = None,
     severities: tuple[int, ...] | None = None,
 ) -> Summary:
-    """Read a store, or the runs of it that ``only`` names; a run with holes is listed as incomplete and never averaged.
+    """Read a store, or the runs of it that ``only`` names; a run with holes is listed as incomplete
+    and never averaged.
 
     ``severities`` are those of :func:`severities_of` if they are not given.
     """
@@ -58,14 +60,23 @@ def summarize(
         found, missing = _rows_of(run, own, severities or severities_of(run, runs, measurements))
         incomplete += missing
         rows += _with_intervals(store, run, found, replicates) if replicates and found else found
-    for name in sorted({measurement.run for measurement in measurements} - {run.name for run in runs}):
-        incomplete.append(Incomplete(name, "there are measurements, but no record of the run: run the study again"))
+    for name in sorted(
+        {measurement.run for measurement in measurements} - {run.name for run in runs}
+    ):
+        incomplete.append(
+            Incomplete(
+                name, "there are measurements, but no record of the run: run the study again"
+            )
+        )
     rows = _with_letters(sorted(rows, key=_order))
     return Summary(tuple(rows), tuple(incomplete), tuple(measurements), replicates)
 
 
-def severities_of(run: Run, runs: Iterable[Run], measurements: Iterable[Measurement]) -> tuple[int, ...]:
-    """The severities of a run's table: all that any run of its task, data and protocol was measured at.
+def severities_of(
+    run: Run, runs: Iterable[Run], measurements: Iterable[Measurement]
+) -> tuple[int, ...]:
+    """The severities of a run's table: all that any run of its task, data and protocol was measured
+    at.
 
     So a run that is behind the others has holes, instead of a mean over fewer severities.
     """
@@ -77,7 +88,8 @@ def severities_of(run: Run, runs: Iterable[Run], measurements: Iterable[Measurem
     beside = {
         other.name
         for other in runs
-        if (other.task, other.dataset) == (run.task, run.dataset) and comparable(protocols.get(other.name, {})) == mine
+        if (other.task, other.dataset) == (run.task, run.dataset)
+        and comparable(protocols.get(other.name, {})) == mine
     }
     there = {m.severity for m in measurements if m.run in beside and m.corruption in COMMON}
     return tuple(sorted(there & set(SEVERITIES))) or SEVERITIES
@@ -90,17 +102,22 @@ def shown_metrics(measurements: Iterable[Measurement]) -> list[str]:
 
 
 def model_name(row: Row, rows: Sequence[Row]) -> str:
-    """The backbone and the technique of its transfer, with the run's name where two runs of one table share both and the mode."""
+    """The backbone and the technique of its transfer, with the run's name where two runs of one
+    table share both and the mode.
+    """
     same = [
         other
         for other in rows
-        if (_model(other.run), other.run.transfer) == (_model(row.run), row.run.transfer) and other.table == row.table
+        if (_model(other.run), other.run.transfer) == (_model(row.run), row.run.transfer)
+        and other.table == row.table
     ]
     return _model(row.run) if len(same) < 2 else f"{_model(row.run)} ({row.run.name})"
 
 
 def backbone_name(run: Run) -> str:
-    """The spec, with weights of one's own by the name of their file: the folder says nothing to a reader."""
+    """The spec, with weights of one's own by the name of their file: the folder says nothing to a
+    reader.
+    """
     return re.sub(r"(['\"])[^'\"]*[/\\]([^'\"/\\]+)\1", r"\1\2\1", run.backbone)
 
 
@@ -112,17 +129,30 @@ def _model(run: Run) -> str:
 
 
 def overlaps_test(run: Run) -> tuple[str, ...]:
-    """The corruptions of the test that techniques of ours showed a model in training, its own and what made its backbone."""
+    """The corruptions of the test that techniques of ours showed a model in training, its own and
+    what made its backbone.
+    """
     training = run.protocol.get("training")
     chain = [training] if isinstance(training, dict) and run.transfer != "upstream" else []
     maker = run.protocol.get("made_by")
     while maker:
         chain.append(maker)
         maker = maker.get("made_by")
-    return tuple(sorted({name for one in chain if one.get("technique") for name in overlaps_of(one["technique"])}))
+    return tuple(
+        sorted(
+            {
+                name
+                for one in chain
+                if one.get("technique")
+                for name in overlaps_of(one["technique"])
+            }
+        )
+    )
 
 
-def _rows_of(run: Run, own: list[Measurement], severities: tuple[int, ...]) -> tuple[list[Row], list[Incomplete]]:
+def _rows_of(
+    run: Run, own: list[Measurement], severities: tuple[int, ...]
+) -> tuple[list[Row], list[Incomplete]]:
     if not own:
         return [], [Incomplete(run.name, "nothing is measured yet: run the study")]
     rows, incomplete = [], []
@@ -174,7 +204,9 @@ def _with_letters(rows: list[Row]) -> list[Row]:
 
 
 def _quantities(clean: Array, cells: Array, places: Sequence[Place]) -> dict[str, Array]:
-    """Every quantity of a metric in every resample, from ``clean`` (R,) and the ``cells`` (K, R) at ``places``."""
+    """Every quantity of a metric in every resample, from ``clean`` (R,) and the ``cells`` (K, R) at
+    ``places``.
+    """
     every = robustness_replicates(clean, cells)
     found = {"clean": every["P"], "corrupted": every["mPC"], "drop": every["drop"]}
     for group, members in GROUPS.items():

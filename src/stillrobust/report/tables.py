@@ -15,8 +15,23 @@ from stillrobust.storage.files import content_key
 from stillrobust.storage.store import Measurement, Run
 
 GROUP_ORDER = ("noise", "blur", "digital", "weather")  # the paper's order of columns
-HEADINGS = ("Task", "Model", "Mode", "Metric", "Clean", "Noise", "Blur", "Digital", "Weather", "Mean drop", "Alike")
-ALIKE = "Alike: runs that share a letter are not distinguishable (all pairs compared together); a\N{EN DASH}d: a, b, c, d."
+HEADINGS = (
+    "Task",
+    "Model",
+    "Mode",
+    "Metric",
+    "Clean",
+    "Noise",
+    "Blur",
+    "Digital",
+    "Weather",
+    "Mean drop",
+    "Alike",
+)
+ALIKE = (
+    "Alike: runs that share a letter are not distinguishable (all pairs compared together);"
+    " a\N{EN DASH}d: a, b, c, d."
+)
 SEEN = "\N{DAGGER}"  # a model whose technique showed it corruptions of the test
 TEXT_COLUMNS = 4  # the others are numbers
 
@@ -62,7 +77,11 @@ def compact(letters: str) -> str:
         else:
             runs.append([index])
     said = [
-        f"{tokens[run[0]]}\N{EN DASH}{tokens[run[-1]]}" if len(run) > 2 else " ".join(tokens[index] for index in run)
+        (
+            f"{tokens[run[0]]}\N{EN DASH}{tokens[run[-1]]}"
+            if len(run) > 2
+            else " ".join(tokens[index] for index in run)
+        )
         for run in runs
     ]
     return " ".join(said)
@@ -78,14 +97,19 @@ class Block:
 
 
 def blocks(rows: Sequence[Row]) -> list[Block]:
-    """The table, for every reader: rows with their texts, means of seeds after their runs, one protocol a block."""
+    """The table, for every reader: rows with their texts, means of seeds after their runs, one
+    protocol a block.
+    """
     datasets = {(row.run.task, row.run.dataset) for row in rows}
     found = []
     for section in sections(rows):
         run, metric = section[0].run, section[0].robustness.metric
         title = apart(section, rows)
         if title:
-            title = f"{TASKS.get(run.task, run.task)} on {run.dataset}, {METRICS.get(metric, metric)}, measured with {title}"
+            title = (
+                f"{TASKS.get(run.task, run.task)} on {run.dataset}, {METRICS.get(metric, metric)},"
+                f" measured with {title}"
+            )
         several = sum(task == run.task for task, _ in datasets) > 1
         shown = with_seed_means(section)
         lines = [(row, cells(row, shown)) for row in shown]
@@ -96,7 +120,9 @@ def blocks(rows: Sequence[Row]) -> list[Block]:
 
 
 def aligned(lines: Sequence[Sequence[str]], text_columns: Collection[int]) -> str:
-    """Cells in columns of one width; ``text_columns`` to the left, the others, which are numbers, to the right."""
+    """Cells in columns of one width; ``text_columns`` to the left, the others, which are numbers,
+    to the right.
+    """
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
@@ -110,23 +136,53 @@ def aligned(lines: Sequence[Sequence[str]], text_columns: Collection[int]) -> st
 def text_table(rows: Sequence[Row]) -> str:
     """The table for a terminal."""
     if not rows:
-        return "No run is complete yet: measure what is missing, then report again; the page says what that is."
+        return (
+            "No run is complete yet: measure what is missing, then report again; the page says what"
+            " that is."
+        )
     shown = blocks(rows)
-    texts = aligned([list(HEADINGS), *(texts for block in shown for _, texts in block.lines)], range(TEXT_COLUMNS)).split("\n")
+    texts = aligned(
+        [list(HEADINGS), *(texts for block in shown for _, texts in block.lines)],
+        range(TEXT_COLUMNS),
+    ).split("\n")
     lines = iter(texts[1:])
     body = []
     for block in shown:
         body += ["", block.title] if block.title else []
         body += [next(lines) for _ in block.lines]
-    note = f"Clean score and drops in %; [ ]: {LEVEL:.0%} interval over images, in a mean of seeds over both. {ALIKE}"
-    return "\n".join([texts[0], "-" * len(texts[0]), *body, "", note, *overlap_lines(rows), *left_out_lines(rows)])
+    note = (
+        f"Clean score and drops in %; [ ]: {LEVEL:.0%} interval over images, in a mean of seeds"
+        f" over both. {ALIKE}"
+    )
+    return "\n".join(
+        [
+            texts[0],
+            "-" * len(texts[0]),
+            *body,
+            "",
+            note,
+            *overlap_lines(rows),
+            *left_out_lines(rows),
+        ]
+    )
 
 
 def overlap_lines(rows: Sequence[Row]) -> list[str]:
-    """One sentence on the models that saw corruptions of the test in training, as far as it is known; none where none did."""
-    seen = {model_name(row, rows): ", ".join(names) for row in rows if (names := overlaps_test(row.run))}
+    """One sentence on the models that saw corruptions of the test in training, as far as it is
+    known; none where none did.
+    """
+    seen = {
+        model_name(row, rows): ", ".join(names) for row in rows if (names := overlaps_test(row.run))
+    }
     told = "; ".join(f"{model} ({names})" for model, names in seen.items())
-    return [f"{SEEN} Saw corruptions of the test in training, and is no result about unseen ones: {told}."] if seen else []
+    return (
+        [
+            f"{SEEN} Saw corruptions of the test in training, and is no result about unseen ones:"
+            f" {told}."
+        ]
+        if seen
+        else []
+    )
 
 
 def left_out_lines(rows: Sequence[Row]) -> list[str]:
@@ -134,15 +190,42 @@ def left_out_lines(rows: Sequence[Row]) -> list[str]:
     said = []
     for row in rows:
         faults = ", ".join(f"{count:,} {fault}" for fault, count in row.left_out.items())
-        said += [f"Left out of {row.run.dataset}, {row.images:,} images are left: {faults}."] if faults else []
+        said += (
+            [f"Left out of {row.run.dataset}, {row.images:,} images are left: {faults}."]
+            if faults
+            else []
+        )
     return list(dict.fromkeys(said))
 
 
 def table_csv(rows: Sequence[Row]) -> str:
-    """The table with full precision; scores and drops as fractions, at the end of a line the other intervals."""
-    headings = ["task", "dataset", "run", "model", "mode", "metric", "severities", "images", "left_out", "clean", "mpc", "rpc"]
-    headings += [f"{group}_drop" for group in GROUP_ORDER] + ["mean_drop", "mean_drop_low", "mean_drop_high", "alike", "protocol"]
-    headings += [f"{name}_{end}" for name in ("clean", "mpc", "rpc") for end in ("low", "high")] + ["overlaps_test"]
+    """The table with full precision; scores and drops as fractions, at the end of a line the other
+    intervals.
+    """
+    headings = [
+        "task",
+        "dataset",
+        "run",
+        "model",
+        "mode",
+        "metric",
+        "severities",
+        "images",
+        "left_out",
+        "clean",
+        "mpc",
+        "rpc",
+    ]
+    headings += [f"{group}_drop" for group in GROUP_ORDER] + [
+        "mean_drop",
+        "mean_drop_low",
+        "mean_drop_high",
+        "alike",
+        "protocol",
+    ]
+    headings += [f"{name}_{end}" for name in ("clean", "mpc", "rpc") for end in ("low", "high")] + [
+        "overlaps_test"
+    ]
     lines = []
     for row in with_seed_means(rows):
         run, numbers = row.run, row.robustness
@@ -152,7 +235,15 @@ def table_csv(rows: Sequence[Row]) -> str:
             + [" ".join(map(str, numbers.severities)), row.images, sum(row.left_out.values())]
             + [numbers.clean, numbers.mpc, numbers.rpc]
             + [numbers.by_group[group].drop for group in GROUP_ORDER]
-            + [numbers.drop, low, high, row.alike, row.table[-1], *_intervals_of_scores(row), " ".join(overlaps_test(run))]
+            + [
+                numbers.drop,
+                low,
+                high,
+                row.alike,
+                row.table[-1],
+                *_intervals_of_scores(row),
+                " ".join(overlaps_test(run)),
+            ]
         )
     return as_csv(headings, lines)
 
@@ -162,7 +253,11 @@ def _intervals_of_scores(row: Row) -> list[object]:
     if not row.resampled:
         return [""] * 6
     numbers, drawn = row.robustness, row.resampled
-    kept = ((drawn["clean"], numbers.clean), (drawn["corrupted"], numbers.mpc), (1 - drawn["drop"], numbers.rpc))
+    kept = (
+        (drawn["clean"], numbers.clean),
+        (drawn["corrupted"], numbers.mpc),
+        (1 - drawn["drop"], numbers.rpc),
+    )
     return [end for values, value in kept for end in interval(values, value)]
 
 
@@ -174,9 +269,21 @@ def measurements_csv(runs: Iterable[Run], measurements: Iterable[Measurement]) -
     lines = []
     for one in measurements:
         run = known.get(one.run)
-        about = [run.task, run.dataset, run.name, run.backbone, run.transfer] if run else ["", "", one.run, "", ""]
+        about = (
+            [run.task, run.dataset, run.name, run.backbone, run.transfer]
+            if run
+            else ["", "", one.run, "", ""]
+        )
         left_out = sum(one.protocol.get("left_out", {}).values())
-        numbers = [one.metric, one.corruption, one.severity, one.value, one.images, left_out, one.seconds]
+        numbers = [
+            one.metric,
+            one.corruption,
+            one.severity,
+            one.value,
+            one.images,
+            left_out,
+            one.seconds,
+        ]
         lines.append([*about, *numbers, content_key(one.protocol)])
     return as_csv(headings, lines)
 

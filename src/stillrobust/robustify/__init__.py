@@ -1,8 +1,10 @@
-"""Techniques that make a model robust, by name: specs such as ``ant(kernel=3)``, ``prime(geometry=False)``, ``deepaugment+augmix``;
-and files of your own, ``my_technique.py`` (``own.py``).
+"""Techniques that make a model robust, by name: specs such as ``ant(kernel=3)``,
+``prime(geometry=False)``, ``deepaugment+augmix``; and files of your own, ``my_technique.py``
+(``own.py``).
 
-A technique is an augmentation and/or a loss, and a card (``technique.py`` is the contract). Nothing here imports
-``corruptions/``: no training on the test; a technique that shows one of its corruptions all the same says so.
+A technique is an augmentation and/or a loss, and a card (``technique.py`` is the contract). Nothing
+here imports ``corruptions/``: no training on the test; a technique that shows one of its
+corruptions all the same says so.
 """
 
 import inspect
@@ -19,7 +21,16 @@ from torch import Tensor
 from stillrobust.analysis.technique_overlaps import overlaps
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, lookup, parse_spec, parts_of, unknown
-from stillrobust.robustify import adversarial, ant, augmix, deepaugment, noise, noise2net, policies, prime
+from stillrobust.robustify import (
+    adversarial,
+    ant,
+    augmix,
+    deepaugment,
+    noise,
+    noise2net,
+    policies,
+    prime,
+)
 from stillrobust.robustify.own import own_card, own_technique
 from stillrobust.robustify.technique import (
     AugmentBatch,
@@ -81,11 +92,11 @@ TECHNIQUES: dict[str, Entry] = {
 def build_technique(spec: str) -> Technique:
     """The technique that ``spec`` names; ``a+b`` is both.
 
-    What they do comes in the order of :class:`Technique`'s fields, whichever is named first: single images before batches. Of two
-    that act in the same place ``a`` comes before ``b``.
+    What they do comes in the order of :class:`Technique`'s fields, whichever is named first: single
+    images before batches. Of two that act in the same place ``a`` comes before ``b``.
 
-    Raises ``UserError`` for an unknown name or argument, a value out of range, two losses or two companions, and what would
-    be given images beyond 0..1.
+    Raises ``UserError`` for an unknown name or argument, a value out of range, two losses or two
+    companions, and what would be given images beyond 0..1.
     """
     return reduce(_compose, [_build_one(part) for part in _parts(spec)])
 
@@ -114,7 +125,10 @@ def _build_one(spec: str) -> Technique:
     name, arguments = parse_spec(spec)
     if is_own(name):
         if arguments:
-            raise UserError(f"Expected no arguments for {shown(name)}.py, but got {', '.join(arguments)}; write them in the file")
+            raise UserError(
+                f"Expected no arguments for {shown(name)}.py, but got {', '.join(arguments)}; write"
+                " them in the file"
+            )
         return own_technique(name)
     entry = lookup("technique", name, TECHNIQUES)
     known = inspect.signature(entry.make).parameters
@@ -127,7 +141,9 @@ def _build_one(spec: str) -> Technique:
         first = error.errors()[0]
         key = str(first["loc"][0])
         hint = f" ({entry.card.parameters[key]})" if key in entry.card.parameters else ""
-        raise UserError(f"The argument {key} of {name} got {arguments.get(key)!r}: {first['msg'].lower()}{hint}") from None
+        raise UserError(
+            f"The argument {key} of {name} got {arguments.get(key)!r}: {first['msg'].lower()}{hint}"
+        ) from None
     return replace(made, cards=(_card(name, arguments),), spec=format_spec(name, arguments))
 
 
@@ -140,9 +156,16 @@ def _compose(first: Technique, second: Technique) -> Technique:
         raise UserError(f"{both} would train two networks beside the model; leave one of them out")
     unclipped, bounded = first.unclipped or second.unclipped, first.bounded or second.bounded
     if (first.unclipped and second.augment_batch) or (unclipped and bounded):
-        leaving, other = (shown(one.spec) for one in ((first, second) if first.unclipped else (second, first)))
-        what_next = "leave one of them out" if second.unclipped or bounded else f"write {other}+{leaving}"
-        raise UserError(f"In {both} {other} expects images of 0..1, but those of {leaving} leave it; {what_next}")
+        leaving, other = (
+            shown(one.spec) for one in ((first, second) if first.unclipped else (second, first))
+        )
+        what_next = (
+            "leave one of them out" if second.unclipped or bounded else f"write {other}+{leaving}"
+        )
+        raise UserError(
+            f"In {both} {other} expects images of 0..1, but those of {leaving} leave it;"
+            f" {what_next}"
+        )
     return Technique(
         extend_dataset=_both(first.extend_dataset, second.extend_dataset, _extend_twice),
         augment_image=_both(first.augment_image, second.augment_image, _augment_image_twice),
@@ -159,19 +182,27 @@ def _compose(first: Technique, second: Technique) -> Technique:
     )
 
 
-def _both(first: Callable[..., Any] | None, second: Callable[..., Any] | None, twice: Callable[..., Any]) -> Any:
+def _both(
+    first: Callable[..., Any] | None, second: Callable[..., Any] | None, twice: Callable[..., Any]
+) -> Any:
     # partial of a function of this module, not a closure: a loader's workers get it by pickle
     return partial(twice, first, second) if first and second else first or second
 
 
-def _extend_twice(first: ExtendDataset, second: ExtendDataset, dataset: Dataset, seed: int) -> Dataset:
+def _extend_twice(
+    first: ExtendDataset, second: ExtendDataset, dataset: Dataset, seed: int
+) -> Dataset:
     return second(first(dataset, seed), seed)
 
 
-def _augment_image_twice(first: AugmentImage, second: AugmentImage, image: Image, rng: np.random.Generator) -> Array:
+def _augment_image_twice(
+    first: AugmentImage, second: AugmentImage, image: Image, rng: np.random.Generator
+) -> Array:
     # The second one takes 8 bits, as all of them do.
     return second(np.round(first(image, rng) * 255).clip(0, 255).astype(np.uint8), rng)
 
 
-def _augment_batch_twice(first: AugmentBatch, second: AugmentBatch, images: Tensor, generator: torch.Generator) -> Tensor:
+def _augment_batch_twice(
+    first: AugmentBatch, second: AugmentBatch, images: Tensor, generator: torch.Generator
+) -> Tensor:
     return second(first(images, generator), generator)

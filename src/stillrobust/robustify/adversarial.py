@@ -1,6 +1,8 @@
-"""L2 adversarial training: the model trains on the worst images that projected gradient descent finds within a ball.
+"""L2 adversarial training: the model trains on the worst images that projected gradient descent
+finds within a ball.
 
-Source: MadryLab/robustness a954124 (MIT); the ImageNet models of Salman et al. 2020 are microsoft/robust-models-transfer cea2c37.
+Source: MadryLab/robustness a954124 (MIT); the ImageNet models of Salman et al. 2020 are
+microsoft/robust-models-transfer cea2c37.
 """
 
 from functools import partial
@@ -13,25 +15,48 @@ from torch.nn import functional
 from torchvision.transforms import functional as transforms
 
 from stillrobust.errors import UserError
-from stillrobust.robustify.technique import Card, Technique, attacked, require_between, require_eight_bit, require_unit_range
+from stillrobust.robustify.technique import (
+    Card,
+    Technique,
+    attacked,
+    require_between,
+    require_eight_bit,
+    require_unit_range,
+)
 from stillrobust.samples import Array, Image
 
 CARD = Card(
     name="l2",
     title="L2 adversarial training",
-    paper="Madry et al. 2018, Towards deep learning models resistant to adversarial attacks (ICLR); "
-    "Salman et al. 2020, Do adversarially robust ImageNet models transfer better? (NeurIPS)",
+    paper=(
+        "Madry et al. 2018, Towards deep learning models resistant to adversarial attacks (ICLR); "
+        "Salman et al. 2020, Do adversarially robust ImageNet models transfer better? (NeurIPS)"
+    ),
     code="MadryLab/robustness a954124 (MIT); microsoft/robust-models-transfer cea2c37 (MIT)",
     parameters={
-        "epsilon": "radius of the ball over all values of an image on 0..1; 3.0 is the model of the paper's Table 1, 224 x 224",
+        "epsilon": (
+            "radius of the ball over all values of an image on 0..1; 3.0 is the model of the"
+            " paper's Table 1, 224 x 224"
+        ),
         "steps": "of the attack; 3 for ImageNet (Salman et al.), 7 for CIFAR",
         "step_size": "length of a step; 0 is 2 epsilon / 3 (Salman et al.); epsilon / 5 for CIFAR",
-        "random_start": "start on the sphere of radius epsilon and not at the image; False in the library",
-        "keep_best": "of all iterates, start and end included, the one with the highest loss, image by image; True in the library",
-        "jitter": "the library's augmentation beside crop and flip: colour jitter of 10 % and PCA lighting",
+        "random_start": (
+            "start on the sphere of radius epsilon and not at the image; False in the library"
+        ),
+        "keep_best": (
+            "of all iterates, start and end included, the one with the highest loss, image by"
+            " image; True in the library"
+        ),
+        "jitter": (
+            "the library's augmentation beside crop and flip: colour jitter of 10 % and PCA"
+            " lighting"
+        ),
     },
     left_out=("random restarts, which are for evaluation",),
-    cost="3.3 (three steps with keep_best: four more forward and three more backward passes, of the images only)",
+    cost=(
+        "3.3 (three steps with keep_best: four more forward and three more backward passes, of the"
+        " images only)"
+    ),
     published="ResNet-50, clean: epsilon 0.1 74.78 %, 1 70.43 %, 3 62.83 %, 5 56.13 % (0: 75.80 %)",
 )
 
@@ -75,7 +100,9 @@ def adversarial_loss(
     random_start: bool = False,
     keep_best: bool = True,
 ) -> Tensor:
-    """Mean cross-entropy on adversarial images alone; the attack sees the model in evaluation mode, the loss as it is."""
+    """Mean cross-entropy on adversarial images alone; the attack sees the model in evaluation mode,
+    the loss as it is.
+    """
     worst = attack(
         model,
         views[0],
@@ -102,20 +129,27 @@ def attack(
     random_start: bool = False,
     keep_best: bool = True,
 ) -> Tensor:
-    """Projected gradient descent: images (B, 3, H, W) within ``epsilon`` of the given ones in L2 and within 0..1.
+    """Projected gradient descent: images (B, 3, H, W) within ``epsilon`` of the given ones in L2
+    and within 0..1.
 
-    x <- clip(x0 + into_ball(x + step_size · g / |g| - x0), 0, 1) with g the gradient of the cross-entropy. Clipping comes after the
-    ball and keeps the image in it, since x0 lies in the box. The model is left as it was.
+    x <- clip(x0 + into_ball(x + step_size · g / |g| - x0), 0, 1) with g the gradient of the
+    cross-entropy. Clipping comes after the ball and keeps the image in it, since x0 lies in the
+    box. The model is left as it was.
     """
     require_unit_range(images)
     if len(labels) != len(images):
-        raise UserError(f"Expected one label for each of {len(images)} images, but got {len(labels)}; give as many")
+        raise UserError(
+            f"Expected one label for each of {len(images)} images, but got {len(labels)}; give as"
+            " many"
+        )
     if epsilon == 0:
         return images
     current, best = images, images
     highest = torch.full((len(images),), -torch.inf, device=images.device)
     if random_start:
-        start = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+        start = torch.randn(
+            images.shape, generator=generator, device=images.device, dtype=images.dtype
+        )
         current = (images + epsilon * start / _norms(start)).clamp(0, 1)
     with attacked(model) as victim:
         for step in range(steps + 1):
@@ -130,9 +164,12 @@ def attack(
                 best = torch.where(higher.view(-1, 1, 1, 1), current.detach(), best)
                 highest = torch.where(higher, losses.detach(), highest)
             if not last:
-                # The sum and not the mean: the direction is the same, and 16-bit gradients of a large batch do not vanish.
+                # The sum and not the mean: the direction is the same, and 16-bit gradients of a
+                # large batch do not vanish.
                 (gradient,) = torch.autograd.grad(losses.sum(), current)
-                moved = current.detach() + step_size * gradient / (_norms(gradient) + 1e-10) - images
+                moved = (
+                    current.detach() + step_size * gradient / (_norms(gradient) + 1e-10) - images
+                )
                 current = (images + into_ball(moved, epsilon)).clamp(0, 1)
     return best
 
@@ -147,22 +184,31 @@ def _norms(change: Tensor) -> Tensor:
     return norms
 
 
-# ---- the library's augmentation: robustness/data_augmentation.py, TRAIN_TRANSFORMS_IMAGENET ---------------------------------
+# ---- the library's augmentation: robustness/data_augmentation.py, TRAIN_TRANSFORMS_IMAGENET
+# ---------------------------------
 
 JITTER = 0.1  # of brightness, contrast and saturation: factors in 0.9..1.1
 LIGHTING_STD = 0.05
-# Principal components of ImageNet's colours (Krizhevsky et al. 2012), on 0..1: eigenvalues, and eigenvectors as columns.
+# Principal components of ImageNet's colours (Krizhevsky et al. 2012), on 0..1: eigenvalues, and
+# eigenvectors as columns.
 EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
-EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+EIGENVECTORS = np.array(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+)
 
 
 def jitter_colours(image: Image, rng: np.random.Generator) -> Array:
-    """Brightness, contrast and saturation by up to 10 % in random order, then a shift along ImageNet's principal colours.
+    """Brightness, contrast and saturation by up to 10 % in random order, then a shift along
+    ImageNet's principal colours.
 
     uint8 (H, W, 3) -> float32 (H, W, 3), clipped to 0..1 (there the model's first layer clips).
     """
     require_eight_bit(image)
-    adjust = (transforms.adjust_brightness, transforms.adjust_contrast, transforms.adjust_saturation)
+    adjust = (
+        transforms.adjust_brightness,
+        transforms.adjust_contrast,
+        transforms.adjust_saturation,
+    )
     factors = rng.uniform(1 - JITTER, 1 + JITTER, 3)
     picture = PIL.fromarray(image)
     for index in rng.permutation(3):

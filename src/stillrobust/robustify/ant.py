@@ -1,4 +1,5 @@
-"""Adversarial noise training: a small network learns the noise that harms the model most, the model learns to stand it.
+"""Adversarial noise training: a small network learns the noise that harms the model most, the model
+learns to stand it.
 
 Rusak et al. 2020; source: bethgelab/game-of-noise 2989b43 (MIT).
 """
@@ -14,45 +15,79 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from stillrobust.errors import UserError
-from stillrobust.robustify.technique import Card, Technique, at_a_time, attacked, require_between, require_unit_range
+from stillrobust.robustify.technique import (
+    Card,
+    Technique,
+    at_a_time,
+    attacked,
+    require_between,
+    require_unit_range,
+)
 
 HIDDEN = 20  # channels of the generator
 REFERENCE_VALUES = 3 * 224 * 224  # the images that epsilon is given for
-CURRENT, STORED, STORED_GENERATORS = 0.3, 0.1, 2  # parts of a batch: of 70 images 21, 7 and 7; 35 stay clean
+# parts of a batch: of 70 images 21, 7 and 7; 35 stay clean
+CURRENT, STORED, STORED_GENERATORS = 0.3, 0.1, 2
 FIRST_EPOCH = 0.5  # the current generator's part while there is no older one
-CLOSE = 1e-6  # relative step of t at which Newton's search ends; one more step follows, which is differentiated
-FRESH_LR, LR = 5e-4, 1e-4  # Adam's, for a fresh generator before an epoch and beside the model in it
+# relative step of t at which Newton's search ends; one more step follows, which is differentiated
+CLOSE = 1e-6
+# Adam's, for a fresh generator before an epoch and beside the model in it
+FRESH_LR, LR = 5e-4, 1e-4
 
 CARD = Card(
     name="ant",
     title="Adversarial noise training",
-    paper="Rusak et al. 2020, A simple way to make neural networks robust against diverse image corruptions (ECCV)",
+    paper=(
+        "Rusak et al. 2020, A simple way to make neural networks robust against diverse image"
+        " corruptions (ECCV)"
+    ),
     code="bethgelab/game-of-noise 2989b43 (MIT)",
     parameters={
-        "kernel": "1: noise independent from pixel to pixel; 3: correlated over 3 x 3 (ANT3x3 of the paper)",
-        "epsilon": "L2 norm of the noise after clipping, on 0..1 for 224 x 224 x 3; other sizes scale with the root of their "
-        "number of values. 135 is the norm of Gaussian noise of standard deviation 0.5, clipped",
-        "iterations": "at most so many batches train the fresh generator before each epoch; 1000 in the official code",
+        "kernel": (
+            "1: noise independent from pixel to pixel; 3: correlated over 3 x 3 (ANT3x3 of the"
+            " paper)"
+        ),
+        "epsilon": (
+            "L2 norm of the noise after clipping, on 0..1 for 224 x 224 x 3; other sizes scale with"
+            " the root of their number of values. 135 is the norm of Gaussian noise of standard"
+            " deviation 0.5, clipped"
+        ),
+        "iterations": (
+            "at most so many batches train the fresh generator before each epoch; 1000 in the"
+            " official code"
+        ),
     },
     left_out=(
         "ANT+SIN, which replaces 15 of 70 images by stylized ones",
-        "gradients of the classifier's parameters in the generator's step, which the official code takes and drops",
+        (
+            "gradients of the classifier's parameters in the generator's step, which the official"
+            " code takes and drops"
+        ),
     ),
-    cost="about 1.8, and the fresh generator's batches before each epoch (0.75 of a plain step each)",
-    published="ResNet-50: clean 76.1 %, ImageNet-C 51.1 %, mCE 62.5; kernel 3: 76.1 %, 50.4 %, mCE 63.4 "
-    "(from torchvision's weights, lr 1e-3, no weight decay, 120 epochs of batches of 70)",
+    cost=(
+        "about 1.8, and the fresh generator's batches before each epoch (0.75 of a plain step each)"
+    ),
+    published=(
+        "ResNet-50: clean 76.1 %, ImageNet-C 51.1 %, mCE 62.5; kernel 3: 76.1 %, 50.4 %, mCE 63.4 "
+        "(from torchvision's weights, lr 1e-3, no weight decay, 120 epochs of batches of 70)"
+    ),
 )
 
 
 def ant(kernel: Literal[1, 3] = 1, epsilon: float = 135.0, iterations: int = 1000) -> Technique:
     """Adversarial noise training; see ``CARD.parameters``."""
-    require_between("epsilon of ant", epsilon, 0, 388, above=True)  # the diagonal of the box: sqrt(150528)
+    # the diagonal of the box: sqrt(150528)
+    require_between("epsilon of ant", epsilon, 0, 388, above=True)
     require_between("iterations of ant", iterations, 0, 1_000_000)
-    return Technique(companion=partial(AdversarialNoise, kernel=kernel, epsilon=epsilon, iterations=iterations))
+    return Technique(
+        companion=partial(AdversarialNoise, kernel=kernel, epsilon=epsilon, iterations=iterations)
+    )
 
 
 class NoiseGenerator(nn.Module):
-    """Normal noise z -> noise z + f(z), f four convolutions that see no image; 983 parameters with kernel 1, 4183 with 3."""
+    """Normal noise z -> noise z + f(z), f four convolutions that see no image; 983 parameters with
+    kernel 1, 4183 with 3.
+    """
 
     def __init__(self, kernel: int) -> None:
         super().__init__()
@@ -78,19 +113,23 @@ class NoiseGenerator(nn.Module):
         """Weights N(0, 0.01²), biases 0, so that the noise begins as N(0, 1)."""
         for parameter in self.parameters():
             parameter.copy_(
-                torch.randn(parameter.shape, generator=generator, device=generator.device) * (parameter.ndim > 1) * 0.01
+                torch.randn(parameter.shape, generator=generator, device=generator.device)
+                * (parameter.ndim > 1)
+                * 0.01
             )
 
 
 def project(images: Tensor, noise: Tensor, epsilon: float) -> Tensor:
-    """clip(images + eta · noise) with eta >= 0 for each image such that the clipped change has the L2 norm ``epsilon``.
+    """clip(images + eta · noise) with eta >= 0 for each image such that the clipped change has the
+    L2 norm ``epsilon``.
 
-    images (B, 3, H, W) 0..1, noise of that shape; where even the corner of the box is nearer than ``epsilon`` it is the corner.
-    Differentiable in noise, with the exact gradient through eta.
+    images (B, 3, H, W) 0..1, noise of that shape; where even the corner of the box is nearer than
+    ``epsilon`` it is the corner. Differentiable in noise, with the exact gradient through eta.
 
-    With t = eta² and s the distance of each value to its wall, sum of min(t noise², s²) = epsilon² is to be solved: the left side
-    is concave and piecewise linear, so that Newton's steps from t = epsilon² / |noise|² come from the left and end, after three to
-    ten, in exactly the right piece. The source sorts all values instead.
+    With t = eta² and s the distance of each value to its wall, sum of min(t noise², s²) = epsilon²
+    is to be solved: the left side is concave and piecewise linear, so that Newton's steps from t =
+    epsilon² / |noise|² come from the left and end, after three to ten, in exactly the right piece.
+    The source sorts all values instead.
     """
     size = at_a_time(images)
     pieces = zip(torch.split(images, size), torch.split(noise, size), strict=True)
@@ -98,7 +137,8 @@ def project(images: Tensor, noise: Tensor, epsilon: float) -> Tensor:
 
 
 def _project(images: Tensor, noise: Tensor, epsilon: float) -> Tensor:
-    # |1 - x| or |0 - x|; arithmetic and no torch.where, whose branches on random masks take ten times as long on a CPU
+    # |1 - x| or |0 - x|; arithmetic and no torch.where, whose branches on random masks take ten
+    # times as long on a CPU
     walls = ((noise >= 0).to(images.dtype) - images).square().flatten(1)
     squares = noise.square().flatten(1)
     with torch.no_grad():
@@ -106,7 +146,8 @@ def _project(images: Tensor, noise: Tensor, epsilon: float) -> Tensor:
         t = epsilon**2 / squares.sum(1).clamp_min(1e-30)
         while True:
             larger = torch.maximum(t, _solve(squares, walls, meets <= t[:, None], t, epsilon))
-            if not bool((larger > t * (1 + CLOSE)).any()):  # neither is NaN, so that what is not finite ends it too
+            # neither is NaN, so that what is not finite ends it too
+            if not bool((larger > t * (1 + CLOSE)).any()):
                 break
             t = larger
     t = _solve(squares, walls, meets <= t[:, None], t, epsilon)
@@ -114,10 +155,14 @@ def _project(images: Tensor, noise: Tensor, epsilon: float) -> Tensor:
 
 
 def _solve(squares: Tensor, walls: Tensor, met: Tensor, t: Tensor, epsilon: float) -> Tensor:
-    """The solution (B,) if the values at their walls are ``met``; ``t`` where those are all, or are too many."""
+    """The solution (B,) if the values at their walls are ``met``; ``t`` where those are all, or are
+    too many.
+    """
     remaining = epsilon**2 - (walls * met).sum(1)
     slope = (squares * ~met).sum(1)
-    return torch.where((slope > 0) & (remaining > 0), remaining.clamp_min(1e-30) / slope.clamp_min(1e-30), t)
+    return torch.where(
+        (slope > 0) & (remaining > 0), remaining.clamp_min(1e-30) / slope.clamp_min(1e-30), t
+    )
 
 
 def _average(gradients: Sequence[Tensor], images: int) -> None:
@@ -132,7 +177,9 @@ def _average(gradients: Sequence[Tensor], images: int) -> None:
 class AdversarialNoise:
     """The companion: a generator that harms the model, and a pool of those of the epochs before."""
 
-    def __init__(self, device: torch.device, kernel: int = 1, epsilon: float = 135.0, iterations: int = 1000) -> None:
+    def __init__(
+        self, device: torch.device, kernel: int = 1, epsilon: float = 135.0, iterations: int = 1000
+    ) -> None:
         self.epsilon, self.iterations = epsilon, iterations
         self.network = NoiseGenerator(kernel).to(device)
         self.pool: list[dict[str, Tensor]] = []
@@ -143,9 +190,15 @@ class AdversarialNoise:
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=lr)
 
     def begin_epoch(
-        self, epoch: int, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], generator: torch.Generator
+        self,
+        epoch: int,
+        model: nn.Module,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        generator: torch.Generator,
     ) -> None:
-        """Train a fresh generator against the model as it is now; it goes into the pool and on into the epoch."""
+        """Train a fresh generator against the model as it is now; it goes into the pool and on into
+        the epoch.
+        """
         if epoch <= self.epoch:
             return
         self.network.initialise(generator)
@@ -155,26 +208,33 @@ class AdversarialNoise:
         self._optimise(FRESH_LR)
         for images, labels in islice(batches, self.iterations):
             self._learn(model, images, labels, generator)
-        self.pool.append({name: value.detach().clone() for name, value in self.network.state_dict().items()})
+        self.pool.append(
+            {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        )
         self._optimise(LR)
         self.epoch = epoch
 
-    def step(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    def step(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> Tensor:
         """One step of the generator on all images, then the batch for the model."""
         if not self.pool:
             raise UserError(
-                "Expected begin_epoch before step in adversarial noise training, but there is no generator yet; call it first"
+                "Expected begin_epoch before step in adversarial noise training, but there is no"
+                " generator yet; call it first"
             )
         self._learn(model, images, labels, generator)
         return self.mix(images, generator)
 
-    def _learn(self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> None:
+    def _learn(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> None:
         with attacked(model) as victim:
             loss = functional.cross_entropy(victim(self._noisy(images, generator)).float(), labels)
             if not bool(loss.isfinite()):  # before the generator learns from it
                 raise UserError(
-                    f"The loss of the model on adversarial noise became {loss.item()}; lower the learning rate of the training; "
-                    "what was finished before stays"
+                    f"The loss of the model on adversarial noise became {loss.item()}; lower the"
+                    " learning rate of the training; what was finished before stays"
                 )
             gradients = torch.autograd.grad(-loss, list(self.network.parameters()))
         if distributed.is_initialized():
@@ -183,27 +243,38 @@ class AdversarialNoise:
             parameter.grad = gradient
         self.optimiser.step()
 
-    def _noisy(self, images: Tensor, generator: torch.Generator, state: dict[str, Tensor] | None = None) -> Tensor:
-        """Images with the noise of the generator, or of the one whose ``state`` is given, in float32 whatever autocast says."""
+    def _noisy(
+        self, images: Tensor, generator: torch.Generator, state: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """Images with the noise of the generator, or of the one whose ``state`` is given, in
+        float32 whatever autocast says.
+        """
         require_unit_range(images)
         with torch.autocast(images.device.type, enabled=False):
             margin = 2 * self.network.margin
             shape = (len(images), 3, images.shape[2] + margin, images.shape[3] + margin)
             z = torch.randn(shape, generator=generator, device=images.device)
-            network = self.network if state is None else partial(functional_call, self.network, state)
-            # In parts, as ``project``: on a CPU eight times as fast for a batch of 32, whose 1x1 convolutions go another way.
+            network = (
+                self.network if state is None else partial(functional_call, self.network, state)
+            )
+            # In parts, as ``project``: on a CPU eight times as fast for a batch of 32, whose 1x1
+            # convolutions go another way.
             noise = torch.cat([network(part) for part in torch.split(z, at_a_time(images))])
             scaled = self.epsilon * (images[:1].numel() / REFERENCE_VALUES) ** 0.5
             return project(images.float(), noise, scaled)
 
     @torch.no_grad()
     def mix(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """CURRENT of the batch with the generator's noise, STORED with that of each of two of the pool, the rest clean."""
+        """CURRENT of the batch with the generator's noise, STORED with that of each of two of the
+        pool, the rest clean.
+        """
         count = len(images)
         if self.epoch == 0:
             parts: list[tuple[float, dict[str, Tensor] | None]] = [(FIRST_EPOCH, None)]
         else:
-            chosen = torch.randperm(len(self.pool), generator=generator, device=images.device)[:STORED_GENERATORS].tolist()
+            chosen = torch.randperm(len(self.pool), generator=generator, device=images.device)[
+                :STORED_GENERATORS
+            ].tolist()
             parts = [(CURRENT, None), *((STORED, self.pool[index]) for index in chosen)]
         mixed, begin, share = images.clone(), 0, 0.0
         for part, state in parts:
@@ -236,8 +307,13 @@ class AdversarialNoise:
         self.epoch = int(state["epoch"])
         self.network.load_state_dict(tree["network"])
         count = sum(head.startswith("pool.") for head in tree)
-        self.pool = [{name: value.to(device) for name, value in tree[f"pool.{index}"].items()} for index in range(count)]
+        self.pool = [
+            {name: value.to(device) for name, value in tree[f"pool.{index}"].items()}
+            for index in range(count)
+        ]
         self._optimise(LR)
         count = sum(head.startswith("optimiser.") for head in tree)
         moments = {index: tree[f"optimiser.{index}"] for index in range(count)}
-        self.optimiser.load_state_dict({"state": moments, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        self.optimiser.load_state_dict(
+            {"state": moments, "param_groups": self.optimiser.state_dict()["param_groups"]}
+        )

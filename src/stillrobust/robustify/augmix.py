@@ -1,8 +1,10 @@
-"""AugMix: chains of simple operations, mixed with each other and with the image (Hendrycks et al., ICLR 2020).
+"""AugMix: chains of simple operations, mixed with each other and with the image (Hendrycks et al.,
+ICLR 2020).
 
-Formulas and numbers are those of google-research/augmix (augmentations.py, imagenet.py). Mixing is in float and its result is
-not made 8-bit again. What depends on pixel values alone is a table of 256 entries, equal to Pillow's to the bit; rotation and
-shear are Pillow's own: its bilinear sampling cuts off where OpenCV's, three times as fast, rounds.
+Formulas and numbers are those of google-research/augmix (augmentations.py, imagenet.py). Mixing is
+in float and its result is not made 8-bit again. What depends on pixel values alone is a table of
+256 entries, equal to Pillow's to the bit; rotation and shear are Pillow's own: its bilinear
+sampling cuts off where OpenCV's, three times as fast, rounds.
 """
 
 from collections.abc import Callable
@@ -16,27 +18,53 @@ from PIL import Image as Pillow
 from PIL import ImageEnhance
 
 from stillrobust.robustify.jsd import jsd_loss
-from stillrobust.robustify.technique import Card, Technique, cross_entropy, require_between, require_eight_bit
+from stillrobust.robustify.technique import (
+    Card,
+    Technique,
+    cross_entropy,
+    require_between,
+    require_eight_bit,
+)
 from stillrobust.samples import Array, Image
 
 CARD = Card(
     name="augmix",
     title="AugMix with the Jensen-Shannon consistency loss",
-    paper="Hendrycks et al. 2020, AugMix: A simple data processing method to improve robustness and uncertainty (ICLR)",
+    paper=(
+        "Hendrycks et al. 2020, AugMix: A simple data processing method to improve robustness and"
+        " uncertainty (ICLR)"
+    ),
     code="google-research/augmix 9b9824c (Apache-2.0)",
     parameters={
         "severity": "highest level of an operation, 0.1 to 10; imagenet.py has 1, cifar.py 3",
-        "width": "chains of operations; 3 in both. The checkpoint of 180 epochs had another; easyrobust reproduces it with 5",
+        "width": (
+            "chains of operations; 3 in both. The checkpoint of 180 epochs had another; easyrobust"
+            " reproduces it with 5"
+        ),
         "depth": "operations in a chain; None, as in both, draws 1 to 3",
         "alpha": "of the Dirichlet and Beta distributions that weigh the chains; 1 in both",
-        "fill": "grey, 0 to 255, that comes in from outside; 0 in both, 128 for the published checkpoint (the authors, augmix #3)",
-        "all_ops": "also colour, contrast, brightness and sharpness, which overlap the test; False in both",
-        "geometry": "also rotation, shear and translation; False, which is no setting of the paper, fits dense tasks",
-        "jsd": "the consistency loss over the clean image and two views, weight 12; False is cross-entropy on one view",
+        "fill": (
+            "grey, 0 to 255, that comes in from outside; 0 in both, 128 for the published"
+            " checkpoint (the authors, augmix #3)"
+        ),
+        "all_ops": (
+            "also colour, contrast, brightness and sharpness, which overlap the test; False in both"
+        ),
+        "geometry": (
+            "also rotation, shear and translation; False, which is no setting of the paper, fits"
+            " dense tasks"
+        ),
+        "jsd": (
+            "the consistency loss over the clean image and two views, weight 12; False is"
+            " cross-entropy on one view"
+        ),
     },
     left_out=(),
     cost="3.0, one forward of three views; each view takes a loader's core 2.4 ms at 224x224",
-    published="ResNet-50, 180 epochs from scratch: clean 77.5 %, ImageNet-C 49.3 % (RobustBench), mCE 65.3",
+    published=(
+        "ResNet-50, 180 epochs from scratch: clean 77.5 %, ImageNet-C 49.3 % (RobustBench), mCE"
+        " 65.3"
+    ),
 )
 
 Random = np.random.Generator
@@ -49,7 +77,9 @@ VALUES = np.arange(256)
 
 @dataclass(frozen=True)
 class Step:
-    """One operation as drawn: its name, its level in LOWEST..severity and a sign, which operations without direction ignore."""
+    """One operation as drawn: its name, its level in LOWEST..severity and a sign, which operations
+    without direction ignore.
+    """
 
     name: str
     level: float
@@ -67,21 +97,39 @@ class Mixture:
     """Beta: the chains' share against the clean image."""
 
 
-def draw_mixture(rng: Random, names: tuple[str, ...], severity: float, width: int, depth: int | None, alpha: float) -> Mixture:
-    """Operations with replacement, levels anew for each; 1 to DEEPEST of them a chain where ``depth`` is ``None``."""
+def draw_mixture(
+    rng: Random,
+    names: tuple[str, ...],
+    severity: float,
+    width: int,
+    depth: int | None,
+    alpha: float,
+) -> Mixture:
+    """Operations with replacement, levels anew for each; 1 to DEEPEST of them a chain where
+    ``depth`` is ``None``.
+    """
     weights, mixed = rng.dirichlet([alpha] * width), rng.beta(alpha, alpha)
     lengths = [depth or int(rng.integers(1, DEEPEST + 1)) for _ in range(width)]
-    chains = tuple(tuple(draw_step(rng, names, severity) for _ in range(length)) for length in lengths)
+    chains = tuple(
+        tuple(draw_step(rng, names, severity) for _ in range(length)) for length in lengths
+    )
     return Mixture(chains, weights, float(mixed))
 
 
 def draw_step(rng: Random, names: tuple[str, ...], severity: float) -> Step:
     """Any of the operations, equally often."""
-    return Step(names[rng.integers(len(names))], float(rng.uniform(LOWEST, severity)), 1 if rng.random() < 0.5 else -1)
+    return Step(
+        names[rng.integers(len(names))],
+        float(rng.uniform(LOWEST, severity)),
+        1 if rng.random() < 0.5 else -1,
+    )
 
 
 def mix(image: Image, mixture: Mixture, fill: int = 0) -> npt.NDArray[np.float32]:
-    """uint8 (H, W, 3) RGB -> float32 (H, W, 3) in 0..1. ``fill``: the grey, 0..255, that comes in where pixels are moved away."""
+    """uint8 (H, W, 3) RGB -> float32 (H, W, 3) in 0..1.
+
+    ``fill``: the grey, 0..255, that comes in where pixels are moved away.
+    """
     result = np.multiply(image, np.float32((1 - mixture.mixed) / 255), dtype=np.float32)
     for weight, chain in zip(mixture.weights, mixture.chains, strict=True):
         changed = image
@@ -98,16 +146,22 @@ def whole(step: Step, strongest: float) -> int:
 
 def look_up(image: Image, tables: Array) -> Image:
     """Every value through a table: (256,) for all channels, or (256, 3) with one for each."""
-    return np.asarray(cv2.LUT(image, np.clip(tables, 0, 255).astype(np.uint8).reshape(1, 256, -1)), np.uint8)
+    return np.asarray(
+        cv2.LUT(image, np.clip(tables, 0, 255).astype(np.uint8).reshape(1, 256, -1)), np.uint8
+    )
 
 
 def autocontrast(image: Image, step: Step, fill: int) -> Image:
-    """Each channel stretched to 0..255; a channel of one value stays. The level has no part in it."""
+    """Each channel stretched to 0..255; a channel of one value stays.
+
+    The level has no part in it.
+    """
     tables = np.empty((256, 3))
     for channel, pixels in enumerate(cv2.split(image)):
         low, high, _, _ = cv2.minMaxLoc(pixels)
         scale = 255 / (high - low) if high > low else 1.0
-        tables[:, channel] = VALUES * scale - (low * scale if high > low else 0)  # Pillow's order of operations, bit by bit
+        # Pillow's order of operations, bit by bit
+        tables[:, channel] = VALUES * scale - (low * scale if high > low else 0)
     return look_up(image, tables)
 
 
@@ -116,7 +170,8 @@ def equalize(image: Image, step: Step, fill: int) -> Image:
     tables = np.empty((256, 3), np.int64)
     for channel in range(3):
         counts = cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().astype(np.int64)
-        # Pillow leaves the highest value that occurs out of the total, and a channel of too few pixels as it is.
+        # Pillow leaves the highest value that occurs out of the total, and a channel of too few
+        # pixels as it is.
         share = (counts.sum() - counts[counts.nonzero()[0][-1]]) // 255
         below = counts.cumsum() - counts
         tables[:, channel] = (share // 2 + below) // share if share else VALUES
@@ -138,7 +193,9 @@ def solarize(image: Image, step: Step, fill: int) -> Image:
 def rotate(image: Image, step: Step, fill: int) -> Image:
     """About the centre, by up to 30 whole degrees."""
     degrees = step.sign * whole(step, 30)
-    turned = Pillow.fromarray(image).rotate(degrees, Pillow.Resampling.BILINEAR, fillcolor=(fill,) * 3)
+    turned = Pillow.fromarray(image).rotate(
+        degrees, Pillow.Resampling.BILINEAR, fillcolor=(fill,) * 3
+    )
     return np.asarray(turned)
 
 
@@ -161,7 +218,9 @@ def sample(image: Image, matrix: tuple[float, ...], fill: int) -> Image:
     """Bilinear, from (a x + b y + c, d x + e y + f) for the centres of the pixels."""
     size = image.shape[1], image.shape[0]
     pixels = Pillow.fromarray(image)
-    moved = pixels.transform(size, Pillow.Transform.AFFINE, matrix, Pillow.Resampling.BILINEAR, fillcolor=(fill,) * 3)
+    moved = pixels.transform(
+        size, Pillow.Transform.AFFINE, matrix, Pillow.Resampling.BILINEAR, fillcolor=(fill,) * 3
+    )
     return np.asarray(moved)
 
 
@@ -172,18 +231,24 @@ def translate_x(image: Image, step: Step, fill: int) -> Image:
 
 def translate_y(image: Image, step: Step, fill: int) -> Image:
     """Up or down by up to a third of the height, in whole pixels."""
-    return shifted(image.swapaxes(0, 1), step.sign * whole(step, image.shape[0] / 3), fill).swapaxes(0, 1)
+    return shifted(
+        image.swapaxes(0, 1), step.sign * whole(step, image.shape[0] / 3), fill
+    ).swapaxes(0, 1)
 
 
 def shifted(image: Image, pixels: int, fill: int) -> Image:
     """``result[:, x] = image[:, x + pixels]``, and ``fill`` where that lies outside."""
     result = np.full_like(image, fill)
     width = image.shape[1]
-    result[:, max(-pixels, 0) : width - max(pixels, 0)] = image[:, max(pixels, 0) : width - max(-pixels, 0)]
+    result[:, max(-pixels, 0) : width - max(pixels, 0)] = image[
+        :, max(pixels, 0) : width - max(-pixels, 0)
+    ]
     return result
 
 
-def enhanced(kind: Callable[[Pillow.Image], ImageEnhance._Enhance]) -> Callable[[Image, Step, int], Image]:
+def enhanced(
+    kind: Callable[[Pillow.Image], ImageEnhance._Enhance],
+) -> Callable[[Image, Step, int], Image]:
     """An enhancement of Pillow by a factor of 0.1 to 1.9, where 1 changes nothing."""
 
     def enhance(image: Image, step: Step, fill: int) -> Image:
@@ -227,14 +292,18 @@ def augmix(
     geometry: bool = True,
     jsd: bool = True,
 ) -> Technique:
-    """The clean image and two AugMix views of it under the consistency loss; with ``jsd=False`` one view under cross-entropy."""
+    """The clean image and two AugMix views of it under the consistency loss; with ``jsd=False`` one
+    view under cross-entropy.
+    """
     require_between("a severity", severity, LOWEST, LEVELS)
     require_between("a width", width, 1, MOST)
     require_between("a depth", DEEPEST if depth is None else depth, 1, MOST)
     require_between("alpha", alpha, 1e-3, 1e3)
     require_between("a fill", fill, 0, 255)
     names = allowed(all_ops, geometry)
-    draw = partial(draw_mixture, names=names, severity=severity, width=width, depth=depth, alpha=alpha)
+    draw = partial(
+        draw_mixture, names=names, severity=severity, width=width, depth=depth, alpha=alpha
+    )
     return Technique(
         augment_image=partial(augment, draw=draw, fill=fill),
         loss=jsd_loss if jsd else cross_entropy,
@@ -245,7 +314,11 @@ def augmix(
 
 def allowed(all_ops: bool, geometry: bool) -> tuple[str, ...]:
     """The names of the operations that may be drawn."""
-    return tuple(name for name in OPERATIONS if (all_ops or name not in OVERLAPPING) and (geometry or name not in GEOMETRIC))
+    return tuple(
+        name
+        for name in OPERATIONS
+        if (all_ops or name not in OVERLAPPING) and (geometry or name not in GEOMETRIC)
+    )
 
 
 def augment(image: Image, rng: Random, draw: Callable[[Random], Mixture], fill: int) -> Array:

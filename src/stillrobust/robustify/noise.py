@@ -1,4 +1,5 @@
-"""Gaussian and speckle noise training, the baselines of adversarial noise training (Rusak et al. 2020).
+"""Gaussian and speckle noise training, the baselines of adversarial noise training (Rusak et al.
+2020).
 
 Source: bethgelab/game-of-noise 2989b43 (MIT).
 """
@@ -9,11 +10,23 @@ import torch
 from torch import Tensor
 
 from stillrobust.errors import UserError
-from stillrobust.robustify.technique import Card, Technique, part_of, require_between, require_unit_range
+from stillrobust.robustify.technique import (
+    Card,
+    Technique,
+    part_of,
+    require_between,
+    require_unit_range,
+)
 
-_PAPER = "Rusak et al. 2020, A simple way to make neural networks robust against diverse image corruptions (ECCV)"
+_PAPER = (
+    "Rusak et al. 2020, A simple way to make neural networks robust against diverse image"
+    " corruptions (ECCV)"
+)
 _CODE = "bethgelab/game-of-noise 2989b43 (MIT)"
-_SHARE = "part of every batch that is noisy, its last images, on average where it is no whole number; 0.5 in the official code"
+_SHARE = (
+    "part of every batch that is noisy, its last images, on average where it is no whole number;"
+    " 0.5 in the official code"
+)
 
 GAUSSIAN = Card(
     name="gaussian",
@@ -21,13 +34,19 @@ GAUSSIAN = Card(
     paper=_PAPER,
     code=_CODE,
     parameters={
-        "std": "standard deviation on 0..1; 0.5 is the paper's best single one. A tuple draws one per image: "
-        "(0.08, 0.12, 0.18, 0.26, 0.38) is the paper's Gauss_mult, which are the severities of ImageNet-C",
+        "std": (
+            "standard deviation on 0..1; 0.5 is the paper's best single one. A tuple draws one per"
+            " image: (0.08, 0.12, 0.18, 0.26, 0.38) is the paper's Gauss_mult, which are the"
+            " severities of ImageNet-C"
+        ),
         "share": _SHARE,
     },
     left_out=(),
     cost="1.0",
-    published="ResNet-50, std 0.5: clean 75.9 %, ImageNet-C 49.4 %, mCE 64.5; Gauss_mult: 76.1 %, 49.2 %, mCE 65.0",
+    published=(
+        "ResNet-50, std 0.5: clean 75.9 %, ImageNet-C 49.4 %, mCE 64.5; Gauss_mult: 76.1 %, 49.2 %,"
+        " mCE 65.0"
+    ),
 )
 SPECKLE = Card(
     name="speckle",
@@ -35,7 +54,10 @@ SPECKLE = Card(
     paper=_PAPER,
     code=_CODE,
     parameters={
-        "std": "standard deviation relative to the pixel, drawn per image from these; those of speckle_noise in ImageNet-C",
+        "std": (
+            "standard deviation relative to the pixel, drawn per image from these; those of"
+            " speckle_noise in ImageNet-C"
+        ),
         "share": _SHARE,
     },
     left_out=(),
@@ -49,7 +71,9 @@ def gaussian(std: float | tuple[float, ...] = 0.5, share: float = 0.5) -> Techni
     return Technique(augment_batch=partial(add_noise, stds=_checked(std, share), share=share))
 
 
-def speckle(std: float | tuple[float, ...] = (0.15, 0.2, 0.35, 0.45, 0.6), share: float = 0.5) -> Technique:
+def speckle(
+    std: float | tuple[float, ...] = (0.15, 0.2, 0.35, 0.45, 0.6), share: float = 0.5
+) -> Technique:
     """clip(x + x · std · N(0, 1)) on the last ``share`` of the batch."""
     add = partial(add_noise, stds=_checked(std, share), share=share, relative=True)
     return Technique(augment_batch=add)
@@ -58,7 +82,9 @@ def speckle(std: float | tuple[float, ...] = (0.15, 0.2, 0.35, 0.45, 0.6), share
 def _checked(std: float | tuple[float, ...], share: float) -> tuple[float, ...]:
     stds = std if isinstance(std, tuple) else (std,)
     if not stds:
-        raise UserError("Expected at least one standard deviation in std, but got none; give one or more")
+        raise UserError(
+            "Expected at least one standard deviation in std, but got none; give one or more"
+        )
     for value in stds:
         require_between("a standard deviation std on 0..1", value, 0, 10, above=True)
     require_between("share", share, 0, 1, above=True)
@@ -66,9 +92,14 @@ def _checked(std: float | tuple[float, ...], share: float) -> tuple[float, ...]:
 
 
 def add_noise(
-    images: Tensor, generator: torch.Generator, stds: tuple[float, ...], share: float = 1.0, relative: bool = False
+    images: Tensor,
+    generator: torch.Generator,
+    stds: tuple[float, ...],
+    share: float = 1.0,
+    relative: bool = False,
 ) -> Tensor:
-    """Noise on the last ``share`` of the images (``part_of``), the standard deviation of each drawn from ``stds``; clipped to 0..1.
+    """Noise on the last ``share`` of the images (``part_of``), the standard deviation of each drawn
+    from ``stds``; clipped to 0..1.
 
     images: float (B, 3, H, W) 0..1, not modified. ``relative``: times the pixel (speckle).
     """
@@ -78,7 +109,9 @@ def add_noise(
     device = images.device
     chosen = torch.randint(len(stds), (len(noisy),), generator=generator, device=device)
     std = torch.tensor(stds, dtype=images.dtype, device=device)[chosen].view(-1, 1, 1, 1)
-    noise = torch.randn(noisy.shape, generator=generator, device=device, dtype=images.dtype).mul_(std)
+    noise = torch.randn(noisy.shape, generator=generator, device=device, dtype=images.dtype).mul_(
+        std
+    )
     if relative:
         noise.mul_(noisy)
     return torch.cat([images[:clean], noise.add_(noisy).clamp_(0, 1)])

@@ -1,7 +1,8 @@
-"""Noise2Net: images through small residual networks whose weights are drawn anew for each of them (Hendrycks et al. 2021).
+"""Noise2Net: images through small residual networks whose weights are drawn anew for each of them
+(Hendrycks et al. 2021).
 
-It is DeepAugment without pretrained networks: hendrycks/imagenet-r, DeepAugment/train_noise2net.py. There all images of a batch
-are one image of many channels for grouped convolutions; here as well.
+It is DeepAugment without pretrained networks: hendrycks/imagenet-r, DeepAugment/train_noise2net.py.
+There all images of a batch are one image of many channels for grouped convolutions; here as well.
 """
 
 import math
@@ -11,20 +12,41 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stillrobust.robustify.technique import Card, Technique, part_of, require_between, require_unit_range
+from stillrobust.robustify.technique import (
+    Card,
+    Technique,
+    part_of,
+    require_between,
+    require_unit_range,
+)
 
 CARD = Card(
     name="noise2net",
     title="DeepAugment's Noise2Net",
-    paper="Hendrycks et al. 2021, The many faces of robustness: A critical analysis of out-of-distribution generalization (ICCV)",
+    paper=(
+        "Hendrycks et al. 2021, The many faces of robustness: A critical analysis of"
+        " out-of-distribution generalization (ICCV)"
+    ),
     code="hendrycks/imagenet-r 3131cac, DeepAugment/train_noise2net.py (MIT)",
     parameters={
-        "epsilon": "weight of a block beside what it is given, drawn for every batch from epsilon/2 to epsilon; 0.75 there",
-        "share": "part of every batch that is changed, its first images, on average where it is no whole number; 0.5 there",
+        "epsilon": (
+            "weight of a block beside what it is given, drawn for every batch from epsilon/2 to"
+            " epsilon; 0.75 there"
+        ),
+        "share": (
+            "part of every batch that is changed, its first images, on average where it is no whole"
+            " number; 0.5 there"
+        ),
     },
     left_out=(
-        "kernel sizes and dilations are drawn for every batch, there for every epoch: no state, the same distribution",
-        "images are not clipped, as there, so that they leave 0..1: in a sum of techniques it comes last",
+        (
+            "kernel sizes and dilations are drawn for every batch, there for every epoch: no state,"
+            " the same distribution"
+        ),
+        (
+            "images are not clipped, as there, so that they leave 0..1: in a sum of techniques it"
+            " comes last"
+        ),
     ),
     cost="1.2 (batches of 4) to 1.4 (of 8) on a CPU",
     published="none by itself",
@@ -43,8 +65,11 @@ def noise2net(epsilon: float = 0.75, share: float = 0.5) -> Technique:
     return Technique(augment_batch=partial(distort, epsilon=epsilon, share=share), unclipped=True)
 
 
-def distort(images: Tensor, generator: torch.Generator, epsilon: float, share: float = 1.0) -> Tensor:
-    """The first ``share`` of the images (``part_of``) changed by about 2 e deviations of ImageNet, e in epsilon/2..epsilon.
+def distort(
+    images: Tensor, generator: torch.Generator, epsilon: float, share: float = 1.0
+) -> Tensor:
+    """The first ``share`` of the images (``part_of``) changed by about 2 e deviations of ImageNet,
+    e in epsilon/2..epsilon.
 
     images: float (B, 3, H, W) 0..1, not modified; what comes out is not clipped.
     """
@@ -52,13 +77,17 @@ def distort(images: Tensor, generator: torch.Generator, epsilon: float, share: f
     count = part_of(len(images), share, generator)
     mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     with torch.no_grad():
-        weight = epsilon * (1 + float(torch.rand((), generator=generator, device=generator.device))) / 2
+        weight = (
+            epsilon * (1 + float(torch.rand((), generator=generator, device=generator.device))) / 2
+        )
         changed = random_networks((images[:count] - mean) / std, generator, weight) * std + mean
     return torch.cat([changed, images[count:]])
 
 
 def random_networks(images: Tensor, generator: torch.Generator, weight: float) -> Tensor:
-    """(B, 3, H, W) normalised -> the same, each image through a network of its own; ``weight`` 0 changes nothing."""
+    """(B, 3, H, W) normalised -> the same, each image through a network of its own; ``weight`` 0
+    changes nothing.
+    """
     if not len(images):
         return images
     groups = len(images)
@@ -69,38 +98,64 @@ def random_networks(images: Tensor, generator: torch.Generator, weight: float) -
 
 
 def block(features: Tensor, groups: int, generator: torch.Generator) -> Tensor:
-    """A bottleneck of Res2Net with random weights: (1, groups · 3, H, W) -> the same, every channel of mean 0 and variance 1."""
+    """A bottleneck of Res2Net with random weights: (1, groups · 3, H, W) -> the same, every channel
+    of mean 0 and variance 1.
+    """
     size = features.shape[2:]
-    hidden = normalised(convolution(features, groups, WIDTH * SCALE, 1, 1, generator, bias=False)).relu()
+    hidden = normalised(
+        convolution(features, groups, WIDTH * SCALE, 1, 1, generator, bias=False)
+    ).relu()
     parts = hidden.view(groups, SCALE, WIDTH, *size).unbind(1)
     done: list[Tensor] = []
-    for part in parts[:-1]:  # each is given the result of the one before as well; the last passes as it is
+    # each is given the result of the one before as well; the last passes as it is
+    for part in parts[:-1]:
         kernel, dilation = (pick(values, generator) for values in (KERNELS, DILATIONS))
         joined = (part + done[-1] if done else part).reshape(1, groups * WIDTH, *size)
-        changed = normalised(convolution(joined, groups, WIDTH, kernel, dilation, generator, bias=True)).relu()
+        changed = normalised(
+            convolution(joined, groups, WIDTH, kernel, dilation, generator, bias=True)
+        ).relu()
         done.append(changed.view(groups, WIDTH, *size))
     mixed = torch.stack([*done, parts[-1]], dim=1).reshape(1, -1, *size)
     return normalised(convolution(mixed, groups, 3, 1, 1, generator, bias=False))
 
 
 def convolution(
-    features: Tensor, groups: int, outputs: int, kernel: int, dilation: int, generator: torch.Generator, bias: bool
+    features: Tensor,
+    groups: int,
+    outputs: int,
+    kernel: int,
+    dilation: int,
+    generator: torch.Generator,
+    bias: bool,
 ) -> Tensor:
-    """A convolution for each group, of ``outputs`` channels, with the weights that PyTorch gives a new one."""
+    """A convolution for each group, of ``outputs`` channels, with the weights that PyTorch gives a
+    new one.
+    """
     inputs = features.shape[1] // groups
     limit = 1 / math.sqrt(inputs * kernel * kernel)
 
     def drawn(*shape: int) -> Tensor:
-        values = torch.rand(shape, generator=generator, device=features.device, dtype=features.dtype)
+        values = torch.rand(
+            shape, generator=generator, device=features.device, dtype=features.dtype
+        )
         return (2 * values - 1) * limit
 
     weight = drawn(groups * outputs, inputs, kernel, kernel)
     shift = drawn(groups * outputs) if bias else None
-    return functional.conv2d(features, weight, shift, padding=dilation * (kernel - 1) // 2, dilation=dilation, groups=groups)
+    return functional.conv2d(
+        features,
+        weight,
+        shift,
+        padding=dilation * (kernel - 1) // 2,
+        dilation=dilation,
+        groups=groups,
+    )
 
 
 def normalised(features: Tensor) -> Tensor:
-    """Each channel of each image to mean 0 and variance 1: what BatchNorm in training makes of one image of many channels."""
+    """Each channel of each image to mean 0 and variance 1: what BatchNorm in training makes of one
+    image of many channels.
+    """
     # written out, since instance_norm refuses an image of one pixel
     centred = features - features.mean(dim=(2, 3), keepdim=True)
     return centred * torch.rsqrt(centred.square().mean(dim=(2, 3), keepdim=True) + 1e-5)

@@ -1,8 +1,9 @@
-"""A technique of your own: a Python file with one or more of the functions ``augment_image``, ``augment_batch`` and ``loss``.
+"""A technique of your own: a Python file with one or more of the functions ``augment_image``,
+``augment_batch`` and ``loss``.
 
-They are the fields of that name of ``Technique``. Optional names beside them: ``GEOMETRIC = False`` says that no pixel moves, so
-that boxes, masks and label maps still fit; ``VIEWS``, how many views the loss sees; ``OVERLAPS_TEST``, the corruptions of the test
-that it shows in training.
+They are the fields of that name of ``Technique``. Optional names beside them: ``GEOMETRIC = False``
+says that no pixel moves, so that boxes, masks and label maps still fit; ``VIEWS``, how many views
+the loss sees; ``OVERLAPS_TEST``, the corruptions of the test that it shows in training.
 """
 
 from functools import partial
@@ -19,7 +20,9 @@ from stillrobust.samples import Array, Image
 from stillrobust.user_files import RAISED, file_name, load, path_of, reason, shown
 
 FUNCTIONS = {
-    "augment_image": "augment_image(image uint8 (H, W, 3), rng) -> uint8, or float 0..1, of the same shape",
+    "augment_image": (
+        "augment_image(image uint8 (H, W, 3), rng) -> uint8, or float 0..1, of the same shape"
+    ),
     "augment_batch": "augment_batch(images float (B, 3, H, W) 0..1, generator) -> the same",
     "loss": "loss(model, views, labels, generator) -> a scalar tensor",
 }
@@ -27,23 +30,35 @@ EXPECTED = f"one or more of the functions {', '.join(FUNCTIONS)}"
 
 
 def own_technique(spec: str) -> Technique:
-    """The technique of a pinned file; it can be pickled. Raises ``UserError`` for a file without any of the functions."""
+    """The technique of a pinned file; it can be pickled.
+
+    Raises ``UserError`` for a file without any of the functions.
+    """
     module = load(spec, EXPECTED)
     there = [name for name in FUNCTIONS if callable(getattr(module, name, None))]
     if not there:
         raise UserError(f"Expected {EXPECTED} in {file_name(spec)}, but there is none; add one")
     geometric, views = getattr(module, "GEOMETRIC", True), getattr(module, "VIEWS", 1)
     overlaps = own_card(spec).overlaps
-    if not isinstance(geometric, bool) or isinstance(views, bool) or not isinstance(views, int) or views < 1:
+    if (
+        not isinstance(geometric, bool)
+        or isinstance(views, bool)
+        or not isinstance(views, int)
+        or views < 1
+    ):
         raise UserError(
-            f"Expected GEOMETRIC as True or False and VIEWS from 1 on in {file_name(spec)}, but got {geometric!r} and {views!r}"
-            "; correct them there"
+            f"Expected GEOMETRIC as True or False and VIEWS from 1 on in {file_name(spec)}, but got"
+            f" {geometric!r} and {views!r}; correct them there"
         )
     if views > 1 and "loss" not in there:
-        raise UserError(f"Expected a loss() that takes the {views} views of {file_name(spec)}, but there is none; add it")
+        raise UserError(
+            f"Expected a loss() that takes the {views} views of {file_name(spec)}, but there is"
+            " none; add it"
+        )
     if not set(overlaps) <= set(COMMON):
         raise UserError(
-            f"Expected OVERLAPS_TEST in {file_name(spec)} as names of the 15 corruptions, but got {overlaps!r}; correct it there"
+            f"Expected OVERLAPS_TEST in {file_name(spec)} as names of the 15 corruptions, but got"
+            f" {overlaps!r}; correct it there"
         )
     return Technique(
         augment_image=partial(_augment_image, spec) if "augment_image" in there else None,
@@ -65,7 +80,12 @@ def own_card(spec: str) -> Card:
         title=lines[0] if lines else shown(spec),
         paper="your own",
         code=f"{path_of(spec)}, content {spec.rpartition('@')[2]}",
-        parameters={"GEOMETRIC": "in the file; False where no pixel moves, and without it nothing is sure but classes"},
+        parameters={
+            "GEOMETRIC": (
+                "in the file; False where no pixel moves, and without it nothing is sure but"
+                " classes"
+            )
+        },
         left_out=(),
         cost="not measured",
         published="nothing",
@@ -77,7 +97,10 @@ def _call(spec: str, function: str, *arguments: Any) -> Any:
     try:
         return getattr(load(spec, EXPECTED), function)(*arguments)
     except RAISED as error:
-        raise UserError(f"Expected {FUNCTIONS[function]} in {file_name(spec)}, but it raised {reason(error)}; mend it") from error
+        raise UserError(
+            f"Expected {FUNCTIONS[function]} in {file_name(spec)}, but it raised {reason(error)};"
+            " mend it"
+        ) from error
 
 
 def _wrong(spec: str, function: str, got: str, hint: str) -> UserError:
@@ -86,30 +109,55 @@ def _wrong(spec: str, function: str, got: str, hint: str) -> UserError:
 
 def _augment_image(spec: str, image: Image, rng: np.random.Generator) -> Array:
     made = _call(spec, "augment_image", image.copy(), rng)
-    if not isinstance(made, np.ndarray) or made.shape != image.shape or not (made.dtype == np.uint8 or made.dtype.kind == "f"):
+    if (
+        not isinstance(made, np.ndarray)
+        or made.shape != image.shape
+        or not (made.dtype == np.uint8 or made.dtype.kind == "f")
+    ):
         got = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
-        raise _wrong(spec, "augment_image", f"{got} for uint8 {image.shape}", "keep the size, and convert")
+        raise _wrong(
+            spec, "augment_image", f"{got} for uint8 {image.shape}", "keep the size, and convert"
+        )
     if made.dtype == np.uint8:
         return np.divide(made, 255, dtype=np.float32)
-    if not (made.min() >= -TOLERANCE and made.max() <= 1 + TOLERANCE):  # written so that NaN fails too
-        raise _wrong(spec, "augment_image", f"values from {made.min():.4g} to {made.max():.4g}", "divide by 255 and clip")
+    # written so that NaN fails too
+    if not (made.min() >= -TOLERANCE and made.max() <= 1 + TOLERANCE):
+        raise _wrong(
+            spec,
+            "augment_image",
+            f"values from {made.min():.4g} to {made.max():.4g}",
+            "divide by 255 and clip",
+        )
     return made.astype(np.float32)
 
 
 def _augment_batch(spec: str, images: Tensor, generator: torch.Generator) -> Tensor:
     made = _call(spec, "augment_batch", images.clone(), generator)
     if not isinstance(made, Tensor) or made.shape != images.shape or not made.is_floating_point():
-        got = f"{made.dtype} {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
-        raise _wrong(spec, "augment_batch", f"{got} for float {tuple(images.shape)}", "keep the shape, and stay in floats")
+        got = (
+            f"{made.dtype} {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+        )
+        raise _wrong(
+            spec,
+            "augment_batch",
+            f"{got} for float {tuple(images.shape)}",
+            "keep the shape, and stay in floats",
+        )
     low, high = (float(extreme) for extreme in made.detach().aminmax())
     if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
-        raise _wrong(spec, "augment_batch", f"values from {low:.4g} to {high:.4g}", "clamp them to 0..1")
+        raise _wrong(
+            spec, "augment_batch", f"values from {low:.4g} to {high:.4g}", "clamp them to 0..1"
+        )
     return made.to(images)
 
 
-def _loss(spec: str, model: nn.Module, views: list[Tensor], labels: Tensor, generator: torch.Generator) -> Tensor:
+def _loss(
+    spec: str, model: nn.Module, views: list[Tensor], labels: Tensor, generator: torch.Generator
+) -> Tensor:
     made = _call(spec, "loss", model, views, labels, generator)
     if not isinstance(made, Tensor) or made.ndim != 0 or not made.is_floating_point():
-        got = f"{made.dtype} {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+        got = (
+            f"{made.dtype} {tuple(made.shape)}" if isinstance(made, Tensor) else type(made).__name__
+        )
         raise _wrong(spec, "loss", got, "take the mean over the batch")
     return made

@@ -1,6 +1,8 @@
-"""TrivialAugment, RandAugment and AutoAugment as torchvision has them, with fewer operations where that is asked for.
+"""TrivialAugment, RandAugment and AutoAugment as torchvision has them, with fewer operations where
+that is asked for.
 
-Four of their operations resemble corruptions of the test; the report marks a model that trained on these.
+Four of their operations resemble corruptions of the test; the report marks a model that trained on
+these.
 """
 
 from functools import cache, partial
@@ -21,7 +23,9 @@ POLICIES = {policy.value: policy for policy in AutoAugmentPolicy}
 BINS = 31  # magnitudes of RandAugment and TrivialAugment, in their papers and in torchvision
 
 _CHOICES = {
-    "all_ops": "also colour, contrast, brightness and sharpness, which overlap the test; True as published",
+    "all_ops": (
+        "also colour, contrast, brightness and sharpness, which overlap the test; True as published"
+    ),
     "geometry": "also shear, translation and rotation; True as published, False fits dense tasks",
 }
 _CODE = "torchvision.transforms.v2 (BSD-3), which is called"
@@ -29,7 +33,10 @@ _COST = "1.0; a view takes a loader's core about 0.3 ms at 224x224"
 TRIVIAL = Card(
     name="trivialaugment",
     title="TrivialAugment (wide)",
-    paper="Müller & Hutter 2021, TrivialAugment: Tuning-free yet state-of-the-art data augmentation (ICCV)",
+    paper=(
+        "Müller & Hutter 2021, TrivialAugment: Tuning-free yet state-of-the-art data augmentation"
+        " (ICCV)"
+    ),
     code=_CODE,
     parameters=_CHOICES,
     left_out=(),
@@ -39,9 +46,16 @@ TRIVIAL = Card(
 RANDOM = Card(
     name="randaugment",
     title="RandAugment",
-    paper="Cubuk et al. 2020, RandAugment: Practical automated data augmentation with a reduced search space (NeurIPS)",
+    paper=(
+        "Cubuk et al. 2020, RandAugment: Practical automated data augmentation with a reduced"
+        " search space (NeurIPS)"
+    ),
     code=_CODE,
-    parameters={"num_ops": "operations one after the other; 2", "magnitude": f"of {BINS}, from 0; 9 for ResNet-50"} | _CHOICES,
+    parameters={
+        "num_ops": "operations one after the other; 2",
+        "magnitude": f"of {BINS}, from 0; 9 for ResNet-50",
+    }
+    | _CHOICES,
     left_out=(),
     cost=_COST,
     published="ResNet-50: clean 77.6 %; with all its operations ImageNet-C is not comparable",
@@ -52,7 +66,9 @@ AUTO = Card(
     paper="Cubuk et al. 2019, AutoAugment: Learning augmentation strategies from data (CVPR)",
     code=_CODE,
     parameters={"policy": "pairs of operations learned on imagenet, cifar10 or svhn"} | _CHOICES,
-    left_out=("without some operations, the pairs of the policy that hold one of them are left out",),
+    left_out=(
+        "without some operations, the pairs of the policy that hold one of them are left out",
+    ),
     cost=_COST,
     published="ResNet-50: clean 77.6 %; with all its operations ImageNet-C is not comparable",
 )
@@ -63,11 +79,20 @@ def trivialaugment(all_ops: bool = True, geometry: bool = True) -> Technique:
     return _technique("trivialaugment", all_ops, geometry)
 
 
-def randaugment(num_ops: int = 2, magnitude: int = 9, all_ops: bool = True, geometry: bool = True) -> Technique:
+def randaugment(
+    num_ops: int = 2, magnitude: int = 9, all_ops: bool = True, geometry: bool = True
+) -> Technique:
     """``num_ops`` operations at one magnitude."""
     require_between("num_ops", num_ops, 1, 100)
     require_between("a magnitude", magnitude, 0, BINS - 1)
-    return _technique("randaugment", all_ops, geometry, num_ops=num_ops, magnitude=magnitude, num_magnitude_bins=BINS)
+    return _technique(
+        "randaugment",
+        all_ops,
+        geometry,
+        num_ops=num_ops,
+        magnitude=magnitude,
+        num_magnitude_bins=BINS,
+    )
 
 
 def autoaugment(policy: str = "imagenet", all_ops: bool = True, geometry: bool = True) -> Technique:
@@ -79,7 +104,9 @@ def _technique(name: str, all_ops: bool, geometry: bool, **settings: Any) -> Tec
     chosen = tuple(sorted(settings.items()))
     drawn = operations(transform_of(name, all_ops, geometry, chosen))
     return Technique(
-        augment_image=partial(augment, name=name, all_ops=all_ops, geometry=geometry, settings=chosen),
+        augment_image=partial(
+            augment, name=name, all_ops=all_ops, geometry=geometry, settings=chosen
+        ),
         geometric=bool(drawn & GEOMETRIC),
     )
 
@@ -92,27 +119,48 @@ def operations(transform: v2.Transform) -> frozenset[str]:
 
 
 @cache
-def transform_of(name: str, all_ops: bool, geometry: bool, settings: tuple[tuple[str, Any], ...]) -> v2.Transform:
-    """torchvision's transform. Made where it is used: its tables hold functions that cannot be sent to a loader's worker."""
-    kinds = {"trivialaugment": v2.TrivialAugmentWide, "randaugment": v2.RandAugment, "autoaugment": v2.AutoAugment}
+def transform_of(
+    name: str, all_ops: bool, geometry: bool, settings: tuple[tuple[str, Any], ...]
+) -> v2.Transform:
+    """torchvision's transform.
+
+    Made where it is used: its tables hold functions that cannot be sent to a loader's worker.
+    """
+    kinds = {
+        "trivialaugment": v2.TrivialAugmentWide,
+        "randaugment": v2.RandAugment,
+        "autoaugment": v2.AutoAugment,
+    }
     transform = kinds[name](**dict(settings))
-    unwanted = (frozenset() if all_ops else OVERLAPS.keys()) | (frozenset() if geometry else GEOMETRIC)
+    unwanted = (frozenset() if all_ops else OVERLAPS.keys()) | (
+        frozenset() if geometry else GEOMETRIC
+    )
     # torchvision has no argument for this; tests hold that these attributes are what it draws from
     if isinstance(transform, v2.AutoAugment):
-        transform._policies = [pair for pair in transform._policies if not unwanted & {step[0] for step in pair}]
+        transform._policies = [
+            pair for pair in transform._policies if not unwanted & {step[0] for step in pair}
+        ]
     else:
         space = transform._AUGMENTATION_SPACE
-        transform._AUGMENTATION_SPACE = {key: value for key, value in space.items() if key not in unwanted}
+        transform._AUGMENTATION_SPACE = {
+            key: value for key, value in space.items() if key not in unwanted
+        }
     return transform
 
 
 def augment(
-    image: Image, rng: np.random.Generator, name: str, all_ops: bool, geometry: bool, settings: tuple[tuple[str, Any], ...]
+    image: Image,
+    rng: np.random.Generator,
+    name: str,
+    all_ops: bool,
+    geometry: bool,
+    settings: tuple[tuple[str, Any], ...],
 ) -> Array:
     """uint8 (H, W, 3) RGB -> float32 (H, W, 3) in 0..1."""
     require_eight_bit(image)
     tensor = tv_tensors.Image(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1))
-    with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator, which stays as it is
+    # torchvision draws from the global generator, which stays as it is
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63)))
         changed: torch.Tensor = transform_of(name, all_ops, geometry, settings)(tensor)
     return np.asarray(changed.permute(1, 2, 0).numpy() / np.float32(255))

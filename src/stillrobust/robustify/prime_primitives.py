@@ -1,8 +1,9 @@
 """The three primitives of PRIME (Modas et al. 2022): colour, filter, diffeomorphism.
 
-Each takes float (N, 3, H, W) 0..1 and gives a new tensor of the same kind. With ``shared`` its scalar parameters (a strength, a
-cut-off frequency) are drawn once for all N images, as the official code does for a call; without it, once for each image.
-Coefficients are always drawn for each image. Source: amodas/PRIME-augmentations 0290f6b (Apache-2.0).
+Each takes float (N, 3, H, W) 0..1 and gives a new tensor of the same kind. With ``shared`` its
+scalar parameters (a strength, a cut-off frequency) are drawn once for all N images, as the official
+code does for a call; without it, once for each image. Coefficients are always drawn for each image.
+Source: amodas/PRIME-augmentations 0290f6b (Apache-2.0).
 """
 
 import math
@@ -17,13 +18,17 @@ from stillrobust.robustify.technique import at_a_time
 
 FILTER_STD = 4.0  # config/imagenet_cfg.py and cifar_cfg.py: rand_filter sigma
 FILTER_SIZE = 3
-SAMPLES_PER_PERIOD = 128  # of the tabulated curve's fastest sine: linear interpolation then errs by (2 pi / 128)^2 / 8 of it
-LEVELS = 255  # the table has a point at every 8-bit value, so that 8-bit images meet no interpolation
+# of the tabulated curve's fastest sine: linear interpolation then errs by (2 pi / 128)^2 / 8 of it
+SAMPLES_PER_PERIOD = 128
+# the table has a point at every 8-bit value, so that 8-bit images meet no interpolation
+LEVELS = 255
 
 
 def _uniform(count: int, shared: bool, generator: torch.Generator) -> Tensor:
     """float64 (count,) in [0, 1), the same number throughout where ``shared``."""
-    drawn = torch.rand(1 if shared else count, generator=generator, device=generator.device, dtype=torch.float64)
+    drawn = torch.rand(
+        1 if shared else count, generator=generator, device=generator.device, dtype=torch.float64
+    )
     return drawn.expand(count)
 
 
@@ -36,27 +41,43 @@ def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
-# ---- colour --------------------------------------------------------------------------------------------------------------
+# ---- colour
+# --------------------------------------------------------------------------------------------------------------
 
 
 def colour(
-    images: Tensor, generator: torch.Generator, largest: int = 500, strength: float = 0.05, bandwidth: int = 20, shared: bool = True
+    images: Tensor,
+    generator: torch.Generator,
+    largest: int = 500,
+    strength: float = 0.05,
+    bandwidth: int = 20,
+    shared: bool = True,
 ) -> Tensor:
     """g(c) = clip(c + sum of b_k sin(pi k c)), a random curve for each channel of each image."""
-    return apply_curves(images, *draw_curves(len(images), generator, largest, strength, bandwidth, shared), largest)
+    return apply_curves(
+        images, *draw_curves(len(images), generator, largest, strength, bandwidth, shared), largest
+    )
 
 
 def draw_curves(
-    count: int, generator: torch.Generator, largest: int, strength: float, bandwidth: int, shared: bool
+    count: int,
+    generator: torch.Generator,
+    largest: int,
+    strength: float,
+    bandwidth: int,
+    shared: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The lowest frequencies (count,) and the amplitudes b (count, 3, J) of the frequencies from there on.
+    """The lowest frequencies (count,) and the amplitudes b (count, 3, J) of the frequencies from
+    there on.
 
-    cut ~ U{1..largest}, T ~ U(0, strength), first ~ U{1..cut}, frequencies k = first .. min(first + bandwidth, cut + 1) - 1,
-    b_k ~ N(0, T). ``bandwidth`` 0: all of 1..cut.
+    cut ~ U{1..largest}, T ~ U(0, strength), first ~ U{1..cut}, frequencies k = first .. min(first +
+    bandwidth, cut + 1) - 1, b_k ~ N(0, T). ``bandwidth`` 0: all of 1..cut.
     """
     cut = _integers(1, largest, _uniform(count, shared, generator))
     variance = strength * _uniform(count, shared, generator)
-    first = _integers(1, cut, _uniform(count, shared, generator)) if bandwidth else torch.ones_like(cut)
+    first = (
+        _integers(1, cut, _uniform(count, shared, generator)) if bandwidth else torch.ones_like(cut)
+    )
     width = bandwidth or largest
     amplitudes = _normal((count, 3, width), generator) * variance.sqrt().float()[:, None, None]
     beyond = first[:, None] + torch.arange(width, device=first.device) > cut[:, None]
@@ -64,34 +85,50 @@ def draw_curves(
 
 
 def apply_curves(images: Tensor, first: Tensor, amplitudes: Tensor, largest: int) -> Tensor:
-    """clip(c + sum over j of amplitudes[..., j] sin(pi (first + j) c)): images (N, 3, H, W), first (N,), amplitudes (N, 3, J).
+    """clip(c + sum over j of amplitudes[..., j] sin(pi (first + j) c)): images (N, 3, H, W), first
+    (N,), amplitudes (N, 3, J).
 
-    By a table with linear interpolation: exact to float32 for 8-bit images; for others the error is below
-    3.1e-4 · sum of |amplitudes| with frequencies up to ``largest``.
+    By a table with linear interpolation: exact to float32 for 8-bit images; for others the error is
+    below 3.1e-4 · sum of |amplitudes| with frequencies up to ``largest``.
     """
     intervals = LEVELS * math.ceil(largest * SAMPLES_PER_PERIOD / 2 / LEVELS)
-    pieces = zip(*(torch.split(tensor, at_a_time(images)) for tensor in (images.flatten(2), first, amplitudes)), strict=True)
-    mapped = [_interpolate(values, _tabulate(lowest, waves, intervals)) for values, lowest, waves in pieces]
+    pieces = zip(
+        *(
+            torch.split(tensor, at_a_time(images))
+            for tensor in (images.flatten(2), first, amplitudes)
+        ),
+        strict=True,
+    )
+    mapped = [
+        _interpolate(values, _tabulate(lowest, waves, intervals))
+        for values, lowest, waves in pieces
+    ]
     return torch.cat(mapped).view_as(images)
 
 
 def _tabulate(first: Tensor, amplitudes: Tensor, intervals: int) -> Tensor:
     """The curves at c = 0, 1/intervals, ..., 1: (N, 3, intervals + 1).
 
-    sum b_j sin((k + j) t) = sin(k t) · sum b_j cos(j t) + cos(k t) · sum b_j sin(j t): the inner sums are products with constant
-    tables, and only one sine and cosine are left to compute for each point.
+    sum b_j sin((k + j) t) = sin(k t) · sum b_j cos(j t) + cos(k t) · sum b_j sin(j t): the inner
+    sums are products with constant tables, and only one sine and cosine are left to compute for
+    each point.
     """
     cosines, sines, points = _harmonics(amplitudes.shape[2], intervals, amplitudes.device)
     inner = amplitudes.flatten(0, 1)
-    cosine_sum, sine_sum = ((inner @ table).view(len(first), 3, intervals + 1) for table in (cosines, sines))
+    cosine_sum, sine_sum = (
+        (inner @ table).view(len(first), 3, intervals + 1) for table in (cosines, sines)
+    )
     angle = first.double()[:, None] * points / 2
-    angle = (angle.sub_(angle.floor()).float() * (2 * math.pi))[:, None]  # of hundreds of turns, what float32 can hold
+    # of hundreds of turns, what float32 can hold
+    angle = (angle.sub_(angle.floor()).float() * (2 * math.pi))[:, None]
     return cosine_sum.mul_(angle.sin()).addcmul_(sine_sum, angle.cos()).add_(points.float())
 
 
 @lru_cache(maxsize=4)
 def _harmonics(count: int, intervals: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """cos(pi j c) and sin(pi j c) for j < count, float32 (count, intervals + 1), and the points c = 0..1, float64."""
+    """cos(pi j c) and sin(pi j c) for j < count, float32 (count, intervals + 1), and the points c =
+    0..1, float64.
+    """
     points = torch.arange(intervals + 1, dtype=torch.float64, device=device) / intervals
     angles = torch.arange(count, dtype=torch.float64, device=device)[:, None] * points * math.pi
     return torch.cos(angles).float(), torch.sin(angles).float(), points
@@ -109,19 +146,24 @@ def _interpolate(values: Tensor, curves: Tensor) -> Tensor:
     return left.lerp_(right, fraction).clamp_(0, 1)
 
 
-# ---- filter --------------------------------------------------------------------------------------------------------------
+# ---- filter
+# --------------------------------------------------------------------------------------------------------------
 
 
-def random_filter(images: Tensor, generator: torch.Generator, delta: str = "official", shared: bool = True) -> Tensor:
-    """Cross-correlation with a random 3 × 3 kernel for each image, the same for its channels; zeros outside, clipped."""
+def random_filter(
+    images: Tensor, generator: torch.Generator, delta: str = "official", shared: bool = True
+) -> Tensor:
+    """Cross-correlation with a random 3 × 3 kernel for each image, the same for its channels; zeros
+    outside, clipped.
+    """
     return apply_filters(images, draw_filters(len(images), generator, delta, shared))
 
 
 def draw_filters(count: int, generator: torch.Generator, delta: str, shared: bool) -> Tensor:
     """Kernels s · N(0, 1) + delta, s ~ U(0, 4): (count, 3, 3).
 
-    ``delta='official'`` puts the identity's 1 at the kernel's last place, as the official code does (index ceil(3 / 2)), which
-    moves the picture by one pixel; ``'center'`` puts it in the middle.
+    ``delta='official'`` puts the identity's 1 at the kernel's last place, as the official code does
+    (index ceil(3 / 2)), which moves the picture by one pixel; ``'center'`` puts it in the middle.
     """
     std = FILTER_STD * _uniform(count, shared, generator).float()
     kernels = _normal((count, FILTER_SIZE, FILTER_SIZE), generator) * std[:, None, None]
@@ -134,30 +176,46 @@ def apply_filters(images: Tensor, kernels: Tensor) -> Tensor:
     """images (N, 3, H, W), each with its own kernel of kernels (N, 3, 3)."""
     if len(images) == 0:
         return images.clone()
-    # Depthwise, every channel a group: bit-equal to one group an image, which takes four to ten times as long on a CPU.
+    # Depthwise, every channel a group: bit-equal to one group an image, which takes four to ten
+    # times as long on a CPU.
     planes = images.flatten(0, 1)[None]
     weights = kernels.to(images.dtype).repeat_interleave(images.shape[1], dim=0)[:, None]
     filtered = functional.conv2d(planes, weights, padding=FILTER_SIZE // 2, groups=len(weights))
     return filtered.view_as(images).clamp_(0, 1)
 
 
-# ---- diffeomorphism (Petrini et al. 2021) ----------------------------------------------------------------------------------
+# ---- diffeomorphism (Petrini et al. 2021)
+# ----------------------------------------------------------------------------------
 
 
-def diffeomorphism(images: Tensor, generator: torch.Generator, largest: int = 500, shared: bool = True) -> Tensor:
-    """The picture sampled at (x - u, y - v) for a smooth random displacement (u, v) in pixels; square images only."""
+def diffeomorphism(
+    images: Tensor, generator: torch.Generator, largest: int = 500, shared: bool = True
+) -> Tensor:
+    """The picture sampled at (x - u, y - v) for a smooth random displacement (u, v) in pixels;
+    square images only.
+    """
     count, _, height, width = images.shape
     if height != width:
         raise UserError(
-            f"The geometry of PRIME needs square images, but got {height} x {width}; crop them square, or use prime(geometry=False)"
+            f"The geometry of PRIME needs square images, but got {height} x {width}; crop them"
+            " square, or use prime(geometry=False)"
         )
     cut, temperature = draw_smoothness(count, width, generator, largest, shared)
-    fields = min(1, count) if shared else count  # the official code has one field for all images of a call
-    return warp(images, displacement(cut[:fields], temperature[:fields], width, generator).expand(count, -1, -1, -1))
+    # the official code has one field for all images of a call
+    fields = min(1, count) if shared else count
+    return warp(
+        images,
+        displacement(cut[:fields], temperature[:fields], width, generator).expand(
+            count, -1, -1, -1
+        ),
+    )
 
 
-def draw_smoothness(count: int, size: int, generator: torch.Generator, largest: int, shared: bool) -> tuple[Tensor, Tensor]:
-    """The highest frequency int(2 + B · (cutmax - 1)) with cutmax ~ U{3..largest}, and T = T1 + B' · (T2 - T1): (count,) each.
+def draw_smoothness(
+    count: int, size: int, generator: torch.Generator, largest: int, shared: bool
+) -> tuple[Tensor, Tensor]:
+    """The highest frequency int(2 + B · (cutmax - 1)) with cutmax ~ U{3..largest}, and T = T1 + B'
+    · (T2 - T1): (count,) each.
 
     B, B' ~ Beta(1/2, 1/2).
     """
@@ -173,7 +231,9 @@ def _arcsine(uniform: Tensor) -> Tensor:
 
 
 def temperatures(cut: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The lowest T (half a pixel of displacement) and the highest (the map stays one-to-one; diffeomorphism_T of the code)."""
+    """The lowest T (half a pixel of displacement) and the highest (the map stays one-to-one;
+    diffeomorphism_T of the code).
+    """
     log = torch.log(cut.double() + 1e-6)
     low = 1 / (math.pi * size**2 * log)
     return low, torch.maximum(low, 4 / (math.pi**3 * (cut.double() + 1e-6) ** 2 * log))
@@ -182,8 +242,8 @@ def temperatures(cut: Tensor, size: int) -> tuple[Tensor, Tensor]:
 def displacement(cut: Tensor, temperature: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """(N, 2, size, size) in pixels, horizontal and vertical; cut, temperature (N,).
 
-    size · sqrt(T) · sum over i² + j² <= (cut + 1/2)² of C_ij / sqrt(i² + j²) · sin(pi i x) sin(pi j y), with C ~ N(0, 1); so it
-    is zero at the border.
+    size · sqrt(T) · sum over i² + j² <= (cut + 1/2)² of C_ij / sqrt(i² + j²) · sin(pi i x) sin(pi j
+    y), with C ~ N(0, 1); so it is zero at the border.
     """
     fields = []
     for highest, scale in zip(cut.tolist(), (size * temperature.sqrt()).tolist(), strict=True):
@@ -194,18 +254,27 @@ def displacement(cut: Tensor, temperature: Tensor, size: int, generator: torch.G
 
 
 def _waves(highest: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """sin(pi i x) as (highest, size) over x = 0..1, and 1 / sqrt(i² + j²) as (highest, highest), zero beyond the cut."""
+    """sin(pi i x) as (highest, size) over x = 0..1, and 1 / sqrt(i² + j²) as (highest, highest),
+    zero beyond the cut.
+    """
     order = torch.arange(1, highest + 1, device=device)
-    # The angle is pi / (size - 1) times a whole number, taken modulo a turn while it is still exact.
+    # The angle is pi / (size - 1) times a whole number, taken modulo a turn while it is still
+    # exact.
     phase = (order[:, None] * torch.arange(size, device=device)) % (2 * (size - 1))
     radius = torch.hypot(order[:, None].float(), order.float())
     return torch.sin(phase * (math.pi / (size - 1))), (radius <= highest + 0.5) / radius
 
 
 def warp(images: Tensor, displacements: Tensor) -> Tensor:
-    """images (N, 3, S, S) at places moved by -displacements (N, 2, S, S) pixels, bilinear, the border continued."""
+    """images (N, 3, S, S) at places moved by -displacements (N, 2, S, S) pixels, bilinear, the
+    border continued.
+    """
     size = images.shape[-1]
     step = 2 / (size - 1)
     axis = torch.linspace(-1, 1, size, device=images.device)
-    places = torch.stack((axis - displacements[:, 0] * step, axis[:, None] - displacements[:, 1] * step), dim=-1)
-    return functional.grid_sample(images, places.to(images.dtype), mode="bilinear", padding_mode="border", align_corners=True)
+    places = torch.stack(
+        (axis - displacements[:, 0] * step, axis[:, None] - displacements[:, 1] * step), dim=-1
+    )
+    return functional.grid_sample(
+        images, places.to(images.dtype), mode="bilinear", padding_mode="border", align_corners=True
+    )

@@ -1,1 +1,3 @@
-"""The machine and what is told of long work: cores, memory and GPUs, progress, time left, logs, curves."""
+"""The machine and what is told of long work: cores, memory and GPUs, progress, time left, logs,
+curves.
+"""

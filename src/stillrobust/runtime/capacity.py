@@ -1,4 +1,6 @@
-"""What this process may use of its machine: cores, memory, GPUs; within the limits of its container (cgroup 1 and 2)."""
+"""What this process may use of its machine: cores, memory, GPUs; within the limits of its container
+(cgroup 1 and 2).
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,24 +12,40 @@ NO_LIMIT = 2**60  # cgroup 1 says "no limit" by a number above this
 
 
 def cores() -> int:
-    """Cores that this process may run on: its affinity, and the container's share of time in whole cores, at least 1."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may run on: its affinity, and the container's share of time in whole
+    cores, at least 1.
+    """
+    count = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     for folder in _groups("cpu"):
-        quota, period = _words(folder / "cpu.max") or _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
+        quota, period = _words(folder / "cpu.max") or _words(folder / "cpu.cfs_quota_us") + _words(
+            folder / "cpu.cfs_period_us"
+        )
         if quota.isdigit() and period.isdigit():  # else "max", or -1
             count = min(count, int(quota) // int(period))
     return max(1, count)
 
 
 def memory() -> int:
-    """Bytes that this process and its container may have in all, whoever uses them now; 0 where that is not known."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    """Bytes that this process and its container may have in all, whoever uses them now; 0 where
+    that is not known.
+    """
+    total = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    )
     return min([total, *(limit for limit, _ in _memory_limits())])
 
 
 def memory_left() -> int:
-    """Bytes that can still be taken, those included that only keep files at hand; 0 where that is not known."""
-    free = [1024 * int(line.split()[1]) for line in _lines(PROC / "meminfo") if line.startswith("MemAvailable:")]
+    """Bytes that can still be taken, those included that only keep files at hand; 0 where that is
+    not known.
+    """
+    free = [
+        1024 * int(line.split()[1])
+        for line in _lines(PROC / "meminfo")
+        if line.startswith("MemAvailable:")
+    ]
     return max(0, min([*(free or [memory()]), *(limit - used for limit, used in _memory_limits())]))
 
 
@@ -37,29 +55,45 @@ def gpus() -> list[str]:
 
     count = torch.cuda.device_count()  # of the visible ones; starts nothing on them
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    names = [name.strip() for name in visible.split(",") if name.strip()] or [str(number) for number in range(count)]
+    names = [name.strip() for name in visible.split(",") if name.strip()] or [
+        str(number) for number in range(count)
+    ]
     return names[:count]
 
 
 def groups(devices: Sequence[str], size: int) -> list[tuple[str, ...]]:
     """Devices in groups of ``size``, one for each worker; what does not fill a group is left out."""
-    return [tuple(devices[first : first + size]) for first in range(0, len(devices) - size + 1, size)]
+    return [
+        tuple(devices[first : first + size]) for first in range(0, len(devices) - size + 1, size)
+    ]
 
 
 def _memory_limits() -> Iterator[tuple[int, int]]:
-    """(bytes allowed, bytes used but for files that are kept at hand) of every group that has a limit."""
+    """(bytes allowed, bytes used but for files that are kept at hand) of every group that has a
+    limit.
+    """
     for folder in _groups("memory"):
         (limit,) = _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
-        (used,) = _words(folder / "memory.current") or _words(folder / "memory.usage_in_bytes") or ["0"]
+        (used,) = (
+            _words(folder / "memory.current") or _words(folder / "memory.usage_in_bytes") or ["0"]
+        )
         if limit.isdigit() and int(limit) < NO_LIMIT:
             kept = [line.split() for line in _lines(folder / "memory.stat")]
             files = {name: int(value) for name, value in kept}
-            yield int(limit), int(used) - files.get("total_inactive_file", files.get("inactive_file", 0))
+            yield (
+                int(limit),
+                int(used) - files.get("total_inactive_file", files.get("inactive_file", 0)),
+            )
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """The folders of the groups that this process is in and that limit ``controller``, its own first, the outermost last."""
-    file = {"cpu": ("cpu.max", "cpu.cfs_quota_us"), "memory": ("memory.max", "memory.limit_in_bytes")}[controller]
+    """The folders of the groups that this process is in and that limit ``controller``, its own
+    first, the outermost last.
+    """
+    file = {
+        "cpu": ("cpu.max", "cpu.cfs_quota_us"),
+        "memory": ("memory.max", "memory.limit_in_bytes"),
+    }[controller]
     for line in _lines(PROC / "self/cgroup"):
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):

@@ -1,4 +1,6 @@
-"""How far work is, how fast it goes and how long the rest will take: counted from what jobs tell, without any output."""
+"""How far work is, how fast it goes and how long the rest will take: counted from what jobs tell,
+without any output.
+"""
 
 import time
 from collections.abc import Callable, Iterable
@@ -21,7 +23,9 @@ class Awaited:
     cells: int = 0
     """That it measures."""
     size: float = 1.0
-    """How much work it is, in a unit that is the same for all jobs: passes of an image through a model."""
+    """How much work it is, in a unit that is the same for all jobs: passes of an image through a
+    model.
+    """
 
 
 @dataclass
@@ -30,10 +34,14 @@ class Heard:
 
     kind: str
     begun: float
-    """When it was heard of first, in seconds of the clock, and how far it was then: it may go on from an earlier start."""
+    """When it was heard of first, in seconds of the clock, and how far it was then: it may go on
+    from an earlier start.
+    """
     first: float
     size: float | None = None
-    """As of the job that was awaited; of one that nobody awaited (drawing data) it is not known, and says nothing of others."""
+    """As of the job that was awaited; of one that nobody awaited (drawing data) it is not known,
+    and says nothing of others.
+    """
     done: int = 0
     total: int = 0
     text: str = ""
@@ -42,10 +50,18 @@ class Heard:
     @property
     def share(self) -> float:
         """Of its work, 0..1."""
-        return 1.0 if self.ended is not None else min(1.0, self.done / self.total) if self.total else 0.0
+        return (
+            1.0
+            if self.ended is not None
+            else min(1.0, self.done / self.total)
+            if self.total
+            else 0.0
+        )
 
     def seconds(self, now: float) -> float | None:
-        """That the whole job takes at its pace so far; ``None`` where nothing was done under our eyes."""
+        """That the whole job takes at its pace so far; ``None`` where nothing was done under our
+        eyes.
+        """
         own = self.share - self.first
         return ((self.ended or now) - self.begun) / own if own > 0 else None
 
@@ -64,7 +80,9 @@ class Work:
         self.runs = self.runs_done = self.cells = self.cells_done = self.cells_before = 0
         self.begun = clock()
 
-    def expect(self, jobs: Iterable[Awaited], runs: int, runs_done: int, cells: int, cells_done: int) -> None:
+    def expect(
+        self, jobs: Iterable[Awaited], runs: int, runs_done: int, cells: int, cells_done: int
+    ) -> None:
         """All that there is to do, and how many runs and cells of all are done before."""
         self.waiting = {job.name: job for job in jobs}
         self.runs, self.runs_done, self.cells, self.cells_done = runs, runs_done, cells, cells_done
@@ -103,14 +121,18 @@ class Work:
         return {name: job for name, job in self.heard.items() if job.ended is None}
 
     def left(self) -> float | None:
-        """Seconds until all is done, as far as jobs so far let one say; ``None`` before the first has done anything.
+        """Seconds until all is done, as far as jobs so far let one say; ``None`` before the first
+        has done anything.
 
-        A job goes as fast for its size as those of its kind did in the mean; of a kind that was not seen yet, as the mean of those
-        that do the same on other tasks, or of all. As many are at work together as now.
+        A job goes as fast for its size as those of its kind did in the mean; of a kind that was not
+        seen yet, as the mean of those that do the same on other tasks, or of all. As many are at
+        work together as now.
         """
         now = self.clock()
         paces = [
-            (job.kind, seconds / job.size) for job in self.heard.values() if job.size and (seconds := job.seconds(now)) is not None
+            (job.kind, seconds / job.size)
+            for job in self.heard.values()
+            if job.size and (seconds := job.seconds(now)) is not None
         ]
         at_work = self.at_work
         if self.waiting and not paces:
@@ -134,7 +156,9 @@ class Work:
         return (self.cells_done - self.cells_before) / max(self.clock() - self.begun, 1e-9)
 
     def summary(self) -> str:
-        """Runs, cells, rate, time left and failures in one line; empty where no runs are waited for."""
+        """Runs, cells, rate, time left and failures in one line; empty where no runs are waited
+        for.
+        """
         if not self.runs:
             return ""
         parts = [f"runs {self.runs_done}/{self.runs}", f"cells {self.cells_done:,}/{self.cells:,}"]
@@ -146,7 +170,9 @@ class Work:
 
     def as_plain(self) -> dict[str, Any]:
         """What another terminal is shown."""
-        at_work = {name: f"{job.done}/{job.total} {job.text}".strip() for name, job in self.at_work.items()}
+        at_work = {
+            name: f"{job.done}/{job.total} {job.text}".strip() for name, job in self.at_work.items()
+        }
         return {"summary": self.summary(), "at_work": at_work, "failed": self.failed}
 
 

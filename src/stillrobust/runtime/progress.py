@@ -1,4 +1,6 @@
-"""Progress of long work: one live display on a terminal, lines elsewhere, and a file that another terminal is told from."""
+"""Progress of long work: one live display on a terminal, lines elsewhere, and a file that another
+terminal is told from.
+"""
 
 import json
 import os
@@ -22,7 +24,10 @@ BAR, PACE = 10, 20  # characters
 
 @contextmanager
 def progress(told: Path | None = None) -> Iterator["Display"]:
-    """What hears of long work: see :class:`Display`. ``told``: the file for other terminals, gone when the work has ended."""
+    """What hears of long work: see :class:`Display`.
+
+    ``told``: the file for other terminals, gone when the work has ended.
+    """
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -47,7 +52,8 @@ def _keep_telling(display: "Display", ended: threading.Event) -> None:
 
 
 class Display:
-    """``display(name, done, total, text)`` hears that a job is so far, ``display.ended(name, reason)`` that it ended or failed.
+    """``display(name, done, total, text)`` hears that a job is so far, ``display.ended(name,
+    reason)`` that it ended or failed.
 
     Without a terminal: a line every ten seconds, and one for every failure.
     """
@@ -66,7 +72,9 @@ class Display:
         """A line that stays."""
         print(text, file=sys.stderr, flush=True)
 
-    def expect(self, jobs: Sequence[Awaited], runs: int, runs_done: int, cells: int, cells_done: int) -> None:
+    def expect(
+        self, jobs: Sequence[Awaited], runs: int, runs_done: int, cells: int, cells_done: int
+    ) -> None:
         """All that there is to do: see :meth:`Work.expect`."""
         with self.lock:
             self.work.expect(jobs, runs, runs_done, cells, cells_done)
@@ -79,7 +87,9 @@ class Display:
         self.show(name)
 
     def ended(self, name: str, reason: str = "") -> None:
-        """A job is done; with a reason, it failed, and that is said at once (what comes after it is only counted)."""
+        """A job is done; with a reason, it failed, and that is said at once (what comes after it is
+        only counted).
+        """
         with self.lock:
             self.work.end(name, reason)
         if reason and not reason.startswith(NOT_BEGUN):
@@ -96,11 +106,19 @@ class Display:
         self.say(", ".join(filter(None, own)) + (f" [{summary}]" if summary else ""))
 
     def tell(self) -> None:
-        """Write the file for other terminals. It is worth less than the work: where it cannot be written, it is not."""
+        """Write the file for other terminals.
+
+        It is worth less than the work: where it cannot be written, it is not.
+        """
         if self.told is None:
             return
         with self.lock:
-            plain = {"host": platform.node(), "process": os.getpid(), "written": time.time(), **self.work.as_plain()}
+            plain = {
+                "host": platform.node(),
+                "process": os.getpid(),
+                "written": time.time(),
+                **self.work.as_plain(),
+            }
         try:
             replace_file(self.told, json.dumps(plain, indent=1).encode())
         except OSError:
@@ -108,7 +126,9 @@ class Display:
 
 
 class _Live(Display):
-    """A summary and one row for each job at work, never more than fit; what is said scrolls away above."""
+    """A summary and one row for each job at work, never more than fit; what is said scrolls away
+    above.
+    """
 
     def __init__(self, told: Path | None, console: Any) -> None:
         super().__init__(told)
@@ -118,7 +138,12 @@ class _Live(Display):
     def shown(self) -> Iterator[None]:
         from rich.live import Live
 
-        with Live(get_renderable=self.picture, console=self.console, refresh_per_second=4, vertical_overflow="crop"):
+        with Live(
+            get_renderable=self.picture,
+            console=self.console,
+            refresh_per_second=4,
+            vertical_overflow="crop",
+        ):
             yield
 
     def say(self, text: str) -> None:

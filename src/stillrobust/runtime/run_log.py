@@ -1,6 +1,7 @@
 """The log of a run: lines with time stamps, appended by whatever process works on it.
 
-Of a study they lie in ``logs/`` under its folder; a run that was trained alone has its own, ``run.log``.
+Of a study they lie in ``logs/`` under its folder; a run that was trained alone has its own,
+``run.log``.
 """
 
 import os
@@ -20,12 +21,17 @@ TAIL_BYTES = 4096  # of a log's end, for its last line
 
 
 def note(log: Path, text: str) -> None:
-    """Append one entry: time (UTC), host, process, text. A log that cannot be written stops no work."""
+    """Append one entry: time (UTC), host, process, text.
+
+    A log that cannot be written stops no work.
+    """
     stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
     entry = f"{stamp} {platform.node()}[{os.getpid()}] {text.rstrip()}\n".encode()
     try:
-        log.parent.mkdir(exist_ok=True)  # without parents: where a network folder is gone, none is made in its place
-        with log.open("ab", buffering=0) as file:  # one write of one entry: those of several processes do not mix
+        # without parents: where a network folder is gone, none is made in its place
+        log.parent.mkdir(exist_ok=True)
+        # one write of one entry: those of several processes do not mix
+        with log.open("ab", buffering=0) as file:
             file.write(entry)
     except OSError:
         return
@@ -33,9 +39,11 @@ def note(log: Path, text: str) -> None:
 
 @contextmanager
 def failures_noted(log: Path, work: str) -> Iterator[None]:
-    """Put down in ``log`` what ends ``work`` early, with the stack trace of what no user did wrong; it is raised all the same.
+    """Put down in ``log`` what ends ``work`` early, with the stack trace of what no user did wrong;
+    it is raised all the same.
 
-    A mistake that is seen before anything is written makes no folder for its log; that another process is at the work is none.
+    A mistake that is seen before anything is written makes no folder for its log; that another
+    process is at the work is none.
     """
     try:
         yield
@@ -54,7 +62,10 @@ def failures_noted(log: Path, work: str) -> Iterator[None]:
 
 
 def last_line(log: Path) -> str:
-    """The last entry of a log, without host and process; of a stack trace its last line. Empty where there is none."""
+    """The last entry of a log, without host and process; of a stack trace its last line.
+
+    Empty where there is none.
+    """
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL_BYTES))

@@ -1,7 +1,8 @@
-"""Numbers over the steps of a training, as the event file that TensorBoard reads; nothing but Python is needed to write it.
+"""Numbers over the steps of a training, as the event file that TensorBoard reads; nothing but
+Python is needed to write it.
 
-A file is a row of records: length (uint64), its masked CRC-32C, an ``Event`` protocol buffer, its masked CRC-32C (TensorFlow,
-core/lib/io/record_writer.h and core/util/event.proto).
+A file is a row of records: length (uint64), its masked CRC-32C, an ``Event`` protocol buffer, its
+masked CRC-32C (TensorFlow, core/lib/io/record_writer.h and core/util/event.proto).
 """
 
 import struct
@@ -20,7 +21,9 @@ VERSION = b"brain.Event:2"  # the first record of every file
 
 
 class Scalars:
-    """The event file in a run's folder. A training that goes on from ``step`` keeps what was written up to there, and no more.
+    """The event file in a run's folder.
+
+    A training that goes on from ``step`` keeps what was written up to there, and no more.
 
     Watching must not stop the work: once the file cannot be written, nothing more is.
     """
@@ -29,7 +32,9 @@ class Scalars:
         self.path: Path | None = folder / EVENTS
         kept = [event for event in _events(folder / EVENTS) if 0 < step_of(event) <= step]
         try:
-            write_whole({folder / EVENTS: b"".join(map(_record, [_event(0, _bytes(3, VERSION)), *kept]))})
+            write_whole(
+                {folder / EVENTS: b"".join(map(_record, [_event(0, _bytes(3, VERSION)), *kept]))}
+            )
         except UserError:
             self.path = None
 
@@ -37,7 +42,10 @@ class Scalars:
         """One point of every curve."""
         if self.path is None:
             return
-        shown = [_bytes(1, _bytes(1, tag.encode()) + b"\x15" + struct.pack("<f", value)) for tag, value in values.items()]
+        shown = [
+            _bytes(1, _bytes(1, tag.encode()) + b"\x15" + struct.pack("<f", value))
+            for tag, value in values.items()
+        ]
         try:
             with self.path.open("ab", buffering=0) as file:
                 file.write(_record(_event(step, _bytes(5, b"".join(shown)))))
@@ -76,7 +84,12 @@ def _event(step: int, content: bytes) -> bytes:
 
 def _record(event: bytes) -> bytes:
     length = struct.pack("<Q", len(event))
-    return length + struct.pack("<I", _masked_crc(length)) + event + struct.pack("<I", _masked_crc(event))
+    return (
+        length
+        + struct.pack("<I", _masked_crc(length))
+        + event
+        + struct.pack("<I", _masked_crc(event))
+    )
 
 
 def _bytes(field: int, content: bytes) -> bytes:

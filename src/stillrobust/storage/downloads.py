@@ -1,4 +1,6 @@
-"""Downloads that resume, are checked, and appear whole or not at all; from a local file, a mirror or the origin."""
+"""Downloads that resume, are checked, and appear whole or not at all; from a local file, a mirror
+or the origin.
+"""
 
 import html
 import http.client
@@ -33,7 +35,9 @@ MAX_BYTES = 200 << 30  # of any one file: COCO's largest archive has 18 GB
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: ``$STILLROBUST_CACHE``, or ``stillrobust`` in the user's cache folder."""
+    """Where fetched files are kept: ``$STILLROBUST_CACHE``, or ``stillrobust`` in the user's cache
+    folder.
+    """
     own = os.environ.get("STILLROBUST_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(own).expanduser() if own else Path(base).expanduser() / "stillrobust"
@@ -56,12 +60,15 @@ def fetch(
     check: Check = lambda path: "",
     progress: Progress = lambda done, total: None,
 ) -> Path:
-    """Get ``target`` from the first of ``sources`` that has it; a ``target`` that is there and fits is left as it is.
+    """Get ``target`` from the first of ``sources`` that has it; a ``target`` that is there and fits
+    is left as it is.
 
-    sources: a local file; ``http(s)://.../``, a mirror that has it under its name; or ``http(s)://...``, its address.
-    sha256: hex digits, 64 or, where only so many are known, the first few. size: bytes. check: what else may be wrong with a file.
-    What was received before an interruption is kept beside ``target`` and resumed, where the server still has the same file.
-    Raises ``UserError`` naming what each source said.
+    sources: a local file; ``http(s)://.../``, a mirror that has it under its name; or
+    ``http(s)://...``, its address.
+    sha256: hex digits, 64 or, where only so many are known, the first few. size: bytes. check: what
+    else may be wrong with a file. What was received before an interruption is kept beside
+    ``target`` and resumed, where the server still has the same file. Raises ``UserError`` naming
+    what each source said.
     """
 
     def wrong(path: Path) -> str:
@@ -77,7 +84,11 @@ def fetch(
             for source in sources:
                 try:
                     if re.match(r"https?://", source):
-                        address = source + urllib.parse.quote(target.name) if source.endswith("/") else source
+                        address = (
+                            source + urllib.parse.quote(target.name)
+                            if source.endswith("/")
+                            else source
+                        )
                         _download(address, target, wrong, size, progress)
                     else:
                         _copy(Path(source).expanduser(), target, wrong)
@@ -86,10 +97,14 @@ def fetch(
                     said.append(f"{source}: {error}")
     except OSError as error:
         raise UserError(
-            f"Cannot write {error.filename or target} ({error.strerror or error}); free some space or choose another folder"
+            f"Cannot write {error.filename or target} ({error.strerror or error}); free some space"
+            " or choose another folder"
         ) from None
     tried = "; ".join(said) or "no address is known"
-    raise UserError(f"{target.name} could not be had ({tried}); get it by other means and name the file with --from")
+    raise UserError(
+        f"{target.name} could not be had ({tried}); get it by other means and name the file with"
+        " --from"
+    )
 
 
 def _misfit(path: Path, sha256: str | None, size: int | None) -> str:
@@ -128,10 +143,13 @@ def _copy(source: Path, target: Path, wrong: Check) -> None:
         part.unlink(missing_ok=True)
 
 
-# ---- over the network ----------------------------------------------------------------------------------------------------
+# ---- over the network
+# ----------------------------------------------------------------------------------------------------
 
 
-def _download(address: str, target: Path, wrong: Check, size: int | None, progress: Progress) -> None:
+def _download(
+    address: str, target: Path, wrong: Check, size: int | None, progress: Progress
+) -> None:
     part = target.with_name(f".{target.name}.part")
     fruitless, pause = 0, PAUSE
     while True:
@@ -162,7 +180,9 @@ def _forget(part: Path) -> None:
 
 
 def _remembered(part: Path, address: str) -> str:
-    """The server's word for the state of its file (ETag or date) when ``part`` was begun; empty where none is known."""
+    """The server's word for the state of its file (ETag or date) when ``part`` was begun; empty
+    where none is known.
+    """
     try:
         note = json.loads(_note_of(part).read_text(encoding="utf-8"))
         return str(note["state"]) if note["address"] == address else ""
@@ -188,28 +208,46 @@ def _attempt(address: str, part: Path, size: int | None, progress: Progress) -> 
                 _remember(part, address, reply.headers)
             received = _receive(reply, part, there, total, progress)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing left to send: the part is longer than the file, so that it is not the same one
+        # nothing left to send: the part is longer than the file, so that it is not the same one
+        if error.code == 416:
             _forget(part)
         if error.code >= 500 or error.code in (408, 416, 429):
             raise _Broken(f"the server says {error.code} {error.reason}") from None
         raise _Final(f"the server says {error.code} {error.reason}") from None
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:  # before the body
-        raise _Broken(f"the connection failed ({getattr(error, 'reason', None) or error or type(error).__name__})") from None
+    # before the body
+    except (
+        urllib.error.URLError,
+        http.client.HTTPException,
+        TimeoutError,
+        ConnectionError,
+    ) as error:
+        raise _Broken(
+            "the connection failed"
+            f" ({getattr(error, 'reason', None) or error or type(error).__name__})"
+        ) from None
     if total is not None and received != total:
         raise _Broken(f"the connection ended after {received} of {total} bytes")
 
 
 def _open(address: str, headers: dict[str, str]) -> Any:
-    """Open an address; where a page asks for confirmation first (Google Drive does for large files), confirm."""
-    reply = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=TIMEOUT)
+    """Open an address; where a page asks for confirmation first (Google Drive does for large
+    files), confirm.
+    """
+    reply = urllib.request.urlopen(
+        urllib.request.Request(address, headers=headers), timeout=TIMEOUT
+    )
     if reply.headers.get_content_type() != "text/html":
         return reply
     with reply:
         page = reply.read(MAX_PAGE).decode("utf-8", "replace")
     confirmed = _confirmation(page, reply.geturl())
     if confirmed is None:
-        raise _Final("it answers with a web page and not with the file; get the file with a browser")
-    reply = urllib.request.urlopen(urllib.request.Request(confirmed, headers=headers), timeout=TIMEOUT)
+        raise _Final(
+            "it answers with a web page and not with the file; get the file with a browser"
+        )
+    reply = urllib.request.urlopen(
+        urllib.request.Request(confirmed, headers=headers), timeout=TIMEOUT
+    )
     if reply.headers.get_content_type() == "text/html":
         reply.close()
         raise _Final("it answers with a web page even once confirmed; get the file with a browser")
@@ -218,13 +256,21 @@ def _open(address: str, headers: dict[str, str]) -> Any:
 
 def _confirmation(page: str, address: str) -> str | None:
     """The address behind a page's download form, its hidden fields filled in."""
-    form = re.search(r'<form[^>]*id="download-form"[^>]*action="([^"]+)"[^>]*>(.*?)</form>', page, re.DOTALL)
+    form = re.search(
+        r'<form[^>]*id="download-form"[^>]*action="([^"]+)"[^>]*>(.*?)</form>', page, re.DOTALL
+    )
     if not form:
         return None
     fields = re.findall(r'<input[^>]*name="([^"]+)"[^>]*value="([^"]*)"', form[2])
-    query = urllib.parse.urlencode([(html.unescape(name), html.unescape(value)) for name, value in fields])
+    query = urllib.parse.urlencode(
+        [(html.unescape(name), html.unescape(value)) for name, value in fields]
+    )
     target = urllib.parse.urljoin(address, html.unescape(form[1]))
-    return f"{target}{'&' if '?' in target else '?'}{query}" if re.match(r"https?://", target) else None
+    return (
+        f"{target}{'&' if '?' in target else '?'}{query}"
+        if re.match(r"https?://", target)
+        else None
+    )
 
 
 def _begin(reply: Any, part: Path, there: int) -> int:
@@ -250,7 +296,9 @@ def _room(part: Path, total: int | None, there: int, size: int | None) -> None:
         return
     if size is not None and total != size:
         _forget(part)
-        raise _Final(f"it has another file under this name (expected {size} bytes, it announces {total})")
+        raise _Final(
+            f"it has another file under this name (expected {size} bytes, it announces {total})"
+        )
     free = shutil.disk_usage(part.parent).free
     if total > MAX_BYTES or total - there > free:
         raise _Final(f"it announces {total} bytes, and {free} are free in {part.parent}")

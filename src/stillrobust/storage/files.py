@@ -20,7 +20,8 @@ LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}")  # the names of :func:`temporary`
 def write_whole(files: Mapping[Path, bytes]) -> None:
     """Write files, each whole or not at all, and put them in place in the order given.
 
-    All are on the disk under temporary names before the first is put in place: a full disk changes nothing.
+    All are on the disk under temporary names before the first is put in place: a full disk changes
+    nothing.
     """
     staged: list[tuple[Path, Path]] = []
     target = Path()
@@ -37,8 +38,8 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
             _sync_folder(folder)
     except OSError as error:
         raise UserError(
-            f"Expected to write {target}, but {error.strerror or error}; what was there is unchanged: "
-            "free some space or choose a folder you may write to, then start again"
+            f"Expected to write {target}, but {error.strerror or error}; what was there is"
+            " unchanged: free some space or choose a folder you may write to, then start again"
         ) from error
     finally:
         for written, _ in staged:
@@ -46,7 +47,8 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
 
 
 def replace_file(target: Path, content: bytes) -> None:
-    """Write one file whole that can be spared: it may be lost when the machine stops, but is never half there.
+    """Write one file whole that can be spared: it may be lost when the machine stops, but is never
+    half there.
 
     Raises ``OSError`` where it cannot be written.
     """
@@ -64,12 +66,17 @@ def temporary(target: Path) -> Path:
 
 
 def clear_leftovers(folder: Path, of: str = "") -> None:
-    """Remove what killed processes left in ``folder`` half-written, of files whose names begin with ``of``.
+    """Remove what killed processes left in ``folder`` half-written, of files whose names begin with
+    ``of``.
 
     To be called by who holds the lease on those files: nobody else is writing them.
     """
     try:
-        found = [path for path in folder.iterdir() if path.name.startswith(f".{of}") and LEFTOVER.fullmatch(path.name)]
+        found = [
+            path
+            for path in folder.iterdir()
+            if path.name.startswith(f".{of}") and LEFTOVER.fullmatch(path.name)
+        ]
     except OSError:
         return  # nothing is there
     for path in found:
@@ -81,7 +88,9 @@ def clear_leftovers(folder: Path, of: str = "") -> None:
 
 def set_aside(path: Path, reason: str) -> None:
     """Rename what is not to be believed to ``*.damaged``, with a warning of one line."""
-    warnings.warn(f"{path} counts as missing and is set aside as {path.name}.damaged: {reason}", stacklevel=2)
+    warnings.warn(
+        f"{path} counts as missing and is set aside as {path.name}.damaged: {reason}", stacklevel=2
+    )
     try:
         path.replace(path.with_name(f"{path.name}.damaged"))
     except OSError:
@@ -95,7 +104,9 @@ def read_bytes(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UserError(f"Expected to read {path}, but {error.strerror or error}: check the folder") from error
+        raise UserError(
+            f"Expected to read {path}, but {error.strerror or error}: check the folder"
+        ) from error
 
 
 def sync(file: IO[Any]) -> None:
@@ -138,7 +149,9 @@ def _sha256(path: str, *mark: int) -> str:
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, computed once a process while the file stays as it is."""
     about = path.stat()
-    return _sha256(str(path.resolve()), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
+    return _sha256(
+        str(path.resolve()), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
+    )
 
 
 def content_key(mapping: Mapping[str, Any]) -> str:
@@ -147,11 +160,14 @@ def content_key(mapping: Mapping[str, Any]) -> str:
 
 
 def canonical(value: Any) -> bytes:
-    """One text for one value: as JSON reads it back, for JSON turns every key of a mapping into text."""
+    """One text for one value: as JSON reads it back, for JSON turns every key of a mapping into
+    text.
+    """
     try:
         plain = json.loads(json.dumps(value, allow_nan=False))
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(
-            f"Expected plain values (text, finite numbers, lists, mappings) in a record, but {error}; convert them"
+            "Expected plain values (text, finite numbers, lists, mappings) in a record, but"
+            f" {error}; convert them"
         ) from error

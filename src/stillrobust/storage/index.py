@@ -1,9 +1,11 @@
-"""What the records of one folder say, kept once more in one file, so that listing a large store need not open every record.
+"""What the records of one folder say, kept once more in one file, so that listing a large store
+need not open every record.
 
-``cells/<run>/.listing`` holds a line for each record: a checksum, then as JSON the record's name, its mark (size, time, inode) and
-its body without the digests of its arrays, and after a tab its protocol, which is mostly that of the line before. A line is
-believed while the record still has that mark; else the record is read, and the file is written anew. What is lost, torn or old
-here costs time and never truth: the records alone count.
+``cells/<run>/.listing`` holds a line for each record: a checksum, then as JSON the record's name,
+its mark (size, time, inode) and its body without the digests of its arrays, and after a tab its
+protocol, which is mostly that of the line before. A line is believed while the record still has
+that mark; else the record is read, and the file is written anew. What is lost, torn or old here
+costs time and never truth: the records alone count.
 """
 
 import json
@@ -17,25 +19,36 @@ from typing import Any
 from stillrobust.storage.files import replace_file
 
 LISTING = ".listing"
-SETTLED_SECONDS = 2.0  # a file system's clock ticks in milliseconds: what changed just now is read, whatever its mark says
+# a file system's clock ticks in milliseconds: what changed just now is read, whatever its mark says
+SETTLED_SECONDS = 2.0
 Mark = list[int]
 
 
 def append(record: Path, body: Mapping[str, Any]) -> None:
-    """Put down what the record that was just written says. Where that cannot be, the record is read when it is listed."""
+    """Put down what the record that was just written says.
+
+    Where that cannot be, the record is read when it is listed.
+    """
     try:
         line = _line(record.name, _mark(record.stat()), body)
-        with record.with_name(LISTING).open("ab", buffering=0) as file:  # one write a line: several processes do not mix
+        # one write a line: several processes do not mix
+        with record.with_name(LISTING).open("ab", buffering=0) as file:
             file.write(line)
     except OSError:
         return
 
 
 def bodies(folder: Path, read: Callable[[Path], dict[str, Any] | None]) -> list[dict[str, Any]]:
-    """The bodies of all whole records in ``folder``, by name; ``read`` reads one, or says that it is not whole."""
+    """The bodies of all whole records in ``folder``, by name; ``read`` reads one, or says that it
+    is not whole.
+    """
     try:
         with os.scandir(folder) as entries:
-            records = {entry.name: entry.stat() for entry in entries if entry.name.endswith(".json") and entry.name[0] != "."}
+            records = {
+                entry.name: entry.stat()
+                for entry in entries
+                if entry.name.endswith(".json") and entry.name[0] != "."
+            }
     except OSError:
         return []
     known = _known(folder / LISTING)
@@ -51,7 +64,9 @@ def bodies(folder: Path, read: Callable[[Path], dict[str, Any] | None]) -> list[
             found[name] = body
             stale = stale or not matches
     if stale:
-        _rewrite(folder / LISTING, {name: (_mark(records[name]), body) for name, body in found.items()})
+        _rewrite(
+            folder / LISTING, {name: (_mark(records[name]), body) for name, body in found.items()}
+        )
     return list(found.values())
 
 
@@ -61,7 +76,9 @@ def _mark(stat: os.stat_result) -> Mark:
 
 def _line(name: str, mark: Mark, body: Mapping[str, Any]) -> bytes:
     kept = {key: value for key, value in body.items() if key not in ("arrays", "protocol")}
-    content = "\t".join(json.dumps(part, separators=(",", ":")) for part in ([name, mark, kept], body["protocol"])).encode()
+    content = "\t".join(
+        json.dumps(part, separators=(",", ":")) for part in ([name, mark, kept], body["protocol"])
+    ).encode()
     return b"%08x %b\n" % (zlib.crc32(content), content)
 
 
@@ -89,6 +106,8 @@ def _known(path: Path) -> dict[str, tuple[Mark, dict[str, Any]]]:
 
 def _rewrite(path: Path, known: Mapping[str, tuple[Mark, dict[str, Any]]]) -> None:
     try:
-        replace_file(path, b"".join(_line(name, mark, body) for name, (mark, body) in known.items()))
+        replace_file(
+            path, b"".join(_line(name, mark, body) for name, (mark, body) in known.items())
+        )
     except OSError:
         return  # a store that may only be read

@@ -1,10 +1,13 @@
-"""A lease on a piece of work: while one process holds it no other does the same, and that of one that died passes on.
+"""A lease on a piece of work: while one process holds it no other does the same, and that of one
+that died passes on.
 
-``with lease(path) as held:`` works on any folder that the processes share, a network folder too: a lease is a small file,
-``path.1``, and whoever takes over from number n makes number n + 1, which the file system lets one process do only. The holder
-writes a count into its file every :data:`BEAT_SECONDS`. No clocks are compared: a holder is gone when an observer has seen the same
-count for :data:`EXPIRES_SECONDS` of its own, or, on the same machine, when its process is. A holder that was asleep for so long may
-have been overtaken; :meth:`Lease.check` says so, and is called before anything is written.
+``with lease(path) as held:`` works on any folder that the processes share, a network folder too: a
+lease is a small file, ``path.1``, and whoever takes over from number n makes number n + 1, which
+the file system lets one process do only. The holder writes a count into its file every
+:data:`BEAT_SECONDS`. No clocks are compared: a holder is gone when an observer has seen the same
+count for :data:`EXPIRES_SECONDS` of its own, or, on the same machine, when its process is. A holder
+that was asleep for so long may have been overtaken; :meth:`Lease.check` says so, and is called
+before anything is written.
 """
 
 import contextlib
@@ -22,16 +25,24 @@ from pathlib import Path
 from stillrobust.errors import UserError
 from stillrobust.storage.files import clear_leftovers, read_bytes, sync, write_whole
 
-BEAT_SECONDS = 5.0  # between two signs of life: a small write each, that a network folder carries from hundreds of processes
-EXPIRES_SECONDS = 30.0  # without a sign of life: six beats, longer than Python can be kept from running a thread
+# between two signs of life: a small write each, that a network folder carries from hundreds of
+# processes
+BEAT_SECONDS = 5.0
+# without a sign of life: six beats, longer than Python can be kept from running a thread
+EXPIRES_SECONDS = 30.0
 WAIT_SECONDS = 1.0  # between two tries of who waits
 
 _own: set[str] = set()
-"""Tokens of the leases that this process holds now. A file of another token with its number was left when the folder was away."""
+"""Tokens of the leases that this process holds now.
+
+A file of another token with its number was left when the folder was away.
+"""
 
 
 class Held(UserError):
-    """Another process is at the same work, or has taken it over from this one; it can be tried again later."""
+    """Another process is at the same work, or has taken it over from this one; it can be tried
+    again later.
+    """
 
 
 @dataclass(frozen=True)
@@ -48,24 +59,33 @@ class Lease:
         return _file(self.path, self.number)
 
     def check(self) -> None:
-        """Raise :class:`Held` if it is no longer ours, ``UserError`` if the folder is gone: nothing may be written then."""
+        """Raise :class:`Held` if it is no longer ours, ``UserError`` if the folder is gone: nothing
+        may be written then.
+        """
         try:
-            ours = max(_numbers(self.path), default=0) == self.number and _holder(self.file) == self.token
+            ours = (
+                max(_numbers(self.path), default=0) == self.number
+                and _holder(self.file) == self.token
+            )
         except OSError as error:
             raise UserError(
-                f"Cannot reach {self.path.parent} any more ({error.strerror or error}); what was finished is kept: "
-                "start again when the folder is there"
+                f"Cannot reach {self.path.parent} any more ({error.strerror or error}); what was"
+                " finished is kept: start again when the folder is there"
             ) from None
         if not ours:
-            raise Held(f"Another process took {self.path.name} in {self.path.parent} over while this one slept; it wrote no more")
+            raise Held(
+                f"Another process took {self.path.name} in {self.path.parent} over while this one"
+                " slept; it wrote no more"
+            )
 
 
 @contextmanager
 def lease(path: Path, wait: bool = False) -> Iterator[Lease]:
-    """Hold ``path``, a name for a piece of work beside which its lease is written; ``path`` itself need not exist.
+    """Hold ``path``, a name for a piece of work beside which its lease is written; ``path`` itself
+    need not exist.
 
-    Raises :class:`Held` where another process is at it, unless ``wait`` says to wait for that; ``UserError`` where nothing can be
-    written.
+    Raises :class:`Held` where another process is at it, unless ``wait`` says to wait for that;
+    ``UserError`` where nothing can be written.
     """
     held = _waited(path) if wait else _acquired(path)
     ended = threading.Event()
@@ -83,13 +103,20 @@ def lease(path: Path, wait: bool = False) -> Iterator[Lease]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the leases in ``folder`` that processes of this machine held until they were killed; nobody has followed them."""
+    """Remove the leases in ``folder`` that processes of this machine held until they were killed;
+    nobody has followed them.
+    """
     try:
-        found = {path: name for path in folder.iterdir() if (name := re.fullmatch(r"\.(.+)\.lease\.\d+", path.name))}
+        found = {
+            path: name
+            for path in folder.iterdir()
+            if (name := re.fullmatch(r"\.(.+)\.lease\.\d+", path.name))
+        }
     except OSError:
         return  # nothing is there
     for path, name in found.items():
-        with contextlib.suppress(OSError, UserError):  # what cannot be taken here and now stays, and is followed when it is wanted
+        # what cannot be taken here and now stays, and is followed when it is wanted
+        with contextlib.suppress(OSError, UserError):
             content = _read(path)
             if content is not None and _ended_here(content):
                 with lease(folder / name[1]):
@@ -97,7 +124,9 @@ def sweep(folder: Path) -> None:
 
 
 def write_alone(path: Path, content: bytes) -> None:
-    """Write one file whole that several processes may want to write at once; what says the same is left as it is."""
+    """Write one file whole that several processes may want to write at once; what says the same is
+    left as it is.
+    """
     if read_bytes(path) == content:
         return
     with lease(path, wait=True):
@@ -123,12 +152,18 @@ def _acquired(path: Path) -> Lease:
             if content is None:
                 continue  # given back in this moment
             if before and not _gone(_file(path, before), content):
-                raise Held(f"Another process is at {path.name} in {path.parent}: {_shown(content)}; try again when it is done")
+                raise Held(
+                    f"Another process is at {path.name} in {path.parent}: {_shown(content)}; try"
+                    " again when it is done"
+                )
             mine = Lease(path, before + 1, secrets.token_hex(8))
             _own.add(mine.token)
-            # Who was faster is not to be disturbed: the one we take over from may have come back, ended and been followed.
+            # Who was faster is not to be disturbed: the one we take over from may have come back,
+            # ended and been followed.
             if _create(mine):
-                if (not before or _holder(_file(path, before)) == _token(content)) and max(_numbers(path)) == mine.number:
+                if (not before or _holder(_file(path, before)) == _token(content)) and max(
+                    _numbers(path)
+                ) == mine.number:
                     for number in _numbers(path) - {mine.number}:
                         _file(path, number).unlink(missing_ok=True)
                     return mine
@@ -136,13 +171,16 @@ def _acquired(path: Path) -> Lease:
             _own.discard(mine.token)
     except OSError as error:
         raise UserError(
-            f"Cannot write {path.parent} ({error.strerror or error}); free some space or choose another folder"
+            f"Cannot write {path.parent} ({error.strerror or error}); free some space or choose"
+            " another folder"
         ) from None
 
 
 def _create(mine: Lease) -> bool:
     """Whether the file is made by us; one process only can."""
-    content = f"{mine.token} {_here()} {os.getpid()} {_process('self')[1]} {platform.node()}\n{0:012}\n"
+    content = (
+        f"{mine.token} {_here()} {os.getpid()} {_process('self')[1]} {platform.node()}\n{0:012}\n"
+    )
     try:
         with mine.file.open("x", encoding="utf-8") as file:
             file.write(content)
@@ -160,7 +198,8 @@ def _beat(held: Lease, ended: threading.Event) -> None:
     count = 0
     while not ended.wait(BEAT_SECONDS):
         count += 1
-        with contextlib.suppress(OSError), held.file.open("r+", encoding="utf-8") as file:  # a network folder may come back
+        # a network folder may come back
+        with contextlib.suppress(OSError), held.file.open("r+", encoding="utf-8") as file:
             first = file.readline()
             if _token(first) != held.token:
                 return
@@ -170,7 +209,9 @@ def _beat(held: Lease, ended: threading.Event) -> None:
 
 
 def _gone(file: Path, content: str) -> bool:
-    """Whether the holder is: at once where its process can be seen, else by watching it for a while."""
+    """Whether the holder is: at once where its process can be seen, else by watching it for a
+    while.
+    """
     if (ended := _ended_here(content)) is not None:
         return ended
     # Looks are counted and not seconds: holder and observer may have been asleep together.
@@ -182,7 +223,9 @@ def _gone(file: Path, content: str) -> bool:
 
 
 def _ended_here(content: str) -> bool | None:
-    """Whether the holder, a process of this machine, has ended; ``None`` where that cannot be seen, or it is stopped."""
+    """Whether the holder, a process of this machine, has ended; ``None`` where that cannot be seen,
+    or it is stopped.
+    """
     token, here, process, started, *_ = [*content.split(), "", "", "", ""]
     if here == "-" or here != _here():
         return None
@@ -195,7 +238,10 @@ def _ended_here(content: str) -> bool | None:
 
 
 def _here() -> str:
-    """One start of one machine, and of one container on it: where process numbers mean the same. ``-``: not known."""
+    """One start of one machine, and of one container on it: where process numbers mean the same.
+
+    ``-``: not known.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116
@@ -206,7 +252,12 @@ def _here() -> str:
 def _process(number: str) -> tuple[str, str]:
     """State and start of a process of this machine, as /proc has them; ``X`` where there is none."""
     try:
-        fields = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{number}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()
+        )
     except OSError:
         return "X", "-"
     return fields[0], fields[19]  # proc_pid_stat(5), counted from the third field on

@@ -3,13 +3,15 @@
 ::
 
     root/runs/<run>.json                                  what a run is
-    root/cells/<run>/<corruption>_<severity>.json         the numbers of one cell: the clean data or one corruption
-    root/cells/<run>/<corruption>_<severity>.npz          per-image statistics, for intervals
-    root/cells/<run>/<corruption>_<severity>.examples.npz a few images and what the model said of them
-    root/cells/<run>/.listing                             what the records say, to list many at once; see ``index``
+    root/cells/<run>/<corruption>_<severity>.json         the numbers of one cell: the clean data or
+    one corruption root/cells/<run>/<corruption>_<severity>.npz          per-image statistics, for
+    intervals root/cells/<run>/<corruption>_<severity>.examples.npz a few images and what the model
+    said of them root/cells/<run>/.listing                             what the records say, to list
+    many at once; see ``index``
 
-A record's JSON is put in place last, so that its existence means success. Every record carries the SHA-256 of itself
-and of its arrays; one that does not match is set aside (``*.damaged``) with a warning and counts as missing.
+A record's JSON is put in place last, so that its existence means success. Every record carries the
+SHA-256 of itself and of its arrays; one that does not match is set aside (``*.damaged``) with a
+warning and counts as missing.
 """
 
 import hashlib
@@ -64,7 +66,9 @@ class Measurement:
     severity: int
     value: float
     protocol: dict[str, Any]
-    """The same for all cells of a run; it holds neither corruption nor severity, but the content of a corruption of your own."""
+    """The same for all cells of a run; it holds neither corruption nor severity, but the content of
+    a corruption of your own.
+    """
     images: int
     seconds: float
     key: str = ""
@@ -72,7 +76,9 @@ class Measurement:
 
     @property
     def circumstances(self) -> dict[str, Any]:
-        """The protocol without what is one corruption's own: equal for numbers that may be set against each other."""
+        """The protocol without what is one corruption's own: equal for numbers that may be set
+        against each other.
+        """
         return {name: value for name, value in self.protocol.items() if name != CORRUPTION_FILE}
 
 
@@ -83,17 +89,25 @@ class Store:
         self.root = Path(root)
 
     def write_run(self, run: Run) -> None:
-        """Write down what a run is; an earlier record of the same name is replaced, unless it says the same."""
+        """Write down what a run is; an earlier record of the same name is replaced, unless it says
+        the same.
+        """
         write_alone(self._run_path(run.name), _seal(asdict(run)))
 
     def runs(self) -> list[Run]:
         """All runs, by name."""
         bodies = (_unseal(path) for path in sorted((self.root / "runs").glob("[!.]*.json")))
-        return [Run(**{**body, "classes": tuple(body["classes"])}) for body in bodies if body is not None]
+        return [
+            Run(**{**body, "classes": tuple(body["classes"])})
+            for body in bodies
+            if body is not None
+        ]
 
     @contextmanager
     def writing(self, run: str, corruption: str) -> Iterator[Lease]:
-        """Hold the cells of a run on one corruption, for who measures them; raises :class:`leases.Held` if others do."""
+        """Hold the cells of a run on one corruption, for who measures them; raises
+        :class:`leases.Held` if others do.
+        """
         place = self._cells_of(run) / _safe(corruption)
         with lease(place) as held:
             clear_leftovers(place.parent, f"{corruption}_")
@@ -110,16 +124,18 @@ class Store:
         statistics: Mapping[str, Array],
         examples: Mapping[str, Array] | None = None,
     ) -> None:
-        """Write one cell: the arrays first and the record last, so that the record's existence means success.
+        """Write one cell: the arrays first and the record last, so that the record's existence
+        means success.
 
-        ``key`` names the circumstances (see :func:`content_key`); ``metrics`` must be finite numbers.
+        ``key`` names the circumstances (see :func:`content_key`); ``metrics`` must be finite
+        numbers.
         """
         values = {name: float(value) for name, value in metrics.items()}
         for name, value in values.items():
             if not math.isfinite(value):
                 raise UserError(
-                    f"Expected a finite {name} for {cell.run} on {cell.corruption} {cell.severity}, but got {value}; "
-                    "nothing was written: check the model and the data"
+                    f"Expected a finite {name} for {cell.run} on {cell.corruption} {cell.severity},"
+                    f" but got {value}; nothing was written: check the model and the data"
                 )
         record = self._cell_path(cell)
         arrays = {record.with_suffix(".npz"): _pack(statistics)}
@@ -132,7 +148,9 @@ class Store:
             "protocol": dict(protocol),
             "images": int(images),
             "seconds": float(seconds),
-            "arrays": {path.name: hashlib.sha256(content).hexdigest() for path, content in arrays.items()},
+            "arrays": {
+                path.name: hashlib.sha256(content).hexdigest() for path, content in arrays.items()
+            },
         }
         write_whole({**arrays, record: _seal(body)})
         index.append(record, body)
@@ -142,11 +160,16 @@ class Store:
         body = self._cell(cell)
         if body is None or body["key"] != key:
             return False
-        return all(self._array_bytes(cell, name, digest) is not None for name, digest in body["arrays"].items())
+        return all(
+            self._array_bytes(cell, name, digest) is not None
+            for name, digest in body["arrays"].items()
+        )
 
     def measurements(self, run: str | None = None) -> list[Measurement]:
         """All numbers, or those of one run."""
-        folders = sorted((self.root / "cells").glob("[!.]*")) if run is None else [self._cells_of(run)]
+        folders = (
+            sorted((self.root / "cells").glob("[!.]*")) if run is None else [self._cells_of(run)]
+        )
         bodies = (body for folder in folders for body in index.bodies(folder, _unseal))
         return [
             Measurement(
@@ -168,7 +191,10 @@ class Store:
         """The per-image statistics of a cell."""
         arrays = self._arrays(cell, ".npz")
         if arrays is None:
-            raise HoleError(f"{cell.run} was not measured on {cell.corruption} {cell.severity}: run the study again")
+            raise HoleError(
+                f"{cell.run} was not measured on {cell.corruption} {cell.severity}: run the study"
+                " again"
+            )
         return arrays
 
     def examples(self, cell: Cell) -> dict[str, Array] | None:
@@ -209,7 +235,10 @@ class Store:
 
 def _safe(name: str) -> str:
     if not SAFE_NAME.fullmatch(name):
-        raise UserError(f"Expected a name of letters, digits, '.', '_' and '-', but got {name!r}: choose another name")
+        raise UserError(
+            f"Expected a name of letters, digits, '.', '_' and '-', but got {name!r}: choose"
+            " another name"
+        )
     return name
 
 
@@ -231,7 +260,10 @@ def _unseal(path: Path) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         made_by, whole = FORMAT, False
     if made_by > FORMAT:
-        raise UserError(f"Expected records of format {FORMAT}, but {path} has {made_by}: use a newer stillrobust")
+        raise UserError(
+            f"Expected records of format {FORMAT}, but {path} has {made_by}: use a newer"
+            " stillrobust"
+        )
     if not whole:
         if read_bytes(path) == content:  # else it was written anew while we looked
             set_aside(path, "it is half-written or altered")
@@ -243,7 +275,10 @@ def _pack(arrays: Mapping[str, Array]) -> bytes:
     plain = {name: np.asarray(array) for name, array in arrays.items()}
     for name, array in plain.items():
         if array.dtype.hasobject:
-            raise UserError(f"Expected plain arrays in a record, but {name!r} holds Python objects: convert it first")
+            raise UserError(
+                f"Expected plain arrays in a record, but {name!r} holds Python objects: convert it"
+                " first"
+            )
     buffer = io.BytesIO()
     save: Any = np.savez_compressed  # its stub takes the keyword allow_pickle for one of the arrays
     save(buffer, **plain)

@@ -1,7 +1,8 @@
 """Studies: axes and differences -> runs -> cells; what is missing is done, what is done is kept.
 
-``schema`` reads study files, ``selection`` says which are meant, ``state`` how far they are, ``plan`` what is missing and what
-it costs, ``execute`` does it, ``explain`` says why two numbers differ, ``miniature`` puts small stand-ins for what is large.
+``schema`` reads study files, ``selection`` says which are meant, ``state`` how far they are,
+``plan`` what is missing and what it costs, ``execute`` does it, ``explain`` says why two numbers
+differ, ``miniature`` puts small stand-ins for what is large.
 """
 
 from stillrobust.study.schema import Circumstances, Study, StudyRun, find_study, read_study, shipped

@@ -1,6 +1,9 @@
-"""What a run costs before anybody has run it: estimates, each with its source. None where nothing is known.
+"""What a run costs before anybody has run it: estimates, each with its source.
 
-GPU-hours are of one NVIDIA V100, which the published timings are for; an H100 with mixed precision takes a quarter to a third.
+None where nothing is known.
+
+GPU-hours are of one NVIDIA V100, which the published timings are for; an H100 with mixed precision
+takes a quarter to a third.
 """
 
 from typing import Any, NamedTuple
@@ -19,7 +22,10 @@ class Estimate(NamedTuple):
 
 _MMDET = "mmdetection docs/model_zoo.md: 0.265 s an iteration of 16 images on 8 V100"
 _SWIN_DET = "R50's time times 1.3 (Swin-T), by GMAC for S and B"
-_UPER = "236 GMAC a crop (945 at 512x2048, Swin-Transformer-Semantic-Segmentation README) at 8.6 TFLOP/s"
+_UPER = (
+    "236 GMAC a crop (945 at 512x2048, Swin-Transformer-Semantic-Segmentation README) at 8.6"
+    " TFLOP/s"
+)
 _CIFAR = "7.5 million images of 224 px at the speed of ImageNet training"
 
 # V100-hours of one training, by recipe and architecture.
@@ -38,8 +44,9 @@ TRAINING: dict[tuple[str, str], Estimate] = {
     ("cifar10", "swin_t"): Estimate(6.5, _CIFAR),
 }
 
-# Milliseconds an image on one V100. COCO: mmdetection's metafile; Swin's, by the ratio of training. ADE20K: mmsegmentation's
-# configs/{upernet,swin}/README. ImageNet: 755 images a second, microsoft/Swin-Transformer README; CIFAR-10 at the same size.
+# Milliseconds an image on one V100. COCO: mmdetection's metafile; Swin's, by the ratio of training.
+# ADE20K: mmsegmentation's configs/{upernet,swin}/README. ImageNet: 755 images a second,
+# microsoft/Swin-Transformer README; CIFAR-10 at the same size.
 MILLISECONDS: dict[tuple[str, str], float] = {
     ("coco", "resnet50"): 62.1, ("coco", "swin_t"): 80.7, ("coco", "swin_s"): 112, ("coco", "swin_b"): 136,
     ("coco", "swin_b_384"): 136,
@@ -50,7 +57,8 @@ MILLISECONDS: dict[tuple[str, str], float] = {
 }  # fmt: skip
 TEST_IMAGES = {"coco": 5_000, "ade20k": 2_000, "imagenet_c": 50_000, "cifar10_c": 10_000}
 
-# Parameters in millions of a finished model: 4 bytes each. Mask R-CNN and UPerNet as counted, the classifiers' trunks.
+# Parameters in millions of a finished model: 4 bytes each. Mask R-CNN and UPerNet as counted, the
+# classifiers' trunks.
 PARAMETERS: dict[tuple[str, str], float] = {
     ("detection", "resnet50"): 44.4, ("detection", "swin_t"): 47.8, ("detection", "swin_s"): 69.1,
     ("detection", "swin_b"): 107.1, ("detection", "swin_b_384"): 107.1,
@@ -59,12 +67,13 @@ PARAMETERS: dict[tuple[str, str], float] = {
     ("classification", "resnet50"): 25.6, ("classification", "swin_t"): 28.3,
 }  # fmt: skip
 
-# Gigabytes unpacked. COCO: 18 + 1 + 0.8 (cocodataset.org); ADE20K: the scene-parsing archive; ImageNet: the validation archive;
-# ImageNet-C: noise, blur, weather, digital (zenodo 2235448); CIFAR-10-C (zenodo 2535967).
+# Gigabytes unpacked. COCO: 18 + 1 + 0.8 (cocodataset.org); ADE20K: the scene-parsing archive;
+# ImageNet: the validation archive; ImageNet-C: noise, blur, weather, digital (zenodo 2235448);
+# CIFAR-10-C (zenodo 2535967).
 DATA_GIGABYTES = {"coco": 20.0, "ade20k": 1.0, "imagenet_c": 55.0, "cifar10": 0.2, "cifar10_c": 2.9}
 
-# Megabytes of statistics that one pass leaves in the store, for its intervals: detections with their matches at ten
-# thresholds, intersections and unions by image and class, one bit an image.
+# Megabytes of statistics that one pass leaves in the store, for its intervals: detections with
+# their matches at ten thresholds, intersections and unions by image and class, one bit an image.
 PASS_MEGABYTES = {"detection": 12.0, "segmentation": 0.6, "classification": 0.2}
 
 
@@ -87,12 +96,14 @@ def weights_gigabytes(run: StudyRun) -> float | None:
     return None if millions is None or run.transfer == UPSTREAM else millions * 4 / 1000
 
 
-# Bytes of a worker with its libraries and a small model: 1.6 GB at its peak, measured on workers of the miniature study.
+# Bytes of a worker with its libraries and a small model: 1.6 GB at its peak, measured on workers of
+# the miniature study.
 PROCESS_BYTES = 1_600_000_000
 
-# Bytes that training takes for each pixel of each image, 32-bit, with ResNet-50. Detection: 4.4 GB for two images of 1333x800
-# (mmdetection configs/mask_rcnn/README); segmentation: 8.1 GB for four of 512x512 (mmsegmentation configs/upernet/README);
-# classification: 11.1 million activations at 224x224 (Radosavovic et al. 2020), kept before and after BatchNorm.
+# Bytes that training takes for each pixel of each image, 32-bit, with ResNet-50. Detection: 4.4 GB
+# for two images of 1333x800 (mmdetection configs/mask_rcnn/README); segmentation: 8.1 GB for four
+# of 512x512 (mmsegmentation configs/upernet/README); classification: 11.1 million activations at
+# 224x224 (Radosavovic et al. 2020), kept before and after BatchNorm.
 PIXEL_BYTES = {"classification": 1_800, "detection": 2_100, "segmentation": 7_700}
 EVALUATION_SHARE = 0.5  # of that where no gradient is kept: an upper guess
 

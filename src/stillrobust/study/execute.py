@@ -1,4 +1,6 @@
-"""A study done: its runs are checked, trained and evaluated as far as that is missing; what fails stops nothing else."""
+"""A study done: its runs are checked, trained and evaluated as far as that is missing; what fails
+stops nothing else.
+"""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -42,7 +44,9 @@ from stillrobust.training.upstream_training import robustify
 from stillrobust.user_files import shown
 
 FIRST = ("make", "robustify", "evaluate", "train")
-"""What is begun first where there is a choice: a model is evaluated before the next is trained, so that numbers come early."""
+"""What is begun first where there is a choice: a model is evaluated before the next is trained, so
+that numbers come early.
+"""
 BY_LENGTH = ("detection", "segmentation", "classification")
 
 Listener = Callable[[str, int, int, str], None]
@@ -52,7 +56,10 @@ Progress = Callable[[int, int, str], None]
 
 
 def plan_of(run: StudyRun, site: Site) -> Plan:
-    """The training of a run. Raises ``UserError`` for a recipe, technique, transfer or setting that cannot be."""
+    """The training of a run.
+
+    Raises ``UserError`` for a recipe, technique, transfer or setting that cannot be.
+    """
     recipe = recipe_of(run.recipe or "small", **run.changes)
     lookup("transfer", run.transfer, TRANSFERS)
     if run.technique:
@@ -64,17 +71,23 @@ def plan_of(run: StudyRun, site: Site) -> Plan:
 
 def protocol_of(run: StudyRun, asked: Circumstances) -> Protocol:
     """How a run is evaluated."""
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in asked}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in asked
+    }
     return Protocol(**values, images=run.images, scale=run.scale)
 
 
-# ---- jobs: plain functions of plain values, so that any process can run them ---------------------------------------------
+# ---- jobs: plain functions of plain values, so that any process can run them
+# ---------------------------------------------
 
 
-def train_job(plan: Plan, data: str, folder: Path, start: str, log: Path, progress: Progress) -> None:
+def train_job(
+    plan: Plan, data: str, folder: Path, start: str, log: Path, progress: Progress
+) -> None:
     """Train one run; an upstream one only takes down the classes of the data it is for.
 
-    Of one that makes a backbone, the folder is then a checkpoint too. ``start``: what :func:`_start` said of its weights.
+    Of one that makes a backbone, the folder is then a checkpoint too. ``start``: what
+    :func:`_start` said of its weights.
     """
     split = "val" if plan.transfer == UPSTREAM else "train"
     work = robustify if plan.transfer == ROBUSTIFY else train
@@ -88,9 +101,19 @@ def train_job(plan: Plan, data: str, folder: Path, start: str, log: Path, progre
         work(plan, open_dataset(data, split, training=split == "train"), folder, progress, log)
 
 
-def evaluate_job(folder: Path, data: str, results: Path, protocol: Protocol, run: str, log: Path, progress: Progress) -> None:
+def evaluate_job(
+    folder: Path,
+    data: str,
+    results: Path,
+    protocol: Protocol,
+    run: str,
+    log: Path,
+    progress: Progress,
+) -> None:
     """Evaluate some cells of one run."""
-    with failures_noted(log, f"evaluation on {' and '.join(map(shown, protocol.corruptions)) or 'clean images'}"):
+    with failures_noted(
+        log, f"evaluation on {' and '.join(map(shown, protocol.corruptions)) or 'clean images'}"
+    ):
         _require_there(log)
         evaluate(folder, _test_data(data), results, protocol, run, progress, log)
 
@@ -98,43 +121,67 @@ def evaluate_job(folder: Path, data: str, results: Path, protocol: Protocol, run
 def _require_there(log: Path) -> None:
     """The study's folder may be a network's and be gone: nothing is begun in its place."""
     if not (log.parent.parent / ASKED).is_file():
-        raise UserError(f"Cannot reach {log.parent.parent} any more; what was finished is kept: start again when it is there")
+        raise UserError(
+            f"Cannot reach {log.parent.parent} any more; what was finished is kept: start again"
+            " when it is there"
+        )
 
 
 @lru_cache(maxsize=4)
 def _test_data(data: str) -> Dataset:
-    """A process evaluates many cells of one set; reading its annotations takes seconds at the size of COCO."""
+    """A process evaluates many cells of one set; reading its annotations takes seconds at the size
+    of COCO.
+    """
     return open_dataset(data, "val")
 
 
-# ---- what is to be done ---------------------------------------------------------------------------------------------------
+# ---- what is to be done
+# ---------------------------------------------------------------------------------------------------
 
 
 def missing_cells(run: StudyRun, asked: Circumstances, site: Site) -> list[Place]:
-    """The cells of a run that are not there, or were measured on other weights, data or circumstances."""
+    """The cells of a run that are not there, or were measured on other weights, data or
+    circumstances.
+    """
     protocol = protocol_of(run, asked)
     description = read_description(site.weights(run))
     if description is None:
         return protocol.cells()
     data = _test_data(site.data_of(run, run.test_data))
-    return evaluation.missing_cells(data, site.results, protocol, run.name(asked), description["sha256"])
+    return evaluation.missing_cells(
+        data, site.results, protocol, run.name(asked), description["sha256"]
+    )
 
 
-def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple[list[Job], list[Failure]]:
-    """The jobs that are missing, seed by seed, in the order of :data:`FIRST` and the longest tasks first; and what cannot begin.
+def jobs_of(
+    runs: Iterable[StudyRun], asked: Circumstances, site: Site
+) -> tuple[list[Job], list[Failure]]:
+    """The jobs that are missing, seed by seed, in the order of :data:`FIRST` and the longest tasks
+    first; and what cannot begin.
 
-    Raises ``UserError`` for what is wrong in the study itself. Weights or data that are not there keep only the runs back that
-    need them.
+    Raises ``UserError`` for what is wrong in the study itself. Weights or data that are not there
+    keep only the runs back that need them.
     """
-    plans = [(run, plan_of(run, site), site.data_of(run, run.data), site.data_of(run, run.test_data)) for run in runs]
+    plans = [
+        (run, plan_of(run, site), site.data_of(run, run.data), site.data_of(run, run.test_data))
+        for run in runs
+    ]
     jobs: dict[str, Job] = {}
     turns: dict[str, int] = {}
     refused: list[Failure] = []
-    for run, plan, data, test_data in sorted(plans, key=lambda one: (one[0].made_by != "", BY_LENGTH.index(one[0].task))):
+    for run, plan, data, test_data in sorted(
+        plans, key=lambda one: (one[0].made_by != "", BY_LENGTH.index(one[0].task))
+    ):
         try:
             start = _start(run, plan, site)
-            places = protocol_of(run, asked).cells() if _began_elsewhere(run, start, site) else missing_cells(run, asked, site)
-            if places or (run.transfer == ROBUSTIFY and not site.checkpoint_of(run.folder).is_file()):
+            places = (
+                protocol_of(run, asked).cells()
+                if _began_elsewhere(run, start, site)
+                else missing_cells(run, asked, site)
+            )
+            if places or (
+                run.transfer == ROBUSTIFY and not site.checkpoint_of(run.folder).is_file()
+            ):
                 _require(run, data, test_data)
                 first = [*_standin(run, site), *_maker(run, jobs, site)]
                 training = Job(
@@ -148,10 +195,15 @@ def jobs_of(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> tuple
                 found = [*first, training, *_evaluations(run, plan, test_data, places, asked, site)]
                 jobs |= {job.name: job for job in found}
                 for job in found:
-                    turns[job.name] = min(run.changes["seed"], turns.get(job.name, run.changes["seed"]))
+                    turns[job.name] = min(
+                        run.changes["seed"], turns.get(job.name, run.changes["seed"])
+                    )
         except UserError as error:
             refused.append(Failure(f"{run.id}, {run.folder}", str(error)))
-    return sorted(jobs.values(), key=lambda job: (turns[job.name], FIRST.index(job.name.split()[0]))), refused
+    return (
+        sorted(jobs.values(), key=lambda job: (turns[job.name], FIRST.index(job.name.split()[0]))),
+        refused,
+    )
 
 
 def _standin(run: StudyRun, site: Site) -> list[Job]:
@@ -166,18 +218,24 @@ def _maker(run: StudyRun, jobs: Mapping[str, Job], site: Site) -> list[Job]:
     """The job that makes a run's backbone, where that is still to do."""
     maker = jobs.get(f"{ROBUSTIFY} {run.made_by}")
     if run.made_by and maker is None and not site.checkpoint_of(run.made_by).is_file():
-        raise UserError(f"The backbone of {run.id} cannot be made; see above why {run.made_by} does not begin")
+        raise UserError(
+            f"The backbone of {run.id} cannot be made; see above why {run.made_by} does not begin"
+        )
     return [maker] if maker else []
 
 
 def _start(run: StudyRun, plan: Plan, site: Site) -> str:
-    """The digest of a run's upstream weights, so that all runs of a study begin from the same; empty where it makes them."""
+    """The digest of a run's upstream weights, so that all runs of a study begin from the same;
+    empty where it makes them.
+    """
     file = None if run.made_by or site.standin_of(run) else file_of_weights(plan.backbone)
     return upstream_digest(plan.backbone) if file and file.is_file() else ""
 
 
 def _began_elsewhere(run: StudyRun, start: str, site: Site) -> bool:
-    """Whether a finished run began from other weights than lie in their place now: its numbers are not this study's."""
+    """Whether a finished run began from other weights than lie in their place now: its numbers are
+    not this study's.
+    """
     description = read_description(site.weights(run)) if start else None
     return description is not None and description["identity"]["upstream_weights"] != start
 
@@ -187,21 +245,40 @@ def _training(run: StudyRun) -> str:
     return f"{ROBUSTIFY if run.transfer == ROBUSTIFY else 'train'} {run.folder}"
 
 
-def _evaluations(run: StudyRun, plan: Plan, data: str, places: list[Place], asked: Circumstances, site: Site) -> list[Job]:
-    """A job for each corruption: its images are decoded once for all severities, and the model stays where it is loaded."""
+def _evaluations(
+    run: StudyRun, plan: Plan, data: str, places: list[Place], asked: Circumstances, site: Site
+) -> list[Job]:
+    """A job for each corruption: its images are decoded once for all severities, and the model
+    stays where it is loaded.
+    """
     name, every, jobs = run.name(asked), protocol_of(run, asked), []
     for corruption in dict.fromkeys(place[0] for place in places):
         clean = corruption == CLEAN[0]
         levels = tuple(severity for other, severity in places if other == corruption)
-        part = replace(every, clean=clean, corruptions=() if clean else (corruption,), severities=() if clean else levels)
+        part = replace(
+            every,
+            clean=clean,
+            corruptions=() if clean else (corruption,),
+            severities=() if clean else levels,
+        )
         arguments = (site.weights(run), data, site.results, part, name, site.log(run.folder))
         about: dict[str, Any] = {"warm": run.folder, "memory": job_bytes(plan, part.batch_size)}
-        jobs.append(Job(f"evaluate {name} {shown(corruption)}", evaluate_job, arguments, after=(_training(run),), **about))
+        jobs.append(
+            Job(
+                f"evaluate {name} {shown(corruption)}",
+                evaluate_job,
+                arguments,
+                after=(_training(run),),
+                **about,
+            )
+        )
     return jobs
 
 
 def _require(run: StudyRun, data: str, test_data: str) -> None:
-    """Look for what a run needs before anything is trained: weights, a wrong root or half a download are told at once."""
+    """Look for what a run needs before anything is trained: weights, a wrong root or half a
+    download are told at once.
+    """
     lacking = [need.way for need in weight_needs([run]) if not need.there]
     if lacking:
         raise UserError(lacking[0])
@@ -210,7 +287,9 @@ def _require(run: StudyRun, data: str, test_data: str) -> None:
             continue
         task, _ = _opened(spec, split)
         if task != run.task:
-            raise UserError(f"Run {run.id} is {run.task}, but {spec} is data for {task}; name other data")
+            raise UserError(
+                f"Run {run.id} is {run.task}, but {spec} is data for {task}; name other data"
+            )
 
 
 @lru_cache(maxsize=32)
@@ -231,22 +310,34 @@ def run_study(
     engine: str = "local",
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Failure]:
-    """Do what is missing of the selected runs; returns what failed, which is also kept for ``status``.
+    """Do what is missing of the selected runs; returns what failed, which is also kept for
+    ``status``.
 
-    A run that is done is left alone, and a failing one does not stop the others. ``expect`` hears once of all that is to do.
-    With ``share``, corrupted images are kept for the next model, in at most so many bytes.
-    ``workers``, ``engine`` and its ``options`` are :func:`run_jobs`'s.
+    A run that is done is left alone, and a failing one does not stop the others. ``expect`` hears
+    once of all that is to do. With ``share``, corrupted images are kept for the next model, in at
+    most so many bytes. ``workers``, ``engine`` and its ``options`` are :func:`run_jobs`'s.
     """
-    own: dict[str, dict[str, Any]] = {"local": {"gpus": capacity.gpus()}, "slurm": {"folder": site.out / "slurm"}}
+    own: dict[str, dict[str, Any]] = {
+        "local": {"gpus": capacity.gpus()},
+        "slurm": {"folder": site.out / "slurm"},
+    }
     settings = {**own.get(engine, {}), **options}
-    lookup("engine", engine, ENGINES)(workers, 1, 0, **settings)  # what it lacks is said before anything is drawn
+    # what it lacks is said before anything is drawn
+    lookup("engine", engine, ENGINES)(workers, 1, 0, **settings)
     if launched() not in (None, (1, 1)):
         raise UserError(
-            "A study starts its own processes: run it once, without torchrun or srun; --engine slurm asks Slurm for more"
+            "A study starts its own processes: run it once, without torchrun or srun; --engine"
+            " slurm asks Slurm for more"
         )
     runs, asked = selection.runs, selection.asked
     remember(selection, site.out)
-    _draw({data for run in runs for data in (run.data, run.test_data)}, selection.scenes, site.out / "data", say, listen)
+    _draw(
+        {data for run in runs for data in (run.data, run.test_data)},
+        selection.scenes,
+        site.out / "data",
+        say,
+        listen,
+    )
     jobs, failures = jobs_of(runs, asked, site)
     if share:
         jobs = sharing(jobs, evaluate_job, SharedImages(site.out / "corrupted", share))
@@ -256,29 +347,42 @@ def run_study(
         warm_up()
         failures += run_jobs(jobs, workers, listen, keep_going=True, engine=engine, **settings)
     _keep(failures, jobs, site)
-    folders = (site.out.glob(pattern) for pattern in ("*", "runs/*", "results/*", "results/cells/*"))
+    folders = (
+        site.out.glob(pattern) for pattern in ("*", "runs/*", "results/*", "results/cells/*")
+    )
     for folder in chain([site.out], *folders):
         sweep(folder)  # of what processes held until they were killed, at work that is done by now
     return failures
 
 
-def _expected(jobs: Iterable[Job], found: Sequence[RunState]) -> tuple[list[Awaited], int, int, int, int]:
+def _expected(
+    jobs: Iterable[Job], found: Sequence[RunState]
+) -> tuple[list[Awaited], int, int, int, int]:
     """What :meth:`Work.expect` takes."""
-    kinds = {state.name: state.run.task for state in found} | {state.run.folder: state.run.task for state in found}
+    kinds = {state.name: state.run.task for state in found} | {
+        state.run.folder: state.run.task for state in found
+    }
     awaited, missing = [], dict[str, int]()
     for job in jobs:
         work, name = job.name.split()[:2]
         cells = len(job.arguments[PROTOCOL].cells()) if work == "evaluate" else 0
         missing[name] = missing.get(name, 0) + cells
         kind = f"{work} {kinds.get(name, '')}"
-        awaited.append(Awaited(job.name, kind, name if work == "evaluate" else "", cells, _size(job, cells)))
-    done = sum(state.cells - missing[state.name] if missing.get(state.name) else state.done for state in found)
+        awaited.append(
+            Awaited(job.name, kind, name if work == "evaluate" else "", cells, _size(job, cells))
+        )
+    done = sum(
+        state.cells - missing[state.name] if missing.get(state.name) else state.done
+        for state in found
+    )
     finished = sum(state.finished and not missing.get(state.name) for state in found)
     return awaited, len(found), finished, sum(state.cells for state in found), done
 
 
 def _size(job: Job, cells: int) -> float:
-    """Passes of an image through a model: one to evaluate it, three to train on it, since backwards is twice forwards."""
+    """Passes of an image through a model: one to evaluate it, three to train on it, since backwards
+    is twice forwards.
+    """
     if cells:
         _, data, _, protocol, *_ = job.arguments
         images = _opened(data, "val")[1]
@@ -289,17 +393,23 @@ def _size(job: Job, cells: int) -> float:
     return 3.0 * plan.recipe.batch_size * plan.recipe.total_steps(_opened(data, "train")[1])
 
 
-def _draw(data: Collection[str], scenes: Scenes, root: Path, say: Callable[[str], None], listen: Listener) -> None:
+def _draw(
+    data: Collection[str], scenes: Scenes, root: Path, say: Callable[[str], None], listen: Listener
+) -> None:
     """Draw what of ``data`` is generated, where it is not there."""
     sizes: dict[str, Any] = dict(scenes.sizes)
     counts: dict[str, Any] = dict(scenes.source)
     if "scenes" in data:
         say("generated scenes: drawing them, or reading those that are there")
         told = partial(_drawn, listen, "scenes")
-        write_scenes(root, seed=scenes.seed, counts=SceneCounts(**scenes.counts), progress=told, **sizes)
+        write_scenes(
+            root, seed=scenes.seed, counts=SceneCounts(**scenes.counts), progress=told, **sizes
+        )
     if "source" in data:
         say("the source set: drawing it, or reading the one that is there")
-        write_source_set(root / "source", seed=scenes.seed, progress=partial(_drawn, listen, "images"), **counts)
+        write_source_set(
+            root / "source", seed=scenes.seed, progress=partial(_drawn, listen, "images"), **counts
+        )
 
 
 def _drawn(listen: Listener, what: str, done: int, total: int) -> None:
@@ -307,19 +417,27 @@ def _drawn(listen: Listener, what: str, done: int, total: int) -> None:
 
 
 def _keep(failures: list[Failure], jobs: Iterable[Job], site: Site) -> None:
-    """Put down what failed: for ``status``, and in the logs of the runs, where a process that was ended could not.
+    """Put down what failed: for ``status``, and in the logs of the runs, where a process that was
+    ended could not.
 
-    Stack traces are in the runs' logs already; those of jobs that are for no single run go to ``study.log``. Nothing failed,
-    nothing is kept.
+    Stack traces are in the runs' logs already; those of jobs that are for no single run go to
+    ``study.log``. Nothing failed, nothing is kept.
     """
-    logs = {job.name: job.arguments[-1] for job in jobs if job.function in (train_job, evaluate_job)}
+    logs = {
+        job.name: job.arguments[-1] for job in jobs if job.function in (train_job, evaluate_job)
+    }
     for failure in failures:
         if failure.reason.startswith(NOT_BEGUN):
             continue
         own = logs.get(failure.job)
-        note(own or site.log("study"), f"{failure.job} failed: {failure.reason}" + ("" if own else f"\n{failure.details}"))
+        note(
+            own or site.log("study"),
+            f"{failure.job} failed: {failure.reason}" + ("" if own else f"\n{failure.details}"),
+        )
     if failures and (site.out / ASKED).is_file():
         listed = [{"job": failure.job, "reason": failure.reason} for failure in failures]
-        write_alone(site.out / FAILURES, (json.dumps(listed, indent=1, ensure_ascii=False) + "\n").encode())
+        write_alone(
+            site.out / FAILURES, (json.dumps(listed, indent=1, ensure_ascii=False) + "\n").encode()
+        )
     elif not failures:
         (site.out / FAILURES).unlink(missing_ok=True)

@@ -1,6 +1,8 @@
-"""A study in miniature: the same runs through the same code, on generated scenes, with stand-ins for what is large.
+"""A study in miniature: the same runs through the same code, on generated scenes, with stand-ins
+for what is large.
 
-Such a run says ``scale: miniature`` in its protocol and has names of its own, so that its numbers never mix with real ones.
+Such a run says ``scale: miniature`` in its protocol and has names of its own, so that its numbers
+never mix with real ones.
 """
 
 from dataclasses import replace
@@ -18,7 +20,10 @@ from stillrobust.study.schema import STUDIES, Strict, StudyRun
 
 FILE = STUDIES / "miniature" / "miniature.yaml"
 FOLDER = "upstream"
-"""In a study's folder: the weights of stand-ins. A spec's ``weights`` that begin with it lie there."""
+"""In a study's folder: the weights of stand-ins.
+
+A spec's ``weights`` that begin with it lie there.
+"""
 
 
 class Small(Strict):
@@ -73,7 +78,9 @@ def read_miniature(path: Path = FILE) -> Miniature:
 
 
 def miniature_of(run: StudyRun, small: Miniature) -> StudyRun:
-    """The run with stand-ins for its data, backbone, sizes and steps; its technique and the kind of its recipe stay."""
+    """The run with stand-ins for its data, backbone, sizes and steps; its technique and the kind of
+    its recipe stay.
+    """
     task, recipe = small.tasks[run.task], small.recipes.get(run.recipe)
     relative = run.changes["lr"] / recipe.lr if recipe and "lr" in run.changes else 1.0
     changes = {**run.changes, **small.changes, **task.changes, "lr": task.changes["lr"] * relative}
@@ -93,7 +100,9 @@ def miniature_of(run: StudyRun, small: Miniature) -> StudyRun:
 def standin_spec(name: str, small: Miniature) -> str:
     """The spec of a stand-in; the name of its file says what it is made of."""
     standin = small.standins[name]
-    key = content_key({**standin.model_dump(), **small.standin_recipe, **small.scenes, **small.sizes})
+    key = content_key(
+        {**standin.model_dump(), **small.standin_recipe, **small.scenes, **small.sizes}
+    )
     architecture, _ = parse_spec(standin.backbone)
     return format_spec(architecture, {"weights": f"{FOLDER}/{name}-{key[:6]}.safetensors"})
 

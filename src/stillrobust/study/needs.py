@@ -23,7 +23,9 @@ class Need:
 
 def weight_needs(runs: Iterable[StudyRun]) -> list[Need]:
     """The upstream weights of some runs, each once."""
-    return [_weights(spec) for spec in dict.fromkeys(run.backbone for run in runs if not run.made_by)]
+    return [
+        _weights(spec) for spec in dict.fromkeys(run.backbone for run in runs if not run.made_by)
+    ]
 
 
 def _weights(spec: str) -> Need:
@@ -55,6 +57,7 @@ def _data(name: str, run: StudyRun, site: Site) -> Need:
     from stillrobust.data.check import how_to_get
 
     way = (
-        f"{name} is not in {path}. {how_to_get(kind.partition('(')[0], Path(path))} Or say where it lies: --data {name}={kind}:PATH"
+        f"{name} is not in {path}. {how_to_get(kind.partition('(')[0], Path(path))} Or say where it"
+        f" lies: --data {name}={kind}:PATH"
     )
     return Need(name, False, way)

@@ -1,7 +1,10 @@
-"""A study file: axes and differences -> runs. Read strictly; nothing here loads a model or opens data.
+"""A study file: axes and differences -> runs.
 
-A file either writes its runs itself, as blocks of axes, or takes runs by id from another file (``from``). A run is known by
-what it is made of, not by who asks for it: the same run in two studies has the same name, folder and numbers.
+Read strictly; nothing here loads a model or opens data.
+
+A file either writes its runs itself, as blocks of axes, or takes runs by id from another file
+(``from``). A run is known by what it is made of, not by who asks for it: the same run in two
+studies has the same name, folder and numbers.
 """
 
 import itertools
@@ -52,9 +55,13 @@ class Values(Strict):
 
     task: TaskName | None = None
     model: str | None = None
-    """A name of ``models``, the spec of a backbone, or ``run:ID``: the backbone that a run with transfer ``robustify`` makes."""
+    """A name of ``models``, the spec of a backbone, or ``run:ID``: the backbone that a run with
+    transfer ``robustify`` makes.
+    """
     data: str | None = None
-    """A name of ``data``, ``FORMAT:PATH``, ``scenes`` (generated), or ``source`` (generated, of other classes than the scenes)."""
+    """A name of ``data``, ``FORMAT:PATH``, ``scenes`` (generated), or ``source`` (generated, of
+    other classes than the scenes).
+    """
     test_data: str | None = None
     """Where it is another set than ``data``."""
     transfer: str | None = None
@@ -63,7 +70,9 @@ class Values(Strict):
     changes: dict[str, Any] = {}
     """What differs from the recipe."""
     technique: str | None = None
-    """The spec of a robustification that acts during the transfer; a file of your own lies beside the study file."""
+    """The spec of a robustification that acts during the transfer; a file of your own lies beside
+    the study file.
+    """
     settings: dict[str, Any] = {}
     """Settings of the task that differ from its defaults."""
     images: int | None = None
@@ -111,7 +120,10 @@ class Circumstances(Strict):
     def _there(self) -> "Circumstances":
         for severity in self.severities:
             if severity not in SEVERITIES:
-                raise UserError(f"expected severities among 1, 2, 3, 4, 5, but got {severity}; leave the others out")
+                raise UserError(
+                    f"expected severities among 1, 2, 3, 4, 5, but got {severity}; leave the"
+                    " others out"
+                )
         return self
 
 
@@ -143,14 +155,18 @@ class Study(Strict):
     """The first one is the default."""
     runs: list[Block] = []
     layout: Literal["groups", "before_after", "bars"] = "bars"
-    """How panels are shown: as Tables 1 and 2, as Tables 4 and 5, or as the figures of the paper."""
+    """How panels are shown: as Tables 1 and 2, as Tables 4 and 5, or as the figures of the paper.
+    """
     bars: list[Literal["drop", "clean", "corrupted"]] = ["drop", "clean"]
     panels: list[Panel] = []
     seed: int = 0
     scenes: dict[str, int] = {}
-    """How many scenes and crops are drawn, where it differs from the defaults of ``SceneCounts``."""
+    """How many scenes and crops are drawn, where it differs from the defaults of ``SceneCounts``.
+    """
     source_set: dict[str, int] = {}
-    """How many images of the source set are drawn, where it differs from the defaults of ``write_source_set``."""
+    """How many images of the source set are drawn, where it differs from the defaults of
+    ``write_source_set``.
+    """
 
     def circumstances(self, protocol: str | None = None) -> Circumstances:
         """The protocol of that name, or the first one."""
@@ -165,7 +181,9 @@ class Study(Strict):
             return list(every.values())
         chosen = {key: lookup("run", key, every) for key in shown}
         makers = {run.made_by for run in chosen.values()}
-        return [run for key, run in every.items() if key not in chosen and run.folder in makers] + list(chosen.values())
+        return [
+            run for key, run in every.items() if key not in chosen and run.folder in makers
+        ] + list(chosen.values())
 
 
 @dataclass(frozen=True)
@@ -185,9 +203,13 @@ class StudyRun:
     test_data: str
     images: int | None
     made_by: str = ""
-    """The folder of the run that makes the backbone; empty where ``backbone`` says where its weights are."""
+    """The folder of the run that makes the backbone; empty where ``backbone`` says where its
+    weights are.
+    """
     scale: str = ""
-    """``miniature`` where sizes, steps and data stand in for the real ones; empty for the real thing."""
+    """``miniature`` where sizes, steps and data stand in for the real ones; empty for the real
+    thing.
+    """
 
     @property
     def training_key(self) -> str:
@@ -203,7 +225,8 @@ class StudyRun:
         return f"{self._said()}-{self.training_key[:8]}"
 
     def name(self, circumstances: Circumstances) -> str:
-        """The run's name in the store: runs that are evaluated on other data or otherwise are others.
+        """The run's name in the store: runs that are evaluated on other data or otherwise are
+        others.
 
         The grid of corruptions and severities is left out: a larger one completes a smaller one.
         """
@@ -219,11 +242,15 @@ class StudyRun:
 
 def readable(text: str) -> str:
     """Text as a part of a file's name; what tells two of them apart has to stand beside it."""
-    kept = (character if (character.isascii() and character.isalnum()) or character in "_." else "-" for character in text)
+    kept = (
+        character if (character.isascii() and character.isalnum()) or character in "_." else "-"
+        for character in text
+    )
     return "-".join(filter(None, "".join(kept).split("-")))
 
 
-# ---- reading ------------------------------------------------------------------------------------------------------------
+# ---- reading
+# ------------------------------------------------------------------------------------------------------------
 
 
 def shipped() -> dict[str, Path]:
@@ -234,7 +261,8 @@ def shipped() -> dict[str, Path]:
 def find_study(name: str) -> Path:
     """The path of a study: a file, or the name of one that is shipped."""
     path = Path(name).expanduser()
-    if path.suffix in (".yaml", ".yml") or path.is_file():  # a folder is none: `make demo` leaves one that is called demo
+    # a folder is none: `make demo` leaves one that is called demo
+    if path.suffix in (".yaml", ".yml") or path.is_file():
         return path
     return lookup("study", name, shipped())
 
@@ -247,7 +275,10 @@ def read_study(path: Path) -> Study:
             raise UserError(f"The study {path} has both `from` and `runs`; keep one of them")
         base = _read(path.parent / study.source)
         if base.source is not None:
-            raise UserError(f"The study {path} is `from` {study.source}, which is `from` {base.source} itself; name that one")
+            raise UserError(
+                f"The study {path} is `from` {study.source}, which is `from` {base.source} itself;"
+                " name that one"
+            )
         given = study.model_dump(exclude_unset=True)
         study = study.model_copy(
             update={
@@ -260,7 +291,10 @@ def read_study(path: Path) -> Study:
             }
         )
     if not study.runs:
-        raise UserError(f"The study {path} has no runs; write some under `runs`, or take them `from` another file")
+        raise UserError(
+            f"The study {path} has no runs; write some under `runs`, or take them `from` another"
+            " file"
+        )
     study.selected()
     return study
 
@@ -268,13 +302,23 @@ def read_study(path: Path) -> Study:
 def _read(path: Path) -> Study:
     try:
         text = path.read_text(encoding="utf-8")
-        return _parsed(text) if ".py" not in text else Study.model_validate(_with_files(load_yaml(text), path.parent))
+        return (
+            _parsed(text)
+            if ".py" not in text
+            else Study.model_validate(_with_files(load_yaml(text), path.parent))
+        )
     except OSError as error:
-        raise UserError(f"Cannot read the study {path} ({error.strerror}); check the path") from None
+        raise UserError(
+            f"Cannot read the study {path} ({error.strerror}); check the path"
+        ) from None
     except ValidationError as error:
-        raise UserError(f"The study {path} is wrong {first_fault(error)}; correct it there") from None
+        raise UserError(
+            f"The study {path} is wrong {first_fault(error)}; correct it there"
+        ) from None
     except (Fault, UnicodeDecodeError) as error:
-        raise UserError(f"Expected YAML in the study {path}, but {error}; correct it there") from None
+        raise UserError(
+            f"Expected YAML in the study {path}, but {error}; correct it there"
+        ) from None
 
 
 @lru_cache(maxsize=32)  # the paper's runs are read once for its eight studies
@@ -288,7 +332,11 @@ def _with_files(content: Any, folder: Path, key: str = "") -> Any:
         return {name: _with_files(value, folder, str(name)) for name, value in content.items()}
     if isinstance(content, list):
         return [_with_files(value, folder, key) for value in content]
-    return pinned(content, folder) if key in ("technique", "corruptions") and isinstance(content, str) else content
+    return (
+        pinned(content, folder)
+        if key in ("technique", "corruptions") and isinstance(content, str)
+        else content
+    )
 
 
 def first_fault(error: ValidationError) -> str:
@@ -298,11 +346,15 @@ def first_fault(error: ValidationError) -> str:
     return f"at {where}: {first['msg'].removeprefix('Value error, ')}".replace("at at", "at")
 
 
-# ---- axes and differences -> runs -----------------------------------------------------------------------------------------
+# ---- axes and differences -> runs
+# -----------------------------------------------------------------------------------------
 
 
 def expand(study: Study) -> list[StudyRun]:
-    """All runs of a file, in its order. Raises ``UserError`` where a block, an id or a ``run:ID`` cannot be."""
+    """All runs of a file, in its order.
+
+    Raises ``UserError`` where a block, an id or a ``run:ID`` cannot be.
+    """
     makers: dict[str, StudyRun] = {}
     runs = []
     for number, block in enumerate(study.runs):
@@ -312,14 +364,21 @@ def expand(study: Study) -> list[StudyRun]:
                 makers[run.id] = runs[-1]
     for one, other in itertools.combinations(runs, 2):
         if one.id == other.id:
-            raise UserError(f"The study {study.name} has two runs {one.id!r}; name the runs of each block with `ids`")
+            raise UserError(
+                f"The study {study.name} has two runs {one.id!r}; name the runs of each block with"
+                " `ids`"
+            )
     return runs
 
 
 def _on_made(run: StudyRun, makers: Mapping[str, StudyRun]) -> StudyRun:
     """A run whose model is ``run:ID``, on the backbone that run makes."""
-    maker = lookup("run with transfer robustify before this one", run.backbone.removeprefix(MADE_BY), makers)
-    return replace(run, backbone=parse_spec(maker.backbone)[0], made_by=maker.folder, label=maker.label)
+    maker = lookup(
+        "run with transfer robustify before this one", run.backbone.removeprefix(MADE_BY), makers
+    )
+    return replace(
+        run, backbone=parse_spec(maker.backbone)[0], made_by=maker.folder, label=maker.label
+    )
 
 
 def _expand_block(study: Study, block: Block, where: str) -> Iterable[StudyRun]:
@@ -327,12 +386,18 @@ def _expand_block(study: Study, block: Block, where: str) -> Iterable[StudyRun]:
     for axis, values in block.axes.items():
         lookup(f"axis in {where} of the study {study.name}", axis, Values.model_fields)
         if not values:
-            raise UserError(f"{where} of the study {study.name} has no values on the axis {axis}; give some, or leave the axis out")
-    combinations = [dict(zip(block.axes, values, strict=True)) for values in itertools.product(*block.axes.values())]
+            raise UserError(
+                f"{where} of the study {study.name} has no values on the axis {axis}; give some, or"
+                " leave the axis out"
+            )
+    combinations = [
+        dict(zip(block.axes, values, strict=True))
+        for values in itertools.product(*block.axes.values())
+    ]
     if block.ids and len(block.ids) != len(combinations):
         raise UserError(
-            f"{where} of the study {study.name} has {len(combinations)} runs, but {len(block.ids)} ids"
-            "; give as many ids as runs, or none"
+            f"{where} of the study {study.name} has {len(combinations)} runs, but {len(block.ids)}"
+            " ids; give as many ids as runs, or none"
         )
     met = [False] * len(block.differences)
     for index, combination in enumerate(combinations):
@@ -345,13 +410,18 @@ def _expand_block(study: Study, block: Block, where: str) -> Iterable[StudyRun]:
     if not all(met):
         when = block.differences[met.index(False)].when
         raise UserError(
-            f"{where} of the study {study.name} has a difference for {when}, but no run of the block is so; correct its when"
+            f"{where} of the study {study.name} has a difference for {when}, but no run of the"
+            " block is so; correct its when"
         )
 
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """The second's values; mappings (settings, changes) key by key."""
-    both = {key: {**first[key], **value} for key, value in second.items() if isinstance(value, dict) and key in first}
+    both = {
+        key: {**first[key], **value}
+        for key, value in second.items()
+        if isinstance(value, dict) and key in first
+    }
     return {**first, **second, **both}
 
 
@@ -359,13 +429,29 @@ def _run(study: Study, said: dict[str, Any], name: str, where: str) -> StudyRun:
     try:
         values = Values.model_validate(said)
     except ValidationError as error:
-        raise UserError(f"Run {name} ({where} of the study {study.name}) is wrong {first_fault(error)}; correct it there") from None
-    if values.task is None or values.model is None or values.data is None or values.transfer is None:
-        lacking = [key for key in ("task", "model", "data", "transfer") if getattr(values, key) is None]
-        raise UserError(f"Run {name} ({where} of the study {study.name}) has no {', '.join(lacking)}; say which")
+        raise UserError(
+            f"Run {name} ({where} of the study {study.name}) is wrong {first_fault(error)}; correct"
+            " it there"
+        ) from None
+    if (
+        values.task is None
+        or values.model is None
+        or values.data is None
+        or values.transfer is None
+    ):
+        lacking = [
+            key for key in ("task", "model", "data", "transfer") if getattr(values, key) is None
+        ]
+        raise UserError(
+            f"Run {name} ({where} of the study {study.name}) has no {', '.join(lacking)}; say which"
+        )
     return StudyRun(
         id=name,
-        label=f"{values.model} {shown(values.technique or REGULAR)}" if values.transfer == ROBUSTIFY else values.model,
+        label=(
+            f"{values.model} {shown(values.technique or REGULAR)}"
+            if values.transfer == ROBUSTIFY
+            else values.model
+        ),
         task=values.task,
         backbone=study.models.get(values.model, values.model),
         data=values.data,
@@ -382,12 +468,20 @@ def _run(study: Study, said: dict[str, Any], name: str, where: str) -> StudyRun:
 def _id(combination: Mapping[str, Any], said: Mapping[str, Any]) -> str:
     """A readable id from what tells the runs of a block apart."""
     first = [str(said[key]) for key in ("task", "model", "transfer") if key in said]
-    others = [_plain(value) for key, value in combination.items() if key not in ("task", "model", "transfer")]
+    others = [
+        _plain(value)
+        for key, value in combination.items()
+        if key not in ("task", "model", "transfer")
+    ]
     return readable("-".join([*first, *others]))
 
 
 def _plain(value: Any) -> str:
-    return "-".join(f"{key}-{one}" for key, one in value.items()) if isinstance(value, dict) else shown(str(value))
+    return (
+        "-".join(f"{key}-{one}" for key, one in value.items())
+        if isinstance(value, dict)
+        else shown(str(value))
+    )
 
 
 def union(runs: Iterable[Sequence[StudyRun]]) -> list[StudyRun]:
@@ -395,5 +489,8 @@ def union(runs: Iterable[Sequence[StudyRun]]) -> list[StudyRun]:
     found: dict[str, StudyRun] = {}
     for study_runs in runs:
         for run in study_runs:
-            found.setdefault(content_key({"run": run.training_key, "on": run.test_data, "images": run.images}), run)
+            found.setdefault(
+                content_key({"run": run.training_key, "on": run.test_data, "images": run.images}),
+                run,
+            )
     return list(found.values())

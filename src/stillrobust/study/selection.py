@@ -1,4 +1,6 @@
-"""What a command is about: one study or several, under one protocol, as the real thing or in miniature."""
+"""What a command is about: one study or several, under one protocol, as the real thing or in
+miniature.
+"""
 
 import json
 from collections.abc import Sequence
@@ -8,9 +10,19 @@ from pathlib import Path
 from stillrobust.errors import UserError
 from stillrobust.storage.leases import write_alone
 from stillrobust.study.miniature import miniature_of, read_miniature
-from stillrobust.study.schema import UPSTREAM, Circumstances, Study, StudyRun, find_study, read_study, shipped, union
+from stillrobust.study.schema import (
+    UPSTREAM,
+    Circumstances,
+    Study,
+    StudyRun,
+    find_study,
+    read_study,
+    shipped,
+    union,
+)
 
-ASKED = "study.json"  # in a study's folder: what was last asked for, so that other commands need not be told again
+# in a study's folder: what was last asked for, so that other commands need not be told again
+ASKED = "study.json"
 
 
 @dataclass(frozen=True)
@@ -53,11 +65,16 @@ def paper_studies() -> list[str]:
     return [name for name, path in shipped().items() if read_study(path).source == "paper.yaml"]
 
 
-def select(names: Sequence[str], protocol: str | None = None, miniature: bool = False, seeds: int = 1) -> Selection:
-    """Read studies by name or path; none means the paper's. Raises ``UserError`` where they cannot be asked for together.
+def select(
+    names: Sequence[str], protocol: str | None = None, miniature: bool = False, seeds: int = 1
+) -> Selection:
+    """Read studies by name or path; none means the paper's.
 
-    With ``seeds`` every training is there so often: first at the study's seed, under the ids of the file, then at those after it,
-    under ids that end in ``-seedN``. Data is drawn once, for all of them.
+    Raises ``UserError`` where they cannot be asked for together.
+
+    With ``seeds`` every training is there so often: first at the study's seed, under the ids of the
+    file, then at those after it, under ids that end in ``-seedN``. Data is drawn once, for all of
+    them.
     """
     if seeds < 1:
         raise UserError(f"Expected at least one seed, but got {seeds}; leave --seeds out for one")
@@ -65,11 +82,17 @@ def select(names: Sequence[str], protocol: str | None = None, miniature: bool = 
     studies = tuple(read_study(find_study(name)) for name in names)
     asked = [study.circumstances(protocol) for study in studies]
     if any(one != asked[0] for one in asked):
-        raise UserError(f"The studies {', '.join(names)} have different protocols; ask for them one at a time")
+        raise UserError(
+            f"The studies {', '.join(names)} have different protocols; ask for them one at a time"
+        )
     scenes = [Scenes(study.scenes, {}, study.seed, study.source_set) for study in studies]
     if any(one != scenes[0] for one in scenes):
-        raise UserError(f"The studies {', '.join(names)} have different scenes; ask for them one at a time")
-    runs = tuple(tuple(run for step in range(seeds) for run in _at_seed(study, step)) for study in studies)
+        raise UserError(
+            f"The studies {', '.join(names)} have different scenes; ask for them one at a time"
+        )
+    runs = tuple(
+        tuple(run for step in range(seeds) for run in _at_seed(study, step)) for study in studies
+    )
     drawn = scenes[0]
     if miniature:
         small = read_miniature()
@@ -80,7 +103,9 @@ def select(names: Sequence[str], protocol: str | None = None, miniature: bool = 
 
 
 def _at_seed(study: Study, step: int) -> list[StudyRun]:
-    """The runs of a study at the seed that is ``step`` after its own; of later ones, those that another seed changes."""
+    """The runs of a study at the seed that is ``step`` after its own; of later ones, those that
+    another seed changes.
+    """
     if step == 0:
         return study.selected()
     seed = study.seed + step
@@ -88,8 +113,8 @@ def _at_seed(study: Study, step: int) -> list[StudyRun]:
     for run in runs:
         if run.changes["seed"] != seed:
             raise UserError(
-                f"Expected runs that have the seed of their study, but {run.id} of {study.name} has changes: "
-                f"{{seed: {run.changes['seed']}}}; take that out, or leave --seeds out"
+                f"Expected runs that have the seed of their study, but {run.id} of {study.name} has"
+                f" changes: {{seed: {run.changes['seed']}}}; take that out, or leave --seeds out"
             )
     return [replace(run, id=f"{run.id}-seed{seed}") for run in runs if run.transfer != UPSTREAM]
 
@@ -97,7 +122,9 @@ def _at_seed(study: Study, step: int) -> list[StudyRun]:
 def remember(selection: Selection, out: Path) -> None:
     """Write down what was asked for."""
     asked = {
-        "studies": [str(Path(name).resolve()) if Path(name).is_file() else name for name in selection.names],
+        "studies": [
+            str(Path(name).resolve()) if Path(name).is_file() else name for name in selection.names
+        ],
         "protocol": selection.protocol,
         "miniature": selection.miniature,
         "seeds": selection.seeds,
@@ -109,8 +136,15 @@ def recall(out: Path) -> Selection:
     """What was last asked for in the folder ``out``."""
     try:
         asked = json.loads((out / ASKED).read_text(encoding="utf-8"))
-        names, protocol, miniature = list(asked["studies"]), str(asked["protocol"]), bool(asked["miniature"])
+        names, protocol, miniature = (
+            list(asked["studies"]),
+            str(asked["protocol"]),
+            bool(asked["miniature"]),
+        )
         seeds = int(asked.get("seeds", 1))
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"Expected a folder that `stillrobust study run` works in, but {out} has no {ASKED}; check --out") from None
+        raise UserError(
+            f"Expected a folder that `stillrobust study run` works in, but {out} has no {ASKED};"
+            " check --out"
+        ) from None
     return select(names, protocol or None, miniature, seeds)

@@ -1,4 +1,6 @@
-"""Evaluations that share their corrupted images: the same folder for all, and the same images for one model after the other."""
+"""Evaluations that share their corrupted images: the same folder for all, and the same images for
+one model after the other.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,10 +13,11 @@ PROTOCOL = 3  # its place in the arguments of an evaluation's job
 
 
 def sharing(jobs: Sequence[Job], evaluation: Callable[..., Any], shared: SharedImages) -> list[Job]:
-    """The jobs, those of ``evaluation`` with ``shared`` and, among themselves, one corruption of one data set after the other.
+    """The jobs, those of ``evaluation`` with ``shared`` and, among themselves, one corruption of
+    one data set after the other.
 
-    Models that are ready are then evaluated on the same images at about the same time, so that a folder smaller than all
-    corrupted images together still serves them.
+    Models that are ready are then evaluated on the same images at about the same time, so that a
+    folder smaller than all corrupted images together still serves them.
     """
     evaluations = [_with(job, shared) for job in jobs if job.function is evaluation]
     evaluations.sort(key=lambda job: (str(job.arguments[1]), job.arguments[PROTOCOL].corruptions))

@@ -1,4 +1,6 @@
-"""Where a study's results lie, and how far it is: read from files alone, from any terminal, without loading a model."""
+"""Where a study's results lie, and how far it is: read from files alone, from any terminal, without
+loading a model.
+"""
 
 import json
 import textwrap
@@ -19,9 +21,11 @@ from stillrobust.study.schema import UPSTREAM, Circumstances, StudyRun
 from stillrobust.user_files import shown
 
 FAILURES = "failures.json"
-SILENT_SECONDS = 120.0  # after which a `study run` that tells nothing is no longer said to be at work
+# after which a `study run` that tells nothing is no longer said to be at work
+SILENT_SECONDS = 120.0
 GENERATED = ("scenes", "source")  # names of data that is drawn here
-SCENES = {"classification": "folders", "detection": "coco", "segmentation": "maps"}  # what ``write_scenes`` writes
+# what ``write_scenes`` writes
+SCENES = {"classification": "folders", "detection": "coco", "segmentation": "maps"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,11 @@ class Site:
     def backbone_of(self, run: StudyRun) -> str:
         """The spec of a run's backbone, its weights where they lie."""
         made = self.out / "runs" / run.made_by if run.made_by else self.standin_of(run)
-        return format_spec(parse_spec(run.backbone)[0], {"weights": str(made)}) if made else run.backbone
+        return (
+            format_spec(parse_spec(run.backbone)[0], {"weights": str(made)})
+            if made
+            else run.backbone
+        )
 
     def data_of(self, run: StudyRun, name: str) -> str:
         """The ``FORMAT:PATH`` of a run's data."""
@@ -109,7 +117,14 @@ class RunState:
 
 def places_of(asked: Circumstances) -> list[tuple[str, int]]:
     """(corruption, severity) of every cell, the clean one first."""
-    return [CLEAN, *((shown(corruption), severity) for corruption in asked.corruptions for severity in asked.severities)]
+    return [
+        CLEAN,
+        *(
+            (shown(corruption), severity)
+            for corruption in asked.corruptions
+            for severity in asked.severities
+        ),
+    ]
 
 
 def states(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> list[RunState]:
@@ -122,7 +137,9 @@ def states(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> list[R
         there = {path.stem for path in cells.glob("[!.]*.json")} if cells.is_dir() else set()
         done = sum(f"{corruption}_{severity}" in there for corruption, severity in places)
         step = int(_json(folder / "resume.json").get("step", 0))
-        found.append(RunState(run, name, (folder / "model.json").is_file(), step, done, len(places)))
+        found.append(
+            RunState(run, name, (folder / "model.json").is_file(), step, done, len(places))
+        )
     return found
 
 
@@ -140,7 +157,9 @@ def _json(path: Path, absent: Any = None) -> Any:
 
 
 def resolve_data(named: Mapping[str, str], root: Path, given: Sequence[str] = ()) -> dict[str, str]:
-    """Named datasets with relative paths taken from ``root``, and those of ``given`` (NAME=FORMAT:PATH) in their place."""
+    """Named datasets with relative paths taken from ``root``, and those of ``given``
+    (NAME=FORMAT:PATH) in their place.
+    """
     resolved = {}
     for name, spec in named.items():
         kind, colon, path = spec.partition(":")
@@ -148,45 +167,79 @@ def resolve_data(named: Mapping[str, str], root: Path, given: Sequence[str] = ()
     for pair in given:
         name, equals, spec = pair.partition("=")
         if not equals or ":" not in spec:
-            raise UserError(f"Expected --data NAME=FORMAT:PATH, such as coco=coco:/data/coco, but got {pair!r}; correct it")
+            raise UserError(
+                f"Expected --data NAME=FORMAT:PATH, such as coco=coco:/data/coco, but got {pair!r};"
+                " correct it"
+            )
         if named and name not in named:
             raise unknown("data", name, named)
         resolved[name] = spec
     return resolved
 
 
-def status_text(site: Site, found: Sequence[RunState], failures: Sequence[Mapping[str, str]]) -> str:
-    """How far a study is, for a terminal: what is finished in one line, who is at work, then what is not finished, what failed."""
+def status_text(
+    site: Site, found: Sequence[RunState], failures: Sequence[Mapping[str, str]]
+) -> str:
+    """How far a study is, for a terminal: what is finished in one line, who is at work, then what
+    is not finished, what failed.
+    """
     finished = sum(state.finished for state in found)
     done, cells = sum(state.done for state in found), sum(state.cells for state in found)
-    lines = [f"{finished} of {len(found)} runs finished, {done:,} of {cells:,} passes", *_at_work(_json(site.progress))]
+    lines = [
+        f"{finished} of {len(found)} runs finished, {done:,} of {cells:,} passes",
+        *_at_work(_json(site.progress)),
+    ]
     for state in found:
         if not state.finished:
-            trained = "trained" if state.trained else f"stopped or at step {state.step}" if state.step else "not trained"
-            lines.append(f"  {state.run.id:<5} {state.name}: {trained}, {state.done} of {state.cells} passes")
+            trained = (
+                "trained"
+                if state.trained
+                else f"stopped or at step {state.step}"
+                if state.step
+                else "not trained"
+            )
+            lines.append(
+                f"  {state.run.id:<5} {state.name}: {trained}, {state.done} of {state.cells} passes"
+            )
             if last := last_line(site.log(state.run.folder)):
                 lines.append(f"        {textwrap.shorten(last, 120, placeholder=' ...')}")
-    return "\n".join([*lines, *failures_text({failure["job"]: failure["reason"] for failure in failures})])
+    return "\n".join(
+        [*lines, *failures_text({failure["job"]: failure["reason"] for failure in failures})]
+    )
 
 
 def _at_work(told: Mapping[str, Any]) -> list[str]:
-    """What the last ``study run`` told of itself: rate, time left, jobs at work and what failed so far."""
+    """What the last ``study run`` told of itself: rate, time left, jobs at work and what failed so
+    far.
+    """
     if not {"summary", "at_work", "failed", "written"} <= told.keys():
         return ["nobody is at work"]
     ago = time.time() - told["written"]
     who = f"{told.get('host')}[{told.get('process')}]"
     if ago > SILENT_SECONDS:
-        return [f"{who} was at work and has said nothing for {hours(ago)}: it was ended, or its job takes long to tell"]
-    lines = [f"at work: {who}, {told['summary']}", *(f"  {name}: {text}" for name, text in told["at_work"].items())]
+        return [
+            f"{who} was at work and has said nothing for {hours(ago)}: it was ended, or its job"
+            " takes long to tell"
+        ]
+    lines = [
+        f"at work: {who}, {told['summary']}",
+        *(f"  {name}: {text}" for name, text in told["at_work"].items()),
+    ]
     return [*lines, *failures_text(told["failed"])]
 
 
 def failures_text(reasons: Mapping[str, str]) -> list[str]:
     """A line for each job that failed; those that were not begun because of it are counted."""
-    after = Counter(reason.removeprefix(NOT_BEGUN) for reason in reasons.values() if reason.startswith(NOT_BEGUN))
+    after = Counter(
+        reason.removeprefix(NOT_BEGUN)
+        for reason in reasons.values()
+        if reason.startswith(NOT_BEGUN)
+    )
     lines = []
     for name, reason in reasons.items():
         if not reason.startswith(NOT_BEGUN):
-            kept_back = f" ({after[name]} jobs that come after it were not begun)" if after[name] else ""
+            kept_back = (
+                f" ({after[name]} jobs that come after it were not begun)" if after[name] else ""
+            )
             lines.append(f"failed: {name}: {reason}{kept_back}")
     return lines

@@ -1,4 +1,5 @@
-"""Tasks: a frozen dataclass of settings with ``build_model``, ``augment``, ``loss`` and ``predict``.
+"""Tasks: a frozen dataclass of settings with ``build_model``, ``augment``, ``loss`` and
+``predict``.
 
 The same classes serve the paper's scale (their defaults) and the demo (other settings).
 """
@@ -20,7 +21,15 @@ from stillrobust.tasks.heads import Photometric
 from stillrobust.tasks.segmentation import Segmentation
 from stillrobust.tasks.values import fault_of
 
-__all__ = ["TASKS", "Classification", "Detection", "Photometric", "Segmentation", "Task", "make_task"]
+__all__ = [
+    "TASKS",
+    "Classification",
+    "Detection",
+    "Photometric",
+    "Segmentation",
+    "Task",
+    "make_task",
+]
 
 
 class Task(Protocol):
@@ -39,8 +48,13 @@ class Task(Protocol):
         """One sample as training sees it."""
         ...
 
-    def loss(self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None) -> dict[str, Tensor]:
-        """The parts of the loss, by name; training minimises their sum. ``photometric`` changes the images before that."""
+    def loss(
+        self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None
+    ) -> dict[str, Tensor]:
+        """The parts of the loss, by name; training minimises their sum.
+
+        ``photometric`` changes the images before that.
+        """
         ...
 
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
@@ -56,7 +70,9 @@ TASKS: dict[str, Any] = {
 
 
 def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
-    """The task ``name`` with some of its settings changed; an unknown setting is an error with did-you-mean."""
+    """The task ``name`` with some of its settings changed; an unknown setting is an error with
+    did-you-mean.
+    """
     kind = lookup("task", name, TASKS)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
@@ -65,5 +81,8 @@ def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
             raise unknown(f"setting of the task {name}", key, fields)
         values[key] = tuple(value) if isinstance(value, list) else value
         if fault := fault_of(values[key], fields[key].type):
-            raise UserError(f"The setting {key} of the task {name} expects {fault}, but got {value!r}; give such a value")
+            raise UserError(
+                f"The setting {key} of the task {name} expects {fault}, but got {value!r}; give"
+                " such a value"
+            )
     return kind(**values)  # type: ignore[no-any-return]

@@ -50,8 +50,8 @@ class UpstreamClassifier(nn.Module):
         own = classes_of(backbone)
         if own != classes:
             raise UserError(
-                f"Expected data with the {own} classes of {backbone.name}'s own classifier, but got {classes} classes; "
-                "take ImageNet's validation set, or another transfer"
+                f"Expected data with the {own} classes of {backbone.name}'s own classifier, but got"
+                f" {classes} classes; take ImageNet's validation set, or another transfer"
             )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -61,7 +61,10 @@ class UpstreamClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class Classification:
-    """Sizes in pixels. The defaults are ImageNet's; CIFAR-10 in the paper uses them too, on its images of 32 pixels."""
+    """Sizes in pixels.
+
+    The defaults are ImageNet's; CIFAR-10 in the paper uses them too, on its images of 32 pixels.
+    """
 
     resize: int = 256
     """The shorter side in the test."""
@@ -71,19 +74,27 @@ class Classification:
     interpolation: str = "bilinear"
     """``bilinear`` (torchvision, Salman et al.) or ``bicubic`` (Swin)."""
     mean: tuple[float, ...] = ()
-    """Normalisation inside the model where it is not the backbone's own: R, G, B of images in 0..1."""
+    """Normalisation inside the model where it is not the backbone's own: R, G, B of images in 0..1.
+    """
     std: tuple[float, ...] = ()
 
     name = "classification"
 
     def __post_init__(self) -> None:
-        lookup("interpolation", self.interpolation, {how: how for how in get_args(augment.Interpolation)})
+        lookup(
+            "interpolation",
+            self.interpolation,
+            {how: how for how in get_args(augment.Interpolation)},
+        )
         if self.crop > self.resize or self.crop < 1:
-            raise UserError(f"Expected a crop of 1 to resize={self.resize} pixels, but got {self.crop}; change one of them")
+            raise UserError(
+                f"Expected a crop of 1 to resize={self.resize} pixels, but got {self.crop}; change"
+                " one of them"
+            )
         if (len(self.mean), len(self.std)) not in ((0, 0), (3, 3)):
             raise UserError(
-                f"Expected three values each for mean and std, or none, but got {self.mean} and {self.std}"
-                "; give three for red, green and blue"
+                f"Expected three values each for mean and std, or none, but got {self.mean} and"
+                f" {self.std}; give three for red, green and blue"
             )
 
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
@@ -101,19 +112,31 @@ class Classification:
 
     def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Random resized crop and mirror."""
-        image = augment.random_resized_crop(sample.image, self.crop, self.crop_scale, rng, self.interpolation)
+        image = augment.random_resized_crop(
+            sample.image, self.crop, self.crop_scale, rng, self.interpolation
+        )
         target = replace(sample.target, size=(self.crop, self.crop))
         return augment.flip(Sample(image, target), rng)
 
-    def loss(self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None) -> dict[str, Tensor]:
+    def loss(
+        self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None
+    ) -> dict[str, Tensor]:
         """Cross-entropy, by name."""
         device = device_of(model)
         labels = torch.tensor([sample.target.label for sample in batch], device=device)
         logits = model(image_batch([sample.image for sample in batch], device, photometric))
-        return {"cross_entropy": functional.cross_entropy(logits, labels, reduction="sum") / share_of(len(batch), device)}
+        return {
+            "cross_entropy": (
+                functional.cross_entropy(logits, labels, reduction="sum")
+                / share_of(len(batch), device)
+            )
+        }
 
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
         """uint8 images of any sizes -> probabilities."""
-        crops = [augment.centre_crop(image, self.resize, self.crop, self.interpolation) for image in images]
+        crops = [
+            augment.centre_crop(image, self.resize, self.crop, self.interpolation)
+            for image in images
+        ]
         probabilities = model(image_batch(crops, device_of(model))).float().softmax(1).cpu().numpy()
         return [Prediction(probabilities=row) for row in probabilities]

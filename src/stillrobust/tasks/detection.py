@@ -1,4 +1,6 @@
-"""Detection with instance segmentation: Mask R-CNN with mmdetection's recipe, COCO's or Swin's augmentation."""
+"""Detection with instance segmentation: Mask R-CNN with mmdetection's recipe, COCO's or Swin's
+augmentation.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +18,17 @@ from stillrobust.tasks.mask_rcnn import MaskRCNNSettings, build, detect, paste_m
 
 @dataclass(frozen=True)
 class Detection(MaskRCNNSettings):
-    """Sizes in pixels. The defaults are the paper's scale (mmdetection's mask_rcnn_r50_fpn, COCO)."""
+    """Sizes in pixels.
+
+    The defaults are the paper's scale (mmdetection's mask_rcnn_r50_fpn, COCO).
+    """
 
     train_sizes: tuple[int, ...] = ()
     """Short sides to draw from in training; empty: that of ``image_size``."""
     crop_sizes: tuple[int, ...] = ()
-    """For every other image a crop comes first, out of the image at one of these short sides; empty: never."""
+    """For every other image a crop comes first, out of the image at one of these short sides;
+    empty: never.
+    """
     crop_range: tuple[int, ...] = (384, 600)
     """Shortest and longest side of that crop."""
 
@@ -44,15 +51,22 @@ class Detection(MaskRCNNSettings):
             short = int(rng.choice(self.train_sizes))
         return augment.resize(sample, augment.fitted(sample.target.size, long, short))
 
-    def _crop_window(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    def _crop_window(
+        self, size: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[int, int, int, int]:
         """mmdetection's RandomCrop(absolute_range): height and width drawn apart, then the place."""
         low, high = self.crop_range
         height, width = (int(rng.integers(min(side, low), min(side, high) + 1)) for side in size)
         top, left = int(rng.integers(size[0] - height + 1)), int(rng.integers(size[1] - width + 1))
         return top, left, height, width
 
-    def loss(self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None) -> dict[str, Tensor]:
-        """The losses of proposals, classes, boxes and masks, by torchvision's names. Crowd regions are left out."""
+    def loss(
+        self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None
+    ) -> dict[str, Tensor]:
+        """The losses of proposals, classes, boxes and masks, by torchvision's names.
+
+        Crowd regions are left out.
+        """
         device = device_of(model)
         targets = [self._tensors(sample, device) for sample in batch]
         return model(image_tensors([s.image for s in batch], device, photometric), targets)  # type: ignore[no-any-return]
@@ -62,21 +76,30 @@ class Detection(MaskRCNNSettings):
         assert target.boxes is not None
         assert target.labels is not None
         keep = np.ones(len(target.boxes), bool) if target.crowd is None else ~target.crowd
-        keep &= (target.boxes[:, 2:] > target.boxes[:, :2]).all(1)  # torchvision refuses boxes without extent
+        # torchvision refuses boxes without extent
+        keep &= (target.boxes[:, 2:] > target.boxes[:, :2]).all(1)
         tensors = {
             "boxes": torch.from_numpy(target.boxes[keep]).float(),
             "labels": torch.from_numpy(target.labels[keep]).long() + 1,
         }
         if target.masks is not None:
-            tensors["masks"] = torch.from_numpy(np.ascontiguousarray(target.masks[keep])).to(torch.uint8)
+            tensors["masks"] = torch.from_numpy(np.ascontiguousarray(target.masks[keep])).to(
+                torch.uint8
+            )
         return {name: value.to(device) for name, value in tensors.items()}
 
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
         """uint8 images of any sizes -> boxes, labels, scores and masks in the images' own pixels."""
         long, short = max(self.image_size), min(self.image_size)
-        shown = [augment.resize_image(image, *augment.fitted(image.shape[:2], long, short)) for image in images]
+        shown = [
+            augment.resize_image(image, *augment.fitted(image.shape[:2], long, short))
+            for image in images
+        ]
         found = detect(model, image_tensors(shown, device_of(model)))
-        return [_prediction(one, image, small) for one, image, small in zip(found, images, shown, strict=True)]
+        return [
+            _prediction(one, image, small)
+            for one, image, small in zip(found, images, shown, strict=True)
+        ]
 
 
 def _prediction(found: dict[str, Tensor], image: Image, shown: Image) -> Prediction:
@@ -85,7 +108,9 @@ def _prediction(found: dict[str, Tensor], image: Image, shown: Image) -> Predict
     boxes = found["boxes"].float().cpu() * torch.tensor(ratio)
     masks = None
     if "masks" in found:
-        masks = paste_masks(found["masks"][:, 0].float().cpu(), boxes, (image.shape[0], image.shape[1])).numpy()
+        masks = paste_masks(
+            found["masks"][:, 0].float().cpu(), boxes, (image.shape[0], image.shape[1])
+        ).numpy()
     return Prediction(
         boxes=boxes.numpy(),
         labels=found["labels"].cpu().numpy() - 1,

@@ -1,4 +1,6 @@
-"""What the heads of all tasks share: tensors from images, and first weights that do not depend on the backbone."""
+"""What the heads of all tasks share: tensors from images, and first weights that do not depend on
+the backbone.
+"""
 
 import hashlib
 import math
@@ -12,18 +14,24 @@ from stillrobust.backbones import Backbone
 from stillrobust.samples import Array
 
 Photometric = Callable[[Tensor], Tensor]
-"""Float (B, 3, H, W) RGB 0..1 -> the same: a technique's augmentation of batches, after all geometry and before normalisation."""
+"""Float (B, 3, H, W) RGB 0..1 -> the same: a technique's augmentation of batches, after all
+geometry and before normalisation.
+"""
 
-# Layers that predict start near zero, so that the first predictions are flat (mmdetection, mmsegmentation: std 0.01).
+# Layers that predict start near zero, so that the first predictions are flat (mmdetection,
+# mmsegmentation: std 0.01).
 PREDICTORS = ("cls_logits", "bbox_pred", "cls_score", "conv_seg", "mask_fcn_logits", "classifier")
 PREDICTOR_STD = 0.01
 
 
 def image_tensor(image: Array, device: torch.device) -> Tensor:
     """uint8 (H, W, 3), or float32 of 0..1 as a technique leaves it -> float32 (3, H, W), 0..1."""
-    if device.type == "cuda":  # as it lies, from pinned memory: the copy waits for nothing, and the GPU turns the axes
+    # as it lies, from pinned memory: the copy waits for nothing, and the GPU turns the axes
+    if device.type == "cuda":
         tensor = torch.from_numpy(np.require(image, requirements=("C", "W")))
-        tensor = (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
+        tensor = (tensor if tensor.is_pinned() else tensor.pin_memory()).to(
+            device, non_blocking=True
+        )
         tensor = tensor.permute(2, 0, 1).contiguous()
     else:
         tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(device)
@@ -38,19 +46,31 @@ def same_size(images: Sequence[Array]) -> dict[tuple[int, int], list[int]]:
     return found
 
 
-def image_tensors(images: Sequence[Array], device: torch.device, photometric: Photometric | None = None) -> list[Tensor]:
-    """Images of any sizes -> float32 (3, H, W) each, 0..1; those of one size go through ``photometric`` together."""
+def image_tensors(
+    images: Sequence[Array], device: torch.device, photometric: Photometric | None = None
+) -> list[Tensor]:
+    """Images of any sizes -> float32 (3, H, W) each, 0..1; those of one size go through
+    ``photometric`` together.
+    """
     tensors = [image_tensor(image, device) for image in images]
     if photometric is not None:
         for members in same_size(images).values():
-            for index, changed in zip(members, photometric(torch.stack([tensors[i] for i in members])), strict=True):
+            for index, changed in zip(
+                members, photometric(torch.stack([tensors[i] for i in members])), strict=True
+            ):
                 tensors[index] = changed
     return tensors
 
 
-def image_batch(images: Sequence[Array], device: torch.device, photometric: Photometric | None = None) -> Tensor:
-    """Images of one size -> float32 (B, 3, H, W), 0..1, in the memory layout that convolutions like best."""
-    return torch.stack(image_tensors(images, device, photometric)).contiguous(memory_format=torch.channels_last)
+def image_batch(
+    images: Sequence[Array], device: torch.device, photometric: Photometric | None = None
+) -> Tensor:
+    """Images of one size -> float32 (B, 3, H, W), 0..1, in the memory layout that convolutions like
+    best.
+    """
+    return torch.stack(image_tensors(images, device, photometric)).contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -64,12 +84,14 @@ def backbone_of(model: nn.Module) -> Backbone:
 
 
 def initialise_head(model: nn.Module, seed: int) -> None:
-    """First weights of everything but the backbone, each drawn from a generator keyed by (seed, layer name).
+    """First weights of everything but the backbone, each drawn from a generator keyed by (seed,
+    layer name).
 
-    A layer's weights so depend on its name and shape alone: two backbones start with the same head wherever shapes
-    agree. Uniform within +-1/sqrt(fan in), PyTorch's own default, biases zero, small normal for the layers that predict.
-    (He's rule, whose deviation is 2.4 times larger, makes necks without norms start so loud that detection hardly learns:
-    on the demo's scenes box AP 0.05 after 600 steps, where this one has 0.54 after 250.)
+    A layer's weights so depend on its name and shape alone: two backbones start with the same head
+    wherever shapes agree. Uniform within +-1/sqrt(fan in), PyTorch's own default, biases zero,
+    small normal for the layers that predict. (He's rule, whose deviation is 2.4 times larger, makes
+    necks without norms start so loud that detection hardly learns: on the demo's scenes box AP 0.05
+    after 600 steps, where this one has 0.54 after 250.)
     """
     inside = set(backbone_of(model).modules())
     for name, module in model.named_modules():
@@ -78,9 +100,17 @@ def initialise_head(model: nn.Module, seed: int) -> None:
         key = hashlib.sha256(f"{seed}/{name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:7], "big"))
         predicts = name.rsplit(".", 1)[-1] in PREDICTORS
-        fan_in = module.weight[0].numel() if not isinstance(module, nn.ConvTranspose2d) else module.weight[:, 0].numel()
+        fan_in = (
+            module.weight[0].numel()
+            if not isinstance(module, nn.ConvTranspose2d)
+            else module.weight[:, 0].numel()
+        )
         shape = module.weight.shape
-        drawn = torch.randn(shape, generator=generator) if predicts else 2 * torch.rand(shape, generator=generator) - 1
+        drawn = (
+            torch.randn(shape, generator=generator)
+            if predicts
+            else 2 * torch.rand(shape, generator=generator) - 1
+        )
         with torch.no_grad():
             module.weight.copy_(drawn * (PREDICTOR_STD if predicts else 1 / math.sqrt(fan_in)))
             if module.bias is not None:

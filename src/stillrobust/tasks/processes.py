@@ -1,7 +1,9 @@
-"""Training in several processes: sums and statistics over all of them, so that N processes compute what one computes.
+"""Training in several processes: sums and statistics over all of them, so that N processes compute
+what one computes.
 
-Every process holds a part of the batch, and DDP averages the gradients. A loss that is a sum divided by the process's share
-of a count over the whole batch is then the loss of the whole batch, whatever the sizes of the parts.
+Every process holds a part of the batch, and DDP averages the gradients. A loss that is a sum
+divided by the process's share of a count over the whole batch is then the loss of the whole batch,
+whatever the sizes of the parts.
 """
 
 from typing import Any
@@ -17,7 +19,9 @@ def processes() -> int:
 
 
 def share_of(count: float | Tensor, device: torch.device) -> Tensor:
-    """The mean of a count over the processes, at least a fraction of one example: what a sum of losses is divided by."""
+    """The mean of a count over the processes, at least a fraction of one example: what a sum of
+    losses is divided by.
+    """
     total = torch.as_tensor(count, dtype=torch.float32, device=device).clone()
     if processes() > 1:
         dist.all_reduce(total)
@@ -41,7 +45,9 @@ class _Sum(torch.autograd.Function):
 
 
 class SynchronisedBatchNorm(nn.BatchNorm2d):
-    """BatchNorm whose statistics are those of the whole batch, over all processes, on any device (PyTorch's needs a GPU)."""
+    """BatchNorm whose statistics are those of the whole batch, over all processes, on any device
+    (PyTorch's needs a GPU).
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same; parts of different sizes count by their sizes."""
@@ -69,7 +75,9 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
 
 
 def synchronise(model: nn.Module) -> nn.Module:
-    """Turn every BatchNorm of ``model`` into a synchronised one, in place; the state dict stays as it is."""
+    """Turn every BatchNorm of ``model`` into a synchronised one, in place; the state dict stays as
+    it is.
+    """
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SynchronisedBatchNorm

@@ -1,9 +1,12 @@
-"""Recipes as data: how each task of the paper is trained, every number with its source. docs/recipes.md is the table of them.
+"""Recipes as data: how each task of the paper is trained, every number with its source.
 
-Where the paper's text and its released code differ, the choice and the alternative are two rows. ``mmdetection`` stands for
-open-mmlab/mmdetection 2.x (configs/_base_), ``mmsegmentation`` for open-mmlab/mmsegmentation (the same), ``Swin`` for
-SwinTransformer/Swin-Transformer-{Object-Detection,Semantic-Segmentation}, ``released`` for runopti/RobustDownstreamTransfer
-at a67aae8f, the paper's own code.
+docs/recipes.md is the table of them.
+
+Where the paper's text and its released code differ, the choice and the alternative are two rows.
+``mmdetection`` stands for open-mmlab/mmdetection 2.x (configs/_base_), ``mmsegmentation`` for
+open-mmlab/mmsegmentation (the same), ``Swin`` for
+SwinTransformer/Swin-Transformer-{Object-Detection,Semantic-Segmentation}, ``released`` for
+runopti/RobustDownstreamTransfer at a67aae8f, the paper's own code.
 """
 
 from collections.abc import Mapping
@@ -17,13 +20,16 @@ from stillrobust.tasks.values import fault_of
 Optimiser = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "step", "poly", "one_cycle", "constant"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
-LONGEST = 10_000_000  # steps; five times the longest published recipe, so that a slip of the finger is noticed
+# steps; five times the longest published recipe, so that a slip of the finger is noticed
+LONGEST = 10_000_000
 
-AT_LEAST_ONE = ("batch_size", "steps", "devices", "nodes")  # of numbers; the others but the seed may be 0
+# of numbers; the others but the seed may be 0
+AT_LEAST_ONE = ("batch_size", "steps", "devices", "nodes")
 BELOW_ONE = ("momentum", "drop_path")
 ACCELERATORS = {"auto": "the best there is", "cpu": "", "gpu": "", "cuda": "", "mps": ""}
 
-OPTIONAL = {"scale_lr": bool, "clip": float, "drop_path": float}  # fields that may be None, and what they are otherwise
+# fields that may be None, and what they are otherwise
+OPTIONAL = {"scale_lr": bool, "clip": float, "drop_path": float}
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,18 @@ class Recipe:
     reference_batch: int = 0
     """The batch that ``lr`` was published for; 0 where it is meant for any."""
     scale_lr: bool | None = None
-    """At another batch than ``reference_batch``: scale the rate linearly (Goyal et al. 2017), or not. It has to be said."""
+    """At another batch than ``reference_batch``: scale the rate linearly (Goyal et al. 2017), or
+    not. It has to be said.
+    """
     optimiser: Optimiser = "adamw"
     lr: float = 2e-3
     backbone_lr_factor: float = 0.2
     """The backbone's learning rate in full-network transfer, relative to the head's."""
     weight_decay: float = 0.02
     no_decay: tuple[str, ...] = ()
-    """Parameters whose names contain one of these do not decay; ``norm`` also means every LayerNorm, however it is called."""
+    """Parameters whose names contain one of these do not decay; ``norm`` also means every
+    LayerNorm, however it is called.
+    """
     momentum: float = 0.9
     """SGD's."""
     nesterov: bool = False
@@ -63,15 +73,26 @@ class Recipe:
     min_lr: float = 0.0
     """``poly`` and ``cosine`` end here."""
     rise: float = 0.3
-    """``one_cycle``: the fraction of the steps in which the rate rises from lr / 25; it ends at lr / 250,000."""
+    """``one_cycle``: the fraction of the steps in which the rate rises from lr / 25; it ends at lr
+    / 250,000.
+    """
     clip: float | None = 5.0
-    """Norm at which the gradient is cut: that of a fresh head on a small batch can be large. Published recipes do not cut."""
+    """Norm at which the gradient is cut: that of a fresh head on a small batch can be large.
+
+    Published recipes do not cut.
+    """
     norm_eval: bool = True
-    """The backbone's BatchNorm keeps its ImageNet statistics (the convention of detection); its affine part still trains."""
+    """The backbone's BatchNorm keeps its ImageNet statistics (the convention of detection); its
+    affine part still trains.
+    """
     frozen: tuple[str, ...] = ()
-    """Parts of the backbone that stay as they are in full-network transfer too (mmdetection's ``frozen_stages``)."""
+    """Parts of the backbone that stay as they are in full-network transfer too (mmdetection's
+    ``frozen_stages``).
+    """
     drop_path: float | None = None
-    """Stochastic depth of the backbone's last block while training, falling linearly to 0 at the first; None: as built."""
+    """Stochastic depth of the backbone's last block while training, falling linearly to 0 at the
+    first; None: as built.
+    """
     precision: Precision = "32-true"
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The task's settings that belong to the recipe; a plan's own go before them."""
@@ -87,67 +108,115 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            object.__setattr__(self, one.name, _checked(one.name, getattr(self, one.name), one.default, one.type))
-        for name, kind in (("optimiser", Optimiser), ("schedule", Schedule), ("precision", Precision)):
+            object.__setattr__(
+                self, one.name, _checked(one.name, getattr(self, one.name), one.default, one.type)
+            )
+        for name, kind in (
+            ("optimiser", Optimiser),
+            ("schedule", Schedule),
+            ("precision", Precision),
+        ):
             lookup(name, getattr(self, name), {value: value for value in get_args(kind)})
         lookup("accelerator", self.accelerator, ACCELERATORS)
         for name, value in vars(self).items():
             low = 1 if name in AT_LEAST_ONE else 0
             if isinstance(value, int | float) and name != "seed" and value < low:
-                raise UserError(f"Expected {name} of at least {low} in a recipe, but got {value}; raise it")
+                raise UserError(
+                    f"Expected {name} of at least {low} in a recipe, but got {value}; raise it"
+                )
         for name in BELOW_ONE:
             if getattr(self, name) is not None and getattr(self, name) >= 1:
-                raise UserError(f"Expected {name} below 1 in a recipe, but got {getattr(self, name)}; lower it")
+                raise UserError(
+                    f"Expected {name} below 1 in a recipe, but got {getattr(self, name)}; lower it"
+                )
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"Expected two betas from 0 to below 1 in a recipe, but got {self.betas}; write them as [0.9, 0.999]")
+            raise UserError(
+                f"Expected two betas from 0 to below 1 in a recipe, but got {self.betas}; write"
+                " them as [0.9, 0.999]"
+            )
         if self.nesterov and not self.momentum:
-            raise UserError("Expected momentum above 0 beside nesterov: true, but got 0; set momentum: 0.9 or nesterov: false")
+            raise UserError(
+                "Expected momentum above 0 beside nesterov: true, but got 0; set momentum: 0.9 or"
+                " nesterov: false"
+            )
         if self.steps > LONGEST:
-            raise UserError(f"Expected at most {LONGEST} steps in a recipe, but got {self.steps}; lower epochs or steps")
+            raise UserError(
+                f"Expected at most {LONGEST} steps in a recipe, but got {self.steps}; lower epochs"
+                " or steps"
+            )
         if self.schedule == "one_cycle" and self.warmup:
-            raise UserError("The one_cycle schedule warms up by itself; set warmup: 0, and rise for the length of its rise")
-        if self.reference_batch and self.batch_size != self.reference_batch and self.scale_lr is None:
+            raise UserError(
+                "The one_cycle schedule warms up by itself; set warmup: 0, and rise for the length"
+                " of its rise"
+            )
+        if (
+            self.reference_batch
+            and self.batch_size != self.reference_batch
+            and self.scale_lr is None
+        ):
             scaled = self.lr * self.batch_size / self.reference_batch
             raise UserError(
-                f"The recipe's learning rate {self.lr:g} is for {self.reference_batch} images a step, but batch_size is "
-                f"{self.batch_size}; say scale_lr: true to train at {scaled:g}, or scale_lr: false to keep {self.lr:g}"
+                f"The recipe's learning rate {self.lr:g} is for {self.reference_batch} images a"
+                f" step, but batch_size is {self.batch_size}; say scale_lr: true to train at"
+                f" {scaled:g}, or scale_lr: false to keep {self.lr:g}"
             )
 
     def rate_factor(self) -> float:
         """What the learning rates are multiplied by: other than 1 only where ``scale_lr`` says so."""
-        return self.batch_size / self.reference_batch if self.scale_lr and self.reference_batch else 1.0
+        return (
+            self.batch_size / self.reference_batch
+            if self.scale_lr and self.reference_batch
+            else 1.0
+        )
 
     def total_steps(self, images: int) -> int:
         """Steps of a training on so many images."""
-        return max(1, -(-round(self.epochs * images) // self.batch_size)) if self.epochs else self.steps
+        return (
+            max(1, -(-round(self.epochs * images) // self.batch_size))
+            if self.epochs
+            else self.steps
+        )
 
 
 def _checked(name: str, value: Any, default: Any, declared: Any) -> Any:
-    """``value`` with lists as tuples and whole numbers as floats where a float is meant, or ``UserError``."""
+    """``value`` with lists as tuples and whole numbers as floats where a float is meant, or
+    ``UserError``.
+    """
     value = tuple(value) if isinstance(value, list) else value
     if value is None and name in OPTIONAL:
         return None
     kind: Any = OPTIONAL.get(name, Mapping if name == "settings" else type(default))
-    fits = isinstance(value, (float, int) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    fits = isinstance(value, (float, int) if kind is float else kind) and (
+        kind is bool or not isinstance(value, bool)
+    )
     if not fits:
         raise UserError(
-            f"Expected {kind.__name__} for {name} in a recipe, but got {value!r}; write it so (1.0e-4, not 1e-4, in YAML)"
+            f"Expected {kind.__name__} for {name} in a recipe, but got {value!r}; write it so"
+            " (1.0e-4, not 1e-4, in YAML)"
         )
     if kind in (float, tuple) and (fault := fault_of(value, declared)):
         raise UserError(f"Expected {name} of a recipe as {fault}, but got {value!r}; write it so")
     return float(value) if kind is float else value
 
 
-# ---- COCO -----------------------------------------------------------------------------------------------------------------
+# ---- COCO
+# -----------------------------------------------------------------------------------------------------------------
 
-# mmdetection schedules/schedule_{1x,2x}.py; Swin *_3x: epochs, and where the rate is divided by ten.
+# mmdetection schedules/schedule_{1x,2x}.py; Swin *_3x: epochs, and where the rate is divided by
+# ten.
 COCO_EPOCHS = {"1x": (12, (8, 11)), "2x": (24, (16, 22)), "3x": (36, (27, 33))}
 
-# Swin's configs: relative_position_bias_table and norm are the two that Swin has; absolute_pos_embed is off by default.
+# Swin's configs: relative_position_bias_table and norm are the two that Swin has;
+# absolute_pos_embed is off by default.
 SWIN_NO_DECAY = ("absolute_pos_embed", "relative_position_bias_table", "norm")
 
-# Swin configs/swin/mask_rcnn_swin_*_ms-crop: short sides 480..800 by 32, or a crop between two resizes.
-SWIN_CROPS = {"train_sizes": tuple(range(480, 801, 32)), "crop_sizes": (400, 500, 600), "crop_range": (384, 600)}
+# Swin configs/swin/mask_rcnn_swin_*_ms-crop: short sides 480..800 by 32, or a crop between two
+# resizes.
+SWIN_CROPS = {
+    "train_sizes": tuple(range(480, 801, 32)),
+    "crop_sizes": (400, 500, 600),
+    "crop_range": (384, 600),
+}
 
 
 def _coco(length: str, **differences: Any) -> Recipe:
@@ -165,7 +234,9 @@ def _coco(length: str, **differences: Any) -> Recipe:
 
 
 def _coco_r50(length: str, lr: float, batch_size: int, source: str) -> Recipe:
-    """mmdetection's Mask R-CNN R50-FPN: stem and first stage frozen, BatchNorm in evaluation mode, SGD."""
+    """mmdetection's Mask R-CNN R50-FPN: stem and first stage frozen, BatchNorm in evaluation mode,
+    SGD.
+    """
     return _coco(
         length,
         batch_size=batch_size,
@@ -197,11 +268,14 @@ def _coco_swin(length: str, drop_path: float, source: str) -> Recipe:
     )
 
 
-# ---- ADE20K ---------------------------------------------------------------------------------------------------------------
+# ---- ADE20K
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def _ade20k_r50(steps: int, source: str) -> Recipe:
-    """mmsegmentation's upernet_r50_512x512 with schedule_80k or _160k: BatchNorm statistics train, nothing frozen."""
+    """mmsegmentation's upernet_r50_512x512 with schedule_80k or _160k: BatchNorm statistics train,
+    nothing frozen.
+    """
     return Recipe(
         steps=steps,
         batch_size=16,  # 4 images on 4 GPUs
@@ -244,14 +318,17 @@ def _ade20k_swin(steps: int, source: str) -> Recipe:
     )
 
 
-# ---- classification -------------------------------------------------------------------------------------------------------
+# ---- classification
+# -------------------------------------------------------------------------------------------------------
 
 # MadryLab/robustness datasets.CIFAR; Salman et al. normalise by these inside the model.
 CIFAR_NORMALISATION = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 
 
 def _cifar10(step_epochs: int, source: str) -> Recipe:
-    """Salman et al. 2020's transfer to CIFAR-10, 150 epochs with the rate divided by ten every ``step_epochs``."""
+    """Salman et al. 2020's transfer to CIFAR-10, 150 epochs with the rate divided by ten every
+    ``step_epochs``.
+    """
     return Recipe(
         epochs=150,
         batch_size=64,
@@ -271,13 +348,18 @@ def _cifar10(step_epochs: int, source: str) -> Recipe:
     )
 
 
-# ---- upstream: from the official codes that the techniques' cards name -------------------------------------------------------
+# ---- upstream: from the official codes that the techniques' cards name
+# -------------------------------------------------------
 
 TORCHVISION = "resnet50(weights='regular')"
 
 
-def _upstream(batch_size: int, lr: float, weight_decay: float, source: str, **differences: Any) -> Recipe:
-    """How a backbone is made robust on ImageNet: SGD with momentum 0.9, everything at one rate, nothing clipped."""
+def _upstream(
+    batch_size: int, lr: float, weight_decay: float, source: str, **differences: Any
+) -> Recipe:
+    """How a backbone is made robust on ImageNet: SGD with momentum 0.9, everything at one rate,
+    nothing clipped.
+    """
     return Recipe(
         batch_size=batch_size,
         reference_batch=batch_size,
@@ -295,32 +377,53 @@ def _upstream(batch_size: int, lr: float, weight_decay: float, source: str, **di
 
 def _steps(epochs: int, every: int) -> dict[str, Any]:
     """Divided by ten every so many epochs."""
-    return {"epochs": epochs, "schedule": "step", "milestones": tuple(epoch / epochs for epoch in range(every, epochs, every))}
+    return {
+        "epochs": epochs,
+        "schedule": "step",
+        "milestones": tuple(epoch / epochs for epoch in range(every, epochs, every)),
+    }
 
 
 RECIPES: dict[str, Recipe] = {
     "small": Recipe(source="ours: the demo's"),
     "coco_r50_1x": _coco_r50("1x", 0.02, 16, "mmdetection mask_rcnn_r50_fpn_1x_coco"),
-    "coco_r50_2x": _coco_r50("2x", 0.04, 32, "paper sec. 3: lr 0.04; released schedule_2x_lr0.04; 32 images inferred"),
-    "coco_r50_2x_lr0.02": _coco_r50("2x", 0.02, 16, "released: mask_rcnn_r50_fpn_2x_coco, linked for Regular, full network"),
+    "coco_r50_2x": _coco_r50(
+        "2x", 0.04, 32, "paper sec. 3: lr 0.04; released schedule_2x_lr0.04; 32 images inferred"
+    ),
+    "coco_r50_2x_lr0.02": _coco_r50(
+        "2x", 0.02, 16, "released: mask_rcnn_r50_fpn_2x_coco, linked for Regular, full network"
+    ),
     "coco_swin_t_1x": _coco_swin("1x", 0.1, "Swin mask_rcnn_swin_tiny 1x"),
-    "coco_swin_t_2x": _coco_swin("2x", 0.2, "released mask_rcnn_swin-t-p4-w7_fpn_fp16_ms-crop-2x_coco"),
+    "coco_swin_t_2x": _coco_swin(
+        "2x", 0.2, "released mask_rcnn_swin-t-p4-w7_fpn_fp16_ms-crop-2x_coco"
+    ),
     "coco_swin_3x": _coco_swin("3x", 0.2, "Swin mask_rcnn_swin_{tiny,small} 3x"),
-    "coco_swin_b_3x": _coco_swin("3x", 0.3, "Swin cascade_mask_rcnn_swin_base 3x, for Mask R-CNN: there is no published one"),
-    "ade20k_r50_80k": _ade20k_r50(80_000, "mmsegmentation upernet_r50_512x512_80k_ade20k; released"),
+    "coco_swin_b_3x": _coco_swin(
+        "3x", 0.3, "Swin cascade_mask_rcnn_swin_base 3x, for Mask R-CNN: there is no published one"
+    ),
+    "ade20k_r50_80k": _ade20k_r50(
+        80_000, "mmsegmentation upernet_r50_512x512_80k_ade20k; released"
+    ),
     "ade20k_r50_160k": _ade20k_r50(160_000, "mmsegmentation upernet_r50_512x512_160k_ade20k"),
     "ade20k_swin_t_80k": _ade20k_swin(80_000, "released upernet_swin_tiny 80k (Swin trains 160k)"),
     "ade20k_swin_160k": _ade20k_swin(160_000, "Swin upernet_swin_{tiny,small,base} 160k"),
-    "cifar10": _cifar10(50, "paper sec. 3: batch 64, lr 0.01, divided by 10 every 50 epochs; 150 epochs from Salman et al. 2020"),
+    "cifar10": _cifar10(
+        50,
+        "paper sec. 3: batch 64, lr 0.01, divided by 10 every 50 epochs; 150 epochs from Salman et"
+        " al. 2020",
+    ),
     "cifar10_step30": _cifar10(30, "released README: step-lr 30"),
     "imagenet": Recipe(source="torchvision references: shorter side 256, centre 224, bilinear"),
     # Upstream, each for one technique or for those that its source names.
-    "imagenet_augmix": _upstream(256, 0.1, 1e-4, "google-research/augmix imagenet.py: from random weights", **_steps(90, 30)),
+    "imagenet_augmix": _upstream(
+        256, 0.1, 1e-4, "google-research/augmix imagenet.py: from random weights", **_steps(90, 30)
+    ),
     "imagenet_augmix_180": _upstream(
         256,
         0.1,
         1e-4,
-        "augmix issue 3, of the published checkpoint: fill=128; width=5 in easyrobust's reproduction",
+        "augmix issue 3, of the published checkpoint: fill=128; width=5 in easyrobust's"
+        " reproduction",
         epochs=180,
         schedule="cosine",
         nesterov=True,
@@ -339,25 +442,37 @@ RECIPES: dict[str, Recipe] = {
         256,
         0.1,
         1e-4,
-        f"imagenet-r issue 1: AugMix's script for 30 epochs, from {TORCHVISION}, fill=128; batch inferred",
+        f"imagenet-r issue 1: AugMix's script for 30 epochs, from {TORCHVISION}, fill=128; batch"
+        " inferred",
         epochs=30,
         schedule="cosine",
         nesterov=True,
     ),
     "imagenet_ant": _upstream(
-        70, 1e-3, 0.0, f"bethgelab/game-of-noise: from {TORCHVISION}; for ant, gaussian and speckle", **_steps(120, 60)
+        70,
+        1e-3,
+        0.0,
+        f"bethgelab/game-of-noise: from {TORCHVISION}; for ant, gaussian and speckle",
+        **_steps(120, 60),
     ),
     "imagenet_prime": _upstream(
         512,
         0.02,
         1e-4,
-        f"amodas/PRIME-augmentations config/imagenet_cfg.py: from {TORCHVISION}, 256 images on each of 2 GPUs",
+        f"amodas/PRIME-augmentations config/imagenet_cfg.py: from {TORCHVISION}, 256 images on each"
+        " of 2 GPUs",
         epochs=100,
         schedule="one_cycle",
         rise=0.1,
         nesterov=True,
     ),
-    "imagenet_l2": _upstream(512, 0.1, 1e-4, "Salman et al. 2020, robustness issue 76: from random weights", **_steps(90, 30)),
+    "imagenet_l2": _upstream(
+        512,
+        0.1,
+        1e-4,
+        "Salman et al. 2020, robustness issue 76: from random weights",
+        **_steps(90, 30),
+    ),
     "source_small": Recipe(
         steps=1500,
         batch_size=64,
@@ -370,7 +485,8 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 
-# Figure 5: the three learning rates of a PRIME backbone in each task, from the names of the released configs.
+# Figure 5: the three learning rates of a PRIME backbone in each task, from the names of the
+# released configs.
 FIGURE_5_RATES: dict[str, tuple[float, ...]] = {
     "coco_r50_2x": (0.04, 0.02, 0.01),
     "ade20k_r50_80k": (0.01, 0.005, 0.0025),
@@ -378,7 +494,10 @@ FIGURE_5_RATES: dict[str, tuple[float, ...]] = {
 
 
 def recipe_of(name: str = "small", **differences: Any) -> Recipe:
-    """The recipe ``name`` with what differs. An unknown name or field is a ``UserError`` with did-you-mean."""
+    """The recipe ``name`` with what differs.
+
+    An unknown name or field is a ``UserError`` with did-you-mean.
+    """
     recipe = lookup("recipe", name, RECIPES)
     known = {one.name for one in fields(Recipe)}
     for key in differences:

@@ -1,4 +1,6 @@
-"""Semantic segmentation: UPerNet with the recipe of mmsegmentation's upernet_r50_512x512_80k_ade20k."""
+"""Semantic segmentation: UPerNet with the recipe of mmsegmentation's
+upernet_r50_512x512_80k_ade20k.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +14,14 @@ from stillrobust.backbones import Backbone, require_pyramid
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, Array, DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import augment
-from stillrobust.tasks.heads import Photometric, backbone_of, device_of, image_batch, image_tensors, same_size
+from stillrobust.tasks.heads import (
+    Photometric,
+    backbone_of,
+    device_of,
+    image_batch,
+    image_tensors,
+    same_size,
+)
 from stillrobust.tasks.processes import share_of
 from stillrobust.tasks.upernet import UPerNet, resize
 
@@ -26,17 +35,23 @@ class Segmentation:
     auxiliary_weight: float = 0.4
     dropout: float = 0.1
     class_weights: tuple[float, ...] = ()
-    """Weight of each class's pixels in the loss, in the order of the classes (mmsegmentation's ``class_weight``); empty: 1."""
+    """Weight of each class's pixels in the loss, in the order of the classes (mmsegmentation's
+    ``class_weight``); empty: 1.
+    """
     crop: tuple[int, int] = (512, 512)
     """(H, W) of the training crop."""
     varied: float = 0.75
-    """A crop is drawn anew, up to ten times, while one class fills this share of it; above 1: never."""
+    """A crop is drawn anew, up to ten times, while one class fills this share of it; above 1:
+    never.
+    """
     distortion: bool = True
     """Brightness, contrast, saturation and hue are drawn in training."""
     scale: tuple[float, float] = (0.5, 2.0)
     """Scale jitter in training, relative to the image as the test sees it."""
     test_size: tuple[int, int] | None = (2048, 512)
-    """(long side at most, short side) of the whole image in the test; ``None`` keeps the image's own size."""
+    """(long side at most, short side) of the whole image in the test; ``None`` keeps the image's
+    own size.
+    """
 
     name = "segmentation"
 
@@ -45,46 +60,78 @@ class Segmentation:
         require_pyramid(backbone)
         if len(info.classes) > IGNORE:
             raise UserError(
-                f"Expected at most {IGNORE} classes in label maps of 8 bits, but {info.name} has {len(info.classes)}"
-                "; merge some of them"
+                f"Expected at most {IGNORE} classes in label maps of 8 bits, but {info.name} has"
+                f" {len(info.classes)}; merge some of them"
             )
         backbone.keep_only("maps")
         if self.class_weights and len(self.class_weights) != len(info.classes):
             raise UserError(
-                f"Expected one of class_weights for each of the {len(info.classes)} classes, "
-                f"but got {len(self.class_weights)}; list them in the order of classes.txt, or leave class_weights out"
+                f"Expected one of class_weights for each of the {len(info.classes)} classes, but"
+                f" got {len(self.class_weights)}; list them in the order of classes.txt, or leave"
+                " class_weights out"
             )
-        return UPerNet(backbone, self.channels, self.auxiliary_channels, len(info.classes), self.dropout)
+        return UPerNet(
+            backbone, self.channels, self.auxiliary_channels, len(info.classes), self.dropout
+        )
 
     def shown_size(self, size: tuple[int, ...], factor: float = 1.0) -> tuple[int, int]:
-        """(H, W) at which the test sees an image of (H, W) ``size``, ratio kept; ``factor`` is training's scale jitter."""
+        """(H, W) at which the test sees an image of (H, W) ``size``, ratio kept; ``factor`` is
+        training's scale jitter.
+        """
         long, short = self.test_size or (max(size[:2]), min(size[:2]))
         return augment.fitted(size, int(long * factor), int(short * factor))
 
     def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Scale jitter, crop, mirror, colours. What is smaller than the crop is padded in the loss."""
-        sample = augment.resize(sample, self.shown_size(sample.target.size, rng.uniform(*self.scale)))
-        sample = augment.flip(augment.varied_crop(sample, self.crop, self.varied, rng), rng)
-        return replace(sample, image=augment.distort(sample.image, rng)) if self.distortion else sample
+        """Scale jitter, crop, mirror, colours.
 
-    def loss(self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None) -> dict[str, Tensor]:
+        What is smaller than the crop is padded in the loss.
+        """
+        sample = augment.resize(
+            sample, self.shown_size(sample.target.size, rng.uniform(*self.scale))
+        )
+        sample = augment.flip(augment.varied_crop(sample, self.crop, self.varied, rng), rng)
+        return (
+            replace(sample, image=augment.distort(sample.image, rng)) if self.distortion else sample
+        )
+
+    def loss(
+        self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None
+    ) -> dict[str, Tensor]:
         """Cross-entropy of both heads at full resolution, pixels of ``IGNORE`` left out."""
         device = device_of(model)
         images = image_tensors([sample.image for sample in batch], device, photometric)
         logits, auxiliary = model(self._padded(images, model))
-        labels = torch.from_numpy(np.stack([self._padded_labels(sample) for sample in batch])).to(device).long()
-        weights = torch.tensor(self.class_weights, dtype=torch.float32, device=device) if self.class_weights else None
+        labels = (
+            torch.from_numpy(np.stack([self._padded_labels(sample) for sample in batch]))
+            .to(device)
+            .long()
+        )
+        weights = (
+            torch.tensor(self.class_weights, dtype=torch.float32, device=device)
+            if self.class_weights
+            else None
+        )
         # mmsegmentation's mean: over all pixels, the ignored ones too, whatever the weights.
         share = share_of(labels.numel(), device)
 
         def cross_entropy(scores: Tensor) -> Tensor:
             scores = resize(scores.float(), tuple(labels.shape))
-            return functional.cross_entropy(scores, labels, weights, ignore_index=IGNORE, reduction="sum") / share
+            return (
+                functional.cross_entropy(
+                    scores, labels, weights, ignore_index=IGNORE, reduction="sum"
+                )
+                / share
+            )
 
-        return {"decode": cross_entropy(logits), "auxiliary": self.auxiliary_weight * cross_entropy(auxiliary)}
+        return {
+            "decode": cross_entropy(logits),
+            "auxiliary": self.auxiliary_weight * cross_entropy(auxiliary),
+        }
 
     def _padded(self, images: list[Tensor], model: nn.Module) -> Tensor:
-        """Crops of several sizes -> (B, 3, H, W), filled with the backbone's mean: zero once it is normalised."""
+        """Crops of several sizes -> (B, 3, H, W), filled with the backbone's mean: zero once it is
+        normalised.
+        """
         if any(image.shape[1:] != self.crop for image in images):
             mean = backbone_of(model).pixel_mean[0]
             batch = mean.expand(3, *self.crop).repeat(len(images), 1, 1, 1)
@@ -101,14 +148,19 @@ class Segmentation:
         return np.pad(labels, ((0, below), (0, right)), constant_values=IGNORE)
 
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
-        """uint8 images -> label maps at the images' own sizes; images of one size go through the model together."""
+        """uint8 images -> label maps at the images' own sizes; images of one size go through the
+        model together.
+        """
         results: list[Prediction | None] = [None] * len(images)
         for size, members in same_size(images).items():
-            shown = [augment.resize_image(images[index], *self.shown_size(size)) for index in members]
+            shown = [
+                augment.resize_image(images[index], *self.shown_size(size)) for index in members
+            ]
             logits, _ = model(image_batch(shown, device_of(model)))
             logits = resize(logits.float(), size)
             best, maps = logits.max(1)
-            chances = (best - logits.logsumexp(1)).exp()  # of the label given, as the softmax has it
+            # of the label given, as the softmax has it
+            chances = (best - logits.logsumexp(1)).exp()
             pairs = zip(maps.to(torch.uint8).cpu().numpy(), chances.cpu().numpy(), strict=True)
             for index, (label_map, confidence) in zip(members, pairs, strict=True):
                 results[index] = Prediction(label_map=label_map, confidence=confidence)

@@ -33,10 +33,13 @@ def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
 class UPerHead(nn.Module):
     """Four maps -> logits (B, classes, H/4, W/4)."""
 
-    def __init__(self, inputs: tuple[int, ...], channels: int, classes: int, dropout: float) -> None:
+    def __init__(
+        self, inputs: tuple[int, ...], channels: int, classes: int, dropout: float
+    ) -> None:
         super().__init__()
         self.psp_modules = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(size), ConvModule(inputs[-1], channels, 1)) for size in POOL_SIZES
+            nn.Sequential(nn.AdaptiveAvgPool2d(size), ConvModule(inputs[-1], channels, 1))
+            for size in POOL_SIZES
         )
         self.bottleneck = ConvModule(inputs[-1] + len(POOL_SIZES) * channels, channels, 3)
         self.lateral_convs = nn.ModuleList(ConvModule(width, channels, 1) for width in inputs[:-1])
@@ -75,13 +78,22 @@ class FCNHead(nn.Module):
 class UPerNet(nn.Module):
     """Backbone, decode head, auxiliary head."""
 
-    def __init__(self, backbone: Backbone, channels: int, auxiliary_channels: int, classes: int, dropout: float) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        channels: int,
+        auxiliary_channels: int,
+        classes: int,
+        dropout: float,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.decode_head = UPerHead(backbone.channels, channels, classes, dropout)
         self.auxiliary_head = FCNHead(backbone.channels[2], auxiliary_channels, classes, dropout)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Float (B, 3, H, W) 0..1 -> logits at H/4 × W/4, and the auxiliary ones at H/16 × W/16 while training."""
+        """Float (B, 3, H, W) 0..1 -> logits at H/4 × W/4, and the auxiliary ones at H/16 × W/16
+        while training.
+        """
         maps = self.backbone(images)
         return self.decode_head(maps), self.auxiliary_head(maps[2]) if self.training else None

@@ -1,1 +1,3 @@
-"""What stands alone beside training and evaluation: folders of photos, conformance, differences, the doctor."""
+"""What stands alone beside training and evaluation: folders of photos, conformance, differences,
+the doctor.
+"""

@@ -9,22 +9,30 @@ from stillrobust.samples import Image
 from stillrobust.tools.corrupt_folder import SetPlan
 from stillrobust.user_files import shown
 
-LONGEST = 512  # the photo is shrunk to this first, so that corruptions look as on a photo of ordinary size
+# the photo is shrunk to this first, so that corruptions look as on a photo of ordinary size
+LONGEST = 512
 THUMB = 160  # width of a picture in the sheet
 MARGIN, LINE = 140, 24
 
 
 def contact_sheet(image: Image, plan: SetPlan, image_id: str = "photo") -> Image:
-    """uint8 (H, W, 3) -> the grid of a plan: names at the left, severities on top, the clean photo in the first column."""
+    """uint8 (H, W, 3) -> the grid of a plan: names at the left, severities on top, the clean photo
+    in the first column.
+    """
     scale = min(1.0, LONGEST / max(image.shape[:2]))
     if scale < 1:
         size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     tall = max(1, round(image.shape[0] * THUMB / image.shape[1]))
-    height, width = LINE + len(plan.corruptions) * (tall + 4), MARGIN + (len(plan.severities) + 1) * (THUMB + 4)
+    height, width = (
+        LINE + len(plan.corruptions) * (tall + 4),
+        MARGIN + (len(plan.severities) + 1) * (THUMB + 4),
+    )
     sheet = Pillow.new("RGB", (width, height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for column, head in enumerate(("clean", *(f"severity {severity}" for severity in plan.severities))):
+    for column, head in enumerate(
+        ("clean", *(f"severity {severity}" for severity in plan.severities))
+    ):
         draw.text((MARGIN + column * (THUMB + 4) + 4, 4), head, "black", font)
     for row, name in enumerate(plan.corruptions):
         top = LINE + row * (tall + 4)

@@ -1,10 +1,13 @@
-"""Whole folders of photos under corruptions, written to disk: resumable, with a manifest of what was made from what.
+"""Whole folders of photos under corruptions, written to disk: resumable, with a manifest of what
+was made from what.
 
-    OUT/manifest.json                       the protocol, and for every source its hash, its outputs' hashes, or why it was skipped
-    OUT/fog/3/street/0001.png               the corrupted photo, at the source's place in the tree
+    OUT/manifest.json                       the protocol, and for every source its hash, its
+    outputs' hashes, or why it was skipped OUT/fog/3/street/0001.png               the corrupted
+    photo, at the source's place in the tree
 
-Pixels depend on the seed and the source's path inside the folder alone, so that workers and order do not matter. While a run
-goes on, ``OUT/.records`` holds one file for each finished source; the manifest takes them in at the end.
+Pixels depend on the seed and the source's path inside the folder alone, so that workers and order
+do not matter. While a run goes on, ``OUT/.records`` holds one file for each finished source; the
+manifest takes them in at the end.
 """
 
 import hashlib
@@ -23,7 +26,16 @@ from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
 from stillrobust import __version__
-from stillrobust.corruptions import CHANNEL_ORDERS, MODES, REGIMES, SEVERITIES, chosen, corrupt, protocol, warm_up
+from stillrobust.corruptions import (
+    CHANNEL_ORDERS,
+    MODES,
+    REGIMES,
+    SEVERITIES,
+    chosen,
+    corrupt,
+    protocol,
+    warm_up,
+)
 from stillrobust.data.reading import LARGEST, decode_image, encode_png
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, Listener, run_jobs
@@ -58,7 +70,10 @@ class SetPlan:
         object.__setattr__(self, "corruptions", chosen(self.corruptions))
         for severity in self.severities:
             if severity not in SEVERITIES:
-                raise UserError(f"Expected severities among 1, 2, 3, 4, 5, but got {severity}; leave the others out")
+                raise UserError(
+                    f"Expected severities among 1, 2, 3, 4, 5, but got {severity}; leave the"
+                    " others out"
+                )
         object.__setattr__(self, "severities", tuple(dict.fromkeys(self.severities)))
         lookup("mode", self.mode, MODES)
         lookup("regime", self.regime, REGIMES)
@@ -66,25 +81,36 @@ class SetPlan:
         lookup("format", self.format, FORMATS)
         if self.quality not in (range(1, 101) if self.format == "jpeg" else (None,)):
             raise UserError(
-                f"Expected a quality of 1 to 100 for jpeg, and none for png, but got {self.quality!r}"
-                "; give such a quality, or leave it out"
+                "Expected a quality of 1 to 100 for jpeg, and none for png, but got"
+                f" {self.quality!r}; give such a quality, or leave it out"
             )
 
     def corrupted(self, image: Image, corruption: str, severity: int, image_id: str) -> Image:
         """One photo under one corruption; severity 0 is the photo itself."""
-        how: dict[str, Any] = {"mode": self.mode, "regime": self.regime, "channel_order": self.channel_order}
+        how: dict[str, Any] = {
+            "mode": self.mode,
+            "regime": self.regime,
+            "channel_order": self.channel_order,
+        }
         return corrupt(image, corruption, severity, seed=self.seed, image_id=image_id, **how)
 
     def protocol(self) -> dict[str, Any]:
         """What decides a pixel, apart from corruption, severity and photo."""
         stored = {"format": self.format, "quality": self.quality, "seed": self.seed}
         own = {f"{shown(name)}.py": keyed(name) for name in self.corruptions if is_own(name)}
-        return {**protocol(self.mode, self.regime, self.channel_order), **stored, "stillrobust": __version__, **own}
+        return {
+            **protocol(self.mode, self.regime, self.channel_order),
+            **stored,
+            "stillrobust": __version__,
+            **own,
+        }
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: files written, files that were there already, and sources with a remark or skipped, with the reason."""
+    """What a run did: files written, files that were there already, and sources with a remark or
+    skipped, with the reason.
+    """
 
     written: int
     already: int
@@ -93,19 +119,24 @@ class Summary:
 
 
 def corrupt_set(
-    source: Path, out: Path, plan: SetPlan, workers: int | None = None, listen: Listener = lambda name, done, total, text: None
+    source: Path,
+    out: Path,
+    plan: SetPlan,
+    workers: int | None = None,
+    listen: Listener = lambda name, done, total, text: None,
 ) -> Summary:
-    """Corrupt a photo, or every photo below a folder, into ``out``; a second call does only what is missing.
+    """Corrupt a photo, or every photo below a folder, into ``out``; a second call does only what is
+    missing.
 
-    Raises ``UserError`` where there is no photo, ``out`` lies inside ``source``, or ``out`` was made with another protocol;
-    ``Held`` while another process works on ``out``.
+    Raises ``UserError`` where there is no photo, ``out`` lies inside ``source``, or ``out`` was
+    made with another protocol; ``Held`` while another process works on ``out``.
     """
     names, links = _sources(source)
     root = source if source.is_dir() else source.parent
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise UserError(
-            f"Expected an output folder outside {source}, but got {out}; its files would be taken for sources"
-            ", so choose another folder"
+            f"Expected an output folder outside {source}, but got {out}; its files would be taken"
+            " for sources, so choose another folder"
         )
     with lease(out):
         before = _open(out, plan)
@@ -116,40 +147,63 @@ def corrupt_set(
         jobs = []
         for part in range(parts):
             chosen = [(name, targets[name], before.get(name)) for name in names[part::parts]]
-            jobs.append(Job(f"corrupt, part {part + 1} of {parts}", _corrupt_part, (root, out, plan, chosen)))
+            jobs.append(
+                Job(
+                    f"corrupt, part {part + 1} of {parts}", _corrupt_part, (root, out, plan, chosen)
+                )
+            )
         run_jobs(jobs, min(workers, parts), listen)
         return _close(out, plan, before, names, links)
 
 
 def _sources(source: Path) -> tuple[list[str], dict[str, str]]:
-    """Paths inside the folder, with ``/``, sorted; and those that are links out of it, with the reason."""
+    """Paths inside the folder, with ``/``, sorted; and those that are links out of it, with the
+    reason.
+    """
     if source.is_file():
         return [source.name], {}
     if not source.is_dir():
-        raise UserError(f"Expected a photo or a folder of photos at {source}, but there is neither; check the path")
+        raise UserError(
+            f"Expected a photo or a folder of photos at {source}, but there is neither; check the"
+            " path"
+        )
     names, links, root = [], {}, source.resolve()
     for path in source.rglob("*"):
         inside = path.relative_to(source)
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in inside.parts) or not path.is_file():
+        if (
+            path.suffix.lower() not in SUFFIXES
+            or any(part.startswith(".") for part in inside.parts)
+            or not path.is_file()
+        ):
             continue
         if path.resolve().is_relative_to(root):
             names.append(inside.as_posix())
         else:
             links[inside.as_posix()] = "a link out of the folder"
     if not names:
-        raise UserError(f"Expected photos ({', '.join(sorted(SUFFIXES))}) below {source}, but found none; check the path")
+        raise UserError(
+            f"Expected photos ({', '.join(sorted(SUFFIXES))}) below {source}, but found none; check"
+            " the path"
+        )
     return sorted(names), links
 
 
 def _targets(names: Sequence[str]) -> dict[str, str]:
-    """Each source's path without its suffix; those that would meet keep theirs, and where that does not part them, a digest."""
+    """Each source's path without its suffix; those that would meet keep theirs, and where that does
+    not part them, a digest.
+    """
     ways = {name: [name.rpartition(".")[0], name, f"{name}-{_digest(name)[:8]}"] for name in names}
     while True:
         groups: dict[str, list[list[str]]] = {}
         for left in ways.values():
             groups.setdefault(left[0].casefold(), []).append(left)
         most = {target: max(map(len, group)) for target, group in groups.items() if len(group) > 1}
-        giving_way = [left for target, ways_left in most.items() for left in groups[target] if len(left) == ways_left > 1]
+        giving_way = [
+            left
+            for target, ways_left in most.items()
+            for left in groups[target]
+            if len(left) == ways_left > 1
+        ]
         if not giving_way:
             return {name: left[0] for name, left in ways.items()}
         for left in giving_way:  # those that still have the shorter form
@@ -169,21 +223,31 @@ def _open(out: Path, plan: SetPlan) -> dict[str, dict[str, Any]]:
     manifest, own = out / "manifest.json", plan.protocol()
     if not manifest.exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"Expected {out} to be new, empty, or made by this command, but it holds other files; choose another")
+            raise UserError(
+                f"Expected {out} to be new, empty, or made by this command, but it holds other"
+                " files; choose another"
+            )
         write_whole({manifest: _text({"protocol": own, "complete": False, "sources": {}})})
     try:
         found = json.loads(manifest.read_text())
         theirs, records = dict(found["protocol"]), dict(found["sources"])
     except (ValueError, KeyError, TypeError):
         raise UserError(
-            f"Expected a manifest of this command at {manifest}, but it cannot be read; choose another folder"
+            f"Expected a manifest of this command at {manifest}, but it cannot be read; choose"
+            " another folder"
         ) from None
-    files = [key for key in own.keys() ^ theirs.keys() if key.endswith(".py")]  # one may ask for another corruption every time
-    differing = [key for key in sorted(own | theirs) if own.get(key) != theirs.get(key) and key not in files]
+    # one may ask for another corruption every time
+    files = [key for key in own.keys() ^ theirs.keys() if key.endswith(".py")]
+    differing = [
+        key for key in sorted(own | theirs) if own.get(key) != theirs.get(key) and key not in files
+    ]
     if differing:
-        parts = ", ".join(f"{key} was {theirs.get(key)!r} and is {own.get(key)!r}" for key in differing)
+        parts = ", ".join(
+            f"{key} was {theirs.get(key)!r} and is {own.get(key)!r}" for key in differing
+        )
         raise UserError(f"Expected the protocol of {out}, but {parts}; choose another folder")
-    if own.keys() - theirs.keys():  # a corruption of one's own that is new here: known before it makes anything
+    # a corruption of one's own that is new here: known before it makes anything
+    if own.keys() - theirs.keys():
         write_whole({manifest: _text({**found, "protocol": theirs | own, "complete": False})})
     for path in out.rglob(".*"):  # what a killed run was writing
         if LEFTOVER.fullmatch(path.name):
@@ -210,7 +274,9 @@ def _corrupt_part(
         progress(index + 1, len(chosen), "photos")
 
 
-def _corrupt_one(root: Path, out: Path, plan: SetPlan, name: str, target: str, before: Mapping[str, Any] | None) -> None:
+def _corrupt_one(
+    root: Path, out: Path, plan: SetPlan, name: str, target: str, before: Mapping[str, Any] | None
+) -> None:
     """Write what is missing of one photo, all files whole, and then its record."""
     content = (root / name).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
@@ -241,34 +307,47 @@ def _encode(pixels: Image, plan: SetPlan) -> bytes:
     if plan.quality is None:
         return encode_png(pixels)
     quality = [cv2.IMWRITE_JPEG_QUALITY, plan.quality]
-    done, encoded = cv2.imencode(FORMATS[plan.format], cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), quality)
+    done, encoded = cv2.imencode(
+        FORMATS[plan.format], cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), quality
+    )
     if not done:
         raise OSError(f"OpenCV could not encode a picture of {pixels.shape}")
     return bytes(encoded.tobytes())
 
 
 def read_photo(name: str, content: bytes) -> tuple[Image | None, str]:
-    """Encoded bytes -> (uint8 (H, W, 3) RGB, a remark or ""), or (None, the reason why it is left out).
+    """Encoded bytes -> (uint8 (H, W, 3) RGB, a remark or ""), or (None, the reason why it is left
+    out).
 
-    They become what the readers of ``data/`` make of them: EXIF orientation applied, alpha dropped, CMYK converted. Left
-    out are files that are damaged or cut short, samples of 16 bits, and pictures beyond Pillow's limit. Of an animation the first
-    picture is taken.
+    They become what the readers of ``data/`` make of them: EXIF orientation applied, alpha dropped,
+    CMYK converted. Left out are files that are damaged or cut short, samples of 16 bits, and
+    pictures beyond Pillow's limit. Of an animation the first picture is taken.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)  # the limit below is the one that errors
+            # the limit below is the one that errors
+            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
             opened = Pillow.open(BytesIO(content))
-            mode, pixels, frames = opened.mode, opened.width * opened.height, getattr(opened, "n_frames", 1)
+            mode, pixels, frames = (
+                opened.mode,
+                opened.width * opened.height,
+                getattr(opened, "n_frames", 1),
+            )
             if pixels > LARGEST:
                 return None, f"{opened.width}x{opened.height} is larger than {LARGEST} pixels"
-            deep = mode.startswith(("I", "F")) or (content[:8] == b"\x89PNG\r\n\x1a\n" and content[24] == 16)
+            deep = mode.startswith(("I", "F")) or (
+                content[:8] == b"\x89PNG\r\n\x1a\n" and content[24] == 16
+            )
             if deep:
                 return None, "more than 8 bits a sample; convert it first, saying how"
             turned = opened.getexif().get(0x0112, 1) not in (0, 1)
             by_opencv = Path(name).suffix.lower() in {".png", ".jpg", ".jpeg"} and frames == 1
-            upright = ImageOps.exif_transpose(opened) if turned and not by_opencv else opened  # OpenCV turns by itself
-            converted = np.array(upright.convert("RGB"))  # reads all of it, where OpenCV fills what is cut short with grey
-    except (UnidentifiedImageError, ImportError):  # its text holds an address in memory; ImportError: see reading.UNREADABLE
+            # OpenCV turns by itself
+            upright = ImageOps.exif_transpose(opened) if turned and not by_opencv else opened
+            # reads all of it, where OpenCV fills what is cut short with grey
+            converted = np.array(upright.convert("RGB"))
+    # its text holds an address in memory; ImportError: see reading.UNREADABLE
+    except (UnidentifiedImageError, ImportError):
         return None, "cannot be read: no known image format"
     except Pillow.DecompressionBombError:
         return None, f"larger than {LARGEST} pixels"
@@ -288,12 +367,21 @@ def read_photo(name: str, content: bytes) -> tuple[Image | None, str]:
     return converted, "; ".join(reason for reason, holds in reasons.items() if holds)
 
 
-def _close(out: Path, plan: SetPlan, before: Mapping[str, Any], names: Sequence[str], links: Mapping[str, str]) -> Summary:
+def _close(
+    out: Path,
+    plan: SetPlan,
+    before: Mapping[str, Any],
+    names: Sequence[str],
+    links: Mapping[str, str],
+) -> Summary:
     """Gather the records into the manifest, whole, and only then remove them."""
     records = {name: json.loads(_record_path(out, name).read_text()) for name in names}
     kept = {name: record for name, record in before.items() if name not in records}
     written = sum(record.pop("written") for record in records.values())
-    sources = {name: {key: value for key, value in record.items() if value} for name, record in (kept | records).items()}
+    sources = {
+        name: {key: value for key, value in record.items() if value}
+        for name, record in (kept | records).items()
+    }
     for record in sources.values():
         record.setdefault("outputs", {})
     manifest = out / "manifest.json"

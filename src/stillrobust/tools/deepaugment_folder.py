@@ -1,10 +1,13 @@
-"""DeepAugment's folders: every image of a training set through a network that is tampered with on the way.
+"""DeepAugment's folders: every image of a training set through a network that is tampered with on
+the way.
 
-    OUT/manifest.json             the protocol, whether all is done, and which images could not be read
-    OUT/<class>/<stem>.jpg        the changed image, at the place of SOURCE/<class>/<stem>.<suffix>
+    OUT/manifest.json             the protocol, whether all is done, and which images could not be
+    read OUT/<class>/<stem>.jpg        the changed image, at the place of
+    SOURCE/<class>/<stem>.<suffix>
 
-As published, the network's weights are perturbed anew before one image in twenty, in a random order. That order follows from the
-seed, and all other draws from the seed and the image's path, so that workers and interruptions do not matter.
+As published, the network's weights are perturbed anew before one image in twenty, in a random
+order. That order follows from the seed, and all other draws from the seed and the image's path, so
+that workers and interruptions do not matter.
 """
 
 import hashlib
@@ -40,7 +43,9 @@ Group = tuple[int, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: files written, files that were there already, and images left out, with the reason."""
+    """What a run did: files written, files that were there already, and images left out, with the
+    reason.
+    """
 
     written: int
     already: int
@@ -61,8 +66,9 @@ def deepaugment_set(
 ) -> Summary:
     """Make ``out`` from the images below ``source``; a second call does only what is missing.
 
-    ``network``: of ``NETWORKS``; ``allow_untrained`` is for tests. Raises ``UserError`` for weights that do not fit or are not
-    trained, where there is no image, where two differ in their suffix alone, and where ``out`` holds something else.
+    ``network``: of ``NETWORKS``; ``allow_untrained`` is for tests. Raises ``UserError`` for weights
+    that do not fit or are not trained, where there is no image, where two differ in their suffix
+    alone, and where ``out`` holds something else.
     """
     pretrained = load_pretrained(network, weights, allow_untrained)
     names = _sources(source, out)
@@ -76,7 +82,11 @@ def deepaugment_set(
     }
     with lease(out):
         _open(out, protocol)
-        missing = [(number, kept) for number, group in groups(names, seed) if (kept := _without_made(group, out))]
+        missing = [
+            (number, kept)
+            for number, group in groups(names, seed)
+            if (kept := _without_made(group, out))
+        ]
         count = sum(len(group) for _, group in missing)
         gpus = capacity.gpus()
         workers = workers or len(gpus) or capacity.cores()
@@ -88,30 +98,45 @@ def deepaugment_set(
         if jobs:
             run_jobs(jobs, min(workers, parts), listen, gpus=gpus)
         skipped = {name: reason for name in names if (reason := _reason(out, name))}
-        write_whole({out / "manifest.json": _text({"protocol": protocol, "complete": True, "skipped": skipped})})
+        write_whole(
+            {
+                out / "manifest.json": _text(
+                    {"protocol": protocol, "complete": True, "skipped": skipped}
+                )
+            }
+        )
         return Summary(count - len(skipped), len(names) - count, skipped, pretrained.sha256)
 
 
 def _sources(source: Path, out: Path) -> list[str]:
     """Paths of the images inside ``source``, with ``/``, sorted."""
     if not source.is_dir():
-        raise UserError(f"Expected a folder of class folders at {source}, but there is none; check the path")
+        raise UserError(
+            f"Expected a folder of class folders at {source}, but there is none; check the path"
+        )
     if out.resolve().is_relative_to(source.resolve()):
         raise UserError(
-            f"Expected an output folder outside {source}, but got {out}; its files would be taken for sources"
-            ", so choose another folder"
+            f"Expected an output folder outside {source}, but got {out}; its files would be taken"
+            " for sources, so choose another folder"
         )
     names = [path.relative_to(source).as_posix() for path in image_files(source)]
     if not names:
-        raise UserError(f"Expected {IMAGE_KINDS} images below {source}, but found none; check the path")
+        raise UserError(
+            f"Expected {IMAGE_KINDS} images below {source}, but found none; check the path"
+        )
     twice = [name for name, count in Counter(stem(name) for name in names).items() if count > 1]
     if twice:
-        raise UserError(f"Expected names that differ in more than their suffix, but {twice[0]} is there more than once; rename one")
+        raise UserError(
+            f"Expected names that differ in more than their suffix, but {twice[0]} is there more"
+            " than once; rename one"
+        )
     return names
 
 
 def groups(names: Sequence[str], seed: int) -> list[Group]:
-    """All images in a random order, cut before each with the probability that weights are drawn anew."""
+    """All images in a random order, cut before each with the probability that weights are drawn
+    anew.
+    """
     rng = np.random.default_rng([seed, 0])
     order = rng.permutation(len(names))
     cuts = np.nonzero(rng.random(len(names)) < REDRAWN)[0]
@@ -125,7 +150,11 @@ def _target(out: Path, name: str) -> Path:
 
 def _note(out: Path, name: str) -> Path:
     """Where the reason stands why an image is left out."""
-    return out / ".skipped" / f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()}.txt"
+    return (
+        out
+        / ".skipped"
+        / f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()}.txt"
+    )
 
 
 def _reason(out: Path, name: str) -> str:
@@ -142,21 +171,31 @@ def _text(value: Any) -> bytes:
 
 
 def _open(out: Path, protocol: dict[str, Any]) -> None:
-    """Begin a new folder or go on with one; ``UserError`` if it holds something else or had another protocol."""
+    """Begin a new folder or go on with one; ``UserError`` if it holds something else or had another
+    protocol.
+    """
     manifest = out / "manifest.json"
     if not manifest.exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UserError(f"Expected {out} to be new, empty, or made by this command, but it holds other files; choose another")
+            raise UserError(
+                f"Expected {out} to be new, empty, or made by this command, but it holds other"
+                " files; choose another"
+            )
         write_whole({manifest: _text({"protocol": protocol, "complete": False, "skipped": {}})})
     try:
         theirs = json.loads(manifest.read_text())["protocol"]
-        differing = [key for key in sorted(protocol | theirs) if protocol.get(key) != theirs.get(key)]
+        differing = [
+            key for key in sorted(protocol | theirs) if protocol.get(key) != theirs.get(key)
+        ]
     except (ValueError, KeyError, TypeError):
         raise UserError(
-            f"Expected a manifest of this command at {manifest}, but it cannot be read; choose another folder"
+            f"Expected a manifest of this command at {manifest}, but it cannot be read; choose"
+            " another folder"
         ) from None
     if differing:
-        parts = ", ".join(f"{key} was {theirs.get(key)!r} and is {protocol.get(key)!r}" for key in differing)
+        parts = ", ".join(
+            f"{key} was {theirs.get(key)!r} and is {protocol.get(key)!r}" for key in differing
+        )
         raise UserError(f"Expected what {out} was made with, but {parts}; choose another folder")
     for path in out.rglob(".*"):  # what a killed run was writing
         if LEFTOVER.fullmatch(path.name):
@@ -185,8 +224,12 @@ def _make_part(
             if image is None:
                 write_whole({_note(out, name): remark.encode()})
             else:
-                key = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big")
-                made = pretrained.distort(Pillow.fromarray(image), np.random.default_rng([seed, 2, key]))
+                key = int.from_bytes(
+                    hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big"
+                )
+                made = pretrained.distort(
+                    Pillow.fromarray(image), np.random.default_rng([seed, 2, key])
+                )
                 encoded = io.BytesIO()
                 Pillow.fromarray(made).save(encoded, "JPEG", quality=QUALITY)
                 write_whole({_target(out, name): encoded.getvalue()})

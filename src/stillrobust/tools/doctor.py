@@ -1,4 +1,7 @@
-"""What this machine has for the work, and what to do about what it lacks. Nothing here asks the network."""
+"""What this machine has for the work, and what to do about what it lacks.
+
+Nothing here asks the network.
+"""
 
 import hashlib
 import importlib.util
@@ -17,7 +20,8 @@ from stillrobust.runtime import capacity
 from stillrobust.storage.downloads import cache_folder
 
 OLDEST_PYTHON = (3, 11)  # pyproject.toml, requires-python
-PAIR_OFFSET = 15  # torchvision 0.N belongs to torch 2.(N - 15): 0.19 to 2.4, 0.29 to 2.14 (pytorch/vision, README)
+# torchvision 0.N belongs to torch 2.(N - 15): 0.19 to 2.4, 0.29 to 2.14 (pytorch/vision, README)
+PAIR_OFFSET = 15
 ROOM_GB = 5.0  # what a small study and its weights take, with room to spare
 GOLDEN = {
     "gaussian_noise": "3935b186d3a9925d",
@@ -45,7 +49,13 @@ GOLDEN_FROST = {
     "generated:3953571862c9": "51416bae6e4fb16d",
 }
 """The same of frost, by the textures that it takes."""
-EXTRAS = {"transformers": "transformers", "ultralytics": "ultralytics", "onnx": "onnxruntime", "ray": "ray", "slurm": "submitit"}
+EXTRAS = {
+    "transformers": "transformers",
+    "ultralytics": "ultralytics",
+    "onnx": "onnxruntime",
+    "ray": "ray",
+    "slurm": "submitit",
+}
 """Optional extra -> the module that shows it is there."""
 
 
@@ -54,7 +64,9 @@ class Finding:
     """What one check saw."""
 
     state: str
-    """``ok``; ``note`` for what only some work needs; ``problem`` for what makes work fail or numbers wrong."""
+    """``ok``; ``note`` for what only some work needs; ``problem`` for what makes work fail or
+    numbers wrong.
+    """
     text: str
     remedy: str = ""
     """What to do, where there is something."""
@@ -64,7 +76,11 @@ def python() -> Finding:
     """New enough."""
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < OLDEST_PYTHON:
-        return Finding("problem", f"Python {found}", "install Python 3.11 or newer and make the environment anew")
+        return Finding(
+            "problem",
+            f"Python {found}",
+            "install Python 3.11 or newer and make the environment anew",
+        )
     return Finding("ok", f"Python {found}")
 
 
@@ -73,16 +89,24 @@ def pairing() -> Finding:
     try:
         torch, vision = version("torch"), version("torchvision")
     except PackageNotFoundError as error:
-        return Finding("problem", f"the package {error.name} is not installed", "pip install torch torchvision")
+        return Finding(
+            "problem", f"the package {error.name} is not installed", "pip install torch torchvision"
+        )
     minor = [int(text.split("+")[0].split(".")[1]) for text in (torch, vision)]
     if minor[1] - minor[0] != PAIR_OFFSET:
         fitting = f"torchvision==0.{minor[0] + PAIR_OFFSET}.*"
-        return Finding("problem", f"torch {torch} with torchvision {vision} are no pair", f"pip install '{fitting}'")
+        return Finding(
+            "problem",
+            f"torch {torch} with torchvision {vision} are no pair",
+            f"pip install '{fitting}'",
+        )
     return Finding("ok", f"torch {torch}, torchvision {vision}")
 
 
 def processor() -> Finding:
-    """Cores that this process may use, and threads: a thread in each process and a process on each core is fastest."""
+    """Cores that this process may use, and threads: a thread in each process and a process on each
+    core is fastest.
+    """
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
     return Finding("ok", f"{capacity.cores()} cores to use, OMP_NUM_THREADS {threads}")
 
@@ -92,7 +116,9 @@ def memory() -> Finding:
     total = capacity.memory()
     size = f"{total / 2**30:.1f} GB of memory"
     if 0 < total < 2 * 2**30:  # a worker with torch and the demo's detector takes 1 to 1.5 GB
-        return Finding("problem", size, "give the container or machine 2 GB or more, and use --workers 1")
+        return Finding(
+            "problem", size, "give the container or machine 2 GB or more, and use --workers 1"
+        )
     return Finding("ok", size)
 
 
@@ -101,11 +127,20 @@ def gpus() -> Finding:
     import torch
 
     if torch.cuda.is_available():
-        names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+        names = ", ".join(
+            torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+        )
         return Finding("ok", f"GPUs: {names}; CUDA {torch.version.cuda}")
     if shutil.which("nvidia-smi") and Path("/proc/driver/nvidia/version").is_file():
-        remedy = "install the build of torch for the driver's CUDA release (nvidia-smi shows it), see pytorch.org"
-        return Finding("problem", f"an NVIDIA driver is there, but torch {torch.__version__} does not use it", remedy)
+        remedy = (
+            "install the build of torch for the driver's CUDA release (nvidia-smi shows it), see"
+            " pytorch.org"
+        )
+        return Finding(
+            "problem",
+            f"an NVIDIA driver is there, but torch {torch.__version__} does not use it",
+            remedy,
+        )
     return Finding("note", "no GPU: everything works, large trainings take long")
 
 
@@ -113,7 +148,10 @@ def frost() -> Finding:
     """The reference's photographs, or generated ones: two protocols."""
     name = str(corruptions.protocol()["frost_textures"])
     if name.startswith("generated"):
-        remedy = "for numbers like published ones: pip install --no-deps imagecorruptions-imaug==1.1.5, or STILLROBUST_FROST=FOLDER"
+        remedy = (
+            "for numbers like published ones: pip install --no-deps imagecorruptions-imaug==1.1.5,"
+            " or STILLROBUST_FROST=FOLDER"
+        )
         return Finding("note", f"frost textures: {name}", remedy)
     return Finding("ok", f"frost textures: {name}")
 
@@ -130,9 +168,18 @@ def golden() -> Finding:
     expected = GOLDEN | ({"frost": GOLDEN_FROST[textures]} if textures in GOLDEN_FROST else {})
     wrong = [name for name, pixels in expected.items() if digest(name) != pixels]
     if wrong:
-        remedy = "reinstall numba, numpy and opencv-python-headless; numbers of this machine are not comparable until this passes"
-        return Finding("problem", f"self-test: other pixels than expected of {', '.join(wrong)}", remedy)
-    left_out = "" if "frost" in expected else " (frost has textures of your own, whose pixels are not known)"
+        remedy = (
+            "reinstall numba, numpy and opencv-python-headless; numbers of this machine are not"
+            " comparable until this passes"
+        )
+        return Finding(
+            "problem", f"self-test: other pixels than expected of {', '.join(wrong)}", remedy
+        )
+    left_out = (
+        ""
+        if "frost" in expected
+        else " (frost has textures of your own, whose pixels are not known)"
+    )
     return Finding("ok", f"self-test: the expected pixels of {len(expected)} corruptions{left_out}")
 
 
@@ -146,10 +193,14 @@ def digest(name: str) -> str:
 
 def extras() -> Finding:
     """Optional packages: other libraries' models."""
-    missing = [extra for extra, module in EXTRAS.items() if importlib.util.find_spec(module) is None]
+    missing = [
+        extra for extra, module in EXTRAS.items() if importlib.util.find_spec(module) is None
+    ]
     if missing:
         return Finding(
-            "note", f"not installed: {', '.join(missing)}", f"where needed: pip install 'stillrobust[{','.join(missing)}]'"
+            "note",
+            f"not installed: {', '.join(missing)}",
+            f"where needed: pip install 'stillrobust[{','.join(missing)}]'",
         )
     return Finding("ok", f"extras: {', '.join(EXTRAS)}")
 
@@ -162,7 +213,9 @@ def here() -> Finding:
 def cache() -> Finding:
     """The folder of weights."""
     folder = cache_folder()
-    return _writable(folder, "weights cache", "set STILLROBUST_CACHE to a folder that you may write to")
+    return _writable(
+        folder, "weights cache", "set STILLROBUST_CACHE to a folder that you may write to"
+    )
 
 
 def _writable(folder: Path, name: str, remedy: str) -> Finding:
@@ -173,12 +226,29 @@ def _writable(folder: Path, name: str, remedy: str) -> Finding:
         return Finding("problem", f"{name} {folder} cannot be written to", remedy)
     free = shutil.disk_usage(present).free / 1e9
     if free < ROOM_GB:
-        return Finding("problem", f"{name} {folder}: {free:.1f} GB free", f"make room for at least {ROOM_GB:.0f} GB, or {remedy}")
+        return Finding(
+            "problem",
+            f"{name} {folder}: {free:.1f} GB free",
+            f"make room for at least {ROOM_GB:.0f} GB, or {remedy}",
+        )
     return Finding("ok", f"{name} {folder}: can be written to, {free:.0f} GB free")
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {
-    check.__name__: check for check in (python, pairing, processor, memory, gpus, frost, kernels, golden, extras, here, cache)
+    check.__name__: check
+    for check in (
+        python,
+        pairing,
+        processor,
+        memory,
+        gpus,
+        frost,
+        kernels,
+        golden,
+        extras,
+        here,
+        cache,
+    )
 }
 """Name -> check, in the order in which they are told."""
 
@@ -191,9 +261,14 @@ def examine() -> list[Finding]:
 def _safely(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
-    except Exception as error:  # a broken installation may raise anything; the others are still looked at
+    # a broken installation may raise anything; the others are still looked at
+    except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        return Finding("problem", f"the check of {name} failed: {reason}", "reinstall: pip install --force-reinstall stillrobust")
+        return Finding(
+            "problem",
+            f"the check of {name} failed: {reason}",
+            "reinstall: pip install --force-reinstall stillrobust",
+        )
 
 
 def findings_text(findings: list[Finding]) -> str:
@@ -204,6 +279,8 @@ def findings_text(findings: list[Finding]) -> str:
         lines += [f"{'':<8} -> {finding.remedy}"] if finding.remedy else []
     problems = sum(finding.state == "problem" for finding in findings)
     lines.append(
-        "All is well; no network is needed until you call a command named fetch." if not problems else f"{problems} to mend."
+        "All is well; no network is needed until you call a command named fetch."
+        if not problems
+        else f"{problems} to mend."
     )
     return "\n".join(lines)

@@ -13,31 +13,45 @@ from stillrobust.errors import UserError
 from stillrobust.names import lookup
 from stillrobust.samples import Image
 
-CHOICES: dict[str, Mapping[str, Any]] = {"mode": MODES, "regime": REGIMES, "channel_order": CHANNEL_ORDERS}
+CHOICES: dict[str, Mapping[str, Any]] = {
+    "mode": MODES,
+    "regime": REGIMES,
+    "channel_order": CHANNEL_ORDERS,
+}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one corruption: grey levels from pixel to pixel, their largest, the share of samples that differ, and the means'."""
+    """Of one corruption: grey levels from pixel to pixel, their largest, the share of samples that
+    differ, and the means'.
+    """
 
     corruption: str
     mean: float
     largest: int
     share: float
     shift: float
-    """Mean brightness under the second less that under the first; what is left of two draws of the same noise."""
+    """Mean brightness under the second less that under the first; what is left of two draws of the
+    same noise.
+    """
 
 
 def protocol_of(text: str) -> dict[str, Any]:
-    """``"channel_order=bgr,mode=exact"`` -> arguments of ``corrupt``; ``UserError`` for what it does not know."""
+    """``"channel_order=bgr,mode=exact"`` -> arguments of ``corrupt``; ``UserError`` for what it
+    does not know.
+    """
     chosen: dict[str, Any] = {}
     for pair in filter(None, (part.strip() for part in text.split(","))):
         key, equals, value = pair.partition("=")
         if not equals:
-            raise UserError(f"Expected KEY=VALUE, but got {pair!r}; keys: {', '.join([*CHOICES, 'seed'])}")
+            raise UserError(
+                f"Expected KEY=VALUE, but got {pair!r}; keys: {', '.join([*CHOICES, 'seed'])}"
+            )
         if key == "seed":
             if not (value.isascii() and value.isdigit()):
-                raise UserError(f"Expected a whole number as seed, but got {value!r}; write it as seed=1")
+                raise UserError(
+                    f"Expected a whole number as seed, but got {value!r}; write it as seed=1"
+                )
             chosen[key] = int(value)
             continue
         lookup(key, value, lookup("key of a protocol", key, CHOICES))
@@ -51,15 +65,26 @@ def sample_of(source: Path, count: int) -> dict[str, Image]:
         return {source.name: read_image(source)}
     files = image_files(source) if source.is_dir() else []
     if not files or count < 1:
-        raise UserError(f"Expected a photo or a folder with photos at {source}, and at least one of them; check the path")
-    chosen = [files[index * len(files) // min(count, len(files))] for index in range(min(count, len(files)))]
+        raise UserError(
+            f"Expected a photo or a folder with photos at {source}, and at least one of them; check"
+            " the path"
+        )
+    chosen = [
+        files[index * len(files) // min(count, len(files))]
+        for index in range(min(count, len(files)))
+    ]
     return {path.relative_to(source).as_posix(): read_image(path) for path in chosen}
 
 
 def differences(
-    images: Mapping[str, Image], first: Mapping[str, Any], second: Mapping[str, Any], severities: Sequence[int]
+    images: Mapping[str, Image],
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    severities: Sequence[int],
 ) -> list[Difference]:
-    """One row for each of the 19 corruptions, over all images and severities; both protocols have seed 0 unless they say so."""
+    """One row for each of the 19 corruptions, over all images and severities; both protocols have
+    seed 0 unless they say so.
+    """
     rows = []
     for name in CORRUPTIONS:
         total, unequal, largest, shift, samples = 0.0, 0, 0, 0.0, 0
@@ -79,9 +104,12 @@ def differences(
 
 def text_of(rows: Sequence[Difference]) -> str:
     """A table for the terminal, the largest difference first."""
-    lines = [f"{'corruption':18s} {'mean |diff|':>11s} {'largest':>8s} {'differ':>8s} {'brighter':>9s}"]
+    lines = [
+        f"{'corruption':18s} {'mean |diff|':>11s} {'largest':>8s} {'differ':>8s} {'brighter':>9s}"
+    ]
     lines += [
-        f"{row.corruption:18s} {row.mean:11.3f} {row.largest:8d} {100 * row.share:7.2f}% {row.shift:+9.3f}"
+        f"{row.corruption:18s} {row.mean:11.3f} {row.largest:8d} {100 * row.share:7.2f}%"
+        f" {row.shift:+9.3f}"
         for row in sorted(rows, key=lambda row: -row.mean)
     ]
     return "\n".join(lines)

@@ -17,41 +17,73 @@ ViewsOf = Callable[[Sample, np.random.Generator], list[Sample]]
 
 def number(*parts: object) -> int:
     """A stable 63-bit number from anything that prints."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
+    return (
+        int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
+    )
 
 
 class Augmented(torch.utils.data.Dataset[list[Sample]]):
     """``augmented[(epoch, index)]``: the views of sample ``index`` in ``epoch``.
 
-    Other ``use``s of an epoch see other draws; the dataset shows the images of its epoch ``first`` in the first one.
+    Other ``use``s of an epoch see other draws; the dataset shows the images of its epoch ``first``
+    in the first one.
     """
 
-    def __init__(self, task: Task, dataset: Dataset, seed: int, views_of: ViewsOf, use: str = "augment", first: int = 0) -> None:
-        self.task, self.dataset, self.seed, self.views_of, self.use, self.first = task, dataset, seed, views_of, use, first
+    def __init__(
+        self,
+        task: Task,
+        dataset: Dataset,
+        seed: int,
+        views_of: ViewsOf,
+        use: str = "augment",
+        first: int = 0,
+    ) -> None:
+        self.task, self.dataset, self.seed, self.views_of, self.use, self.first = (
+            task,
+            dataset,
+            seed,
+            views_of,
+            use,
+            first,
+        )
 
     def __getitem__(self, key: tuple[int, int]) -> list[Sample]:
         epoch, index = key
         rng = np.random.default_rng(number(self.seed, self.use, epoch, index))
-        at_epoch = getattr(self.dataset, "at_epoch", lambda _: self.dataset)  # of one that shows other images every epoch
+        # of one that shows other images every epoch
+        at_epoch = getattr(self.dataset, "at_epoch", lambda _: self.dataset)
         return self.views_of(self.task.augment(at_epoch(self.first + epoch)[index], rng), rng)
 
 
-def order(seed: int, size: int, batch_size: int, steps: int, first: int = 0, use: str = "order") -> Iterator[list[tuple[int, int]]]:
-    """Batches of (epoch, index) from step ``first`` on. Every epoch is a fresh permutation; batches run across epochs."""
+def order(
+    seed: int, size: int, batch_size: int, steps: int, first: int = 0, use: str = "order"
+) -> Iterator[list[tuple[int, int]]]:
+    """Batches of (epoch, index) from step ``first`` on.
+
+    Every epoch is a fresh permutation; batches run across epochs.
+    """
     permutations: dict[int, np.ndarray] = {}
     for step in range(first, steps):
         batch = []
         for position in range(step * batch_size, (step + 1) * batch_size):
             epoch, place = divmod(position, size)
             if epoch not in permutations:
-                permutations = {key: value for key, value in permutations.items() if key == epoch - 1}
-                permutations[epoch] = np.random.default_rng(number(seed, use, epoch)).permutation(size)
+                permutations = {
+                    key: value for key, value in permutations.items() if key == epoch - 1
+                }
+                permutations[epoch] = np.random.default_rng(number(seed, use, epoch)).permutation(
+                    size
+                )
             batch.append((epoch, int(permutations[epoch][place])))
         yield batch
 
 
 def batches(
-    examples: Augmented, places: Iterable[list[tuple[int, int]]], workers: int, rank: int, world: int
+    examples: Augmented,
+    places: Iterable[list[tuple[int, int]]],
+    workers: int,
+    rank: int,
+    world: int,
 ) -> Iterator[list[list[Sample]]]:
     """This process's part of every batch."""
     loader = torch.utils.data.DataLoader(
@@ -70,7 +102,8 @@ def batches(
 
 @contextmanager
 def one_thread_each(workers: int) -> Iterator[None]:
-    """While a loader's workers are forked and at work: OpenCV has one thread here, and so in each of them.
+    """While a loader's workers are forked and at work: OpenCV has one thread here, and so in each
+    of them.
 
     To set it there would wait for ever for the threads that a fork does not take along.
     """
@@ -86,8 +119,19 @@ def one_thread_each(workers: int) -> Iterator[None]:
 def fresh_epoch(
     examples: Augmented, batch_size: int, workers: int, rank: int, world: int, epoch: int
 ) -> Iterator[list[list[Sample]]]:
-    """The images of ``epoch`` once more, in another order and with other augmentations, for what trains beside the model."""
+    """The images of ``epoch`` once more, in another order and with other augmentations, for what
+    trains beside the model.
+    """
     size = len(examples.dataset)
-    other = Augmented(examples.task, examples.dataset, examples.seed, examples.views_of, use=f"fresh {epoch}", first=epoch)
-    places = order(examples.seed, size, batch_size, max(1, size // batch_size), use=f"fresh {epoch}")
+    other = Augmented(
+        examples.task,
+        examples.dataset,
+        examples.seed,
+        examples.views_of,
+        use=f"fresh {epoch}",
+        first=epoch,
+    )
+    places = order(
+        examples.seed, size, batch_size, max(1, size // batch_size), use=f"fresh {epoch}"
+    )
     yield from batches(other, places, workers, rank, world)

@@ -1,7 +1,9 @@
-"""The one training loop: transfer to a task, or upstream training that makes a backbone robust; stopped and resumed at any moment.
+"""The one training loop: transfer to a task, or upstream training that makes a backbone robust;
+stopped and resumed at any moment.
 
-Nothing depends on the moment a run was stopped: the order of the data, every augmentation and torch's own draws come from
-generators keyed by (seed, step), so that a resumed run ends in the same bits as an undisturbed one on the same machine.
+Nothing depends on the moment a run was stopped: the order of the data, every augmentation and
+torch's own draws come from generators keyed by (seed, step), so that a resumed run ends in the same
+bits as an undisturbed one on the same machine.
 """
 
 import dataclasses
@@ -20,7 +22,15 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch import nn
 
-from stillrobust.backbones import Backbone, build_backbone, made, maker_of, published_preprocessing, shown, upstream_digest
+from stillrobust.backbones import (
+    Backbone,
+    build_backbone,
+    made,
+    maker_of,
+    published_preprocessing,
+    shown,
+    upstream_digest,
+)
 from stillrobust.backbones.reader import digest, load_strictly
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, lookup, parse_spec
@@ -37,7 +47,16 @@ from stillrobust.tasks.recipes import Recipe
 from stillrobust.training.batches import Augmented, batches, fresh_epoch, number, order
 from stillrobust.training.launch import Progress, launch, leads
 from stillrobust.training.optimizer import make_optimiser, set_rates
-from stillrobust.training.run_files import checked, finish, finished, read_description, resume, save, tidy, untidy
+from stillrobust.training.run_files import (
+    checked,
+    finish,
+    finished,
+    read_description,
+    resume,
+    save,
+    tidy,
+    untidy,
+)
 from stillrobust.training.technique_hooks import InTransfer, Upstream, Work
 from stillrobust.training.training_monitor import Watched
 from stillrobust.user_files import keyed, pinned
@@ -49,9 +68,15 @@ Transfer = Literal["fixed_feature", "full_network", "released_freeze", "upstream
 TRANSFERS: dict[str, str] = {
     "fixed_feature": "the backbone frozen: no gradient, BatchNorm statistics and DropPath included",
     "full_network": "everything trains",
-    "released_freeze": "the paper's released fixed-feature: rate 0 in the backbone, with the leaks that it has (docs/training.md)",
+    "released_freeze": (
+        "the paper's released fixed-feature: rate 0 in the backbone, with the leaks that it has"
+        " (docs/training.md)"
+    ),
     "upstream": "nothing trains: the backbone's own ImageNet classifier is evaluated",
-    "robustify": "everything trains, with the backbone's own classifier: no transfer, but what makes a backbone",
+    "robustify": (
+        "everything trains, with the backbone's own classifier: no transfer, but what makes a"
+        " backbone"
+    ),
 }
 TRAINING_VERSION = 3  # raised when the loop changes what comes out of it
 IN_TRANSFER_VERSION = 2  # raised when a technique acts in a transfer in another way
@@ -71,10 +96,13 @@ class Plan:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Settings of the task that differ from the recipe's and from its defaults."""
     technique: str = ""
-    """The technique that acts on the images in training, such as ``prime(geometry=False)``; empty for none."""
+    """The technique that acts on the images in training, such as ``prime(geometry=False)``; empty
+    for none.
+    """
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "technique", pinned(self.technique))  # one training, one content of a file of your own
+        # one training, one content of a file of your own
+        object.__setattr__(self, "technique", pinned(self.technique))
 
     def make_task(self) -> Task:
         """The task with the recipe's settings and, before those, the plan's own."""
@@ -83,7 +111,9 @@ class Plan:
 
 def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
     """Everything that decides what a run's weights will be, as plain data."""
-    recipe = {key: value for key, value in dataclasses.asdict(plan.recipe).items() if key not in RUNNING}
+    recipe = {
+        key: value for key, value in dataclasses.asdict(plan.recipe).items() if key not in RUNNING
+    }
     name, arguments = parse_spec(plan.backbone)
     lookup("transfer", plan.transfer, TRANSFERS)
     trains = plan.transfer != "upstream"
@@ -96,7 +126,11 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
         "preprocessing": published_preprocessing(plan.backbone),
         "transfer": plan.transfer,
         "technique": shown_spec(technique),
-        **({"in_transfer_version": IN_TRANSFER_VERSION} if technique and plan.transfer != "robustify" else {}),
+        **(
+            {"in_transfer_version": IN_TRANSFER_VERSION}
+            if technique and plan.transfer != "robustify"
+            else {}
+        ),
         **({"technique_files": keyed(technique)} if keyed(technique) != technique else {}),
         "training_data": info.fingerprint if trains else "none",
         "classes": list(info.classes),
@@ -106,7 +140,8 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
     }
 
 
-# ---- the loop ----------------------------------------------------------------------------------------------------------
+# ---- the loop
+# ----------------------------------------------------------------------------------------------------------
 
 
 def train(
@@ -116,20 +151,26 @@ def train(
     progress: Progress = lambda done, total, text: None,
     log: Path | None = None,
 ) -> Path:
-    """Train ``plan`` on ``dataset``; the finished model is ``folder/model.safetensors`` with ``folder/model.json``.
+    """Train ``plan`` on ``dataset``; the finished model is ``folder/model.safetensors`` with
+    ``folder/model.json``.
 
-    A finished run with the same identity is left as it is, an unfinished one goes on where it was. ``log`` is by default
-    ``folder/run.log``; curves for TensorBoard lie beside it. Raises ``UserError`` if the loss stops being a number or the
-    folder cannot be written, ``Held`` while another process trains in the folder.
+    A finished run with the same identity is left as it is, an unfinished one goes on where it was.
+    ``log`` is by default ``folder/run.log``; curves for TensorBoard lie beside it. Raises
+    ``UserError`` if the loss stops being a number or the folder cannot be written, ``Held`` while
+    another process trains in the folder.
     """
     folder = Path(folder)
     if len(dataset) == 0:
-        raise UserError("Expected at least one image to train on, but the dataset is empty; check its train split")
+        raise UserError(
+            "Expected at least one image to train on, but the dataset is empty; check its train"
+            " split"
+        )
     dataset = _extended(plan, dataset)
     described = json.loads(json.dumps(identity(plan, dataset.info)))
     if finished(folder, described) and not untidy(folder):
         return folder
-    _, model, loaded = build(plan, dataset.info)  # here already: what does not fit is said before anything starts
+    # here already: what does not fit is said before anything starts
+    _, model, loaded = build(plan, dataset.info)
     _require_fit(plan)
     _require_same_start(plan, described)
     # Of several processes that were started together, the first holds it for all.
@@ -158,14 +199,21 @@ def _require_fit(plan: Plan) -> None:
         require_photometric(build_technique(plan.technique), plan.task)
     if plan.task == "segmentation" and plan.recipe.batch_size == 1 and plan.transfer != "upstream":
         raise UserError(
-            "Expected at least two images a step in training for segmentation, but batch_size is 1; give 2 or more: "
-            "UPerNet pools an image to one pixel, which alone has no spread to normalise by"
+            "Expected at least two images a step in training for segmentation, but batch_size is 1;"
+            " give 2 or more: UPerNet pools an image to one pixel, which alone has no spread to"
+            " normalise by"
         )
 
 
 def _extended(plan: Plan, dataset: Dataset) -> Dataset:
-    """The set that is trained on: upstream a technique may add images, of which none may be missing."""
-    extend = build_technique(plan.technique).extend_dataset if plan.technique and plan.transfer == "robustify" else None
+    """The set that is trained on: upstream a technique may add images, of which none may be
+    missing.
+    """
+    extend = (
+        build_technique(plan.technique).extend_dataset
+        if plan.technique and plan.transfer == "robustify"
+        else None
+    )
     return extend(dataset, plan.recipe.seed) if extend else dataset
 
 
@@ -185,7 +233,9 @@ def _loop(
     _require_same_start(plan, described)
     before = digest(backbone_of(model).state_dict()) if plan.transfer == "fixed_feature" else ""
     upstream = plan.transfer == "robustify"
-    work: Work = Upstream(plan.technique, fabric.device) if upstream else InTransfer(task, plan.technique)
+    work: Work = (
+        Upstream(plan.technique, fabric.device) if upstream else InTransfer(task, plan.technique)
+    )
     steps = recipe.total_steps(len(dataset))
     model = model.to(memory_format=torch.channels_last)
     if fabric.world_size > 1:
@@ -201,11 +251,16 @@ def _loop(
     examples = Augmented(task, dataset, recipe.seed, work.views_of)
     share = recipe.workers, fabric.global_rank, fabric.world_size
     fresh = partial(fresh_epoch, examples, recipe.batch_size, *share)
-    for batch in batches(examples, order(recipe.seed, len(dataset), recipe.batch_size, steps, step), *share):
+    for batch in batches(
+        examples, order(recipe.seed, len(dataset), recipe.batch_size, steps, step), *share
+    ):
         torch.manual_seed(number(recipe.seed, "step", step, fabric.global_rank))
         set_rates(optimiser, recipe, step, steps)
-        # On the model's device, from a seed of its own: what is drawn before or after does not move it.
-        draws = torch.Generator(fabric.device).manual_seed(number(recipe.seed, "technique", step, fabric.global_rank))
+        # On the model's device, from a seed of its own: what is drawn before or after does not move
+        # it.
+        draws = torch.Generator(fabric.device).manual_seed(
+            number(recipe.seed, "technique", step, fabric.global_rank)
+        )
         work.begin_epoch(step * recipe.batch_size // len(dataset), wrapped, fresh, draws)
         losses = work.loss(wrapped, batch, draws)
         loss = torch.stack(list(losses.values())).sum()
@@ -224,7 +279,8 @@ def _loop(
             save(folder, described, model, optimiser, precision, step, work.state())
             saved = time.monotonic()
     if before and digest(backbone_of(model).state_dict()) != before:
-        raise AssertionError("the frozen backbone changed in training")  # what fixed-feature means; never to be published
+        # what fixed-feature means; never to be published
+        raise AssertionError("the frozen backbone changed in training")
     if lead:
         lead.check()
         finish(folder, described, _described(plan, model), loaded, model, dataset.info)
@@ -240,20 +296,27 @@ def _require_finite(loss: float, plan: Plan, where: str) -> None:
 
 
 def _require_same_start(plan: Plan, described: dict[str, Any]) -> None:
-    """The file of weights is read once for the identity and once to be loaded; in between somebody may replace it."""
+    """The file of weights is read once for the identity and once to be loaded; in between somebody
+    may replace it.
+    """
     if upstream_digest(plan.backbone) != described["upstream_weights"]:
         raise UserError(
-            f"The weights of {plan.backbone} changed while a training began from them; start again, once they stay as they are"
+            f"The weights of {plan.backbone} changed while a training began from them; start again,"
+            " once they stay as they are"
         )
 
 
 def build(plan: Plan, info: DatasetInfo) -> tuple[Task, nn.Module, str]:
-    """Task, model as training starts with it, and one line on the weights. What does not fit is a ``UserError``."""
+    """Task, model as training starts with it, and one line on the weights.
+
+    What does not fit is a ``UserError``.
+    """
     torch.manual_seed(plan.recipe.seed)  # a backbone of random weights draws from it
     task = plan.make_task()
     if info.task != plan.task:
         raise UserError(
-            f"The task {plan.task} needs {plan.task} data, but {info.name} is for {info.task}; give other data or another task"
+            f"The task {plan.task} needs {plan.task} data, but {info.name} is for {info.task}; give"
+            " other data or another task"
         )
     backbone, loaded = build_backbone(plan.backbone)
     model = _model(plan.transfer, task, backbone, info)
@@ -273,7 +336,10 @@ def _model(transfer: str, task: Task, backbone: Backbone, info: DatasetInfo) -> 
     if transfer not in ("upstream", "robustify"):
         return task.build_model(backbone, info)
     if not isinstance(task, Classification):
-        raise UserError(f"The transfer {transfer} has a backbone's own classes, but the task is {task.name}; use classification")
+        raise UserError(
+            f"The transfer {transfer} has a backbone's own classes, but the task is {task.name};"
+            " use classification"
+        )
     if transfer == "robustify" and classes_of(backbone) != len(info.classes):
         backbone.reset_classifier(len(info.classes))
     return task.build_upstream(backbone, info)
@@ -285,8 +351,8 @@ def hold_still(backbone: Backbone, parts: tuple[str, ...]) -> None:
     for part in parts:
         if part not in children:
             raise UserError(
-                f"The recipe freezes {', '.join(parts)} of the backbone, but {backbone.name} has no {part}; "
-                "take a recipe that was made for it, or set frozen: []"
+                f"The recipe freezes {', '.join(parts)} of the backbone, but {backbone.name} has no"
+                f" {part}; take a recipe that was made for it, or set frozen: []"
             )
         children[part].requires_grad_(False).eval()
 
@@ -298,7 +364,11 @@ def _described(plan: Plan, model: nn.Module) -> dict[str, Any]:
         "task": plan.task,
         "backbone": plan.backbone,
         "preprocessing": backbone_of(model).preprocessing(),
-        "shown": made(parse_spec(plan.backbone)[0], technique) if plan.transfer == "robustify" else shown(plan.backbone),
+        "shown": (
+            made(parse_spec(plan.backbone)[0], technique)
+            if plan.transfer == "robustify"
+            else shown(plan.backbone)
+        ),
         "transfer": plan.transfer,
         "settings": {**plan.recipe.settings, **plan.settings},
         "technique": technique,
@@ -307,9 +377,11 @@ def _described(plan: Plan, model: nn.Module) -> dict[str, Any]:
 
 
 def _made_by(backbone: str) -> dict[str, Any] | None:
-    """What made the weights that a run starts from, where ``robustify`` did: the identity of that training.
+    """What made the weights that a run starts from, where ``robustify`` did: the identity of that
+    training.
 
-    A digest says that two weights differ, this says in what: so runs on backbones of two seeds are known to be the same otherwise.
+    A digest says that two weights differ, this says in what: so runs on backbones of two seeds are
+    known to be the same otherwise.
     """
     folder = maker_of(backbone)
     maker = read_description(folder) if folder else None
@@ -321,24 +393,32 @@ def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:
     description = read_description(folder)
     if description is None:
         raise UserError(
-            f"Expected a finished run (model.json, model.safetensors) in {folder}, but there is none"
-            "; train it first or check the path"
+            f"Expected a finished run (model.json, model.safetensors) in {folder}, but there is"
+            " none; train it first or check the path"
         )
     version = description["identity"].get("training_version")
     if version != TRAINING_VERSION:
         raise UserError(
-            f"Expected a run of training version {TRAINING_VERSION} in {folder}, but got {version}; train the run again"
+            f"Expected a run of training version {TRAINING_VERSION} in {folder}, but got {version};"
+            " train the run again"
         )
     path = folder / "model.safetensors"
     if not checked(path, description["sha256"]):
-        raise UserError(f"The weights in {path} are not those that were written (checksum differs); train the run again")
+        raise UserError(
+            f"The weights in {path} are not those that were written (checksum differs); train the"
+            " run again"
+        )
     plan = description["plan"]
     info = DatasetInfo(**{**description["info"], "classes": tuple(description["info"]["classes"])})
     task = make_task(plan["task"], plan["settings"])
     name, _ = parse_spec(plan["backbone"])
     backbone, _ = build_backbone(format_spec(name, {"weights": "random"}))
-    # What an upstream run evaluates may have other classes than the architecture comes with, as after robustify.
-    model = _model("robustify" if plan["transfer"] == "upstream" else plan["transfer"], task, backbone, info)
+    # What an upstream run evaluates may have other classes than the architecture comes with, as
+    # after robustify.
+    model = _model(
+        "robustify" if plan["transfer"] == "upstream" else plan["transfer"], task, backbone, info
+    )
     load_strictly(model, load_file(path), str(path))
-    backbone_of(model).set_preprocessing(**plan["preprocessing"])  # that of its weights, which the architecture does not know
+    # that of its weights, which the architecture does not know
+    backbone_of(model).set_preprocessing(**plan["preprocessing"])
     return task, model.eval().to(memory_format=torch.channels_last), description

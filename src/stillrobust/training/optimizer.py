@@ -11,20 +11,24 @@ from stillrobust.tasks.recipes import Recipe
 
 # torch.optim.lr_scheduler.OneCycleLR's defaults (Smith & Topin 2019).
 DIVISOR, FINAL_DIVISOR, LOW_MOMENTUM, HIGH_MOMENTUM = 25.0, 1e4, 0.85, 0.95
-# The released fixed-feature runs set the backbone's rate to 0, but mmcv lets the longest matching name decide, and
-# Swin's 'relative_position_bias_table' is longer than 'backbone': these tables train at the head's rate.
+# The released fixed-feature runs set the backbone's rate to 0, but mmcv lets the longest matching
+# name decide, and Swin's 'relative_position_bias_table' is longer than 'backbone': these tables
+# train at the head's rate.
 RELEASED_LEAK = "relative_position_bias_table"
 
 
 def learning_rate(recipe: Recipe, base: float, step: int, steps: int) -> float:
     """The rate of a group of parameters whose highest is ``base``, at ``step`` of ``steps``.
 
-    As mmcv's hooks have it: the schedule counts from step 0, and the warm-up multiplies what the schedule says. ``poly`` is
-    (base - min_lr) (1 - step/steps)^power + min_lr, which lifts a rate of 0 towards ``min_lr`` (see released_freeze).
+    As mmcv's hooks have it: the schedule counts from step 0, and the warm-up multiplies what the
+    schedule says. ``poly`` is (base - min_lr) (1 - step/steps)^power + min_lr, which lifts a rate
+    of 0 towards ``min_lr`` (see released_freeze).
     """
     done = step / steps
     if recipe.schedule == "step":
-        rate = base * 0.1 ** sum(step >= round(steps * milestone) for milestone in recipe.milestones)
+        rate = base * 0.1 ** sum(
+            step >= round(steps * milestone) for milestone in recipe.milestones
+        )
     elif recipe.schedule == "poly":
         rate = (base - recipe.min_lr) * (1 - done) ** recipe.power + recipe.min_lr
     elif recipe.schedule == "cosine":
@@ -40,13 +44,17 @@ def learning_rate(recipe: Recipe, base: float, step: int, steps: int) -> float:
 
 
 def momentum_at(recipe: Recipe, step: int, steps: int) -> float | None:
-    """SGD's momentum, or AdamW's first beta, where the schedule moves it: high where the rate is low."""
+    """SGD's momentum, or AdamW's first beta, where the schedule moves it: high where the rate is
+    low.
+    """
     if recipe.schedule != "one_cycle":
         return None
     return _one_cycle(recipe, step, steps, HIGH_MOMENTUM, LOW_MOMENTUM, HIGH_MOMENTUM)
 
 
-def _one_cycle(recipe: Recipe, step: int, steps: int, start: float, peak: float, end: float) -> float:
+def _one_cycle(
+    recipe: Recipe, step: int, steps: int, start: float, peak: float, end: float
+) -> float:
     """Half a cosine from ``start`` to ``peak``, another to ``end``; the last step is at ``end``."""
     turn = recipe.rise * steps - 1
     if step <= turn:
@@ -57,12 +65,19 @@ def _one_cycle(recipe: Recipe, step: int, steps: int, start: float, peak: float,
 
 
 def parameter_groups(recipe: Recipe, transfer: str, model: nn.Module) -> list[dict[str, Any]]:
-    """Groups of equal rate and decay, each with its highest rate as ``base_lr`` and its parameters' ``names``.
+    """Groups of equal rate and decay, each with its highest rate as ``base_lr`` and its parameters'
+    ``names``.
 
-    ``released_freeze`` keeps every parameter in the optimiser, as the released code does: the backbone at rate and decay 0.
+    ``released_freeze`` keeps every parameter in the optimiser, as the released code does: the
+    backbone at rate and decay 0.
     """
     inside = {id(parameter) for parameter in backbone_of(model).parameters()}
-    norms = {id(p) for module in model.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()}
+    norms = {
+        id(p)
+        for module in model.modules()
+        if isinstance(module, nn.LayerNorm)
+        for p in module.parameters()
+    }
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -74,7 +89,9 @@ def parameter_groups(recipe: Recipe, transfer: str, model: nn.Module) -> list[di
             factor, decays = (1.0 if RELEASED_LEAK in name else 0.0), False
         decay = recipe.weight_decay if decays else 0.0
         base = recipe.lr * recipe.rate_factor() * factor
-        group = groups.setdefault((factor, decays), {"params": [], "names": [], "base_lr": base, "weight_decay": decay})
+        group = groups.setdefault(
+            (factor, decays), {"params": [], "names": [], "base_lr": base, "weight_decay": decay}
+        )
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())
@@ -84,7 +101,9 @@ def make_optimiser(recipe: Recipe, transfer: str, model: nn.Module) -> torch.opt
     """The recipe's optimiser over the model's :func:`parameter_groups`."""
     groups = parameter_groups(recipe, transfer, model)
     if recipe.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
+        return torch.optim.SGD(
+            groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov
+        )
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.betas[0], recipe.betas[1]))
 
 

@@ -1,9 +1,11 @@
-"""Files of a run: the weights as safetensors, what they are as JSON beside them, whole or not at all.
+"""Files of a run: the weights as safetensors, what they are as JSON beside them, whole or not at
+all.
 
-``resume.json`` is what an unfinished training goes on from, with its weights in ``resume-<digest>.safetensors``; ``model.json``
-and ``model.safetensors`` are the finished run. The JSON is put in place last and holds the checksum of the weights and of itself:
-its presence means that all is whole. A pair that is not what was written is set aside (``*.damaged``) with a warning. Who writes
-holds the lease on the folder.
+``resume.json`` is what an unfinished training goes on from, with its weights in
+``resume-<digest>.safetensors``; ``model.json`` and ``model.safetensors`` are the finished run. The
+JSON is put in place last and holds the checksum of the weights and of itself: its presence means
+that all is whole. A pair that is not what was written is set aside (``*.damaged``) with a warning.
+Who writes holds the lease on the folder.
 """
 
 import contextlib
@@ -21,14 +23,26 @@ from torch import Tensor, nn
 
 from stillrobust.errors import UserError
 from stillrobust.samples import DatasetInfo
-from stillrobust.storage.files import LEFTOVER, clear_leftovers, content_key, file_digest, set_aside, sync, temporary, write_whole
+from stillrobust.storage.files import (
+    LEFTOVER,
+    clear_leftovers,
+    content_key,
+    file_digest,
+    set_aside,
+    sync,
+    temporary,
+    write_whole,
+)
 
 RESUME = "resume-*.safetensors"
 HALF = ".tmp??????"  # what safetensors writes into, before it renames that
 
 
 def checked(path: Path, sha256: str) -> bool:
-    """Whether the file is there and is the one that was written. It is read again only when it changed since."""
+    """Whether the file is there and is the one that was written.
+
+    It is read again only when it changed since.
+    """
     try:
         return file_digest(path) == sha256
     except (FileNotFoundError, NotADirectoryError):
@@ -39,30 +53,42 @@ def checked(path: Path, sha256: str) -> bool:
 
 def _unreadable(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"Cannot read {path} ({error.strerror or error}); what was finished is kept: start again when the folder is there"
+        f"Cannot read {path} ({error.strerror or error}); what was finished is kept: start again"
+        " when the folder is there"
     )
 
 
 def _weights_of(folder: Path, name: str, sha256: str) -> Path:
-    """A finished model has one name; what is resumed from is named by its content, so that no JSON points at another's weights."""
-    return folder / (f"{name}.safetensors" if name == "model" else f"{name}-{sha256[:16]}.safetensors")
+    """A finished model has one name; what is resumed from is named by its content, so that no JSON
+    points at another's weights.
+    """
+    return folder / (
+        f"{name}.safetensors" if name == "model" else f"{name}-{sha256[:16]}.safetensors"
+    )
 
 
-def _write_pair(folder: Path, name: str, tensors: Mapping[str, Tensor], description: dict[str, Any]) -> Path:
+def _write_pair(
+    folder: Path, name: str, tensors: Mapping[str, Tensor], description: dict[str, Any]
+) -> Path:
     """The weights first, ``name.json`` with their checksum last. Returns where the weights are."""
     written = temporary(folder / f"{name}.safetensors")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, written)
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, written
+        )
         _sync(written)
         description = {**description, "sha256": file_digest(written)}
         weights = _weights_of(folder, name, description["sha256"])
         if name == "model":
-            (folder / "model.json").unlink(missing_ok=True)  # of an earlier run, whose weights go now
+            # of an earlier run, whose weights go now
+            (folder / "model.json").unlink(missing_ok=True)
         written.replace(weights)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"Cannot write {folder / name} ({reason}); free some space or choose another folder") from None
+        raise UserError(
+            f"Cannot write {folder / name} ({reason}); free some space or choose another folder"
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             written.unlink(missing_ok=True)
@@ -77,7 +103,9 @@ def _sync(path: Path) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """What was written, as far as the file itself can say; one that is half-written or altered is set aside."""
+    """What was written, as far as the file itself can say; one that is half-written or altered is
+    set aside.
+    """
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -87,7 +115,10 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         description = json.loads(content)
         seal = description.pop("seal", None)  # files of the first version have none
-        if description.keys() >= {"identity", "sha256"} and seal in (None, content_key(description)):
+        if description.keys() >= {"identity", "sha256"} and seal in (
+            None,
+            content_key(description),
+        ):
             return dict(description)
     except (ValueError, AttributeError):
         pass
@@ -96,7 +127,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _read_pair(folder: Path, name: str, described: dict[str, Any]) -> dict[str, Any] | None:
-    """The JSON of a pair of this identity whose weights are whole; one whose weights are not is set aside."""
+    """The JSON of a pair of this identity whose weights are whole; one whose weights are not is set
+    aside.
+    """
     description = _read_json(folder / f"{name}.json")
     if description is None or description["identity"] != described:
         return None
@@ -121,7 +154,9 @@ def save(
     """Write what :func:`resume` needs; ``beside`` is what trains beside the model."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, values in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{key}": v for key, v in values.items() if isinstance(v, Tensor)}
+        tensors |= {
+            f"optimiser.{index}.{key}": v for key, v in values.items() if isinstance(v, Tensor)
+        }
     tensors |= {f"beside.{name}": value for name, value in beside.items()}
     about = {"identity": described, "step": step, "precision": precision.state_dict()}
     weights = _write_pair(folder, "resume", tensors, about)
@@ -130,27 +165,51 @@ def save(
 
 
 def resume(
-    folder: Path, described: dict[str, Any], model: nn.Module, optimiser: torch.optim.Optimizer, precision: Precision
+    folder: Path,
+    described: dict[str, Any],
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    precision: Precision,
 ) -> tuple[int, dict[str, Tensor]]:
-    """Load what :func:`save` wrote for the same identity; returns the step to go on from and ``beside``, or 0 and nothing."""
+    """Load what :func:`save` wrote for the same identity; returns the step to go on from and
+    ``beside``, or 0 and nothing.
+    """
     description = _read_pair(folder, "resume", described)
     if description is None:
         return 0, {}
     tensors = load_file(_weights_of(folder, "resume", description["sha256"]))
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    model.load_state_dict(
+        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    )
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimiser."):
             _, index, name = key.split(".", 2)
             state.setdefault(int(index), {})[name] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimiser.load_state_dict(
+        {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+    )
     precision.load_state_dict(description["precision"])
-    beside = {key.removeprefix("beside."): value for key, value in tensors.items() if key.startswith("beside.")}
+    beside = {
+        key.removeprefix("beside."): value
+        for key, value in tensors.items()
+        if key.startswith("beside.")
+    }
     return int(description["step"]), beside
 
 
-def finish(folder: Path, described: dict[str, Any], plan: dict[str, Any], loaded: str, model: nn.Module, info: DatasetInfo) -> None:
-    """Write the finished model, then drop what was kept for resuming. ``plan``: what :func:`load_model` builds it from."""
+def finish(
+    folder: Path,
+    described: dict[str, Any],
+    plan: dict[str, Any],
+    loaded: str,
+    model: nn.Module,
+    info: DatasetInfo,
+) -> None:
+    """Write the finished model, then drop what was kept for resuming.
+
+    ``plan``: what :func:`load_model` builds it from.
+    """
     description = {
         "identity": described,
         "key": content_key(described),
@@ -169,11 +228,15 @@ def finished(folder: Path, described: dict[str, Any]) -> bool:
 
 def untidy(folder: Path) -> bool:
     """Whether a process that was killed left something in the folder of a finished run."""
-    return any(LEFTOVER.fullmatch(path.name) for path in folder.iterdir()) or any(_passing(folder, finished=True))
+    return any(LEFTOVER.fullmatch(path.name) for path in folder.iterdir()) or any(
+        _passing(folder, finished=True)
+    )
 
 
 def tidy(folder: Path, finished: bool) -> None:
-    """Remove what killed processes left half-written and, of a finished run, what was kept for resuming."""
+    """Remove what killed processes left half-written and, of a finished run, what was kept for
+    resuming.
+    """
     clear_leftovers(folder)
     for path in _passing(folder, finished):
         path.unlink(missing_ok=True)

@@ -1,4 +1,6 @@
-"""A technique at work in training: in the loader's workers, beside the model, on the batch, in the loss."""
+"""A technique at work in training: in the loader's workers, beside the model, on the batch, in the
+loss.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -28,11 +30,15 @@ class Work(Protocol):
         """In a loader's worker: an augmented sample as the loss is to see it."""
         ...
 
-    def begin_epoch(self, epoch: int, model: nn.Module, fresh: Fresh, generator: torch.Generator) -> None:
+    def begin_epoch(
+        self, epoch: int, model: nn.Module, fresh: Fresh, generator: torch.Generator
+    ) -> None:
         """What is done before an epoch; nothing where that has been done."""
         ...
 
-    def loss(self, model: nn.Module, batch: Sequence[Views], generator: torch.Generator) -> dict[str, Tensor]:
+    def loss(
+        self, model: nn.Module, batch: Sequence[Views], generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """The parts of the loss, by name."""
         ...
 
@@ -46,21 +52,29 @@ class Work(Protocol):
 
 
 class InTransfer:
-    """The loss is the task's; a technique acts on the images alone: after resize, crop and mirror, before they are padded."""
+    """The loss is the task's; a technique acts on the images alone: after resize, crop and mirror,
+    before they are padded.
+    """
 
     def __init__(self, task: Task, spec: str) -> None:
         self.task = task
         self.technique = build_technique(spec) if spec else Technique()
 
     def views_of(self, sample: Sample, rng: np.random.Generator) -> Views:
-        """The sample as it is, or with an image float32 (H, W, 3) of 0..1 that the technique made of it."""
+        """The sample as it is, or with an image float32 (H, W, 3) of 0..1 that the technique made
+        of it.
+        """
         augment = self.technique.augment_image
         return [replace(sample, image=augment(sample.image, rng)) if augment else sample]
 
-    def begin_epoch(self, epoch: int, model: nn.Module, fresh: Fresh, generator: torch.Generator) -> None:
+    def begin_epoch(
+        self, epoch: int, model: nn.Module, fresh: Fresh, generator: torch.Generator
+    ) -> None:
         """Nothing."""
 
-    def loss(self, model: nn.Module, batch: Sequence[Views], generator: torch.Generator) -> dict[str, Tensor]:
+    def loss(
+        self, model: nn.Module, batch: Sequence[Views], generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """The task's."""
         augment = self.technique.augment_batch
         act = (lambda images: augment(images, generator)) if augment else None
@@ -75,7 +89,8 @@ class InTransfer:
 
 
 class Upstream:
-    """Everything that a technique is beside its data: several views, a network trained beside the model, a loss of its own.
+    """Everything that a technique is beside its data: several views, a network trained beside the
+    model, a loss of its own.
 
     Without a technique it is plain training with the cross-entropy.
     """
@@ -83,26 +98,40 @@ class Upstream:
     def __init__(self, spec: str, device: torch.device) -> None:
         self.technique = build_technique(spec) if spec else Technique(spec="regular")
         self.device = device
-        self.companion: Companion | None = self.technique.companion(device) if self.technique.companion else None
+        self.companion: Companion | None = (
+            self.technique.companion(device) if self.technique.companion else None
+        )
 
     def views_of(self, sample: Sample, rng: np.random.Generator) -> Views:
         """Images are float32 (H, W, 3) of 0..1."""
-        return [replace(sample, image=view) for view in image_views(self.technique, sample.image, rng)]
+        return [
+            replace(sample, image=view) for view in image_views(self.technique, sample.image, rng)
+        ]
 
-    def begin_epoch(self, epoch: int, model: nn.Module, fresh: Fresh, generator: torch.Generator) -> None:
+    def begin_epoch(
+        self, epoch: int, model: nn.Module, fresh: Fresh, generator: torch.Generator
+    ) -> None:
         """The companion's preparation."""
         if self.companion is not None:
-            pairs = ((self._images([views[0] for views in batch]), self._labels(batch)) for batch in fresh(epoch))
+            pairs = (
+                (self._images([views[0] for views in batch]), self._labels(batch))
+                for batch in fresh(epoch)
+            )
             self.companion.begin_epoch(epoch, model, pairs, generator)
 
-    def loss(self, model: nn.Module, batch: Sequence[Views], generator: torch.Generator) -> dict[str, Tensor]:
+    def loss(
+        self, model: nn.Module, batch: Sequence[Views], generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """The technique's, by its name."""
         labels = self._labels(batch)
         views = [self._images(view) for view in zip(*batch, strict=True)]
         if self.companion is not None:
             views[0] = self.companion.step(model, views[0], labels, generator)
-        mean = self.technique.loss(model, batch_views(self.technique, views, generator), labels, generator)
-        # DDP averages over processes, whose parts of the batch may differ by one image: a mean counts by its images.
+        mean = self.technique.loss(
+            model, batch_views(self.technique, views, generator), labels, generator
+        )
+        # DDP averages over processes, whose parts of the batch may differ by one image: a mean
+        # counts by its images.
         return {shown(self.technique.spec): mean * (len(batch) / share_of(len(batch), self.device))}
 
     def state(self) -> dict[str, Tensor]:

@@ -1,4 +1,6 @@
-"""Make a backbone robust: train it upstream with a technique, and keep it as a checkpoint like any other."""
+"""Make a backbone robust: train it upstream with a technique, and keep it as a checkpoint like any
+other.
+"""
 
 from pathlib import Path
 
@@ -19,7 +21,9 @@ REGULAR = "regular"
 
 
 def robustify_plan(backbone: str, technique: str, recipe: Recipe) -> Plan:
-    """The training that makes ``backbone`` robust; ``technique`` is a spec, or ``regular`` for none."""
+    """The training that makes ``backbone`` robust; ``technique`` is a spec, or ``regular`` for
+    none.
+    """
     spec = "" if technique == REGULAR else build_technique(technique).spec
     return Plan("classification", backbone, "robustify", recipe, technique=spec)
 
@@ -31,10 +35,11 @@ def robustify(
     progress: Progress = lambda done, total, text: None,
     log: Path | None = None,
 ) -> Path:
-    """Train a :func:`robustify_plan` on classes; ``folder`` is then a checkpoint, ``BACKBONE(weights='FOLDER')``.
+    """Train a :func:`robustify_plan` on classes; ``folder`` is then a checkpoint,
+    ``BACKBONE(weights='FOLDER')``.
 
-    It also holds the run, so that ``evaluate`` measures the backbone with its own classifier. What is finished is left as it
-    is, what is not goes on where it was.
+    It also holds the run, so that ``evaluate`` measures the backbone with its own classifier. What
+    is finished is left as it is, what is not goes on where it was.
     """
     folder = train(plan, dataset, folder, progress, log)
     if not leads():
@@ -46,7 +51,10 @@ def robustify(
 
 def _as_checkpoint(plan: Plan, dataset: Dataset, folder: Path) -> Path:
     _, model, description = load_model(folder)
-    source = f"stillrobust robustify, run {description['key']}: from {plan.backbone} on {dataset.info.name}"
+    source = (
+        f"stillrobust robustify, run {description['key']}: from {plan.backbone} on"
+        f" {dataset.info.name}"
+    )
     if _made(folder) == source:
         return folder
     cards = build_technique(plan.technique).cards if plan.technique else ()

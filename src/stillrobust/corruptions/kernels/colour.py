@@ -1,7 +1,8 @@
-"""HSV, of which brightness changes V and saturate S: closed forms, and the whole way where rounding decides.
+"""HSV, of which brightness changes V and saturate S: closed forms, and the whole way where rounding
+decides.
 
-Where the closed form gives a whole number, the reference's rounding errors decide whether it is truncated to that or to one
-less; only there its long way through hue and back is gone.
+Where the closed form gives a whole number, the reference's rounding errors decide whether it is
+truncated to that or to one less; only there its long way through hue and back is gone.
 """
 
 # mypy: ignore-errors
@@ -21,7 +22,11 @@ def _from_hsv(hue, saturation, value):
     """scikit-image's hsv2rgb of one pixel."""
     sector = math.floor(hue * 6)
     f = hue * 6 - sector
-    p, q, t = value * (1 - saturation), value * (1 - f * saturation), value * (1 - (1 - f) * saturation)
+    p, q, t = (
+        value * (1 - saturation),
+        value * (1 - f * saturation),
+        value * (1 - (1 - f) * saturation),
+    )
     turn = int(sector) % 6
     if turn == 0:
         return value, t, p
@@ -58,7 +63,9 @@ def _long_way(red, green, blue, factor, offset, brighter):
 
 @kernel
 def brighten(image, table, amount, fractions, out):
-    """V + amount; uint8 (N * 3); ``table[largest channel, channel]`` is the new level, or 1 where rounding decides."""
+    """V + amount; uint8 (N * 3); ``table[largest channel, channel]`` is the new level, or 1 where
+    rounding decides.
+    """
     for i in range(image.size // 3):
         red, green, blue = image[3 * i], image[3 * i + 1], image[3 * i + 2]
         row = table[max(red, max(green, blue))]
@@ -70,7 +77,9 @@ def brighten(image, table, amount, fractions, out):
 
 @kernel
 def saturate(image, ratio, factor, offset, fractions, out):
-    """S * factor + offset; uint8 (N * 3): V - (V - c) * ratio[V, smallest]; greys get the hue red, as in the reference."""
+    """S * factor + offset; uint8 (N * 3): V - (V - c) * ratio[V, smallest]; greys get the hue red,
+    as in the reference.
+    """
     for i in range(image.size // 3):
         red, green, blue = image[3 * i], image[3 * i + 1], image[3 * i + 2]
         largest, smallest = max(red, max(green, blue)), min(red, min(green, blue))
@@ -83,7 +92,11 @@ def saturate(image, ratio, factor, offset, fractions, out):
         decided &= (green == largest) | (abs(y - np.float64(b)) > ROUNDING)
         decided &= (blue == largest) | (abs(z - np.float64(c)) > ROUNDING)
         if decided & (largest != smallest):
-            out[3 * i], out[3 * i + 1], out[3 * i + 2] = np.uint8(np.int32(x)), np.uint8(np.int32(y)), np.uint8(np.int32(z))
+            out[3 * i], out[3 * i + 1], out[3 * i + 2] = (
+                np.uint8(np.int32(x)),
+                np.uint8(np.int32(y)),
+                np.uint8(np.int32(z)),
+            )
         else:
             pixel = fractions[red], fractions[green], fractions[blue]
             out[3 * i], out[3 * i + 1], out[3 * i + 2] = _long_way(*pixel, factor, offset, 0.0)

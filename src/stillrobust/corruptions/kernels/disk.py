@@ -1,4 +1,6 @@
-"""Correlation with the disk of defocus_blur: a running sum, a small Gaussian after it, and single places at the array's edge."""
+"""Correlation with the disk of defocus_blur: a running sum, a small Gaussian after it, and single
+places at the array's edge.
+"""
 
 # mypy: ignore-errors
 
@@ -6,14 +8,22 @@ import numpy as np
 
 from stillrobust.corruptions.kernels.filters import _horizontal, _vertical, along_exact
 from stillrobust.corruptions.kernels.jit import kernel
-from stillrobust.corruptions.kernels.truncation import crowded, grey, scratch, truncate_near, truncate_row
+from stillrobust.corruptions.kernels.truncation import (
+    crowded,
+    grey,
+    scratch,
+    truncate_near,
+    truncate_row,
+)
 
 
 @kernel
 def disk_sums(padded, half, out):
-    """int32 sums of uint8 samples under a disk: row by row, what the disk's lower edge takes in less what its upper leaves.
+    """int32 sums of uint8 samples under a disk: row by row, what the disk's lower edge takes in
+    less what its upper leaves.
 
-    ``half`` (2r + 1): the disk's half width at each offset -r..r; out (H, W * 3), padded by r on every side.
+    ``half`` (2r + 1): the disk's half width at each offset -r..r; out (H, W * 3), padded by r on
+    every side.
     """
     size, radius, width = len(half), len(half) // 2, out.shape[1]
     total, change = np.zeros(width, np.int32), np.empty(width, np.int16)
@@ -38,7 +48,8 @@ def disk_sums(padded, half, out):
 
 @kernel
 def _add_places(padded, y, places, weights, ends, sums, line):
-    """line += samples at ``places`` (N, 2), of which ``ends[i - 1]`` to ``ends[i]`` have the weight ``weights[i]``.
+    """line += samples at ``places`` (N, 2), of which ``ends[i - 1]`` to ``ends[i]`` have the weight
+    ``weights[i]``.
 
     Samples of one weight are added as integers, four a pass.
     """
@@ -47,11 +58,19 @@ def _add_places(padded, y, places, weights, ends, sums, line):
         sums[:] = 0
         while place + 4 <= ends[i]:
             a = padded[y + places[place, 0]][places[place, 1] : places[place, 1] + width]
-            b = padded[y + places[place + 1, 0]][places[place + 1, 1] : places[place + 1, 1] + width]
-            c = padded[y + places[place + 2, 0]][places[place + 2, 1] : places[place + 2, 1] + width]
-            d = padded[y + places[place + 3, 0]][places[place + 3, 1] : places[place + 3, 1] + width]
+            b = padded[y + places[place + 1, 0]][
+                places[place + 1, 1] : places[place + 1, 1] + width
+            ]
+            c = padded[y + places[place + 2, 0]][
+                places[place + 2, 1] : places[place + 2, 1] + width
+            ]
+            d = padded[y + places[place + 3, 0]][
+                places[place + 3, 1] : places[place + 3, 1] + width
+            ]
             for x in range(width):
-                sums[x] += np.int16(np.int16(a[x]) + np.int16(b[x])) + np.int16(np.int16(c[x]) + np.int16(d[x]))
+                sums[x] += np.int16(np.int16(a[x]) + np.int16(b[x])) + np.int16(
+                    np.int16(c[x]) + np.int16(d[x])
+                )
             place += 4
         while place < ends[i]:
             a = padded[y + places[place, 0]][places[place, 1] : places[place, 1] + width]
@@ -73,20 +92,49 @@ def _sample_exact(padded, y, x, whole, fractions):
 
 
 @kernel
-def disk_grey(sums, smoothing, padded, places, weights, ends, whole, fractions, exact, levels, flat, leveled, reach, start, out):
+def disk_grey(
+    sums,
+    smoothing,
+    padded,
+    places,
+    weights,
+    ends,
+    whole,
+    fractions,
+    exact,
+    levels,
+    flat,
+    leveled,
+    reach,
+    start,
+    out,
+):
     """Smooth the disk's sums with a few symmetric taps, add the rest, truncate to uint8 (H, W * 3).
 
-    sums (H + 2h, (W + 2h) * 3); ``smoothing`` holds the weights at distances 0..h, with the disk's area divided out of the
-    first. ``whole`` float64 (K, K) is the kernel that all of this stands for; if ``exact``, samples near a whole number are
-    correlated with it, or rows that hold many, as on a ramp. levels uint8 (256,): what flat areas become; flat, leveled: empty,
-    or like ``out``: where they are, and their levels. Begins at row ``start``; returns the height, or the row before which flat
-    areas have to be known.
+    sums (H + 2h, (W + 2h) * 3); ``smoothing`` holds the weights at distances 0..h, with the disk's
+    area divided out of the first. ``whole`` float64 (K, K) is the kernel that all of this stands
+    for; if ``exact``, samples near a whole number are correlated with it, or rows that hold many,
+    as on a ramp. levels uint8 (256,): what flat areas become; flat, leveled: empty, or like
+    ``out``: where they are, and their levels. Begins at row ``start``; returns the height, or the
+    row before which flat areas have to be known.
     """
-    spread, margin, width = len(smoothing[0]) - 1, (padded.shape[0] - out.shape[0]) // 2, out.shape[1]
+    spread, margin, width = (
+        len(smoothing[0]) - 1,
+        (padded.shape[0] - out.shape[0]) // 2,
+        out.shape[1],
+    )
     inner, fractional, sum64 = margin - len(whole) // 2, np.empty((0, 0)), np.empty(width)
     taps = np.argwhere(whole)
-    down, across, weights64 = taps[:, 0] + inner, 3 * (taps[:, 1] + inner), whole.reshape(-1)[np.flatnonzero(whole)]
-    column, line, alike = np.empty(sums.shape[1], np.float32), np.empty(width, np.float32), np.empty(width, np.int16)
+    down, across, weights64 = (
+        taps[:, 0] + inner,
+        3 * (taps[:, 1] + inner),
+        whole.reshape(-1)[np.flatnonzero(whole)],
+    )
+    column, line, alike = (
+        np.empty(sums.shape[1], np.float32),
+        np.empty(width, np.float32),
+        np.empty(width, np.int16),
+    )
     near, found = scratch(width)
     single = whole.max() / 255
     for y in range(start, out.shape[0]):
@@ -112,5 +160,7 @@ def disk_grey(sums, smoothing, padded, places, weights, ends, whole, fractions, 
                 target[x] = grey(sum64[x])
             continue
         for i in range(count):
-            target[found[i]] = _sample_exact(padded, y + inner, found[i] + 3 * inner, whole, fractions)
+            target[found[i]] = _sample_exact(
+                padded, y + inner, found[i] + 3 * inner, whole, fractions
+            )
     return out.shape[0]

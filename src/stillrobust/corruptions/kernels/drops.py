@@ -1,6 +1,8 @@
-"""What spatter makes drops of: edges, distances to them, equalised and embossed; OpenCV's steps in whole numbers.
+"""What spatter makes drops of: edges, distances to them, equalised and embossed; OpenCV's steps in
+whole numbers.
 
-OpenCV's own depend on the processor (its builds for x86 hand some of them to Intel's IPP, in floating point).
+OpenCV's own depend on the processor (its builds for x86 hand some of them to Intel's IPP, in
+floating point).
 """
 
 # mypy: ignore-errors
@@ -11,7 +13,8 @@ from stillrobust.corruptions.kernels.jit import kernel
 
 LOW, HIGH = 50, 150  # thresholds of Canny's edges, from the reference
 TAN_22 = 13573  # tan(22.5 degrees) in units of 2**-15 (OpenCV, canny.cpp)
-STRAIGHT, DIAGONAL, KNIGHT = 65536, 91750, 143976  # 1, 1.4 and 2.1969 in units of 2**-16 (OpenCV, distransf.cpp)
+# 1, 1.4 and 2.1969 in units of 2**-16 (OpenCV, distransf.cpp)
+STRAIGHT, DIAGONAL, KNIGHT = 65536, 91750, 143976
 FURTHEST = 20 * 65536  # where the reference cuts distances off
 
 
@@ -81,7 +84,8 @@ def edges(layer):
 
 @kernel
 def distances(seeds):
-    """How far the nearest of the seeds is, 20 pixels at most: bool (H, W) -> int32 (H, W), in units of 2**-16 pixels.
+    """How far the nearest of the seeds is, 20 pixels at most: bool (H, W) -> int32 (H, W), in units
+    of 2**-16 pixels.
 
     Two passes with steps of 1, 1.4 and 2.1969 pixels (Borgefors 1986, 5 by 5).
     """
@@ -94,13 +98,17 @@ def distances(seeds):
                 own[x] = 0
                 continue
             knight = min(min(two[x - 1], two[x + 1]), min(one[x - 2], one[x + 2])) + KNIGHT
-            nearest = min(min(one[x - 1], one[x + 1]) + DIAGONAL, min(one[x], own[x - 1]) + STRAIGHT)
+            nearest = min(
+                min(one[x - 1], one[x + 1]) + DIAGONAL, min(one[x], own[x - 1]) + STRAIGHT
+            )
             own[x] = min(min(knight, nearest), FURTHEST)
     for y in range(height - 1, -1, -1):
         own, one, two = wide[y + 2], wide[y + 3], wide[y + 4]
         for x in range(width + 1, 1, -1):
             knight = min(min(two[x - 1], two[x + 1]), min(one[x - 2], one[x + 2])) + KNIGHT
-            nearest = min(min(one[x - 1], one[x + 1]) + DIAGONAL, min(one[x], own[x + 1]) + STRAIGHT)
+            nearest = min(
+                min(one[x - 1], one[x + 1]) + DIAGONAL, min(one[x], own[x + 1]) + STRAIGHT
+            )
             own[x] = min(own[x], min(knight, nearest))
     return wide[2 : height + 2, 2 : width + 2].copy()
 
@@ -111,19 +119,27 @@ def _box_sums(values):
     height, width = values.shape
     out, column = np.empty((height, width), np.int32), np.empty(width, np.int32)
     for y in range(height):
-        above, own, below = values[_inside(y - 1, height)], values[y], values[_inside(y + 1, height)]
+        above, own, below = (
+            values[_inside(y - 1, height)],
+            values[y],
+            values[_inside(y + 1, height)],
+        )
         for x in range(width):
             column[x] = np.int32(above[x]) + np.int32(own[x]) + np.int32(below[x])
         out[y, 0] = column[_inside(-1, width)] + column[0] + column[_inside(1, width)]
         for x in range(1, width - 1):
             out[y, x] = column[x - 1] + column[x] + column[x + 1]
-        out[y, width - 1] = column[_inside(width - 2, width)] + column[width - 1] + column[_inside(width, width)]
+        out[y, width - 1] = (
+            column[_inside(width - 2, width)] + column[width - 1] + column[_inside(width, width)]
+        )
     return out
 
 
 @kernel
 def relief(distance):
-    """Smoothed, equalised, embossed, smoothed again: int32 (H, W) of :func:`distances` -> uint8 (H, W)."""
+    """Smoothed, equalised, embossed, smoothed again: int32 (H, W) of :func:`distances` -> uint8 (H,
+    W).
+    """
     height, width = distance.shape
     sums, counts = _box_sums(distance), np.zeros(256, np.int64)
     levels = np.empty((height, width), np.uint8)
@@ -146,10 +162,16 @@ def relief(distance):
         for x in range(width):
             levels[y, x] = table[levels[y, x]]
     for y in range(height):
-        above, own, below = levels[_inside(y - 1, height)], levels[y], levels[_inside(y + 1, height)]
+        above, own, below = (
+            levels[_inside(y - 1, height)],
+            levels[y],
+            levels[_inside(y + 1, height)],
+        )
         for x in range(width):
             i, k = _inside(x - 1, width), _inside(x + 1, width)
-            value = np.int32(own[x]) + np.int32(own[k]) + np.int32(below[x]) + 2 * np.int32(below[k])
+            value = (
+                np.int32(own[x]) + np.int32(own[k]) + np.int32(below[x]) + 2 * np.int32(below[k])
+            )
             value -= 2 * np.int32(above[i]) + np.int32(above[x]) + np.int32(own[i])
             out[y, x] = np.uint8(min(max(value, 0), 255))
     sums = _box_sums(out)

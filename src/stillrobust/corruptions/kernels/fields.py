@@ -15,7 +15,9 @@ SPREAD = np.float32(2.0 / 4294967296.0)
 def uniform_fast(amplitude, first, second, out):
     """float32 uniforms in [-amplitude, amplitude)."""
     for i in range(out.size):
-        out[i] = (np.float32(hashed(np.uint32(i), first, second)) * SPREAD - np.float32(1)) * amplitude
+        out[i] = (
+            np.float32(hashed(np.uint32(i), first, second)) * SPREAD - np.float32(1)
+        ) * amplitude
 
 
 @kernel
@@ -27,7 +29,9 @@ def normal_fast(table, first, second, out):
 
 @kernel
 def _noise_row(draws, counter, first, second, amplitude, out):
-    """Uniforms in -amplitude..amplitude: ``draws`` (-1..1) from ``counter`` on, or hashed ones where it is empty."""
+    """Uniforms in -amplitude..amplitude: ``draws`` (-1..1) from ``counter`` on, or hashed ones
+    where it is empty.
+    """
     if draws.size:
         drawn = draws[counter : counter + out.size]
         for j in range(out.size):
@@ -46,19 +50,28 @@ def _extremes(row, low, high):
 
 @kernel
 def plasma(draws, decay, first, second, needed, heights):
-    """Diamond-square map, toroidal, float32 (n, n); draws: float64 (n * n - 1), as the reference's, or float32 (0) and two keys.
+    """Diamond-square map, toroidal, float32 (n, n); draws: float64 (n * n - 1), as the reference's,
+    or float32 (0) and two keys.
 
-    Sums in float32, noise as the draws: float64 in the reference. A level's grid (n, n), without gaps so that rows are whole
-    vectors, becomes the next one's (2n, 2n): its points, the squares' middles, and the diamonds' two kinds. The finest level is
-    made for the first ``needed`` rows only. Returns (lowest, highest) of what is made.
+    Sums in float32, noise as the draws: float64 in the reference. A level's grid (n, n), without
+    gaps so that rows are whole vectors, becomes the next one's (2n, 2n): its points, the squares'
+    middles, and the diamonds' two kinds. The finest level is made for the first ``needed`` rows
+    only. Returns (lowest, highest) of what is made.
     """
     size, wobble, counter = heights.shape[0], 100.0, 0
     low, high = np.zeros(size, np.float32), np.zeros(size, np.float32)
-    quarter, grid, whole_noise = np.float32(0.25), np.zeros((1, 1), np.float32), np.empty(size, draws.dtype)
+    quarter, grid, whole_noise = (
+        np.float32(0.25),
+        np.zeros((1, 1), np.float32),
+        np.empty(size, draws.dtype),
+    )
     while len(grid) < size:
         count, amplitude = len(grid), wobble * wobble
         finer = heights if 2 * count == size else np.empty((2 * count, 2 * count), np.float32)
-        middles, wrapped = np.empty((count, count), np.float32), np.empty((count, count + 1), np.float32)
+        middles, wrapped = (
+            np.empty((count, count), np.float32),
+            np.empty((count, count + 1), np.float32),
+        )
         above, left = np.empty(count, np.float32), np.empty(count, np.float32)
         noise, low_row, high_row = whole_noise[:count], low[:count], high[:count]
         rows = (min(needed, size) + 1) // 2 if 2 * count == size else count
@@ -73,10 +86,17 @@ def plasma(draws, decay, first, second, needed, heights):
                 row[j] = np.float32(((a[j] + b[j]) + (a[j + 1] + b[j + 1])) * quarter + noise[j])
             _extremes(row, low_row, high_row)
         for i in range(rows):
-            a, b, row, before = wrapped[i], wrapped[(i + 1) % count], middles[i], middles[(i - 1) % count]
+            a, b, row, before = (
+                wrapped[i],
+                wrapped[(i + 1) % count],
+                middles[i],
+                middles[(i - 1) % count],
+            )
             _noise_row(draws, counter + (count + i) * count, first, second, amplitude, noise)
             for j in range(count):
-                above[j] = np.float32(((row[j] + before[j]) + (a[j] + a[j + 1])) * quarter + noise[j])
+                above[j] = np.float32(
+                    ((row[j] + before[j]) + (a[j] + a[j + 1])) * quarter + noise[j]
+                )
             _extremes(above, low_row, high_row)
             _noise_row(draws, counter + (2 * count + i) * count, first, second, amplitude, noise)
             left[0] = np.float32(((row[0] + row[count - 1]) + (a[0] + b[0])) * quarter + noise[0])
@@ -93,13 +113,18 @@ def plasma(draws, decay, first, second, needed, heights):
 
 @kernel
 def fog(image, heights, lowest, highest, amount, brightest, fractions, reach, out):
-    """(image + amount * height) * brightest / (brightest + amount), heights scaled to 0..1, truncated; uint8 (H, W * 3).
+    """(image + amount * height) * brightest / (brightest + amount), heights scaled to 0..1,
+    truncated; uint8 (H, W * 3).
 
     ``amount`` in float64; the reference multiplies it with the heights in float32.
     """
     thrice = np.empty(image.shape[1], np.float32)
     near, found = scratch(image.shape[1])
-    line, spread, strength = np.empty(image.shape[1], np.float32), highest - lowest, np.float32(amount)
+    line, spread, strength = (
+        np.empty(image.shape[1], np.float32),
+        highest - lowest,
+        np.float32(amount),
+    )
     rise, scale = np.float32(amount * 255 / spread), np.float32(brightest / (brightest + amount))
     for y in range(image.shape[0]):
         source, field = image[y], heights[y]
@@ -125,9 +150,11 @@ def _snow_exact(bright, own, layers, mix, rest):
 
 @kernel
 def snow(image, flakes, mix, rest, fractions32, fractions, grey, reach, out):
-    """Whiten, then add the layer of flakes and the layer turned by half a turn; uint8 (H, W * 3), flakes uint8 (H, W).
+    """Whiten, then add the layer of flakes and the layer turned by half a turn; uint8 (H, W * 3),
+    flakes uint8 (H, W).
 
-    ``grey`` float32 (H, W): the image's fractions in grey, for samples that float32 cannot decide; or (0, 0), which leaves them.
+    ``grey`` float32 (H, W): the image's fractions in grey, for samples that float32 cannot decide;
+    or (0, 0), which leaves them.
     """
     height, width = flakes.shape
     white, fallen = np.empty(3 * width, np.float32), np.empty(3 * width, np.float32)
@@ -137,7 +164,11 @@ def snow(image, flakes, mix, rest, fractions32, fractions, grey, reach, out):
     for y in range(height):
         source, layer, turned = image[y], flakes[y], flakes[height - 1 - y]
         for x in range(width):
-            bright = red * np.float32(source[3 * x]) + green * np.float32(source[3 * x + 1]) + blue * np.float32(source[3 * x + 2])
+            bright = (
+                red * np.float32(source[3 * x])
+                + green * np.float32(source[3 * x + 1])
+                + blue * np.float32(source[3 * x + 2])
+            )
             bright += np.float32(127.5)
             white[3 * x], white[3 * x + 1], white[3 * x + 2] = bright, bright, bright
             both = np.float32(np.int32(layer[x]) + np.int32(turned[width - 1 - x]))
@@ -149,12 +180,16 @@ def snow(image, flakes, mix, rest, fractions32, fractions, grey, reach, out):
         for i in range(count if grey.size else 0):
             x = found[i] // 3
             layers = fractions[layer[x]], fractions[turned[width - 1 - x]]
-            out[y, found[i]] = _snow_exact(grey[y, x], fractions32[source[found[i]]], layers, mix, rest)
+            out[y, found[i]] = _snow_exact(
+                grey[y, x], fractions32[source[found[i]]], layers, mix, rest
+            )
 
 
 @kernel
 def blend(image, layer, top, left, own, other, out):
-    """own * image + other * layer in float64, truncated; uint8 (H, W * 3); the layer's crop begins at (top, left), in samples."""
+    """own * image + other * layer in float64, truncated; uint8 (H, W * 3); the layer's crop begins
+    at (top, left), in samples.
+    """
     for y in range(image.shape[0]):
         a, target = image[y], out[y]
         b = layer[top + y][left : left + target.size]

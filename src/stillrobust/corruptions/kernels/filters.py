@@ -1,7 +1,9 @@
-"""Correlations: separable and symmetric, along a line of shifts, and with a disk. Rows of interleaved channels.
+"""Correlations: separable and symmetric, along a line of shifts, and with a disk.
 
-Sums in float32; what lies near a whole number is computed again in float64 (:mod:`truncation`), a sample at a time, or a row
-at once where it holds many, as flat areas and ramps do.
+Rows of interleaved channels.
+
+Sums in float32; what lies near a whole number is computed again in float64 (:mod:`truncation`), a
+sample at a time, or a row at once where it holds many, as flat areas and ramps do.
 """
 
 # mypy: ignore-errors
@@ -9,18 +11,29 @@ at once where it holds many, as flat areas and ramps do.
 import numpy as np
 
 from stillrobust.corruptions.kernels.jit import kernel
-from stillrobust.corruptions.kernels.truncation import crowded, grey, scratch, truncate, truncate_near, truncate_row
+from stillrobust.corruptions.kernels.truncation import (
+    crowded,
+    grey,
+    scratch,
+    truncate,
+    truncate_near,
+    truncate_row,
+)
 
 
 @kernel
 def _vertical(rows, middle, weights, line):
-    """line = symmetric correlation of ``rows`` about row ``middle``; two pairs a pass, so that ``line`` is read less."""
+    """line = symmetric correlation of ``rows`` about row ``middle``; two pairs a pass, so that
+    ``line`` is read less.
+    """
     radius, own, start = len(weights) - 1, rows[middle], 1
     if radius >= 2:
         a, b, c, d = rows[middle - 1], rows[middle + 1], rows[middle - 2], rows[middle + 2]
         centre, near, far, start = weights[0], weights[1], weights[2], 3
         for x in range(line.size):
-            pairs = near * (np.float32(a[x]) + np.float32(b[x])) + far * (np.float32(c[x]) + np.float32(d[x]))
+            pairs = near * (np.float32(a[x]) + np.float32(b[x])) + far * (
+                np.float32(c[x]) + np.float32(d[x])
+            )
             line[x] = centre * np.float32(own[x]) + pairs
     else:
         for x in range(line.size):
@@ -30,7 +43,9 @@ def _vertical(rows, middle, weights, line):
         c, d = rows[middle - distance - 1], rows[middle + distance + 1]
         near, far = weights[distance], weights[distance + 1]
         for x in range(line.size):
-            line[x] += near * (np.float32(a[x]) + np.float32(b[x])) + far * (np.float32(c[x]) + np.float32(d[x]))
+            line[x] += near * (np.float32(a[x]) + np.float32(b[x])) + far * (
+                np.float32(c[x]) + np.float32(d[x])
+            )
     if (radius - start) % 2 == 0 and radius >= start:
         a, b, near = rows[middle - radius], rows[middle + radius], weights[radius]
         for x in range(line.size):
@@ -45,7 +60,10 @@ def _horizontal(source, channels, weights, line):
     if radius >= 2:
         left, right = (radius - 1) * channels, (radius + 1) * channels
         a, b = source[left : left + width], source[right : right + width]
-        c, d = source[left - channels : left - channels + width], source[right + channels : right + channels + width]
+        c, d = (
+            source[left - channels : left - channels + width],
+            source[right + channels : right + channels + width],
+        )
         centre, near, far, start = weights[0], weights[1], weights[2], 3
         for x in range(width):
             line[x] = centre * own[x] + (near * (a[x] + b[x]) + far * (c[x] + d[x]))
@@ -55,19 +73,28 @@ def _horizontal(source, channels, weights, line):
     for distance in range(start, radius, 2):
         left, right = (radius - distance) * channels, (radius + distance) * channels
         a, b = source[left : left + width], source[right : right + width]
-        c, d = source[left - channels : left - channels + width], source[right + channels : right + channels + width]
+        c, d = (
+            source[left - channels : left - channels + width],
+            source[right + channels : right + channels + width],
+        )
         near, far = weights[distance], weights[distance + 1]
         for x in range(width):
             line[x] += near * (a[x] + b[x]) + far * (c[x] + d[x])
     if (radius - start) % 2 == 0 and radius >= start:
-        a, b, near = source[:width], source[2 * radius * channels : 2 * radius * channels + width], weights[radius]
+        a, b, near = (
+            source[:width],
+            source[2 * radius * channels : 2 * radius * channels + width],
+            weights[radius],
+        )
         for x in range(width):
             line[x] += near * (a[x] + b[x])
 
 
 @kernel
 def separable(padded, down, across, out):
-    """Symmetric separable correlation of float32 (H + 2Rv, W + 2Rh) -> float32 (H, W); weights at distances 0..R."""
+    """Symmetric separable correlation of float32 (H + 2Rv, W + 2Rh) -> float32 (H, W); weights at
+    distances 0..R.
+    """
     column, vertical = np.empty(padded.shape[1], np.float32), len(down) - 1
     for y in range(out.shape[0]):
         _vertical(padded, y + vertical, down, column)
@@ -79,7 +106,9 @@ def _column_exact(rows, middle, x, weights, fractions):
     """scipy's correlate1d down one column: the middle first, then pairs from the outermost in."""
     total = fractions[rows[middle, x]] * weights[0]
     for distance in range(len(weights) - 1, 0, -1):
-        total += (fractions[rows[middle - distance, x]] + fractions[rows[middle + distance, x]]) * weights[distance]
+        total += (
+            fractions[rows[middle - distance, x]] + fractions[rows[middle + distance, x]]
+        ) * weights[distance]
     return total
 
 
@@ -119,12 +148,15 @@ def _row_exact(padded, middle, weights, fractions, out):
 
 
 @kernel
-def gaussian_grey(padded, weights32, weights64, fractions, exact, levels, flat, leveled, reach, start, out):
-    """Gaussian filter of uint8 (H + 2R, (W + 2R) * 3) -> uint8 (H, W * 3); weights at distances 0..R.
+def gaussian_grey(
+    padded, weights32, weights64, fractions, exact, levels, flat, leveled, reach, start, out
+):
+    """Gaussian filter of uint8 (H + 2R, (W + 2R) * 3) -> uint8 (H, W * 3); weights at distances
+    0..R.
 
-    fractions float64 (256,): grey level / 255; levels uint8 (256,): what flat areas become. flat, leveled: empty, or like
-    ``out``: where windows are flat, and their levels. Begins at row ``start``; returns the height, or
-    the row before which flat areas have to be known.
+    fractions float64 (256,): grey level / 255; levels uint8 (256,): what flat areas become. flat,
+    leveled: empty, or like ``out``: where windows are flat, and their levels. Begins at row
+    ``start``; returns the height, or the row before which flat areas have to be known.
     """
     radius, width = len(weights32) - 1, out.shape[1]
     column, line = np.empty(padded.shape[1], np.float32), np.empty(width, np.float32)
@@ -186,7 +218,13 @@ def along_exact(padded, y, down, across, weights, line):
         d = padded[y + down[tap + 3]][across[tap + 3] : across[tap + 3] + width]
         k, m, n, o = weights[tap], weights[tap + 1], weights[tap + 2], weights[tap + 3]
         for x in range(width):
-            line[x] = line[x] + k * np.float64(a[x]) + m * np.float64(b[x]) + n * np.float64(c[x]) + o * np.float64(d[x])
+            line[x] = (
+                line[x]
+                + k * np.float64(a[x])
+                + m * np.float64(b[x])
+                + n * np.float64(c[x])
+                + o * np.float64(d[x])
+            )
         tap += 4
     while tap < taps:
         a, k = padded[y + down[tap]][across[tap] : across[tap] + width], weights[tap]
@@ -205,9 +243,11 @@ def spread(rows, first, weights, out):
 
 @kernel
 def motion_grey(padded, down, across, weights32, weights64, exact, levels, reach, out):
-    """Sum of shifted copies of float32 rows -> uint8; shifts count from the corner; levels uint8 (256,) of flat areas.
+    """Sum of shifted copies of float32 rows -> uint8; shifts count from the corner; levels uint8
+    (256,) of flat areas.
 
-    ``weights32`` may be shorter than ``weights64``: what is left out of the tail belongs to ``reach``.
+    ``weights32`` may be shorter than ``weights64``: what is left out of the tail belongs to
+    ``reach``.
     """
     width, taps = out.shape[1], len(weights64)
     line, sums = np.empty(width, np.float32), np.empty(width)
@@ -233,14 +273,20 @@ def motion_grey(padded, down, across, weights32, weights64, exact, levels, reach
 
 @kernel
 def correlate_rows(padded, weights, out):
-    """Symmetric correlation along axis 0 of float64 (H + 2R, W), the outermost pair first, as scipy's correlate1d adds it."""
+    """Symmetric correlation along axis 0 of float64 (H + 2R, W), the outermost pair first, as
+    scipy's correlate1d adds it.
+    """
     radius = len(weights) // 2
     for y in range(out.shape[0]):
         row, middle = out[y], padded[y + radius]
         for x in range(row.size):
             row[x] = middle[x] * weights[radius]
         for distance in range(radius, 0, -1):
-            before, after, weight = padded[y + radius - distance], padded[y + radius + distance], weights[radius + distance]
+            before, after, weight = (
+                padded[y + radius - distance],
+                padded[y + radius + distance],
+                weights[radius + distance],
+            )
             for x in range(row.size):
                 row[x] += (before[x] + after[x]) * weight
 

@@ -1,4 +1,6 @@
-"""What moves pixels: zoom layers, displacement fields, the shuffle of glass_blur, nearest neighbours."""
+"""What moves pixels: zoom layers, displacement fields, the shuffle of glass_blur, nearest
+neighbours.
+"""
 
 # mypy: ignore-errors
 
@@ -11,16 +13,22 @@ from stillrobust.corruptions.kernels.jit import inlined, kernel
 from stillrobust.corruptions.kernels.streams import hashed
 from stillrobust.corruptions.kernels.truncation import scratch, truncate, truncate_near
 
-ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)  # unsigned: no check for negative indices
+# unsigned: no check for negative indices
+ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 real = np.float32
-FIELD_ERROR = 1e-5  # pixels: float32 displacement fields are off by up to 5e-6 at 1080p (seen), in both directions
+# pixels: float32 displacement fields are off by up to 5e-6 at 1080p (seen), in both directions
+FIELD_ERROR = 1e-5
 
 
 @kernel
 def _uneven(samples):
-    """int32 (H + 1, (W + 1) * 3), per channel: how many samples above and left of (y, x) are unlike their left or upper
-    neighbour; of uint8 (H, W * 3)."""
-    counts, unlike = np.zeros((samples.shape[0] + 1, samples.shape[1] + 3), np.int32), np.zeros(samples.shape[1] + 3, np.int32)
+    """int32 (H + 1, (W + 1) * 3), per channel: how many samples above and left of (y, x) are unlike
+    their left or upper neighbour; of uint8 (H, W * 3).
+    """
+    counts, unlike = (
+        np.zeros((samples.shape[0] + 1, samples.shape[1] + 3), np.int32),
+        np.zeros(samples.shape[1] + 3, np.int32),
+    )
     for y in range(samples.shape[0]):
         own, above, line, before = samples[y], samples[max(y - 1, 0)], counts[y + 1], counts[y]
         for x in range(own.size):
@@ -30,7 +38,11 @@ def _uneven(samples):
         red, green, blue = np.int32(0), np.int32(0), np.int32(0)
         for x in range(3, line.size, 3):
             red, green, blue = red + unlike[x], green + unlike[x + 1], blue + unlike[x + 2]
-            line[x], line[x + 1], line[x + 2] = before[x] + red, before[x + 1] + green, before[x + 2] + blue
+            line[x], line[x + 1], line[x + 2] = (
+                before[x] + red,
+                before[x + 1] + green,
+                before[x + 2] + blue,
+            )
     return counts
 
 
@@ -38,13 +50,21 @@ def _uneven(samples):
 def _is_flat(samples, counts, channel, top, left, bottom, right):
     """Whether all samples of a window are alike; at least two pixels each way."""
     a, b, c, d = top + 1, 3 * left + 3 + channel, bottom + 1, 3 * right + 3 + channel
-    alike = counts[c, d] - counts[a, d] - counts[c, b] + counts[a, b] == 0  # says nothing of the first corner
-    return alike & (a < c) & (b < d) & (samples[top, 3 * left + channel] == samples[bottom, 3 * right + channel])
+    # says nothing of the first corner
+    alike = counts[c, d] - counts[a, d] - counts[c, b] + counts[a, b] == 0
+    return (
+        alike
+        & (a < c)
+        & (b < d)
+        & (samples[top, 3 * left + channel] == samples[bottom, 3 * right + channel])
+    )
 
 
 @kernel
 def _stretch_two(rows, places, beyond, line):
-    """line (W * 4) += two rows (2, W * 4 + 4), stretched: pixel x lies ``beyond[:, x]`` after the one at ``places[:, x]``."""
+    """line (W * 4) += two rows (2, W * 4 + 4), stretched: pixel x lies ``beyond[:, x]`` after the
+    one at ``places[:, x]``.
+    """
     rows_a, rows_b, places_a, places_b = rows[0], rows[1], places[0], places[1]
     beyond_a, beyond_b = beyond[0], beyond[1]
     for x in range(np.uint64(line.size // 4)):
@@ -55,15 +75,27 @@ def _stretch_two(rows, places, beyond, line):
         v0, v1, v2, v3 = rows_a[i], rows_a[i + ONE], rows_a[i + TWO], rows_a[i + THREE]
         z0, z1, z2, z3 = rows_b[k], rows_b[k + ONE], rows_b[k + TWO], rows_b[k + THREE]
         s0, s1, s2, s3 = line[o], line[o + ONE], line[o + TWO], line[o + THREE]
-        v0, v1, v2, v3 = u0 + q * (v0 - u0), u1 + q * (v1 - u1), u2 + q * (v2 - u2), u3 + q * (v3 - u3)
-        z0, z1, z2, z3 = w0 + r * (z0 - w0), w1 + r * (z1 - w1), w2 + r * (z2 - w2), w3 + r * (z3 - w3)
+        v0, v1, v2, v3 = (
+            u0 + q * (v0 - u0),
+            u1 + q * (v1 - u1),
+            u2 + q * (v2 - u2),
+            u3 + q * (v3 - u3),
+        )
+        z0, z1, z2, z3 = (
+            w0 + r * (z0 - w0),
+            w1 + r * (z1 - w1),
+            w2 + r * (z2 - w2),
+            w3 + r * (z3 - w3),
+        )
         s0, s1, s2, s3 = s0 + (v0 + z0), s1 + (v1 + z1), s2 + (v2 + z2), s3 + (v3 + z3)
         line[o], line[o + ONE], line[o + TWO], line[o + THREE] = s0, s1, s2, s3
 
 
 @kernel
 def _zoom_exact(samples, y, x, c, down, across, fractions):
-    """One sample in the reference's order: layers interpolated in float64, stored and added up in float32."""
+    """One sample in the reference's order: layers interpolated in float64, stored and added up in
+    float32.
+    """
     (y0, y1, wy0, wy1), (x0, x1, wx0, wx1) = down, across
     own = fractions[samples[y, 3 * x + c]]
     total = own
@@ -81,14 +113,20 @@ def _zoom_exact(samples, y, x, c, down, across, fractions):
 
 @kernel
 def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, levels, reach, out):
-    """Mean of the image, twice, and its enlarged layers; a row is first mixed of two, then stretched.
+    """Mean of the image, twice, and its enlarged layers; a row is first mixed of two, then
+    stretched.
 
-    samples uint8 (H, W * 3), the same as ``four`` (H, W * 4), where a pixel is one vector of four -> uint8 (H, W * 3). ``down`` and
-    ``across``: two indices and two float64 weights, each (layers, H) or (layers, W); ``places`` and ``beyond`` say the latter
-    again, for :func:`_stretch_two`.
+    samples uint8 (H, W * 3), the same as ``four`` (H, W * 4), where a pixel is one vector of four
+    -> uint8 (H, W * 3). ``down`` and ``across``: two indices and two float64 weights, each (layers,
+    H) or (layers, W); ``places`` and ``beyond`` say the latter again, for :func:`_stretch_two`.
     ``levels`` uint8 (256,): what flat areas become.
     """
-    height, width, (y0, y1, wy0, wy1), (x0, x1, _, _) = four.shape[0], four.shape[1] // 4, down, across
+    height, width, (y0, y1, wy0, wy1), (x0, x1, _, _) = (
+        four.shape[0],
+        four.shape[1] // 4,
+        down,
+        across,
+    )
     layers, line, mean = len(y0), np.empty(4 * width, np.float32), np.empty(3 * width, np.float32)
     mixed = np.zeros((2, four.shape[1] + 8), np.float32)
     near, found = scratch(3 * width)
@@ -99,15 +137,24 @@ def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, lev
             line[x] = np.float32(2) * np.float32(own[x])
         for layer in range(layers):
             first, last, odd = 4 * x0[layer, 0], 4 * x1[layer, -1] + 4, layer % 2
-            a, b, target = four[y0[layer, y]][first:last], four[y1[layer, y]][first:last], mixed[odd][first:last]
+            a, b, target = (
+                four[y0[layer, y]][first:last],
+                four[y1[layer, y]][first:last],
+                mixed[odd][first:last],
+            )
             upper, lower = np.float32(wy0[layer, y]), np.float32(wy1[layer, y])
             for x in range(target.size):
                 target[x] = upper * np.float32(a[x]) + lower * np.float32(b[x])
-            if odd or layer == layers - 1:  # a layer without a partner has a black one, by its places
+            # a layer without a partner has a black one, by its places
+            if odd or layer == layers - 1:
                 pair = slice(layer - odd, layer - odd + 2)
                 _stretch_two(mixed, places[pair], beyond[pair], line)
         for x in range(width):
-            mean[3 * x], mean[3 * x + 1], mean[3 * x + 2] = line[4 * x] * share, line[4 * x + 1] * share, line[4 * x + 2] * share
+            mean[3 * x], mean[3 * x + 1], mean[3 * x + 2] = (
+                line[4 * x] * share,
+                line[4 * x + 1] * share,
+                line[4 * x + 2] * share,
+            )
         if not exact:
             truncate_near(mean, reach, levels, near, found, out[y])
             continue
@@ -117,7 +164,8 @@ def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, lev
         top, bottom = min(y, y0[:, y].min()), max(y, y1[:, y].max())
         for i in range(count):
             x = found[i]
-            if counts.size and abs(mean[x] - samples[y, x]) < 0.5:  # not where a layer ends before the image does
+            # not where a layer ends before the image does
+            if counts.size and abs(mean[x] - samples[y, x]) < 0.5:
                 pixel = x // 3
                 left, right = pixel, pixel
                 for layer in range(layers):
@@ -130,7 +178,9 @@ def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, lev
 
 @kernel
 def _flake(field, y, x, down, across, threshold):
-    """Bilinear enlargement of a float64 field at one place; what is below the threshold is 0, the rest 0..1."""
+    """Bilinear enlargement of a float64 field at one place; what is below the threshold is 0, the
+    rest 0..1.
+    """
     (y0, y1, wy0, wy1), (x0, x1, wx0, wx1) = down, across
     value = field[y0[y], x0[x]] * wy0[y] * wx0[x]
     value += field[y0[y], x1[x]] * wy0[y] * wx1[x]
@@ -141,7 +191,9 @@ def _flake(field, y, x, down, across, threshold):
 
 @kernel
 def enlarge_flakes(field, down, across, threshold, out):
-    """The whole of it, float32; float64 up to the threshold, since a sample on its other side would be another flake."""
+    """The whole of it, float32; float64 up to the threshold, since a sample on its other side would
+    be another flake.
+    """
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             out[y, x] = _flake(field, y, x, down, across, threshold)
@@ -163,11 +215,14 @@ def enlarge_flakes_fast(field, down, across, threshold, out):
 
 
 @kernel
-def fall(padded, down, across, weights32, corner, field, rows, columns, weights64, threshold, reach, out):
-    """Motion blur of flakes, times 255, rounded: float32 ``padded`` -> uint8 (H, W); shifts count from its corner.
+def fall(
+    padded, down, across, weights32, corner, field, rows, columns, weights64, threshold, reach, out
+):
+    """Motion blur of flakes, times 255, rounded: float32 ``padded`` -> uint8 (H, W); shifts count
+    from its corner.
 
-    What is near a half is blurred again in float64, from the float64 ``field`` where it is not empty; ``corner``: where in
-    ``padded`` the flakes begin.
+    What is near a half is blurred again in float64, from the float64 ``field`` where it is not
+    empty; ``corner``: where in ``padded`` the flakes begin.
     """
     line = np.empty(out.shape[1], np.float32)
     near, found = scratch(line.size)
@@ -197,16 +252,22 @@ def _reflect(index, size):
 
 @kernel
 def _smooth_exact(drawn, y, x, down, across, part):
-    """Separable Gaussian of one sample of a float64 (H, W), edges reflected; weights at distances 0..R.
+    """Separable Gaussian of one sample of a float64 (H, W), edges reflected; weights at distances
+    0..R.
 
-    As scipy adds it up: columns first; the middle, then pairs from the outermost in. ``part`` is scratch, 2R + 1 long.
+    As scipy adds it up: columns first; the middle, then pairs from the outermost in. ``part`` is
+    scratch, 2R + 1 long.
     """
     (height, width), radius = drawn.shape, len(across) - 1
     inside = x >= radius and x + radius < width
     for k in range(part.size):
         part[k] = drawn[y, _reflect(x - radius + k, width)] * down[0]
     for step in range(len(down) - 1, 0, -1):
-        above, below, weight = drawn[_reflect(y - step, height)], drawn[_reflect(y + step, height)], down[step]
+        above, below, weight = (
+            drawn[_reflect(y - step, height)],
+            drawn[_reflect(y + step, height)],
+            down[step],
+        )
         if inside:
             a, b = above[x - radius : x + radius + 1], below[x - radius : x + radius + 1]
             for k in range(part.size):
@@ -223,7 +284,9 @@ def _smooth_exact(drawn, y, x, down, across, part):
 
 @kernel
 def _bilinear_exact(four, margin, y, x, c, down, across, fractions):
-    """One sample at (y + down, x + across) in float64, stored in float32, as scipy's map_coordinates has it."""
+    """One sample at (y + down, x + across) in float64, stored in float32, as scipy's
+    map_coordinates has it.
+    """
     top, left = math.floor(y + down), math.floor(x + across)
     wy, wx = y + down - top, x + across - left
     row, column = top + margin, 4 * (left + margin) + c
@@ -238,9 +301,10 @@ def _bilinear_exact(four, margin, y, x, c, down, across, fractions):
 def displace(four, margin, down, across, drawn, weights, strength, fractions, reach, out):
     """out(y, x) = image at (y + down, x + across), bilinear -> uint8 (H, W * 3).
 
-    four: uint8 or float32 (H + 2 margin, (W + 2 margin) * 4), no displacement beyond the margin. Where ``reach`` is not 0 the
-    fields are ``drawn`` (down, across), float64, smoothed by ``weights`` (down, across) times ``strength``, and samples near a
-    whole number are computed from that again.
+    four: uint8 or float32 (H + 2 margin, (W + 2 margin) * 4), no displacement beyond the margin.
+    Where ``reach`` is not 0 the fields are ``drawn`` (down, across), float64, smoothed by
+    ``weights`` (down, across) times ``strength``, and samples near a whole number are computed from
+    that again.
     """
     width, stride = down.shape[1], four.shape[1] // 4
     flat = four.reshape(-1)
@@ -260,14 +324,50 @@ def displace(four, margin, down, across, drawn, weights, strength, fractions, re
             a, wy, wx, o = places[x], fall[x], step[x], x * THREE
             b, c = a + FOUR, a + np.uint64(4 * stride)
             d = c + FOUR
-            a0, a1, a2, a3 = real(flat[a]), real(flat[a + ONE]), real(flat[a + TWO]), real(flat[a + THREE])
-            b0, b1, b2, b3 = real(flat[b]), real(flat[b + ONE]), real(flat[b + TWO]), real(flat[b + THREE])
-            c0, c1, c2, c3 = real(flat[c]), real(flat[c + ONE]), real(flat[c + TWO]), real(flat[c + THREE])
-            d0, d1, d2, d3 = real(flat[d]), real(flat[d + ONE]), real(flat[d + TWO]), real(flat[d + THREE])
-            a0, a1, a2, a3 = a0 + wx * (b0 - a0), a1 + wx * (b1 - a1), a2 + wx * (b2 - a2), a3 + wx * (b3 - a3)
-            c0, c1, c2, c3 = c0 + wx * (d0 - c0), c1 + wx * (d1 - c1), c2 + wx * (d2 - c2), c3 + wx * (d3 - c3)
-            a0, a1, a2, a3 = a0 + wy * (c0 - a0), a1 + wy * (c1 - a1), a2 + wy * (c2 - a2), a3 + wy * (c3 - a3)
-            line[o], line[o + ONE], line[o + TWO], line[o + THREE] = a0, a1, a2, a3  # the fourth is the next one's first
+            a0, a1, a2, a3 = (
+                real(flat[a]),
+                real(flat[a + ONE]),
+                real(flat[a + TWO]),
+                real(flat[a + THREE]),
+            )
+            b0, b1, b2, b3 = (
+                real(flat[b]),
+                real(flat[b + ONE]),
+                real(flat[b + TWO]),
+                real(flat[b + THREE]),
+            )
+            c0, c1, c2, c3 = (
+                real(flat[c]),
+                real(flat[c + ONE]),
+                real(flat[c + TWO]),
+                real(flat[c + THREE]),
+            )
+            d0, d1, d2, d3 = (
+                real(flat[d]),
+                real(flat[d + ONE]),
+                real(flat[d + TWO]),
+                real(flat[d + THREE]),
+            )
+            a0, a1, a2, a3 = (
+                a0 + wx * (b0 - a0),
+                a1 + wx * (b1 - a1),
+                a2 + wx * (b2 - a2),
+                a3 + wx * (b3 - a3),
+            )
+            c0, c1, c2, c3 = (
+                c0 + wx * (d0 - c0),
+                c1 + wx * (d1 - c1),
+                c2 + wx * (d2 - c2),
+                c3 + wx * (d3 - c3),
+            )
+            a0, a1, a2, a3 = (
+                a0 + wy * (c0 - a0),
+                a1 + wy * (c1 - a1),
+                a2 + wy * (c2 - a2),
+                a3 + wy * (c3 - a3),
+            )
+            # the fourth is the next one's first
+            line[o], line[o + ONE], line[o + TWO], line[o + THREE] = a0, a1, a2, a3
         count = truncate(line[: 3 * width], reach, near, found, out[y])
         for i in range(count):
             x, c = found[i] // 3, found[i] % 3
@@ -275,17 +375,29 @@ def displace(four, margin, down, across, drawn, weights, strength, fractions, re
             below = a + np.uint64(4 * stride)
             corners = flat[a], flat[a + FOUR], flat[below], flat[below + FOUR]
             contrast = real(max(corners)) - real(min(corners))
-            # flat areas are whole numbers as they are; elsewhere the fields' rounding is felt as far as the image changes
-            if contrast == 0 or abs(line[found[i]] - np.rint(line[found[i]])) > 1e-4 + FIELD_ERROR * contrast:
+            # flat areas are whole numbers as they are; elsewhere the fields' rounding is felt as
+            # far as the image changes
+            if (
+                contrast == 0
+                or abs(line[found[i]] - np.rint(line[found[i]])) > 1e-4 + FIELD_ERROR * contrast
+            ):
                 continue
-            moved_down = np.float64(np.float32(_smooth_exact(drawn[0], y, x, *weights, part) * strength))
-            moved_across = np.float64(np.float32(_smooth_exact(drawn[1], y, x, *weights, part) * strength))
-            out[y, found[i]] = _bilinear_exact(four, margin, y, x, c, moved_down, moved_across, fractions)
+            moved_down = np.float64(
+                np.float32(_smooth_exact(drawn[0], y, x, *weights, part) * strength)
+            )
+            moved_across = np.float64(
+                np.float32(_smooth_exact(drawn[1], y, x, *weights, part) * strength)
+            )
+            out[y, found[i]] = _bilinear_exact(
+                four, margin, y, x, c, moved_down, moved_across, fractions
+            )
 
 
 @kernel
 def shuffle(pixels, height, width, reach, iterations, draws):
-    """Copy each pixel from a near one, bottom right to top left. One way: the reference's swap of views copies only.
+    """Copy each pixel from a near one, bottom right to top left.
+
+    One way: the reference's swap of views copies only.
 
     ``draws`` uint8 (N): 0..2 reach - 1, pairs of (across, down), less ``reach`` each.
     """
@@ -325,4 +437,8 @@ def nearest(small, rows, columns, out):
         source, target = small[rows[y]], out[y]
         for x in range(len(columns)):
             i = np.uint64(columns[x] * 3)
-            target[3 * x], target[3 * x + 1], target[3 * x + 2] = source[i], source[i + ONE], source[i + TWO]
+            target[3 * x], target[3 * x + 1], target[3 * x + 2] = (
+                source[i],
+                source[i + ONE],
+                source[i + TWO],
+            )

@@ -1,4 +1,6 @@
-"""How kernels are compiled: machine code is kept on disk, and the interpreter's lock is free while it runs."""
+"""How kernels are compiled: machine code is kept on disk, and the interpreter's lock is free while
+it runs.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -7,7 +9,8 @@ from typing import Any
 
 import numba
 
-# Pixels of four channels are added as one vector only with this pass; zoom_blur is twice as fast with it.
+# Pixels of four channels are added as one vector only with this pass; zoom_blur is twice as fast
+# with it.
 numba.config.SLP_VECTORIZE = 1
 
 kernel: Callable[[Any], Any] = numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -16,8 +19,9 @@ inlined: Callable[[Any], Any] = numba.njit(inline="always", error_model="numpy")
 
 
 def forget_stale(folder: Path) -> None:
-    """Throw away what was compiled before any source in ``folder`` changed: numba compares a kernel with its own file only,
-    but machine code holds a copy of every kernel that it calls."""
+    """Throw away what was compiled before any source in ``folder`` changed: numba compares a kernel
+    with its own file only, but machine code holds a copy of every kernel that it calls.
+    """
     newest = max(source.stat().st_mtime_ns for source in folder.glob("*.py"))
     for index in folder.glob("__pycache__/*.nbi"):
         with suppress(OSError):  # another process was faster, or the folder is read-only

@@ -1,9 +1,11 @@
-"""JPEG and back without the file: baseline, 4:2:0, in the whole numbers of libjpeg's "islow" transforms.
+"""JPEG and back without the file: baseline, 4:2:0, in the whole numbers of libjpeg's "islow"
+transforms.
 
-Entropy coding loses nothing, so it is left out. The rest is fixed to the bit by libjpeg (T. G. Lane, 1991 to 1998), and
-libjpeg-turbo's vector code keeps to it: colours (jccolor.c, jdcolor.c), halved chroma and its triangle filter (jcsample.c,
-jdsample.c), and transforms after Loeffler, Ligtenberg and Moschytz (1989; jfdctint.c, jidctint.c). Constants are in units of
-2**-13 (transforms) and 2**-16 (colours).
+Entropy coding loses nothing, so it is left out. The rest is fixed to the bit by libjpeg (T. G.
+Lane, 1991 to 1998), and libjpeg-turbo's vector code keeps to it: colours (jccolor.c, jdcolor.c),
+halved chroma and its triangle filter (jcsample.c, jdsample.c), and transforms after Loeffler,
+Ligtenberg and Moschytz (1989; jfdctint.c, jidctint.c). Constants are in units of 2**-13
+(transforms) and 2**-16 (colours).
 """
 
 # mypy: ignore-errors
@@ -13,10 +15,13 @@ import numpy as np
 from stillrobust.corruptions.kernels.jit import inlined, kernel
 
 BLOCKS = 8  # blocks side by side that are transformed together, so that each step is one vector
-LINE = 64  # samples of one column of all these blocks: place ``j * LINE + i * BLOCKS + block`` holds row i, column j
+# samples of one column of all these blocks: place ``j * LINE + i * BLOCKS + block`` holds row i,
+# column j
+LINE = 64
 HALF = np.int32(32768)
 
-# numba widens 32-bit sums and products to 64 bits; ``word`` keeps them narrow, which doubles what fits into a vector.
+# numba widens 32-bit sums and products to 64 bits; ``word`` keeps them narrow, which doubles what
+# fits into a vector.
 word = np.int32
 
 
@@ -27,7 +32,9 @@ def _descale(value, bits):
 
 @inlined
 def _odd(a, b, c, d):
-    """The odd half, which both directions share; in the source tmp4 to tmp7 forward, tmp0 to tmp3 backward."""
+    """The odd half, which both directions share; in the source tmp4 to tmp7 forward, tmp0 to tmp3
+    backward.
+    """
     z1, z2, z3, z4 = word(a + d), word(b + c), word(a + c), word(b + d)
     z5 = word(word(z3 + z4) * word(9633))
     z1, z2 = word(z1 * word(-7373)), word(z2 * word(-20995))
@@ -70,7 +77,8 @@ def _backward(f0, f1, f2, f3, f4, f5, f6, f7, down):
 @inlined
 def _quantised(value, step, inverse):
     """The nearest multiple of ``step`` (of a frequency times eight), halves away from 0."""
-    size = word(word(abs(value)) + word(step << word(2)))  # the half lifts it off whole counts, where float32 could go wrong
+    # the half lifts it off whole counts, where float32 could go wrong
+    size = word(word(abs(value)) + word(step << word(2)))
     count = word((np.float32(size) + np.float32(0.5)) * inverse)
     count = count * step
     return word(-count) if value < 0 else word(count)
@@ -78,7 +86,9 @@ def _quantised(value, step, inverse):
 
 @kernel
 def code(plane, table):
-    """Transform, quantise and back: uint8 (H, W) in place, H a multiple of 8, W of 64; ``table`` int32 (64,)."""
+    """Transform, quantise and back: uint8 (H, W) in place, H a multiple of 8, W of 64; ``table``
+    int32 (64,).
+    """
     u = np.uint64
     work = np.empty(8 * LINE, np.int32)
     inverse = np.empty(64, np.float32)
@@ -96,8 +106,23 @@ def code(plane, table):
                     work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)],
                     work[k + u(4 * LINE)], work[k + u(5 * LINE)], work[k + u(6 * LINE)], work[k + u(7 * LINE)], 11,
                 )  # fmt: skip
-                work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)] = f[0], f[1], f[2], f[3]
-                work[k + u(4 * LINE)], work[k + u(5 * LINE)], work[k + u(6 * LINE)], work[k + u(7 * LINE)] = f[4], f[5], f[6], f[7]
+                work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)] = (
+                    f[0],
+                    f[1],
+                    f[2],
+                    f[3],
+                )
+                (
+                    work[k + u(4 * LINE)],
+                    work[k + u(5 * LINE)],
+                    work[k + u(6 * LINE)],
+                    work[k + u(7 * LINE)],
+                ) = (
+                    f[4],
+                    f[5],
+                    f[6],
+                    f[7],
+                )
             for j in range(u(8)):
                 start = j * u(LINE)
                 for k in range(start, start + u(BLOCKS)):
@@ -105,7 +130,17 @@ def code(plane, table):
                         work[k], work[k + u(BLOCKS)], work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)],
                         work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)], work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)], 15,
                     )  # fmt: skip
-                    work[k], work[k + u(BLOCKS)], work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)] = f[0], f[1], f[2], f[3]
+                    (
+                        work[k],
+                        work[k + u(BLOCKS)],
+                        work[k + u(2 * BLOCKS)],
+                        work[k + u(3 * BLOCKS)],
+                    ) = (
+                        f[0],
+                        f[1],
+                        f[2],
+                        f[3],
+                    )
                     work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)] = f[4], f[5]
                     work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)] = f[6], f[7]
                 for i in range(u(8)):
@@ -117,7 +152,17 @@ def code(plane, table):
                         work[k], work[k + u(BLOCKS)], work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)],
                         work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)], work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)], 11,
                     )  # fmt: skip
-                    work[k], work[k + u(BLOCKS)], work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)] = s[0], s[1], s[2], s[3]
+                    (
+                        work[k],
+                        work[k + u(BLOCKS)],
+                        work[k + u(2 * BLOCKS)],
+                        work[k + u(3 * BLOCKS)],
+                    ) = (
+                        s[0],
+                        s[1],
+                        s[2],
+                        s[3],
+                    )
                     work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)] = s[4], s[5]
                     work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)] = s[6], s[7]
             for k in range(u(LINE)):
@@ -125,8 +170,23 @@ def code(plane, table):
                     work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)],
                     work[k + u(4 * LINE)], work[k + u(5 * LINE)], work[k + u(6 * LINE)], work[k + u(7 * LINE)], 18,
                 )  # fmt: skip
-                work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)] = s[0], s[1], s[2], s[3]
-                work[k + u(4 * LINE)], work[k + u(5 * LINE)], work[k + u(6 * LINE)], work[k + u(7 * LINE)] = s[4], s[5], s[6], s[7]
+                work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)] = (
+                    s[0],
+                    s[1],
+                    s[2],
+                    s[3],
+                )
+                (
+                    work[k + u(4 * LINE)],
+                    work[k + u(5 * LINE)],
+                    work[k + u(6 * LINE)],
+                    work[k + u(7 * LINE)],
+                ) = (
+                    s[4],
+                    s[5],
+                    s[6],
+                    s[7],
+                )
             for i in range(8):
                 row = plane[top + i, left : left + 8 * BLOCKS]
                 for b in range(BLOCKS):
@@ -137,7 +197,9 @@ def code(plane, table):
 
 @kernel
 def split(image, luma, blue, red):
-    """RGB uint8 (H, W * 3) to planes, chroma halved each way; all padded with their last row and column."""
+    """RGB uint8 (H, W * 3) to planes, chroma halved each way; all padded with their last row and
+    column.
+    """
     height, width = image.shape[0], image.shape[1] // 3
     half_height = (height + 1) // 2
     sums = np.empty((4, 2 * blue.shape[1]), np.int32)
@@ -147,15 +209,23 @@ def split(image, luma, blue, red):
             u, v = sums[2 * part], sums[2 * part + 1]
             for x in range(width):
                 r, g, b = word(source[3 * x]), word(source[3 * x + 1]), word(source[3 * x + 2])
-                target[x] = np.uint8(word(word(19595) * r + word(38470) * g + word(7471) * b + HALF) >> word(16))
+                target[x] = np.uint8(
+                    word(word(19595) * r + word(38470) * g + word(7471) * b + HALF) >> word(16)
+                )
                 u[x] = word(word(8421375 + 32768 * b - 11059 * r - 21709 * g) >> word(16))
                 v[x] = word(word(8421375 + 32768 * r - 27439 * g - 5329 * b) >> word(16))
             target[width:] = target[width - 1]
             u[width:], v[width:] = u[width - 1], v[width - 1]
         for x in range(blue.shape[1]):
             bias = word(1 + x % 2)
-            blue[y, x] = np.uint8((sums[0, 2 * x] + sums[0, 2 * x + 1] + sums[2, 2 * x] + sums[2, 2 * x + 1] + bias) >> 2)
-            red[y, x] = np.uint8((sums[1, 2 * x] + sums[1, 2 * x + 1] + sums[3, 2 * x] + sums[3, 2 * x + 1] + bias) >> 2)
+            blue[y, x] = np.uint8(
+                (sums[0, 2 * x] + sums[0, 2 * x + 1] + sums[2, 2 * x] + sums[2, 2 * x + 1] + bias)
+                >> 2
+            )
+            red[y, x] = np.uint8(
+                (sums[1, 2 * x] + sums[1, 2 * x + 1] + sums[3, 2 * x] + sums[3, 2 * x + 1] + bias)
+                >> 2
+            )
     for y in range(height, luma.shape[0]):
         luma[y] = luma[height - 1]
     for y in range(half_height, blue.shape[0]):
@@ -164,7 +234,9 @@ def split(image, luma, blue, red):
 
 @kernel
 def _enlarge(plane, y, sums, out):
-    """Row ``y`` of the plane enlarged: a triangle filter of 3/4 and 1/4 each way; ``plane`` (H, W) is without padding."""
+    """Row ``y`` of the plane enlarged: a triangle filter of 3/4 and 1/4 each way; ``plane`` (H, W)
+    is without padding.
+    """
     own, width = y // 2, plane.shape[1]
     other = min(max(own - 1 + 2 * (y % 2), 0), plane.shape[0] - 1)
     a, b = plane[own], plane[other]
@@ -193,7 +265,11 @@ def join(luma, blue, red, out):
         _enlarge(red, y, sums, wide_red)
         source, target = luma[y], out[y]
         for x in range(width):
-            light, u, v = word(source[x]), word(wide_blue[x] - word(128)), word(wide_red[x] - word(128))
+            light, u, v = (
+                word(source[x]),
+                word(wide_blue[x] - word(128)),
+                word(wide_red[x] - word(128)),
+            )
             r = light + (word(word(91881) * v + HALF) >> word(16))
             g = light + (word(HALF - word(22554) * u - word(46802) * v) >> word(16))
             b = light + (word(word(116130) * u + HALF) >> word(16))

@@ -1,4 +1,6 @@
-"""Noise on flat arrays of samples: exact (numbers drawn before) and fast (tables indexed by hashed counters)."""
+"""Noise on flat arrays of samples: exact (numbers drawn before) and fast (tables indexed by hashed
+counters).
+"""
 
 # mypy: ignore-errors
 
@@ -7,9 +9,17 @@ import math
 import numpy as np
 
 from stillrobust.corruptions.kernels.jit import kernel
-from stillrobust.corruptions.kernels.streams import WORDS, fill_hashed, fraction, hashed, open_block, refill
+from stillrobust.corruptions.kernels.streams import (
+    WORDS,
+    fill_hashed,
+    fraction,
+    hashed,
+    open_block,
+    refill,
+)
 
-ONE, TWO, THREE, FOUR, FIVE, SIX, SEVEN = (np.uint64(i) for i in range(1, 8))  # unsigned: no check for negative indices
+# unsigned: no check for negative indices
+ONE, TWO, THREE, FOUR, FIVE, SIX, SEVEN = (np.uint64(i) for i in range(1, 8))
 CHUNK = 4096  # words hashed ahead: they stay in the first cache
 
 
@@ -17,7 +27,9 @@ CHUNK = 4096  # words hashed ahead: they stay in the first cache
 def add(samples, normals, sigma, out):
     """uint8 out = samples + 255 * sigma * normals, in the reference's order of operations."""
     for i in range(samples.size):
-        out[i] = np.uint8(np.int32(min(max(samples[i] / 255.0 + sigma * normals[i], 0.0), 1.0) * 255))
+        out[i] = np.uint8(
+            np.int32(min(max(samples[i] / 255.0 + sigma * normals[i], 0.0), 1.0) * 255)
+        )
 
 
 @kernel
@@ -25,7 +37,9 @@ def multiply(samples, normals, sigma, out):
     """uint8 out = samples * (1 + sigma * normals), in the reference's order of operations."""
     for i in range(samples.size):
         fraction = samples[i] / 255.0
-        out[i] = np.uint8(np.int32(min(max(fraction + fraction * (sigma * normals[i]), 0.0), 1.0) * 255))
+        out[i] = np.uint8(
+            np.int32(min(max(fraction + fraction * (sigma * normals[i]), 0.0), 1.0) * 255)
+        )
 
 
 @kernel
@@ -38,7 +52,8 @@ def salt_and_pepper(samples, where, which, amount, out):
 
 @kernel
 def _more_draws(key, before, words, place, draws, used, count):
-    """Move the unread uniforms to the front and put the next block's behind them: (words read, words held, uniforms held).
+    """Move the unread uniforms to the front and put the next block's behind them: (words read,
+    words held, uniforms held).
 
     ``before`` becomes the state of the block before.
     """
@@ -57,13 +72,19 @@ def _more_draws(key, before, words, place, draws, used, count):
 
 @kernel
 def poisson(samples, rows, chances, grey, key, place, out):
-    """numpy's legacy Poisson per sample -> its grey level, uint8; returns the new place of the stream.
+    """numpy's legacy Poisson per sample -> its grey level, uint8; returns the new place of the
+    stream.
 
-    ``rows`` (256, 6): for each grey level the mean, exp(-mean), and PTRS's b, a, 1/alpha and v_r (Hormann 1993, as numpy has
-    it); ``chances`` (256, K): the Poisson's probabilities, which spare PTRS its logarithms. Means below 10 multiply uniforms
-    until the product is small enough; since products only fall, eight are compared at once, with no branch to guess wrong.
+    ``rows`` (256, 6): for each grey level the mean, exp(-mean), and PTRS's b, a, 1/alpha and v_r
+    (Hormann 1993, as numpy has it); ``chances`` (256, K): the Poisson's probabilities, which spare
+    PTRS its logarithms. Means below 10 multiply uniforms until the product is small enough; since
+    products only fall, eight are compared at once, with no branch to guess wrong.
     """
-    words, draws, before = np.empty(2 * WORDS, np.uint32), np.empty(2 * WORDS), np.empty(WORDS, np.uint32)
+    words, draws, before = (
+        np.empty(2 * WORDS, np.uint32),
+        np.empty(2 * WORDS),
+        np.empty(WORDS, np.uint32),
+    )
     held, read = open_block(key, place, words), 0
     count, used, top, furthest = 0, 0, grey.size - 1, chances.shape[1] - 1
     for i in range(samples.size):
@@ -72,7 +93,9 @@ def poisson(samples, rows, chances, grey, key, place, out):
         photons, product = np.int64(0), 1.0
         while mean > 0:
             if count - used < 8:
-                read, held, count = _more_draws(key, before, words, (read, held), draws, used, count)
+                read, held, count = _more_draws(
+                    key, before, words, (read, held), draws, used, count
+                )
                 used = 0
                 continue
             u = np.uint64(used)
@@ -85,8 +108,18 @@ def poisson(samples, rows, chances, grey, key, place, out):
                 p4, p5 = p3 * draws[u + FOUR], p3 * pair
                 p6 = p5 * draws[u + SIX]
                 p7 = p5 * (draws[u + SIX] * draws[u + SEVEN])
-                more = np.int64(p0 > smallest) + np.int64(p1 > smallest) + np.int64(p2 > smallest) + np.int64(p3 > smallest)
-                more += np.int64(p4 > smallest) + np.int64(p5 > smallest) + np.int64(p6 > smallest) + np.int64(p7 > smallest)
+                more = (
+                    np.int64(p0 > smallest)
+                    + np.int64(p1 > smallest)
+                    + np.int64(p2 > smallest)
+                    + np.int64(p3 > smallest)
+                )
+                more += (
+                    np.int64(p4 > smallest)
+                    + np.int64(p5 > smallest)
+                    + np.int64(p6 > smallest)
+                    + np.int64(p7 > smallest)
+                )
                 photons += more
                 if more < 8:
                     used += more + 1
@@ -113,7 +146,9 @@ def poisson(samples, rows, chances, grey, key, place, out):
 
 @kernel
 def add_table(samples, table, first, second, out):
-    """out = samples + table[16 random bits], int16 table of 65,536 grey-level steps; two samples a word."""
+    """out = samples + table[16 random bits], int16 table of 65,536 grey-level steps; two samples a
+    word.
+    """
     words = np.empty(CHUNK, np.uint32)
     for start in range(0, samples.size, 2 * CHUNK):
         count = min(2 * CHUNK, samples.size - start)
@@ -145,7 +180,9 @@ def multiply_table(samples, table, first, second, out):
 
 @kernel
 def alias_table(samples, table, bits, first, second, out):
-    """One of 2**bits outcomes per grey level (Walker's alias method); an entry packs threshold (16), outcome, alias (8, 8)."""
+    """One of 2**bits outcomes per grey level (Walker's alias method); an entry packs threshold
+    (16), outcome, alias (8, 8).
+    """
     words = np.empty(CHUNK, np.uint32)
     row, column, fine = np.uint32(bits), np.uint32(32 - bits), np.uint32(16 - bits)
     for start in range(0, samples.size, CHUNK):
@@ -156,7 +193,11 @@ def alias_table(samples, table, bits, first, second, out):
             word = words[i]
             entry = table[(np.uint32(own[i]) << row) + (word >> column)]
             below = ((word >> fine) & np.uint32(0xFFFF)) < (entry >> np.uint32(16))
-            target[i] = np.uint8((entry >> np.uint32(8)) & np.uint32(0xFF)) if below else np.uint8(entry & np.uint32(0xFF))
+            target[i] = (
+                np.uint8((entry >> np.uint32(8)) & np.uint32(0xFF))
+                if below
+                else np.uint8(entry & np.uint32(0xFF))
+            )
 
 
 @kernel

@@ -1,4 +1,6 @@
-"""Resampling in whole numbers, and affine maps: the same pixels on every processor, whatever a library's resize does."""
+"""Resampling in whole numbers, and affine maps: the same pixels on every processor, whatever a
+library's resize does.
+"""
 
 # mypy: ignore-errors
 
@@ -10,7 +12,8 @@ from stillrobust.corruptions.kernels.jit import kernel
 
 BITS = 11  # of a weight's fraction in OpenCV's resize of uint8
 HALF = 1 << (2 * BITS - 1)
-BOX_BITS = 22  # of a weight's fraction in Pillow's resize of uint8: 32 less 8 for the sample, 2 for sums
+# of a weight's fraction in Pillow's resize of uint8: 32 less 8 for the sample, 2 for sums
+BOX_BITS = 22
 BOX_HALF = 1 << (BOX_BITS - 1)
 
 
@@ -18,7 +21,8 @@ BOX_HALF = 1 << (BOX_BITS - 1)
 def taps(image, rows, row_weights, columns, column_weights, out):
     """A few weighted samples each way: uint8 (H, W, 3) -> uint8 (h, w, 3).
 
-    rows int64 (h, T), row_weights int64 (h, T) in units of 2**-11, the same for columns (w, T). Rounded once, clipped.
+    rows int64 (h, T), row_weights int64 (h, T) in units of 2**-11, the same for columns (w, T).
+    Rounded once, clipped.
     """
     count = rows.shape[1]
     mixed = np.empty(image.shape[1] * 3, np.int32)
@@ -39,7 +43,9 @@ def taps(image, rows, row_weights, columns, column_weights, out):
 
 @kernel
 def box_rows(image, first, counts, out):
-    """Means of neighbouring rows, ``counts`` of them from ``first`` on: uint8 (H, N) -> uint8 (h, N)."""
+    """Means of neighbouring rows, ``counts`` of them from ``first`` on: uint8 (H, N) -> uint8 (h,
+    N).
+    """
     width = out.shape[1]
     total = np.empty(width, np.int32)
     for y in range(out.shape[0]):
@@ -76,7 +82,9 @@ def box_columns(image, first, counts, out):
 
 @kernel
 def _mirrored(place, size):
-    """Reflection at the middles of the first and last sample: -1 -> 1, size -> size - 2, however far out."""
+    """Reflection at the middles of the first and last sample: -1 -> 1, size -> size - 2, however
+    far out.
+    """
     if size == 1:
         return 0
     place %= 2 * size - 2
@@ -85,7 +93,9 @@ def _mirrored(place, size):
 
 @kernel
 def affine(image, back, out):
-    """out(y, x) = image at ``back`` (2, 3) @ (x, y, 1), bilinear, edges mirrored: uint8 (H, W, 3) -> float32 (H, W, 3)."""
+    """out(y, x) = image at ``back`` (2, 3) @ (x, y, 1), bilinear, edges mirrored: uint8 (H, W, 3)
+    -> float32 (H, W, 3).
+    """
     height, width = image.shape[:2]
     for y in range(height):
         for x in range(width):

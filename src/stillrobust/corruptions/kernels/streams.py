@@ -1,7 +1,9 @@
-"""Streams of random numbers: numpy's legacy Mersenne Twister, many words at a time, and a hash of a counter.
+"""Streams of random numbers: numpy's legacy Mersenne Twister, many words at a time, and a hash of a
+counter.
 
-The Twister's state is ``key`` (624 words, changed in place) and ``place`` (0..624, the next word), as ``RandomState`` hands
-it out, so that a stream goes on exactly where numpy's would (Matsumoto & Nishimura 1998; the constants are theirs).
+The Twister's state is ``key`` (624 words, changed in place) and ``place`` (0..624, the next word),
+as ``RandomState`` hands it out, so that a stream goes on exactly where numpy's would (Matsumoto &
+Nishimura 1998; the constants are theirs).
 """
 
 # mypy: ignore-errors
@@ -15,7 +17,8 @@ from stillrobust.corruptions.kernels.jit import inlined, kernel
 WORDS = 624
 UPPER, LOWER, TWIST = np.uint32(0x80000000), np.uint32(0x7FFFFFFF), np.uint32(0x9908B0DF)
 UNIT = 1.0 / 9007199254740992.0  # 2**-53
-LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # ln 2 in two parts (fdlibm)
+# ln 2 in two parts (fdlibm)
+LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 SQRT2 = math.sqrt(2)
 
 
@@ -65,7 +68,9 @@ def open_block(key, place, words):
 
 @kernel
 def refill(key, words, read, held):
-    """Move the ``held - read`` unread words to the front and put the next block behind them; how many there are now."""
+    """Move the ``held - read`` unread words to the front and put the next block behind them; how
+    many there are now.
+    """
     left = held - read
     for i in range(left):
         words[i] = words[read + i]
@@ -98,7 +103,9 @@ def uniforms(key, place, scale, offset, out):
 
 @kernel
 def bounded(key, place, largest, out):
-    """``randint(0, largest + 1)`` of 64-bit integers: masked words, those above are thrown away; uint8 ``out``."""
+    """``randint(0, largest + 1)`` of 64-bit integers: masked words, those above are thrown away;
+    uint8 ``out``.
+    """
     mask = largest
     for shift in (1, 2, 4, 8, 16):
         mask |= mask >> shift
@@ -124,8 +131,11 @@ def bounded(key, place, largest, out):
 
 @kernel
 def _polar(radius, bits):
-    """sqrt(-2 ln(r) / r) in place, ``bits`` being the same memory as int64. The logarithm is ours, since a loop over the
-    library's is not turned into vectors: an atanh series, off by 2 units of the last place."""
+    """sqrt(-2 ln(r) / r) in place, ``bits`` being the same memory as int64.
+
+    The logarithm is ours, since a loop over the library's is not turned into vectors: an atanh
+    series, off by 2 units of the last place.
+    """
     for i in range(radius.size):
         square = radius[i]
         raw = bits[i]
@@ -153,7 +163,8 @@ def _polar(radius, bits):
 
 @kernel
 def normals(key, place, spare, has_spare, out):
-    """``standard_normal`` of the legacy generator (Marsaglia's polar method; of a pair the second comes first).
+    """``standard_normal`` of the legacy generator (Marsaglia's polar method; of a pair the second
+    comes first).
 
     Fills float64 ``out`` (N,); returns (place, spare, has_spare).
     """
@@ -188,7 +199,8 @@ def normals(key, place, spare, has_spare, out):
             target[2 * i] = radius[i] * second[i]
             target[2 * i + 1] = radius[i] * first[i]
         done += 2 * pairs
-        if kept > pairs:  # an odd number was asked for: the other one of the pair is kept for the next call
+        # an odd number was asked for: the other one of the pair is kept for the next call
+        if kept > pairs:
             out[done] = radius[pairs] * second[pairs]
             spare, has_spare = radius[pairs] * first[pairs], True
             done += 1
@@ -197,7 +209,10 @@ def normals(key, place, spare, has_spare, out):
 
 @inlined
 def hashed(counter, first, second):
-    """A 32-bit word from a counter and two words of key: the finaliser "lowbias32" (C. Wellons), keyed at both rounds."""
+    """A 32-bit word from a counter and two words of key: the finaliser "lowbias32" (C.
+
+    Wellons), keyed at both rounds.
+    """
     word = np.uint32(np.uint32(counter) * np.uint32(0x9E3779B9) + first)
     word = np.uint32((word ^ (word >> np.uint32(16))) * np.uint32(0x7FEB352D)) ^ second
     word = np.uint32((word ^ (word >> np.uint32(15))) * np.uint32(0x846CA68B))

@@ -1,8 +1,10 @@
-"""From sums in float32 to grey levels: truncated as the reference does it, with a list of the samples that need a second look.
+"""From sums in float32 to grey levels: truncated as the reference does it, with a list of the
+samples that need a second look.
 
-The reference sums in float64 and truncates, so that a float32 sum, which is off by less than ``reach``, can end on another
-grey level only where it lies within ``reach`` of a whole number, and not of 0, since all below 1 is black. Those samples,
-some in a thousand, are found here and computed again in float64 by the caller, in the reference's order of operations.
+The reference sums in float64 and truncates, so that a float32 sum, which is off by less than
+``reach``, can end on another grey level only where it lies within ``reach`` of a whole number, and
+not of 0, since all below 1 is black. Those samples, some in a thousand, are found here and computed
+again in float64 by the caller, in the reference's order of operations.
 """
 
 # mypy: ignore-errors
@@ -11,12 +13,15 @@ import numpy as np
 
 from stillrobust.corruptions.kernels.jit import kernel
 
-LOWEST, HIGHEST, HALF = np.float32(0.4), np.float32(255.5), np.float32(0.5)  # 0 and 255, with no whole number near
+# 0 and 255, with no whole number near
+LOWEST, HIGHEST, HALF = np.float32(0.4), np.float32(255.5), np.float32(0.5)
 
 
 @kernel
 def scratch(width):
-    """Two arrays for :func:`truncate` on rows of ``width`` samples: marks, a multiple of eight long, and places."""
+    """Two arrays for :func:`truncate` on rows of ``width`` samples: marks, a multiple of eight
+    long, and places.
+    """
     return np.zeros((width + 7) // 8 * 8, np.uint8), np.empty(width, np.int64)
 
 
@@ -35,7 +40,8 @@ def _places(near, found):
 
 @kernel
 def truncate(line, reach, near, found, out):
-    """float32 ``line`` -> uint8 ``out``, clipped and truncated; ``found`` gets the places within ``reach`` of a whole number.
+    """float32 ``line`` -> uint8 ``out``, clipped and truncated; ``found`` gets the places within
+    ``reach`` of a whole number.
 
     Returns how many.
     """
@@ -48,20 +54,27 @@ def truncate(line, reach, near, found, out):
 
 @kernel
 def truncate_row(y, line, reach, flat, levels, near, found, out):
-    """The same of row ``y``; where ``flat`` (uint8) is not 0, samples get their level instead. Both may be empty."""
+    """The same of row ``y``; where ``flat`` (uint8) is not 0, samples get their level instead.
+
+    Both may be empty.
+    """
     if not flat.size:
         return truncate(line, reach, near, found, out)
     even, level = flat[y], levels[y]
     for x in range(line.size):
         value = min(max(line[x], LOWEST), HIGHEST)
         out[x] = level[x] if even[x] else np.uint8(np.int32(value))
-        near[x] = np.uint8(abs(value - np.float32(np.int32(value + HALF))) < reach) & np.uint8(even[x] == 0)
+        near[x] = np.uint8(abs(value - np.float32(np.int32(value + HALF))) < reach) & np.uint8(
+            even[x] == 0
+        )
     return _places(near, found)
 
 
 @kernel
 def truncate_near(line, reach, levels, near, found, out):
-    """The same, all settled at once: what is near the whole number w becomes ``levels[w]``, as it would in a flat area."""
+    """The same, all settled at once: what is near the whole number w becomes ``levels[w]``, as it
+    would in a flat area.
+    """
     for i in range(truncate(line, reach, near, found, out)):
         out[found[i]] = levels[np.int32(min(max(line[found[i]], LOWEST), HIGHEST) + HALF) & 255]
 
@@ -74,5 +87,7 @@ def grey(fraction):
 
 @kernel
 def crowded(count, width, flat):
-    """Whether so many samples of a row are near a whole number that flat areas, so far unknown, are worth a look."""
+    """Whether so many samples of a row are near a whole number that flat areas, so far unknown, are
+    worth a look.
+    """
     return 16 * count > width and not flat.size

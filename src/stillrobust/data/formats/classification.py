@@ -4,7 +4,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from stillrobust.data.reading import IMAGE_KINDS, fingerprint, image_files, read_image, require_split, subfolders
+from stillrobust.data.reading import (
+    IMAGE_KINDS,
+    fingerprint,
+    image_files,
+    read_image,
+    require_split,
+    subfolders,
+)
 from stillrobust.errors import UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
 
@@ -13,8 +20,8 @@ from stillrobust.samples import DatasetInfo, Sample, Target
 class FolderDataset:
     """``<split>/<class>/`` with images; classes are the folder names, sorted.
 
-    Where there is a ``train`` split its classes are those of every split, so that labels mean the same everywhere; each has an
-    image there, or nothing could be learned of it.
+    Where there is a ``train`` split its classes are those of every split, so that labels mean the
+    same everywhere; each has an image there, or nothing could be learned of it.
     """
 
     root: Path
@@ -32,21 +39,32 @@ class FolderDataset:
         for name in own:
             if name not in classes:
                 raise UserError(
-                    f"Expected the classes of {self.root / 'train'} in {self.root / self.split}, but got {name!r} as well; "
-                    "add it to train or remove it"
+                    f"Expected the classes of {self.root / 'train'} in {self.root / self.split},"
+                    f" but got {name!r} as well; add it to train or remove it"
                 )
-        files = [(path, classes.index(name)) for name in own for path in image_files(self.root / self.split / name)]
+        files = [
+            (path, classes.index(name))
+            for name in own
+            for path in image_files(self.root / self.split / name)
+        ]
         if not files:
             raise UserError(
-                f"Expected class folders with {IMAGE_KINDS} images in {self.root / self.split}, but found no image; add some"
+                f"Expected class folders with {IMAGE_KINDS} images in {self.root / self.split}, but"
+                " found no image; add some"
             )
         without = sorted(set(own) - {classes[label] for _, label in files})
         folders = {name: (self.root / self.split / name).iterdir() for name in without}
-        unread = [name for name, paths in folders.items() if not all(path.name.startswith(".") for path in paths)]
-        if self.split == "train" and unread:  # a folder with nothing in it is a class that comes later
+        unread = [
+            name
+            for name, paths in folders.items()
+            if not all(path.name.startswith(".") for path in paths)
+        ]
+        # a folder with nothing in it is a class that comes later
+        if self.split == "train" and unread:
             raise UserError(
-                f"Expected {IMAGE_KINDS} images in every class folder of {self.root / self.split}, "
-                f"but what {len(unread)} of {len(own)} hold is none, the first {unread[0]!r}; add some, or remove the folder"
+                f"Expected {IMAGE_KINDS} images in every class folder of {self.root / self.split},"
+                f" but what {len(unread)} of {len(own)} hold is none, the first {unread[0]!r}; add"
+                " some, or remove the folder"
             )
         object.__setattr__(self, "classes", tuple(classes))
         object.__setattr__(self, "files", tuple(files))
@@ -57,10 +75,18 @@ class FolderDataset:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself; the fingerprint reads all files once where the set is small."""
+        """What this dataset says of itself; the fingerprint reads all files once where the set is
+        small.
+        """
         ids = [self.image_id(index) for index in range(len(self))]
         digest = fingerprint(self.classes, ids, [path for path, _ in self.files], b"")
-        return DatasetInfo(self.name or f"{self.root.name}/{self.split}", "classification", self.classes, len(ids), digest)
+        return DatasetInfo(
+            self.name or f"{self.root.name}/{self.split}",
+            "classification",
+            self.classes,
+            len(ids),
+            digest,
+        )
 
     def __len__(self) -> int:
         return len(self.files)
@@ -68,4 +94,6 @@ class FolderDataset:
     def __getitem__(self, index: int, /) -> Sample:
         path, label = self.files[index]
         image = read_image(path)
-        return Sample(image, Target(self.image_id(index), (image.shape[0], image.shape[1]), label=label))
+        return Sample(
+            image, Target(self.image_id(index), (image.shape[0], image.shape[1]), label=label)
+        )

@@ -21,9 +21,11 @@ OTHER_KINDS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_i
 
 @dataclass(frozen=True)
 class CocoDataset:
-    """Images with boxes, labels and, where every annotation has an outline, masks; checked when it is opened.
+    """Images with boxes, labels and, where every annotation has an outline, masks; checked when it
+    is opened.
 
-    Boxes come out as float32 xyxy, clipped to the image; labels count from 0 in the order of COCO's category ids.
+    Boxes come out as float32 xyxy, clipped to the image; labels count from 0 in the order of COCO's
+    category ids.
     """
 
     images: Path
@@ -33,14 +35,17 @@ class CocoDataset:
     require_objects: bool = False
     """For training: leave out what there is nothing to learn from, as mmdetection does.
 
-    Objects of no area or less than a pixel wide or high go (``_parse_ann_info``), then images with a side under 32 pixels or
-    without an object (``filter_empty_gt``). Crowds alone do not count as objects, as in detectron2; train2017 has no image with
-    crowds alone, so that both tools, and this one, keep 117,266 of its 118,287 images.
+    Objects of no area or less than a pixel wide or high go (``_parse_ann_info``), then images with
+    a side under 32 pixels or without an object (``filter_empty_gt``). Crowds alone do not count as
+    objects, as in detectron2; train2017 has no image with crowds alone, so that both tools, and
+    this one, keep 117,266 of its 118,287 images.
     """
     name: str = ""
     """Shown in reports; the annotation file's name where it is empty."""
     left_out: LeftOut | None = field(default=None, repr=False, compare=False)
-    """Takes the images that cannot be used by what the file says of them; ``None``: they are refused."""
+    """Takes the images that cannot be used by what the file says of them; ``None``: they are
+    refused.
+    """
     classes: tuple[str, ...] = field(init=False, default=())
     has_masks: bool = field(init=False, default=False)
     table: CocoTable = field(init=False, repr=False)
@@ -52,8 +57,8 @@ class CocoDataset:
             table = table.trainable()
         if not table.file_names:
             raise UserError(
-                f"Expected at least one image of {SMALLEST_SIDE} pixels or more with objects in {self.annotations}, "
-                "but found none; add some"
+                f"Expected at least one image of {SMALLEST_SIDE} pixels or more with objects in"
+                f" {self.annotations}, but found none; add some"
             )
         object.__setattr__(self, "classes", tuple(classes))
         object.__setattr__(self, "table", table)
@@ -61,9 +66,13 @@ class CocoDataset:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself; the fingerprint reads all images once where the set is small."""
+        """What this dataset says of itself; the fingerprint reads all images once where the set is
+        small.
+        """
         ids = self.table.file_names
-        digest = fingerprint(self.classes, ids, (self.images / name for name in ids), self.table.content())
+        digest = fingerprint(
+            self.classes, ids, (self.images / name for name in ids), self.table.content()
+        )
         name = self.name or self.annotations.stem
         return DatasetInfo(name, "detection", self.classes, len(ids), digest, self.has_masks)
 
@@ -83,8 +92,9 @@ class CocoDataset:
         image = read_image(path)
         if image.shape[:2] != target.size:
             raise BadImage(
-                f"Expected {path} to be {target.size[1]}x{target.size[0]} pixels as {self.annotations.name} says, "
-                f"but it is {image.shape[1]}x{image.shape[0]}; correct the JSON or the image (and its EXIF orientation)",
+                f"Expected {path} to be {target.size[1]}x{target.size[0]} pixels as"
+                f" {self.annotations.name} says, but it is {image.shape[1]}x{image.shape[0]};"
+                " correct the JSON or the image (and its EXIF orientation)",
                 "not of the size that its annotations say",
             )
         return Sample(image, target)
@@ -92,30 +102,52 @@ class CocoDataset:
 
 def coco_splits(root: Path) -> list[str]:
     """The splits that ``open_coco`` finds annotations of, sorted."""
-    stems = [path.stem for path in (root / "annotations").glob("*.json") if not path.name.startswith((".", *OTHER_KINDS))]
+    stems = [
+        path.stem
+        for path in (root / "annotations").glob("*.json")
+        if not path.name.startswith((".", *OTHER_KINDS))
+    ]
     return sorted({stem.removeprefix("instances_").removesuffix("2017") for stem in stems})
 
 
-def open_coco(root: Path, split: str, training: bool, left_out: LeftOut | None = None) -> CocoDataset:
-    """A split of a COCO folder: ``annotations/instances_<split>.json`` and ``<split>/``, or the layouts near to it."""
+def open_coco(
+    root: Path, split: str, training: bool, left_out: LeftOut | None = None
+) -> CocoDataset:
+    """A split of a COCO folder: ``annotations/instances_<split>.json`` and ``<split>/``, or the
+    layouts near to it.
+    """
     stems = (f"instances_{split}", f"instances_{split}2017", split, f"{split}2017")
     files = [root / "annotations" / f"{stem}.json" for stem in stems]
     annotations = next((path for path in files if path.is_file()), None)
     if annotations is None:
         require_split("COCO", root, split, set(coco_splits(root)) - {split})
         raise AssertionError("require_split raises for a missing split")
-    candidates = [*(place / name for place in (root, root / "images") for name in (split, f"{split}2017")), root / "images"]
+    candidates = [
+        *(place / name for place in (root, root / "images") for name in (split, f"{split}2017")),
+        root / "images",
+    ]
     images = next((folder for folder in candidates if folder.is_dir()), None)
     if images is None:
         listed = ", ".join(str(folder) for folder in candidates)
-        raise AbsentImages(f"Expected the images of split {split!r} in one of {listed}, but none exists; move them there")
-    return CocoDataset(images, annotations, require_objects=training, name=f"{root.name}/{split}", left_out=left_out)
+        raise AbsentImages(
+            f"Expected the images of split {split!r} in one of {listed}, but none exists; move them"
+            " there"
+        )
+    return CocoDataset(
+        images,
+        annotations,
+        require_objects=training,
+        name=f"{root.name}/{split}",
+        left_out=left_out,
+    )
 
 
 def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Sequence[str]) -> None:
-    """Write samples with boxes and labels (masks, crowd and areas where there are any) as a COCO dataset.
+    """Write samples with boxes and labels (masks, crowd and areas where there are any) as a COCO
+    dataset.
 
-    Images go to ``folder/<split>/<image_id>`` as PNG, annotations to ``folder/annotations/instances_<split>.json``.
+    Images go to ``folder/<split>/<image_id>`` as PNG, annotations to
+    ``folder/annotations/instances_<split>.json``.
     """
     document: dict[str, Any] = {
         "images": [],
@@ -128,12 +160,16 @@ def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Seq
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, sample.image)
         height, width = target.size
-        document["images"].append({"id": image_number, "file_name": target.image_id, "height": height, "width": width})
+        document["images"].append(
+            {"id": image_number, "file_name": target.image_id, "height": height, "width": width}
+        )
         for entry in annotation_entries(target):
             number = len(document["annotations"]) + 1
             document["annotations"].append({"id": number, "image_id": image_number, **entry})
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
-    (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(document), encoding="utf-8")
+    (folder / "annotations" / f"instances_{split}.json").write_text(
+        json.dumps(document), encoding="utf-8"
+    )
 
 
 def annotation_entries(target: Target) -> list[dict[str, Any]]:
@@ -141,9 +177,13 @@ def annotation_entries(target: Target) -> list[dict[str, Any]]:
     if target.boxes is None or target.labels is None:
         raise ValueError(f"{target.image_id}: a COCO file needs boxes and labels")
     entries = []
-    for index, (box, label) in enumerate(zip(target.boxes.tolist(), target.labels.tolist(), strict=True)):
+    for index, (box, label) in enumerate(
+        zip(target.boxes.tolist(), target.labels.tolist(), strict=True)
+    ):
         left, top, right, bottom = box
-        area = (right - left) * (bottom - top) if target.areas is None else float(target.areas[index])
+        area = (
+            (right - left) * (bottom - top) if target.areas is None else float(target.areas[index])
+        )
         entry: dict[str, Any] = {
             "category_id": label + 1,
             "bbox": [left, top, right - left, bottom - top],

@@ -20,9 +20,11 @@ from stillrobust.data.reading import LARGEST, is_text, resolve_inside
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
-OVERSHOOT = 1.0  # pixels a box may reach beyond its image: rounding in annotation tools, and clipped without a word
+# pixels a box may reach beyond its image: rounding in annotation tools, and clipped without a word
+OVERSHOOT = 1.0
 NO_SEGMENTATION = 0, NOT_POLYGONS
-UNSAFE = frozenset("\\:")  # what Windows reads as a folder or a drive; ``resolve_inside`` has the last word on such names
+# what Windows reads as a folder or a drive; ``resolve_inside`` has the last word on such names
+UNSAFE = frozenset("\\:")
 SHOWN = 3  # file names in a sentence
 
 
@@ -30,10 +32,14 @@ class AbsentImages(UserError):
     """Image files that a COCO file lists are not there."""
 
 
-def parse_coco(images: Path, annotations: Path, left_out: LeftOut | None = None) -> tuple[list[str], CocoTable]:
-    """The class names in the order of category ids, and the table of images and objects, or ``UserError``.
+def parse_coco(
+    images: Path, annotations: Path, left_out: LeftOut | None = None
+) -> tuple[list[str], CocoTable]:
+    """The class names in the order of category ids, and the table of images and objects, or
+    ``UserError``.
 
-    With ``left_out``, images that cannot be used by what the file says, and annotations of no image, go there.
+    With ``left_out``, images that cannot be used by what the file says, and annotations of no
+    image, go there.
     """
     outlines = Outlines()
     document = read_document(annotations, outlines)
@@ -41,10 +47,16 @@ def parse_coco(images: Path, annotations: Path, left_out: LeftOut | None = None)
         leave_out_rows(document, left_out)
     classes, label_of = parse_categories(document, annotations)
     if not images.is_dir():
-        raise UserError(f"Expected the image folder {images}, but there is no such folder; check the dataset's layout")
+        raise UserError(
+            f"Expected the image folder {images}, but there is no such folder; check the dataset's"
+            " layout"
+        )
     entries = unique_by_id(document["images"], "image", annotations)
     if not entries:
-        raise UserError(f"Expected at least one image in {annotations}, but it lists none that can be used; add some")
+        raise UserError(
+            f"Expected at least one image in {annotations}, but it lists none that can be used; add"
+            " some"
+        )
     sizes = np.array([image_size(entry, annotations) for entry in entries.values()], np.int64)
     bad: dict[int, str] | None = None if left_out is None else {}
     index_of = {identity: index for index, identity in enumerate(entries)}
@@ -53,11 +65,16 @@ def parse_coco(images: Path, annotations: Path, left_out: LeftOut | None = None)
     names = [entry["file_name"] for entry in entries.values()]
     table = table_of(names, sizes, outlines=outlines, **objects)
     if left_out is not None and bad is not None:
-        left_out |= {**dict.fromkeys(absent, "listed, but not there"), **{names[index]: fault for index, fault in bad.items()}}
+        left_out |= {
+            **dict.fromkeys(absent, "listed, but not there"),
+            **{names[index]: fault for index, fault in bad.items()},
+        }
         table = table.without(left_out)
     for former, latter in itertools.pairwise(table.file_names):
         if former == latter:
-            raise UserError(f"Expected each file once in {annotations}, but got {latter!r} twice; remove one")
+            raise UserError(
+                f"Expected each file once in {annotations}, but got {latter!r} twice; remove one"
+            )
     return classes, table
 
 
@@ -68,16 +85,21 @@ def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
         with _no_collection():
             document = json.loads(text, object_hook=outlines.take_out)
     except OSError as error:
-        raise UserError(f"Expected a COCO JSON file at {annotations}, but got: {error.strerror}; check the path") from None
+        raise UserError(
+            f"Expected a COCO JSON file at {annotations}, but got: {error.strerror}; check the path"
+        ) from None
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise UserError(f"Expected valid JSON in {annotations}, but got: {reason}; repair or export the file again") from None
+        raise UserError(
+            f"Expected valid JSON in {annotations}, but got: {reason}; repair or export the file"
+            " again"
+        ) from None
     for key in ("images", "annotations", "categories"):
         rows = document.get(key) if isinstance(document, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise UserError(
-                f"Expected {annotations} to be an object with a list of objects {key!r}, but it is not; "
-                "use an 'instances' file in COCO's format"
+                f"Expected {annotations} to be an object with a list of objects {key!r}, but it is"
+                " not; use an 'instances' file in COCO's format"
             )
     return dict(document)
 
@@ -85,12 +107,19 @@ def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
 def leave_out_rows(document: dict[str, Any], left_out: LeftOut) -> None:
     """Take out of the three lists what cannot be told apart or belongs nowhere, and put it down.
 
-    An image whose id, file or annotation's id is there twice: which of them is meant is not known. An image without a size. An
-    annotation of an image that is not listed. Ids that are no whole numbers stay, to be refused.
+    An image whose id, file or annotation's id is there twice: which of them is meant is not known.
+    An image without a size. An annotation of an image that is not listed. Ids that are no whole
+    numbers stay, to be refused.
     """
     images, annotations = document["images"], document["annotations"]
-    ids, files, objects = _counts(images, "id"), _counts(images, "file_name"), _counts(annotations, "id")
-    twice = {_key(entry.get("image_id")) for entry in annotations if objects[_key(entry.get("id"))] > 1}
+    ids, files, objects = (
+        _counts(images, "id"),
+        _counts(images, "file_name"),
+        _counts(annotations, "id"),
+    )
+    twice = {
+        _key(entry.get("image_id")) for entry in annotations if objects[_key(entry.get("id"))] > 1
+    }
     gone = set()
     for entry in images:
         identity, name = _key(entry.get("id")), entry.get("file_name")
@@ -110,7 +139,9 @@ def leave_out_rows(document: dict[str, Any], left_out: LeftOut) -> None:
             left_out[f"annotation {entry.get('id')}"] = "annotation of an image that is not listed"
             gone.add(image)
     document["images"] = [entry for entry in images if _key(entry.get("id")) not in gone]
-    document["annotations"] = [entry for entry in annotations if _key(entry.get("image_id")) not in gone]
+    document["annotations"] = [
+        entry for entry in annotations if _key(entry.get("image_id")) not in gone
+    ]
 
 
 def _counts(rows: list[dict[str, Any]], key: str) -> Counter[Any]:
@@ -124,30 +155,54 @@ def _key(value: Any) -> Any:
 
 def _has_size(entry: dict[str, Any]) -> bool:
     height, width = entry.get("height"), entry.get("width")
-    return type(height) is int and type(width) is int and height > 0 and width > 0 and height * width <= LARGEST
+    return (
+        type(height) is int
+        and type(width) is int
+        and height > 0
+        and width > 0
+        and height * width <= LARGEST
+    )
 
 
-def parse_categories(document: dict[str, Any], annotations: Path) -> tuple[list[str], dict[Any, int]]:
+def parse_categories(
+    document: dict[str, Any], annotations: Path
+) -> tuple[list[str], dict[Any, int]]:
     """Names in the order of category ids, and category id -> label."""
     categories = unique_by_id(document["categories"], "category", annotations)
     if not categories:
-        raise UserError(f"Expected at least one category in {annotations}, but there is none; declare the classes")
+        raise UserError(
+            f"Expected at least one category in {annotations}, but there is none; declare the"
+            " classes"
+        )
     ordered = sorted(categories)
     names = [categories[identity].get("name") for identity in ordered]
     if not all(isinstance(name, str) and name for name in names) or len(set(names)) != len(names):
-        raise UserError(f"Expected distinct category names in {annotations}, but got {names!r:.200}; rename them")
-    return [str(name) for name in names], {identity: label for label, identity in enumerate(ordered)}
+        raise UserError(
+            f"Expected distinct category names in {annotations}, but got {names!r:.200}; rename"
+            " them"
+        )
+    return [str(name) for name in names], {
+        identity: label for label, identity in enumerate(ordered)
+    }
 
 
-def unique_by_id(rows: list[dict[str, Any]], kind: str, annotations: Path) -> dict[int, dict[str, Any]]:
+def unique_by_id(
+    rows: list[dict[str, Any]], kind: str, annotations: Path
+) -> dict[int, dict[str, Any]]:
     """id -> row; ids are whole numbers and appear once."""
     table: dict[int, dict[str, Any]] = {}
     for row in rows:
         identity = row.get("id")
         if type(identity) is not int:
-            raise UserError(f"Expected a whole number as {kind} id in {annotations}, but got {identity!r}; renumber them")
+            raise UserError(
+                f"Expected a whole number as {kind} id in {annotations}, but got {identity!r};"
+                " renumber them"
+            )
         if identity in table:
-            raise UserError(f"Expected each {kind} id once in {annotations}, but got {identity} twice; renumber them")
+            raise UserError(
+                f"Expected each {kind} id once in {annotations}, but got {identity} twice; renumber"
+                " them"
+            )
         table[identity] = row
     return table
 
@@ -171,24 +226,43 @@ def parse_objects(
     annotations: Path,
     bad: dict[int, str] | None = None,
 ) -> dict[str, Array]:
-    """The annotations, each one checked, as the columns of ``CocoTable`` in the file's order, and ``image_of``.
+    """The annotations, each one checked, as the columns of ``CocoTable`` in the file's order, and
+    ``image_of``.
 
-    With ``bad``, an annotation that is wrong puts its image's index there, with the fault, and is passed over.
+    With ``bad``, an annotation that is wrong puts its image's index there, with the fault, and is
+    passed over.
     """
     rows = unique_by_id(document["annotations"], "annotation", annotations)
-    image_of, labels, places, boxes, areas, crowd = array("q"), array("q"), array("q"), array("d"), array("d"), array("b")
+    image_of, labels, places, boxes, areas, crowd = (
+        array("q"),
+        array("q"),
+        array("q"),
+        array("d"),
+        array("d"),
+        array("b"),
+    )
     numbers: list[int] = []
     image_sizes = sizes.tolist()  # numbers of Python are quicker to compare one by one
     for number, entry in rows.items():
         where = f"annotation {number} of {annotations}"
-        image, category, place = entry.get("image_id"), entry.get("category_id"), entry.get("segmentation") or NO_SEGMENTATION
+        image, category, place = (
+            entry.get("image_id"),
+            entry.get("category_id"),
+            entry.get("segmentation") or NO_SEGMENTATION,
+        )
         if type(image) is not int or image not in index_of:
-            raise UserError(f"Expected an image id from the list 'images' in {where}, but got {image!r}; declare the image")
+            raise UserError(
+                f"Expected an image id from the list 'images' in {where}, but got {image!r};"
+                " declare the image"
+            )
         index = index_of[image]
         try:
             if type(category) is not int or category not in label_of:
                 known = ", ".join(map(str, sorted(label_of)[:20]))
-                raise UserError(f"Expected a declared category in {where}, but got {category!r}; declare it or use one of: {known}")
+                raise UserError(
+                    f"Expected a declared category in {where}, but got {category!r}; declare it or"
+                    f" use one of: {known}"
+                )
             box = checked_box(entry.get("bbox"), image_sizes[index], where)
             area = checked_area(entry.get("area", (box[2] - box[0]) * (box[3] - box[1])), where)
             alone = checked_crowd(entry.get("iscrowd", 0), where)
@@ -217,15 +291,31 @@ def parse_objects(
 
 
 def checked_box(box: object, size: list[int], where: str) -> tuple[float, float, float, float]:
-    """COCO's ``[x, y, width, height]`` as xyxy, which may reach one pixel beyond an image of ``size`` (H, W)."""
-    if not isinstance(box, list) or len(box) != 4 or not are_numbers(box) or box[2] < 0 or box[3] < 0:
-        raise UserError(f"Expected a box [x, y, width, height] of numbers >= 0 in {where}, but got {box!r:.80}; fix it")
+    """COCO's ``[x, y, width, height]`` as xyxy, which may reach one pixel beyond an image of
+    ``size`` (H, W).
+    """
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not are_numbers(box)
+        or box[2] < 0
+        or box[3] < 0
+    ):
+        raise UserError(
+            f"Expected a box [x, y, width, height] of numbers >= 0 in {where}, but got {box!r:.80};"
+            " fix it"
+        )
     left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
     height, width = size
-    if left < -OVERSHOOT or top < -OVERSHOOT or right > width + OVERSHOOT or bottom > height + OVERSHOOT:
+    if (
+        left < -OVERSHOOT
+        or top < -OVERSHOOT
+        or right > width + OVERSHOOT
+        or bottom > height + OVERSHOOT
+    ):
         raise UserError(
-            f"Expected a box inside its image of {width}x{height} pixels in {where}, but got [x, y, width, height] = "
-            f"{box}; correct the box or the image's size"
+            f"Expected a box inside its image of {width}x{height} pixels in {where}, but got [x, y,"
+            f" width, height] = {box}; correct the box or the image's size"
         )
     return left, top, right, bottom
 
@@ -239,22 +329,29 @@ def clipped(boxes: Array, sizes: Array) -> Array:
 def checked_area(area: Any, where: str) -> float:
     """Pixels."""
     if not are_numbers([area]) or area < 0:
-        raise UserError(f"Expected an area >= 0 in {where}, but got {area!r}; write the pixels it covers")
+        raise UserError(
+            f"Expected an area >= 0 in {where}, but got {area!r}; write the pixels it covers"
+        )
     return float(area)
 
 
 def checked_crowd(crowd: Any, where: str) -> int:
     """0 or 1."""
     if crowd not in (0, 1):
-        raise UserError(f"Expected iscrowd 0 or 1 in {where}, but got {crowd!r}; write 0 for single objects")
+        raise UserError(
+            f"Expected iscrowd 0 or 1 in {where}, but got {crowd!r}; write 0 for single objects"
+        )
     return int(crowd)
 
 
-def require_images(folder: Path, entries: dict[int, dict[str, Any]], annotations: Path, tolerant: bool = False) -> list[str]:
-    """``UserError`` unless every image's file is inside ``folder``, which is resolved, and there; ``tolerant``: those that are not.
+def require_images(
+    folder: Path, entries: dict[int, dict[str, Any]], annotations: Path, tolerant: bool = False
+) -> list[str]:
+    """``UserError`` unless every image's file is inside ``folder``, which is resolved, and there;
+    ``tolerant``: those that are not.
 
-    One look into each folder tells of all its plain files; only what it does not show as such, a link, say, is looked at by
-    itself.
+    One look into each folder tells of all its plain files; only what it does not show as such, a
+    link, say, is looked at by itself.
     """
     plain: dict[str, set[str]] = {}
     absent = []
@@ -264,7 +361,12 @@ def require_images(folder: Path, entries: dict[int, dict[str, Any]], annotations
         parent, _, base = text.rpartition("/")
         if parent not in plain:
             plain[parent] = _plain_files(folder, parent)
-        if base in plain[parent] and not UNSAFE.intersection(text) and text[0] != "/" and is_text(text):
+        if (
+            base in plain[parent]
+            and not UNSAFE.intersection(text)
+            and text[0] != "/"
+            and is_text(text)
+        ):
             continue
         path = resolve_inside(folder, name, f"image {identity} of {annotations}")
         if not path.is_file():
@@ -272,14 +374,17 @@ def require_images(folder: Path, entries: dict[int, dict[str, Any]], annotations
     if absent and not tolerant:
         named = ", ".join(absent[:SHOWN]) + (", ..." if len(absent) > SHOWN else "")
         raise AbsentImages(
-            f"Expected the images of {annotations} in {folder}, but {len(absent):,} of {len(entries):,} images are not there: "
-            f"{named}; download them or remove their entries"
+            f"Expected the images of {annotations} in {folder}, but {len(absent):,} of"
+            f" {len(entries):,} images are not there: {named}; download them or remove their"
+            " entries"
         )
     return absent
 
 
 def _plain_files(folder: Path, parent: str) -> set[str]:
-    """Names of the files in ``folder / parent`` that are no links; none where the folder cannot be listed or is not inside."""
+    """Names of the files in ``folder / parent`` that are no links; none where the folder cannot be
+    listed or is not inside.
+    """
     try:
         place = resolve_inside(folder, parent, "") if parent else folder
         with os.scandir(place) as found:
@@ -290,7 +395,9 @@ def _plain_files(folder: Path, parent: str) -> set[str]:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Parsing makes millions of objects and no cycle; looking for cycles among them takes as long as parsing."""
+    """Parsing makes millions of objects and no cycle; looking for cycles among them takes as long
+    as parsing.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -303,6 +410,7 @@ def _no_collection() -> Iterator[None]:
 def are_numbers(values: list[Any]) -> bool:
     """Whether all are finite ints or floats, and no bools."""
     try:
-        return NUMBERS.issuperset(map(type, values)) and abs(sum(values)) <= sys.float_info.max  # the sum of a NaN is one
+        # the sum of a NaN is one
+        return NUMBERS.issuperset(map(type, values)) and abs(sum(values)) <= sys.float_info.max
     except OverflowError:  # a whole number beyond every float
         return False

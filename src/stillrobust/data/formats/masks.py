@@ -1,4 +1,6 @@
-"""Instance masks of COCO annotations: run lengths (compressed or not) and polygons, to and from bool arrays."""
+"""Instance masks of COCO annotations: run lengths (compressed or not) and polygons, to and from
+bool arrays.
+"""
 
 from typing import Any
 
@@ -8,35 +10,51 @@ import numpy as np
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
-FARTHEST = 1e5  # pixels; the rasteriser's time and memory grow with the length of the outline, in the image or not
+# pixels; the rasteriser's time and memory grow with the length of the outline, in the image or not
+FARTHEST = 1e5
 
 
 def encode_mask(mask: Array) -> dict[str, Any]:
-    """bool (H, W) -> COCO's compressed run lengths, ``{"size": [H, W], "counts": "..."}``, ready for JSON."""
+    """bool (H, W) -> COCO's compressed run lengths, ``{"size": [H, W], "counts": "..."}``, ready
+    for JSON.
+    """
     encoded = hotcoco.mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+    return {
+        "size": [int(side) for side in encoded["size"]],
+        "counts": encoded["counts"].decode("ascii"),
+    }
 
 
 def decode_mask(segmentation: object, size: tuple[int, int], where: str) -> Array:
-    """COCO ``segmentation`` -> bool (H, W) with (H, W) = ``size``; ``where`` names the annotation in errors."""
+    """COCO ``segmentation`` -> bool (H, W) with (H, W) = ``size``; ``where`` names the annotation
+    in errors.
+    """
     if isinstance(segmentation, dict):
         return decode_run_lengths(segmentation, size, where)
     if isinstance(segmentation, list):
         return fill_polygons(segmentation, size, where)
-    raise UserError(f"Expected polygons or run lengths as the segmentation of {where}, but got {segmentation!r:.60}; fix it")
+    raise UserError(
+        f"Expected polygons or run lengths as the segmentation of {where}, but got"
+        f" {segmentation!r:.60}; fix it"
+    )
 
 
 def decode_run_lengths(segmentation: dict[str, Any], size: tuple[int, int], where: str) -> Array:
-    """``{"size": [H, W], "counts": ...}`` -> bool (H, W); counts are a string, or a list of run lengths."""
+    """``{"size": [H, W], "counts": ...}`` -> bool (H, W); counts are a string, or a list of run
+    lengths.
+    """
     stated, counts = segmentation.get("size"), segmentation.get("counts")
     if not isinstance(stated, list) or stated != list(size):
-        raise UserError(f"Expected run lengths of size {list(size)} in {where}, but got size {stated!r}; fix the file")
+        raise UserError(
+            f"Expected run lengths of size {list(size)} in {where}, but got size {stated!r}; fix"
+            " the file"
+        )
     runs: Any = unpack_counts(counts) if isinstance(counts, str) else counts
     whole = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
     if not whole or sum(runs) != size[0] * size[1]:
         raise UserError(
-            f"Expected run lengths in {where} that are counts >= 0 and add up to {size[0] * size[1]} pixels, "
-            "but they are not or do not; encode the mask again"
+            f"Expected run lengths in {where} that are counts >= 0 and add up to"
+            f" {size[0] * size[1]} pixels, but they are not or do not; encode the mask again"
         )
     values = np.arange(len(runs)) % 2 == 1  # runs alternate, and the first one counts background
     # COCO goes down the columns.
@@ -46,8 +64,9 @@ def decode_run_lengths(segmentation: dict[str, Any], size: tuple[int, int], wher
 def unpack_counts(text: str) -> list[int] | None:
     """COCO's string form -> run lengths, or ``None`` where the string is damaged.
 
-    Each number is written in groups of five bits (48 added to make it printable), the sixth bit says that more groups
-    follow; from the fourth number on it is the difference from the number two places before.
+    Each number is written in groups of five bits (48 added to make it printable), the sixth bit
+    says that more groups follow; from the fourth number on it is the difference from the number two
+    places before.
     """
     runs: list[int] = []
     value, shift = 0, 0
@@ -70,7 +89,10 @@ def fill_polygons(polygons: list[Any], size: tuple[int, int], where: str) -> Arr
     """``[[x1, y1, x2, y2, ...], ...]`` -> bool (H, W), the union, rasterised by COCO's own rule."""
     for polygon in polygons:
         if not is_polygon(polygon):
-            raise UserError(f"Expected polygons of at least three x, y pairs in {where}, but got {polygon!r:.60}; fix the outline")
+            raise UserError(
+                f"Expected polygons of at least three x, y pairs in {where}, but got"
+                f" {polygon!r:.60}; fix the outline"
+            )
     if not polygons:
         return np.zeros(size, bool)
     encoded = hotcoco.mask.frPyObjects(polygons, size[0], size[1])
@@ -78,7 +100,9 @@ def fill_polygons(polygons: list[Any], size: tuple[int, int], where: str) -> Arr
 
 
 def is_polygon(polygon: object) -> bool:
-    """Whether this is a flat list of at least three pairs of numbers that the rasteriser can walk along."""
+    """Whether this is a flat list of at least three pairs of numbers that the rasteriser can walk
+    along.
+    """
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         return False
     return all(type(value) in (int, float) and abs(value) <= FARTHEST for value in polygon)

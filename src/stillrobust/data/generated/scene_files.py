@@ -1,4 +1,6 @@
-"""Generated scenes as datasets on disk: the same scenes for detection and segmentation, and crops to classify."""
+"""Generated scenes as datasets on disk: the same scenes for detection and segmentation, and crops
+to classify.
+"""
 
 import json
 import shutil
@@ -19,7 +21,8 @@ from stillrobust.samples import Sample
 from stillrobust.storage.files import clear_leftovers, temporary
 from stillrobust.storage.leases import lease
 
-RECIPE = 2  # raised whenever the same parameters would draw other pixels, so that old folders are drawn again
+# raised whenever the same parameters would draw other pixels, so that old folders are drawn again
+RECIPE = 2
 SPLITS = ("train", "val")
 SMALLEST_SIZE = 32  # pixels; below that neither things nor textures have room
 Progress = Callable[[int, int], None]
@@ -51,11 +54,13 @@ def write_scenes(
     background_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Draw scenes into ``root/detection`` (COCO), ``root/segmentation`` (maps) and ``root/classification`` (folders).
+    """Draw scenes into ``root/detection`` (COCO), ``root/segmentation`` (maps) and
+    ``root/classification`` (folders).
 
-    A folder that is there already is kept where its ``scenes.json`` states the same parameters, and drawn again where
-    it states others. The new folder takes its place in one step, so an interrupted run leaves nothing half done.
-    ``progress(done, total)`` is called after every image. Returns ``root``.
+    A folder that is there already is kept where its ``scenes.json`` states the same parameters, and
+    drawn again where it states others. The new folder takes its place in one step, so an
+    interrupted run leaves nothing half done. ``progress(done, total)`` is called after every image.
+    Returns ``root``.
     """
     check_parameters(seed, counts, scene_size, crop_size)
     parameters = {
@@ -79,7 +84,9 @@ def write_scenes(
 
 
 def drawn_once(root: Path, parameters: dict[str, Any], draw: Callable[[Path], None]) -> Path:
-    """``draw`` into a new folder that then becomes ``root``, unless another process did so meanwhile: it is waited for."""
+    """``draw`` into a new folder that then becomes ``root``, unless another process did so
+    meanwhile: it is waited for.
+    """
     with lease(root, wait=True):
         clear_leftovers(root.parent, f"{root.name}.")
         if is_replaceable(root) and stored_parameters(root) == parameters:
@@ -88,10 +95,15 @@ def drawn_once(root: Path, parameters: dict[str, Any], draw: Callable[[Path], No
         try:
             partial.mkdir()
             draw(partial)
-            (partial / "scenes.json").write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
+            (partial / "scenes.json").write_text(
+                json.dumps(parameters, indent=2) + "\n", encoding="utf-8"
+            )
             put_in_place(partial, root)
         except OSError as error:
-            raise UserError(f"Cannot draw {root} ({error.strerror or error}); free some space or choose another folder") from None
+            raise UserError(
+                f"Cannot draw {root} ({error.strerror or error}); free some space or choose another"
+                " folder"
+            ) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return root
@@ -102,9 +114,14 @@ def check_parameters(seed: int, counts: SceneCounts, scene_size: int, crop_size:
     if seed < 0:
         raise UserError(f"Expected a seed >= 0 for scenes, but got {seed}; choose another")
     if min(asdict(counts).values()) < 1:
-        raise UserError(f"Expected at least one image of each kind, but got {asdict(counts)}; raise the counts")
+        raise UserError(
+            f"Expected at least one image of each kind, but got {asdict(counts)}; raise the counts"
+        )
     if min(scene_size, crop_size) < SMALLEST_SIZE:
-        raise UserError(f"Expected images of at least {SMALLEST_SIZE} pixels, but got {min(scene_size, crop_size)}; raise it")
+        raise UserError(
+            f"Expected images of at least {SMALLEST_SIZE} pixels, but got"
+            f" {min(scene_size, crop_size)}; raise it"
+        )
 
 
 def folder_state(folder: Path | None) -> list[list[Any]] | None:
@@ -112,18 +129,27 @@ def folder_state(folder: Path | None) -> list[list[Any]] | None:
     if folder is None:
         return None
     if not folder.is_dir():
-        raise UserError(f"Expected a folder of pictures at {folder}, but there is none; check the path")
-    return [[path.relative_to(folder).as_posix(), path.stat().st_size] for path in image_files(folder)]
+        raise UserError(
+            f"Expected a folder of pictures at {folder}, but there is none; check the path"
+        )
+    return [
+        [path.relative_to(folder).as_posix(), path.stat().st_size] for path in image_files(folder)
+    ]
 
 
 def is_replaceable(root: Path) -> bool:
-    """Whether ``root`` holds scenes; ``UserError`` where it holds something else, which must not be deleted."""
+    """Whether ``root`` holds scenes; ``UserError`` where it holds something else, which must not be
+    deleted.
+    """
     if not root.exists():
         return False
     if root.is_dir() and (root / "scenes.json").is_file():
         return True
     if not root.is_dir() or any(root.iterdir()):
-        raise UserError(f"Expected {root} to be free or to hold generated scenes, but it holds something else; choose another")
+        raise UserError(
+            f"Expected {root} to be free or to hold generated scenes, but it holds something else;"
+            " choose another"
+        )
     return False
 
 
@@ -181,19 +207,27 @@ def draw_all(
         scenes = (scene_at(seed, split, index, world, scene_size) for index in range(count))
         samples = written_for_segmentation(folder / "segmentation", split, scenes, tick)
         write_coco(folder / "detection", split, samples, world.things)
-    (folder / "segmentation" / "classes.txt").write_text("\n".join(world.classes) + "\n", encoding="utf-8")
+    (folder / "segmentation" / "classes.txt").write_text(
+        "\n".join(world.classes) + "\n", encoding="utf-8"
+    )
     for split, count in zip(SPLITS, (counts.train_crops, counts.val_crops), strict=True):
         for name in world.things:
             (folder / "classification" / split / name).mkdir(parents=True)
         for index in range(count):
             label = index % len(world.things)  # in turn, so that the classes are balanced
             image = draw_crop(random_for(seed, "crop", split, index), world, label, crop_size)
-            write_image(folder / "classification" / split / world.things[label] / f"{index:05d}.png", image)
+            write_image(
+                folder / "classification" / split / world.things[label] / f"{index:05d}.png", image
+            )
             tick()
 
 
-def written_for_segmentation(folder: Path, split: str, scenes: Iterator[Scene], tick: Callable[[], None]) -> Iterator[Sample]:
-    """Write each scene's image and label map, then hand it on as a detection sample, so that it is drawn once."""
+def written_for_segmentation(
+    folder: Path, split: str, scenes: Iterator[Scene], tick: Callable[[], None]
+) -> Iterator[Sample]:
+    """Write each scene's image and label map, then hand it on as a detection sample, so that it is
+    drawn once.
+    """
     images, labels = folder / "images" / split, folder / "labels" / split
     images.mkdir(parents=True)
     labels.mkdir(parents=True)

@@ -1,7 +1,9 @@
-"""What scenes are made of: a set of things and a set of backgrounds, drawn by program or taken from folders.
+"""What scenes are made of: a set of things and a set of backgrounds, drawn by program or taken from
+folders.
 
-A painter gets the random generator, a label and the size of the scene. Things come as colours, float32 (size, size, 3),
-and coverage, float32 (size, size) in 0..1; backgrounds as float32 (size, size, 3).
+A painter gets the random generator, a label and the size of the scene. Things come as colours,
+float32 (size, size, 3), and coverage, float32 (size, size) in 0..1; backgrounds as float32 (size,
+size, 3).
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +15,13 @@ import cv2
 import numpy as np
 
 from stillrobust.data.generated.scene_parts import THINGS, Part
-from stillrobust.data.generated.scene_textures import STUFF, random_crop, random_fill, random_stuff, with_shorter_side
+from stillrobust.data.generated.scene_textures import (
+    STUFF,
+    random_crop,
+    random_fill,
+    random_stuff,
+    with_shorter_side,
+)
 from stillrobust.data.reading import IMAGE_KINDS, image_files, read_image, subfolders
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, Array
@@ -53,16 +61,27 @@ class World:
 def build_world(thing_folder: Path | None = None, background_folder: Path | None = None) -> World:
     """Drawn things over drawn backgrounds; either can be replaced by a folder of pictures.
 
-    ``thing_folder/<class>/*.png`` are cut-outs with an alpha channel. ``background_folder/<class>/*`` are photographs
-    by material, or ``background_folder/*`` photographs of one class, ``background``.
+    ``thing_folder/<class>/*.png`` are cut-outs with an alpha channel.
+    ``background_folder/<class>/*`` are photographs by material, or ``background_folder/*``
+    photographs of one class, ``background``.
     """
-    things, paint_thing = (tuple(THINGS), paint_drawn_thing) if thing_folder is None else cutout_things(thing_folder)
-    stuff, paint_stuff = (STUFF, paint_drawn_stuff) if background_folder is None else photo_stuff(background_folder)
+    things, paint_thing = (
+        (tuple(THINGS), paint_drawn_thing) if thing_folder is None else cutout_things(thing_folder)
+    )
+    stuff, paint_stuff = (
+        (STUFF, paint_drawn_stuff) if background_folder is None else photo_stuff(background_folder)
+    )
     shared = set(things) & set(stuff)
     if shared:
-        raise UserError(f"Expected different names for things and backgrounds, but both have {sorted(shared)}; rename one")
+        raise UserError(
+            f"Expected different names for things and backgrounds, but both have {sorted(shared)};"
+            " rename one"
+        )
     if len(things) + len(stuff) > IGNORE:
-        raise UserError(f"Expected at most {IGNORE} classes, but got {len(things) + len(stuff)}; use fewer folders")
+        raise UserError(
+            f"Expected at most {IGNORE} classes, but got {len(things) + len(stuff)}; use fewer"
+            " folders"
+        )
     return World(things, stuff, paint_thing, paint_stuff)
 
 
@@ -72,9 +91,15 @@ def paint_drawn_stuff(random: Random, label: int, size: int) -> Array:
 
 
 def paint_drawn_thing(
-    random: Random, label: int, place: Place, size: int, things: Mapping[str, Callable[[Random], list[Part]]] = THINGS
+    random: Random,
+    label: int,
+    place: Place,
+    size: int,
+    things: Mapping[str, Callable[[Random], list[Part]]] = THINGS,
 ) -> tuple[Array, Array]:
-    """One of the built-in things, mirrored, tilted, sheared and stretched at random, shaded from one side."""
+    """One of the built-in things, mirrored, tilted, sheared and stretched at random, shaded from
+    one side.
+    """
     colours, coverage = np.zeros((size, size, 3), np.float32), np.zeros((size, size), np.float32)
     transform = random_transform(random)
     fills = [random_fill(random, size) for _ in range(3)]
@@ -102,24 +127,42 @@ def random_transform(random: Random) -> Array:
 def cutout_things(folder: Path) -> tuple[tuple[str, ...], ThingPainter]:
     """Class names and a painter for ``folder/<class>/*.png``, cut-outs with an alpha channel."""
     names = tuple(subfolders(folder))
-    files = [[path for path in image_files(folder / name) if path.suffix.lower() == ".png"] for name in names]
+    files = [
+        [path for path in image_files(folder / name) if path.suffix.lower() == ".png"]
+        for name in names
+    ]
     if not names or not all(files):
-        raise UserError(f"Expected class folders with RGBA PNG cut-outs in {folder}, but one is empty or there is none; add some")
+        raise UserError(
+            f"Expected class folders with RGBA PNG cut-outs in {folder}, but one is empty or there"
+            " is none; add some"
+        )
     return names, partial(paint_cutout, files)
 
 
-def paint_cutout(files: list[list[Path]], random: Random, label: int, place: Place, size: int) -> tuple[Array, Array]:
-    """A cut-out of the class, mirrored and tilted at random, its longer side as long as the place's extent."""
+def paint_cutout(
+    files: list[list[Path]], random: Random, label: int, place: Place, size: int
+) -> tuple[Array, Array]:
+    """A cut-out of the class, mirrored and tilted at random, its longer side as long as the place's
+    extent.
+    """
     choices = files[label]
     picture = read_cutout(choices[random.integers(len(choices))])
     height, width = picture.shape[:2]
     scale = place.extent / max(height, width)
     mirror, tilt = (-1 if random.random() < 0.5 else 1), random.normal(0, 0.22)
-    turned = scale * np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]]) @ np.diag([mirror, 1.0])
+    turned = (
+        scale
+        * np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
+        @ np.diag([mirror, 1.0])
+    )
     if scale < 1:  # a linear warp reads four pixels only; without this, shrinking would alias
-        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), max(0.01, 0.5 * (1 / scale - 1) + 0.01)))
+        picture = np.asarray(
+            cv2.GaussianBlur(picture, (0, 0), max(0.01, 0.5 * (1 / scale - 1) + 0.01))
+        )
     offset = np.array([place.x, place.y]) - turned @ np.array([width / 2, height / 2])
-    warped = cv2.warpAffine(picture, np.column_stack([turned, offset]), (size, size), flags=cv2.INTER_LINEAR)
+    warped = cv2.warpAffine(
+        picture, np.column_stack([turned, offset]), (size, size), flags=cv2.INTER_LINEAR
+    )
     coverage = warped[..., 3]
     return np.asarray(warped[..., :3] / np.maximum(coverage, 1e-3)[..., None]), np.asarray(coverage)
 
@@ -129,10 +172,15 @@ def read_cutout(path: Path) -> Array:
     content = np.frombuffer(path.read_bytes(), np.uint8)
     picture = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
     if picture is None or picture.ndim != 3 or picture.shape[2] != 4 or picture.dtype != np.uint8:
-        raise UserError(f"Expected an 8-bit PNG with an alpha channel at {path}, but it is none; export it as RGBA")
+        raise UserError(
+            f"Expected an 8-bit PNG with an alpha channel at {path}, but it is none; export it as"
+            " RGBA"
+        )
     rows, columns = np.nonzero(picture[..., 3] > 127)
     if not rows.size:
-        raise UserError(f"Expected a visible object in {path}, but its alpha channel is empty; replace the file")
+        raise UserError(
+            f"Expected a visible object in {path}, but its alpha channel is empty; replace the file"
+        )
     picture = picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     alpha = picture[..., 3:].astype(np.float32) / 255
     # One transparent pixel around it, so that the edge fades when it is turned.
@@ -141,11 +189,20 @@ def read_cutout(path: Path) -> Array:
 
 
 def photo_stuff(folder: Path) -> tuple[tuple[str, ...], StuffPainter]:
-    """Class names and a painter for photographs in ``folder/<class>/``, or of one class directly in ``folder``."""
+    """Class names and a painter for photographs in ``folder/<class>/``, or of one class directly in
+    ``folder``.
+    """
     names = tuple(subfolders(folder)) or ("background",)
-    files = [image_files(folder / name if names != ("background",) else folder) for name in names] if folder.is_dir() else []
+    files = (
+        [image_files(folder / name if names != ("background",) else folder) for name in names]
+        if folder.is_dir()
+        else []
+    )
     if not files or not all(files):
-        raise UserError(f"Expected {IMAGE_KINDS} photographs in {folder}, but a folder is empty or missing; add some")
+        raise UserError(
+            f"Expected {IMAGE_KINDS} photographs in {folder}, but a folder is empty or missing; add"
+            " some"
+        )
     return names, partial(paint_photo, files)
 
 

@@ -1,7 +1,8 @@
-"""The shapes of ten drawn things: each a list of polygons in the square -1..1 (y down), painted back to front.
+"""The shapes of ten drawn things: each a list of polygons in the square -1..1 (y down), painted
+back to front.
 
-Every part names one of three fills, 0..2; the fills themselves are drawn anew for every object, so colour and texture
-say nothing of the class and only the shape does.
+Every part names one of three fills, 0..2; the fills themselves are drawn anew for every object, so
+colour and texture say nothing of the class and only the shape does.
 """
 
 from collections.abc import Callable
@@ -20,11 +21,22 @@ def polygon(*corners: tuple[float, float]) -> Array:
     return np.array(corners, np.float64)
 
 
-def ellipse(x: float, y: float, across: float, down: float, tilt: float = 0, start: float = 0, end: float = 2 * np.pi) -> Array:
+def ellipse(
+    x: float,
+    y: float,
+    across: float,
+    down: float,
+    tilt: float = 0,
+    start: float = 0,
+    end: float = 2 * np.pi,
+) -> Array:
     """Points on an ellipse with the given half axes, or on the part of it between two angles."""
     angle = np.linspace(start, end, 40)
     dx, dy = across * np.cos(angle), down * np.sin(angle)
-    return np.stack([x + dx * np.cos(tilt) - dy * np.sin(tilt), y + dx * np.sin(tilt) + dy * np.cos(tilt)], axis=1)
+    return np.stack(
+        [x + dx * np.cos(tilt) - dy * np.sin(tilt), y + dx * np.sin(tilt) + dy * np.cos(tilt)],
+        axis=1,
+    )
 
 
 def fish(random: Random) -> list[Part]:
@@ -41,7 +53,9 @@ def fish(random: Random) -> list[Part]:
 def tree(random: Random) -> list[Part]:
     """A trunk with a round crown, or with the three tiers of a fir."""
     width = random.uniform(0.1, 0.18)
-    parts: list[Part] = [(polygon((-width, 0.2), (width, 0.2), (1.3 * width, 1), (-1.3 * width, 1)), 1)]
+    parts: list[Part] = [
+        (polygon((-width, 0.2), (width, 0.2), (1.3 * width, 1), (-1.3 * width, 1)), 1)
+    ]
     if random.random() < 0.5:
         for _ in range(5):
             x, y = random.uniform(-0.3, 0.3), random.uniform(-0.6, -0.1)
@@ -99,7 +113,9 @@ def flower(random: Random) -> list[Part]:
     ]
     petals = int(random.integers(5, 9))
     for angle in 2 * np.pi * np.arange(petals) / petals:
-        parts.append((ellipse(0.42 * np.cos(angle), -0.35 + 0.42 * np.sin(angle), 0.3, 0.17, tilt=angle), 0))
+        parts.append(
+            (ellipse(0.42 * np.cos(angle), -0.35 + 0.42 * np.sin(angle), 0.3, 0.17, tilt=angle), 0)
+        )
     parts.append((ellipse(0, -0.35, 0.22, 0.22), 2))
     return parts
 
@@ -139,7 +155,9 @@ def mushroom(random: Random) -> list[Part]:
         (np.concatenate([dome, rim]), 0),
     ]
     for _ in range(4):
-        parts.append((ellipse(random.uniform(-0.5, 0.5), random.uniform(-0.5, -0.15), 0.1, 0.09), 2))
+        parts.append(
+            (ellipse(random.uniform(-0.5, 0.5), random.uniform(-0.5, -0.15), 0.1, 0.09), 2)
+        )
     return parts
 
 
@@ -147,9 +165,16 @@ def umbrella(random: Random) -> list[Part]:
     """Stick, hook, and a canopy whose lower edge has five arcs."""
     arcs, width = 5, 0.95
     along = np.linspace(0, arcs, 6 * arcs)
-    edge = np.stack([-width + 2 * width * along / arcs, 0.05 - 0.12 * np.abs(np.sin(np.pi * along))], axis=1)
+    edge = np.stack(
+        [-width + 2 * width * along / arcs, 0.05 - 0.12 * np.abs(np.sin(np.pi * along))], axis=1
+    )
     dome = ellipse(0, 0.05, width, random.uniform(0.75, 0.9), start=np.pi, end=2 * np.pi)
-    hook = np.concatenate([ellipse(0.12, 0.8, 0.16, 0.16, start=0, end=np.pi), ellipse(0.12, 0.8, 0.09, 0.09, start=np.pi, end=0)])
+    hook = np.concatenate(
+        [
+            ellipse(0.12, 0.8, 0.16, 0.16, start=0, end=np.pi),
+            ellipse(0.12, 0.8, 0.09, 0.09, start=np.pi, end=0),
+        ]
+    )
     return [
         (polygon((-0.035, -0.9), (0.035, -0.9), (0.035, 0.8), (-0.035, 0.8)), 1),
         (hook, 1),

@@ -1,7 +1,9 @@
-"""What generated scenes are painted with: photographs, procedural patterns, and six background materials.
+"""What generated scenes are painted with: photographs, procedural patterns, and six background
+materials.
 
-Every texture is float32 (size, size, 3) RGB in about 0..255. The photographs are the ones inside scikit-image's package
-folder; they are read as files, so nothing is imported or downloaded. Without that package all textures are procedural.
+Every texture is float32 (size, size, 3) RGB in about 0..255. The photographs are the ones inside
+scikit-image's package folder; they are read as files, so nothing is imported or downloaded. Without
+that package all textures are procedural.
 """
 
 import importlib.util
@@ -33,7 +35,9 @@ OBJECT_PHOTOS = (
     "text.png",
     "cell.png",
 )
-PHOTO_SIDE = 480  # photographs are brought to this shorter side, so that crops show structure at the scale of an object
+# photographs are brought to this shorter side, so that crops show structure at the scale of an
+# object
+PHOTO_SIDE = 480
 
 
 def photo_folder() -> Path | None:
@@ -53,7 +57,9 @@ def texture_source() -> str:
 
 @cache
 def object_photos() -> tuple[Image, ...]:
-    """The photographs objects are textured with, uint8 RGB with a shorter side of 480; empty without scikit-image."""
+    """The photographs objects are textured with, uint8 RGB with a shorter side of 480; empty
+    without scikit-image.
+    """
     folder = photo_folder()
     if folder is None:
         return ()
@@ -64,19 +70,30 @@ def object_photos() -> tuple[Image, ...]:
 def material_photo(name: str) -> Image | None:
     """The photograph of a background material, or ``None`` where there is none."""
     folder = photo_folder()
-    return read_image(folder / f"{name}.png") if folder is not None and f"{name}.png" in MATERIAL_PHOTOS else None
+    return (
+        read_image(folder / f"{name}.png")
+        if folder is not None and f"{name}.png" in MATERIAL_PHOTOS
+        else None
+    )
 
 
 def with_shorter_side(image: Image, side: int) -> Image:
     """The image scaled so that its shorter side has ``side`` pixels."""
     factor = side / min(image.shape[:2])
     interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=interpolation), np.uint8)
+    return np.asarray(
+        cv2.resize(image, None, fx=factor, fy=factor, interpolation=interpolation), np.uint8
+    )
 
 
-def random_colour(random: Random, saturation: tuple[int, int] = (60, 230), value: tuple[int, int] = (60, 245)) -> Array:
+def random_colour(
+    random: Random, saturation: tuple[int, int] = (60, 230), value: tuple[int, int] = (60, 245)
+) -> Array:
     """float32 (3,) RGB of any hue, with saturation and value (0..255) from the given ranges."""
-    pixel = np.array([[[random.integers(0, 180), random.integers(*saturation), random.integers(*value)]]], np.uint8)
+    pixel = np.array(
+        [[[random.integers(0, 180), random.integers(*saturation), random.integers(*value)]]],
+        np.uint8,
+    )
     return np.asarray(cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0], np.float32)
 
 
@@ -88,7 +105,9 @@ def smooth_noise(random: Random, size: int, cell: float) -> Array:
 
 
 def cloud_noise(random: Random, size: int, cell: float) -> Array:
-    """float32 (size, size) in 0..1: four octaves of smooth noise, the coarsest with cells of ``cell`` pixels."""
+    """float32 (size, size) in 0..1: four octaves of smooth noise, the coarsest with cells of
+    ``cell`` pixels.
+    """
     total = np.zeros((size, size), np.float32)
     for octave in range(4):
         total += smooth_noise(random, size, max(2, cell / 2**octave)) * 0.5**octave
@@ -119,7 +138,9 @@ def blend(weight: Array, first: Array, second: Array) -> Array:
 
 def mottled(random: Random, size: int, first: Array, second: Array) -> Array:
     """One colour with soft light and dark patches."""
-    return np.asarray(first * (0.75 + 0.5 * cloud_noise(random, size, size / 3)[..., None]), np.float32)
+    return np.asarray(
+        first * (0.75 + 0.5 * cloud_noise(random, size, size / 3)[..., None]), np.float32
+    )
 
 
 def cloudy(random: Random, size: int, first: Array, second: Array) -> Array:
@@ -159,7 +180,8 @@ def photo_plain(random: Random, size: int, first: Array, second: Array) -> Array
     return random_crop(random, photos[random.integers(len(photos))], size).astype(np.float32)
 
 
-FILLS = (mottled, mottled, cloudy, striped, checked, photo_tinted, photo_plain)  # mottled twice: plain things are common
+# mottled twice: plain things are common
+FILLS = (mottled, mottled, cloudy, striped, checked, photo_tinted, photo_plain)
 
 
 def random_fill(random: Random, size: int) -> Array:
@@ -171,8 +193,12 @@ def random_fill(random: Random, size: int) -> Array:
 def photographed_material(random: Random, photo: Image, size: int) -> Array:
     """A material from its photograph, with contrast, brightness and a pale tint drawn anew."""
     grain = random_crop(random, photo, size).astype(np.float32) / 255
-    grain = (grain - grain.mean()) / (grain.std() + 1e-3) * random.uniform(0.12, 0.2) + random.uniform(0.35, 0.6)
-    return np.asarray(np.clip(grain * random_colour(random, (20, 110), (150, 255)) * 1.3, 0, 255), np.float32)
+    grain = (grain - grain.mean()) / (grain.std() + 1e-3) * random.uniform(
+        0.12, 0.2
+    ) + random.uniform(0.35, 0.6)
+    return np.asarray(
+        np.clip(grain * random_colour(random, (20, 110), (150, 255)) * 1.3, 0, 255), np.float32
+    )
 
 
 def water(random: Random, size: int) -> Array:
@@ -180,7 +206,9 @@ def water(random: Random, size: int) -> Array:
     rows, columns = pixel_grid(size)
     bend = cloud_noise(random, size, size / 3) * 4.9
     ripples = rows / random.uniform(5, 11) + bend + 0.3 * np.sin(columns / random.uniform(9, 25))
-    return np.asarray(0.6 * (0.5 + 0.5 * np.sin(2 * np.pi * ripples)) + 0.4 * cloud_noise(random, size, 8))
+    return np.asarray(
+        0.6 * (0.5 + 0.5 * np.sin(2 * np.pi * ripples)) + 0.4 * cloud_noise(random, size, 8)
+    )
 
 
 def sky(random: Random, size: int) -> Array:
@@ -194,7 +222,9 @@ def wood(random: Random, size: int) -> Array:
     bent = cloud_noise(random, size, size / 2) * random.uniform(20, 50)
     distance = bent + pixel_grid(size)[1] * random.uniform(0.2, 0.5)
     rings = (distance / random.uniform(4, 8)) % 1
-    fibres = cv2.resize(random.random((max(1, size // 2), size // 8 + 1)).astype(np.float32), (size, size))
+    fibres = cv2.resize(
+        random.random((max(1, size // 2), size // 8 + 1)).astype(np.float32), (size, size)
+    )
     return np.asarray(0.7 * rings + 0.3 * fibres)
 
 
@@ -234,4 +264,8 @@ def random_stuff(random: Random, name: str, size: int) -> Array:
     if photo is not None:
         return photographed_material(random, photo, size)
     weights = WEIGHTS[name](random, size)
-    return blend(weights, random_colour(random, (20, 120), (90, 255)), random_colour(random, (20, 120), (60, 255)))
+    return blend(
+        weights,
+        random_colour(random, (20, 120), (90, 255)),
+        random_colour(random, (20, 120), (60, 255)),
+    )

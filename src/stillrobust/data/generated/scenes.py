@@ -1,7 +1,8 @@
 """Generated scenes: one description gives the image, its instances and its label map.
 
-Things stand on one or two background materials, overlap a little, throw a soft shadow, and the image gets a change of
-brightness and sensor noise. Everything follows from a seed, so a scene is the same wherever it is drawn.
+Things stand on one or two background materials, overlap a little, throw a soft shadow, and the
+image gets a change of brightness and sensor noise. Everything follows from a seed, so a scene is
+the same wherever it is drawn.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from stillrobust.data.generated.scene_painters import Place, Random, World
 from stillrobust.data.generated.scene_textures import cloud_noise, pixel_grid
 from stillrobust.samples import Array, Image, Sample, Target
 
-SMALLEST = 40  # visible pixels below which an object is not annotated (at 128x128): it can no longer be recognised
+# visible pixels below which an object is not annotated (at 128x128): it can no longer be recognised
+SMALLEST = 40
 MOST_OBJECTS = 4
 ATTEMPTS = 12  # places tried before an object that finds no room is left out
 
@@ -74,9 +76,18 @@ def draw_scene(random: Random, world: World, size: int) -> Scene:
         labels.append(label)
         masks.append(visible)
     # Slivers stay in the label map, where they are pixels like any other, and leave the instances.
-    kept = [number for number, mask in enumerate(masks) if mask.sum() >= SMALLEST * (size / 128) ** 2]
-    chosen = np.stack([masks[number] for number in kept]) if kept else np.zeros((0, size, size), bool)
-    return Scene(finish(random, canvas), np.array([labels[number] for number in kept], np.int64), chosen, label_map)
+    kept = [
+        number for number, mask in enumerate(masks) if mask.sum() >= SMALLEST * (size / 128) ** 2
+    ]
+    chosen = (
+        np.stack([masks[number] for number in kept]) if kept else np.zeros((0, size, size), bool)
+    )
+    return Scene(
+        finish(random, canvas),
+        np.array([labels[number] for number in kept], np.int64),
+        chosen,
+        label_map,
+    )
 
 
 def draw_crop(random: Random, world: World, label: int, size: int) -> Image:
@@ -100,7 +111,9 @@ def draw_background(random: Random, world: World, size: int, most: int) -> tuple
     upright = random.random() >= 0.7  # most borders are level, like a horizon
     angle = random.normal(0, 0.5) + (np.pi / 2 if upright else 0)
     distance = (rows - size / 2) * np.cos(angle) + (columns - size / 2) * np.sin(angle)
-    distance += (cloud_noise(random, size, size / 2) - 0.5) * 0.3 * size + random.normal(0, size / 8)
+    distance += (cloud_noise(random, size, size / 2) - 0.5) * 0.3 * size + random.normal(
+        0, size / 8
+    )
     weight = 1 / (1 + np.exp(-np.clip(distance, -20, 20) * 1.5))
     second = world.paint_stuff(random, int(chosen[1]), size)
     label_map[distance > 0] = len(world.things) + chosen[1]
@@ -112,17 +125,25 @@ def free_place(random: Random, placed: list[Place], size: int) -> Place | None:
     for _ in range(ATTEMPTS):
         extent = random.uniform(0.3, 0.65) * size
         x, y = random.uniform(0.4 * extent, size - 0.4 * extent, 2)
-        if all(max(abs(x - other.x), abs(y - other.y)) > 0.42 * (extent + other.extent) for other in placed):
+        if all(
+            max(abs(x - other.x), abs(y - other.y)) > 0.42 * (extent + other.extent)
+            for other in placed
+        ):
             return Place(x, y, extent)
     return None
 
 
-def put_thing(random: Random, world: World, label: int, place: Place, canvas: Array) -> tuple[Array, Array]:
-    """The canvas with a thing on it, often with a soft shadow, and the pixels it covers, bool (S, S)."""
+def put_thing(
+    random: Random, world: World, label: int, place: Place, canvas: Array
+) -> tuple[Array, Array]:
+    """The canvas with a thing on it, often with a soft shadow, and the pixels it covers, bool (S,
+    S).
+    """
     colours, coverage = world.paint_thing(random, label, place, len(canvas))
     if random.random() < 0.6:
         shift = int(0.06 * place.extent)
-        # The shadow may not come in again on the opposite side, so it is moved with zeros and not rolled around.
+        # The shadow may not come in again on the opposite side, so it is moved with zeros and not
+        # rolled around.
         moved = np.pad(coverage, ((shift, 0), (shift, 0)))[: len(canvas), : len(canvas)]
         shadow = cv2.GaussianBlur(moved, (0, 0), 0.04 * place.extent + 0.5)
         canvas = canvas * (1 - 0.35 * shadow[..., None])

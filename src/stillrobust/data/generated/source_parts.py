@@ -1,4 +1,6 @@
-"""The shapes of the source set's twenty classes, none of which is a class of the scenes; painted as those of ``scene_parts``."""
+"""The shapes of the source set's twenty classes, none of which is a class of the scenes; painted as
+those of ``scene_parts``.
+"""
 
 from collections.abc import Callable
 
@@ -10,13 +12,23 @@ from stillrobust.samples import Array
 
 def bar(x: float, y: float, across: float, down: float) -> Array:
     """A rectangle with its centre and half sides."""
-    return polygon((x - across, y - down), (x + across, y - down), (x + across, y + down), (x - across, y + down))
+    return polygon(
+        (x - across, y - down),
+        (x + across, y - down),
+        (x + across, y + down),
+        (x - across, y + down),
+    )
 
 
-def ring(x: float, y: float, radius: float, thickness: float, start: float = 0, end: float = 2 * np.pi) -> Array:
+def ring(
+    x: float, y: float, radius: float, thickness: float, start: float = 0, end: float = 2 * np.pi
+) -> Array:
     """A band along a circle, or along the part of it between two angles."""
     inner = radius - thickness
-    outer, back = ellipse(x, y, radius, radius, start=start, end=end), ellipse(x, y, inner, inner, start=end, end=start)
+    outer, back = (
+        ellipse(x, y, radius, radius, start=start, end=end),
+        ellipse(x, y, inner, inner, start=end, end=start),
+    )
     return np.concatenate([outer, back])
 
 
@@ -41,7 +53,10 @@ def heart(random: Random) -> list[Part]:
     """Two lobes and a point."""
     angle = np.linspace(0, 2 * np.pi, 60)
     x = np.sin(angle) ** 3
-    y = -(13 * np.cos(angle) - 5 * np.cos(2 * angle) - 2 * np.cos(3 * angle) - np.cos(4 * angle)) / 16
+    y = (
+        -(13 * np.cos(angle) - 5 * np.cos(2 * angle) - 2 * np.cos(3 * angle) - np.cos(4 * angle))
+        / 16
+    )
     return [(np.stack([x, y * random.uniform(0.85, 1.05)], axis=1), 0)]
 
 
@@ -60,7 +75,11 @@ def hammer(random: Random) -> list[Part]:
     """Handle and head, with a claw on the right."""
     width = random.uniform(0.45, 0.6)
     claw = polygon((0.15, -0.85), (0.55, -0.8), (0.9, -0.4), (0.5, -0.55), (0.15, -0.5))
-    return [(bar(0, 0.25, 0.1, 0.75), 1), (bar(-width / 2 + 0.1, -0.68, width / 2 + 0.1, 0.2), 0), (claw, 0)]
+    return [
+        (bar(0, 0.25, 0.1, 0.75), 1),
+        (bar(-width / 2 + 0.1, -0.68, width / 2 + 0.1, 0.2), 0),
+        (claw, 0),
+    ]
 
 
 def ladder(random: Random) -> list[Part]:
@@ -74,7 +93,14 @@ def bottle(random: Random) -> list[Part]:
     """Body with shoulders, neck, cap, label."""
     width, neck = random.uniform(0.36, 0.48), random.uniform(0.12, 0.17)
     body = polygon(
-        (-width, 1), (-width, -0.1), (-neck, -0.45), (-neck, -0.85), (neck, -0.85), (neck, -0.45), (width, -0.1), (width, 1)
+        (-width, 1),
+        (-width, -0.1),
+        (-neck, -0.45),
+        (-neck, -0.85),
+        (neck, -0.85),
+        (neck, -0.45),
+        (width, -0.1),
+        (width, 1),
     )
     return [(body, 0), (bar(0, -0.92, neck + 0.05, 0.08), 1), (bar(0, 0.45, width, 0.25), 2)]
 
@@ -90,13 +116,19 @@ def chair(random: Random) -> list[Part]:
     """Back, seat, legs; from the side."""
     seat = random.uniform(0.0, 0.15)
     legs = [(bar(x, (seat + 1) / 2, 0.07, (1 - seat) / 2), 1) for x in (-0.48, 0.48)]
-    return [*legs, (bar(-0.48, seat / 2 - 0.5, 0.09, 0.5 + seat / 2), 0), (bar(0, seat, 0.57, 0.1), 0)]
+    return [
+        *legs,
+        (bar(-0.48, seat / 2 - 0.5, 0.09, 0.5 + seat / 2), 0),
+        (bar(0, seat, 0.57, 0.1), 0),
+    ]
 
 
 def airplane(random: Random) -> list[Part]:
     """From above: two swept wings, a tail, a body; nose up."""
     sweep = random.uniform(0.1, 0.4)
-    wings = polygon((0, -0.25), (1, sweep), (1, sweep + 0.2), (0, 0.2), (-1, sweep + 0.2), (-1, sweep))
+    wings = polygon(
+        (0, -0.25), (1, sweep), (1, sweep + 0.2), (0, 0.2), (-1, sweep + 0.2), (-1, sweep)
+    )
     tail = polygon((0, 0.6), (0.4, 0.85), (0.4, 0.97), (0, 0.85), (-0.4, 0.97), (-0.4, 0.85))
     return [(wings, 1), (tail, 1), (ellipse(0, 0, 0.15, 1), 0)]
 
@@ -113,7 +145,10 @@ def rocket(random: Random) -> list[Part]:
 def clock(random: Random) -> list[Part]:
     """A disc in a ring, with two hands at any time."""
     hands = []
-    for length, angle in ((0.4, random.uniform(0, 2 * np.pi)), (0.62, random.uniform(0, 2 * np.pi))):
+    for length, angle in (
+        (0.4, random.uniform(0, 2 * np.pi)),
+        (0.62, random.uniform(0, 2 * np.pi)),
+    ):
         along = length * np.array([np.cos(angle), np.sin(angle)])
         aside = 0.07 * np.array([-np.sin(angle), np.cos(angle)])
         hands.append((np.stack([aside, along, -aside]), 2))
@@ -126,7 +161,11 @@ def crown(random: Random) -> list[Part]:
     x = np.linspace(-0.9, 0.9, 2 * points - 1)
     y = np.where(np.arange(2 * points - 1) % 2 == 0, -0.6, 0.05)
     outline = np.concatenate([np.stack([x, y], axis=1), polygon((0.8, 0.6), (-0.8, 0.6))])
-    return [(outline, 0), (bar(0, 0.55, 0.8, 0.14), 1), *((ellipse(at, -0.62, 0.1, 0.1), 2) for at in x[::2])]
+    return [
+        (outline, 0),
+        (bar(0, 0.55, 0.8, 0.14), 1),
+        *((ellipse(at, -0.62, 0.1, 0.1), 2) for at in x[::2]),
+    ]
 
 
 def snowman(random: Random) -> list[Part]:
@@ -147,7 +186,10 @@ def cactus(random: Random) -> list[Part]:
     left, right = random.uniform(-0.2, 0.1), random.uniform(-0.4, -0.1)
     parts: list[Part] = [(bar(0, 0, 0.18, 0.8), 0), (ellipse(0, -0.8, 0.18, 0.18), 0)]
     for side, height in ((-1, left), (1, right)):
-        parts += [(bar(side * 0.35, height, 0.25, 0.11), 0), (bar(side * 0.52, height - 0.2, 0.11, 0.3), 0)]
+        parts += [
+            (bar(side * 0.35, height, 0.25, 0.11), 0),
+            (bar(side * 0.52, height - 0.2, 0.11, 0.3), 0),
+        ]
         parts.append((ellipse(side * 0.52, height - 0.5, 0.11, 0.11), 0))
     return [*parts, (polygon((-0.42, 0.55), (0.42, 0.55), (0.3, 1), (-0.3, 1)), 1)]
 
@@ -158,7 +200,10 @@ def butterfly(random: Random) -> list[Part]:
     parts: list[Part] = []
     for side in (-1, 1):
         parts += [(ellipse(side * 0.5, -0.32, 0.52, 0.34, tilt=-side * tilt), 0)]
-        parts += [(ellipse(side * 0.4, 0.38, 0.4, 0.26, tilt=side * tilt), 1), (ellipse(side * 0.58, -0.4, 0.13, 0.13), 2)]
+        parts += [
+            (ellipse(side * 0.4, 0.38, 0.4, 0.26, tilt=side * tilt), 1),
+            (ellipse(side * 0.58, -0.4, 0.13, 0.13), 2),
+        ]
     return [*parts, (ellipse(0, 0, 0.08, 0.62), 2)]
 
 
@@ -179,9 +224,23 @@ def glasses(random: Random) -> list[Part]:
 def anchor(random: Random) -> list[Part]:
     """Ring, shank, stock, and two arms with flukes."""
     width = random.uniform(0.62, 0.75)
-    flukes = [(polygon((s * (width + 0.2), 0.25), (s * (width - 0.28), 0.4), (s * (width + 0.05), 0.65)), 1) for s in (-1, 1)]
+    flukes = [
+        (
+            polygon(
+                (s * (width + 0.2), 0.25), (s * (width - 0.28), 0.4), (s * (width + 0.05), 0.65)
+            ),
+            1,
+        )
+        for s in (-1, 1)
+    ]
     arms = ring(0, 0.2, width, 0.16, start=0.15 * np.pi, end=0.85 * np.pi)
-    return [(ring(0, -0.78, 0.2, 0.1), 1), (bar(0, 0.12, 0.09, 0.72), 0), (bar(0, -0.42, 0.42, 0.08), 0), (arms, 0), *flukes]
+    return [
+        (ring(0, -0.78, 0.2, 0.1), 1),
+        (bar(0, 0.12, 0.09, 0.72), 0),
+        (bar(0, -0.42, 0.42, 0.08), 0),
+        (arms, 0),
+        *flukes,
+    ]
 
 
 def bicycle(random: Random) -> list[Part]:
@@ -190,7 +249,17 @@ def bicycle(random: Random) -> list[Part]:
 
     def tube(x: float, y: float, u: float, v: float) -> Part:
         aside = np.array([v - y, x - u]) / np.hypot(u - x, v - y) * 0.055
-        return np.stack([np.array([x, y]) + aside, np.array([u, v]) + aside, np.array([u, v]) - aside, np.array([x, y]) - aside]), 0
+        return (
+            np.stack(
+                [
+                    np.array([x, y]) + aside,
+                    np.array([u, v]) + aside,
+                    np.array([u, v]) - aside,
+                    np.array([x, y]) - aside,
+                ]
+            ),
+            0,
+        )
 
     wheels: list[Part] = [(ring(x, 0.4, radius, 0.11), 1) for x in (-0.58, 0.58)]
     frame = [
@@ -199,14 +268,25 @@ def bicycle(random: Random) -> list[Part]:
         tube(-0.05, 0.4, 0.4, -0.25),
         tube(0.58, 0.4, 0.35, -0.5),
     ]
-    return [*wheels, *frame, tube(-0.58, 0.4, -0.05, 0.4), tube(-0.25, -0.35, -0.05, 0.4), (bar(-0.27, -0.4, 0.17, 0.06), 2)]
+    return [
+        *wheels,
+        *frame,
+        tube(-0.58, 0.4, -0.05, 0.4),
+        tube(-0.25, -0.35, -0.05, 0.4),
+        (bar(-0.27, -0.4, 0.17, 0.06), 2),
+    ]
 
 
 def guitar(random: Random) -> list[Part]:
     """Two bulges of a body, a hole, a neck, a head; upright."""
     waist = random.uniform(0.3, 0.38)
     body: list[Part] = [(ellipse(0, 0.58, 0.48, 0.42), 0), (ellipse(0, 0.1, waist, 0.3), 0)]
-    return [*body, (bar(0, -0.35, 0.07, 0.5), 1), (bar(0, -0.88, 0.13, 0.12), 1), (ellipse(0, 0.35, 0.15, 0.15), 2)]
+    return [
+        *body,
+        (bar(0, -0.35, 0.07, 0.5), 1),
+        (bar(0, -0.88, 0.13, 0.12), 1),
+        (ellipse(0, 0.35, 0.15, 0.15), 2),
+    ]
 
 
 THINGS: dict[str, Callable[[Random], list[Part]]] = {

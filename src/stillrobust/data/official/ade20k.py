@@ -15,8 +15,9 @@ from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
 FOLDER = "ADEChallengeData2016"
 FOLDERS = {"train": "training", "val": "validation"}
 
-# In the order of the label values 1 to 150, named as mmsegmentation names them (each is a word of its row in objectInfo150.txt).
-# They stand here so that a run's class names never depend on whether that file is there.
+# In the order of the label values 1 to 150, named as mmsegmentation names them (each is a word of
+# its row in objectInfo150.txt). They stand here so that a run's class names never depend on whether
+# that file is there.
 CLASSES = tuple(
     """
     wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door, table,
@@ -46,7 +47,9 @@ class Ade20kDataset:
     pairs: tuple[tuple[Path, Path], ...] = field(init=False, default=(), repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pairs", tuple(paired_files(self.images, self.labels, self.left_out)))
+        object.__setattr__(
+            self, "pairs", tuple(paired_files(self.images, self.labels, self.left_out))
+        )
 
     def image_id(self, index: int) -> str:
         """The image's file name."""
@@ -57,18 +60,29 @@ class Ade20kDataset:
         """What this dataset says of itself."""
         ids = [self.image_id(index) for index in range(len(self))]
         files = [image for image, _ in self.pairs] + [labels for _, labels in self.pairs]
-        return DatasetInfo(self.name, "segmentation", CLASSES, len(ids), fingerprint(CLASSES, ids, files, b"reduce zero label"))
+        return DatasetInfo(
+            self.name,
+            "segmentation",
+            CLASSES,
+            len(ids),
+            fingerprint(CLASSES, ids, files, b"reduce zero label"),
+        )
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int, /) -> Sample:
         image, label_map = read_pair(*self.pairs[index], len(CLASSES), reduce_zero_label)
-        return Sample(image, Target(self.image_id(index), (image.shape[0], image.shape[1]), label_map=label_map))
+        return Sample(
+            image,
+            Target(self.image_id(index), (image.shape[0], image.shape[1]), label_map=label_map),
+        )
 
 
 def reduce_zero_label(stored: Array) -> Array:
-    """uint8 as stored, 0 = not annotated and k = class k -> uint8 with 255 and k - 1 (mmsegmentation's reduce_zero_label)."""
+    """uint8 as stored, 0 = not annotated and k = class k -> uint8 with 255 and k - 1
+    (mmsegmentation's reduce_zero_label).
+    """
     return stored - np.uint8(1)  # 0 goes to 255
 
 
@@ -77,20 +91,31 @@ def home_of(root: Path) -> Path:
     return root / FOLDER if (root / FOLDER).is_dir() else root
 
 
-def open_ade20k(root: Path, split: str, training: bool, part: bool = False, left_out: LeftOut | None = None) -> Dataset:
-    """``images/training``, ``annotations/training``, ... in ``root`` or ``root/ADEChallengeData2016``."""
+def open_ade20k(
+    root: Path, split: str, training: bool, part: bool = False, left_out: LeftOut | None = None
+) -> Dataset:
+    """``images/training``, ``annotations/training``, ...
+
+    in ``root`` or ``root/ADEChallengeData2016``.
+    """
     home = home_of(root)
     existing = [name for name, folder in FOLDERS.items() if (home / "images" / folder).is_dir()]
     require_layout("ade20k", root, split, existing)
     folder = FOLDERS[split]
-    dataset = Ade20kDataset(home / "images" / folder, home / "annotations" / folder, f"ADE20K/{split}", left_out)
+    dataset = Ade20kDataset(
+        home / "images" / folder, home / "annotations" / folder, f"ADE20K/{split}", left_out
+    )
     images = len(dataset) + sum(fault != NO_IMAGE for fault in (left_out or {}).values())
     require_whole("ade20k", split, root, images, part)
     return dataset
 
 
 def names_agree(table: str) -> bool:
-    """Whether the text of an ``objectInfo150.txt`` has these classes in this order, each among the words of its row."""
+    """Whether the text of an ``objectInfo150.txt`` has these classes in this order, each among the
+    words of its row.
+    """
     rows = [row.rpartition("\t")[2].split(",") for row in table.splitlines()[1:] if row.strip()]
     words = [{word.strip() for word in row} for row in rows]
-    return len(words) == len(CLASSES) and all(name in row for name, row in zip(CLASSES, words, strict=True))
+    return len(words) == len(CLASSES) and all(
+        name in row for name, row in zip(CLASSES, words, strict=True)
+    )

@@ -1,7 +1,9 @@
-"""Archives of strangers, unpacked: nothing leaves the folder, nothing fills the disk, and the result is whole or not there.
+"""Archives of strangers, unpacked: nothing leaves the folder, nothing fills the disk, and the
+result is whole or not there.
 
-What is refused: absolute names, ``..``, drives, links, devices, a name that comes twice, more bytes or files than the caller
-allows (counted as they are written, whatever the headers say), and archives that are cut off.
+What is refused: absolute names, ``..``, drives, links, devices, a name that comes twice, more bytes
+or files than the caller allows (counted as they are written, whatever the headers say), and
+archives that are cut off.
 """
 
 import gzip
@@ -17,7 +19,9 @@ from typing import IO
 from stillrobust.errors import UserError
 
 BLOCK = 1 << 20  # bytes copied at a time
-TAR_OVERHEAD = 4096  # bytes of headers and padding a file may have in a tar: two headers of a block, a long name, padding
+# bytes of headers and padding a file may have in a tar: two headers of a block, a long name,
+# padding
+TAR_OVERHEAD = 4096
 
 Listen = Callable[[int], None]  # the number of files unpacked so far
 
@@ -35,45 +39,73 @@ class _RefusedError(Exception):
     """Why an archive is refused."""
 
 
-def unpack(archive: Path, target: Path, limits: Limits, listen: Listen = lambda files: None) -> list[str]:
-    """Unpack a zip or (compressed) tar into the folder ``target``; returns the names it has at the top.
+def unpack(
+    archive: Path, target: Path, limits: Limits, listen: Listen = lambda files: None
+) -> list[str]:
+    """Unpack a zip or (compressed) tar into the folder ``target``; returns the names it has at the
+    top.
 
-    All is unpacked beside ``target`` first and moved into place at the end, so that a name that is there is whole. Raises
-    ``UserError`` for an archive that is refused or damaged, for a name that ``target`` has already, and for a full disk.
+    All is unpacked beside ``target`` first and moved into place at the end, so that a name that is
+    there is whole. Raises ``UserError`` for an archive that is refused or damaged, for a name that
+    ``target`` has already, and for a full disk.
     """
     staging = staging_of(archive, target)
     shutil.rmtree(staging, ignore_errors=True)
     try:
         staging.mkdir(parents=True)
-        members = _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive, limits)
+        members = (
+            _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive, limits)
+        )
         _write_members(members, staging, limits, listen)
         names = sorted(path.name for path in staging.iterdir())
         there = [name for name in names if (target / name).exists()]
         if there:
-            raise UserError(f"Expected to unpack {archive.name} into {target}, but {there[0]!r} is there already; move it away")
+            raise UserError(
+                f"Expected to unpack {archive.name} into {target}, but {there[0]!r} is there"
+                " already; move it away"
+            )
         for name in names:
             (staging / name).rename(target / name)
         return names
     except _RefusedError as refusal:
-        raise UserError(f"Expected plain files inside {archive}, but {refusal}; nothing was unpacked, do not use it") from None
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"Expected plain files inside {archive}, but {refusal}; nothing was unpacked, do not"
+            " use it"
+        ) from None
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"Expected a whole zip or tar archive at {archive}, but it is damaged; download it again") from None
+        raise UserError(
+            f"Expected a whole zip or tar archive at {archive}, but it is damaged; download it"
+            " again"
+        ) from None
     except OSError as error:
         raise UserError(
-            f"Expected to unpack {archive} into {target}, but: {error.strerror or error}; free some space, or download it again"
+            f"Expected to unpack {archive} into {target}, but: {error.strerror or error}; free some"
+            " space, or download it again"
         ) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def staging_of(archive: Path, target: Path) -> Path:
-    """Where an archive is unpacked before it is moved into ``target``; what is there is left of a run that was killed."""
+    """Where an archive is unpacked before it is moved into ``target``; what is there is left of a
+    run that was killed.
+    """
     return target / f".{archive.name}.unpacking"
 
 
-def _write_members(members: Iterator[tuple[str, IO[bytes] | None]], staging: Path, limits: Limits, listen: Listen) -> None:
+def _write_members(
+    members: Iterator[tuple[str, IO[bytes] | None]], staging: Path, limits: Limits, listen: Listen
+) -> None:
     size = files = 0
     for name, content in members:
         files += 1
@@ -99,7 +131,12 @@ def _write_members(members: Iterator[tuple[str, IO[bytes] | None]], staging: Pat
 def _safe(name: str) -> PurePosixPath:
     """The path of a member, relative and inside."""
     path, windows = PurePosixPath(name), PureWindowsPath(name)
-    inside = not path.is_absolute() and not windows.drive and not windows.root and ".." not in (*path.parts, *windows.parts)
+    inside = (
+        not path.is_absolute()
+        and not windows.drive
+        and not windows.root
+        and ".." not in (*path.parts, *windows.parts)
+    )
     if not inside or any(ord(character) < 32 for character in name):
         raise _RefusedError(f"it holds the name {name!r:.100}")
     return path
@@ -109,7 +146,8 @@ def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     """Names with their content, or with ``None`` for folders."""
     with zipfile.ZipFile(archive) as opened:
         for member in opened.infolist():
-            kind = member.external_attr >> 28  # the file type of Unix, where the archive was made there
+            # the file type of Unix, where the archive was made there
+            kind = member.external_attr >> 28
             if kind not in (0, 0o04, 0o10):
                 raise _RefusedError(f"{member.filename!r:.100} is a link or a device")
             if member.is_dir():
@@ -124,18 +162,24 @@ def _tar_members(archive: Path, limits: Limits) -> Iterator[tuple[str, IO[bytes]
     with archive.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        stream = _Bounded(gzip.GzipFile(fileobj=file) if packed else file, limits.size + TAR_OVERHEAD * limits.files)
+        stream = _Bounded(
+            gzip.GzipFile(fileobj=file) if packed else file,
+            limits.size + TAR_OVERHEAD * limits.files,
+        )
         with tarfile.open(fileobj=stream, mode="r|") as opened:  # type: ignore[call-overload]
             for member in opened:
                 if not member.isdir() and not member.isreg():
                     raise _RefusedError(f"{member.name!r:.100} is a link or a device")
                 yield member.name, opened.extractfile(member) if member.isreg() else None
-        if any(stream.last):  # a tar ends with two empty blocks; tarfile takes the end of the file for its end as well
+        # a tar ends with two empty blocks; tarfile takes the end of the file for its end as well
+        if any(stream.last):
             raise EOFError
 
 
 class _Bounded:
-    """A stream that refuses to give more than so many bytes: headers, too, can be bombs when they are compressed."""
+    """A stream that refuses to give more than so many bytes: headers, too, can be bombs when they
+    are compressed.
+    """
 
     def __init__(self, stream: IO[bytes] | gzip.GzipFile, limit: int) -> None:
         self.stream, self.limit = stream, limit

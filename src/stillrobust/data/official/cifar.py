@@ -1,4 +1,6 @@
-"""CIFAR-10 (Krizhevsky 2009) and CIFAR-10-C (Hendrycks & Dietterich 2019), in the files their authors serve."""
+"""CIFAR-10 (Krizhevsky 2009) and CIFAR-10-C (Hendrycks & Dietterich 2019), in the files their
+authors serve.
+"""
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -23,7 +25,10 @@ SIDE = 32  # pixels
 
 @dataclass(frozen=True)
 class CifarDataset:
-    """Images of 32 × 32 pixels. Their ids are their places in the files, ``00000`` on, which CIFAR-10-C keeps."""
+    """Images of 32 × 32 pixels.
+
+    Their ids are their places in the files, ``00000`` on, which CIFAR-10-C keeps.
+    """
 
     images: Array
     """uint8 (N, 32, 32, 3) RGB."""
@@ -33,7 +38,10 @@ class CifarDataset:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself. Corruptions act at 32 pixels, with the severities made for that size."""
+        """What this dataset says of itself.
+
+        Corruptions act at 32 pixels, with the severities made for that size.
+        """
         digest = array_fingerprint(CLASSES, self.images, self.labels)
         return DatasetInfo(self.name, "classification", CLASSES, len(self), digest, regime="cifar")
 
@@ -55,31 +63,53 @@ def home_of(root: Path) -> Path:
 
 
 def open_cifar10(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
-    """``cifar-10-batches-py`` in ``root``, or ``root`` itself; the split ``val`` is CIFAR-10's test set."""
+    """``cifar-10-batches-py`` in ``root``, or ``root`` itself; the split ``val`` is CIFAR-10's test
+    set.
+    """
     folder = home_of(root)
-    require_layout("cifar10", root, split, [name for name, files in BATCHES.items() if (folder / files[0]).is_file()])
+    require_layout(
+        "cifar10",
+        root,
+        split,
+        [name for name, files in BATCHES.items() if (folder / files[0]).is_file()],
+    )
     parts = [read_batch(folder / name) for name in BATCHES[split]]
     images = np.concatenate([images for images, _ in parts])
     require_whole("cifar10", split, root, len(images), part)
-    return CifarDataset(images, np.concatenate([labels for _, labels in parts]), f"CIFAR-10/{split}")
+    return CifarDataset(
+        images, np.concatenate([labels for _, labels in parts]), f"CIFAR-10/{split}"
+    )
 
 
 def read_batch(path: Path) -> tuple[Array, Array]:
     """Images uint8 (N, 32, 32, 3) and labels int64 (N,) of one batch file."""
     batch = read_pickle(path)
     rows, labels = batch.get("data"), batch.get("labels")
-    wanted = isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.shape[1] == 3 * SIDE * SIDE and isinstance(labels, list)
+    wanted = (
+        isinstance(rows, np.ndarray)
+        and rows.ndim == 2
+        and rows.shape[1] == 3 * SIDE * SIDE
+        and isinstance(labels, list)
+    )
     if not wanted or len(rows) != len(labels):  # type: ignore[arg-type]
-        raise UserError(f"Expected rows of {3 * SIDE * SIDE} bytes and as many labels in {path}; download the set again")
+        raise UserError(
+            f"Expected rows of {3 * SIDE * SIDE} bytes and as many labels in {path}; download the"
+            " set again"
+        )
     if not all(type(label) is int and 0 <= label < len(CLASSES) for label in labels):  # type: ignore[union-attr]
-        raise UserError(f"Expected labels 0..{len(CLASSES) - 1} in {path}, as CIFAR-10 has; CIFAR-100 is another set")
+        raise UserError(
+            f"Expected labels 0..{len(CLASSES) - 1} in {path}, as CIFAR-10 has; CIFAR-100 is"
+            " another set"
+        )
     planes: Array = rows.reshape(-1, 3, SIDE, SIDE)  # type: ignore[union-attr]
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array(labels, np.int64)
 
 
 @dataclass(frozen=True)
 class Cifar10C:
-    """The test set of CIFAR-10 with its corruptions as stored: ``<corruption>.npy``, severities 1 to 5 one after another."""
+    """The test set of CIFAR-10 with its corruptions as stored: ``<corruption>.npy``, severities 1
+    to 5 one after another.
+    """
 
     clean: Dataset
     labels: Array
@@ -98,7 +128,9 @@ class Cifar10C:
         return self.clean[index]
 
     def corrupted(self, corruption: str, severity: int) -> Dataset:
-        """The stored images of one corruption at one severity, or ``UserError`` where the file is missing or cut off."""
+        """The stored images of one corruption at one severity, or ``UserError`` where the file is
+        missing or cut off.
+        """
         require_stored(corruption, severity)
         path = self.folder / f"{corruption}.npy"
         open_stack(path, len(self))
@@ -121,7 +153,9 @@ class _Stored:
         images = open_stack(self.path, len(self))[first : first + len(self)]
         stored = array_fingerprint((), images, self.whole.labels)
         name = f"{base.name} {self.path.stem} {self.severity}"
-        return replace(base, name=name, fingerprint=derived_fingerprint(base.fingerprint, "stored", stored))
+        return replace(
+            base, name=name, fingerprint=derived_fingerprint(base.fingerprint, "stored", stored)
+        )
 
     def __len__(self) -> int:
         return len(self.whole)
@@ -130,17 +164,21 @@ class _Stored:
         if not 0 <= index < len(self):
             raise IndexError(index)
         stack = open_stack(self.path, len(self))
-        return sample_of(stack[(self.severity - 1) * len(self) + index], self.whole.labels[index], index)
+        return sample_of(
+            stack[(self.severity - 1) * len(self) + index], self.whole.labels[index], index
+        )
 
 
 @lru_cache(maxsize=4)
 def open_stack(path: Path, images: int) -> Any:
-    """uint8 (5 × ``images``, 32, 32, 3), mapped into memory; a file with Python objects in it is refused."""
+    """uint8 (5 × ``images``, 32, 32, 3), mapped into memory; a file with Python objects in it is
+    refused.
+    """
     stack = load_array(path)
     if stack.dtype != np.uint8 or stack.shape != (len(SEVERITIES) * images, SIDE, SIDE, 3):
         raise UserError(
-            f"Expected uint8 of {(len(SEVERITIES) * images, SIDE, SIDE, 3)} in {path}, but got {stack.dtype} of {stack.shape}; "
-            "download CIFAR-10-C again"
+            f"Expected uint8 of {(len(SEVERITIES) * images, SIDE, SIDE, 3)} in {path}, but got"
+            f" {stack.dtype} of {stack.shape}; download CIFAR-10-C again"
         )
     return stack
 
@@ -163,25 +201,31 @@ def stacks_of(root: Path) -> Path:
 
 def clean_home(root: Path) -> Path | None:
     """Where CIFAR-10 itself lies: in the folder of CIFAR-10-C, or beside it."""
-    return next((place for place in (root, stacks_of(root), root.parent) if (place / FOLDER).is_dir()), None)
+    return next(
+        (place for place in (root, stacks_of(root), root.parent) if (place / FOLDER).is_dir()), None
+    )
 
 
 def open_cifar10_c(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
-    """``CIFAR-10-C/*.npy`` in ``root`` (or ``*.npy``), and beside it CIFAR-10 itself for the clean images."""
+    """``CIFAR-10-C/*.npy`` in ``root`` (or ``*.npy``), and beside it CIFAR-10 itself for the clean
+    images.
+    """
     folder = stacks_of(root)
     require_layout("cifar10_c", root, split, ["val"] if (folder / "labels.npy").is_file() else [])
     home = clean_home(root)
     if home is None:
         raise UserError(
-            f"Expected CIFAR-10 ({FOLDER}) beside CIFAR-10-C in {root} for the clean images, but it is not there; "
-            f"`stillrobust data fetch cifar10 {root}` gets it"
+            f"Expected CIFAR-10 ({FOLDER}) beside CIFAR-10-C in {root} for the clean images, but it"
+            f" is not there; `stillrobust data fetch cifar10 {root}` gets it"
         )
     clean = open_cifar10(home, "val", training=False, part=part)
     assert isinstance(clean, CifarDataset)
     labels = load_array(folder / "labels.npy")
-    if labels.shape != (len(SEVERITIES) * len(clean),) or not np.array_equal(labels, np.tile(clean.labels, len(SEVERITIES))):
+    if labels.shape != (len(SEVERITIES) * len(clean),) or not np.array_equal(
+        labels, np.tile(clean.labels, len(SEVERITIES))
+    ):
         raise UserError(
-            f"Expected the test set's labels five times in {folder / 'labels.npy'}, but they differ from those in {home}; "
-            "download both sets again"
+            f"Expected the test set's labels five times in {folder / 'labels.npy'}, but they differ"
+            f" from those in {home}; download both sets again"
         )
     return Cifar10C(clean, clean.labels, folder)

@@ -1,4 +1,6 @@
-"""The data sets that are openly served, downloaded and unpacked into the layout that ``open_dataset`` reads."""
+"""The data sets that are openly served, downloaded and unpacked into the layout that
+``open_dataset`` reads.
+"""
 
 import hashlib
 import shutil
@@ -16,32 +18,41 @@ MIB, GB = 1 << 20, 1_000_000_000
 
 
 def fetch_dataset(
-    name: str, root: Path, mirror: str | None = None, listen: Listen = lambda name, done, total, text: None
+    name: str,
+    root: Path,
+    mirror: str | None = None,
+    listen: Listen = lambda name, done, total, text: None,
 ) -> list[str]:
-    """Download and unpack what is missing of a set in ``root``; returns the names of the folders that are there now.
+    """Download and unpack what is missing of a set in ``root``; returns the names of the folders
+    that are there now.
 
-    ``mirror`` is a folder, or a base URL, that has the archives under their own names and is tried first. A second call goes on
-    where the first was stopped. Raises ``UserError`` for a set that is not openly served, a disk that is too small (before
-    anything is downloaded), a wrong checksum or an archive that is refused (see ``unpack``).
+    ``mirror`` is a folder, or a base URL, that has the archives under their own names and is tried
+    first. A second call goes on where the first was stopped. Raises ``UserError`` for a set that is
+    not openly served, a disk that is too small (before anything is downloaded), a wrong checksum or
+    an archive that is refused (see ``unpack``).
     """
     if name == "imagenet":
-        raise UserError(f"Expected a set that is openly served, but {IMAGENET}; fetch it there by hand")
+        raise UserError(
+            f"Expected a set that is openly served, but {IMAGENET}; fetch it there by hand"
+        )
     if name not in ARCHIVES:
         raise unknown("data set to fetch", name, [*ARCHIVES, "imagenet"])
     missing = [archive for archive in ARCHIVES[name] if not _is_unpacked(archive, root)]
     _require_space(missing, root)
     for archive in missing:
         _fetch_archive(archive, root, mirror, listen)
-    return [str(Path(archive.folder) / given) for archive in ARCHIVES[name] for given in archive.gives]
+    return [
+        str(Path(archive.folder) / given) for archive in ARCHIVES[name] for given in archive.gives
+    ]
 
 
 def _is_unpacked(archive: Archive, root: Path) -> bool:
     there = [given for given in archive.gives if (root / archive.folder / given).exists()]
     if there and len(there) < len(archive.gives):
         raise UserError(
-            f"Expected all or none of {', '.join(archive.gives)} in {root / archive.folder}, but only {', '.join(there)} "
-            f"{'is' if len(there) == 1 else 'are'} there; move {'it' if len(there) == 1 else 'them'} away, "
-            f"then {archive.name} is fetched whole"
+            f"Expected all or none of {', '.join(archive.gives)} in {root / archive.folder}, but"
+            f" only {', '.join(there)} {'is' if len(there) == 1 else 'are'} there; move"
+            f" {'it' if len(there) == 1 else 'them'} away, then {archive.name} is fetched whole"
         )
     return bool(there)
 
@@ -52,15 +63,18 @@ def _require_space(archives: list[Archive], root: Path) -> None:
     for archive in archives:
         shutil.rmtree(staging_of(root / archive.name, root / archive.folder), ignore_errors=True)
         size = archive.size or archive.limits.size
-        partial = sum(path.stat().st_size for path in root.glob(f"*{archive.name}*") if path.is_file())
+        partial = sum(
+            path.stat().st_size for path in root.glob(f"*{archive.name}*") if path.is_file()
+        )
         needed = max(needed, kept + max(size - partial, 0) + archive.limits.size)
         kept += archive.limits.size
     place = next(folder for folder in (root, *root.resolve().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free
     if needed > free:
         raise UserError(
-            f"Expected {needed / GB:.1f} GB of free space at {root} for {', '.join(archive.name for archive in archives)} and "
-            f"what they unpack to, but {free / GB:.1f} GB are free; free some space, or choose another disk"
+            f"Expected {needed / GB:.1f} GB of free space at {root} for"
+            f" {', '.join(archive.name for archive in archives)} and what they unpack to, but"
+            f" {free / GB:.1f} GB are free; free some space, or choose another disk"
         )
 
 
@@ -74,9 +88,17 @@ def _fetch_archive(archive: Archive, root: Path, mirror: str | None, listen: Lis
     fetch(sources, path, sha256=archive.sha256, size=archive.size, progress=downloaded)
     if archive.md5 is not None and _md5(path) != archive.md5:
         path.unlink()
-        raise UserError(f"Expected {archive.name} with the MD5 {archive.md5}, but the download has another; fetch it again")
+        raise UserError(
+            f"Expected {archive.name} with the MD5 {archive.md5}, but the download has another;"
+            " fetch it again"
+        )
     files = archive.limits.files
-    unpack(path, root / archive.folder, archive.limits, lambda done: listen(f"unpack {archive.name}", done, files, "files at most"))
+    unpack(
+        path,
+        root / archive.folder,
+        archive.limits,
+        lambda done: listen(f"unpack {archive.name}", done, files, "files at most"),
+    )
     path.unlink()
 
 

@@ -1,8 +1,9 @@
 """ImageNet-1k (ILSVRC 2012) and ImageNet-C (Hendrycks & Dietterich 2019), as their archives unpack.
 
-In the test an image is resized to 256 pixels and cropped to 224 before it is corrupted, because ImageNet-C was made so
-(hendrycks/robustness, make_imagenet_c.py). A model must therefore take the images of ``val`` as they come, 224 × 224. Pillow
-reads them, without the EXIF orientation, as it did for ImageNet-C and for the published accuracies.
+In the test an image is resized to 256 pixels and cropped to 224 before it is corrupted, because
+ImageNet-C was made so (hendrycks/robustness, make_imagenet_c.py). A model must therefore take the
+images of ``val`` as they come, 224 × 224. Pillow reads them, without the EXIF orientation, as it
+did for ImageNet-C and for the published accuracies.
 """
 
 import csv
@@ -17,7 +18,13 @@ from PIL import Image as Pillow
 
 from stillrobust.data.bad_images import LeftOut
 from stillrobust.data.official.layout import STORED, require_layout, require_stored, require_whole
-from stillrobust.data.reading import IMAGE_SUFFIXES, derived_fingerprint, fingerprint, read_unrotated, subfolders
+from stillrobust.data.reading import (
+    IMAGE_SUFFIXES,
+    derived_fingerprint,
+    fingerprint,
+    read_unrotated,
+    subfolders,
+)
 from stillrobust.errors import UserError
 from stillrobust.grid import GROUPS
 from stillrobust.samples import Dataset, DatasetInfo, Image, Sample, Target
@@ -37,7 +44,10 @@ def wnids() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ImageNetDataset:
-    """One split. ``train`` gives the images as they are, ``val`` resized and cropped as in the test."""
+    """One split.
+
+    ``train`` gives the images as they are, ``val`` resized and cropped as in the test.
+    """
 
     folder: Path
     ids: tuple[str, ...]
@@ -50,9 +60,13 @@ class ImageNetDataset:
     def info(self) -> DatasetInfo:
         """What this dataset says of itself."""
         stage = STAGE if self.split == "val" else "before resize"
-        digest = fingerprint(wnids(), self.ids, (self.path(image_id) for image_id in self.ids), stage.encode())
+        digest = fingerprint(
+            wnids(), self.ids, (self.path(image_id) for image_id in self.ids), stage.encode()
+        )
         name = f"ImageNet/{self.split}"
-        return DatasetInfo(name, "classification", wnids(), len(self), digest, stage=stage, regime="imagenet-c")
+        return DatasetInfo(
+            name, "classification", wnids(), len(self), digest, stage=stage, regime="imagenet-c"
+        )
 
     def image_id(self, index: int) -> str:
         """``<wnid>/<file>``."""
@@ -67,7 +81,9 @@ class ImageNetDataset:
 
     def __getitem__(self, index: int, /) -> Sample:
         image = read_unrotated(self.path(self.ids[index]))
-        return sample_of(prepare(image) if self.split == "val" else np.asarray(image), self.ids[index])
+        return sample_of(
+            prepare(image) if self.split == "val" else np.asarray(image), self.ids[index]
+        )
 
 
 def sample_of(image: Image, image_id: str) -> Sample:
@@ -83,19 +99,27 @@ def label_of() -> dict[str, int]:
 
 
 def prepare(image: Pillow.Image) -> Image:
-    """Short side to 256 pixels (bilinear, antialiased), then the middle 224 × 224: uint8 (224, 224, 3).
+    """Short side to 256 pixels (bilinear, antialiased), then the middle 224 × 224: uint8 (224, 224,
+    3).
 
     The pixels of torchvision's ``Resize(256)`` and ``CenterCrop(224)`` on a Pillow image.
     """
     width, height = image.size
-    size = (RESIZE, RESIZE * height // width) if width <= height else (RESIZE * width // height, RESIZE)
+    size = (
+        (RESIZE, RESIZE * height // width)
+        if width <= height
+        else (RESIZE * width // height, RESIZE)
+    )
     resized = image.resize(size, Pillow.Resampling.BILINEAR)
     left, top = round((size[0] - CROP) / 2), round((size[1] - CROP) / 2)
     return np.array(resized.crop((left, top, left + CROP, top + CROP)))
 
 
-def open_imagenet(root: Path, split: str, training: bool, part: bool = False, left_out: LeftOut | None = None) -> Dataset:
-    """``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` and ``LOC_val_solution.csv``.
+def open_imagenet(
+    root: Path, split: str, training: bool, part: bool = False, left_out: LeftOut | None = None
+) -> Dataset:
+    """``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` and
+    ``LOC_val_solution.csv``.
 
     Nothing is seen to be wrong before images are read: ``left_out`` stays as it is.
     """
@@ -110,40 +134,56 @@ def home_of(root: Path) -> Path:
 def open_split(root: Path, split: str, part: bool) -> ImageNetDataset:
     """One split; without ``part`` it must be whole."""
     home = home_of(root)
-    require_layout("imagenet", root, split, [name for name in subfolders(home) if name in ("train", "val")])
+    require_layout(
+        "imagenet", root, split, [name for name in subfolders(home) if name in ("train", "val")]
+    )
     folder = home / split
     flat = split == "val" and not subfolders(folder)
     ids = _flat_ids(folder, root) if flat else class_files(folder, part)
     require_whole("imagenet", split, root, len(ids), part)
     if not ids:
-        raise UserError(f"Expected images in class folders in {folder}, but found none; unpack ImageNet's archives there")
+        raise UserError(
+            f"Expected images in class folders in {folder}, but found none; unpack ImageNet's"
+            " archives there"
+        )
     return ImageNetDataset(folder, tuple(ids), flat, split)
 
 
 def class_files(folder: Path, part: bool) -> list[str]:
-    """``<wnid>/<file>`` of every image, sorted; all 1,000 classes unless a part is wanted, and no other folder."""
+    """``<wnid>/<file>`` of every image, sorted; all 1,000 classes unless a part is wanted, and no
+    other folder.
+    """
     classes = subfolders(folder)
     foreign = [name for name in classes if name not in label_of()]
     if foreign:
         raise UserError(
-            f"Expected ImageNet's WordNet ids, such as n01440764, as class folders in {folder}, but got {foreign[0]!r}; "
-            f"check the path, or use folders:{folder.parent} for classes of your own"
+            f"Expected ImageNet's WordNet ids, such as n01440764, as class folders in {folder}, but"
+            f" got {foreign[0]!r}; check the path, or use folders:{folder.parent} for classes of"
+            " your own"
         )
     missing = [wnid for wnid in wnids() if wnid not in set(classes)]
     if missing and not part:
         raise UserError(
-            f"Expected ImageNet's 1,000 class folders in {folder}, but {len(missing)} are missing, the first {missing[0]}: "
-            f"the set is half there; `stillrobust data check imagenet {folder.parent}` says what is missing, "
-            f"imagenet(part=True):{folder.parent} takes what is there on purpose"
+            f"Expected ImageNet's 1,000 class folders in {folder}, but {len(missing)} are missing,"
+            f" the first {missing[0]}: the set is half there; `stillrobust data check imagenet"
+            f" {folder.parent}` says what is missing, imagenet(part=True):{folder.parent} takes"
+            " what is there on purpose"
         )
     return [f"{wnid}/{name}" for wnid in classes for name in image_names(folder / wnid)]
 
 
 def image_names(folder: Path) -> list[str]:
-    """Names of the visible images directly inside a folder, sorted. ``os.scandir``, for a million files."""
+    """Names of the visible images directly inside a folder, sorted.
+
+    ``os.scandir``, for a million files.
+    """
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries]
-    return sorted(name for name in names if name[name.rfind(".") :].lower() in IMAGE_SUFFIXES and not name.startswith("."))
+    return sorted(
+        name
+        for name in names
+        if name[name.rfind(".") :].lower() in IMAGE_SUFFIXES and not name.startswith(".")
+    )
 
 
 def _flat_ids(folder: Path, root: Path) -> list[str]:
@@ -152,8 +192,9 @@ def _flat_ids(folder: Path, root: Path) -> list[str]:
     table = next((path for path in tables if path.is_file()), None)
     if table is None:
         raise UserError(
-            f"Expected class folders in {folder}, or Kaggle's {SOLUTION} in {root} for a flat folder, but found neither; "
-            "sort the images into class folders, as torchvision.datasets.ImageNet or valprep.sh does"
+            f"Expected class folders in {folder}, or Kaggle's {SOLUTION} in {root} for a flat"
+            " folder, but found neither; sort the images into class folders, as"
+            " torchvision.datasets.ImageNet or valprep.sh does"
         )
     with table.open(encoding="utf-8", errors="replace", newline="") as file:
         rows = [row for row in csv.reader(file) if len(row) == 2]
@@ -162,14 +203,19 @@ def _flat_ids(folder: Path, root: Path) -> list[str]:
     for name in image_names(folder):
         wnid = wnid_of.get(name.rpartition(".")[0], "")
         if wnid not in label_of():
-            raise UserError(f"Expected the class of {name} in {table}, but got {wnid!r}; download the table again")
+            raise UserError(
+                f"Expected the class of {name} in {table}, but got {wnid!r}; download the table"
+                " again"
+            )
         ids.append(f"{wnid}/{name}")
     return sorted(ids)
 
 
 @dataclass(frozen=True)
 class ImageNetC:
-    """The validation set with its corruptions as stored: ``<corruption>/<severity>/<wnid>/*.JPEG``, 224 × 224."""
+    """The validation set with its corruptions as stored: ``<corruption>/<severity>/<wnid>/*.JPEG``,
+    224 × 224.
+    """
 
     clean: ImageNetDataset
     root: Path
@@ -186,16 +232,19 @@ class ImageNetC:
         return self.clean[index]
 
     def corrupted(self, corruption: str, severity: int) -> Dataset:
-        """The stored images of one cell, or ``UserError`` where they are not the clean set's, image by image."""
+        """The stored images of one cell, or ``UserError`` where they are not the clean set's, image
+        by image.
+        """
         require_stored(corruption, severity)
         folder = stored_folder(self.root, corruption) / str(severity)
         found = stored_ids(folder)
         if tuple(found) != self.clean.ids:
             missing = len(set(self.clean.ids) - set(found))
             raise UserError(
-                f"Expected the {len(self):,} images of the clean set in {folder}, but {missing:,} are missing and "
-                f"{len(found) - len(self) + missing:,} are others: `stillrobust data check imagenet_c {self.root}` says more; "
-                f"`stillrobust data fetch imagenet_c {self.root}` gets the set"
+                f"Expected the {len(self):,} images of the clean set in {folder}, but {missing:,}"
+                f" are missing and {len(found) - len(self) + missing:,} are others: `stillrobust"
+                f" data check imagenet_c {self.root}` says more; `stillrobust data fetch imagenet_c"
+                f" {self.root}` gets the set"
             )
         return _Stored(self, folder)
 
@@ -213,7 +262,9 @@ class _Stored:
         base, ids = self.whole.info, self.whole.clean.ids
         digest = fingerprint((), ids, (self.folder / image_id for image_id in ids), b"")
         name = f"{base.name} {self.folder.parent.name} {self.folder.name}"
-        return replace(base, name=name, fingerprint=derived_fingerprint(base.fingerprint, "stored", digest))
+        return replace(
+            base, name=name, fingerprint=derived_fingerprint(base.fingerprint, "stored", digest)
+        )
 
     def __len__(self) -> int:
         return len(self.whole)
@@ -228,17 +279,23 @@ def read_stored(path: Path) -> Image:
     image = np.asarray(read_unrotated(path))
     if image.shape != (CROP, CROP, 3):
         raise UserError(
-            f"Expected {path} to be {CROP}x{CROP}, as ImageNet-C is, but it is {image.shape[1]}x{image.shape[0]}; "
-            "download the set again"
+            f"Expected {path} to be {CROP}x{CROP}, as ImageNet-C is, but it is"
+            f" {image.shape[1]}x{image.shape[0]}; download the set again"
         )
     return image
 
 
 def stored_folder(root: Path, corruption: str) -> Path:
-    """Where a corruption lies: in ``root``, in ``root/ImageNet-C``, or in the folder of its archive there."""
+    """Where a corruption lies: in ``root``, in ``root/ImageNet-C``, or in the folder of its archive
+    there.
+    """
     homes = [home for home in (root / "ImageNet-C", root) if home.is_dir()]
-    places: Sequence[Path] = [home / group / corruption for home in homes for group in ("", *GROUP_NAMES)]
-    return next((place for place in places if place.is_dir()), places[0] if places else root / corruption)
+    places: Sequence[Path] = [
+        home / group / corruption for home in homes for group in ("", *GROUP_NAMES)
+    ]
+    return next(
+        (place for place in places if place.is_dir()), places[0] if places else root / corruption
+    )
 
 
 def stored_ids(folder: Path) -> list[str]:
@@ -247,12 +304,14 @@ def stored_ids(folder: Path) -> list[str]:
 
 
 def open_imagenet_c(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
-    """The corruption folders in ``root`` or ``root/ImageNet-C``, and ImageNet's ``val`` in ``root`` for the clean images."""
+    """The corruption folders in ``root`` or ``root/ImageNet-C``, and ImageNet's ``val`` in ``root``
+    for the clean images.
+    """
     there = any(stored_folder(root, corruption).is_dir() for corruption in STORED)
     require_layout("imagenet_c", root, split, ["val"] if there else [])
     if not (home_of(root) / "val").is_dir():
         raise UserError(
-            f"Expected ImageNet's val folder in {root} for the clean images of ImageNet-C, but it is not there; "
-            "a link to it will do"
+            f"Expected ImageNet's val folder in {root} for the clean images of ImageNet-C, but it"
+            " is not there; a link to it will do"
         )
     return ImageNetC(open_split(root, "val", part), root)

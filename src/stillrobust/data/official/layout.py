@@ -11,12 +11,14 @@ from stillrobust.names import unknown
 COUNTS: Mapping[str, Mapping[str, int]] = {
     "imagenet": {"train": 1_281_167, "val": 50_000},  # Russakovsky et al. 2015, table 2
     "imagenet_c": {"val": 50_000},  # the validation images again, for each corruption and severity
-    "cifar10": {"train": 50_000, "val": 10_000},  # Krizhevsky 2009; its test set is the split "val" here
+    # Krizhevsky 2009; its test set is the split "val" here
+    "cifar10": {"train": 50_000, "val": 10_000},
     "cifar10_c": {"val": 10_000},  # the test images again, for each corruption and severity
     "ade20k": {"train": 20_210, "val": 2_000},  # Zhou et al. 2017, the SceneParse150 benchmark
     "coco": {"train": 118_287, "val": 5_000},  # train2017 and val2017
 }
-COCO_TRAINABLE = 117_266  # images of train2017 with something to learn: mmdetection's filter and detectron2's log agree
+# images of train2017 with something to learn: mmdetection's filter and detectron2's log agree
+COCO_TRAINABLE = 117_266
 LAYOUTS: Mapping[str, str] = {
     "imagenet": "train/ and val/ with a folder for every WordNet id",
     "imagenet_c": "a folder for every corruption, or ImageNet-C/ with them,",
@@ -34,11 +36,15 @@ def require_stored(corruption: str, severity: int) -> None:
     if corruption not in STORED:
         raise unknown("stored corruption", corruption, STORED)
     if severity not in SEVERITIES:
-        raise UserError(f"Expected a severity among 1, 2, 3, 4, 5, but got {severity!r}; give one of these")
+        raise UserError(
+            f"Expected a severity among 1, 2, 3, 4, 5, but got {severity!r}; give one of these"
+        )
 
 
 def require_layout(dataset: str, root: Path, split: str, existing: Sequence[str]) -> None:
-    """``UserError`` where a folder holds nothing of a set, or other splits (``existing``) than the one that is wanted."""
+    """``UserError`` where a folder holds nothing of a set, or other splits (``existing``) than the
+    one that is wanted.
+    """
     if root.is_dir() and not existing:
         raise UserError(
             f"Expected {LAYOUTS[dataset]} in {root}, but there is none; check the path: "
@@ -48,11 +54,13 @@ def require_layout(dataset: str, root: Path, split: str, existing: Sequence[str]
 
 
 def require_whole(dataset: str, split: str, root: Path, found: int, part: bool) -> None:
-    """``UserError`` where a split has another number of images than the official one, unless a part is wanted."""
+    """``UserError`` where a split has another number of images than the official one, unless a part
+    is wanted.
+    """
     expected = COUNTS[dataset][split]
     if found != expected and not part:
         raise UserError(
-            f"Expected the {expected:,} images of {dataset}'s {split} split in {root}, but found {found:,}: "
-            f"`stillrobust data check {dataset} {root}` says what is missing; "
-            f"{dataset}(part=True):{root} takes what is there on purpose"
+            f"Expected the {expected:,} images of {dataset}'s {split} split in {root}, but found"
+            f" {found:,}: `stillrobust data check {dataset} {root}` says what is missing;"
+            f" {dataset}(part=True):{root} takes what is there on purpose"
         )

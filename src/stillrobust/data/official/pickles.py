@@ -1,4 +1,7 @@
-"""CIFAR-10's batches are Python 2 pickles. They are read here as data: nothing that a file names is imported or called."""
+"""CIFAR-10's batches are Python 2 pickles.
+
+They are read here as data: nothing that a file names is imported or called.
+"""
 
 import pickletools
 from dataclasses import dataclass
@@ -11,7 +14,8 @@ from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
 LARGEST = 1 << 26  # bytes; a batch of CIFAR-10 has 31 million
-# The only names a file may mention. They stand for themselves: numpy's own functions are never handed to the file.
+# The only names a file may mention. They stand for themselves: numpy's own functions are never
+# handed to the file.
 ARRAY, NDARRAY, DTYPE = "numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"
 
 CONSTANTS = frozenset(
@@ -52,7 +56,8 @@ class _RefusedError(Exception):
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """The dict in a pickle of text, numbers, lists, dicts, tuples and uint8 arrays; its keys as text.
+    """The dict in a pickle of text, numbers, lists, dicts, tuples and uint8 arrays; its keys as
+    text.
 
     Raises ``UserError`` for anything a pickle could do beyond that, and for a damaged file.
     """
@@ -60,15 +65,35 @@ def read_pickle(path: Path) -> dict[str, Any]:
         size = path.stat().st_size
         content = path.read_bytes() if size <= LARGEST else b""
     except OSError as error:
-        raise UserError(f"Expected a batch of CIFAR-10 at {path}, but got: {error.strerror}; download the set again") from None
+        raise UserError(
+            f"Expected a batch of CIFAR-10 at {path}, but got: {error.strerror}; download the set"
+            " again"
+        ) from None
     if size > LARGEST:
-        raise UserError(f"Expected a batch of CIFAR-10 (31 MB) at {path}, but it has {size:,} bytes; download the set again")
+        raise UserError(
+            f"Expected a batch of CIFAR-10 (31 MB) at {path}, but it has {size:,} bytes; download"
+            " the set again"
+        )
     try:
         return _Machine().run(content)
     except _RefusedError as refusal:
-        raise UserError(f"Expected plain values and uint8 arrays in {path}, but it holds {refusal}; do not use the file") from None
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
-        raise UserError(f"Expected a whole pickle at {path}, but it is cut off or damaged; download the set again") from None
+        raise UserError(
+            f"Expected plain values and uint8 arrays in {path}, but it holds {refusal}; do not use"
+            " the file"
+        ) from None
+    except (
+        ValueError,
+        IndexError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ):
+        raise UserError(
+            f"Expected a whole pickle at {path}, but it is cut off or damaged; download the set"
+            " again"
+        ) from None
 
 
 class _Machine:
@@ -85,8 +110,13 @@ class _Machine:
         left = self.stack.pop()
         if not isinstance(left, dict):
             raise TypeError
-        values = {key: value.values if isinstance(value, _Array) else value for key, value in left.items()}
-        return {key.decode("latin-1") if isinstance(key, bytes) else str(key): value for key, value in values.items()}
+        values = {
+            key: value.values if isinstance(value, _Array) else value for key, value in left.items()
+        }
+        return {
+            key.decode("latin-1") if isinstance(key, bytes) else str(key): value
+            for key, value in values.items()
+        }
 
     def step(self, instruction: str, argument: Any) -> None:
         """One instruction of the pickle format, as ``pickletools`` names it."""
@@ -101,7 +131,9 @@ class _Machine:
             case "MARK":
                 stack.append(_Mark())
             case "EMPTY_LIST" | "EMPTY_DICT" | "EMPTY_TUPLE":
-                stack.append({"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}[instruction]())
+                stack.append(
+                    {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}[instruction]()
+                )
             case "LIST":
                 stack.append(self.items())
             case "TUPLE":
@@ -147,8 +179,14 @@ class _Machine:
         return found[::-1]
 
     def update(self, items: list[Any]) -> None:
-        """Keys and values in turn into the dict on top. Keys are text or numbers: the hash of a nested tuple has no bound."""
-        pairs = dict(zip(items[::2], items[1::2], strict=True)) if all(type(k) in (str, bytes, int) for k in items[::2]) else None
+        """Keys and values in turn into the dict on top. Keys are text or numbers: the hash of a
+        nested tuple has no bound.
+        """
+        pairs = (
+            dict(zip(items[::2], items[1::2], strict=True))
+            if all(type(k) in (str, bytes, int) for k in items[::2])
+            else None
+        )
         if pairs is None or not isinstance(self.stack[-1], dict):
             raise TypeError
         self.stack[-1].update(pairs)
@@ -167,12 +205,16 @@ def _announced(called: object, arguments: tuple[Any, ...]) -> _Array | _Dtype:
     if called == _Name(ARRAY) and arguments[0] == _Name(NDARRAY):
         return _Array()
     if called == _Name(DTYPE) and type(arguments[0]) in (str, bytes):
-        return _Dtype(arguments[0] if isinstance(arguments[0], str) else arguments[0].decode("latin-1"))
+        return _Dtype(
+            arguments[0] if isinstance(arguments[0], str) else arguments[0].decode("latin-1")
+        )
     raise _RefusedError("a call")
 
 
 def _complete(place: object, state: tuple[Any, ...]) -> None:
-    """An array's values from its state (numpy's version 1); an element type's state says nothing more of one byte."""
+    """An array's values from its state (numpy's version 1); an element type's state says nothing
+    more of one byte.
+    """
     if isinstance(place, _Dtype):
         return
     if not isinstance(place, _Array):
@@ -180,5 +222,6 @@ def _complete(place: object, state: tuple[Any, ...]) -> None:
     version, shape, dtype, fortran, raw = state
     if dtype != _Dtype("u1") or fortran or version != 1:
         raise _RefusedError("an array of something else than uint8")
-    content = raw.encode("latin-1") if isinstance(raw, str) else raw  # Python 2 had one type for both
+    # Python 2 had one type for both
+    content = raw.encode("latin-1") if isinstance(raw, str) else raw
     place.values = np.frombuffer(content, np.uint8).reshape(shape)

@@ -1,4 +1,6 @@
-"""The data sets that are openly served: where, how large, with which checksum, and what they unpack to."""
+"""The data sets that are openly served: where, how large, with which checksum, and what they unpack
+to.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,9 +35,10 @@ class Archive:
         return self.url.rpartition("/")[2]
 
 
-# Sizes and SHA-256: tensorflow/datasets, url_checksums/{coco2017,ade20k,cifar10_corrupted}.txt; of CIFAR-10:
-# keras/datasets/cifar10.py and torchvision/datasets/cifar.py (its MD5, c58f30108f718f92721af3b95e74349a, is of the same file).
-# MD5 of ImageNet-C: Zenodo's page, record 2235448, with sizes in whole GB: 7, 7, 21, 12. Limits are rounded up.
+# Sizes and SHA-256: tensorflow/datasets, url_checksums/{coco2017,ade20k,cifar10_corrupted}.txt; of
+# CIFAR-10: keras/datasets/cifar10.py and torchvision/datasets/cifar.py (its MD5,
+# c58f30108f718f92721af3b95e74349a, is of the same file). MD5 of ImageNet-C: Zenodo's page, record
+# 2235448, with sizes in whole GB: 7, 7, 21, 12. Limits are rounded up.
 _COCO = "http://images.cocodataset.org/"
 _ZENODO = "https://zenodo.org/records/"
 _COCO_2017 = (
@@ -89,7 +92,8 @@ ARCHIVES: Mapping[str, tuple[Archive, ...]] = {
     "imagenet_c": _IMAGENET_C,
 }
 IMAGENET = (
-    "ImageNet needs an account: ask for access on https://image-net.org/download-images, download ILSVRC2012_img_train.tar and "
-    "ILSVRC2012_img_val.tar, and unpack them to train/<wnid>/*.JPEG and val/<wnid>/*.JPEG (torchvision.datasets.ImageNet does "
-    "both); Kaggle's copy of the challenge is read as it is"
+    "ImageNet needs an account: ask for access on https://image-net.org/download-images, download"
+    " ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, and unpack them to train/<wnid>/*.JPEG"
+    " and val/<wnid>/*.JPEG (torchvision.datasets.ImageNet does both); Kaggle's copy of the"
+    " challenge is read as it is"
 )

@@ -1,7 +1,9 @@
-"""DeepAugment: training images through image-to-image networks that were tampered with (Hendrycks et al., ICCV 2021).
+"""DeepAugment: training images through image-to-image networks that were tampered with (Hendrycks
+et al., ICCV 2021).
 
-``stillrobust deepaugment`` makes one folder of changed images with each network (``Pretrained.distort``); the technique trains on
-such folders beside the originals (``roots.py``). ``noise2net`` is the variant that needs no trained networks.
+``stillrobust deepaugment`` makes one folder of changed images with each network
+(``Pretrained.distort``); the technique trains on such folders beside the originals (``roots.py``).
+``noise2net`` is the variant that needs no trained networks.
 """
 
 import hashlib
@@ -25,27 +27,62 @@ from stillrobust.robustify.deepaugment.roots import MODES, MultiRootDataset
 from stillrobust.robustify.technique import Card, Technique
 from stillrobust.samples import Dataset, Image
 
-__all__ = ["CARD", "NETWORKS", "REDRAWN", "MultiRootDataset", "Network", "Pretrained", "deepaugment", "load_pretrained"]
+__all__ = [
+    "CARD",
+    "NETWORKS",
+    "REDRAWN",
+    "MultiRootDataset",
+    "Network",
+    "Pretrained",
+    "deepaugment",
+    "load_pretrained",
+]
 
 REDRAWN = 0.05  # the probability, before each image, of drawing new weights: both official scripts
 LIKENESS = 0.5
-"""Correlation of a picture with what an unperturbed network makes of it: below 0.2 untrained (20 seeds), 0.87 at 20 dB."""
+"""Correlation of a picture with what an unperturbed network makes of it: below 0.2 untrained (20
+seeds), 0.87 at 20 dB.
+"""
 
 CARD = Card(
     name="deepaugment",
     title="DeepAugment",
-    paper="Hendrycks et al. 2021, The many faces of robustness: A critical analysis of out-of-distribution generalization (ICCV)",
-    code="hendrycks/imagenet-r 3131cac, DeepAugment/ (MIT); networks: EDSR-baseline x4, alexandru-dinu/cae eb13bf7 (MIT)",
+    paper=(
+        "Hendrycks et al. 2021, The many faces of robustness: A critical analysis of"
+        " out-of-distribution generalization (ICCV)"
+    ),
+    code=(
+        "hendrycks/imagenet-r 3131cac, DeepAugment/ (MIT); networks: EDSR-baseline x4,"
+        " alexandru-dinu/cae eb13bf7 (MIT)"
+    ),
     parameters={
-        "roots": "folders of changed images, as 'stillrobust deepaugment' makes them; EDSR's and CAE's in the paper",
-        "mode": "concat, as published: an epoch has all images of all folders; choice: one version of each, drawn every epoch",
+        "roots": (
+            "folders of changed images, as 'stillrobust deepaugment' makes them; EDSR's and CAE's"
+            " in the paper"
+        ),
+        "mode": (
+            "concat, as published: an epoch has all images of all folders; choice: one version of"
+            " each, drawn every epoch"
+        ),
     },
     left_out=(
-        "the networks' weights: theirs are in imagenet-r (EDSR_Weights, CAE_Weights); untrained ones are refused",
-        "the order of images in which weights are redrawn follows from a seed, there from the workers",
+        (
+            "the networks' weights: theirs are in imagenet-r (EDSR_Weights, CAE_Weights); untrained"
+            " ones are refused"
+        ),
+        (
+            "the order of images in which weights are redrawn follows from a seed, there from the"
+            " workers"
+        ),
     ),
-    cost="1.0 a step, three times the steps an epoch; making the folders takes a core some 2 s (EDSR) and 12 s (CAE) an image",
-    published="ResNet-50, 30 epochs from the ImageNet checkpoint: clean 76.7 %, mCE 60.4; with AugMix 53.6",
+    cost=(
+        "1.0 a step, three times the steps an epoch; making the folders takes a core some 2 s"
+        " (EDSR) and 12 s (CAE) an image"
+    ),
+    published=(
+        "ResNet-50, 30 epochs from the ImageNet checkpoint: clean 76.7 %, mCE 60.4; with AugMix"
+        " 53.6"
+    ),
 )
 
 
@@ -59,7 +96,9 @@ class Network:
     """Pixels of the shorter side that an image is brought to."""
     perturbed_weights: Callable[[State, Random], State]
     distorted: Callable[..., Tensor]
-    """(module, images (1, 3, H, W) in 0..1, rng) -> images in 0..1, with its features or code changed."""
+    """(module, images (1, 3, H, W) in 0..1, rng) -> images in 0..1, with its features or code
+    changed.
+    """
     plain: Callable[[nn.Module, Tensor], Tensor]
     """(module, images in 0..1) -> images in 0..1, nothing changed."""
     source: str
@@ -101,24 +140,30 @@ class Pretrained:
         self.module.load_state_dict(self.network.perturbed_weights(self.state, rng))
 
     def distort(self, image: Pillow.Image, rng: Random) -> Image:
-        """RGB of any size -> uint8 (H, W, 3) with a shorter side of 512, as the module's present weights make it."""
+        """RGB of any size -> uint8 (H, W, 3) with a shorter side of 512, as the module's present
+        weights make it.
+        """
         device = next(self.module.parameters()).device
         with torch.no_grad():
-            out = self.network.distorted(self.module, resized(image, self.network.side).to(device), rng)
-        return np.asarray(out[0].mul(255).byte().permute(1, 2, 0).cpu().numpy())  # cut off, as torchvision's to_pil_image
+            out = self.network.distorted(
+                self.module, resized(image, self.network.side).to(device), rng
+            )
+        # cut off, as torchvision's to_pil_image
+        return np.asarray(out[0].mul(255).byte().permute(1, 2, 0).cpu().numpy())
 
 
 def load_pretrained(name: str, weights: Path | None, allow_untrained: bool = False) -> Pretrained:
-    """A network of ``NETWORKS``, its weights read safely and loaded strictly, and seen to reproduce a picture.
+    """A network of ``NETWORKS``, its weights read safely and loaded strictly, and seen to reproduce
+    a picture.
 
-    Raises ``UserError`` without weights, with a file that does not fit, and with weights that are not trained.
-    ``allow_untrained`` is for tests.
+    Raises ``UserError`` without weights, with a file that does not fit, and with weights that are
+    not trained. ``allow_untrained`` is for tests.
     """
     network = lookup("network", name, NETWORKS)
     if weights is None and not allow_untrained:
         raise UserError(
-            f"DeepAugment needs trained weights of {name}, for random ones leave nothing of an image; "
-            f"get {network.source} and give it with --weights"
+            f"DeepAugment needs trained weights of {name}, for random ones leave nothing of an"
+            f" image; get {network.source} and give it with --weights"
         )
     module, sha256 = network.make().eval(), ""
     if weights is not None:
@@ -128,16 +173,22 @@ def load_pretrained(name: str, weights: Path | None, allow_untrained: bool = Fal
     found = likeness(network, module)
     if not allow_untrained and not found >= LIKENESS:  # written so that NaN fails too
         raise UserError(
-            f"Expected trained weights of {name} in {weights}, but what they make of a picture has a correlation of {found:.2f} "
-            f"with it (trained ones: nearly 1); get {network.source}"
+            f"Expected trained weights of {name} in {weights}, but what they make of a picture has"
+            f" a correlation of {found:.2f} with it (trained ones: nearly 1); get {network.source}"
         )
-    return Pretrained(network, module, {key: value.clone() for key, value in module.state_dict().items()}, sha256)
+    return Pretrained(
+        network, module, {key: value.clone() for key, value in module.state_dict().items()}, sha256
+    )
 
 
 def likeness(network: Network, module: nn.Module) -> float:
     """The correlation of a smooth picture with what the network makes of it, nothing perturbed."""
-    coarse = torch.from_numpy(np.random.default_rng(0).uniform(0.1, 0.9, (1, 3, 5, 5)).astype(np.float32))
-    picture = functional.interpolate(coarse, (64, 64), mode="bicubic", align_corners=True).clamp(0, 1)
+    coarse = torch.from_numpy(
+        np.random.default_rng(0).uniform(0.1, 0.9, (1, 3, 5, 5)).astype(np.float32)
+    )
+    picture = functional.interpolate(coarse, (64, 64), mode="bicubic", align_corners=True).clamp(
+        0, 1
+    )
     with torch.no_grad():
         made = network.plain(module, picture)
     target = functional.interpolate(picture, made.shape[2:], mode="bicubic")
@@ -145,7 +196,9 @@ def likeness(network: Network, module: nn.Module) -> float:
 
 
 def resized(image: Pillow.Image, side: int) -> Tensor:
-    """RGB -> float (1, 3, H, W) in 0..1 with that shorter side, by Pillow's bilinear filter as torchvision's Resize has it."""
+    """RGB -> float (1, 3, H, W) in 0..1 with that shorter side, by Pillow's bilinear filter as
+    torchvision's Resize has it.
+    """
     width, height = image.size
     size = (side, side * height // width) if width <= height else (side * width // height, side)
     pixels = np.array(image.resize(size, Pillow.Resampling.BILINEAR))
@@ -156,8 +209,8 @@ def deepaugment(roots: tuple[str, ...] = (), mode: str = "concat") -> Technique:
     """Trains on folders of changed images beside the original ones."""
     if not roots:
         raise UserError(
-            "Expected folders of changed images, as in deepaugment(roots=('EDSR', 'CAE')), but got none; "
-            "make them with 'stillrobust deepaugment', or take noise2net, which needs none"
+            "Expected folders of changed images, as in deepaugment(roots=('EDSR', 'CAE')), but got"
+            " none; make them with 'stillrobust deepaugment', or take noise2net, which needs none"
         )
     lookup("mode", mode, dict.fromkeys(MODES))
     return Technique(extend_dataset=partial(_extended, roots=roots, mode=mode))

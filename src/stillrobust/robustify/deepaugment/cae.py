@@ -1,8 +1,11 @@
-"""DeepAugment's CAE: compress an image to bits and back with an autoencoder whose weights and code were tampered with.
+"""DeepAugment's CAE: compress an image to bits and back with an autoencoder whose weights and code
+were tampered with.
 
-The network is cae_32x32x32_zero_pad_bin of alexandru-dinu/cae under the module names of its published weights. Perturbations
-are those of hendrycks/imagenet-r, DeepAugment/CAE_distort_imagenet.py and CAE_Model/, with their slips, which made the
-published training images; each is said where it stands. (A ninth perturbation of weights there can never be drawn.)
+The network is cae_32x32x32_zero_pad_bin of alexandru-dinu/cae under the module names of its
+published weights. Perturbations are those of hendrycks/imagenet-r,
+DeepAugment/CAE_distort_imagenet.py and CAE_Model/, with their slips, which made the published
+training images; each is said where it stands. (A ninth perturbation of weights there can never be
+drawn.)
 """
 
 from collections.abc import Callable
@@ -25,24 +28,34 @@ from stillrobust.robustify.deepaugment.draws import (
 CODE = 32  # channels of the code
 
 
-def padded(before: int, after: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+def padded(
+    before: int, after: int, inputs: int, outputs: int, kernel: int, stride: int = 1
+) -> list[nn.Module]:
     """Zeros at the left and top, and at the right and bottom; then a convolution."""
-    return [nn.ZeroPad2d((before, after, before, after)), nn.Conv2d(inputs, outputs, kernel, stride)]
+    return [
+        nn.ZeroPad2d((before, after, before, after)),
+        nn.Conv2d(inputs, outputs, kernel, stride),
+    ]
 
 
 def residual(width: int = 128) -> nn.Sequential:
     """What a block adds to its input."""
-    return nn.Sequential(*padded(1, 1, width, width, 3), nn.LeakyReLU(), *padded(1, 1, width, width, 3))
+    return nn.Sequential(
+        *padded(1, 1, width, width, 3), nn.LeakyReLU(), *padded(1, 1, width, width, 3)
+    )
 
 
 def doubling(inputs: int, middle: int, outputs: int) -> nn.Sequential:
-    """Twice the size; the unpadded convolution takes away the border that the padding then gives back."""
+    """Twice the size; the unpadded convolution takes away the border that the padding then gives
+    back.
+    """
     enlarge = nn.ConvTranspose2d(middle, outputs, 2, 2)
     return nn.Sequential(nn.Conv2d(inputs, middle, 3), nn.LeakyReLU(), nn.ZeroPad2d(1), enlarge)
 
 
 class CAE(nn.Module):
-    """Float (B, 3, H, W) RGB in 0..1 -> (B, 3, H', W') in -1..1, H' and W' multiples of 4; 2.242 million parameters.
+    """Float (B, 3, H, W) RGB in 0..1 -> (B, 3, H', W') in -1..1, H' and W' multiples of 4; 2.242
+    million parameters.
 
     ``encode`` -> (B, 32, H/4, W/4) in -1..1; ``decode`` takes the code of bits, 0 or 1.
     """
@@ -57,7 +70,11 @@ class CAE(nn.Module):
         self.d_block_1, self.d_block_2, self.d_block_3 = residual(), residual(), residual()
         self.d_up_conv_2 = doubling(128, 32, 256)
         self.d_up_conv_3 = nn.Sequential(
-            nn.Conv2d(256, 16, 3), nn.LeakyReLU(), nn.ReflectionPad2d(2), nn.Conv2d(16, 3, 3), nn.Tanh()
+            nn.Conv2d(256, 16, 3),
+            nn.LeakyReLU(),
+            nn.ReflectionPad2d(2),
+            nn.Conv2d(16, 3, 3),
+            nn.Tanh(),
         )
 
     def encode(self, images: Tensor) -> Tensor:
@@ -84,14 +101,17 @@ def binarised(latent: Tensor, rng: Random) -> Tensor:
     return (uniform_like(latent, rng) <= (1 + latent) / 2).to(latent.dtype)
 
 
-# -- Weights: one of these changes the pretrained ones ------------------------------------------------------------------
+# -- Weights: one of these changes the pretrained ones
+# ------------------------------------------------------------------
 
 LAYERS = (
     "e_conv_1.1", "e_conv_2.1", "e_block_1.1", "e_block_1.4", "e_block_2.1", "e_block_2.4", "e_block_3.1", "e_block_3.4",
     "e_conv_3.0", "d_up_conv_1.0", "d_up_conv_1.3", "d_block_1.1", "d_block_1.4", "d_block_2.1", "d_block_2.4", "d_block_3.1",
     "d_block_3.4", "d_up_conv_2.0", "d_up_conv_2.3", "d_up_conv_3.0", "d_up_conv_3.3",
 )  # fmt: skip
-"""The 21 convolutions in the published order; number 10 is a transposed one, whose "filters" are its inputs."""
+"""The 21 convolutions in the published order; number 10 is a transposed one, whose "filters" are
+its inputs.
+"""
 MIDDLE = range(8, 14)
 
 
@@ -100,8 +120,12 @@ def any_filter(state: State, layer: str, rng: Random) -> int:
     return int(rng.integers(len(state[f"{layer}.weight"])))
 
 
-def change_filters(state: State, layer: str, filters: list[int], change: Callable[[Tensor], Tensor]) -> None:
-    """Weight and bias of filters through ``change``, one after the other: a filter drawn twice is changed twice."""
+def change_filters(
+    state: State, layer: str, filters: list[int], change: Callable[[Tensor], Tensor]
+) -> None:
+    """Weight and bias of filters through ``change``, one after the other: a filter drawn twice is
+    changed twice.
+    """
     for kind in ("weight", "bias"):
         changed = state[f"{layer}.{kind}"].clone()
         for number in filters:
@@ -115,7 +139,10 @@ def drawn_filters(state: State, layer: str, count: int, rng: Random) -> list[int
 
 
 def flip_outputs(state: State, rng: Random) -> None:
-    """The order of the output channels reversed. (A second layer is flipped twice as published, for a slip in its name.)"""
+    """The order of the output channels reversed.
+
+    (A second layer is flipped twice as published, for a slip in its name.)
+    """
     layer = LAYERS[one_of(range(11, 16), rng)]
     for kind in ("weight", "bias"):
         state[f"{layer}.{kind}"] = state[f"{layer}.{kind}"].flip(0)
@@ -136,11 +163,15 @@ def zero_filters(state: State, rng: Random) -> None:
 def negative_gelu(state: State, rng: Random) -> None:
     """25 filters through -GELU."""
     layer = LAYERS[one_of(range(10, 14), rng)]
-    change_filters(state, layer, drawn_filters(state, layer, 25, rng), lambda values: -functional.gelu(values))
+    change_filters(
+        state, layer, drawn_filters(state, layer, 25, rng), lambda values: -functional.gelu(values)
+    )
 
 
 def amplify(state: State, rng: Random) -> None:
-    """The weights of two layers times 1 + 8 u r, u for all and r for each: as published, never less than 1."""
+    """The weights of two layers times 1 + 8 u r, u for all and r for each: as published, never less
+    than 1.
+    """
     for _ in range(2):
         name = f"{LAYERS[one_of(MIDDLE, rng)]}.weight"
         state[name] = state[name] * (1 + 8 * float(rng.random()) * uniform_like(state[name], rng))
@@ -178,7 +209,9 @@ WEIGHTS: dict[str, Callable[[State, Random], None]] = {
     "turn": turn,
     "negate_weights": negate_weights,
 }
-"""Name -> change of a state in place (its tensors are replaced, never written to), in the order of the published code."""
+"""Name -> change of a state in place (its tensors are replaced, never written to), in the order of
+the published code.
+"""
 
 
 def perturbed_weights(state: State, rng: Random) -> State:
@@ -188,7 +221,8 @@ def perturbed_weights(state: State, rng: Random) -> State:
     return changed
 
 
-# -- The code: one of these, for every image; all but the last act before it is made bits -------------------------------
+# -- The code: one of these, for every image; all but the last act before it is made bits
+# -------------------------------
 
 
 def zero_places(latent: Tensor, rng: Random) -> Tensor:
@@ -207,7 +241,9 @@ def permute_channels(latent: Tensor, rng: Random) -> Tensor:
 
 
 def flip_axes(rng: Random) -> list[int]:
-    """Two of batch, rows and columns, as axes of a channel (1, H, W); the first does nothing, there being one image."""
+    """Two of batch, rows and columns, as axes of a channel (1, H, W); the first does nothing, there
+    being one image.
+    """
     return [int(axis) for axis in rng.permutation(3)[:2]]
 
 
@@ -221,7 +257,8 @@ def flip_some(latent: Tensor, rng: Random) -> Tensor:
 
 def flip_all(latent: Tensor, rng: Random) -> Tensor:
     """All channels flipped along the same axes."""
-    return latent.flip([axis + (axis > 0) for axis in flip_axes(rng)])  # the channels lie between the first and the second
+    # the channels lie between the first and the second
+    return latent.flip([axis + (axis > 0) for axis in flip_axes(rng)])
 
 
 def identity_kernel(latent: Tensor) -> Tensor:
@@ -245,7 +282,9 @@ def add_neighbours(latent: Tensor, rng: Random) -> Tensor:
 
 
 def shift_channels(latent: Tensor, rng: Random) -> Tensor:
-    """Channels shifted by up to one place; the shift goes on from channel to channel and changes at one in five."""
+    """Channels shifted by up to one place; the shift goes on from channel to channel and changes at
+    one in five.
+    """
     kernel, shift = torch.zeros_like(identity_kernel(latent)), rng.integers(3, size=2)
     for channel in range(len(kernel)):
         if rng.random() < 0.2:

@@ -36,5 +36,7 @@ def quarter_turns(weight: Tensor, rng: Random, axes: Sequence[int] = (2, 3)) -> 
 
 
 def convolved(weight: Tensor, kernel: Tensor) -> Tensor:
-    """A convolution's kernels, (O, I, 3, 3), as images of I channels, convolved themselves; zeros around them."""
+    """A convolution's kernels, (O, I, 3, 3), as images of I channels, convolved themselves; zeros
+    around them.
+    """
     return torch.nn.functional.conv2d(weight, kernel, padding=1)

@@ -1,8 +1,10 @@
-"""DeepAugment's EDSR: enlarge an image four times with a network whose weights and features were tampered with.
+"""DeepAugment's EDSR: enlarge an image four times with a network whose weights and features were
+tampered with.
 
-The network is EDSR-baseline x4 (Lim et al. 2017) under the module names of its published weights. Perturbations are those of
-hendrycks/imagenet-r, DeepAugment/EDSR_distort_imagenet.py, with its slips, which made the published training images; each is
-said where it stands. Blocks are numbered as ``body`` numbers them; "first" and "second" are a block's two convolutions.
+The network is EDSR-baseline x4 (Lim et al. 2017) under the module names of its published weights.
+Perturbations are those of hendrycks/imagenet-r, DeepAugment/EDSR_distort_imagenet.py, with its
+slips, which made the published training images; each is said where it stands. Blocks are numbered
+as ``body`` numbers them; "first" and "second" are a block's two convolutions.
 """
 
 from collections.abc import Callable
@@ -24,12 +26,15 @@ from stillrobust.robustify.deepaugment.draws import (
 )
 
 BLOCKS, FEATURES, SCALE = 16, 64, 4
-MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, in 0..1: the networks of that paper see images of 0..255 less 255 times this
+# of DIV2K, in 0..1: the networks of that paper see images of 0..255 less 255 times this
+MEAN = (0.4488, 0.4371, 0.4040)
 TRIED = 3  # weight perturbations at a time
 
 
 class MeanShift(nn.Conv2d):
-    """Adds or takes away the mean colour; a convolution, since its published weights are those of one."""
+    """Adds or takes away the mean colour; a convolution, since its published weights are those of
+    one.
+    """
 
     def __init__(self, sign: int) -> None:
         super().__init__(3, 3, 1)
@@ -49,7 +54,9 @@ class Block(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(convolution(FEATURES, FEATURES), nn.ReLU(), convolution(FEATURES, FEATURES))
+        self.body = nn.Sequential(
+            convolution(FEATURES, FEATURES), nn.ReLU(), convolution(FEATURES, FEATURES)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, 64, H, W) -> the same shape."""
@@ -71,28 +78,44 @@ BodyChange = Callable[[nn.Sequential, Tensor, Random], Tensor]
 
 
 class EDSR(nn.Module):
-    """``forward``: float (B, 3, H, W) RGB in 0..255 -> (B, 3, 4 H, 4 W), about as bright; 1.518 million parameters."""
+    """``forward``: float (B, 3, H, W) RGB in 0..255 -> (B, 3, 4 H, 4 W), about as bright; 1.518
+    million parameters.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.sub_mean, self.add_mean = MeanShift(-1), MeanShift(1)
         self.head = nn.Sequential(convolution(3, FEATURES))
-        self.body = nn.Sequential(*(Block() for _ in range(BLOCKS)), convolution(FEATURES, FEATURES))
-        doubled = [module for _ in range(2) for module in (convolution(FEATURES, 4 * FEATURES), nn.PixelShuffle(2))]
+        self.body = nn.Sequential(
+            *(Block() for _ in range(BLOCKS)), convolution(FEATURES, FEATURES)
+        )
+        doubled = [
+            module
+            for _ in range(2)
+            for module in (convolution(FEATURES, 4 * FEATURES), nn.PixelShuffle(2))
+        ]
         self.tail = nn.Sequential(nn.Sequential(*doubled), convolution(FEATURES, 3))
 
     def forward(
-        self, images: Tensor, rng: Random | None = None, first: FeatureChange = untouched, body: BodyChange = whole_body
+        self,
+        images: Tensor,
+        rng: Random | None = None,
+        first: FeatureChange = untouched,
+        body: BodyChange = whole_body,
     ) -> Tensor:
-        """``first`` changes the head's features, ``body`` how the body is run; both draw from ``rng``."""
+        """``first`` changes the head's features, ``body`` how the body is run; both draw from
+        ``rng``.
+        """
         rng = np.random.default_rng(0) if rng is None else rng
         features = first(self.head(self.sub_mean(images)), rng)
         return self.add_mean(self.tail(features + body(self.body, features, rng)))  # type: ignore[no-any-return]
 
 
-# -- Weights: three of these, drawn with replacement, change the pretrained ones ---------------------------------------
+# -- Weights: three of these, drawn with replacement, change the pretrained ones
+# ---------------------------------------
 
-EARLY, LATE, SPREAD = (0, 3, 6, 9), (1, 4, 7), (1, 5, 9)  # the blocks that most perturbations choose from
+# the blocks that most perturbations choose from
+EARLY, LATE, SPREAD = (0, 3, 6, 9), (1, 4, 7), (1, 5, 9)
 ANY = range(15)
 SEVERAL = 5  # choices, with replacement, of those that touch more than one convolution
 CROSS = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
@@ -148,7 +171,10 @@ def times_pattern(pattern: tuple[tuple[float, ...], ...]) -> Callable[[State, Ra
 
 
 def amplify_second(state: State, rng: Random) -> None:
-    """Times 1 + 4 u r, u for all and r for each weight. Meant to be symmetric about 1, but as published always above it."""
+    """Times 1 + 4 u r, u for all and r for each weight.
+
+    Meant to be symmetric about 1, but as published always above it.
+    """
     name = key(one_of(EARLY, rng), 2)
     state[name] = state[name] * (1 + 4 * float(rng.random()) * uniform_like(state[name], rng))
 
@@ -156,11 +182,16 @@ def amplify_second(state: State, rng: Random) -> None:
 def mirror(state: State, rng: Random) -> None:
     """The kernels of the first mirrored left to right, the weights of the second negated."""
     block = one_of(EARLY, rng)
-    state[key(block, 0)], state[key(block, 2)] = state[key(block, 0)].flip(-1), -state[key(block, 2)]
+    state[key(block, 0)], state[key(block, 2)] = (
+        state[key(block, 0)].flip(-1),
+        -state[key(block, 2)],
+    )
 
 
 def shift_and_sum(state: State, rng: Random) -> None:
-    """Every kernel becomes the same sum over input channels, each shifted by up to one pixel and signed."""
+    """Every kernel becomes the same sum over input channels, each shifted by up to one pixel and
+    signed.
+    """
     name = key(one_of(SPREAD, rng), 0)
     kernel = torch.zeros_like(state[name])
     for channel in range(FEATURES):
@@ -177,7 +208,9 @@ def random_filter(state: State, rng: Random) -> None:
 
 
 def dirichlet_filter(state: State, rng: Random) -> None:
-    """The kernels of the second convolved with kernels of sum 1, drawn from a Dirichlet distribution of 0.1."""
+    """The kernels of the second convolved with kernels of sum 1, drawn from a Dirichlet
+    distribution of 0.1.
+    """
     name = key(one_of(SPREAD, rng), 2)
     kernel = rng.dirichlet([0.1] * 9, (FEATURES, FEATURES)).reshape(FEATURES, FEATURES, 3, 3)
     state[name] = convolved(state[name], torch.from_numpy(kernel).to(state[name]))
@@ -252,7 +285,9 @@ WEIGHTS: dict[str, Callable[[State, Random], None]] = {
     "negate_filters": negate_filters,
     "keep_largest": keep_largest,
 }
-"""Name -> change of a state in place (its tensors are replaced, never written to), in the order of the published code."""
+"""Name -> change of a state in place (its tensors are replaced, never written to), in the order of
+the published code.
+"""
 
 
 def perturbed_weights(state: State, rng: Random) -> State:
@@ -263,13 +298,16 @@ def perturbed_weights(state: State, rng: Random) -> State:
     return changed
 
 
-# -- Features: one of each family, for every image ----------------------------------------------------------------------
+# -- Features: one of each family, for every image
+# ----------------------------------------------------------------------
 
 CUT = 5  # blocks before the place where the body is changed
 
 
 def copy_channels(features: Tensor, rng: Random) -> Tensor:
-    """Five channels copied over five others: meant as swaps, but as published the second half of a swap undoes itself."""
+    """Five channels copied over five others: meant as swaps, but as published the second half of a
+    swap undoes itself.
+    """
     changed = features.clone()
     for _ in range(5):
         target, source = rng.integers(FEATURES, size=2)
@@ -305,7 +343,9 @@ def flip_within(body: nn.Sequential, features: Tensor, rng: Random) -> Tensor:
 
 
 def last_kept(body: nn.Sequential, features: Tensor, rng: Random) -> Tensor:
-    """Meant to skip up to three modules of the body; as published, the last one not skipped acts on the head's features alone."""
+    """Meant to skip up to three modules of the body; as published, the last one not skipped acts on
+    the head's features alone.
+    """
     skipped = set(rng.integers(2, len(body), size=3).tolist())
     return body[max(set(range(len(body))) - skipped)](features)  # type: ignore[no-any-return]
 
@@ -326,6 +366,11 @@ BODY: dict[str, BodyChange] = {
 
 
 def distorted(network: EDSR, images: Tensor, rng: Random) -> Tensor:
-    """Float (1, 3, H, W) RGB in 0..1 -> (1, 3, 4 H, 4 W) in 0..1, with one change of the features and one of the body."""
-    first, body = list(FIRST.values())[rng.integers(len(FIRST))], list(BODY.values())[rng.integers(len(BODY))]
+    """Float (1, 3, H, W) RGB in 0..1 -> (1, 3, 4 H, 4 W) in 0..1, with one change of the features
+    and one of the body.
+    """
+    first, body = (
+        list(FIRST.values())[rng.integers(len(FIRST))],
+        list(BODY.values())[rng.integers(len(BODY))],
+    )
     return network(255 * images, rng, first, body).clamp(0, 255) / 255  # type: ignore[no-any-return]

@@ -1,4 +1,6 @@
-"""Several versions of the same training images: the originals and folders of changed ones, matched by class and file stem."""
+"""Several versions of the same training images: the originals and folders of changed ones, matched
+by class and file stem.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,10 +20,12 @@ NAMED = 3  # missing images that an error names
 
 @dataclass(frozen=True)
 class MultiRootDataset:
-    """``clean`` and, for each of its images, one of the same class and stem in every root: ``<root>/<class>/<stem>.<any suffix>``.
+    """``clean`` and, for each of its images, one of the same class and stem in every root:
+    ``<root>/<class>/<stem>.<any suffix>``.
 
-    ``concat``: all of ``clean``, then all of the first root and so on, (1 + roots) · N images. ``choice``: N images, of each one of
-    its versions, any equally often and another in every epoch (``at_epoch``). Raises ``UserError`` that counts what is missing.
+    ``concat``: all of ``clean``, then all of the first root and so on, (1 + roots) · N images.
+    ``choice``: N images, of each one of its versions, any equally often and another in every epoch
+    (``at_epoch``). Raises ``UserError`` that counts what is missing.
     """
 
     clean: Dataset
@@ -37,7 +41,9 @@ class MultiRootDataset:
     def __post_init__(self) -> None:
         if not self.names:
             object.__setattr__(self, "names", _names(self.clean))
-            object.__setattr__(self, "files", _match(self.names, [Path(root).expanduser() for root in self.roots]))
+            object.__setattr__(
+                self, "files", _match(self.names, [Path(root).expanduser() for root in self.roots])
+            )
 
     def at_epoch(self, epoch: int) -> "MultiRootDataset":
         """The dataset as ``choice`` has it in an epoch; shares all that was found."""
@@ -45,11 +51,17 @@ class MultiRootDataset:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """That of the clean set, with all images counted and a fingerprint over those of the roots too."""
+        """That of the clean set, with all images counted and a fingerprint over those of the roots
+        too.
+        """
         base = self.clean.info
         digests = [fingerprint((), self.names, files, b"") for files in self.files]
         changes = (self.mode, self.seed if self.mode == "choice" else 0, *digests)
-        return replace(base, size=len(self), fingerprint=derived_fingerprint(base.fingerprint, "roots", *changes))
+        return replace(
+            base,
+            size=len(self),
+            fingerprint=derived_fingerprint(base.fingerprint, "roots", *changes),
+        )
 
     def __len__(self) -> int:
         return len(self.clean) * (1 + len(self.roots) if self.mode == "concat" else 1)
@@ -60,7 +72,9 @@ class MultiRootDataset:
             raise IndexError(index)
         version, place = divmod(index % len(self), count)
         if self.mode == "choice":
-            version = int(np.random.default_rng([self.seed, self.epoch, place]).integers(1 + len(self.roots)))
+            version = int(
+                np.random.default_rng([self.seed, self.epoch, place]).integers(1 + len(self.roots))
+            )
         if version == 0:
             return self.clean[place]
         image = read_image(self.files[version - 1][place])
@@ -76,7 +90,10 @@ def _names(dataset: Any) -> tuple[str, ...]:
         return tuple(dataset.ids)
     if hasattr(dataset, "image_id"):
         return tuple(dataset.image_id(index) for index in range(len(dataset)))
-    raise UserError(f"DeepAugment extends sets with a folder a class, but {dataset.info.name} is none; use folders: or imagenet:")
+    raise UserError(
+        f"DeepAugment extends sets with a folder a class, but {dataset.info.name} is none; use"
+        " folders: or imagenet:"
+    )
 
 
 def stem(image_id: str) -> str:
@@ -90,7 +107,10 @@ def _match(names: Sequence[str], roots: Sequence[Path]) -> tuple[tuple[Path, ...
     found, complaints = [], []
     for root in roots:
         if not root.is_dir():
-            raise UserError(f"Expected a folder of changed images at {root}, but there is none; make it or check the path")
+            raise UserError(
+                f"Expected a folder of changed images at {root}, but there is none; make it or"
+                " check the path"
+            )
         there = {stem(path.relative_to(root).as_posix()): path for path in image_files(root)}
         missing = [name for name in names if stem(name) not in there]
         if missing:
@@ -100,7 +120,7 @@ def _match(names: Sequence[str], roots: Sequence[Path]) -> tuple[tuple[Path, ...
             found.append(tuple(there[stem(name)] for name in names))
     if complaints:
         raise UserError(
-            f"Expected a changed image for each of the {len(names)} in the training set, but {'; '.join(complaints)}; "
-            "'stillrobust deepaugment' makes what is missing"
+            f"Expected a changed image for each of the {len(names)} in the training set, but"
+            f" {'; '.join(complaints)}; 'stillrobust deepaugment' makes what is missing"
         )
     return tuple(found)

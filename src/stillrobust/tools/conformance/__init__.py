@@ -1,7 +1,9 @@
-"""Does another library of ImageNet-C corruptions do what ours does? Corruption by corruption, with both libraries' versions.
+"""Does another library of ImageNet-C corruptions do what ours does? Corruption by corruption, with
+both libraries' versions.
 
-Ours has the reference's pixels where it is given the reference's generator, so that it is the measure here. The other library
-runs in its own environment (:mod:`stillrobust.tools.conformance.other`).
+Ours has the reference's pixels where it is given the reference's generator, so that it is the
+measure here. The other library runs in its own environment
+(:mod:`stillrobust.tools.conformance.other`).
 """
 
 import os
@@ -26,7 +28,8 @@ __all__ = ["ADAPTERS", "Conformance", "Row", "conformance", "table"]
 
 SEEDS = 16  # of the other library, for every image and severity
 OWN_SEEDS = 48  # of ours, which say how far one distribution scatters
-LEVEL = 0.001  # below this p the distributions differ; with RELABELINGS = 999 it is the least there is
+# below this p the distributions differ; with RELABELINGS = 999 it is the least there is
+LEVEL = 0.001
 FEWER_SEVERITIES = (1, 3, 5)
 
 Verdict = Literal["identical", "±1", "same distribution", "different", "crashes", "not compared"]
@@ -45,7 +48,9 @@ class Row:
     share: float | None = None
     """Of the samples (pixel and channel) that differ with the same seed, 0..1."""
     seed: Seed = "-"
-    """ignored: the same seed gave different pixels; fixed: every seed gave the same pixels, where ours draws."""
+    """ignored: the same seed gave different pixels; fixed: every seed gave the same pixels, where
+    ours draws.
+    """
     p: float | None = None
     """Of the permutation test, where there was one."""
     note: str = ""
@@ -71,7 +76,13 @@ class Conformance:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as JSON holds it."""
-        return {**asdict(self), "passed": self.passed, "seeds": SEEDS, "own_seeds": OWN_SEEDS, "level": LEVEL}
+        return {
+            **asdict(self),
+            "passed": self.passed,
+            "seeds": SEEDS,
+            "own_seeds": OWN_SEEDS,
+            "level": LEVEL,
+        }
 
 
 def conformance(
@@ -82,10 +93,12 @@ def conformance(
     listen: Callable[[int, int, str], None] = lambda done, total, text: None,
     timeout: float = other.TIMEOUT_SECONDS,
 ) -> Conformance:
-    """Compare a library (a name of ``ADAPTERS``, or ``module:function``) in ``python``'s environment with ours.
+    """Compare a library (a name of ``ADAPTERS``, or ``module:function``) in ``python``'s
+    environment with ours.
 
-    ``listen(done, total, corruption)`` hears of progress; ``timeout`` is in seconds for one corruption. Raises ``UserError``
-    where interpreter, module or function are not there; a library that crashes is a result.
+    ``listen(done, total, corruption)`` hears of progress; ``timeout`` is in seconds for one
+    corruption. Raises ``UserError`` where interpreter, module or function are not there; a library
+    that crashes is a result.
     """
     names = tuple(corruptions)
     for name in names:
@@ -100,7 +113,14 @@ def conformance(
             rows.append(job.judge(name, answers[name].result()))
             listen(done, len(names), name)
     own = {"stillrobust": __version__, **versions(list(DISTRIBUTIONS))}
-    return Conformance(library, found["versions"], own, tuple(severities), protocol()["frost_textures"], tuple(rows))
+    return Conformance(
+        library,
+        found["versions"],
+        own,
+        tuple(severities),
+        protocol()["frost_textures"],
+        tuple(rows),
+    )
 
 
 @dataclass(frozen=True)
@@ -115,14 +135,20 @@ class _Job:
         """Each image and severity with seeds of its own, then every first call once more."""
         settings = [(name, severity) for name in test_images() for severity in self.severities]
         seeds = 1 if corruption in DETERMINISTIC else SEEDS
-        calls = [(*setting, 1000 * i + seed) for i, setting in enumerate(settings) for seed in range(seeds)]
+        calls = [
+            (*setting, 1000 * i + seed)
+            for i, setting in enumerate(settings)
+            for seed in range(seeds)
+        ]
         return calls + calls[::seeds]
 
     def ask(self, corruption: str) -> Answer:
         if self.crash is not None:
             return Answer({}, {}, f"import: {self.crash}")
         images = {name: image for name, (image, _) in test_images().items()}
-        return other.call(self.adapter, self.python, corruption, self.calls(corruption), images, self.timeout)
+        return other.call(
+            self.adapter, self.python, corruption, self.calls(corruption), images, self.timeout
+        )
 
     def judge(self, corruption: str, answer: Answer) -> Row:
         if answer.killed is not None:
@@ -130,9 +156,16 @@ class _Job:
         calls = self.calls(corruption)
         if answer.errors:
             kinds = list(dict.fromkeys(answer.errors.values()))
-            return Row(corruption, "crashes", note=f"{kinds[0]} ({len(answer.errors)} of {len(calls)} calls)")
+            return Row(
+                corruption,
+                "crashes",
+                note=f"{kinds[0]} ({len(answer.errors)} of {len(calls)} calls)",
+            )
         if corruption == "frost" and protocol()["frost_textures"].startswith("generated"):
-            note = "the reference's photographs are not here: pip install --no-deps imagecorruptions-imaug"
+            note = (
+                "the reference's photographs are not here: pip install --no-deps"
+                " imagecorruptions-imaug"
+            )
             return Row(corruption, "not compared", note=note)
         theirs = [answer.images[number] for number in range(len(calls))]
         firsts = len(calls) - len(self.severities) * len(test_images())
@@ -146,11 +179,23 @@ class _Job:
         share = sum(int((gap > 0).sum()) for gap in gaps) / sum(gap.size for gap in gaps)
         if largest <= 1:
             return Row(corruption, "±1" if largest else "identical", largest, share, seed)
-        if corruption in DETERMINISTIC:  # where ours draws nothing, another image is another corruption
+        # where ours draws nothing, another image is another corruption
+        if corruption in DETERMINISTIC:
             return Row(corruption, "different", largest, share, seed)
-        more = [(image, severity, first + SEEDS + k) for image, severity, first in calls[::SEEDS] for k in range(OWN_SEEDS)]
-        p = p_value(*_numbers(_by_setting(calls, theirs), _by_setting(more, [_ours(corruption, call) for call in more])))
-        return Row(corruption, "same distribution" if p > LEVEL else "different", largest, share, seed, p)
+        more = [
+            (image, severity, first + SEEDS + k)
+            for image, severity, first in calls[::SEEDS]
+            for k in range(OWN_SEEDS)
+        ]
+        p = p_value(
+            *_numbers(
+                _by_setting(calls, theirs),
+                _by_setting(more, [_ours(corruption, call) for call in more]),
+            )
+        )
+        return Row(
+            corruption, "same distribution" if p > LEVEL else "different", largest, share, seed, p
+        )
 
 
 def _ours(corruption: str, call: Call) -> Image:
@@ -166,9 +211,14 @@ def _by_setting(calls: list[Call], images: list[Image]) -> dict[tuple[str, int],
     return settings
 
 
-def _numbers(theirs: dict[tuple[str, int], list[Image]], ours: dict[tuple[str, int], list[Image]]) -> tuple[Array, Array]:
+def _numbers(
+    theirs: dict[tuple[str, int], list[Image]], ours: dict[tuple[str, int], list[Image]]
+) -> tuple[Array, Array]:
     """The numbers of both sides' images, float64 (seeds, settings, F) each."""
-    described = [describe([*theirs[setting], *ours[setting]], *test_images()[setting[0]]) for setting in theirs]
+    described = [
+        describe([*theirs[setting], *ours[setting]], *test_images()[setting[0]])
+        for setting in theirs
+    ]
     numbers = np.stack(described, axis=1)
     return numbers[:SEEDS], numbers[SEEDS:]
 
@@ -179,15 +229,20 @@ def _seed(corruption: str, calls: list[Call], theirs: list[Image], again: list[I
         return "ignored"
     if corruption in DETERMINISTIC:
         return "draws nothing"
-    pairs = [(one, two) for call, one, two in zip(calls[1:], theirs, theirs[1:], strict=False) if call[2] % 1000]
+    pairs = [
+        (one, two)
+        for call, one, two in zip(calls[1:], theirs, theirs[1:], strict=False)
+        if call[2] % 1000
+    ]
     return "followed" if any((one != two).any() for one, two in pairs) else "fixed"
 
 
 def test_images() -> dict[str, tuple[Image, Array]]:
-    """Two generated images, uint8 (H, W, 3), each with the place of its flat patches, bool (H, W): the lowest quarter.
+    """Two generated images, uint8 (H, W, 3), each with the place of its flat patches, bool (H, W):
+    the lowest quarter.
 
-    The sizes matter: 224 x 224 is what ImageNet-C was made for; at 160 x 320 pixelate's filters differ (0.4 of it is whole)
-    and snow's zoom rounds beyond the border.
+    The sizes matter: 224 x 224 is what ImageNet-C was made for; at 160 x 320 pixelate's filters
+    differ (0.4 of it is whole) and snow's zoom rounds beyond the border.
     """
     return {"wide": _test_image(160, 320), "square": _test_image(224, 224)}
 
@@ -195,7 +250,11 @@ def test_images() -> dict[str, tuple[Image, Array]]:
 def _test_image(height: int, width: int) -> tuple[Image, Array]:
     """A smooth field of colours, with straight and round edges in it, over four flat patches."""
     down, across = np.mgrid[:height, :width] / np.array([height, width]).reshape(2, 1, 1)
-    waves = [np.sin(7 * across + 2 * down), np.cos(5 * across * down + 3 * down), np.sin(9 * down - 4 * across)]
+    waves = [
+        np.sin(7 * across + 2 * down),
+        np.cos(5 * across * down + 3 * down),
+        np.sin(9 * down - 4 * across),
+    ]
     field = 128 + 90 * np.stack(waves, axis=2)
     field[(down > 0.15) & (down < 0.45) & (across > 0.1) & (across < 0.35)] = (200, 60, 40)
     field[(down - 0.35) ** 2 + (across - 0.7) ** 2 < 0.03] += 60
@@ -215,12 +274,19 @@ def table(found: Conformance) -> str:
         share = "-" if row.share is None else f"{100 * row.share:.3g} %"
         p = "" if row.p is None else f"{row.p:.3f}"
         cells.append((row.corruption, row.verdict, largest, share, row.seed, p, row.note))
-    lines = ["".join(f"{cell:<{width}} " for cell, width in zip(row, (*widths, 0), strict=True)).rstrip() for row in cells]
+    lines = [
+        "".join(f"{cell:<{width}} " for cell, width in zip(row, (*widths, 0), strict=True)).rstrip()
+        for row in cells
+    ]
     counts = {
-        verdict: sum(row.verdict == verdict for row in found.rows) for verdict in (*GOOD, "different", "crashes", "not compared")
+        verdict: sum(row.verdict == verdict for row in found.rows)
+        for verdict in (*GOOD, "different", "crashes", "not compared")
     }
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     ignored = sum(row.seed == "ignored" for row in found.rows)
     there = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-    ends = [f"{found.library} ({there})", f"{said}" + (f"; {ignored} ignore the seed" if ignored else "")]
+    ends = [
+        f"{found.library} ({there})",
+        f"{said}" + (f"; {ignored} ignore the seed" if ignored else ""),
+    ]
     return "\n".join([*lines, "", *ends])

@@ -1,7 +1,9 @@
-"""Runs in the other library's environment, sent as text (``python -c``): it needs that library, numpy and Python 3.8.
+"""Runs in the other library's environment, sent as text (``python -c``): it needs that library,
+numpy and Python 3.8.
 
-Arguments: a folder. There ``job.json`` says what to do, ``images.npz`` holds the images; ``answer.json`` and ``results.npz`` are
-written. One process works on one corruption, so that a crash loses no other; it imports nothing of this package.
+Arguments: a folder. There ``job.json`` says what to do, ``images.npz`` holds the images;
+``answer.json`` and ``results.npz`` are written. One process works on one corruption, so that a
+crash loses no other; it imports nothing of this package.
 """
 
 from __future__ import annotations
@@ -48,19 +50,29 @@ def versions(distributions: list[str]) -> dict[str, str]:
 
 
 def probe(job: dict[str, Any]) -> dict[str, Any]:
-    """What is installed, and whether the function can be had: ``problem`` is None, missing, no function or a crash."""
-    answer: dict[str, Any] = {"versions": versions([*job["distributions"], *DISTRIBUTIONS]), "problem": None, "error": ""}
+    """What is installed, and whether the function can be had: ``problem`` is None, missing, no
+    function or a crash.
+    """
+    answer: dict[str, Any] = {
+        "versions": versions([*job["distributions"], *DISTRIBUTIONS]),
+        "problem": None,
+        "error": "",
+    }
     module = job["module"]
     try:
         function = getattr(importlib.import_module(module), job["function"], None)
     except BaseException as error:  # whatever a library does at import is a finding
-        absent = isinstance(error, ModuleNotFoundError) and (error.name == module or module.startswith(f"{error.name}."))
+        absent = isinstance(error, ModuleNotFoundError) and (
+            error.name == module or module.startswith(f"{error.name}.")
+        )
         return {**answer, "problem": "missing" if absent else "crash", "error": one_line(error)}
     return answer if callable(function) else {**answer, "problem": "no function"}
 
 
 def as_pixels(result: Any, shape: tuple[int, ...]) -> Any:
-    """uint8 (H, W, 3); floats, which must lie in 0..255, are truncated: ``np.uint8(...)`` of imagecorruptions."""
+    """uint8 (H, W, 3); floats, which must lie in 0..255, are truncated: ``np.uint8(...)`` of
+    imagecorruptions.
+    """
     result = np.asarray(result)
     if result.shape != shape:
         raise ValueError(f"returned shape {result.shape} for an image of shape {shape}")
@@ -69,12 +81,16 @@ def as_pixels(result: Any, shape: tuple[int, ...]) -> Any:
     if result.dtype.kind not in "fiu":
         raise ValueError(f"returned {result.dtype}, which is no image")
     if not (np.isfinite(result).all() and result.min() >= 0 and result.max() <= 255):
-        raise ValueError(f"returned {result.dtype} of {result.min()}..{result.max()}, which is not within 0..255")
+        raise ValueError(
+            f"returned {result.dtype} of {result.min()}..{result.max()}, which is not within 0..255"
+        )
     return result.astype(np.uint8)
 
 
 def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Make every call of the job: [image, severity, seed]; the results by the call's number, the errors by its number."""
+    """Make every call of the job: [image, severity, seed]; the results by the call's number, the
+    errors by its number.
+    """
     function = getattr(importlib.import_module(job["module"]), job["function"])
     images = np.load(folder / "images.npz")
     results, errors = {}, {}

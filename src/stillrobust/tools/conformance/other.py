@@ -16,23 +16,29 @@ from stillrobust.names import lookup
 from stillrobust.samples import Image
 
 CHILD = Path(__file__).with_name("child.py")
-TIMEOUT_SECONDS = 900.0  # for all calls of one corruption; pure-Python glass_blur needs some 100 s of it with --full
+# for all calls of one corruption; pure-Python glass_blur needs some 100 s of it with --full
+TIMEOUT_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A library that is known by name; each is called ``function(image, corruption_name=..., severity=...)``."""
+    """A library that is known by name; each is called ``function(image, corruption_name=...,
+    severity=...)``.
+    """
 
     module: str
     function: str = "corrupt"
     distribution: str | None = None
-    """What pip calls it; it must be there under this name, for two of them share the module ``imagecorruptions``."""
+    """What pip calls it; it must be there under this name, for two of them share the module
+    ``imagecorruptions``.
+    """
 
 
 ADAPTERS = {
     "imagecorruptions": Adapter("imagecorruptions", distribution="imagecorruptions"),
     "imagecorruptions_imaug": Adapter("imagecorruptions", distribution="imagecorruptions-imaug"),
-    "corrupt_tta": Adapter("corrupt_tta", distribution="corrupt-tta"),  # floats; its README: result.astype(np.uint8)
+    # floats; its README: result.astype(np.uint8)
+    "corrupt_tta": Adapter("corrupt_tta", distribution="corrupt-tta"),
 }
 
 Call = tuple[str, int, int]  # (image, severity, seed)
@@ -40,7 +46,9 @@ Call = tuple[str, int, int]  # (image, severity, seed)
 
 @dataclass(frozen=True)
 class Answer:
-    """What one process made: images and errors by the call's number; ``killed`` says how it ended without an answer."""
+    """What one process made: images and errors by the call's number; ``killed`` says how it ended
+    without an answer.
+    """
 
     images: dict[int, Image]
     errors: dict[int, str]
@@ -52,37 +60,66 @@ def adapter_of(library: str) -> Adapter:
     module, colon, function = library.partition(":")
     if colon:
         if not (function.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-            raise UserError(f"Expected a library as module:function, but got {library!r}; write it as imagecorruptions:corrupt")
+            raise UserError(
+                f"Expected a library as module:function, but got {library!r}; write it as"
+                " imagecorruptions:corrupt"
+            )
         return Adapter(module, function)
     return lookup("library (or write module:function)", library.replace("-", "_"), ADAPTERS)
 
 
 def probe(adapter: Adapter, python: str) -> dict[str, Any]:
-    """``versions`` of what is installed there and ``crash``, the line with which the import crashed, or None.
+    """``versions`` of what is installed there and ``crash``, the line with which the import
+    crashed, or None.
 
-    Raises ``UserError`` where there is no such interpreter, no numpy, no such module, distribution or function.
+    Raises ``UserError`` where there is no such interpreter, no numpy, no such module, distribution
+    or function.
     """
     distributions = sorted({str(known.distribution) for known in ADAPTERS.values()})
     job = {"module": adapter.module, "function": adapter.function, "distributions": distributions}
     with tempfile.TemporaryDirectory(prefix="stillrobust-") as folder:
         ended = _run(job, Path(folder), python, TIMEOUT_SECONDS)
         if isinstance(ended, str):
-            raise UserError(f"Expected at {python} a Python of 3.8 or newer with numpy, but it ended so: {ended}")
+            raise UserError(
+                f"Expected at {python} a Python of 3.8 or newer with numpy, but it ended so:"
+                f" {ended}"
+            )
     found = ended["versions"]
-    there = ", ".join(f"{name} {found[name]}" for name in distributions if name in found) or "no library known by name"
-    if ended["problem"] == "missing" or (adapter.distribution and adapter.distribution not in found):
+    there = (
+        ", ".join(f"{name} {found[name]}" for name in distributions if name in found)
+        or "no library known by name"
+    )
+    if ended["problem"] == "missing" or (
+        adapter.distribution and adapter.distribution not in found
+    ):
         wanted = adapter.distribution or f"the module {adapter.module}"
-        raise UserError(f"Expected {wanted} for {python}, but it has {there}; install it there or name its --python")
+        raise UserError(
+            f"Expected {wanted} for {python}, but it has {there}; install it there or name its"
+            " --python"
+        )
     if ended["problem"] == "no function":
-        raise UserError(f"Expected a function {adapter.function} in the module {adapter.module}, but there is none; check its name")
+        raise UserError(
+            f"Expected a function {adapter.function} in the module {adapter.module}, but there is"
+            " none; check its name"
+        )
     return {"versions": found, "crash": ended["error"] if ended["problem"] == "crash" else None}
 
 
 def call(
-    adapter: Adapter, python: str, corruption: str, calls: list[Call], images: dict[str, Image], timeout: float = TIMEOUT_SECONDS
+    adapter: Adapter,
+    python: str,
+    corruption: str,
+    calls: list[Call],
+    images: dict[str, Image],
+    timeout: float = TIMEOUT_SECONDS,
 ) -> Answer:
     """Make the calls in a process of their own; whatever happens there is an answer."""
-    job = {"module": adapter.module, "function": adapter.function, "corruption": corruption, "calls": calls}
+    job = {
+        "module": adapter.module,
+        "function": adapter.function,
+        "corruption": corruption,
+        "calls": calls,
+    }
     with tempfile.TemporaryDirectory(prefix="stillrobust-") as name:
         folder = Path(name)
         np.savez(folder / "images.npz", **images)  # type: ignore[arg-type]
@@ -100,12 +137,19 @@ def _run(job: dict[str, Any], folder: Path, python: str, timeout: float) -> Any:
     command = [python, "-c", CHILD.read_text(), str(folder)]
     try:
         ended = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=timeout, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=timeout,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return f"no answer within {timeout:g} s"
     except OSError as error:
-        raise UserError(f"Expected a Python interpreter at {python}, but it cannot be started: {error.strerror}") from None
+        raise UserError(
+            f"Expected a Python interpreter at {python}, but it cannot be started: {error.strerror}"
+        ) from None
     if ended.returncode == 0 and (folder / "answer.json").is_file():
         return json.loads((folder / "answer.json").read_text())
     if ended.returncode < 0:
