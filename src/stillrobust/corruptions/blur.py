@@ -112,7 +112,8 @@ def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _Disk:
     weights, groups = np.unique(rounded[rounded != 0], return_inverse=True)
     order = np.argsort(groups, kind="stable")
     places = np.argwhere(rounded != 0)[order] * (1, 3)
-    means = np.array([left[rounded == weight].mean() for weight in weights])
+    alike = [left[rounded == weight] for weight in weights]
+    means = np.array([math.fsum(group) / len(group) for group in alike])
     ends = np.cumsum(np.bincount(groups, minlength=len(weights)))
     missed = left.copy()
     missed[rounded != 0] -= means[groups]

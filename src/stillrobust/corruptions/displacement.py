@@ -26,13 +26,12 @@ def _elastic(size: tuple[int, int], severity: int, rng: Rng, regime: str) -> Arr
     field = digital.elastic_fields(size, severity, rng, regime)
     if field.matrix is None:
         return np.stack([field.down, field.across], axis=-1)
-    back = digital.inverted(field.matrix)  # out(p) = in(back p), and here p is the displaced place
+    # out(p) = in(back p), and here p is the displaced place
+    (a, b, right), (c, d, below) = digital.inverted(field.matrix).tolist()
     rows, columns = _grid(size)
-    x, y = columns + field.across, rows + field.down
-    moved = (
-        back[1, 0] * x + back[1, 1] * y + back[1, 2] - rows,
-        back[0, 0] * x + back[0, 1] * y + back[0, 2] - columns,
-    )
+    # In float64 explicitly: numpy 1 and 2 give a float64 scalar times a float32 array different types.
+    x, y = (columns + field.across).astype(np.float64), (rows + field.down).astype(np.float64)
+    moved = c * x + d * y + below - rows, a * x + b * y + right - columns
     return np.stack(moved, axis=-1).astype(np.float32)
 
 
