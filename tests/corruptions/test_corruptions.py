@@ -12,7 +12,7 @@ from stillrobust.corruptions import (
     DETERMINISTIC,
     EXTRA,
     GROUPS,
-    keyed,
+    image_key,
     protocol,
     textures,
 )
@@ -175,7 +175,7 @@ def test_generated_frost_says_so(monkeypatch):
 
 def test_the_key_is_the_same_everywhere():
     """SHA-256 of "7/fog/3/a/b.png", as little-endian words."""
-    assert keyed(7, "fog", 3, "a/b.png").words[:3] == (FROZEN)
+    assert image_key(7, "fog", 3, "a/b.png").words[:3] == (FROZEN)
 
 
 FROZEN = tuple(

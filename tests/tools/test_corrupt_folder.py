@@ -311,7 +311,7 @@ def test_mistakes_are_one_sentence(photos, tmp_path):
 
 
 def test_a_plan_is_checked_before_anything_is_written():
-    for wrong in ({"mode": "fats"}, {"regime": "imagnet"}, {"channel_order": "rgbb"}):
+    for wrong in ({"draws": "fats"}, {"regime": "imagnet"}, {"channel_order": "rgbb"}):
         with pytest.raises(UserError, match="Did you mean"):
             SetPlan(("fog",), **wrong)
     for quality in (0, 101, None):
@@ -327,7 +327,7 @@ def test_a_contact_sheet_shows_what_is_asked_for(photos, tmp_path):
         (
             [],
             ["--severity", "1,3"],
-            ["--mode", "exact"],
+            ["--draws", "exact"],
             ["--regime", "cifar"],
             ["--channel-order", "bgr"],
         )

@@ -14,15 +14,15 @@ def photo(index=0):
 
 
 def test_protocols_are_read_strictly():
-    assert protocol_of("mode=exact, channel_order=bgr,seed=3") == {
-        "mode": "exact",
+    assert protocol_of("draws=exact, channel_order=bgr,seed=3") == {
+        "draws": "exact",
         "channel_order": "bgr",
         "seed": 3,
     }
     assert protocol_of("") == {}
     for text, message in (
-        ("mode", "KEY=VALUE"),
-        ("mode=exct", "exact"),
+        ("draws", "KEY=VALUE"),
+        ("draws=exct", "exact"),
         ("rgime=cifar", "regime"),
         ("seed=-1", "whole number"),
         ("seed=²", "whole number"),

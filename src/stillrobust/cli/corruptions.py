@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 # Options of every command that corrupts images.
-Mode = Annotated[str, typer.Option(help="fast, or exact: the reference's draws.")]
+Draws = Annotated[str, typer.Option(help="fast, or exact: the reference's draws.")]
 Regime = Annotated[
     str, typer.Option(help="Severity table: imagenet, imagenet-c, cifar or tiny-imagenet.")
 ]
@@ -43,7 +43,7 @@ def corrupt_(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Worker processes; 0, the default: one a core.")
     ] = None,
-    mode: Mode = "fast",
+    draws: Draws = "fast",
     regime: Regime = "imagenet",
     channel_order: ChannelOrder = "rgb",
     image_format: Annotated[
@@ -64,7 +64,7 @@ def corrupt_(
 
     names = tuple("common" if name.strip() == "all" else name for name in corruption.split(","))
     levels = SEVERITIES if severity == "all" else severities_of(severity)
-    plan = SetPlan(names, levels, seed, mode, regime, channel_order, image_format, quality)
+    plan = SetPlan(names, levels, seed, draws, regime, channel_order, image_format, quality)
     if contact_sheet:
         _contact_sheet(source, out, plan)
         return
@@ -174,7 +174,7 @@ def explain(
     first: Annotated[
         str,
         typer.Option(
-            help="A protocol: KEY=VALUE with commas; keys mode, regime, channel_order, seed."
+            help="A protocol: KEY=VALUE with commas; keys draws, regime, channel_order, seed."
         ),
     ],
     second: Annotated[str, typer.Option(help="The other one.")],

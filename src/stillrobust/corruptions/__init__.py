@@ -28,7 +28,7 @@ from stillrobust.corruptions.digital import (
     saturate,
 )
 from stillrobust.corruptions.displacement import FIELDS
-from stillrobust.corruptions.draws import Key, Rng, keyed
+from stillrobust.corruptions.draws import Key, Rng, image_key
 from stillrobust.corruptions.noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
 from stillrobust.corruptions.own import own_corruption, require_sound
 from stillrobust.corruptions.severity import REGIMES
@@ -44,21 +44,21 @@ __all__ = [
     "COMMON",
     "CORRUPTIONS",
     "DETERMINISTIC",
+    "DRAWS",
     "EXTRA",
     "FIELDS",
     "GROUPS",
-    "MODES",
     "REGIMES",
     "SEVERITIES",
     "VERSION",
     "Corruption",
-    "chosen",
     "corrupt",
-    "corruption_of",
     "displacement",
+    "get_corruption",
     "get_corruption_names",
-    "keyed",
+    "image_key",
     "protocol",
+    "resolve_corruptions",
     "warm_up",
 ]
 
@@ -88,7 +88,7 @@ DETERMINISTIC = frozenset(
     }
 )
 """These draw nothing."""
-MODES = {
+DRAWS = {
     "exact": "the reference's draws and pixels",
     "fast": "the same distributions from cheaper draws",
 }
@@ -100,7 +100,7 @@ VERSION = 4
 """Raised when pixels change."""
 
 
-def corruption_of(name: str) -> Corruption:
+def get_corruption(name: str) -> Corruption:
     """A corruption by its name or, of your own, by the path of its file.
 
     Raises ``UserError`` for any other.
@@ -112,7 +112,7 @@ def corruption_of(name: str) -> Corruption:
     return own_corruption(name.strip())
 
 
-def chosen(names: Iterable[str]) -> tuple[str, ...]:
+def resolve_corruptions(names: Iterable[str]) -> tuple[str, ...]:
     """Names for a whole evaluation: each is known, ``common`` is the 15, and a file of your own is
     tried and pinned.
     """
@@ -121,7 +121,7 @@ def chosen(names: Iterable[str]) -> tuple[str, ...]:
         one for name in plain for one in (COMMON if name == "common" else (pinned(name),))
     )
     for name in found:
-        corruption_of(name)
+        get_corruption(name)
         if is_own(name):
             require_sound(name)
     if len({shown(name) for name in found}) < len(found):
@@ -140,7 +140,7 @@ def corrupt(
     rng: np.random.RandomState | np.random.Generator | None = None,
     seed: int | None = None,
     image_id: str | None = None,
-    mode: str | None = None,
+    draws: str | None = None,
     regime: str = "imagenet",
     channel_order: str = "rgb",
     corruption_name: str | None = None,
@@ -149,10 +149,10 @@ def corrupt(
     """Corrupt one image: uint8 (H, W, 3) RGB, or grey (H, W) or (H, W, 1), which becomes RGB ->
     uint8 (H, W, 3).
 
-    ``corruption`` is a name of ``CORRUPTIONS`` or the path of a file of your own, to which ``mode``
+    ``corruption`` is a name of ``CORRUPTIONS`` or the path of a file of your own, to which ``draws``
     and ``regime`` say nothing.
     severity: 1..5; 0 returns a copy. Randomness is an argument: ``rng``, or ``seed`` and
-    ``image_id``. ``mode`` is ``exact`` (the reference's draws; the default with a
+    ``image_id``. ``draws`` is ``exact`` (the reference's draws; the default with a
     ``np.random.RandomState``) or ``fast`` (the same distributions; the default otherwise).
     ``regime`` is a name of ``REGIMES``; ``channel_order="bgr"`` corrupts the image with its
     channels reversed, as tools did that read with OpenCV. Raises ``UserError``, a ``ValueError``,
@@ -166,7 +166,7 @@ def corrupt(
         severity, corruption = corruption if isinstance(corruption, int) else 1, None
     called_as_reference = corruption_name is not None or corruption_number is not None
     name = pinned(_name(corruption, corruption_name, corruption_number))
-    function = corruption_of(name)
+    function = get_corruption(name)
     lookup("regime", regime, REGIMES)
     lookup("channel order", channel_order, CHANNEL_ORDERS)
     image = _checked(image)
@@ -184,7 +184,7 @@ def corrupt(
     if called_as_reference and rng is None and seed is None:
         rng = np.random.mtrand._rand
     source = _randomness(
-        shown(name), int(severity), rng, seed, image_id, "fast" if is_own(name) else mode
+        shown(name), int(severity), rng, seed, image_id, "fast" if is_own(name) else draws
     )
     if channel_order == "bgr":
         reversed_image = np.ascontiguousarray(image[..., ::-1])
@@ -221,17 +221,17 @@ def _randomness(
     rng: np.random.RandomState | np.random.Generator | None,
     seed: int | None,
     image_id: str | None,
-    mode: str | None,
+    draws: str | None,
 ) -> Rng:
     """The source of draws for one image: a ``RandomState`` makes it exact, a :class:`Key` fast."""
-    if mode is not None:
-        lookup("mode", mode, MODES)
+    if draws is not None:
+        lookup("draws", draws, DRAWS)
     if rng is not None and (seed is not None or image_id is not None):
         raise UserError(
             "Pass either rng or seed and image_id to corrupt, not both; leave one of them out"
         )
     if isinstance(rng, np.random.RandomState):
-        return Key(tuple(rng.randint(0, 2**32, 8, np.uint64).tolist())) if mode == "fast" else rng
+        return Key(tuple(rng.randint(0, 2**32, 8, np.uint64).tolist())) if draws == "fast" else rng
     if rng is not None and not isinstance(rng, np.random.Generator):
         raise UserError(
             "Expected rng as np.random.RandomState or np.random.Generator, but got"
@@ -240,7 +240,7 @@ def _randomness(
     if rng is not None:
         key = Key(tuple(rng.integers(0, 2**32, 8).tolist()))
     elif seed is not None and image_id is not None:
-        key = keyed(seed, name, severity, image_id)
+        key = image_key(seed, name, severity, image_id)
     elif name in DETERMINISTIC:
         key = Key((0,) * 8)
     else:
@@ -248,7 +248,7 @@ def _randomness(
             f"{name} draws random numbers: pass rng=np.random.RandomState(...), or seed=... and"
             " image_id=..."
         )
-    return np.random.RandomState(np.array(key.words, np.uint32)) if mode == "exact" else key
+    return np.random.RandomState(np.array(key.words, np.uint32)) if draws == "exact" else key
 
 
 def displacement(
@@ -259,7 +259,7 @@ def displacement(
     rng: np.random.RandomState | np.random.Generator | None = None,
     seed: int | None = None,
     image_id: str | None = None,
-    mode: str | None = None,
+    draws: str | None = None,
     regime: str = "imagenet",
 ) -> Array:
     """What :func:`corrupt` with the same arguments moves on an image of ``size`` (H, W): float32
@@ -276,7 +276,7 @@ def displacement(
             f"Expected a severity among 1, 2, 3, 4, 5, but got {severity!r}; give one of these"
         )
     return field(
-        size, severity, _randomness(corruption, severity, rng, seed, image_id, mode), regime
+        size, severity, _randomness(corruption, severity, rng, seed, image_id, draws), regime
     )
 
 
@@ -309,13 +309,13 @@ def _checked(image: Array) -> Image:
 
 
 def protocol(
-    mode: str = "fast", regime: str = "imagenet", channel_order: str = "rgb"
+    draws: str = "fast", regime: str = "imagenet", channel_order: str = "rgb"
 ) -> dict[str, Any]:
     """What of the corruptions decides a number, besides seed, name and severity."""
     return {
         "regime": regime,
         "channel_order": channel_order,
-        "draws": mode,
+        "draws": draws,
         "frost_textures": textures.textures()[0],
         "corruptions_version": VERSION,
     }
@@ -328,5 +328,5 @@ def warm_up() -> None:
     image = np.random.RandomState(0).randint(0, 256, (40, 48, 3)).astype(np.uint8)
     for name in CORRUPTIONS:
         for severity in (1, 5):
-            for mode in ("exact", "fast"):
-                corrupt(image, name, severity, seed=0, image_id="warm up", mode=mode)
+            for draws in ("exact", "fast"):
+                corrupt(image, name, severity, seed=0, image_id="warm up", draws=draws)

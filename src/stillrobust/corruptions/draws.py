@@ -42,7 +42,7 @@ class Key:
 Rng = np.random.RandomState | Key
 
 
-def keyed(seed: int, corruption: str, severity: int, image_id: str) -> Key:
+def image_key(seed: int, corruption: str, severity: int, image_id: str) -> Key:
     """The key of one image under one corruption: the same for every model, in any order, on any
     machine (SHA-256).
 

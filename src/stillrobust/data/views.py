@@ -59,7 +59,7 @@ class CorruptedView:
     corruption: str
     severity: int
     seed: int = 0
-    mode: str = "fast"
+    draws: str = "fast"
     regime: str = "imagenet"
     channel_order: str = "rgb"
     warp_truth: bool = False
@@ -77,7 +77,7 @@ class CorruptedView:
             keyed(self.corruption),
             self.severity,
             self.seed,
-            self.mode,
+            self.draws,
             self.regime,
             self.channel_order,
             self.warp_truth,
@@ -104,7 +104,7 @@ class CorruptedView:
         drawn: dict[str, Any] = {
             "seed": self.seed,
             "image_id": target.image_id,
-            "mode": self.mode,
+            "draws": self.draws,
             "regime": self.regime,
         }
 
@@ -120,7 +120,7 @@ class CorruptedView:
         if self.shared is None:
             image = corrupted()
         else:
-            how = protocol(self.mode, self.regime, self.channel_order)
+            how = protocol(self.draws, self.regime, self.channel_order)
             how |= {"corruption": keyed(self.corruption), "severity": self.severity, **drawn}
             image = self.shared.image(sample.image, how, corrupted)
         if self.warp_truth and self.corruption in FIELDS:

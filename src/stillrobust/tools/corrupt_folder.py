@@ -28,12 +28,12 @@ from PIL import ImageOps, UnidentifiedImageError
 from stillrobust import __version__
 from stillrobust.corruptions import (
     CHANNEL_ORDERS,
-    MODES,
+    DRAWS,
     REGIMES,
     SEVERITIES,
-    chosen,
     corrupt,
     protocol,
+    resolve_corruptions,
     warm_up,
 )
 from stillrobust.data.reading import LARGEST, decode_image, encode_png
@@ -59,7 +59,7 @@ class SetPlan:
     """Names, or paths of files of your own."""
     severities: tuple[int, ...] = SEVERITIES
     seed: int = 0
-    mode: str = "fast"
+    draws: str = "fast"
     regime: str = "imagenet"
     channel_order: str = "rgb"
     format: str = "png"
@@ -67,7 +67,7 @@ class SetPlan:
     """Of JPEG, 1..100; ``None`` for PNG, which loses nothing."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "corruptions", chosen(self.corruptions))
+        object.__setattr__(self, "corruptions", resolve_corruptions(self.corruptions))
         for severity in self.severities:
             if severity not in SEVERITIES:
                 raise UserError(
@@ -75,7 +75,7 @@ class SetPlan:
                     " others out"
                 )
         object.__setattr__(self, "severities", tuple(dict.fromkeys(self.severities)))
-        lookup("mode", self.mode, MODES)
+        lookup("draws", self.draws, DRAWS)
         lookup("regime", self.regime, REGIMES)
         lookup("channel order", self.channel_order, CHANNEL_ORDERS)
         lookup("format", self.format, FORMATS)
@@ -88,7 +88,7 @@ class SetPlan:
     def corrupted(self, image: Image, corruption: str, severity: int, image_id: str) -> Image:
         """One photo under one corruption; severity 0 is the photo itself."""
         how: dict[str, Any] = {
-            "mode": self.mode,
+            "draws": self.draws,
             "regime": self.regime,
             "channel_order": self.channel_order,
         }
@@ -99,7 +99,7 @@ class SetPlan:
         stored = {"format": self.format, "quality": self.quality, "seed": self.seed}
         own = {f"{shown(name)}.py": keyed(name) for name in self.corruptions if is_own(name)}
         return {
-            **protocol(self.mode, self.regime, self.channel_order),
+            **protocol(self.draws, self.regime, self.channel_order),
             **stored,
             "stillrobust": __version__,
             **own,

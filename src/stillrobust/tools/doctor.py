@@ -184,7 +184,7 @@ def golden() -> Finding:
 
 
 def digest(name: str) -> str:
-    """Of a generated image under corruption ``name`` at severity 3, fast mode."""
+    """Of a generated image under corruption ``name`` at severity 3, fast draws."""
     rows, columns = np.mgrid[0:48, 0:64]
     image = np.stack([rows * 5, columns * 3, (rows * columns) % 256], axis=-1).astype(np.uint8)
     pixels = corruptions.corrupt(image, name, 3, seed=0, image_id="doctor")

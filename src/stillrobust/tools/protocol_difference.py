@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.corruptions import CHANNEL_ORDERS, CORRUPTIONS, MODES, REGIMES, corrupt
+from stillrobust.corruptions import CHANNEL_ORDERS, CORRUPTIONS, DRAWS, REGIMES, corrupt
 from stillrobust.data.reading import image_files, read_image
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
 from stillrobust.samples import Image
 
 CHOICES: dict[str, Mapping[str, Any]] = {
-    "mode": MODES,
+    "draws": DRAWS,
     "regime": REGIMES,
     "channel_order": CHANNEL_ORDERS,
 }
@@ -37,7 +37,7 @@ class Difference:
 
 
 def protocol_of(text: str) -> dict[str, Any]:
-    """``"channel_order=bgr,mode=exact"`` -> arguments of ``corrupt``; ``UserError`` for what it
+    """``"channel_order=bgr,draws=exact"`` -> arguments of ``corrupt``; ``UserError`` for what it
     does not know.
     """
     chosen: dict[str, Any] = {}
