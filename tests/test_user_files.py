@@ -30,7 +30,7 @@ from stillrobust.samples import Prediction
 from stillrobust.storage.store import Store
 from stillrobust.study.schema import read_study
 from stillrobust.tools.corrupt_folder import SetPlan, corrupt_set
-from stillrobust.user_files import pinned, shown
+from stillrobust.user_files import keyed, pinned, shown
 from tests.own_toys import DIM, IMAGE, RAIN, written
 from tests.toys import Toys
 
