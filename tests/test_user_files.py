@@ -29,7 +29,7 @@ from stillrobust.robustify import build_technique
 from stillrobust.samples import Prediction
 from stillrobust.storage.store import Store
 from stillrobust.study.schema import read_study
-from stillrobust.tools.corrupt_folder import SetPlan, corrupt_set
+from stillrobust.tools.corrupt_folder import CorruptionPlan, make_corrupted_folder
 from stillrobust.user_files import keyed, pinned, shown
 from tests.own_toys import DIM, IMAGE, RAIN, written
 from tests.toys import Toys
@@ -325,14 +325,14 @@ def test_a_folder_of_photos(rain, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(encode_png(IMAGE))
     out = tmp_path / "out"
-    assert corrupt_set(tmp_path / "photos", out, SetPlan(("fog",), (1,)), 1).written == 1
-    assert corrupt_set(tmp_path / "photos", out, SetPlan((rain,), (1,)), 1).written == 1
+    assert make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan(("fog",), (1,)), 1).written == 1
+    assert make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan((rain,), (1,)), 1).written == 1
     assert (out / "rain" / "1" / "a.png").is_file()
-    corrupt_set(tmp_path / "photos", out, SetPlan(("snow",), (1,)), 1)
+    make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan(("snow",), (1,)), 1)
     assert json.loads((out / "manifest.json").read_text())["protocol"]["rain.py"] == keyed(rain)
     written(tmp_path, "rain.py", RAIN + "\n")
     with pytest.raises(UserError, match=r"rain\.py was"):
-        corrupt_set(tmp_path / "photos", out, SetPlan((rain,), (1,)), 1)
+        make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan((rain,), (1,)), 1)
 
 
 def test_the_contact_sheet_shows_it(rain, tmp_path):

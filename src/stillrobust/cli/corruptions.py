@@ -10,7 +10,8 @@ from stillrobust.errors import UserError
 from stillrobust.runtime.progress import progress
 
 if TYPE_CHECKING:
-    from stillrobust.tools.corrupt_folder import SetPlan
+    from stillrobust.tools.corrupt_folder import CorruptionPlan
+    from stillrobust.tools.folder_job import Summary
 
 commands = typer.Typer()
 
@@ -60,28 +61,33 @@ def corrupt_(
     Example: stillrobust corrupt photos corrupted --corruption fog,snow --severity 3
     """
     from stillrobust.corruptions import SEVERITIES
-    from stillrobust.tools.corrupt_folder import SetPlan, corrupt_set
+    from stillrobust.tools.corrupt_folder import CorruptionPlan, make_corrupted_folder
 
     names = tuple("common" if name.strip() == "all" else name for name in corruption.split(","))
     levels = SEVERITIES if severity == "all" else severities_of(severity)
-    plan = SetPlan(names, levels, seed, draws, regime, channel_order, image_format, quality)
+    plan = CorruptionPlan(names, levels, seed, draws, regime, channel_order, image_format, quality)
     if contact_sheet:
         _contact_sheet(source, out, plan)
         return
     with progress() as listen:
-        summary = corrupt_set(source, out, plan, workers, listen)
-    for title, notes in (("read with a remark", summary.remarks), ("skipped", summary.skipped)):
+        summary = make_corrupted_folder(source, out, plan, workers, listen)
+    print_folder_summary(summary, out)
+
+
+def print_folder_summary(summary: "Summary", out: Path) -> None:
+    """Print what a folder tool did; exit with status 3 if an image was skipped."""
+    for title, notes in (("note", summary.remarks), ("skipped", summary.skipped)):
         for name, reason in sorted(notes.items()):
             typer.echo(f"{title}: {name}: {reason}")
     typer.echo(
-        f"{summary.written} files written, {summary.already} were there; {len(summary.skipped)}"
-        f" photos skipped: {out}"
+        f"{summary.written} files written, {summary.already} existed already,"
+        f" {len(summary.skipped)} images skipped: {out}"
     )
     if summary.skipped:
         raise typer.Exit(3)
 
 
-def _contact_sheet(source: Path, out: Path, plan: "SetPlan") -> None:
+def _contact_sheet(source: Path, out: Path, plan: "CorruptionPlan") -> None:
     from stillrobust.data.reading import encode_png, read_image
     from stillrobust.storage.files import write_whole
     from stillrobust.tools.contact_sheet import contact_sheet

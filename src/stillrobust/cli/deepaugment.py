@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from stillrobust.cli.corruptions import print_folder_summary
 from stillrobust.runtime.progress import progress
 
 commands = typer.Typer()
@@ -32,16 +33,9 @@ def deepaugment(
     Example: stillrobust deepaugment imagenet/train deepaugmented/edsr --network edsr --weights
     edsr_baseline_x4.pt
     """
-    from stillrobust.tools.deepaugment_folder import deepaugment_set
+    from stillrobust.tools.deepaugment_folder import make_deepaugment_folder
 
     with progress() as listen:
-        summary = deepaugment_set(source, out, network, weights, seed, workers, listen)
-    for name, reason in sorted(summary.skipped.items()):
-        typer.echo(f"skipped: {name}: {reason}")
-    typer.echo(f"weights: SHA-256 {summary.sha256}")
-    typer.echo(
-        f"{summary.written} files written, {summary.already} were there; {len(summary.skipped)}"
-        f" images skipped: {out}"
-    )
-    if summary.skipped:
-        raise typer.Exit(3)
+        summary = make_deepaugment_folder(source, out, network, weights, seed, workers, listen)
+    typer.echo(f"weights: SHA-256 {summary.protocol['weights']}")
+    print_folder_summary(summary, out)

@@ -6,7 +6,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
 from stillrobust.samples import Image
-from stillrobust.tools.corrupt_folder import SetPlan
+from stillrobust.tools.corrupt_folder import CorruptionPlan
 from stillrobust.user_files import shown
 
 # the photo is shrunk to this first, so that corruptions look as on a photo of ordinary size
@@ -15,7 +15,7 @@ THUMB = 160  # width of a picture in the sheet
 MARGIN, LINE = 140, 24
 
 
-def contact_sheet(image: Image, plan: SetPlan, image_id: str = "photo") -> Image:
+def contact_sheet(image: Image, plan: CorruptionPlan, image_id: str = "photo") -> Image:
     """uint8 (H, W, 3) -> the grid of a plan: names at the left, severities on top, the clean photo
     in the first column.
     """
