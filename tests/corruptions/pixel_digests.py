@@ -17,7 +17,7 @@ import numpy as np
 
 from stillrobust.corruptions import (
     CORRUPTIONS,
-    FIELDS,
+    GEOMETRIC,
     REGIMES,
     SEVERITIES,
     corrupt,
@@ -65,7 +65,7 @@ def digests(names=tuple(CORRUPTIONS), sizes=SIZES):
                     found[case] = digest(
                         corrupt(image, name, severity, **how) for severity in SEVERITIES
                     )
-                    if name in FIELDS:
+                    if name in GEOMETRIC:
                         found[f"{case} field"] = digest(
                             displacement(size, name, severity, **how) for severity in SEVERITIES
                         )

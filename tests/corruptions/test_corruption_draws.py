@@ -159,13 +159,13 @@ def test_fast_fields_are_distributed_as_exact_ones(name, severity):
     """Means over 60 streams of four statistics of the change; 4.5 standard errors apart at most."""
     image = photo(64, 96)
     found = {}
-    for draws in ("fast", "exact"):
+    for how in ("fast", "exact"):
         changes = [
-            corrupt(image, name, severity, seed=1, image_id=str(i), draws=draws).astype(float)
+            corrupt(image, name, severity, seed=1, image_id=str(i), draws=how).astype(float)
             - image
             for i in range(60)
         ]
-        found[draws] = {
+        found[how] = {
             label: np.array([function(change) for change in changes])
             for label, function in STATISTICS.items()
         }
@@ -205,9 +205,9 @@ def test_deterministic_ones_need_no_draws_and_are_almost_one_with_both_draws():
 def test_regimes_keep_the_contract(regime, name):
     for size in ((32, 32), (64, 64), (1, 5), (45, 33)):
         for severity in SEVERITIES:
-            for draws in ("exact", "fast"):
+            for how in ("exact", "fast"):
                 out = corrupt(
-                    photo(*size), name, severity, seed=0, image_id="a", regime=regime, draws=draws
+                    photo(*size), name, severity, seed=0, image_id="a", regime=regime, draws=how
                 )
                 assert out.shape == (*size, 3)
                 assert out.dtype == np.uint8

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stillrobust import corrupt
-from stillrobust.corruptions import FIELDS, displacement
+from stillrobust.corruptions import GEOMETRIC, displacement
 from stillrobust.corruptions.displacement import extents, warp_boxes, warp_map
 from stillrobust.data.views import CorruptedView, warp_target
 from stillrobust.errors import UserError
@@ -28,7 +28,7 @@ def ramp(axis):
 
 @pytest.mark.parametrize("draws", ["fast", "exact"])
 @pytest.mark.parametrize("regime", ["imagenet", "imagenet-c"])
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", GEOMETRIC)
 def test_a_field_says_where_pixels_came_from(name, regime, draws):
     """On a ramp every averaging corruption keeps the place: a pixel's value is that of the place
     that the field names.

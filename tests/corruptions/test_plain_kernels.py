@@ -8,11 +8,10 @@ import pytest
 from PIL import Image as Pillow
 
 from stillrobust import corrupt
-from stillrobust.corruptions import resampling, weather
+from stillrobust.corruptions import CORRUPTIONS, resampling, weather
 from stillrobust.corruptions.digital import inverted
 from stillrobust.corruptions.filters import gaussian_filter
 from stillrobust.corruptions.kernels import drops
-from stillrobust.corruptions.severity import REGIMES
 
 SIZES = ((64, 96), (33, 200), (97, 45), (17, 31), (6, 6), (5, 4), (3, 5), (2, 3), (1, 1))
 
@@ -33,7 +32,9 @@ def test_jpeg_is_libjpeg_turbos_to_the_bit(size, regime):
         for severity in (1, 2, 3, 4, 5):
             file = io.BytesIO()
             Pillow.fromarray(image).save(
-                file, "JPEG", quality=REGIMES[regime]["jpeg_compression"][severity - 1]
+                file,
+                "JPEG",
+                quality=CORRUPTIONS["jpeg_compression"].parameters(severity, regime)[0],
             )
             fast = corrupt(image, "jpeg_compression", severity, seed=0, image_id="a", regime=regime)
             assert np.array_equal(fast, np.array(Pillow.open(file)))

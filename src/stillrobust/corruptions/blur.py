@@ -9,8 +9,9 @@ import numpy as np
 
 from stillrobust.corruptions import draws, elementary, filters
 from stillrobust.corruptions.compiled import Kernels
+from stillrobust.corruptions.corruption import Corruption
+from stillrobust.corruptions.displacement import pixel_grid
 from stillrobust.corruptions.draws import Key, Rng
-from stillrobust.corruptions.severity import parameters
 from stillrobust.samples import Array, Image
 
 geometry, disks = Kernels("geometry"), Kernels("disk")
@@ -125,10 +126,10 @@ def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _Disk:
     return _Disk(whole, half, tails, margin, places, means.astype(np.float32), ends, off)
 
 
-def defocus_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def defocus_blur(image: Image, rng: Rng, radius: float, alias_sigma: float) -> Image:
     """Blur with a disk. No draws."""
     exact = not isinstance(rng, Key)
-    parts = _disk_parts(*parameters("defocus_blur", severity, regime), exact)
+    parts = _disk_parts(radius, alias_sigma, exact)
     height, width = image.shape[:2]
     spread, inner = len(parts.smoothing[0]) - 1, len(parts.half) // 2
     padded = cv2.copyMakeBorder(image, *(parts.margin,) * 4, cv2.BORDER_REFLECT_101).reshape(
@@ -162,11 +163,10 @@ def defocus_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet"
     return out
 
 
-def shuffle(pixels: Array, size: tuple[int, int], severity: int, rng: Rng, regime: str) -> None:
+def shuffle(pixels: Array, size: tuple[int, int], rng: Rng, reach: int, iterations: int) -> None:
     """The shuffle of :func:`glass_blur`, in place, of uint32 (H * W): packed pixels, or their
     places.
     """
-    _, reach, iterations = parameters("glass_blur", severity, regime)
     height, width = size
     if isinstance(rng, Key):
         steps = np.arange(-reach, reach)
@@ -178,28 +178,48 @@ def shuffle(pixels: Array, size: tuple[int, int], severity: int, rng: Rng, regim
         geometry.shuffle(pixels, height, width, reach, iterations, drawn)
 
 
-def glass_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def glass_blur(image: Image, rng: Rng, sigma: float, reach: int, iterations: int) -> Image:
     """Blur, shuffle pixels locally, blur.
 
     Draws: a pair (dx, dy) in -reach..reach-1 per pixel and iteration.
     """
-    sigma = parameters("glass_blur", severity, regime)[0]
     height, width = image.shape[:2]
     blurred = filters.gaussian_grey(image, sigma, not isinstance(rng, Key))
     pixels = cv2.cvtColor(blurred, cv2.COLOR_RGB2RGBA)  # so that one is a word
-    shuffle(pixels.view(np.uint32).reshape(-1), (height, width), severity, rng, regime)
+    shuffle(pixels.view(np.uint32).reshape(-1), (height, width), rng, reach, iterations)
     return filters.gaussian_grey(
         cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), sigma, not isinstance(rng, Key)
     )
 
 
-def motion_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def _glass_displacement(
+    size: tuple[int, int], rng: Rng, sigma: float, reach: int, iterations: int
+) -> Array:
+    """The shuffle's displacement. The blurs before and after it move nothing."""
+    places = np.arange(size[0] * size[1], dtype=np.uint32)
+    shuffle(places, size, rng, reach, iterations)
+    rows, columns = pixel_grid(size)
+    sources = places.reshape(size)
+    field = sources // size[1] - rows, sources % size[1] - columns
+    return np.stack(field, axis=-1).astype(np.float32)
+
+
+def motion_blur(image: Image, rng: Rng, radius: int, sigma: float) -> Image:
     """Blur along one direction. Draws: one angle in -45..45 degrees."""
-    radius, sigma = parameters("motion_blur", severity, regime)
     angle = rng.uniform(0, -45, 45) if isinstance(rng, Key) else rng.uniform(-45, 45)
     size = image.shape[0], image.shape[1]
     exact = not isinstance(rng, Key)
     return filters.motion_grey(image, filters.motion_taps(size, radius, sigma, angle, exact), exact)
+
+
+def _zoom_factors(stop: float, step: float) -> tuple[float, ...]:
+    """``np.arange(1, stop, step)`` of the reference, in Python's arithmetic.
+
+    Rounding adds a twelfth factor, 1.11, at severity 1. Python rounds products and sums one by one
+    on every processor.
+    """
+    second = 1 + step
+    return tuple(1 + place * (second - 1) for place in range(math.ceil((stop - 1) / step)))
 
 
 Maps = tuple[Array, Array, Array, Array]
@@ -241,11 +261,11 @@ def _flat_zoom(layers: int) -> Array:
     return filters.truncate((own + total) / np.float32(layers + 2))
 
 
-def zoom_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def zoom_blur(image: Image, rng: Rng, stop: float, step: float) -> Image:
     """Mean of enlarged copies, the original counted twice. No draws."""
     height, width = image.shape[:2]
     # the first is 1: the image itself, which the kernel adds
-    factors = parameters("zoom_blur", severity, regime)[1:]
+    factors = _zoom_factors(stop, step)[1:]
     samples, four = (
         image.reshape(height, -1),
         cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).reshape(height, -1),
@@ -257,8 +277,73 @@ def zoom_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -
     return out
 
 
-def gaussian_blur(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def _zoom_displacement(size: tuple[int, int], rng: Rng, stop: float, step: float) -> Array:
+    """The mean over the layers, the original counted twice: the middle of the smear."""
+
+    def mean(length: int) -> Array:
+        total = np.arange(length, dtype=np.float64) * 2
+        factors = _zoom_factors(stop, step)
+        for factor in factors[1:]:
+            first, second, near, far = (part[:length] for part in filters.zoom_axis(length, factor))
+            total += first * near + second * far
+        moved: Array = (total / (len(factors) + 1) - np.arange(length)).astype(np.float32)
+        return moved
+
+    down, across = mean(size[0]), mean(size[1])
+    return np.stack(np.broadcast_arrays(down[:, None], across[None]), axis=-1)
+
+
+def gaussian_blur(image: Image, rng: Rng, sigma: float) -> Image:
     """Gaussian filter, edges repeated. No draws."""
-    return filters.gaussian_grey(
-        image, parameters("gaussian_blur", severity, regime), not isinstance(rng, Key)
-    )
+    return filters.gaussian_grey(image, sigma, not isinstance(rng, Key))
+
+
+_ZOOM_OF_SMALL_IMAGES = ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01))
+
+BLUR = {
+    "defocus_blur": Corruption(
+        defocus_blur,
+        {
+            "imagenet": ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+            "cifar": ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+            "tiny-imagenet": ((0.5, 0.6), (1, 0.1), (1.5, 0.1), (2.5, 0.01), (3, 0.1)),
+        },
+        deterministic=True,
+    ),
+    "glass_blur": Corruption(
+        glass_blur,
+        {
+            "imagenet": ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+            "cifar": ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+            "tiny-imagenet": ((0.1, 1, 1), (0.5, 1, 1), (0.6, 1, 2), (0.7, 2, 1), (0.9, 2, 2)),
+        },
+        displacement=_glass_displacement,
+    ),
+    "motion_blur": Corruption(
+        motion_blur,
+        {
+            "imagenet": ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+            "cifar": ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+            "tiny-imagenet": ((10, 1), (10, 1.5), (10, 2), (10, 2.5), (12, 3)),
+        },
+    ),
+    "zoom_blur": Corruption(
+        zoom_blur,
+        {
+            "imagenet": ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
+            "cifar": _ZOOM_OF_SMALL_IMAGES,
+            "tiny-imagenet": _ZOOM_OF_SMALL_IMAGES,
+        },
+        deterministic=True,
+        displacement=_zoom_displacement,
+    ),
+    "gaussian_blur": Corruption(
+        gaussian_blur,
+        {
+            "imagenet": (1, 2, 3, 4, 6),
+            "cifar": (0.4, 0.6, 0.7, 0.8, 1),
+            "tiny-imagenet": (0.5, 0.75, 1, 1.25, 1.5),
+        },
+        deterministic=True,
+    ),
+}

@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,8 +11,9 @@ from PIL import Image as Pillow
 
 from stillrobust.corruptions import draws, filters, resampling
 from stillrobust.corruptions.compiled import Kernels
+from stillrobust.corruptions.corruption import Corruption
+from stillrobust.corruptions.displacement import pixel_grid
 from stillrobust.corruptions.draws import Key, Rng
-from stillrobust.corruptions.severity import parameters
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, Image
 
@@ -23,9 +25,8 @@ colour, geometry, jpeg, streams = (
 )
 
 
-def contrast(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def contrast(image: Image, rng: Rng, factor: float) -> Image:
     """Move every channel towards its mean over the image. No draws."""
-    factor = parameters("contrast", severity, regime)
     table = _contrast_levels(
         np.array(cv2.sumElems(image)[:3]) / (image.shape[0] * image.shape[1]) / 255, factor
     )
@@ -57,19 +58,34 @@ class Elastic:
     strength: float
 
 
-def elastic_fields(size: tuple[int, int], severity: int, rng: Rng, regime: str) -> Elastic:
-    """The fields of one image of ``size`` (H, W)."""
-    entry = parameters("elastic_transform", severity, regime)
+def elastic_fields(
+    size: tuple[int, int],
+    rng: Rng,
+    strength: float,
+    sigma: float | None = None,
+    jitter: float = 0.0,
+    side: int | None = None,
+) -> Elastic:
+    """Draw the fields of one image.
+
+    Args:
+        size: (H, W).
+        rng: Source of the draws.
+        strength: In pixels for the library's variant, whose other parameters follow from ``size``.
+        sigma: If given, the original variant of ImageNet-C: all three numbers are multiples of
+            ``side``, and ``jitter`` of three corners adds an affine map.
+        jitter: See ``sigma``.
+        side: Default: the image's shorter side.
+    """
     height, width = size
     matrix = None
-    if isinstance(entry, tuple):
-        strength, sigma, jitter = (
-            part * (244 if regime == "imagenet-c" else min(height, width)) for part in entry
-        )
+    if sigma is not None:
+        side = side or min(height, width)
+        strength, sigma = strength * side, sigma * side
         amplitude, sigmas = 1.0, (sigma, sigma)
-        matrix = _affine(size, jitter, rng)
+        matrix = _affine(size, jitter * side, rng)
     else:
-        strength, amplitude = entry, 0.005 * height  # the height for both fields, as in the source
+        amplitude = 0.005 * height  # the height for both fields, as in the reference
         sigmas = 0.01 * height, 0.01 * width
     weights = filters.half_weights(sigmas[0], 3.0, True), filters.half_weights(sigmas[1], 3.0, True)
     if isinstance(rng, Key):
@@ -91,7 +107,14 @@ def elastic_fields(size: tuple[int, int], severity: int, rng: Rng, regime: str) 
 NOTHING = np.zeros((0, 0))
 
 
-def elastic_transform(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def elastic_transform(
+    image: Image,
+    rng: Rng,
+    strength: float,
+    sigma: float | None = None,
+    jitter: float = 0.0,
+    side: int | None = None,
+) -> Image:
     """Move pixels along a smooth random field.
 
     Draws: uniforms for the columns' field, then for the rows'.
@@ -100,7 +123,7 @@ def elastic_transform(image: Image, severity: int, rng: Rng, regime: str = "imag
     corners of a square and warps the image so that they follow. Draws of that come first.
     """
     height, width = image.shape[:2]
-    field = elastic_fields((height, width), severity, rng, regime)
+    field = elastic_fields((height, width), rng, strength, sigma, jitter, side)
     values: Array = image
     if field.matrix is not None and isinstance(rng, Key):
         values = resampling.affine(image, inverted(field.matrix))
@@ -123,6 +146,21 @@ def elastic_transform(image: Image, severity: int, rng: Rng, regime: str = "imag
     out = np.empty_like(image)
     geometry.displace(four, margin, field.down, field.across, *again, out.reshape(height, -1))
     return out
+
+
+def _elastic_displacement(size: tuple[int, int], rng: Rng, *parameters: Any) -> Array:
+    field = elastic_fields(size, rng, *parameters)
+    if field.matrix is None:
+        return np.stack([field.down, field.across], axis=-1)
+    # the warped image at p shows the clean one at inverse(p), and p is here the displaced place
+    inverse = inverted(field.matrix)
+    rows, columns = pixel_grid(size)
+    x, y = columns + field.across, rows + field.down
+    moved = (
+        inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2] - rows,
+        inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2] - columns,
+    )
+    return np.stack(moved, axis=-1).astype(np.float32)
 
 
 def _affine(size: tuple[int, int], jitter: float, rng: Rng) -> Array:
@@ -165,26 +203,40 @@ def nearest_places(small: int, size: int) -> Array:
     return places
 
 
-def small_size(height: int, width: int, severity: int, regime: str) -> tuple[int, int]:
-    """(H, W) of the small image: at least a pixel, where the reference fails."""
-    factor = parameters("pixelate", severity, regime)
+def _small_size(height: int, width: int, factor: float) -> tuple[int, int]:
+    """(H, W) of the small image: at least one pixel, where the reference fails."""
     return max(1, int(height * factor)), max(1, int(width * factor))
 
 
-def pixelate(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def pixelate(image: Image, rng: Rng, factor: float, enlarge_by_area: bool = False) -> Image:
     """Shrink by area average, enlarge by nearest neighbour (ImageNet-C and its small kin: by area
     average). No draws.
     """
     height, width = image.shape[:2]
-    small = small_size(height, width, severity, regime)
+    small = _small_size(height, width, factor)
     resize = resampling.box if isinstance(rng, Key) else _pillow_box
     picture = resize(image, small)
-    if regime != "imagenet":
+    if enlarge_by_area:
         return resize(picture, (height, width))
     out = np.empty_like(image)
     rows, columns = nearest_places(small[0], height), nearest_places(small[1], width)
     geometry.nearest(picture.reshape(small[0], -1), rows, columns, out.reshape(height, -1))
     return out
+
+
+def _pixelate_displacement(
+    size: tuple[int, int], rng: Rng, factor: float, enlarge_by_area: bool = False
+) -> Array:
+    """To the middle of the block that a pixel shows."""
+
+    def middle(small: int, length: int) -> Array:
+        places = nearest_places(small, length)
+        offsets: Array = (places + 0.5) * length / small - 0.5 - np.arange(length)
+        return offsets.astype(np.float32)
+
+    small = _small_size(*size, factor)
+    down, across = middle(small[0], size[0]), middle(small[1], size[1])
+    return np.stack(np.broadcast_arrays(down[:, None], across[None]), axis=-1)
 
 
 def _pillow_box(image: Image, size: tuple[int, int]) -> Image:
@@ -214,12 +266,12 @@ def _jpeg_steps(quality: int) -> tuple[Array, Array]:
     return luminance, chrominance
 
 
-def jpeg_compression(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def jpeg_compression(image: Image, rng: Rng, quality: int) -> Image:
     """Through JPEG and back. No draws.
 
     Exact: by Pillow's codec, as the reference; fast: by libjpeg-turbo's arithmetic itself.
     """
-    quality, (height, width) = parameters("jpeg_compression", severity, regime), image.shape[:2]
+    height, width = image.shape[:2]
     if max(height, width) > 65500:
         raise UserError(
             "Expected an image that JPEG holds, 65,500 pixels a side at most, but got"
@@ -260,9 +312,9 @@ def _saturation(factor: float, offset: float) -> Array:
     return ratio
 
 
-def saturate(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def saturate(image: Image, rng: Rng, factor: float, offset: float) -> Image:
     """Scale S of HSV. No draws."""
-    factor, offset = (float(part) for part in parameters("saturate", severity, regime))
+    factor, offset = float(factor), float(offset)
     out = np.empty_like(image)
     colour.saturate(
         image.reshape(-1),
@@ -273,3 +325,71 @@ def saturate(image: Image, severity: int, rng: Rng, regime: str = "imagenet") ->
         out.reshape(-1),
     )
     return out
+
+
+DIGITAL = {
+    "contrast": Corruption(
+        contrast,
+        {"imagenet": (0.4, 0.3, 0.2, 0.1, 0.05), "cifar": (0.75, 0.5, 0.4, 0.3, 0.15)},
+        deterministic=True,
+    ),
+    "elastic_transform": Corruption(
+        elastic_transform,
+        {
+            # the library's variant: no affine part, and it scales with the image
+            "imagenet": (12.5, 16.25, 21.25, 25.0, 30.0),  # 250 x (.05 .065 .085 .1 .12)
+            "imagenet-c": (
+                (2, 0.7, 0.1, 244),
+                (2, 0.08, 0.2, 244),
+                (0.05, 0.01, 0.02, 244),
+                (0.07, 0.01, 0.02, 244),
+                (0.12, 0.01, 0.02, 244),
+            ),
+            "cifar": (
+                (0, 0, 0.08),
+                (0.05, 0.2, 0.07),
+                (0.08, 0.06, 0.06),
+                (0.1, 0.04, 0.05),
+                (0.1, 0.03, 0.03),
+            ),
+            "tiny-imagenet": (
+                (0, 0, 0.08),
+                (0.05, 0.3, 0.06),
+                (0.1, 0.08, 0.06),
+                (0.1, 0.03, 0.03),
+                (0.16, 0.03, 0.02),
+            ),
+        },
+        displacement=_elastic_displacement,
+    ),
+    "pixelate": Corruption(
+        pixelate,
+        {
+            "imagenet": (0.6, 0.5, 0.4, 0.3, 0.25),
+            # the original enlarges by area average too
+            "imagenet-c": ((0.6, True), (0.5, True), (0.4, True), (0.3, True), (0.25, True)),
+            "cifar": ((0.95, True), (0.9, True), (0.85, True), (0.75, True), (0.65, True)),
+            "tiny-imagenet": ((0.9, True), (0.8, True), (0.7, True), (0.6, True), (0.5, True)),
+        },
+        deterministic=True,
+        displacement=_pixelate_displacement,
+    ),
+    "jpeg_compression": Corruption(
+        jpeg_compression,
+        {
+            "imagenet": (25, 18, 15, 10, 7),
+            "cifar": (80, 65, 58, 50, 40),
+            "tiny-imagenet": (65, 58, 50, 40, 25),
+        },
+        deterministic=True,
+    ),
+    "saturate": Corruption(
+        saturate,
+        {
+            "imagenet": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+            "cifar": ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+            "tiny-imagenet": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (30, 0.2)),
+        },
+        deterministic=True,
+    ),
+}

@@ -7,8 +7,8 @@ import numpy as np
 
 from stillrobust.corruptions import draws, elementary
 from stillrobust.corruptions.compiled import Kernels
+from stillrobust.corruptions.corruption import Corruption
 from stillrobust.corruptions.draws import Key, Rng, quantiles
-from stillrobust.corruptions.severity import parameters
 from stillrobust.samples import Array, Image
 
 kernels = Kernels("noise")
@@ -23,9 +23,8 @@ def _steps(sigma: float) -> Array:
     return steps
 
 
-def gaussian_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def gaussian_noise(image: Image, rng: Rng, sigma: float) -> Image:
     """Add normal noise. Draws: one normal per sample."""
-    sigma = parameters("gaussian_noise", severity, regime)
     out = np.empty_like(image)
     if isinstance(rng, Key):
         kernels.add_table(image.reshape(-1), _steps(sigma), *rng.stream(0), out.reshape(-1))
@@ -103,12 +102,11 @@ def _poisson_aliases(photons: int) -> tuple[Array, int]:
     return table.reshape(-1), bits
 
 
-def shot_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def shot_noise(image: Image, rng: Rng, photons: int) -> Image:
     """Count photons: Poisson with the sample's brightness as mean.
 
     Draws: one Poisson per sample.
     """
-    photons = parameters("shot_noise", severity, regime)
     out = np.empty_like(image)
     if isinstance(rng, Key):
         kernels.alias_table(
@@ -124,12 +122,11 @@ def shot_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet") 
     return out
 
 
-def impulse_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def impulse_noise(image: Image, rng: Rng, amount: float) -> Image:
     """Salt and pepper per sample.
 
     Draws: one uniform per sample that says where, then one that says which.
     """
-    amount = parameters("impulse_noise", severity, regime)
     out = np.empty_like(image)
     if isinstance(rng, Key):
         black, either = np.uint32(amount / 2 * 2**32), np.uint32(amount * 2**32)
@@ -150,9 +147,8 @@ def _factors(sigma: float) -> Array:
     return factors
 
 
-def speckle_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def speckle_noise(image: Image, rng: Rng, sigma: float) -> Image:
     """Multiply by normal noise. Draws: one normal per sample."""
-    sigma = parameters("speckle_noise", severity, regime)
     out = np.empty_like(image)
     if isinstance(rng, Key):
         kernels.multiply_table(image.reshape(-1), _factors(sigma), *rng.stream(0), out.reshape(-1))
@@ -161,3 +157,39 @@ def speckle_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet
         for place, normals in draws.normal_parts(rng, image.size):
             kernels.multiply(samples[place], normals, float(sigma), target[place])
     return out
+
+
+NOISE = {
+    "gaussian_noise": Corruption(
+        gaussian_noise,
+        {
+            "imagenet": (0.08, 0.12, 0.18, 0.26, 0.38),
+            "cifar": (0.04, 0.06, 0.08, 0.09, 0.10),
+            "tiny-imagenet": (0.04, 0.08, 0.12, 0.15, 0.18),
+        },
+    ),
+    "shot_noise": Corruption(
+        shot_noise,
+        {
+            "imagenet": (60, 25, 12, 5, 3),
+            "cifar": (500, 250, 100, 75, 50),
+            "tiny-imagenet": (250, 100, 50, 30, 15),
+        },
+    ),
+    "impulse_noise": Corruption(
+        impulse_noise,
+        {
+            "imagenet": (0.03, 0.06, 0.09, 0.17, 0.27),
+            "cifar": (0.01, 0.02, 0.03, 0.05, 0.07),
+            "tiny-imagenet": (0.01, 0.02, 0.05, 0.08, 0.14),
+        },
+    ),
+    "speckle_noise": Corruption(
+        speckle_noise,
+        {
+            "imagenet": (0.15, 0.2, 0.35, 0.45, 0.6),
+            "cifar": (0.06, 0.1, 0.12, 0.16, 0.2),
+            "tiny-imagenet": (0.15, 0.2, 0.25, 0.3, 0.35),
+        },
+    ),
+}

@@ -7,8 +7,8 @@ import numpy as np
 
 from stillrobust.corruptions import draws, filters, textures
 from stillrobust.corruptions.compiled import Kernels
+from stillrobust.corruptions.corruption import Corruption
 from stillrobust.corruptions.draws import Key, Rng, quantiles
-from stillrobust.corruptions.severity import parameters
 from stillrobust.samples import Array, Image
 
 colour, fields, geometry, relief = (
@@ -19,14 +19,23 @@ colour, fields, geometry, relief = (
 )
 
 
-def snow(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def snow(
+    image: Image,
+    rng: Rng,
+    mean: float,
+    std: float,
+    zoom: float,
+    threshold: float,
+    radius: int,
+    sigma: float,
+    mix: float,
+) -> Image:
     """Whiten, then add blurred flakes.
 
     Draws: a normal per pixel, one angle in -135..-45 degrees.
     """
-    *flakes, radius, sigma, mix = parameters("snow", severity, regime)
     height, width = image.shape[:2]
-    layer = _fallen((height, width), tuple(flakes), radius, sigma, rng)
+    layer = _fallen((height, width), (mean, std, zoom, threshold), radius, sigma, rng)
     out = np.empty_like(image)
     shares, tables = (
         (np.float32(mix), np.float32(1 - mix)),
@@ -103,9 +112,10 @@ def _fallen(
 NOTHING = np.zeros((0, 0))
 
 
-def frost(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def frost(
+    image: Image, rng: Rng, image_weight: float, frost_weight: float, shrink: float | None = None
+) -> Image:
     """Blend with a crop of a frost photograph. Draws: which of five, row, column."""
-    own, ice = parameters("frost", severity, regime)
     height, width = image.shape[:2]
 
     def below(word: int, limit: int) -> int:
@@ -113,9 +123,7 @@ def frost(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Im
             int(rng.uniform(word, 0, limit)) if isinstance(rng, Key) else int(rng.randint(0, limit))
         )
 
-    layer = textures.frost_layer(
-        below(0, 5), height, width, SHRINK.get(regime), exact=not isinstance(rng, Key)
-    )
+    layer = textures.frost_layer(below(0, 5), height, width, shrink, exact=not isinstance(rng, Key))
     top = below(1, layer.shape[0] - height)
     left = below(2, layer.shape[1] - width)
     out = np.empty_like(image)
@@ -125,15 +133,11 @@ def frost(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Im
         flat,
         top,
         3 * left,
-        float(own),
-        float(ice),
+        float(image_weight),
+        float(frost_weight),
         out.reshape(height, -1),
     )
     return out
-
-
-SHRINK = {"cifar": 0.2, "tiny-imagenet": 0.3}
-"""How much smaller the small-image sets of ImageNet-C's authors make the textures."""
 
 
 def plasma(height: int, width: int, decay: float, rng: Rng) -> tuple[Array, float, float]:
@@ -154,9 +158,8 @@ def plasma(height: int, width: int, decay: float, rng: Rng) -> tuple[Array, floa
     return heights, *fields.plasma(drawn, float(decay), np.uint32(0), np.uint32(0), size, heights)
 
 
-def fog(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def fog(image: Image, rng: Rng, amount: float, decay: float) -> Image:
     """Add a plasma fractal and compress the range. Draws: those of :func:`plasma`."""
-    amount, decay = parameters("fog", severity, regime)
     height, width = image.shape[:2]
     heights, low, high = plasma(height, width, decay, rng)
     brightest, out = int(image.max()) / 255, np.empty_like(image)
@@ -182,9 +185,8 @@ def _brighter(amount: float) -> Array:
     return table
 
 
-def brightness(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def brightness(image: Image, rng: Rng, amount: float) -> Image:
     """Raise V of HSV. No draws."""
-    amount = parameters("brightness", severity, regime)
     out = np.empty_like(image)
     colour.brighten(
         image.reshape(-1), _brighter(amount), amount, filters.FRACTIONS, out.reshape(-1)
@@ -197,9 +199,17 @@ WATER = (175 / 255.0, 238 / 255.0, 238 / 255.0)
 MUD = (63 / 255.0, 42 / 255.0, 20 / 255.0)
 
 
-def spatter(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def spatter(
+    image: Image,
+    rng: Rng,
+    mean: float,
+    std: float,
+    sigma: float,
+    threshold: float,
+    strength: float,
+    mud: bool,
+) -> Image:
     """Drops of water (1-3) or mud (4, 5). Draws: a normal per pixel."""
-    mean, std, sigma, threshold, strength, mud = parameters("spatter", severity, regime)
     exact = not isinstance(rng, Key)
     if isinstance(rng, Key):
         drawn = np.empty(image.shape[:2], np.float32)
@@ -241,3 +251,95 @@ def _drops(layer: Array) -> Array:
     distance = cv2.blur(cv2.filter2D(distance, cv2.CV_8U, emboss), (3, 3)).astype(np.float32)
     drops: Array = layer * distance
     return drops
+
+
+_SNOW_OF_CIFAR = (
+    (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
+    (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
+    (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+    (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
+    (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+)
+
+WEATHER = {
+    "snow": Corruption(
+        snow,
+        {
+            "imagenet": (
+                (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+                (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+                (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+                (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+                (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+            ),
+            "cifar": _SNOW_OF_CIFAR,
+            "tiny-imagenet": (
+                (*_SNOW_OF_CIFAR[0][:6], 0.8),
+                (*_SNOW_OF_CIFAR[1][:6], 0.8),
+                (*_SNOW_OF_CIFAR[2][:6], 0.7),
+                (*_SNOW_OF_CIFAR[3][:6], 0.65),
+                (*_SNOW_OF_CIFAR[4][:6], 0.6),
+            ),
+        },
+    ),
+    "frost": Corruption(
+        frost,
+        {
+            "imagenet": ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
+            # the authors shrink the textures for small images
+            "cifar": (
+                (1, 0.2, 0.2),
+                (1, 0.3, 0.2),
+                (0.9, 0.4, 0.2),
+                (0.85, 0.4, 0.2),
+                (0.75, 0.45, 0.2),
+            ),
+            "tiny-imagenet": (
+                (1, 0.3, 0.3),
+                (0.9, 0.4, 0.3),
+                (0.8, 0.45, 0.3),
+                (0.75, 0.5, 0.3),
+                (0.7, 0.55, 0.3),
+            ),
+        },
+    ),
+    "fog": Corruption(
+        fog,
+        {
+            "imagenet": ((1.5, 2), (2.0, 2), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4)),
+            "cifar": ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+            "tiny-imagenet": ((0.4, 3), (0.7, 3), (1, 2.5), (1.5, 2), (2, 1.75)),
+        },
+    ),
+    "brightness": Corruption(
+        brightness,
+        {"imagenet": (0.1, 0.2, 0.3, 0.4, 0.5), "cifar": (0.05, 0.1, 0.15, 0.2, 0.3)},
+        deterministic=True,
+    ),
+    "spatter": Corruption(
+        spatter,
+        {
+            "imagenet": (
+                (0.65, 0.3, 4, 0.69, 0.6, False),
+                (0.65, 0.3, 3, 0.68, 0.6, False),
+                (0.65, 0.3, 2, 0.68, 0.5, False),
+                (0.65, 0.3, 1, 0.65, 1.5, True),
+                (0.67, 0.4, 1, 0.65, 1.5, True),
+            ),
+            "cifar": (
+                (0.62, 0.1, 0.7, 0.7, 0.5, False),
+                (0.65, 0.1, 0.8, 0.7, 0.5, False),
+                (0.65, 0.3, 1, 0.69, 0.5, False),
+                (0.65, 0.1, 0.7, 0.69, 0.6, True),
+                (0.65, 0.1, 0.5, 0.68, 0.6, True),
+            ),
+            "tiny-imagenet": (
+                (0.62, 0.1, 0.7, 0.7, 0.6, False),
+                (0.65, 0.1, 0.8, 0.7, 0.6, False),
+                (0.65, 0.3, 1, 0.69, 0.6, False),
+                (0.65, 0.1, 0.7, 0.68, 0.6, True),
+                (0.65, 0.1, 0.5, 0.67, 0.6, True),
+            ),
+        },
+    ),
+}

@@ -98,7 +98,7 @@ class CorruptedView:
         if self.severity == 0:
             return sample
         # Imported here: reading data must not need the corruptions' dependencies.
-        from stillrobust.corruptions import FIELDS, corrupt, displacement, protocol
+        from stillrobust.corruptions import GEOMETRIC, corrupt, displacement, protocol
 
         target = sample.target
         drawn: dict[str, Any] = {
@@ -123,7 +123,7 @@ class CorruptedView:
             how = protocol(self.draws, self.regime, self.channel_order)
             how |= {"corruption": keyed(self.corruption), "severity": self.severity, **drawn}
             image = self.shared.image(sample.image, how, corrupted)
-        if self.warp_truth and self.corruption in FIELDS:
+        if self.warp_truth and self.corruption in GEOMETRIC:
             target = warp_target(
                 target, displacement(target.size, self.corruption, self.severity, **drawn)
             )
