@@ -48,13 +48,13 @@ def digest(arrays):
 
 
 def forget_textures():
-    for cache in (textures.textures, textures.scaled, textures.shrunk):
+    for cache in (textures.load_textures, textures.enlarged_texture, textures.shrunk_texture):
         cache.cache_clear()
 
 
 def digests(names=tuple(CORRUPTIONS), sizes=SIZES):
     found = {}
-    with mock.patch.object(textures, "find_folder", return_value=None):
+    with mock.patch.object(textures, "find_frost_folder", return_value=None):
         forget_textures()
         for size in sizes:
             image = picture(*size)

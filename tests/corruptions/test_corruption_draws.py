@@ -161,8 +161,7 @@ def test_fast_fields_are_distributed_as_exact_ones(name, severity):
     found = {}
     for how in ("fast", "exact"):
         changes = [
-            corrupt(image, name, severity, seed=1, image_id=str(i), draws=how).astype(float)
-            - image
+            corrupt(image, name, severity, seed=1, image_id=str(i), draws=how).astype(float) - image
             for i in range(60)
         ]
         found[how] = {

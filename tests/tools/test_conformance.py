@@ -152,13 +152,13 @@ def test_an_import_that_crashes_is_a_finding(library):
 
 
 def test_frost_is_not_compared_with_generated_textures(library, monkeypatch):
-    monkeypatch.setattr(textures, "find_folder", lambda: None)
-    textures.textures.cache_clear()
+    monkeypatch.setattr(textures, "find_frost_folder", lambda: None)
+    textures.load_textures.cache_clear()
     try:
         with pytest.warns(UserWarning, match="generated"):
             made, found = rows(library("deaf"), ["frost"])
     finally:
-        textures.textures.cache_clear()
+        textures.load_textures.cache_clear()
     assert made["frost"].verdict == "not compared"
     assert not found.passed
 

@@ -330,7 +330,7 @@ def protocol(
         "regime": regime,
         "channel_order": channel_order,
         "draws": draws,
-        "frost_textures": textures.textures()[0],
+        "frost_textures": textures.load_textures()[0],
         "corruptions_version": VERSION,
     }
 

@@ -17,14 +17,14 @@ from stillrobust.samples import Array, Image
 geometry, disks = Kernels("geometry"), Kernels("disk")
 
 
-REACH_OF_SUMS = 2e-4
+DISK_TOLERANCE = 2e-4
 """Grey levels: the disk's sum is a whole number, and at most two dozen roundings of 2**-25 of 255
 follow.
 """
 
 
 @lru_cache(maxsize=32)
-def disk(radius: float, alias_sigma: float, exact: bool) -> Array:
+def disk_kernel(radius: float, alias_sigma: float, exact: bool) -> Array:
     """The aliased disk of the reference, float32; at radius 8 and more it touches the array's edge
     and sums to 1.01 (kept).
 
@@ -40,14 +40,14 @@ def disk(radius: float, alias_sigma: float, exact: bool) -> Array:
             shape, ksize=(2 * spread + 1, 2 * spread + 1), sigmaX=alias_sigma
         )
         return blurred
-    weights, values = _smoothing(alias_sigma, spread, exact), shape.astype(np.float64)
+    weights, values = _smoothing_weights(alias_sigma, spread, exact), shape.astype(np.float64)
     for _ in range(2):  # rows, then columns
         padded = np.pad(values, ((spread, spread), (0, 0)), mode="reflect")
         values = sum(weight * padded[i : i + len(values)] for i, weight in enumerate(weights)).T
     return values.astype(np.float32)
 
 
-def _smoothing(sigma: float, spread: int, exact: bool) -> Array:
+def _smoothing_weights(sigma: float, spread: int, exact: bool) -> Array:
     """The Gaussian after the disk: float64 weights at distances -spread..spread."""
     if exact:
         kernel: Array = cv2.getGaussianKernel(2 * spread + 1, sigma, cv2.CV_32F)[:, 0].astype(
@@ -59,7 +59,7 @@ def _smoothing(sigma: float, spread: int, exact: bool) -> Array:
 
 
 @dataclass(frozen=True)
-class _Disk:
+class _DiskParts:
     """The disk's kernel as a sum over whole pixels, a small Gaussian after it, and what is left at
     single places.
     """
@@ -81,16 +81,16 @@ class _Disk:
     weights: Array
     """float32: the different ones of these, each for the places up to its entry of ``ends``."""
     ends: Array
-    reach: np.float32
+    tolerance: np.float32
     """Grey levels that all of this can be off by."""
 
 
 @lru_cache(maxsize=32)
-def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _Disk:
+def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _DiskParts:
     """Of the fast sums weights below 5e-6 are left out, as together below 1e-4; the others are
     raised by what they sum to.
     """
-    whole = disk(radius, alias_sigma, exact).astype(np.float64)
+    whole = disk_kernel(radius, alias_sigma, exact).astype(np.float64)
     filled = np.flatnonzero(whole.any(axis=0))
     whole = np.ascontiguousarray(whole[filled[0] : filled[-1] + 1, filled[0] : filled[-1] + 1])
     reach, inner, spread = len(whole) // 2, int(radius), 1 if radius <= 8 else 2
@@ -98,7 +98,7 @@ def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _Disk:
     half = np.array([int(np.sqrt(radius**2 - offset**2)) for offset in offsets])
     if alias_sigma <= 0.1:  # exp(-50): nothing reaches the neighbours
         spread = 0
-    smoothing = _smoothing(alias_sigma, spread, exact)
+    smoothing = _smoothing_weights(alias_sigma, spread, exact)
     pixels = (np.abs(offsets)[None] <= half[:, None]).astype(np.float64)
     margin = max(reach, inner + spread)
     left = np.zeros((2 * margin + 1, 2 * margin + 1))
@@ -122,8 +122,8 @@ def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _Disk:
         (smoothing[spread:] * gain / pixels.sum()).astype(np.float32),
         smoothing[spread:].astype(np.float32),
     )
-    off = np.float32(REACH_OF_SUMS + (255 * np.abs(missed).sum() if exact else 0))
-    return _Disk(whole, half, tails, margin, places, means.astype(np.float32), ends, off)
+    off = np.float32(DISK_TOLERANCE + (255 * np.abs(missed).sum() if exact else 0))
+    return _DiskParts(whole, half, tails, margin, places, means.astype(np.float32), ends, off)
 
 
 def defocus_blur(image: Image, rng: Rng, radius: float, alias_sigma: float) -> Image:
@@ -141,7 +141,7 @@ def defocus_blur(image: Image, rng: Rng, radius: float, alias_sigma: float) -> I
     disks.disk_sums(np.ascontiguousarray(seen), parts.half, totals)
     out = np.empty_like(image)
     total = parts.whole.sum() if exact else math.fsum(parts.whole.reshape(-1))
-    levels = filters.truncate(filters.FRACTIONS * total)
+    levels = filters.truncate_to_uint8(filters.FRACTIONS * total)
     # with a gain flat areas are no whole numbers
     near = levels if total < 1 else np.arange(256, dtype=np.uint8)
     tables = (
@@ -156,10 +156,12 @@ def defocus_blur(image: Image, rng: Rng, radius: float, alias_sigma: float) -> I
         exact,
         near,
     )
-    done = disks.disk_grey(*tables, *filters.UNKNOWN, parts.reach, 0, out.reshape(height, -1))
+    done = disks.disk_uint8(
+        *tables, *filters.NO_FLAT_AREAS, parts.tolerance, 0, out.reshape(height, -1)
+    )
     if done < height:
-        flat = filters.flat_areas(image, len(parts.whole) // 2, levels)
-        disks.disk_grey(*tables, *flat, parts.reach, done, out.reshape(height, -1))
+        flat = filters.find_flat_areas(image, len(parts.whole) // 2, levels)
+        disks.disk_uint8(*tables, *flat, parts.tolerance, done, out.reshape(height, -1))
     return out
 
 
@@ -184,10 +186,10 @@ def glass_blur(image: Image, rng: Rng, sigma: float, reach: int, iterations: int
     Draws: a pair (dx, dy) in -reach..reach-1 per pixel and iteration.
     """
     height, width = image.shape[:2]
-    blurred = filters.gaussian_grey(image, sigma, not isinstance(rng, Key))
+    blurred = filters.gaussian_uint8(image, sigma, not isinstance(rng, Key))
     pixels = cv2.cvtColor(blurred, cv2.COLOR_RGB2RGBA)  # so that one is a word
     shuffle(pixels.view(np.uint32).reshape(-1), (height, width), rng, reach, iterations)
-    return filters.gaussian_grey(
+    return filters.gaussian_uint8(
         cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), sigma, not isinstance(rng, Key)
     )
 
@@ -209,7 +211,9 @@ def motion_blur(image: Image, rng: Rng, radius: int, sigma: float) -> Image:
     angle = rng.uniform(0, -45, 45) if isinstance(rng, Key) else rng.uniform(-45, 45)
     size = image.shape[0], image.shape[1]
     exact = not isinstance(rng, Key)
-    return filters.motion_grey(image, filters.motion_taps(size, radius, sigma, angle, exact), exact)
+    return filters.motion_uint8(
+        image, filters.motion_taps(size, radius, sigma, angle, exact), exact
+    )
 
 
 def _zoom_factors(stop: float, step: float) -> tuple[float, ...]:
@@ -251,14 +255,14 @@ def _zoom_columns(width: int, factors: tuple[float, ...]) -> tuple[Array, Array]
 
 
 @lru_cache(maxsize=16)
-def _flat_zoom(layers: int) -> Array:
+def _flat_zoom_levels(layers: int) -> Array:
     """uint8 (256,): what the reference's float32 sums leave of flat grey levels, some of them one
     less.
     """
     own = total = filters.FRACTIONS32
     for _ in range(layers):
         total = total + own
-    return filters.truncate((own + total) / np.float32(layers + 2))
+    return filters.truncate_to_uint8((own + total) / np.float32(layers + 2))
 
 
 def zoom_blur(image: Image, rng: Rng, stop: float, step: float) -> Image:
@@ -272,8 +276,8 @@ def zoom_blur(image: Image, rng: Rng, stop: float, step: float) -> Image:
     )
     maps = _zoom_maps(height, factors), _zoom_maps(width, factors), *_zoom_columns(width, factors)
     out = np.empty_like(image)
-    tables = filters.FRACTIONS32, not isinstance(rng, Key), _flat_zoom(len(factors))
-    geometry.zoom_mean(samples, four, *maps, *tables, filters.REACH, out.reshape(height, -1))
+    tables = filters.FRACTIONS32, not isinstance(rng, Key), _flat_zoom_levels(len(factors))
+    geometry.zoom_mean(samples, four, *maps, *tables, filters.TOLERANCE, out.reshape(height, -1))
     return out
 
 
@@ -295,7 +299,7 @@ def _zoom_displacement(size: tuple[int, int], rng: Rng, stop: float, step: float
 
 def gaussian_blur(image: Image, rng: Rng, sigma: float) -> Image:
     """Gaussian filter, edges repeated. No draws."""
-    return filters.gaussian_grey(image, sigma, not isinstance(rng, Key))
+    return filters.gaussian_uint8(image, sigma, not isinstance(rng, Key))
 
 
 _ZOOM_OF_SMALL_IMAGES = ((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01))

@@ -44,7 +44,7 @@ def _contrast_levels(means: Array, factor: float) -> Array:
 
 
 @dataclass(frozen=True)
-class Elastic:
+class ElasticField:
     """Where elastic_transform takes pixels from: float32 (H, W) fields down and across, in pixels,
     after ``matrix`` if any.
     """
@@ -65,7 +65,7 @@ def elastic_fields(
     sigma: float | None = None,
     jitter: float = 0.0,
     side: int | None = None,
-) -> Elastic:
+) -> ElasticField:
     """Draw the fields of one image.
 
     Args:
@@ -87,12 +87,15 @@ def elastic_fields(
     else:
         amplitude = 0.005 * height  # the height for both fields, as in the reference
         sigmas = 0.01 * height, 0.01 * width
-    weights = filters.half_weights(sigmas[0], 3.0, True), filters.half_weights(sigmas[1], 3.0, True)
+    weights = (
+        filters.one_sided_weights(sigmas[0], 3.0, True),
+        filters.one_sided_weights(sigmas[1], 3.0, True),
+    )
     if isinstance(rng, Key):
         across, down = (
             filters.smooth_noise(rng.stream(i), size, sigmas, amplitude * strength) for i in (0, 1)
         )
-        return Elastic(matrix, down, across, (NOTHING, NOTHING), weights, strength)
+        return ElasticField(matrix, down, across, (NO_NOISE, NO_NOISE), weights, strength)
     columns, rows = (
         draws.uniforms(rng, height * width, 2.0 * amplitude, -amplitude).reshape(size)
         for _ in range(2)
@@ -101,10 +104,10 @@ def elastic_fields(
         filters.smooth_field(drawn.astype(np.float32), sigmas, strength, exact=True)
         for drawn in (columns, rows)
     )
-    return Elastic(matrix, down, across, (rows, columns), weights, strength)
+    return ElasticField(matrix, down, across, (rows, columns), weights, strength)
 
 
-NOTHING = np.zeros((0, 0))
+NO_NOISE = np.zeros((0, 0))
 
 
 def elastic_transform(
@@ -126,7 +129,7 @@ def elastic_transform(
     field = elastic_fields((height, width), rng, strength, sigma, jitter, side)
     values: Array = image
     if field.matrix is not None and isinstance(rng, Key):
-        values = resampling.affine(image, inverted(field.matrix))
+        values = resampling.warp_affine(image, invert_affine(field.matrix))
     elif field.matrix is not None:
         values = cv2.warpAffine(
             image.astype(np.float32),
@@ -141,8 +144,8 @@ def elastic_transform(
     padded = cv2.copyMakeBorder(values, *(margin,) * 4, cv2.BORDER_REFLECT)
     four = cv2.cvtColor(padded, cv2.COLOR_RGB2RGBA).reshape(len(padded), -1)
     # only the library's own transform, in exact mode, has a reference to the bit
-    reach = filters.REACH if field.drawn[0].size and field.matrix is None else np.float32(0)
-    again = field.drawn, field.weights, field.strength, filters.FRACTIONS32, reach
+    tolerance = filters.TOLERANCE if field.drawn[0].size and field.matrix is None else np.float32(0)
+    again = field.drawn, field.weights, field.strength, filters.FRACTIONS32, tolerance
     out = np.empty_like(image)
     geometry.displace(four, margin, field.down, field.across, *again, out.reshape(height, -1))
     return out
@@ -153,7 +156,7 @@ def _elastic_displacement(size: tuple[int, int], rng: Rng, *parameters: Any) -> 
     if field.matrix is None:
         return np.stack([field.down, field.across], axis=-1)
     # the warped image at p shows the clean one at inverse(p), and p is here the displaced place
-    inverse = inverted(field.matrix)
+    inverse = invert_affine(field.matrix)
     rows, columns = pixel_grid(size)
     x, y = columns + field.across, rows + field.down
     moved = (
@@ -177,7 +180,7 @@ def _affine(size: tuple[int, int], jitter: float, rng: Rng) -> Array:
         )
         return matrix
     words = np.empty(6, np.uint32)
-    streams.fill_hashed(0, *rng.stream(3), words)
+    streams.fill_hashes(0, *rng.stream(3), words)
     (right, below), (_, above), (left, _) = corners.tolist()
     first, second, third = corners + (words.reshape(3, 2) / 2**31 - 1) * jitter
     if right == left:  # fewer than three pixels: there is nothing to jitter
@@ -186,7 +189,7 @@ def _affine(size: tuple[int, int], jitter: float, rng: Rng) -> Array:
     return np.stack([along, down, first - along * right - down * below], axis=1)
 
 
-def inverted(matrix: Array) -> Array:
+def invert_affine(matrix: Array) -> Array:
     """The affine map (2, 3) that takes back what ``matrix`` does."""
     (a, b, x), (c, d, y) = matrix.tolist()
     area = a * d - b * c
@@ -214,13 +217,13 @@ def pixelate(image: Image, rng: Rng, factor: float, enlarge_by_area: bool = Fals
     """
     height, width = image.shape[:2]
     small = _small_size(height, width, factor)
-    resize = resampling.box if isinstance(rng, Key) else _pillow_box
+    resize = resampling.box_resize if isinstance(rng, Key) else _pillow_box
     picture = resize(image, small)
     if enlarge_by_area:
         return resize(picture, (height, width))
     out = np.empty_like(image)
     rows, columns = nearest_places(small[0], height), nearest_places(small[1], width)
-    geometry.nearest(picture.reshape(small[0], -1), rows, columns, out.reshape(height, -1))
+    geometry.gather_nearest(picture.reshape(small[0], -1), rows, columns, out.reshape(height, -1))
     return out
 
 
@@ -256,7 +259,7 @@ for _row, _entries in enumerate(((17, 18, 24, 47), (18, 21, 26, 66), (24, 26, 56
 
 
 @lru_cache(maxsize=16)
-def _jpeg_steps(quality: int) -> tuple[Array, Array]:
+def _quantisation_steps(quality: int) -> tuple[Array, Array]:
     """Quantisation steps of luminance and chrominance: int32 (64,), row by row (jcparam.c)."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     luminance, chrominance = (
@@ -282,24 +285,26 @@ def jpeg_compression(image: Image, rng: Rng, quality: int) -> Image:
         Pillow.fromarray(image).save(file, "JPEG", quality=quality)
         return np.array(Pillow.open(file))
     half_height, half_width = (height + 1) // 2, (width + 1) // 2
-    luma = np.empty((_up(height, 16), _up(width, 64)), np.uint8)
-    blue, red = (np.empty((_up(half_height, 8), _up(half_width, 64)), np.uint8) for _ in range(2))
-    luminance, chrominance = _jpeg_steps(quality)
-    jpeg.split(image.reshape(height, -1), luma, blue, red)
+    luma = np.empty((_round_up(height, 16), _round_up(width, 64)), np.uint8)
+    blue, red = (
+        np.empty((_round_up(half_height, 8), _round_up(half_width, 64)), np.uint8) for _ in range(2)
+    )
+    luminance, chrominance = _quantisation_steps(quality)
+    jpeg.rgb_to_planes(image.reshape(height, -1), luma, blue, red)
     for plane, steps in ((luma, luminance), (blue, chrominance), (red, chrominance)):
-        jpeg.code(plane, steps)
+        jpeg.quantise_plane(plane, steps)
     out = np.empty_like(image)
-    jpeg.join(luma, blue, red, out.reshape(height, -1))
+    jpeg.planes_to_rgb(luma, blue, red, out.reshape(height, -1))
     return out
 
 
-def _up(size: int, multiple: int) -> int:
+def _round_up(size: int, multiple: int) -> int:
     """The next multiple."""
     return -(-size // multiple) * multiple
 
 
 @lru_cache(maxsize=16)
-def _saturation(factor: float, offset: float) -> Array:
+def _saturation_ratios(factor: float, offset: float) -> Array:
     """[V, min]: S' / S where the pixel's largest and smallest channels are V and min (0 where S is
     0).
     """
@@ -318,7 +323,7 @@ def saturate(image: Image, rng: Rng, factor: float, offset: float) -> Image:
     out = np.empty_like(image)
     colour.saturate(
         image.reshape(-1),
-        _saturation(factor, offset),
+        _saturation_ratios(factor, offset),
         factor,
         offset,
         filters.FRACTIONS,

@@ -18,13 +18,13 @@ FRACTIONS = np.arange(256) / 255.0
 """Grey levels as the reference has them: float64 (256,), 0..1."""
 FRACTIONS32 = FRACTIONS.astype(np.float32)
 
-REACH = np.float32(1e-3)
+TOLERANCE = np.float32(1e-3)
 """Grey levels: float32 sums of at most some dozens of terms are nearer than this to the reference's
 float64 ones.
 """
 
 
-def truncate(fractions: Array) -> Image:
+def truncate_to_uint8(fractions: Array) -> Image:
     """Fractions -> uint8, clipped and truncated (never rounded), as the reference does it."""
     values: Image = (np.clip(fractions, 0, 1) * 255).astype(np.uint8)
     return values
@@ -48,13 +48,13 @@ def gaussian_weights(sigma: float, truncate: float, exact: bool) -> Array:
 
 
 @lru_cache(maxsize=64)
-def half_weights(sigma: float, truncate: float, exact: bool) -> Array:
+def one_sided_weights(sigma: float, truncate: float, exact: bool) -> Array:
     """The same at distances 0..R."""
     weights = gaussian_weights(sigma, truncate, exact)
     return np.ascontiguousarray(weights[len(weights) // 2 :])
 
 
-def flat_areas(image: Image, reach: int, levels: Array) -> tuple[Array, Array]:
+def find_flat_areas(image: Image, reach: int, levels: Array) -> tuple[Array, Array]:
     """Where all samples at most ``reach`` pixels away are alike, and what they become (``levels``,
     (256,)): uint8 (H, W * 3).
     """
@@ -63,7 +63,7 @@ def flat_areas(image: Image, reach: int, levels: Array) -> tuple[Array, Array]:
     return alike.reshape(len(image), -1), cv2.LUT(image, levels).reshape(len(image), -1)
 
 
-UNKNOWN = np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.uint8)
+NO_FLAT_AREAS = np.zeros((0, 0), np.uint8), np.zeros((0, 0), np.uint8)
 """In place of these, where nobody has looked."""
 
 
@@ -72,23 +72,23 @@ def _flat_gaussian(sigma: float, exact: bool) -> Array:
     """uint8 (256,): what float64 sums in the reference's order leave of flat grey levels, some of
     them one less.
     """
-    half, values = half_weights(sigma, 4.0, exact), FRACTIONS
+    half, values = one_sided_weights(sigma, 4.0, exact), FRACTIONS
     for _ in range(2):
         total = values * half[0]
         for weight in half[:0:-1]:
             total += (values + values) * weight
         values = total
-    return truncate(values)
+    return truncate_to_uint8(values)
 
 
-def gaussian_grey(image: Image, sigma: float, exact: bool) -> Image:
+def gaussian_uint8(image: Image, sigma: float, exact: bool) -> Image:
     """Gaussian filter of uint8 (H, W, 3), edges repeated, truncated to uint8."""
-    half, height = half_weights(float(sigma), 4.0, exact), image.shape[0]
+    half, height = one_sided_weights(float(sigma), 4.0, exact), image.shape[0]
     radius = len(half) - 1
     padded = cv2.copyMakeBorder(image, radius, radius, radius, radius, cv2.BORDER_REPLICATE)
     # every term rounds, 2**-24 of at most 255 (Higham 2002, 3.1); two passes, and the weights
     # themselves
-    reach = np.float32(2 * (radius + 3) * 255 / 2**24)
+    tolerance = np.float32(2 * (radius + 3) * 255 / 2**24)
     out = np.empty_like(image)
     levels = _flat_gaussian(float(sigma), exact)
     tables = (
@@ -99,10 +99,14 @@ def gaussian_grey(image: Image, sigma: float, exact: bool) -> Image:
         exact,
         levels,
     )
-    done = kernels.gaussian_grey(*tables, *UNKNOWN, reach, 0, out.reshape(height, -1))
+    done = kernels.gaussian_uint8(*tables, *NO_FLAT_AREAS, tolerance, 0, out.reshape(height, -1))
     if done < height:
-        kernels.gaussian_grey(
-            *tables, *flat_areas(image, radius, levels), reach, done, out.reshape(height, -1)
+        kernels.gaussian_uint8(
+            *tables,
+            *find_flat_areas(image, radius, levels),
+            tolerance,
+            done,
+            out.reshape(height, -1),
         )
     return out
 
@@ -111,7 +115,7 @@ def smooth_field(field: Array, sigmas: tuple[float, float], factor: float, exact
     """Gaussian filter of a float32 (H, W), cut at three sigmas, edges reflected, times ``factor``
     -> float32.
     """
-    down, across = (half_weights(sigma, 3.0, exact).astype(np.float32) for sigma in sigmas)
+    down, across = (one_sided_weights(sigma, 3.0, exact).astype(np.float32) for sigma in sigmas)
     down *= np.float32(factor)
     rows, columns = len(down) - 1, len(across) - 1
     padded = cv2.copyMakeBorder(field, rows, rows, columns, columns, cv2.BORDER_REFLECT)
@@ -121,7 +125,7 @@ def smooth_field(field: Array, sigmas: tuple[float, float], factor: float, exact
 
 
 @lru_cache(maxsize=32)
-def _nodes(length: int, sigma: float) -> tuple[int, int, Array, Array]:
+def _noise_grid(length: int, sigma: float) -> tuple[int, int, Array, Array]:
     """Places a sigma apart or a little less, symmetric in 0..length - 1, and what a Gaussian at
     each sample takes of them.
 
@@ -160,7 +164,7 @@ def smooth_noise(
         noises.uniform_fast(np.float32(amplitude), *stream, field.reshape(-1))
         return smooth_field(field, sigmas, 1.0, exact=False)
     (rows, above, *down), (columns, beside, *across) = (
-        _nodes(*pair) for pair in zip(size, sigmas, strict=True)
+        _noise_grid(*pair) for pair in zip(size, sigmas, strict=True)
     )
     noise = np.empty((columns, rows), np.float32)
     noises.normal_fast(
@@ -274,7 +278,7 @@ def motion_taps(
     return Taps(down, across, weights, seen.astype(np.float32), tail)
 
 
-def motion_grey(image: Image, taps: Taps, exact: bool) -> Image:
+def motion_uint8(image: Image, taps: Taps, exact: bool) -> Image:
     """Motion blur of uint8 (H, W, 3), edges repeated, truncated to uint8."""
     if not len(taps.weights):
         return np.zeros_like(image)
@@ -282,13 +286,13 @@ def motion_grey(image: Image, taps: Taps, exact: bool) -> Image:
     padded = cv2.copyMakeBorder(image, *border, cv2.BORDER_REPLICATE).astype(np.float32)
     out = np.empty_like(image)
     places = taps.down + border[0], (taps.across + border[2]) * 3
-    reach = np.float32(REACH / 2 + 255 * taps.tail)
+    tolerance = np.float32(TOLERANCE / 2 + 255 * taps.tail)
     # of flat areas; in order, as the reference adds
     levels = np.cumsum(taps.weights[:, None] * np.arange(256), axis=0)[-1]
     rows, table = padded.reshape(len(padded), -1), np.minimum(levels, 255).astype(np.uint8)
     if math.fsum(taps.weights) < 0.999:  # weight is lost, so that flat areas are no whole numbers
         table = np.arange(256, dtype=np.uint8)
-    kernels.motion_grey(
-        rows, *places, taps.seen, taps.weights, exact, table, reach, out.reshape(len(out), -1)
+    kernels.motion_uint8(
+        rows, *places, taps.seen, taps.weights, exact, table, tolerance, out.reshape(len(out), -1)
     )
     return out

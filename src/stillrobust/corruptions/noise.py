@@ -15,7 +15,7 @@ kernels = Kernels("noise")
 
 
 @lru_cache(maxsize=32)
-def _steps(sigma: float) -> Array:
+def _noise_steps(sigma: float) -> Array:
     """Grey levels that noise adds: the reference truncates v + 255 sigma z, that is v + floor(255
     sigma z) from 0 up.
     """
@@ -27,7 +27,7 @@ def gaussian_noise(image: Image, rng: Rng, sigma: float) -> Image:
     """Add normal noise. Draws: one normal per sample."""
     out = np.empty_like(image)
     if isinstance(rng, Key):
-        kernels.add_table(image.reshape(-1), _steps(sigma), *rng.stream(0), out.reshape(-1))
+        kernels.add_table(image.reshape(-1), _noise_steps(sigma), *rng.stream(0), out.reshape(-1))
     else:
         samples, target = image.reshape(-1), out.reshape(-1)
         for place, normals in draws.normal_parts(rng, image.size):
@@ -35,7 +35,7 @@ def gaussian_noise(image: Image, rng: Rng, sigma: float) -> Image:
     return out
 
 
-def _outcomes(photons: int) -> Array:
+def _photon_levels(photons: int) -> Array:
     """Grey levels of 0, 1, 2, ... counted photons; from ``photons`` up it is white."""
     levels: Array = (np.clip(np.arange(photons + 1) / float(photons), 0, 1) * 255).astype(np.uint8)
     return levels
@@ -73,7 +73,7 @@ def _poisson_aliases(photons: int) -> tuple[Array, int]:
     2**bits,), bits).
     """
     bits = photons.bit_length()
-    size, levels = 1 << bits, _outcomes(photons)
+    size, levels = 1 << bits, _photon_levels(photons)
     table = np.empty((256, size), np.uint32)
     for value in range(256):
         mean = value / 255.0 * photons
@@ -113,7 +113,7 @@ def shot_noise(image: Image, rng: Rng, photons: int) -> Image:
             image.reshape(-1), *_poisson_aliases(photons), *rng.stream(0), out.reshape(-1)
         )
         return out
-    tables = *_poisson_rows(photons), _outcomes(photons)
+    tables = *_poisson_rows(photons), _photon_levels(photons)
     with draws.stream_of(rng) as state:
         inner = state["state"]
         inner["pos"] = kernels.poisson(
@@ -142,7 +142,7 @@ def impulse_noise(image: Image, rng: Rng, amount: float) -> Image:
 
 
 @lru_cache(maxsize=32)
-def _factors(sigma: float) -> Array:
+def _noise_factors(sigma: float) -> Array:
     factors: Array = (1 + quantiles() * sigma).astype(np.float32)
     return factors
 
@@ -151,7 +151,9 @@ def speckle_noise(image: Image, rng: Rng, sigma: float) -> Image:
     """Multiply by normal noise. Draws: one normal per sample."""
     out = np.empty_like(image)
     if isinstance(rng, Key):
-        kernels.multiply_table(image.reshape(-1), _factors(sigma), *rng.stream(0), out.reshape(-1))
+        kernels.multiply_table(
+            image.reshape(-1), _noise_factors(sigma), *rng.stream(0), out.reshape(-1)
+        )
     else:
         samples, target = image.reshape(-1), out.reshape(-1)
         for place, normals in draws.normal_parts(rng, image.size):

@@ -35,7 +35,7 @@ def _box_windows(size: int, small: int) -> tuple[Array, Array]:
     return first, counts
 
 
-def box(image: Image, size: tuple[int, int]) -> Image:
+def box_resize(image: Image, size: tuple[int, int]) -> Image:
     """Area average, columns first: uint8 (H, W, 3) to ``size`` (H, W)."""
     height, width = image.shape[:2]
     if size[1] != width:
@@ -80,11 +80,11 @@ def resize(image: Image, size: tuple[int, int], cubic: bool = True) -> Image:
     """
     out = np.empty((*size, 3), np.uint8)
     rows, columns = _taps(image.shape[0], size[0], cubic), _taps(image.shape[1], size[1], cubic)
-    kernels.taps(np.ascontiguousarray(image), *rows, *columns, out)
+    kernels.resize(np.ascontiguousarray(image), *rows, *columns, out)
     return out
 
 
-def affine(image: Image, back: Array) -> Array:
+def warp_affine(image: Image, back: Array) -> Array:
     """out(y, x) = image at ``back`` (2, 3) @ (x, y, 1), bilinear, edges mirrored -> float32 (H, W,
     3).
     """

@@ -18,22 +18,22 @@ from stillrobust.corruptions import resampling
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
-VARIABLE = "STILLROBUST_FROST"
+FROST_VARIABLE = "STILLROBUST_FROST"
 # Five of the six files: the reference draws randint(5), so that frost6.jpg is never used.
 FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 PACKAGES = ("imagecorruptions", "imagecorruptions_imaug")
 
 
-def find_folder() -> Path | None:
+def find_frost_folder() -> Path | None:
     """The folder that ``STILLROBUST_FROST`` names, or an installed package's, found without
     importing it.
     """
-    if named := os.environ.get(VARIABLE):
+    if named := os.environ.get(FROST_VARIABLE):
         folder = Path(named)
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise UserError(
-                f"{VARIABLE} names {folder}, but it lacks {', '.join(missing)}; put the six frost"
+                f"{FROST_VARIABLE} names {folder}, but it lacks {', '.join(missing)}; put the six frost"
                 " files there"
             )
         return folder
@@ -46,11 +46,11 @@ def find_folder() -> Path | None:
 
 
 @lru_cache(maxsize=1)
-def textures() -> tuple[str, tuple[Array, ...]]:
+def load_textures() -> tuple[str, tuple[Array, ...]]:
     """(identity, five uint8 (H, W, 3) RGB textures); the identity names the source and the pixels'
     digest.
     """
-    folder = find_folder()
+    folder = find_frost_folder()
     if folder is None:
         warnings.warn(
             "no frost photographs found (pip install --no-deps imagecorruptions-imaug, or set"
@@ -58,7 +58,7 @@ def textures() -> tuple[str, tuple[Array, ...]]:
             " with published ones",
             stacklevel=3,
         )
-        found, source = tuple(generated(index) for index in range(len(FILES))), "generated"
+        found, source = tuple(generate_texture(index) for index in range(len(FILES))), "generated"
     else:
         found = tuple(_read(folder / name) for name in FILES)
         source = "reference"
@@ -78,7 +78,7 @@ def _read(path: Path) -> Array:
     return rgb
 
 
-def generated(index: int) -> Array:
+def generate_texture(index: int) -> Array:
     """An ice-like texture: ridged noise over six octaves, bluish white.
 
     uint8 (600, 900, 3), the same everywhere.
@@ -97,11 +97,11 @@ def generated(index: int) -> Array:
 
 
 @lru_cache(maxsize=16)
-def scaled(index: int, height: int, width: int, exact: bool) -> Array:
+def enlarged_texture(index: int, height: int, width: int, exact: bool) -> Array:
     """Texture ``index`` enlarged so that a crop of (height, width) fits: always 1.1 times what is
     needed, bicubic.
     """
-    texture = textures()[1][index]
+    texture = load_textures()[1][index]
     own_height, own_width = texture.shape[:2]
     factor = 1.0
     if own_height < height and own_width >= width:
@@ -111,12 +111,12 @@ def scaled(index: int, height: int, width: int, exact: bool) -> Array:
     elif own_height < height and own_width < width:
         factor = max(height / own_height, width / own_width)
     factor *= 1.1
-    return _resized(
+    return _resize(
         texture, (int(np.ceil(own_height * factor)), int(np.ceil(own_width * factor))), True, exact
     )
 
 
-def _resized(texture: Array, size: tuple[int, int], cubic: bool, exact: bool) -> Array:
+def _resize(texture: Array, size: tuple[int, int], cubic: bool, exact: bool) -> Array:
     """To ``size`` (H, W); ``exact``: with OpenCV, as the reference, whose pixels depend a little on
     the processor.
     """
@@ -130,26 +130,26 @@ def _resized(texture: Array, size: tuple[int, int], cubic: bool, exact: bool) ->
 
 
 @lru_cache(maxsize=16)
-def shrunk(index: int, factor: float, exact: bool) -> Array:
+def shrunk_texture(index: int, factor: float, exact: bool) -> Array:
     """Texture ``index`` made smaller for small images, bilinear, as the makers of CIFAR-10-C have
     it.
     """
-    texture = textures()[1][index]
-    return _resized(
+    texture = load_textures()[1][index]
+    return _resize(
         texture, (round(texture.shape[0] * factor), round(texture.shape[1] * factor)), False, exact
     )
 
 
 def frost_layer(index: int, height: int, width: int, shrink: float | None, exact: bool) -> Array:
-    """As :func:`scaled`; textures that are large enough are scaled once for all image sizes.
+    """As :func:`enlarged_texture`; textures that are large enough are scaled once for all image sizes.
 
     With ``shrink`` the texture is made smaller instead, unless the image would not fit into it.
     """
     if shrink is not None:
-        small = shrunk(index, shrink, exact)
+        small = shrunk_texture(index, shrink, exact)
         if small.shape[0] > height and small.shape[1] > width:
             return small
-    own_height, own_width = textures()[1][index].shape[:2]
-    return scaled(
+    own_height, own_width = load_textures()[1][index].shape[:2]
+    return enlarged_texture(
         index, *((0, 0) if own_height >= height and own_width >= width else (height, width)), exact
     )

@@ -11,7 +11,7 @@ from stillrobust.corruptions.corruption import Corruption
 from stillrobust.corruptions.draws import Key, Rng, quantiles
 from stillrobust.samples import Array, Image
 
-colour, fields, geometry, relief = (
+colour, fields, geometry, drop_kernels = (
     Kernels("colour"),
     Kernels("fields"),
     Kernels("geometry"),
@@ -35,7 +35,7 @@ def snow(
     Draws: a normal per pixel, one angle in -135..-45 degrees.
     """
     height, width = image.shape[:2]
-    layer = _fallen((height, width), (mean, std, zoom, threshold), radius, sigma, rng)
+    layer = _snow_layer((height, width), (mean, std, zoom, threshold), radius, sigma, rng)
     out = np.empty_like(image)
     shares, tables = (
         (np.float32(mix), np.float32(1 - mix)),
@@ -62,7 +62,7 @@ def snow(
 NO_GREY = np.zeros((0, 0), np.float32)
 
 
-def _fallen(
+def _snow_layer(
     size: tuple[int, int], flakes: tuple[float, ...], radius: int, sigma: float, rng: Rng
 ) -> Image:
     """The layer of flakes, uint8 ``size``: the enlarged middle of a normal field, cut at a
@@ -84,7 +84,7 @@ def _fallen(
             for start, (a, b, p, q) in ((top, rows), (left, columns))
         ]
         geometry.enlarge_flakes_fast(seen, *near, np.float32(threshold), out)
-        field, angle = NOTHING, rng.uniform(2, -135, -45)
+        field, angle = NO_FIELD, rng.uniform(2, -135, -45)
     else:
         field = (draws.normals(rng, size[0] * size[1]) * std + mean).reshape(size)
         geometry.enlarge_flakes(field, rows, columns, threshold, out)
@@ -98,18 +98,18 @@ def _fallen(
         padded = cv2.copyMakeBorder(out, *border, cv2.BORDER_REPLICATE)
         places = taps.down + border[0], taps.across + border[2]
         again = (border[0], border[2]), field, rows, columns, taps.weights, threshold
-        geometry.fall(
+        geometry.blur_flakes(
             padded,
             *places,
             taps.seen,
             *again,
-            np.float32(filters.REACH / 2 + 255 * taps.tail),
+            np.float32(filters.TOLERANCE / 2 + 255 * taps.tail),
             layer,
         )
     return layer
 
 
-NOTHING = np.zeros((0, 0))
+NO_FIELD = np.zeros((0, 0))
 
 
 def frost(
@@ -118,14 +118,16 @@ def frost(
     """Blend with a crop of a frost photograph. Draws: which of five, row, column."""
     height, width = image.shape[:2]
 
-    def below(word: int, limit: int) -> int:
+    def draw_integer(word: int, limit: int) -> int:
         return (
             int(rng.uniform(word, 0, limit)) if isinstance(rng, Key) else int(rng.randint(0, limit))
         )
 
-    layer = textures.frost_layer(below(0, 5), height, width, shrink, exact=not isinstance(rng, Key))
-    top = below(1, layer.shape[0] - height)
-    left = below(2, layer.shape[1] - width)
+    layer = textures.frost_layer(
+        draw_integer(0, 5), height, width, shrink, exact=not isinstance(rng, Key)
+    )
+    top = draw_integer(1, layer.shape[0] - height)
+    left = draw_integer(2, layer.shape[1] - width)
     out = np.empty_like(image)
     flat = layer.reshape(layer.shape[0], -1)
     fields.blend(
@@ -164,13 +166,13 @@ def fog(image: Image, rng: Rng, amount: float, decay: float) -> Image:
     heights, low, high = plasma(height, width, decay, rng)
     brightest, out = int(image.max()) / 255, np.empty_like(image)
     scales = np.float32(low), np.float32(high), float(amount), brightest, filters.FRACTIONS
-    reach = np.float32(0) if isinstance(rng, Key) else filters.REACH
-    fields.fog(image.reshape(height, -1), heights, *scales, reach, out.reshape(height, -1))
+    tolerance = np.float32(0) if isinstance(rng, Key) else filters.TOLERANCE
+    fields.fog(image.reshape(height, -1), heights, *scales, tolerance, out.reshape(height, -1))
     return out
 
 
 @lru_cache(maxsize=16)
-def _brighter(amount: float) -> Array:
+def _brightness_table(amount: float) -> Array:
     """uint8 [V, c]: a channel's new value where the pixel's largest is V: c * V' / V (grey V' for
     black).
 
@@ -189,7 +191,7 @@ def brightness(image: Image, rng: Rng, amount: float) -> Image:
     """Raise V of HSV. No draws."""
     out = np.empty_like(image)
     colour.brighten(
-        image.reshape(-1), _brighter(amount), amount, filters.FRACTIONS, out.reshape(-1)
+        image.reshape(-1), _brightness_table(amount), amount, filters.FRACTIONS, out.reshape(-1)
     )
     return out
 
@@ -226,21 +228,24 @@ def spatter(
         cover = cover.astype(np.float32)
         cover[cover < 0.8] = 0
         fractions = fractions * (1 - cover[..., None]) + cover[..., None] * np.array(MUD)
-        return filters.truncate(fractions)
+        return filters.truncate_to_uint8(fractions)
     layer = (layer * 255).astype(np.uint8)
     drops = (
-        _drops(layer)
+        _opencv_drops(layer)
         if exact
-        else layer * relief.relief(relief.distances(relief.edges(layer))).astype(np.float32)
+        else layer
+        * drop_kernels.emboss_distances(
+            drop_kernels.edge_distances(drop_kernels.canny_edges(layer))
+        ).astype(np.float32)
     )
     # no drop at all: the reference divides nought by nought, and a black image comes out
     if drops.max() == 0:
         return np.zeros_like(image)
     drops = drops / drops.max() * np.float32(strength)
-    return filters.truncate(fractions + drops[..., None] * np.array(WATER, np.float32))
+    return filters.truncate_to_uint8(fractions + drops[..., None] * np.array(WATER, np.float32))
 
 
-def _drops(layer: Array) -> Array:
+def _opencv_drops(layer: Array) -> Array:
     """uint8 (H, W) -> float32: edges, distance to them, equalised and embossed; OpenCV's calls in
     the reference's order.
     """

@@ -6,14 +6,14 @@ places at the array's edge.
 
 import numpy as np
 
-from stillrobust.corruptions.kernels.filters import _horizontal, _vertical, along_exact
+from stillrobust.corruptions.kernels.filters import _horizontal, _vertical, correlate_line_exact
 from stillrobust.corruptions.kernels.jit import kernel
 from stillrobust.corruptions.kernels.truncation import (
-    crowded,
-    grey,
-    scratch,
+    needs_flat_areas,
+    to_grey_level,
     truncate_near,
     truncate_row,
+    truncation_buffers,
 )
 
 
@@ -82,17 +82,17 @@ def _add_places(padded, y, places, weights, ends, sums, line):
 
 
 @kernel
-def _sample_exact(padded, y, x, whole, fractions):
+def _disk_sample_exact(padded, y, x, whole, fractions):
     """The correlation with ``whole`` (K, K) whose window's corner is (y, x)."""
     total = 0.0
     for j in range(len(whole)):
         for k in range(len(whole)):
             total += whole[j, k] * fractions[padded[y + j, x + 3 * k]]
-    return grey(total)
+    return to_grey_level(total)
 
 
 @kernel
-def disk_grey(
+def disk_uint8(
     sums,
     smoothing,
     padded,
@@ -104,8 +104,8 @@ def disk_grey(
     exact,
     levels,
     flat,
-    leveled,
-    reach,
+    flat_levels,
+    tolerance,
     start,
     out,
 ):
@@ -114,7 +114,7 @@ def disk_grey(
     sums (H + 2h, (W + 2h) * 3); ``smoothing`` holds the weights at distances 0..h, with the disk's
     area divided out of the first. ``whole`` float64 (K, K) is the kernel that all of this stands
     for; if ``exact``, samples near a whole number are correlated with it, or rows that hold many,
-    as on a ramp. levels uint8 (256,): what flat areas become; flat, leveled: empty, or like
+    as on a ramp. levels uint8 (256,): what flat areas become; flat, flat_levels: empty, or like
     ``out``: where they are, and their levels. Begins at row ``start``; returns the height, or the
     row before which flat areas have to be known.
     """
@@ -135,32 +135,32 @@ def disk_grey(
         np.empty(width, np.float32),
         np.empty(width, np.int16),
     )
-    near, found = scratch(width)
+    near, found = truncation_buffers(width)
     single = whole.max() / 255
     for y in range(start, out.shape[0]):
         if spread == 0:  # one weight only, so that the sum says it all
             for x in range(width):
-                out[y, x] = grey(sums[y, x] * single)
+                out[y, x] = to_grey_level(sums[y, x] * single)
             continue
         _vertical(sums, y + spread, smoothing[0], column)
         _horizontal(column, 3, smoothing[1], line)
         _add_places(padded, y, places, weights, ends, alike, line)
         target = out[y]
         if not exact:
-            truncate_near(line, reach, levels, near, found, target)
+            truncate_near(line, tolerance, levels, near, found, target)
             continue
-        count = truncate_row(y, line, reach, flat, leveled, near, found, target)
-        if crowded(count, width, flat):
+        count = truncate_row(y, line, tolerance, flat, flat_levels, near, found, target)
+        if needs_flat_areas(count, width, flat):
             return y
         if 32 * count > width:
             if not fractional.size:
                 fractional = fractions[padded.reshape(-1)].reshape(padded.shape)
-            along_exact(fractional, y, down, across, weights64, sum64)
+            correlate_line_exact(fractional, y, down, across, weights64, sum64)
             for x in range(width):
-                target[x] = grey(sum64[x])
+                target[x] = to_grey_level(sum64[x])
             continue
         for i in range(count):
-            target[found[i]] = _sample_exact(
+            target[found[i]] = _disk_sample_exact(
                 padded, y + inner, found[i] + 3 * inner, whole, fractions
             )
     return out.shape[0]

@@ -19,7 +19,7 @@ FURTHEST = 20 * 65536  # where the reference cuts distances off
 
 
 @kernel
-def _inside(place, size):
+def _mirror_index(place, size):
     """Reflection at the middle of the edge's sample, one sample out."""
     if size == 1:
         return 0
@@ -29,7 +29,7 @@ def _inside(place, size):
 
 
 @kernel
-def edges(layer):
+def canny_edges(layer):
     """Canny's edges (1986) of uint8 (H, W), as OpenCV has them: bool (H, W)."""
     height, width = layer.shape
     across, down = np.empty((height, width), np.int32), np.empty((height, width), np.int32)
@@ -83,7 +83,7 @@ def edges(layer):
 
 
 @kernel
-def distances(seeds):
+def edge_distances(seeds):
     """How far the nearest of the seeds is, 20 pixels at most: bool (H, W) -> int32 (H, W), in units
     of 2**-16 pixels.
 
@@ -120,24 +120,26 @@ def _box_sums(values):
     out, column = np.empty((height, width), np.int32), np.empty(width, np.int32)
     for y in range(height):
         above, own, below = (
-            values[_inside(y - 1, height)],
+            values[_mirror_index(y - 1, height)],
             values[y],
-            values[_inside(y + 1, height)],
+            values[_mirror_index(y + 1, height)],
         )
         for x in range(width):
             column[x] = np.int32(above[x]) + np.int32(own[x]) + np.int32(below[x])
-        out[y, 0] = column[_inside(-1, width)] + column[0] + column[_inside(1, width)]
+        out[y, 0] = column[_mirror_index(-1, width)] + column[0] + column[_mirror_index(1, width)]
         for x in range(1, width - 1):
             out[y, x] = column[x - 1] + column[x] + column[x + 1]
         out[y, width - 1] = (
-            column[_inside(width - 2, width)] + column[width - 1] + column[_inside(width, width)]
+            column[_mirror_index(width - 2, width)]
+            + column[width - 1]
+            + column[_mirror_index(width, width)]
         )
     return out
 
 
 @kernel
-def relief(distance):
-    """Smoothed, equalised, embossed, smoothed again: int32 (H, W) of :func:`distances` -> uint8 (H,
+def emboss_distances(distance):
+    """Smoothed, equalised, embossed, smoothed again: int32 (H, W) of :func:`edge_distances` -> uint8 (H,
     W).
     """
     height, width = distance.shape
@@ -163,12 +165,12 @@ def relief(distance):
             levels[y, x] = table[levels[y, x]]
     for y in range(height):
         above, own, below = (
-            levels[_inside(y - 1, height)],
+            levels[_mirror_index(y - 1, height)],
             levels[y],
-            levels[_inside(y + 1, height)],
+            levels[_mirror_index(y + 1, height)],
         )
         for x in range(width):
-            i, k = _inside(x - 1, width), _inside(x + 1, width)
+            i, k = _mirror_index(x - 1, width), _mirror_index(x + 1, width)
             value = (
                 np.int32(own[x]) + np.int32(own[k]) + np.int32(below[x]) + 2 * np.int32(below[k])
             )

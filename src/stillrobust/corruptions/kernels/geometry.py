@@ -8,20 +8,20 @@ import math
 
 import numpy as np
 
-from stillrobust.corruptions.kernels.filters import along
-from stillrobust.corruptions.kernels.jit import inlined, kernel
-from stillrobust.corruptions.kernels.streams import hashed
-from stillrobust.corruptions.kernels.truncation import scratch, truncate, truncate_near
+from stillrobust.corruptions.kernels.filters import correlate_line
+from stillrobust.corruptions.kernels.jit import inline_kernel, kernel
+from stillrobust.corruptions.kernels.streams import hash_counter
+from stillrobust.corruptions.kernels.truncation import truncate, truncate_near, truncation_buffers
 
 # unsigned: no check for negative indices
 ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
-real = np.float32
+f32 = np.float32
 # pixels: float32 displacement fields are off by up to 5e-6 at 1080p (seen), in both directions
 FIELD_ERROR = 1e-5
 
 
 @kernel
-def _uneven(samples):
+def _count_changes(samples):
     """int32 (H + 1, (W + 1) * 3), per channel: how many samples above and left of (y, x) are unlike
     their left or upper neighbour; of uint8 (H, W * 3).
     """
@@ -46,7 +46,7 @@ def _uneven(samples):
     return counts
 
 
-@inlined
+@inline_kernel
 def _is_flat(samples, counts, channel, top, left, bottom, right):
     """Whether all samples of a window are alike; at least two pixels each way."""
     a, b, c, d = top + 1, 3 * left + 3 + channel, bottom + 1, 3 * right + 3 + channel
@@ -112,7 +112,9 @@ def _zoom_exact(samples, y, x, c, down, across, fractions):
 
 
 @kernel
-def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, levels, reach, out):
+def zoom_mean(
+    samples, four, down, across, places, beyond, fractions, exact, levels, tolerance, out
+):
     """Mean of the image, twice, and its enlarged layers; a row is first mixed of two, then
     stretched.
 
@@ -129,7 +131,7 @@ def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, lev
     )
     layers, line, mean = len(y0), np.empty(4 * width, np.float32), np.empty(3 * width, np.float32)
     mixed = np.zeros((2, four.shape[1] + 8), np.float32)
-    near, found = scratch(3 * width)
+    near, found = truncation_buffers(3 * width)
     share, counts = np.float32(1.0 / (layers + 2)), np.zeros((0, 0), np.int32)
     for y in range(height):
         own = four[y]
@@ -156,11 +158,11 @@ def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, lev
                 line[4 * x + 2] * share,
             )
         if not exact:
-            truncate_near(mean, reach, levels, near, found, out[y])
+            truncate_near(mean, tolerance, levels, near, found, out[y])
             continue
-        count = truncate(mean, reach, near, found, out[y])
+        count = truncate(mean, tolerance, near, found, out[y])
         if 32 * count > width and not counts.size:
-            counts = _uneven(samples)
+            counts = _count_changes(samples)
         top, bottom = min(y, y0[:, y].min()), max(y, y1[:, y].max())
         for i in range(count):
             x = found[i]
@@ -177,7 +179,7 @@ def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, lev
 
 
 @kernel
-def _flake(field, y, x, down, across, threshold):
+def _flake_value(field, y, x, down, across, threshold):
     """Bilinear enlargement of a float64 field at one place; what is below the threshold is 0, the
     rest 0..1.
     """
@@ -196,7 +198,7 @@ def enlarge_flakes(field, down, across, threshold, out):
     """
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
-            out[y, x] = _flake(field, y, x, down, across, threshold)
+            out[y, x] = _flake_value(field, y, x, down, across, threshold)
 
 
 @kernel
@@ -215,8 +217,19 @@ def enlarge_flakes_fast(field, down, across, threshold, out):
 
 
 @kernel
-def fall(
-    padded, down, across, weights32, corner, field, rows, columns, weights64, threshold, reach, out
+def blur_flakes(
+    padded,
+    down,
+    across,
+    weights32,
+    corner,
+    field,
+    rows,
+    columns,
+    weights64,
+    threshold,
+    tolerance,
+    out,
 ):
     """Motion blur of flakes, times 255, rounded: float32 ``padded`` -> uint8 (H, W); shifts count
     from its corner.
@@ -225,23 +238,23 @@ def fall(
     empty; ``corner``: where in ``padded`` the flakes begin.
     """
     line = np.empty(out.shape[1], np.float32)
-    near, found = scratch(line.size)
+    near, found = truncation_buffers(line.size)
     height, width = len(rows[0]), len(columns[0])
     for y in range(out.shape[0]):
-        along(padded, y, down, across, weights32, line)
+        correlate_line(padded, y, down, across, weights32, line)
         for x in range(line.size):
             line[x] = line[x] * np.float32(255) + np.float32(0.5)
-        count = truncate(line, reach, near, found, out[y])
+        count = truncate(line, tolerance, near, found, out[y])
         for i in range(count if field.size else 0):
             total = 0.0
             for tap in range(len(weights64)):
                 row = min(max(y + down[tap] - corner[0], 0), height - 1)
                 column = min(max(found[i] + across[tap] - corner[1], 0), width - 1)
-                total += weights64[tap] * _flake(field, row, column, rows, columns, threshold)
+                total += weights64[tap] * _flake_value(field, row, column, rows, columns, threshold)
             out[y, found[i]] = np.uint8(np.rint(total * 255))
 
 
-@inlined
+@inline_kernel
 def _reflect(index, size):
     """Half-sample reflection: -1 -> 0, size -> size - 1, however far out."""
     if 0 <= index < size:
@@ -256,7 +269,7 @@ def _smooth_exact(drawn, y, x, down, across, part):
     0..R.
 
     As scipy adds it up: columns first; the middle, then pairs from the outermost in. ``part`` is
-    scratch, 2R + 1 long.
+    truncation_buffers, 2R + 1 long.
     """
     (height, width), radius = drawn.shape, len(across) - 1
     inside = x >= radius and x + radius < width
@@ -298,55 +311,58 @@ def _bilinear_exact(four, margin, y, x, c, down, across, fractions):
 
 
 @kernel
-def displace(four, margin, down, across, drawn, weights, strength, fractions, reach, out):
+def displace(four, margin, down, across, drawn, weights, strength, fractions, tolerance, out):
     """out(y, x) = image at (y + down, x + across), bilinear -> uint8 (H, W * 3).
 
     four: uint8 or float32 (H + 2 margin, (W + 2 margin) * 4), no displacement beyond the margin.
-    Where ``reach`` is not 0 the fields are ``drawn`` (down, across), float64, smoothed by
+    Where ``tolerance`` is not 0 the fields are ``drawn`` (down, across), float64, smoothed by
     ``weights`` (down, across) times ``strength``, and samples near a whole number are computed from
     that again.
     """
     width, stride = down.shape[1], four.shape[1] // 4
     flat = four.reshape(-1)
     places = np.empty(width, np.uint64)
-    fall, step = np.empty(width, np.float32), np.empty(width, np.float32)
+    shift_down, shift_across = np.empty(width, np.float32), np.empty(width, np.float32)
     line, part = np.empty(3 * width + 1, np.float32), np.empty(2 * len(weights[1]) - 1)
-    near, found = scratch(3 * width)
+    near, found = truncation_buffers(3 * width)
     for y in range(out.shape[0]):
         rows, columns, start = down[y], across[y], (y + margin) * stride + margin
         for x in range(width):
             top, left = np.int32(rows[x]), np.int32(columns[x])
             top -= np.int32(np.float32(top) > rows[x])
             left -= np.int32(np.float32(left) > columns[x])
-            fall[x], step[x] = rows[x] - np.float32(top), columns[x] - np.float32(left)
+            shift_down[x], shift_across[x] = (
+                rows[x] - np.float32(top),
+                columns[x] - np.float32(left),
+            )
             places[x] = 4 * (start + x + np.int64(top) * stride + np.int64(left))
         for x in range(np.uint64(width)):
-            a, wy, wx, o = places[x], fall[x], step[x], x * THREE
+            a, wy, wx, o = places[x], shift_down[x], shift_across[x], x * THREE
             b, c = a + FOUR, a + np.uint64(4 * stride)
             d = c + FOUR
             a0, a1, a2, a3 = (
-                real(flat[a]),
-                real(flat[a + ONE]),
-                real(flat[a + TWO]),
-                real(flat[a + THREE]),
+                f32(flat[a]),
+                f32(flat[a + ONE]),
+                f32(flat[a + TWO]),
+                f32(flat[a + THREE]),
             )
             b0, b1, b2, b3 = (
-                real(flat[b]),
-                real(flat[b + ONE]),
-                real(flat[b + TWO]),
-                real(flat[b + THREE]),
+                f32(flat[b]),
+                f32(flat[b + ONE]),
+                f32(flat[b + TWO]),
+                f32(flat[b + THREE]),
             )
             c0, c1, c2, c3 = (
-                real(flat[c]),
-                real(flat[c + ONE]),
-                real(flat[c + TWO]),
-                real(flat[c + THREE]),
+                f32(flat[c]),
+                f32(flat[c + ONE]),
+                f32(flat[c + TWO]),
+                f32(flat[c + THREE]),
             )
             d0, d1, d2, d3 = (
-                real(flat[d]),
-                real(flat[d + ONE]),
-                real(flat[d + TWO]),
-                real(flat[d + THREE]),
+                f32(flat[d]),
+                f32(flat[d + ONE]),
+                f32(flat[d + TWO]),
+                f32(flat[d + THREE]),
             )
             a0, a1, a2, a3 = (
                 a0 + wx * (b0 - a0),
@@ -368,13 +384,13 @@ def displace(four, margin, down, across, drawn, weights, strength, fractions, re
             )
             # the fourth is the next one's first
             line[o], line[o + ONE], line[o + TWO], line[o + THREE] = a0, a1, a2, a3
-        count = truncate(line[: 3 * width], reach, near, found, out[y])
+        count = truncate(line[: 3 * width], tolerance, near, found, out[y])
         for i in range(count):
             x, c = found[i] // 3, found[i] % 3
             a = places[x] + np.uint64(c)
             below = a + np.uint64(4 * stride)
             corners = flat[a], flat[a + FOUR], flat[below], flat[below + FOUR]
-            contrast = real(max(corners)) - real(min(corners))
+            contrast = f32(max(corners)) - f32(min(corners))
             # flat areas are whole numbers as they are; elsewhere the fields' rounding is felt as
             # far as the image changes
             if (
@@ -413,13 +429,13 @@ def shuffle(pixels, height, width, reach, iterations, draws):
 
 @kernel
 def shuffle_fast(pixels, height, width, reach, iterations, shifts, first, second):
-    """The same with one hashed word a pixel, which picks among the (2 reach)**2 ``shifts``."""
+    """The same with one hash_counter word a pixel, which picks among the (2 reach)**2 ``shifts``."""
     picked = np.empty(width, np.int32)
     counter, choices = np.uint32(0), np.uint32(shifts.size)
     for _ in range(iterations):
         for y in range(height - reach, reach, -1):
             for x in range(width):
-                word = hashed(counter + np.uint32(x), first, second) >> np.uint32(16)
+                word = hash_counter(counter + np.uint32(x), first, second) >> np.uint32(16)
                 picked[x] = shifts[np.uint64((word * choices) >> np.uint32(16))]
             counter += np.uint32(width)
             base = y * width
@@ -428,7 +444,7 @@ def shuffle_fast(pixels, height, width, reach, iterations, shifts, first, second
 
 
 @kernel
-def nearest(small, rows, columns, out):
+def gather_nearest(small, rows, columns, out):
     """out(y, x) = small(rows[y], columns[x]); a row like the last one is copied."""
     for y in range(out.shape[0]):
         if y and rows[y] == rows[y - 1]:

@@ -15,10 +15,10 @@ numba.config.SLP_VECTORIZE = 1
 
 kernel: Callable[[Any], Any] = numba.njit(cache=True, nogil=True, error_model="numpy")
 """Strict IEEE arithmetic, nothing reordered or fused: the same pixels on every machine."""
-inlined: Callable[[Any], Any] = numba.njit(inline="always", error_model="numpy")
+inline_kernel: Callable[[Any], Any] = numba.njit(inline="always", error_model="numpy")
 
 
-def forget_stale(folder: Path) -> None:
+def remove_stale_cache(folder: Path) -> None:
     """Throw away what was compiled before any source in ``folder`` changed: numba compares a kernel
     with its own file only, but machine code holds a copy of every kernel that it calls.
     """
@@ -29,4 +29,4 @@ def forget_stale(folder: Path) -> None:
                 index.unlink()
 
 
-forget_stale(Path(__file__).parent)
+remove_stale_cache(Path(__file__).parent)

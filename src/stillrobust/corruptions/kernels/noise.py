@@ -1,4 +1,4 @@
-"""Noise on flat arrays of samples: exact (numbers drawn before) and fast (tables indexed by hashed
+"""Noise on flat arrays of samples: exact (numbers drawn before) and fast (tables indexed by hash_counter
 counters).
 """
 
@@ -11,16 +11,16 @@ import numpy as np
 from stillrobust.corruptions.kernels.jit import kernel
 from stillrobust.corruptions.kernels.streams import (
     WORDS,
-    fill_hashed,
+    fill_hashes,
     fraction,
-    hashed,
+    hash_counter,
     open_block,
     refill,
 )
 
 # unsigned: no check for negative indices
 ONE, TWO, THREE, FOUR, FIVE, SIX, SEVEN = (np.uint64(i) for i in range(1, 8))
-CHUNK = 4096  # words hashed ahead: they stay in the first cache
+CHUNK = 4096  # words hash_counter ahead: they stay in the first cache
 
 
 @kernel
@@ -51,7 +51,7 @@ def salt_and_pepper(samples, where, which, amount, out):
 
 
 @kernel
-def _more_draws(key, before, words, place, draws, used, count):
+def _refill_uniforms(key, before, words, place, draws, used, count):
     """Move the unread uniforms to the front and put the next block's behind them: (words read,
     words held, uniforms held).
 
@@ -93,7 +93,7 @@ def poisson(samples, rows, chances, grey, key, place, out):
         photons, product = np.int64(0), 1.0
         while mean > 0:
             if count - used < 8:
-                read, held, count = _more_draws(
+                read, held, count = _refill_uniforms(
                     key, before, words, (read, held), draws, used, count
                 )
                 used = 0
@@ -152,7 +152,7 @@ def add_table(samples, table, first, second, out):
     words = np.empty(CHUNK, np.uint32)
     for start in range(0, samples.size, 2 * CHUNK):
         count = min(2 * CHUNK, samples.size - start)
-        fill_hashed(start // 2, first, second, words[: (count + 1) // 2])
+        fill_hashes(start // 2, first, second, words[: (count + 1) // 2])
         own, target = samples[start : start + count], out[start : start + count]
         for i in range(count // 2):
             word = words[i]
@@ -171,7 +171,7 @@ def multiply_table(samples, table, first, second, out):
     words = np.empty(CHUNK, np.uint32)
     for start in range(0, samples.size, 2 * CHUNK):
         count = min(2 * CHUNK, samples.size - start)
-        fill_hashed(start // 2, first, second, words[: (count + 1) // 2])
+        fill_hashes(start // 2, first, second, words[: (count + 1) // 2])
         for i in range(count):
             word = (words[i >> 1] >> np.uint32(16 * (i & 1))) & np.uint32(0xFFFF)
             value = np.float32(samples[start + i]) * table[word]
@@ -187,7 +187,7 @@ def alias_table(samples, table, bits, first, second, out):
     row, column, fine = np.uint32(bits), np.uint32(32 - bits), np.uint32(16 - bits)
     for start in range(0, samples.size, CHUNK):
         count = min(CHUNK, samples.size - start)
-        fill_hashed(start, first, second, words[:count])
+        fill_hashes(start, first, second, words[:count])
         own, target = samples[start : start + count], out[start : start + count]
         for i in range(count):
             word = words[i]
@@ -204,6 +204,6 @@ def alias_table(samples, table, bits, first, second, out):
 def salt_and_pepper_fast(samples, black, either, first, second, out):
     """0 below the 32-bit threshold ``black``, 255 between it and ``either``."""
     for i in range(samples.size):
-        word = hashed(np.uint32(i), first, second)
+        word = hash_counter(np.uint32(i), first, second)
         value = np.uint8(255) if word < either else samples[i]
         out[i] = np.uint8(0) if word < black else value

@@ -18,7 +18,7 @@ BOX_HALF = 1 << (BOX_BITS - 1)
 
 
 @kernel
-def taps(image, rows, row_weights, columns, column_weights, out):
+def resize(image, rows, row_weights, columns, column_weights, out):
     """A few weighted samples each way: uint8 (H, W, 3) -> uint8 (h, w, 3).
 
     rows int64 (h, T), row_weights int64 (h, T) in units of 2**-11, the same for columns (w, T).
@@ -81,7 +81,7 @@ def box_columns(image, first, counts, out):
 
 
 @kernel
-def _mirrored(place, size):
+def _mirror_index(place, size):
     """Reflection at the middles of the first and last sample: -1 -> 1, size -> size - 2, however
     far out.
     """
@@ -103,8 +103,8 @@ def affine(image, back, out):
             down = back[1, 0] * x + back[1, 1] * y + back[1, 2]
             left, top = math.floor(across), math.floor(down)
             wx, wy = np.float32(across - left), np.float32(down - top)
-            x0, x1 = _mirrored(int(left), width), _mirrored(int(left) + 1, width)
-            y0, y1 = _mirrored(int(top), height), _mirrored(int(top) + 1, height)
+            x0, x1 = _mirror_index(int(left), width), _mirror_index(int(left) + 1, width)
+            y0, y1 = _mirror_index(int(top), height), _mirror_index(int(top) + 1, height)
             for channel in range(3):
                 a, b = np.float32(image[y0, x0, channel]), np.float32(image[y0, x1, channel])
                 c, d = np.float32(image[y1, x0, channel]), np.float32(image[y1, x1, channel])

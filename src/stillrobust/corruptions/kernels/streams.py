@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from stillrobust.corruptions.kernels.jit import inlined, kernel
+from stillrobust.corruptions.kernels.jit import inline_kernel, kernel
 
 WORDS = 624
 UPPER, LOWER, TWIST = np.uint32(0x80000000), np.uint32(0x7FFFFFFF), np.uint32(0x9908B0DF)
@@ -22,7 +22,7 @@ LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 SQRT2 = math.sqrt(2)
 
 
-@inlined
+@inline_kernel
 def _twist(ahead, own, following):
     mixed = (own & UPPER) | (following & LOWER)
     return ahead ^ (mixed >> np.uint32(1)) ^ ((np.uint32(0) - (mixed & np.uint32(1))) & TWIST)
@@ -78,7 +78,7 @@ def refill(key, words, read, held):
     return left + WORDS
 
 
-@inlined
+@inline_kernel
 def fraction(high, low):
     """Two words -> one of 2**53 values in [0, 1)."""
     return (np.float64(high >> np.uint32(5)) * 67108864.0 + np.float64(low >> np.uint32(6))) * UNIT
@@ -130,7 +130,7 @@ def bounded(key, place, largest, out):
 
 
 @kernel
-def _polar(radius, bits):
+def _polar_factors(radius, bits):
     """sqrt(-2 ln(r) / r) in place, ``bits`` being the same memory as int64.
 
     The logarithm is ours, since a loop over the library's is not turned into vectors: an atanh
@@ -192,7 +192,7 @@ def normals(key, place, spare, has_spare, out):
             kept += (r < 1.0) & (r != 0.0)
             used += 1
         read += 4 * used
-        _polar(radius[:kept], bits[:kept])
+        _polar_factors(radius[:kept], bits[:kept])
         pairs = min(kept, (out.size - done) // 2)
         target = out[done : done + 2 * pairs]
         for i in range(pairs):
@@ -207,8 +207,8 @@ def normals(key, place, spare, has_spare, out):
     return WORDS - (held - read), spare, has_spare
 
 
-@inlined
-def hashed(counter, first, second):
+@inline_kernel
+def hash_counter(counter, first, second):
     """A 32-bit word from a counter and two words of key: the finaliser "lowbias32" (C.
 
     Wellons), keyed at both rounds.
@@ -220,7 +220,7 @@ def hashed(counter, first, second):
 
 
 @kernel
-def fill_hashed(start, first, second, out):
+def fill_hashes(start, first, second, out):
     """uint32 words start, start + 1, ... of the stream."""
     for i in range(out.size):
-        out[i] = hashed(np.uint32(start + i), first, second)
+        out[i] = hash_counter(np.uint32(start + i), first, second)

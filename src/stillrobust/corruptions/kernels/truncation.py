@@ -2,7 +2,7 @@
 samples that need a second look.
 
 The reference sums in float64 and truncates, so that a float32 sum, which is off by less than
-``reach``, can end on another grey level only where it lies within ``reach`` of a whole number, and
+``tolerance``, can end on another grey level only where it lies within ``tolerance`` of a whole number, and
 not of 0, since all below 1 is black. Those samples, some in a thousand, are found here and computed
 again in float64 by the caller, in the reference's order of operations.
 """
@@ -18,7 +18,7 @@ LOWEST, HIGHEST, HALF = np.float32(0.4), np.float32(255.5), np.float32(0.5)
 
 
 @kernel
-def scratch(width):
+def truncation_buffers(width):
     """Two arrays for :func:`truncate` on rows of ``width`` samples: marks, a multiple of eight
     long, and places.
     """
@@ -26,7 +26,7 @@ def scratch(width):
 
 
 @kernel
-def _places(near, found):
+def _marked_places(near, found):
     """The marked places, asked for eight at a time, since few are set; how many."""
     count, eights = 0, near.view(np.uint64)
     for i in range(eights.size):
@@ -39,54 +39,54 @@ def _places(near, found):
 
 
 @kernel
-def truncate(line, reach, near, found, out):
+def truncate(line, tolerance, near, found, out):
     """float32 ``line`` -> uint8 ``out``, clipped and truncated; ``found`` gets the places within
-    ``reach`` of a whole number.
+    ``tolerance`` of a whole number.
 
     Returns how many.
     """
     for x in range(line.size):
         value = min(max(line[x], LOWEST), HIGHEST)
         out[x] = np.uint8(np.int32(value))
-        near[x] = np.uint8(abs(value - np.float32(np.int32(value + HALF))) < reach)
-    return _places(near, found)
+        near[x] = np.uint8(abs(value - np.float32(np.int32(value + HALF))) < tolerance)
+    return _marked_places(near, found)
 
 
 @kernel
-def truncate_row(y, line, reach, flat, levels, near, found, out):
+def truncate_row(y, line, tolerance, flat, levels, near, found, out):
     """The same of row ``y``; where ``flat`` (uint8) is not 0, samples get their level instead.
 
     Both may be empty.
     """
     if not flat.size:
-        return truncate(line, reach, near, found, out)
+        return truncate(line, tolerance, near, found, out)
     even, level = flat[y], levels[y]
     for x in range(line.size):
         value = min(max(line[x], LOWEST), HIGHEST)
         out[x] = level[x] if even[x] else np.uint8(np.int32(value))
-        near[x] = np.uint8(abs(value - np.float32(np.int32(value + HALF))) < reach) & np.uint8(
+        near[x] = np.uint8(abs(value - np.float32(np.int32(value + HALF))) < tolerance) & np.uint8(
             even[x] == 0
         )
-    return _places(near, found)
+    return _marked_places(near, found)
 
 
 @kernel
-def truncate_near(line, reach, levels, near, found, out):
+def truncate_near(line, tolerance, levels, near, found, out):
     """The same, all settled at once: what is near the whole number w becomes ``levels[w]``, as it
     would in a flat area.
     """
-    for i in range(truncate(line, reach, near, found, out)):
+    for i in range(truncate(line, tolerance, near, found, out)):
         out[found[i]] = levels[np.int32(min(max(line[found[i]], LOWEST), HIGHEST) + HALF) & 255]
 
 
 @kernel
-def grey(fraction):
+def to_grey_level(fraction):
     """A float64 fraction, clipped and truncated to a grey level."""
     return np.uint8(np.int32(min(max(fraction, 0.0), 1.0) * 255))
 
 
 @kernel
-def crowded(count, width, flat):
+def needs_flat_areas(count, width, flat):
     """Whether so many samples of a row are near a whole number that flat areas, so far unknown, are
     worth a look.
     """
