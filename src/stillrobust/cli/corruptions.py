@@ -64,7 +64,7 @@ def corrupt_(
     from stillrobust.tools.corrupt_folder import CorruptionPlan, make_corrupted_folder
 
     names = tuple("common" if name.strip() == "all" else name for name in corruption.split(","))
-    levels = SEVERITIES if severity == "all" else severities_of(severity)
+    levels = SEVERITIES if severity == "all" else parse_severities(severity)
     plan = CorruptionPlan(names, levels, seed, draws, regime, channel_order, image_format, quality)
     if contact_sheet:
         _contact_sheet(source, out, plan)
@@ -164,7 +164,7 @@ def conformance(
         raise typer.Exit(1)
 
 
-def severities_of(text: str) -> tuple[int, ...]:
+def parse_severities(text: str) -> tuple[int, ...]:
     """``"1,3"`` -> (1, 3)."""
     try:
         return tuple(int(severity) for severity in text.split(","))
@@ -193,9 +193,15 @@ def explain(
 
     Example: stillrobust explain photos --first channel_order=rgb --second channel_order=bgr
     """
-    from stillrobust.tools.protocol_difference import differences, protocol_of, sample_of, text_of
+    from stillrobust.tools.protocol_difference import (
+        compare_protocols,
+        format_differences,
+        parse_protocol,
+        read_sample,
+    )
 
-    one, other = protocol_of(first), protocol_of(second)
-    images = sample_of(source, photos)
+    one, other = parse_protocol(first), parse_protocol(second)
+    images = read_sample(source, photos)
     typer.echo(f"{len(images)} photos, severity {severity}: {first} against {second}")
-    typer.echo(text_of(differences(images, one, other, severities_of(severity))))
+    rows = compare_protocols(images, one, other, parse_severities(severity))
+    typer.echo(format_differences(rows))

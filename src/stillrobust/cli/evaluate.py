@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stillrobust.cli.completion import names_of
-from stillrobust.cli.corruptions import ChannelOrder, Draws, severities_of
+from stillrobust.cli.corruptions import ChannelOrder, Draws, parse_severities
 from stillrobust.cli.report import finish
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
@@ -102,7 +102,7 @@ def evaluate(
         "warp_truth": warp_truth,
     }
     protocol = Protocol(
-        names, severities_of(severities), seed=seed, images=images, budget=budget, **chosen
+        names, parse_severities(severities), seed=seed, images=images, budget=budget, **chosen
     )
     group = join()
     dataset = open_dataset(data, "val")

@@ -1,4 +1,4 @@
-"""Kernels by name, loaded at their first use, so that importing the corruptions costs nothing."""
+"""Kernels by name, loaded at first use, so that importing the corruptions is fast."""
 
 import importlib
 import logging
@@ -9,7 +9,7 @@ _announced = False
 
 
 class Kernels:
-    """One module of ``kernels``: an attribute is a compiled function."""
+    """One module of ``kernels``. Its attributes are the compiled functions."""
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -24,7 +24,7 @@ class Kernels:
 
 
 def _announce_compilation(function: Any) -> None:
-    """Say once that compiling takes a while, if nothing compiled is on disk yet."""
+    """Log once that compiling takes a while, if the disk cache is empty."""
     global _announced
     if not _announced and not any(Path(function.stats.cache_path).glob("*.nbi")):
         text = (

@@ -1,4 +1,4 @@
-"""One corruption: its function, its severity tables, and what the rest of the package needs to know.
+"""The entry of one corruption: its function, severity tables and properties.
 
 Severities come from Hendrycks & Dietterich 2019, ImageNet-C/imagenet_c/imagenet_c/corruptions.py
 (224-px images), as kept by the library imagecorruptions. The tables for small images come from the

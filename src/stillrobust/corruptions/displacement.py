@@ -1,5 +1,4 @@
-"""Where pixels went: the displacement that a geometric corruption applied, so that ground truth can
-follow.
+"""Warp ground truth with the displacement field of a corruption that moves pixels.
 
 A field is float32 (H, W, 2), (down, across) in pixels: pixel (y, x) of the corrupted image shows
 the clean one at (y + down, x + across).
@@ -11,6 +10,7 @@ from stillrobust.samples import Array
 
 
 def pixel_grid(size: tuple[int, int]) -> tuple[Array, Array]:
+    """Return the row and the column of every pixel of an image of ``size``, float32 (H, W) each."""
     rows, columns = np.meshgrid(np.arange(size[0]), np.arange(size[1]), indexing="ij")
     return rows.astype(np.float32), columns.astype(np.float32)
 
@@ -21,8 +21,11 @@ def _reflected(places: Array, size: int) -> Array:
 
 
 def warp_map(values: Array, field: Array) -> Array:
-    """Label maps or masks (..., H, W), each pixel from the nearest place that the field names; the
-    same dtype.
+    """Warp label maps or masks to the corrupted image, by nearest neighbour.
+
+    Args:
+        values: (..., H, W), any dtype.
+        field: float32 (H, W, 2), (down, across).
     """
     height, width = field.shape[:2]
     rows, columns = pixel_grid((height, width))
@@ -33,8 +36,14 @@ def warp_map(values: Array, field: Array) -> Array:
 
 
 def warp_boxes(boxes: Array, field: Array) -> Array:
-    """float32 (N, 4) xyxy -> the extents of the pixels that show the box's inside; all 0 where no
-    pixel does.
+    """Warp boxes: each becomes the extents of the pixels that show its inside.
+
+    Args:
+        boxes: float32 (N, 4) xyxy.
+        field: float32 (H, W, 2), (down, across).
+
+    Returns:
+        float32 (N, 4); all 0 for a box that no pixel shows.
     """
     rows, columns = pixel_grid((field.shape[0], field.shape[1]))
     y, x = rows + field[..., 0] + 0.5, columns + field[..., 1] + 0.5
@@ -45,8 +54,10 @@ def warp_boxes(boxes: Array, field: Array) -> Array:
 
 
 def extents(mask: Array) -> tuple[float, float, float, float]:
-    """bool (H, W) -> (x1, y1, x2, y2) of its pixels, the last two exclusive; all 0 for an empty
-    mask.
+    """Return a mask's bounding box (x1, y1, x2, y2), the last two exclusive; all 0 if it is empty.
+
+    Args:
+        mask: bool (H, W).
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):

@@ -1,4 +1,4 @@
-"""Noise: gaussian, shot, impulse and speckle; every sample of every channel by itself."""
+"""Noise: gaussian, shot, impulse and speckle. Samples of all channels are independent."""
 
 import math
 from functools import lru_cache
@@ -16,8 +16,9 @@ kernels = Kernels("noise")
 
 @lru_cache(maxsize=32)
 def _noise_steps(sigma: float) -> Array:
-    """Grey levels that noise adds: the reference truncates v + 255 sigma z, that is v + floor(255
-    sigma z) from 0 up.
+    """Grey levels that noise adds.
+
+    The reference truncates v + 255 sigma z, which is v + floor(255 sigma z) from 0 up.
     """
     steps: Array = np.floor(quantiles() * sigma * 255).astype(np.int16)
     return steps
@@ -36,21 +37,23 @@ def gaussian_noise(image: Image, rng: Rng, sigma: float) -> Image:
 
 
 def _photon_levels(photons: int) -> Array:
-    """Grey levels of 0, 1, 2, ... counted photons; from ``photons`` up it is white."""
+    """Grey levels of 0, 1, 2, ... photons; ``photons`` and more are white."""
     levels: Array = (np.clip(np.arange(photons + 1) / float(photons), 0, 1) * 255).astype(np.uint8)
     return levels
 
 
 @lru_cache(maxsize=32)
 def _poisson_rows(photons: int) -> tuple[Array, Array]:
-    """What numpy's legacy Poisson works out for every grey level's mean: float64 (256, 6); and its
-    chances, (256, K).
+    """Constants of numpy's legacy Poisson for every grey level.
+
+    Returns:
+        float64 (256, 6) as the kernel needs them, and the probabilities, (256, K).
     """
     mean = np.arange(256) / 255.0 * photons
     b = 0.931 + 2.53 * np.sqrt(mean)
     a = -0.059 + 0.02483 * b
     with np.errstate(all="ignore"):  # the last two are used from a mean of 10 on
-        # as numpy's Poisson in C has it, not as np.exp
+        # numpy's Poisson calls C's exp, whose last bits differ from np.exp
         smallest = np.array([math.exp(-value) for value in mean])
         columns = mean, smallest, b, a, 1.1239 + 1.1328 / (b - 3.4), 0.9277 - 3.6224 / (b - 2)
     count = np.arange(2 * photons + 64)  # beyond it the chance is less than 1e-18
@@ -69,8 +72,10 @@ def _log_factorials() -> Array:
 
 @lru_cache(maxsize=32)
 def _poisson_aliases(photons: int) -> tuple[Array, int]:
-    """Alias tables (Walker 1977) of the grey levels that each grey level becomes: (uint32 (256 *
-    2**bits,), bits).
+    """Alias tables (Walker 1977) of the resulting grey levels, for each grey level.
+
+    Returns:
+        (uint32 (256 * 2**bits,), bits).
     """
     bits = photons.bit_length()
     size, levels = 1 << bits, _photon_levels(photons)
@@ -78,7 +83,7 @@ def _poisson_aliases(photons: int) -> tuple[Array, int]:
     for value in range(256):
         mean = value / 255.0 * photons
         chance = np.zeros(size)
-        # Poisson's chances, each from the one before: exp(-mean) mean**k / k!
+        # probabilities exp(-mean) mean**k / k!, each from the previous one
         ratios = np.empty(photons)
         ratios[0], ratios[1:] = elementary.exp(np.array(-mean)), mean / np.arange(1, photons)
         chance[:photons] = np.cumprod(ratios)
@@ -123,9 +128,9 @@ def shot_noise(image: Image, rng: Rng, photons: int) -> Image:
 
 
 def impulse_noise(image: Image, rng: Rng, amount: float) -> Image:
-    """Salt and pepper per sample.
+    """Replace samples by black or white.
 
-    Draws: one uniform per sample that says where, then one that says which.
+    Draws: one uniform per sample that decides where, then one that decides which.
     """
     out = np.empty_like(image)
     if isinstance(rng, Key):

@@ -1,7 +1,7 @@
-"""Frost textures: the reference's photographs where they are installed, or a generated set, which
-the protocol then says.
+"""Frost textures: the reference's photographs if installed, otherwise a generated set.
 
-The photographs' origin and licence are recorded nowhere, so that this package does not ship them.
+The protocol records which. The photographs' origin and licence are unknown, so this package does
+not ship them.
 """
 
 import hashlib
@@ -25,16 +25,20 @@ PACKAGES = ("imagecorruptions", "imagecorruptions_imaug")
 
 
 def find_frost_folder() -> Path | None:
-    """The folder that ``STILLROBUST_FROST`` names, or an installed package's, found without
-    importing it.
+    """Find the photographs' folder: ``STILLROBUST_FROST``, or an installed package's.
+
+    The package is not imported.
+
+    Raises:
+        UserError: If the named folder lacks a file.
     """
     if named := os.environ.get(FROST_VARIABLE):
         folder = Path(named)
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise UserError(
-                f"{FROST_VARIABLE} names {folder}, but it lacks {', '.join(missing)}; put the six frost"
-                " files there"
+                f"{FROST_VARIABLE} names {folder}, but it lacks {', '.join(missing)};"
+                " put the six frost files there"
             )
         return folder
     for package in PACKAGES:
@@ -47,8 +51,11 @@ def find_frost_folder() -> Path | None:
 
 @lru_cache(maxsize=1)
 def load_textures() -> tuple[str, tuple[Array, ...]]:
-    """(identity, five uint8 (H, W, 3) RGB textures); the identity names the source and the pixels'
-    digest.
+    """Load the textures.
+
+    Returns:
+        Their identity, which is the source and a hash of the pixels; and five uint8 (H, W, 3) RGB
+        textures.
     """
     folder = find_frost_folder()
     if folder is None:
@@ -79,9 +86,10 @@ def _read(path: Path) -> Array:
 
 
 def generate_texture(index: int) -> Array:
-    """An ice-like texture: ridged noise over six octaves, bluish white.
+    """Generate an ice-like texture: ridged noise over six octaves, bluish white.
 
-    uint8 (600, 900, 3), the same everywhere.
+    Returns:
+        uint8 (600, 900, 3), the same on every processor.
     """
     rng = np.random.RandomState(index)
     ridges = np.zeros((600, 900), np.float32)
@@ -98,9 +106,7 @@ def generate_texture(index: int) -> Array:
 
 @lru_cache(maxsize=16)
 def enlarged_texture(index: int, height: int, width: int, exact: bool) -> Array:
-    """Texture ``index`` enlarged so that a crop of (height, width) fits: always 1.1 times what is
-    needed, bicubic.
-    """
+    """Enlarge texture ``index`` to 1.1 times what a crop of (height, width) needs, bicubic."""
     texture = load_textures()[1][index]
     own_height, own_width = texture.shape[:2]
     factor = 1.0
@@ -117,9 +123,7 @@ def enlarged_texture(index: int, height: int, width: int, exact: bool) -> Array:
 
 
 def _resize(texture: Array, size: tuple[int, int], cubic: bool, exact: bool) -> Array:
-    """To ``size`` (H, W); ``exact``: with OpenCV, as the reference, whose pixels depend a little on
-    the processor.
-    """
+    """Resize to ``size`` (H, W); ``exact`` uses OpenCV, as the reference."""
     if not exact:
         return resampling.resize(texture, size, cubic)
     interpolation = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
@@ -131,9 +135,7 @@ def _resize(texture: Array, size: tuple[int, int], cubic: bool, exact: bool) -> 
 
 @lru_cache(maxsize=16)
 def shrunk_texture(index: int, factor: float, exact: bool) -> Array:
-    """Texture ``index`` made smaller for small images, bilinear, as the makers of CIFAR-10-C have
-    it.
-    """
+    """Shrink texture ``index`` for small images, bilinear, as the authors of CIFAR-10-C do."""
     texture = load_textures()[1][index]
     return _resize(
         texture, (round(texture.shape[0] * factor), round(texture.shape[1] * factor)), False, exact
@@ -141,9 +143,16 @@ def shrunk_texture(index: int, factor: float, exact: bool) -> Array:
 
 
 def frost_layer(index: int, height: int, width: int, shrink: float | None, exact: bool) -> Array:
-    """As :func:`enlarged_texture`; textures that are large enough are scaled once for all image sizes.
+    """Return the texture that a crop is taken from.
 
-    With ``shrink`` the texture is made smaller instead, unless the image would not fit into it.
+    Textures that are large enough are scaled once for all image sizes.
+
+    Args:
+        index: 0..4.
+        height: Of the image, like ``width``.
+        width: See ``height``.
+        shrink: Shrinks the texture by this factor instead, if the image then still fits into it.
+        exact: Whether OpenCV resizes it, as in the reference.
     """
     if shrink is not None:
         small = shrunk_texture(index, shrink, exact)

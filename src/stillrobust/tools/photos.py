@@ -83,7 +83,7 @@ def read_photo(name: str, content: bytes) -> tuple[Image | None, str]:
             by_opencv = Path(name).suffix.lower() in {".png", ".jpg", ".jpeg"} and frames == 1
             # OpenCV applies the orientation itself
             upright = ImageOps.exif_transpose(opened) if turned and not by_opencv else opened
-            # Pillow decodes every file first: it rejects truncated ones, OpenCV fills them with grey
+            # Pillow decodes every file first: it rejects truncated ones; OpenCV fills them grey
             converted = np.array(upright.convert("RGB"))
     # the message of UnidentifiedImageError holds a memory address, which would differ in every run;
     # for ImportError see reading.UNREADABLE

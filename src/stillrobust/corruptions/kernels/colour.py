@@ -1,8 +1,7 @@
-"""HSV, of which brightness changes V and saturate S: closed forms, and the whole way where rounding
-decides.
+"""brightness and saturate in closed form, instead of a conversion to HSV and back.
 
-Where the closed form gives a whole number, the reference's rounding errors decide whether it is
-truncated to that or to one less; only there its long way through hue and back is gone.
+If the closed form gives a whole number, the reference's rounding errors decide whether it is
+truncated to that number or to one less. Only those pixels are converted to HSV and back.
 """
 
 # mypy: ignore-errors
@@ -63,8 +62,9 @@ def _via_hsv(red, green, blue, factor, offset, brighter):
 
 @kernel
 def brighten(image, table, amount, fractions, out):
-    """V + amount; uint8 (N * 3); ``table[largest channel, channel]`` is the new level, or 1 where
-    rounding decides.
+    """V + amount, uint8 (N * 3).
+
+    ``table[largest channel, channel]`` is the new level, or 1 where rounding decides.
     """
     for i in range(image.size // 3):
         red, green, blue = image[3 * i], image[3 * i + 1], image[3 * i + 2]
@@ -77,8 +77,9 @@ def brighten(image, table, amount, fractions, out):
 
 @kernel
 def saturate(image, ratio, factor, offset, fractions, out):
-    """S * factor + offset; uint8 (N * 3): V - (V - c) * ratio[V, smallest]; greys get the hue red,
-    as in the reference.
+    """S * factor + offset, uint8 (N * 3): V - (V - c) * ratio[V, smallest].
+
+    Greys get the hue red, as in the reference.
     """
     for i in range(image.size // 3):
         red, green, blue = image[3 * i], image[3 * i + 1], image[3 * i + 2]

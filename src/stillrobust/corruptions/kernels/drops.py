@@ -1,8 +1,7 @@
-"""What spatter makes drops of: edges, distances to them, equalised and embossed; OpenCV's steps in
-whole numbers.
+"""The drops of spatter in whole numbers: OpenCV's edges, distances, equalisation and embossing.
 
-OpenCV's own depend on the processor (its builds for x86 hand some of them to Intel's IPP, in
-floating point).
+OpenCV's own functions depend on the processor: its builds for x86 pass some of them to Intel's IPP,
+which uses floating point.
 """
 
 # mypy: ignore-errors
@@ -20,7 +19,7 @@ FURTHEST = 20 * 65536  # where the reference cuts distances off
 
 @kernel
 def _mirror_index(place, size):
-    """Reflection at the middle of the edge's sample, one sample out."""
+    """Reflect at the middle of the first and last sample, one sample beyond them."""
     if size == 1:
         return 0
     if place < 0:
@@ -30,7 +29,7 @@ def _mirror_index(place, size):
 
 @kernel
 def canny_edges(layer):
-    """Canny's edges (1986) of uint8 (H, W), as OpenCV has them: bool (H, W)."""
+    """Canny's edges (1986) as OpenCV finds them: uint8 (H, W) -> bool (H, W)."""
     height, width = layer.shape
     across, down = np.empty((height, width), np.int32), np.empty((height, width), np.int32)
     size = np.zeros((height + 2, width + 2), np.int32)
@@ -84,10 +83,10 @@ def canny_edges(layer):
 
 @kernel
 def edge_distances(seeds):
-    """How far the nearest of the seeds is, 20 pixels at most: bool (H, W) -> int32 (H, W), in units
-    of 2**-16 pixels.
+    """Distance to the nearest edge, at most 20 pixels: bool (H, W) -> int32 (H, W).
 
-    Two passes with steps of 1, 1.4 and 2.1969 pixels (Borgefors 1986, 5 by 5).
+    The unit is 2**-16 pixels. Two passes with steps of 1, 1.4 and 2.1969 pixels (Borgefors 1986, 5
+    by 5).
     """
     height, width = seeds.shape
     wide = np.full((height + 4, width + 4), FURTHEST, np.int32)
@@ -139,9 +138,7 @@ def _box_sums(values):
 
 @kernel
 def emboss_distances(distance):
-    """Smoothed, equalised, embossed, smoothed again: int32 (H, W) of :func:`edge_distances` -> uint8 (H,
-    W).
-    """
+    """Smooth, equalise, emboss and smooth distances again: int32 (H, W) -> uint8 (H, W)."""
     height, width = distance.shape
     sums, counts = _box_sums(distance), np.zeros(256, np.int64)
     levels = np.empty((height, width), np.uint8)

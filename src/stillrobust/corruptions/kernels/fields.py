@@ -29,9 +29,7 @@ def normal_fast(table, first, second, out):
 
 @kernel
 def _noise_row(draws, counter, first, second, amplitude, out):
-    """Uniforms in -amplitude..amplitude: ``draws`` (-1..1) from ``counter`` on, or hash_counter ones
-    where it is empty.
-    """
+    """Uniforms in -amplitude..amplitude from ``draws`` (-1..1), or from hashes if it is empty."""
     if draws.size:
         drawn = draws[counter : counter + out.size]
         for j in range(out.size):
@@ -50,13 +48,22 @@ def _update_extremes(row, low, high):
 
 @kernel
 def plasma(draws, decay, first, second, needed, heights):
-    """Diamond-square map, toroidal, float32 (n, n); draws: float64 (n * n - 1), as the reference's,
-    or float32 (0) and two keys.
+    """Diamond-square map, toroidal, float32 (n, n).
 
-    Sums in float32, noise as the draws: float64 in the reference. A level's grid (n, n), without
-    gaps so that rows are whole vectors, becomes the next one's (2n, 2n): its points, the squares'
-    middles, and the diamonds' two kinds. The finest level is made for the first ``needed`` rows
-    only. Returns (lowest, highest) of what is made.
+    Each level's grid (n, n) is stored without gaps, so that rows are whole vectors. It becomes the
+    next grid (2n, 2n): its points, the middles of squares, and the two kinds of diamonds. Sums run
+    in float32, noise in the type of the draws, which is float64 in the reference.
+
+    Args:
+        draws: float64 (n * n - 1), the reference's draws; or float32 (0), which hashes.
+        decay: Of the noise from level to level.
+        first: Key of the hash, like ``second``.
+        second: See ``first``.
+        needed: The finest level is made for so many rows only.
+        heights: Result.
+
+    Returns:
+        The lowest and the highest value that was made.
     """
     size, wobble, counter = heights.shape[0], 100.0, 0
     low, high = np.zeros(size, np.float32), np.zeros(size, np.float32)
@@ -113,10 +120,10 @@ def plasma(draws, decay, first, second, needed, heights):
 
 @kernel
 def fog(image, heights, lowest, highest, amount, brightest, fractions, tolerance, out):
-    """(image + amount * height) * brightest / (brightest + amount), heights scaled to 0..1,
-    truncated; uint8 (H, W * 3).
+    """(image + amount * height) * brightest / (brightest + amount), truncated; uint8 (H, W * 3).
 
-    ``amount`` in float64; the reference multiplies it with the heights in float32.
+    Heights are scaled to 0..1. ``amount`` is float64; the reference multiplies it with the heights
+    in float32.
     """
     thrice = np.empty(image.shape[1], np.float32)
     near, found = truncation_buffers(image.shape[1])
@@ -144,7 +151,7 @@ def fog(image, heights, lowest, highest, amount, brightest, fractions, tolerance
 
 @kernel
 def _snow_exact(bright, own, layers, mix, rest):
-    """One sample in the reference's order, ``bright`` being its pixel's grey."""
+    """One sample in the reference's order; ``bright`` is the grey value of its pixel."""
     white = np.float32(np.float32(bright * np.float32(1.5)) + np.float32(0.5))
     whitened = np.float32(np.float32(mix * own) + np.float32(rest * max(own, white)))
     return to_grey_level(np.float64(whitened) + layers[0] + layers[1])
@@ -152,11 +159,10 @@ def _snow_exact(bright, own, layers, mix, rest):
 
 @kernel
 def snow(image, flakes, mix, rest, fractions32, fractions, grey, tolerance, out):
-    """Whiten, then add the layer of flakes and the layer turned by half a turn; uint8 (H, W * 3),
-    flakes uint8 (H, W).
+    """Whiten, then add the layer of flakes and the same layer rotated by 180 degrees.
 
-    ``grey`` float32 (H, W): the image's fractions in grey, for samples that float32 cannot decide;
-    or (0, 0), which leaves them.
+    Image uint8 (H, W * 3), flakes uint8 (H, W). ``grey`` float32 (H, W) is the grey image, from
+    which uncertain samples are computed again; if it is empty they are not.
     """
     height, width = flakes.shape
     white, fallen = np.empty(3 * width, np.float32), np.empty(3 * width, np.float32)
@@ -189,8 +195,9 @@ def snow(image, flakes, mix, rest, fractions32, fractions, grey, tolerance, out)
 
 @kernel
 def blend(image, layer, top, left, own, other, out):
-    """own * image + other * layer in float64, truncated; uint8 (H, W * 3); the layer's crop begins
-    at (top, left), in samples.
+    """own * image + other * layer in float64, truncated; uint8 (H, W * 3).
+
+    The layer's crop begins at (top, left), in samples.
     """
     for y in range(image.shape[0]):
         a, target = image[y], out[y]

@@ -1,9 +1,7 @@
-"""Correlations: separable and symmetric, along a line of shifts, and with a disk.
+"""Correlations on rows of interleaved channels: separable and symmetric, and along a line.
 
-Rows of interleaved channels.
-
-Sums in float32; what lies near a whole number is computed again in float64 (:mod:`truncation`), a
-sample at a time, or a row at once where it holds many, as flat areas and ramps do.
+Sums run in float32. Uncertain samples are computed again in float64 (see :mod:`truncation`), one by
+one, or a whole row at once if it holds many, as on ramps.
 """
 
 # mypy: ignore-errors
@@ -23,8 +21,9 @@ from stillrobust.corruptions.kernels.truncation import (
 
 @kernel
 def _vertical(rows, middle, weights, line):
-    """line = symmetric correlation of ``rows`` about row ``middle``; two pairs a pass, so that
-    ``line`` is read less.
+    """line = symmetric correlation of ``rows`` about row ``middle``.
+
+    Two pairs of rows per pass, so ``line`` is read and written less often.
     """
     radius, own, start = len(weights) - 1, rows[middle], 1
     if radius >= 2:
@@ -103,7 +102,7 @@ def separable(padded, down, across, out):
 
 @kernel
 def _column_exact(rows, middle, x, weights, fractions):
-    """scipy's correlate1d down one column: the middle first, then pairs from the outermost in."""
+    """One column in the order of scipy's correlate1d: the middle, then pairs from outside in."""
     total = fractions[rows[middle, x]] * weights[0]
     for distance in range(len(weights) - 1, 0, -1):
         total += (
@@ -126,7 +125,7 @@ def _gaussian_sample_exact(padded, middle, x, weights, fractions):
 
 @kernel
 def _gaussian_row_exact(padded, middle, weights, fractions, out):
-    """The same of a whole row."""
+    """:func:`_gaussian_sample_exact` for a whole row."""
     radius, width, own = len(weights) - 1, out.size, padded[middle]
     column, line = np.empty(own.size), np.empty(width)
     for x in range(own.size):
@@ -151,12 +150,24 @@ def _gaussian_row_exact(padded, middle, weights, fractions, out):
 def gaussian_uint8(
     padded, weights32, weights64, fractions, exact, levels, flat, flat_levels, tolerance, start, out
 ):
-    """Gaussian filter of uint8 (H + 2R, (W + 2R) * 3) -> uint8 (H, W * 3); weights at distances
-    0..R.
+    """Gaussian filter of uint8 (H + 2R, (W + 2R) * 3) -> uint8 (H, W * 3).
 
-    fractions float64 (256,): grey level / 255; levels uint8 (256,): what flat areas become. flat,
-    flat_levels: empty, or like ``out``: where windows are flat, and their levels. Begins at row
-    ``start``; returns the height, or the row before which flat areas have to be known.
+    Args:
+        padded: The image with a border of R pixels.
+        weights32: At distances 0..R, float32.
+        weights64: The same in float64.
+        fractions: float64 (256,): grey level / 255.
+        exact: Whether uncertain samples are computed again.
+        levels: uint8 (256,): the result for each grey level in a flat area.
+        flat: Where windows are flat, like ``out``; empty if not computed yet.
+        flat_levels: The results there.
+        tolerance: Of the float32 sums, in grey levels.
+        start: First row.
+        out: Result.
+
+    Returns:
+        The height. Or the row at which to call again with ``flat``, because many samples are
+        uncertain.
     """
     radius, width = len(weights32) - 1, out.shape[1]
     column, line = np.empty(padded.shape[1], np.float32), np.empty(width, np.float32)
@@ -183,7 +194,7 @@ def gaussian_uint8(
 
 @kernel
 def correlate_line(padded, y, down, across, weights, line):
-    """line = the sum over taps of weight * padded[y + down, x + across], eight taps a pass."""
+    """line = the sum over taps of weight * padded[y + down, x + across], eight taps per pass."""
     width, tap, taps = line.size, 0, len(weights)
     line[:] = np.float32(0)
     while tap + 8 <= taps:
@@ -210,7 +221,7 @@ def correlate_line(padded, y, down, across, weights, line):
 
 @kernel
 def correlate_line_exact(padded, y, down, across, weights, line):
-    """The same in float64, one tap after the other, as the reference adds them."""
+    """:func:`correlate_line` in float64, one tap after the other, as the reference adds them."""
     width, tap, taps = line.size, 0, len(weights)
     line[:] = 0
     while tap + 4 <= taps:
@@ -245,11 +256,10 @@ def spread(rows, first, weights, out):
 
 @kernel
 def motion_uint8(padded, down, across, weights32, weights64, exact, levels, tolerance, out):
-    """Sum of shifted copies of float32 rows -> uint8; shifts count from the corner; levels uint8
-    (256,) of flat areas.
+    """Sum shifted copies of float32 rows -> uint8. Shifts count from the corner of ``padded``.
 
-    ``weights32`` may be shorter than ``weights64``: what is left out of the tail belongs to
-    ``tolerance``.
+    ``weights32`` may be shorter than ``weights64``; ``tolerance`` then includes the omitted tail.
+    ``levels``, uint8 (256,), holds the results of flat areas.
     """
     width, taps = out.shape[1], len(weights64)
     line, sums = np.empty(width, np.float32), np.empty(width)

@@ -1,11 +1,10 @@
-"""JPEG and back without the file: baseline, 4:2:0, in the whole numbers of libjpeg's "islow"
-transforms.
+"""JPEG compression and decompression without the file: baseline, 4:2:0, libjpeg's "islow" DCT.
 
-Entropy coding loses nothing, so it is left out. The rest is fixed to the bit by libjpeg (T. G.
-Lane, 1991 to 1998), and libjpeg-turbo's vector code keeps to it: colours (jccolor.c, jdcolor.c),
-halved chroma and its triangle filter (jcsample.c, jdsample.c), and transforms after Loeffler,
-Ligtenberg and Moschytz (1989; jfdctint.c, jidctint.c). Constants are in units of 2**-13
-(transforms) and 2**-16 (colours).
+Entropy coding is lossless, so it is omitted. libjpeg (T. G. Lane, 1991 to 1998) defines the rest to
+the bit, and libjpeg-turbo's vector code follows it: colours (jccolor.c, jdcolor.c), halved chroma
+and its triangle filter (jcsample.c, jdsample.c), and transforms after Loeffler, Ligtenberg and
+Moschytz (1989; jfdctint.c, jidctint.c). Constants are in units of 2**-13 (transforms) and 2**-16
+(colours).
 """
 
 # mypy: ignore-errors
@@ -32,9 +31,7 @@ def _descale(value, bits):
 
 @inline_kernel
 def _odd_half(a, b, c, d):
-    """The odd half, which both directions share; in the source tmp4 to tmp7 forward, tmp0 to tmp3
-    backward.
-    """
+    """The odd half, which both directions share: tmp4..tmp7 forward, tmp0..tmp3 backward."""
     z1, z2, z3, z4 = i32(a + d), i32(b + c), i32(a + c), i32(b + d)
     z5 = i32(i32(z3 + z4) * i32(9633))
     z1, z2 = i32(z1 * i32(-7373)), i32(z2 * i32(-20995))
@@ -69,15 +66,17 @@ def _backward(f0, f1, f2, f3, f4, f5, f6, f7, down):
     a, d, b, c = i32(t0 + t3), i32(t0 - t3), i32(t1 + t2), i32(t1 - t2)
     o0, o1, o2, o3 = _odd_half(f7, f5, f3, f1)
     return (
-        _descale(i32(a + o3), down), _descale(i32(b + o2), down), _descale(i32(c + o1), down), _descale(i32(d + o0), down),
-        _descale(i32(d - o0), down), _descale(i32(c - o1), down), _descale(i32(b - o2), down), _descale(i32(a - o3), down),
+        _descale(i32(a + o3), down), _descale(i32(b + o2), down),
+        _descale(i32(c + o1), down), _descale(i32(d + o0), down),
+        _descale(i32(d - o0), down), _descale(i32(c - o1), down),
+        _descale(i32(b - o2), down), _descale(i32(a - o3), down),
     )  # fmt: skip
 
 
 @inline_kernel
 def _quantise(value, step, inverse):
-    """The nearest multiple of ``step`` (of a frequency times eight), halves away from 0."""
-    # the half lifts it off whole counts, where float32 could go wrong
+    """Round a frequency times eight to a multiple of ``step``, halves away from 0."""
+    # adding 0.5 keeps the quotient away from whole numbers, where float32 could round wrongly
     size = i32(i32(abs(value)) + i32(step << i32(2)))
     count = i32((np.float32(size) + np.float32(0.5)) * inverse)
     count = count * step
@@ -86,8 +85,9 @@ def _quantise(value, step, inverse):
 
 @kernel
 def quantise_plane(plane, table):
-    """Transform, quantise and back: uint8 (H, W) in place, H a multiple of 8, W of 64; ``table``
-    int32 (64,).
+    """Transform, quantise and transform back: uint8 (H, W) in place; ``table`` is int32 (64,).
+
+    H must be a multiple of 8, W of 64.
     """
     u = np.uint64
     work = np.empty(8 * LINE, np.int32)
@@ -103,44 +103,26 @@ def quantise_plane(plane, table):
                         work[u(j * LINE + i * BLOCKS + b)] = i32(row[u(8 * b + j)]) - i32(128)
             for k in range(u(LINE)):
                 f = _forward(
-                    work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)],
-                    work[k + u(4 * LINE)], work[k + u(5 * LINE)], work[k + u(6 * LINE)], work[k + u(7 * LINE)], 11,
+                    work[k], work[k + u(LINE)],
+                    work[k + u(2 * LINE)], work[k + u(3 * LINE)],
+                    work[k + u(4 * LINE)], work[k + u(5 * LINE)],
+                    work[k + u(6 * LINE)], work[k + u(7 * LINE)], 11,
                 )  # fmt: skip
-                work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)] = (
-                    f[0],
-                    f[1],
-                    f[2],
-                    f[3],
-                )
-                (
-                    work[k + u(4 * LINE)],
-                    work[k + u(5 * LINE)],
-                    work[k + u(6 * LINE)],
-                    work[k + u(7 * LINE)],
-                ) = (
-                    f[4],
-                    f[5],
-                    f[6],
-                    f[7],
-                )
+                work[k], work[k + u(LINE)] = f[0], f[1]
+                work[k + u(2 * LINE)], work[k + u(3 * LINE)] = f[2], f[3]
+                work[k + u(4 * LINE)], work[k + u(5 * LINE)] = f[4], f[5]
+                work[k + u(6 * LINE)], work[k + u(7 * LINE)] = f[6], f[7]
             for j in range(u(8)):
                 start = j * u(LINE)
                 for k in range(start, start + u(BLOCKS)):
                     f = _forward(
-                        work[k], work[k + u(BLOCKS)], work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)],
-                        work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)], work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)], 15,
+                        work[k], work[k + u(BLOCKS)],
+                        work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)],
+                        work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)],
+                        work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)], 15,
                     )  # fmt: skip
-                    (
-                        work[k],
-                        work[k + u(BLOCKS)],
-                        work[k + u(2 * BLOCKS)],
-                        work[k + u(3 * BLOCKS)],
-                    ) = (
-                        f[0],
-                        f[1],
-                        f[2],
-                        f[3],
-                    )
+                    work[k], work[k + u(BLOCKS)] = f[0], f[1]
+                    work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)] = f[2], f[3]
                     work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)] = f[4], f[5]
                     work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)] = f[6], f[7]
                 for i in range(u(8)):
@@ -149,44 +131,26 @@ def quantise_plane(plane, table):
                         work[k] = _quantise(work[k], step, share)
                 for k in range(start, start + u(BLOCKS)):
                     s = _backward(
-                        work[k], work[k + u(BLOCKS)], work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)],
-                        work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)], work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)], 11,
+                        work[k], work[k + u(BLOCKS)],
+                        work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)],
+                        work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)],
+                        work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)], 11,
                     )  # fmt: skip
-                    (
-                        work[k],
-                        work[k + u(BLOCKS)],
-                        work[k + u(2 * BLOCKS)],
-                        work[k + u(3 * BLOCKS)],
-                    ) = (
-                        s[0],
-                        s[1],
-                        s[2],
-                        s[3],
-                    )
+                    work[k], work[k + u(BLOCKS)] = s[0], s[1]
+                    work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)] = s[2], s[3]
                     work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)] = s[4], s[5]
                     work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)] = s[6], s[7]
             for k in range(u(LINE)):
                 s = _backward(
-                    work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)],
-                    work[k + u(4 * LINE)], work[k + u(5 * LINE)], work[k + u(6 * LINE)], work[k + u(7 * LINE)], 18,
+                    work[k], work[k + u(LINE)],
+                    work[k + u(2 * LINE)], work[k + u(3 * LINE)],
+                    work[k + u(4 * LINE)], work[k + u(5 * LINE)],
+                    work[k + u(6 * LINE)], work[k + u(7 * LINE)], 18,
                 )  # fmt: skip
-                work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)] = (
-                    s[0],
-                    s[1],
-                    s[2],
-                    s[3],
-                )
-                (
-                    work[k + u(4 * LINE)],
-                    work[k + u(5 * LINE)],
-                    work[k + u(6 * LINE)],
-                    work[k + u(7 * LINE)],
-                ) = (
-                    s[4],
-                    s[5],
-                    s[6],
-                    s[7],
-                )
+                work[k], work[k + u(LINE)] = s[0], s[1]
+                work[k + u(2 * LINE)], work[k + u(3 * LINE)] = s[2], s[3]
+                work[k + u(4 * LINE)], work[k + u(5 * LINE)] = s[4], s[5]
+                work[k + u(6 * LINE)], work[k + u(7 * LINE)] = s[6], s[7]
             for i in range(8):
                 row = plane[top + i, left : left + 8 * BLOCKS]
                 for b in range(BLOCKS):
@@ -197,9 +161,7 @@ def quantise_plane(plane, table):
 
 @kernel
 def rgb_to_planes(image, luma, blue, red):
-    """RGB uint8 (H, W * 3) to planes, chroma halved each way; all padded with their last row and
-    column.
-    """
+    """RGB uint8 (H, W * 3) to planes: chroma halved each way, edges repeated as padding."""
     height, width = image.shape[0], image.shape[1] // 3
     half_height = (height + 1) // 2
     sums = np.empty((4, 2 * blue.shape[1]), np.int32)
@@ -234,9 +196,7 @@ def rgb_to_planes(image, luma, blue, red):
 
 @kernel
 def _upsample_row(plane, y, sums, out):
-    """Row ``y`` of the plane enlarged: a triangle filter of 3/4 and 1/4 each way; ``plane`` (H, W)
-    is without padding.
-    """
+    """Upsample row ``y`` with a triangle filter of 3/4 and 1/4; ``plane`` (H, W) has no padding."""
     own, width = y // 2, plane.shape[1]
     other = min(max(own - 1 + 2 * (y % 2), 0), plane.shape[0] - 1)
     a, b = plane[own], plane[other]
@@ -254,7 +214,7 @@ def _upsample_row(plane, y, sums, out):
 
 @kernel
 def planes_to_rgb(luma, blue, red, out):
-    """Planes back to RGB uint8 (H, W * 3); planes as :func:`rgb_to_planes` made them."""
+    """Planes of :func:`rgb_to_planes` to RGB uint8 (H, W * 3)."""
     height, width = out.shape[0], out.shape[1] // 3
     half_width, half_height = (width + 1) // 2, (height + 1) // 2
     blue, red = blue[:half_height, :half_width], red[:half_height, :half_width]

@@ -1,6 +1,4 @@
-"""Noise on flat arrays of samples: exact (numbers drawn before) and fast (tables indexed by hash_counter
-counters).
-"""
+"""Noise on flat arrays of samples: exact from given draws, fast from tables indexed by hashes."""
 
 # mypy: ignore-errors
 
@@ -18,9 +16,9 @@ from stillrobust.corruptions.kernels.streams import (
     refill,
 )
 
-# unsigned: no check for negative indices
+# unsigned indices spare numba the check for negative ones
 ONE, TWO, THREE, FOUR, FIVE, SIX, SEVEN = (np.uint64(i) for i in range(1, 8))
-CHUNK = 4096  # words hash_counter ahead: they stay in the first cache
+CHUNK = 4096  # words hashed at a time; they fit into the first-level cache
 
 
 @kernel
@@ -52,10 +50,9 @@ def salt_and_pepper(samples, where, which, amount, out):
 
 @kernel
 def _refill_uniforms(key, before, words, place, draws, used, count):
-    """Move the unread uniforms to the front and put the next block's behind them: (words read,
-    words held, uniforms held).
+    """Move the unread uniforms to the front and append the next block's.
 
-    ``before`` becomes the state of the block before.
+    ``before`` receives the previous block's state. Returns (words read, words held, uniforms held).
     """
     for j in range(count - used):
         draws[j] = draws[used + j]
@@ -72,13 +69,23 @@ def _refill_uniforms(key, before, words, place, draws, used, count):
 
 @kernel
 def poisson(samples, rows, chances, grey, key, place, out):
-    """numpy's legacy Poisson per sample -> its grey level, uint8; returns the new place of the
-    stream.
+    """numpy's legacy Poisson per sample -> its grey level, uint8.
 
-    ``rows`` (256, 6): for each grey level the mean, exp(-mean), and PTRS's b, a, 1/alpha and v_r
-    (Hormann 1993, as numpy has it); ``chances`` (256, K): the Poisson's probabilities, which spare
-    PTRS its logarithms. Means below 10 multiply uniforms until the product is small enough; since
-    products only fall, eight are compared at once, with no branch to guess wrong.
+    For means below 10, uniforms are multiplied until the product is small enough. Products only
+    decrease, so eight are compared at once without branches.
+
+    Args:
+        samples: uint8 (N,).
+        rows: (256, 6): for each grey level the mean, exp(-mean), and PTRS's b, a, 1/alpha and v_r
+            (Hormann 1993, as in numpy).
+        chances: (256, K): the Poisson probabilities, which save PTRS its logarithms.
+        grey: uint8: grey level of each count; larger counts have the last one.
+        key: The Twister's state, changed in place.
+        place: The stream's place.
+        out: Result.
+
+    Returns:
+        The new place of the stream.
     """
     words, draws, before = (
         np.empty(2 * WORDS, np.uint32),
@@ -138,7 +145,7 @@ def poisson(samples, rows, chances, grey, key, place, out):
                 break
         out[i] = grey[min(photons, top)]
     unread = held - read + 2 * (count - used)
-    if unread > WORDS:  # some of them belong to the block before
+    if unread > WORDS:  # some of them belong to the previous block
         key[:] = before
         unread -= WORDS
     return WORDS - unread

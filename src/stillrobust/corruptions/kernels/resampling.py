@@ -1,6 +1,4 @@
-"""Resampling in whole numbers, and affine maps: the same pixels on every processor, whatever a
-library's resize does.
-"""
+"""Resizing in whole numbers, and affine maps: the same pixels on every processor."""
 
 # mypy: ignore-errors
 
@@ -10,19 +8,19 @@ import numpy as np
 
 from stillrobust.corruptions.kernels.jit import kernel
 
-BITS = 11  # of a weight's fraction in OpenCV's resize of uint8
+BITS = 11  # fractional bits of a weight in OpenCV's resize of uint8
 HALF = 1 << (2 * BITS - 1)
-# of a weight's fraction in Pillow's resize of uint8: 32 less 8 for the sample, 2 for sums
+# fractional bits in Pillow's resize of uint8: 32 less 8 for the sample and 2 for sums
 BOX_BITS = 22
 BOX_HALF = 1 << (BOX_BITS - 1)
 
 
 @kernel
 def resize(image, rows, row_weights, columns, column_weights, out):
-    """A few weighted samples each way: uint8 (H, W, 3) -> uint8 (h, w, 3).
+    """Resize uint8 (H, W, 3) -> uint8 (h, w, 3) with T weighted samples each way.
 
-    rows int64 (h, T), row_weights int64 (h, T) in units of 2**-11, the same for columns (w, T).
-    Rounded once, clipped.
+    ``rows`` and ``row_weights`` are int64 (h, T), weights in units of 2**-11; likewise for columns
+    (w, T). The result is rounded once and clipped.
     """
     count = rows.shape[1]
     mixed = np.empty(image.shape[1] * 3, np.int32)
@@ -43,9 +41,7 @@ def resize(image, rows, row_weights, columns, column_weights, out):
 
 @kernel
 def box_rows(image, first, counts, out):
-    """Means of neighbouring rows, ``counts`` of them from ``first`` on: uint8 (H, N) -> uint8 (h,
-    N).
-    """
+    """Means of ``counts`` rows from ``first`` on: uint8 (H, N) -> uint8 (h, N)."""
     width = out.shape[1]
     total = np.empty(width, np.int32)
     for y in range(out.shape[0]):
@@ -61,7 +57,7 @@ def box_rows(image, first, counts, out):
 
 @kernel
 def box_columns(image, first, counts, out):
-    """The same of neighbouring columns: uint8 (H, W * 3) -> uint8 (H, w * 3)."""
+    """Means of ``counts`` columns from ``first`` on: uint8 (H, W * 3) -> uint8 (H, w * 3)."""
     weights = np.empty(counts.size, np.int32)
     for x in range(counts.size):
         weights[x] = np.int32((1 << BOX_BITS) / counts[x] + 0.5)
@@ -82,9 +78,7 @@ def box_columns(image, first, counts, out):
 
 @kernel
 def _mirror_index(place, size):
-    """Reflection at the middles of the first and last sample: -1 -> 1, size -> size - 2, however
-    far out.
-    """
+    """Reflect at the middle of the first and last sample: -1 -> 1, size -> size - 2."""
     if size == 1:
         return 0
     place %= 2 * size - 2
@@ -93,8 +87,9 @@ def _mirror_index(place, size):
 
 @kernel
 def affine(image, back, out):
-    """out(y, x) = image at ``back`` (2, 3) @ (x, y, 1), bilinear, edges mirrored: uint8 (H, W, 3)
-    -> float32 (H, W, 3).
+    """out(y, x) = image at ``back`` (2, 3) @ (x, y, 1), bilinear, edges mirrored.
+
+    uint8 (H, W, 3) -> float32 (H, W, 3).
     """
     height, width = image.shape[:2]
     for y in range(height):
