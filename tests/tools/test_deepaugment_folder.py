@@ -216,8 +216,7 @@ def test_command(source, weights, small, tmp_path):
     assert "skipped: cat/a.png" in result.output
 
 
-# ---- several roots
-# ------------------------------------------------------------------------------------------------------------
+# ---- several roots ----
 
 
 @pytest.fixture

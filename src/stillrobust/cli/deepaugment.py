@@ -13,10 +13,8 @@ commands = typer.Typer()
 
 @commands.command()
 def deepaugment(
-    source: Annotated[Path, typer.Argument(help="Training images, a folder a class.")],
-    out: Annotated[
-        Path, typer.Argument(help="Folder for the changed images, laid out in the same way.")
-    ],
+    source: Annotated[Path, typer.Argument(help="Training images, one folder for each class.")],
+    out: Annotated[Path, typer.Argument(help="Output folder, with the same layout.")],
     network: Annotated[str, typer.Option(help="edsr or cae.")],
     weights: Annotated[
         Path | None,
@@ -24,11 +22,11 @@ def deepaugment(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Worker processes; 0, the default: one a core.")
+        int | None,
+        typer.Option(min=0, help="Worker processes (default: one for each GPU or core)."),
     ] = None,
 ) -> None:
-    """Make a folder of changed training images for deepaugment(roots=...); a second call does only
-    what is missing.
+    """Make a folder of changed training images for deepaugment(roots=...). Resumes if interrupted.
 
     Example: stillrobust deepaugment imagenet/train deepaugmented/edsr --network edsr --weights
     edsr_baseline_x4.pt
