@@ -69,7 +69,7 @@ def test_limits_of_a_container(monkeypatch):
     monkeypatch.setattr(capacity, "memory", lambda: 2**30)
     monkeypatch.setattr(capacity, "cores", lambda: 1)
     assert doctor.memory().state == "problem"
-    assert doctor.processor().text.startswith("1 cores")
+    assert doctor.processor().text.startswith("1 usable cores")
 
 
 def test_no_frost_textures_and_missing_extras(monkeypatch):

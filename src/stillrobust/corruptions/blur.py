@@ -18,18 +18,20 @@ geometry, disks = Kernels("geometry"), Kernels("disk")
 
 
 DISK_TOLERANCE = 2e-4
-"""Grey levels: the disk's sum is a whole number, and at most two dozen roundings of 2**-25 of 255
-follow.
-"""
+"""Grey levels: the disk's sum is exact; at most two dozen roundings by 2**-25 of 255 follow."""
 
 
 @lru_cache(maxsize=32)
 def disk_kernel(radius: float, alias_sigma: float, exact: bool) -> Array:
-    """The aliased disk of the reference, float32; at radius 8 and more it touches the array's edge
-    and sums to 1.01 (kept).
+    """Return the reference's aliased disk, float32.
 
-    ``exact``: by OpenCV's filter, whose last bit depends on the processor; else in float64, the
-    same everywhere.
+    At radius 8 and more it touches the array's edge and sums to 1.01, as in the reference.
+
+    Args:
+        radius: In pixels.
+        alias_sigma: Of the Gaussian that smooths the disk.
+        exact: Use OpenCV's filter, whose last bit depends on the processor. Otherwise the disk is
+            computed in float64 and the same everywhere.
     """
     reach, spread = (8, 1) if radius <= 8 else (int(radius), 2)
     x, y = np.meshgrid(np.arange(-reach, reach + 1), np.arange(-reach, reach + 1))
@@ -60,35 +62,30 @@ def _smoothing_weights(sigma: float, spread: int, exact: bool) -> Array:
 
 @dataclass(frozen=True)
 class _DiskParts:
-    """The disk's kernel as a sum over whole pixels, a small Gaussian after it, and what is left at
-    single places.
-    """
+    """The disk's kernel in parts: a sum over whole pixels, a small Gaussian, single places."""
 
     whole: Array
-    """float64 (K, K): all of it, without a border of zeros."""
+    """float64 (K, K): the whole kernel, without its border of zeros."""
     half: Array
     """Half widths of the rows of whole pixels."""
     smoothing: tuple[Array, Array]
-    """float32: the Gaussian's weights at distances 0..h, down (with the disk's area divided out)
-    and across.
-    """
+    """float32 weights at distances 0..h, down (divided by the disk's area) and across."""
     margin: int
     """Pixels needed around an image."""
     places: Array
-    """(N, 2) down and across, counted from the corner of an array of reach ``margin``, in order of
-    their weights.
-    """
+    """(N, 2) down and across from the corner of an array of radius ``margin``, sorted by weight."""
     weights: Array
-    """float32: the different ones of these, each for the places up to its entry of ``ends``."""
+    """float32: the distinct weights. Each belongs to the places up to its entry of ``ends``."""
     ends: Array
     tolerance: np.float32
-    """Grey levels that all of this can be off by."""
+    """Largest error of the result, in grey levels."""
 
 
 @lru_cache(maxsize=32)
 def _disk_parts(radius: float, alias_sigma: float, exact: bool) -> _DiskParts:
-    """Of the fast sums weights below 5e-6 are left out, as together below 1e-4; the others are
-    raised by what they sum to.
+    """Split the disk's kernel.
+
+    For fast draws, weights below 5e-6 (together below 1e-4) are omitted, the others scaled up.
     """
     whole = disk_kernel(radius, alias_sigma, exact).astype(np.float64)
     filled = np.flatnonzero(whole.any(axis=0))
@@ -142,7 +139,7 @@ def defocus_blur(image: Image, rng: Rng, radius: float, alias_sigma: float) -> I
     out = np.empty_like(image)
     total = parts.whole.sum() if exact else math.fsum(parts.whole.reshape(-1))
     levels = filters.truncate_to_uint8(filters.FRACTIONS * total)
-    # with a gain flat areas are no whole numbers
+    # with a gain, flat areas are not near whole numbers
     near = levels if total < 1 else np.arange(256, dtype=np.uint8)
     tables = (
         totals,
@@ -166,9 +163,7 @@ def defocus_blur(image: Image, rng: Rng, radius: float, alias_sigma: float) -> I
 
 
 def shuffle(pixels: Array, size: tuple[int, int], rng: Rng, reach: int, iterations: int) -> None:
-    """The shuffle of :func:`glass_blur`, in place, of uint32 (H * W): packed pixels, or their
-    places.
-    """
+    """Shuffle uint32 (H * W), packed pixels or their places, in place, as glass_blur does."""
     height, width = size
     if isinstance(rng, Key):
         steps = np.arange(-reach, reach)
@@ -187,7 +182,7 @@ def glass_blur(image: Image, rng: Rng, sigma: float, reach: int, iterations: int
     """
     height, width = image.shape[:2]
     blurred = filters.gaussian_uint8(image, sigma, not isinstance(rng, Key))
-    pixels = cv2.cvtColor(blurred, cv2.COLOR_RGB2RGBA)  # so that one is a word
+    pixels = cv2.cvtColor(blurred, cv2.COLOR_RGB2RGBA)  # four bytes, so that a pixel is one word
     shuffle(pixels.view(np.uint32).reshape(-1), (height, width), rng, reach, iterations)
     return filters.gaussian_uint8(
         cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB), sigma, not isinstance(rng, Key)
@@ -231,9 +226,7 @@ Maps = tuple[Array, Array, Array, Array]
 
 @lru_cache(maxsize=64)
 def _zoom_maps(size: int, factors: tuple[float, ...]) -> Maps:
-    """Two indices (int64) and two weights (float64) of every place along an axis, (layers, size)
-    each.
-    """
+    """Two indices (int64) and two weights (float64) along an axis, (layers, size) each."""
     layers = [[part[:size] for part in filters.zoom_axis(size, factor)] for factor in factors]
     first, second, near, far = (np.array([layer[i] for layer in layers]) for i in range(4))
     return first, second, near, far
@@ -241,10 +234,9 @@ def _zoom_maps(size: int, factors: tuple[float, ...]) -> Maps:
 
 @lru_cache(maxsize=64)
 def _zoom_columns(width: int, factors: tuple[float, ...]) -> tuple[Array, Array]:
-    """The same for sums in float32, the first index times four, uint64, and how far after it,
-    float32; an even number of layers.
+    """The columns' map, with an even number of layers: first index times four, second weight.
 
-    What is beyond the crop is the black pixel after the row.
+    Places beyond the crop refer to the black pixel after the row.
     """
     first, _, near, far = _zoom_maps(width, factors)
     places = 4 * np.where(near + far > 0, first, width)
@@ -256,9 +248,7 @@ def _zoom_columns(width: int, factors: tuple[float, ...]) -> tuple[Array, Array]
 
 @lru_cache(maxsize=16)
 def _flat_zoom_levels(layers: int) -> Array:
-    """uint8 (256,): what the reference's float32 sums leave of flat grey levels, some of them one
-    less.
-    """
+    """The reference's results for flat areas, uint8 (256,): some are one level darker."""
     own = total = filters.FRACTIONS32
     for _ in range(layers):
         total = total + own
@@ -268,7 +258,7 @@ def _flat_zoom_levels(layers: int) -> Array:
 def zoom_blur(image: Image, rng: Rng, stop: float, step: float) -> Image:
     """Mean of enlarged copies, the original counted twice. No draws."""
     height, width = image.shape[:2]
-    # the first is 1: the image itself, which the kernel adds
+    # the first factor is 1: the image itself, which the kernel adds
     factors = _zoom_factors(stop, step)[1:]
     samples, four = (
         image.reshape(height, -1),

@@ -30,7 +30,7 @@ def contrast(image: Image, rng: Rng, factor: float) -> Image:
     table = _contrast_levels(
         np.array(cv2.sumElems(image)[:3]) / (image.shape[0] * image.shape[1]) / 255, factor
     )
-    # the reference's rounding decides
+    # near whole numbers the reference's rounding decides
     if not isinstance(rng, Key) and (np.abs(table - np.rint(table)) < 1e-9).any():
         table = _contrast_levels(np.mean(image / 255.0, axis=(0, 1)), factor)
     changed: Image = cv2.LUT(image, table.astype(np.uint8)[None]).reshape(image.shape)
@@ -38,22 +38,23 @@ def contrast(image: Image, rng: Rng, factor: float) -> Image:
 
 
 def _contrast_levels(means: Array, factor: float) -> Array:
-    """What each grey level becomes, untruncated: float64 (256, 3) from fractions (3,)."""
+    """The result for each grey level, not truncated: float64 (256, 3) from means (3,)."""
     levels: Array = np.clip((filters.FRACTIONS[:, None] - means) * factor + means, 0, 1) * 255
     return levels
 
 
 @dataclass(frozen=True)
 class ElasticField:
-    """Where elastic_transform takes pixels from: float32 (H, W) fields down and across, in pixels,
-    after ``matrix`` if any.
+    """Where elastic_transform takes pixels from.
+
+    ``down`` and ``across`` are float32 (H, W), in pixels. They apply after ``matrix``, if any.
     """
 
     matrix: Array | None
     down: Array
     across: Array
     drawn: tuple[Array, Array]
-    """float64 (H, W), down and across: what was smoothed, in exact mode; else empty."""
+    """float64 (H, W), down and across: the noise before smoothing. Empty for fast draws."""
     weights: tuple[Array, Array]
     strength: float
 
@@ -120,10 +121,10 @@ def elastic_transform(
 ) -> Image:
     """Move pixels along a smooth random field.
 
-    Draws: uniforms for the columns' field, then for the rows'.
+    The original variant of ImageNet-C first jitters three corners of a square and warps the image
+    with them. Draws: those of the corners, then uniforms for the columns' field and for the rows'.
 
-    Where the table has three numbers it is the original of ImageNet-C, which first jitters three
-    corners of a square and warps the image so that they follow. Draws of that come first.
+    See :func:`elastic_fields` for the parameters.
     """
     height, width = image.shape[:2]
     field = elastic_fields((height, width), rng, strength, sigma, jitter, side)
@@ -137,13 +138,13 @@ def elastic_transform(
             (width, height),
             borderMode=cv2.BORDER_REFLECT_101,
         )
-        values += np.float32(1e-3)  # flat areas come out of it a rounding error below themselves
+        values += np.float32(1e-3)  # rounding leaves flat areas slightly below their level
     margin = 1 + max(
         int(np.ceil(max(part.max(), -part.min()))) for part in (field.down, field.across)
     )
     padded = cv2.copyMakeBorder(values, *(margin,) * 4, cv2.BORDER_REFLECT)
     four = cv2.cvtColor(padded, cv2.COLOR_RGB2RGBA).reshape(len(padded), -1)
-    # only the library's own transform, in exact mode, has a reference to the bit
+    # only the library's variant with exact draws has a reference to the bit
     tolerance = filters.TOLERANCE if field.drawn[0].size and field.matrix is None else np.float32(0)
     again = field.drawn, field.weights, field.strength, filters.FRACTIONS32, tolerance
     out = np.empty_like(image)
@@ -167,9 +168,7 @@ def _elastic_displacement(size: tuple[int, int], rng: Rng, *parameters: Any) -> 
 
 
 def _affine(size: tuple[int, int], jitter: float, rng: Rng) -> Array:
-    """Three corners of the middle third move by up to ``jitter`` pixels each way: the matrix (2, 3)
-    that takes them there.
-    """
+    """Jitter three corners of the middle third by ``jitter`` pixels; return the map (2, 3)."""
     middle, third = np.array(size, np.float32) // 2, min(size) // 3
     corners = np.array(
         [middle + third, [middle[0] + third, middle[1] - third], middle - third], np.float32
@@ -183,14 +182,14 @@ def _affine(size: tuple[int, int], jitter: float, rng: Rng) -> Array:
     streams.fill_hashes(0, *rng.stream(3), words)
     (right, below), (_, above), (left, _) = corners.tolist()
     first, second, third = corners + (words.reshape(3, 2) / 2**31 - 1) * jitter
-    if right == left:  # fewer than three pixels: there is nothing to jitter
+    if right == left:  # fewer than three pixels
         return np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    along, down = (second - third) / (right - left), (first - second) / (below - above)
-    return np.stack([along, down, first - along * right - down * below], axis=1)
+    across, down = (second - third) / (right - left), (first - second) / (below - above)
+    return np.stack([across, down, first - across * right - down * below], axis=1)
 
 
 def invert_affine(matrix: Array) -> Array:
-    """The affine map (2, 3) that takes back what ``matrix`` does."""
+    """Invert an affine map (2, 3)."""
     (a, b, x), (c, d, y) = matrix.tolist()
     area = a * d - b * c
     a, b, c, d = d / area, -b / area, -c / area, a / area
@@ -199,7 +198,7 @@ def invert_affine(matrix: Array) -> Array:
 
 @lru_cache(maxsize=256)
 def nearest_places(small: int, size: int) -> Array:
-    """Pillow's source indices: a float64 sum that begins in the middle of the first sample."""
+    """Compute Pillow's source indices: a float64 sum from the middle of the first sample on."""
     steps = np.full(size, small / size)
     steps[0] *= 0.5
     places: Array = np.minimum(np.add.accumulate(steps).astype(np.int64), small - 1)
@@ -212,9 +211,7 @@ def _small_size(height: int, width: int, factor: float) -> tuple[int, int]:
 
 
 def pixelate(image: Image, rng: Rng, factor: float, enlarge_by_area: bool = False) -> Image:
-    """Shrink by area average, enlarge by nearest neighbour (ImageNet-C and its small kin: by area
-    average). No draws.
-    """
+    """Shrink by area average; enlarge by nearest neighbour or by area average. No draws."""
     height, width = image.shape[:2]
     small = _small_size(height, width, factor)
     resize = resampling.box_resize if isinstance(rng, Key) else _pillow_box
@@ -270,15 +267,15 @@ def _quantisation_steps(quality: int) -> tuple[Array, Array]:
 
 
 def jpeg_compression(image: Image, rng: Rng, quality: int) -> Image:
-    """Through JPEG and back. No draws.
+    """Compress with JPEG and decompress. No draws.
 
-    Exact: by Pillow's codec, as the reference; fast: by libjpeg-turbo's arithmetic itself.
+    Exact draws use Pillow's codec, as the reference; fast draws compute libjpeg's arithmetic.
     """
     height, width = image.shape[:2]
     if max(height, width) > 65500:
         raise UserError(
-            "Expected an image that JPEG holds, 65,500 pixels a side at most, but got"
-            f" {image.shape[:2]}; cut it first"
+            "Expected an image of at most 65,500 pixels a side, which JPEG allows, but got"
+            f" {image.shape[:2]}; crop it first"
         )
     if not isinstance(rng, Key):
         file = io.BytesIO()
@@ -299,15 +296,13 @@ def jpeg_compression(image: Image, rng: Rng, quality: int) -> Image:
 
 
 def _round_up(size: int, multiple: int) -> int:
-    """The next multiple."""
+    """Round up to a multiple."""
     return -(-size // multiple) * multiple
 
 
 @lru_cache(maxsize=16)
 def _saturation_ratios(factor: float, offset: float) -> Array:
-    """[V, min]: S' / S where the pixel's largest and smallest channels are V and min (0 where S is
-    0).
-    """
+    """[V, min]: S' / S for a pixel with largest channel V and smallest min; 0 if S is 0."""
     largest, smallest = np.arange(256)[:, None], np.arange(256)[None]
     saturation = np.where(
         largest > 0, (largest - np.minimum(smallest, largest)) / np.maximum(largest, 1), 0.0

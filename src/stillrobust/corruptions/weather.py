@@ -41,7 +41,7 @@ def snow(
         (np.float32(mix), np.float32(1 - mix)),
         (filters.FRACTIONS32, filters.FRACTIONS),
     )
-    # exact: OpenCV's grey, whose last bit depends on the processor
+    # exact draws need OpenCV's grey, whose last bit depends on the processor
     grey = (
         NO_GREY
         if isinstance(rng, Key)
@@ -65,10 +65,9 @@ NO_GREY = np.zeros((0, 0), np.float32)
 def _snow_layer(
     size: tuple[int, int], flakes: tuple[float, ...], radius: int, sigma: float, rng: Rng
 ) -> Image:
-    """The layer of flakes, uint8 ``size``: the enlarged middle of a normal field, cut at a
-    threshold, blurred along one angle.
+    """The layer of flakes, uint8 ``size``: a normal field, enlarged, cut off and motion-blurred.
 
-    flakes: mean, standard deviation, zoom, threshold.
+    ``flakes``: mean, standard deviation, zoom, threshold.
     """
     mean, std, zoom, threshold = flakes
     rows, columns = filters.zoom_axis(size[0], zoom), filters.zoom_axis(size[1], zoom)
@@ -101,7 +100,7 @@ def _snow_layer(
         geometry.blur_flakes(
             padded,
             *places,
-            taps.seen,
+            taps.kept_weights,
             *again,
             np.float32(filters.TOLERANCE / 2 + 255 * taps.tail),
             layer,
@@ -143,12 +142,13 @@ def frost(
 
 
 def plasma(height: int, width: int, decay: float, rng: Rng) -> tuple[Array, float, float]:
-    """Diamond-square height map, toroidal, of the next power of two: (float32 (size, size), lowest,
-    highest).
+    """Make a toroidal diamond-square height map.
 
-    Fast mode makes the finest level in the rows of the image only: lowest and highest hardly ever
-    lie in the rest of it.
-    Draws: per level one block of uniforms for the squares and two for the diamonds.
+    Fast draws compute the finest level only in the image's rows; the extremes hardly ever lie
+    elsewhere. Draws: per level, one block of uniforms for the squares and two for the diamonds.
+
+    Returns:
+        float32 (size, size), where size is the next power of two; the lowest and highest value.
     """
     size = 1 << (max(height, width, 3) - 1).bit_length()
     heights = np.empty((size, size), np.float32)
@@ -173,11 +173,10 @@ def fog(image: Image, rng: Rng, amount: float, decay: float) -> Image:
 
 @lru_cache(maxsize=16)
 def _brightness_table(amount: float) -> Array:
-    """uint8 [V, c]: a channel's new value where the pixel's largest is V: c * V' / V (grey V' for
-    black).
+    """uint8 [V, c]: the new value c * V' / V of a channel, if the pixel's largest channel is V.
 
-    1, which hardly ever comes out, where it is a whole number but for the reference's rounding
-    errors; the largest channel itself becomes V', whatever.
+    Black becomes grey V'. The entry 1, which hardly ever results otherwise, marks whole numbers,
+    where the reference's rounding errors decide. The largest channel itself becomes V'.
     """
     value, channel = np.arange(256)[:, None], np.arange(256)[None]
     brighter = np.clip(filters.FRACTIONS + amount, 0, 1)[:, None] * 255
@@ -196,7 +195,7 @@ def brightness(image: Image, rng: Rng, amount: float) -> Image:
     return out
 
 
-# pale turquoise, written for BGR in the source but applied in this order
+# pale turquoise; the reference means BGR but applies it in this order
 WATER = (175 / 255.0, 238 / 255.0, 238 / 255.0)
 MUD = (63 / 255.0, 42 / 255.0, 20 / 255.0)
 

@@ -61,7 +61,7 @@ class Finding:
     """The result of one check."""
 
     state: str
-    """``ok``, ``note`` (affects some work only) or ``problem`` (work fails or numbers are wrong)."""
+    """``ok``, ``note`` (affects some work) or ``problem`` (work fails or numbers are wrong)."""
     text: str
     remedy: str = ""
     """What to do; empty if nothing."""
@@ -142,7 +142,7 @@ def frost() -> Finding:
     name = str(corruptions.protocol()["frost_textures"])
     if name.startswith("generated"):
         remedy = (
-            "to compare with published numbers: pip install --no-deps imagecorruptions-imaug==1.1.5,"
+            "for published numbers: pip install --no-deps imagecorruptions-imaug==1.1.5,"
             " or STILLROBUST_FROST=FOLDER"
         )
         return Finding("note", f"frost textures: {name}", remedy)
