@@ -159,7 +159,7 @@ def conformance(
 
 
 def parse_severities(text: str) -> tuple[int, ...]:
-    """``"1,3"`` -> (1, 3)."""
+    """Parse severities such as ``"1,3"``."""
     try:
         return tuple(int(severity) for severity in text.split(","))
     except ValueError:
