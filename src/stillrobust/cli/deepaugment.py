@@ -28,8 +28,7 @@ def deepaugment(
 ) -> None:
     """Make a folder of changed training images for deepaugment(roots=...). Resumes if interrupted.
 
-    Example: stillrobust deepaugment imagenet/train deepaugmented/edsr --network edsr --weights
-    edsr_baseline_x4.pt
+    Example: stillrobust deepaugment imagenet/train out --network edsr --weights edsr_baseline_x4.pt
     """
     from stillrobust.tools.deepaugment_folder import make_deepaugment_folder
 
