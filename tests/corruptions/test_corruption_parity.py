@@ -1,4 +1,4 @@
-"""Exact mode against the reference's own code (imagecorruptions-imaug, which `make test` installs):
+"""Exact draws against the reference's own code (imagecorruptions-imaug, which `make test` installs):
 equal to the bit.
 """
 
