@@ -260,16 +260,16 @@ def sharing(root: Path, images: int) -> None:
     or taken from the folder.
     """
     data = Subset(data_of(root, "classification"), images)
-    for mode in ("fast", "exact"):
+    for draws in ("fast", "exact"):
         times: dict[bool, list[float]] = {False: [], True: []}
-        kept = root / f"shared-{mode}"
+        kept = root / f"shared-{draws}"
         for _ in range(3):
             for shared in times:
                 images_of = SharedImages(kept, 10**10) if shared else None
                 begun = clocks()
                 for corruption in COMMON:
                     views = [
-                        corrupted_view(data, corruption, severity, mode=mode, shared=images_of)
+                        corrupted_view(data, corruption, severity, draws=draws, shared=images_of)
                         for severity in SEVERITIES
                     ]
                     for _ in batches(AtSeverities(data, tuple(views)), 8):
@@ -281,7 +281,7 @@ def sharing(root: Path, images: int) -> None:
         }
         size = sum(path.stat().st_size for path in kept.glob("??/*")) / images / 75
         print(
-            f"{mode}: three models after each other, ms of CPU an image and severity:"
+            f"{draws}: three models after each other, ms of CPU an image and severity:"
             f" {each[False]}; shared: {each[True]}; in all"
             f" {sum(times[False]) / sum(times[True]):.2f} times as fast, from the second on"
             f" {sum(times[False][1:]) / sum(times[True][1:]):.2f}; {size / 1000:.0f} kB an image",

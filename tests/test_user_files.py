@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stillrobust.cli import app
-from stillrobust.corruptions import CORRUPTIONS, chosen, corrupt, corruption_of
+from stillrobust.corruptions import CORRUPTIONS, corrupt, get_corruption, resolve_corruptions
 from stillrobust.data.reading import encode_png
 from stillrobust.data.shared import SharedImages
 from stillrobust.data.views import corrupted_view
@@ -29,7 +29,7 @@ from stillrobust.robustify import build_technique
 from stillrobust.samples import Prediction
 from stillrobust.storage.store import Store
 from stillrobust.study.schema import read_study
-from stillrobust.tools.corrupt_folder import SetPlan, corrupt_set
+from stillrobust.tools.corrupt_folder import CorruptionPlan, make_corrupted_folder
 from stillrobust.user_files import keyed, pinned, shown
 from tests.own_toys import DIM, IMAGE, RAIN, written
 from tests.toys import Toys
@@ -91,11 +91,11 @@ def test_any_folder_will_do(folder, tmp_path, monkeypatch):
     place = tmp_path / folder
     place.mkdir()
     rain, dim = written(place, "rain.py", RAIN), written(place, "dim.py", DIM)
-    assert chosen([rain]) == chosen(chosen([rain]))
-    assert keyed(chosen([rain])[0]).startswith("rain@")
+    assert resolve_corruptions([rain]) == resolve_corruptions(resolve_corruptions([rain]))
+    assert keyed(resolve_corruptions([rain])[0]).startswith("rain@")
     assert np.array_equal(
         corrupt(IMAGE, rain, 3, seed=0, image_id="a"),
-        corrupt(IMAGE, chosen([rain])[0], 3, seed=0, image_id="a"),
+        corrupt(IMAGE, resolve_corruptions([rain])[0], 3, seed=0, image_id="a"),
     )
     monkeypatch.chdir(place)
     technique = build_technique("dim.py+augmix")
@@ -108,10 +108,10 @@ def test_a_file_that_exits_is_told_like_one_that_raises(tmp_path):
     """The command ended without a word, and with status 0."""
     gone = written(tmp_path, "gone.py", "import sys\nsys.exit()")
     with pytest.raises(UserError, match="running it failed: SystemExit"):
-        chosen([gone])
+        resolve_corruptions([gone])
     leaves = "import sys\ndef {}(*_):\n    sys.exit(0)"
     with pytest.raises(UserError, match="raised SystemExit: 0"):
-        chosen([written(tmp_path, "leaves.py", leaves.format("corrupt"))])
+        resolve_corruptions([written(tmp_path, "leaves.py", leaves.format("corrupt"))])
     technique = build_technique(written(tmp_path, "leaving.py", leaves.format("augment_image")))
     with pytest.raises(UserError, match="raised SystemExit: 0"):
         technique.augment_image(IMAGE, np.random.default_rng(0))
@@ -124,7 +124,7 @@ def test_a_file_that_exits_is_told_like_one_that_raises(tmp_path):
 @pytest.mark.parametrize("name", ["fog.py", "clean.py", "common.py"])
 def test_a_corruption_has_a_name_of_its_own(name, tmp_path):
     with pytest.raises(UserError, match="rename the file"):
-        chosen([written(tmp_path, name, RAIN)])
+        resolve_corruptions([written(tmp_path, name, RAIN)])
 
 
 @pytest.mark.parametrize("name", ["augmix.py", "regular.py"])
@@ -136,7 +136,7 @@ def test_a_technique_has_a_name_of_its_own(name, tmp_path):
 def test_two_files_of_one_name_are_refused(tmp_path, rain):
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match="different names"):
-        chosen([rain, written(tmp_path / "other", "rain.py", RAIN + "\n")])
+        resolve_corruptions([rain, written(tmp_path / "other", "rain.py", RAIN + "\n")])
 
 
 # ---- a corruption
@@ -148,7 +148,7 @@ def test_a_corruption_is_seeded_like_any_other(rain):
     assert first.dtype == np.uint8
     assert first.shape == IMAGE.shape
     assert 0 < (first != IMAGE).mean() < 0.2
-    assert np.array_equal(first, corrupt(IMAGE, rain, 3, seed=0, image_id="a", mode="exact"))
+    assert np.array_equal(first, corrupt(IMAGE, rain, 3, seed=0, image_id="a", draws="exact"))
     assert not np.array_equal(first, corrupt(IMAGE, rain, 3, seed=0, image_id="b"))
     assert not np.array_equal(first, corrupt(IMAGE, rain, 3, seed=1, image_id="a"))
     reversed_ = corrupt(
@@ -196,19 +196,19 @@ def test_a_path_that_is_not_there_is_told(tmp_path):
 
 ELSEWHERE = """
 import pickle, sys
-from stillrobust.corruptions import keyed
+from stillrobust.corruptions import image_key
 from stillrobust.errors import UserError
 function, image = pickle.load(sys.stdin.buffer)
 try:
-    sys.stdout.buffer.write(function(image, 3, keyed(0, "rain", 3, "a"), "imagenet").tobytes())
+    sys.stdout.buffer.write(function(image, 3, image_key(0, "rain", 3, "a"), "imagenet").tobytes())
 except UserError as error:
     sys.exit(str(error))
 """
 
 
 def test_any_process_runs_the_same_code_or_none(rain, tmp_path):
-    (spec,) = chosen([rain])
-    asked = pickle.dumps((corruption_of(spec), IMAGE))
+    (spec,) = resolve_corruptions([rain])
+    asked = pickle.dumps((get_corruption(spec), IMAGE))
     there = subprocess.run(
         [sys.executable, "-c", ELSEWHERE], input=asked, capture_output=True, check=True
     )
@@ -325,14 +325,14 @@ def test_a_folder_of_photos(rain, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(encode_png(IMAGE))
     out = tmp_path / "out"
-    assert corrupt_set(tmp_path / "photos", out, SetPlan(("fog",), (1,)), 1).written == 1
-    assert corrupt_set(tmp_path / "photos", out, SetPlan((rain,), (1,)), 1).written == 1
+    assert make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan(("fog",), (1,)), 1).written == 1
+    assert make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan((rain,), (1,)), 1).written == 1
     assert (out / "rain" / "1" / "a.png").is_file()
-    corrupt_set(tmp_path / "photos", out, SetPlan(("snow",), (1,)), 1)
+    make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan(("snow",), (1,)), 1)
     assert json.loads((out / "manifest.json").read_text())["protocol"]["rain.py"] == keyed(rain)
     written(tmp_path, "rain.py", RAIN + "\n")
     with pytest.raises(UserError, match=r"rain\.py was"):
-        corrupt_set(tmp_path / "photos", out, SetPlan((rain,), (1,)), 1)
+        make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan((rain,), (1,)), 1)
 
 
 def test_the_contact_sheet_shows_it(rain, tmp_path):
@@ -388,4 +388,4 @@ def test_a_study_takes_files_from_beside_it(rain, dim, tmp_path, monkeypatch):
 
 def test_the_registry_is_as_it_was(rain):
     assert len(CORRUPTIONS) == 19
-    assert chosen(["common"]) == COMMON
+    assert resolve_corruptions(["common"]) == COMMON

@@ -17,7 +17,7 @@ import numpy as np
 
 from stillrobust.corruptions import (
     CORRUPTIONS,
-    FIELDS,
+    GEOMETRIC,
     REGIMES,
     SEVERITIES,
     corrupt,
@@ -48,13 +48,13 @@ def digest(arrays):
 
 
 def forget_textures():
-    for cache in (textures.textures, textures.scaled, textures.shrunk):
+    for cache in (textures.load_textures, textures.enlarged_texture, textures.shrunk_texture):
         cache.cache_clear()
 
 
 def digests(names=tuple(CORRUPTIONS), sizes=SIZES):
     found = {}
-    with mock.patch.object(textures, "find_folder", return_value=None):
+    with mock.patch.object(textures, "find_frost_folder", return_value=None):
         forget_textures()
         for size in sizes:
             image = picture(*size)
@@ -65,7 +65,7 @@ def digests(names=tuple(CORRUPTIONS), sizes=SIZES):
                     found[case] = digest(
                         corrupt(image, name, severity, **how) for severity in SEVERITIES
                     )
-                    if name in FIELDS:
+                    if name in GEOMETRIC:
                         found[f"{case} field"] = digest(
                             displacement(size, name, severity, **how) for severity in SEVERITIES
                         )

@@ -133,7 +133,7 @@ def test_fast_noise_has_exact_noises_histogram(name, grey):
     for severity in (1, 3, 5):
         fast = corrupt(flat, name, severity, seed=0, image_id="a")
         exact, again = (
-            corrupt(flat, name, severity, seed=0, image_id=i, mode="exact") for i in "bc"
+            corrupt(flat, name, severity, seed=0, image_id=i, draws="exact") for i in "bc"
         )
         chance = np.abs(histogram(exact) - histogram(again)).sum() / 2
         assert np.abs(histogram(fast) - histogram(exact)).sum() / 2 < 1.4 * chance + 1e-3
@@ -159,12 +159,12 @@ def test_fast_fields_are_distributed_as_exact_ones(name, severity):
     """Means over 60 streams of four statistics of the change; 4.5 standard errors apart at most."""
     image = photo(64, 96)
     found = {}
-    for mode in ("fast", "exact"):
+    for how in ("fast", "exact"):
         changes = [
-            corrupt(image, name, severity, seed=1, image_id=str(i), mode=mode).astype(float) - image
+            corrupt(image, name, severity, seed=1, image_id=str(i), draws=how).astype(float) - image
             for i in range(60)
         ]
-        found[mode] = {
+        found[how] = {
             label: np.array([function(change) for change in changes])
             for label, function in STATISTICS.items()
         }
@@ -188,7 +188,7 @@ def test_keys_do_not_share_streams():
     assert np.abs(correlation).max() < 0.06
 
 
-def test_deterministic_ones_need_no_draws_and_are_almost_one_in_both_modes():
+def test_deterministic_ones_need_no_draws_and_are_almost_one_with_both_draws():
     image = photo(40, 52)
     for name in DETERMINISTIC:
         gap = np.abs(
@@ -204,9 +204,9 @@ def test_deterministic_ones_need_no_draws_and_are_almost_one_in_both_modes():
 def test_regimes_keep_the_contract(regime, name):
     for size in ((32, 32), (64, 64), (1, 5), (45, 33)):
         for severity in SEVERITIES:
-            for mode in ("exact", "fast"):
+            for how in ("exact", "fast"):
                 out = corrupt(
-                    photo(*size), name, severity, seed=0, image_id="a", regime=regime, mode=mode
+                    photo(*size), name, severity, seed=0, image_id="a", regime=regime, draws=how
                 )
                 assert out.shape == (*size, 3)
                 assert out.dtype == np.uint8
@@ -298,14 +298,14 @@ def test_wrong_calls_of_the_reference(arguments):
         corrupt(photo(8, 8), **arguments)
 
 
-def test_generators_and_modes():
+def test_generators_and_draws():
     image = photo(30, 30)
     one = corrupt(image, "snow", 3, rng=np.random.default_rng(1))
     assert np.array_equal(one, corrupt(image, "snow", 3, rng=np.random.default_rng(1)))
     assert not np.array_equal(
-        one, corrupt(image, "snow", 3, rng=np.random.default_rng(1), mode="exact")
+        one, corrupt(image, "snow", 3, rng=np.random.default_rng(1), draws="exact")
     )
-    exact = corrupt(image, "snow", 3, seed=0, image_id="a", mode="exact")
+    exact = corrupt(image, "snow", 3, seed=0, image_id="a", draws="exact")
     assert not np.array_equal(exact, corrupt(image, "snow", 3, seed=0, image_id="a"))
     with pytest.raises(UserError, match=r"RandomState or np\.random\.Generator"):
         corrupt(image, "snow", 3, rng=0)

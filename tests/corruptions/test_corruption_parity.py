@@ -1,4 +1,4 @@
-"""Exact mode against the reference's own code (imagecorruptions-imaug, which `make test` installs):
+"""Exact draws against the reference's own code (imagecorruptions-imaug, which `make test` installs):
 equal to the bit.
 """
 
@@ -86,7 +86,7 @@ def test_fast_draws_keep_flat_areas_as_the_reference_does(name):
         flat = np.full((40, 48, 3), level, np.uint8)
         for severity in SEVERITIES:
             fast = corrupt(flat, name, severity, seed=0, image_id="a").astype(int)
-            exact = corrupt(flat, name, severity, seed=0, image_id="a", mode="exact")
+            exact = corrupt(flat, name, severity, seed=0, image_id="a", draws="exact")
             # glass_blur blurs twice
             most = {"defocus_blur": 0, "zoom_blur": 0, "glass_blur": 2}.get(name, 1)
             assert np.abs(fast - exact).max() <= most, severity

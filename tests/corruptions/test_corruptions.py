@@ -12,7 +12,7 @@ from stillrobust.corruptions import (
     DETERMINISTIC,
     EXTRA,
     GROUPS,
-    keyed,
+    image_key,
     protocol,
     textures,
 )
@@ -161,21 +161,21 @@ def test_bad_input(arguments, message):
 
 
 def test_generated_frost_says_so(monkeypatch):
-    monkeypatch.setattr(textures, "find_folder", lambda: None)
-    textures.textures.cache_clear()
-    textures.scaled.cache_clear()
+    monkeypatch.setattr(textures, "find_frost_folder", lambda: None)
+    textures.load_textures.cache_clear()
+    textures.enlarged_texture.cache_clear()
     try:
         with pytest.warns(UserWarning, match="not comparable"):
             assert protocol()["frost_textures"].startswith("generated:")
         assert corrupt(photo(), "frost", 3, seed=0, image_id="a").shape == (40, 56, 3)
     finally:
-        textures.textures.cache_clear()
-        textures.scaled.cache_clear()
+        textures.load_textures.cache_clear()
+        textures.enlarged_texture.cache_clear()
 
 
 def test_the_key_is_the_same_everywhere():
     """SHA-256 of "7/fog/3/a/b.png", as little-endian words."""
-    assert keyed(7, "fog", 3, "a/b.png").words[:3] == (FROZEN)
+    assert image_key(7, "fog", 3, "a/b.png").words[:3] == (FROZEN)
 
 
 FROZEN = tuple(
@@ -189,18 +189,18 @@ def test_frost_is_scaled_to_eleven_tenths_of_what_is_needed(monkeypatch):
     that is taken.
     """
     monkeypatch.setattr(
-        textures, "textures", lambda: ("test", (np.zeros((300, 560, 3), np.uint8),))
+        textures, "load_textures", lambda: ("test", (np.zeros((300, 560, 3), np.uint8),))
     )
-    textures.scaled.cache_clear()
+    textures.enlarged_texture.cache_clear()
     try:
         assert textures.frost_layer(0, 600, 400, None, True).shape == (660, 1232, 3)
         assert textures.frost_layer(0, 200, 400, None, False).shape == (330, 616, 3)
     finally:
-        textures.scaled.cache_clear()
+        textures.enlarged_texture.cache_clear()
 
 
 def test_what_was_compiled_before_a_source_changed_is_forgotten(tmp_path):
-    from stillrobust.corruptions.kernels.jit import forget_stale
+    from stillrobust.corruptions.kernels.jit import remove_stale_cache
 
     (tmp_path / "__pycache__").mkdir()
     for second, name in enumerate(
@@ -208,5 +208,5 @@ def test_what_was_compiled_before_a_source_changed_is_forgotten(tmp_path):
     ):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (second, second))
-    forget_stale(tmp_path)
+    remove_stale_cache(tmp_path)
     assert [path.name for path in (tmp_path / "__pycache__").iterdir()] == ["new.nbi"]

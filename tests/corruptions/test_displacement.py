@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stillrobust import corrupt
-from stillrobust.corruptions import FIELDS, displacement
+from stillrobust.corruptions import GEOMETRIC, displacement
 from stillrobust.corruptions.displacement import extents, warp_boxes, warp_map
 from stillrobust.data.views import CorruptedView, warp_target
 from stillrobust.errors import UserError
@@ -26,14 +26,14 @@ def ramp(axis):
     ).copy()
 
 
-@pytest.mark.parametrize("mode", ["fast", "exact"])
+@pytest.mark.parametrize("draws", ["fast", "exact"])
 @pytest.mark.parametrize("regime", ["imagenet", "imagenet-c"])
-@pytest.mark.parametrize("name", FIELDS)
-def test_a_field_says_where_pixels_came_from(name, regime, mode):
+@pytest.mark.parametrize("name", GEOMETRIC)
+def test_a_field_says_where_pixels_came_from(name, regime, draws):
     """On a ramp every averaging corruption keeps the place: a pixel's value is that of the place
     that the field names.
     """
-    how = {**KEYED, "mode": mode, "regime": regime}
+    how = {**KEYED, "draws": draws, "regime": regime}
     severity = 3 if regime == "imagenet" else 4
     field = displacement(SIZE, name, severity, **how)
     assert field.shape == (*SIZE, 2)
@@ -59,8 +59,8 @@ def test_a_field_says_where_pixels_came_from(name, regime, mode):
 def test_the_shuffle_itself_is_exact():
     """Without blur (cifar's smallest sigma) glass_blur is a gather by its field."""
     image = np.random.RandomState(0).randint(0, 256, (32, 32, 3)).astype(np.uint8)
-    for mode in ("fast", "exact"):
-        how = {**KEYED, "mode": mode, "regime": "cifar"}
+    for draws in ("fast", "exact"):
+        how = {**KEYED, "draws": draws, "regime": "cifar"}
         field = displacement((32, 32), "glass_blur", 1, **how)
         assert np.array_equal(
             warp_map(image.transpose(2, 0, 1), field).transpose(1, 2, 0),

@@ -8,11 +8,10 @@ import pytest
 from PIL import Image as Pillow
 
 from stillrobust import corrupt
-from stillrobust.corruptions import resampling, weather
-from stillrobust.corruptions.digital import inverted
+from stillrobust.corruptions import CORRUPTIONS, resampling, weather
+from stillrobust.corruptions.digital import invert_affine
 from stillrobust.corruptions.filters import gaussian_filter
 from stillrobust.corruptions.kernels import drops
-from stillrobust.corruptions.severity import REGIMES
 
 SIZES = ((64, 96), (33, 200), (97, 45), (17, 31), (6, 6), (5, 4), (3, 5), (2, 3), (1, 1))
 
@@ -33,7 +32,9 @@ def test_jpeg_is_libjpeg_turbos_to_the_bit(size, regime):
         for severity in (1, 2, 3, 4, 5):
             file = io.BytesIO()
             Pillow.fromarray(image).save(
-                file, "JPEG", quality=REGIMES[regime]["jpeg_compression"][severity - 1]
+                file,
+                "JPEG",
+                quality=CORRUPTIONS["jpeg_compression"].parameters(severity, regime)[0],
             )
             fast = corrupt(image, "jpeg_compression", severity, seed=0, image_id="a", regime=regime)
             assert np.array_equal(fast, np.array(Pillow.open(file)))
@@ -46,12 +47,12 @@ def test_box_is_pillows_to_the_bit(factor):
         small = max(1, int(size[0] * factor)), max(1, int(size[1] * factor))
         for image in pictures(size):
             ours, pillows = (
-                resampling.box(image, small),
+                resampling.box_resize(image, small),
                 Pillow.fromarray(image).resize(small[::-1], Pillow.Resampling.BOX),
             )
             assert np.array_equal(ours, np.array(pillows))
             assert np.array_equal(
-                resampling.box(ours, size),
+                resampling.box_resize(ours, size),
                 np.array(pillows.resize(size[::-1], Pillow.Resampling.BOX)),
             )
 
@@ -59,7 +60,7 @@ def test_box_is_pillows_to_the_bit(factor):
 def test_box_by_hand():
     image = np.repeat(np.array([[0, 10, 20, 40], [2, 12, 22, 50]], np.uint8)[..., None], 3, 2)
     # columns first: 5, 30 and 7, 36; then rows
-    assert resampling.box(image, (1, 2))[..., 0].tolist() == [[6, 33]]
+    assert resampling.box_resize(image, (1, 2))[..., 0].tolist() == [[6, 33]]
 
 
 @pytest.mark.parametrize("cubic", [True, False])
@@ -84,8 +85,11 @@ def test_affine_is_opencvs():
     expected = cv2.warpAffine(
         ramp.astype(np.float32), matrix, (100, 80), borderMode=cv2.BORDER_REFLECT_101
     )
-    assert np.abs(resampling.affine(ramp, inverted(matrix)) - expected).max() < 2 / 16
-    assert inverted(np.array([[2.0, 0, 6], [0, 4, 8]])).tolist() == [[0.5, 0, -3], [0, 0.25, -2]]
+    assert np.abs(resampling.warp_affine(ramp, invert_affine(matrix)) - expected).max() < 2 / 16
+    assert invert_affine(np.array([[2.0, 0, 6], [0, 4, 8]])).tolist() == [
+        [0.5, 0, -3],
+        [0, 0.25, -2],
+    ]
 
 
 @pytest.mark.parametrize("size", [*SIZES, (224, 224)])
@@ -96,15 +100,15 @@ def test_drops_are_opencvs(size, sigma, threshold):
     )
     layer[layer < threshold] = 0
     levels = (np.clip(layer, 0, 1) * 255).astype(np.uint8)
-    edges = drops.edges(levels)
+    edges = drops.canny_edges(levels)
     assert np.array_equal(edges, cv2.Canny(levels, 50, 150) > 0)
     distance = np.minimum(
         cv2.distanceTransform(np.where(edges, 0, 255).astype(np.uint8), cv2.DIST_L2, 5), 20
     )
-    assert np.abs(drops.distances(edges) / 65536 - distance).max() < 1e-3
+    assert np.abs(drops.edge_distances(edges) / 65536 - distance).max() < 1e-3
     ours, opencvs = (
-        levels * drops.relief(drops.distances(edges)).astype(np.float32),
-        weather._drops(levels),
+        levels * drops.emboss_distances(drops.edge_distances(edges)).astype(np.float32),
+        weather._opencv_drops(levels),
     )
     # OpenCV's mean of nine distances is a rounding error off, which can tip a level
     assert (ours != opencvs).mean() < 0.005

@@ -178,7 +178,7 @@ def test_what_decides_the_pixels_is_in_the_name(tmp_path, monkeypatch):
         view,
         replace(view, severity=4),
         replace(view, seed=1),
-        replace(view, mode="exact"),
+        replace(view, draws="exact"),
         replace(view, regime="cifar"),
     ]
     views += [

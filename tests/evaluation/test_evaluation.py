@@ -227,7 +227,7 @@ def test_a_missing_stored_cell_stops_before_the_first_is_measured(run, tmp_path)
     for choice in (
         {"channel_order": "bgr"},
         {"regime": "cifar"},
-        {"mode": "exact"},
+        {"draws": "exact"},
         {"warp_truth": True},
     ):
         with pytest.raises(UserError, match="whose corruptions are stored"):

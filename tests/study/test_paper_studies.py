@@ -224,7 +224,7 @@ def test_a_key_covers_what_changes_its_number_and_nothing_else():
     other = Toys("classification", seed=1)
     changes = [
         {"seed": 1},
-        {"mode": "exact"},
+        {"draws": "exact"},
         {"channel_order": "bgr"},
         {"regime": "cifar"},
         {"warp_truth": True},

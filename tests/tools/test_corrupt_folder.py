@@ -19,7 +19,8 @@ from stillrobust.corruptions import COMMON
 from stillrobust.data.reading import read_image
 from stillrobust.errors import UserError
 from stillrobust.tools.contact_sheet import contact_sheet
-from stillrobust.tools.corrupt_folder import SetPlan, _targets, corrupt_set, read_photo
+from stillrobust.tools.corrupt_folder import CorruptionPlan, make_corrupted_folder, unique_targets
+from stillrobust.tools.photos import read_photo
 
 
 def photo(index, height=60, width=80):
@@ -47,12 +48,12 @@ def tree(folder):
     }
 
 
-PLAN = SetPlan(("fog", "gaussian_noise"), (1, 3))
+PLAN = CorruptionPlan(("fog", "gaussian_noise"), (1, 3))
 
 
 def test_a_folder_is_mirrored_and_the_manifest_is_true(photos, tmp_path):
     out = tmp_path / "out"
-    summary = corrupt_set(photos, out, PLAN, workers=1)
+    summary = make_corrupted_folder(photos, out, PLAN, workers=1)
     assert (summary.written, summary.already, summary.skipped) == (20, 0, {})
     made = corrupt(photo(2), "fog", 3, seed=0, image_id="street/2.png")
     assert np.array_equal(read_image(out / "fog" / "3" / "street" / "2.png"), made)
@@ -73,18 +74,23 @@ def test_a_folder_is_mirrored_and_the_manifest_is_true(photos, tmp_path):
 
 def test_workers_do_not_matter_and_only_what_is_missing_is_done(photos, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    corrupt_set(photos, one, PLAN, workers=1)
-    corrupt_set(photos, two, PLAN, workers=2)
+    make_corrupted_folder(photos, one, PLAN, workers=1)
+    make_corrupted_folder(photos, two, PLAN, workers=2)
     assert tree(one) == tree(two)
-    again = corrupt_set(photos, two, PLAN, workers=2)
+    again = make_corrupted_folder(photos, two, PLAN, workers=2)
     assert (again.written, again.already) == (0, 20)
     (two / "fog" / "1" / "top.png").unlink()
-    assert corrupt_set(photos, two, PLAN, workers=1).written == 1
+    assert make_corrupted_folder(photos, two, PLAN, workers=1).written == 1
     assert tree(one) == tree(two)
-    assert corrupt_set(photos, two, SetPlan(("fog", "contrast"), (1, 3)), workers=1).written == 10
+    assert (
+        make_corrupted_folder(
+            photos, two, CorruptionPlan(("fog", "contrast"), (1, 3)), workers=1
+        ).written
+        == 10
+    )
     # another photo under the same name
     Pillow.fromarray(photo(77)).save(photos / "top.jpg", quality=95)
-    assert corrupt_set(photos, one, PLAN, workers=1).written == 4
+    assert make_corrupted_folder(photos, one, PLAN, workers=1).written == 4
 
 
 def test_no_two_photos_share_a_file(tmp_path):
@@ -92,7 +98,7 @@ def test_no_two_photos_share_a_file(tmp_path):
     not count.
     """
     names = ["a.jpg", "a.png", "a.png.jpg", "B.png", "b.png", "c.png"]
-    targets = _targets(names)
+    targets = unique_targets(names)
     assert len({target.casefold() for target in targets.values()}) == len(names)
     assert [targets[name] for name in ("a.jpg", "a.png", "a.png.jpg", "c.png")] == [
         "a.jpg",
@@ -100,7 +106,7 @@ def test_no_two_photos_share_a_file(tmp_path):
         "a.png.jpg",
         "c",
     ]
-    assert _targets(names[::-1]) == targets
+    assert unique_targets(names[::-1]) == targets
 
 
 def test_killed_at_any_moment_it_goes_on(photos, tmp_path):
@@ -136,7 +142,9 @@ def test_killed_at_any_moment_it_goes_on(photos, tmp_path):
         assert cv2.imread(str(path)) is not None, f"{path} is half written"
     finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    corrupt_set(photos, undisturbed, SetPlan(("fog", "snow", "zoom_blur")), workers=2)
+    make_corrupted_folder(
+        photos, undisturbed, CorruptionPlan(("fog", "snow", "zoom_blur")), workers=2
+    )
     assert tree(undisturbed) == tree(killed)
 
 
@@ -281,43 +289,46 @@ def test_names_that_are_no_utf8(tmp_path):
 
 
 def test_jpeg_is_a_choice_that_is_recorded(photos, tmp_path):
-    corrupt_set(
-        photos, tmp_path / "out", SetPlan(("fog",), (1,), format="jpeg", quality=85), workers=1
+    make_corrupted_folder(
+        photos,
+        tmp_path / "out",
+        CorruptionPlan(("fog",), (1,), format="jpeg", quality=85),
+        workers=1,
     )
     assert (tmp_path / "out" / "fog" / "1" / "top.jpg").is_file()
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["protocol"]["quality"] == 85
 
 
 def test_mistakes_are_one_sentence(photos, tmp_path):
-    corrupt_set(photos, tmp_path / "out", SetPlan(("contrast",), (1,)), workers=1)
+    make_corrupted_folder(photos, tmp_path / "out", CorruptionPlan(("contrast",), (1,)), workers=1)
     with pytest.raises(UserError, match="seed was 0 and is 1"):
-        corrupt_set(photos, tmp_path / "out", SetPlan(("contrast",), (1,), seed=1))
+        make_corrupted_folder(photos, tmp_path / "out", CorruptionPlan(("contrast",), (1,), seed=1))
     with pytest.raises(UserError, match="outside"):
-        corrupt_set(photos, photos / "out", PLAN)
+        make_corrupted_folder(photos, photos / "out", PLAN)
     with pytest.raises(UserError, match="holds other files"):
-        corrupt_set(photos / "top.jpg", photos, PLAN)
+        make_corrupted_folder(photos / "top.jpg", photos, PLAN)
     with pytest.raises(UserError, match="neither"):
-        corrupt_set(tmp_path / "nowhere", tmp_path / "b", PLAN)
+        make_corrupted_folder(tmp_path / "nowhere", tmp_path / "b", PLAN)
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="found none"):
-        corrupt_set(tmp_path / "none", tmp_path / "b", PLAN)
+        make_corrupted_folder(tmp_path / "none", tmp_path / "b", PLAN)
     for wrong in (
         {"corruptions": ("fgo",)},
         {"corruptions": ("fog",), "severities": (6,)},
         {"corruptions": ("fog",), "quality": 5},
     ):
         with pytest.raises(UserError):
-            SetPlan(**wrong)
+            CorruptionPlan(**wrong)
 
 
 def test_a_plan_is_checked_before_anything_is_written():
-    for wrong in ({"mode": "fats"}, {"regime": "imagnet"}, {"channel_order": "rgbb"}):
+    for wrong in ({"draws": "fats"}, {"regime": "imagnet"}, {"channel_order": "rgbb"}):
         with pytest.raises(UserError, match="Did you mean"):
-            SetPlan(("fog",), **wrong)
+            CorruptionPlan(("fog",), **wrong)
     for quality in (0, 101, None):
         with pytest.raises(UserError, match="1 to 100"):
-            SetPlan(("fog",), format="jpeg", quality=quality)
-    assert SetPlan(("fog",), (1, 1)).severities == (1,)  # said twice, made once
+            CorruptionPlan(("fog",), format="jpeg", quality=quality)
+    assert CorruptionPlan(("fog",), (1, 1)).severities == (1,)  # said twice, made once
 
 
 def test_a_contact_sheet_shows_what_is_asked_for(photos, tmp_path):
@@ -327,7 +338,7 @@ def test_a_contact_sheet_shows_what_is_asked_for(photos, tmp_path):
         (
             [],
             ["--severity", "1,3"],
-            ["--mode", "exact"],
+            ["--draws", "exact"],
             ["--regime", "cifar"],
             ["--channel-order", "bgr"],
         )
@@ -347,7 +358,7 @@ def test_a_contact_sheet_shows_what_is_asked_for(photos, tmp_path):
 
 
 def test_contact_sheet(photos, tmp_path):
-    sheet = contact_sheet(photo(3, 100, 200), SetPlan(COMMON))
+    sheet = contact_sheet(photo(3, 100, 200), CorruptionPlan(COMMON))
     assert sheet.shape[0] > 15 * 80
     assert sheet.shape[1] > 6 * 160
     assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 1000

@@ -19,9 +19,9 @@ from stillrobust.data.formats.classification import FolderDataset
 from stillrobust.data.official.imagenet import ImageNetDataset
 from stillrobust.errors import UserError
 from stillrobust.robustify import build_technique
-from stillrobust.robustify.deepaugment import NETWORKS, MultiRootDataset
-from stillrobust.tools import deepaugment_folder
-from stillrobust.tools.deepaugment_folder import deepaugment_set, groups
+from stillrobust.robustify.deepaugment import NETWORKS, MultiRootDataset, Pretrained
+from stillrobust.tools import deepaugment_folder, folder_job
+from stillrobust.tools.deepaugment_folder import make_deepaugment_folder, weight_groups
 from stillrobust.training import batches
 from tests.deepaugment_toys import enlarging_edsr
 
@@ -60,7 +60,7 @@ def small(monkeypatch):
             )
 
     monkeypatch.setitem(NETWORKS, "edsr", replace(NETWORKS["edsr"], side=12))
-    monkeypatch.setattr(deepaugment_folder, "run_jobs", here)
+    monkeypatch.setattr(folder_job, "run_jobs", here)
     return parts
 
 
@@ -71,7 +71,9 @@ def made(out):
 def test_folders_match(source, weights, small, tmp_path):
     out = tmp_path / "edsr"
     heard = []
-    summary = deepaugment_set(source, out, "edsr", weights, listen=lambda *news: heard.append(news))
+    summary = make_deepaugment_folder(
+        source, out, "edsr", weights, listen=lambda *news: heard.append(news)
+    )
     assert (summary.written, summary.already, summary.skipped) == (5, 0, {})
     files = made(out)
     assert sorted(files) == ["cat/a.jpg", "cat/b.jpg", "cat/deep/c.jpg", "dog/a.jpg", "dog/d.jpg"]
@@ -80,32 +82,32 @@ def test_folders_match(source, weights, small, tmp_path):
         assert min(opened.size) == 48
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["complete"]
-    assert manifest["protocol"]["weights"] == summary.sha256
+    assert manifest["protocol"]["weights"] == summary.protocol["weights"]
     assert sum(done == total for _, done, total, _ in heard) == len(small)
 
 
 def test_workers_and_interruptions_do_not_matter(source, weights, small, tmp_path, monkeypatch):
     monkeypatch.setattr(deepaugment_folder, "REDRAWN", 1.0)  # every image has weights of its own
-    assert len(groups(NAMES, 0)) == 5
-    deepaugment_set(source, tmp_path / "one", "edsr", weights, workers=1)
-    deepaugment_set(source, tmp_path / "many", "edsr", weights, workers=7)
+    assert len(weight_groups(NAMES, 0)) == 5
+    make_deepaugment_folder(source, tmp_path / "one", "edsr", weights, workers=1)
+    make_deepaugment_folder(source, tmp_path / "many", "edsr", weights, workers=7)
     assert made(tmp_path / "one") == made(tmp_path / "many")
     (tmp_path / "many" / "cat" / "a.jpg").unlink()
     (tmp_path / "many" / "cat" / f".b.jpg.{'0' * 12}").write_bytes(b"half")
-    again = deepaugment_set(source, tmp_path / "many", "edsr", weights)
+    again = make_deepaugment_folder(source, tmp_path / "many", "edsr", weights)
     assert (again.written, again.already) == (1, 4)
     assert made(tmp_path / "one") == made(tmp_path / "many")
     assert not list((tmp_path / "many").rglob(".b.jpg*"))
     for path in sorted((tmp_path / "many").rglob("*.jpg")):
         path.unlink()
-        deepaugment_set(source, tmp_path / "many", "edsr", weights)
+        make_deepaugment_folder(source, tmp_path / "many", "edsr", weights)
     assert made(tmp_path / "one") == made(tmp_path / "many"), (
         "whichever is missing, it becomes what it was"
     )
-    before = len(small)
-    assert deepaugment_set(source, tmp_path / "many", "edsr", weights).written == 0
-    assert len(small) == before, "nothing is missing, so no part is run"
-    deepaugment_set(source, tmp_path / "other", "edsr", weights, seed=1)
+    with monkeypatch.context() as patch:
+        patch.delattr(Pretrained, "perturb")  # nothing is missing, so no network is used
+        assert make_deepaugment_folder(source, tmp_path / "many", "edsr", weights).written == 0
+    make_deepaugment_folder(source, tmp_path / "other", "edsr", weights, seed=1)
     assert made(tmp_path / "one") != made(tmp_path / "other")
 
 
@@ -127,69 +129,67 @@ def test_every_group_and_every_image_has_draws_of_its_own(
     monkeypatch.setattr(deepaugment_folder, "load_pretrained", lambda *_: Noted())
     monkeypatch.setattr(deepaugment_folder, "REDRAWN", 1.0)  # a group an image
     for seed in (0, 1):
-        deepaugment_set(source, tmp_path / f"out{seed}", "edsr", weights, seed=seed)
+        make_deepaugment_folder(source, tmp_path / f"out{seed}", "edsr", weights, seed=seed)
     assert len(drawn) == len(set(drawn)) == 2 * (5 + 5)
     many = [f"{number}.png" for number in range(200)]
-    assert groups(many, 0) != groups(many, 1)
+    assert weight_groups(many, 0) != weight_groups(many, 1)
 
 
 def test_another_protocol_is_refused(source, weights, small, tmp_path):
-    deepaugment_set(source, tmp_path / "out", "edsr", weights)
+    make_deepaugment_folder(source, tmp_path / "out", "edsr", weights)
     with pytest.raises(UserError, match="seed was 0 and is 1"):
-        deepaugment_set(source, tmp_path / "out", "edsr", weights, seed=1)
+        make_deepaugment_folder(source, tmp_path / "out", "edsr", weights, seed=1)
     shutil.copy(source / "cat" / "a.png", source / "cat" / "z.png")
     with pytest.raises(UserError, match="sources was"):
-        deepaugment_set(source, tmp_path / "out", "edsr", weights)
+        make_deepaugment_folder(source, tmp_path / "out", "edsr", weights)
 
 
 def test_a_damaged_image_is_left_out_and_said(source, weights, small, tmp_path):
     (source / "cat" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf of it")
-    summary = deepaugment_set(source, tmp_path / "out", "edsr", weights)
+    summary = make_deepaugment_folder(source, tmp_path / "out", "edsr", weights)
     assert list(summary.skipped) == ["cat/a.png"]
     assert summary.written == 4
-    assert list(json.loads((tmp_path / "out" / "manifest.json").read_text())["skipped"]) == [
-        "cat/a.png"
-    ]
-    again = deepaugment_set(source, tmp_path / "out", "edsr", weights)
+    sources = json.loads((tmp_path / "out" / "manifest.json").read_text())["sources"]
+    assert [name for name, record in sources.items() if record.get("skipped")] == ["cat/a.png"]
+    again = make_deepaugment_folder(source, tmp_path / "out", "edsr", weights)
     assert (again.written, again.already, list(again.skipped)) == (0, 4, ["cat/a.png"])
 
 
 def test_refusals(source, weights, tmp_path):
     with pytest.raises(UserError, match="random ones leave nothing"):
-        deepaugment_set(source, tmp_path / "out", "edsr", None)
+        make_deepaugment_folder(source, tmp_path / "out", "edsr", None)
     with pytest.raises(UserError, match="outside"):
-        deepaugment_set(source, source / "out", "edsr", weights)
+        make_deepaugment_folder(source, source / "out", "edsr", weights)
     with pytest.raises(UserError, match="there is none"):
-        deepaugment_set(tmp_path / "nothing", tmp_path / "out", "edsr", weights)
+        make_deepaugment_folder(tmp_path / "nothing", tmp_path / "out", "edsr", weights)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="found none"):
-        deepaugment_set(tmp_path / "empty", tmp_path / "out", "edsr", weights)
+        make_deepaugment_folder(tmp_path / "empty", tmp_path / "out", "edsr", weights)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "letter.txt").write_text("mine")
     with pytest.raises(UserError, match="other files"):
-        deepaugment_set(source, tmp_path / "taken", "edsr", weights)
+        make_deepaugment_folder(source, tmp_path / "taken", "edsr", weights)
     shutil.copy(source / "cat" / "a.png", source / "cat" / "a.jpg")
-    with pytest.raises(UserError, match="cat/a is there more than once"):
-        deepaugment_set(source, tmp_path / "out", "edsr", weights)
+    with pytest.raises(UserError, match="found more than one cat/a"):
+        make_deepaugment_folder(source, tmp_path / "out", "edsr", weights)
     assert not (tmp_path / "out").exists()
 
 
 def test_weights_change_before_one_image_in_twenty():
     names = [f"c/{number}.png" for number in range(20_000)]
-    found = groups(names, seed=3)
-    assert sorted(name for _, group in found for name in group) == sorted(names)
+    found = weight_groups(names, seed=3)
+    assert sorted(name for group in found for name in group) == sorted(names)
     assert abs(len(found) / 20_000 - 0.05) < 0.005
-    sizes = np.array([len(group) for _, group in found])
+    sizes = np.array([len(group) for group in found])
     assert abs((sizes == 1).mean() - 0.05) < 0.025, "geometric"
-    assert [number for number, _ in found] == list(range(len(found)))
-    assert found[0][1][0] != names[0], "in a random order"
+    assert found[0][0] != names[0], "in a random order"
 
 
 @pytest.mark.slow
 def test_in_processes(source, weights, tmp_path):
     for name in NAMES[2:]:
         (source / name).unlink()
-    summary = deepaugment_set(source, tmp_path / "out", "edsr", weights, workers=2)
+    summary = make_deepaugment_folder(source, tmp_path / "out", "edsr", weights, workers=2)
     assert summary.written == 2
     with Image.open(tmp_path / "out" / "cat" / "a.jpg") as opened:
         assert min(opened.size) == 512
@@ -208,7 +208,7 @@ def test_command(source, weights, small, tmp_path):
     result = CliRunner().invoke(app, call)
     assert result.exit_code == 0, result.output
     assert "weights: SHA-256 " in result.output
-    assert "5 files written, 0 were there; 0 images skipped" in result.output
+    assert "5 files written, 0 existed already, 0 images skipped" in result.output
     (source / "cat" / "a.png").write_bytes(b"")
     call[2] = str(tmp_path / "second")
     result = CliRunner().invoke(app, call)
@@ -216,8 +216,7 @@ def test_command(source, weights, small, tmp_path):
     assert "skipped: cat/a.png" in result.output
 
 
-# ---- several roots
-# ------------------------------------------------------------------------------------------------------------
+# ---- several roots ----
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from stillrobust.tools import doctor
 
 
 def test_the_golden_self_test_passes_here_and_sees_another_pixel(monkeypatch):
-    assert doctor.golden() == doctor.Finding(
-        "ok", "self-test: the expected pixels of 19 corruptions"
+    assert doctor.pixel_self_test() == doctor.Finding(
+        "ok", "self-test: expected pixels of 19 corruptions"
     )
     plain = corruptions.corrupt
 
@@ -27,7 +27,7 @@ def test_the_golden_self_test_passes_here_and_sees_another_pixel(monkeypatch):
         return image
 
     monkeypatch.setattr(corruptions, "corrupt", off_by_one)
-    found = doctor.golden()
+    found = doctor.pixel_self_test()
     assert found.state == "problem"
     assert "of fog" in found.text
 
@@ -36,7 +36,7 @@ def test_the_self_test_leaves_out_frost_with_textures_of_ones_own(monkeypatch):
     monkeypatch.setattr(
         corruptions, "protocol", lambda: {"frost_textures": "reference:0123456789ab"}
     )
-    assert "18 corruptions (frost" in doctor.golden().text
+    assert "18 corruptions (frost" in doctor.pixel_self_test().text
 
 
 def test_every_extra_of_another_library_is_looked_for():
@@ -60,7 +60,7 @@ def test_python_that_is_too_old(monkeypatch):
 )
 def test_torch_and_torchvision_are_a_pair(monkeypatch, torch, vision, state):
     monkeypatch.setattr(doctor, "version", {"torch": torch, "torchvision": vision}.get)
-    found = doctor.pairing()
+    found = doctor.torch_pair()
     assert found.state == state
     assert state == "ok" or "torchvision==0.29.*" in found.remedy
 
@@ -69,7 +69,7 @@ def test_limits_of_a_container(monkeypatch):
     monkeypatch.setattr(capacity, "memory", lambda: 2**30)
     monkeypatch.setattr(capacity, "cores", lambda: 1)
     assert doctor.memory().state == "problem"
-    assert doctor.processor().text.startswith("1 cores")
+    assert doctor.processor().text.startswith("1 usable cores")
 
 
 def test_no_frost_textures_and_missing_extras(monkeypatch):
@@ -90,11 +90,11 @@ def test_a_driver_that_torch_does_not_use(monkeypatch, tmp_path):
 def test_folders_without_room_or_rights(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STILLROBUST_CACHE", str(tmp_path / "not" / "there"))
-    assert doctor.cache().state == "ok"
+    assert doctor.weights_cache().state == "ok"
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e9))
-    assert "make room" in doctor.here().remedy
+    assert "free at least" in doctor.working_folder().remedy
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
-    assert "STILLROBUST_CACHE" in doctor.cache().remedy
+    assert "STILLROBUST_CACHE" in doctor.weights_cache().remedy
 
 
 def test_status_and_a_check_that_raises(monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image as Pillow
 
 from stillrobust.errors import UserError
-from stillrobust.tools.protocol_difference import differences, protocol_of, sample_of
+from stillrobust.tools.protocol_difference import compare_protocols, parse_protocol, read_sample
 
 
 def photo(index=0):
@@ -14,27 +14,27 @@ def photo(index=0):
 
 
 def test_protocols_are_read_strictly():
-    assert protocol_of("mode=exact, channel_order=bgr,seed=3") == {
-        "mode": "exact",
+    assert parse_protocol("draws=exact, channel_order=bgr,seed=3") == {
+        "draws": "exact",
         "channel_order": "bgr",
         "seed": 3,
     }
-    assert protocol_of("") == {}
+    assert parse_protocol("") == {}
     for text, message in (
-        ("mode", "KEY=VALUE"),
-        ("mode=exct", "exact"),
+        ("draws", "KEY=VALUE"),
+        ("draws=exct", "exact"),
         ("rgime=cifar", "regime"),
         ("seed=-1", "whole number"),
         ("seed=²", "whole number"),
     ):
         with pytest.raises(UserError, match=message):
-            protocol_of(text)
+            parse_protocol(text)
 
 
 def test_differences_by_hand():
     rows = {
         row.corruption: row
-        for row in differences({"a": photo()}, {}, {"regime": "imagenet-c"}, [3])
+        for row in compare_protocols({"a": photo()}, {}, {"regime": "imagenet-c"}, [3])
     }
     assert rows["elastic_transform"].mean > 0
     assert all(
@@ -46,7 +46,7 @@ def test_differences_by_hand():
     red[..., 0] = 255
     rows = {
         row.corruption: row
-        for row in differences(
+        for row in compare_protocols(
             {"a": red}, {"channel_order": "rgb"}, {"channel_order": "bgr"}, [1, 5]
         )
     }
@@ -57,7 +57,7 @@ def test_differences_by_hand():
 def test_the_command_shows_it(tmp_path):
     for index in range(3):
         Pillow.fromarray(photo(index)).save(tmp_path / f"{index}.png")
-    assert list(sample_of(tmp_path, 2)) == ["0.png", "1.png"]
+    assert list(read_sample(tmp_path, 2)) == ["0.png", "1.png"]
     command = [
         sys.executable,
         "-m",

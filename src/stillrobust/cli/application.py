@@ -145,9 +145,9 @@ def doctor() -> None:
 
     Example: stillrobust doctor
     """
-    from stillrobust.tools.doctor import examine, findings_text
+    from stillrobust.tools.doctor import format_findings, run_checks
 
-    findings = examine()
-    typer.echo(findings_text(findings))
+    findings = run_checks()
+    typer.echo(format_findings(findings))
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)

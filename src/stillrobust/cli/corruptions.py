@@ -1,4 +1,4 @@
-"""The commands about corruptions alone: corrupt, explain, conformance."""
+"""The commands about corruptions: corrupt, explain, conformance."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,16 +10,17 @@ from stillrobust.errors import UserError
 from stillrobust.runtime.progress import progress
 
 if TYPE_CHECKING:
-    from stillrobust.tools.corrupt_folder import SetPlan
+    from stillrobust.tools.corrupt_folder import CorruptionPlan
+    from stillrobust.tools.folder_job import Summary
 
 commands = typer.Typer()
 
 # Options of every command that corrupts images.
-Mode = Annotated[str, typer.Option(help="fast, or exact: the reference's draws.")]
+Draws = Annotated[str, typer.Option(help="fast, or exact for the reference's draws.")]
 Regime = Annotated[
     str, typer.Option(help="Severity table: imagenet, imagenet-c, cifar or tiny-imagenet.")
 ]
-ChannelOrder = Annotated[str, typer.Option(help="rgb, or bgr as some detection tools had it.")]
+ChannelOrder = Annotated[str, typer.Option(help="rgb, or bgr as in some detection tools.")]
 
 
 @commands.command("corrupt")
@@ -27,61 +28,62 @@ def corrupt_(
     source: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
     out: Annotated[
         Path,
-        typer.Argument(
-            help="Folder for OUT/CORRUPTION/SEVERITY/...; the sheet's PNG with --contact-sheet."
-        ),
+        typer.Argument(help="Output folder; with --contact-sheet the PNG to write."),
     ],
     corruption: Annotated[
         str,
         typer.Option(
             autocompletion=names_of("corruptions"),
-            help="Names or files of your own with commas; 'all' is the 15.",
+            help="Names or Python files, with commas; 'all' for the 15.",
         ),
     ] = "all",
     severity: Annotated[str, typer.Option(help="1 to 5, with commas, or 'all'.")] = "all",
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Worker processes; 0, the default: one a core.")
+        int | None, typer.Option(min=0, help="Worker processes (default: one for each core).")
     ] = None,
-    mode: Mode = "fast",
+    draws: Draws = "fast",
     regime: Regime = "imagenet",
     channel_order: ChannelOrder = "rgb",
-    image_format: Annotated[
-        str, typer.Option("--format", help="png, or jpeg, which loses and is recorded.")
-    ] = "png",
-    quality: Annotated[int | None, typer.Option(help="Of jpeg, 1 to 100.")] = None,
+    image_format: Annotated[str, typer.Option("--format", help="png (lossless) or jpeg.")] = "png",
+    quality: Annotated[int | None, typer.Option(help="JPEG quality, 1 to 100.")] = None,
     contact_sheet: Annotated[
         bool,
-        typer.Option("--contact-sheet", help="Only draw one photo under them, as one picture."),
+        typer.Option("--contact-sheet", help="Write one PNG with a photo under all of them."),
     ] = False,
 ) -> None:
-    """Corrupt a photo or a whole folder, on all cores; a second call does only what is missing.
+    """Corrupt a photo or a whole folder on all cores. Finished files are skipped.
 
     Example: stillrobust corrupt photos corrupted --corruption fog,snow --severity 3
     """
     from stillrobust.corruptions import SEVERITIES
-    from stillrobust.tools.corrupt_folder import SetPlan, corrupt_set
+    from stillrobust.tools.corrupt_folder import CorruptionPlan, make_corrupted_folder
 
     names = tuple("common" if name.strip() == "all" else name for name in corruption.split(","))
-    levels = SEVERITIES if severity == "all" else severities_of(severity)
-    plan = SetPlan(names, levels, seed, mode, regime, channel_order, image_format, quality)
+    levels = SEVERITIES if severity == "all" else parse_severities(severity)
+    plan = CorruptionPlan(names, levels, seed, draws, regime, channel_order, image_format, quality)
     if contact_sheet:
         _contact_sheet(source, out, plan)
         return
     with progress() as listen:
-        summary = corrupt_set(source, out, plan, workers, listen)
-    for title, notes in (("read with a remark", summary.remarks), ("skipped", summary.skipped)):
+        summary = make_corrupted_folder(source, out, plan, workers, listen)
+    print_folder_summary(summary, out)
+
+
+def print_folder_summary(summary: "Summary", out: Path) -> None:
+    """Print what a folder tool did; exit with status 3 if an image was skipped."""
+    for title, notes in (("note", summary.remarks), ("skipped", summary.skipped)):
         for name, reason in sorted(notes.items()):
             typer.echo(f"{title}: {name}: {reason}")
     typer.echo(
-        f"{summary.written} files written, {summary.already} were there; {len(summary.skipped)}"
-        f" photos skipped: {out}"
+        f"{summary.written} files written, {summary.already} existed already,"
+        f" {len(summary.skipped)} images skipped: {out}"
     )
     if summary.skipped:
         raise typer.Exit(3)
 
 
-def _contact_sheet(source: Path, out: Path, plan: "SetPlan") -> None:
+def _contact_sheet(source: Path, out: Path, plan: "CorruptionPlan") -> None:
     from stillrobust.data.reading import encode_png, read_image
     from stillrobust.storage.files import write_whole
     from stillrobust.tools.contact_sheet import contact_sheet
@@ -109,20 +111,19 @@ def conformance(
         ),
     ],
     python: Annotated[
-        Path | None, typer.Option(help="The interpreter that has it; by default this one.")
+        Path | None, typer.Option(help="Interpreter that has the library (default: this one).")
     ] = None,
     full: Annotated[
         bool, typer.Option("--full", help="All five severities, not only 1, 3 and 5.")
     ] = False,
     corruptions: Annotated[
-        str, typer.Option(help="'all' for the 19, or names with commas.")
+        str, typer.Option(help="Names with commas, or 'all' for the 19.")
     ] = "all",
     json: Annotated[
-        Path | None, typer.Option(help="Also write everything to this file, with versions.")
+        Path | None, typer.Option(help="Also write all results and versions to this file.")
     ] = None,
 ) -> None:
-    """Score an installed library of ImageNet-C corruptions against ours; status 0 if every
-    corruption conforms, else 1.
+    """Compare another library's corruptions with the reference's; status 1 if one differs.
 
     Example: stillrobust conformance imagecorruptions --python other/bin/python --full
     """
@@ -130,8 +131,7 @@ def conformance(
 
     from stillrobust.corruptions import CORRUPTIONS, SEVERITIES
     from stillrobust.storage.files import write_whole
-    from stillrobust.tools.conformance import FEWER_SEVERITIES, table
-    from stillrobust.tools.conformance import conformance as compare
+    from stillrobust.tools.conformance import FEWER_SEVERITIES, compare_library, format_table
 
     if json and not json.parent.is_dir():
         raise UserError(
@@ -144,22 +144,22 @@ def conformance(
     )
     levels = SEVERITIES if full else FEWER_SEVERITIES
     with progress() as listen:
-        found = compare(
+        found = compare_library(
             library,
             python,
             levels,
             names,
             lambda done, total, text: listen("compare", done, total, text),
         )
-    typer.echo(table(found))
+    typer.echo(format_table(found))
     if json:
         write_whole({json: (dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n").encode()})
     if not found.passed:
         raise typer.Exit(1)
 
 
-def severities_of(text: str) -> tuple[int, ...]:
-    """``"1,3"`` -> (1, 3)."""
+def parse_severities(text: str) -> tuple[int, ...]:
+    """Parse severities such as ``"1,3"``."""
     try:
         return tuple(int(severity) for severity in text.split(","))
     except ValueError:
@@ -173,23 +173,27 @@ def explain(
     source: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
     first: Annotated[
         str,
-        typer.Option(
-            help="A protocol: KEY=VALUE with commas; keys mode, regime, channel_order, seed."
-        ),
+        typer.Option(help="KEY=VALUE with commas; keys: draws, regime, channel_order, seed."),
     ],
-    second: Annotated[str, typer.Option(help="The other one.")],
+    second: Annotated[str, typer.Option(help="The protocol to compare with.")],
     severity: Annotated[str, typer.Option(help="1 to 5, with commas.")] = "3",
     photos: Annotated[
-        int, typer.Option(help="At most so many photos, evenly spaced over the folder.")
+        int, typer.Option(help="Maximum number of photos, evenly spaced over the folder.")
     ] = 20,
 ) -> None:
-    """Show what two protocols change, per corruption, in grey levels on a sample of your photos.
+    """Compare two protocols on a sample of photos, in grey levels for each corruption.
 
     Example: stillrobust explain photos --first channel_order=rgb --second channel_order=bgr
     """
-    from stillrobust.tools.protocol_difference import differences, protocol_of, sample_of, text_of
+    from stillrobust.tools.protocol_difference import (
+        compare_protocols,
+        format_differences,
+        parse_protocol,
+        read_sample,
+    )
 
-    one, other = protocol_of(first), protocol_of(second)
-    images = sample_of(source, photos)
+    one, other = parse_protocol(first), parse_protocol(second)
+    images = read_sample(source, photos)
     typer.echo(f"{len(images)} photos, severity {severity}: {first} against {second}")
-    typer.echo(text_of(differences(images, one, other, severities_of(severity))))
+    rows = compare_protocols(images, one, other, parse_severities(severity))
+    typer.echo(format_differences(rows))

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from stillrobust.cli.corruptions import print_folder_summary
 from stillrobust.runtime.progress import progress
 
 commands = typer.Typer()
@@ -12,10 +13,8 @@ commands = typer.Typer()
 
 @commands.command()
 def deepaugment(
-    source: Annotated[Path, typer.Argument(help="Training images, a folder a class.")],
-    out: Annotated[
-        Path, typer.Argument(help="Folder for the changed images, laid out in the same way.")
-    ],
+    source: Annotated[Path, typer.Argument(help="Training images, one folder for each class.")],
+    out: Annotated[Path, typer.Argument(help="Output folder, with the same layout.")],
     network: Annotated[str, typer.Option(help="edsr or cae.")],
     weights: Annotated[
         Path | None,
@@ -23,25 +22,17 @@ def deepaugment(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Worker processes; 0, the default: one a core.")
+        int | None,
+        typer.Option(min=0, help="Worker processes (default: one for each GPU or core)."),
     ] = None,
 ) -> None:
-    """Make a folder of changed training images for deepaugment(roots=...); a second call does only
-    what is missing.
+    """Make a folder of changed training images for deepaugment(roots=...). Resumes if interrupted.
 
-    Example: stillrobust deepaugment imagenet/train deepaugmented/edsr --network edsr --weights
-    edsr_baseline_x4.pt
+    Example: stillrobust deepaugment imagenet/train out --network edsr --weights edsr_baseline_x4.pt
     """
-    from stillrobust.tools.deepaugment_folder import deepaugment_set
+    from stillrobust.tools.deepaugment_folder import make_deepaugment_folder
 
     with progress() as listen:
-        summary = deepaugment_set(source, out, network, weights, seed, workers, listen)
-    for name, reason in sorted(summary.skipped.items()):
-        typer.echo(f"skipped: {name}: {reason}")
-    typer.echo(f"weights: SHA-256 {summary.sha256}")
-    typer.echo(
-        f"{summary.written} files written, {summary.already} were there; {len(summary.skipped)}"
-        f" images skipped: {out}"
-    )
-    if summary.skipped:
-        raise typer.Exit(3)
+        summary = make_deepaugment_folder(source, out, network, weights, seed, workers, listen)
+    typer.echo(f"weights: SHA-256 {summary.protocol['weights']}")
+    print_folder_summary(summary, out)

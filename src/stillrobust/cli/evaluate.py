@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stillrobust.cli.completion import names_of
-from stillrobust.cli.corruptions import ChannelOrder, Mode, severities_of
+from stillrobust.cli.corruptions import ChannelOrder, Draws, parse_severities
 from stillrobust.cli.report import finish
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
@@ -70,7 +70,7 @@ def evaluate(
     regime: Annotated[
         str | None, typer.Option(help="Severity table; by default the data's own.")
     ] = None,
-    mode: Mode = "fast",
+    draws: Draws = "fast",
     channel_order: ChannelOrder = "rgb",
     warp_truth: Annotated[
         bool, typer.Option("--warp-truth", help="Ground truth follows what moves pixels.")
@@ -96,13 +96,13 @@ def evaluate(
 
     names = tuple(corruptions.split(","))
     chosen: dict[str, Any] = {
-        "mode": mode,
+        "draws": draws,
         "regime": regime,
         "channel_order": channel_order,
         "warp_truth": warp_truth,
     }
     protocol = Protocol(
-        names, severities_of(severities), seed=seed, images=images, budget=budget, **chosen
+        names, parse_severities(severities), seed=seed, images=images, budget=budget, **chosen
     )
     group = join()
     dataset = open_dataset(data, "val")

@@ -53,7 +53,7 @@ def _percent(value: float | None) -> str:
 
 
 def corruptions() -> list[str]:
-    """The 15 common ones, then the 4 extra."""
+    """The 15 common corruptions, then the 4 extra ones."""
     from stillrobust.corruptions import CORRUPTIONS
 
     return list(CORRUPTIONS)

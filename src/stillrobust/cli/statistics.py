@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stillrobust.cli.corruptions import severities_of
+from stillrobust.cli.corruptions import parse_severities
 from stillrobust.errors import UserError
 
 commands = typer.Typer()
@@ -49,7 +49,7 @@ def details(
             f"Expected a folder of results (with runs/ and cells/) at {results}, but there is none"
             "; check the path or measure something first"
         )
-    levels = severities_of(severities)
+    levels = parse_severities(severities)
     others = against_others(summarize(store, 0, severities=levels).rows, reference, standard or ())
     for one in runs.values() if run is None else [lookup("run", run, runs)]:
         beside = [

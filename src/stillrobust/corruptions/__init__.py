@@ -1,10 +1,14 @@
-"""The 15 common and 4 extra corruptions of Hendrycks & Dietterich (ICLR 2019), for images of any
-size; and files of your own.
+"""The 15 common and 4 extra corruptions of Hendrycks & Dietterich (ICLR 2019), and user files.
 
 Contract: ``CORRUPTIONS[name](image uint8 (H, W, 3) RGB, severity 1..5, rng, regime) -> uint8 (H, W,
-3)``; the input is not changed. *Exact*, with a ``np.random.RandomState``: the pixels of the library
-imagecorruptions (repository head), whose quirks are kept and named where they are. *Fast*, with a
-``Key``: the same distributions from cheaper draws.
+3)``, for images of any size. The input is not changed.
+
+The type of ``rng`` selects the draws. *Exact*, with a ``np.random.RandomState``: the pixels of the
+library imagecorruptions (repository head), quirks included. *Fast*, with a ``Key``: the same
+distributions from cheaper draws, and the same pixels on every processor.
+
+To add a corruption, write its function in one of the family modules and add one entry to the dict
+at its end.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,26 +17,13 @@ from typing import Any
 import numpy as np
 
 from stillrobust.corruptions import textures
-from stillrobust.corruptions.blur import (
-    defocus_blur,
-    gaussian_blur,
-    glass_blur,
-    motion_blur,
-    zoom_blur,
-)
-from stillrobust.corruptions.digital import (
-    contrast,
-    elastic_transform,
-    jpeg_compression,
-    pixelate,
-    saturate,
-)
-from stillrobust.corruptions.displacement import FIELDS
-from stillrobust.corruptions.draws import Key, Rng, keyed
-from stillrobust.corruptions.noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
-from stillrobust.corruptions.own import own_corruption, require_sound
-from stillrobust.corruptions.severity import REGIMES
-from stillrobust.corruptions.weather import brightness, fog, frost, snow, spatter
+from stillrobust.corruptions.blur import BLUR
+from stillrobust.corruptions.corruption import REGIMES, Corruption
+from stillrobust.corruptions.digital import DIGITAL
+from stillrobust.corruptions.draws import Key, Rng, image_key
+from stillrobust.corruptions.noise import NOISE
+from stillrobust.corruptions.user_corruptions import check_user_corruption, load_user_corruption
+from stillrobust.corruptions.weather import WEATHER
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES
 from stillrobust.names import lookup
@@ -44,92 +35,86 @@ __all__ = [
     "COMMON",
     "CORRUPTIONS",
     "DETERMINISTIC",
+    "DRAWS",
     "EXTRA",
-    "FIELDS",
+    "GEOMETRIC",
     "GROUPS",
-    "MODES",
     "REGIMES",
     "SEVERITIES",
     "VERSION",
     "Corruption",
-    "chosen",
     "corrupt",
-    "corruption_of",
     "displacement",
+    "get_corruption",
     "get_corruption_names",
-    "keyed",
+    "image_key",
     "protocol",
+    "resolve_corruptions",
     "warm_up",
 ]
 
-Corruption = Callable[[Image, int, Rng, str], Image]
-
-CORRUPTIONS: dict[str, Corruption] = {
-    function.__name__: function
-    for function in (
-        gaussian_noise, shot_noise, impulse_noise,
-        defocus_blur, glass_blur, motion_blur, zoom_blur,
-        snow, frost, fog, brightness,
-        contrast, elastic_transform, pixelate, jpeg_compression,
-        speckle_noise, gaussian_blur, spatter, saturate,
-    )
-}  # fmt: skip
+_FAMILIES: dict[str, Corruption] = {**NOISE, **BLUR, **WEATHER, **DIGITAL}
+CORRUPTIONS: dict[str, Corruption] = {name: _FAMILIES[name] for name in COMMON} | _FAMILIES
+"""The 15 common ones first, in the reference's order."""
 EXTRA = tuple(name for name in CORRUPTIONS if name not in COMMON)
-DETERMINISTIC = frozenset(
-    {
-        "defocus_blur",
-        "zoom_blur",
-        "brightness",
-        "contrast",
-        "pixelate",
-        "jpeg_compression",
-        "gaussian_blur",
-        "saturate",
-    }
-)
-"""These draw nothing."""
-MODES = {
+DETERMINISTIC = frozenset(name for name, entry in CORRUPTIONS.items() if entry.deterministic)
+"""Corruptions that draw no random numbers."""
+GEOMETRIC = tuple(name for name, entry in CORRUPTIONS.items() if entry.displacement)
+"""Corruptions that move pixels, see :func:`displacement`."""
+DRAWS = {
     "exact": "the reference's draws and pixels",
     "fast": "the same distributions from cheaper draws",
 }
 CHANNEL_ORDERS = {
     "rgb": "as the reference assumes",
-    "bgr": "reversed, as tools that read with OpenCV handed images over",
+    "bgr": "reversed, as in tools that pass on what OpenCV reads",
 }
 VERSION = 4
 """Raised when pixels change."""
 
+RandomState = np.random.RandomState | np.random.Generator
 
-def corruption_of(name: str) -> Corruption:
-    """A corruption by its name or, of your own, by the path of its file.
 
-    Raises ``UserError`` for any other.
+def get_corruption(name: str) -> Callable[[Image, int, Rng, str], Image]:
+    """Look up a corruption.
+
+    Args:
+        name: A name of ``CORRUPTIONS``, or the path of a user file.
+
+    Raises:
+        UserError: If the name is unknown, or the file has a built-in name or no ``corrupt``.
     """
     name = pinned(name)
     if not is_own(name):
         return lookup("corruption", name, CORRUPTIONS)
     require_free(name, "corruption", {*CORRUPTIONS, CLEAN[0], "common", "all"})
-    return own_corruption(name.strip())
+    return load_user_corruption(name.strip())
 
 
-def chosen(names: Iterable[str]) -> tuple[str, ...]:
-    """Names for a whole evaluation: each is known, ``common`` is the 15, and a file of your own is
-    tried and pinned.
+def resolve_corruptions(names: Iterable[str]) -> tuple[str, ...]:
+    """Expand and check the corruptions of an evaluation.
+
+    Args:
+        names: Names of ``CORRUPTIONS``, ``common`` for the 15, or paths of user files.
+
+    Returns:
+        Each corruption once. User files are tried, and their paths are pinned to their content.
+
+    Raises:
+        UserError: If a name is unknown, a user file does not work, or two files share a name.
     """
-    plain = [name.strip() for name in names]
-    found = dict.fromkeys(
-        one for name in plain for one in (COMMON if name == "common" else (pinned(name),))
-    )
-    for name in found:
-        corruption_of(name)
+    expanded = [one for name in names for one in (COMMON if name.strip() == "common" else (name,))]
+    resolved = tuple(dict.fromkeys(pinned(name.strip()) for name in expanded))
+    for name in resolved:
+        get_corruption(name)
         if is_own(name):
-            require_sound(name)
-    if len({shown(name) for name in found}) < len(found):
+            check_user_corruption(name)
+    if len({shown(name) for name in resolved}) < len(resolved):
         raise UserError(
-            f"Expected corruptions of different names, but got {', '.join(map(shown, found))};"
+            f"Expected corruptions of different names, but got {', '.join(map(shown, resolved))};"
             " rename a file"
         )
-    return tuple(found)
+    return resolved
 
 
 def corrupt(
@@ -137,44 +122,53 @@ def corrupt(
     corruption: str | int | None = None,
     severity: Any = 1,
     *,
-    rng: np.random.RandomState | np.random.Generator | None = None,
+    rng: RandomState | None = None,
     seed: int | None = None,
     image_id: str | None = None,
-    mode: str | None = None,
+    draws: str | None = None,
     regime: str = "imagenet",
     channel_order: str = "rgb",
     corruption_name: str | None = None,
     corruption_number: int | None = None,
 ) -> Image:
-    """Corrupt one image: uint8 (H, W, 3) RGB, or grey (H, W) or (H, W, 1), which becomes RGB ->
-    uint8 (H, W, 3).
+    """Corrupt one image.
 
-    ``corruption`` is a name of ``CORRUPTIONS`` or the path of a file of your own, to which ``mode``
-    and ``regime`` say nothing.
-    severity: 1..5; 0 returns a copy. Randomness is an argument: ``rng``, or ``seed`` and
-    ``image_id``. ``mode`` is ``exact`` (the reference's draws; the default with a
-    ``np.random.RandomState``) or ``fast`` (the same distributions; the default otherwise).
-    ``regime`` is a name of ``REGIMES``; ``channel_order="bgr"`` corrupts the image with its
-    channels reversed, as tools did that read with OpenCV. Raises ``UserError``, a ``ValueError``,
-    for anything else.
+    The reference's own calls work too: ``corrupt(image, corruption_name="fog", severity=3)`` or
+    ``corruption_number=9``. Like there, they draw from numpy's global generator if no ``rng`` is
+    given.
 
-    The reference's own calls work: ``corrupt(image, corruption_name="fog", severity=3)``,
-    ``corruption_number=9``; without ``rng`` they draw from numpy's global stream, as there.
+    Args:
+        image: uint8 (H, W, 3) RGB, or grey (H, W) or (H, W, 1), which becomes RGB.
+        corruption: A name of ``CORRUPTIONS``, or the path of a user file. ``draws`` and ``regime``
+            do not affect user files.
+        severity: 1..5; 0 returns a copy.
+        rng: Source of the draws; or pass ``seed`` and ``image_id``.
+        seed: Draws are keyed by (seed, corruption, severity, image_id).
+        image_id: See ``seed``.
+        draws: ``exact`` (default with a ``np.random.RandomState``) or ``fast`` (default otherwise).
+        regime: A name of ``REGIMES``: which severity table.
+        channel_order: ``bgr`` corrupts the image with its channels reversed, as detection tools did
+            that read images with OpenCV.
+        corruption_name: The reference's name for ``corruption``.
+        corruption_number: The corruption's number in the reference, from 0.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        UserError: For any other argument. It is a ``ValueError``.
     """
     if isinstance(severity, str):  # the reference's order of arguments
         corruption_name = severity
         severity, corruption = corruption if isinstance(corruption, int) else 1, None
     called_as_reference = corruption_name is not None or corruption_number is not None
-    name = pinned(_name(corruption, corruption_name, corruption_number))
-    function = corruption_of(name)
+    name = pinned(_select_name(corruption, corruption_name, corruption_number))
+    function = get_corruption(name)
     lookup("regime", regime, REGIMES)
     lookup("channel order", channel_order, CHANNEL_ORDERS)
-    image = _checked(image)
-    if (
-        isinstance(severity, bool)
-        or not isinstance(severity, int | np.integer)
-        or not 0 <= severity <= 5
-    ):
+    image = _as_rgb(image)
+    whole = isinstance(severity, int | np.integer) and not isinstance(severity, bool)
+    if not whole or not 0 <= severity <= 5:
         raise UserError(
             f"Expected a severity among 0 (clean), 1, 2, 3, 4, 5, but got {severity!r}; give one of"
             " these"
@@ -183,55 +177,51 @@ def corrupt(
         return image.copy()
     if called_as_reference and rng is None and seed is None:
         rng = np.random.mtrand._rand
-    source = _randomness(
-        shown(name), int(severity), rng, seed, image_id, "fast" if is_own(name) else mode
+    source = _draw_source(
+        shown(name), int(severity), rng, seed, image_id, "fast" if is_own(name) else draws
     )
     if channel_order == "bgr":
-        reversed_image = np.ascontiguousarray(image[..., ::-1])
-        return np.ascontiguousarray(
-            function(reversed_image, int(severity), source, regime)[..., ::-1]
-        )
+        image = np.ascontiguousarray(image[..., ::-1])
+        return np.ascontiguousarray(function(image, int(severity), source, regime)[..., ::-1])
     return function(image, int(severity), source, regime)
 
 
-def _name(corruption: str | int | None, name: str | None, number: int | None) -> str:
-    """One of the three ways to say which corruption."""
+def _select_name(corruption: str | int | None, name: str | None, number: int | None) -> str:
+    """The corruption's name, given in exactly one of the three ways."""
     given = [value for value in (corruption, name, number) if value is not None]
     if len(given) != 1:
         raise UserError(
             f"Expected one corruption, by name or by number, but got {given!r}; give one of the two"
         )
-    if isinstance(given[0], str):
-        return given[0]
-    if (
-        isinstance(given[0], bool)
-        or not isinstance(given[0], int | np.integer)
-        or not 0 <= given[0] < len(CORRUPTIONS)
-    ):
+    value = given[0]
+    if isinstance(value, str):
+        return value
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not 0 <= value < len(CORRUPTIONS):
         raise UserError(
             f"Expected a corruption's name, or its number from 0 to {len(CORRUPTIONS) - 1}, but got"
-            f" {given[0]!r}; give one of these"
+            f" {value!r}; give one of these"
         )
-    return list(CORRUPTIONS)[given[0]]
+    return list(CORRUPTIONS)[value]
 
 
-def _randomness(
+def _draw_source(
     name: str,
     severity: int,
-    rng: np.random.RandomState | np.random.Generator | None,
+    rng: RandomState | None,
     seed: int | None,
     image_id: str | None,
-    mode: str | None,
+    draws: str | None,
 ) -> Rng:
-    """The source of draws for one image: a ``RandomState`` makes it exact, a :class:`Key` fast."""
-    if mode is not None:
-        lookup("mode", mode, MODES)
+    """The source of draws for one image: a ``RandomState`` for exact, a :class:`Key` for fast."""
+    if draws is not None:
+        lookup("draws", draws, DRAWS)
     if rng is not None and (seed is not None or image_id is not None):
         raise UserError(
-            "Pass either rng or seed and image_id to corrupt, not both; leave one of them out"
+            "Expected either rng, or seed and image_id, but got both; leave one of them out"
         )
     if isinstance(rng, np.random.RandomState):
-        return Key(tuple(rng.randint(0, 2**32, 8, np.uint64).tolist())) if mode == "fast" else rng
+        return Key(tuple(rng.randint(0, 2**32, 8, np.uint64).tolist())) if draws == "fast" else rng
     if rng is not None and not isinstance(rng, np.random.Generator):
         raise UserError(
             "Expected rng as np.random.RandomState or np.random.Generator, but got"
@@ -240,7 +230,7 @@ def _randomness(
     if rng is not None:
         key = Key(tuple(rng.integers(0, 2**32, 8).tolist()))
     elif seed is not None and image_id is not None:
-        key = keyed(seed, name, severity, image_id)
+        key = image_key(seed, name, severity, image_id)
     elif name in DETERMINISTIC:
         key = Key((0,) * 8)
     else:
@@ -248,7 +238,7 @@ def _randomness(
             f"{name} draws random numbers: pass rng=np.random.RandomState(...), or seed=... and"
             " image_id=..."
         )
-    return np.random.RandomState(np.array(key.words, np.uint32)) if mode == "exact" else key
+    return np.random.RandomState(np.array(key.words, np.uint32)) if draws == "exact" else key
 
 
 def displacement(
@@ -256,39 +246,57 @@ def displacement(
     corruption: str,
     severity: int,
     *,
-    rng: np.random.RandomState | np.random.Generator | None = None,
+    rng: RandomState | None = None,
     seed: int | None = None,
     image_id: str | None = None,
-    mode: str | None = None,
+    draws: str | None = None,
     regime: str = "imagenet",
 ) -> Array:
-    """What :func:`corrupt` with the same arguments moves on an image of ``size`` (H, W): float32
-    (H, W, 2), (down, across).
+    """Return the displacement that :func:`corrupt` applies with the same arguments.
 
-    Pixel (y, x) of the corrupted image shows the clean one at (y + down, x + across). Of zoom_blur
-    it is the middle of the smear, of pixelate the middle of the block. Raises ``UserError`` for a
-    corruption that moves nothing.
+    Pixel (y, x) of the corrupted image shows the clean pixel at (y + down, x + across). For
+    zoom_blur it is the middle of the smear, for pixelate the middle of the block.
+
+    Args:
+        size: (H, W) of the image.
+        corruption: A name of ``GEOMETRIC``.
+        severity: 1..5.
+        rng: As for :func:`corrupt`, like the arguments below.
+        seed: See ``rng``.
+        image_id: See ``rng``.
+        draws: See ``rng``.
+        regime: See ``rng``.
+
+    Returns:
+        float32 (H, W, 2), (down, across) in pixels.
+
+    Raises:
+        UserError: If the corruption moves no pixels, or another argument is wrong.
     """
-    field = lookup("corruption that moves pixels", corruption, FIELDS)
+    lookup("corruption that moves pixels", corruption, dict.fromkeys(GEOMETRIC))
     lookup("regime", regime, REGIMES)
     if severity not in SEVERITIES:
         raise UserError(
             f"Expected a severity among 1, 2, 3, 4, 5, but got {severity!r}; give one of these"
         )
-    return field(
-        size, severity, _randomness(corruption, severity, rng, seed, image_id, mode), regime
-    )
+    entry = CORRUPTIONS[corruption]
+    assert entry.displacement is not None
+    source = _draw_source(corruption, severity, rng, seed, image_id, draws)
+    return entry.displacement(size, source, *entry.parameters(severity, regime))
 
 
 def get_corruption_names(subset: str = "common") -> list[str]:
-    """Names in the reference's order: ``common`` (15), ``validation`` (the 4 extra ones), ``all``,
-    or a group.
+    """List names in the reference's order.
+
+    Args:
+        subset: ``common`` (15), ``validation`` (the 4 extra ones), ``all``, or a group.
     """
     subsets = {"common": COMMON, "validation": EXTRA, "all": tuple(CORRUPTIONS), **GROUPS}
     return list(lookup("subset of the corruptions", subset, subsets))
 
 
-def _checked(image: Array) -> Image:
+def _as_rgb(image: Array) -> Image:
+    """Check an image and return it as contiguous RGB."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         got = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
         raise UserError(
@@ -304,29 +312,33 @@ def _checked(image: Array) -> Image:
     if image.shape[2] == 1:
         image = np.repeat(image, 3, axis=2)
     image = np.ascontiguousarray(image)
-    # compiled code would be compiled again for the other kind
+    # numba would compile every kernel again for read-only arrays
     return image if image.flags.writeable else image.copy()
 
 
 def protocol(
-    mode: str = "fast", regime: str = "imagenet", channel_order: str = "rgb"
+    draws: str = "fast", regime: str = "imagenet", channel_order: str = "rgb"
 ) -> dict[str, Any]:
-    """What of the corruptions decides a number, besides seed, name and severity."""
+    """Return everything about the corruptions that decides a pixel, besides seed, name, severity.
+
+    Args:
+        draws: A name of ``DRAWS``.
+        regime: A name of ``REGIMES``.
+        channel_order: A name of ``CHANNEL_ORDERS``.
+    """
     return {
         "regime": regime,
         "channel_order": channel_order,
-        "draws": mode,
-        "frost_textures": textures.textures()[0],
+        "draws": draws,
+        "frost_textures": textures.load_textures()[0],
         "corruptions_version": VERSION,
     }
 
 
 def warm_up() -> None:
-    """Compile every kernel (or read it from the disk cache), so that workers started later find it
-    there.
-    """
+    """Compile every kernel, or read it from the disk cache, for workers that start later."""
     image = np.random.RandomState(0).randint(0, 256, (40, 48, 3)).astype(np.uint8)
     for name in CORRUPTIONS:
         for severity in (1, 5):
-            for mode in ("exact", "fast"):
-                corrupt(image, name, severity, seed=0, image_id="warm up", mode=mode)
+            for draws in DRAWS:
+                corrupt(image, name, severity, seed=0, image_id="warm up", draws=draws)

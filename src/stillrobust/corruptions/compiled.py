@@ -1,15 +1,15 @@
-"""Kernels by name, loaded at their first use, so that importing the corruptions costs nothing."""
+"""Kernels by name, loaded at first use, so that importing the corruptions is fast."""
 
 import importlib
 import logging
 from pathlib import Path
 from typing import Any
 
-_told = False
+_announced = False
 
 
 class Kernels:
-    """One module of ``kernels``: an attribute is a compiled function."""
+    """One module of ``kernels``. Its attributes are the compiled functions."""
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -18,18 +18,18 @@ class Kernels:
         function = getattr(
             importlib.import_module(f"stillrobust.corruptions.kernels.{self._module}"), name
         )
-        _tell(function)
+        _announce_compilation(function)
         setattr(self, name, function)
         return function
 
 
-def _tell(function: Any) -> None:
-    """Say once that compiling takes a while, if nothing compiled is on disk yet."""
-    global _told
-    if not _told and not any(Path(function.stats.cache_path).glob("*.nbi")):
+def _announce_compilation(function: Any) -> None:
+    """Log once that compiling takes a while, if the disk cache is empty."""
+    global _announced
+    if not _announced and not any(Path(function.stats.cache_path).glob("*.nbi")):
         text = (
             "compiling the corruption kernels, once on this machine: some 20 s in all (`stillrobust"
             " doctor` does it ahead)"
         )
         logging.getLogger("stillrobust").warning(text)
-    _told = True
+    _announced = True

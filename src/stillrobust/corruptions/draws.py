@@ -1,8 +1,8 @@
-"""Where random numbers come from: the reference's stream, or a key.
+"""Sources of random numbers: the reference's generator for exact draws, a key for fast ones.
 
-*Exact*: a ``np.random.RandomState`` over the Mersenne Twister; the numbers are those that its own
-methods would give, and it ends where they would leave it. *Fast*: a :class:`Key`, eight words, from
-which every pixel hashes what it needs.
+*Exact*: a ``np.random.RandomState`` over the Mersenne Twister. The functions below give the numbers
+of its own methods and leave it in the same state. *Fast*: a :class:`Key` of eight words, from which
+every pixel hashes its numbers.
 """
 
 import hashlib
@@ -29,12 +29,13 @@ class Key:
     words: tuple[int, ...]
 
     def stream(self, index: int) -> tuple[np.uint32, np.uint32]:
-        """The two words that key stream ``index``, 0..3."""
+        """Return the two words that key stream ``index``, 0..3."""
         return np.uint32(self.words[2 * index]), np.uint32(self.words[2 * index + 1])
 
     def uniform(self, index: int, low: float, high: float) -> float:
-        """One number in [low, high) from word ``index``, 0..7; not from a word of a stream that is
-        used.
+        """Return one number in [low, high) from word ``index``, 0..7.
+
+        The word must not belong to a stream that is also used.
         """
         return low + (high - low) * self.words[index] / 2**32
 
@@ -42,11 +43,11 @@ class Key:
 Rng = np.random.RandomState | Key
 
 
-def keyed(seed: int, corruption: str, severity: int, image_id: str) -> Key:
-    """The key of one image under one corruption: the same for every model, in any order, on any
-    machine (SHA-256).
+def image_key(seed: int, corruption: str, severity: int, image_id: str) -> Key:
+    """Derive the key of one image under one corruption, by SHA-256.
 
-    Of an id that is a file's name, bytes that are no UTF-8 count as they are.
+    It is the same for every model, in any order, on any machine. If the id is a file name, bytes
+    that are not UTF-8 count as they are.
     """
     digest = hashlib.sha256(
         f"{seed}/{corruption}/{severity}/{image_id}".encode("utf-8", "surrogateescape")
@@ -56,8 +57,10 @@ def keyed(seed: int, corruption: str, severity: int, image_id: str) -> Key:
 
 @contextmanager
 def stream_of(rng: np.random.RandomState) -> Iterator[dict[str, Any]]:
-    """The Twister's state, to be changed in place: ``key``, ``pos``, and at the top ``has_gauss``,
-    ``gauss``.
+    """Yield the Twister's state, which may be changed in place, and store it back.
+
+    Raises:
+        UserError: If the generator is not a Mersenne Twister.
     """
     state: dict[str, Any] = rng.get_state(legacy=False)
     if state["bit_generator"] != "MT19937":
@@ -73,7 +76,7 @@ def stream_of(rng: np.random.RandomState) -> Iterator[dict[str, Any]]:
 def uniforms(
     rng: np.random.RandomState, count: int, scale: float = 1.0, offset: float = 0.0
 ) -> Array:
-    """``rng.random_sample(count) * scale + offset``: float64 (count,)."""
+    """Draw ``rng.random_sample(count) * scale + offset``: float64 (count,)."""
     out = np.empty(count)
     with stream_of(rng) as state:
         state["state"]["pos"] = streams.uniforms(
@@ -83,7 +86,7 @@ def uniforms(
 
 
 def normals(rng: np.random.RandomState, count: int) -> Array:
-    """``rng.standard_normal(count)``: float64 (count,)."""
+    """Draw ``rng.standard_normal(count)``: float64 (count,)."""
     out = np.empty(count)
     with stream_of(rng) as state:
         _fill_normals(state, out)
@@ -91,8 +94,10 @@ def normals(rng: np.random.RandomState, count: int) -> Array:
 
 
 def normal_parts(rng: np.random.RandomState, count: int) -> Iterator[tuple[slice, Array]]:
-    """The same in parts that stay in the cache, each with its place and in the memory of the one
-    before.
+    """Draw the same numbers in parts that fit into the processor's cache.
+
+    Yields:
+        The place of each part and its numbers. All parts share one buffer.
     """
     memory = np.empty(min(count, 16384))
     with stream_of(rng) as state:
@@ -111,7 +116,7 @@ def _fill_normals(state: dict[str, Any], out: Array) -> None:
 
 
 def integers(rng: np.random.RandomState, largest: int, count: int) -> Array:
-    """``rng.randint(0, largest + 1, count)``, ``largest`` below 256: uint8 (count,)."""
+    """Draw ``rng.randint(0, largest + 1, count)``, ``largest`` below 256: uint8 (count,)."""
     out = np.empty(count, np.uint8)
     with stream_of(rng) as state:
         state["state"]["pos"] = streams.bounded(
@@ -122,6 +127,6 @@ def integers(rng: np.random.RandomState, largest: int, count: int) -> Array:
 
 @lru_cache(maxsize=1)
 def quantiles() -> Array:
-    """The standard normal's quantiles at (i + 1/2) / 65536: float64 (65536,), -4.2..4.2."""
+    """Return the standard normal's quantiles at (i + 1/2) / 65536: float64 (65536,), -4.2..4.2."""
     lower = elementary.normal_quantiles((np.arange(32768) + 0.5) / 65536)
     return np.concatenate([lower, -lower[::-1]])

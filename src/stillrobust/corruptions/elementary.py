@@ -1,9 +1,9 @@
 """Elementary functions with the same last bit on every processor.
 
-A library's ``exp``, ``log`` or ``sin`` depends on its release and on the processor: numpy's with
-AVX-512 differ from those without. These use additions, multiplications, divisions and square roots
-only, one at a time, which IEEE 754 fixes. Fast draws take them wherever a pixel depends on the
-result; exact draws take numpy's, as the reference does.
+A library's ``exp``, ``log`` or ``sin`` depends on its release and on the processor: numpy's AVX-512
+code gives other last bits. The functions here use only additions, multiplications, divisions and
+square roots, one at a time, whose results IEEE 754 defines. Fast draws use them wherever a pixel
+depends on the result. Exact draws use numpy's, as the reference does.
 """
 
 import math
@@ -19,7 +19,7 @@ SQRT_HALF = 0.70710678118654752440
 
 
 def exp(x: Array) -> Array:
-    """e**x of float64 from -700 to 700, within two units of the last place."""
+    """e**x of float64 from -700 to 700, within two units in the last place."""
     x = np.asarray(x, np.float64)
     power = np.rint(x * INVERSE_LN2)
     part = (x - power * LN2_HIGH) - power * LN2_LOW
@@ -31,7 +31,7 @@ def exp(x: Array) -> Array:
 
 
 def log(x: Array) -> Array:
-    """The natural logarithm of positive float64, within two units of the last place (atanh series)."""
+    """The natural logarithm of positive float64, within two units in the last place (atanh)."""
     part, power = np.frexp(np.asarray(x, np.float64))
     small = part < SQRT_HALF
     part, power = (
@@ -65,17 +65,49 @@ def sin_cos(degrees: float) -> tuple[float, float]:
 # Wichura 1988, algorithm AS 241 (PPND16): coefficients for the middle and for the tails, highest
 # power first.
 MIDDLE = (
-    (2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4, 4.5921953931549871457e4,
-     1.3731693765509461125e4, 1.9715909503065514427e3, 1.3314166789178437745e2, 3.3871328727963666080e0),
-    (5.2264952788528545610e3, 2.8729085735721942674e4, 3.9307895800092710610e4, 2.1213794301586595867e4,
-     5.3941960214247511077e3, 6.8718700749205790830e2, 4.2313330701600911252e1, 1.0),
-)  # fmt: skip
+    (
+        2.5090809287301226727e3,
+        3.3430575583588128105e4,
+        6.7265770927008700853e4,
+        4.5921953931549871457e4,
+        1.3731693765509461125e4,
+        1.9715909503065514427e3,
+        1.3314166789178437745e2,
+        3.3871328727963666080e0,
+    ),
+    (
+        5.2264952788528545610e3,
+        2.8729085735721942674e4,
+        3.9307895800092710610e4,
+        2.1213794301586595867e4,
+        5.3941960214247511077e3,
+        6.8718700749205790830e2,
+        4.2313330701600911252e1,
+        1.0,
+    ),
+)
 TAIL = (
-    (7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1, 1.27045825245236838258e0,
-     3.64784832476320460504e0, 5.76949722146069140550e0, 4.63033784615654529590e0, 1.42343711074968357734e0),
-    (1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2, 1.48103976427480074590e-1,
-     6.89767334985100004550e-1, 1.67638483018380384940e0, 2.05319162663775882187e0, 1.0),
-)  # fmt: skip
+    (
+        7.74545014278341407640e-4,
+        2.27238449892691845833e-2,
+        2.41780725177450611770e-1,
+        1.27045825245236838258e0,
+        3.64784832476320460504e0,
+        5.76949722146069140550e0,
+        4.63033784615654529590e0,
+        1.42343711074968357734e0,
+    ),
+    (
+        1.05075007164441684324e-9,
+        5.47593808499534494600e-4,
+        1.51986665636164571966e-2,
+        1.48103976427480074590e-1,
+        6.89767334985100004550e-1,
+        1.67638483018380384940e0,
+        2.05319162663775882187e0,
+        1.0,
+    ),
+)
 
 
 def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Array) -> Array:
@@ -87,9 +119,7 @@ def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Array) 
 
 
 def normal_quantiles(chances: Array) -> Array:
-    """The standard normal's quantiles at float64 ``chances`` from 1e-11 up to 0.5 (the upper half
-    mirrors them).
-    """
+    """The standard normal's quantiles at probabilities 1e-11..0.5; the upper half mirrors them."""
     distance = chances - 0.5
     middle = distance * _ratio(MIDDLE, 0.180625 - distance * distance)
     tail = -_ratio(TAIL, np.sqrt(-log(chances)) - 1.6)

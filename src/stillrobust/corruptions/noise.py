@@ -1,4 +1,4 @@
-"""Noise: gaussian, shot, impulse and speckle; every sample of every channel by itself."""
+"""Noise: gaussian, shot, impulse and speckle. Samples of all channels are independent."""
 
 import math
 from functools import lru_cache
@@ -7,28 +7,28 @@ import numpy as np
 
 from stillrobust.corruptions import draws, elementary
 from stillrobust.corruptions.compiled import Kernels
+from stillrobust.corruptions.corruption import Corruption
 from stillrobust.corruptions.draws import Key, Rng, quantiles
-from stillrobust.corruptions.severity import parameters
 from stillrobust.samples import Array, Image
 
 kernels = Kernels("noise")
 
 
 @lru_cache(maxsize=32)
-def _steps(sigma: float) -> Array:
-    """Grey levels that noise adds: the reference truncates v + 255 sigma z, that is v + floor(255
-    sigma z) from 0 up.
+def _noise_steps(sigma: float) -> Array:
+    """Grey levels that noise adds.
+
+    The reference truncates v + 255 sigma z, which is v + floor(255 sigma z) from 0 up.
     """
     steps: Array = np.floor(quantiles() * sigma * 255).astype(np.int16)
     return steps
 
 
-def gaussian_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def gaussian_noise(image: Image, rng: Rng, sigma: float) -> Image:
     """Add normal noise. Draws: one normal per sample."""
-    sigma = parameters("gaussian_noise", severity, regime)
     out = np.empty_like(image)
     if isinstance(rng, Key):
-        kernels.add_table(image.reshape(-1), _steps(sigma), *rng.stream(0), out.reshape(-1))
+        kernels.add_table(image.reshape(-1), _noise_steps(sigma), *rng.stream(0), out.reshape(-1))
     else:
         samples, target = image.reshape(-1), out.reshape(-1)
         for place, normals in draws.normal_parts(rng, image.size):
@@ -36,22 +36,24 @@ def gaussian_noise(image: Image, severity: int, rng: Rng, regime: str = "imagene
     return out
 
 
-def _outcomes(photons: int) -> Array:
-    """Grey levels of 0, 1, 2, ... counted photons; from ``photons`` up it is white."""
+def _photon_levels(photons: int) -> Array:
+    """Grey levels of 0, 1, 2, ... photons; ``photons`` and more are white."""
     levels: Array = (np.clip(np.arange(photons + 1) / float(photons), 0, 1) * 255).astype(np.uint8)
     return levels
 
 
 @lru_cache(maxsize=32)
 def _poisson_rows(photons: int) -> tuple[Array, Array]:
-    """What numpy's legacy Poisson works out for every grey level's mean: float64 (256, 6); and its
-    chances, (256, K).
+    """Constants of numpy's legacy Poisson for every grey level.
+
+    Returns:
+        float64 (256, 6) as the kernel needs them, and the probabilities, (256, K).
     """
     mean = np.arange(256) / 255.0 * photons
     b = 0.931 + 2.53 * np.sqrt(mean)
     a = -0.059 + 0.02483 * b
     with np.errstate(all="ignore"):  # the last two are used from a mean of 10 on
-        # as numpy's Poisson in C has it, not as np.exp
+        # numpy's Poisson calls C's exp, whose last bits differ from np.exp
         smallest = np.array([math.exp(-value) for value in mean])
         columns = mean, smallest, b, a, 1.1239 + 1.1328 / (b - 3.4), 0.9277 - 3.6224 / (b - 2)
     count = np.arange(2 * photons + 64)  # beyond it the chance is less than 1e-18
@@ -70,16 +72,18 @@ def _log_factorials() -> Array:
 
 @lru_cache(maxsize=32)
 def _poisson_aliases(photons: int) -> tuple[Array, int]:
-    """Alias tables (Walker 1977) of the grey levels that each grey level becomes: (uint32 (256 *
-    2**bits,), bits).
+    """Alias tables (Walker 1977) of the resulting grey levels, for each grey level.
+
+    Returns:
+        (uint32 (256 * 2**bits,), bits).
     """
     bits = photons.bit_length()
-    size, levels = 1 << bits, _outcomes(photons)
+    size, levels = 1 << bits, _photon_levels(photons)
     table = np.empty((256, size), np.uint32)
     for value in range(256):
         mean = value / 255.0 * photons
         chance = np.zeros(size)
-        # Poisson's chances, each from the one before: exp(-mean) mean**k / k!
+        # probabilities exp(-mean) mean**k / k!, each from the previous one
         ratios = np.empty(photons)
         ratios[0], ratios[1:] = elementary.exp(np.array(-mean)), mean / np.arange(1, photons)
         chance[:photons] = np.cumprod(ratios)
@@ -103,19 +107,18 @@ def _poisson_aliases(photons: int) -> tuple[Array, int]:
     return table.reshape(-1), bits
 
 
-def shot_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def shot_noise(image: Image, rng: Rng, photons: int) -> Image:
     """Count photons: Poisson with the sample's brightness as mean.
 
     Draws: one Poisson per sample.
     """
-    photons = parameters("shot_noise", severity, regime)
     out = np.empty_like(image)
     if isinstance(rng, Key):
         kernels.alias_table(
             image.reshape(-1), *_poisson_aliases(photons), *rng.stream(0), out.reshape(-1)
         )
         return out
-    tables = *_poisson_rows(photons), _outcomes(photons)
+    tables = *_poisson_rows(photons), _photon_levels(photons)
     with draws.stream_of(rng) as state:
         inner = state["state"]
         inner["pos"] = kernels.poisson(
@@ -124,12 +127,11 @@ def shot_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet") 
     return out
 
 
-def impulse_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
-    """Salt and pepper per sample.
+def impulse_noise(image: Image, rng: Rng, amount: float) -> Image:
+    """Replace samples by black or white.
 
-    Draws: one uniform per sample that says where, then one that says which.
+    Draws: one uniform per sample that decides where, then one that decides which.
     """
-    amount = parameters("impulse_noise", severity, regime)
     out = np.empty_like(image)
     if isinstance(rng, Key):
         black, either = np.uint32(amount / 2 * 2**32), np.uint32(amount * 2**32)
@@ -145,19 +147,56 @@ def impulse_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet
 
 
 @lru_cache(maxsize=32)
-def _factors(sigma: float) -> Array:
+def _noise_factors(sigma: float) -> Array:
     factors: Array = (1 + quantiles() * sigma).astype(np.float32)
     return factors
 
 
-def speckle_noise(image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:
+def speckle_noise(image: Image, rng: Rng, sigma: float) -> Image:
     """Multiply by normal noise. Draws: one normal per sample."""
-    sigma = parameters("speckle_noise", severity, regime)
     out = np.empty_like(image)
     if isinstance(rng, Key):
-        kernels.multiply_table(image.reshape(-1), _factors(sigma), *rng.stream(0), out.reshape(-1))
+        kernels.multiply_table(
+            image.reshape(-1), _noise_factors(sigma), *rng.stream(0), out.reshape(-1)
+        )
     else:
         samples, target = image.reshape(-1), out.reshape(-1)
         for place, normals in draws.normal_parts(rng, image.size):
             kernels.multiply(samples[place], normals, float(sigma), target[place])
     return out
+
+
+NOISE = {
+    "gaussian_noise": Corruption(
+        gaussian_noise,
+        {
+            "imagenet": (0.08, 0.12, 0.18, 0.26, 0.38),
+            "cifar": (0.04, 0.06, 0.08, 0.09, 0.10),
+            "tiny-imagenet": (0.04, 0.08, 0.12, 0.15, 0.18),
+        },
+    ),
+    "shot_noise": Corruption(
+        shot_noise,
+        {
+            "imagenet": (60, 25, 12, 5, 3),
+            "cifar": (500, 250, 100, 75, 50),
+            "tiny-imagenet": (250, 100, 50, 30, 15),
+        },
+    ),
+    "impulse_noise": Corruption(
+        impulse_noise,
+        {
+            "imagenet": (0.03, 0.06, 0.09, 0.17, 0.27),
+            "cifar": (0.01, 0.02, 0.03, 0.05, 0.07),
+            "tiny-imagenet": (0.01, 0.02, 0.05, 0.08, 0.14),
+        },
+    ),
+    "speckle_noise": Corruption(
+        speckle_noise,
+        {
+            "imagenet": (0.15, 0.2, 0.35, 0.45, 0.6),
+            "cifar": (0.06, 0.1, 0.12, 0.16, 0.2),
+            "tiny-imagenet": (0.15, 0.2, 0.25, 0.3, 0.35),
+        },
+    ),
+}

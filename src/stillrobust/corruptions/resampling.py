@@ -1,7 +1,6 @@
-"""Resizing with the same pixels on every processor: area averages as Pillow has them, bicubic and
-bilinear as OpenCV.
+"""Resizing with the same pixels on every processor, like Pillow's box filter and OpenCV's resize.
 
-The libraries' own code, which exact draws take, depends on the release and on the processor.
+Exact draws use the libraries' own code, which depends on the release and on the processor.
 """
 
 import math
@@ -20,9 +19,7 @@ UNIT = 2048  # of a weight (kernels/resampling.py, BITS)
 
 @lru_cache(maxsize=256)
 def _box_windows(size: int, small: int) -> tuple[Array, Array]:
-    """First sample and number of samples, int64 (small,), that each output of Pillow's box filter
-    takes the mean of.
-    """
+    """The samples that Pillow's box filter averages: their first and number, int64 (small,)."""
     scale = size / small
     support = 0.5 * max(scale, 1.0)
     first, counts = np.empty(small, np.int64), np.empty(small, np.int64)
@@ -35,8 +32,8 @@ def _box_windows(size: int, small: int) -> tuple[Array, Array]:
     return first, counts
 
 
-def box(image: Image, size: tuple[int, int]) -> Image:
-    """Area average, columns first: uint8 (H, W, 3) to ``size`` (H, W)."""
+def box_resize(image: Image, size: tuple[int, int]) -> Image:
+    """Resize uint8 (H, W, 3) to ``size`` (H, W) by area average, columns first."""
     height, width = image.shape[:2]
     if size[1] != width:
         narrow = np.empty((height, size[1] * 3), np.uint8)
@@ -75,18 +72,25 @@ def _taps(size: int, new: int, cubic: bool) -> tuple[Array, Array]:
 
 
 def resize(image: Image, size: tuple[int, int], cubic: bool = True) -> Image:
-    """Bicubic, else bilinear, without smoothing: uint8 (H, W, 3) to ``size`` (H, W); within a grey
-    level of ``cv2.resize``.
+    """Resize without smoothing, within a grey level of ``cv2.resize``.
+
+    Args:
+        image: uint8 (H, W, 3).
+        size: (H, W) of the result.
+        cubic: Bicubic; otherwise bilinear.
     """
     out = np.empty((*size, 3), np.uint8)
     rows, columns = _taps(image.shape[0], size[0], cubic), _taps(image.shape[1], size[1], cubic)
-    kernels.taps(np.ascontiguousarray(image), *rows, *columns, out)
+    kernels.resize(np.ascontiguousarray(image), *rows, *columns, out)
     return out
 
 
-def affine(image: Image, back: Array) -> Array:
-    """out(y, x) = image at ``back`` (2, 3) @ (x, y, 1), bilinear, edges mirrored -> float32 (H, W,
-    3).
+def warp_affine(image: Image, back: Array) -> Array:
+    """Warp uint8 (H, W, 3) to float32: out(y, x) = image at ``back`` @ (x, y, 1), bilinear.
+
+    Args:
+        image: uint8 (H, W, 3); edges are mirrored.
+        back: (2, 3), from the result to the image.
     """
     out = np.empty(image.shape, np.float32)
     kernels.affine(image, back, out)

@@ -1,7 +1,7 @@
-"""Frost textures: the reference's photographs where they are installed, or a generated set, which
-the protocol then says.
+"""Frost textures: the reference's photographs if installed, otherwise a generated set.
 
-The photographs' origin and licence are recorded nowhere, so that this package does not ship them.
+The protocol records which. The photographs' origin and licence are unknown, so this package does
+not ship them.
 """
 
 import hashlib
@@ -18,23 +18,27 @@ from stillrobust.corruptions import resampling
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
-VARIABLE = "STILLROBUST_FROST"
+FROST_VARIABLE = "STILLROBUST_FROST"
 # Five of the six files: the reference draws randint(5), so that frost6.jpg is never used.
 FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 PACKAGES = ("imagecorruptions", "imagecorruptions_imaug")
 
 
-def find_folder() -> Path | None:
-    """The folder that ``STILLROBUST_FROST`` names, or an installed package's, found without
-    importing it.
+def find_frost_folder() -> Path | None:
+    """Find the photographs' folder: ``STILLROBUST_FROST``, or an installed package's.
+
+    The package is not imported.
+
+    Raises:
+        UserError: If the named folder lacks a file.
     """
-    if named := os.environ.get(VARIABLE):
+    if named := os.environ.get(FROST_VARIABLE):
         folder = Path(named)
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise UserError(
-                f"{VARIABLE} names {folder}, but it lacks {', '.join(missing)}; put the six frost"
-                " files there"
+                f"{FROST_VARIABLE} names {folder}, but it lacks {', '.join(missing)};"
+                " put the six frost files there"
             )
         return folder
     for package in PACKAGES:
@@ -46,11 +50,14 @@ def find_folder() -> Path | None:
 
 
 @lru_cache(maxsize=1)
-def textures() -> tuple[str, tuple[Array, ...]]:
-    """(identity, five uint8 (H, W, 3) RGB textures); the identity names the source and the pixels'
-    digest.
+def load_textures() -> tuple[str, tuple[Array, ...]]:
+    """Load the textures.
+
+    Returns:
+        Their identity, which is the source and a hash of the pixels; and five uint8 (H, W, 3) RGB
+        textures.
     """
-    folder = find_folder()
+    folder = find_frost_folder()
     if folder is None:
         warnings.warn(
             "no frost photographs found (pip install --no-deps imagecorruptions-imaug, or set"
@@ -58,7 +65,7 @@ def textures() -> tuple[str, tuple[Array, ...]]:
             " with published ones",
             stacklevel=3,
         )
-        found, source = tuple(generated(index) for index in range(len(FILES))), "generated"
+        found, source = tuple(generate_texture(index) for index in range(len(FILES))), "generated"
     else:
         found = tuple(_read(folder / name) for name in FILES)
         source = "reference"
@@ -78,10 +85,11 @@ def _read(path: Path) -> Array:
     return rgb
 
 
-def generated(index: int) -> Array:
-    """An ice-like texture: ridged noise over six octaves, bluish white.
+def generate_texture(index: int) -> Array:
+    """Generate an ice-like texture: ridged noise over six octaves, bluish white.
 
-    uint8 (600, 900, 3), the same everywhere.
+    Returns:
+        uint8 (600, 900, 3), the same on every processor.
     """
     rng = np.random.RandomState(index)
     ridges = np.zeros((600, 900), np.float32)
@@ -97,11 +105,9 @@ def generated(index: int) -> Array:
 
 
 @lru_cache(maxsize=16)
-def scaled(index: int, height: int, width: int, exact: bool) -> Array:
-    """Texture ``index`` enlarged so that a crop of (height, width) fits: always 1.1 times what is
-    needed, bicubic.
-    """
-    texture = textures()[1][index]
+def enlarged_texture(index: int, height: int, width: int, exact: bool) -> Array:
+    """Enlarge texture ``index`` to 1.1 times what a crop of (height, width) needs, bicubic."""
+    texture = load_textures()[1][index]
     own_height, own_width = texture.shape[:2]
     factor = 1.0
     if own_height < height and own_width >= width:
@@ -111,15 +117,13 @@ def scaled(index: int, height: int, width: int, exact: bool) -> Array:
     elif own_height < height and own_width < width:
         factor = max(height / own_height, width / own_width)
     factor *= 1.1
-    return _resized(
+    return _resize(
         texture, (int(np.ceil(own_height * factor)), int(np.ceil(own_width * factor))), True, exact
     )
 
 
-def _resized(texture: Array, size: tuple[int, int], cubic: bool, exact: bool) -> Array:
-    """To ``size`` (H, W); ``exact``: with OpenCV, as the reference, whose pixels depend a little on
-    the processor.
-    """
+def _resize(texture: Array, size: tuple[int, int], cubic: bool, exact: bool) -> Array:
+    """Resize to ``size`` (H, W); ``exact`` uses OpenCV, as the reference."""
     if not exact:
         return resampling.resize(texture, size, cubic)
     interpolation = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
@@ -130,26 +134,31 @@ def _resized(texture: Array, size: tuple[int, int], cubic: bool, exact: bool) ->
 
 
 @lru_cache(maxsize=16)
-def shrunk(index: int, factor: float, exact: bool) -> Array:
-    """Texture ``index`` made smaller for small images, bilinear, as the makers of CIFAR-10-C have
-    it.
-    """
-    texture = textures()[1][index]
-    return _resized(
+def shrunk_texture(index: int, factor: float, exact: bool) -> Array:
+    """Shrink texture ``index`` for small images, bilinear, as the authors of CIFAR-10-C do."""
+    texture = load_textures()[1][index]
+    return _resize(
         texture, (round(texture.shape[0] * factor), round(texture.shape[1] * factor)), False, exact
     )
 
 
 def frost_layer(index: int, height: int, width: int, shrink: float | None, exact: bool) -> Array:
-    """As :func:`scaled`; textures that are large enough are scaled once for all image sizes.
+    """Return the texture that a crop is taken from.
 
-    With ``shrink`` the texture is made smaller instead, unless the image would not fit into it.
+    Textures that are large enough are scaled once for all image sizes.
+
+    Args:
+        index: 0..4.
+        height: Of the image, like ``width``.
+        width: See ``height``.
+        shrink: Shrinks the texture by this factor instead, if the image then still fits into it.
+        exact: Whether OpenCV resizes it, as in the reference.
     """
     if shrink is not None:
-        small = shrunk(index, shrink, exact)
+        small = shrunk_texture(index, shrink, exact)
         if small.shape[0] > height and small.shape[1] > width:
             return small
-    own_height, own_width = textures()[1][index].shape[:2]
-    return scaled(
+    own_height, own_width = load_textures()[1][index].shape[:2]
+    return enlarged_texture(
         index, *((0, 0) if own_height >= height and own_width >= width else (height, width)), exact
     )

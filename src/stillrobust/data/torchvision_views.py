@@ -15,12 +15,12 @@ from PIL import Image as Pillow
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from stillrobust.corruptions import SEVERITIES, corrupt, corruption_of
+from stillrobust.corruptions import SEVERITIES, corrupt, get_corruption
 from stillrobust.errors import UserError
 
 
 def _checked(corruption: str, severity: int) -> None:
-    corruption_of(corruption)
+    get_corruption(corruption)
     if severity not in (0, *SEVERITIES):
         raise UserError(
             f"Expected a severity among 0 (clean), 1, 2, 3, 4, 5, but got {severity!r}; give one of"
@@ -72,7 +72,7 @@ def _corrupted(
 class Corrupt(v2.Transform):  # type: ignore[misc]
     """A transform of images (PIL, uint8 tensors); boxes, masks and everything else pass unchanged.
 
-    The same picture gets the same draws: they are keyed by ``seed`` and the pixels. ``how``: mode,
+    The same picture gets the same draws: they are keyed by ``seed`` and the pixels. ``how``: draws,
     regime, channel_order.
     """
 

@@ -59,7 +59,7 @@ class CorruptedView:
     corruption: str
     severity: int
     seed: int = 0
-    mode: str = "fast"
+    draws: str = "fast"
     regime: str = "imagenet"
     channel_order: str = "rgb"
     warp_truth: bool = False
@@ -77,7 +77,7 @@ class CorruptedView:
             keyed(self.corruption),
             self.severity,
             self.seed,
-            self.mode,
+            self.draws,
             self.regime,
             self.channel_order,
             self.warp_truth,
@@ -98,13 +98,13 @@ class CorruptedView:
         if self.severity == 0:
             return sample
         # Imported here: reading data must not need the corruptions' dependencies.
-        from stillrobust.corruptions import FIELDS, corrupt, displacement, protocol
+        from stillrobust.corruptions import GEOMETRIC, corrupt, displacement, protocol
 
         target = sample.target
         drawn: dict[str, Any] = {
             "seed": self.seed,
             "image_id": target.image_id,
-            "mode": self.mode,
+            "draws": self.draws,
             "regime": self.regime,
         }
 
@@ -120,10 +120,10 @@ class CorruptedView:
         if self.shared is None:
             image = corrupted()
         else:
-            how = protocol(self.mode, self.regime, self.channel_order)
+            how = protocol(self.draws, self.regime, self.channel_order)
             how |= {"corruption": keyed(self.corruption), "severity": self.severity, **drawn}
             image = self.shared.image(sample.image, how, corrupted)
-        if self.warp_truth and self.corruption in FIELDS:
+        if self.warp_truth and self.corruption in GEOMETRIC:
             target = warp_target(
                 target, displacement(target.size, self.corruption, self.severity, **drawn)
             )

@@ -266,14 +266,14 @@ def _views(dataset: Dataset, protocol: Protocol) -> dict[Place, Dataset]:
     stored ones may be missing.
     """
     chosen = (
-        protocol.mode != "fast"
+        protocol.draws != "fast"
         or protocol.channel_order != "rgb"
         or protocol.regime is not None
         or protocol.warp_truth
     )
     if has_stored(dataset) and chosen:
         raise UserError(
-            f"Expected no regime, mode, channel order or warped truth for {dataset.info.name},"
+            f"Expected no regime, draws, channel order or warped truth for {dataset.info.name},"
             " whose corruptions are stored, but got one; leave it out, or evaluate on the clean"
             " set to compute the corruptions"
         )
@@ -284,7 +284,7 @@ def _views(dataset: Dataset, protocol: Protocol) -> dict[Place, Dataset]:
         )
     how: dict[str, Any] = {
         "seed": protocol.seed,
-        "mode": protocol.mode,
+        "draws": protocol.draws,
         "regime": protocol.regime or dataset.info.regime,
     }
     how |= {
@@ -357,7 +357,7 @@ def _circumstances(dataset: Dataset, protocol: Protocol, weights: str) -> dict[s
     if has_stored(dataset):  # seed, regime, draws and channel order were the maker's
         return known
     drawn = corruption_protocol(
-        protocol.mode, protocol.regime or info.regime, protocol.channel_order
+        protocol.draws, protocol.regime or info.regime, protocol.channel_order
     )
     return {**known, "seed": protocol.seed, **drawn}
 

@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 from stillrobust.analysis.budget import cell_order
 from stillrobust.analysis.estimates import HEADLINE
-from stillrobust.corruptions import CHANNEL_ORDERS, COMMON, MODES, REGIMES, SEVERITIES, chosen
+from stillrobust.corruptions import (
+    CHANNEL_ORDERS,
+    COMMON,
+    DRAWS,
+    REGIMES,
+    SEVERITIES,
+    resolve_corruptions,
+)
 from stillrobust.data.shared import SharedImages
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, Place
@@ -43,7 +50,7 @@ class Protocol:
     """
     shared: SharedImages | None = None
     """Where corrupted images are kept for the next model; decides no number and is in no key."""
-    mode: str = "fast"
+    draws: str = "fast"
     """Draws of the corruptions: ``fast`` or ``exact``."""
     regime: str | None = None
     """Severity table of the corruptions; ``None`` for the data's own, which is ``cifar`` for
@@ -62,10 +69,10 @@ class Protocol:
     """
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "corruptions", chosen(self.corruptions))
+        object.__setattr__(self, "corruptions", resolve_corruptions(self.corruptions))
         if self.regime is not None:
             lookup("regime", self.regime, REGIMES)
-        lookup("mode", self.mode, MODES)
+        lookup("draws", self.draws, DRAWS)
         lookup("channel order", self.channel_order, CHANNEL_ORDERS)
         for severity in self.severities:
             if severity not in SEVERITIES:

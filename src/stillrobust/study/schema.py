@@ -101,7 +101,7 @@ class Circumstances(Strict):
     """Names, ``common`` for the 15, files of your own beside the study file."""
     severities: list[int] = list(SEVERITIES)
     seed: int = 0
-    mode: str = "fast"
+    draws: str = "fast"
     regime: str | None = None
     """None: that of the data."""
     channel_order: str = "rgb"

@@ -1,3 +1,1 @@
-"""What stands alone beside training and evaluation: folders of photos, conformance, differences,
-the doctor.
-"""
+"""Tools beside training and evaluation: folders, conformance, protocol differences, doctor."""

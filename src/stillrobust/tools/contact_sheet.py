@@ -1,4 +1,4 @@
-"""One photo under corruptions at all severities, as one picture."""
+"""A contact sheet: one photo under several corruptions and severities."""
 
 import cv2
 import numpy as np
@@ -6,18 +6,25 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
 from stillrobust.samples import Image
-from stillrobust.tools.corrupt_folder import SetPlan
+from stillrobust.tools.corrupt_folder import CorruptionPlan
 from stillrobust.user_files import shown
 
-# the photo is shrunk to this first, so that corruptions look as on a photo of ordinary size
+# larger photos are shrunk first, so that corruptions look as on a photo of ordinary size
 LONGEST = 512
-THUMB = 160  # width of a picture in the sheet
+THUMB = 160  # width of an image in the sheet
 MARGIN, LINE = 140, 24
 
 
-def contact_sheet(image: Image, plan: SetPlan, image_id: str = "photo") -> Image:
-    """uint8 (H, W, 3) -> the grid of a plan: names at the left, severities on top, the clean photo
-    in the first column.
+def contact_sheet(image: Image, plan: CorruptionPlan, image_id: str = "photo") -> Image:
+    """Draw a sheet with a row for each corruption and a column for each severity.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        plan: Corruptions, severities and protocol.
+        image_id: Keys the draws.
+
+    Returns:
+        uint8 (H, W, 3). The clean photo is in the first column.
     """
     scale = min(1.0, LONGEST / max(image.shape[:2]))
     if scale < 1:

@@ -1,7 +1,4 @@
-"""What this machine has for the work, and what to do about what it lacks.
-
-Nothing here asks the network.
-"""
+"""Checks of this machine and installation, with a remedy for each problem. No network is used."""
 
 import hashlib
 import importlib.util
@@ -20,10 +17,10 @@ from stillrobust.runtime import capacity
 from stillrobust.storage.downloads import cache_folder
 
 OLDEST_PYTHON = (3, 11)  # pyproject.toml, requires-python
-# torchvision 0.N belongs to torch 2.(N - 15): 0.19 to 2.4, 0.29 to 2.14 (pytorch/vision, README)
+# torchvision 0.N fits torch 2.(N - 15): 0.19 fits 2.4, 0.29 fits 2.14 (pytorch/vision, README)
 PAIR_OFFSET = 15
-ROOM_GB = 5.0  # what a small study and its weights take, with room to spare
-GOLDEN = {
+ROOM_GB = 5.0  # enough for a small study and its weights
+PIXEL_DIGESTS = {
     "gaussian_noise": "3935b186d3a9925d",
     "shot_noise": "c5fd54f5e025076f",
     "impulse_noise": "c2cf9aa2005f650a",
@@ -43,12 +40,12 @@ GOLDEN = {
     "spatter": "d44b2924c3843b0a",
     "saturate": "c4c89cb14d14f7af",
 }
-"""SHA-256, first 16 digits, of :func:`digest` with corruption version 4."""
-GOLDEN_FROST = {
+"""SHA-256, first 16 digits, of :func:`pixel_digest` with corruption version 4."""
+FROST_DIGESTS = {
     "reference:dd7620d7c4e4": "332618c514a7f0d2",
     "generated:3953571862c9": "51416bae6e4fb16d",
 }
-"""The same of frost, by the textures that it takes."""
+"""The same for frost, by its textures."""
 EXTRAS = {
     "transformers": "transformers",
     "ultralytics": "ultralytics",
@@ -56,36 +53,34 @@ EXTRAS = {
     "ray": "ray",
     "slurm": "submitit",
 }
-"""Optional extra -> the module that shows it is there."""
+"""Optional extra -> a module that it installs."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check saw."""
+    """The result of one check."""
 
     state: str
-    """``ok``; ``note`` for what only some work needs; ``problem`` for what makes work fail or
-    numbers wrong.
-    """
+    """``ok``, ``note`` (affects some work) or ``problem`` (work fails or numbers are wrong)."""
     text: str
     remedy: str = ""
-    """What to do, where there is something."""
+    """What to do; empty if nothing."""
 
 
 def python() -> Finding:
-    """New enough."""
+    """Check that Python is new enough."""
     found = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] < OLDEST_PYTHON:
         return Finding(
             "problem",
             f"Python {found}",
-            "install Python 3.11 or newer and make the environment anew",
+            "install Python 3.11 or newer and create a new environment",
         )
     return Finding("ok", f"Python {found}")
 
 
-def pairing() -> Finding:
-    """torchvision is compiled for one release of torch; another one fails at its first operator."""
+def torch_pair() -> Finding:
+    """Check that torchvision was compiled for this release of torch; others fail at first use."""
     try:
         torch, vision = version("torch"), version("torchvision")
     except PackageNotFoundError as error:
@@ -97,25 +92,23 @@ def pairing() -> Finding:
         fitting = f"torchvision==0.{minor[0] + PAIR_OFFSET}.*"
         return Finding(
             "problem",
-            f"torch {torch} with torchvision {vision} are no pair",
+            f"torch {torch} with torchvision {vision} do not fit together",
             f"pip install '{fitting}'",
         )
     return Finding("ok", f"torch {torch}, torchvision {vision}")
 
 
 def processor() -> Finding:
-    """Cores that this process may use, and threads: a thread in each process and a process on each
-    core is fastest.
-    """
+    """Report cores and threads. One thread per process and one process per core is fastest."""
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
-    return Finding("ok", f"{capacity.cores()} cores to use, OMP_NUM_THREADS {threads}")
+    return Finding("ok", f"{capacity.cores()} usable cores, OMP_NUM_THREADS {threads}")
 
 
 def memory() -> Finding:
-    """Of the machine, or what the container may take of it."""
+    """Check the memory of the machine or container."""
     total = capacity.memory()
     size = f"{total / 2**30:.1f} GB of memory"
-    if 0 < total < 2 * 2**30:  # a worker with torch and the demo's detector takes 1 to 1.5 GB
+    if 0 < total < 2 * 2**30:  # a worker with torch and the demo's detector needs 1 to 1.5 GB
         return Finding(
             "problem", size, "give the container or machine 2 GB or more, and use --workers 1"
         )
@@ -123,7 +116,7 @@ def memory() -> Finding:
 
 
 def gpus() -> Finding:
-    """GPUs that torch can use; one that is there and cannot be used is a problem."""
+    """Check for GPUs. An installed driver that torch cannot use is a problem."""
     import torch
 
     if torch.cuda.is_available():
@@ -138,18 +131,18 @@ def gpus() -> Finding:
         )
         return Finding(
             "problem",
-            f"an NVIDIA driver is there, but torch {torch.__version__} does not use it",
+            f"an NVIDIA driver, but torch {torch.__version__} does not use it",
             remedy,
         )
-    return Finding("note", "no GPU: everything works, large trainings take long")
+    return Finding("note", "no GPU: everything works, but large trainings take long")
 
 
 def frost() -> Finding:
-    """The reference's photographs, or generated ones: two protocols."""
+    """Report the frost textures: the reference's photographs or generated ones."""
     name = str(corruptions.protocol()["frost_textures"])
     if name.startswith("generated"):
         remedy = (
-            "for numbers like published ones: pip install --no-deps imagecorruptions-imaug==1.1.5,"
+            "for published numbers: pip install --no-deps imagecorruptions-imaug==1.1.5,"
             " or STILLROBUST_FROST=FOLDER"
         )
         return Finding("note", f"frost textures: {name}", remedy)
@@ -157,34 +150,30 @@ def frost() -> Finding:
 
 
 def kernels() -> Finding:
-    """Compiled, which the first use would otherwise wait for."""
+    """Compile the kernels, so that the first use does not wait."""
     corruptions.warm_up()
     return Finding("ok", "corruption kernels: compiled")
 
 
-def golden() -> Finding:
-    """Whether this machine makes the same corrupted pixels as every other one."""
+def pixel_self_test() -> Finding:
+    """Check that this machine gives the same corrupted pixels as every other one."""
     textures = str(corruptions.protocol()["frost_textures"])
-    expected = GOLDEN | ({"frost": GOLDEN_FROST[textures]} if textures in GOLDEN_FROST else {})
-    wrong = [name for name, pixels in expected.items() if digest(name) != pixels]
+    expected = PIXEL_DIGESTS | (
+        {"frost": FROST_DIGESTS[textures]} if textures in FROST_DIGESTS else {}
+    )
+    wrong = [name for name, pixels in expected.items() if pixel_digest(name) != pixels]
     if wrong:
         remedy = (
-            "reinstall numba, numpy and opencv-python-headless; numbers of this machine are not"
+            "reinstall numba, numpy and opencv-python-headless; numbers from this machine are not"
             " comparable until this passes"
         )
-        return Finding(
-            "problem", f"self-test: other pixels than expected of {', '.join(wrong)}", remedy
-        )
-    left_out = (
-        ""
-        if "frost" in expected
-        else " (frost has textures of your own, whose pixels are not known)"
-    )
-    return Finding("ok", f"self-test: the expected pixels of {len(expected)} corruptions{left_out}")
+        return Finding("problem", f"self-test: unexpected pixels of {', '.join(wrong)}", remedy)
+    left_out = "" if "frost" in expected else " (frost has user textures, whose pixels are unknown)"
+    return Finding("ok", f"self-test: expected pixels of {len(expected)} corruptions{left_out}")
 
 
-def digest(name: str) -> str:
-    """Of a generated image under corruption ``name`` at severity 3, fast mode."""
+def pixel_digest(name: str) -> str:
+    """Hash a generated image under corruption ``name`` at severity 3, fast draws."""
     rows, columns = np.mgrid[0:48, 0:64]
     image = np.stack([rows * 5, columns * 3, (rows * columns) % 256], axis=-1).astype(np.uint8)
     pixels = corruptions.corrupt(image, name, 3, seed=0, image_id="doctor")
@@ -192,7 +181,7 @@ def digest(name: str) -> str:
 
 
 def extras() -> Finding:
-    """Optional packages: other libraries' models."""
+    """Report optional packages that are not installed."""
     missing = [
         extra for extra, module in EXTRAS.items() if importlib.util.find_spec(module) is None
     ]
@@ -200,18 +189,18 @@ def extras() -> Finding:
         return Finding(
             "note",
             f"not installed: {', '.join(missing)}",
-            f"where needed: pip install 'stillrobust[{','.join(missing)}]'",
+            f"if needed: pip install 'stillrobust[{','.join(missing)}]'",
         )
     return Finding("ok", f"extras: {', '.join(EXTRAS)}")
 
 
-def here() -> Finding:
-    """The current folder can be written to and has room."""
-    return _writable(Path.cwd(), "this folder", "go to a folder of your own, or give --out one")
+def working_folder() -> Finding:
+    """Check that the current folder is writable and has space."""
+    return _writable(Path.cwd(), "this folder", "change to a writable folder, or pass one as --out")
 
 
-def cache() -> Finding:
-    """The folder of weights."""
+def weights_cache() -> Finding:
+    """Check that the weights cache is writable and has space."""
     folder = cache_folder()
     return _writable(
         folder, "weights cache", "set STILLROBUST_CACHE to a folder that you may write to"
@@ -220,48 +209,48 @@ def cache() -> Finding:
 
 def _writable(folder: Path, name: str, remedy: str) -> Finding:
     present = folder
-    while not present.exists():  # a folder that is not there yet is made in the nearest one that is
+    while not present.exists():  # a new folder is created in its nearest existing parent
         present = present.parent
     if not os.access(present, os.W_OK) or not present.is_dir():
-        return Finding("problem", f"{name} {folder} cannot be written to", remedy)
+        return Finding("problem", f"{name} {folder} is not writable", remedy)
     free = shutil.disk_usage(present).free / 1e9
     if free < ROOM_GB:
         return Finding(
             "problem",
             f"{name} {folder}: {free:.1f} GB free",
-            f"make room for at least {ROOM_GB:.0f} GB, or {remedy}",
+            f"free at least {ROOM_GB:.0f} GB, or {remedy}",
         )
-    return Finding("ok", f"{name} {folder}: can be written to, {free:.0f} GB free")
+    return Finding("ok", f"{name} {folder}: writable, {free:.0f} GB free")
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {
     check.__name__: check
     for check in (
         python,
-        pairing,
+        torch_pair,
         processor,
         memory,
         gpus,
         frost,
         kernels,
-        golden,
+        pixel_self_test,
         extras,
-        here,
-        cache,
+        working_folder,
+        weights_cache,
     )
 }
-"""Name -> check, in the order in which they are told."""
+"""Name -> check, in the order of the report."""
 
 
-def examine() -> list[Finding]:
-    """All checks; one that raises is a problem and stops no other."""
+def run_checks() -> list[Finding]:
+    """Run all checks. A check that raises is reported as a problem, and the others still run."""
     return [_safely(name, check) for name, check in CHECKS.items()]
 
 
 def _safely(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
-    # a broken installation may raise anything; the others are still looked at
+    # a broken installation may raise anything
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         return Finding(
@@ -271,16 +260,16 @@ def _safely(name: str, check: Callable[[], Finding]) -> Finding:
         )
 
 
-def findings_text(findings: list[Finding]) -> str:
-    """A line each, the remedy below it, and a verdict."""
+def format_findings(findings: list[Finding]) -> str:
+    """Format findings as text: one line each, its remedy below, and a verdict."""
     lines = []
     for finding in findings:
         lines.append(f"{finding.state:<8} {finding.text}")
         lines += [f"{'':<8} -> {finding.remedy}"] if finding.remedy else []
     problems = sum(finding.state == "problem" for finding in findings)
     lines.append(
-        "All is well; no network is needed until you call a command named fetch."
+        "No problems found. No network is needed until you call a command named fetch."
         if not problems
-        else f"{problems} to mend."
+        else f"{problems} problems to fix."
     )
     return "\n".join(lines)

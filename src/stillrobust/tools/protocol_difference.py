@@ -1,4 +1,4 @@
-"""What two protocols of corruption change on the same photos, in grey levels."""
+"""Compare two corruption protocols on the same photos, in grey levels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.corruptions import CHANNEL_ORDERS, CORRUPTIONS, MODES, REGIMES, corrupt
+from stillrobust.corruptions import CHANNEL_ORDERS, CORRUPTIONS, DRAWS, REGIMES, corrupt
 from stillrobust.data.reading import image_files, read_image
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
 from stillrobust.samples import Image
 
 CHOICES: dict[str, Mapping[str, Any]] = {
-    "mode": MODES,
+    "draws": DRAWS,
     "regime": REGIMES,
     "channel_order": CHANNEL_ORDERS,
 }
@@ -22,45 +22,62 @@ CHOICES: dict[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one corruption: grey levels from pixel to pixel, their largest, the share of samples that
-    differ, and the means'.
-    """
+    """The difference of one corruption under two protocols, in grey levels."""
 
     corruption: str
     mean: float
+    """Mean absolute difference of samples."""
     largest: int
     share: float
+    """Of samples that differ, 0..1."""
     shift: float
-    """Mean brightness under the second less that under the first; what is left of two draws of the
-    same noise.
+    """Mean brightness under the second protocol minus that under the first. Different draws of the
+    same noise do not change it.
     """
 
 
-def protocol_of(text: str) -> dict[str, Any]:
-    """``"channel_order=bgr,mode=exact"`` -> arguments of ``corrupt``; ``UserError`` for what it
-    does not know.
+def parse_protocol(text: str) -> dict[str, Any]:
+    """Parse a protocol such as ``"channel_order=bgr,draws=exact"``.
+
+    Returns:
+        Arguments of ``corrupt``.
+
+    Raises:
+        UserError: For an unknown key or value.
     """
-    chosen: dict[str, Any] = {}
+    selected: dict[str, Any] = {}
     for pair in filter(None, (part.strip() for part in text.split(","))):
         key, equals, value = pair.partition("=")
         if not equals:
             raise UserError(
-                f"Expected KEY=VALUE, but got {pair!r}; keys: {', '.join([*CHOICES, 'seed'])}"
+                f"Expected KEY=VALUE, but got {pair!r}; use the keys"
+                f" {', '.join([*CHOICES, 'seed'])}"
             )
         if key == "seed":
             if not (value.isascii() and value.isdigit()):
                 raise UserError(
                     f"Expected a whole number as seed, but got {value!r}; write it as seed=1"
                 )
-            chosen[key] = int(value)
+            selected[key] = int(value)
             continue
         lookup(key, value, lookup("key of a protocol", key, CHOICES))
-        chosen[key] = value
-    return chosen
+        selected[key] = value
+    return selected
 
 
-def sample_of(source: Path, count: int) -> dict[str, Image]:
-    """At most ``count`` photos, evenly spaced over a folder, by their path in it."""
+def read_sample(source: Path, count: int) -> dict[str, Image]:
+    """Read at most ``count`` photos, evenly spaced over a folder.
+
+    Args:
+        source: A photo, or a folder of photos.
+        count: At least 1.
+
+    Returns:
+        Path inside the folder -> uint8 (H, W, 3) RGB.
+
+    Raises:
+        UserError: If there is no photo.
+    """
     if source.is_file():
         return {source.name: read_image(source)}
     files = image_files(source) if source.is_dir() else []
@@ -69,21 +86,26 @@ def sample_of(source: Path, count: int) -> dict[str, Image]:
             f"Expected a photo or a folder with photos at {source}, and at least one of them; check"
             " the path"
         )
-    chosen = [
+    selected = [
         files[index * len(files) // min(count, len(files))]
         for index in range(min(count, len(files)))
     ]
-    return {path.relative_to(source).as_posix(): read_image(path) for path in chosen}
+    return {path.relative_to(source).as_posix(): read_image(path) for path in selected}
 
 
-def differences(
+def compare_protocols(
     images: Mapping[str, Image],
     first: Mapping[str, Any],
     second: Mapping[str, Any],
     severities: Sequence[int],
 ) -> list[Difference]:
-    """One row for each of the 19 corruptions, over all images and severities; both protocols have
-    seed 0 unless they say so.
+    """Compare two protocols for each of the 19 corruptions.
+
+    Args:
+        images: Image id -> uint8 (H, W, 3) RGB.
+        first: Arguments of ``corrupt``. The default seed is 0.
+        second: The same.
+        severities: All of them are pooled.
     """
     rows = []
     for name in CORRUPTIONS:
@@ -102,8 +124,8 @@ def differences(
     return rows
 
 
-def text_of(rows: Sequence[Difference]) -> str:
-    """A table for the terminal, the largest difference first."""
+def format_differences(rows: Sequence[Difference]) -> str:
+    """Format the differences as a table, the largest mean first."""
     lines = [
         f"{'corruption':18s} {'mean |diff|':>11s} {'largest':>8s} {'differ':>8s} {'brighter':>9s}"
     ]

@@ -1,3 +1,1 @@
-"""Compiled inner loops, loaded by ``corruptions.compiled`` at first use: numba imports slower than
-all the rest.
-"""
+"""Compiled inner loops, loaded by ``corruptions.compiled`` at first use: numba imports slowly."""

@@ -1,8 +1,7 @@
-"""HSV, of which brightness changes V and saturate S: closed forms, and the whole way where rounding
-decides.
+"""brightness and saturate in closed form, instead of a conversion to HSV and back.
 
-Where the closed form gives a whole number, the reference's rounding errors decide whether it is
-truncated to that or to one less; only there its long way through hue and back is gone.
+If the closed form gives a whole number, the reference's rounding errors decide whether it is
+truncated to that number or to one less. Only those pixels are converted to HSV and back.
 """
 
 # mypy: ignore-errors
@@ -12,13 +11,13 @@ import math
 import numpy as np
 
 from stillrobust.corruptions.kernels.jit import kernel
-from stillrobust.corruptions.kernels.truncation import grey
+from stillrobust.corruptions.kernels.truncation import to_grey_level
 
 ROUNDING = 1e-9  # grey levels: far above float64's errors
 
 
 @kernel
-def _from_hsv(hue, saturation, value):
+def _hsv_to_rgb(hue, saturation, value):
     """scikit-image's hsv2rgb of one pixel."""
     sector = math.floor(hue * 6)
     f = hue * 6 - sector
@@ -42,7 +41,7 @@ def _from_hsv(hue, saturation, value):
 
 
 @kernel
-def _long_way(red, green, blue, factor, offset, brighter):
+def _via_hsv(red, green, blue, factor, offset, brighter):
     """rgb2hsv, S * factor + offset, V + brighter, hsv2rgb of fractions -> three grey levels."""
     value = max(red, max(green, blue))
     delta = value - min(red, min(green, blue))
@@ -57,28 +56,30 @@ def _long_way(red, green, blue, factor, offset, brighter):
             hue = (green - blue) / delta
         hue = (hue / 6.0) % 1.0
     saturation = min(max(saturation * factor + offset, 0.0), 1.0)
-    a, b, c = _from_hsv(hue, saturation, min(max(value + brighter, 0.0), 1.0))
-    return grey(a), grey(b), grey(c)
+    a, b, c = _hsv_to_rgb(hue, saturation, min(max(value + brighter, 0.0), 1.0))
+    return to_grey_level(a), to_grey_level(b), to_grey_level(c)
 
 
 @kernel
 def brighten(image, table, amount, fractions, out):
-    """V + amount; uint8 (N * 3); ``table[largest channel, channel]`` is the new level, or 1 where
-    rounding decides.
+    """V + amount, uint8 (N * 3).
+
+    ``table[largest channel, channel]`` is the new level, or 1 where rounding decides.
     """
     for i in range(image.size // 3):
         red, green, blue = image[3 * i], image[3 * i + 1], image[3 * i + 2]
         row = table[max(red, max(green, blue))]
         a, b, c = row[red], row[green], row[blue]
         if (a == 1) | (b == 1) | (c == 1):
-            a, b, c = _long_way(fractions[red], fractions[green], fractions[blue], 1.0, 0.0, amount)
+            a, b, c = _via_hsv(fractions[red], fractions[green], fractions[blue], 1.0, 0.0, amount)
         out[3 * i], out[3 * i + 1], out[3 * i + 2] = a, b, c
 
 
 @kernel
 def saturate(image, ratio, factor, offset, fractions, out):
-    """S * factor + offset; uint8 (N * 3): V - (V - c) * ratio[V, smallest]; greys get the hue red,
-    as in the reference.
+    """S * factor + offset, uint8 (N * 3): V - (V - c) * ratio[V, smallest].
+
+    Greys get the hue red, as in the reference.
     """
     for i in range(image.size // 3):
         red, green, blue = image[3 * i], image[3 * i + 1], image[3 * i + 2]
@@ -99,4 +100,4 @@ def saturate(image, ratio, factor, offset, fractions, out):
             )
         else:
             pixel = fractions[red], fractions[green], fractions[blue]
-            out[3 * i], out[3 * i + 1], out[3 * i + 2] = _long_way(*pixel, factor, offset, 0.0)
+            out[3 * i], out[3 * i + 1], out[3 * i + 2] = _via_hsv(*pixel, factor, offset, 0.0)

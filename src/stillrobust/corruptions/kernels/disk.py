@@ -1,29 +1,29 @@
-"""Correlation with the disk of defocus_blur: a running sum, a small Gaussian after it, and single
-places at the array's edge.
+"""Correlation with the disk of defocus_blur.
+
+It is a running sum over whole pixels, a small Gaussian after it, and single places at the edge.
 """
 
 # mypy: ignore-errors
 
 import numpy as np
 
-from stillrobust.corruptions.kernels.filters import _horizontal, _vertical, along_exact
+from stillrobust.corruptions.kernels.filters import _horizontal, _vertical, correlate_line_exact
 from stillrobust.corruptions.kernels.jit import kernel
 from stillrobust.corruptions.kernels.truncation import (
-    crowded,
-    grey,
-    scratch,
+    needs_flat_areas,
+    to_grey_level,
     truncate_near,
     truncate_row,
+    truncation_buffers,
 )
 
 
 @kernel
 def disk_sums(padded, half, out):
-    """int32 sums of uint8 samples under a disk: row by row, what the disk's lower edge takes in
-    less what its upper leaves.
+    """Sum uint8 samples under a disk -> int32 (H, W * 3); ``padded`` has a border of r pixels.
 
-    ``half`` (2r + 1): the disk's half width at each offset -r..r; out (H, W * 3), padded by r on
-    every side.
+    From row to row, the samples that enter at the disk's lower edge are added and those that leave
+    at its upper edge are subtracted. ``half`` (2r + 1) holds the half width at offsets -r..r.
     """
     size, radius, width = len(half), len(half) // 2, out.shape[1]
     total, change = np.zeros(width, np.int32), np.empty(width, np.int16)
@@ -48,10 +48,10 @@ def disk_sums(padded, half, out):
 
 @kernel
 def _add_places(padded, y, places, weights, ends, sums, line):
-    """line += samples at ``places`` (N, 2), of which ``ends[i - 1]`` to ``ends[i]`` have the weight
-    ``weights[i]``.
+    """line += weighted samples at ``places`` (N, 2).
 
-    Samples of one weight are added as integers, four a pass.
+    Places ``ends[i - 1]`` to ``ends[i]`` have the weight ``weights[i]`` and are added as integers,
+    four per pass.
     """
     width, place = line.size, 0
     for i in range(len(weights)):
@@ -82,17 +82,17 @@ def _add_places(padded, y, places, weights, ends, sums, line):
 
 
 @kernel
-def _sample_exact(padded, y, x, whole, fractions):
-    """The correlation with ``whole`` (K, K) whose window's corner is (y, x)."""
+def _disk_sample_exact(padded, y, x, whole, fractions):
+    """Correlate the window at corner (y, x) with ``whole`` (K, K), in float64."""
     total = 0.0
     for j in range(len(whole)):
         for k in range(len(whole)):
             total += whole[j, k] * fractions[padded[y + j, x + 3 * k]]
-    return grey(total)
+    return to_grey_level(total)
 
 
 @kernel
-def disk_grey(
+def disk_uint8(
     sums,
     smoothing,
     padded,
@@ -104,19 +104,33 @@ def disk_grey(
     exact,
     levels,
     flat,
-    leveled,
-    reach,
+    flat_levels,
+    tolerance,
     start,
     out,
 ):
-    """Smooth the disk's sums with a few symmetric taps, add the rest, truncate to uint8 (H, W * 3).
+    """Smooth the disk's sums, add the remaining places, truncate to uint8 (H, W * 3).
 
-    sums (H + 2h, (W + 2h) * 3); ``smoothing`` holds the weights at distances 0..h, with the disk's
-    area divided out of the first. ``whole`` float64 (K, K) is the kernel that all of this stands
-    for; if ``exact``, samples near a whole number are correlated with it, or rows that hold many,
-    as on a ramp. levels uint8 (256,): what flat areas become; flat, leveled: empty, or like
-    ``out``: where they are, and their levels. Begins at row ``start``; returns the height, or the
-    row before which flat areas have to be known.
+    Args:
+        sums: Of :func:`disk_sums`, (H + 2h, (W + 2h) * 3).
+        smoothing: Weights at distances 0..h, down (divided by the disk's area) and across.
+        padded: The image with a border.
+        places: See :func:`_add_places`, like ``weights`` and ``ends``.
+        weights: See ``places``.
+        ends: See ``places``.
+        whole: float64 (K, K): the kernel that the parts above add up to.
+        fractions: float64 (256,): grey level / 255.
+        exact: Whether uncertain samples are correlated with ``whole`` again.
+        levels: uint8 (256,): the result for each grey level in a flat area.
+        flat: Where windows are flat, like ``out``; empty if not computed yet.
+        flat_levels: The results there.
+        tolerance: Of the float32 sums, in grey levels.
+        start: First row.
+        out: Result.
+
+    Returns:
+        The height. Or the row at which to call again with ``flat``, because many samples are
+        uncertain.
     """
     spread, margin, width = (
         len(smoothing[0]) - 1,
@@ -135,32 +149,32 @@ def disk_grey(
         np.empty(width, np.float32),
         np.empty(width, np.int16),
     )
-    near, found = scratch(width)
+    near, found = truncation_buffers(width)
     single = whole.max() / 255
     for y in range(start, out.shape[0]):
-        if spread == 0:  # one weight only, so that the sum says it all
+        if spread == 0:  # all weights are equal: the sum is the result
             for x in range(width):
-                out[y, x] = grey(sums[y, x] * single)
+                out[y, x] = to_grey_level(sums[y, x] * single)
             continue
         _vertical(sums, y + spread, smoothing[0], column)
         _horizontal(column, 3, smoothing[1], line)
         _add_places(padded, y, places, weights, ends, alike, line)
         target = out[y]
         if not exact:
-            truncate_near(line, reach, levels, near, found, target)
+            truncate_near(line, tolerance, levels, near, found, target)
             continue
-        count = truncate_row(y, line, reach, flat, leveled, near, found, target)
-        if crowded(count, width, flat):
+        count = truncate_row(y, line, tolerance, flat, flat_levels, near, found, target)
+        if needs_flat_areas(count, width, flat):
             return y
         if 32 * count > width:
             if not fractional.size:
                 fractional = fractions[padded.reshape(-1)].reshape(padded.shape)
-            along_exact(fractional, y, down, across, weights64, sum64)
+            correlate_line_exact(fractional, y, down, across, weights64, sum64)
             for x in range(width):
-                target[x] = grey(sum64[x])
+                target[x] = to_grey_level(sum64[x])
             continue
         for i in range(count):
-            target[found[i]] = _sample_exact(
+            target[found[i]] = _disk_sample_exact(
                 padded, y + inner, found[i] + 3 * inner, whole, fractions
             )
     return out.shape[0]

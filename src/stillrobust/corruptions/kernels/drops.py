@@ -1,8 +1,7 @@
-"""What spatter makes drops of: edges, distances to them, equalised and embossed; OpenCV's steps in
-whole numbers.
+"""The drops of spatter in whole numbers: OpenCV's edges, distances, equalisation and embossing.
 
-OpenCV's own depend on the processor (its builds for x86 hand some of them to Intel's IPP, in
-floating point).
+OpenCV's own functions depend on the processor: its builds for x86 pass some of them to Intel's IPP,
+which uses floating point.
 """
 
 # mypy: ignore-errors
@@ -19,8 +18,8 @@ FURTHEST = 20 * 65536  # where the reference cuts distances off
 
 
 @kernel
-def _inside(place, size):
-    """Reflection at the middle of the edge's sample, one sample out."""
+def _mirror_index(place, size):
+    """Reflect at the middle of the first and last sample, one sample beyond them."""
     if size == 1:
         return 0
     if place < 0:
@@ -29,8 +28,8 @@ def _inside(place, size):
 
 
 @kernel
-def edges(layer):
-    """Canny's edges (1986) of uint8 (H, W), as OpenCV has them: bool (H, W)."""
+def canny_edges(layer):
+    """Canny's edges (1986) as OpenCV finds them: uint8 (H, W) -> bool (H, W)."""
     height, width = layer.shape
     across, down = np.empty((height, width), np.int32), np.empty((height, width), np.int32)
     size = np.zeros((height + 2, width + 2), np.int32)
@@ -83,11 +82,11 @@ def edges(layer):
 
 
 @kernel
-def distances(seeds):
-    """How far the nearest of the seeds is, 20 pixels at most: bool (H, W) -> int32 (H, W), in units
-    of 2**-16 pixels.
+def edge_distances(seeds):
+    """Distance to the nearest edge, at most 20 pixels: bool (H, W) -> int32 (H, W).
 
-    Two passes with steps of 1, 1.4 and 2.1969 pixels (Borgefors 1986, 5 by 5).
+    The unit is 2**-16 pixels. Two passes with steps of 1, 1.4 and 2.1969 pixels (Borgefors 1986, 5
+    by 5).
     """
     height, width = seeds.shape
     wide = np.full((height + 4, width + 4), FURTHEST, np.int32)
@@ -120,26 +119,26 @@ def _box_sums(values):
     out, column = np.empty((height, width), np.int32), np.empty(width, np.int32)
     for y in range(height):
         above, own, below = (
-            values[_inside(y - 1, height)],
+            values[_mirror_index(y - 1, height)],
             values[y],
-            values[_inside(y + 1, height)],
+            values[_mirror_index(y + 1, height)],
         )
         for x in range(width):
             column[x] = np.int32(above[x]) + np.int32(own[x]) + np.int32(below[x])
-        out[y, 0] = column[_inside(-1, width)] + column[0] + column[_inside(1, width)]
+        out[y, 0] = column[_mirror_index(-1, width)] + column[0] + column[_mirror_index(1, width)]
         for x in range(1, width - 1):
             out[y, x] = column[x - 1] + column[x] + column[x + 1]
         out[y, width - 1] = (
-            column[_inside(width - 2, width)] + column[width - 1] + column[_inside(width, width)]
+            column[_mirror_index(width - 2, width)]
+            + column[width - 1]
+            + column[_mirror_index(width, width)]
         )
     return out
 
 
 @kernel
-def relief(distance):
-    """Smoothed, equalised, embossed, smoothed again: int32 (H, W) of :func:`distances` -> uint8 (H,
-    W).
-    """
+def emboss_distances(distance):
+    """Smooth, equalise, emboss and smooth distances again: int32 (H, W) -> uint8 (H, W)."""
     height, width = distance.shape
     sums, counts = _box_sums(distance), np.zeros(256, np.int64)
     levels = np.empty((height, width), np.uint8)
@@ -163,12 +162,12 @@ def relief(distance):
             levels[y, x] = table[levels[y, x]]
     for y in range(height):
         above, own, below = (
-            levels[_inside(y - 1, height)],
+            levels[_mirror_index(y - 1, height)],
             levels[y],
-            levels[_inside(y + 1, height)],
+            levels[_mirror_index(y + 1, height)],
         )
         for x in range(width):
-            i, k = _inside(x - 1, width), _inside(x + 1, width)
+            i, k = _mirror_index(x - 1, width), _mirror_index(x + 1, width)
             value = (
                 np.int32(own[x]) + np.int32(own[k]) + np.int32(below[x]) + 2 * np.int32(below[k])
             )

@@ -1,9 +1,7 @@
-"""Correlations: separable and symmetric, along a line of shifts, and with a disk.
+"""Correlations on rows of interleaved channels: separable and symmetric, and along a line.
 
-Rows of interleaved channels.
-
-Sums in float32; what lies near a whole number is computed again in float64 (:mod:`truncation`), a
-sample at a time, or a row at once where it holds many, as flat areas and ramps do.
+Sums run in float32. Uncertain samples are computed again in float64 (see :mod:`truncation`), one by
+one, or a whole row at once if it holds many, as on ramps.
 """
 
 # mypy: ignore-errors
@@ -12,19 +10,20 @@ import numpy as np
 
 from stillrobust.corruptions.kernels.jit import kernel
 from stillrobust.corruptions.kernels.truncation import (
-    crowded,
-    grey,
-    scratch,
+    needs_flat_areas,
+    to_grey_level,
     truncate,
     truncate_near,
     truncate_row,
+    truncation_buffers,
 )
 
 
 @kernel
 def _vertical(rows, middle, weights, line):
-    """line = symmetric correlation of ``rows`` about row ``middle``; two pairs a pass, so that
-    ``line`` is read less.
+    """line = symmetric correlation of ``rows`` about row ``middle``.
+
+    Two pairs of rows per pass, so ``line`` is read and written less often.
     """
     radius, own, start = len(weights) - 1, rows[middle], 1
     if radius >= 2:
@@ -103,7 +102,7 @@ def separable(padded, down, across, out):
 
 @kernel
 def _column_exact(rows, middle, x, weights, fractions):
-    """scipy's correlate1d down one column: the middle first, then pairs from the outermost in."""
+    """One column in the order of scipy's correlate1d: the middle, then pairs from outside in."""
     total = fractions[rows[middle, x]] * weights[0]
     for distance in range(len(weights) - 1, 0, -1):
         total += (
@@ -113,7 +112,7 @@ def _column_exact(rows, middle, x, weights, fractions):
 
 
 @kernel
-def _sample_exact(padded, middle, x, weights, fractions):
+def _gaussian_sample_exact(padded, middle, x, weights, fractions):
     """Gaussian of one sample; its window begins at column ``x``, three samples a pixel."""
     radius = len(weights) - 1
     total = _column_exact(padded, middle, x + 3 * radius, weights, fractions) * weights[0]
@@ -121,12 +120,12 @@ def _sample_exact(padded, middle, x, weights, fractions):
         left = _column_exact(padded, middle, x + 3 * (radius - distance), weights, fractions)
         right = _column_exact(padded, middle, x + 3 * (radius + distance), weights, fractions)
         total += (left + right) * weights[distance]
-    return grey(total)
+    return to_grey_level(total)
 
 
 @kernel
-def _row_exact(padded, middle, weights, fractions, out):
-    """The same of a whole row."""
+def _gaussian_row_exact(padded, middle, weights, fractions, out):
+    """:func:`_gaussian_sample_exact` for a whole row."""
     radius, width, own = len(weights) - 1, out.size, padded[middle]
     column, line = np.empty(own.size), np.empty(width)
     for x in range(own.size):
@@ -144,44 +143,58 @@ def _row_exact(padded, middle, weights, fractions, out):
         for x in range(width):
             line[x] += (before[x] + after[x]) * weights[distance]
     for x in range(width):
-        out[x] = grey(line[x])
+        out[x] = to_grey_level(line[x])
 
 
 @kernel
-def gaussian_grey(
-    padded, weights32, weights64, fractions, exact, levels, flat, leveled, reach, start, out
+def gaussian_uint8(
+    padded, weights32, weights64, fractions, exact, levels, flat, flat_levels, tolerance, start, out
 ):
-    """Gaussian filter of uint8 (H + 2R, (W + 2R) * 3) -> uint8 (H, W * 3); weights at distances
-    0..R.
+    """Gaussian filter of uint8 (H + 2R, (W + 2R) * 3) -> uint8 (H, W * 3).
 
-    fractions float64 (256,): grey level / 255; levels uint8 (256,): what flat areas become. flat,
-    leveled: empty, or like ``out``: where windows are flat, and their levels. Begins at row
-    ``start``; returns the height, or the row before which flat areas have to be known.
+    Args:
+        padded: The image with a border of R pixels.
+        weights32: At distances 0..R, float32.
+        weights64: The same in float64.
+        fractions: float64 (256,): grey level / 255.
+        exact: Whether uncertain samples are computed again.
+        levels: uint8 (256,): the result for each grey level in a flat area.
+        flat: Where windows are flat, like ``out``; empty if not computed yet.
+        flat_levels: The results there.
+        tolerance: Of the float32 sums, in grey levels.
+        start: First row.
+        out: Result.
+
+    Returns:
+        The height. Or the row at which to call again with ``flat``, because many samples are
+        uncertain.
     """
     radius, width = len(weights32) - 1, out.shape[1]
     column, line = np.empty(padded.shape[1], np.float32), np.empty(width, np.float32)
-    near, found = scratch(width)
+    near, found = truncation_buffers(width)
     for y in range(start, out.shape[0]):
         _vertical(padded, y + radius, weights32, column)
         _horizontal(column, 3, weights32, line)
         target = out[y]
         if not exact:
-            truncate_near(line, reach, levels, near, found, target)
+            truncate_near(line, tolerance, levels, near, found, target)
             continue
-        count = truncate_row(y, line, reach, flat, leveled, near, found, target)
-        if crowded(count, width, flat):
+        count = truncate_row(y, line, tolerance, flat, flat_levels, near, found, target)
+        if needs_flat_areas(count, width, flat):
             return y
         if count * radius > width:  # a sample costs some radius**2, a row width * radius
-            _row_exact(padded, y + radius, weights64, fractions, target)
+            _gaussian_row_exact(padded, y + radius, weights64, fractions, target)
             continue
         for i in range(count):
-            target[found[i]] = _sample_exact(padded, y + radius, found[i], weights64, fractions)
+            target[found[i]] = _gaussian_sample_exact(
+                padded, y + radius, found[i], weights64, fractions
+            )
     return out.shape[0]
 
 
 @kernel
-def along(padded, y, down, across, weights, line):
-    """line = the sum over taps of weight * padded[y + down, x + across], eight taps a pass."""
+def correlate_line(padded, y, down, across, weights, line):
+    """line = the sum over taps of weight * padded[y + down, x + across], eight taps per pass."""
     width, tap, taps = line.size, 0, len(weights)
     line[:] = np.float32(0)
     while tap + 8 <= taps:
@@ -207,8 +220,8 @@ def along(padded, y, down, across, weights, line):
 
 
 @kernel
-def along_exact(padded, y, down, across, weights, line):
-    """The same in float64, one tap after the other, as the reference adds them."""
+def correlate_line_exact(padded, y, down, across, weights, line):
+    """:func:`correlate_line` in float64, one tap after the other, as the reference adds them."""
     width, tap, taps = line.size, 0, len(weights)
     line[:] = 0
     while tap + 4 <= taps:
@@ -238,29 +251,28 @@ def spread(rows, first, weights, out):
     """out[y] = the sum of ``weights[y]`` (T) times T rows, from ``first[y]`` on; float32."""
     down, across = np.arange(weights.shape[1]), np.zeros(weights.shape[1], np.int64)
     for y in range(len(out)):
-        along(rows, first[y], down, across, weights[y], out[y])
+        correlate_line(rows, first[y], down, across, weights[y], out[y])
 
 
 @kernel
-def motion_grey(padded, down, across, weights32, weights64, exact, levels, reach, out):
-    """Sum of shifted copies of float32 rows -> uint8; shifts count from the corner; levels uint8
-    (256,) of flat areas.
+def motion_uint8(padded, down, across, weights32, weights64, exact, levels, tolerance, out):
+    """Sum shifted copies of float32 rows -> uint8. Shifts count from the corner of ``padded``.
 
-    ``weights32`` may be shorter than ``weights64``: what is left out of the tail belongs to
-    ``reach``.
+    ``weights32`` may be shorter than ``weights64``; ``tolerance`` then includes the omitted tail.
+    ``levels``, uint8 (256,), holds the results of flat areas.
     """
     width, taps = out.shape[1], len(weights64)
     line, sums = np.empty(width, np.float32), np.empty(width)
-    near, found = scratch(width)
+    near, found = truncation_buffers(width)
     for y in range(out.shape[0]):
-        along(padded, y, down, across, weights32, line)
+        correlate_line(padded, y, down, across, weights32, line)
         target = out[y]
         if not exact:
-            truncate_near(line, reach, levels, near, found, target)
+            truncate_near(line, tolerance, levels, near, found, target)
             continue
-        count = truncate(line, reach, near, found, target)
+        count = truncate(line, tolerance, near, found, target)
         if 8 * count > width:
-            along_exact(padded, y, down, across, weights64, sums)
+            correlate_line_exact(padded, y, down, across, weights64, sums)
             for x in range(width):
                 target[x] = np.uint8(np.int32(min(sums[x], 255.0)))
             continue

@@ -1,6 +1,4 @@
-"""What moves pixels: zoom layers, displacement fields, the shuffle of glass_blur, nearest
-neighbours.
-"""
+"""Kernels that move pixels: zoom layers, displacement, shuffle, nearest neighbour."""
 
 # mypy: ignore-errors
 
@@ -8,22 +6,24 @@ import math
 
 import numpy as np
 
-from stillrobust.corruptions.kernels.filters import along
-from stillrobust.corruptions.kernels.jit import inlined, kernel
-from stillrobust.corruptions.kernels.streams import hashed
-from stillrobust.corruptions.kernels.truncation import scratch, truncate, truncate_near
+from stillrobust.corruptions.kernels.filters import correlate_line
+from stillrobust.corruptions.kernels.jit import inline_kernel, kernel
+from stillrobust.corruptions.kernels.streams import hash_counter
+from stillrobust.corruptions.kernels.truncation import truncate, truncate_near, truncation_buffers
 
-# unsigned: no check for negative indices
+# unsigned indices spare numba the check for negative ones
 ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
-real = np.float32
-# pixels: float32 displacement fields are off by up to 5e-6 at 1080p (seen), in both directions
+f32 = np.float32
+# pixels: float32 displacement fields were off by up to 5e-6 at 1080p, in each direction
 FIELD_ERROR = 1e-5
 
 
 @kernel
-def _uneven(samples):
-    """int32 (H + 1, (W + 1) * 3), per channel: how many samples above and left of (y, x) are unlike
-    their left or upper neighbour; of uint8 (H, W * 3).
+def _count_changes(samples):
+    """Integral image of changes: uint8 (H, W * 3) -> int32 (H + 1, (W + 1) * 3).
+
+    For each channel, the number of samples above and left of (y, x) that differ from their left or
+    upper neighbour.
     """
     counts, unlike = (
         np.zeros((samples.shape[0] + 1, samples.shape[1] + 3), np.int32),
@@ -46,11 +46,11 @@ def _uneven(samples):
     return counts
 
 
-@inlined
+@inline_kernel
 def _is_flat(samples, counts, channel, top, left, bottom, right):
-    """Whether all samples of a window are alike; at least two pixels each way."""
+    """Whether all samples of a window are equal and it spans two pixels or more each way."""
     a, b, c, d = top + 1, 3 * left + 3 + channel, bottom + 1, 3 * right + 3 + channel
-    # says nothing of the first corner
+    # the counts do not include the first corner, so the corners are compared below
     alike = counts[c, d] - counts[a, d] - counts[c, b] + counts[a, b] == 0
     return (
         alike
@@ -62,8 +62,9 @@ def _is_flat(samples, counts, channel, top, left, bottom, right):
 
 @kernel
 def _stretch_two(rows, places, beyond, line):
-    """line (W * 4) += two rows (2, W * 4 + 4), stretched: pixel x lies ``beyond[:, x]`` after the
-    one at ``places[:, x]``.
+    """line (W * 4) += two rows (2, W * 4 + 4), stretched by linear interpolation.
+
+    Pixel x lies ``beyond[:, x]`` after the pixel at ``places[:, x]``.
     """
     rows_a, rows_b, places_a, places_b = rows[0], rows[1], places[0], places[1]
     beyond_a, beyond_b = beyond[0], beyond[1]
@@ -93,9 +94,7 @@ def _stretch_two(rows, places, beyond, line):
 
 @kernel
 def _zoom_exact(samples, y, x, c, down, across, fractions):
-    """One sample in the reference's order: layers interpolated in float64, stored and added up in
-    float32.
-    """
+    """One sample as the reference computes it: layers in float64, stored and added in float32."""
     (y0, y1, wy0, wy1), (x0, x1, wx0, wx1) = down, across
     own = fractions[samples[y, 3 * x + c]]
     total = own
@@ -112,14 +111,23 @@ def _zoom_exact(samples, y, x, c, down, across, fractions):
 
 
 @kernel
-def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, levels, reach, out):
-    """Mean of the image, twice, and its enlarged layers; a row is first mixed of two, then
-    stretched.
+def zoom_mean(
+    samples, four, down, across, places, beyond, fractions, exact, levels, tolerance, out
+):
+    """Mean of the image, counted twice, and its enlarged layers -> uint8 (H, W * 3).
 
-    samples uint8 (H, W * 3), the same as ``four`` (H, W * 4), where a pixel is one vector of four
-    -> uint8 (H, W * 3). ``down`` and ``across``: two indices and two float64 weights, each (layers,
-    H) or (layers, W); ``places`` and ``beyond`` say the latter again, for :func:`_stretch_two`.
-    ``levels`` uint8 (256,): what flat areas become.
+    Args:
+        samples: uint8 (H, W * 3).
+        four: The same with four channels, (H, W * 4), so that a pixel is one vector.
+        down: Two indices and two float64 weights, each (layers, H).
+        across: The same, (layers, W).
+        places: ``across`` in the form that :func:`_stretch_two` needs, like ``beyond``.
+        beyond: See ``places``.
+        fractions: float32 (256,): grey level / 255.
+        exact: Whether uncertain samples are computed again.
+        levels: uint8 (256,): the result for each grey level in a flat area.
+        tolerance: Of the float32 sums, in grey levels.
+        out: Result.
     """
     height, width, (y0, y1, wy0, wy1), (x0, x1, _, _) = (
         four.shape[0],
@@ -129,7 +137,7 @@ def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, lev
     )
     layers, line, mean = len(y0), np.empty(4 * width, np.float32), np.empty(3 * width, np.float32)
     mixed = np.zeros((2, four.shape[1] + 8), np.float32)
-    near, found = scratch(3 * width)
+    near, found = truncation_buffers(3 * width)
     share, counts = np.float32(1.0 / (layers + 2)), np.zeros((0, 0), np.int32)
     for y in range(height):
         own = four[y]
@@ -145,7 +153,7 @@ def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, lev
             upper, lower = np.float32(wy0[layer, y]), np.float32(wy1[layer, y])
             for x in range(target.size):
                 target[x] = upper * np.float32(a[x]) + lower * np.float32(b[x])
-            # a layer without a partner has a black one, by its places
+            # the places of an odd last layer pair it with a black one
             if odd or layer == layers - 1:
                 pair = slice(layer - odd, layer - odd + 2)
                 _stretch_two(mixed, places[pair], beyond[pair], line)
@@ -156,15 +164,15 @@ def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, lev
                 line[4 * x + 2] * share,
             )
         if not exact:
-            truncate_near(mean, reach, levels, near, found, out[y])
+            truncate_near(mean, tolerance, levels, near, found, out[y])
             continue
-        count = truncate(mean, reach, near, found, out[y])
+        count = truncate(mean, tolerance, near, found, out[y])
         if 32 * count > width and not counts.size:
-            counts = _uneven(samples)
+            counts = _count_changes(samples)
         top, bottom = min(y, y0[:, y].min()), max(y, y1[:, y].max())
         for i in range(count):
             x = found[i]
-            # not where a layer ends before the image does
+            # a mean far from the sample means that a layer ends before the image does
             if counts.size and abs(mean[x] - samples[y, x]) < 0.5:
                 pixel = x // 3
                 left, right = pixel, pixel
@@ -177,10 +185,8 @@ def zoom_mean(samples, four, down, across, places, beyond, fractions, exact, lev
 
 
 @kernel
-def _flake(field, y, x, down, across, threshold):
-    """Bilinear enlargement of a float64 field at one place; what is below the threshold is 0, the
-    rest 0..1.
-    """
+def _flake_value(field, y, x, down, across, threshold):
+    """Enlarge a float64 field at one place: 0 below the threshold, else clipped to 0..1."""
     (y0, y1, wy0, wy1), (x0, x1, wx0, wx1) = down, across
     value = field[y0[y], x0[x]] * wy0[y] * wx0[x]
     value += field[y0[y], x1[x]] * wy0[y] * wx1[x]
@@ -191,17 +197,18 @@ def _flake(field, y, x, down, across, threshold):
 
 @kernel
 def enlarge_flakes(field, down, across, threshold, out):
-    """The whole of it, float32; float64 up to the threshold, since a sample on its other side would
-    be another flake.
+    """:func:`_flake_value` at all places -> float32.
+
+    float64 before the threshold, because a sample on its other side would be another flake.
     """
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
-            out[y, x] = _flake(field, y, x, down, across, threshold)
+            out[y, x] = _flake_value(field, y, x, down, across, threshold)
 
 
 @kernel
 def enlarge_flakes_fast(field, down, across, threshold, out):
-    """The same in float32: where draws are ours, nobody's threshold has to be met."""
+    """:func:`enlarge_flakes` in float32; fast draws need not meet the reference's threshold."""
     (y0, y1, wy0, wy1), (x0, x1, wx0, wx1) = down, across
     mixed = np.empty(field.shape[1], np.float32)
     for y in range(out.shape[0]):
@@ -215,33 +222,43 @@ def enlarge_flakes_fast(field, down, across, threshold, out):
 
 
 @kernel
-def fall(
-    padded, down, across, weights32, corner, field, rows, columns, weights64, threshold, reach, out
+def blur_flakes(
+    padded,
+    down,
+    across,
+    weights32,
+    corner,
+    field,
+    rows,
+    columns,
+    weights64,
+    threshold,
+    tolerance,
+    out,
 ):
-    """Motion blur of flakes, times 255, rounded: float32 ``padded`` -> uint8 (H, W); shifts count
-    from its corner.
+    """Motion blur of flakes, times 255, rounded: float32 ``padded`` -> uint8 (H, W).
 
-    What is near a half is blurred again in float64, from the float64 ``field`` where it is not
-    empty; ``corner``: where in ``padded`` the flakes begin.
+    Shifts count from the corner of ``padded``; the flakes begin at its ``corner``. If the float64
+    ``field`` is not empty, samples near a half are blurred again from it in float64.
     """
     line = np.empty(out.shape[1], np.float32)
-    near, found = scratch(line.size)
+    near, found = truncation_buffers(line.size)
     height, width = len(rows[0]), len(columns[0])
     for y in range(out.shape[0]):
-        along(padded, y, down, across, weights32, line)
+        correlate_line(padded, y, down, across, weights32, line)
         for x in range(line.size):
             line[x] = line[x] * np.float32(255) + np.float32(0.5)
-        count = truncate(line, reach, near, found, out[y])
+        count = truncate(line, tolerance, near, found, out[y])
         for i in range(count if field.size else 0):
             total = 0.0
             for tap in range(len(weights64)):
                 row = min(max(y + down[tap] - corner[0], 0), height - 1)
                 column = min(max(found[i] + across[tap] - corner[1], 0), width - 1)
-                total += weights64[tap] * _flake(field, row, column, rows, columns, threshold)
+                total += weights64[tap] * _flake_value(field, row, column, rows, columns, threshold)
             out[y, found[i]] = np.uint8(np.rint(total * 255))
 
 
-@inlined
+@inline_kernel
 def _reflect(index, size):
     """Half-sample reflection: -1 -> 0, size -> size - 1, however far out."""
     if 0 <= index < size:
@@ -252,11 +269,10 @@ def _reflect(index, size):
 
 @kernel
 def _smooth_exact(drawn, y, x, down, across, part):
-    """Separable Gaussian of one sample of a float64 (H, W), edges reflected; weights at distances
-    0..R.
+    """Separable Gaussian of one sample of a float64 (H, W), edges reflected.
 
-    As scipy adds it up: columns first; the middle, then pairs from the outermost in. ``part`` is
-    scratch, 2R + 1 long.
+    It adds in scipy's order: columns first; the middle, then pairs from outside in. Weights are at
+    distances 0..R; ``part`` is a buffer of 2R + 1.
     """
     (height, width), radius = drawn.shape, len(across) - 1
     inside = x >= radius and x + radius < width
@@ -284,9 +300,7 @@ def _smooth_exact(drawn, y, x, down, across, part):
 
 @kernel
 def _bilinear_exact(four, margin, y, x, c, down, across, fractions):
-    """One sample at (y + down, x + across) in float64, stored in float32, as scipy's
-    map_coordinates has it.
-    """
+    """One sample at (y + down, x + across), computed as scipy's map_coordinates does."""
     top, left = math.floor(y + down), math.floor(x + across)
     wy, wx = y + down - top, x + across - left
     row, column = top + margin, 4 * (left + margin) + c
@@ -298,55 +312,65 @@ def _bilinear_exact(four, margin, y, x, c, down, across, fractions):
 
 
 @kernel
-def displace(four, margin, down, across, drawn, weights, strength, fractions, reach, out):
+def displace(four, margin, down, across, drawn, weights, strength, fractions, tolerance, out):
     """out(y, x) = image at (y + down, x + across), bilinear -> uint8 (H, W * 3).
 
-    four: uint8 or float32 (H + 2 margin, (W + 2 margin) * 4), no displacement beyond the margin.
-    Where ``reach`` is not 0 the fields are ``drawn`` (down, across), float64, smoothed by
-    ``weights`` (down, across) times ``strength``, and samples near a whole number are computed from
-    that again.
+    Args:
+        four: uint8 or float32 (H + 2 margin, (W + 2 margin) * 4).
+        margin: Border of ``four``; no displacement is larger.
+        down: float32 (H, W), in pixels.
+        across: The same.
+        drawn: float64 noise (down, across), from which uncertain samples are computed again.
+        weights: The Gaussian that smooths ``drawn`` (down, across).
+        strength: Factor of the smoothed noise.
+        fractions: float32 (256,): grey level / 255.
+        tolerance: Of the float32 sums, in grey levels; 0: nothing is computed again.
+        out: Result.
     """
     width, stride = down.shape[1], four.shape[1] // 4
     flat = four.reshape(-1)
     places = np.empty(width, np.uint64)
-    fall, step = np.empty(width, np.float32), np.empty(width, np.float32)
+    shift_down, shift_across = np.empty(width, np.float32), np.empty(width, np.float32)
     line, part = np.empty(3 * width + 1, np.float32), np.empty(2 * len(weights[1]) - 1)
-    near, found = scratch(3 * width)
+    near, found = truncation_buffers(3 * width)
     for y in range(out.shape[0]):
         rows, columns, start = down[y], across[y], (y + margin) * stride + margin
         for x in range(width):
             top, left = np.int32(rows[x]), np.int32(columns[x])
             top -= np.int32(np.float32(top) > rows[x])
             left -= np.int32(np.float32(left) > columns[x])
-            fall[x], step[x] = rows[x] - np.float32(top), columns[x] - np.float32(left)
+            shift_down[x], shift_across[x] = (
+                rows[x] - np.float32(top),
+                columns[x] - np.float32(left),
+            )
             places[x] = 4 * (start + x + np.int64(top) * stride + np.int64(left))
         for x in range(np.uint64(width)):
-            a, wy, wx, o = places[x], fall[x], step[x], x * THREE
+            a, wy, wx, o = places[x], shift_down[x], shift_across[x], x * THREE
             b, c = a + FOUR, a + np.uint64(4 * stride)
             d = c + FOUR
             a0, a1, a2, a3 = (
-                real(flat[a]),
-                real(flat[a + ONE]),
-                real(flat[a + TWO]),
-                real(flat[a + THREE]),
+                f32(flat[a]),
+                f32(flat[a + ONE]),
+                f32(flat[a + TWO]),
+                f32(flat[a + THREE]),
             )
             b0, b1, b2, b3 = (
-                real(flat[b]),
-                real(flat[b + ONE]),
-                real(flat[b + TWO]),
-                real(flat[b + THREE]),
+                f32(flat[b]),
+                f32(flat[b + ONE]),
+                f32(flat[b + TWO]),
+                f32(flat[b + THREE]),
             )
             c0, c1, c2, c3 = (
-                real(flat[c]),
-                real(flat[c + ONE]),
-                real(flat[c + TWO]),
-                real(flat[c + THREE]),
+                f32(flat[c]),
+                f32(flat[c + ONE]),
+                f32(flat[c + TWO]),
+                f32(flat[c + THREE]),
             )
             d0, d1, d2, d3 = (
-                real(flat[d]),
-                real(flat[d + ONE]),
-                real(flat[d + TWO]),
-                real(flat[d + THREE]),
+                f32(flat[d]),
+                f32(flat[d + ONE]),
+                f32(flat[d + TWO]),
+                f32(flat[d + THREE]),
             )
             a0, a1, a2, a3 = (
                 a0 + wx * (b0 - a0),
@@ -366,17 +390,17 @@ def displace(four, margin, down, across, drawn, weights, strength, fractions, re
                 a2 + wy * (c2 - a2),
                 a3 + wy * (c3 - a3),
             )
-            # the fourth is the next one's first
+            # the fourth value is overwritten by the next pixel's first
             line[o], line[o + ONE], line[o + TWO], line[o + THREE] = a0, a1, a2, a3
-        count = truncate(line[: 3 * width], reach, near, found, out[y])
+        count = truncate(line[: 3 * width], tolerance, near, found, out[y])
         for i in range(count):
             x, c = found[i] // 3, found[i] % 3
             a = places[x] + np.uint64(c)
             below = a + np.uint64(4 * stride)
             corners = flat[a], flat[a + FOUR], flat[below], flat[below + FOUR]
-            contrast = real(max(corners)) - real(min(corners))
-            # flat areas are whole numbers as they are; elsewhere the fields' rounding is felt as
-            # far as the image changes
+            contrast = f32(max(corners)) - f32(min(corners))
+            # flat areas are whole numbers in both; elsewhere the error of the fields counts in
+            # proportion to the contrast
             if (
                 contrast == 0
                 or abs(line[found[i]] - np.rint(line[found[i]])) > 1e-4 + FIELD_ERROR * contrast
@@ -395,11 +419,10 @@ def displace(four, margin, down, across, drawn, weights, strength, fractions, re
 
 @kernel
 def shuffle(pixels, height, width, reach, iterations, draws):
-    """Copy each pixel from a near one, bottom right to top left.
+    """Copy each pixel from a near one, from bottom right to top left.
 
-    One way: the reference's swap of views copies only.
-
-    ``draws`` uint8 (N): 0..2 reach - 1, pairs of (across, down), less ``reach`` each.
+    The reference means to swap the two, but its views only copy. ``draws`` uint8 (N) holds pairs of
+    (across + reach, down + reach).
     """
     draw = 0
     for _ in range(iterations):
@@ -413,13 +436,13 @@ def shuffle(pixels, height, width, reach, iterations, draws):
 
 @kernel
 def shuffle_fast(pixels, height, width, reach, iterations, shifts, first, second):
-    """The same with one hashed word a pixel, which picks among the (2 reach)**2 ``shifts``."""
+    """:func:`shuffle` with one hash per pixel, which selects one of the (2 reach)**2 ``shifts``."""
     picked = np.empty(width, np.int32)
     counter, choices = np.uint32(0), np.uint32(shifts.size)
     for _ in range(iterations):
         for y in range(height - reach, reach, -1):
             for x in range(width):
-                word = hashed(counter + np.uint32(x), first, second) >> np.uint32(16)
+                word = hash_counter(counter + np.uint32(x), first, second) >> np.uint32(16)
                 picked[x] = shifts[np.uint64((word * choices) >> np.uint32(16))]
             counter += np.uint32(width)
             base = y * width
@@ -428,8 +451,8 @@ def shuffle_fast(pixels, height, width, reach, iterations, shifts, first, second
 
 
 @kernel
-def nearest(small, rows, columns, out):
-    """out(y, x) = small(rows[y], columns[x]); a row like the last one is copied."""
+def gather_nearest(small, rows, columns, out):
+    """out(y, x) = small(rows[y], columns[x]). A repeated row is copied."""
     for y in range(out.shape[0]):
         if y and rows[y] == rows[y - 1]:
             out[y] = out[y - 1]

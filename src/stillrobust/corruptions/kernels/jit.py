@@ -1,6 +1,4 @@
-"""How kernels are compiled: machine code is kept on disk, and the interpreter's lock is free while
-it runs.
-"""
+"""How kernels are compiled: with a cache on disk, and without the interpreter's lock."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,18 +7,22 @@ from typing import Any
 
 import numba
 
-# Pixels of four channels are added as one vector only with this pass; zoom_blur is twice as fast
-# with it.
+# This pass adds the four channels of a pixel as one vector. It makes zoom_blur twice as fast.
 numba.config.SLP_VECTORIZE = 1
 
 kernel: Callable[[Any], Any] = numba.njit(cache=True, nogil=True, error_model="numpy")
-"""Strict IEEE arithmetic, nothing reordered or fused: the same pixels on every machine."""
-inlined: Callable[[Any], Any] = numba.njit(inline="always", error_model="numpy")
+"""Strict IEEE arithmetic: nothing is reordered or fused, so all processors give the same pixels."""
+inline_kernel: Callable[[Any], Any] = numba.njit(inline="always", error_model="numpy")
 
 
-def forget_stale(folder: Path) -> None:
-    """Throw away what was compiled before any source in ``folder`` changed: numba compares a kernel
-    with its own file only, but machine code holds a copy of every kernel that it calls.
+def remove_stale_cache(folder: Path) -> None:
+    """Remove cached code that is older than any source in ``folder``.
+
+    numba compares a kernel with its own file only, but machine code also holds copies of the
+    kernels that it calls.
+
+    Args:
+        folder: Folder of the sources, with the cache in ``__pycache__``.
     """
     newest = max(source.stat().st_mtime_ns for source in folder.glob("*.py"))
     for index in folder.glob("__pycache__/*.nbi"):
@@ -29,4 +31,4 @@ def forget_stale(folder: Path) -> None:
                 index.unlink()
 
 
-forget_stale(Path(__file__).parent)
+remove_stale_cache(Path(__file__).parent)

@@ -1,18 +1,17 @@
-"""JPEG and back without the file: baseline, 4:2:0, in the whole numbers of libjpeg's "islow"
-transforms.
+"""JPEG compression and decompression without the file: baseline, 4:2:0, libjpeg's "islow" DCT.
 
-Entropy coding loses nothing, so it is left out. The rest is fixed to the bit by libjpeg (T. G.
-Lane, 1991 to 1998), and libjpeg-turbo's vector code keeps to it: colours (jccolor.c, jdcolor.c),
-halved chroma and its triangle filter (jcsample.c, jdsample.c), and transforms after Loeffler,
-Ligtenberg and Moschytz (1989; jfdctint.c, jidctint.c). Constants are in units of 2**-13
-(transforms) and 2**-16 (colours).
+Entropy coding is lossless, so it is omitted. libjpeg (T. G. Lane, 1991 to 1998) defines the rest to
+the bit, and libjpeg-turbo's vector code follows it: colours (jccolor.c, jdcolor.c), halved chroma
+and its triangle filter (jcsample.c, jdsample.c), and transforms after Loeffler, Ligtenberg and
+Moschytz (1989; jfdctint.c, jidctint.c). Constants are in units of 2**-13 (transforms) and 2**-16
+(colours).
 """
 
 # mypy: ignore-errors
 
 import numpy as np
 
-from stillrobust.corruptions.kernels.jit import inlined, kernel
+from stillrobust.corruptions.kernels.jit import inline_kernel, kernel
 
 BLOCKS = 8  # blocks side by side that are transformed together, so that each step is one vector
 # samples of one column of all these blocks: place ``j * LINE + i * BLOCKS + block`` holds row i,
@@ -20,74 +19,75 @@ BLOCKS = 8  # blocks side by side that are transformed together, so that each st
 LINE = 64
 HALF = np.int32(32768)
 
-# numba widens 32-bit sums and products to 64 bits; ``word`` keeps them narrow, which doubles what
+# numba widens 32-bit sums and products to 64 bits; ``i32`` keeps them narrow, which doubles what
 # fits into a vector.
-word = np.int32
+i32 = np.int32
 
 
-@inlined
+@inline_kernel
 def _descale(value, bits):
-    return word(word(value + word(1 << (bits - 1))) >> word(bits))
+    return i32(i32(value + i32(1 << (bits - 1))) >> i32(bits))
 
 
-@inlined
-def _odd(a, b, c, d):
-    """The odd half, which both directions share; in the source tmp4 to tmp7 forward, tmp0 to tmp3
-    backward.
-    """
-    z1, z2, z3, z4 = word(a + d), word(b + c), word(a + c), word(b + d)
-    z5 = word(word(z3 + z4) * word(9633))
-    z1, z2 = word(z1 * word(-7373)), word(z2 * word(-20995))
-    z3, z4 = word(word(z3 * word(-16069)) + z5), word(word(z4 * word(-3196)) + z5)
-    a, b = word(word(a * word(2446)) + word(z1 + z3)), word(word(b * word(16819)) + word(z2 + z4))
-    c, d = word(word(c * word(25172)) + word(z2 + z3)), word(word(d * word(12299)) + word(z1 + z4))
+@inline_kernel
+def _odd_half(a, b, c, d):
+    """The odd half, which both directions share: tmp4..tmp7 forward, tmp0..tmp3 backward."""
+    z1, z2, z3, z4 = i32(a + d), i32(b + c), i32(a + c), i32(b + d)
+    z5 = i32(i32(z3 + z4) * i32(9633))
+    z1, z2 = i32(z1 * i32(-7373)), i32(z2 * i32(-20995))
+    z3, z4 = i32(i32(z3 * i32(-16069)) + z5), i32(i32(z4 * i32(-3196)) + z5)
+    a, b = i32(i32(a * i32(2446)) + i32(z1 + z3)), i32(i32(b * i32(16819)) + i32(z2 + z4))
+    c, d = i32(i32(c * i32(25172)) + i32(z2 + z3)), i32(i32(d * i32(12299)) + i32(z1 + z4))
     return a, b, c, d
 
 
-@inlined
+@inline_kernel
 def _forward(s0, s1, s2, s3, s4, s5, s6, s7, down):
     """Eight samples to eight frequencies, rounded by ``down`` bits."""
-    t0, t7, t1, t6 = word(s0 + s7), word(s0 - s7), word(s1 + s6), word(s1 - s6)
-    t2, t5, t3, t4 = word(s2 + s5), word(s2 - s5), word(s3 + s4), word(s3 - s4)
-    a, d, b, c = word(t0 + t3), word(t0 - t3), word(t1 + t2), word(t1 - t2)
-    f0, f4 = word(word(a + b) << word(13)), word(word(a - b) << word(13))
-    z = word(word(c + d) * word(4433))
-    f2, f6 = word(z + word(d * word(6270))), word(z + word(c * word(-15137)))
-    f7, f5, f3, f1 = _odd(t4, t5, t6, t7)
+    t0, t7, t1, t6 = i32(s0 + s7), i32(s0 - s7), i32(s1 + s6), i32(s1 - s6)
+    t2, t5, t3, t4 = i32(s2 + s5), i32(s2 - s5), i32(s3 + s4), i32(s3 - s4)
+    a, d, b, c = i32(t0 + t3), i32(t0 - t3), i32(t1 + t2), i32(t1 - t2)
+    f0, f4 = i32(i32(a + b) << i32(13)), i32(i32(a - b) << i32(13))
+    z = i32(i32(c + d) * i32(4433))
+    f2, f6 = i32(z + i32(d * i32(6270))), i32(z + i32(c * i32(-15137)))
+    f7, f5, f3, f1 = _odd_half(t4, t5, t6, t7)
     return (
         _descale(f0, down), _descale(f1, down), _descale(f2, down), _descale(f3, down),
         _descale(f4, down), _descale(f5, down), _descale(f6, down), _descale(f7, down),
     )  # fmt: skip
 
 
-@inlined
+@inline_kernel
 def _backward(f0, f1, f2, f3, f4, f5, f6, f7, down):
     """Eight frequencies to eight samples, rounded by ``down`` bits."""
-    z = word(word(f2 + f6) * word(4433))
-    t2, t3 = word(z + word(f6 * word(-15137))), word(z + word(f2 * word(6270)))
-    t0, t1 = word(word(f0 + f4) << word(13)), word(word(f0 - f4) << word(13))
-    a, d, b, c = word(t0 + t3), word(t0 - t3), word(t1 + t2), word(t1 - t2)
-    o0, o1, o2, o3 = _odd(f7, f5, f3, f1)
+    z = i32(i32(f2 + f6) * i32(4433))
+    t2, t3 = i32(z + i32(f6 * i32(-15137))), i32(z + i32(f2 * i32(6270)))
+    t0, t1 = i32(i32(f0 + f4) << i32(13)), i32(i32(f0 - f4) << i32(13))
+    a, d, b, c = i32(t0 + t3), i32(t0 - t3), i32(t1 + t2), i32(t1 - t2)
+    o0, o1, o2, o3 = _odd_half(f7, f5, f3, f1)
     return (
-        _descale(word(a + o3), down), _descale(word(b + o2), down), _descale(word(c + o1), down), _descale(word(d + o0), down),
-        _descale(word(d - o0), down), _descale(word(c - o1), down), _descale(word(b - o2), down), _descale(word(a - o3), down),
+        _descale(i32(a + o3), down), _descale(i32(b + o2), down),
+        _descale(i32(c + o1), down), _descale(i32(d + o0), down),
+        _descale(i32(d - o0), down), _descale(i32(c - o1), down),
+        _descale(i32(b - o2), down), _descale(i32(a - o3), down),
     )  # fmt: skip
 
 
-@inlined
-def _quantised(value, step, inverse):
-    """The nearest multiple of ``step`` (of a frequency times eight), halves away from 0."""
-    # the half lifts it off whole counts, where float32 could go wrong
-    size = word(word(abs(value)) + word(step << word(2)))
-    count = word((np.float32(size) + np.float32(0.5)) * inverse)
+@inline_kernel
+def _quantise(value, step, inverse):
+    """Round a frequency times eight to a multiple of ``step``, halves away from 0."""
+    # adding 0.5 keeps the quotient away from whole numbers, where float32 could round wrongly
+    size = i32(i32(abs(value)) + i32(step << i32(2)))
+    count = i32((np.float32(size) + np.float32(0.5)) * inverse)
     count = count * step
-    return word(-count) if value < 0 else word(count)
+    return i32(-count) if value < 0 else i32(count)
 
 
 @kernel
-def code(plane, table):
-    """Transform, quantise and back: uint8 (H, W) in place, H a multiple of 8, W of 64; ``table``
-    int32 (64,).
+def quantise_plane(plane, table):
+    """Transform, quantise and transform back: uint8 (H, W) in place; ``table`` is int32 (64,).
+
+    H must be a multiple of 8, W of 64.
     """
     u = np.uint64
     work = np.empty(8 * LINE, np.int32)
@@ -100,106 +100,68 @@ def code(plane, table):
                 row = plane[top + i, left : left + 8 * BLOCKS]
                 for b in range(BLOCKS):
                     for j in range(8):
-                        work[u(j * LINE + i * BLOCKS + b)] = word(row[u(8 * b + j)]) - word(128)
+                        work[u(j * LINE + i * BLOCKS + b)] = i32(row[u(8 * b + j)]) - i32(128)
             for k in range(u(LINE)):
                 f = _forward(
-                    work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)],
-                    work[k + u(4 * LINE)], work[k + u(5 * LINE)], work[k + u(6 * LINE)], work[k + u(7 * LINE)], 11,
+                    work[k], work[k + u(LINE)],
+                    work[k + u(2 * LINE)], work[k + u(3 * LINE)],
+                    work[k + u(4 * LINE)], work[k + u(5 * LINE)],
+                    work[k + u(6 * LINE)], work[k + u(7 * LINE)], 11,
                 )  # fmt: skip
-                work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)] = (
-                    f[0],
-                    f[1],
-                    f[2],
-                    f[3],
-                )
-                (
-                    work[k + u(4 * LINE)],
-                    work[k + u(5 * LINE)],
-                    work[k + u(6 * LINE)],
-                    work[k + u(7 * LINE)],
-                ) = (
-                    f[4],
-                    f[5],
-                    f[6],
-                    f[7],
-                )
+                work[k], work[k + u(LINE)] = f[0], f[1]
+                work[k + u(2 * LINE)], work[k + u(3 * LINE)] = f[2], f[3]
+                work[k + u(4 * LINE)], work[k + u(5 * LINE)] = f[4], f[5]
+                work[k + u(6 * LINE)], work[k + u(7 * LINE)] = f[6], f[7]
             for j in range(u(8)):
                 start = j * u(LINE)
                 for k in range(start, start + u(BLOCKS)):
                     f = _forward(
-                        work[k], work[k + u(BLOCKS)], work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)],
-                        work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)], work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)], 15,
+                        work[k], work[k + u(BLOCKS)],
+                        work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)],
+                        work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)],
+                        work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)], 15,
                     )  # fmt: skip
-                    (
-                        work[k],
-                        work[k + u(BLOCKS)],
-                        work[k + u(2 * BLOCKS)],
-                        work[k + u(3 * BLOCKS)],
-                    ) = (
-                        f[0],
-                        f[1],
-                        f[2],
-                        f[3],
-                    )
+                    work[k], work[k + u(BLOCKS)] = f[0], f[1]
+                    work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)] = f[2], f[3]
                     work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)] = f[4], f[5]
                     work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)] = f[6], f[7]
                 for i in range(u(8)):
                     step, share = table[u(8) * i + j], inverse[u(8) * i + j]
                     for k in range(start + i * u(BLOCKS), start + (i + u(1)) * u(BLOCKS)):
-                        work[k] = _quantised(work[k], step, share)
+                        work[k] = _quantise(work[k], step, share)
                 for k in range(start, start + u(BLOCKS)):
                     s = _backward(
-                        work[k], work[k + u(BLOCKS)], work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)],
-                        work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)], work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)], 11,
+                        work[k], work[k + u(BLOCKS)],
+                        work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)],
+                        work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)],
+                        work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)], 11,
                     )  # fmt: skip
-                    (
-                        work[k],
-                        work[k + u(BLOCKS)],
-                        work[k + u(2 * BLOCKS)],
-                        work[k + u(3 * BLOCKS)],
-                    ) = (
-                        s[0],
-                        s[1],
-                        s[2],
-                        s[3],
-                    )
+                    work[k], work[k + u(BLOCKS)] = s[0], s[1]
+                    work[k + u(2 * BLOCKS)], work[k + u(3 * BLOCKS)] = s[2], s[3]
                     work[k + u(4 * BLOCKS)], work[k + u(5 * BLOCKS)] = s[4], s[5]
                     work[k + u(6 * BLOCKS)], work[k + u(7 * BLOCKS)] = s[6], s[7]
             for k in range(u(LINE)):
                 s = _backward(
-                    work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)],
-                    work[k + u(4 * LINE)], work[k + u(5 * LINE)], work[k + u(6 * LINE)], work[k + u(7 * LINE)], 18,
+                    work[k], work[k + u(LINE)],
+                    work[k + u(2 * LINE)], work[k + u(3 * LINE)],
+                    work[k + u(4 * LINE)], work[k + u(5 * LINE)],
+                    work[k + u(6 * LINE)], work[k + u(7 * LINE)], 18,
                 )  # fmt: skip
-                work[k], work[k + u(LINE)], work[k + u(2 * LINE)], work[k + u(3 * LINE)] = (
-                    s[0],
-                    s[1],
-                    s[2],
-                    s[3],
-                )
-                (
-                    work[k + u(4 * LINE)],
-                    work[k + u(5 * LINE)],
-                    work[k + u(6 * LINE)],
-                    work[k + u(7 * LINE)],
-                ) = (
-                    s[4],
-                    s[5],
-                    s[6],
-                    s[7],
-                )
+                work[k], work[k + u(LINE)] = s[0], s[1]
+                work[k + u(2 * LINE)], work[k + u(3 * LINE)] = s[2], s[3]
+                work[k + u(4 * LINE)], work[k + u(5 * LINE)] = s[4], s[5]
+                work[k + u(6 * LINE)], work[k + u(7 * LINE)] = s[6], s[7]
             for i in range(8):
                 row = plane[top + i, left : left + 8 * BLOCKS]
                 for b in range(BLOCKS):
                     for j in range(8):
-                        value = work[u(j * LINE + i * BLOCKS + b)] + word(128)
-                        row[u(8 * b + j)] = np.uint8(min(max(value, word(0)), word(255)))
+                        value = work[u(j * LINE + i * BLOCKS + b)] + i32(128)
+                        row[u(8 * b + j)] = np.uint8(min(max(value, i32(0)), i32(255)))
 
 
 @kernel
-def split(image, luma, blue, red):
-    """RGB uint8 (H, W * 3) to planes, chroma halved each way; all padded with their last row and
-    column.
-    """
+def rgb_to_planes(image, luma, blue, red):
+    """RGB uint8 (H, W * 3) to planes: chroma halved each way, edges repeated as padding."""
     height, width = image.shape[0], image.shape[1] // 3
     half_height = (height + 1) // 2
     sums = np.empty((4, 2 * blue.shape[1]), np.int32)
@@ -208,16 +170,16 @@ def split(image, luma, blue, red):
             source, target = image[min(2 * y + part, height - 1)], luma[2 * y + part]
             u, v = sums[2 * part], sums[2 * part + 1]
             for x in range(width):
-                r, g, b = word(source[3 * x]), word(source[3 * x + 1]), word(source[3 * x + 2])
+                r, g, b = i32(source[3 * x]), i32(source[3 * x + 1]), i32(source[3 * x + 2])
                 target[x] = np.uint8(
-                    word(word(19595) * r + word(38470) * g + word(7471) * b + HALF) >> word(16)
+                    i32(i32(19595) * r + i32(38470) * g + i32(7471) * b + HALF) >> i32(16)
                 )
-                u[x] = word(word(8421375 + 32768 * b - 11059 * r - 21709 * g) >> word(16))
-                v[x] = word(word(8421375 + 32768 * r - 27439 * g - 5329 * b) >> word(16))
+                u[x] = i32(i32(8421375 + 32768 * b - 11059 * r - 21709 * g) >> i32(16))
+                v[x] = i32(i32(8421375 + 32768 * r - 27439 * g - 5329 * b) >> i32(16))
             target[width:] = target[width - 1]
             u[width:], v[width:] = u[width - 1], v[width - 1]
         for x in range(blue.shape[1]):
-            bias = word(1 + x % 2)
+            bias = i32(1 + x % 2)
             blue[y, x] = np.uint8(
                 (sums[0, 2 * x] + sums[0, 2 * x + 1] + sums[2, 2 * x] + sums[2, 2 * x + 1] + bias)
                 >> 2
@@ -233,10 +195,8 @@ def split(image, luma, blue, red):
 
 
 @kernel
-def _enlarge(plane, y, sums, out):
-    """Row ``y`` of the plane enlarged: a triangle filter of 3/4 and 1/4 each way; ``plane`` (H, W)
-    is without padding.
-    """
+def _upsample_row(plane, y, sums, out):
+    """Upsample row ``y`` with a triangle filter of 3/4 and 1/4; ``plane`` (H, W) has no padding."""
     own, width = y // 2, plane.shape[1]
     other = min(max(own - 1 + 2 * (y % 2), 0), plane.shape[0] - 1)
     a, b = plane[own], plane[other]
@@ -245,34 +205,34 @@ def _enlarge(plane, y, sums, out):
             out[2 * x], out[2 * x + 1] = a[x], a[x]
         return
     for x in range(width):
-        sums[x + 1] = word(3) * word(a[x]) + word(b[x])
+        sums[x + 1] = i32(3) * i32(a[x]) + i32(b[x])
     sums[0], sums[width + 1] = sums[1], sums[width]
     for x in range(width):
-        out[2 * x] = word(3 * sums[x + 1] + sums[x] + 8) >> word(4)
-        out[2 * x + 1] = word(3 * sums[x + 1] + sums[x + 2] + 7) >> word(4)
+        out[2 * x] = i32(3 * sums[x + 1] + sums[x] + 8) >> i32(4)
+        out[2 * x + 1] = i32(3 * sums[x + 1] + sums[x + 2] + 7) >> i32(4)
 
 
 @kernel
-def join(luma, blue, red, out):
-    """Planes back to RGB uint8 (H, W * 3); planes as :func:`split` made them."""
+def planes_to_rgb(luma, blue, red, out):
+    """Planes of :func:`rgb_to_planes` to RGB uint8 (H, W * 3)."""
     height, width = out.shape[0], out.shape[1] // 3
     half_width, half_height = (width + 1) // 2, (height + 1) // 2
     blue, red = blue[:half_height, :half_width], red[:half_height, :half_width]
     sums = np.empty(half_width + 2, np.int32)
     wide_blue, wide_red = np.empty(2 * half_width, np.int32), np.empty(2 * half_width, np.int32)
     for y in range(height):
-        _enlarge(blue, y, sums, wide_blue)
-        _enlarge(red, y, sums, wide_red)
+        _upsample_row(blue, y, sums, wide_blue)
+        _upsample_row(red, y, sums, wide_red)
         source, target = luma[y], out[y]
         for x in range(width):
             light, u, v = (
-                word(source[x]),
-                word(wide_blue[x] - word(128)),
-                word(wide_red[x] - word(128)),
+                i32(source[x]),
+                i32(wide_blue[x] - i32(128)),
+                i32(wide_red[x] - i32(128)),
             )
-            r = light + (word(word(91881) * v + HALF) >> word(16))
-            g = light + (word(HALF - word(22554) * u - word(46802) * v) >> word(16))
-            b = light + (word(word(116130) * u + HALF) >> word(16))
-            target[3 * x] = np.uint8(min(max(r, word(0)), word(255)))
-            target[3 * x + 1] = np.uint8(min(max(g, word(0)), word(255)))
-            target[3 * x + 2] = np.uint8(min(max(b, word(0)), word(255)))
+            r = light + (i32(i32(91881) * v + HALF) >> i32(16))
+            g = light + (i32(HALF - i32(22554) * u - i32(46802) * v) >> i32(16))
+            b = light + (i32(i32(116130) * u + HALF) >> i32(16))
+            target[3 * x] = np.uint8(min(max(r, i32(0)), i32(255)))
+            target[3 * x + 1] = np.uint8(min(max(g, i32(0)), i32(255)))
+            target[3 * x + 2] = np.uint8(min(max(b, i32(0)), i32(255)))

@@ -1,6 +1,4 @@
-"""Noise on flat arrays of samples: exact (numbers drawn before) and fast (tables indexed by hashed
-counters).
-"""
+"""Noise on flat arrays of samples: exact from given draws, fast from tables indexed by hashes."""
 
 # mypy: ignore-errors
 
@@ -11,16 +9,16 @@ import numpy as np
 from stillrobust.corruptions.kernels.jit import kernel
 from stillrobust.corruptions.kernels.streams import (
     WORDS,
-    fill_hashed,
+    fill_hashes,
     fraction,
-    hashed,
+    hash_counter,
     open_block,
     refill,
 )
 
-# unsigned: no check for negative indices
+# unsigned indices spare numba the check for negative ones
 ONE, TWO, THREE, FOUR, FIVE, SIX, SEVEN = (np.uint64(i) for i in range(1, 8))
-CHUNK = 4096  # words hashed ahead: they stay in the first cache
+CHUNK = 4096  # words hashed at a time; they fit into the first-level cache
 
 
 @kernel
@@ -51,11 +49,10 @@ def salt_and_pepper(samples, where, which, amount, out):
 
 
 @kernel
-def _more_draws(key, before, words, place, draws, used, count):
-    """Move the unread uniforms to the front and put the next block's behind them: (words read,
-    words held, uniforms held).
+def _refill_uniforms(key, before, words, place, draws, used, count):
+    """Move the unread uniforms to the front and append the next block's.
 
-    ``before`` becomes the state of the block before.
+    ``before`` receives the previous block's state. Returns (words read, words held, uniforms held).
     """
     for j in range(count - used):
         draws[j] = draws[used + j]
@@ -72,13 +69,23 @@ def _more_draws(key, before, words, place, draws, used, count):
 
 @kernel
 def poisson(samples, rows, chances, grey, key, place, out):
-    """numpy's legacy Poisson per sample -> its grey level, uint8; returns the new place of the
-    stream.
+    """numpy's legacy Poisson per sample -> its grey level, uint8.
 
-    ``rows`` (256, 6): for each grey level the mean, exp(-mean), and PTRS's b, a, 1/alpha and v_r
-    (Hormann 1993, as numpy has it); ``chances`` (256, K): the Poisson's probabilities, which spare
-    PTRS its logarithms. Means below 10 multiply uniforms until the product is small enough; since
-    products only fall, eight are compared at once, with no branch to guess wrong.
+    For means below 10, uniforms are multiplied until the product is small enough. Products only
+    decrease, so eight are compared at once without branches.
+
+    Args:
+        samples: uint8 (N,).
+        rows: (256, 6): for each grey level the mean, exp(-mean), and PTRS's b, a, 1/alpha and v_r
+            (Hormann 1993, as in numpy).
+        chances: (256, K): the Poisson probabilities, which save PTRS its logarithms.
+        grey: uint8: grey level of each count; larger counts have the last one.
+        key: The Twister's state, changed in place.
+        place: The stream's place.
+        out: Result.
+
+    Returns:
+        The new place of the stream.
     """
     words, draws, before = (
         np.empty(2 * WORDS, np.uint32),
@@ -93,7 +100,7 @@ def poisson(samples, rows, chances, grey, key, place, out):
         photons, product = np.int64(0), 1.0
         while mean > 0:
             if count - used < 8:
-                read, held, count = _more_draws(
+                read, held, count = _refill_uniforms(
                     key, before, words, (read, held), draws, used, count
                 )
                 used = 0
@@ -138,7 +145,7 @@ def poisson(samples, rows, chances, grey, key, place, out):
                 break
         out[i] = grey[min(photons, top)]
     unread = held - read + 2 * (count - used)
-    if unread > WORDS:  # some of them belong to the block before
+    if unread > WORDS:  # some of them belong to the previous block
         key[:] = before
         unread -= WORDS
     return WORDS - unread
@@ -152,7 +159,7 @@ def add_table(samples, table, first, second, out):
     words = np.empty(CHUNK, np.uint32)
     for start in range(0, samples.size, 2 * CHUNK):
         count = min(2 * CHUNK, samples.size - start)
-        fill_hashed(start // 2, first, second, words[: (count + 1) // 2])
+        fill_hashes(start // 2, first, second, words[: (count + 1) // 2])
         own, target = samples[start : start + count], out[start : start + count]
         for i in range(count // 2):
             word = words[i]
@@ -171,7 +178,7 @@ def multiply_table(samples, table, first, second, out):
     words = np.empty(CHUNK, np.uint32)
     for start in range(0, samples.size, 2 * CHUNK):
         count = min(2 * CHUNK, samples.size - start)
-        fill_hashed(start // 2, first, second, words[: (count + 1) // 2])
+        fill_hashes(start // 2, first, second, words[: (count + 1) // 2])
         for i in range(count):
             word = (words[i >> 1] >> np.uint32(16 * (i & 1))) & np.uint32(0xFFFF)
             value = np.float32(samples[start + i]) * table[word]
@@ -187,7 +194,7 @@ def alias_table(samples, table, bits, first, second, out):
     row, column, fine = np.uint32(bits), np.uint32(32 - bits), np.uint32(16 - bits)
     for start in range(0, samples.size, CHUNK):
         count = min(CHUNK, samples.size - start)
-        fill_hashed(start, first, second, words[:count])
+        fill_hashes(start, first, second, words[:count])
         own, target = samples[start : start + count], out[start : start + count]
         for i in range(count):
             word = words[i]
@@ -204,6 +211,6 @@ def alias_table(samples, table, bits, first, second, out):
 def salt_and_pepper_fast(samples, black, either, first, second, out):
     """0 below the 32-bit threshold ``black``, 255 between it and ``either``."""
     for i in range(samples.size):
-        word = hashed(np.uint32(i), first, second)
+        word = hash_counter(np.uint32(i), first, second)
         value = np.uint8(255) if word < either else samples[i]
         out[i] = np.uint8(0) if word < black else value

@@ -1,6 +1,4 @@
-"""Resampling in whole numbers, and affine maps: the same pixels on every processor, whatever a
-library's resize does.
-"""
+"""Resizing in whole numbers, and affine maps: the same pixels on every processor."""
 
 # mypy: ignore-errors
 
@@ -10,19 +8,19 @@ import numpy as np
 
 from stillrobust.corruptions.kernels.jit import kernel
 
-BITS = 11  # of a weight's fraction in OpenCV's resize of uint8
+BITS = 11  # fractional bits of a weight in OpenCV's resize of uint8
 HALF = 1 << (2 * BITS - 1)
-# of a weight's fraction in Pillow's resize of uint8: 32 less 8 for the sample, 2 for sums
+# fractional bits in Pillow's resize of uint8: 32 less 8 for the sample and 2 for sums
 BOX_BITS = 22
 BOX_HALF = 1 << (BOX_BITS - 1)
 
 
 @kernel
-def taps(image, rows, row_weights, columns, column_weights, out):
-    """A few weighted samples each way: uint8 (H, W, 3) -> uint8 (h, w, 3).
+def resize(image, rows, row_weights, columns, column_weights, out):
+    """Resize uint8 (H, W, 3) -> uint8 (h, w, 3) with T weighted samples each way.
 
-    rows int64 (h, T), row_weights int64 (h, T) in units of 2**-11, the same for columns (w, T).
-    Rounded once, clipped.
+    ``rows`` and ``row_weights`` are int64 (h, T), weights in units of 2**-11; likewise for columns
+    (w, T). The result is rounded once and clipped.
     """
     count = rows.shape[1]
     mixed = np.empty(image.shape[1] * 3, np.int32)
@@ -43,9 +41,7 @@ def taps(image, rows, row_weights, columns, column_weights, out):
 
 @kernel
 def box_rows(image, first, counts, out):
-    """Means of neighbouring rows, ``counts`` of them from ``first`` on: uint8 (H, N) -> uint8 (h,
-    N).
-    """
+    """Means of ``counts`` rows from ``first`` on: uint8 (H, N) -> uint8 (h, N)."""
     width = out.shape[1]
     total = np.empty(width, np.int32)
     for y in range(out.shape[0]):
@@ -61,7 +57,7 @@ def box_rows(image, first, counts, out):
 
 @kernel
 def box_columns(image, first, counts, out):
-    """The same of neighbouring columns: uint8 (H, W * 3) -> uint8 (H, w * 3)."""
+    """Means of ``counts`` columns from ``first`` on: uint8 (H, W * 3) -> uint8 (H, w * 3)."""
     weights = np.empty(counts.size, np.int32)
     for x in range(counts.size):
         weights[x] = np.int32((1 << BOX_BITS) / counts[x] + 0.5)
@@ -81,10 +77,8 @@ def box_columns(image, first, counts, out):
 
 
 @kernel
-def _mirrored(place, size):
-    """Reflection at the middles of the first and last sample: -1 -> 1, size -> size - 2, however
-    far out.
-    """
+def _mirror_index(place, size):
+    """Reflect at the middle of the first and last sample: -1 -> 1, size -> size - 2."""
     if size == 1:
         return 0
     place %= 2 * size - 2
@@ -93,8 +87,9 @@ def _mirrored(place, size):
 
 @kernel
 def affine(image, back, out):
-    """out(y, x) = image at ``back`` (2, 3) @ (x, y, 1), bilinear, edges mirrored: uint8 (H, W, 3)
-    -> float32 (H, W, 3).
+    """out(y, x) = image at ``back`` (2, 3) @ (x, y, 1), bilinear, edges mirrored.
+
+    uint8 (H, W, 3) -> float32 (H, W, 3).
     """
     height, width = image.shape[:2]
     for y in range(height):
@@ -103,8 +98,8 @@ def affine(image, back, out):
             down = back[1, 0] * x + back[1, 1] * y + back[1, 2]
             left, top = math.floor(across), math.floor(down)
             wx, wy = np.float32(across - left), np.float32(down - top)
-            x0, x1 = _mirrored(int(left), width), _mirrored(int(left) + 1, width)
-            y0, y1 = _mirrored(int(top), height), _mirrored(int(top) + 1, height)
+            x0, x1 = _mirror_index(int(left), width), _mirror_index(int(left) + 1, width)
+            y0, y1 = _mirror_index(int(top), height), _mirror_index(int(top) + 1, height)
             for channel in range(3):
                 a, b = np.float32(image[y0, x0, channel]), np.float32(image[y0, x1, channel])
                 c, d = np.float32(image[y1, x0, channel]), np.float32(image[y1, x1, channel])

@@ -1,9 +1,8 @@
-"""Streams of random numbers: numpy's legacy Mersenne Twister, many words at a time, and a hash of a
-counter.
+"""Random numbers: numpy's legacy Mersenne Twister, many words at a time, and a hash of a counter.
 
 The Twister's state is ``key`` (624 words, changed in place) and ``place`` (0..624, the next word),
-as ``RandomState`` hands it out, so that a stream goes on exactly where numpy's would (Matsumoto &
-Nishimura 1998; the constants are theirs).
+as in ``RandomState``, so a stream continues exactly where numpy's would. The constants are those of
+Matsumoto & Nishimura 1998.
 """
 
 # mypy: ignore-errors
@@ -12,7 +11,7 @@ import math
 
 import numpy as np
 
-from stillrobust.corruptions.kernels.jit import inlined, kernel
+from stillrobust.corruptions.kernels.jit import inline_kernel, kernel
 
 WORDS = 624
 UPPER, LOWER, TWIST = np.uint32(0x80000000), np.uint32(0x7FFFFFFF), np.uint32(0x9908B0DF)
@@ -22,7 +21,7 @@ LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 SQRT2 = math.sqrt(2)
 
 
-@inlined
+@inline_kernel
 def _twist(ahead, own, following):
     mixed = (own & UPPER) | (following & LOWER)
     return ahead ^ (mixed >> np.uint32(1)) ^ ((np.uint32(0) - (mixed & np.uint32(1))) & TWIST)
@@ -30,7 +29,7 @@ def _twist(ahead, own, following):
 
 @kernel
 def temper(key, out):
-    """The 624 words that a state stands for."""
+    """Write the 624 output words of a state to ``out``."""
     for i in range(WORDS):
         word = key[i]
         word ^= word >> np.uint32(11)
@@ -41,7 +40,10 @@ def temper(key, out):
 
 @kernel
 def advance(key, out):
-    """The next 624 words. Three spans, within each of which no word needs one of the same span."""
+    """Advance the state and write its 624 output words.
+
+    In three spans, because within each span no word depends on another one.
+    """
     old = key.copy()
     ahead, own, following, new = old[397:624], old[0:227], old[1:228], key[0:227]
     for i in range(227):
@@ -58,7 +60,7 @@ def advance(key, out):
 
 @kernel
 def open_block(key, place, words):
-    """The unread words of the state's block, at the front of ``words``; their number."""
+    """Write the unread words of the block to the front of ``words``; return their number."""
     block = np.empty(WORDS, np.uint32)
     temper(key, block)
     for i in range(place, WORDS):
@@ -68,8 +70,9 @@ def open_block(key, place, words):
 
 @kernel
 def refill(key, words, read, held):
-    """Move the ``held - read`` unread words to the front and put the next block behind them; how
-    many there are now.
+    """Move the ``held - read`` unread words to the front and append the next block.
+
+    Returns the number of words now held.
     """
     left = held - read
     for i in range(left):
@@ -78,7 +81,7 @@ def refill(key, words, read, held):
     return left + WORDS
 
 
-@inlined
+@inline_kernel
 def fraction(high, low):
     """Two words -> one of 2**53 values in [0, 1)."""
     return (np.float64(high >> np.uint32(5)) * 67108864.0 + np.float64(low >> np.uint32(6))) * UNIT
@@ -103,9 +106,7 @@ def uniforms(key, place, scale, offset, out):
 
 @kernel
 def bounded(key, place, largest, out):
-    """``randint(0, largest + 1)`` of 64-bit integers: masked words, those above are thrown away;
-    uint8 ``out``.
-    """
+    """``randint(0, largest + 1)`` of 64-bit integers -> uint8. Drops masked words above it."""
     mask = largest
     for shift in (1, 2, 4, 8, 16):
         mask |= mask >> shift
@@ -130,11 +131,11 @@ def bounded(key, place, largest, out):
 
 
 @kernel
-def _polar(radius, bits):
+def _polar_factors(radius, bits):
     """sqrt(-2 ln(r) / r) in place, ``bits`` being the same memory as int64.
 
-    The logarithm is ours, since a loop over the library's is not turned into vectors: an atanh
-    series, off by 2 units of the last place.
+    The logarithm is an atanh series, off by 2 units in the last place. A loop over the library's
+    function would not be vectorised.
     """
     for i in range(radius.size):
         square = radius[i]
@@ -163,8 +164,7 @@ def _polar(radius, bits):
 
 @kernel
 def normals(key, place, spare, has_spare, out):
-    """``standard_normal`` of the legacy generator (Marsaglia's polar method; of a pair the second
-    comes first).
+    """``standard_normal`` of the legacy generator: polar method, second of a pair first.
 
     Fills float64 ``out`` (N,); returns (place, spare, has_spare).
     """
@@ -192,7 +192,7 @@ def normals(key, place, spare, has_spare, out):
             kept += (r < 1.0) & (r != 0.0)
             used += 1
         read += 4 * used
-        _polar(radius[:kept], bits[:kept])
+        _polar_factors(radius[:kept], bits[:kept])
         pairs = min(kept, (out.size - done) // 2)
         target = out[done : done + 2 * pairs]
         for i in range(pairs):
@@ -207,12 +207,9 @@ def normals(key, place, spare, has_spare, out):
     return WORDS - (held - read), spare, has_spare
 
 
-@inlined
-def hashed(counter, first, second):
-    """A 32-bit word from a counter and two words of key: the finaliser "lowbias32" (C.
-
-    Wellons), keyed at both rounds.
-    """
+@inline_kernel
+def hash_counter(counter, first, second):
+    """Hash a counter with two key words to 32 bits: Wellons' "lowbias32", keyed in both rounds."""
     word = np.uint32(np.uint32(counter) * np.uint32(0x9E3779B9) + first)
     word = np.uint32((word ^ (word >> np.uint32(16))) * np.uint32(0x7FEB352D)) ^ second
     word = np.uint32((word ^ (word >> np.uint32(15))) * np.uint32(0x846CA68B))
@@ -220,7 +217,7 @@ def hashed(counter, first, second):
 
 
 @kernel
-def fill_hashed(start, first, second, out):
+def fill_hashes(start, first, second, out):
     """uint32 words start, start + 1, ... of the stream."""
     for i in range(out.size):
-        out[i] = hashed(np.uint32(start + i), first, second)
+        out[i] = hash_counter(np.uint32(start + i), first, second)

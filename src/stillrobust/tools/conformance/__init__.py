@@ -1,12 +1,11 @@
-"""Does another library of ImageNet-C corruptions do what ours does? Corruption by corruption, with
-both libraries' versions.
+"""Compare another library of ImageNet-C corruptions with the exact draws of stillrobust.
 
-Ours has the reference's pixels where it is given the reference's generator, so that it is the
-measure here. The other library runs in its own environment
-(:mod:`stillrobust.tools.conformance.other`).
+With the reference's generator these are the reference's pixels. The other library runs in its own
+environment, see :mod:`stillrobust.tools.conformance.library`.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,47 +18,55 @@ from stillrobust import __version__
 from stillrobust.corruptions import CORRUPTIONS, DETERMINISTIC, corrupt, protocol
 from stillrobust.names import lookup
 from stillrobust.samples import Array, Image
-from stillrobust.tools.conformance import other
-from stillrobust.tools.conformance.child import DISTRIBUTIONS, versions
-from stillrobust.tools.conformance.distribution import describe, p_value
-from stillrobust.tools.conformance.other import ADAPTERS, Adapter, Answer, Call
+from stillrobust.tools.conformance.library import (
+    ADAPTERS,
+    TIMEOUT_SECONDS,
+    Adapter,
+    Call,
+    LibraryResult,
+    call_library,
+    get_adapter,
+    probe_library,
+)
+from stillrobust.tools.conformance.library_process import DISTRIBUTIONS, versions
+from stillrobust.tools.conformance.permutation_test import image_features, p_value
 
-__all__ = ["ADAPTERS", "Conformance", "Row", "conformance", "table"]
+__all__ = ["ADAPTERS", "Conformance", "Row", "compare_library", "format_table"]
 
-SEEDS = 16  # of the other library, for every image and severity
-OWN_SEEDS = 48  # of ours, which say how far one distribution scatters
-# below this p the distributions differ; with RELABELINGS = 999 it is the least there is
+SEEDS = 16  # of the other library, for each image and severity
+OWN_SEEDS = 48  # of stillrobust, which show how far one distribution scatters
+# up to this p the distributions differ; it is the smallest possible with RELABELINGS = 999
 LEVEL = 0.001
 FEWER_SEVERITIES = (1, 3, 5)
 
 Verdict = Literal["identical", "±1", "same distribution", "different", "crashes", "not compared"]
 Seed = Literal["followed", "ignored", "fixed", "draws nothing", "-"]
-GOOD: tuple[Verdict, ...] = ("identical", "±1", "same distribution")
+CONFORMING: tuple[Verdict, ...] = ("identical", "±1", "same distribution")
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was found of one corruption."""
+    """The result for one corruption."""
 
     corruption: str
     verdict: Verdict
     largest: int | None = None
     """Largest difference of one sample with the same seed, in grey levels."""
     share: float | None = None
-    """Of the samples (pixel and channel) that differ with the same seed, 0..1."""
+    """Of samples (pixel and channel) that differ with the same seed, 0..1."""
     seed: Seed = "-"
-    """ignored: the same seed gave different pixels; fixed: every seed gave the same pixels, where
-    ours draws.
+    """``ignored``: the same seed gave different pixels. ``fixed``: every seed gave the same pixels,
+    although the corruption draws random numbers.
     """
     p: float | None = None
-    """Of the permutation test, where there was one."""
+    """Of the permutation test, if it was needed."""
     note: str = ""
-    """The error's line, and how many calls had one."""
+    """The error's first line, and the number of calls that raised one."""
 
 
 @dataclass(frozen=True)
 class Conformance:
-    """A library's rows, with everything that decides them."""
+    """A library's rows, with everything that affects them."""
 
     library: str
     versions: dict[str, str]
@@ -72,10 +79,10 @@ class Conformance:
     @property
     def passed(self) -> bool:
         """Whether every corruption is identical, ±1 or of the same distribution."""
-        return all(row.verdict in GOOD for row in self.rows)
+        return all(row.verdict in CONFORMING for row in self.rows)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as JSON holds it."""
+        """Return everything as plain values for JSON."""
         return {
             **asdict(self),
             "passed": self.passed,
@@ -85,37 +92,43 @@ class Conformance:
         }
 
 
-def conformance(
+def compare_library(
     library: str,
     python: Path | str | None = None,
     severities: Sequence[int] = FEWER_SEVERITIES,
     corruptions: Iterable[str] = tuple(CORRUPTIONS),
     listen: Callable[[int, int, str], None] = lambda done, total, text: None,
-    timeout: float = other.TIMEOUT_SECONDS,
+    timeout: float = TIMEOUT_SECONDS,
 ) -> Conformance:
-    """Compare a library (a name of ``ADAPTERS``, or ``module:function``) in ``python``'s
-    environment with ours.
+    """Compare a library with the exact draws of stillrobust. A crash of the library is a result.
 
-    ``listen(done, total, corruption)`` hears of progress; ``timeout`` is in seconds for one
-    corruption. Raises ``UserError`` where interpreter, module or function are not there; a library
-    that crashes is a result.
+    Args:
+        library: A name of ``ADAPTERS``, or ``module:function``.
+        python: The interpreter that has the library; default: this one.
+        severities: Of 1..5.
+        corruptions: Names of ``CORRUPTIONS``.
+        listen: Called as ``listen(done, total, corruption)`` after each corruption.
+        timeout: Seconds for one corruption.
+
+    Raises:
+        UserError: If the interpreter, the module or the function does not exist.
     """
     names = tuple(corruptions)
     for name in names:
         lookup("corruption", name, CORRUPTIONS)
-    adapter, interpreter = other.adapter_of(library), other.interpreter(python)
-    found = other.probe(adapter, interpreter)
-    job = _Job(adapter, interpreter, tuple(severities), timeout, found["crash"])
+    adapter, interpreter = get_adapter(library), str(python or sys.executable)
+    environment = probe_library(adapter, interpreter)
+    job = _Job(adapter, interpreter, tuple(severities), timeout, environment["crash"])
     rows = []
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        answers = {name: pool.submit(job.ask, name) for name in names}
+        results = {name: pool.submit(job.run_library, name) for name in names}
         for done, name in enumerate(names, 1):
-            rows.append(job.judge(name, answers[name].result()))
+            rows.append(job.compare(name, results[name].result()))
             listen(done, len(names), name)
     own = {"stillrobust": __version__, **versions(list(DISTRIBUTIONS))}
     return Conformance(
         library,
-        found["versions"],
+        environment["versions"],
         own,
         tuple(severities),
         protocol()["frost_textures"],
@@ -129,10 +142,10 @@ class _Job:
     python: str
     severities: tuple[int, ...]
     timeout: float
-    crash: str | None  # the line with which the import crashed, as it will every time
+    crash: str | None  # the error with which the library's import crashed
 
     def calls(self, corruption: str) -> list[Call]:
-        """Each image and severity with seeds of its own, then every first call once more."""
+        """List all calls: each image and severity with its seeds, then each first call again."""
         settings = [(name, severity) for name in test_images() for severity in self.severities]
         seeds = 1 if corruption in DETERMINISTIC else SEEDS
         calls = [
@@ -142,44 +155,46 @@ class _Job:
         ]
         return calls + calls[::seeds]
 
-    def ask(self, corruption: str) -> Answer:
+    def run_library(self, corruption: str) -> LibraryResult:
         if self.crash is not None:
-            return Answer({}, {}, f"import: {self.crash}")
+            return LibraryResult({}, {}, f"import: {self.crash}")
         images = {name: image for name, (image, _) in test_images().items()}
-        return other.call(
+        return call_library(
             self.adapter, self.python, corruption, self.calls(corruption), images, self.timeout
         )
 
-    def judge(self, corruption: str, answer: Answer) -> Row:
-        if answer.killed is not None:
-            return Row(corruption, "crashes", note=answer.killed)
+    def compare(self, corruption: str, result: LibraryResult) -> Row:
+        if result.killed is not None:
+            return Row(corruption, "crashes", note=result.killed)
         calls = self.calls(corruption)
-        if answer.errors:
-            kinds = list(dict.fromkeys(answer.errors.values()))
+        if result.errors:
+            kinds = list(dict.fromkeys(result.errors.values()))
             return Row(
                 corruption,
                 "crashes",
-                note=f"{kinds[0]} ({len(answer.errors)} of {len(calls)} calls)",
+                note=f"{kinds[0]} ({len(result.errors)} of {len(calls)} calls)",
             )
         if corruption == "frost" and protocol()["frost_textures"].startswith("generated"):
             note = (
-                "the reference's photographs are not here: pip install --no-deps"
+                "the reference's photographs are not installed: pip install --no-deps"
                 " imagecorruptions-imaug"
             )
             return Row(corruption, "not compared", note=note)
-        theirs = [answer.images[number] for number in range(len(calls))]
+        theirs = [result.images[number] for number in range(len(calls))]
         firsts = len(calls) - len(self.severities) * len(test_images())
-        seed = _seed(corruption, calls[:firsts], theirs[:firsts], theirs[firsts:])
-        return self._compare(corruption, calls[:firsts], theirs[:firsts], seed)
+        seed = _seed_behaviour(corruption, calls[:firsts], theirs[:firsts], theirs[firsts:])
+        return self._compare_pixels(corruption, calls[:firsts], theirs[:firsts], seed)
 
-    def _compare(self, corruption: str, calls: list[Call], theirs: list[Image], seed: Seed) -> Row:
-        ours = [_ours(corruption, call) for call in calls]
+    def _compare_pixels(
+        self, corruption: str, calls: list[Call], theirs: list[Image], seed: Seed
+    ) -> Row:
+        ours = [_own_image(corruption, call) for call in calls]
         gaps = [np.abs(one.astype(np.int16) - two) for one, two in zip(theirs, ours, strict=True)]
         largest = max(int(gap.max()) for gap in gaps)
         share = sum(int((gap > 0).sum()) for gap in gaps) / sum(gap.size for gap in gaps)
         if largest <= 1:
             return Row(corruption, "±1" if largest else "identical", largest, share, seed)
-        # where ours draws nothing, another image is another corruption
+        # without draws, another image is another corruption
         if corruption in DETERMINISTIC:
             return Row(corruption, "different", largest, share, seed)
         more = [
@@ -188,9 +203,9 @@ class _Job:
             for k in range(OWN_SEEDS)
         ]
         p = p_value(
-            *_numbers(
+            *_features(
                 _by_setting(calls, theirs),
-                _by_setting(more, [_ours(corruption, call) for call in more]),
+                _by_setting(more, [_own_image(corruption, call) for call in more]),
             )
         )
         return Row(
@@ -198,7 +213,7 @@ class _Job:
         )
 
 
-def _ours(corruption: str, call: Call) -> Image:
+def _own_image(corruption: str, call: Call) -> Image:
     image, severity, seed = call
     return corrupt(test_images()[image][0], corruption, severity, rng=np.random.RandomState(seed))
 
@@ -211,19 +226,21 @@ def _by_setting(calls: list[Call], images: list[Image]) -> dict[tuple[str, int],
     return settings
 
 
-def _numbers(
+def _features(
     theirs: dict[tuple[str, int], list[Image]], ours: dict[tuple[str, int], list[Image]]
 ) -> tuple[Array, Array]:
-    """The numbers of both sides' images, float64 (seeds, settings, F) each."""
+    """The features of both sides' images, float64 (seeds, settings, F) each."""
     described = [
-        describe([*theirs[setting], *ours[setting]], *test_images()[setting[0]])
+        image_features([*theirs[setting], *ours[setting]], *test_images()[setting[0]])
         for setting in theirs
     ]
     numbers = np.stack(described, axis=1)
     return numbers[:SEEDS], numbers[SEEDS:]
 
 
-def _seed(corruption: str, calls: list[Call], theirs: list[Image], again: list[Image]) -> Seed:
+def _seed_behaviour(
+    corruption: str, calls: list[Call], theirs: list[Image], again: list[Image]
+) -> Seed:
     firsts = theirs[:: len(theirs) // len(again)]
     if any((one != two).any() for one, two in zip(firsts, again, strict=True)):
         return "ignored"
@@ -238,17 +255,16 @@ def _seed(corruption: str, calls: list[Call], theirs: list[Image], again: list[I
 
 
 def test_images() -> dict[str, tuple[Image, Array]]:
-    """Two generated images, uint8 (H, W, 3), each with the place of its flat patches, bool (H, W):
-    the lowest quarter.
+    """Generate two images, uint8 (H, W, 3), each with a mask of its flat patches, bool (H, W).
 
     The sizes matter: 224 x 224 is what ImageNet-C was made for; at 160 x 320 pixelate's filters
-    differ (0.4 of it is whole) and snow's zoom rounds beyond the border.
+    differ (0.4 of it is a whole number) and snow's zoom rounds beyond the border.
     """
     return {"wide": _test_image(160, 320), "square": _test_image(224, 224)}
 
 
 def _test_image(height: int, width: int) -> tuple[Image, Array]:
-    """A smooth field of colours, with straight and round edges in it, over four flat patches."""
+    """A smooth field of colours with straight and round edges, over four flat patches."""
     down, across = np.mgrid[:height, :width] / np.array([height, width]).reshape(2, 1, 1)
     waves = [
         np.sin(7 * across + 2 * down),
@@ -265,8 +281,8 @@ def _test_image(height: int, width: int) -> tuple[Image, Array]:
     return np.clip(field, 0, 255).astype(np.uint8), flat
 
 
-def table(found: Conformance) -> str:
-    """The rows as text, the environment, and a line that sums up."""
+def format_table(found: Conformance) -> str:
+    """Format the rows, the library's environment, and the number of each verdict."""
     widths = (18, 18, 8, 8, 14, 6)
     cells = [("corruption", "verdict", "largest", "share", "seed", "p", "")]
     for row in found.rows:
@@ -280,13 +296,13 @@ def table(found: Conformance) -> str:
     ]
     counts = {
         verdict: sum(row.verdict == verdict for row in found.rows)
-        for verdict in (*GOOD, "different", "crashes", "not compared")
+        for verdict in (*CONFORMING, "different", "crashes", "not compared")
     }
-    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     ignored = sum(row.seed == "ignored" for row in found.rows)
-    there = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-    ends = [
-        f"{found.library} ({there})",
-        f"{said}" + (f"; {ignored} ignore the seed" if ignored else ""),
+    environment = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    summary = [
+        f"{found.library} ({environment})",
+        verdicts + (f"; {ignored} ignore the seed" if ignored else ""),
     ]
-    return "\n".join([*lines, "", *ends])
+    return "\n".join([*lines, "", *summary])

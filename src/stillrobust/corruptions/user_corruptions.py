@@ -1,6 +1,6 @@
-"""A corruption of your own: a Python file with one function ``corrupt(image, severity, rng)``.
+"""User corruptions: a Python file with one function ``corrupt(image, severity, rng)``.
 
-It is reported beside the 15 and never enters mPC.
+They are reported beside the 15 common corruptions and never enter mPC.
 """
 
 from functools import lru_cache, partial
@@ -16,15 +16,21 @@ EXPECTED = (
     "one function corrupt(image uint8 (H, W, 3) RGB, severity 1 to 5, rng np.random.Generator) ->"
     " uint8 (H, W, 3)"
 )
-TRIED_ON = (224, 224)
-"""(H, W) of the picture that a file is tried on before anything is measured."""
+CHECK_SIZE = (224, 224)
+"""(H, W) of the image that a file is tried on before the evaluation."""
 
 
-def own_corruption(spec: str) -> "partial[Image]":
-    """The corruption of a pinned file, ``(image, severity, rng, regime) -> image``; it can be
-    pickled.
+def load_user_corruption(spec: str) -> "partial[Image]":
+    """Load a file's corruption.
 
-    ``regime`` says nothing to it. Raises ``UserError`` for a file without the function.
+    Args:
+        spec: Path of the file, pinned to its content.
+
+    Returns:
+        ``(image, severity, rng, regime) -> image``. It can be pickled, and ignores ``regime``.
+
+    Raises:
+        UserError: If the file has no function ``corrupt``.
     """
     if not callable(getattr(load(spec, EXPECTED), "corrupt", None)):
         raise UserError(
@@ -34,19 +40,21 @@ def own_corruption(spec: str) -> "partial[Image]":
 
 
 @lru_cache(maxsize=64)
-def require_sound(spec: str) -> None:
-    """Try a file on a picture at severities 1 and 5, twice with the same draws; ``UserError``
-    unless both times agree.
+def check_user_corruption(spec: str) -> None:
+    """Try a file on an image at severities 1 and 5, twice with the same draws.
+
+    Raises:
+        UserError: If it fails, or the two results differ.
     """
-    function = own_corruption(spec)
-    image = np.random.default_rng(0).integers(0, 256, (*TRIED_ON, 3), dtype=np.uint8)
+    function = load_user_corruption(spec)
+    image = np.random.default_rng(0).integers(0, 256, (*CHECK_SIZE, 3), dtype=np.uint8)
     for severity in (1, 5):
-        once, again = (
+        first, second = (
             function(image, severity, Key(tuple(range(8))), "imagenet") for _ in range(2)
         )
-        if not np.array_equal(once, again):
+        if not np.array_equal(first, second):
             raise UserError(
-                f"Expected the same picture twice from corrupt() in {file_name(spec)} for the same"
+                f"Expected the same image twice from corrupt() in {file_name(spec)} for the same"
                 f" rng, but they differ at severity {severity}; draw every random number from rng"
             )
 
@@ -55,16 +63,17 @@ def _corrupt(spec: str, image: Image, severity: int, rng: Rng, regime: str) -> I
     words = rng.words if isinstance(rng, Key) else rng.randint(0, 2**32, 8, np.uint64).tolist()
     where = f"{file_name(spec)} at severity {severity} on an image uint8 {image.shape}"
     try:
-        made = load(spec, EXPECTED).corrupt(image.copy(), severity, np.random.default_rng(words))
+        result = load(spec, EXPECTED).corrupt(image.copy(), severity, np.random.default_rng(words))
     except RAISED as error:
         raise UserError(
             f"Expected an image of the same kind from corrupt() in {where}, but it raised"
             f" {reason(error)}; correct it there"
         ) from error
-    if not isinstance(made, np.ndarray) or made.dtype != np.uint8 or made.shape != image.shape:
-        got = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
+    is_array = isinstance(result, np.ndarray)
+    if not is_array or result.dtype != np.uint8 or result.shape != image.shape:
+        got = f"{result.dtype} {result.shape}" if is_array else type(result).__name__
         raise UserError(
             f"Expected an image of the same kind from corrupt() in {where}, but got {got}; "
             "keep the size, then round, clip to 0..255 and convert to uint8"
         )
-    return np.ascontiguousarray(made)
+    return np.ascontiguousarray(result)

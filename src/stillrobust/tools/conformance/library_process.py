@@ -1,9 +1,8 @@
-"""Runs in the other library's environment, sent as text (``python -c``): it needs that library,
-numpy and Python 3.8.
+"""Program that runs in the other library's environment, passed as text (``python -c``).
 
-Arguments: a folder. There ``job.json`` says what to do, ``images.npz`` holds the images;
-``answer.json`` and ``results.npz`` are written. One process works on one corruption, so that a
-crash loses no other; it imports nothing of this package.
+It needs that library, numpy and Python 3.8, and imports nothing of this package. Its argument is a
+folder, from which it reads ``job.json`` and ``images.npz`` and to which it writes ``answer.json``
+and ``results.npz``. One process works on one corruption, so a crash loses no other.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ DISTRIBUTIONS = (
 
 
 def one_line(error: BaseException) -> str:
-    """``KeyError: 'fog'``; of several lines the first."""
+    """Format an error as ``KeyError: 'fog'``: its first line."""
     return traceback.format_exception_only(type(error), error)[-1].strip().splitlines()[0][:300]
 
 
 def versions(distributions: list[str]) -> dict[str, str]:
-    """The versions of those that are installed, with Python's own."""
+    """Return the versions of Python and of the installed distributions."""
     found = {"python": platform.python_version()}
     for name in distributions:
         try:
@@ -50,8 +49,9 @@ def versions(distributions: list[str]) -> dict[str, str]:
 
 
 def probe(job: dict[str, Any]) -> dict[str, Any]:
-    """What is installed, and whether the function can be had: ``problem`` is None, missing, no
-    function or a crash.
+    """Report what is installed, and whether the function can be imported.
+
+    ``problem`` is ``None``, ``missing``, ``no function`` or ``crash``.
     """
     answer: dict[str, Any] = {
         "versions": versions([*job["distributions"], *DISTRIBUTIONS]),
@@ -61,7 +61,7 @@ def probe(job: dict[str, Any]) -> dict[str, Any]:
     module = job["module"]
     try:
         function = getattr(importlib.import_module(module), job["function"], None)
-    except BaseException as error:  # whatever a library does at import is a finding
+    except BaseException as error:  # any failure of the import is a result
         absent = isinstance(error, ModuleNotFoundError) and (
             error.name == module or module.startswith(f"{error.name}.")
         )
@@ -70,8 +70,9 @@ def probe(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_pixels(result: Any, shape: tuple[int, ...]) -> Any:
-    """uint8 (H, W, 3); floats, which must lie in 0..255, are truncated: ``np.uint8(...)`` of
-    imagecorruptions.
+    """Convert a result to uint8 (H, W, 3).
+
+    Floats must be in 0..255 and are truncated, as ``np.uint8(...)`` in imagecorruptions.
     """
     result = np.asarray(result)
     if result.shape != shape:
@@ -88,27 +89,25 @@ def as_pixels(result: Any, shape: tuple[int, ...]) -> Any:
 
 
 def work(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Make every call of the job: [image, severity, seed]; the results by the call's number, the
-    errors by its number.
-    """
+    """Make every call of the job, [image, severity, seed]. Store results and errors by number."""
     function = getattr(importlib.import_module(job["module"]), job["function"])
     images = np.load(folder / "images.npz")
     results, errors = {}, {}
     for number, (image, severity, seed) in enumerate(job["calls"]):
         clean = images[image]
-        np.random.seed(seed)  # noqa: NPY002 - the global generator is what these libraries draw from
+        np.random.seed(seed)  # noqa: NPY002 - these libraries draw from the global generator
         random.seed(seed)
         try:
             result = function(clean.copy(), corruption_name=job["corruption"], severity=severity)
             results[str(number)] = as_pixels(result, clean.shape)
-        except Exception as error:  # one call's crash is a finding and loses no other call
+        except Exception as error:  # an error is a result of this call
             errors[number] = one_line(error)
     np.savez(folder / "results.npz", **results)
     return {"errors": errors}
 
 
 def main() -> None:
-    """Read the job, do it, answer."""
+    """Read the job, run it, write the answer."""
     folder = Path(sys.argv[1])
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     answer = work(job, folder) if "calls" in job else probe(job)
