@@ -151,7 +151,7 @@ def test_an_arrow_that_points_down_is_found(file, line, tmp_path):
     ("file", "line"),
     [
         (
-            "metrics/seen.py",
+            "metrics/image_ids.py",
             "def later():\n    from stillrobust.metrics.detection import AveragePrecision",
         ),
         (

@@ -16,7 +16,7 @@ T = TypeVar("T")
 SHOWN = 24
 
 
-def unknown(kind: str, name: object, available: Iterable[str]) -> UserError:
+def unknown_name_error(kind: str, name: object, available: Iterable[str]) -> UserError:
     """The error for a wrong name: the nearest names, then what there is."""
     names = sorted(available)
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
@@ -33,7 +33,7 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     ``kind`` is the word for the message.
     """
     if name not in table:
-        raise unknown(kind, name, table)
+        raise unknown_name_error(kind, name, table)
     return table[name]
 
 
@@ -83,7 +83,7 @@ def slug(text: str) -> str:
     return kept if kept == text else f"{kept}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
-def parts_of(spec: str) -> list[str]:
+def split_technique_spec(spec: str) -> list[str]:
     """``"a(x='+')+b"`` -> ``["a(x='+')", "b"]``: a plus sign within brackets stays where it is."""
     found, depth, quote, escaped = [""], 0, "", False
     for letter in spec:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from stillrobust.cli import app
 from stillrobust.data import FORMATS
 from stillrobust.data.check import CHECKS, check_dataset
-from stillrobust.data.official.imagenet import wnids
+from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.data.official.layout import COUNTS
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON
@@ -42,8 +42,8 @@ def write(dataset, root):
         if dataset == "cifar10_c":
             layouts.write_cifar10_c(root, labels)
     elif dataset in ("imagenet", "imagenet_c"):
-        layouts.write_imagenet(root, classes=wnids()[:2])
-        layouts.write_imagenet(root, "train", classes=wnids()[:2])
+        layouts.write_imagenet(root, classes=wordnet_ids()[:2])
+        layouts.write_imagenet(root, "train", classes=wordnet_ids()[:2])
         if dataset == "imagenet_c":
             layouts.write_imagenet_c(root, COMMON)
     elif dataset in ("ade20k", "coco"):

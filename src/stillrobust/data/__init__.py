@@ -5,10 +5,10 @@ need no download.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from stillrobust.data.bad_images import LeftOut, without_bad
-from stillrobust.data.formats.classification import FolderDataset
+from stillrobust.data.bad_images import Faults, exclude_bad_images
 from stillrobust.data.formats.coco import CocoDataset, open_coco, write_coco
-from stillrobust.data.formats.segmentation import MapDataset
+from stillrobust.data.formats.folders import FolderDataset
+from stillrobust.data.formats.maps import MapDataset
 from stillrobust.data.generated.scene_files import write_scenes
 from stillrobust.data.official.ade20k import open_ade20k
 from stillrobust.data.official.cifar import open_cifar10, open_cifar10_c
@@ -28,21 +28,19 @@ __all__ = [
     "MapDataset",
     "Subset",
     "open_dataset",
-    "opener_of",
+    "parse_dataset_spec",
     "read_image",
     "write_coco",
     "write_scenes",
 ]
 
 
-def open_maps(root: Path, split: str, training: bool, left_out: LeftOut | None = None) -> Dataset:
+def open_maps(root: Path, split: str, training: bool, left_out: Faults | None = None) -> Dataset:
     """A split of a folder of images and label maps."""
     return MapDataset(root, split, left_out=left_out)
 
 
-def open_folders(
-    root: Path, split: str, training: bool, left_out: LeftOut | None = None
-) -> Dataset:
+def open_folders(root: Path, split: str, training: bool, left_out: Faults | None = None) -> Dataset:
     """A split of a folder of class folders; nothing is seen to be wrong before images are read."""
     return FolderDataset(root, split)
 
@@ -80,14 +78,16 @@ def open_dataset(spec: str, split: str, training: bool = False) -> Dataset:
     whole. ``"coco(leave_out_bad=True):PATH"`` reads every image once and leaves out those that
     cannot be used, which otherwise are refused; ``info.left_out`` says which.
     """
-    opener, path, arguments = opener_of(spec)
+    opener, path, arguments = parse_dataset_spec(spec)
     if not arguments.pop("leave_out_bad", False):
         return opener(path, split, training, **arguments)
-    left_out: LeftOut = {}
-    return without_bad(opener(path, split, training, left_out=left_out, **arguments), left_out)
+    left_out: Faults = {}
+    return exclude_bad_images(
+        opener(path, split, training, left_out=left_out, **arguments), left_out
+    )
 
 
-def opener_of(spec: str) -> tuple[Callable[..., Dataset], Path, dict[str, bool]]:
+def parse_dataset_spec(spec: str) -> tuple[Callable[..., Dataset], Path, dict[str, bool]]:
     """What opens ``FORMAT:PATH``, the path, and what is said in brackets; nothing is looked for.
 
     Else ``UserError``.

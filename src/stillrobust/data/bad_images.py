@@ -14,12 +14,12 @@ from stillrobust.data.reading import derived_fingerprint
 from stillrobust.errors import BadImage, UserError
 from stillrobust.samples import Dataset, DatasetInfo, Sample
 
-LeftOut = dict[str, str]
+Faults = dict[str, str]
 """Image id, or what else was left out -> the fault, in the words of ``BadImage.fault``."""
 BATCH = 1000  # images handed to the threads at once, so that a million is not
 
 
-def leave_out(left_out: LeftOut | None, name: str, error: BadImage) -> None:
+def record_fault(left_out: Faults | None, name: str, error: BadImage) -> None:
     """Put ``name`` down, or raise ``error`` where nothing may be left out."""
     if left_out is None:
         raise error
@@ -27,7 +27,7 @@ def leave_out(left_out: LeftOut | None, name: str, error: BadImage) -> None:
 
 
 @dataclass(frozen=True)
-class WithoutBad:
+class UsableImages:
     """The images of a dataset that can be used, in its order."""
 
     dataset: Dataset
@@ -49,7 +49,7 @@ class WithoutBad:
         return self.dataset[self.indices[index]]
 
 
-def without_bad(dataset: Any, left_out: LeftOut) -> Dataset:
+def exclude_bad_images(dataset: Any, left_out: Faults) -> Dataset:
     """``dataset`` without the images that cannot be read: every one is read once, which takes as
     long as decoding the set.
 
@@ -64,9 +64,9 @@ def without_bad(dataset: Any, left_out: LeftOut) -> Dataset:
     if not kept:
         raise UserError(
             "Expected images that can be used, but all are bad:"
-            f" {counted(tuple(left_out.items()))}; replace them"
+            f" {format_fault_counts(tuple(left_out.items()))}; replace them"
         )
-    return WithoutBad(dataset, kept, tuple(sorted(left_out.items())))
+    return UsableImages(dataset, kept, tuple(sorted(left_out.items())))
 
 
 def _faults(dataset: Dataset) -> Iterator[str]:
@@ -84,12 +84,12 @@ def _faults(dataset: Dataset) -> Iterator[str]:
             yield from threads.map(fault, range(start, min(start + BATCH, len(dataset))))
 
 
-def counts_of(left_out: tuple[tuple[str, str], ...]) -> dict[str, int]:
+def count_faults(left_out: tuple[tuple[str, str], ...]) -> dict[str, int]:
     """Fault -> how many have it, sorted by the fault."""
     faults = [fault for _, fault in left_out]
     return {fault: faults.count(fault) for fault in sorted(set(faults))}
 
 
-def counted(left_out: tuple[tuple[str, str], ...]) -> str:
+def format_fault_counts(left_out: tuple[tuple[str, str], ...]) -> str:
     """``2 cut off or empty, 1 not there``."""
-    return ", ".join(f"{count:,} {fault}" for fault, count in counts_of(left_out).items())
+    return ", ".join(f"{count:,} {fault}" for fault, count in count_faults(left_out).items())

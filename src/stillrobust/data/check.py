@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stillrobust.data.formats.classification import FolderDataset
 from stillrobust.data.formats.coco import coco_splits, open_coco
-from stillrobust.data.formats.coco_checks import AbsentImages
-from stillrobust.data.formats.segmentation import MapDataset, read_pair
+from stillrobust.data.formats.coco_checks import MissingImagesError
+from stillrobust.data.formats.folders import FolderDataset
+from stillrobust.data.formats.maps import MapDataset, read_image_and_labels
 from stillrobust.data.official import ade20k, cifar, imagenet
 from stillrobust.data.official.layout import COCO_TRAINABLE, COUNTS
-from stillrobust.data.official.served import ARCHIVES, IMAGENET
+from stillrobust.data.official.sources import ARCHIVES, IMAGENET
 from stillrobust.data.reading import image_files, read_unrotated, subfolders, visible_files
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, SEVERITIES
@@ -62,13 +62,13 @@ class Verdict:
                 *lines,
                 (
                     f"{self.dataset} in {self.root} is not whole ({named})."
-                    f" {how_to_get(self.dataset, self.root)}"
+                    f" {repair_advice(self.dataset, self.root)}"
                 ),
             ]
         )
 
 
-def how_to_get(dataset: str, root: Path) -> str:
+def repair_advice(dataset: str, root: Path) -> str:
     """A sentence or two; 20 GB of COCO 2017 are no advice for a set of one's own in its format."""
     if dataset == "coco" and not root.exists():
         return (
@@ -199,7 +199,7 @@ def _names(paths: Sequence[Path]) -> str:
 def _archives(dataset: str, root: Path) -> Iterator[Part]:
     """Archives that are downloaded in part, or not unpacked."""
     for archive in ARCHIVES.get(dataset, ()):
-        if all((root / archive.folder / given).exists() for given in archive.gives):
+        if all((root / archive.folder / given).exists() for given in archive.contents):
             continue
         of_all = "" if archive.size is None else f" of {archive.size:,}"
         for path in (root / archive.name, root / archive.folder / archive.name):
@@ -239,10 +239,12 @@ def check_imagenet(root: Path, reader: _Reader) -> Iterator[Part]:
 
 
 def _imagenet_split(root: Path, split: str, reader: _Reader) -> Part:
-    if split not in subfolders(imagenet.home_of(root)):
-        return Part(split, "missing", f"there is no folder {imagenet.home_of(root) / split}")
+    if split not in subfolders(imagenet.imagenet_folder(root)):
+        return Part(
+            split, "missing", f"there is no folder {imagenet.imagenet_folder(root) / split}"
+        )
     data = imagenet.open_split(root, split, part=True)
-    missing = set(imagenet.wnids()) - {image_id.partition("/")[0] for image_id in data.ids}
+    missing = set(imagenet.wordnet_ids()) - {image_id.partition("/")[0] for image_id in data.ids}
     note = f", {len(missing)} of the 1,000 classes without images" if missing else ""
     files = [data.path(image_id) for image_id in data.ids]
     return reader.part(
@@ -256,7 +258,9 @@ def check_imagenet_c(root: Path, reader: _Reader) -> Iterator[Part]:
     expected = COUNTS["imagenet_c"]["val"]
     for corruption in COMMON:
         folder = imagenet.stored_folder(root, corruption)
-        cells = {severity: imagenet.stored_ids(folder / str(severity)) for severity in SEVERITIES}
+        cells = {
+            severity: imagenet.list_stored_ids(folder / str(severity)) for severity in SEVERITIES
+        }
         short = [
             f"{severity} has {len(ids):,}"
             for severity, ids in cells.items()
@@ -281,7 +285,7 @@ def check_imagenet_c(root: Path, reader: _Reader) -> Iterator[Part]:
 
 def check_cifar10(root: Path, reader: _Reader) -> Iterator[Part]:
     """The six batches."""
-    folder = cifar.home_of(root)
+    folder = cifar.cifar10_folder(root)
     for split, names in cifar.BATCHES.items():
         for name in names:
             yield _said(name, _cifar_batch, folder / name, COUNTS["cifar10"][split] // len(names))
@@ -298,12 +302,12 @@ def _cifar_batch(path: Path, expected: int) -> Part:
 def check_cifar10_c(root: Path, reader: _Reader) -> Iterator[Part]:
     """The test batch, the labels and the 15 common corruptions."""
     images = COUNTS["cifar10_c"]["val"]
-    place = cifar.clean_home(root)
+    place = cifar.find_cifar10_root(root)
     if place is None:
         yield Part("test_batch", "missing", f"there is no {cifar.FOLDER} beside CIFAR-10-C")
     else:
-        yield _said("test_batch", _cifar_batch, cifar.home_of(place) / "test_batch", images)
-    folder = cifar.stacks_of(root)
+        yield _said("test_batch", _cifar_batch, cifar.cifar10_folder(place) / "test_batch", images)
+    folder = cifar.cifar10_c_folder(root)
     for name in ("labels", *COMMON):
         yield _said(name, _cifar_stack, folder / f"{name}.npy", images)
 
@@ -319,7 +323,7 @@ def _cifar_stack(path: Path, images: int) -> Part:
             "whole" if right else "damaged",
             f"{len(found):,} of {len(SEVERITIES) * images:,} labels",
         )
-    stack = cifar.open_stack(path, images)
+    stack = cifar.open_corruption_array(path, images)
     if not stack[-1].any():
         return Part(
             path.stem, "damaged", "the last image is black: the file was not written to its end"
@@ -329,7 +333,7 @@ def _cifar_stack(path: Path, images: int) -> Part:
 
 def check_ade20k(root: Path, reader: _Reader) -> Iterator[Part]:
     """Both splits, and the list of classes where it is there."""
-    home = ade20k.home_of(root)
+    home = ade20k.ade20k_folder(root)
     for split, folder in ade20k.FOLDERS.items():
         images, labels = home / "images" / folder, home / "annotations" / folder
         if not images.is_dir() or not labels.is_dir():
@@ -361,7 +365,9 @@ def _ade20k_split(split: str, images: Path, labels: Path, reader: _Reader) -> Pa
         )
 
     def read(path: Path) -> None:
-        read_pair(path, labels / f"{path.stem}.png", len(ade20k.CLASSES), ade20k.reduce_zero_label)
+        read_image_and_labels(
+            path, labels / f"{path.stem}.png", len(ade20k.CLASSES), ade20k.reduce_zero_label
+        )
 
     return reader.part(split, files, COUNTS["ade20k"][split], _by_place(read, files))
 
@@ -408,7 +414,7 @@ def _coco_split(root: Path, split: str, reader: _Reader) -> Part:
     reader.listen(f"parse {split}", 0, 1, "annotations")
     try:
         data = open_coco(root, split, training=False)
-    except AbsentImages as error:
+    except MissingImagesError as error:
         return Part(split, "missing", str(error))
     expected = COUNTS["coco"].get(split) if data.annotations.stem.endswith("2017") else None
     learnable = len(data.table.trainable().file_names)

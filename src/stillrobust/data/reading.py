@@ -16,7 +16,9 @@ from stillrobust.samples import Array, Image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 IMAGE_KINDS = "PNG, JPEG, WebP, BMP or TIFF"
-LARGEST = 178_956_970  # pixels: Pillow's limit for a picture that may be meant to fill the memory
+MAX_PIXELS = (
+    178_956_970  # pixels: Pillow's limit for a picture that may be meant to fill the memory
+)
 # bits a pixel -> what Pillow multiplies grey values with, so that the largest is 255
 GREY_STRETCH = {2: 85, 4: 17}
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum
@@ -39,17 +41,17 @@ def read_image(path: Path) -> Image:
 
     CMYK becomes RGB, of 16 bits the upper 8 stay, and of an animation or several pages the first is
     taken, as OpenCV does all three. ``UserError`` for a file that is missing, of none of
-    ``IMAGE_KINDS``, cut off, or larger than ``LARGEST``, and for a TIFF with alpha, whose colours
+    ``IMAGE_KINDS``, cut off, or larger than ``MAX_PIXELS``, and for a TIFF with alpha, whose colours
     OpenCV would darken.
     """
     content = read_bytes(path)
     decoded = decode_image(np.frombuffer(content, np.uint8))
     if decoded is None:
-        raise undecodable(path)
+        raise undecodable_error(path)
     return decoded
 
 
-def undecodable(path: Path) -> BadImage:
+def undecodable_error(path: Path) -> BadImage:
     """The error for what is none of ``IMAGE_KINDS``, or a damaged one."""
     sentence = (
         f"Expected a {IMAGE_KINDS} image at {path}, but its content cannot be decoded; replace the"
@@ -66,7 +68,7 @@ def read_unrotated(path: Path) -> PillowImage.Image:
     try:
         return PillowImage.open(io.BytesIO(content)).convert("RGB")
     except UNREADABLE:
-        raise undecodable(path) from None
+        raise undecodable_error(path) from None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -89,15 +91,15 @@ def read_bytes(path: Path) -> bytes:
             width, height = opened.size
             has_alpha = opened.format == "TIFF" and "A" in opened.getbands()
     except PillowImage.DecompressionBombError:
-        width, height, has_alpha = LARGEST, LARGEST, False
+        width, height, has_alpha = MAX_PIXELS, MAX_PIXELS, False
     except UNREADABLE:
         width, height, has_alpha = 0, 0, False  # Pillow does not know it; OpenCV has the last word
-    if width * height > LARGEST:
+    if width * height > MAX_PIXELS:
         sentence = (
-            f"Expected an image of at most {LARGEST:,} pixels at {path}, but it has more; scale it"
+            f"Expected an image of at most {MAX_PIXELS:,} pixels at {path}, but it has more; scale it"
             " down"
         )
-        raise BadImage(sentence, f"more than {LARGEST:,} pixels")
+        raise BadImage(sentence, f"more than {MAX_PIXELS:,} pixels")
     if has_alpha:
         sentence = (
             f"Expected a TIFF without an alpha channel at {path}, but it has one; save it without,"

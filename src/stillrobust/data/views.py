@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from stillrobust.data.image_cache import ImageCache
 from stillrobust.data.reading import derived_fingerprint
-from stillrobust.data.shared import SharedImages
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, Dataset, DatasetInfo, Image, Sample, Target
 from stillrobust.user_files import keyed, shown
@@ -27,7 +27,7 @@ class StoredCorruptions(Dataset, Protocol):
         ...
 
 
-def has_stored(dataset: Dataset) -> bool:
+def has_stored_corruptions(dataset: Dataset) -> bool:
     """Whether the dataset, or the one it is a part of, comes with its corruptions."""
     return isinstance(
         dataset.dataset if isinstance(dataset, Subset) else dataset, StoredCorruptions
@@ -64,7 +64,7 @@ class CorruptedView:
     channel_order: str = "rgb"
     warp_truth: bool = False
     """Ground truth follows the corruptions that move pixels; as published, it does not."""
-    shared: SharedImages | None = None
+    shared: ImageCache | None = None
     """Where corrupted images are kept for the next model; decides nothing."""
 
     @cached_property
@@ -91,9 +91,9 @@ class CorruptedView:
         return len(self.dataset)
 
     def __getitem__(self, index: int, /) -> Sample:
-        return self.applied_to(self.dataset[index])
+        return self.corrupt_sample(self.dataset[index])
 
-    def applied_to(self, sample: Sample) -> Sample:
+    def corrupt_sample(self, sample: Sample) -> Sample:
         """The corrupted version of a sample of the dataset."""
         if self.severity == 0:
             return sample

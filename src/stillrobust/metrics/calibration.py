@@ -16,14 +16,14 @@ from stillrobust.samples import Array
 BINS = 15  # Guo et al. 2017
 
 
-def binned(confidence: Array, right: Array) -> Array:
+def bin_confidences(confidence: Array, right: Array) -> Array:
     """Of one image: float64 (3, BINS), how many, their summed confidence, how many of them right."""
-    place = bins_of(confidence)
+    place = bin_indices(confidence)
     parts = (None, confidence.astype(np.float64), right.astype(np.float64))
     return np.stack([np.bincount(place, part, BINS) for part in parts]).astype(np.float64)
 
 
-def bins_of(confidence: Array) -> Array:
+def bin_indices(confidence: Array) -> Array:
     """The bin of each confidence 0..1; a confidence of 1 is in the last."""
     result: Array = np.minimum(
         (np.asarray(confidence, np.float64) * BINS).astype(np.int64), BINS - 1
@@ -57,7 +57,7 @@ def calibration_error(statistics: Mapping[str, Array], weights: Array) -> dict[s
 def _of_rows(image: Array, confidence: Array, right: Array, weights: Array) -> Array:
     """ECE of rows that belong to images: summed by image and bin first."""
     weights = np.asarray(weights, float)
-    place = image.astype(np.int64) * BINS + bins_of(confidence)
+    place = image.astype(np.int64) * BINS + bin_indices(confidence)
     shape = (weights.shape[1], BINS)
     parts = (None, confidence.astype(np.float64), right.astype(np.float64))
     sums = [weights @ np.bincount(place, part, shape[0] * BINS).reshape(shape) for part in parts]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stillrobust.errors import UserError
-from stillrobust.metrics.seen import SeenImages
+from stillrobust.metrics.image_ids import UniqueImageIds
 from stillrobust.samples import DatasetInfo, Prediction, Target
 
 
@@ -14,7 +14,7 @@ class Top1:
 
     def __init__(self, info: DatasetInfo) -> None:
         self.info = info
-        self.seen = SeenImages()
+        self.seen = UniqueImageIds()
         self.correct: list[bool] = []
         self.label: list[int] = []
         self.confidence: list[float] = []

@@ -13,6 +13,7 @@ import numpy as np
 
 from stillrobust.errors import UserError
 from stillrobust.metrics.average_precision import average_precision
+from stillrobust.metrics.image_ids import UniqueImageIds
 from stillrobust.metrics.matching import (
     SIZE_RANGES,
     THRESHOLDS,
@@ -22,7 +23,6 @@ from stillrobust.metrics.matching import (
     match,
     rank,
 )
-from stillrobust.metrics.seen import SeenImages
 from stillrobust.samples import Array, DatasetInfo, Prediction, Target
 
 
@@ -55,7 +55,7 @@ class AveragePrecision:
     def __init__(self, info: DatasetInfo) -> None:
         self.info = info
         self.kinds = ("box", "mask") if info.has_masks else ("box",)
-        self.seen = SeenImages()
+        self.seen = UniqueImageIds()
         self.objects: list[_Objects] = []
         self.matches: dict[str, list[_Matches]] = {kind: [] for kind in self.kinds}
 

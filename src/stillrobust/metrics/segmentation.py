@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from stillrobust.errors import UserError
-from stillrobust.metrics.calibration import binned
-from stillrobust.metrics.seen import SeenImages
+from stillrobust.metrics.calibration import bin_confidences
+from stillrobust.metrics.image_ids import UniqueImageIds
 from stillrobust.samples import IGNORE, DatasetInfo, Prediction, Target
 
 
@@ -37,7 +37,7 @@ class MeanIoU:
 
     def __init__(self, info: DatasetInfo) -> None:
         self.info = info
-        self.seen = SeenImages()
+        self.seen = UniqueImageIds()
         self.intersections: list[np.ndarray] = []
         self.unions: list[np.ndarray] = []
         self.bins: list[np.ndarray] = []
@@ -69,7 +69,7 @@ class MeanIoU:
                 )
             self.seen.add([target.image_id])
             if confidence is not None:
-                self.bins.append(binned(confidence, truth == found))
+                self.bins.append(bin_confidences(confidence, truth == found))
             agreed = np.bincount(truth[truth == found], minlength=classes)[:classes]
             either = (
                 np.bincount(truth, minlength=classes)[:classes]

@@ -36,7 +36,7 @@ from stillrobust.corruptions import (
     protocol,
     warm_up,
 )
-from stillrobust.data.reading import LARGEST, decode_image, encode_png
+from stillrobust.data.reading import MAX_PIXELS, decode_image, encode_png
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, Listener, run_jobs
 from stillrobust.names import lookup
@@ -333,8 +333,8 @@ def read_photo(name: str, content: bytes) -> tuple[Image | None, str]:
                 opened.width * opened.height,
                 getattr(opened, "n_frames", 1),
             )
-            if pixels > LARGEST:
-                return None, f"{opened.width}x{opened.height} is larger than {LARGEST} pixels"
+            if pixels > MAX_PIXELS:
+                return None, f"{opened.width}x{opened.height} is larger than {MAX_PIXELS} pixels"
             deep = mode.startswith(("I", "F")) or (
                 content[:8] == b"\x89PNG\r\n\x1a\n" and content[24] == 16
             )
@@ -350,7 +350,7 @@ def read_photo(name: str, content: bytes) -> tuple[Image | None, str]:
     except (UnidentifiedImageError, ImportError):
         return None, "cannot be read: no known image format"
     except Pillow.DecompressionBombError:
-        return None, f"larger than {LARGEST} pixels"
+        return None, f"larger than {MAX_PIXELS} pixels"
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError) as error:
         return None, f"cannot be read: {str(error) or type(error).__name__}"[:200]
     if by_opencv:

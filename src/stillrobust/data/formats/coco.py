@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stillrobust.data.bad_images import LeftOut
-from stillrobust.data.formats.coco_checks import AbsentImages, parse_coco
+from stillrobust.data.bad_images import Faults
+from stillrobust.data.formats.coco_checks import MissingImagesError, parse_coco
 from stillrobust.data.formats.coco_table import SMALLEST_SIDE, CocoTable
 from stillrobust.data.formats.masks import encode_mask
 from stillrobust.data.reading import fingerprint, read_image, require_split, write_image
@@ -42,7 +42,7 @@ class CocoDataset:
     """
     name: str = ""
     """Shown in reports; the annotation file's name where it is empty."""
-    left_out: LeftOut | None = field(default=None, repr=False, compare=False)
+    left_out: Faults | None = field(default=None, repr=False, compare=False)
     """Takes the images that cannot be used by what the file says of them; ``None``: they are
     refused.
     """
@@ -111,7 +111,7 @@ def coco_splits(root: Path) -> list[str]:
 
 
 def open_coco(
-    root: Path, split: str, training: bool, left_out: LeftOut | None = None
+    root: Path, split: str, training: bool, left_out: Faults | None = None
 ) -> CocoDataset:
     """A split of a COCO folder: ``annotations/instances_<split>.json`` and ``<split>/``, or the
     layouts near to it.
@@ -129,7 +129,7 @@ def open_coco(
     images = next((folder for folder in candidates if folder.is_dir()), None)
     if images is None:
         listed = ", ".join(str(folder) for folder in candidates)
-        raise AbsentImages(
+        raise MissingImagesError(
             f"Expected the images of split {split!r} in one of {listed}, but none exists; move them"
             " there"
         )

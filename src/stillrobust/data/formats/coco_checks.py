@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.data.bad_images import LeftOut
+from stillrobust.data.bad_images import Faults
 from stillrobust.data.formats.coco_table import NOT_POLYGONS, NUMBERS, CocoTable, Outlines, table_of
-from stillrobust.data.reading import LARGEST, is_text, resolve_inside
+from stillrobust.data.reading import MAX_PIXELS, is_text, resolve_inside
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
@@ -28,12 +28,12 @@ UNSAFE = frozenset("\\:")
 SHOWN = 3  # file names in a sentence
 
 
-class AbsentImages(UserError):
+class MissingImagesError(UserError):
     """Image files that a COCO file lists are not there."""
 
 
 def parse_coco(
-    images: Path, annotations: Path, left_out: LeftOut | None = None
+    images: Path, annotations: Path, left_out: Faults | None = None
 ) -> tuple[list[str], CocoTable]:
     """The class names in the order of category ids, and the table of images and objects, or
     ``UserError``.
@@ -44,7 +44,7 @@ def parse_coco(
     outlines = Outlines()
     document = read_document(annotations, outlines)
     if left_out is not None:
-        leave_out_rows(document, left_out)
+        drop_faulty_rows(document, left_out)
     classes, label_of = parse_categories(document, annotations)
     if not images.is_dir():
         raise UserError(
@@ -104,7 +104,7 @@ def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
     return dict(document)
 
 
-def leave_out_rows(document: dict[str, Any], left_out: LeftOut) -> None:
+def drop_faulty_rows(document: dict[str, Any], left_out: Faults) -> None:
     """Take out of the three lists what cannot be told apart or belongs nowhere, and put it down.
 
     An image whose id, file or annotation's id is there twice: which of them is meant is not known.
@@ -160,7 +160,7 @@ def _has_size(entry: dict[str, Any]) -> bool:
         and type(width) is int
         and height > 0
         and width > 0
-        and height * width <= LARGEST
+        and height * width <= MAX_PIXELS
     )
 
 
@@ -263,9 +263,9 @@ def parse_objects(
                     f"Expected a declared category in {where}, but got {category!r}; declare it or"
                     f" use one of: {known}"
                 )
-            box = checked_box(entry.get("bbox"), image_sizes[index], where)
-            area = checked_area(entry.get("area", (box[2] - box[0]) * (box[3] - box[1])), where)
-            alone = checked_crowd(entry.get("iscrowd", 0), where)
+            box = parse_box(entry.get("bbox"), image_sizes[index], where)
+            area = parse_area(entry.get("area", (box[2] - box[0]) * (box[3] - box[1])), where)
+            alone = parse_crowd(entry.get("iscrowd", 0), where)
         except UserError:
             if bad is None:
                 raise
@@ -290,14 +290,14 @@ def parse_objects(
     }
 
 
-def checked_box(box: object, size: list[int], where: str) -> tuple[float, float, float, float]:
+def parse_box(box: object, size: list[int], where: str) -> tuple[float, float, float, float]:
     """COCO's ``[x, y, width, height]`` as xyxy, which may reach one pixel beyond an image of
     ``size`` (H, W).
     """
     if (
         not isinstance(box, list)
         or len(box) != 4
-        or not are_numbers(box)
+        or not all_finite_numbers(box)
         or box[2] < 0
         or box[3] < 0
     ):
@@ -326,16 +326,16 @@ def clipped(boxes: Array, sizes: Array) -> Array:
     return np.asarray(np.clip(corners, 0, sizes[:, None, ::-1]).reshape(-1, 4))
 
 
-def checked_area(area: Any, where: str) -> float:
+def parse_area(area: Any, where: str) -> float:
     """Pixels."""
-    if not are_numbers([area]) or area < 0:
+    if not all_finite_numbers([area]) or area < 0:
         raise UserError(
             f"Expected an area >= 0 in {where}, but got {area!r}; write the pixels it covers"
         )
     return float(area)
 
 
-def checked_crowd(crowd: Any, where: str) -> int:
+def parse_crowd(crowd: Any, where: str) -> int:
     """0 or 1."""
     if crowd not in (0, 1):
         raise UserError(
@@ -373,7 +373,7 @@ def require_images(
             absent.append(text)
     if absent and not tolerant:
         named = ", ".join(absent[:SHOWN]) + (", ..." if len(absent) > SHOWN else "")
-        raise AbsentImages(
+        raise MissingImagesError(
             f"Expected the images of {annotations} in {folder}, but {len(absent):,} of"
             f" {len(entries):,} images are not there: {named}; download them or remove their"
             " entries"
@@ -407,7 +407,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def are_numbers(values: list[Any]) -> bool:
+def all_finite_numbers(values: list[Any]) -> bool:
     """Whether all are finite ints or floats, and no bools."""
     try:
         # the sum of a NaN is one

@@ -49,7 +49,7 @@ def decode_run_lengths(segmentation: dict[str, Any], size: tuple[int, int], wher
             f"Expected run lengths of size {list(size)} in {where}, but got size {stated!r}; fix"
             " the file"
         )
-    runs: Any = unpack_counts(counts) if isinstance(counts, str) else counts
+    runs: Any = unpack_run_lengths(counts) if isinstance(counts, str) else counts
     whole = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
     if not whole or sum(runs) != size[0] * size[1]:
         raise UserError(
@@ -61,7 +61,7 @@ def decode_run_lengths(segmentation: dict[str, Any], size: tuple[int, int], wher
     return np.ascontiguousarray(np.repeat(values, runs).reshape(size[1], size[0]).T)
 
 
-def unpack_counts(text: str) -> list[int] | None:
+def unpack_run_lengths(text: str) -> list[int] | None:
     """COCO's string form -> run lengths, or ``None`` where the string is damaged.
 
     Each number is written in groups of five bits (48 added to make it printable), the sixth bit

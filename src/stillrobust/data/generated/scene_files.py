@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from stillrobust.data.formats.coco import write_coco
 from stillrobust.data.generated.scene_painters import World, build_world
@@ -78,12 +79,12 @@ def write_scenes(
     world = build_world(thing_folder, background_folder)
 
     def draw(folder: Path) -> None:
-        draw_all(folder, world, seed, counts, scene_size, crop_size, progress)
+        write_all(folder, world, seed, counts, scene_size, crop_size, progress)
 
-    return drawn_once(root, parameters, draw)
+    return draw_into_place(root, parameters, draw)
 
 
-def drawn_once(root: Path, parameters: dict[str, Any], draw: Callable[[Path], None]) -> Path:
+def draw_into_place(root: Path, parameters: dict[str, Any], draw: Callable[[Path], None]) -> Path:
     """``draw`` into a new folder that then becomes ``root``, unless another process did so
     meanwhile: it is waited for.
     """
@@ -98,7 +99,7 @@ def drawn_once(root: Path, parameters: dict[str, Any], draw: Callable[[Path], No
             (partial / "scenes.json").write_text(
                 json.dumps(parameters, indent=2) + "\n", encoding="utf-8"
             )
-            put_in_place(partial, root)
+            replace_folder(partial, root)
         except OSError as error:
             raise UserError(
                 f"Cannot draw {root} ({error.strerror or error}); free some space or choose another"
@@ -161,7 +162,7 @@ def stored_parameters(root: Path) -> Any:
         return None
 
 
-def put_in_place(partial: Path, root: Path) -> None:
+def replace_folder(partial: Path, root: Path) -> None:
     """Rename the finished folder to ``root``; what was there goes only afterwards."""
     if not root.exists():
         partial.replace(root)
@@ -174,7 +175,7 @@ def put_in_place(partial: Path, root: Path) -> None:
         shutil.rmtree(retired, ignore_errors=True)
 
 
-def random_for(seed: int, kind: str, split: str, index: int) -> np.random.Generator:
+def generator_for(seed: int, kind: str, split: str, index: int) -> Generator:
     """The random generator of one image; no image depends on how many others are drawn."""
     stream = ("scene", "crop").index(kind) * len(SPLITS) + SPLITS.index(split)
     return np.random.default_rng([seed, stream, index])
@@ -182,10 +183,10 @@ def random_for(seed: int, kind: str, split: str, index: int) -> np.random.Genera
 
 def scene_at(seed: int, split: str, index: int, world: World, size: int) -> Scene:
     """Scene ``index`` of a split, as ``write_scenes`` writes it."""
-    return draw_scene(random_for(seed, "scene", split, index), world, size)
+    return draw_scene(generator_for(seed, "scene", split, index), world, size)
 
 
-def draw_all(
+def write_all(
     folder: Path,
     world: World,
     seed: int,
@@ -205,7 +206,7 @@ def draw_all(
 
     for split, count in zip(SPLITS, (counts.train, counts.val), strict=True):
         scenes = (scene_at(seed, split, index, world, scene_size) for index in range(count))
-        samples = written_for_segmentation(folder / "segmentation", split, scenes, tick)
+        samples = write_segmentation(folder / "segmentation", split, scenes, tick)
         write_coco(folder / "detection", split, samples, world.things)
     (folder / "segmentation" / "classes.txt").write_text(
         "\n".join(world.classes) + "\n", encoding="utf-8"
@@ -215,14 +216,14 @@ def draw_all(
             (folder / "classification" / split / name).mkdir(parents=True)
         for index in range(count):
             label = index % len(world.things)  # in turn, so that the classes are balanced
-            image = draw_crop(random_for(seed, "crop", split, index), world, label, crop_size)
+            image = draw_crop(generator_for(seed, "crop", split, index), world, label, crop_size)
             write_image(
                 folder / "classification" / split / world.things[label] / f"{index:05d}.png", image
             )
             tick()
 
 
-def written_for_segmentation(
+def write_segmentation(
     folder: Path, split: str, scenes: Iterator[Scene], tick: Callable[[], None]
 ) -> Iterator[Sample]:
     """Write each scene's image and label map, then hand it on as a detection sample, so that it is

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
-from stillrobust.data.generated.scene_parts import THINGS, Part
+from stillrobust.data.generated.scene_shapes import SCENE_SHAPES, Part
 from stillrobust.data.generated.scene_textures import (
     STUFF,
     random_crop,
@@ -26,7 +27,6 @@ from stillrobust.data.reading import IMAGE_KINDS, image_files, read_image, subfo
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, Array
 
-Random = np.random.Generator
 SUBPIXEL_BITS = 4  # polygon corners are rounded to 1/16 pixel
 
 
@@ -39,8 +39,8 @@ class Place:
     extent: float
 
 
-ThingPainter = Callable[[Random, int, Place, int], tuple[Array, Array]]
-StuffPainter = Callable[[Random, int, int], Array]
+ThingPainter = Callable[[Generator, int, Place, int], tuple[Array, Array]]
+StuffPainter = Callable[[Generator, int, int], Array]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ def build_world(thing_folder: Path | None = None, background_folder: Path | None
     photographs of one class, ``background``.
     """
     things, paint_thing = (
-        (tuple(THINGS), paint_drawn_thing) if thing_folder is None else cutout_things(thing_folder)
+        (tuple(SCENE_SHAPES), paint_drawn_thing)
+        if thing_folder is None
+        else cutout_things(thing_folder)
     )
     stuff, paint_stuff = (
         (STUFF, paint_drawn_stuff) if background_folder is None else photo_stuff(background_folder)
@@ -85,27 +87,27 @@ def build_world(thing_folder: Path | None = None, background_folder: Path | None
     return World(things, stuff, paint_thing, paint_stuff)
 
 
-def paint_drawn_stuff(random: Random, label: int, size: int) -> Array:
+def paint_drawn_stuff(rng: Generator, label: int, size: int) -> Array:
     """One of the six built-in materials."""
-    return random_stuff(random, STUFF[label], size)
+    return random_stuff(rng, STUFF[label], size)
 
 
 def paint_drawn_thing(
-    random: Random,
+    rng: Generator,
     label: int,
     place: Place,
     size: int,
-    things: Mapping[str, Callable[[Random], list[Part]]] = THINGS,
+    things: Mapping[str, Callable[[Generator], list[Part]]] = SCENE_SHAPES,
 ) -> tuple[Array, Array]:
     """One of the built-in things, mirrored, tilted, sheared and stretched at random, shaded from
     one side.
     """
     colours, coverage = np.zeros((size, size, 3), np.float32), np.zeros((size, size), np.float32)
-    transform = random_transform(random)
-    fills = [random_fill(random, size) for _ in range(3)]
+    transform = random_transform(rng)
+    fills = [random_fill(rng, size) for _ in range(3)]
     columns = np.arange(size, dtype=np.float32)
     shading = (1 + 0.25 * np.clip((columns - place.x) / place.extent, -1, 1))[None, :, None]
-    for outline, fill in list(things.values())[label](random):
+    for outline, fill in list(things.values())[label](rng):
         corners = outline @ transform.T * (place.extent / 2) + (place.x, place.y)
         part = np.zeros((size, size), np.uint8)
         fixed = np.round(corners * 2**SUBPIXEL_BITS).astype(np.int32)
@@ -116,10 +118,10 @@ def paint_drawn_thing(
     return colours, coverage
 
 
-def random_transform(random: Random) -> Array:
+def random_transform(rng: Generator) -> Array:
     """float64 (2, 2): mirror and stretch, then shear, then tilt."""
-    mirror = -1 if random.random() < 0.5 else 1
-    tilt, stretch, shear = random.normal(0, 0.22), random.uniform(0.85, 1.15), random.normal(0, 0.1)
+    mirror = -1 if rng.random() < 0.5 else 1
+    tilt, stretch, shear = rng.normal(0, 0.22), rng.uniform(0.85, 1.15), rng.normal(0, 0.1)
     rotation = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
     return np.asarray(rotation @ np.array([[1, shear], [0, 1]]) @ np.diag([mirror * stretch, 1.0]))
 
@@ -140,16 +142,16 @@ def cutout_things(folder: Path) -> tuple[tuple[str, ...], ThingPainter]:
 
 
 def paint_cutout(
-    files: list[list[Path]], random: Random, label: int, place: Place, size: int
+    files: list[list[Path]], rng: Generator, label: int, place: Place, size: int
 ) -> tuple[Array, Array]:
     """A cut-out of the class, mirrored and tilted at random, its longer side as long as the place's
     extent.
     """
     choices = files[label]
-    picture = read_cutout(choices[random.integers(len(choices))])
+    picture = read_cutout(choices[rng.integers(len(choices))])
     height, width = picture.shape[:2]
     scale = place.extent / max(height, width)
-    mirror, tilt = (-1 if random.random() < 0.5 else 1), random.normal(0, 0.22)
+    mirror, tilt = (-1 if rng.random() < 0.5 else 1), rng.normal(0, 0.22)
     turned = (
         scale
         * np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
@@ -206,8 +208,8 @@ def photo_stuff(folder: Path) -> tuple[tuple[str, ...], StuffPainter]:
     return names, partial(paint_photo, files)
 
 
-def paint_photo(files: list[list[Path]], random: Random, label: int, size: int) -> Array:
+def paint_photo(files: list[list[Path]], rng: Generator, label: int, size: int) -> Array:
     """A square piece of a photograph of the class."""
     choices = files[label]
-    photo = with_shorter_side(read_image(choices[random.integers(len(choices))]), 2 * size)
-    return random_crop(random, photo, size).astype(np.float32)
+    photo = with_shorter_side(read_image(choices[rng.integers(len(choices))]), 2 * size)
+    return random_crop(rng, photo, size).astype(np.float32)

@@ -10,16 +10,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.random import Generator
 
 from stillrobust.data.generated.scene_files import (
     SMALLEST_SIZE,
     SPLITS,
     Progress,
-    drawn_once,
+    draw_into_place,
     is_replaceable,
     stored_parameters,
 )
-from stillrobust.data.generated.scene_painters import Random, World, paint_drawn_thing
+from stillrobust.data.generated.scene_painters import World, paint_drawn_thing
 from stillrobust.data.generated.scene_textures import (
     STUFF,
     random_fill,
@@ -27,7 +28,7 @@ from stillrobust.data.generated.scene_textures import (
     texture_source,
 )
 from stillrobust.data.generated.scenes import draw_crop
-from stillrobust.data.generated.source_parts import THINGS
+from stillrobust.data.generated.source_shapes import SOURCE_SHAPES
 from stillrobust.data.reading import write_image
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, Image
@@ -37,17 +38,20 @@ RECIPE = 1
 FIRST_STREAM = 4  # of the random streams; 0 to 3 are those of scenes and their crops
 
 
-def paint_any_surface(random: Random, label: int, size: int) -> Array:
+def paint_any_surface(rng: Generator, label: int, size: int) -> Array:
     """A material, or whatever a thing may be filled with; there is one kind of background only."""
-    if random.random() < 0.5:
-        return random_stuff(random, STUFF[random.integers(len(STUFF))], size)
-    return random_fill(random, size)
+    if rng.random() < 0.5:
+        return random_stuff(rng, STUFF[rng.integers(len(STUFF))], size)
+    return random_fill(rng, size)
 
 
 def source_world() -> World:
     """The twenty things over any surface."""
     return World(
-        tuple(THINGS), ("surface",), partial(paint_drawn_thing, things=THINGS), paint_any_surface
+        tuple(SOURCE_SHAPES),
+        ("surface",),
+        partial(paint_drawn_thing, things=SOURCE_SHAPES),
+        paint_any_surface,
     )
 
 
@@ -55,8 +59,8 @@ def draw_source(seed: int, split: str, index: int, world: World, size: int) -> I
     """Image ``index`` of a split, uint8 (size, size, 3), of class ``index % 20``; it depends on
     nothing else.
     """
-    random = np.random.default_rng([seed, FIRST_STREAM + SPLITS.index(split), index])
-    return draw_crop(random, world, index % len(world.things), size)
+    rng = np.random.default_rng([seed, FIRST_STREAM + SPLITS.index(split), index])
+    return draw_crop(rng, world, index % len(world.things), size)
 
 
 def write_source_set(
@@ -108,4 +112,4 @@ def write_source_set(
                 if progress is not None:
                     progress(done, sum(counts.values()) * len(world.things))
 
-    return drawn_once(root, parameters, draw)
+    return draw_into_place(root, parameters, draw)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stillrobust.data.bad_images import LeftOut
-from stillrobust.data.formats.segmentation import NO_IMAGE, paired_files, read_pair
+from stillrobust.data.bad_images import Faults
+from stillrobust.data.formats.maps import NO_IMAGE, pair_files, read_image_and_labels
 from stillrobust.data.official.layout import require_layout, require_whole
 from stillrobust.data.reading import fingerprint
 from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
@@ -42,13 +42,13 @@ class Ade20kDataset:
     images: Path
     labels: Path
     name: str
-    left_out: LeftOut | None = field(default=None, repr=False, compare=False)
+    left_out: Faults | None = field(default=None, repr=False, compare=False)
     """Takes what has no counterpart; ``None``: it is refused."""
     pairs: tuple[tuple[Path, Path], ...] = field(init=False, default=(), repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(
-            self, "pairs", tuple(paired_files(self.images, self.labels, self.left_out))
+            self, "pairs", tuple(pair_files(self.images, self.labels, self.left_out))
         )
 
     def image_id(self, index: int) -> str:
@@ -72,7 +72,9 @@ class Ade20kDataset:
         return len(self.pairs)
 
     def __getitem__(self, index: int, /) -> Sample:
-        image, label_map = read_pair(*self.pairs[index], len(CLASSES), reduce_zero_label)
+        image, label_map = read_image_and_labels(
+            *self.pairs[index], len(CLASSES), reduce_zero_label
+        )
         return Sample(
             image,
             Target(self.image_id(index), (image.shape[0], image.shape[1]), label_map=label_map),
@@ -86,19 +88,19 @@ def reduce_zero_label(stored: Array) -> Array:
     return stored - np.uint8(1)  # 0 goes to 255
 
 
-def home_of(root: Path) -> Path:
+def ade20k_folder(root: Path) -> Path:
     """The folder of ``images`` and ``annotations``."""
     return root / FOLDER if (root / FOLDER).is_dir() else root
 
 
 def open_ade20k(
-    root: Path, split: str, training: bool, part: bool = False, left_out: LeftOut | None = None
+    root: Path, split: str, training: bool, part: bool = False, left_out: Faults | None = None
 ) -> Dataset:
     """``images/training``, ``annotations/training``, ...
 
     in ``root`` or ``root/ADEChallengeData2016``.
     """
-    home = home_of(root)
+    home = ade20k_folder(root)
     existing = [name for name, folder in FOLDERS.items() if (home / "images" / folder).is_dir()]
     require_layout("ade20k", root, split, existing)
     folder = FOLDERS[split]

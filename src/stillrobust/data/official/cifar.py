@@ -49,15 +49,15 @@ class CifarDataset:
         return len(self.labels)
 
     def __getitem__(self, index: int, /) -> Sample:
-        return sample_of(self.images[index], self.labels[index], index)
+        return labelled_sample(self.images[index], self.labels[index], index)
 
 
-def sample_of(image: Array, label: int, index: int) -> Sample:
+def labelled_sample(image: Array, label: int, index: int) -> Sample:
     """One image with its label; the image is a copy, so that nobody writes into the file's array."""
     return Sample(np.array(image), Target(f"{index:05d}", (SIDE, SIDE), label=int(label)))
 
 
-def home_of(root: Path) -> Path:
+def cifar10_folder(root: Path) -> Path:
     """The folder of the batches."""
     return root / FOLDER if (root / FOLDER).is_dir() else root
 
@@ -66,7 +66,7 @@ def open_cifar10(root: Path, split: str, training: bool, part: bool = False) -> 
     """``cifar-10-batches-py`` in ``root``, or ``root`` itself; the split ``val`` is CIFAR-10's test
     set.
     """
-    folder = home_of(root)
+    folder = cifar10_folder(root)
     require_layout(
         "cifar10",
         root,
@@ -133,7 +133,7 @@ class Cifar10C:
         """
         require_stored(corruption, severity)
         path = self.folder / f"{corruption}.npy"
-        open_stack(path, len(self))
+        open_corruption_array(path, len(self))
         return _Stored(self, path, severity)
 
 
@@ -150,7 +150,7 @@ class _Stored:
         """The whole set's, with a fingerprint over the stored images too."""
         base = self.whole.info
         first = (self.severity - 1) * len(self)
-        images = open_stack(self.path, len(self))[first : first + len(self)]
+        images = open_corruption_array(self.path, len(self))[first : first + len(self)]
         stored = array_fingerprint((), images, self.whole.labels)
         name = f"{base.name} {self.path.stem} {self.severity}"
         return replace(
@@ -163,14 +163,14 @@ class _Stored:
     def __getitem__(self, index: int, /) -> Sample:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        stack = open_stack(self.path, len(self))
-        return sample_of(
+        stack = open_corruption_array(self.path, len(self))
+        return labelled_sample(
             stack[(self.severity - 1) * len(self) + index], self.whole.labels[index], index
         )
 
 
 @lru_cache(maxsize=4)
-def open_stack(path: Path, images: int) -> Any:
+def open_corruption_array(path: Path, images: int) -> Any:
     """uint8 (5 × ``images``, 32, 32, 3), mapped into memory; a file with Python objects in it is
     refused.
     """
@@ -194,15 +194,20 @@ def load_array(path: Path) -> Any:
     raise UserError(f"Expected an array of CIFAR-10-C at {path}, but {reason}; download it again")
 
 
-def stacks_of(root: Path) -> Path:
+def cifar10_c_folder(root: Path) -> Path:
     """The folder of CIFAR-10-C's arrays."""
     return root / STACKS if (root / STACKS).is_dir() else root
 
 
-def clean_home(root: Path) -> Path | None:
+def find_cifar10_root(root: Path) -> Path | None:
     """Where CIFAR-10 itself lies: in the folder of CIFAR-10-C, or beside it."""
     return next(
-        (place for place in (root, stacks_of(root), root.parent) if (place / FOLDER).is_dir()), None
+        (
+            place
+            for place in (root, cifar10_c_folder(root), root.parent)
+            if (place / FOLDER).is_dir()
+        ),
+        None,
     )
 
 
@@ -210,9 +215,9 @@ def open_cifar10_c(root: Path, split: str, training: bool, part: bool = False) -
     """``CIFAR-10-C/*.npy`` in ``root`` (or ``*.npy``), and beside it CIFAR-10 itself for the clean
     images.
     """
-    folder = stacks_of(root)
+    folder = cifar10_c_folder(root)
     require_layout("cifar10_c", root, split, ["val"] if (folder / "labels.npy").is_file() else [])
-    home = clean_home(root)
+    home = find_cifar10_root(root)
     if home is None:
         raise UserError(
             f"Expected CIFAR-10 ({FOLDER}) beside CIFAR-10-C in {root} for the clean images, but it"

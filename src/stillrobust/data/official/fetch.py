@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from stillrobust.data.official.archives import staging_of, unpack
-from stillrobust.data.official.served import ARCHIVES, IMAGENET, Archive
+from stillrobust.data.official.extraction import staging_folder, unpack
+from stillrobust.data.official.sources import ARCHIVES, IMAGENET, Archive
 from stillrobust.errors import UserError
-from stillrobust.names import unknown
+from stillrobust.names import unknown_name_error
 from stillrobust.storage.downloads import fetch
 
 Listen = Callable[[str, int, int, str], None]
@@ -36,21 +36,23 @@ def fetch_dataset(
             f"Expected a set that is openly served, but {IMAGENET}; fetch it there by hand"
         )
     if name not in ARCHIVES:
-        raise unknown("data set to fetch", name, [*ARCHIVES, "imagenet"])
+        raise unknown_name_error("data set to fetch", name, [*ARCHIVES, "imagenet"])
     missing = [archive for archive in ARCHIVES[name] if not _is_unpacked(archive, root)]
     _require_space(missing, root)
     for archive in missing:
         _fetch_archive(archive, root, mirror, listen)
     return [
-        str(Path(archive.folder) / given) for archive in ARCHIVES[name] for given in archive.gives
+        str(Path(archive.folder) / given)
+        for archive in ARCHIVES[name]
+        for given in archive.contents
     ]
 
 
 def _is_unpacked(archive: Archive, root: Path) -> bool:
-    there = [given for given in archive.gives if (root / archive.folder / given).exists()]
-    if there and len(there) < len(archive.gives):
+    there = [given for given in archive.contents if (root / archive.folder / given).exists()]
+    if there and len(there) < len(archive.contents):
         raise UserError(
-            f"Expected all or none of {', '.join(archive.gives)} in {root / archive.folder}, but"
+            f"Expected all or none of {', '.join(archive.contents)} in {root / archive.folder}, but"
             f" only {', '.join(there)} {'is' if len(there) == 1 else 'are'} there; move"
             f" {'it' if len(there) == 1 else 'them'} away, then {archive.name} is fetched whole"
         )
@@ -61,7 +63,9 @@ def _require_space(archives: list[Archive], root: Path) -> None:
     """Archive and content lie side by side for a while; an archive goes as soon as it is unpacked."""
     needed = kept = 0
     for archive in archives:
-        shutil.rmtree(staging_of(root / archive.name, root / archive.folder), ignore_errors=True)
+        shutil.rmtree(
+            staging_folder(root / archive.name, root / archive.folder), ignore_errors=True
+        )
         size = archive.size or archive.limits.size
         partial = sum(
             path.stat().st_size for path in root.glob(f"*{archive.name}*") if path.is_file()

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from stillrobust.data.bad_images import LeftOut
+from stillrobust.data.bad_images import Faults
 from stillrobust.data.official.layout import STORED, require_layout, require_stored, require_whole
 from stillrobust.data.reading import (
     IMAGE_SUFFIXES,
@@ -37,7 +37,7 @@ GROUP_NAMES = (*GROUPS, "extra")
 
 
 @cache
-def wnids() -> tuple[str, ...]:
+def wordnet_ids() -> tuple[str, ...]:
     """The WordNet ids of the 1,000 classes, sorted: the order of every model's outputs."""
     return tuple(Path(__file__).with_name("imagenet_wnids.txt").read_text(encoding="ascii").split())
 
@@ -61,11 +61,17 @@ class ImageNetDataset:
         """What this dataset says of itself."""
         stage = STAGE if self.split == "val" else "before resize"
         digest = fingerprint(
-            wnids(), self.ids, (self.path(image_id) for image_id in self.ids), stage.encode()
+            wordnet_ids(), self.ids, (self.path(image_id) for image_id in self.ids), stage.encode()
         )
         name = f"ImageNet/{self.split}"
         return DatasetInfo(
-            name, "classification", wnids(), len(self), digest, stage=stage, regime="imagenet-c"
+            name,
+            "classification",
+            wordnet_ids(),
+            len(self),
+            digest,
+            stage=stage,
+            regime="imagenet-c",
         )
 
     def image_id(self, index: int) -> str:
@@ -81,24 +87,26 @@ class ImageNetDataset:
 
     def __getitem__(self, index: int, /) -> Sample:
         image = read_unrotated(self.path(self.ids[index]))
-        return sample_of(
-            prepare(image) if self.split == "val" else np.asarray(image), self.ids[index]
+        return labelled_sample(
+            resize_and_crop(image) if self.split == "val" else np.asarray(image), self.ids[index]
         )
 
 
-def sample_of(image: Image, image_id: str) -> Sample:
+def labelled_sample(image: Image, image_id: str) -> Sample:
     """An image with the label that its id says."""
     size = (image.shape[0], image.shape[1])
-    return Sample(image, Target(image_id, size, label=label_of()[image_id.partition("/")[0]]))
+    return Sample(
+        image, Target(image_id, size, label=label_by_wordnet_id()[image_id.partition("/")[0]])
+    )
 
 
 @cache
-def label_of() -> dict[str, int]:
+def label_by_wordnet_id() -> dict[str, int]:
     """WordNet id -> label."""
-    return {wnid: label for label, wnid in enumerate(wnids())}
+    return {wnid: label for label, wnid in enumerate(wordnet_ids())}
 
 
-def prepare(image: Pillow.Image) -> Image:
+def resize_and_crop(image: Pillow.Image) -> Image:
     """Short side to 256 pixels (bilinear, antialiased), then the middle 224 × 224: uint8 (224, 224,
     3).
 
@@ -116,7 +124,7 @@ def prepare(image: Pillow.Image) -> Image:
 
 
 def open_imagenet(
-    root: Path, split: str, training: bool, part: bool = False, left_out: LeftOut | None = None
+    root: Path, split: str, training: bool, part: bool = False, left_out: Faults | None = None
 ) -> Dataset:
     """``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` and
     ``LOC_val_solution.csv``.
@@ -126,20 +134,20 @@ def open_imagenet(
     return open_split(root, split, part)
 
 
-def home_of(root: Path) -> Path:
+def imagenet_folder(root: Path) -> Path:
     """The folder that holds ``train`` and ``val``."""
     return root / KAGGLE if (root / KAGGLE).is_dir() else root
 
 
 def open_split(root: Path, split: str, part: bool) -> ImageNetDataset:
     """One split; without ``part`` it must be whole."""
-    home = home_of(root)
+    home = imagenet_folder(root)
     require_layout(
         "imagenet", root, split, [name for name in subfolders(home) if name in ("train", "val")]
     )
     folder = home / split
     flat = split == "val" and not subfolders(folder)
-    ids = _flat_ids(folder, root) if flat else class_files(folder, part)
+    ids = _flat_ids(folder, root) if flat else list_class_images(folder, part)
     require_whole("imagenet", split, root, len(ids), part)
     if not ids:
         raise UserError(
@@ -149,19 +157,19 @@ def open_split(root: Path, split: str, part: bool) -> ImageNetDataset:
     return ImageNetDataset(folder, tuple(ids), flat, split)
 
 
-def class_files(folder: Path, part: bool) -> list[str]:
+def list_class_images(folder: Path, part: bool) -> list[str]:
     """``<wnid>/<file>`` of every image, sorted; all 1,000 classes unless a part is wanted, and no
     other folder.
     """
     classes = subfolders(folder)
-    foreign = [name for name in classes if name not in label_of()]
+    foreign = [name for name in classes if name not in label_by_wordnet_id()]
     if foreign:
         raise UserError(
             f"Expected ImageNet's WordNet ids, such as n01440764, as class folders in {folder}, but"
             f" got {foreign[0]!r}; check the path, or use folders:{folder.parent} for classes of"
             " your own"
         )
-    missing = [wnid for wnid in wnids() if wnid not in set(classes)]
+    missing = [wnid for wnid in wordnet_ids() if wnid not in set(classes)]
     if missing and not part:
         raise UserError(
             f"Expected ImageNet's 1,000 class folders in {folder}, but {len(missing)} are missing,"
@@ -169,10 +177,10 @@ def class_files(folder: Path, part: bool) -> list[str]:
             f" {folder.parent}` says what is missing, imagenet(part=True):{folder.parent} takes"
             " what is there on purpose"
         )
-    return [f"{wnid}/{name}" for wnid in classes for name in image_names(folder / wnid)]
+    return [f"{wnid}/{name}" for wnid in classes for name in list_image_names(folder / wnid)]
 
 
-def image_names(folder: Path) -> list[str]:
+def list_image_names(folder: Path) -> list[str]:
     """Names of the visible images directly inside a folder, sorted.
 
     ``os.scandir``, for a million files.
@@ -200,9 +208,9 @@ def _flat_ids(folder: Path, root: Path) -> list[str]:
         rows = [row for row in csv.reader(file) if len(row) == 2]
     wnid_of = {image: boxes.split(" ")[0] for image, boxes in rows}
     ids = []
-    for name in image_names(folder):
+    for name in list_image_names(folder):
         wnid = wnid_of.get(name.rpartition(".")[0], "")
-        if wnid not in label_of():
+        if wnid not in label_by_wordnet_id():
             raise UserError(
                 f"Expected the class of {name} in {table}, but got {wnid!r}; download the table"
                 " again"
@@ -237,7 +245,7 @@ class ImageNetC:
         """
         require_stored(corruption, severity)
         folder = stored_folder(self.root, corruption) / str(severity)
-        found = stored_ids(folder)
+        found = list_stored_ids(folder)
         if tuple(found) != self.clean.ids:
             missing = len(set(self.clean.ids) - set(found))
             raise UserError(
@@ -271,7 +279,7 @@ class _Stored:
 
     def __getitem__(self, index: int, /) -> Sample:
         image_id = self.whole.clean.ids[index]
-        return sample_of(read_stored(self.folder / image_id), image_id)
+        return labelled_sample(read_stored(self.folder / image_id), image_id)
 
 
 def read_stored(path: Path) -> Image:
@@ -298,9 +306,11 @@ def stored_folder(root: Path, corruption: str) -> Path:
     )
 
 
-def stored_ids(folder: Path) -> list[str]:
+def list_stored_ids(folder: Path) -> list[str]:
     """``<wnid>/<file>`` of every image of one cell, sorted; none where there is no such folder."""
-    return [f"{wnid}/{name}" for wnid in subfolders(folder) for name in image_names(folder / wnid)]
+    return [
+        f"{wnid}/{name}" for wnid in subfolders(folder) for name in list_image_names(folder / wnid)
+    ]
 
 
 def open_imagenet_c(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
@@ -309,7 +319,7 @@ def open_imagenet_c(root: Path, split: str, training: bool, part: bool = False) 
     """
     there = any(stored_folder(root, corruption).is_dir() for corruption in STORED)
     require_layout("imagenet_c", root, split, ["val"] if there else [])
-    if not (home_of(root) / "val").is_dir():
+    if not (imagenet_folder(root) / "val").is_dir():
         raise UserError(
             f"Expected ImageNet's val folder in {root} for the clean images of ImageNet-C, but it"
             " is not there; a link to it will do"

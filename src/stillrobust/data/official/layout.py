@@ -6,7 +6,7 @@ from pathlib import Path
 from stillrobust.data.reading import require_split
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, SEVERITIES
-from stillrobust.names import unknown
+from stillrobust.names import unknown_name_error
 
 COUNTS: Mapping[str, Mapping[str, int]] = {
     "imagenet": {"train": 1_281_167, "val": 50_000},  # Russakovsky et al. 2015, table 2
@@ -34,7 +34,7 @@ STORED = (*COMMON, "speckle_noise", "gaussian_blur", "spatter", "saturate")
 def require_stored(corruption: str, severity: int) -> None:
     """``UserError`` for a corruption or severity that no stored set has."""
     if corruption not in STORED:
-        raise unknown("stored corruption", corruption, STORED)
+        raise unknown_name_error("stored corruption", corruption, STORED)
     if severity not in SEVERITIES:
         raise UserError(
             f"Expected a severity among 1, 2, 3, 4, 5, but got {severity!r}; give one of these"

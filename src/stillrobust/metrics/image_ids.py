@@ -7,7 +7,7 @@ import numpy as np
 from stillrobust.errors import UserError
 
 
-class SeenImages:
+class UniqueImageIds:
     """The ids of the images that a metric has counted, in order."""
 
     def __init__(self) -> None:

@@ -49,7 +49,7 @@ def unpack(
     there is whole. Raises ``UserError`` for an archive that is refused or damaged, for a name that
     ``target`` has already, and for a full disk.
     """
-    staging = staging_of(archive, target)
+    staging = staging_folder(archive, target)
     shutil.rmtree(staging, ignore_errors=True)
     try:
         staging.mkdir(parents=True)
@@ -96,7 +96,7 @@ def unpack(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def staging_of(archive: Path, target: Path) -> Path:
+def staging_folder(archive: Path, target: Path) -> Path:
     """Where an archive is unpacked before it is moved into ``target``; what is there is left of a
     run that was killed.
     """

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stillrobust.data.official.ade20k import FOLDER as ADE20K
-from stillrobust.data.official.archives import Limits
 from stillrobust.data.official.cifar import FOLDER as CIFAR10
 from stillrobust.data.official.cifar import STACKS as CIFAR10_C
+from stillrobust.data.official.extraction import Limits
 from stillrobust.grid import GROUPS
 
 
@@ -21,7 +21,7 @@ class Archive:
     """Bytes; ``None`` where they are not published."""
     limits: Limits
     """At most what it unpacks to: bytes (also what must be free on the disk) and files."""
-    gives: tuple[str, ...]
+    contents: tuple[str, ...]
     """The names it has at the top. All there means that it was unpacked."""
     sha256: str | None = None
     md5: str | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stillrobust.data.bad_images import LeftOut, leave_out
+from stillrobust.data.bad_images import Faults, record_fault
 from stillrobust.data.reading import (
     IMAGE_KINDS,
     fingerprint,
@@ -37,7 +37,7 @@ class MapDataset:
     split: str
     name: str = ""
     """Shown in reports; folder and split where it is empty."""
-    left_out: LeftOut | None = field(default=None, repr=False, compare=False)
+    left_out: Faults | None = field(default=None, repr=False, compare=False)
     """Takes what has no counterpart; ``None``: it is refused."""
     classes: tuple[str, ...] = field(init=False, default=())
     pairs: tuple[tuple[Path, Path], ...] = field(init=False, default=(), repr=False)
@@ -45,7 +45,7 @@ class MapDataset:
     def __post_init__(self) -> None:
         require_split("segmentation", self.root, self.split, subfolders(self.root / "images"))
         folders = self.root / "images" / self.split, self.root / "labels" / self.split
-        object.__setattr__(self, "pairs", tuple(paired_files(*folders, self.left_out)))
+        object.__setattr__(self, "pairs", tuple(pair_files(*folders, self.left_out)))
         object.__setattr__(self, "classes", tuple(read_classes(self.root)))
 
     def image_id(self, index: int) -> str:
@@ -72,14 +72,14 @@ class MapDataset:
         return len(self.pairs)
 
     def __getitem__(self, index: int, /) -> Sample:
-        image, label_map = read_pair(*self.pairs[index], len(self.classes))
+        image, label_map = read_image_and_labels(*self.pairs[index], len(self.classes))
         return Sample(
             image,
             Target(self.image_id(index), (image.shape[0], image.shape[1]), label_map=label_map),
         )
 
 
-def read_pair(
+def read_image_and_labels(
     image_path: Path,
     label_path: Path,
     classes: int,
@@ -107,8 +107,8 @@ def read_pair(
     return image, labels
 
 
-def paired_files(
-    images: Path, labels: Path, left_out: LeftOut | None = None
+def pair_files(
+    images: Path, labels: Path, left_out: Faults | None = None
 ) -> list[tuple[Path, Path]]:
     """(image, label map) of every image in two folders; one without counterpart goes to
     ``left_out``, or is a ``UserError``.
@@ -127,12 +127,14 @@ def paired_files(
                 f"Expected one image for each label map, but {images / stem} is there twice;"
                 " remove one"
             )
-            leave_out(left_out, name.as_posix(), BadImage(sentence, "two images for one label map"))
+            record_fault(
+                left_out, name.as_posix(), BadImage(sentence, "two images for one label map")
+            )
         elif stem not in maps:
             sentence = (
                 f"Expected the label map {labels / stem}.png of {image}, but it is missing; add it"
             )
-            leave_out(left_out, name.as_posix(), BadImage(sentence, "no label map"))
+            record_fault(left_out, name.as_posix(), BadImage(sentence, "no label map"))
         else:
             pairs.append((image, maps[stem]))
     for stem, path in maps.items():
@@ -141,7 +143,9 @@ def paired_files(
                 f"Expected an image in {images} for the label map {path}, but it is missing; add or"
                 " remove one"
             )
-            leave_out(left_out, path.relative_to(labels).as_posix(), BadImage(sentence, NO_IMAGE))
+            record_fault(
+                left_out, path.relative_to(labels).as_posix(), BadImage(sentence, NO_IMAGE)
+            )
     return pairs
 
 

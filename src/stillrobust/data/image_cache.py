@@ -34,7 +34,7 @@ FULL, CLEARED = 7 / 8, 3 / 4  # of the bound: when the oldest go, and down to wh
 STALE_SECONDS = 3600.0  # after which a temporary file is a killed process's
 
 
-class SharedImages:
+class ImageCache:
     """Images under one folder, at most ``limit`` bytes of them for up to ``PROCESSES`` processes at
     once.
     """
@@ -136,7 +136,7 @@ def _unpacked(content: bytes) -> Image | None:
     return pixels
 
 
-def bytes_of(text: str) -> int:
+def parse_size(text: str) -> int:
     """``20GB`` -> 20,000,000,000. Raises ``UserError``."""
     number, unit = text.strip()[:-2], text.strip()[-2:].upper()
     try:
