@@ -94,7 +94,7 @@ def table(origin, monkeypatch):
         monkeypatch.setitem(ARCHIVES, name, row)
     for name, counts in SMALL.items():
         monkeypatch.setitem(COUNTS, name, counts)
-    monkeypatch.setattr("stillrobust.data.check.COCO_TRAINABLE", 2)
+    monkeypatch.setattr("stillrobust.data.official.coco_2017.TRAINABLE_IMAGES", 2)
     Quiet.asked.clear()
     return rows
 
@@ -130,7 +130,7 @@ def test_the_table_is_whole():
 @pytest.mark.parametrize("name", ["coco", "ade20k", "cifar10", "cifar10_c", "imagenet_c"])
 def test_fetched_sets_are_whole(table, origin, tmp_path, name):
     seen = []
-    fetch_dataset(name, tmp_path / "new", listen=lambda *what: seen.append(what))
+    fetch_dataset(name, tmp_path / "new", progress=lambda *what: seen.append(what))
     if name == "imagenet_c":  # its clean images need an account
         layouts.write_imagenet(tmp_path / "new", classes=wordnet_ids()[:2])
     verdict = check_dataset(name, tmp_path / "new", full=True)

@@ -93,6 +93,9 @@ class CorruptedView:
     def __getitem__(self, index: int, /) -> Sample:
         return self.corrupt_sample(self.dataset[index])
 
+    def image_id(self, index: int) -> str:
+        return self.dataset.image_id(index)
+
     def corrupt_sample(self, sample: Sample) -> Sample:
         """The corrupted version of a sample of the dataset."""
         if self.severity == 0:
@@ -189,3 +192,6 @@ class Subset:
 
     def __getitem__(self, index: int, /) -> Sample:
         return self.dataset[self.indices[index]]
+
+    def image_id(self, index: int) -> str:
+        return self.dataset.image_id(self.indices[index])

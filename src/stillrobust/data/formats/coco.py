@@ -1,16 +1,20 @@
-"""Detection data in COCO's format: one JSON file with boxes and masks, and a folder of images."""
+"""The format ``coco``: one JSON file with boxes and masks, and a folder of images."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from stillrobust.data.bad_images import Faults
+from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats.checks import FileChecker, PartCheck, run_check
 from stillrobust.data.formats.coco_checks import MissingImagesError, parse_coco
 from stillrobust.data.formats.coco_table import SMALLEST_SIDE, CocoTable
 from stillrobust.data.formats.masks import encode_mask
+from stillrobust.data.official import coco_2017
+from stillrobust.data.official.layout import COUNTS
 from stillrobust.data.reading import fingerprint, read_image, require_split, write_image
 from stillrobust.errors import BadImage, UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
@@ -42,7 +46,7 @@ class CocoDataset:
     """
     name: str = ""
     """Shown in reports; the annotation file's name where it is empty."""
-    left_out: Faults | None = field(default=None, repr=False, compare=False)
+    faults: Faults | None = field(default=None, repr=False, compare=False)
     """Takes the images that cannot be used by what the file says of them; ``None``: they are
     refused.
     """
@@ -51,7 +55,7 @@ class CocoDataset:
     table: CocoTable = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        classes, table = parse_coco(self.images, self.annotations, self.left_out)
+        classes, table = parse_coco(self.images, self.annotations, self.faults)
         has_masks = table.has_masks
         if self.require_objects:
             table = table.trainable()
@@ -110,11 +114,20 @@ def coco_splits(root: Path) -> list[str]:
     return sorted({stem.removeprefix("instances_").removesuffix("2017") for stem in stems})
 
 
-def open_coco(
-    root: Path, split: str, training: bool, left_out: Faults | None = None
-) -> CocoDataset:
-    """A split of a COCO folder: ``annotations/instances_<split>.json`` and ``<split>/``, or the
-    layouts near to it.
+def open_coco(root: Path, split: str, options: OpenOptions) -> CocoDataset:
+    """Open a split: ``annotations/instances_<split>.json`` with ``<split>/``, or a similar layout.
+
+    Args:
+        root: Folder of the dataset.
+        split: Name of the split, also without ``instances_`` and ``2017``.
+        options: ``training`` and ``faults`` apply.
+
+    Returns:
+        The checked dataset.
+
+    Raises:
+        UserError: If annotations are missing or wrong.
+        MissingImagesError: If image files are missing.
     """
     stems = (f"instances_{split}", f"instances_{split}2017", split, f"{split}2017")
     files = [root / "annotations" / f"{stem}.json" for stem in stems]
@@ -136,9 +149,9 @@ def open_coco(
     return CocoDataset(
         images,
         annotations,
-        require_objects=training,
+        require_objects=options.training,
         name=f"{root.name}/{split}",
-        left_out=left_out,
+        faults=options.faults,
     )
 
 
@@ -194,3 +207,43 @@ def annotation_entries(target: Target) -> list[dict[str, Any]]:
             entry["segmentation"] = encode_mask(target.masks[index])
         entries.append(entry)
     return entries
+
+
+def check_coco(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check every split with annotations; COCO 2017 needs train and val."""
+    splits = coco_splits(root)
+    required = ["train", "val"] if coco_2017.is_coco_2017(root) else []
+    folder = root / "annotations"
+    if not splits and not required:
+        text = f"there is no instances_<split>.json in {folder}"
+        yield PartCheck("annotations", "missing", text)
+    for split in dict.fromkeys([*required, *splits]):
+        if split in splits:
+            yield run_check(split, _check_split, root, split, checker)
+        else:
+            text = f"there is no {folder / f'instances_{split}2017.json'}"
+            yield PartCheck(split, "missing", text)
+
+
+def _check_split(root: Path, split: str, checker: FileChecker) -> PartCheck:
+    checker.progress(f"parse {split}", 0, 1, "annotations")
+    try:
+        data = open_coco(root, split, OpenOptions())
+    except MissingImagesError as error:
+        return PartCheck(split, "missing", str(error))
+    expected = COUNTS["coco"].get(split) if data.annotations.stem.endswith("2017") else None
+    note = ""
+    if split == "train":
+        trainable = len(data.table.trainable().file_names)
+        note = f", {trainable:,} with something to learn"
+        if len(data) == expected and trainable != coco_2017.TRAINABLE_IMAGES:
+            text = (
+                f"{trainable:,} images with something to learn, not"
+                f" {coco_2017.TRAINABLE_IMAGES:,}: the annotations are others"
+            )
+            return PartCheck(split, "damaged", text)
+    files = [data.images / name for name in data.table.file_names]
+    return checker.check_files(split, files, expected, data.__getitem__, note)
+
+
+COCO = Format("detection", open_coco, check_coco, ("leave_out_bad",), coco_2017.coco_advice)

@@ -33,18 +33,18 @@ class MissingImagesError(UserError):
 
 
 def parse_coco(
-    images: Path, annotations: Path, left_out: Faults | None = None
+    images: Path, annotations: Path, faults: Faults | None = None
 ) -> tuple[list[str], CocoTable]:
     """The class names in the order of category ids, and the table of images and objects, or
     ``UserError``.
 
-    With ``left_out``, images that cannot be used by what the file says, and annotations of no
+    With ``faults``, images that cannot be used by what the file says, and annotations of no
     image, go there.
     """
     outlines = Outlines()
     document = read_document(annotations, outlines)
-    if left_out is not None:
-        drop_faulty_rows(document, left_out)
+    if faults is not None:
+        drop_faulty_rows(document, faults)
     classes, label_of = parse_categories(document, annotations)
     if not images.is_dir():
         raise UserError(
@@ -58,18 +58,18 @@ def parse_coco(
             " some"
         )
     sizes = np.array([image_size(entry, annotations) for entry in entries.values()], np.int64)
-    bad: dict[int, str] | None = None if left_out is None else {}
+    bad: dict[int, str] | None = None if faults is None else {}
     index_of = {identity: index for index, identity in enumerate(entries)}
     objects = parse_objects(document, sizes, index_of, label_of, annotations, bad)
-    absent = require_images(images.resolve(), entries, annotations, left_out is not None)
+    absent = require_images(images.resolve(), entries, annotations, faults is not None)
     names = [entry["file_name"] for entry in entries.values()]
     table = table_of(names, sizes, outlines=outlines, **objects)
-    if left_out is not None and bad is not None:
-        left_out |= {
+    if faults is not None and bad is not None:
+        faults |= {
             **dict.fromkeys(absent, "listed, but not there"),
             **{names[index]: fault for index, fault in bad.items()},
         }
-        table = table.without(left_out)
+        table = table.without(faults)
     for former, latter in itertools.pairwise(table.file_names):
         if former == latter:
             raise UserError(
@@ -104,7 +104,7 @@ def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
     return dict(document)
 
 
-def drop_faulty_rows(document: dict[str, Any], left_out: Faults) -> None:
+def drop_faulty_rows(document: dict[str, Any], faults: Faults) -> None:
     """Take out of the three lists what cannot be told apart or belongs nowhere, and put it down.
 
     An image whose id, file or annotation's id is there twice: which of them is meant is not known.
@@ -123,20 +123,20 @@ def drop_faulty_rows(document: dict[str, Any], left_out: Faults) -> None:
     gone = set()
     for entry in images:
         identity, name = _key(entry.get("id")), entry.get("file_name")
-        faults = {
+        conditions = {
             "an image id that is there twice": ids[identity] > 1,
             "a file that is listed twice": files[_key(name)] > 1,
             "an annotation id that is there twice": identity in twice,
             "no size, or one that cannot be": not _has_size(entry),
         }
-        fault = next((fault for fault, holds in faults.items() if holds), None)
+        fault = next((fault for fault, holds in conditions.items() if holds), None)
         if fault and isinstance(name, str):
-            left_out[name] = fault
+            faults[name] = fault
             gone.add(identity)
     for entry in annotations:
         image = _key(entry.get("image_id"))
         if type(image) is int and image not in ids:
-            left_out[f"annotation {entry.get('id')}"] = "annotation of an image that is not listed"
+            faults[f"annotation {entry.get('id')}"] = "annotation of an image that is not listed"
             gone.add(image)
     document["images"] = [entry for entry in images if _key(entry.get("id")) not in gone]
     document["annotations"] = [

@@ -1,9 +1,17 @@
-"""Classification data: one folder of images per class."""
+"""The format ``folders``: one folder of images per class."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats.checks import (
+    FileChecker,
+    PartCheck,
+    check_splits,
+    unread_files_note,
+)
 from stillrobust.data.reading import (
     IMAGE_KINDS,
     fingerprint,
@@ -97,3 +105,28 @@ class FolderDataset:
         return Sample(
             image, Target(self.image_id(index), (image.shape[0], image.shape[1]), label=label)
         )
+
+
+def open_folders(root: Path, split: str, options: OpenOptions) -> FolderDataset:
+    """Open a split of a folder of class folders."""
+    return FolderDataset(root, split)
+
+
+def check_folders(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check every split."""
+
+    def check(split: str) -> PartCheck:
+        data = FolderDataset(root, split)
+        files = [path for path, _ in data.files]
+        classes, without = (
+            len(data.classes),
+            len(data.classes) - len({one for _, one in data.files}),
+        )
+        note = f", {without:,} of the {classes:,} classes without images" if without else ""
+        note += unread_files_note(root / split, files)
+        return checker.check_files(split, files, None, data.__getitem__, note)
+
+    return check_splits(root, check)
+
+
+FOLDERS = Format("classification", open_folders, check_folders, ("leave_out_bad",))

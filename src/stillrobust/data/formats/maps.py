@@ -1,7 +1,7 @@
-"""Segmentation data: a folder of images and a folder of label PNGs with the same names."""
+"""The format ``maps``: a folder of images and a folder of label PNGs with the same names."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from stillrobust.data.bad_images import Faults, record_fault
+from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats.checks import (
+    FileChecker,
+    PartCheck,
+    check_splits,
+    unread_files_note,
+)
 from stillrobust.data.reading import (
     IMAGE_KINDS,
     fingerprint,
@@ -37,7 +44,7 @@ class MapDataset:
     split: str
     name: str = ""
     """Shown in reports; folder and split where it is empty."""
-    left_out: Faults | None = field(default=None, repr=False, compare=False)
+    faults: Faults | None = field(default=None, repr=False, compare=False)
     """Takes what has no counterpart; ``None``: it is refused."""
     classes: tuple[str, ...] = field(init=False, default=())
     pairs: tuple[tuple[Path, Path], ...] = field(init=False, default=(), repr=False)
@@ -45,7 +52,7 @@ class MapDataset:
     def __post_init__(self) -> None:
         require_split("segmentation", self.root, self.split, subfolders(self.root / "images"))
         folders = self.root / "images" / self.split, self.root / "labels" / self.split
-        object.__setattr__(self, "pairs", tuple(pair_files(*folders, self.left_out)))
+        object.__setattr__(self, "pairs", tuple(pair_files(*folders, self.faults)))
         object.__setattr__(self, "classes", tuple(read_classes(self.root)))
 
     def image_id(self, index: int) -> str:
@@ -107,11 +114,9 @@ def read_image_and_labels(
     return image, labels
 
 
-def pair_files(
-    images: Path, labels: Path, left_out: Faults | None = None
-) -> list[tuple[Path, Path]]:
+def pair_files(images: Path, labels: Path, faults: Faults | None = None) -> list[tuple[Path, Path]]:
     """(image, label map) of every image in two folders; one without counterpart goes to
-    ``left_out``, or is a ``UserError``.
+    ``faults``, or is a ``UserError``.
     """
     found = image_files(images)
     if not found:
@@ -128,13 +133,13 @@ def pair_files(
                 " remove one"
             )
             record_fault(
-                left_out, name.as_posix(), BadImage(sentence, "two images for one label map")
+                faults, name.as_posix(), BadImage(sentence, "two images for one label map")
             )
         elif stem not in maps:
             sentence = (
                 f"Expected the label map {labels / stem}.png of {image}, but it is missing; add it"
             )
-            record_fault(left_out, name.as_posix(), BadImage(sentence, "no label map"))
+            record_fault(faults, name.as_posix(), BadImage(sentence, "no label map"))
         else:
             pairs.append((image, maps[stem]))
     for stem, path in maps.items():
@@ -143,9 +148,7 @@ def pair_files(
                 f"Expected an image in {images} for the label map {path}, but it is missing; add or"
                 " remove one"
             )
-            record_fault(
-                left_out, path.relative_to(labels).as_posix(), BadImage(sentence, NO_IMAGE)
-            )
+            record_fault(faults, path.relative_to(labels).as_posix(), BadImage(sentence, NO_IMAGE))
     return pairs
 
 
@@ -189,3 +192,23 @@ def scan_classes(root: Path) -> list[str]:
             " some"
         )
     return [f"class {number}" for number in range(highest + 1)]
+
+
+def open_maps(root: Path, split: str, options: OpenOptions) -> MapDataset:
+    """Open a split of a folder of images and label maps."""
+    return MapDataset(root, split, faults=options.faults)
+
+
+def check_maps(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check every split."""
+
+    def check(split: str) -> PartCheck:
+        data = MapDataset(root, split)
+        files = [image for image, _ in data.pairs]
+        note = unread_files_note(root / "images" / split, files)
+        return checker.check_files(split, files, None, data.__getitem__, note)
+
+    return check_splits(root / "images", check)
+
+
+MAPS = Format("segmentation", open_maps, check_maps, ("leave_out_bad",))

@@ -1,5 +1,6 @@
 """ADE20K as the SceneParse150 benchmark serves it (ADEChallengeData2016; Zhou et al. 2017)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -7,13 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from stillrobust.data.bad_images import Faults
+from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats.checks import (
+    FileChecker,
+    PartCheck,
+    join_names,
+    read_by_index,
+    run_check,
+)
 from stillrobust.data.formats.maps import NO_IMAGE, pair_files, read_image_and_labels
-from stillrobust.data.official.layout import require_layout, require_whole
-from stillrobust.data.reading import fingerprint
+from stillrobust.data.official.layout import ADE20K_FOLDER, COUNTS, require_layout, require_whole
+from stillrobust.data.official.sources import fetch_advice
+from stillrobust.data.reading import fingerprint, image_files
 from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
 
-FOLDER = "ADEChallengeData2016"
-FOLDERS = {"train": "training", "val": "validation"}
+SPLIT_FOLDERS = {"train": "training", "val": "validation"}
 
 # In the order of the label values 1 to 150, named as mmsegmentation names them (each is a word of
 # its row in objectInfo150.txt). They stand here so that a run's class names never depend on whether
@@ -42,14 +51,12 @@ class Ade20kDataset:
     images: Path
     labels: Path
     name: str
-    left_out: Faults | None = field(default=None, repr=False, compare=False)
+    faults: Faults | None = field(default=None, repr=False, compare=False)
     """Takes what has no counterpart; ``None``: it is refused."""
     pairs: tuple[tuple[Path, Path], ...] = field(init=False, default=(), repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "pairs", tuple(pair_files(self.images, self.labels, self.left_out))
-        )
+        object.__setattr__(self, "pairs", tuple(pair_files(self.images, self.labels, self.faults)))
 
     def image_id(self, index: int) -> str:
         """The image's file name."""
@@ -90,25 +97,22 @@ def reduce_zero_label(stored: Array) -> Array:
 
 def ade20k_folder(root: Path) -> Path:
     """The folder of ``images`` and ``annotations``."""
-    return root / FOLDER if (root / FOLDER).is_dir() else root
+    return root / ADE20K_FOLDER if (root / ADE20K_FOLDER).is_dir() else root
 
 
-def open_ade20k(
-    root: Path, split: str, training: bool, part: bool = False, left_out: Faults | None = None
-) -> Dataset:
-    """``images/training``, ``annotations/training``, ...
-
-    in ``root`` or ``root/ADEChallengeData2016``.
-    """
+def open_ade20k(root: Path, split: str, options: OpenOptions) -> Dataset:
+    """Open a split of ``ADEChallengeData2016``, in ``root`` or as ``root`` itself."""
     home = ade20k_folder(root)
-    existing = [name for name, folder in FOLDERS.items() if (home / "images" / folder).is_dir()]
+    existing = [
+        name for name, folder in SPLIT_FOLDERS.items() if (home / "images" / folder).is_dir()
+    ]
     require_layout("ade20k", root, split, existing)
-    folder = FOLDERS[split]
+    folder = SPLIT_FOLDERS[split]
     dataset = Ade20kDataset(
-        home / "images" / folder, home / "annotations" / folder, f"ADE20K/{split}", left_out
+        home / "images" / folder, home / "annotations" / folder, f"ADE20K/{split}", options.faults
     )
-    images = len(dataset) + sum(fault != NO_IMAGE for fault in (left_out or {}).values())
-    require_whole("ade20k", split, root, images, part)
+    images = len(dataset) + sum(fault != NO_IMAGE for fault in (options.faults or {}).values())
+    require_whole("ade20k", split, root, images, options.part)
     return dataset
 
 
@@ -121,3 +125,42 @@ def names_agree(table: str) -> bool:
     return len(words) == len(CLASSES) and all(
         name in row for name, row in zip(CLASSES, words, strict=True)
     )
+
+
+def check_ade20k(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check both splits, and the list of classes if the file exists."""
+    home = ade20k_folder(root)
+    for split, folder in SPLIT_FOLDERS.items():
+        images, labels = home / "images" / folder, home / "annotations" / folder
+        absent = next((path for path in (images, labels) if not path.is_dir()), None)
+        if absent:
+            yield PartCheck(split, "missing", f"there is no folder {absent}")
+        else:
+            yield run_check(split, _check_split, split, images, labels, checker)
+    table = home / "objectInfo150.txt"
+    if table.is_file():
+        if names_agree(table.read_text(encoding="utf-8", errors="replace")):
+            yield PartCheck(table.name, "whole", "the 150 classes in their order")
+        else:
+            text = "the classes are others, or in another order"
+            yield PartCheck(table.name, "damaged", text)
+
+
+def _check_split(split: str, images: Path, labels: Path, checker: FileChecker) -> PartCheck:
+    files = image_files(images)
+    without = [path for path in files if not (labels / f"{path.stem}.png").is_file()]
+    if without:
+        text = f"{len(without):,} of {len(files):,} images have no label map"
+        return PartCheck(split, "missing", f"{text}: {join_names(without)}")
+
+    def read(path: Path) -> None:
+        label_path = labels / f"{path.stem}.png"
+        read_image_and_labels(path, label_path, len(CLASSES), reduce_zero_label)
+
+    expected = COUNTS["ade20k"][split]
+    return checker.check_files(split, files, expected, read_by_index(read, files))
+
+
+ADE20K = Format(
+    "segmentation", open_ade20k, check_ade20k, ("part", "leave_out_bad"), fetch_advice("ade20k")
+)

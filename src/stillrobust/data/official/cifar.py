@@ -2,6 +2,7 @@
 authors serve.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -9,16 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.data.official.layout import require_layout, require_stored, require_whole
+from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats.checks import FileChecker, PartCheck, run_check
+from stillrobust.data.official.layout import (
+    CIFAR10_C_FOLDER,
+    CIFAR10_FOLDER,
+    COUNTS,
+    require_layout,
+    require_stored,
+    require_whole,
+)
 from stillrobust.data.official.pickles import read_pickle
+from stillrobust.data.official.sources import fetch_advice
 from stillrobust.data.reading import array_fingerprint, derived_fingerprint
 from stillrobust.errors import UserError
-from stillrobust.grid import SEVERITIES
+from stillrobust.grid import COMMON, SEVERITIES
 from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-FOLDER = "cifar-10-batches-py"
-STACKS = "CIFAR-10-C"
 BATCHES = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "val": ("test_batch",)}
 SIDE = 32  # pixels
 
@@ -49,23 +58,24 @@ class CifarDataset:
         return len(self.labels)
 
     def __getitem__(self, index: int, /) -> Sample:
-        return labelled_sample(self.images[index], self.labels[index], index)
+        return labelled_sample(self.images[index], self.labels[index], self.image_id(index))
+
+    def image_id(self, index: int) -> str:
+        return f"{index:05d}"
 
 
-def labelled_sample(image: Array, label: int, index: int) -> Sample:
-    """One image with its label; the image is a copy, so that nobody writes into the file's array."""
-    return Sample(np.array(image), Target(f"{index:05d}", (SIDE, SIDE), label=int(label)))
+def labelled_sample(image: Array, label: int, image_id: str) -> Sample:
+    """One image with its label. The image is a copy, so the array of the set is never changed."""
+    return Sample(np.array(image), Target(image_id, (SIDE, SIDE), label=int(label)))
 
 
 def cifar10_folder(root: Path) -> Path:
     """The folder of the batches."""
-    return root / FOLDER if (root / FOLDER).is_dir() else root
+    return root / CIFAR10_FOLDER if (root / CIFAR10_FOLDER).is_dir() else root
 
 
-def open_cifar10(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
-    """``cifar-10-batches-py`` in ``root``, or ``root`` itself; the split ``val`` is CIFAR-10's test
-    set.
-    """
+def open_cifar10(root: Path, split: str, options: OpenOptions) -> CifarDataset:
+    """Open ``cifar-10-batches-py``, in ``root`` or as ``root`` itself; ``val`` is the test set."""
     folder = cifar10_folder(root)
     require_layout(
         "cifar10",
@@ -75,7 +85,7 @@ def open_cifar10(root: Path, split: str, training: bool, part: bool = False) -> 
     )
     parts = [read_batch(folder / name) for name in BATCHES[split]]
     images = np.concatenate([images for images, _ in parts])
-    require_whole("cifar10", split, root, len(images), part)
+    require_whole("cifar10", split, root, len(images), options.part)
     return CifarDataset(
         images, np.concatenate([labels for _, labels in parts]), f"CIFAR-10/{split}"
     )
@@ -127,6 +137,9 @@ class Cifar10C:
     def __getitem__(self, index: int, /) -> Sample:
         return self.clean[index]
 
+    def image_id(self, index: int) -> str:
+        return self.clean.image_id(index)
+
     def corrupted(self, corruption: str, severity: int) -> Dataset:
         """The stored images of one corruption at one severity, or ``UserError`` where the file is
         missing or cut off.
@@ -163,10 +176,12 @@ class _Stored:
     def __getitem__(self, index: int, /) -> Sample:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        stack = open_corruption_array(self.path, len(self))
-        return labelled_sample(
-            stack[(self.severity - 1) * len(self) + index], self.whole.labels[index], index
-        )
+        array = open_corruption_array(self.path, len(self))
+        image = array[(self.severity - 1) * len(self) + index]
+        return labelled_sample(image, self.whole.labels[index], self.image_id(index))
+
+    def image_id(self, index: int) -> str:
+        return self.whole.image_id(index)
 
 
 @lru_cache(maxsize=4)
@@ -196,7 +211,7 @@ def load_array(path: Path) -> Any:
 
 def cifar10_c_folder(root: Path) -> Path:
     """The folder of CIFAR-10-C's arrays."""
-    return root / STACKS if (root / STACKS).is_dir() else root
+    return root / CIFAR10_C_FOLDER if (root / CIFAR10_C_FOLDER).is_dir() else root
 
 
 def find_cifar10_root(root: Path) -> Path | None:
@@ -205,26 +220,23 @@ def find_cifar10_root(root: Path) -> Path | None:
         (
             place
             for place in (root, cifar10_c_folder(root), root.parent)
-            if (place / FOLDER).is_dir()
+            if (place / CIFAR10_FOLDER).is_dir()
         ),
         None,
     )
 
 
-def open_cifar10_c(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
-    """``CIFAR-10-C/*.npy`` in ``root`` (or ``*.npy``), and beside it CIFAR-10 itself for the clean
-    images.
-    """
+def open_cifar10_c(root: Path, split: str, options: OpenOptions) -> Dataset:
+    """Open the arrays of ``CIFAR-10-C``, with CIFAR-10 beside them for the clean images."""
     folder = cifar10_c_folder(root)
     require_layout("cifar10_c", root, split, ["val"] if (folder / "labels.npy").is_file() else [])
     home = find_cifar10_root(root)
     if home is None:
         raise UserError(
-            f"Expected CIFAR-10 ({FOLDER}) beside CIFAR-10-C in {root} for the clean images, but it"
+            f"Expected CIFAR-10 ({CIFAR10_FOLDER}) beside CIFAR-10-C in {root} for the clean images, but it"
             f" is not there; `stillrobust data fetch cifar10 {root}` gets it"
         )
-    clean = open_cifar10(home, "val", training=False, part=part)
-    assert isinstance(clean, CifarDataset)
+    clean = open_cifar10(home, "val", options)
     labels = load_array(folder / "labels.npy")
     if labels.shape != (len(SEVERITIES) * len(clean),) or not np.array_equal(
         labels, np.tile(clean.labels, len(SEVERITIES))
@@ -234,3 +246,54 @@ def open_cifar10_c(root: Path, split: str, training: bool, part: bool = False) -
             f" from those in {home}; download both sets again"
         )
     return Cifar10C(clean, clean.labels, folder)
+
+
+def check_cifar10(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check the six batches."""
+    for split, names in BATCHES.items():
+        for name in names:
+            images = COUNTS["cifar10"][split] // len(names)
+            yield run_check(name, _check_batch, cifar10_folder(root) / name, images)
+
+
+def _check_batch(path: Path, expected: int) -> PartCheck:
+    if not path.is_file():
+        return PartCheck(path.name, "missing", f"there is no file {path}")
+    images = len(read_batch(path)[0])
+    text = f"{images:,} of {expected:,} images"
+    return PartCheck(path.name, "whole" if images == expected else "missing", text)
+
+
+def check_cifar10_c(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check the test batch, the labels and the 15 common corruptions."""
+    images = COUNTS["cifar10_c"]["val"]
+    place = find_cifar10_root(root)
+    if place is None:
+        text = f"there is no {CIFAR10_FOLDER} beside CIFAR-10-C"
+        yield PartCheck("test_batch", "missing", text)
+    else:
+        path = cifar10_folder(place) / "test_batch"
+        yield run_check("test_batch", _check_batch, path, images)
+    for name in ("labels", *COMMON):
+        yield run_check(name, _check_array, cifar10_c_folder(root) / f"{name}.npy", images)
+
+
+def _check_array(path: Path, images: int) -> PartCheck:
+    if not path.is_file():
+        return PartCheck(path.stem, "missing", f"there is no file {path}")
+    if path.stem == "labels":
+        labels, expected = load_array(path), len(SEVERITIES) * images
+        fits = labels.shape == (expected,) and int(labels.max()) < len(CLASSES)
+        text = f"{len(labels):,} of {expected:,} labels"
+        return PartCheck(path.stem, "whole" if fits else "damaged", text)
+    array = open_corruption_array(path, images)
+    if not array[-1].any():
+        text = "the last image is black: the file was not written to its end"
+        return PartCheck(path.stem, "damaged", text)
+    return PartCheck(path.stem, "whole", f"{len(array):,} images of 5 severities")
+
+
+CIFAR10 = Format("classification", open_cifar10, check_cifar10, ("part",), fetch_advice("cifar10"))
+CIFAR10_C = Format(
+    "classification", open_cifar10_c, check_cifar10_c, ("part",), fetch_advice("cifar10_c")
+)

@@ -8,7 +8,7 @@ did for ImageNet-C and for the published accuracies.
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,8 +16,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from stillrobust.data.bad_images import Faults
-from stillrobust.data.official.layout import STORED, require_layout, require_stored, require_whole
+from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats.checks import FileChecker, PartCheck, read_by_index, run_check
+from stillrobust.data.official.layout import (
+    COUNTS,
+    STORED,
+    require_layout,
+    require_stored,
+    require_whole,
+)
+from stillrobust.data.official.sources import IMAGENET_ADVICE, fetch_advice
 from stillrobust.data.reading import (
     IMAGE_SUFFIXES,
     derived_fingerprint,
@@ -26,7 +34,7 @@ from stillrobust.data.reading import (
     subfolders,
 )
 from stillrobust.errors import UserError
-from stillrobust.grid import GROUPS
+from stillrobust.grid import COMMON, GROUPS, SEVERITIES
 from stillrobust.samples import Dataset, DatasetInfo, Image, Sample, Target
 
 RESIZE, CROP = 256, 224  # pixels; the test transform of torchvision's and Hendrycks' models
@@ -123,15 +131,9 @@ def resize_and_crop(image: Pillow.Image) -> Image:
     return np.array(resized.crop((left, top, left + CROP, top + CROP)))
 
 
-def open_imagenet(
-    root: Path, split: str, training: bool, part: bool = False, left_out: Faults | None = None
-) -> Dataset:
-    """``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` and
-    ``LOC_val_solution.csv``.
-
-    Nothing is seen to be wrong before images are read: ``left_out`` stays as it is.
-    """
-    return open_split(root, split, part)
+def open_imagenet(root: Path, split: str, options: OpenOptions) -> Dataset:
+    """Open ``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` folder."""
+    return open_split(root, split, options.part)
 
 
 def imagenet_folder(root: Path) -> Path:
@@ -239,6 +241,9 @@ class ImageNetC:
     def __getitem__(self, index: int, /) -> Sample:
         return self.clean[index]
 
+    def image_id(self, index: int) -> str:
+        return self.clean.ids[index]
+
     def corrupted(self, corruption: str, severity: int) -> Dataset:
         """The stored images of one cell, or ``UserError`` where they are not the clean set's, image
         by image.
@@ -278,8 +283,11 @@ class _Stored:
         return len(self.whole)
 
     def __getitem__(self, index: int, /) -> Sample:
-        image_id = self.whole.clean.ids[index]
+        image_id = self.image_id(index)
         return labelled_sample(read_stored(self.folder / image_id), image_id)
+
+    def image_id(self, index: int) -> str:
+        return self.whole.clean.ids[index]
 
 
 def read_stored(path: Path) -> Image:
@@ -313,9 +321,10 @@ def list_stored_ids(folder: Path) -> list[str]:
     ]
 
 
-def open_imagenet_c(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
-    """The corruption folders in ``root`` or ``root/ImageNet-C``, and ImageNet's ``val`` in ``root``
-    for the clean images.
+def open_imagenet_c(root: Path, split: str, options: OpenOptions) -> Dataset:
+    """Open the corruption folders in ``root`` or ``root/ImageNet-C``.
+
+    The clean images come from ImageNet's ``val`` in ``root``.
     """
     there = any(stored_folder(root, corruption).is_dir() for corruption in STORED)
     require_layout("imagenet_c", root, split, ["val"] if there else [])
@@ -324,4 +333,67 @@ def open_imagenet_c(root: Path, split: str, training: bool, part: bool = False) 
             f"Expected ImageNet's val folder in {root} for the clean images of ImageNet-C, but it"
             " is not there; a link to it will do"
         )
-    return ImageNetC(open_split(root, "val", part), root)
+    return ImageNetC(open_split(root, "val", options.part), root)
+
+
+def check_imagenet(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check both splits."""
+    for split in ("train", "val"):
+        yield run_check(split, _check_split, root, split, checker)
+
+
+def _check_split(root: Path, split: str, checker: FileChecker) -> PartCheck:
+    if split not in subfolders(imagenet_folder(root)):
+        text = f"there is no folder {imagenet_folder(root) / split}"
+        return PartCheck(split, "missing", text)
+    data = open_split(root, split, part=True)
+    missing = set(wordnet_ids()) - {image_id.partition("/")[0] for image_id in data.ids}
+    note = f", {len(missing)} of the 1,000 classes without images" if missing else ""
+    files = [data.path(image_id) for image_id in data.ids]
+    expected = COUNTS["imagenet"][split]
+    return checker.check_files(split, files, expected, read_by_index(read_unrotated, files), note)
+
+
+def check_imagenet_c(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check the clean images and the 15 common corruptions."""
+    yield run_check("val", _check_split, root, "val", checker)
+    expected = COUNTS["imagenet_c"]["val"]
+    for corruption in COMMON:
+        folder = stored_folder(root, corruption)
+        cells = {severity: list_stored_ids(folder / str(severity)) for severity in SEVERITIES}
+        counts = [
+            f"{severity} has {len(ids):,}"
+            for severity, ids in cells.items()
+            if len(ids) != expected
+        ]
+        if not folder.is_dir():
+            yield PartCheck(corruption, "missing", f"there is no folder {folder}")
+        elif counts:
+            text = f"expected {expected:,} images a severity, but {', '.join(counts)}"
+            yield PartCheck(corruption, "missing", text)
+        else:
+            files = [
+                folder / str(severity) / image_id
+                for severity, ids in cells.items()
+                for image_id in ids
+            ]
+            read = read_by_index(read_stored, files)
+            yield checker.check_files(corruption, files, None, read)
+
+
+IMAGENET = Format(
+    "classification",
+    open_imagenet,
+    check_imagenet,
+    ("part", "leave_out_bad"),
+    lambda root: f"{IMAGENET_ADVICE}.",
+)
+IMAGENET_C = Format(
+    "classification",
+    open_imagenet_c,
+    check_imagenet_c,
+    ("part",),
+    fetch_advice(
+        "imagenet_c", f" {IMAGENET_ADVICE}; a link in {{root}} to its val folder will do."
+    ),
+)

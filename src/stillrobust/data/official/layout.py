@@ -17,8 +17,8 @@ COUNTS: Mapping[str, Mapping[str, int]] = {
     "ade20k": {"train": 20_210, "val": 2_000},  # Zhou et al. 2017, the SceneParse150 benchmark
     "coco": {"train": 118_287, "val": 5_000},  # train2017 and val2017
 }
-# images of train2017 with something to learn: mmdetection's filter and detectron2's log agree
-COCO_TRAINABLE = 117_266
+ADE20K_FOLDER = "ADEChallengeData2016"
+CIFAR10_FOLDER, CIFAR10_C_FOLDER = "cifar-10-batches-py", "CIFAR-10-C"
 LAYOUTS: Mapping[str, str] = {
     "imagenet": "train/ and val/ with a folder for every WordNet id",
     "imagenet_c": "a folder for every corruption, or ImageNet-C/ with them,",

@@ -1,37 +1,39 @@
-"""The data sets that are openly served: where, how large, with which checksum, and what they unpack
-to.
-"""
+"""Where official datasets are downloaded from: URL, size, checksum and content of every archive."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from stillrobust.data.official.ade20k import FOLDER as ADE20K
-from stillrobust.data.official.cifar import FOLDER as CIFAR10
-from stillrobust.data.official.cifar import STACKS as CIFAR10_C
 from stillrobust.data.official.extraction import Limits
+from stillrobust.data.official.layout import ADE20K_FOLDER, CIFAR10_C_FOLDER, CIFAR10_FOLDER
 from stillrobust.grid import GROUPS
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One archive of a set."""
+    """One archive of a dataset.
+
+    Attributes:
+        url: Official address.
+        size: Bytes, or ``None`` if not published.
+        limits: Upper limits for its content; also the free space that is required.
+        contents: Names at its top level. If all exist, the archive was unpacked.
+        sha256: Hex digest, if published.
+        md5: Hex digest, for servers that do not publish a SHA-256.
+        folder: Subfolder of the dataset that it is unpacked into.
+    """
 
     url: str
     size: int | None
-    """Bytes; ``None`` where they are not published."""
     limits: Limits
-    """At most what it unpacks to: bytes (also what must be free on the disk) and files."""
     contents: tuple[str, ...]
-    """The names it has at the top. All there means that it was unpacked."""
     sha256: str | None = None
     md5: str | None = None
-    """Where the server publishes that and no SHA-256."""
     folder: str = ""
-    """Where it unpacks to, inside the set's folder."""
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """File name."""
         return self.url.rpartition("/")[2]
 
 
@@ -56,15 +58,15 @@ _COCO_2017 = (
     ),
 )  # fmt: skip
 _ADE20K = Archive(
-    "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip", 967_382_037, Limits(1_500_000_000, 45_000), (ADE20K,),
+    "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip", 967_382_037, Limits(1_500_000_000, 45_000), (ADE20K_FOLDER,),
     sha256="7ff1be44964418441f542a7cc1e1a650e7dc0fc275f5d23252bc9bbdbc977b29",
 )  # fmt: skip
 _CIFAR10 = Archive(
-    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", 170_498_071, Limits(200_000_000, 50), (CIFAR10,),
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", 170_498_071, Limits(200_000_000, 50), (CIFAR10_FOLDER,),
     sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
 )  # fmt: skip
 _CIFAR10_C = Archive(
-    _ZENODO + "2535967/files/CIFAR-10-C.tar", 2_918_471_680, Limits(3_000_000_000, 50), (CIFAR10_C,),
+    _ZENODO + "2535967/files/CIFAR-10-C.tar", 2_918_471_680, Limits(3_000_000_000, 50), (CIFAR10_C_FOLDER,),
     sha256="c72763e101c723b7c507b96205f7e938912a5d587376173b825850cf3cb876a7",
 )  # fmt: skip
 _IMAGENET_C = tuple(
@@ -91,9 +93,29 @@ ARCHIVES: Mapping[str, tuple[Archive, ...]] = {
     "cifar10_c": (_CIFAR10, _CIFAR10_C),
     "imagenet_c": _IMAGENET_C,
 }
-IMAGENET = (
-    "ImageNet needs an account: ask for access on https://image-net.org/download-images, download"
+IMAGENET_ADVICE = (
+    "ImageNet needs an account: request access on https://image-net.org/download-images, download"
     " ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, and unpack them to train/<wnid>/*.JPEG"
     " and val/<wnid>/*.JPEG (torchvision.datasets.ImageNet does both); Kaggle's copy of the"
     " challenge is read as it is"
 )
+
+
+def fetch_advice(name: str, also: str = "") -> Callable[[Path], str]:
+    """The advice for a dataset that `stillrobust data fetch` downloads.
+
+    Args:
+        name: Key of ``ARCHIVES``.
+        also: A further sentence, in which ``{root}`` stands for the folder.
+
+    Returns:
+        A function from the dataset's folder to the advice.
+    """
+
+    def advice(root: Path) -> str:
+        return (
+            f"`stillrobust data fetch {name} {root}` gets what is missing; move away what is"
+            f" damaged first.{also.format(root=root)}"
+        )
+
+    return advice
