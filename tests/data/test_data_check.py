@@ -373,7 +373,7 @@ def test_classes_without_images_and_files_that_are_not_read_are_said(tmp_path):
     text = check_dataset("folders", tmp_path).text()
     assert "whole    train: 2 images, 2 of them decoded\n" in text
     assert (
-        "decoded, 1 of the 2 classes without images, 2 other files that are not read: a.heic,"
+        "decoded, 1 of the 2 classes without images, 2 other files are not read: a.heic,"
         " lost.png\n" in text
     )
     remove_first(tmp_path, "train/dog/*.JPEG")  # a folder with nothing in it

@@ -14,7 +14,7 @@ from stillrobust.analysis.reference import corruption_errors, effective_robustne
 from stillrobust.cli import app
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, GROUPS, Cell
-from stillrobust.metrics.details import by_class, details
+from stillrobust.metrics.recompute import recompute_by_class, recompute_details
 from stillrobust.report import summarize, write_report
 from stillrobust.report.blocks import sections
 from stillrobust.report.inside import against_others, with_inside
@@ -103,14 +103,16 @@ def test_the_family_is_whole_and_right(made):
         ones = np.ones((1, 20))
         for name, (clean, corrupted) in told.pairs.items():
             found = {
-                place: details(kept[row.run.name, place].statistics(), ones)[start + name][0]
+                place: recompute_details(kept[row.run.name, place].statistics(), ones)[
+                    start + name
+                ][0]
                 for place in ("clean", *COMMON)
             }
             assert clean == pytest.approx(found["clean"])
             assert corrupted == pytest.approx(fmean(found[place] for place in COMMON))
         for number, name in enumerate(CLASSES):
             scores = {
-                place: by_class(kept[row.run.name, place].statistics(), ones)[
+                place: recompute_by_class(kept[row.run.name, place].statistics(), ones)[
                     row.robustness.metric
                 ][0, number]
                 for place in ("clean", *COMMON)

@@ -22,7 +22,7 @@ from stillrobust.evaluation.loader import AtSeverities, batches
 from stillrobust.evaluation.process_group import ALONE, Group
 from stillrobust.evaluation.protocol import Protocol, cells_of
 from stillrobust.grid import CLEAN, Cell, Place
-from stillrobust.metrics import METRIC_VERSION, METRICS
+from stillrobust.metrics import METRICS
 from stillrobust.names import slug
 from stillrobust.predictors import Predictor, checked, predictor_of_run
 from stillrobust.runtime.run_log import RUN_LOG, note
@@ -347,7 +347,7 @@ def _circumstances(dataset: Dataset, protocol: Protocol, weights: str) -> dict[s
         "weights": weights,
         "stage": info.stage,
         "ground_truth": "warped" if protocol.warp_truth else "not warped",
-        "metric_version": METRIC_VERSION[info.task],
+        "metric_version": METRICS[info.task].version,
         **({"scale": protocol.scale} if protocol.scale else {}),
         **(
             {"images_chosen": "first of the budget's order"}
