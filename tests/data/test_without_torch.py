@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stillrobust.data import CorruptedView, open_dataset, read_image, write_coco
+from stillrobust.data import CorruptedView, open_dataset, write_coco
 from stillrobust.data.check import check_dataset
 from stillrobust.data.reading import write_image
 from stillrobust.metrics import METRICS
@@ -52,11 +52,11 @@ for name in ("coco", "maps", "folders"):
     assert (sample.image != image).any()
     metric = METRICS[dataset.info.task](dataset.info)
     metric.update([perfect(sample.target)], [sample.target])
-    assert set(metric.compute().values()) == {1.0}, metric.compute()
+    assert min(metric.compute().values()) > 0.999, metric.compute()
     statistics, weights = metric.statistics(), np.ones((2, 1))
     for recompute in (recompute_metrics, recompute_by_class, recompute_details):
         recompute(statistics, weights)
-assert not [name for name in sys.modules if name.partition(".")[0] == "torch"][1:]
+assert not [name for name in sys.modules if name.startswith("torch.")]
 """
 
 

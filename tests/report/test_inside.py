@@ -22,7 +22,7 @@ from stillrobust.report.page_inside import PAIRS
 from stillrobust.report.tables import percent
 from stillrobust.samples import Prediction
 from stillrobust.storage.store import Run, Store
-from tests.metrics.test_details import CLASSES, counted, pair
+from tests.metrics.test_recompute import CLASSES, filled_metric, pair
 from tests.report.test_page import Page
 
 METRICS_OF = {
@@ -64,7 +64,7 @@ def made(tmp_path_factory):
             store.write_run(Run(run, task, name, "full_network", "ImageNet/val", {}, CLASSES))
             for number, place in enumerate([("clean", 0), *((one, 3) for one in COMMON)]):
                 below = drop + (place[0] == "fog") if place[1] else 1 + list(DROPS).index(name) // 2
-                metric = counted(
+                metric = filled_metric(
                     task, [told(task, index, (index + number) % 10 < below) for index in range(20)]
                 )
                 kept[run, place[0]] = metric
