@@ -46,6 +46,7 @@ class UsableImages:
         return len(self.indices)
 
     def image_id(self, index: int) -> str:
+        """The id of the image in the underlying dataset."""
         return self.dataset.image_id(self.indices[index])
 
     def __getitem__(self, index: int, /) -> Sample:

@@ -108,7 +108,7 @@ class ImageCache:
             )
 
     def _make_room(self, size: int) -> int:
-        """Delete the oldest files if the cache is nearly full; the bytes this process may write."""
+        """Delete the oldest files if the cache is nearly full; return the bytes left."""
         files, now = [], time.time()
         for path in self.folder.glob("??/*"):
             try:

@@ -16,9 +16,7 @@ from stillrobust.samples import Array, Image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 IMAGE_KINDS = "PNG, JPEG, WebP, BMP or TIFF"
-MAX_PIXELS = (
-    178_956_970  # pixels: Pillow's limit for a picture that may be meant to fill the memory
-)
+MAX_PIXELS = 178_956_970  # Pillow's limit against decompression bombs
 # Bits per pixel -> the factor by which Pillow multiplies grey values, so that the largest is 255.
 GREY_STRETCH = {2: 85, 4: 17}
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum
@@ -138,14 +136,14 @@ def read_bytes(path: Path) -> bytes:
 
 
 def is_cut_off(content: bytes) -> bool:
-    """Whether a PNG or JPEG ends before its end marker. Decoders silently fill the rest with grey."""
+    """Whether a PNG or JPEG lacks its end marker. Decoders silently fill the rest with grey."""
     if content.startswith(b"\xff\xd8"):
         return not _has_end_marker(content)
     return not content or (content.startswith(b"\x89PNG") and PNG_END not in content)
 
 
 def _has_end_marker(jpeg: bytes) -> bool:
-    """Whether the image has its end marker; those of thumbnails and trailing data do not count."""
+    """Whether a JPEG has its end marker. Those of thumbnails and trailing data do not count."""
     place = 2
     while marker := JPEG_MARKER.search(jpeg, place):
         kind, place = jpeg[marker.start() + 1], marker.end()

@@ -121,6 +121,7 @@ class CorruptedView:
         return self.corrupt_sample(self.dataset[index])
 
     def image_id(self, index: int) -> str:
+        """The id of the image in the underlying dataset."""
         return self.dataset.image_id(index)
 
     def corrupt_sample(self, sample: Sample) -> Sample:
@@ -240,4 +241,5 @@ class Subset:
         return self.dataset[self.indices[index]]
 
     def image_id(self, index: int) -> str:
+        """The id of the image in the underlying dataset."""
         return self.dataset.image_id(self.indices[index])

@@ -25,6 +25,7 @@ class Top1:
         self.confidence: list[float] = []
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
+        """Compare ``probabilities`` (C,) with ``label``."""
         for prediction, target in zip(predictions, targets, strict=True):
             if prediction.probabilities is None or len(prediction.probabilities) != len(
                 self.info.classes
@@ -49,12 +50,14 @@ class Top1:
             self.confidence.append(float(np.max(prediction.probabilities)))
 
     def merge(self, other: "Top1") -> None:
+        """Add the images of another metric."""
         self.seen.add(other.seen.ids)
         self.correct += other.correct
         self.label += other.label
         self.confidence += other.confidence
 
     def compute(self) -> dict[str, float]:
+        """``top1``, 0 to 1."""
         return {"top1": float(np.mean(self.correct)) if self.correct else float("nan")}
 
     def statistics(self) -> dict[str, Array]:
@@ -74,10 +77,12 @@ class Top1:
 
     @staticmethod
     def recompute(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``top1`` under weights."""
         return {"top1": weights @ statistics["correct"] / weights.sum(1)}
 
     @staticmethod
     def recompute_by_class(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``top1`` of the images of each class."""
         members = statistics["label"][:, None] == np.arange(int(statistics["classes"]))
         count = weights @ members
         correct = weights @ (members & statistics["correct"][:, None])
@@ -85,6 +90,7 @@ class Top1:
 
     @staticmethod
     def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``ece``, the calibration error."""
         confidence = statistics["confidence"]
         image = np.arange(len(confidence))
         return {"ece": ece_of_rows(image, confidence, statistics["correct"], weights)}

@@ -73,6 +73,7 @@ class AveragePrecision:
         self.matches: dict[str, list[_Matches]] = {kind: [] for kind in self.kinds}
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
+        """Match boxes and, if the dataset has masks, masks."""
         for prediction, target in zip(predictions, targets, strict=True):
             self._check_truth(target)
             self._check_prediction(prediction, target)
@@ -124,12 +125,14 @@ class AveragePrecision:
             _check_masks("predicted", prediction.masks, len(boxes), target)
 
     def merge(self, other: "AveragePrecision") -> None:
+        """Add the images of another metric."""
         self.seen.add(other.seen.ids)
         self.objects += other.objects
         for kind in self.kinds:
             self.matches[kind] += other.matches[kind]
 
     def compute(self) -> dict[str, float]:
+        """``box_ap`` and, with masks, ``mask_ap``; 0 if no object was found."""
         statistics = self.statistics()
         once = np.ones((1, len(self.seen.ids)))
         return {
@@ -184,6 +187,7 @@ class AveragePrecision:
 
     @staticmethod
     def recompute(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``box_ap`` and ``mask_ap`` under weights."""
         return {
             f"{kind}_ap": average_precision(statistics, kind, weights)
             for kind in _kinds(statistics)
@@ -191,6 +195,7 @@ class AveragePrecision:
 
     @staticmethod
     def recompute_by_class(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``box_ap`` and ``mask_ap`` of each class."""
         return {
             f"{kind}_ap": class_average_precision(statistics, kind, weights)
             for kind in _kinds(statistics)
@@ -198,6 +203,7 @@ class AveragePrecision:
 
     @staticmethod
     def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``box_ece`` and ``box_ap_small``, ``_medium``, ``_large``; likewise for masks."""
         found = {}
         for kind in _kinds(statistics):
             counts = statistics[f"{kind}_ignored"][:, 0] & 1 == 0

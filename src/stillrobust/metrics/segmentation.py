@@ -51,6 +51,7 @@ class MeanIoU:
         """Sums for calibration, per image; empty if the model gives no confidence."""
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
+        """Compare ``label_map`` (H, W) with that of the target."""
         classes = len(self.info.classes)
         for prediction, target in zip(predictions, targets, strict=True):
             truth, found = target.label_map, prediction.label_map
@@ -86,6 +87,7 @@ class MeanIoU:
             self.unions.append(either.astype(np.int32))
 
     def merge(self, other: "MeanIoU") -> None:
+        """Add the images of another metric."""
         if self.seen.ids and other.seen.ids and bool(self.bins) != bool(other.bins):
             raise UserError(
                 "Expected confidence in both metrics or in none; they are of different models, so"
@@ -97,6 +99,7 @@ class MeanIoU:
         self.bins += other.bins
 
     def compute(self) -> dict[str, float]:
+        """``miou``, 0 to 1."""
         if not self.unions:
             return {"miou": float("nan")}
         counts = self.statistics()
@@ -126,16 +129,19 @@ class MeanIoU:
 
     @staticmethod
     def recompute(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``miou`` under weights."""
         intersections, unions = statistics["intersections"], statistics["unions"]
         return {"miou": mean_iou(weights @ intersections, weights @ unions)}
 
     @staticmethod
     def recompute_by_class(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``miou``: the IoU of each class."""
         intersections, unions = statistics["intersections"], statistics["unions"]
         return {"miou": class_iou(weights @ intersections, weights @ unions)}
 
     @staticmethod
     def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``ece`` over pixels, if the model gives a confidence."""
         if "bins" not in statistics:
             return {}
         return {"ece": ece_of_bins(np.tensordot(weights, statistics["bins"], 1))}

@@ -19,37 +19,39 @@ from stillrobust.data.reading import fingerprint, read_image, require_split, wri
 from stillrobust.errors import BadImage, UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
 
-# What COCO's own downloads have beside the instances: no splits.
+# Other annotation files of COCO's downloads, which are not splits.
 OTHER_KINDS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
 
 
 @dataclass(frozen=True)
 class CocoDataset:
-    """Images with boxes, labels and, where every annotation has an outline, masks; checked when it
-    is opened.
+    """Images with boxes, labels and, if every annotation has an outline, masks.
 
-    Boxes come out as float32 xyxy, clipped to the image; labels count from 0 in the order of COCO's
-    category ids.
+    Annotations are checked when the dataset is opened. Boxes are clipped to the image. Labels count
+    from 0 in the order of COCO's category ids.
+
+    With ``require_objects``, objects without area or under a pixel wide or high are dropped, as in
+    mmdetection's ``_parse_ann_info``. Then images with a side under 32 pixels or without an object
+    are dropped, as in its ``filter_empty_gt``. Crowds alone do not count as objects, as in
+    detectron2. No image of train2017 has crowds only, so both tools and this one keep 117,266 of
+    its 118,287 images.
+
+    Attributes:
+        images: Folder that ``file_name`` is relative to.
+        annotations: JSON file.
+        require_objects: For training: drop images and objects that cannot be learned from.
+        name: Name in reports; by default the name of the annotation file.
+        faults: Collects images with unusable annotations. ``None`` makes them an error.
+        classes: Class names.
+        has_masks: Whether every annotation has an outline.
+        table: The images and objects.
     """
 
     images: Path
-    """The folder that ``file_name`` is relative to."""
     annotations: Path
-    """The JSON file."""
     require_objects: bool = False
-    """For training: leave out what there is nothing to learn from, as mmdetection does.
-
-    Objects of no area or less than a pixel wide or high go (``_parse_ann_info``), then images with
-    a side under 32 pixels or without an object (``filter_empty_gt``). Crowds alone do not count as
-    objects, as in detectron2; train2017 has no image with crowds alone, so that both tools, and
-    this one, keep 117,266 of its 118,287 images.
-    """
     name: str = ""
-    """Shown in reports; the annotation file's name where it is empty."""
     faults: Faults | None = field(default=None, repr=False, compare=False)
-    """Takes the images that cannot be used by what the file says of them; ``None``: they are
-    refused.
-    """
     classes: tuple[str, ...] = field(init=False, default=())
     has_masks: bool = field(init=False, default=False)
     table: CocoTable = field(init=False, repr=False)
@@ -70,9 +72,7 @@ class CocoDataset:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself; the fingerprint reads all images once where the set is
-        small.
-        """
+        """Facts about the dataset. For the fingerprint, all images of a small set are read."""
         ids = self.table.file_names
         digest = fingerprint(
             self.classes, ids, (self.images / name for name in ids), self.table.content()
@@ -81,7 +81,7 @@ class CocoDataset:
         return DatasetInfo(name, "detection", self.classes, len(ids), digest, self.has_masks)
 
     def image_id(self, index: int) -> str:
-        """The image's file name, as the annotations have it."""
+        """The file name in the annotations."""
         return self.table.file_names[index]
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class CocoDataset:
 
 
 def coco_splits(root: Path) -> list[str]:
-    """The splits that ``open_coco`` finds annotations of, sorted."""
+    """Names of the splits with annotations, sorted."""
     stems = [
         path.stem
         for path in (root / "annotations").glob("*.json")
@@ -156,11 +156,16 @@ def open_coco(root: Path, split: str, options: OpenOptions) -> CocoDataset:
 
 
 def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Sequence[str]) -> None:
-    """Write samples with boxes and labels (masks, crowd and areas where there are any) as a COCO
-    dataset.
+    """Write a COCO dataset.
 
-    Images go to ``folder/<split>/<image_id>`` as PNG, annotations to
+    Images are written to ``folder/<split>/<image_id>`` as PNG, and annotations to
     ``folder/annotations/instances_<split>.json``.
+
+    Args:
+        folder: Folder of the dataset.
+        split: Name of the split.
+        samples: Samples with boxes and labels; masks, crowd and areas are optional.
+        classes: Class names, in the order of the labels.
     """
     document: dict[str, Any] = {
         "images": [],
@@ -186,7 +191,17 @@ def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Seq
 
 
 def annotation_entries(target: Target) -> list[dict[str, Any]]:
-    """COCO annotations of one image, without ids."""
+    """The COCO annotations of one image, without ids.
+
+    Args:
+        target: Ground truth with boxes and labels.
+
+    Returns:
+        One dict per object.
+
+    Raises:
+        ValueError: If boxes or labels are missing.
+    """
     if target.boxes is None or target.labels is None:
         raise ValueError(f"{target.image_id}: a COCO file needs boxes and labels")
     entries = []

@@ -26,16 +26,21 @@ from stillrobust.samples import DatasetInfo, Sample, Target
 
 @dataclass(frozen=True)
 class FolderDataset:
-    """``<split>/<class>/`` with images; classes are the folder names, sorted.
+    """Images in ``<split>/<class>/``. Classes are the folder names, sorted.
 
-    Where there is a ``train`` split its classes are those of every split, so that labels mean the
-    same everywhere; each has an image there, or nothing could be learned of it.
+    If there is a split ``train``, its classes hold for every split, so that labels agree.
+
+    Attributes:
+        root: Folder of the dataset.
+        split: Name of the split.
+        name: Name in reports; by default folder and split.
+        classes: Class names.
+        files: (file, label) of every image.
     """
 
     root: Path
     split: str
     name: str = ""
-    """Shown in reports; folder and split where it is empty."""
     classes: tuple[str, ...] = field(init=False, default=())
     files: tuple[tuple[Path, int], ...] = field(init=False, default=(), repr=False)
 
@@ -67,7 +72,7 @@ class FolderDataset:
             for name, paths in folders.items()
             if not all(path.name.startswith(".") for path in paths)
         ]
-        # a folder with nothing in it is a class that comes later
+        # an empty folder is a class without images yet
         if self.split == "train" and unread:
             raise UserError(
                 f"Expected {IMAGE_KINDS} images in every class folder of {self.root / self.split},"
@@ -78,14 +83,12 @@ class FolderDataset:
         object.__setattr__(self, "files", tuple(files))
 
     def image_id(self, index: int) -> str:
-        """The image's path below the split's folder: ``<class>/<file>``."""
+        """The path of the image below the split: ``<class>/<file>``."""
         return self.files[index][0].relative_to(self.root / self.split).as_posix()
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself; the fingerprint reads all files once where the set is
-        small.
-        """
+        """Facts about the dataset. For the fingerprint, all files of a small set are read."""
         ids = [self.image_id(index) for index in range(len(self))]
         digest = fingerprint(self.classes, ids, [path for path, _ in self.files], b"")
         return DatasetInfo(

@@ -28,24 +28,30 @@ from stillrobust.data.reading import (
 from stillrobust.errors import BadImage, UserError
 from stillrobust.samples import IGNORE, Array, DatasetInfo, Image, Sample, Target
 
-NO_IMAGE = "label map without an image"  # the one fault that is of no image
+NO_IMAGE = "label map without an image"  # the only fault that is not of an image
 
 
 @dataclass(frozen=True)
 class MapDataset:
-    """Images in ``images/<split>/`` and ``labels/<split>/*.png``: at most 8 bits, index = class,
-    255 = does not count.
+    """Images in ``images/<split>/`` with label maps in ``labels/<split>/*.png``.
 
-    Class names come from ``classes.txt``, one a line; without it the label maps of all splits are
+    Label maps have at most 8 bits. A value is the index of a class, and 255 is not scored. Class
+    names are the lines of ``classes.txt``. Without that file, the label maps of all splits are
     scanned for the highest index.
+
+    Attributes:
+        root: Folder of the dataset.
+        split: Name of the split.
+        name: Name in reports; by default folder and split.
+        faults: Collects images and label maps without counterpart. ``None`` makes them an error.
+        classes: Class names.
+        pairs: (image, label map) of every image.
     """
 
     root: Path
     split: str
     name: str = ""
-    """Shown in reports; folder and split where it is empty."""
     faults: Faults | None = field(default=None, repr=False, compare=False)
-    """Takes what has no counterpart; ``None``: it is refused."""
     classes: tuple[str, ...] = field(init=False, default=())
     pairs: tuple[tuple[Path, Path], ...] = field(init=False, default=(), repr=False)
 
@@ -56,14 +62,12 @@ class MapDataset:
         object.__setattr__(self, "classes", tuple(read_classes(self.root)))
 
     def image_id(self, index: int) -> str:
-        """The image's path below ``images/<split>``."""
+        """The path of the image below ``images/<split>``."""
         return self.pairs[index][0].relative_to(self.root / "images" / self.split).as_posix()
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself; the fingerprint reads all files once where the set is
-        small.
-        """
+        """Facts about the dataset. For the fingerprint, all files of a small set are read."""
         ids = [self.image_id(index) for index in range(len(self))]
         files = [image for image, _ in self.pairs] + [labels for _, labels in self.pairs]
         digest = fingerprint(self.classes, ids, files, b"")
@@ -92,8 +96,19 @@ def read_image_and_labels(
     classes: int,
     reduce: Callable[[Array], Array] = lambda stored: stored,
 ) -> tuple[Image, Array]:
-    """uint8 (H, W, 3) and uint8 (H, W) of one size; ``reduce`` turns stored label values into
-    0..``classes`` - 1 and 255.
+    """Read an image and its label map.
+
+    Args:
+        image_path: File of the image.
+        label_path: PNG of the label map.
+        classes: Number of classes.
+        reduce: Converts stored values to 0..``classes`` - 1 and 255.
+
+    Returns:
+        uint8 (H, W, 3) RGB and uint8 (H, W).
+
+    Raises:
+        BadImage: If a file cannot be used, sizes differ, or a label is not a class.
     """
     image, stored = read_image(image_path), read_label_map(label_path)
     if image.shape[:2] != stored.shape:
@@ -115,8 +130,18 @@ def read_image_and_labels(
 
 
 def pair_files(images: Path, labels: Path, faults: Faults | None = None) -> list[tuple[Path, Path]]:
-    """(image, label map) of every image in two folders; one without counterpart goes to
-    ``faults``, or is a ``UserError``.
+    """Find the label map of every image.
+
+    Args:
+        images: Folder of the images.
+        labels: Folder of the label maps.
+        faults: Collects files without counterpart. ``None`` makes them an error.
+
+    Returns:
+        (image, label map) pairs, sorted by image.
+
+    Raises:
+        UserError: If there is no image, or a counterpart is missing.
     """
     found = image_files(images)
     if not found:
@@ -153,12 +178,22 @@ def pair_files(images: Path, labels: Path, faults: Faults | None = None) -> list
 
 
 def label_files(folder: Path) -> list[Path]:
-    """All visible label maps below ``folder``, sorted."""
+    """All visible PNG files below ``folder``, sorted."""
     return [path for path in image_files(folder) if path.suffix == ".png"]
 
 
 def read_classes(root: Path) -> list[str]:
-    """The class names from ``classes.txt``, or numbered ones from a scan of every label map."""
+    """Class names from ``classes.txt``, or numbered names from a scan of all label maps.
+
+    Args:
+        root: Folder of the dataset.
+
+    Returns:
+        One name per class.
+
+    Raises:
+        UserError: If the file is not UTF-8, or names are missing, duplicate or too many.
+    """
     path = root / "classes.txt"
     if not path.is_file():
         return scan_classes(root)
@@ -179,9 +214,7 @@ def read_classes(root: Path) -> list[str]:
 
 
 def scan_classes(root: Path) -> list[str]:
-    """Numbered names up to the highest label in any split, so that train and val agree on the
-    number of classes.
-    """
+    """Numbered names up to the highest label of all splits, so that all splits have the same."""
     highest = -1
     for path in label_files(root / "labels"):
         values = np.unique(read_label_map(path))

@@ -61,6 +61,7 @@ class CifarDataset:
         return labelled_sample(self.images[index], self.labels[index], self.image_id(index))
 
     def image_id(self, index: int) -> str:
+        """The place of the image in its file, such as ``00042``."""
         return f"{index:05d}"
 
 
@@ -138,6 +139,7 @@ class Cifar10C:
         return self.clean[index]
 
     def image_id(self, index: int) -> str:
+        """The place of the image in its file, such as ``00042``."""
         return self.clean.image_id(index)
 
     def corrupted(self, corruption: str, severity: int) -> Dataset:
@@ -181,6 +183,7 @@ class _Stored:
         return labelled_sample(image, self.whole.labels[index], self.image_id(index))
 
     def image_id(self, index: int) -> str:
+        """The place of the image in its file, such as ``00042``."""
         return self.whole.image_id(index)
 
 

@@ -193,7 +193,7 @@ def _tar_members(archive: Path, limits: Limits) -> Iterator[tuple[str, IO[bytes]
 
 
 class _Bounded:
-    """A stream that refuses to return more than ``limit`` bytes: compressed headers can be bombs."""
+    """A stream that refuses to return more than ``limit`` bytes; headers can be bombs, too."""
 
     def __init__(self, stream: IO[bytes] | gzip.GzipFile, limit: int) -> None:
         self.stream, self.limit = stream, limit

@@ -64,7 +64,7 @@ def _is_unpacked(archive: Archive, root: Path) -> bool:
 
 
 def _require_space(archives: list[Archive], root: Path) -> None:
-    """Space for the content so far, one archive and its content: archives are removed one by one."""
+    """Require space for all content and one archive: each is removed once it is unpacked."""
     needed = kept = 0
     for archive in archives:
         shutil.rmtree(

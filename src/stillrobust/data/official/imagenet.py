@@ -242,6 +242,7 @@ class ImageNetC:
         return self.clean[index]
 
     def image_id(self, index: int) -> str:
+        """``<wnid>/<file>``."""
         return self.clean.ids[index]
 
     def corrupted(self, corruption: str, severity: int) -> Dataset:
@@ -287,6 +288,7 @@ class _Stored:
         return labelled_sample(read_stored(self.folder / image_id), image_id)
 
     def image_id(self, index: int) -> str:
+        """``<wnid>/<file>``."""
         return self.whole.clean.ids[index]
 
 
