@@ -102,13 +102,13 @@ class ImageCache:
         except OSError as error:
             self._room, self._stopped = 0, True
             warnings.warn(
-                f"Corrupted images are no longer stored in {self.folder}: {error.strerror}; they are"
-                " computed instead",
+                f"Corrupted images are no longer stored in {self.folder}: {error.strerror}; they"
+                " are computed instead",
                 stacklevel=2,
             )
 
     def _make_room(self, size: int) -> int:
-        """Delete the oldest files if the cache is nearly full; return the bytes left."""
+        """Delete old files if the cache is nearly full; the bytes that this process may write."""
         files, now = [], time.time()
         for path in self.folder.glob("??/*"):
             try:

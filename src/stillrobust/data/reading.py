@@ -122,8 +122,8 @@ def read_bytes(path: Path) -> bytes:
         width, height, has_alpha = 0, 0, False  # unknown to Pillow; OpenCV decides
     if width * height > MAX_PIXELS:
         sentence = (
-            f"Expected an image of at most {MAX_PIXELS:,} pixels at {path}, but it has more; scale it"
-            " down"
+            f"Expected an image of at most {MAX_PIXELS:,} pixels at {path}, but it has more; scale"
+            " it down"
         )
         raise BadImage(sentence, f"more than {MAX_PIXELS:,} pixels")
     if has_alpha:
@@ -136,7 +136,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def is_cut_off(content: bytes) -> bool:
-    """Whether a PNG or JPEG lacks its end marker. Decoders silently fill the rest with grey."""
+    """Whether a PNG or JPEG lacks its end marker. Decoders would fill the rest with grey."""
     if content.startswith(b"\xff\xd8"):
         return not _has_end_marker(content)
     return not content or (content.startswith(b"\x89PNG") and PNG_END not in content)

@@ -26,7 +26,7 @@ class Metric(Protocol):
     version: ClassVar[str]
     """Part of every protocol. It changes when the metric counts differently."""
     marker: ClassVar[str]
-    """A key of ``statistics()`` that no other metric has. Stored statistics are recognised by it."""
+    """A key that only this metric's ``statistics()`` have; stored ones are recognised by it."""
 
     def __init__(self, info: DatasetInfo) -> None: ...
 

@@ -312,7 +312,7 @@ def parse_objects(
 
 
 def parse_box(box: object, size: list[int], where: str) -> tuple[float, float, float, float]:
-    """Convert COCO's ``[x, y, width, height]`` to xyxy; it may exceed the image by ``OVERSHOOT``."""
+    """Convert COCO's ``[x, y, width, height]`` to xyxy and check that it is inside the image."""
     if (
         not isinstance(box, list)
         or len(box) != 4

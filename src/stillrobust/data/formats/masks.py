@@ -106,7 +106,7 @@ def unpack_run_lengths(text: str) -> list[int] | None:
 
 
 def fill_polygons(polygons: list[Any], size: tuple[int, int], where: str) -> Array:
-    """Rasterise the union of polygons ``[[x1, y1, x2, y2, ...], ...]`` by COCO's rule: bool (H, W)."""
+    """Rasterise the union of polygons ``[[x1, y1, ...], ...]`` by COCO's rule: bool (H, W)."""
     for polygon in polygons:
         if not is_polygon(polygon):
             raise UserError(

@@ -1,8 +1,8 @@
-"""The shapes of ten drawn things: each a list of polygons in the square -1..1 (y down), painted
-back to front.
+"""The shapes of the ten things in scenes.
 
-Every part names one of three fills, 0..2; the fills themselves are drawn anew for every object, so
-colour and texture say nothing of the class and only the shape does.
+A shape is a list of polygons in the square from -1 to 1 (y down), painted back to front. Every part
+has one of three fills, 0 to 2. Fills are drawn anew for every object, so that only the shape, and
+not colour or texture, depends on the class.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def ellipse(
     start: float = 0,
     end: float = 2 * np.pi,
 ) -> Array:
-    """Points on an ellipse with the given half axes, or on the part of it between two angles."""
+    """Points on an ellipse, float64 (40, 2), or on its arc between two angles."""
     angle = np.linspace(start, end, 40)
     dx, dy = across * np.cos(angle), down * np.sin(angle)
     return np.stack(

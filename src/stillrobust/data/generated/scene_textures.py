@@ -1,9 +1,8 @@
-"""What generated scenes are painted with: photographs, procedural patterns, and six background
-materials.
+"""Textures of generated images: photographs, procedural patterns, and six background materials.
 
-Every texture is float32 (size, size, 3) RGB in about 0..255. The photographs are the ones inside
-scikit-image's package folder; they are read as files, so nothing is imported or downloaded. Without
-that package all textures are procedural.
+Every texture is float32 (size, size, 3) RGB, about 0 to 255. The photographs are files in the
+package folder of scikit-image, which is not imported. Without that package all textures are
+procedural.
 """
 
 import importlib.util
@@ -34,14 +33,14 @@ OBJECT_PHOTOS = (
     "text.png",
     "cell.png",
 )
-# photographs are brought to this shorter side, so that crops show structure at the scale of an
-# object
+# Photographs are scaled to this shorter side, so that crops show structure at the scale of an
+# object.
 PHOTO_SIDE = 480
 
 
 def photo_folder() -> Path | None:
-    """scikit-image's data folder where the package is installed with its photographs."""
-    found = importlib.util.find_spec("skimage")  # finds the package and does not import it
+    """The data folder of scikit-image, or ``None`` if its photographs are not installed."""
+    found = importlib.util.find_spec("skimage")  # does not import the package
     if found is None or found.origin is None:
         return None
     folder = Path(found.origin).parent / "data"
@@ -50,15 +49,13 @@ def photo_folder() -> Path | None:
 
 
 def texture_source() -> str:
-    """``"photographs"``, or ``"procedural"`` where scikit-image is not installed."""
+    """``"photographs"``, or ``"procedural"`` if scikit-image is not installed."""
     return "procedural" if photo_folder() is None else "photographs"
 
 
 @cache
 def object_photos() -> tuple[Image, ...]:
-    """The photographs objects are textured with, uint8 RGB with a shorter side of 480; empty
-    without scikit-image.
-    """
+    """The photographs for textures of objects, uint8 RGB; empty without scikit-image."""
     folder = photo_folder()
     if folder is None:
         return ()
@@ -67,7 +64,7 @@ def object_photos() -> tuple[Image, ...]:
 
 @cache
 def material_photo(name: str) -> Image | None:
-    """The photograph of a background material, or ``None`` where there is none."""
+    """The photograph of a background material, or ``None`` if there is none."""
     folder = photo_folder()
     return (
         read_image(folder / f"{name}.png")
@@ -104,8 +101,9 @@ def smooth_noise(rng: Generator, size: int, cell: float) -> Array:
 
 
 def cloud_noise(rng: Generator, size: int, cell: float) -> Array:
-    """float32 (size, size) in 0..1: four octaves of smooth noise, the coarsest with cells of
-    ``cell`` pixels.
+    """Four octaves of smooth noise, float32 (size, size) from 0 to 1.
+
+    The coarsest octave has cells of ``cell`` pixels.
     """
     total = np.zeros((size, size), np.float32)
     for octave in range(4):
@@ -114,7 +112,7 @@ def cloud_noise(rng: Generator, size: int, cell: float) -> Array:
 
 
 def random_crop(rng: Generator, photo: Image, size: int) -> Image:
-    """uint8 (size, size, 3): a square of the photograph, 0.5 to 1.3 times that size before scaling."""
+    """A random square of a photograph, 0.5 to 1.3 times ``size``, scaled: uint8 (size, size, 3)."""
     side = int(min(*photo.shape[:2], size * rng.uniform(0.5, 1.3)))
     top = rng.integers(0, photo.shape[0] - side + 1)
     left = rng.integers(0, photo.shape[1] - side + 1)
@@ -130,7 +128,7 @@ def pixel_grid(size: int) -> tuple[Array, Array]:
 
 
 def blend(weight: Array, first: Array, second: Array) -> Array:
-    """Colours (3,) mixed by a weight map (size, size) -> float32 (size, size, 3)."""
+    """Mix colours (3,) by a weight map (size, size): float32 (size, size, 3)."""
     weights = weight[..., None]
     return np.asarray(first * weights + second * (1 - weights), np.float32)
 
@@ -165,7 +163,7 @@ def checkered_fill(rng: Generator, size: int, first: Array, second: Array) -> Ar
 
 
 def tinted_photo_fill(rng: Generator, size: int, first: Array, second: Array) -> Array:
-    """The brightness of a piece of a photograph mixes two colours."""
+    """Two colours mixed by the brightness of a crop of a photograph."""
     photos = object_photos()
     if not photos:
         return cloudy_fill(rng, size, first, second)
@@ -174,7 +172,7 @@ def tinted_photo_fill(rng: Generator, size: int, first: Array, second: Array) ->
 
 
 def photo_fill(rng: Generator, size: int, first: Array, second: Array) -> Array:
-    """A piece of a photograph as it is."""
+    """A crop of a photograph."""
     photos = object_photos()
     if not photos:
         return checkered_fill(rng, size, first, second)
@@ -194,7 +192,7 @@ FILLS = (
 
 
 def random_fill(rng: Generator, size: int) -> Array:
-    """What a part of an object is painted with; drawn without regard to its class."""
+    """A random fill for a part of an object, independent of its class."""
     fill = FILLS[rng.integers(len(FILLS))]
     return fill(rng, size, random_colour(rng), random_colour(rng))
 

@@ -1,8 +1,7 @@
-"""Generated scenes: one description gives the image, its instances and its label map.
+"""Generated scenes: image, instances and label map.
 
-Things stand on one or two background materials, overlap a little, throw a soft shadow, and the
-image gets a change of brightness and sensor noise. Everything follows from a seed, so a scene is
-the same wherever it is drawn.
+Things stand on one or two background materials, overlap a little and have soft shadows. Brightness
+changes and sensor noise are added. A scene depends on its random generator only.
 """
 
 from dataclasses import dataclass
@@ -15,31 +14,34 @@ from stillrobust.data.generated.scene_painters import Place, World
 from stillrobust.data.generated.scene_textures import cloud_noise, pixel_grid
 from stillrobust.samples import Array, Image, Sample, Target
 
-# visible pixels below which an object is not annotated (at 128x128): it can no longer be recognised
+# Visible pixels (at 128x128) below which an object is not annotated, because it is unrecognisable.
 SMALLEST = 40
 MOST_OBJECTS = 4
-ATTEMPTS = 12  # places tried before an object that finds no room is left out
+ATTEMPTS = 12  # places that are tried before an object is left out
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn scene with the full truth about it."""
+    """A drawn scene with its ground truth.
+
+    Attributes:
+        image: uint8 (S, S, 3) RGB.
+        labels: int64 (N,), class of each instance, from 0.
+        masks: bool (N, S, S), visible pixels; masks do not overlap.
+        label_map: uint8 (S, S): things first, then background materials.
+    """
 
     image: Image
-    """uint8 (S, S, 3) RGB."""
     labels: Array
-    """int64 (N,): the thing of each instance, from 0."""
     masks: Array
-    """bool (N, S, S): the visible pixels, so no two overlap."""
     label_map: Array
-    """uint8 (S, S): things 0..T-1, then stuff."""
 
     def boxes(self) -> Array:
         """float32 (N, 4) xyxy, tight around the masks."""
         return np.array([tight_box(mask) for mask in self.masks], np.float32).reshape(-1, 4)
 
     def detection(self, image_id: str) -> Sample:
-        """The scene as a sample of detection and instance segmentation."""
+        """The scene as a sample for detection and instance segmentation."""
         target = Target(
             image_id=image_id,
             size=(self.image.shape[0], self.image.shape[1]),
@@ -59,7 +61,7 @@ def tight_box(mask: Array) -> tuple[int, int, int, int]:
 
 
 def draw_scene(rng: Generator, world: World, size: int) -> Scene:
-    """One to four things on one or two backgrounds."""
+    """Draw one to four things on one or two backgrounds."""
     canvas, label_map = draw_background(rng, world, size, most=2)
     placed: list[Place] = []
     labels: list[int] = []
@@ -76,7 +78,7 @@ def draw_scene(rng: Generator, world: World, size: int) -> Scene:
         placed.append(place)
         labels.append(label)
         masks.append(visible)
-    # Slivers stay in the label map, where they are pixels like any other, and leave the instances.
+    # Slivers stay in the label map but are not instances.
     kept = [
         number for number, mask in enumerate(masks) if mask.sum() >= SMALLEST * (size / 128) ** 2
     ]
@@ -92,7 +94,7 @@ def draw_scene(rng: Generator, world: World, size: int) -> Scene:
 
 
 def draw_crop(rng: Generator, world: World, label: int, size: int) -> Image:
-    """One thing that nearly fills the image, over one background: a picture to classify."""
+    """Draw an image to classify: one thing that nearly fills it, over one background."""
     canvas, _ = draw_background(rng, world, size, most=1)
     extent = rng.uniform(0.65, 0.9) * size
     x, y = rng.uniform(0.4, 0.6, 2) * size
@@ -101,7 +103,7 @@ def draw_crop(rng: Generator, world: World, label: int, size: int) -> Image:
 
 
 def draw_background(rng: Generator, world: World, size: int, most: int) -> tuple[Array, Array]:
-    """float32 (size, size, 3) and its uint8 label map: one material, or two along a wavy border."""
+    """Draw one material, or two along a wavy border: float32 (size, size, 3) and label map."""
     many = min(int(rng.integers(1, most + 1)), len(world.stuff))
     chosen = rng.choice(len(world.stuff), many, replace=False)
     canvas = world.paint_stuff(rng, int(chosen[0]), size)
@@ -120,7 +122,7 @@ def draw_background(rng: Generator, world: World, size: int, most: int) -> tuple
 
 
 def free_place(rng: Generator, placed: list[Place], size: int) -> Place | None:
-    """A place that overlaps the others at most a little, or ``None`` where none was found."""
+    """A place with little overlap with the others, or ``None`` if none was found."""
     for _ in range(ATTEMPTS):
         extent = rng.uniform(0.3, 0.65) * size
         x, y = rng.uniform(0.4 * extent, size - 0.4 * extent, 2)
@@ -135,14 +137,15 @@ def free_place(rng: Generator, placed: list[Place], size: int) -> Place | None:
 def put_thing(
     rng: Generator, world: World, label: int, place: Place, canvas: Array
 ) -> tuple[Array, Array]:
-    """The canvas with a thing on it, often with a soft shadow, and the pixels it covers, bool (S,
-    S).
+    """Paint a thing, often with a soft shadow.
+
+    Returns:
+        The new canvas, float32 (S, S, 3), and the covered pixels, bool (S, S).
     """
     colours, coverage = world.paint_thing(rng, label, place, len(canvas))
     if rng.random() < 0.6:
         shift = int(0.06 * place.extent)
-        # The shadow may not come in again on the opposite side, so it is moved with zeros and not
-        # rolled around.
+        # Padded and not rolled, so that the shadow does not reappear on the opposite side.
         moved = np.pad(coverage, ((shift, 0), (shift, 0)))[: len(canvas), : len(canvas)]
         shadow = cv2.GaussianBlur(moved, (0, 0), 0.04 * place.extent + 0.5)
         canvas = canvas * (1 - 0.35 * shadow[..., None])
@@ -150,6 +153,6 @@ def put_thing(
 
 
 def finish(rng: Generator, canvas: Array) -> Image:
-    """Brightness and sensor noise, then uint8."""
+    """Change the brightness, add sensor noise and convert to uint8."""
     noise = rng.standard_normal(canvas.shape, np.float32) * 2
     return np.clip(canvas * rng.uniform(0.8, 1.1) + noise, 0, 255).astype(np.uint8)

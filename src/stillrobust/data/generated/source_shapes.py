@@ -1,6 +1,4 @@
-"""The shapes of the source set's twenty classes, none of which is a class of the scenes; painted as
-those of ``scene_parts``.
-"""
+"""The shapes of the source set's twenty classes, as in ``scene_shapes``; no scene has them."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""ADE20K as the SceneParse150 benchmark serves it (ADEChallengeData2016; Zhou et al. 2017)."""
+"""ADE20K of the SceneParse150 benchmark (ADEChallengeData2016; Zhou et al. 2017)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,47 +24,59 @@ from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
 
 SPLIT_FOLDERS = {"train": "training", "val": "validation"}
 
-# In the order of the label values 1 to 150, named as mmsegmentation names them (each is a word of
-# its row in objectInfo150.txt). They stand here so that a run's class names never depend on whether
-# that file is there.
+# In the order of the label values 1 to 150, with the names of mmsegmentation. Each is a word of its
+# row in objectInfo150.txt. The names are in the code so that they never depend on that file.
 CLASSES = tuple(
     """
-    wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door, table,
-    mountain, plant, curtain, chair, car, water, painting, sofa, shelf, house, sea, mirror, rug, field, armchair, seat, fence,
-    desk, rock, wardrobe, lamp, bathtub, railing, cushion, base, box, column, signboard, chest of drawers, counter, sand, sink,
-    skyscraper, fireplace, refrigerator, grandstand, path, stairs, runway, case, pool table, pillow, screen door, stairway,
-    river, bridge, bookcase, blind, coffee table, toilet, flower, book, hill, bench, countertop, stove, palm, kitchen island,
-    computer, swivel chair, boat, bar, arcade machine, hovel, bus, towel, light, truck, tower, chandelier, awning, streetlight,
-    booth, television receiver, airplane, dirt track, apparel, pole, land, bannister, escalator, ottoman, bottle, buffet,
-    poster, stage, van, ship, fountain, conveyer belt, canopy, washer, plaything, swimming pool, stool, barrel, basket,
-    waterfall, tent, bag, minibike, cradle, oven, ball, food, step, tank, trade name, microwave, pot, animal, bicycle, lake,
-    dishwasher, screen, blanket, sculpture, hood, sconce, vase, traffic light, tray, ashcan, fan, pier, crt screen, plate,
-    monitor, bulletin board, shower, radiator, glass, clock, flag
-    """.replace("\n    ", " ").strip().split(", ")
-)  # fmt: skip
+    wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk,
+    person, earth, door, table, mountain, plant, curtain, chair, car, water, painting, sofa,
+    shelf, house, sea, mirror, rug, field, armchair, seat, fence, desk, rock, wardrobe, lamp,
+    bathtub, railing, cushion, base, box, column, signboard, chest of drawers, counter, sand,
+    sink, skyscraper, fireplace, refrigerator, grandstand, path, stairs, runway, case, pool
+    table, pillow, screen door, stairway, river, bridge, bookcase, blind, coffee table, toilet,
+    flower, book, hill, bench, countertop, stove, palm, kitchen island, computer, swivel chair,
+    boat, bar, arcade machine, hovel, bus, towel, light, truck, tower, chandelier, awning,
+    streetlight, booth, television receiver, airplane, dirt track, apparel, pole, land,
+    bannister, escalator, ottoman, bottle, buffet, poster, stage, van, ship, fountain, conveyer
+    belt, canopy, washer, plaything, swimming pool, stool, barrel, basket, waterfall, tent, bag,
+    minibike, cradle, oven, ball, food, step, tank, trade name, microwave, pot, animal, bicycle,
+    lake, dishwasher, screen, blanket, sculpture, hood, sconce, vase, traffic light, tray,
+    ashcan, fan, pier, crt screen, plate, monitor, bulletin board, shower, radiator, glass,
+    clock, flag
+    """.replace("\n    ", " ")
+    .strip()
+    .split(", ")
+)
 
 
 @dataclass(frozen=True)
 class Ade20kDataset:
-    """Images with label maps: classes from 0, 255 where nothing is annotated."""
+    """Images with label maps: classes from 0, and 255 for pixels without annotation.
+
+    Attributes:
+        images: Folder of the images.
+        labels: Folder of the label maps.
+        name: Name in reports.
+        faults: Collects images and label maps without counterpart. ``None`` makes them an error.
+        pairs: (image, label map) of every image.
+    """
 
     images: Path
     labels: Path
     name: str
     faults: Faults | None = field(default=None, repr=False, compare=False)
-    """Takes what has no counterpart; ``None``: it is refused."""
     pairs: tuple[tuple[Path, Path], ...] = field(init=False, default=(), repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pairs", tuple(pair_files(self.images, self.labels, self.faults)))
 
     def image_id(self, index: int) -> str:
-        """The image's file name."""
+        """The file name of the image."""
         return self.pairs[index][0].relative_to(self.images).as_posix()
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself."""
+        """Facts about the dataset."""
         ids = [self.image_id(index) for index in range(len(self))]
         files = [image for image, _ in self.pairs] + [labels for _, labels in self.pairs]
         return DatasetInfo(
@@ -89,14 +101,19 @@ class Ade20kDataset:
 
 
 def reduce_zero_label(stored: Array) -> Array:
-    """uint8 as stored, 0 = not annotated and k = class k -> uint8 with 255 and k - 1
-    (mmsegmentation's reduce_zero_label).
+    """Convert stored values as mmsegmentation's ``reduce_zero_label`` does.
+
+    Args:
+        stored: uint8, 0 for pixels without annotation and k for class k of 150.
+
+    Returns:
+        uint8, 255 and k - 1.
     """
     return stored - np.uint8(1)  # 0 goes to 255
 
 
 def ade20k_folder(root: Path) -> Path:
-    """The folder of ``images`` and ``annotations``."""
+    """The folder with ``images`` and ``annotations``: ``root`` or its ``ADEChallengeData2016``."""
     return root / ADE20K_FOLDER if (root / ADE20K_FOLDER).is_dir() else root
 
 
@@ -117,8 +134,13 @@ def open_ade20k(root: Path, split: str, options: OpenOptions) -> Dataset:
 
 
 def names_agree(table: str) -> bool:
-    """Whether the text of an ``objectInfo150.txt`` has these classes in this order, each among the
-    words of its row.
+    """Whether an ``objectInfo150.txt`` lists the classes in this order.
+
+    Args:
+        table: Text of the file.
+
+    Returns:
+        True if every class is among the words of its row.
     """
     rows = [row.rpartition("\t")[2].split(",") for row in table.splitlines()[1:] if row.strip()]
     words = [{word.strip() for word in row} for row in rows]

@@ -1,6 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009) and CIFAR-10-C (Hendrycks & Dietterich 2019), in the files their
-authors serve.
-"""
+"""CIFAR-10 (Krizhevsky 2009) and CIFAR-10-C (Hendrycks & Dietterich 2019)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -36,21 +34,21 @@ SIDE = 32  # pixels
 class CifarDataset:
     """Images of 32 × 32 pixels.
 
-    Their ids are their places in the files, ``00000`` on, which CIFAR-10-C keeps.
+    The image ids are the places in the files, from ``00000``. CIFAR-10-C has the same order.
+
+    Attributes:
+        images: uint8 (N, 32, 32, 3) RGB.
+        labels: int64 (N,), in the order of ``CLASSES``.
+        name: Name in reports.
     """
 
     images: Array
-    """uint8 (N, 32, 32, 3) RGB."""
     labels: Array
-    """int64 (N,), in the order of ``CLASSES``."""
     name: str
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself.
-
-        Corruptions act at 32 pixels, with the severities made for that size.
-        """
+        """Facts about the dataset. The regime has the severities for 32 pixels."""
         digest = array_fingerprint(CLASSES, self.images, self.labels)
         return DatasetInfo(self.name, "classification", CLASSES, len(self), digest, regime="cifar")
 
@@ -71,7 +69,7 @@ def labelled_sample(image: Array, label: int, image_id: str) -> Sample:
 
 
 def cifar10_folder(root: Path) -> Path:
-    """The folder of the batches."""
+    """The folder of the batches: ``root`` or its ``cifar-10-batches-py``."""
     return root / CIFAR10_FOLDER if (root / CIFAR10_FOLDER).is_dir() else root
 
 
@@ -93,7 +91,17 @@ def open_cifar10(root: Path, split: str, options: OpenOptions) -> CifarDataset:
 
 
 def read_batch(path: Path) -> tuple[Array, Array]:
-    """Images uint8 (N, 32, 32, 3) and labels int64 (N,) of one batch file."""
+    """Read a batch file.
+
+    Args:
+        path: A file such as ``data_batch_1``.
+
+    Returns:
+        Images uint8 (N, 32, 32, 3) RGB and labels int64 (N,).
+
+    Raises:
+        UserError: If the file is damaged or of another dataset.
+    """
     batch = read_pickle(path)
     rows, labels = batch.get("data"), batch.get("labels")
     wanted = (
@@ -118,18 +126,23 @@ def read_batch(path: Path) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Cifar10C:
-    """The test set of CIFAR-10 with its corruptions as stored: ``<corruption>.npy``, severities 1
-    to 5 one after another.
+    """The test set of CIFAR-10 with stored corruptions.
+
+    ``<corruption>.npy`` has the images of severity 1 to 5, one after another.
+
+    Attributes:
+        clean: The test set.
+        labels: int64 (N,), labels of the test set.
+        folder: Folder of the arrays.
     """
 
     clean: Dataset
     labels: Array
-    """int64 (N,) of the clean set."""
     folder: Path
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """That of the clean set; the stage says that corruptions come from files."""
+        """The clean dataset's info; the stage is ``stored``."""
         return replace(self.clean.info, name="CIFAR-10-C", stage="stored")
 
     def __len__(self) -> int:
@@ -143,9 +156,7 @@ class Cifar10C:
         return self.clean.image_id(index)
 
     def corrupted(self, corruption: str, severity: int) -> Dataset:
-        """The stored images of one corruption at one severity, or ``UserError`` where the file is
-        missing or cut off.
-        """
+        """Open the stored images of one corruption at one severity."""
         require_stored(corruption, severity)
         path = self.folder / f"{corruption}.npy"
         open_corruption_array(path, len(self))
@@ -154,7 +165,7 @@ class Cifar10C:
 
 @dataclass(frozen=True)
 class _Stored:
-    """One severity in a stack; the file is mapped, not read."""
+    """One severity of an array, which is mapped into memory."""
 
     whole: Cifar10C
     path: Path
@@ -162,7 +173,7 @@ class _Stored:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """The whole set's, with a fingerprint over the stored images too."""
+        """The info of the whole set, with a fingerprint that includes the stored images."""
         base = self.whole.info
         first = (self.severity - 1) * len(self)
         images = open_corruption_array(self.path, len(self))[first : first + len(self)]
@@ -189,8 +200,17 @@ class _Stored:
 
 @lru_cache(maxsize=4)
 def open_corruption_array(path: Path, images: int) -> Any:
-    """uint8 (5 × ``images``, 32, 32, 3), mapped into memory; a file with Python objects in it is
-    refused.
+    """Open the array of a corruption, mapped into memory.
+
+    Args:
+        path: A ``.npy`` file. Python objects in it are refused.
+        images: Number of images of one severity.
+
+    Returns:
+        uint8 (5 × ``images``, 32, 32, 3).
+
+    Raises:
+        UserError: If the file is missing, damaged or of another shape.
     """
     stack = load_array(path)
     if stack.dtype != np.uint8 or stack.shape != (len(SEVERITIES) * images, SIDE, SIDE, 3):
@@ -202,7 +222,7 @@ def open_corruption_array(path: Path, images: int) -> Any:
 
 
 def load_array(path: Path) -> Any:
-    """A ``.npy`` file, mapped into memory."""
+    """Open a ``.npy`` file, mapped into memory; ``UserError`` if it is missing or damaged."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
@@ -213,12 +233,12 @@ def load_array(path: Path) -> Any:
 
 
 def cifar10_c_folder(root: Path) -> Path:
-    """The folder of CIFAR-10-C's arrays."""
+    """The folder of the arrays: ``root`` or its ``CIFAR-10-C``."""
     return root / CIFAR10_C_FOLDER if (root / CIFAR10_C_FOLDER).is_dir() else root
 
 
 def find_cifar10_root(root: Path) -> Path | None:
-    """Where CIFAR-10 itself lies: in the folder of CIFAR-10-C, or beside it."""
+    """The folder that contains ``cifar-10-batches-py``, in or beside CIFAR-10-C; else ``None``."""
     return next(
         (
             place
@@ -236,8 +256,8 @@ def open_cifar10_c(root: Path, split: str, options: OpenOptions) -> Dataset:
     home = find_cifar10_root(root)
     if home is None:
         raise UserError(
-            f"Expected CIFAR-10 ({CIFAR10_FOLDER}) beside CIFAR-10-C in {root} for the clean images, but it"
-            f" is not there; `stillrobust data fetch cifar10 {root}` gets it"
+            f"Expected CIFAR-10 ({CIFAR10_FOLDER}) beside CIFAR-10-C in {root} for the clean"
+            f" images, but it is missing; `stillrobust data fetch cifar10 {root}` gets it"
         )
     clean = open_cifar10(home, "val", options)
     labels = load_array(folder / "labels.npy")

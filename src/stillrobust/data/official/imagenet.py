@@ -1,9 +1,9 @@
-"""ImageNet-1k (ILSVRC 2012) and ImageNet-C (Hendrycks & Dietterich 2019), as their archives unpack.
+"""ImageNet-1k (ILSVRC 2012) and ImageNet-C (Hendrycks & Dietterich 2019), as in their archives.
 
-In the test an image is resized to 256 pixels and cropped to 224 before it is corrupted, because
-ImageNet-C was made so (hendrycks/robustness, make_imagenet_c.py). A model must therefore take the
-images of ``val`` as they come, 224 × 224. Pillow reads them, without the EXIF orientation, as it
-did for ImageNet-C and for the published accuracies.
+Images of ``val`` are resized to 256 and cropped to 224 pixels before they are corrupted, because
+ImageNet-C was made so (hendrycks/robustness, make_imagenet_c.py). A model must therefore accept
+images of 224 × 224. Pillow reads them and ignores the EXIF orientation, as it did for ImageNet-C
+and for the published accuracies.
 """
 
 import csv
@@ -37,10 +37,10 @@ from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, GROUPS, SEVERITIES
 from stillrobust.samples import Dataset, DatasetInfo, Image, Sample, Target
 
-RESIZE, CROP = 256, 224  # pixels; the test transform of torchvision's and Hendrycks' models
+RESIZE, CROP = 256, 224  # pixels: the test transform of torchvision's and Hendrycks' models
 STAGE = f"after resize to {RESIZE} and centre crop to {CROP}"
 KAGGLE = Path("ILSVRC/Data/CLS-LOC")  # where Kaggle's copy of the challenge has train/ and val/
-SOLUTION = "LOC_val_solution.csv"  # Kaggle's classes of the flat val folder
+SOLUTION = "LOC_val_solution.csv"  # Kaggle's labels of the flat val folder
 GROUP_NAMES = (*GROUPS, "extra")
 
 
@@ -52,21 +52,23 @@ def wordnet_ids() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ImageNetDataset:
-    """One split.
+    """One split. Images of ``train`` are as stored; those of ``val`` are resized and cropped.
 
-    ``train`` gives the images as they are, ``val`` resized and cropped as in the test.
+    Attributes:
+        folder: Folder of the split.
+        ids: ``<wnid>/<file>`` of every image, sorted, also if ``flat``.
+        flat: Whether the files are in ``folder`` itself instead of class folders.
+        split: ``train`` or ``val``.
     """
 
     folder: Path
     ids: tuple[str, ...]
-    """``<wnid>/<file>`` of every image, sorted; the same wherever the file lies."""
     flat: bool
-    """Whether the files lie in ``folder`` itself and not in class folders."""
     split: str
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself."""
+        """Facts about the dataset."""
         stage = STAGE if self.split == "val" else "before resize"
         digest = fingerprint(
             wordnet_ids(), self.ids, (self.path(image_id) for image_id in self.ids), stage.encode()
@@ -101,7 +103,7 @@ class ImageNetDataset:
 
 
 def labelled_sample(image: Image, image_id: str) -> Sample:
-    """An image with the label that its id says."""
+    """An image with the label of the class in its id."""
     size = (image.shape[0], image.shape[1])
     return Sample(
         image, Target(image_id, size, label=label_by_wordnet_id()[image_id.partition("/")[0]])
@@ -115,10 +117,13 @@ def label_by_wordnet_id() -> dict[str, int]:
 
 
 def resize_and_crop(image: Pillow.Image) -> Image:
-    """Short side to 256 pixels (bilinear, antialiased), then the middle 224 × 224: uint8 (224, 224,
-    3).
+    """Apply torchvision's ``Resize(256)`` and ``CenterCrop(224)``, with identical pixels.
 
-    The pixels of torchvision's ``Resize(256)`` and ``CenterCrop(224)`` on a Pillow image.
+    Args:
+        image: A Pillow image in RGB.
+
+    Returns:
+        uint8 (224, 224, 3) RGB.
     """
     width, height = image.size
     size = (
@@ -137,12 +142,24 @@ def open_imagenet(root: Path, split: str, options: OpenOptions) -> Dataset:
 
 
 def imagenet_folder(root: Path) -> Path:
-    """The folder that holds ``train`` and ``val``."""
+    """The folder with ``train`` and ``val``: ``root``, or that of Kaggle's copy in it."""
     return root / KAGGLE if (root / KAGGLE).is_dir() else root
 
 
 def open_split(root: Path, split: str, part: bool) -> ImageNetDataset:
-    """One split; without ``part`` it must be whole."""
+    """Open a split of ImageNet.
+
+    Args:
+        root: Folder of the dataset.
+        split: ``train`` or ``val``.
+        part: Accept fewer classes and images than published.
+
+    Returns:
+        The split.
+
+    Raises:
+        UserError: If folders or images are missing, or a folder is not a class of ImageNet.
+    """
     home = imagenet_folder(root)
     require_layout(
         "imagenet", root, split, [name for name in subfolders(home) if name in ("train", "val")]
@@ -160,8 +177,17 @@ def open_split(root: Path, split: str, part: bool) -> ImageNetDataset:
 
 
 def list_class_images(folder: Path, part: bool) -> list[str]:
-    """``<wnid>/<file>`` of every image, sorted; all 1,000 classes unless a part is wanted, and no
-    other folder.
+    """List ``<wnid>/<file>`` of every image in class folders, sorted.
+
+    Args:
+        folder: Folder of the split.
+        part: Accept missing classes.
+
+    Returns:
+        The image ids.
+
+    Raises:
+        UserError: If classes are missing, or a folder is not a class of ImageNet.
     """
     classes = subfolders(folder)
     foreign = [name for name in classes if name not in label_by_wordnet_id()]
@@ -183,10 +209,7 @@ def list_class_images(folder: Path, part: bool) -> list[str]:
 
 
 def list_image_names(folder: Path) -> list[str]:
-    """Names of the visible images directly inside a folder, sorted.
-
-    ``os.scandir``, for a million files.
-    """
+    """Names of the visible images directly inside a folder, sorted; fast for a million files."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries]
     return sorted(
@@ -197,7 +220,7 @@ def list_image_names(folder: Path) -> list[str]:
 
 
 def _flat_ids(folder: Path, root: Path) -> list[str]:
-    """Ids of the images in a flat folder, with the classes of Kaggle's table beside it."""
+    """Image ids of a flat folder, with the labels of Kaggle's table."""
     tables = [place / SOLUTION for place in (root, folder, folder.parent)]
     table = next((path for path in tables if path.is_file()), None)
     if table is None:
@@ -223,8 +246,9 @@ def _flat_ids(folder: Path, root: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class ImageNetC:
-    """The validation set with its corruptions as stored: ``<corruption>/<severity>/<wnid>/*.JPEG``,
-    224 × 224.
+    """The validation set with stored corruptions of 224 × 224 pixels.
+
+    The files are ``<corruption>/<severity>/<wnid>/*.JPEG``.
     """
 
     clean: ImageNetDataset
@@ -232,7 +256,7 @@ class ImageNetC:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """That of the clean set; the stage says that corruptions come from files."""
+        """The clean dataset's info; the stage is ``stored``."""
         return replace(self.clean.info, name="ImageNet-C", stage="stored")
 
     def __len__(self) -> int:
@@ -246,9 +270,7 @@ class ImageNetC:
         return self.clean.ids[index]
 
     def corrupted(self, corruption: str, severity: int) -> Dataset:
-        """The stored images of one cell, or ``UserError`` where they are not the clean set's, image
-        by image.
-        """
+        """Open the stored images of one corruption at one severity."""
         require_stored(corruption, severity)
         folder = stored_folder(self.root, corruption) / str(severity)
         found = list_stored_ids(folder)
@@ -272,7 +294,7 @@ class _Stored:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """The whole set's, with a fingerprint over the stored files too."""
+        """The info of the whole set, with a fingerprint that includes the stored files."""
         base, ids = self.whole.info, self.whole.clean.ids
         digest = fingerprint((), ids, (self.folder / image_id for image_id in ids), b"")
         name = f"{base.name} {self.folder.parent.name} {self.folder.name}"
@@ -293,7 +315,7 @@ class _Stored:
 
 
 def read_stored(path: Path) -> Image:
-    """An image of ImageNet-C: uint8 (224, 224, 3)."""
+    """Read an image of ImageNet-C: uint8 (224, 224, 3); ``UserError`` for another size."""
     image = np.asarray(read_unrotated(path))
     if image.shape != (CROP, CROP, 3):
         raise UserError(
@@ -304,9 +326,7 @@ def read_stored(path: Path) -> Image:
 
 
 def stored_folder(root: Path, corruption: str) -> Path:
-    """Where a corruption lies: in ``root``, in ``root/ImageNet-C``, or in the folder of its archive
-    there.
-    """
+    """The folder of a corruption: in ``root``, ``root/ImageNet-C`` or an archive's folder there."""
     homes = [home for home in (root / "ImageNet-C", root) if home.is_dir()]
     places: Sequence[Path] = [
         home / group / corruption for home in homes for group in ("", *GROUP_NAMES)
@@ -317,7 +337,7 @@ def stored_folder(root: Path, corruption: str) -> Path:
 
 
 def list_stored_ids(folder: Path) -> list[str]:
-    """``<wnid>/<file>`` of every image of one cell, sorted; none where there is no such folder."""
+    """``<wnid>/<file>`` of every image of one cell, sorted; empty if the folder is missing."""
     return [
         f"{wnid}/{name}" for wnid in subfolders(folder) for name in list_image_names(folder / wnid)
     ]

@@ -1,4 +1,4 @@
-"""The official data sets: how many images each split has, and a set that is half there refused."""
+"""Official datasets: layout and number of images, and errors for incomplete sets."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,13 +26,13 @@ LAYOUTS: Mapping[str, str] = {
     "cifar10_c": "CIFAR-10-C/ with labels.npy",
     "ade20k": "ADEChallengeData2016/ with images/ and annotations/",
 }
-"""What lies in the folder of a set."""
+"""Name of an official dataset -> the content of its folder."""
 STORED = (*COMMON, "speckle_noise", "gaussian_blur", "spatter", "saturate")
-"""The corruptions that ImageNet-C and CIFAR-10-C hold: the 15 common ones and the 4 extra."""
+"""The corruptions of ImageNet-C and CIFAR-10-C: the 15 common and the 4 extra ones."""
 
 
 def require_stored(corruption: str, severity: int) -> None:
-    """``UserError`` for a corruption or severity that no stored set has."""
+    """Raise ``UserError`` for a corruption or severity that ImageNet-C and CIFAR-10-C lack."""
     if corruption not in STORED:
         raise unknown_name_error("stored corruption", corruption, STORED)
     if severity not in SEVERITIES:
@@ -42,8 +42,16 @@ def require_stored(corruption: str, severity: int) -> None:
 
 
 def require_layout(dataset: str, root: Path, split: str, existing: Sequence[str]) -> None:
-    """``UserError`` where a folder holds nothing of a set, or other splits (``existing``) than the
-    one that is wanted.
+    """Require that a folder has the layout of an official dataset and a split.
+
+    Args:
+        dataset: Name of the dataset.
+        root: Its folder.
+        split: Name of the split.
+        existing: Names of the splits that were found.
+
+    Raises:
+        UserError: If nothing of the dataset, or not this split, was found.
     """
     if root.is_dir() and not existing:
         raise UserError(
@@ -54,8 +62,17 @@ def require_layout(dataset: str, root: Path, split: str, existing: Sequence[str]
 
 
 def require_whole(dataset: str, split: str, root: Path, found: int, part: bool) -> None:
-    """``UserError`` where a split has another number of images than the official one, unless a part
-    is wanted.
+    """Require the published number of images.
+
+    Args:
+        dataset: Name of the dataset.
+        split: Name of the split.
+        root: Folder of the dataset.
+        found: Number of images that were found.
+        part: Accept any number.
+
+    Raises:
+        UserError: If the numbers differ and ``part`` is false.
     """
     expected = COUNTS[dataset][split]
     if found != expected and not part:

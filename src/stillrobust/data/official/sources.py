@@ -45,30 +45,48 @@ _COCO = "http://images.cocodataset.org/"
 _ZENODO = "https://zenodo.org/records/"
 _COCO_2017 = (
     Archive(
-        _COCO + "annotations/annotations_trainval2017.zip", 252_907_541, Limits(1_200_000_000, 20), ("annotations",),
+        _COCO + "annotations/annotations_trainval2017.zip",
+        252_907_541,
+        Limits(1_200_000_000, 20),
+        ("annotations",),
         sha256="113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
     ),
     Archive(
-        _COCO + "zips/val2017.zip", 815_585_330, Limits(900_000_000, 5_100), ("val2017",),
+        _COCO + "zips/val2017.zip",
+        815_585_330,
+        Limits(900_000_000, 5_100),
+        ("val2017",),
         sha256="4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
     ),
     Archive(
-        _COCO + "zips/train2017.zip", 19_336_861_798, Limits(20_000_000_000, 119_000), ("train2017",),
+        _COCO + "zips/train2017.zip",
+        19_336_861_798,
+        Limits(20_000_000_000, 119_000),
+        ("train2017",),
         sha256="69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
     ),
-)  # fmt: skip
+)
 _ADE20K = Archive(
-    "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip", 967_382_037, Limits(1_500_000_000, 45_000), (ADE20K_FOLDER,),
+    "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
+    967_382_037,
+    Limits(1_500_000_000, 45_000),
+    (ADE20K_FOLDER,),
     sha256="7ff1be44964418441f542a7cc1e1a650e7dc0fc275f5d23252bc9bbdbc977b29",
-)  # fmt: skip
+)
 _CIFAR10 = Archive(
-    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", 170_498_071, Limits(200_000_000, 50), (CIFAR10_FOLDER,),
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    170_498_071,
+    Limits(200_000_000, 50),
+    (CIFAR10_FOLDER,),
     sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-)  # fmt: skip
+)
 _CIFAR10_C = Archive(
-    _ZENODO + "2535967/files/CIFAR-10-C.tar", 2_918_471_680, Limits(3_000_000_000, 50), (CIFAR10_C_FOLDER,),
+    _ZENODO + "2535967/files/CIFAR-10-C.tar",
+    2_918_471_680,
+    Limits(3_000_000_000, 50),
+    (CIFAR10_C_FOLDER,),
     sha256="c72763e101c723b7c507b96205f7e938912a5d587376173b825850cf3cb876a7",
-)  # fmt: skip
+)
 _IMAGENET_C = tuple(
     Archive(
         f"{_ZENODO}2235448/files/{group}.tar",
