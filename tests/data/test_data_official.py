@@ -34,7 +34,7 @@ def refuses(spec, split, pattern):
 
 
 def test_official_counts_and_classes():
-    """The numbers that define the sets (issue 4): ILSVRC 2012, CIFAR-10, SceneParse150, COCO 2017."""
+    """The published sizes of ILSVRC 2012, CIFAR-10, SceneParse150 and COCO 2017."""
     assert COUNTS["imagenet"] == {"train": 1_281_167, "val": 50_000}
     assert COUNTS["cifar10"] == {"train": 50_000, "val": 10_000}
     assert COUNTS["ade20k"] == {"train": 20_210, "val": 2_000}
@@ -253,7 +253,7 @@ def test_imagenet(tmp_path, counts):
 
 
 def test_imagenet_as_kaggle_has_it(tmp_path, counts):
-    """Flat val images with their classes in a table: the same ids and labels as in class folders."""
+    """Flat val images with a table of classes have the ids and labels of class folders."""
     layouts.write_imagenet(tmp_path / "sorted", classes=wordnet_ids()[3:6], images=2)
     home = tmp_path / "kaggle" / "ILSVRC" / "Data" / "CLS-LOC"
     (home / "val").mkdir(parents=True)
