@@ -88,7 +88,7 @@ def test_ece_of_pixels_by_hand():
 
 
 def test_ece_of_detections_by_hand():
-    """A hit of score 0.9 and a miss of 0.7: (0.1 + 0.7) / 2. Detections in the crowd do not count."""
+    """A hit of score 0.9 and a miss of 0.7: (0.1 + 0.7) / 2. Those in the crowd do not count."""
     boxes = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
     target = Target(
         "a", (48, 48), boxes=boxes, labels=np.array([0, 0]), crowd=np.array([False, True])
