@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from stillrobust.metrics import METRICS
-from stillrobust.metrics.recompute import replicates
+from stillrobust.metrics.recompute import recompute_metrics
 from stillrobust.samples import DatasetInfo, Prediction, Target
 
 CLASSES = 80
@@ -74,9 +74,9 @@ def main() -> None:
     weights = np.random.default_rng(0).multinomial(
         len(scenes), np.full(len(scenes), 1 / len(scenes)), arguments.replicates
     )
-    replicates(statistics, weights[:1])
+    recompute_metrics(statistics, weights[:1])
     begun = time.process_time()
-    values = replicates(statistics, weights)
+    values = recompute_metrics(statistics, weights)
     each = 1000 * (time.process_time() - begun) / arguments.replicates
     print(
         f"a replicate, box AP and mask AP: {each:.1f} ms; box AP {values['box_ap'].mean():.3f} ±"

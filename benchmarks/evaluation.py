@@ -30,7 +30,7 @@ import torch
 from stillrobust.corruptions import COMMON, SEVERITIES, warm_up
 from stillrobust.data import Subset, open_dataset
 from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
-from stillrobust.data.shared import SharedImages
+from stillrobust.data.image_cache import ImageCache
 from stillrobust.data.views import corrupted_view
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.evaluation.loader import AtSeverities, batches
@@ -93,7 +93,7 @@ def bare_parts(
         batch = samples[start : start + protocol.batch_size]
         for view in views:
             with torch.inference_mode():
-                predict([view.applied_to(sample).image for sample in batch])
+                predict([view.corrupt_sample(sample).image for sample in batch])
     return since(begun)
 
 
@@ -265,7 +265,7 @@ def sharing(root: Path, images: int) -> None:
         kept = root / f"shared-{draws}"
         for _ in range(3):
             for shared in times:
-                images_of = SharedImages(kept, 10**10) if shared else None
+                images_of = ImageCache(kept, 10**10) if shared else None
                 begun = clocks()
                 for corruption in COMMON:
                     views = [

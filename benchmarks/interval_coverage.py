@@ -20,7 +20,7 @@ from statistics import NormalDist
 import numpy as np
 
 from stillrobust.analysis.intervals import LEVEL, interval, robustness_replicates
-from stillrobust.metrics.recompute import replicates
+from stillrobust.metrics.recompute import recompute_metrics
 
 Arrays = dict[str, np.ndarray]
 World = dict[str, list[Arrays]]  # run -> the statistics of its cells, the clean one first
@@ -181,7 +181,7 @@ def quantities(world: World, weights: np.ndarray, other: np.ndarray | None = Non
     found = {}
     for run, cells in world.items():
         use = weights if run == "a" or other is None else other
-        values = [next(iter(replicates(cell, use).values())) for cell in cells]
+        values = [next(iter(recompute_metrics(cell, use).values())) for cell in cells]
         found[run] = robustness_replicates(values[0], np.stack(values[1:]))
     return {
         **found["a"],

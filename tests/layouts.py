@@ -6,7 +6,7 @@ import struct
 import numpy as np
 from PIL import Image as Pillow
 
-from stillrobust.data.official.imagenet import wnids
+from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.data.official.layout import STORED
 
 
@@ -94,7 +94,7 @@ def write_cifar10_c(root, labels, corruptions=STORED):
 
 def write_imagenet(root, split="val", classes=None, images=1, size=(40, 30)):
     """``<split>/<wnid>/*.JPEG`` with ``images`` a class."""
-    for number, wnid in enumerate(wnids() if classes is None else classes):
+    for number, wnid in enumerate(wordnet_ids() if classes is None else classes):
         for place in range(images):
             name = (
                 f"ILSVRC2012_val_{number * images + place + 1:08d}"

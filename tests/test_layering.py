@@ -135,7 +135,7 @@ def test_robustify_never_sees_the_test():
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("metrics/details.py", "def later():\n    from stillrobust.training import Plan"),
+        ("metrics/recompute.py", "def later():\n    from stillrobust.training import Plan"),
         ("grid.py", "if TYPE_CHECKING:\n    import stillrobust.cli.study"),
         ("robustify/ant.py", "from stillrobust import tasks"),
         # within a package, and fine
@@ -151,7 +151,7 @@ def test_an_arrow_that_points_down_is_found(file, line, tmp_path):
     ("file", "line"),
     [
         (
-            "metrics/seen.py",
+            "metrics/image_ids.py",
             "def later():\n    from stillrobust.metrics.detection import AveragePrecision",
         ),
         (

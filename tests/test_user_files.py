@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from stillrobust.cli import app
 from stillrobust.corruptions import CORRUPTIONS, corrupt, get_corruption, resolve_corruptions
+from stillrobust.data.image_cache import ImageCache
 from stillrobust.data.reading import encode_png
-from stillrobust.data.shared import SharedImages
 from stillrobust.data.views import corrupted_view
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate, missing_cells
@@ -284,7 +284,7 @@ def test_a_changed_file_is_another_cell(rain, tmp_path):
 
 
 def test_images_that_are_kept_for_the_next_model_are_those_of_this_file(rain, tmp_path):
-    data, shared = Toys("classification", 1), SharedImages(tmp_path / "kept", 10**8)
+    data, shared = Toys("classification", 1), ImageCache(tmp_path / "kept", 10**8)
     for text in (RAIN, RAIN.replace("0.02", "0.2"), RAIN):
         written(tmp_path, "rain.py", text)
         kept, made = (

@@ -37,6 +37,9 @@ class Toys:
     def __len__(self):
         return self.info.size
 
+    def image_id(self, index):
+        return f"{index}.png"
+
     def __getitem__(self, index):
         if not 0 <= index < self.info.size:
             raise IndexError(index)
@@ -50,7 +53,7 @@ class Toys:
         image[mask] += 120
         boxes = np.array([[left, top, left + w, top + h]], np.float32)
         target = Target(
-            f"{index}.png",
+            self.image_id(index),
             (SIZE, SIZE),
             label=kind,
             boxes=boxes,

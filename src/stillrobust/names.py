@@ -1,5 +1,6 @@
-"""Look-up of components by name, and specs such as ``resnet50(weights='ant')``, parsed and never
-evaluated.
+"""Look-up of components by name, and specs such as ``resnet50(weights='ant')``.
+
+Specs are parsed, never evaluated.
 """
 
 import ast
@@ -12,37 +13,59 @@ from stillrobust.errors import UserError
 
 T = TypeVar("T")
 
-# names listed in full in an error; above that the list is cut, so that the sentence stays readable
-SHOWN = 24
+MAX_LISTED = 24  # names in an error message
 
 
-def unknown(kind: str, name: object, available: Iterable[str]) -> UserError:
-    """The error for a wrong name: the nearest names, then what there is."""
+def unknown_name_error(kind: str, name: object, available: Iterable[str]) -> UserError:
+    """The error for an unknown name, with the most similar names first.
+
+    Args:
+        kind: Word for the component, such as ``corruption``.
+        name: The unknown name.
+        available: All known names.
+
+    Returns:
+        The error to raise.
+    """
     names = sorted(available)
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f" Did you mean: {', '.join(near)}?" if near else ""
-    listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    listed = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
     return UserError(
         f"Unknown {kind} {str(name)!r}.{hint} Available: {listed} ({len(names)} in all)"
     )
 
 
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """``table[name]``, or a ``UserError`` that says what was probably meant.
+    """Look up a component by name.
 
-    ``kind`` is the word for the message.
+    Args:
+        kind: Word for the component in the error message, such as ``corruption``.
+        name: Name to look up.
+        table: Name -> component.
+
+    Returns:
+        ``table[name]``.
+
+    Raises:
+        UserError: If the name is unknown; the message suggests similar names.
     """
     if name not in table:
-        raise unknown(kind, name, table)
+        raise unknown_name_error(kind, name, table)
     return table[name]
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
-    """``"lite0"`` -> ``("lite0", {})``; ``"resnet50(weights='ant')"`` -> ``("resnet50", {"weights":
-    "ant"})``.
+    """Parse ``"name"`` or ``"name(key='value')"``. Nothing is evaluated.
 
-    Only literals are accepted as values; nothing is evaluated. Raises ``UserError`` for anything
-    else.
+    Args:
+        spec: Such as ``"lite0"`` or ``"resnet50(weights='ant')"``.
+
+    Returns:
+        The name and the arguments, such as ``("resnet50", {"weights": "ant"})``.
+
+    Raises:
+        UserError: If the spec has another form, or a value is not a literal.
     """
     text = spec.strip()
     head, bracket, _ = text.partition("(")
@@ -65,8 +88,14 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def format_spec(name: str, arguments: Mapping[str, Any]) -> str:
-    """The canonical text of a spec: keys sorted, values as literals; the inverse of
-    :func:`parse_spec`.
+    """Format a spec: keys sorted, values as literals. The inverse of :func:`parse_spec`.
+
+    Args:
+        name: Name of the component.
+        arguments: Its arguments, literals only.
+
+    Returns:
+        The canonical text.
     """
     if not arguments:
         return name
@@ -74,8 +103,14 @@ def format_spec(name: str, arguments: Mapping[str, Any]) -> str:
 
 
 def slug(text: str) -> str:
-    """A folder's name for anything with a name; where characters had to go, a digest keeps two of
-    them apart.
+    """A safe folder name for any text.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text itself if it is safe. Otherwise special characters become ``-`` and a hash is
+        appended, so that different texts have different folders.
     """
     kept = "".join(
         character if character.isalnum() or character in "-_." else "-" for character in text
@@ -83,8 +118,18 @@ def slug(text: str) -> str:
     return kept if kept == text else f"{kept}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
-def parts_of(spec: str) -> list[str]:
-    """``"a(x='+')+b"`` -> ``["a(x='+')", "b"]``: a plus sign within brackets stays where it is."""
+def split_technique_spec(spec: str) -> list[str]:
+    """Split the spec of combined techniques at its plus signs.
+
+    Args:
+        spec: Such as ``"a(x='+')+b"``. Plus signs within brackets do not split.
+
+    Returns:
+        The specs of the parts, such as ``["a(x='+')", "b"]``.
+
+    Raises:
+        UserError: If brackets are not closed or a part is empty.
+    """
     found, depth, quote, escaped = [""], 0, "", False
     for letter in spec:
         if letter == "+" and not depth:

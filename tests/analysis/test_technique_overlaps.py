@@ -12,7 +12,7 @@ import pytest
 from stillrobust.analysis.technique_overlaps import overlaps, overlaps_of
 from stillrobust.cli.families import techniques
 from stillrobust.errors import UserError
-from stillrobust.names import parts_of
+from stillrobust.names import split_technique_spec
 from stillrobust.report import page, summarize
 from stillrobust.report.came_along import came_along, came_along_csv
 from stillrobust.report.downloads import latex_table, results_json
@@ -74,13 +74,13 @@ def test_a_card_says_it_with_the_arguments_at_hand():
 
 
 def test_parts():
-    assert parts_of("a(x=('+', \"b)+'\", 'it\\'s+')) + b") == [
+    assert split_technique_spec("a(x=('+', \"b)+'\", 'it\\'s+')) + b") == [
         "a(x=('+', \"b)+'\", 'it\\'s+'))",
         "b",
     ]
     for wrong in ("a+", "+a", "a(", "a)+b", ""):
         with pytest.raises(UserError, match="Expected a technique like"):
-            parts_of(wrong)
+            split_technique_spec(wrong)
 
 
 def test_what_made_the_backbone_and_what_acts_in_the_transfer_both_count():

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from stillrobust.data import open_dataset
 from stillrobust.data.formats.coco import write_coco
-from stillrobust.data.official.imagenet import wnids
+from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.data.reading import encode_png, write_image
 from stillrobust.errors import BadImage, UserError
 from stillrobust.evaluation import Protocol, evaluate
@@ -87,7 +87,7 @@ def folders(root):
 
 
 def imagenet(root):
-    wnid = wnids()[0]
+    wnid = wordnet_ids()[0]
     place = root / "val" / wnid
     place.mkdir(parents=True)
     for name, content in FILES.items():

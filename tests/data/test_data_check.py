@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from stillrobust.cli import app
 from stillrobust.data import FORMATS
-from stillrobust.data.check import CHECKS, check_dataset
-from stillrobust.data.official.imagenet import wnids
+from stillrobust.data.check import check_dataset
+from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.data.official.layout import COUNTS
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON
@@ -33,7 +33,7 @@ def small(monkeypatch):
         "coco": {"train": 3, "val": 2},
     }.items():
         monkeypatch.setitem(COUNTS, dataset, splits)
-    monkeypatch.setattr("stillrobust.data.check.COCO_TRAINABLE", 2)
+    monkeypatch.setattr("stillrobust.data.official.coco_2017.TRAINABLE_IMAGES", 2)
 
 
 def write(dataset, root):
@@ -42,8 +42,8 @@ def write(dataset, root):
         if dataset == "cifar10_c":
             layouts.write_cifar10_c(root, labels)
     elif dataset in ("imagenet", "imagenet_c"):
-        layouts.write_imagenet(root, classes=wnids()[:2])
-        layouts.write_imagenet(root, "train", classes=wnids()[:2])
+        layouts.write_imagenet(root, classes=wordnet_ids()[:2])
+        layouts.write_imagenet(root, "train", classes=wordnet_ids()[:2])
         if dataset == "imagenet_c":
             layouts.write_imagenet_c(root, COMMON)
     elif dataset in ("ade20k", "coco"):
@@ -57,18 +57,14 @@ def write(dataset, root):
     return root
 
 
-def test_every_format_has_a_check():
-    assert CHECKS.keys() == FORMATS.keys()
-
-
-@pytest.mark.parametrize("dataset", sorted(CHECKS))
+@pytest.mark.parametrize("dataset", sorted(FORMATS))
 def test_whole_sets_are_whole(small, tmp_path, dataset):
     verdict = check_dataset(dataset, write(dataset, tmp_path), full=True)
     assert verdict.whole, verdict.text()
     assert verdict.text().splitlines()[-1] == f"{dataset} in {tmp_path} is whole."
 
 
-@pytest.mark.parametrize("dataset", sorted(set(CHECKS) - {"maps", "folders"}))
+@pytest.mark.parametrize("dataset", sorted(set(FORMATS) - {"maps", "folders"}))
 def test_small_copies_are_not_the_official_sets(tmp_path, dataset):
     verdict = check_dataset(dataset, write(dataset, tmp_path))
     assert not verdict.whole
@@ -153,7 +149,7 @@ DAMAGES = [
         "damaged",
         "1 of 2 files are empty",
     ),
-    ("imagenet", lambda root: dangle(root, "val/*/*.JPEG"), "val", "damaged", "empty or not there"),
+    ("imagenet", lambda root: dangle(root, "val/*/*.JPEG"), "val", "damaged", "empty or missing"),
     ("imagenet", lambda root: (root / "val" / "cats").mkdir(), "val", "damaged", "'cats'"),
     (
         "imagenet_c",
@@ -293,7 +289,7 @@ def test_archives_that_wait_or_are_cut_off(small, tmp_path):
     found = {part.name: part for part in check_dataset("coco", tmp_path).parts}
     assert (
         found["val2017.zip"].state,
-        "has begun and not ended: 1 of" in found["val2017.zip"].text,
+        "its download is incomplete: 1 of" in found["val2017.zip"].text,
     ) == ("missing", True)
 
 
@@ -314,7 +310,7 @@ def test_a_sample_is_read_or_all(small, tmp_path, monkeypatch):
     """The second of four images is bad: found when all are read, not in a sample of two, the first
     and the third.
     """
-    monkeypatch.setattr("stillrobust.data.check.SAMPLE", 2)
+    monkeypatch.setattr("stillrobust.data.formats.checks.SAMPLE", 2)
     monkeypatch.setitem(COUNTS, "ade20k", {"train": 4, "val": 2})
     layouts.write_ade20k(tmp_path, train=4)
     damage_first(tmp_path, "images/training/*2.jpg", cut)
@@ -326,7 +322,7 @@ def test_coco_says_what_can_be_learned_from(small, tmp_path, monkeypatch):
     text = check_dataset("coco", layouts.write_coco2017(tmp_path)).text()
     assert "train: 3 images, 3 of them decoded, 2 with something to learn" in text
     with monkeypatch.context() as other:
-        other.setattr("stillrobust.data.check.COCO_TRAINABLE", 117_266)
+        other.setattr("stillrobust.data.official.coco_2017.TRAINABLE_IMAGES", 117_266)
         found = {part.name: part for part in check_dataset("coco", tmp_path).parts}
     assert found["train"].state == "damaged"
     assert "not 117,266: the annotations are others" in found["train"].text
@@ -377,7 +373,7 @@ def test_classes_without_images_and_files_that_are_not_read_are_said(tmp_path):
     text = check_dataset("folders", tmp_path).text()
     assert "whole    train: 2 images, 2 of them decoded\n" in text
     assert (
-        "decoded, 1 of the 2 classes without images, 2 other files that are not read: a.heic,"
+        "decoded, 1 of the 2 classes without images, 2 other files are not read: a.heic,"
         " lost.png\n" in text
     )
     remove_first(tmp_path, "train/dog/*.JPEG")  # a folder with nothing in it

@@ -19,11 +19,11 @@ from stillrobust.cli import app
 from stillrobust.data import open_dataset
 from stillrobust.data.check import check_dataset
 from stillrobust.data.official import fetch as fetching
-from stillrobust.data.official.archives import Limits
+from stillrobust.data.official.extraction import Limits
 from stillrobust.data.official.fetch import fetch_dataset
-from stillrobust.data.official.imagenet import wnids
+from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.data.official.layout import COUNTS
-from stillrobust.data.official.served import ARCHIVES
+from stillrobust.data.official.sources import ARCHIVES
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON
 from tests import layouts
@@ -57,9 +57,9 @@ def origin(tmp_path_factory):
     layouts.write_cifar10_c(sets, labels)
     layouts.write_coco2017(sets)
     layouts.write_ade20k(sets)
-    layouts.write_imagenet_c(layouts.write_imagenet(sets, classes=wnids()[:2]), COMMON)
+    layouts.write_imagenet_c(layouts.write_imagenet(sets, classes=wordnet_ids()[:2]), COMMON)
     for archive in {archive.name: archive for row in ARCHIVES.values() for archive in row}.values():
-        pack(served / archive.name, sets / archive.folder, archive.gives)
+        pack(served / archive.name, sets / archive.folder, archive.contents)
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Quiet, directory=str(served))
     )
@@ -94,7 +94,7 @@ def table(origin, monkeypatch):
         monkeypatch.setitem(ARCHIVES, name, row)
     for name, counts in SMALL.items():
         monkeypatch.setitem(COUNTS, name, counts)
-    monkeypatch.setattr("stillrobust.data.check.COCO_TRAINABLE", 2)
+    monkeypatch.setattr("stillrobust.data.official.coco_2017.TRAINABLE_IMAGES", 2)
     Quiet.asked.clear()
     return rows
 
@@ -122,17 +122,17 @@ def test_the_table_is_whole():
         for archive in rows
     )
     assert all(archive.size is None or archive.size <= archive.limits.size for archive in rows)
-    assert sorted(name for archive in ARCHIVES["imagenet_c"] for name in archive.gives) == sorted(
-        COMMON
-    )
+    assert sorted(
+        name for archive in ARCHIVES["imagenet_c"] for name in archive.contents
+    ) == sorted(COMMON)
 
 
 @pytest.mark.parametrize("name", ["coco", "ade20k", "cifar10", "cifar10_c", "imagenet_c"])
 def test_fetched_sets_are_whole(table, origin, tmp_path, name):
     seen = []
-    fetch_dataset(name, tmp_path / "new", listen=lambda *what: seen.append(what))
+    fetch_dataset(name, tmp_path / "new", progress=lambda *what: seen.append(what))
     if name == "imagenet_c":  # its clean images need an account
-        layouts.write_imagenet(tmp_path / "new", classes=wnids()[:2])
+        layouts.write_imagenet(tmp_path / "new", classes=wordnet_ids()[:2])
     verdict = check_dataset(name, tmp_path / "new", full=True)
     assert verdict.whole, verdict.text()
     assert len(

@@ -98,7 +98,7 @@ def test_one_object_without_outline_leaves_no_masks(tmp_path: Path, outline: Any
 
 
 def test_objects_go_to_their_images_whatever_the_order_of_the_file(tmp_path: Path) -> None:
-    """Images and annotations shuffled: each image keeps its own objects, in the order of the file."""
+    """Rows are shuffled; each image keeps its objects in the order of the file."""
     content = document()
     base = content["annotations"][0]
     content["images"].reverse()

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image as Pillow
 
 from stillrobust.data import open_dataset
-from stillrobust.data.official.imagenet import prepare, wnids
+from stillrobust.data.official.imagenet import resize_and_crop, wordnet_ids
 from stillrobust.data.official.layout import COUNTS
 from stillrobust.data.official.pickles import read_pickle
-from stillrobust.data.views import StoredCorruptions, Subset, corrupted_view, has_stored
+from stillrobust.data.views import StoredCorruptions, Subset, corrupted_view, has_stored_corruptions
 from stillrobust.errors import UserError
 from tests import layouts
 
@@ -34,12 +34,16 @@ def refuses(spec, split, pattern):
 
 
 def test_official_counts_and_classes():
-    """The numbers that define the sets (issue 4): ILSVRC 2012, CIFAR-10, SceneParse150, COCO 2017."""
+    """The published sizes of ILSVRC 2012, CIFAR-10, SceneParse150 and COCO 2017."""
     assert COUNTS["imagenet"] == {"train": 1_281_167, "val": 50_000}
     assert COUNTS["cifar10"] == {"train": 50_000, "val": 10_000}
     assert COUNTS["ade20k"] == {"train": 20_210, "val": 2_000}
-    assert (len(wnids()), wnids()[0], wnids()[-1]) == (1000, "n01440764", "n15075141")
-    assert list(wnids()) == sorted(set(wnids()))
+    assert (len(wordnet_ids()), wordnet_ids()[0], wordnet_ids()[-1]) == (
+        1000,
+        "n01440764",
+        "n15075141",
+    )
+    assert list(wordnet_ids()) == sorted(set(wordnet_ids()))
 
 
 @pytest.mark.parametrize("dataset", ["imagenet", "imagenet_c", "cifar10", "cifar10_c", "ade20k"])
@@ -188,7 +192,7 @@ def test_cifar10_c(tmp_path, counts):
         == 4
     )
     part = Subset(data, [1, 3])
-    assert has_stored(part)
+    assert has_stored_corruptions(part)
     assert np.array_equal(corrupted_view(part, "snow", 2)[1].image, stack[4 + 3])
     assert open_dataset(f"cifar10_c:{folder}", "val").info == data.info  # CIFAR-10 lies beside it
 
@@ -230,7 +234,7 @@ def test_the_test_view_is_torchvisions(size):
     transforms = pytest.importorskip("torchvision.transforms")
     image = Pillow.fromarray(layouts.pixels(size, *size, 3))
     expected = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])(image)
-    np.testing.assert_array_equal(prepare(image), np.asarray(expected))
+    np.testing.assert_array_equal(resize_and_crop(image), np.asarray(expected))
 
 
 def test_imagenet(tmp_path, counts):
@@ -238,19 +242,19 @@ def test_imagenet(tmp_path, counts):
     layouts.write_imagenet(tmp_path, "train")
     counts("imagenet", train=1000, val=1000)
     data = open_dataset(f"imagenet:{tmp_path}", "val")
-    assert (len(data), data.info.classes) == (1000, wnids())
+    assert (len(data), data.info.classes) == (1000, wordnet_ids())
     assert data[993].target.label == 993
-    assert data[993].target.image_id == f"{wnids()[993]}/ILSVRC2012_val_00000994.JPEG"
+    assert data[993].target.image_id == f"{wordnet_ids()[993]}/ILSVRC2012_val_00000994.JPEG"
     assert data[993].image.shape == (224, 224, 3)
     assert data.info.stage == "after resize to 256 and centre crop to 224"
     train = open_dataset(f"imagenet:{tmp_path}", "train", training=True)
     assert train[5].image.shape == (40, 30, 3)
-    assert train[5].target.image_id == f"{wnids()[5]}/{wnids()[5]}_0.JPEG"
+    assert train[5].target.image_id == f"{wordnet_ids()[5]}/{wordnet_ids()[5]}_0.JPEG"
 
 
 def test_imagenet_as_kaggle_has_it(tmp_path, counts):
-    """Flat val images with their classes in a table: the same ids and labels as in class folders."""
-    layouts.write_imagenet(tmp_path / "sorted", classes=wnids()[3:6], images=2)
+    """Flat val images with a table of classes have the ids and labels of class folders."""
+    layouts.write_imagenet(tmp_path / "sorted", classes=wordnet_ids()[3:6], images=2)
     home = tmp_path / "kaggle" / "ILSVRC" / "Data" / "CLS-LOC"
     (home / "val").mkdir(parents=True)
     rows = ["ImageId,PredictionString"]
@@ -285,7 +289,7 @@ def test_imagenet_half_there(tmp_path):
     )
     (tmp_path / "train").mkdir()
     refuses(f"imagenet:{tmp_path}", "val", "choose one that exists: train")
-    layouts.write_imagenet(tmp_path, classes=wnids()[:3])
+    layouts.write_imagenet(tmp_path, classes=wordnet_ids()[:3])
     refuses(
         f"imagenet:{tmp_path}", "val", "997 are missing, the first n01491361: .*data check imagenet"
     )
@@ -299,7 +303,7 @@ def test_imagenet_half_there(tmp_path):
 
 
 def test_imagenet_c(tmp_path, counts):
-    classes = wnids()[:2]
+    classes = wordnet_ids()[:2]
     layouts.write_imagenet_c(layouts.write_imagenet(tmp_path, classes=classes, images=2), ["fog"])
     # unpacked in folders of the archives
     layouts.write_imagenet_c(tmp_path, ["shot_noise"], folder="ImageNet-C/noise")

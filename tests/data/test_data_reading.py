@@ -97,7 +97,7 @@ def test_cut_off_files_are_refused(tmp_path, name, reader):
 
 @pytest.mark.parametrize("reader", [*READERS.values(), read_label_map])
 def test_another_library_s_opener_changes_no_sentence(tmp_path, reader, monkeypatch):
-    """ultralytics puts its own in Pillow's place, which tries a package for HEIF last and lacks it."""
+    """Ultralytics replaces Pillow's opener, which then raises ImportError for HEIF."""
 
     def opener(*arguments, **keywords):
         raise ModuleNotFoundError("No module named 'pi_heif'")

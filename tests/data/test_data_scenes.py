@@ -10,7 +10,7 @@ import torch
 from stillrobust.backbones import build_backbone
 from stillrobust.data import open_dataset, write_scenes
 from stillrobust.data.generated import scene_textures
-from stillrobust.data.generated.scene_files import SceneCounts, scene_at
+from stillrobust.data.generated.scene_files import SceneCounts, draw_scene_at
 from stillrobust.data.generated.scene_painters import build_world
 from stillrobust.errors import UserError
 
@@ -30,7 +30,7 @@ def test_round_trip_of_all_formats(tmp_path: Path) -> None:
     assert segmentation.info.classes == world.classes
     assert len(segmentation.info.classes) == 16
     for index in range(FEW.val):
-        scene = scene_at(3, "val", index, world, 128)
+        scene = draw_scene_at(3, "val", index, world, 128)
         found, mapped = detection[index], segmentation[index]
         np.testing.assert_array_equal(found.image, scene.image)
         np.testing.assert_array_equal(mapped.image, scene.image)
@@ -80,7 +80,7 @@ def test_without_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scene_textures, "photo_folder", lambda: None)
     assert scene_textures.texture_source() == "procedural"
     for index in range(8):
-        assert scene_at(0, "train", index, build_world(), 64).image.std() > 2
+        assert draw_scene_at(0, "train", index, build_world(), 64).image.std() > 2
     scene_textures.object_photos.cache_clear()
     scene_textures.material_photo.cache_clear()
 
@@ -94,7 +94,7 @@ def test_cutouts_and_photographs(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "photos" / "blue.png"), np.full((80, 90, 3), (255, 0, 0), np.uint8))
     world = build_world(tmp_path / "things", tmp_path / "photos")
     assert world.classes == ("disc", "background")
-    scene = scene_at(0, "train", 0, world, 128)
+    scene = draw_scene_at(0, "train", 0, world, 128)
     assert len(scene.labels)
     inside = cv2.erode(scene.masks[0].astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     red, green, blue = scene.image[inside].mean(axis=0)
@@ -102,7 +102,7 @@ def test_cutouts_and_photographs(tmp_path: Path) -> None:
     assert max(green, blue) < 20
     cv2.imwrite(str(tmp_path / "things" / "disc" / "a.png"), disc[..., :3])
     with pytest.raises(UserError, match="alpha channel"):
-        scene_at(0, "train", 0, world, 128)
+        draw_scene_at(0, "train", 0, world, 128)
 
 
 def probe(backbone_spec: str, root: Path) -> float:

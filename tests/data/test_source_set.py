@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from stillrobust.data import open_dataset
-from stillrobust.data.generated import source_parts
+from stillrobust.data.generated import source_shapes
 from stillrobust.data.generated.scene_painters import Place, build_world, paint_drawn_thing
-from stillrobust.data.generated.scene_parts import THINGS
+from stillrobust.data.generated.scene_shapes import SCENE_SHAPES
 from stillrobust.data.generated.source_set import draw_source, source_world, write_source_set
 from stillrobust.data.reading import read_image
 from stillrobust.errors import UserError
@@ -20,7 +20,7 @@ def test_no_class_of_the_scenes():
     world = source_world()
     assert len(world.things) == 20
     assert not set(world.classes) & set(build_world().classes)
-    assert not set(world.things) & set(THINGS)
+    assert not set(world.things) & set(SCENE_SHAPES)
 
 
 def test_layout_and_what_it_depends_on(tmp_path):
@@ -63,17 +63,17 @@ def test_splits_and_seeds_differ():
     assert np.array_equal(images[0], draw_source(0, "train", 7, source_world(), 32))
 
 
-@pytest.mark.parametrize("name", source_parts.THINGS)
+@pytest.mark.parametrize("name", source_shapes.SOURCE_SHAPES)
 def test_every_thing_fills_its_place(name):
-    label = list(source_parts.THINGS).index(name)
+    label = list(source_shapes.SOURCE_SHAPES).index(name)
     shares = []
     for seed in range(12):
         rng = np.random.default_rng(seed)
         _, coverage = paint_drawn_thing(
-            rng, label, Place(32, 32, 48), 64, things=source_parts.THINGS
+            rng, label, Place(32, 32, 48), 64, things=source_shapes.SOURCE_SHAPES
         )
         shares.append(coverage.mean())
-        for parts in (source_parts.THINGS[name](rng) for _ in range(3)):
+        for parts in (source_shapes.SOURCE_SHAPES[name](rng) for _ in range(3)):
             assert all(np.abs(outline).max() <= 1.2 for outline, _ in parts)
             assert all(fill in (0, 1, 2) for _, fill in parts)
     assert 0.06 < np.mean(shares) < 0.5
@@ -88,7 +88,7 @@ def test_shapes_can_be_told_apart():
             for seed in seeds:
                 rng = np.random.default_rng([label, seed])
                 _, coverage = paint_drawn_thing(
-                    rng, label, Place(16, 16, 24), 32, things=source_parts.THINGS
+                    rng, label, Place(16, 16, 24), 32, things=source_shapes.SOURCE_SHAPES
                 )
                 drawn.append(np.maximum(coverage, coverage[:, ::-1]).ravel())
         return np.array(drawn).reshape(20, len(seeds), -1)

@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from stillrobust.errors import UserError
 from stillrobust.metrics import METRICS
 from stillrobust.metrics.average_precision import average_precision, class_average_precision
-from stillrobust.metrics.matching import SIZES, rank
+from stillrobust.metrics.matching import SIZES, rank_detections
 from stillrobust.samples import DatasetInfo, Prediction, Target
 
 SIDE = 220
@@ -153,7 +153,7 @@ def test_a_hundred_detections_of_a_class_count():
 
 def test_rank_by_hand():
     labels, scores = np.array([0] * 101 + [1, 1]), np.array([0.5] * 100 + [0.9, 0.1, 0.2])
-    ranked = rank(labels, scores)
+    ranked = rank_detections(labels, scores)
     # the last of the equal hundred has no place left
     assert ranked.tolist() == [100, *range(99), 102, 101]
 

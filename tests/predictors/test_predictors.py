@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillrobust.data.official.imagenet import wnids
+from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.grid import Cell
@@ -63,7 +63,7 @@ def test_torchvision_classifier_equals_the_library(tmp_path):
 
 def test_torchvision_imagenet_classes_are_found_by_their_ids():
     """A folder of three of the thousand classes: softmax over the three alone."""
-    ids = [wnids()[number] for number in (5, 400, 999)]
+    ids = [wordnet_ids()[number] for number in (5, 400, 999)]
     info = info_of("classification", ids)
     assert columns_of(info, ["any"] * 1000, 1000, {}, "m").tolist() == [5, 400, 999]
     _, found = predictions("torchvision:resnet18(weights='random')", info)

@@ -14,7 +14,7 @@ from stillrobust.analysis.reference import corruption_errors, effective_robustne
 from stillrobust.cli import app
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, GROUPS, Cell
-from stillrobust.metrics.details import by_class, details
+from stillrobust.metrics.recompute import recompute_by_class, recompute_details
 from stillrobust.report import summarize, write_report
 from stillrobust.report.blocks import sections
 from stillrobust.report.inside import against_others, with_inside
@@ -22,7 +22,7 @@ from stillrobust.report.page_inside import PAIRS
 from stillrobust.report.tables import percent
 from stillrobust.samples import Prediction
 from stillrobust.storage.store import Run, Store
-from tests.metrics.test_details import CLASSES, counted, pair
+from tests.metrics.test_recompute import CLASSES, filled_metric, pair
 from tests.report.test_page import Page
 
 METRICS_OF = {
@@ -64,7 +64,7 @@ def made(tmp_path_factory):
             store.write_run(Run(run, task, name, "full_network", "ImageNet/val", {}, CLASSES))
             for number, place in enumerate([("clean", 0), *((one, 3) for one in COMMON)]):
                 below = drop + (place[0] == "fog") if place[1] else 1 + list(DROPS).index(name) // 2
-                metric = counted(
+                metric = filled_metric(
                     task, [told(task, index, (index + number) % 10 < below) for index in range(20)]
                 )
                 kept[run, place[0]] = metric
@@ -103,14 +103,16 @@ def test_the_family_is_whole_and_right(made):
         ones = np.ones((1, 20))
         for name, (clean, corrupted) in told.pairs.items():
             found = {
-                place: details(kept[row.run.name, place].statistics(), ones)[start + name][0]
+                place: recompute_details(kept[row.run.name, place].statistics(), ones)[
+                    start + name
+                ][0]
                 for place in ("clean", *COMMON)
             }
             assert clean == pytest.approx(found["clean"])
             assert corrupted == pytest.approx(fmean(found[place] for place in COMMON))
         for number, name in enumerate(CLASSES):
             scores = {
-                place: by_class(kept[row.run.name, place].statistics(), ones)[
+                place: recompute_by_class(kept[row.run.name, place].statistics(), ones)[
                     row.robustness.metric
                 ][0, number]
                 for place in ("clean", *COMMON)

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stillrobust.cli import app
-from stillrobust.data.formats.classification import FolderDataset
+from stillrobust.data.formats.folders import FolderDataset
 from stillrobust.data.official.imagenet import ImageNetDataset
 from stillrobust.errors import UserError
 from stillrobust.robustify import build_technique

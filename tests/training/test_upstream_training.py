@@ -11,7 +11,7 @@ from PIL import Image
 from stillrobust.backbones import build_backbone
 from stillrobust.backbones.reader import digest
 from stillrobust.data import write_scenes
-from stillrobust.data.formats.classification import FolderDataset
+from stillrobust.data.formats.folders import FolderDataset
 from stillrobust.data.generated.scene_files import SceneCounts
 from stillrobust.errors import UserError
 from stillrobust.robustify import TECHNIQUES

@@ -12,7 +12,7 @@ from stillrobust.analysis.reference import worst_corruption
 from stillrobust.analysis.resampling import resampled
 from stillrobust.analysis.robustness import robustness
 from stillrobust.grid import CLEAN, SEVERITIES, corrupted_places
-from stillrobust.metrics.details import by_class, details
+from stillrobust.metrics.recompute import recompute_by_class, recompute_details
 from stillrobust.samples import Array
 from stillrobust.storage.store import Run, Store
 
@@ -38,7 +38,9 @@ def breakdown(
     """Calibration errors and AP by size of a run; empty where its cells keep nothing to compute
     them from.
     """
-    drawn = resampled(store, run, (CLEAN, *corrupted_places(severities)), count, compute=details)
+    drawn = resampled(
+        store, run, (CLEAN, *corrupted_places(severities)), count, compute=recompute_details
+    )
     lines = []
     for name, values in (drawn.values if drawn else {}).items():
         clean, corrupted = values[0], values[1:].mean(0)
@@ -55,7 +57,7 @@ def class_breakdown(
     """
 
     def columns(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
-        scores = by_class(statistics, weights)
+        scores = recompute_by_class(statistics, weights)
         return {
             f"{name}\0{i}": one for name, values in scores.items() for i, one in enumerate(values.T)
         }

@@ -9,7 +9,7 @@ import numpy as np
 
 from stillrobust.analysis.intervals import REPLICATES, bootstrap_weights
 from stillrobust.grid import Cell, Place
-from stillrobust.metrics.recompute import replicates
+from stillrobust.metrics.recompute import recompute_metrics
 from stillrobust.samples import Array
 from stillrobust.storage.store import Store
 
@@ -33,7 +33,7 @@ def resampled(
     places: Sequence[Place],
     count: int = REPLICATES,
     seed: int = 0,
-    compute: Compute = replicates,
+    compute: Compute = recompute_metrics,
 ) -> Resampled | None:
     """Numbers of the cells at ``places`` in ``count`` resamples, or ``None`` where cells keep no
     statistics or of other images.

@@ -7,7 +7,7 @@ It needs no torch, so that the report asks it of any record.
 from collections.abc import Mapping
 from typing import Any
 
-from stillrobust.names import parse_spec, parts_of
+from stillrobust.names import parse_spec, split_technique_spec
 
 OVERLAPS = {
     "Brightness": "brightness",
@@ -52,4 +52,6 @@ def overlaps(name: str, arguments: Mapping[str, Any]) -> tuple[str, ...]:
 
 def overlaps_of(spec: str) -> tuple[str, ...]:
     """Those of all parts of ``spec``, sorted."""
-    return tuple(sorted({one for part in parts_of(spec) for one in overlaps(*parse_spec(part))}))
+    return tuple(
+        sorted({one for part in split_technique_spec(spec) for one in overlaps(*parse_spec(part))})
+    )

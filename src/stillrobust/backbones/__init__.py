@@ -19,7 +19,7 @@ from stillrobust.backbones.swin import SHAPES, build_swin
 from stillrobust.backbones.timm_models import LITE_REPEATS, build_lite, build_timm, timm_names
 from stillrobust.backbones.weights import Weights, file_of, verify, weights_of, write_folder
 from stillrobust.errors import UserError
-from stillrobust.names import format_spec, parse_spec, unknown
+from stillrobust.names import format_spec, parse_spec, unknown_name_error
 from stillrobust.storage.files import file_digest
 
 __all__ = [
@@ -87,7 +87,7 @@ def _weights(spec: str) -> Weights:
     name, _ = parse_spec(spec)
     ours = name in ARCHITECTURES
     if not ours and name.removeprefix(TIMM).split(".")[0] not in timm_names():
-        raise unknown("backbone", name, [*ARCHITECTURES, *timm_names()])
+        raise unknown_name_error("backbone", name, [*ARCHITECTURES, *timm_names()])
     return weights_of(spec, ours)
 
 

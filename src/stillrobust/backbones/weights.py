@@ -15,7 +15,7 @@ from stillrobust.backbones.base import Backbone
 from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint, rows_of
 from stillrobust.backbones.reader import unreadable
 from stillrobust.errors import UserError
-from stillrobust.names import lookup, parse_spec, unknown
+from stillrobust.names import lookup, parse_spec, unknown_name_error
 from stillrobust.storage.downloads import Progress, cache_folder, fetch
 from stillrobust.storage.files import file_digest, sha256_of, write_whole
 
@@ -70,7 +70,7 @@ def weights_of(spec: str, ours: bool) -> Weights:
         return Weights(name, "folder", row, path / row.file)
     # a bare word is meant as a name
     if not path.exists() and path.name == value and not path.suffix:
-        raise unknown(f"weights of {name}", value, [*rows, RANDOM])
+        raise unknown_name_error(f"weights of {name}", value, [*rows, RANDOM])
     return Weights(name, "file", None, path)
 
 
@@ -117,7 +117,7 @@ def row_of(name: str) -> Checkpoint:
         return alone[0]
     # the nearest of what it was meant to be
     if name not in CHECKPOINTS and "/" not in name and not alone:
-        raise unknown("checkpoint", name, {row.weights for row in CHECKPOINTS.values()})
+        raise unknown_name_error("checkpoint", name, {row.weights for row in CHECKPOINTS.values()})
     return lookup("checkpoint", name, CHECKPOINTS)
 
 

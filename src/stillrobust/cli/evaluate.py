@@ -87,7 +87,7 @@ def evaluate(
     results
     """
     from stillrobust.data import open_dataset
-    from stillrobust.data.bad_images import counted
+    from stillrobust.data.bad_images import format_fault_counts
     from stillrobust.evaluation import Protocol
     from stillrobust.evaluation import evaluate as run_evaluation
     from stillrobust.evaluation.process_group import join
@@ -118,7 +118,7 @@ def evaluate(
     if dataset.info.left_out:
         typer.echo(
             f"{len(dataset):,} images of {dataset.info.name}; left out:"
-            f" {counted(dataset.info.left_out)}",
+            f" {format_fault_counts(dataset.info.left_out)}",
             err=True,
         )
     measured = _measured(run, model, dataset.info)

@@ -120,10 +120,10 @@ def run(
 
     Example: stillrobust study run table1 --engine ray --gpu-fraction 0.5 --out /shared/table1
     """
-    from stillrobust.data.shared import bytes_of
+    from stillrobust.data.image_cache import parse_size
     from stillrobust.study import select
 
-    share = bytes_of(share_corrupted) if share_corrupted else 0
+    share = parse_size(share_corrupted) if share_corrupted else 0
     sbatch = dict(_pair(one) for one in slurm) if slurm else None
     options: dict[str, Any] = {}
     for flag, belongs, name, value in (

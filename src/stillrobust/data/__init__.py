@@ -1,18 +1,22 @@
-"""Datasets: formats on disk, official sets among them, views of them, and generated scenes that
-need no download.
+"""Datasets: formats on disk, official sets, views of datasets, and generated images.
+
+``open_dataset("coco:PATH", "val")`` opens a dataset. Every dataset follows the contract
+``stillrobust.samples.Dataset``. To add a format, write a ``Format`` (see
+``stillrobust.data.formats``) in a file of its own and add it to ``FORMATS``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from stillrobust.data.bad_images import LeftOut, without_bad
-from stillrobust.data.formats.classification import FolderDataset
-from stillrobust.data.formats.coco import CocoDataset, open_coco, write_coco
-from stillrobust.data.formats.segmentation import MapDataset
+from stillrobust.data.bad_images import Faults, exclude_bad_images
+from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats.coco import COCO, CocoDataset, write_coco
+from stillrobust.data.formats.folders import FOLDERS, FolderDataset
+from stillrobust.data.formats.maps import MAPS, MapDataset
 from stillrobust.data.generated.scene_files import write_scenes
-from stillrobust.data.official.ade20k import open_ade20k
-from stillrobust.data.official.cifar import open_cifar10, open_cifar10_c
-from stillrobust.data.official.imagenet import open_imagenet, open_imagenet_c
+from stillrobust.data.official.ade20k import ADE20K
+from stillrobust.data.official.cifar import CIFAR10, CIFAR10_C
+from stillrobust.data.official.imagenet import IMAGENET, IMAGENET_C
 from stillrobust.data.reading import read_image
 from stillrobust.data.views import CorruptedView, Subset
 from stillrobust.errors import UserError
@@ -21,76 +25,70 @@ from stillrobust.samples import Dataset
 
 __all__ = [
     "FORMATS",
-    "OFFICIAL",
     "CocoDataset",
     "CorruptedView",
     "FolderDataset",
+    "Format",
     "MapDataset",
+    "OpenOptions",
     "Subset",
     "open_dataset",
-    "opener_of",
+    "parse_dataset_spec",
     "read_image",
     "write_coco",
     "write_scenes",
 ]
 
-
-def open_maps(root: Path, split: str, training: bool, left_out: LeftOut | None = None) -> Dataset:
-    """A split of a folder of images and label maps."""
-    return MapDataset(root, split, left_out=left_out)
-
-
-def open_folders(
-    root: Path, split: str, training: bool, left_out: LeftOut | None = None
-) -> Dataset:
-    """A split of a folder of class folders; nothing is seen to be wrong before images are read."""
-    return FolderDataset(root, split)
-
-
-OFFICIAL: Mapping[str, Callable[..., Dataset]] = {
-    "imagenet": open_imagenet,
-    "imagenet_c": open_imagenet_c,
-    "cifar10": open_cifar10,
-    "cifar10_c": open_cifar10_c,
-    "ade20k": open_ade20k,
+FORMATS: Mapping[str, Format] = {
+    "coco": COCO,
+    "maps": MAPS,
+    "folders": FOLDERS,
+    "imagenet": IMAGENET,
+    "imagenet_c": IMAGENET_C,
+    "cifar10": CIFAR10,
+    "cifar10_c": CIFAR10_C,
+    "ade20k": ADE20K,
 }
-"""Sets whose number of images is known: another number is refused, unless ``part=True`` says that a
-part is wanted.
-"""
-FORMATS: Mapping[str, Callable[..., Dataset]] = {
-    "coco": open_coco,  # detection; COCO 2017 itself is of this format
-    "maps": open_maps,  # segmentation
-    "folders": open_folders,  # classification
-    **OFFICIAL,
-}
-"""Name -> ``open(root, split, training)``."""
-WITH_FILES = ("coco", "maps", "folders", "imagenet", "ade20k")
-"""What ``leave_out_bad=True`` may be said of: a file for every image, and no stored corruptions
-that would need the same images.
-"""
+"""Format name, as in ``FORMAT:PATH`` -> format."""
 
 
 def open_dataset(spec: str, split: str, training: bool = False) -> Dataset:
-    """``"coco:PATH"``, ``"imagenet:PATH"``, ...
+    """Open a split of a dataset; the format implies the task.
 
-    -> the dataset's split ``train`` or ``val``; the format implies the task.
+    Args:
+        spec: ``"FORMAT:PATH"``, such as ``"coco:mydata"``. ``"cifar10(part=True):PATH"`` accepts an
+            official set with fewer images than published. ``"coco(leave_out_bad=True):PATH"`` reads
+            every image once and leaves out those that cannot be used; ``info.left_out`` lists them.
+        split: ``"train"`` or ``"val"``.
+        training: Drop images without objects to learn from (see ``CocoDataset``).
 
-    ``training`` leaves out images that have nothing to learn from (see ``CocoDataset``).
-    ``"cifar10(part=True):PATH"`` opens what is there of an official set, which otherwise must be
-    whole. ``"coco(leave_out_bad=True):PATH"`` reads every image once and leaves out those that
-    cannot be used, which otherwise are refused; ``info.left_out`` says which.
+    Returns:
+        The dataset.
+
+    Raises:
+        UserError: If the spec, the folder or its annotations are wrong.
     """
-    opener, path, arguments = opener_of(spec)
-    if not arguments.pop("leave_out_bad", False):
-        return opener(path, split, training, **arguments)
-    left_out: LeftOut = {}
-    return without_bad(opener(path, split, training, left_out=left_out, **arguments), left_out)
+    data_format, path, arguments = parse_dataset_spec(spec)
+    part = arguments.get("part", False)
+    if not arguments.get("leave_out_bad", False):
+        return data_format.open(path, split, OpenOptions(training, part))
+    faults: Faults = {}
+    return exclude_bad_images(
+        data_format.open(path, split, OpenOptions(training, part, faults)), faults
+    )
 
 
-def opener_of(spec: str) -> tuple[Callable[..., Dataset], Path, dict[str, bool]]:
-    """What opens ``FORMAT:PATH``, the path, and what is said in brackets; nothing is looked for.
+def parse_dataset_spec(spec: str) -> tuple[Format, Path, dict[str, bool]]:
+    """Parse ``FORMAT:PATH`` or ``FORMAT(KEY=True):PATH``. The path is not read.
 
-    Else ``UserError``.
+    Args:
+        spec: Spec of a dataset.
+
+    Returns:
+        The format, the path and the options in brackets.
+
+    Raises:
+        UserError: If the format is unknown or does not have an option.
     """
     head, colon, path = spec.partition(":")
     if not colon or not path:
@@ -99,14 +97,11 @@ def opener_of(spec: str) -> tuple[Callable[..., Dataset], Path, dict[str, bool]]
             f" {spec!r}; write it as coco:mydata"
         )
     name, arguments = parse_spec(head)
-    opener = lookup("dataset format", name, FORMATS)
-    known = {"part": OFFICIAL, "leave_out_bad": WITH_FILES}
-    if any(
-        name not in known.get(key, ()) or type(value) is not bool
-        for key, value in arguments.items()
-    ):
-        parts = ", ".join(
-            f"({key}=True) after one of {', '.join(names)}" for key, names in known.items()
+    data_format = lookup("dataset format", name, FORMATS)
+    known = data_format.spec_options
+    if any(key not in known or type(value) is not bool for key, value in arguments.items()):
+        listed = ", ".join(f"{name}({key}=True):PATH" for key in known)
+        raise UserError(
+            f"Expected one of {name}:PATH, {listed}, but got {spec!r}; correct the options"
         )
-        raise UserError(f"Expected {name}:PATH, or {parts}, but got {spec!r}; correct it")
-    return opener, Path(path).expanduser(), arguments
+    return data_format, Path(path).expanduser(), arguments

@@ -1,4 +1,4 @@
-"""Files to arrays: images, label maps, safe paths inside a dataset's folder, and digests."""
+"""Read images and label maps, find files inside a dataset's folder, and compute fingerprints."""
 
 import errno
 import hashlib
@@ -16,41 +16,48 @@ from stillrobust.samples import Array, Image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 IMAGE_KINDS = "PNG, JPEG, WebP, BMP or TIFF"
-LARGEST = 178_956_970  # pixels: Pillow's limit for a picture that may be meant to fill the memory
-# bits a pixel -> what Pillow multiplies grey values with, so that the largest is 255
+MAX_PIXELS = 178_956_970  # Pillow's limit against decompression bombs
+# Bits per pixel -> the factor by which Pillow multiplies grey values, so that the largest is 255.
 GREY_STRETCH = {2: 85, 4: 17}
 PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum
-# Markers as libjpeg looks for them: data of a scan hold FF before 00 and the restart markers D0 to
-# D7 alone, FF FF fills up.
+# Markers as libjpeg finds them. Scan data hold FF only before 00 and the restart markers D0 to D7;
+# FF FF is padding.
 JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-JPEG_ALONE = frozenset({0x01, 0xD8})  # without a length and content, as the end D9
-# What Pillow's opener raises for what is no image; ultralytics puts its own in its place, which
-# lacks a package for HEIF then.
+JPEG_ALONE = frozenset({0x01, 0xD8})  # markers without content, like the end marker D9
+# Raised by Pillow for files that are not images. Ultralytics replaces Pillow's opener, which then
+# may raise an ImportError for HEIF.
 UNREADABLE = (OSError, SyntaxError, ValueError, ImportError)
-# Of a disk or a network folder that fails: no fault of the image, which is not left out for it.
-LOST = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
-# up to this many images the fingerprint reads every byte; above it, only file sizes
+# Errors of a disk or network folder. They are no fault of the image, so it is not left out.
+STORAGE_ERRORS = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
+# Up to this number of images the fingerprint reads every byte; above it, only file sizes.
 FULL_DIGEST_LIMIT = 2000
 
 
 def read_image(path: Path) -> Image:
-    """One image file as uint8 (H, W, 3) RGB; grey is repeated, alpha dropped, the EXIF orientation
-    applied.
+    """Read an image file with OpenCV's rules.
 
-    CMYK becomes RGB, of 16 bits the upper 8 stay, and of an animation or several pages the first is
-    taken, as OpenCV does all three. ``UserError`` for a file that is missing, of none of
-    ``IMAGE_KINDS``, cut off, or larger than ``LARGEST``, and for a TIFF with alpha, whose colours
-    OpenCV would darken.
+    Grey is repeated, alpha is dropped and the EXIF orientation is applied. CMYK becomes RGB, 16
+    bits become the upper 8, and of several frames or pages the first is read.
+
+    Args:
+        path: A file of one of ``IMAGE_KINDS``.
+
+    Returns:
+        uint8 (H, W, 3) RGB.
+
+    Raises:
+        BadImage: If the file is missing, truncated, no image, or larger than ``MAX_PIXELS``, or
+            if it is a TIFF with alpha, whose colours OpenCV would darken.
     """
     content = read_bytes(path)
     decoded = decode_image(np.frombuffer(content, np.uint8))
     if decoded is None:
-        raise undecodable(path)
+        raise undecodable_error(path)
     return decoded
 
 
-def undecodable(path: Path) -> BadImage:
-    """The error for what is none of ``IMAGE_KINDS``, or a damaged one."""
+def undecodable_error(path: Path) -> BadImage:
+    """The error for a file that is damaged or none of ``IMAGE_KINDS``."""
     sentence = (
         f"Expected a {IMAGE_KINDS} image at {path}, but its content cannot be decoded; replace the"
         " file"
@@ -59,22 +66,43 @@ def undecodable(path: Path) -> BadImage:
 
 
 def read_unrotated(path: Path) -> PillowImage.Image:
-    """One image file as Pillow's RGB, without the EXIF orientation: how ImageNet is read wherever
-    accuracies are published.
+    """Read an image file with Pillow and ignore the EXIF orientation.
+
+    Published accuracies on ImageNet are measured on images that are read so.
+
+    Args:
+        path: File to read.
+
+    Returns:
+        A Pillow image in RGB.
+
+    Raises:
+        BadImage: As in ``read_image``.
     """
     content = read_bytes(path)
     try:
         return PillowImage.open(io.BytesIO(content)).convert("RGB")
     except UNREADABLE:
-        raise undecodable(path) from None
+        raise undecodable_error(path) from None
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of an image file that is whole and of a size that fits in memory, or ``UserError``."""
+    """Read the bytes of an image file and check that it is complete and not too large.
+
+    Args:
+        path: File to read.
+
+    Returns:
+        Its content.
+
+    Raises:
+        BadImage: If the image cannot be used.
+        UserError: If the disk or network folder fails.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
-        if error.errno in LOST:
+        if error.errno in STORAGE_ERRORS:
             raise UserError(
                 f"Cannot read {path} ({error.strerror}); start again when its disk or network"
                 " folder is there"
@@ -85,19 +113,19 @@ def read_bytes(path: Path) -> bytes:
         sentence = f"Expected a whole image at {path}, but the file is cut off or empty; replace it"
         raise BadImage(sentence, "cut off or empty")
     try:
-        with PillowImage.open(io.BytesIO(content)) as opened:  # reads the header alone
+        with PillowImage.open(io.BytesIO(content)) as opened:  # reads the header only
             width, height = opened.size
             has_alpha = opened.format == "TIFF" and "A" in opened.getbands()
     except PillowImage.DecompressionBombError:
-        width, height, has_alpha = LARGEST, LARGEST, False
+        width, height, has_alpha = MAX_PIXELS, MAX_PIXELS, False
     except UNREADABLE:
-        width, height, has_alpha = 0, 0, False  # Pillow does not know it; OpenCV has the last word
-    if width * height > LARGEST:
+        width, height, has_alpha = 0, 0, False  # unknown to Pillow; OpenCV decides
+    if width * height > MAX_PIXELS:
         sentence = (
-            f"Expected an image of at most {LARGEST:,} pixels at {path}, but it has more; scale it"
-            " down"
+            f"Expected an image of at most {MAX_PIXELS:,} pixels at {path}, but it has more; scale"
+            " it down"
         )
-        raise BadImage(sentence, f"more than {LARGEST:,} pixels")
+        raise BadImage(sentence, f"more than {MAX_PIXELS:,} pixels")
     if has_alpha:
         sentence = (
             f"Expected a TIFF without an alpha channel at {path}, but it has one; save it without,"
@@ -108,18 +136,14 @@ def read_bytes(path: Path) -> bytes:
 
 
 def is_cut_off(content: bytes) -> bool:
-    """Whether a PNG or JPEG ends before its end marker; decoders fill up what is missing with grey,
-    without a word.
-    """
+    """Whether a PNG or JPEG lacks its end marker. Decoders would fill the rest with grey."""
     if content.startswith(b"\xff\xd8"):
-        return not _ends(content)
+        return not _has_end_marker(content)
     return not content or (content.startswith(b"\x89PNG") and PNG_END not in content)
 
 
-def _ends(jpeg: bytes) -> bool:
-    """Whether the picture's own end marker is there: not a thumbnail's, and whatever a camera wrote
-    behind it.
-    """
+def _has_end_marker(jpeg: bytes) -> bool:
+    """Whether a JPEG has its end marker. Those of thumbnails and trailing data do not count."""
     place = 2
     while marker := JPEG_MARKER.search(jpeg, place):
         kind, place = jpeg[marker.start() + 1], marker.end()
@@ -131,7 +155,7 @@ def _ends(jpeg: bytes) -> bool:
 
 
 def decode_image(content: Array) -> Image | None:
-    """Encoded bytes as uint8 (N,) -> uint8 (H, W, 3) RGB, or ``None`` where they are no image."""
+    """Decode encoded bytes, uint8 (N,), to uint8 (H, W, 3) RGB; ``None`` if they are no image."""
     try:
         decoded = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
     except cv2.error:  # for instance a header that claims more pixels than OpenCV accepts
@@ -142,7 +166,7 @@ def decode_image(content: Array) -> Image | None:
 
 
 def encode_png(image: Array) -> bytes:
-    """uint8 (H, W, 3) RGB or (H, W) -> the bytes of a PNG."""
+    """Encode uint8 (H, W, 3) RGB or (H, W) as the bytes of a PNG."""
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     written, encoded = cv2.imencode(".png", pixels)
     if not written:
@@ -156,9 +180,18 @@ def write_image(path: Path, image: Array) -> None:
 
 
 def read_label_map(path: Path) -> Array:
-    """A grey or palette PNG of at most 8 bits as uint8 (H, W), the stored indices.
+    """Read a grey or palette PNG of at most 8 bits.
 
-    Pillow reads it and not OpenCV, which would turn the indices of a palette PNG into colours.
+    Pillow reads it, because OpenCV would turn the indices of a palette PNG into colours.
+
+    Args:
+        path: A PNG file.
+
+    Returns:
+        uint8 (H, W), the stored indices.
+
+    Raises:
+        BadImage: If the file cannot be decoded or has more than 8 bits or several channels.
     """
     try:
         content = path.read_bytes()
@@ -180,9 +213,18 @@ def read_label_map(path: Path) -> Array:
 
 
 def resolve_inside(folder: Path, name: object, where: str) -> Path:
-    """``folder / name``, or ``UserError`` where the name or a symlink on the way leaves the folder.
+    """Resolve a file name that must stay inside a folder.
 
-    ``folder`` must be resolved already; ``where`` names the place of the file name in the message.
+    Args:
+        folder: A resolved folder.
+        name: File name from an annotation file.
+        where: Where the name is stated, for the message.
+
+    Returns:
+        ``folder / name``.
+
+    Raises:
+        UserError: If the name, or a symbolic link on the way, leaves the folder.
     """
     advice = f"use names relative to {folder} with no '..' and no links that lead out of it"
     if not isinstance(name, str) or not name or "\0" in name or not is_text(name):
@@ -209,9 +251,7 @@ def resolve_inside(folder: Path, name: object, where: str) -> Path:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the visible folders directly inside ``folder``, sorted; empty where there is no such
-    folder.
-    """
+    """Names of the visible folders directly inside ``folder``, sorted; empty if it is missing."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -222,9 +262,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """All files below ``folder`` that are not hidden, nor in a hidden folder, sorted by their path
-    with ``/``.
-    """
+    """All files below ``folder`` that are not hidden or in a hidden folder, sorted by path."""
     found = [path for path in folder.rglob("*") if not path.is_dir()]
     visible = [
         path
@@ -235,8 +273,16 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Those of the visible files that are images by their suffix; ``UserError`` for a path that no
-    record could hold.
+    """All visible files below ``folder`` with the suffix of an image, sorted by path.
+
+    Args:
+        folder: Folder to search.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: If a path is not valid UTF-8, because it could not be written to any record.
     """
     files = [
         path
@@ -253,7 +299,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def is_text(name: str) -> bool:
-    """Whether a file's name can be written down: bytes that are no UTF-8 come as halves of letters."""
+    """Whether a file name is valid UTF-8; Python keeps other bytes as surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -262,7 +308,17 @@ def is_text(name: str) -> bool:
 
 
 def require_split(kind: str, root: Path, split: str, existing: Iterable[str]) -> None:
-    """``UserError`` that lists the splits there are, unless ``split`` is one of them."""
+    """Require that a split exists.
+
+    Args:
+        kind: Kind of dataset, for the message.
+        root: Folder of the dataset.
+        split: Name of the split.
+        existing: Names of the existing splits.
+
+    Raises:
+        UserError: If the folder or the split does not exist; it lists the existing splits.
+    """
     names = sorted(existing)
     if not root.is_dir():
         raise UserError(
@@ -280,10 +336,19 @@ def require_split(kind: str, root: Path, split: str, existing: Iterable[str]) ->
 def fingerprint(
     classes: Sequence[str], image_ids: Sequence[str], files: Iterable[Path], annotations: bytes
 ) -> str:
-    """SHA-256 (hex) over class names, annotation content, image ids and image bytes (sizes alone in
-    large sets).
+    """The fingerprint of a dataset of files.
 
-    ``files`` come in the order of ``image_ids``; further files, such as label maps, may follow.
+    Above ``FULL_DIGEST_LIMIT`` images, file sizes are used instead of file contents.
+
+    Args:
+        classes: Class names.
+        image_ids: Image ids, in the order of the dataset.
+        files: Image files in the order of ``image_ids``; other files, such as label maps, may
+            follow.
+        annotations: Further content that affects a score.
+
+    Returns:
+        SHA-256 (hex).
     """
     digest = hashlib.sha256()
     for text in (*classes, "", *image_ids, ""):
@@ -301,14 +366,20 @@ def fingerprint(
 
 
 def derived_fingerprint(base: str, *changes: object) -> str:
-    """The fingerprint of a dataset made from one with fingerprint ``base`` by the described
-    changes.
+    """The fingerprint of a dataset that is derived from another.
+
+    Args:
+        base: Fingerprint of the other dataset.
+        *changes: Values that describe the change; their ``repr`` is hashed.
+
+    Returns:
+        SHA-256 (hex).
     """
     return hashlib.sha256("\0".join([base, *map(repr, changes)]).encode()).hexdigest()
 
 
 def array_fingerprint(classes: Sequence[str], images: Array, labels: Array) -> str:
-    """SHA-256 (hex) over class names, pixels and labels of a set that is one array."""
+    """The fingerprint of a dataset in one array: SHA-256 (hex) of classes, pixels and labels."""
     digest = hashlib.sha256("\0".join([*classes, str(images.shape), ""]).encode())
     for array in (images, labels):
         digest.update(np.ascontiguousarray(array).data)

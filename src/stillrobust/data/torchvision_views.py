@@ -1,8 +1,7 @@
-"""Corruptions where people have their data already: as a torchvision transform, or over any
-indexable dataset.
+"""Corruptions for existing pipelines: a torchvision transform, and a wrapper for any dataset.
 
-Both are seeded per image, so that workers, order and epochs do not matter. This module alone of
-``data/`` loads torch.
+Both are seeded per image, so workers, order and epochs do not matter. No other module of ``data/``
+imports torch.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ from stillrobust.corruptions import SEVERITIES, corrupt, get_corruption
 from stillrobust.errors import UserError
 
 
-def _checked(corruption: str, severity: int) -> None:
+def _check_arguments(corruption: str, severity: int) -> None:
     get_corruption(corruption)
     if severity not in (0, *SEVERITIES):
         raise UserError(
@@ -28,7 +27,7 @@ def _checked(corruption: str, severity: int) -> None:
         )
 
 
-def _corrupted(
+def _corrupt_any(
     image: Any,
     corruption: str,
     severity: int,
@@ -36,9 +35,9 @@ def _corrupted(
     image_id: str | None,
     how: Mapping[str, Any],
 ) -> Any:
-    """The same kind of image: PIL, uint8 numpy (H, W, 3), or uint8 tensor (3, H, W).
+    """Corrupt an image and return the same type: PIL, uint8 array (H, W, 3) or tensor (3, H, W).
 
-    Without an id, the pixels are the key.
+    Without an id, the draws are keyed by the pixels.
     """
     if isinstance(image, Pillow.Image):
         pixels = np.asarray(image.convert("RGB"))
@@ -70,7 +69,7 @@ def _corrupted(
 
 
 class Corrupt(v2.Transform):  # type: ignore[misc]
-    """A transform of images (PIL, uint8 tensors); boxes, masks and everything else pass unchanged.
+    """A torchvision transform that corrupts images (PIL or uint8 tensors) and nothing else.
 
     The same picture gets the same draws: they are keyed by ``seed`` and the pixels. ``how``: draws,
     regime, channel_order.
@@ -78,22 +77,27 @@ class Corrupt(v2.Transform):  # type: ignore[misc]
 
     def __init__(self, corruption: str, severity: int, seed: int = 0, **how: Any) -> None:
         super().__init__()
-        _checked(corruption, severity)
+        _check_arguments(corruption, severity)
         self.corruption, self.severity, self.seed, self.how = corruption, severity, seed, how
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """What torchvision calls for each leaf of a sample."""
+        """Called by torchvision for each leaf of a sample."""
         if isinstance(inpt, tv_tensors.TVTensor) and not isinstance(inpt, tv_tensors.Image):
             return inpt
-        return _corrupted(inpt, self.corruption, self.severity, self.seed, None, self.how)
+        return _corrupt_any(inpt, self.corruption, self.severity, self.seed, None, self.how)
 
 
 class CorruptedItems:
-    """Any dataset with ``len`` and ``[i]`` whose items are an image, ``(image, ...)`` or ``{key:
-    image, ...}``.
+    """A dataset with corrupted images. Draws are keyed by ``seed`` and the index.
 
-    For torchvision's, Hugging Face's (``key="image"``) and your own. Draws are keyed by ``seed``
-    and the index.
+    Args:
+        dataset: Anything with ``len`` and ``[i]``, such as datasets of torchvision and Hugging
+            Face. Items are an image, ``(image, ...)`` or ``{key: image, ...}``.
+        corruption: Name of a corruption.
+        severity: 0 (clean) to 5.
+        seed: Seed of the draws.
+        key: Key of the image in items that are dicts.
+        **how: Further arguments of ``stillrobust.corruptions.corrupt``.
     """
 
     def __init__(
@@ -105,7 +109,7 @@ class CorruptedItems:
         key: str = "image",
         **how: Any,
     ) -> None:
-        _checked(corruption, severity)
+        _check_arguments(corruption, severity)
         self.dataset, self.key = dataset, key
         self.arguments = corruption, severity, seed
         self.how = how
@@ -125,8 +129,8 @@ class CorruptedItems:
                 )
             return {
                 **item,
-                self.key: _corrupted(item[self.key], *self.arguments, str(index), self.how),
+                self.key: _corrupt_any(item[self.key], *self.arguments, str(index), self.how),
             }
         if isinstance(item, tuple):
-            return (_corrupted(item[0], *self.arguments, str(index), self.how), *item[1:])
-        return _corrupted(item, *self.arguments, str(index), self.how)
+            return (_corrupt_any(item[0], *self.arguments, str(index), self.how), *item[1:])
+        return _corrupt_any(item, *self.arguments, str(index), self.how)

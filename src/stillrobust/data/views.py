@@ -1,4 +1,4 @@
-"""Datasets made from other datasets: a corrupted one, and a part of one."""
+"""Views of a dataset: with corrupted images, and with a part of the images."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from stillrobust.data.image_cache import ImageCache
 from stillrobust.data.reading import derived_fingerprint
-from stillrobust.data.shared import SharedImages
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, Dataset, DatasetInfo, Image, Sample, Target
 from stillrobust.user_files import keyed, shown
@@ -16,27 +16,45 @@ from stillrobust.user_files import keyed, shown
 
 @runtime_checkable
 class StoredCorruptions(Dataset, Protocol):
-    """A dataset whose corrupted images come from files, such as ImageNet-C: nothing is drawn, so
-    nothing of that can be chosen.
+    """A dataset whose corrupted images come from files, such as ImageNet-C.
+
+    Seed, draws, regime and channel order were chosen by the maker of the files.
     """
 
     def corrupted(self, corruption: str, severity: int) -> Dataset:
-        """The images of one cell, with the clean set's ids in its order; ``UserError`` where they
-        are not all there.
+        """Open the images of one corruption at one severity.
+
+        Args:
+            corruption: Name of a stored corruption.
+            severity: 1 to 5.
+
+        Returns:
+            A dataset with the image ids of the clean dataset, in its order.
+
+        Raises:
+            UserError: If images are missing.
         """
         ...
 
 
-def has_stored(dataset: Dataset) -> bool:
-    """Whether the dataset, or the one it is a part of, comes with its corruptions."""
+def has_stored_corruptions(dataset: Dataset) -> bool:
+    """Whether the dataset, or the dataset that it is a subset of, has stored corruptions."""
     return isinstance(
         dataset.dataset if isinstance(dataset, Subset) else dataset, StoredCorruptions
     )
 
 
 def corrupted_view(dataset: Dataset, corruption: str, severity: int, **how: Any) -> Dataset:
-    """One cell of a dataset: as it is at severity 0, its stored images where it has some, else
-    computed (``CorruptedView``).
+    """A dataset under one corruption at one severity.
+
+    Args:
+        dataset: The clean dataset.
+        corruption: Name of a corruption.
+        severity: 0 (clean) to 5.
+        **how: Further arguments of ``CorruptedView``; unused for stored corruptions.
+
+    Returns:
+        ``dataset`` itself at severity 0, its stored images if it has any, else a ``CorruptedView``.
     """
     if severity == 0:
         return dataset
@@ -49,10 +67,21 @@ def corrupted_view(dataset: Dataset, corruption: str, severity: int, **how: Any)
 
 @dataclass(frozen=True)
 class CorruptedView:
-    """The same samples with corrupted images; severity 0 leaves them clean.
+    """The samples of a dataset with corrupted images.
 
-    What is drawn at random depends on the seed, the corruption, the severity and the image's id
-    alone, never on the order in which images are read.
+    Random draws depend on the seed, the corruption, the severity and the image id only, never on
+    the order in which images are read.
+
+    Attributes:
+        dataset: The clean dataset.
+        corruption: Name of a corruption.
+        severity: 0 to 5; at 0 the images stay clean.
+        seed: Seed of the draws.
+        draws: ``exact`` or ``fast``.
+        regime: Severity table.
+        channel_order: ``rgb`` or ``bgr``.
+        warp_truth: Move the ground truth with corruptions that move pixels. As published, it stays.
+        shared: Cache of corrupted images for other models. It does not change any pixel.
     """
 
     dataset: Dataset
@@ -63,13 +92,11 @@ class CorruptedView:
     regime: str = "imagenet"
     channel_order: str = "rgb"
     warp_truth: bool = False
-    """Ground truth follows the corruptions that move pixels; as published, it does not."""
-    shared: SharedImages | None = None
-    """Where corrupted images are kept for the next model; decides nothing."""
+    shared: ImageCache | None = None
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """The dataset's own, with a fingerprint of its own unless the severity is 0."""
+        """The dataset's info; name and fingerprint differ unless the severity is 0."""
         base = self.dataset.info
         if self.severity == 0:
             return base
@@ -91,13 +118,24 @@ class CorruptedView:
         return len(self.dataset)
 
     def __getitem__(self, index: int, /) -> Sample:
-        return self.applied_to(self.dataset[index])
+        return self.corrupt_sample(self.dataset[index])
 
-    def applied_to(self, sample: Sample) -> Sample:
-        """The corrupted version of a sample of the dataset."""
+    def image_id(self, index: int) -> str:
+        """The id of the image in the underlying dataset."""
+        return self.dataset.image_id(index)
+
+    def corrupt_sample(self, sample: Sample) -> Sample:
+        """Corrupt a sample of the dataset.
+
+        Args:
+            sample: A clean sample.
+
+        Returns:
+            The sample with a corrupted image and, with ``warp_truth``, a warped target.
+        """
         if self.severity == 0:
             return sample
-        # Imported here: reading data must not need the corruptions' dependencies.
+        # Imported here, because reading data does not need the dependencies of corruptions.
         from stillrobust.corruptions import GEOMETRIC, corrupt, displacement, protocol
 
         target = sample.target
@@ -131,8 +169,14 @@ class CorruptedView:
 
 
 def warp_target(target: Target, field: Array) -> Target:
-    """Boxes, masks and label maps moved by a displacement field (H, W, 2); objects that are out of
-    sight are left out.
+    """Warp boxes, masks and label maps by a displacement field.
+
+    Args:
+        target: Ground truth of an image of size (H, W).
+        field: float (H, W, 2), in pixels.
+
+    Returns:
+        The warped target, without objects that are no longer visible.
     """
     from stillrobust.corruptions.displacement import extents, warp_boxes, warp_map
 
@@ -152,13 +196,19 @@ def warp_target(target: Target, field: Array) -> Target:
     def visible(values: Array | None) -> Array | None:
         return None if values is None else values[seen]
 
-    own = replace(target, boxes=boxes[seen], masks=visible(masks), areas=visible(areas))
-    return replace(own, labels=visible(target.labels), crowd=visible(target.crowd))
+    warped = replace(target, boxes=boxes[seen], masks=visible(masks), areas=visible(areas))
+    return replace(warped, labels=visible(target.labels), crowd=visible(target.crowd))
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Some samples of a dataset: the first ``n``, or those at the given indices, in their order."""
+    """Some samples of a dataset.
+
+    Attributes:
+        dataset: The whole dataset.
+        chosen: A number n for the first n samples, or indices in their order.
+        indices: The indices in ``dataset``.
+    """
 
     dataset: Dataset
     chosen: int | Iterable[int]
@@ -177,7 +227,7 @@ class Subset:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """The dataset's own, with the size and a fingerprint of the part."""
+        """The dataset's info with the size and fingerprint of the subset."""
         base = self.dataset.info
         if self.indices == tuple(range(base.size)):
             return base
@@ -189,3 +239,7 @@ class Subset:
 
     def __getitem__(self, index: int, /) -> Sample:
         return self.dataset[self.indices[index]]
+
+    def image_id(self, index: int) -> str:
+        """The id of the image in the underlying dataset."""
+        return self.dataset.image_id(self.indices[index])

@@ -44,7 +44,7 @@ class AtSeverities(torch.utils.data.Dataset[list[Sample]]):
             return [view[index] for view in self.views]
         sample = self.dataset[index]
         return [
-            view.applied_to(sample) if isinstance(view, CorruptedView) else view[index]
+            view.corrupt_sample(sample) if isinstance(view, CorruptedView) else view[index]
             for view in self.views
         ]
 

@@ -14,15 +14,15 @@ import torch
 
 from stillrobust.analysis.budget import image_order
 from stillrobust.corruptions import protocol as corruption_protocol
-from stillrobust.data.bad_images import counted, counts_of
-from stillrobust.data.views import Subset, corrupted_view, has_stored
+from stillrobust.data.bad_images import count_faults, format_fault_counts
+from stillrobust.data.views import Subset, corrupted_view, has_stored_corruptions
 from stillrobust.errors import UserError
 from stillrobust.evaluation.gallery_examples import as_arrays
 from stillrobust.evaluation.loader import AtSeverities, batches
 from stillrobust.evaluation.process_group import ALONE, Group
 from stillrobust.evaluation.protocol import Protocol, cells_of
 from stillrobust.grid import CLEAN, Cell, Place
-from stillrobust.metrics import METRIC_VERSION, METRICS
+from stillrobust.metrics import METRICS
 from stillrobust.names import slug
 from stillrobust.predictors import Predictor, checked, predictor_of_run
 from stillrobust.runtime.run_log import RUN_LOG, note
@@ -70,7 +70,9 @@ def evaluate(
     if missing:
         named = f"{size} images of {asked.dataset.info.name}, {', '.join(map(shown, missing))}"
         asked.note(f"evaluation of {asked.run}: {cells - done} of {cells} cells, {named}")
-        asked.note(f"left out of the data: {counted(asked.dataset.info.left_out) or 'nothing'}")
+        asked.note(
+            f"left out of the data: {format_fault_counts(asked.dataset.info.left_out) or 'nothing'}"
+        )
     for corruption, severities in missing.items():
 
         def listen(
@@ -271,13 +273,13 @@ def _views(dataset: Dataset, protocol: Protocol) -> dict[Place, Dataset]:
         or protocol.regime is not None
         or protocol.warp_truth
     )
-    if has_stored(dataset) and chosen:
+    if has_stored_corruptions(dataset) and chosen:
         raise UserError(
             f"Expected no regime, draws, channel order or warped truth for {dataset.info.name},"
             " whose corruptions are stored, but got one; leave it out, or evaluate on the clean"
             " set to compute the corruptions"
         )
-    if has_stored(dataset) and any(map(is_own, protocol.corruptions)):
+    if has_stored_corruptions(dataset) and any(map(is_own, protocol.corruptions)):
         raise UserError(
             f"Expected corruptions that are stored with {dataset.info.name}, but got a file of your"
             " own; evaluate it on the clean set, such as imagenet:PATH"
@@ -345,16 +347,16 @@ def _circumstances(dataset: Dataset, protocol: Protocol, weights: str) -> dict[s
         "weights": weights,
         "stage": info.stage,
         "ground_truth": "warped" if protocol.warp_truth else "not warped",
-        "metric_version": METRIC_VERSION[info.task],
+        "metric_version": METRICS[info.task].version,
         **({"scale": protocol.scale} if protocol.scale else {}),
         **(
             {"images_chosen": "first of the budget's order"}
             if protocol.budget is not None and isinstance(dataset, Subset)
             else {}
         ),
-        **({"left_out": counts_of(info.left_out)} if info.left_out else {}),
+        **({"left_out": count_faults(info.left_out)} if info.left_out else {}),
     }
-    if has_stored(dataset):  # seed, regime, draws and channel order were the maker's
+    if has_stored_corruptions(dataset):  # seed, regime, draws and channel order were the maker's
         return known
     drawn = corruption_protocol(
         protocol.draws, protocol.regime or info.regime, protocol.channel_order
@@ -373,7 +375,11 @@ def _keys(
     deciding = {key: value for key, value in circumstances.items() if key != "data_name"}
     keys = {}
     for cell, view in views.items():
-        pixels = {"stored": view.info.fingerprint} if has_stored(dataset) and cell != CLEAN else {}
+        pixels = (
+            {"stored": view.info.fingerprint}
+            if has_stored_corruptions(dataset) and cell != CLEAN
+            else {}
+        )
         keys[cell] = content_key(
             {
                 **deciding,

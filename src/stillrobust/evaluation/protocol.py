@@ -12,7 +12,7 @@ from stillrobust.corruptions import (
     SEVERITIES,
     resolve_corruptions,
 )
-from stillrobust.data.shared import SharedImages
+from stillrobust.data.image_cache import ImageCache
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, Place
 from stillrobust.names import lookup
@@ -48,7 +48,7 @@ class Protocol:
     """Processes that read and corrupt images; ``None``: none beside a model on the CPU, as many as
     there are cores for a GPU.
     """
-    shared: SharedImages | None = None
+    shared: ImageCache | None = None
     """Where corrupted images are kept for the next model; decides no number and is in no key."""
     draws: str = "fast"
     """Draws of the corruptions: ``fast`` or ``exact``."""

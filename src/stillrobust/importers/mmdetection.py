@@ -23,7 +23,7 @@ from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, Place
 from stillrobust.importers.pickled_numbers import plain, read_numbers
 from stillrobust.importers.tables import UNKNOWN, Table, agree, filled, hole_notes, score
-from stillrobust.metrics import METRIC_VERSION
+from stillrobust.metrics import METRICS
 from stillrobust.names import lookup
 
 KINDS = {"bbox": "box_ap", "segm": "mask_ap"}
@@ -36,7 +36,7 @@ PROTOCOL = {
     "images": UNKNOWN,
     "stage": "before resize",
     "ground_truth": "not warped",
-    "metric_version": METRIC_VERSION["detection"],
+    "metric_version": METRICS["detection"].version,
     "seed": UNKNOWN,
     "regime": "imagenet",
     "channel_order": "bgr",

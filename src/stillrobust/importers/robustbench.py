@@ -18,7 +18,7 @@ from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, SEVERITIES, Place
 from stillrobust.importers.csv_tables import rows_of
 from stillrobust.importers.tables import UNKNOWN, Table, score
-from stillrobust.metrics import METRIC_VERSION
+from stillrobust.metrics import METRICS
 from stillrobust.names import lookup
 
 # CIFAR-10: 10,000 by default, some of 1,000
@@ -31,7 +31,7 @@ PROTOCOL = {
     "data": UNKNOWN,
     "stage": "stored",
     "ground_truth": "not warped",
-    "metric_version": METRIC_VERSION["classification"],
+    "metric_version": METRICS["classification"].version,
 }
 
 

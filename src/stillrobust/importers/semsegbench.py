@@ -14,7 +14,7 @@ from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, Place
 from stillrobust.importers.csv_tables import rows_of
 from stillrobust.importers.tables import UNKNOWN, Table, score
-from stillrobust.metrics import METRIC_VERSION
+from stillrobust.metrics import METRICS
 
 ABOUT = ("architecture", "backbone", "type_backbone", "dataset", "crop_size")
 PREFIX, CLEAN_COLUMN = "mIoU_2d_", "mIoU_clean"
@@ -37,7 +37,7 @@ PROTOCOL = {
     "data": UNKNOWN,
     "stage": UNKNOWN,
     "ground_truth": "not warped",
-    "metric_version": METRIC_VERSION["segmentation"],
+    "metric_version": METRICS["segmentation"].version,
     "seed": UNKNOWN,
     "regime": "imagenet",
     "channel_order": UNKNOWN,

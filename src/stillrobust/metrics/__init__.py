@@ -1,53 +1,82 @@
-"""Metrics: count, merge, divide once. ``METRICS[task](info)`` makes one.
+"""Metrics: they count per image, can be merged, and divide once at the end.
 
-Contract: ``update(predictions, targets)`` adds images, each once; ``merge(other)`` adds what
-another one has counted; ``compute()`` gives fractions 0..1 by name; ``statistics()`` gives,
-compactly and per image, all that is needed to compute the numbers again on any re-weighting of the
-images (see ``recompute``).
+``METRICS[task](info)`` creates the metric of a task. To add a metric, write a class that follows
+``Metric`` in a file of its own and add it to ``METRICS``.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 from stillrobust.metrics.classification import Top1
 from stillrobust.metrics.detection import AveragePrecision
 from stillrobust.metrics.segmentation import MeanIoU
-from stillrobust.samples import DatasetInfo, Prediction, Target
+from stillrobust.samples import Array, DatasetInfo, Prediction, Target
 
-__all__ = ["METRICS", "METRIC_VERSION", "Metric"]
+__all__ = ["METRICS", "Metric"]
 
 
 class Metric(Protocol):
-    """What every metric can do."""
+    """The contract of a metric.
+
+    In the docstrings below, N is the number of images, C of classes, and R of re-weightings of the
+    images (bootstrap replicates). ``weights`` is (R, N): how often each image counts in each
+    replicate, in the order of ``statistics()["image_ids"]``.
+    """
+
+    version: ClassVar[str]
+    """Part of every protocol. It changes when the metric counts differently."""
+    marker: ClassVar[str]
+    """A key that only this metric's ``statistics()`` have; stored ones are recognised by it."""
+
+    def __init__(self, info: DatasetInfo) -> None: ...
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
-        """Add images with their predictions. Raises ``UserError`` where an image comes twice."""
+        """Add images.
+
+        Args:
+            predictions: One prediction per image.
+            targets: The ground truth of the same images.
+
+        Raises:
+            UserError: If an image was added before, or a prediction or target is invalid.
+        """
         ...
 
     def merge(self, other: Any) -> None:
-        """Add the images of another metric of the same kind."""
+        """Add the images of another metric of the same class, for instance of another process."""
         ...
 
     def compute(self) -> dict[str, float]:
-        """The numbers, fractions 0..1, by name."""
+        """The values by metric name, 0 to 1; NaN if there is nothing to score."""
         ...
 
-    def statistics(self) -> dict[str, np.ndarray]:
-        """Arrays per image, with ``image_ids``; no objects."""
+    def statistics(self) -> dict[str, Array]:
+        """Compact arrays per image, from which the values can be recomputed.
+
+        Returns:
+            Arrays by name, without Python objects; ``image_ids`` is a string array (N,).
+        """
+        ...
+
+    @staticmethod
+    def recompute(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """The values of ``compute`` under weights: metric name -> float64 (R,)."""
+        ...
+
+    @staticmethod
+    def recompute_by_class(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """The value of each class: metric name -> float64 (R, C); NaN for absent classes."""
+        ...
+
+    @staticmethod
+    def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """Calibration error and other further values: name -> float64 (R,); may be empty."""
         ...
 
 
-METRICS: dict[str, Callable[[DatasetInfo], Metric]] = {
+METRICS: dict[str, type[Metric]] = {
     "classification": Top1,
     "detection": AveragePrecision,
     "segmentation": MeanIoU,
 }
-
-METRIC_VERSION = {
-    "classification": "top1-2",
-    "detection": "coco-ap-2",
-    "segmentation": "dataset-miou-2",
-}
-"""Part of every protocol; raised when a metric changes what it counts or keeps."""
+"""Task -> its metric."""

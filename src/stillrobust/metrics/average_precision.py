@@ -1,4 +1,4 @@
-"""COCO average precision from kept matches, for any re-weighting of the images."""
+"""COCO average precision from stored matches, for any re-weighting of the images."""
 
 from collections.abc import Mapping
 
@@ -14,8 +14,16 @@ RECALLS = np.linspace(0.0, 1.0, 101)  # COCO's recall grid
 def average_precision(
     statistics: Mapping[str, Array], kind: str, weights: Array, size: str = "all"
 ) -> Array:
-    """COCO AP .50:.05:.95 of ``kind`` (box or mask) under ``weights`` (R, N) -> (R,); NaN without
-    any object.
+    """COCO AP .50:.05:.95, the mean over the classes that have objects.
+
+    Args:
+        statistics: As returned by ``AveragePrecision.statistics``.
+        kind: ``"box"`` or ``"mask"``.
+        weights: float64 (R, N), how often each image counts in each replicate.
+        size: One of ``SIZES``.
+
+    Returns:
+        float64 (R,); NaN if there is no object.
     """
     by_class = class_average_precision(statistics, kind, weights, size)
     present = np.isfinite(by_class)
@@ -29,15 +37,22 @@ def average_precision(
 def class_average_precision(
     statistics: Mapping[str, Array], kind: str, weights: Array, size: str = "all"
 ) -> Array:
-    """AP of each class under ``weights`` (R, N) -> (R, C); NaN for a class without an object of
-    that size.
+    """COCO AP .50:.05:.95 of each class.
 
-    ``statistics`` are those of ``AveragePrecision``: rows come sorted by class and rank, so that
-    nothing is sorted here.
+    The rows of ``statistics`` are sorted by class and rank, so nothing is sorted here.
+
+    Args:
+        statistics: As returned by ``AveragePrecision.statistics``.
+        kind: ``"box"`` or ``"mask"``.
+        weights: float64 (R, N), how often each image counts in each replicate.
+        size: One of ``SIZES``.
+
+    Returns:
+        float64 (R, C); NaN for a class without an object of that size.
     """
     place = SIZES.index(size)
     classes = np.arange(int(statistics["classes"]) + 1)
-    counted = (statistics["object_sizes"] >> place & 1).astype(bool)
+    in_range = (statistics["object_sizes"] >> place & 1).astype(bool)
     result: Array = _average_precision(
         statistics[f"{kind}_image"],
         np.searchsorted(statistics[f"{kind}_label"], classes),
@@ -48,8 +63,8 @@ def class_average_precision(
             len(THRESHOLDS),
             EVERY_THRESHOLD,
         ),
-        statistics["object_image"][counted],
-        np.searchsorted(statistics["object_label"][counted], classes),
+        statistics["object_image"][in_range],
+        np.searchsorted(statistics["object_label"][in_range], classes),
         np.ascontiguousarray(weights, np.float64),
         len(THRESHOLDS),
         RECALLS,
@@ -59,11 +74,11 @@ def class_average_precision(
 
 @numba.njit(cache=True, nogil=True)
 def _events(matched, ignored, first, threshold_count, every):  # type: ignore[no-untyped-def]
-    """What a threshold changes, found once for all replicates.
+    """The rows that a threshold changes, computed once for all replicates.
 
-    Most detections find nothing at any threshold. They are summed once for all thresholds
-    (``base``: rows that are not ignored everywhere); a threshold differs from that sum only in its
-    events: rows that are hits, or ignored, there.
+    Most detections match nothing at any threshold. They are summed once for all thresholds
+    (``base``: rows that are not ignored at every threshold). A threshold differs from that sum only
+    in its events: the rows that are hits or ignored at this threshold.
     """
     base = ignored != every
     begins = np.zeros((len(first) - 1) * threshold_count + 1, np.int64)
@@ -83,7 +98,7 @@ def _events(matched, ignored, first, threshold_count, every):  # type: ignore[no
 
 
 @numba.njit(cache=True, nogil=True)
-def _average_precision(
+def _average_precision(  # type: ignore[no-untyped-def]
     image,
     first,
     base,
@@ -95,10 +110,10 @@ def _average_precision(
     weights,
     threshold_count,
     recalls,
-):  # type: ignore[no-untyped-def]
-    """Replicates × classes × thresholds.
+):
+    """AP for replicates × classes × thresholds.
 
-    Between two hits precision only falls, so that the hits alone make the envelope.
+    Precision only falls between two hits, so the hits alone define the envelope.
     """
     class_count = len(first) - 1
     result = np.full((len(weights), class_count), np.nan)

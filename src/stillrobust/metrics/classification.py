@@ -1,26 +1,31 @@
-"""top1: the fraction of images whose most probable class is the right one."""
+"""``top1``: the fraction of images whose most probable class is the true class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from stillrobust.errors import UserError
-from stillrobust.metrics.seen import SeenImages
-from stillrobust.samples import DatasetInfo, Prediction, Target
+from stillrobust.metrics.calibration import ece_of_rows
+from stillrobust.metrics.image_ids import UniqueImageIds
+from stillrobust.samples import Array, DatasetInfo, Prediction, Target
 
 
 class Top1:
-    """Accuracy; ties go to the lowest class, as argmax has it."""
+    """Accuracy. Of equal probabilities the lowest class counts, as in ``argmax``."""
+
+    version: ClassVar[str] = "top1-2"
+    marker: ClassVar[str] = "correct"
 
     def __init__(self, info: DatasetInfo) -> None:
         self.info = info
-        self.seen = SeenImages()
+        self.seen = UniqueImageIds()
         self.correct: list[bool] = []
         self.label: list[int] = []
         self.confidence: list[float] = []
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
-        """``probabilities`` (C,) of each prediction against ``label``."""
+        """Compare ``probabilities`` (C,) with ``label``."""
         for prediction, target in zip(predictions, targets, strict=True):
             if prediction.probabilities is None or len(prediction.probabilities) != len(
                 self.info.classes
@@ -45,19 +50,22 @@ class Top1:
             self.confidence.append(float(np.max(prediction.probabilities)))
 
     def merge(self, other: "Top1") -> None:
-        """Add another's images."""
+        """Add the images of another metric."""
         self.seen.add(other.seen.ids)
         self.correct += other.correct
         self.label += other.label
         self.confidence += other.confidence
 
     def compute(self) -> dict[str, float]:
-        """``top1``, 0..1."""
+        """``top1``, 0 to 1."""
         return {"top1": float(np.mean(self.correct)) if self.correct else float("nan")}
 
-    def statistics(self) -> dict[str, np.ndarray]:
-        """``correct`` bool, ``label`` int32 (the true one) and ``confidence`` float32, each (N,);
-        ``classes``, how many.
+    def statistics(self) -> dict[str, Array]:
+        """Statistics of N images.
+
+        Returns:
+            ``correct`` bool (N,), ``label`` int32 (N,) the true class, ``confidence`` float32 (N,)
+            the largest probability, and ``classes``, the number of classes.
         """
         return {
             "image_ids": self.seen.array(),
@@ -66,3 +74,23 @@ class Top1:
             "confidence": np.array(self.confidence, np.float32),
             "classes": np.array(len(self.info.classes)),
         }
+
+    @staticmethod
+    def recompute(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``top1`` under weights."""
+        return {"top1": weights @ statistics["correct"] / weights.sum(1)}
+
+    @staticmethod
+    def recompute_by_class(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``top1`` of the images of each class."""
+        members = statistics["label"][:, None] == np.arange(int(statistics["classes"]))
+        count = weights @ members
+        correct = weights @ (members & statistics["correct"][:, None])
+        return {"top1": np.where(count > 0, correct / np.maximum(count, 1), np.nan)}
+
+    @staticmethod
+    def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``ece``, the calibration error."""
+        confidence = statistics["confidence"]
+        image = np.arange(len(confidence))
+        return {"ece": ece_of_rows(image, confidence, statistics["correct"], weights)}

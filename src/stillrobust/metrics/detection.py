@@ -1,72 +1,85 @@
-"""box_ap and mask_ap: COCO average precision .50:.05:.95, all sizes, 100 detections an image; equal
-to pycocotools.
+"""``box_ap`` and ``mask_ap``: COCO average precision .50:.05:.95, equal to pycocotools.
 
-Detections are matched when they arrive and only the matches are kept (26 bytes a detection and
-kind), so that the state does not grow with the size of the images and any re-weighting of the
-images can be computed from it.
+It covers all object sizes, with at most 100 detections of a class per image. Detections are matched
+in ``update`` and only the matches are kept, 26 bytes per detection and kind. So the state does not
+grow with the image size, and any re-weighting of the images can be computed from it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from stillrobust.errors import UserError
-from stillrobust.metrics.average_precision import average_precision
+from stillrobust.metrics.average_precision import average_precision, class_average_precision
+from stillrobust.metrics.calibration import ece_of_rows
+from stillrobust.metrics.image_ids import UniqueImageIds
 from stillrobust.metrics.matching import (
     SIZE_RANGES,
+    SIZES,
     THRESHOLDS,
     box_areas,
     box_overlaps,
     mask_overlaps,
-    match,
-    rank,
+    match_detections,
+    rank_detections,
 )
-from stillrobust.metrics.seen import SeenImages
 from stillrobust.samples import Array, DatasetInfo, Prediction, Target
 
 
 @dataclass(frozen=True)
 class _Matches:
-    """The detections of one image, the best first, and what they found."""
+    """The matches of D detections of one image, sorted by score.
+
+    Attributes:
+        label: int16 (D,).
+        score: float64 (D,).
+        matched: uint16 (D, 4), one bit per IoU threshold, for each size range: whether the
+            detection is matched, also to a crowd or to an object outside the range.
+        ignored: uint16 (D, 4), likewise: whether it counts neither as right nor as wrong.
+    """
 
     label: Array
     score: Array
     matched: Array
-    """uint16 (D, 4): a bit for each threshold, in each range of sizes; of crowds and objects out of
-    the range too.
-    """
     ignored: Array
-    """The same: what counts neither as found nor as wrong."""
 
 
 @dataclass(frozen=True)
 class _Objects:
-    """The objects of one image."""
+    """The G objects of one image.
+
+    Attributes:
+        label: int16 (G,).
+        sizes: uint8 (G,), one bit per size range that the object counts in; 0 for a crowd.
+    """
 
     label: Array
     sizes: Array
-    """uint8 (G,): a bit for each range of sizes it counts in; 0 for a crowd."""
 
 
 class AveragePrecision:
-    """Matches of the images seen."""
+    """COCO average precision of boxes and, if the dataset has them, of masks."""
+
+    version: ClassVar[str] = "coco-ap-2"
+    marker: ClassVar[str] = "object_sizes"
 
     def __init__(self, info: DatasetInfo) -> None:
         self.info = info
         self.kinds = ("box", "mask") if info.has_masks else ("box",)
-        self.seen = SeenImages()
+        self.seen = UniqueImageIds()
         self.objects: list[_Objects] = []
         self.matches: dict[str, list[_Matches]] = {kind: [] for kind in self.kinds}
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
-        """Boxes, labels, scores and, where the dataset has them, masks."""
+        """Match boxes and, if the dataset has masks, masks."""
         for prediction, target in zip(predictions, targets, strict=True):
             self._check_truth(target)
             self._check_prediction(prediction, target)
             matches = {kind: _match(kind, prediction, target) for kind in self.kinds}
             objects = _objects(target)
-            # last of what can fail: an image is counted wholly or not at all
+            # After everything that can fail, so that an image is counted completely or not at all.
             self.seen.add([target.image_id])
             self.objects.append(objects)
             for kind in self.kinds:
@@ -112,16 +125,14 @@ class AveragePrecision:
             _check_masks("predicted", prediction.masks, len(boxes), target)
 
     def merge(self, other: "AveragePrecision") -> None:
-        """Add another's images."""
+        """Add the images of another metric."""
         self.seen.add(other.seen.ids)
         self.objects += other.objects
         for kind in self.kinds:
             self.matches[kind] += other.matches[kind]
 
     def compute(self) -> dict[str, float]:
-        """``box_ap`` and, with masks, ``mask_ap``; NaN where there is no object to find, 0 where
-        none was found.
-        """
+        """``box_ap`` and, with masks, ``mask_ap``; 0 if no object was found."""
         statistics = self.statistics()
         once = np.ones((1, len(self.seen.ids)))
         return {
@@ -129,13 +140,17 @@ class AveragePrecision:
         }
 
     def statistics(self) -> dict[str, Array]:
-        """Per kind ``box`` and ``mask``, rows by class and then by rank: ``_image`` int32,
-        ``_label`` int16, ``_score`` float32, ``_matched`` and ``_ignored`` uint16 (D, 4); and the
-        objects: ``object_image`` int32, ``object_label`` int16, ``object_sizes`` uint8, by class;
-        ``classes``, how many there are.
+        """Statistics of D detections and G objects in N images.
+
+        Returns:
+            For ``box`` and, with masks, ``mask``, sorted by class and then by rank: ``box_image``
+            int32 (D,), ``box_label`` int16 (D,), ``box_score`` float32 (D,), ``box_matched`` and
+            ``box_ignored`` uint16 (D, 4). Of the objects, sorted by class: ``object_image`` int32
+            (G,), ``object_label`` int16 (G,), ``object_sizes`` uint8 (G,). And ``classes``, the
+            number of classes.
         """
-        # Images by id: equal scores are ranked by the images' order, which must not depend on who
-        # saw them first.
+        # Images are sorted by id: detections of equal score rank in the order of the images, which
+        # must not depend on the order of the updates.
         order = sorted(range(len(self.seen.ids)), key=lambda index: self.seen.ids[index])
         objects = [self.objects[index] for index in order]
         label = _joined([one.label for one in objects], np.int16)
@@ -170,6 +185,42 @@ class AveragePrecision:
             }
         return arrays
 
+    @staticmethod
+    def recompute(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``box_ap`` and ``mask_ap`` under weights."""
+        return {
+            f"{kind}_ap": average_precision(statistics, kind, weights)
+            for kind in _kinds(statistics)
+        }
+
+    @staticmethod
+    def recompute_by_class(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``box_ap`` and ``mask_ap`` of each class."""
+        return {
+            f"{kind}_ap": class_average_precision(statistics, kind, weights)
+            for kind in _kinds(statistics)
+        }
+
+    @staticmethod
+    def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``box_ece`` and ``box_ap_small``, ``_medium``, ``_large``; likewise for masks."""
+        found = {}
+        for kind in _kinds(statistics):
+            counts = statistics[f"{kind}_ignored"][:, 0] & 1 == 0
+            correct = (statistics[f"{kind}_matched"][:, 0] & 1).astype(bool)
+            image, score = statistics[f"{kind}_image"], statistics[f"{kind}_score"]
+            found[f"{kind}_ece"] = ece_of_rows(
+                image[counts], score[counts], correct[counts], weights
+            )
+        for kind in _kinds(statistics):
+            for size in SIZES[1:]:
+                found[f"{kind}_ap_{size}"] = average_precision(statistics, kind, weights, size)
+        return found
+
+
+def _kinds(statistics: Mapping[str, Array]) -> list[str]:
+    return [kind for kind in ("box", "mask") if f"{kind}_image" in statistics]
+
 
 def _joined(parts: list[Array], dtype: type) -> Array:
     return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype)
@@ -184,7 +235,7 @@ def _check_labels(whose: str, labels: Array, count: int, classes: int, image_id:
 
 
 def _check_masks(whose: str, masks: Array | None, count: int, target: Target) -> None:
-    """One mask a box, as large as the image."""
+    """Require one mask per box, at the size of the image."""
     expected, shape = (count, *target.size), None if masks is None else masks.shape
     if shape != expected and count:
         raise UserError(
@@ -194,7 +245,7 @@ def _check_masks(whose: str, masks: Array | None, count: int, target: Target) ->
 
 
 def _truth(target: Target) -> tuple[Array, Array, Array]:
-    """Labels, areas and crowds of an image's objects."""
+    """Labels int16 (G,), areas float64 (G,) and crowds bool (G,) of an image."""
     assert target.boxes is not None
     assert target.labels is not None
     count = len(target.boxes)
@@ -220,17 +271,17 @@ def _match(kind: str, prediction: Prediction, target: Target) -> _Matches:
     assert prediction.labels is not None
     assert prediction.scores is not None
     labels, areas, crowd = _truth(target)
-    counted = rank(
+    ranked = rank_detections(
         np.asarray(prediction.labels, np.int16), np.asarray(prediction.scores, np.float64)
     )
-    found_labels = np.asarray(prediction.labels, np.int16)[counted]
-    scores = np.asarray(prediction.scores, np.float64)[counted]
-    if kind == "box" or not len(counted):
-        found_areas = box_areas(prediction.boxes[counted])
-        overlaps = box_overlaps(prediction.boxes[counted], target.boxes, crowd)  # type: ignore[arg-type]
+    found_labels = np.asarray(prediction.labels, np.int16)[ranked]
+    scores = np.asarray(prediction.scores, np.float64)[ranked]
+    if kind == "box" or not len(ranked):
+        found_areas = box_areas(prediction.boxes[ranked])
+        overlaps = box_overlaps(prediction.boxes[ranked], target.boxes, crowd)  # type: ignore[arg-type]
     else:
         assert prediction.masks is not None
-        masks = np.asarray(prediction.masks, bool)[counted]
+        masks = np.asarray(prediction.masks, bool)[ranked]
         found_areas = np.array([np.count_nonzero(mask) for mask in masks], np.float64)
         truth = (
             np.zeros((0, *target.size), bool)
@@ -238,7 +289,7 @@ def _match(kind: str, prediction: Prediction, target: Target) -> _Matches:
             else np.asarray(target.masks, bool)
         )
         overlaps = mask_overlaps(masks, truth, crowd, found_labels, labels, found_areas)
-    matched, ignored = match(
+    matched, ignored = match_detections(
         overlaps, found_labels, found_areas, labels, areas, crowd, SIZE_RANGES, THRESHOLDS
     )
     return _Matches(found_labels, scores, matched, ignored)

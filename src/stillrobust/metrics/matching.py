@@ -1,12 +1,12 @@
-"""Which detections of an image find an object: COCO's greedy matching, at ten IoU thresholds and in
-four ranges of size.
+"""COCO's greedy matching of detections to objects, at ten IoU thresholds and in four size ranges.
 
-Written out here and compiled, because every detection's matches are kept: asking an evaluator for
-them afterwards takes a hundred times as long as the matching itself. The rules are those of
-pycocotools' ``COCOeval.evaluateImg`` (tests hold the numbers equal): detections in the order of
-their scores, each takes the free object of its class that it overlaps most; a crowd region may be
-taken many times; objects out of the range of sizes, crowds, and what is matched to them do not
-count.
+The rules are those of pycocotools' ``COCOeval.evaluateImg``, and tests compare the numbers.
+Detections are processed in the order of their scores. Each is matched to the free object of its
+class with the largest overlap. A crowd can be matched many times. Crowds, objects outside the size
+range, and detections matched to them do not count.
+
+It is implemented and compiled here because every detection's matches are stored. Reading them back
+from an evaluator takes a hundred times as long as the matching.
 """
 
 import numba
@@ -15,37 +15,51 @@ import numpy as np
 from stillrobust.samples import Array
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO's IoU .50:.05:.95
-DETECTIONS = 100  # COCO counts so many of one class in one image
+MAX_DETECTIONS = 100  # per class and image, as in COCO
 SIZES = ("all", "small", "medium", "large")
-# pixels of area; COCO's, ends included
+# Areas in pixels; COCO's ranges, both ends included.
 SIZE_RANGES = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]], np.float64)
 EVERY_THRESHOLD = (1 << len(THRESHOLDS)) - 1
 
 
-def rank(labels: Array, scores: Array) -> Array:
-    """Indices (K,) of the detections that count, the best first: at most ``DETECTIONS`` of a class;
-    ties stay in order.
+def rank_detections(labels: Array, scores: Array) -> Array:
+    """Rank the detections of an image and keep the best of each class.
+
+    Args:
+        labels: int (D,).
+        scores: float (D,).
+
+    Returns:
+        int64 (K,), indices by falling score, at most ``MAX_DETECTIONS`` of a class. Detections of
+        equal score keep their order.
     """
     order = np.argsort(-scores, kind="stable")
     by_label = order[np.argsort(labels[order], kind="stable")]
     sorted_labels = labels[by_label]
     place = np.arange(len(order)) - np.searchsorted(sorted_labels, sorted_labels)
-    counted = np.zeros(len(order), bool)
-    counted[by_label] = place < DETECTIONS
-    ranked: Array = order[counted[order]]
+    kept = np.zeros(len(order), bool)
+    kept[by_label] = place < MAX_DETECTIONS
+    ranked: Array = order[kept[order]]
     return ranked
 
 
 def box_overlaps(found: Array, truth: Array, crowd: Array) -> Array:
-    """IoU float64 (D, G) of boxes xyxy; with a crowd it is the share of the detection that lies
-    inside.
+    """IoU of boxes.
+
+    Args:
+        found: Detections, (D, 4) xyxy.
+        truth: Objects, (G, 4) xyxy.
+        crowd: bool (G,).
+
+    Returns:
+        float64 (D, G). For a crowd it is the fraction of the detection inside the crowd.
     """
     result: Array = _box_overlaps(_corner_and_size(found), _corner_and_size(truth), crowd)
     return result
 
 
 def box_areas(boxes: Array) -> Array:
-    """Float64 (N,) pixels."""
+    """Areas of boxes (N, 4) xyxy: float64 (N,) pixels."""
     sizes = _corner_and_size(boxes)
     result: Array = sizes[:, 2] * sizes[:, 3]
     return result
@@ -54,10 +68,19 @@ def box_areas(boxes: Array) -> Array:
 def mask_overlaps(
     found: Array, truth: Array, crowd: Array, found_labels: Array, truth_labels: Array, areas: Array
 ) -> Array:
-    """The same of masks bool (D, H, W) and (G, H, W); counted only where the classes agree, 0
-    elsewhere.
+    """IoU of masks, computed only for detections and objects of the same class.
 
-    ``areas`` are the detections' numbers of pixels.
+    Args:
+        found: Detections, bool (D, H, W).
+        truth: Objects, bool (G, H, W).
+        crowd: bool (G,).
+        found_labels: int (D,).
+        truth_labels: int (G,).
+        areas: float64 (D,), pixels of the detections.
+
+    Returns:
+        float64 (D, G), 0 for different classes. For a crowd it is the fraction of the detection
+        inside the crowd.
     """
     overlaps = np.zeros((len(found), len(truth)))
     for g in range(len(truth)):
@@ -78,7 +101,7 @@ def mask_overlaps(
 
 
 def _corner_and_size(boxes: Array) -> Array:
-    """As COCO stores boxes, and so rounded as there: x, y, width, height, float64."""
+    """Boxes as x, y, width, height, float64: as COCO stores them, so rounding is the same."""
     sizes = np.array(boxes, np.float64).reshape(-1, 4)
     sizes[:, 2:] -= sizes[:, :2]
     return sizes
@@ -104,18 +127,30 @@ def _box_overlaps(found, truth, crowd):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def match(
+def match_detections(  # type: ignore[no-untyped-def]
     overlaps, found_labels, found_areas, truth_labels, truth_areas, crowd, ranges, thresholds
-):  # type: ignore[no-untyped-def]
-    """Detections, the best first, against objects -> (matched, ignored), uint16 (D, ranges), a bit
-    for each threshold.
+):
+    """Match the detections of an image to its objects.
+
+    Args:
+        overlaps: float64 (D, G), detections by falling score.
+        found_labels: int (D,).
+        found_areas: float64 (D,), pixels.
+        truth_labels: int (G,).
+        truth_areas: float64 (G,), pixels.
+        crowd: bool (G,).
+        ranges: float64 (A, 2), size ranges.
+        thresholds: float64 (T,), IoU thresholds.
+
+    Returns:
+        ``matched`` and ``ignored``, uint16 (D, A), one bit per threshold.
     """
     matched = np.zeros((len(overlaps), len(ranges)), np.uint16)
     ignored = np.zeros((len(overlaps), len(ranges)), np.uint16)
     for a in range(len(ranges)):
         low, high = ranges[a]
         out = crowd | (truth_areas < low) | (truth_areas > high)
-        # what counts is preferred
+        # Objects that count come first and are preferred.
         order = np.concatenate((np.flatnonzero(~out), np.flatnonzero(out)))
         for t in range(len(thresholds)):
             taken = np.zeros(len(order), np.bool_)

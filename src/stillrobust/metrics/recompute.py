@@ -1,30 +1,61 @@
-"""The numbers again, from per-image statistics, for any re-weighting of the images: what a
-bootstrap needs.
+"""Recompute metrics from stored statistics, for any re-weighting of the images.
+
+A bootstrap needs this: every replicate is one row of weights. ``statistics`` is what
+``Metric.statistics`` returned, and ``weights`` (R, N) is how often each of N images counts in each
+of R replicates, in the order of ``image_ids``.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from stillrobust.metrics.segmentation import mean_iou
+from stillrobust.metrics import METRICS, Metric
 from stillrobust.samples import Array
 
 
-def replicates(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
-    """Metrics under ``weights`` (R, N), how often each image counts in each replicate -> (R,)
-    values by metric name.
+def metric_of_statistics(statistics: Mapping[str, Array]) -> type[Metric]:
+    """The metric class that these statistics are from."""
+    return next(metric for metric in METRICS.values() if metric.marker in statistics)
 
-    ``statistics`` is what ``Metric.statistics`` returned; images are in the order of its
-    ``image_ids``.
+
+def recompute_metrics(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+    """Recompute the values of the metric.
+
+    Args:
+        statistics: Statistics of a metric.
+        weights: (R, N), how often each image counts in each replicate.
+
+    Returns:
+        Metric name -> float64 (R,).
     """
     weights = np.ascontiguousarray(weights, np.float64)
-    if "correct" in statistics:
-        return {"top1": weights @ statistics["correct"] / weights.sum(1)}
-    if "unions" in statistics:
-        return {
-            "miou": mean_iou(weights @ statistics["intersections"], weights @ statistics["unions"])
-        }
-    from stillrobust.metrics.average_precision import average_precision  # with its compiler
+    return metric_of_statistics(statistics).recompute(statistics, weights)
 
-    kinds = [kind for kind in ("box", "mask") if f"{kind}_image" in statistics]
-    return {f"{kind}_ap": average_precision(statistics, kind, weights) for kind in kinds}
+
+def recompute_by_class(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+    """Recompute the value of each class.
+
+    Args:
+        statistics: Statistics of a metric.
+        weights: (R, N), how often each image counts in each replicate.
+
+    Returns:
+        Metric name -> float64 (R, C): accuracy, IoU or AP of each class; NaN for absent classes.
+    """
+    weights = np.ascontiguousarray(weights, np.float64)
+    return metric_of_statistics(statistics).recompute_by_class(statistics, weights)
+
+
+def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+    """Recompute calibration errors and, for detection, AP by object size.
+
+    Args:
+        statistics: Statistics of a metric.
+        weights: (R, N), how often each image counts in each replicate.
+
+    Returns:
+        Name -> float64 (R,): ``ece``, or ``box_ece``, ``mask_ece``, ``box_ap_small`` and so on.
+        Empty if the model gave no confidence.
+    """
+    weights = np.ascontiguousarray(weights, np.float64)
+    return metric_of_statistics(statistics).recompute_details(statistics, weights)

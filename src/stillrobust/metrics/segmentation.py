@@ -1,50 +1,57 @@
-"""miou over the whole set: intersections and unions are summed over all images, then divided (not
-averaged per image).
-"""
+"""``miou`` of a dataset: intersections and unions are summed over all images, then divided."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from stillrobust.errors import UserError
-from stillrobust.metrics.calibration import binned
-from stillrobust.metrics.seen import SeenImages
-from stillrobust.samples import IGNORE, DatasetInfo, Prediction, Target
+from stillrobust.metrics.calibration import bin_confidences, ece_of_bins
+from stillrobust.metrics.image_ids import UniqueImageIds
+from stillrobust.samples import IGNORE, Array, DatasetInfo, Prediction, Target
 
 
-def mean_iou(intersections: np.ndarray, unions: np.ndarray) -> np.ndarray:
-    """(..., C) counts -> (...)
+def mean_iou(intersections: Array, unions: Array) -> Array:
+    """Mean IoU over the classes that occur in ground truth or prediction.
 
-    mean over the classes that occur in ground truth or prediction; NaN where none does.
+    Args:
+        intersections: (..., C), pixels that agree.
+        unions: (..., C), pixels that are of the class in ground truth or prediction.
+
+    Returns:
+        float64 (...); NaN if no class occurs.
     """
     ratios = class_iou(intersections, unions)
     present = np.isfinite(ratios)
     count = present.sum(-1)
-    result: np.ndarray = np.where(
+    result: Array = np.where(
         count > 0, np.where(present, ratios, 0).sum(-1) / np.maximum(count, 1), np.nan
     )
     return result
 
 
-def class_iou(intersections: np.ndarray, unions: np.ndarray) -> np.ndarray:
-    """(..., C) counts -> (..., C) intersection over union; NaN for a class that does not occur."""
-    result: np.ndarray = np.where(unions > 0, intersections / np.maximum(unions, 1), np.nan)
+def class_iou(intersections: Array, unions: Array) -> Array:
+    """IoU of each class, (..., C) from counts (..., C); NaN for a class that does not occur."""
+    result: Array = np.where(unions > 0, intersections / np.maximum(unions, 1), np.nan)
     return result
 
 
 class MeanIoU:
-    """Counts per image and class; pixels whose true label is ``IGNORE`` are left out."""
+    """Mean intersection over union. Pixels whose true label is ``IGNORE`` do not count."""
+
+    version: ClassVar[str] = "dataset-miou-2"
+    marker: ClassVar[str] = "unions"
 
     def __init__(self, info: DatasetInfo) -> None:
         self.info = info
-        self.seen = SeenImages()
-        self.intersections: list[np.ndarray] = []
-        self.unions: list[np.ndarray] = []
-        self.bins: list[np.ndarray] = []
-        """Of calibration, by image; empty where the model gives no confidence."""
+        self.seen = UniqueImageIds()
+        self.intersections: list[Array] = []
+        self.unions: list[Array] = []
+        self.bins: list[Array] = []
+        """Sums for calibration, per image; empty if the model gives no confidence."""
 
     def update(self, predictions: Sequence[Prediction], targets: Sequence[Target]) -> None:
-        """``label_map`` (H, W) of each prediction against the target's."""
+        """Compare ``label_map`` (H, W) with that of the target."""
         classes = len(self.info.classes)
         for prediction, target in zip(predictions, targets, strict=True):
             truth, found = target.label_map, prediction.label_map
@@ -69,7 +76,7 @@ class MeanIoU:
                 )
             self.seen.add([target.image_id])
             if confidence is not None:
-                self.bins.append(binned(confidence, truth == found))
+                self.bins.append(bin_confidences(confidence, truth == found))
             agreed = np.bincount(truth[truth == found], minlength=classes)[:classes]
             either = (
                 np.bincount(truth, minlength=classes)[:classes]
@@ -80,7 +87,7 @@ class MeanIoU:
             self.unions.append(either.astype(np.int32))
 
     def merge(self, other: "MeanIoU") -> None:
-        """Add another's images."""
+        """Add the images of another metric."""
         if self.seen.ids and other.seen.ids and bool(self.bins) != bool(other.bins):
             raise UserError(
                 "Expected confidence in both metrics or in none; they are of different models, so"
@@ -92,7 +99,7 @@ class MeanIoU:
         self.bins += other.bins
 
     def compute(self) -> dict[str, float]:
-        """``miou``, 0..1."""
+        """``miou``, 0 to 1."""
         if not self.unions:
             return {"miou": float("nan")}
         counts = self.statistics()
@@ -104,9 +111,12 @@ class MeanIoU:
             )
         }
 
-    def statistics(self) -> dict[str, np.ndarray]:
-        """``intersections`` and ``unions`` int32 (N, C); with confidence ``bins`` float32 (N, 3,
-        15), see ``calibration``.
+    def statistics(self) -> dict[str, Array]:
+        """Statistics of N images and C classes.
+
+        Returns:
+            ``intersections`` and ``unions``, int32 (N, C) pixels. With confidence also ``bins``,
+            float32 (N, 3, 15), see ``bin_confidences``.
         """
         shape = (len(self.seen.ids), len(self.info.classes))
         bins = {"bins": np.array(self.bins, np.float32)} if self.bins else {}
@@ -117,9 +127,28 @@ class MeanIoU:
             **bins,
         }
 
+    @staticmethod
+    def recompute(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``miou`` under weights."""
+        intersections, unions = statistics["intersections"], statistics["unions"]
+        return {"miou": mean_iou(weights @ intersections, weights @ unions)}
 
-def _confidence(prediction: Prediction, counts: np.ndarray, image_id: str) -> np.ndarray | None:
-    """The confidence of the pixels that count, (P,), or None."""
+    @staticmethod
+    def recompute_by_class(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``miou``: the IoU of each class."""
+        intersections, unions = statistics["intersections"], statistics["unions"]
+        return {"miou": class_iou(weights @ intersections, weights @ unions)}
+
+    @staticmethod
+    def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """``ece`` over pixels, if the model gives a confidence."""
+        if "bins" not in statistics:
+            return {}
+        return {"ece": ece_of_bins(np.tensordot(weights, statistics["bins"], 1))}
+
+
+def _confidence(prediction: Prediction, counts: Array, image_id: str) -> Array | None:
+    """The confidence of the pixels that count, (P,), or ``None`` if the model gives none."""
     if prediction.confidence is None:
         return None
     confidence = np.asarray(prediction.confidence)
@@ -132,5 +161,5 @@ def _confidence(prediction: Prediction, counts: np.ndarray, image_id: str) -> np
             f"Expected confidence of shape {counts.shape} in 0..1 for {image_id}; give the"
             " softmax's maximum"
         )
-    counted: np.ndarray = confidence[counts]
+    counted: Array = confidence[counts]
     return counted

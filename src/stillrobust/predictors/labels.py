@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stillrobust.data.official.imagenet import wnids
+from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, DatasetInfo
 
@@ -37,7 +37,7 @@ def columns_of(
             )
         return np.arange(outputs)
     if outputs == IMAGENET_CLASSES and all(WORDNET_ID.fullmatch(name) for name in info.classes):
-        theirs = wnids()
+        theirs = wordnet_ids()
     numbers: dict[str, int] = {}
     for number, name in enumerate(theirs):
         numbers.setdefault(_plain(renamed.get(name, name)), number)

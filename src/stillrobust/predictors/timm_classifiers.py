@@ -8,9 +8,9 @@ import torch
 from PIL import Image as PillowImage
 
 from stillrobust.backbones.reader import digest, load_strictly, read_state
-from stillrobust.data.official.imagenet import wnids
+from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.errors import UserError
-from stillrobust.names import format_spec, unknown
+from stillrobust.names import format_spec, unknown_name_error
 from stillrobust.predictors.labels import columns_of
 from stillrobust.predictors.outputs import classified, device
 from stillrobust.predictors.predictor import Predictor
@@ -35,13 +35,13 @@ def timm_predictor(
             " backbone first"
         )
     if not timm.is_model(name.partition(".")[0]):
-        raise unknown("timm model", name, timm.list_models())
+        raise unknown_name_error("timm model", name, timm.list_models())
     model = timm.create_model(name, pretrained=weights == "pretrained", num_classes=classes)
     if weights not in ("pretrained", "random"):
         load_strictly(model, read_state(Path(weights).expanduser()), weights)
     outputs = int(model.num_classes)
     # timm keeps names for ImageNet-1k alone; another number of classes is taken as the data's.
-    names = wnids() if classes is None and outputs == 1000 else None
+    names = wordnet_ids() if classes is None and outputs == 1000 else None
     columns = columns_of(info, names, outputs, labels or {}, f"timm's {name}")
     transform = timm.data.create_transform(
         **timm.data.resolve_model_data_config(model), is_training=False

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stillrobust.backbones.reader import digest, load_strictly, read_state
 from stillrobust.errors import UserError
-from stillrobust.names import format_spec, unknown
+from stillrobust.names import format_spec, unknown_name_error
 from stillrobust.predictors.labels import columns_of
 from stillrobust.predictors.outputs import classified, detected, device, floats, segmented
 from stillrobust.predictors.predictor import Predict, Predictor
@@ -42,7 +42,7 @@ def torchvision_predictor(
     """
     known = torchvision.models.list_models(module=MODULES[info.task])
     if name not in known:
-        raise unknown(f"torchvision model for {info.task}", name, known)
+        raise unknown_name_error(f"torchvision model for {info.task}", name, known)
     enum = torchvision.models.get_model_weights(name)
     published = weights != "random" and not Path(weights).expanduser().exists()
     if published and weights not in enum.__members__:

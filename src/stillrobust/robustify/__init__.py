@@ -20,7 +20,13 @@ from torch import Tensor
 
 from stillrobust.analysis.technique_overlaps import overlaps
 from stillrobust.errors import UserError
-from stillrobust.names import format_spec, lookup, parse_spec, parts_of, unknown
+from stillrobust.names import (
+    format_spec,
+    lookup,
+    parse_spec,
+    split_technique_spec,
+    unknown_name_error,
+)
 from stillrobust.robustify import (
     adversarial,
     ant,
@@ -114,7 +120,7 @@ def _card(name: str, arguments: Mapping[str, Any]) -> Card:
 
 def _parts(spec: str) -> list[str]:
     """``"a(x=1)+b"`` -> ``["a(x=1)", "b"]``. Files of your own are pinned."""
-    found = parts_of(pinned(spec))
+    found = split_technique_spec(pinned(spec))
     for name in (parse_spec(part)[0] for part in found):
         if is_own(name):
             require_free(name, "technique", {*TECHNIQUES, "regular"})
@@ -134,7 +140,7 @@ def _build_one(spec: str) -> Technique:
     known = inspect.signature(entry.make).parameters
     for key in arguments:
         if key not in known:
-            raise unknown(f"argument of {name}", key, known)
+            raise unknown_name_error(f"argument of {name}", key, known)
     try:
         made: Technique = validate_call(config=ConfigDict(strict=True))(entry.make)(**arguments)
     except ValidationError as error:

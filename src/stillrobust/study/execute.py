@@ -16,7 +16,7 @@ from stillrobust.corruptions import warm_up
 from stillrobust.data import open_dataset
 from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
 from stillrobust.data.generated.source_set import write_source_set
-from stillrobust.data.shared import SharedImages
+from stillrobust.data.image_cache import ImageCache
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.evaluation import loop as evaluation
@@ -340,7 +340,7 @@ def run_study(
     )
     jobs, failures = jobs_of(runs, asked, site)
     if share:
-        jobs = sharing(jobs, evaluate_job, SharedImages(site.out / "corrupted", share))
+        jobs = sharing(jobs, evaluate_job, ImageCache(site.out / "corrupted", share))
     expect(*_expected(jobs, states(runs, asked, site)))
     if jobs:
         say("corruption kernels: compiling them where this machine has not yet")

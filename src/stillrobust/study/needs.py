@@ -54,10 +54,10 @@ def _data(name: str, run: StudyRun, site: Site) -> Need:
         return Need(name, False, str(error))
     if Path(path).expanduser().is_dir():
         return Need(name, True, "")
-    from stillrobust.data.check import how_to_get
+    from stillrobust.data.check import repair_advice
 
     way = (
-        f"{name} is not in {path}. {how_to_get(kind.partition('(')[0], Path(path))} Or say where it"
-        f" lies: --data {name}={kind}:PATH"
+        f"{name} is not in {path}. {repair_advice(kind.partition('(')[0], Path(path))} Or say where"
+        f" it lies: --data {name}={kind}:PATH"
     )
     return Need(name, False, way)

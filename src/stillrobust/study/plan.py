@@ -5,7 +5,7 @@ data, GPU-hours, disk.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from stillrobust.data import opener_of
+from stillrobust.data import parse_dataset_spec
 from stillrobust.errors import UserError
 from stillrobust.study import cost
 from stillrobust.study.execute import plan_of, protocol_of
@@ -101,7 +101,7 @@ def _faults(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> Itera
             plan_of(run, site)
             protocol_of(run, asked)
             for name in (run.data, run.test_data):
-                opener_of(site.data_of(run, name))
+                parse_dataset_spec(site.data_of(run, name))
         except UserError as error:
             yield f"{run.id}: {error}"
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from stillrobust.corruptions import CORRUPTIONS
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, SEVERITIES
-from stillrobust.names import lookup, parse_spec, unknown
+from stillrobust.names import lookup, parse_spec, unknown_name_error
 from stillrobust.samples import TaskName
 from stillrobust.storage.files import content_key
 from stillrobust.strict_yaml import Fault, load_yaml
@@ -46,7 +46,7 @@ class Strict(BaseModel):
         names = [field.alias or name for name, field in cls.model_fields.items()]
         for key in content if isinstance(content, Mapping) else ():
             if key not in names:
-                raise unknown("key", key, names)
+                raise unknown_name_error("key", key, names)
         return content
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stillrobust.data.shared import SharedImages
+from stillrobust.data.image_cache import ImageCache
 from stillrobust.execution import Job
 
 PROTOCOL = 3  # its place in the arguments of an evaluation's job
 
 
-def sharing(jobs: Sequence[Job], evaluation: Callable[..., Any], shared: SharedImages) -> list[Job]:
+def sharing(jobs: Sequence[Job], evaluation: Callable[..., Any], shared: ImageCache) -> list[Job]:
     """The jobs, those of ``evaluation`` with ``shared`` and, among themselves, one corruption of
     one data set after the other.
 
@@ -25,7 +25,7 @@ def sharing(jobs: Sequence[Job], evaluation: Callable[..., Any], shared: SharedI
     return [next(following) if job.function is evaluation else job for job in jobs]
 
 
-def _with(job: Job, shared: SharedImages) -> Job:
+def _with(job: Job, shared: ImageCache) -> Job:
     arguments = list(job.arguments)
     arguments[PROTOCOL] = replace(arguments[PROTOCOL], shared=shared)
     return replace(job, arguments=tuple(arguments))

@@ -13,7 +13,7 @@ from typing import Any
 
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN
-from stillrobust.names import format_spec, parse_spec, unknown
+from stillrobust.names import format_spec, parse_spec, unknown_name_error
 from stillrobust.runtime.forecast import NOT_BEGUN, hours
 from stillrobust.runtime.run_log import last_line
 from stillrobust.study.miniature import FOLDER
@@ -85,7 +85,7 @@ class Site:
         if name in self.data:
             return self.data[name]
         if ":" not in name:
-            raise unknown("data", name, [*self.data, *GENERATED])
+            raise unknown_name_error("data", name, [*self.data, *GENERATED])
         return name
 
 
@@ -172,7 +172,7 @@ def resolve_data(named: Mapping[str, str], root: Path, given: Sequence[str] = ()
                 " correct it"
             )
         if named and name not in named:
-            raise unknown("data", name, named)
+            raise unknown_name_error("data", name, named)
         resolved[name] = spec
     return resolved
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stillrobust.backbones import Backbone
 from stillrobust.errors import UserError
-from stillrobust.names import lookup, unknown
+from stillrobust.names import lookup, unknown_name_error
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks.classification import Classification
 from stillrobust.tasks.detection import Detection
@@ -78,7 +78,7 @@ def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
     values: dict[str, Any] = {}
     for key, value in (settings or {}).items():
         if key not in fields:
-            raise unknown(f"setting of the task {name}", key, fields)
+            raise unknown_name_error(f"setting of the task {name}", key, fields)
         values[key] = tuple(value) if isinstance(value, list) else value
         if fault := fault_of(values[key], fields[key].type):
             raise UserError(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from stillrobust.errors import UserError
-from stillrobust.names import lookup, unknown
+from stillrobust.names import lookup, unknown_name_error
 from stillrobust.tasks.values import fault_of
 
 Optimiser = Literal["adamw", "sgd"]
@@ -502,7 +502,7 @@ def recipe_of(name: str = "small", **differences: Any) -> Recipe:
     known = {one.name for one in fields(Recipe)}
     for key in differences:
         if key not in known:
-            raise unknown("field of a recipe", key, known)
+            raise unknown_name_error("field of a recipe", key, known)
     if "steps" in differences and "epochs" not in differences:
         differences["epochs"] = 0.0  # steps that are given are meant
     return replace(recipe, **differences)

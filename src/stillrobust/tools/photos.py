@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
-from stillrobust.data.reading import LARGEST, decode_image
+from stillrobust.data.reading import MAX_PIXELS, decode_image
 from stillrobust.errors import UserError
 from stillrobust.samples import Image
 
@@ -74,8 +74,8 @@ def read_photo(name: str, content: bytes) -> tuple[Image | None, str]:
             warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
             opened = Pillow.open(BytesIO(content))
             mode, frames = opened.mode, getattr(opened, "n_frames", 1)
-            if opened.width * opened.height > LARGEST:
-                return None, f"{opened.width}x{opened.height} is larger than {LARGEST} pixels"
+            if opened.width * opened.height > MAX_PIXELS:
+                return None, f"{opened.width}x{opened.height} is larger than {MAX_PIXELS} pixels"
             png_of_16_bits = content[:8] == b"\x89PNG\r\n\x1a\n" and content[24] == 16
             if mode.startswith(("I", "F")) or png_of_16_bits:
                 return None, "more than 8 bits a sample; scale it to 8 bits first"
@@ -90,7 +90,7 @@ def read_photo(name: str, content: bytes) -> tuple[Image | None, str]:
     except (UnidentifiedImageError, ImportError):
         return None, "cannot be read: no known image format"
     except Pillow.DecompressionBombError:
-        return None, f"larger than {LARGEST} pixels"
+        return None, f"larger than {MAX_PIXELS} pixels"
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, IndexError) as error:
         return None, f"cannot be read: {str(error) or type(error).__name__}"[:200]
     if by_opencv:

@@ -1,57 +1,63 @@
-"""Detection data in COCO's format: one JSON file with boxes and masks, and a folder of images."""
+"""The format ``coco``: one JSON file with boxes and masks, and a folder of images."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stillrobust.data.bad_images import LeftOut
-from stillrobust.data.formats.coco_checks import AbsentImages, parse_coco
+from stillrobust.data.bad_images import Faults
+from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats.checks import FileChecker, PartCheck, run_check
+from stillrobust.data.formats.coco_checks import MissingImagesError, parse_coco
 from stillrobust.data.formats.coco_table import SMALLEST_SIDE, CocoTable
 from stillrobust.data.formats.masks import encode_mask
+from stillrobust.data.official import coco_2017
+from stillrobust.data.official.layout import COUNTS
 from stillrobust.data.reading import fingerprint, read_image, require_split, write_image
 from stillrobust.errors import BadImage, UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
 
-# What COCO's own downloads have beside the instances: no splits.
+# Other annotation files of COCO's downloads, which are not splits.
 OTHER_KINDS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
 
 
 @dataclass(frozen=True)
 class CocoDataset:
-    """Images with boxes, labels and, where every annotation has an outline, masks; checked when it
-    is opened.
+    """Images with boxes, labels and, if every annotation has an outline, masks.
 
-    Boxes come out as float32 xyxy, clipped to the image; labels count from 0 in the order of COCO's
-    category ids.
+    Annotations are checked when the dataset is opened. Boxes are clipped to the image. Labels count
+    from 0 in the order of COCO's category ids.
+
+    With ``require_objects``, objects without area or under a pixel wide or high are dropped, as in
+    mmdetection's ``_parse_ann_info``. Then images with a side under 32 pixels or without an object
+    are dropped, as in its ``filter_empty_gt``. Crowds alone do not count as objects, as in
+    detectron2. No image of train2017 has crowds only, so both tools and this one keep 117,266 of
+    its 118,287 images.
+
+    Attributes:
+        images: Folder that ``file_name`` is relative to.
+        annotations: JSON file.
+        require_objects: For training: drop images and objects that cannot be learned from.
+        name: Name in reports; by default the name of the annotation file.
+        faults: Collects images with unusable annotations. ``None`` makes them an error.
+        classes: Class names.
+        has_masks: Whether every annotation has an outline.
+        table: The images and objects.
     """
 
     images: Path
-    """The folder that ``file_name`` is relative to."""
     annotations: Path
-    """The JSON file."""
     require_objects: bool = False
-    """For training: leave out what there is nothing to learn from, as mmdetection does.
-
-    Objects of no area or less than a pixel wide or high go (``_parse_ann_info``), then images with
-    a side under 32 pixels or without an object (``filter_empty_gt``). Crowds alone do not count as
-    objects, as in detectron2; train2017 has no image with crowds alone, so that both tools, and
-    this one, keep 117,266 of its 118,287 images.
-    """
     name: str = ""
-    """Shown in reports; the annotation file's name where it is empty."""
-    left_out: LeftOut | None = field(default=None, repr=False, compare=False)
-    """Takes the images that cannot be used by what the file says of them; ``None``: they are
-    refused.
-    """
+    faults: Faults | None = field(default=None, repr=False, compare=False)
     classes: tuple[str, ...] = field(init=False, default=())
     has_masks: bool = field(init=False, default=False)
     table: CocoTable = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        classes, table = parse_coco(self.images, self.annotations, self.left_out)
+        classes, table = parse_coco(self.images, self.annotations, self.faults)
         has_masks = table.has_masks
         if self.require_objects:
             table = table.trainable()
@@ -66,9 +72,7 @@ class CocoDataset:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself; the fingerprint reads all images once where the set is
-        small.
-        """
+        """Facts about the dataset. For the fingerprint, all images of a small set are read."""
         ids = self.table.file_names
         digest = fingerprint(
             self.classes, ids, (self.images / name for name in ids), self.table.content()
@@ -77,7 +81,7 @@ class CocoDataset:
         return DatasetInfo(name, "detection", self.classes, len(ids), digest, self.has_masks)
 
     def image_id(self, index: int) -> str:
-        """The image's file name, as the annotations have it."""
+        """The file name in the annotations."""
         return self.table.file_names[index]
 
     def __len__(self) -> int:
@@ -101,7 +105,7 @@ class CocoDataset:
 
 
 def coco_splits(root: Path) -> list[str]:
-    """The splits that ``open_coco`` finds annotations of, sorted."""
+    """Names of the splits with annotations, sorted."""
     stems = [
         path.stem
         for path in (root / "annotations").glob("*.json")
@@ -110,11 +114,20 @@ def coco_splits(root: Path) -> list[str]:
     return sorted({stem.removeprefix("instances_").removesuffix("2017") for stem in stems})
 
 
-def open_coco(
-    root: Path, split: str, training: bool, left_out: LeftOut | None = None
-) -> CocoDataset:
-    """A split of a COCO folder: ``annotations/instances_<split>.json`` and ``<split>/``, or the
-    layouts near to it.
+def open_coco(root: Path, split: str, options: OpenOptions) -> CocoDataset:
+    """Open a split: ``annotations/instances_<split>.json`` with ``<split>/``, or a similar layout.
+
+    Args:
+        root: Folder of the dataset.
+        split: Name of the split, also without ``instances_`` and ``2017``.
+        options: ``training`` and ``faults`` apply.
+
+    Returns:
+        The checked dataset.
+
+    Raises:
+        UserError: If annotations are missing or wrong.
+        MissingImagesError: If image files are missing.
     """
     stems = (f"instances_{split}", f"instances_{split}2017", split, f"{split}2017")
     files = [root / "annotations" / f"{stem}.json" for stem in stems]
@@ -129,25 +142,30 @@ def open_coco(
     images = next((folder for folder in candidates if folder.is_dir()), None)
     if images is None:
         listed = ", ".join(str(folder) for folder in candidates)
-        raise AbsentImages(
+        raise MissingImagesError(
             f"Expected the images of split {split!r} in one of {listed}, but none exists; move them"
             " there"
         )
     return CocoDataset(
         images,
         annotations,
-        require_objects=training,
+        require_objects=options.training,
         name=f"{root.name}/{split}",
-        left_out=left_out,
+        faults=options.faults,
     )
 
 
 def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Sequence[str]) -> None:
-    """Write samples with boxes and labels (masks, crowd and areas where there are any) as a COCO
-    dataset.
+    """Write a COCO dataset.
 
-    Images go to ``folder/<split>/<image_id>`` as PNG, annotations to
+    Images are written to ``folder/<split>/<image_id>`` as PNG, and annotations to
     ``folder/annotations/instances_<split>.json``.
+
+    Args:
+        folder: Folder of the dataset.
+        split: Name of the split.
+        samples: Samples with boxes and labels; masks, crowd and areas are optional.
+        classes: Class names, in the order of the labels.
     """
     document: dict[str, Any] = {
         "images": [],
@@ -173,7 +191,17 @@ def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Seq
 
 
 def annotation_entries(target: Target) -> list[dict[str, Any]]:
-    """COCO annotations of one image, without ids."""
+    """The COCO annotations of one image, without ids.
+
+    Args:
+        target: Ground truth with boxes and labels.
+
+    Returns:
+        One dict per object.
+
+    Raises:
+        ValueError: If boxes or labels are missing.
+    """
     if target.boxes is None or target.labels is None:
         raise ValueError(f"{target.image_id}: a COCO file needs boxes and labels")
     entries = []
@@ -194,3 +222,43 @@ def annotation_entries(target: Target) -> list[dict[str, Any]]:
             entry["segmentation"] = encode_mask(target.masks[index])
         entries.append(entry)
     return entries
+
+
+def check_coco(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check every split with annotations; COCO 2017 needs train and val."""
+    splits = coco_splits(root)
+    required = ["train", "val"] if coco_2017.is_coco_2017(root) else []
+    folder = root / "annotations"
+    if not splits and not required:
+        text = f"there is no instances_<split>.json in {folder}"
+        yield PartCheck("annotations", "missing", text)
+    for split in dict.fromkeys([*required, *splits]):
+        if split in splits:
+            yield run_check(split, _check_split, root, split, checker)
+        else:
+            text = f"there is no {folder / f'instances_{split}2017.json'}"
+            yield PartCheck(split, "missing", text)
+
+
+def _check_split(root: Path, split: str, checker: FileChecker) -> PartCheck:
+    checker.progress(f"parse {split}", 0, 1, "annotations")
+    try:
+        data = open_coco(root, split, OpenOptions())
+    except MissingImagesError as error:
+        return PartCheck(split, "missing", str(error))
+    expected = COUNTS["coco"].get(split) if data.annotations.stem.endswith("2017") else None
+    note = ""
+    if split == "train":
+        trainable = len(data.table.trainable().file_names)
+        note = f", {trainable:,} with something to learn"
+        if len(data) == expected and trainable != coco_2017.TRAINABLE_IMAGES:
+            text = (
+                f"{trainable:,} images with something to learn, not"
+                f" {coco_2017.TRAINABLE_IMAGES:,}: the annotations are others"
+            )
+            return PartCheck(split, "damaged", text)
+    files = [data.images / name for name in data.table.file_names]
+    return checker.check_files(split, files, expected, data.__getitem__, note)
+
+
+COCO = Format("detection", open_coco, check_coco, ("leave_out_bad",), coco_2017.coco_advice)

@@ -1,4 +1,4 @@
-"""A COCO JSON file read and checked once, so that what follows can rely on it."""
+"""Parse and check a COCO JSON file once, so that later code can rely on its content."""
 
 import gc
 import itertools
@@ -14,37 +14,52 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.data.bad_images import LeftOut
-from stillrobust.data.formats.coco_table import NOT_POLYGONS, NUMBERS, CocoTable, Outlines, table_of
-from stillrobust.data.reading import LARGEST, is_text, resolve_inside
+from stillrobust.data.bad_images import Faults
+from stillrobust.data.formats.coco_table import (
+    NOT_POLYGONS,
+    NUMBERS,
+    CocoTable,
+    Outlines,
+    build_table,
+)
+from stillrobust.data.reading import MAX_PIXELS, is_text, resolve_inside
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
-# pixels a box may reach beyond its image: rounding in annotation tools, and clipped without a word
+# Pixels that a box may exceed its image by, from rounding in annotation tools; it is clipped.
 OVERSHOOT = 1.0
 NO_SEGMENTATION = 0, NOT_POLYGONS
-# what Windows reads as a folder or a drive; ``resolve_inside`` has the last word on such names
+# Separators of folders and drives on Windows; ``resolve_inside`` decides on such names.
 UNSAFE = frozenset("\\:")
-SHOWN = 3  # file names in a sentence
+MAX_LISTED = 3  # file names in an error message
 
 
-class AbsentImages(UserError):
-    """Image files that a COCO file lists are not there."""
+class MissingImagesError(UserError):
+    """Image files that a COCO file lists do not exist."""
 
 
 def parse_coco(
-    images: Path, annotations: Path, left_out: LeftOut | None = None
+    images: Path, annotations: Path, faults: Faults | None = None
 ) -> tuple[list[str], CocoTable]:
-    """The class names in the order of category ids, and the table of images and objects, or
-    ``UserError``.
+    """Parse and check a COCO file.
 
-    With ``left_out``, images that cannot be used by what the file says, and annotations of no
-    image, go there.
+    Args:
+        images: Folder of the images.
+        annotations: JSON file.
+        faults: Collects images with unusable annotations, and annotations without an image.
+            ``None`` makes them an error.
+
+    Returns:
+        The class names in the order of category ids, and the table of images and objects.
+
+    Raises:
+        UserError: If the file is wrong.
+        MissingImagesError: If image files are missing.
     """
     outlines = Outlines()
     document = read_document(annotations, outlines)
-    if left_out is not None:
-        leave_out_rows(document, left_out)
+    if faults is not None:
+        drop_faulty_rows(document, faults)
     classes, label_of = parse_categories(document, annotations)
     if not images.is_dir():
         raise UserError(
@@ -58,18 +73,18 @@ def parse_coco(
             " some"
         )
     sizes = np.array([image_size(entry, annotations) for entry in entries.values()], np.int64)
-    bad: dict[int, str] | None = None if left_out is None else {}
+    bad: dict[int, str] | None = None if faults is None else {}
     index_of = {identity: index for index, identity in enumerate(entries)}
     objects = parse_objects(document, sizes, index_of, label_of, annotations, bad)
-    absent = require_images(images.resolve(), entries, annotations, left_out is not None)
+    absent = require_images(images.resolve(), entries, annotations, faults is not None)
     names = [entry["file_name"] for entry in entries.values()]
-    table = table_of(names, sizes, outlines=outlines, **objects)
-    if left_out is not None and bad is not None:
-        left_out |= {
+    table = build_table(names, sizes, outlines=outlines, **objects)
+    if faults is not None and bad is not None:
+        faults |= {
             **dict.fromkeys(absent, "listed, but not there"),
             **{names[index]: fault for index, fault in bad.items()},
         }
-        table = table.without(left_out)
+        table = table.without(faults)
     for former, latter in itertools.pairwise(table.file_names):
         if former == latter:
             raise UserError(
@@ -79,10 +94,10 @@ def parse_coco(
 
 
 def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
-    """The parsed file with its three lists; every segmentation goes to ``outlines``."""
+    """Read the JSON file and check its three lists. Segmentations are moved to ``outlines``."""
     try:
         text = annotations.read_text(encoding="utf-8")
-        with _no_collection():
+        with _garbage_collection_off():
             document = json.loads(text, object_hook=outlines.take_out)
     except OSError as error:
         raise UserError(
@@ -104,12 +119,11 @@ def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
     return dict(document)
 
 
-def leave_out_rows(document: dict[str, Any], left_out: LeftOut) -> None:
-    """Take out of the three lists what cannot be told apart or belongs nowhere, and put it down.
+def drop_faulty_rows(document: dict[str, Any], faults: Faults) -> None:
+    """Remove ambiguous rows from the lists and record them in ``faults``.
 
-    An image whose id, file or annotation's id is there twice: which of them is meant is not known.
-    An image without a size. An annotation of an image that is not listed. Ids that are no whole
-    numbers stay, to be refused.
+    These are images with a duplicate id, file or annotation id, images without a size, and
+    annotations of images that are not listed. Ids that are no integers stay and raise errors later.
     """
     images, annotations = document["images"], document["annotations"]
     ids, files, objects = (
@@ -123,20 +137,20 @@ def leave_out_rows(document: dict[str, Any], left_out: LeftOut) -> None:
     gone = set()
     for entry in images:
         identity, name = _key(entry.get("id")), entry.get("file_name")
-        faults = {
+        conditions = {
             "an image id that is there twice": ids[identity] > 1,
             "a file that is listed twice": files[_key(name)] > 1,
             "an annotation id that is there twice": identity in twice,
             "no size, or one that cannot be": not _has_size(entry),
         }
-        fault = next((fault for fault, holds in faults.items() if holds), None)
+        fault = next((fault for fault, holds in conditions.items() if holds), None)
         if fault and isinstance(name, str):
-            left_out[name] = fault
+            faults[name] = fault
             gone.add(identity)
     for entry in annotations:
         image = _key(entry.get("image_id"))
         if type(image) is int and image not in ids:
-            left_out[f"annotation {entry.get('id')}"] = "annotation of an image that is not listed"
+            faults[f"annotation {entry.get('id')}"] = "annotation of an image that is not listed"
             gone.add(image)
     document["images"] = [entry for entry in images if _key(entry.get("id")) not in gone]
     document["annotations"] = [
@@ -149,7 +163,7 @@ def _counts(rows: list[dict[str, Any]], key: str) -> Counter[Any]:
 
 
 def _key(value: Any) -> Any:
-    """The value, or its text where it is a list or an object, which no table takes as a key."""
+    """The value, or its text if it is a list or object and cannot be a key."""
     return repr(value) if isinstance(value, list | dict) else value
 
 
@@ -160,14 +174,14 @@ def _has_size(entry: dict[str, Any]) -> bool:
         and type(width) is int
         and height > 0
         and width > 0
-        and height * width <= LARGEST
+        and height * width <= MAX_PIXELS
     )
 
 
 def parse_categories(
     document: dict[str, Any], annotations: Path
 ) -> tuple[list[str], dict[Any, int]]:
-    """Names in the order of category ids, and category id -> label."""
+    """Class names in the order of category ids, and category id -> label."""
     categories = unique_by_id(document["categories"], "category", annotations)
     if not categories:
         raise UserError(
@@ -189,7 +203,7 @@ def parse_categories(
 def unique_by_id(
     rows: list[dict[str, Any]], kind: str, annotations: Path
 ) -> dict[int, dict[str, Any]]:
-    """id -> row; ids are whole numbers and appear once."""
+    """Id -> row. Ids must be integers and appear once."""
     table: dict[int, dict[str, Any]] = {}
     for row in rows:
         identity = row.get("id")
@@ -208,7 +222,7 @@ def unique_by_id(
 
 
 def image_size(entry: dict[str, Any], annotations: Path) -> tuple[int, int]:
-    """(H, W) as the file states it."""
+    """(H, W) of an image, as stated in the file."""
     height, width = entry.get("height"), entry.get("width")
     if not _has_size(entry):
         raise UserError(
@@ -226,11 +240,18 @@ def parse_objects(
     annotations: Path,
     bad: dict[int, str] | None = None,
 ) -> dict[str, Array]:
-    """The annotations, each one checked, as the columns of ``CocoTable`` in the file's order, and
-    ``image_of``.
+    """Check every annotation and return them as columns of ``CocoTable``, in the file's order.
 
-    With ``bad``, an annotation that is wrong puts its image's index there, with the fault, and is
-    passed over.
+    Args:
+        document: The parsed file.
+        sizes: int64 (images, 2), H and W.
+        index_of: Image id -> index in ``sizes``.
+        label_of: Category id -> label.
+        annotations: The JSON file, for messages.
+        bad: Collects image index -> fault of wrong annotations. ``None`` makes them an error.
+
+    Returns:
+        The columns by name, and ``image_of``, int64 (objects,): the index of each object's image.
     """
     rows = unique_by_id(document["annotations"], "annotation", annotations)
     image_of, labels, places, boxes, areas, crowd = (
@@ -242,7 +263,7 @@ def parse_objects(
         array("b"),
     )
     numbers: list[int] = []
-    image_sizes = sizes.tolist()  # numbers of Python are quicker to compare one by one
+    image_sizes = sizes.tolist()  # Python numbers compare faster one by one
     for number, entry in rows.items():
         where = f"annotation {number} of {annotations}"
         image, category, place = (
@@ -263,9 +284,9 @@ def parse_objects(
                     f"Expected a declared category in {where}, but got {category!r}; declare it or"
                     f" use one of: {known}"
                 )
-            box = checked_box(entry.get("bbox"), image_sizes[index], where)
-            area = checked_area(entry.get("area", (box[2] - box[0]) * (box[3] - box[1])), where)
-            alone = checked_crowd(entry.get("iscrowd", 0), where)
+            box = parse_box(entry.get("bbox"), image_sizes[index], where)
+            area = parse_area(entry.get("area", (box[2] - box[0]) * (box[3] - box[1])), where)
+            alone = parse_crowd(entry.get("iscrowd", 0), where)
         except UserError:
             if bad is None:
                 raise
@@ -281,8 +302,8 @@ def parse_objects(
     owners = np.array(image_of, np.int64)
     return {
         "image_of": owners,
-        "ids": np.array(numbers, object),  # whole numbers of any size
-        "boxes": clipped(np.array(boxes).reshape(-1, 4), sizes[owners]),
+        "ids": np.array(numbers, object),  # integers of any size
+        "boxes": clip_boxes(np.array(boxes).reshape(-1, 4), sizes[owners]),
         "labels": np.array(labels, np.int64),
         "areas": np.array(areas, np.float64),
         "crowd": np.array(crowd, bool),
@@ -290,14 +311,12 @@ def parse_objects(
     }
 
 
-def checked_box(box: object, size: list[int], where: str) -> tuple[float, float, float, float]:
-    """COCO's ``[x, y, width, height]`` as xyxy, which may reach one pixel beyond an image of
-    ``size`` (H, W).
-    """
+def parse_box(box: object, size: list[int], where: str) -> tuple[float, float, float, float]:
+    """Convert COCO's ``[x, y, width, height]`` to xyxy and check that it is inside the image."""
     if (
         not isinstance(box, list)
         or len(box) != 4
-        or not are_numbers(box)
+        or not all_finite_numbers(box)
         or box[2] < 0
         or box[3] < 0
     ):
@@ -320,23 +339,23 @@ def checked_box(box: object, size: list[int], where: str) -> tuple[float, float,
     return left, top, right, bottom
 
 
-def clipped(boxes: Array, sizes: Array) -> Array:
-    """xyxy (N, 4) cut off at the borders of images of ``sizes`` (N, 2), H and W."""
+def clip_boxes(boxes: Array, sizes: Array) -> Array:
+    """Clip boxes, xyxy (N, 4), to images of ``sizes`` (N, 2), H and W."""
     corners = boxes.reshape(-1, 2, 2)
     return np.asarray(np.clip(corners, 0, sizes[:, None, ::-1]).reshape(-1, 4))
 
 
-def checked_area(area: Any, where: str) -> float:
-    """Pixels."""
-    if not are_numbers([area]) or area < 0:
+def parse_area(area: Any, where: str) -> float:
+    """Check an area in pixels."""
+    if not all_finite_numbers([area]) or area < 0:
         raise UserError(
             f"Expected an area >= 0 in {where}, but got {area!r}; write the pixels it covers"
         )
     return float(area)
 
 
-def checked_crowd(crowd: Any, where: str) -> int:
-    """0 or 1."""
+def parse_crowd(crowd: Any, where: str) -> int:
+    """Check ``iscrowd``, 0 or 1."""
     if crowd not in (0, 1):
         raise UserError(
             f"Expected iscrowd 0 or 1 in {where}, but got {crowd!r}; write 0 for single objects"
@@ -347,11 +366,23 @@ def checked_crowd(crowd: Any, where: str) -> int:
 def require_images(
     folder: Path, entries: dict[int, dict[str, Any]], annotations: Path, tolerant: bool = False
 ) -> list[str]:
-    """``UserError`` unless every image's file is inside ``folder``, which is resolved, and there;
-    ``tolerant``: those that are not.
+    """Require that every image file exists inside ``folder``.
 
-    One look into each folder tells of all its plain files; only what it does not show as such, a
-    link, say, is looked at by itself.
+    Each folder is listed once. Only names that are not plain files there, such as links, are
+    looked up one by one.
+
+    Args:
+        folder: Resolved folder of the images.
+        entries: Image id -> row of the file.
+        annotations: The JSON file, for messages.
+        tolerant: Return missing files instead of raising an error.
+
+    Returns:
+        Names of the missing files.
+
+    Raises:
+        UserError: If a name leaves the folder.
+        MissingImagesError: If files are missing and ``tolerant`` is false.
     """
     plain: dict[str, set[str]] = {}
     absent = []
@@ -372,8 +403,8 @@ def require_images(
         if not path.is_file():
             absent.append(text)
     if absent and not tolerant:
-        named = ", ".join(absent[:SHOWN]) + (", ..." if len(absent) > SHOWN else "")
-        raise AbsentImages(
+        named = ", ".join(absent[:MAX_LISTED]) + (", ..." if len(absent) > MAX_LISTED else "")
+        raise MissingImagesError(
             f"Expected the images of {annotations} in {folder}, but {len(absent):,} of"
             f" {len(entries):,} images are not there: {named}; download them or remove their"
             " entries"
@@ -382,9 +413,7 @@ def require_images(
 
 
 def _plain_files(folder: Path, parent: str) -> set[str]:
-    """Names of the files in ``folder / parent`` that are no links; none where the folder cannot be
-    listed or is not inside.
-    """
+    """Names of the files in ``folder / parent`` without links; empty if it cannot be listed."""
     try:
         place = resolve_inside(folder, parent, "") if parent else folder
         with os.scandir(place) as found:
@@ -394,10 +423,8 @@ def _plain_files(folder: Path, parent: str) -> set[str]:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
-    """Parsing makes millions of objects and no cycle; looking for cycles among them takes as long
-    as parsing.
-    """
+def _garbage_collection_off() -> Iterator[None]:
+    """Parsing creates millions of objects without cycles; the collector would double the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -407,10 +434,10 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def are_numbers(values: list[Any]) -> bool:
-    """Whether all are finite ints or floats, and no bools."""
+def all_finite_numbers(values: list[Any]) -> bool:
+    """Whether all values are finite ints or floats, not bools."""
     try:
-        # the sum of a NaN is one
+        # the sum of values with a NaN is NaN
         return NUMBERS.issuperset(map(type, values)) and abs(sum(values)) <= sys.float_info.max
-    except OverflowError:  # a whole number beyond every float
+    except OverflowError:  # an integer larger than every float
         return False

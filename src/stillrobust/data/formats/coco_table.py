@@ -1,6 +1,4 @@
-"""The content of a COCO file as columns: a million annotations are a few arrays, and not a million
-objects of Python.
-"""
+"""The content of a COCO file as columns: a few arrays instead of a million Python objects."""
 
 import hashlib
 import json
@@ -23,40 +21,36 @@ NOT_POLYGONS = -1
 
 @dataclass
 class Outlines:
-    """Every ``segmentation`` of a file, taken out while the file is parsed: as lists, polygons
-    would need four times the memory.
+    """All segmentations of a file, packed while it is parsed: lists need four times the memory.
 
-    A segmentation is then two numbers: the first of its polygons and how many there are, or a place
-    in ``others`` and ``NOT_POLYGONS``.
+    A segmentation becomes two numbers: the index of its first polygon and the number of polygons,
+    or an index in ``others`` and ``NOT_POLYGONS``.
+
+    Attributes:
+        numbers: The coordinates of all polygons, concatenated.
+        ends: Where each polygon ends in ``numbers``, after a leading zero.
+        others: Segmentations that are not lists of polygons, as in the file: run lengths, ``None``,
+            or values that ``decode_mask`` refuses.
     """
 
     numbers: "array[float]" = field(default_factory=lambda: array("d"))
-    """The coordinates of all polygons, one after the other."""
     ends: "array[int]" = field(default_factory=lambda: array("q", [0]))
-    """Where in ``numbers`` each polygon ends, after a zero."""
     others: list[Any] = field(default_factory=lambda: [None])
-    """What is no list of polygons, as it stands in the file: run lengths, nothing, or what
-    ``decode_mask`` will refuse.
-    """
 
     def take_out(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """``json.loads``'s ``object_hook``: an object of the file with the two numbers in place of
-        its segmentation.
-        """
+        """Replace the segmentation of a parsed object; an ``object_hook`` for ``json.loads``."""
         segmentation = entry.get("segmentation")
         if segmentation is not None:
             first = len(self.ends) - 1
-            if self._packed(segmentation):
+            if self._pack(segmentation):
                 entry["segmentation"] = first, len(self.ends) - 1 - first
             else:
                 entry["segmentation"] = len(self.others), NOT_POLYGONS
                 self.others.append(segmentation)
         return entry
 
-    def _packed(self, segmentation: object) -> bool:
-        """Take in a list of lists of numbers; whether they make polygons is seen when they are
-        decoded.
-        """
+    def _pack(self, segmentation: object) -> bool:
+        """Pack a list of lists of numbers, if it is one. Polygons are checked when decoded."""
         if type(segmentation) is not list or not segmentation:
             return False
         if not all(
@@ -67,13 +61,13 @@ class Outlines:
         for polygon in segmentation:
             try:
                 self.numbers.fromlist(polygon)
-            except OverflowError:  # a whole number beyond every float
+            except OverflowError:  # an integer larger than every float
                 return False
             self.ends.append(len(self.numbers))
         return True
 
     def segmentation(self, first: int, count: int) -> Any:
-        """What stood in the file."""
+        """The segmentation as it was in the file."""
         if count == NOT_POLYGONS:
             return self.others[first]
         return [
@@ -84,42 +78,43 @@ class Outlines:
 
 @dataclass(frozen=True)
 class CocoTable:
-    """Images sorted by file name, and the objects of all images as rows, those of one image
-    together in the file's order.
+    """Images sorted by file name, and the objects of all images as rows.
+
+    The objects of an image are consecutive, in the order of the file.
+
+    Attributes:
+        file_names: One name per image.
+        sizes: int64 (images, 2), H and W.
+        starts: int64 (images + 1,). Image i has the rows from ``starts[i]`` to ``starts[i + 1]``.
+        ids: object (objects,), annotation ids.
+        boxes: float64 (objects, 4), xyxy, inside the image.
+        labels: int64 (objects,), from 0.
+        areas: float64 (objects,), pixels.
+        crowd: bool (objects,).
+        places: int64 (objects, 2), where each object's segmentation is in ``outlines``.
+        outlines: All segmentations.
     """
 
     file_names: Sequence[str]
     sizes: Array
-    """int64 (images, 2): H, W."""
     starts: Array
-    """int64 (images + 1,): the objects of image i are the rows from ``starts[i]`` to ``starts[i +
-    1]``.
-    """
     ids: Array
-    """Of the annotations, as the file has them."""
     boxes: Array
-    """float64 (objects, 4): xyxy, inside the image."""
     labels: Array
-    """int64 (objects,): from 0."""
     areas: Array
-    """float64 (objects,)."""
     crowd: Array
-    """bool (objects,)."""
     places: Array
-    """int64 (objects, 2): where each object's segmentation is in ``outlines``."""
     outlines: Outlines
 
     @property
     def has_masks(self) -> bool:
-        """Whether every object has an outline; one that is missing would count as an empty mask, so
-        masks are all or nothing.
-        """
+        """Whether every object has an outline. A missing one would count as an empty mask."""
         first, count = self.places.T
         empty = [place for place, other in enumerate(self.outlines.others) if not other]
         return len(first) > 0 and not np.any((count == NOT_POLYGONS) & np.isin(first, empty))
 
     def target(self, index: int, masks: bool) -> Target:
-        """The ground truth of one image, masks decoded if they are wanted."""
+        """The ground truth of one image, with decoded masks if ``masks`` is set."""
         rows = slice(self.starts[index], self.starts[index + 1])
         height, width = self.sizes[index].tolist()
         decoded = None
@@ -153,12 +148,12 @@ class CocoTable:
         return self._part(images, kept)
 
     def without(self, names: Container[str]) -> "CocoTable":
-        """The same without the images of these file names."""
+        """The table without the images of these file names."""
         images = np.array([name not in names for name in self.file_names], bool)
         return self if images.all() else self._part(images, np.ones(len(self.labels), bool))
 
     def _part(self, images: Array, objects: Array) -> "CocoTable":
-        """Some images, bool (images,), and of their objects some, bool (objects,)."""
+        """Some images, bool (images,), with some of their objects, bool (objects,)."""
         image_of = np.repeat(np.arange(len(self.sizes)), np.diff(self.starts))
         kept = objects & images[image_of]
         counts = np.bincount(image_of[kept], minlength=len(self.sizes))[images]
@@ -172,11 +167,10 @@ class CocoTable:
         )
 
     def content(self) -> bytes:
-        """SHA-256 over what decides a score beside classes, file names and pixels: sizes, boxes,
-        labels, areas, crowds, outlines.
+        """SHA-256 digest of sizes, boxes, labels, areas, crowds, outlines and their order.
 
-        Ids of annotations and what else stands in the file decide none. The order of the
-        annotations is in it.
+        Together with classes, file names and pixels they determine a score. Annotation ids and
+        other fields of the file do not.
         """
         outlines = np.frombuffer(self.outlines.numbers), np.frombuffer(self.outlines.ends, np.int64)
         digest = hashlib.sha256(json.dumps(self.outlines.others).encode())
@@ -196,11 +190,20 @@ class CocoTable:
         return digest.digest()
 
 
-def table_of(
+def build_table(
     file_names: Sequence[str], sizes: Array, image_of: Array, outlines: Outlines, **columns: Array
 ) -> CocoTable:
-    """A table from images and objects in any order; ``image_of`` is the place of each object's
-    image in ``file_names``.
+    """Build a table from images and objects in any order.
+
+    Args:
+        file_names: One name per image.
+        sizes: int64 (images, 2), H and W.
+        image_of: int64 (objects,), index of each object's image.
+        outlines: All segmentations.
+        **columns: The other columns of ``CocoTable``.
+
+    Returns:
+        The sorted table.
     """
     order = sorted(range(len(file_names)), key=file_names.__getitem__)
     rank = np.empty(len(order), np.int64)
@@ -218,5 +221,5 @@ def table_of(
 
 
 def _starts(counts: Array) -> Array:
-    """Where the rows of each image begin, and the end of the last."""
+    """The first row of each image, and the end of the last."""
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -1,6 +1,4 @@
-"""Instance masks of COCO annotations: run lengths (compressed or not) and polygons, to and from
-bool arrays.
-"""
+"""Instance masks of COCO annotations: run lengths and polygons, to and from bool arrays."""
 
 from typing import Any
 
@@ -10,13 +8,18 @@ import numpy as np
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
-# pixels; the rasteriser's time and memory grow with the length of the outline, in the image or not
+# Pixels. The rasteriser's time and memory grow with the outline, also outside the image.
 FARTHEST = 1e5
 
 
 def encode_mask(mask: Array) -> dict[str, Any]:
-    """bool (H, W) -> COCO's compressed run lengths, ``{"size": [H, W], "counts": "..."}``, ready
-    for JSON.
+    """Encode a mask as COCO's compressed run lengths.
+
+    Args:
+        mask: bool (H, W).
+
+    Returns:
+        ``{"size": [H, W], "counts": "..."}``, ready for JSON.
     """
     encoded = hotcoco.mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {
@@ -26,8 +29,18 @@ def encode_mask(mask: Array) -> dict[str, Any]:
 
 
 def decode_mask(segmentation: object, size: tuple[int, int], where: str) -> Array:
-    """COCO ``segmentation`` -> bool (H, W) with (H, W) = ``size``; ``where`` names the annotation
-    in errors.
+    """Decode the ``segmentation`` of a COCO annotation.
+
+    Args:
+        segmentation: Polygons or run lengths.
+        size: (H, W) of the image.
+        where: Name of the annotation, for messages.
+
+    Returns:
+        bool (H, W).
+
+    Raises:
+        UserError: If the segmentation is damaged.
     """
     if isinstance(segmentation, dict):
         return decode_run_lengths(segmentation, size, where)
@@ -40,8 +53,9 @@ def decode_mask(segmentation: object, size: tuple[int, int], where: str) -> Arra
 
 
 def decode_run_lengths(segmentation: dict[str, Any], size: tuple[int, int], where: str) -> Array:
-    """``{"size": [H, W], "counts": ...}`` -> bool (H, W); counts are a string, or a list of run
-    lengths.
+    """Decode ``{"size": [H, W], "counts": ...}`` to bool (H, W); see ``decode_mask``.
+
+    ``counts`` is a string or a list of run lengths.
     """
     stated, counts = segmentation.get("size"), segmentation.get("counts")
     if not isinstance(stated, list) or stated != list(size):
@@ -49,24 +63,30 @@ def decode_run_lengths(segmentation: dict[str, Any], size: tuple[int, int], wher
             f"Expected run lengths of size {list(size)} in {where}, but got size {stated!r}; fix"
             " the file"
         )
-    runs: Any = unpack_counts(counts) if isinstance(counts, str) else counts
+    runs: Any = unpack_run_lengths(counts) if isinstance(counts, str) else counts
     whole = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
     if not whole or sum(runs) != size[0] * size[1]:
         raise UserError(
             f"Expected run lengths in {where} that are counts >= 0 and add up to"
             f" {size[0] * size[1]} pixels, but they are not or do not; encode the mask again"
         )
-    values = np.arange(len(runs)) % 2 == 1  # runs alternate, and the first one counts background
-    # COCO goes down the columns.
+    values = np.arange(len(runs)) % 2 == 1  # runs alternate, beginning with background
+    # COCO's order is column by column.
     return np.ascontiguousarray(np.repeat(values, runs).reshape(size[1], size[0]).T)
 
 
-def unpack_counts(text: str) -> list[int] | None:
-    """COCO's string form -> run lengths, or ``None`` where the string is damaged.
+def unpack_run_lengths(text: str) -> list[int] | None:
+    """Unpack COCO's string of run lengths.
 
-    Each number is written in groups of five bits (48 added to make it printable), the sixth bit
-    says that more groups follow; from the fourth number on it is the difference from the number two
+    Each number is written in groups of five bits, plus 48 to be printable. The sixth bit means that
+    more groups follow. From the fourth number on, a number is the difference from the one two
     places before.
+
+    Args:
+        text: The string.
+
+    Returns:
+        Run lengths, or ``None`` if the string is damaged.
     """
     runs: list[int] = []
     value, shift = 0, 0
@@ -86,7 +106,7 @@ def unpack_counts(text: str) -> list[int] | None:
 
 
 def fill_polygons(polygons: list[Any], size: tuple[int, int], where: str) -> Array:
-    """``[[x1, y1, x2, y2, ...], ...]`` -> bool (H, W), the union, rasterised by COCO's own rule."""
+    """Rasterise the union of polygons ``[[x1, y1, ...], ...]`` by COCO's rule: bool (H, W)."""
     for polygon in polygons:
         if not is_polygon(polygon):
             raise UserError(
@@ -100,9 +120,7 @@ def fill_polygons(polygons: list[Any], size: tuple[int, int], where: str) -> Arr
 
 
 def is_polygon(polygon: object) -> bool:
-    """Whether this is a flat list of at least three pairs of numbers that the rasteriser can walk
-    along.
-    """
+    """Whether this is a flat list of at least three pairs of numbers within ``FARTHEST``."""
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         return False
     return all(type(value) in (int, float) and abs(value) <= FARTHEST for value in polygon)

@@ -1,6 +1,4 @@
-"""Generated scenes as datasets on disk: the same scenes for detection and segmentation, and crops
-to classify.
-"""
+"""Write generated scenes as datasets for detection, segmentation and classification."""
 
 import json
 import shutil
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from stillrobust.data.formats.coco import write_coco
 from stillrobust.data.generated.scene_painters import World, build_world
@@ -21,16 +20,16 @@ from stillrobust.samples import Sample
 from stillrobust.storage.files import clear_leftovers, temporary
 from stillrobust.storage.leases import lease
 
-# raised whenever the same parameters would draw other pixels, so that old folders are drawn again
+# Increased whenever the same parameters give other pixels, so that old folders are drawn again.
 RECIPE = 2
 SPLITS = ("train", "val")
-SMALLEST_SIZE = 32  # pixels; below that neither things nor textures have room
+SMALLEST_SIZE = 32  # pixels; smaller images have no room for things and textures
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class SceneCounts:
-    """How many images of each kind are drawn."""
+    """Number of images of each kind."""
 
     train: int = 600
     val: int = 100
@@ -39,7 +38,7 @@ class SceneCounts:
 
     @property
     def total(self) -> int:
-        """All images together; a scene counts once."""
+        """Number of all images; a scene counts once."""
         return self.train + self.val + self.train_crops + self.val_crops
 
 
@@ -54,13 +53,28 @@ def write_scenes(
     background_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Draw scenes into ``root/detection`` (COCO), ``root/segmentation`` (maps) and
-    ``root/classification`` (folders).
+    """Write generated datasets for all three tasks.
 
-    A folder that is there already is kept where its ``scenes.json`` states the same parameters, and
-    drawn again where it states others. The new folder takes its place in one step, so an
-    interrupted run leaves nothing half done. ``progress(done, total)`` is called after every image.
-    Returns ``root``.
+    They are ``root/detection`` (format ``coco``), ``root/segmentation`` (``maps``) and
+    ``root/classification`` (``folders``). An existing folder with the same parameters in its
+    ``scenes.json`` is kept, and one with other parameters is replaced. The folder appears in one
+    step, so an interrupted run leaves nothing incomplete.
+
+    Args:
+        root: Folder for the datasets.
+        seed: Seed of all random draws.
+        counts: Number of images of each kind.
+        scene_size: Height and width of scenes, in pixels.
+        crop_size: Height and width of crops, in pixels.
+        thing_folder: Cut-outs with alpha, ``<class>/*.png``, instead of drawn things.
+        background_folder: Photographs instead of drawn materials.
+        progress: ``progress(done, total)`` is called after every image.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        UserError: If a parameter is invalid, ``root`` holds other files, or the disk is full.
     """
     check_parameters(seed, counts, scene_size, crop_size)
     parameters = {
@@ -78,14 +92,26 @@ def write_scenes(
     world = build_world(thing_folder, background_folder)
 
     def draw(folder: Path) -> None:
-        draw_all(folder, world, seed, counts, scene_size, crop_size, progress)
+        write_all(folder, world, seed, counts, scene_size, crop_size, progress)
 
-    return drawn_once(root, parameters, draw)
+    return draw_into_place(root, parameters, draw)
 
 
-def drawn_once(root: Path, parameters: dict[str, Any], draw: Callable[[Path], None]) -> Path:
-    """``draw`` into a new folder that then becomes ``root``, unless another process did so
-    meanwhile: it is waited for.
+def draw_into_place(root: Path, parameters: dict[str, Any], draw: Callable[[Path], None]) -> Path:
+    """Draw a dataset into a temporary folder and rename it to ``root``.
+
+    Only one process draws; others wait for it and use its folder.
+
+    Args:
+        root: Folder of the dataset.
+        parameters: Everything that determines the pixels, for ``scenes.json``.
+        draw: Writes the dataset into the folder that it receives.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        UserError: If writing fails.
     """
     with lease(root, wait=True):
         clear_leftovers(root.parent, f"{root.name}.")
@@ -98,7 +124,7 @@ def drawn_once(root: Path, parameters: dict[str, Any], draw: Callable[[Path], No
             (partial / "scenes.json").write_text(
                 json.dumps(parameters, indent=2) + "\n", encoding="utf-8"
             )
-            put_in_place(partial, root)
+            replace_folder(partial, root)
         except OSError as error:
             raise UserError(
                 f"Cannot draw {root} ({error.strerror or error}); free some space or choose another"
@@ -110,7 +136,7 @@ def drawn_once(root: Path, parameters: dict[str, Any], draw: Callable[[Path], No
 
 
 def check_parameters(seed: int, counts: SceneCounts, scene_size: int, crop_size: int) -> None:
-    """``UserError`` for values nothing can be drawn with."""
+    """Raise ``UserError`` for invalid parameters."""
     if seed < 0:
         raise UserError(f"Expected a seed >= 0 for scenes, but got {seed}; choose another")
     if min(asdict(counts).values()) < 1:
@@ -125,7 +151,7 @@ def check_parameters(seed: int, counts: SceneCounts, scene_size: int, crop_size:
 
 
 def folder_state(folder: Path | None) -> list[list[Any]] | None:
-    """Names and sizes of the pictures in a folder: whether it changed since the scenes were drawn."""
+    """Names and sizes of the pictures in a folder. They show whether it changed."""
     if folder is None:
         return None
     if not folder.is_dir():
@@ -138,9 +164,7 @@ def folder_state(folder: Path | None) -> list[list[Any]] | None:
 
 
 def is_replaceable(root: Path) -> bool:
-    """Whether ``root`` holds scenes; ``UserError`` where it holds something else, which must not be
-    deleted.
-    """
+    """Whether ``root`` holds generated scenes; ``UserError`` if it holds other files."""
     if not root.exists():
         return False
     if root.is_dir() and (root / "scenes.json").is_file():
@@ -154,15 +178,15 @@ def is_replaceable(root: Path) -> bool:
 
 
 def stored_parameters(root: Path) -> Any:
-    """What ``scenes.json`` states, or ``None`` where it cannot be read."""
+    """The content of ``scenes.json``, or ``None`` if it cannot be read."""
     try:
         return json.loads((root / "scenes.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
-def put_in_place(partial: Path, root: Path) -> None:
-    """Rename the finished folder to ``root``; what was there goes only afterwards."""
+def replace_folder(partial: Path, root: Path) -> None:
+    """Rename the finished folder to ``root``, then delete the former one."""
     if not root.exists():
         partial.replace(root)
         return
@@ -174,18 +198,18 @@ def put_in_place(partial: Path, root: Path) -> None:
         shutil.rmtree(retired, ignore_errors=True)
 
 
-def random_for(seed: int, kind: str, split: str, index: int) -> np.random.Generator:
-    """The random generator of one image; no image depends on how many others are drawn."""
+def generator_for(seed: int, kind: str, split: str, index: int) -> Generator:
+    """The random generator of one image. It does not depend on the number of images."""
     stream = ("scene", "crop").index(kind) * len(SPLITS) + SPLITS.index(split)
     return np.random.default_rng([seed, stream, index])
 
 
-def scene_at(seed: int, split: str, index: int, world: World, size: int) -> Scene:
-    """Scene ``index`` of a split, as ``write_scenes`` writes it."""
-    return draw_scene(random_for(seed, "scene", split, index), world, size)
+def draw_scene_at(seed: int, split: str, index: int, world: World, size: int) -> Scene:
+    """Draw scene ``index`` of a split, as ``write_scenes`` writes it."""
+    return draw_scene(generator_for(seed, "scene", split, index), world, size)
 
 
-def draw_all(
+def write_all(
     folder: Path,
     world: World,
     seed: int,
@@ -204,8 +228,8 @@ def draw_all(
             progress(done, counts.total)
 
     for split, count in zip(SPLITS, (counts.train, counts.val), strict=True):
-        scenes = (scene_at(seed, split, index, world, scene_size) for index in range(count))
-        samples = written_for_segmentation(folder / "segmentation", split, scenes, tick)
+        scenes = (draw_scene_at(seed, split, index, world, scene_size) for index in range(count))
+        samples = write_segmentation(folder / "segmentation", split, scenes, tick)
         write_coco(folder / "detection", split, samples, world.things)
     (folder / "segmentation" / "classes.txt").write_text(
         "\n".join(world.classes) + "\n", encoding="utf-8"
@@ -214,20 +238,18 @@ def draw_all(
         for name in world.things:
             (folder / "classification" / split / name).mkdir(parents=True)
         for index in range(count):
-            label = index % len(world.things)  # in turn, so that the classes are balanced
-            image = draw_crop(random_for(seed, "crop", split, index), world, label, crop_size)
+            label = index % len(world.things)  # in turn, so the classes are balanced
+            image = draw_crop(generator_for(seed, "crop", split, index), world, label, crop_size)
             write_image(
                 folder / "classification" / split / world.things[label] / f"{index:05d}.png", image
             )
             tick()
 
 
-def written_for_segmentation(
+def write_segmentation(
     folder: Path, split: str, scenes: Iterator[Scene], tick: Callable[[], None]
 ) -> Iterator[Sample]:
-    """Write each scene's image and label map, then hand it on as a detection sample, so that it is
-    drawn once.
-    """
+    """Write the image and label map of each scene and yield it as a detection sample."""
     images, labels = folder / "images" / split, folder / "labels" / split
     images.mkdir(parents=True)
     labels.mkdir(parents=True)

@@ -1,9 +1,8 @@
-"""What scenes are made of: a set of things and a set of backgrounds, drawn by program or taken from
-folders.
+"""Painters of things and backgrounds, drawn by program or taken from folders.
 
-A painter gets the random generator, a label and the size of the scene. Things come as colours,
-float32 (size, size, 3), and coverage, float32 (size, size) in 0..1; backgrounds as float32 (size,
-size, 3).
+A painter receives the random generator, a label and the size of the scene. For a thing it returns
+colours, float32 (size, size, 3), and coverage, float32 (size, size) from 0 to 1. For a background
+it returns float32 (size, size, 3).
 """
 
 from collections.abc import Callable, Mapping
@@ -13,8 +12,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
-from stillrobust.data.generated.scene_parts import THINGS, Part
+from stillrobust.data.generated.scene_shapes import SCENE_SHAPES, Part
 from stillrobust.data.generated.scene_textures import (
     STUFF,
     random_crop,
@@ -26,26 +26,25 @@ from stillrobust.data.reading import IMAGE_KINDS, image_files, read_image, subfo
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, Array
 
-Random = np.random.Generator
 SUBPIXEL_BITS = 4  # polygon corners are rounded to 1/16 pixel
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an object goes: its centre and extent in pixels."""
+    """Centre and extent of an object, in pixels."""
 
     x: float
     y: float
     extent: float
 
 
-ThingPainter = Callable[[Random, int, Place, int], tuple[Array, Array]]
-StuffPainter = Callable[[Random, int, int], Array]
+ThingPainter = Callable[[Generator, int, Place, int], tuple[Array, Array]]
+StuffPainter = Callable[[Generator, int, int], Array]
 
 
 @dataclass(frozen=True)
 class World:
-    """The classes of a family of scenes and how each is painted."""
+    """The classes of a family of scenes, and their painters."""
 
     things: tuple[str, ...]
     stuff: tuple[str, ...]
@@ -59,14 +58,23 @@ class World:
 
 
 def build_world(thing_folder: Path | None = None, background_folder: Path | None = None) -> World:
-    """Drawn things over drawn backgrounds; either can be replaced by a folder of pictures.
+    """Build a world of drawn or photographed things and backgrounds.
 
-    ``thing_folder/<class>/*.png`` are cut-outs with an alpha channel.
-    ``background_folder/<class>/*`` are photographs by material, or ``background_folder/*``
-    photographs of one class, ``background``.
+    Args:
+        thing_folder: Cut-outs with an alpha channel, ``<class>/*.png``. Default: drawn things.
+        background_folder: Photographs of materials, ``<class>/*``, or of one class, ``*``.
+            Default: drawn materials.
+
+    Returns:
+        The world.
+
+    Raises:
+        UserError: If a folder is empty, a name is in both folders, or there are too many classes.
     """
     things, paint_thing = (
-        (tuple(THINGS), paint_drawn_thing) if thing_folder is None else cutout_things(thing_folder)
+        (tuple(SCENE_SHAPES), paint_drawn_thing)
+        if thing_folder is None
+        else cutout_things(thing_folder)
     )
     stuff, paint_stuff = (
         (STUFF, paint_drawn_stuff) if background_folder is None else photo_stuff(background_folder)
@@ -85,27 +93,25 @@ def build_world(thing_folder: Path | None = None, background_folder: Path | None
     return World(things, stuff, paint_thing, paint_stuff)
 
 
-def paint_drawn_stuff(random: Random, label: int, size: int) -> Array:
-    """One of the six built-in materials."""
-    return random_stuff(random, STUFF[label], size)
+def paint_drawn_stuff(rng: Generator, label: int, size: int) -> Array:
+    """Paint one of the six built-in materials."""
+    return random_stuff(rng, STUFF[label], size)
 
 
 def paint_drawn_thing(
-    random: Random,
+    rng: Generator,
     label: int,
     place: Place,
     size: int,
-    things: Mapping[str, Callable[[Random], list[Part]]] = THINGS,
+    things: Mapping[str, Callable[[Generator], list[Part]]] = SCENE_SHAPES,
 ) -> tuple[Array, Array]:
-    """One of the built-in things, mirrored, tilted, sheared and stretched at random, shaded from
-    one side.
-    """
+    """Paint a built-in thing: mirrored, tilted, sheared and stretched at random, and shaded."""
     colours, coverage = np.zeros((size, size, 3), np.float32), np.zeros((size, size), np.float32)
-    transform = random_transform(random)
-    fills = [random_fill(random, size) for _ in range(3)]
+    transform = random_transform(rng)
+    fills = [random_fill(rng, size) for _ in range(3)]
     columns = np.arange(size, dtype=np.float32)
     shading = (1 + 0.25 * np.clip((columns - place.x) / place.extent, -1, 1))[None, :, None]
-    for outline, fill in list(things.values())[label](random):
+    for outline, fill in list(things.values())[label](rng):
         corners = outline @ transform.T * (place.extent / 2) + (place.x, place.y)
         part = np.zeros((size, size), np.uint8)
         fixed = np.round(corners * 2**SUBPIXEL_BITS).astype(np.int32)
@@ -116,10 +122,10 @@ def paint_drawn_thing(
     return colours, coverage
 
 
-def random_transform(random: Random) -> Array:
-    """float64 (2, 2): mirror and stretch, then shear, then tilt."""
-    mirror = -1 if random.random() < 0.5 else 1
-    tilt, stretch, shear = random.normal(0, 0.22), random.uniform(0.85, 1.15), random.normal(0, 0.1)
+def random_transform(rng: Generator) -> Array:
+    """A random matrix, float64 (2, 2): mirror and stretch, then shear, then tilt."""
+    mirror = -1 if rng.random() < 0.5 else 1
+    tilt, stretch, shear = rng.normal(0, 0.22), rng.uniform(0.85, 1.15), rng.normal(0, 0.1)
     rotation = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
     return np.asarray(rotation @ np.array([[1, shear], [0, 1]]) @ np.diag([mirror * stretch, 1.0]))
 
@@ -140,22 +146,20 @@ def cutout_things(folder: Path) -> tuple[tuple[str, ...], ThingPainter]:
 
 
 def paint_cutout(
-    files: list[list[Path]], random: Random, label: int, place: Place, size: int
+    files: list[list[Path]], rng: Generator, label: int, place: Place, size: int
 ) -> tuple[Array, Array]:
-    """A cut-out of the class, mirrored and tilted at random, its longer side as long as the place's
-    extent.
-    """
+    """Paint a cut-out, mirrored and tilted at random; its longer side is the place's extent."""
     choices = files[label]
-    picture = read_cutout(choices[random.integers(len(choices))])
+    picture = read_cutout(choices[rng.integers(len(choices))])
     height, width = picture.shape[:2]
     scale = place.extent / max(height, width)
-    mirror, tilt = (-1 if random.random() < 0.5 else 1), random.normal(0, 0.22)
+    mirror, tilt = (-1 if rng.random() < 0.5 else 1), rng.normal(0, 0.22)
     turned = (
         scale
         * np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
         @ np.diag([mirror, 1.0])
     )
-    if scale < 1:  # a linear warp reads four pixels only; without this, shrinking would alias
+    if scale < 1:  # a linear warp reads four pixels only, so shrinking would alias
         picture = np.asarray(
             cv2.GaussianBlur(picture, (0, 0), max(0.01, 0.5 * (1 / scale - 1) + 0.01))
         )
@@ -168,7 +172,7 @@ def paint_cutout(
 
 
 def read_cutout(path: Path) -> Array:
-    """float32 (H, W, 4): RGB times alpha in 0..255, and alpha in 0..1, cropped to what is visible."""
+    """Read the visible part of a cut-out: float32 (H, W, 4), RGB times alpha, and alpha 0 to 1."""
     content = np.frombuffer(path.read_bytes(), np.uint8)
     picture = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
     if picture is None or picture.ndim != 3 or picture.shape[2] != 4 or picture.dtype != np.uint8:
@@ -183,15 +187,13 @@ def read_cutout(path: Path) -> Array:
         )
     picture = picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     alpha = picture[..., 3:].astype(np.float32) / 255
-    # One transparent pixel around it, so that the edge fades when it is turned.
+    # One transparent pixel around it, so that the edge fades when it is rotated.
     premultiplied = np.concatenate([picture[..., 2::-1] * alpha, alpha], axis=2)
     return np.pad(premultiplied, ((1, 1), (1, 1), (0, 0)))
 
 
 def photo_stuff(folder: Path) -> tuple[tuple[str, ...], StuffPainter]:
-    """Class names and a painter for photographs in ``folder/<class>/``, or of one class directly in
-    ``folder``.
-    """
+    """Class names and a painter for photographs in ``folder/<class>/``, or in ``folder``."""
     names = tuple(subfolders(folder)) or ("background",)
     files = (
         [image_files(folder / name if names != ("background",) else folder) for name in names]
@@ -206,8 +208,8 @@ def photo_stuff(folder: Path) -> tuple[tuple[str, ...], StuffPainter]:
     return names, partial(paint_photo, files)
 
 
-def paint_photo(files: list[list[Path]], random: Random, label: int, size: int) -> Array:
-    """A square piece of a photograph of the class."""
+def paint_photo(files: list[list[Path]], rng: Generator, label: int, size: int) -> Array:
+    """Paint a square crop of a photograph of the class."""
     choices = files[label]
-    photo = with_shorter_side(read_image(choices[random.integers(len(choices))]), 2 * size)
-    return random_crop(random, photo, size).astype(np.float32)
+    photo = with_shorter_side(read_image(choices[rng.integers(len(choices))]), 2 * size)
+    return random_crop(rng, photo, size).astype(np.float32)

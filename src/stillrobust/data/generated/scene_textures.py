@@ -1,9 +1,8 @@
-"""What generated scenes are painted with: photographs, procedural patterns, and six background
-materials.
+"""Textures of generated images: photographs, procedural patterns, and six background materials.
 
-Every texture is float32 (size, size, 3) RGB in about 0..255. The photographs are the ones inside
-scikit-image's package folder; they are read as files, so nothing is imported or downloaded. Without
-that package all textures are procedural.
+Every texture is float32 (size, size, 3) RGB, about 0 to 255. The photographs are files in the
+package folder of scikit-image, which is not imported. Without that package all textures are
+procedural.
 """
 
 import importlib.util
@@ -13,11 +12,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 from stillrobust.data.reading import read_image
 from stillrobust.samples import Array, Image
-
-Random = np.random.Generator
 
 STUFF = ("brick", "grass", "gravel", "water", "sky", "wood")
 MATERIAL_PHOTOS = ("brick.png", "grass.png", "gravel.png")
@@ -35,14 +33,14 @@ OBJECT_PHOTOS = (
     "text.png",
     "cell.png",
 )
-# photographs are brought to this shorter side, so that crops show structure at the scale of an
-# object
+# Photographs are scaled to this shorter side, so that crops show structure at the scale of an
+# object.
 PHOTO_SIDE = 480
 
 
 def photo_folder() -> Path | None:
-    """scikit-image's data folder where the package is installed with its photographs."""
-    found = importlib.util.find_spec("skimage")  # finds the package and does not import it
+    """The data folder of scikit-image, or ``None`` if its photographs are not installed."""
+    found = importlib.util.find_spec("skimage")  # does not import the package
     if found is None or found.origin is None:
         return None
     folder = Path(found.origin).parent / "data"
@@ -51,15 +49,13 @@ def photo_folder() -> Path | None:
 
 
 def texture_source() -> str:
-    """``"photographs"``, or ``"procedural"`` where scikit-image is not installed."""
+    """``"photographs"``, or ``"procedural"`` if scikit-image is not installed."""
     return "procedural" if photo_folder() is None else "photographs"
 
 
 @cache
 def object_photos() -> tuple[Image, ...]:
-    """The photographs objects are textured with, uint8 RGB with a shorter side of 480; empty
-    without scikit-image.
-    """
+    """The photographs for textures of objects, uint8 RGB; empty without scikit-image."""
     folder = photo_folder()
     if folder is None:
         return ()
@@ -68,7 +64,7 @@ def object_photos() -> tuple[Image, ...]:
 
 @cache
 def material_photo(name: str) -> Image | None:
-    """The photograph of a background material, or ``None`` where there is none."""
+    """The photograph of a background material, or ``None`` if there is none."""
     folder = photo_folder()
     return (
         read_image(folder / f"{name}.png")
@@ -87,38 +83,39 @@ def with_shorter_side(image: Image, side: int) -> Image:
 
 
 def random_colour(
-    random: Random, saturation: tuple[int, int] = (60, 230), value: tuple[int, int] = (60, 245)
+    rng: Generator, saturation: tuple[int, int] = (60, 230), value: tuple[int, int] = (60, 245)
 ) -> Array:
     """float32 (3,) RGB of any hue, with saturation and value (0..255) from the given ranges."""
     pixel = np.array(
-        [[[random.integers(0, 180), random.integers(*saturation), random.integers(*value)]]],
+        [[[rng.integers(0, 180), rng.integers(*saturation), rng.integers(*value)]]],
         np.uint8,
     )
     return np.asarray(cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0], np.float32)
 
 
-def smooth_noise(random: Random, size: int, cell: float) -> Array:
+def smooth_noise(rng: Generator, size: int, cell: float) -> Array:
     """float32 (size, size), uniform noise on a grid of ``cell`` pixels, smoothly interpolated."""
     cells = max(2, int(np.ceil(size / cell)) + 1)
-    grid = random.random((cells, cells)).astype(np.float32)
+    grid = rng.random((cells, cells)).astype(np.float32)
     return np.asarray(cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC))
 
 
-def cloud_noise(random: Random, size: int, cell: float) -> Array:
-    """float32 (size, size) in 0..1: four octaves of smooth noise, the coarsest with cells of
-    ``cell`` pixels.
+def cloud_noise(rng: Generator, size: int, cell: float) -> Array:
+    """Four octaves of smooth noise, float32 (size, size) from 0 to 1.
+
+    The coarsest octave has cells of ``cell`` pixels.
     """
     total = np.zeros((size, size), np.float32)
     for octave in range(4):
-        total += smooth_noise(random, size, max(2, cell / 2**octave)) * 0.5**octave
+        total += smooth_noise(rng, size, max(2, cell / 2**octave)) * 0.5**octave
     return np.asarray(np.clip(total / 1.875, 0, 1))  # 1.875 = 1 + 1/2 + 1/4 + 1/8
 
 
-def random_crop(random: Random, photo: Image, size: int) -> Image:
-    """uint8 (size, size, 3): a square of the photograph, 0.5 to 1.3 times that size before scaling."""
-    side = int(min(*photo.shape[:2], size * random.uniform(0.5, 1.3)))
-    top = random.integers(0, photo.shape[0] - side + 1)
-    left = random.integers(0, photo.shape[1] - side + 1)
+def random_crop(rng: Generator, photo: Image, size: int) -> Image:
+    """A random square of a photograph, 0.5 to 1.3 times ``size``, scaled: uint8 (size, size, 3)."""
+    side = int(min(*photo.shape[:2], size * rng.uniform(0.5, 1.3)))
+    top = rng.integers(0, photo.shape[0] - side + 1)
+    left = rng.integers(0, photo.shape[1] - side + 1)
     square = photo[top : top + side, left : left + side]
     interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(square, (size, size), interpolation=interpolation), np.uint8)
@@ -131,124 +128,134 @@ def pixel_grid(size: int) -> tuple[Array, Array]:
 
 
 def blend(weight: Array, first: Array, second: Array) -> Array:
-    """Colours (3,) mixed by a weight map (size, size) -> float32 (size, size, 3)."""
+    """Mix colours (3,) by a weight map (size, size): float32 (size, size, 3)."""
     weights = weight[..., None]
     return np.asarray(first * weights + second * (1 - weights), np.float32)
 
 
-def mottled(random: Random, size: int, first: Array, second: Array) -> Array:
+def mottled_fill(rng: Generator, size: int, first: Array, second: Array) -> Array:
     """One colour with soft light and dark patches."""
     return np.asarray(
-        first * (0.75 + 0.5 * cloud_noise(random, size, size / 3)[..., None]), np.float32
+        first * (0.75 + 0.5 * cloud_noise(rng, size, size / 3)[..., None]), np.float32
     )
 
 
-def cloudy(random: Random, size: int, first: Array, second: Array) -> Array:
+def cloudy_fill(rng: Generator, size: int, first: Array, second: Array) -> Array:
     """Two colours mixed by clouds."""
-    return blend(cloud_noise(random, size, size / 4), first, second)
+    return blend(cloud_noise(rng, size, size / 4), first, second)
 
 
-def striped(random: Random, size: int, first: Array, second: Array, checked: bool = False) -> Array:
+def striped_fill(
+    rng: Generator, size: int, first: Array, second: Array, crossed: bool = False
+) -> Array:
     """Stripes in two colours at any angle; two crossed sets of them make checks."""
     rows, columns = pixel_grid(size)
-    angle, period = random.uniform(0, np.pi), random.uniform(6, 22)
+    angle, period = rng.uniform(0, np.pi), rng.uniform(6, 22)
     on = np.sin(2 * np.pi * (columns * np.cos(angle) + rows * np.sin(angle)) / period) > 0
-    if checked:
+    if crossed:
         on ^= np.sin(2 * np.pi * (rows * np.cos(angle) - columns * np.sin(angle)) / period) > 0
     return blend(np.asarray(cv2.GaussianBlur(on.astype(np.float32), (3, 3), 0)), first, second)
 
 
-def checked(random: Random, size: int, first: Array, second: Array) -> Array:
+def checkered_fill(rng: Generator, size: int, first: Array, second: Array) -> Array:
     """Checks in two colours at any angle."""
-    return striped(random, size, first, second, checked=True)
+    return striped_fill(rng, size, first, second, crossed=True)
 
 
-def photo_tinted(random: Random, size: int, first: Array, second: Array) -> Array:
-    """The brightness of a piece of a photograph mixes two colours."""
+def tinted_photo_fill(rng: Generator, size: int, first: Array, second: Array) -> Array:
+    """Two colours mixed by the brightness of a crop of a photograph."""
     photos = object_photos()
     if not photos:
-        return cloudy(random, size, first, second)
-    piece = random_crop(random, photos[random.integers(len(photos))], size)
+        return cloudy_fill(rng, size, first, second)
+    piece = random_crop(rng, photos[rng.integers(len(photos))], size)
     return blend(piece.mean(axis=2, dtype=np.float32) / 255, first, second)
 
 
-def photo_plain(random: Random, size: int, first: Array, second: Array) -> Array:
-    """A piece of a photograph as it is."""
+def photo_fill(rng: Generator, size: int, first: Array, second: Array) -> Array:
+    """A crop of a photograph."""
     photos = object_photos()
     if not photos:
-        return checked(random, size, first, second)
-    return random_crop(random, photos[random.integers(len(photos))], size).astype(np.float32)
+        return checkered_fill(rng, size, first, second)
+    return random_crop(rng, photos[rng.integers(len(photos))], size).astype(np.float32)
 
 
 # mottled twice: plain things are common
-FILLS = (mottled, mottled, cloudy, striped, checked, photo_tinted, photo_plain)
+FILLS = (
+    mottled_fill,
+    mottled_fill,
+    cloudy_fill,
+    striped_fill,
+    checkered_fill,
+    tinted_photo_fill,
+    photo_fill,
+)
 
 
-def random_fill(random: Random, size: int) -> Array:
-    """What a part of an object is painted with; drawn without regard to its class."""
-    fill = FILLS[random.integers(len(FILLS))]
-    return fill(random, size, random_colour(random), random_colour(random))
+def random_fill(rng: Generator, size: int) -> Array:
+    """A random fill for a part of an object, independent of its class."""
+    fill = FILLS[rng.integers(len(FILLS))]
+    return fill(rng, size, random_colour(rng), random_colour(rng))
 
 
-def photographed_material(random: Random, photo: Image, size: int) -> Array:
+def photographed_material(rng: Generator, photo: Image, size: int) -> Array:
     """A material from its photograph, with contrast, brightness and a pale tint drawn anew."""
-    grain = random_crop(random, photo, size).astype(np.float32) / 255
-    grain = (grain - grain.mean()) / (grain.std() + 1e-3) * random.uniform(
-        0.12, 0.2
-    ) + random.uniform(0.35, 0.6)
+    grain = random_crop(rng, photo, size).astype(np.float32) / 255
+    grain = (grain - grain.mean()) / (grain.std() + 1e-3) * rng.uniform(0.12, 0.2) + rng.uniform(
+        0.35, 0.6
+    )
     return np.asarray(
-        np.clip(grain * random_colour(random, (20, 110), (150, 255)) * 1.3, 0, 255), np.float32
+        np.clip(grain * random_colour(rng, (20, 110), (150, 255)) * 1.3, 0, 255), np.float32
     )
 
 
-def water(random: Random, size: int) -> Array:
+def water(rng: Generator, size: int) -> Array:
     """Weights of wavy horizontal ripples."""
     rows, columns = pixel_grid(size)
-    bend = cloud_noise(random, size, size / 3) * 4.9
-    ripples = rows / random.uniform(5, 11) + bend + 0.3 * np.sin(columns / random.uniform(9, 25))
+    bend = cloud_noise(rng, size, size / 3) * 4.9
+    ripples = rows / rng.uniform(5, 11) + bend + 0.3 * np.sin(columns / rng.uniform(9, 25))
     return np.asarray(
-        0.6 * (0.5 + 0.5 * np.sin(2 * np.pi * ripples)) + 0.4 * cloud_noise(random, size, 8)
+        0.6 * (0.5 + 0.5 * np.sin(2 * np.pi * ripples)) + 0.4 * cloud_noise(rng, size, 8)
     )
 
 
-def sky(random: Random, size: int) -> Array:
+def sky(rng: Generator, size: int) -> Array:
     """Weights of clouds over a slow gradient."""
-    clouds = np.clip((cloud_noise(random, size, size / 2) - 0.35) * 2.2, 0, 1)
-    return np.asarray(clouds * random.uniform(0.5, 1) + 0.2 * pixel_grid(size)[0] / size)
+    clouds = np.clip((cloud_noise(rng, size, size / 2) - 0.35) * 2.2, 0, 1)
+    return np.asarray(clouds * rng.uniform(0.5, 1) + 0.2 * pixel_grid(size)[0] / size)
 
 
-def wood(random: Random, size: int) -> Array:
+def wood(rng: Generator, size: int) -> Array:
     """Weights of year rings along bent lines, with fine fibres."""
-    bent = cloud_noise(random, size, size / 2) * random.uniform(20, 50)
-    distance = bent + pixel_grid(size)[1] * random.uniform(0.2, 0.5)
-    rings = (distance / random.uniform(4, 8)) % 1
+    bent = cloud_noise(rng, size, size / 2) * rng.uniform(20, 50)
+    distance = bent + pixel_grid(size)[1] * rng.uniform(0.2, 0.5)
+    rings = (distance / rng.uniform(4, 8)) % 1
     fibres = cv2.resize(
-        random.random((max(1, size // 2), size // 8 + 1)).astype(np.float32), (size, size)
+        rng.random((max(1, size // 2), size // 8 + 1)).astype(np.float32), (size, size)
     )
     return np.asarray(0.7 * rings + 0.3 * fibres)
 
 
-def brick(random: Random, size: int) -> Array:
+def brick(rng: Generator, size: int) -> Array:
     """Weights of bricks in rows, for use without photographs."""
     rows, columns = pixel_grid(size)
-    height = random.uniform(8, 14)
+    height = rng.uniform(8, 14)
     row = np.floor(rows / height)
     mortar = (rows % height < 1.5) | ((columns + row % 2 * height) % (2 * height) < 1.5)
-    return np.asarray(np.where(mortar, 0.1, 0.6 + 0.4 * cloud_noise(random, size, 6)))
+    return np.asarray(np.where(mortar, 0.1, 0.6 + 0.4 * cloud_noise(rng, size, 6)))
 
 
-def grass(random: Random, size: int) -> Array:
+def grass(rng: Generator, size: int) -> Array:
     """Weights of upright blades, for use without photographs."""
-    blades = cv2.resize(random.random((size // 6 + 1, size)).astype(np.float32), (size, size))
-    return np.asarray(0.8 * blades + 0.2 * cloud_noise(random, size, size / 3))
+    blades = cv2.resize(rng.random((size // 6 + 1, size)).astype(np.float32), (size, size))
+    return np.asarray(0.8 * blades + 0.2 * cloud_noise(rng, size, size / 3))
 
 
-def gravel(random: Random, size: int) -> Array:
+def gravel(rng: Generator, size: int) -> Array:
     """Weights of round pebbles, for use without photographs."""
-    return np.asarray(np.clip((cloud_noise(random, size, 9) - 0.5) * 4 + 0.5, 0, 1))
+    return np.asarray(np.clip((cloud_noise(rng, size, 9) - 0.5) * 4 + 0.5, 0, 1))
 
 
-WEIGHTS: dict[str, Callable[[Random, int], Array]] = {
+WEIGHTS: dict[str, Callable[[Generator, int], Array]] = {
     "brick": brick,
     "grass": grass,
     "gravel": gravel,
@@ -258,14 +265,14 @@ WEIGHTS: dict[str, Callable[[Random, int], Array]] = {
 }
 
 
-def random_stuff(random: Random, name: str, size: int) -> Array:
+def random_stuff(rng: Generator, name: str, size: int) -> Array:
     """A background of the named material, float32 (size, size, 3)."""
     photo = material_photo(name)
     if photo is not None:
-        return photographed_material(random, photo, size)
-    weights = WEIGHTS[name](random, size)
+        return photographed_material(rng, photo, size)
+    weights = WEIGHTS[name](rng, size)
     return blend(
         weights,
-        random_colour(random, (20, 120), (90, 255)),
-        random_colour(random, (20, 120), (60, 255)),
+        random_colour(rng, (20, 120), (90, 255)),
+        random_colour(rng, (20, 120), (60, 255)),
     )

@@ -1,25 +1,24 @@
-"""The embedded source set: what stands in for ImageNet in miniature, generated, with classes that
-no scene has.
+"""The generated source set: a miniature substitute for ImageNet, with classes that no scene has.
 
-One of twenty drawn things over any texture, a class folder each. Fills say nothing of the class, as
-in the scenes, so that shape is what there is to learn; and the random streams are others than those
-of the scenes.
+Each image shows one of twenty drawn things over any texture. Fills do not depend on the class, as
+in scenes, so only the shape can be learned. The random streams differ from those of scenes.
 """
 
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.random import Generator
 
 from stillrobust.data.generated.scene_files import (
     SMALLEST_SIZE,
     SPLITS,
     Progress,
-    drawn_once,
+    draw_into_place,
     is_replaceable,
     stored_parameters,
 )
-from stillrobust.data.generated.scene_painters import Random, World, paint_drawn_thing
+from stillrobust.data.generated.scene_painters import World, paint_drawn_thing
 from stillrobust.data.generated.scene_textures import (
     STUFF,
     random_fill,
@@ -27,36 +26,48 @@ from stillrobust.data.generated.scene_textures import (
     texture_source,
 )
 from stillrobust.data.generated.scenes import draw_crop
-from stillrobust.data.generated.source_parts import THINGS
+from stillrobust.data.generated.source_shapes import SOURCE_SHAPES
 from stillrobust.data.reading import write_image
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, Image
 
-# raised whenever the same parameters would draw other pixels, so that old folders are drawn again
+# Increased whenever the same parameters give other pixels, so that old folders are drawn again.
 RECIPE = 1
-FIRST_STREAM = 4  # of the random streams; 0 to 3 are those of scenes and their crops
+FIRST_STREAM = 4  # random stream; 0 to 3 belong to scenes and their crops
 
 
-def paint_any_surface(random: Random, label: int, size: int) -> Array:
-    """A material, or whatever a thing may be filled with; there is one kind of background only."""
-    if random.random() < 0.5:
-        return random_stuff(random, STUFF[random.integers(len(STUFF))], size)
-    return random_fill(random, size)
+def paint_any_surface(rng: Generator, label: int, size: int) -> Array:
+    """Paint a material or any fill of things. There is one background class only."""
+    if rng.random() < 0.5:
+        return random_stuff(rng, STUFF[rng.integers(len(STUFF))], size)
+    return random_fill(rng, size)
 
 
 def source_world() -> World:
-    """The twenty things over any surface."""
+    """The world of twenty things over any surface."""
     return World(
-        tuple(THINGS), ("surface",), partial(paint_drawn_thing, things=THINGS), paint_any_surface
+        tuple(SOURCE_SHAPES),
+        ("surface",),
+        partial(paint_drawn_thing, things=SOURCE_SHAPES),
+        paint_any_surface,
     )
 
 
 def draw_source(seed: int, split: str, index: int, world: World, size: int) -> Image:
-    """Image ``index`` of a split, uint8 (size, size, 3), of class ``index % 20``; it depends on
-    nothing else.
+    """Draw image ``index`` of a split, which is of class ``index % 20``.
+
+    Args:
+        seed: Seed of the set.
+        split: ``train`` or ``val``.
+        index: Index of the image.
+        world: ``source_world()``.
+        size: Height and width in pixels.
+
+    Returns:
+        uint8 (size, size, 3) RGB.
     """
-    random = np.random.default_rng([seed, FIRST_STREAM + SPLITS.index(split), index])
-    return draw_crop(random, world, index % len(world.things), size)
+    rng = np.random.default_rng([seed, FIRST_STREAM + SPLITS.index(split), index])
+    return draw_crop(rng, world, index % len(world.things), size)
 
 
 def write_source_set(
@@ -68,12 +79,23 @@ def write_source_set(
     size: int = 64,
     progress: Progress | None = None,
 ) -> Path:
-    """Draw ``train`` and ``val`` images a class into ``root/<split>/<class>/``, for
-    ``folders:ROOT``. Returns ``root``.
+    """Write the source set to ``root/<split>/<class>/``, to be opened as ``folders:ROOT``.
 
-    A folder that is there already is kept where its ``scenes.json`` states the same parameters, and
-    drawn again where it states others. The new folder takes its place in one step. ``progress(done,
-    total)`` is called after every image.
+    An existing folder with the same parameters is kept, and one with other parameters is replaced.
+
+    Args:
+        root: Folder of the dataset.
+        seed: Seed of all random draws.
+        train: Training images per class.
+        val: Validation images per class.
+        size: Height and width of images, in pixels.
+        progress: ``progress(done, total)`` is called after every image.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        UserError: If a parameter is invalid, ``root`` holds other files, or the disk is full.
     """
     if seed < 0 or min(train, val) < 1 or size < SMALLEST_SIZE:
         raise UserError(
@@ -108,4 +130,4 @@ def write_source_set(
                 if progress is not None:
                     progress(done, sum(counts.values()) * len(world.things))
 
-    return drawn_once(root, parameters, draw)
+    return draw_into_place(root, parameters, draw)

@@ -1,7 +1,6 @@
-"""CIFAR-10 (Krizhevsky 2009) and CIFAR-10-C (Hendrycks & Dietterich 2019), in the files their
-authors serve.
-"""
+"""CIFAR-10 (Krizhevsky 2009) and CIFAR-10-C (Hendrycks & Dietterich 2019)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -9,16 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.data.official.layout import require_layout, require_stored, require_whole
+from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats.checks import FileChecker, PartCheck, run_check
+from stillrobust.data.official.layout import (
+    CIFAR10_C_FOLDER,
+    CIFAR10_FOLDER,
+    COUNTS,
+    require_layout,
+    require_stored,
+    require_whole,
+)
 from stillrobust.data.official.pickles import read_pickle
+from stillrobust.data.official.sources import fetch_advice
 from stillrobust.data.reading import array_fingerprint, derived_fingerprint
 from stillrobust.errors import UserError
-from stillrobust.grid import SEVERITIES
+from stillrobust.grid import COMMON, SEVERITIES
 from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-FOLDER = "cifar-10-batches-py"
-STACKS = "CIFAR-10-C"
 BATCHES = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "val": ("test_batch",)}
 SIDE = 32  # pixels
 
@@ -27,21 +34,21 @@ SIDE = 32  # pixels
 class CifarDataset:
     """Images of 32 × 32 pixels.
 
-    Their ids are their places in the files, ``00000`` on, which CIFAR-10-C keeps.
+    The image ids are the places in the files, from ``00000``. CIFAR-10-C has the same order.
+
+    Attributes:
+        images: uint8 (N, 32, 32, 3) RGB.
+        labels: int64 (N,), in the order of ``CLASSES``.
+        name: Name in reports.
     """
 
     images: Array
-    """uint8 (N, 32, 32, 3) RGB."""
     labels: Array
-    """int64 (N,), in the order of ``CLASSES``."""
     name: str
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself.
-
-        Corruptions act at 32 pixels, with the severities made for that size.
-        """
+        """Facts about the dataset. The regime has the severities for 32 pixels."""
         digest = array_fingerprint(CLASSES, self.images, self.labels)
         return DatasetInfo(self.name, "classification", CLASSES, len(self), digest, regime="cifar")
 
@@ -49,24 +56,26 @@ class CifarDataset:
         return len(self.labels)
 
     def __getitem__(self, index: int, /) -> Sample:
-        return sample_of(self.images[index], self.labels[index], index)
+        return labelled_sample(self.images[index], self.labels[index], self.image_id(index))
+
+    def image_id(self, index: int) -> str:
+        """The place of the image in its file, such as ``00042``."""
+        return f"{index:05d}"
 
 
-def sample_of(image: Array, label: int, index: int) -> Sample:
-    """One image with its label; the image is a copy, so that nobody writes into the file's array."""
-    return Sample(np.array(image), Target(f"{index:05d}", (SIDE, SIDE), label=int(label)))
+def labelled_sample(image: Array, label: int, image_id: str) -> Sample:
+    """One image with its label. The image is a copy, so the array of the set is never changed."""
+    return Sample(np.array(image), Target(image_id, (SIDE, SIDE), label=int(label)))
 
 
-def home_of(root: Path) -> Path:
-    """The folder of the batches."""
-    return root / FOLDER if (root / FOLDER).is_dir() else root
+def cifar10_folder(root: Path) -> Path:
+    """The folder of the batches: ``root`` or its ``cifar-10-batches-py``."""
+    return root / CIFAR10_FOLDER if (root / CIFAR10_FOLDER).is_dir() else root
 
 
-def open_cifar10(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
-    """``cifar-10-batches-py`` in ``root``, or ``root`` itself; the split ``val`` is CIFAR-10's test
-    set.
-    """
-    folder = home_of(root)
+def open_cifar10(root: Path, split: str, options: OpenOptions) -> CifarDataset:
+    """Open ``cifar-10-batches-py``, in ``root`` or as ``root`` itself; ``val`` is the test set."""
+    folder = cifar10_folder(root)
     require_layout(
         "cifar10",
         root,
@@ -75,14 +84,24 @@ def open_cifar10(root: Path, split: str, training: bool, part: bool = False) -> 
     )
     parts = [read_batch(folder / name) for name in BATCHES[split]]
     images = np.concatenate([images for images, _ in parts])
-    require_whole("cifar10", split, root, len(images), part)
+    require_whole("cifar10", split, root, len(images), options.part)
     return CifarDataset(
         images, np.concatenate([labels for _, labels in parts]), f"CIFAR-10/{split}"
     )
 
 
 def read_batch(path: Path) -> tuple[Array, Array]:
-    """Images uint8 (N, 32, 32, 3) and labels int64 (N,) of one batch file."""
+    """Read a batch file.
+
+    Args:
+        path: A file such as ``data_batch_1``.
+
+    Returns:
+        Images uint8 (N, 32, 32, 3) RGB and labels int64 (N,).
+
+    Raises:
+        UserError: If the file is damaged or of another dataset.
+    """
     batch = read_pickle(path)
     rows, labels = batch.get("data"), batch.get("labels")
     wanted = (
@@ -107,18 +126,23 @@ def read_batch(path: Path) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Cifar10C:
-    """The test set of CIFAR-10 with its corruptions as stored: ``<corruption>.npy``, severities 1
-    to 5 one after another.
+    """The test set of CIFAR-10 with stored corruptions.
+
+    ``<corruption>.npy`` has the images of severity 1 to 5, one after another.
+
+    Attributes:
+        clean: The test set.
+        labels: int64 (N,), labels of the test set.
+        folder: Folder of the arrays.
     """
 
     clean: Dataset
     labels: Array
-    """int64 (N,) of the clean set."""
     folder: Path
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """That of the clean set; the stage says that corruptions come from files."""
+        """The clean dataset's info; the stage is ``stored``."""
         return replace(self.clean.info, name="CIFAR-10-C", stage="stored")
 
     def __len__(self) -> int:
@@ -127,19 +151,21 @@ class Cifar10C:
     def __getitem__(self, index: int, /) -> Sample:
         return self.clean[index]
 
+    def image_id(self, index: int) -> str:
+        """The place of the image in its file, such as ``00042``."""
+        return self.clean.image_id(index)
+
     def corrupted(self, corruption: str, severity: int) -> Dataset:
-        """The stored images of one corruption at one severity, or ``UserError`` where the file is
-        missing or cut off.
-        """
+        """Open the stored images of one corruption at one severity."""
         require_stored(corruption, severity)
         path = self.folder / f"{corruption}.npy"
-        open_stack(path, len(self))
+        open_corruption_array(path, len(self))
         return _Stored(self, path, severity)
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """One severity in a stack; the file is mapped, not read."""
+    """One severity of an array, which is mapped into memory."""
 
     whole: Cifar10C
     path: Path
@@ -147,10 +173,10 @@ class _Stored:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """The whole set's, with a fingerprint over the stored images too."""
+        """The info of the whole set, with a fingerprint that includes the stored images."""
         base = self.whole.info
         first = (self.severity - 1) * len(self)
-        images = open_stack(self.path, len(self))[first : first + len(self)]
+        images = open_corruption_array(self.path, len(self))[first : first + len(self)]
         stored = array_fingerprint((), images, self.whole.labels)
         name = f"{base.name} {self.path.stem} {self.severity}"
         return replace(
@@ -163,16 +189,28 @@ class _Stored:
     def __getitem__(self, index: int, /) -> Sample:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        stack = open_stack(self.path, len(self))
-        return sample_of(
-            stack[(self.severity - 1) * len(self) + index], self.whole.labels[index], index
-        )
+        array = open_corruption_array(self.path, len(self))
+        image = array[(self.severity - 1) * len(self) + index]
+        return labelled_sample(image, self.whole.labels[index], self.image_id(index))
+
+    def image_id(self, index: int) -> str:
+        """The place of the image in its file, such as ``00042``."""
+        return self.whole.image_id(index)
 
 
 @lru_cache(maxsize=4)
-def open_stack(path: Path, images: int) -> Any:
-    """uint8 (5 × ``images``, 32, 32, 3), mapped into memory; a file with Python objects in it is
-    refused.
+def open_corruption_array(path: Path, images: int) -> Any:
+    """Open the array of a corruption, mapped into memory.
+
+    Args:
+        path: A ``.npy`` file. Python objects in it are refused.
+        images: Number of images of one severity.
+
+    Returns:
+        uint8 (5 × ``images``, 32, 32, 3).
+
+    Raises:
+        UserError: If the file is missing, damaged or of another shape.
     """
     stack = load_array(path)
     if stack.dtype != np.uint8 or stack.shape != (len(SEVERITIES) * images, SIDE, SIDE, 3):
@@ -184,7 +222,7 @@ def open_stack(path: Path, images: int) -> Any:
 
 
 def load_array(path: Path) -> Any:
-    """A ``.npy`` file, mapped into memory."""
+    """Open a ``.npy`` file, mapped into memory; ``UserError`` if it is missing or damaged."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
@@ -194,32 +232,34 @@ def load_array(path: Path) -> Any:
     raise UserError(f"Expected an array of CIFAR-10-C at {path}, but {reason}; download it again")
 
 
-def stacks_of(root: Path) -> Path:
-    """The folder of CIFAR-10-C's arrays."""
-    return root / STACKS if (root / STACKS).is_dir() else root
+def cifar10_c_folder(root: Path) -> Path:
+    """The folder of the arrays: ``root`` or its ``CIFAR-10-C``."""
+    return root / CIFAR10_C_FOLDER if (root / CIFAR10_C_FOLDER).is_dir() else root
 
 
-def clean_home(root: Path) -> Path | None:
-    """Where CIFAR-10 itself lies: in the folder of CIFAR-10-C, or beside it."""
+def find_cifar10_root(root: Path) -> Path | None:
+    """The folder that contains ``cifar-10-batches-py``, in or beside CIFAR-10-C; else ``None``."""
     return next(
-        (place for place in (root, stacks_of(root), root.parent) if (place / FOLDER).is_dir()), None
+        (
+            place
+            for place in (root, cifar10_c_folder(root), root.parent)
+            if (place / CIFAR10_FOLDER).is_dir()
+        ),
+        None,
     )
 
 
-def open_cifar10_c(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
-    """``CIFAR-10-C/*.npy`` in ``root`` (or ``*.npy``), and beside it CIFAR-10 itself for the clean
-    images.
-    """
-    folder = stacks_of(root)
+def open_cifar10_c(root: Path, split: str, options: OpenOptions) -> Dataset:
+    """Open the arrays of ``CIFAR-10-C``, with CIFAR-10 beside them for the clean images."""
+    folder = cifar10_c_folder(root)
     require_layout("cifar10_c", root, split, ["val"] if (folder / "labels.npy").is_file() else [])
-    home = clean_home(root)
+    home = find_cifar10_root(root)
     if home is None:
         raise UserError(
-            f"Expected CIFAR-10 ({FOLDER}) beside CIFAR-10-C in {root} for the clean images, but it"
-            f" is not there; `stillrobust data fetch cifar10 {root}` gets it"
+            f"Expected CIFAR-10 ({CIFAR10_FOLDER}) beside CIFAR-10-C in {root} for the clean"
+            f" images, but it is missing; `stillrobust data fetch cifar10 {root}` gets it"
         )
-    clean = open_cifar10(home, "val", training=False, part=part)
-    assert isinstance(clean, CifarDataset)
+    clean = open_cifar10(home, "val", options)
     labels = load_array(folder / "labels.npy")
     if labels.shape != (len(SEVERITIES) * len(clean),) or not np.array_equal(
         labels, np.tile(clean.labels, len(SEVERITIES))
@@ -229,3 +269,54 @@ def open_cifar10_c(root: Path, split: str, training: bool, part: bool = False) -
             f" from those in {home}; download both sets again"
         )
     return Cifar10C(clean, clean.labels, folder)
+
+
+def check_cifar10(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check the six batches."""
+    for split, names in BATCHES.items():
+        for name in names:
+            images = COUNTS["cifar10"][split] // len(names)
+            yield run_check(name, _check_batch, cifar10_folder(root) / name, images)
+
+
+def _check_batch(path: Path, expected: int) -> PartCheck:
+    if not path.is_file():
+        return PartCheck(path.name, "missing", f"there is no file {path}")
+    images = len(read_batch(path)[0])
+    text = f"{images:,} of {expected:,} images"
+    return PartCheck(path.name, "whole" if images == expected else "missing", text)
+
+
+def check_cifar10_c(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check the test batch, the labels and the 15 common corruptions."""
+    images = COUNTS["cifar10_c"]["val"]
+    place = find_cifar10_root(root)
+    if place is None:
+        text = f"there is no {CIFAR10_FOLDER} beside CIFAR-10-C"
+        yield PartCheck("test_batch", "missing", text)
+    else:
+        path = cifar10_folder(place) / "test_batch"
+        yield run_check("test_batch", _check_batch, path, images)
+    for name in ("labels", *COMMON):
+        yield run_check(name, _check_array, cifar10_c_folder(root) / f"{name}.npy", images)
+
+
+def _check_array(path: Path, images: int) -> PartCheck:
+    if not path.is_file():
+        return PartCheck(path.stem, "missing", f"there is no file {path}")
+    if path.stem == "labels":
+        labels, expected = load_array(path), len(SEVERITIES) * images
+        fits = labels.shape == (expected,) and int(labels.max()) < len(CLASSES)
+        text = f"{len(labels):,} of {expected:,} labels"
+        return PartCheck(path.stem, "whole" if fits else "damaged", text)
+    array = open_corruption_array(path, images)
+    if not array[-1].any():
+        text = "the last image is black: the file was not written to its end"
+        return PartCheck(path.stem, "damaged", text)
+    return PartCheck(path.stem, "whole", f"{len(array):,} images of 5 severities")
+
+
+CIFAR10 = Format("classification", open_cifar10, check_cifar10, ("part",), fetch_advice("cifar10"))
+CIFAR10_C = Format(
+    "classification", open_cifar10_c, check_cifar10_c, ("part",), fetch_advice("cifar10_c")
+)

@@ -1,19 +1,16 @@
-"""The data sets that are openly served, downloaded and unpacked into the layout that
-``open_dataset`` reads.
-"""
+"""Download official datasets and unpack them into the layout that ``open_dataset`` reads."""
 
 import hashlib
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-from stillrobust.data.official.archives import staging_of, unpack
-from stillrobust.data.official.served import ARCHIVES, IMAGENET, Archive
+from stillrobust.data.formats.checks import ProgressCallback
+from stillrobust.data.official.extraction import staging_folder, unpack
+from stillrobust.data.official.sources import ARCHIVES, IMAGENET_ADVICE, Archive
 from stillrobust.errors import UserError
-from stillrobust.names import unknown
+from stillrobust.names import unknown_name_error
 from stillrobust.storage.downloads import fetch
 
-Listen = Callable[[str, int, int, str], None]
 MIB, GB = 1 << 20, 1_000_000_000
 
 
@@ -21,36 +18,45 @@ def fetch_dataset(
     name: str,
     root: Path,
     mirror: str | None = None,
-    listen: Listen = lambda name, done, total, text: None,
+    progress: ProgressCallback = lambda name, done, total, text: None,
 ) -> list[str]:
-    """Download and unpack what is missing of a set in ``root``; returns the names of the folders
-    that are there now.
+    """Download and unpack the missing archives of a dataset. A second call resumes.
 
-    ``mirror`` is a folder, or a base URL, that has the archives under their own names and is tried
-    first. A second call goes on where the first was stopped. Raises ``UserError`` for a set that is
-    not openly served, a disk that is too small (before anything is downloaded), a wrong checksum or
-    an archive that is refused (see ``unpack``).
+    Args:
+        name: Key of ``ARCHIVES``.
+        root: Folder of the dataset. Created if missing.
+        mirror: Folder or base URL with the archives, tried before the official server.
+        progress: Called as archives are downloaded and unpacked.
+
+    Returns:
+        The folders that the archives unpack to, relative to ``root``.
+
+    Raises:
+        UserError: If the dataset has no public download, the disk is too small (checked before
+            the download), a checksum is wrong, or an archive is unsafe (see ``unpack``).
     """
     if name == "imagenet":
         raise UserError(
-            f"Expected a set that is openly served, but {IMAGENET}; fetch it there by hand"
+            f"Expected a set that is openly served, but {IMAGENET_ADVICE}; fetch it there by hand"
         )
     if name not in ARCHIVES:
-        raise unknown("data set to fetch", name, [*ARCHIVES, "imagenet"])
+        raise unknown_name_error("data set to fetch", name, [*ARCHIVES, "imagenet"])
     missing = [archive for archive in ARCHIVES[name] if not _is_unpacked(archive, root)]
     _require_space(missing, root)
     for archive in missing:
-        _fetch_archive(archive, root, mirror, listen)
+        _fetch_archive(archive, root, mirror, progress)
     return [
-        str(Path(archive.folder) / given) for archive in ARCHIVES[name] for given in archive.gives
+        str(Path(archive.folder) / given)
+        for archive in ARCHIVES[name]
+        for given in archive.contents
     ]
 
 
 def _is_unpacked(archive: Archive, root: Path) -> bool:
-    there = [given for given in archive.gives if (root / archive.folder / given).exists()]
-    if there and len(there) < len(archive.gives):
+    there = [given for given in archive.contents if (root / archive.folder / given).exists()]
+    if there and len(there) < len(archive.contents):
         raise UserError(
-            f"Expected all or none of {', '.join(archive.gives)} in {root / archive.folder}, but"
+            f"Expected all or none of {', '.join(archive.contents)} in {root / archive.folder}, but"
             f" only {', '.join(there)} {'is' if len(there) == 1 else 'are'} there; move"
             f" {'it' if len(there) == 1 else 'them'} away, then {archive.name} is fetched whole"
         )
@@ -58,10 +64,12 @@ def _is_unpacked(archive: Archive, root: Path) -> bool:
 
 
 def _require_space(archives: list[Archive], root: Path) -> None:
-    """Archive and content lie side by side for a while; an archive goes as soon as it is unpacked."""
+    """Require space for all content and one archive: each is removed once it is unpacked."""
     needed = kept = 0
     for archive in archives:
-        shutil.rmtree(staging_of(root / archive.name, root / archive.folder), ignore_errors=True)
+        shutil.rmtree(
+            staging_folder(root / archive.name, root / archive.folder), ignore_errors=True
+        )
         size = archive.size or archive.limits.size
         partial = sum(
             path.stat().st_size for path in root.glob(f"*{archive.name}*") if path.is_file()
@@ -78,12 +86,14 @@ def _require_space(archives: list[Archive], root: Path) -> None:
         )
 
 
-def _fetch_archive(archive: Archive, root: Path, mirror: str | None, listen: Listen) -> None:
+def _fetch_archive(
+    archive: Archive, root: Path, mirror: str | None, progress: ProgressCallback
+) -> None:
     path = root / archive.name
     sources = ([] if mirror is None else [f"{mirror.rstrip('/')}/{archive.name}"]) + [archive.url]
 
     def downloaded(done: int, total: int | None) -> None:
-        listen(archive.name, done // MIB, (total or archive.limits.size) // MIB, "MB")
+        progress(archive.name, done // MIB, (total or archive.limits.size) // MIB, "MB")
 
     fetch(sources, path, sha256=archive.sha256, size=archive.size, progress=downloaded)
     if archive.md5 is not None and _md5(path) != archive.md5:
@@ -97,7 +107,7 @@ def _fetch_archive(archive: Archive, root: Path, mirror: str | None, listen: Lis
         path,
         root / archive.folder,
         archive.limits,
-        lambda done: listen(f"unpack {archive.name}", done, files, "files at most"),
+        lambda done: progress(f"unpack {archive.name}", done, files, "files at most"),
     )
     path.unlink()
 

@@ -1,14 +1,14 @@
-"""ImageNet-1k (ILSVRC 2012) and ImageNet-C (Hendrycks & Dietterich 2019), as their archives unpack.
+"""ImageNet-1k (ILSVRC 2012) and ImageNet-C (Hendrycks & Dietterich 2019), as in their archives.
 
-In the test an image is resized to 256 pixels and cropped to 224 before it is corrupted, because
-ImageNet-C was made so (hendrycks/robustness, make_imagenet_c.py). A model must therefore take the
-images of ``val`` as they come, 224 × 224. Pillow reads them, without the EXIF orientation, as it
-did for ImageNet-C and for the published accuracies.
+Images of ``val`` are resized to 256 and cropped to 224 pixels before they are corrupted, because
+ImageNet-C was made so (hendrycks/robustness, make_imagenet_c.py). A model must therefore accept
+images of 224 × 224. Pillow reads them and ignores the EXIF orientation, as it did for ImageNet-C
+and for the published accuracies.
 """
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,8 +16,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from stillrobust.data.bad_images import LeftOut
-from stillrobust.data.official.layout import STORED, require_layout, require_stored, require_whole
+from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats.checks import FileChecker, PartCheck, read_by_index, run_check
+from stillrobust.data.official.layout import (
+    COUNTS,
+    STORED,
+    require_layout,
+    require_stored,
+    require_whole,
+)
+from stillrobust.data.official.sources import IMAGENET_ADVICE, fetch_advice
 from stillrobust.data.reading import (
     IMAGE_SUFFIXES,
     derived_fingerprint,
@@ -26,46 +34,54 @@ from stillrobust.data.reading import (
     subfolders,
 )
 from stillrobust.errors import UserError
-from stillrobust.grid import GROUPS
+from stillrobust.grid import COMMON, GROUPS, SEVERITIES
 from stillrobust.samples import Dataset, DatasetInfo, Image, Sample, Target
 
-RESIZE, CROP = 256, 224  # pixels; the test transform of torchvision's and Hendrycks' models
+RESIZE, CROP = 256, 224  # pixels: the test transform of torchvision's and Hendrycks' models
 STAGE = f"after resize to {RESIZE} and centre crop to {CROP}"
 KAGGLE = Path("ILSVRC/Data/CLS-LOC")  # where Kaggle's copy of the challenge has train/ and val/
-SOLUTION = "LOC_val_solution.csv"  # Kaggle's classes of the flat val folder
+SOLUTION = "LOC_val_solution.csv"  # Kaggle's labels of the flat val folder
 GROUP_NAMES = (*GROUPS, "extra")
 
 
 @cache
-def wnids() -> tuple[str, ...]:
+def wordnet_ids() -> tuple[str, ...]:
     """The WordNet ids of the 1,000 classes, sorted: the order of every model's outputs."""
     return tuple(Path(__file__).with_name("imagenet_wnids.txt").read_text(encoding="ascii").split())
 
 
 @dataclass(frozen=True)
 class ImageNetDataset:
-    """One split.
+    """One split. Images of ``train`` are as stored; those of ``val`` are resized and cropped.
 
-    ``train`` gives the images as they are, ``val`` resized and cropped as in the test.
+    Attributes:
+        folder: Folder of the split.
+        ids: ``<wnid>/<file>`` of every image, sorted, also if ``flat``.
+        flat: Whether the files are in ``folder`` itself instead of class folders.
+        split: ``train`` or ``val``.
     """
 
     folder: Path
     ids: tuple[str, ...]
-    """``<wnid>/<file>`` of every image, sorted; the same wherever the file lies."""
     flat: bool
-    """Whether the files lie in ``folder`` itself and not in class folders."""
     split: str
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself."""
+        """Facts about the dataset."""
         stage = STAGE if self.split == "val" else "before resize"
         digest = fingerprint(
-            wnids(), self.ids, (self.path(image_id) for image_id in self.ids), stage.encode()
+            wordnet_ids(), self.ids, (self.path(image_id) for image_id in self.ids), stage.encode()
         )
         name = f"ImageNet/{self.split}"
         return DatasetInfo(
-            name, "classification", wnids(), len(self), digest, stage=stage, regime="imagenet-c"
+            name,
+            "classification",
+            wordnet_ids(),
+            len(self),
+            digest,
+            stage=stage,
+            regime="imagenet-c",
         )
 
     def image_id(self, index: int) -> str:
@@ -81,28 +97,33 @@ class ImageNetDataset:
 
     def __getitem__(self, index: int, /) -> Sample:
         image = read_unrotated(self.path(self.ids[index]))
-        return sample_of(
-            prepare(image) if self.split == "val" else np.asarray(image), self.ids[index]
+        return labelled_sample(
+            resize_and_crop(image) if self.split == "val" else np.asarray(image), self.ids[index]
         )
 
 
-def sample_of(image: Image, image_id: str) -> Sample:
-    """An image with the label that its id says."""
+def labelled_sample(image: Image, image_id: str) -> Sample:
+    """An image with the label of the class in its id."""
     size = (image.shape[0], image.shape[1])
-    return Sample(image, Target(image_id, size, label=label_of()[image_id.partition("/")[0]]))
+    return Sample(
+        image, Target(image_id, size, label=label_by_wordnet_id()[image_id.partition("/")[0]])
+    )
 
 
 @cache
-def label_of() -> dict[str, int]:
+def label_by_wordnet_id() -> dict[str, int]:
     """WordNet id -> label."""
-    return {wnid: label for label, wnid in enumerate(wnids())}
+    return {wnid: label for label, wnid in enumerate(wordnet_ids())}
 
 
-def prepare(image: Pillow.Image) -> Image:
-    """Short side to 256 pixels (bilinear, antialiased), then the middle 224 × 224: uint8 (224, 224,
-    3).
+def resize_and_crop(image: Pillow.Image) -> Image:
+    """Apply torchvision's ``Resize(256)`` and ``CenterCrop(224)``, with identical pixels.
 
-    The pixels of torchvision's ``Resize(256)`` and ``CenterCrop(224)`` on a Pillow image.
+    Args:
+        image: A Pillow image in RGB.
+
+    Returns:
+        uint8 (224, 224, 3) RGB.
     """
     width, height = image.size
     size = (
@@ -115,31 +136,37 @@ def prepare(image: Pillow.Image) -> Image:
     return np.array(resized.crop((left, top, left + CROP, top + CROP)))
 
 
-def open_imagenet(
-    root: Path, split: str, training: bool, part: bool = False, left_out: LeftOut | None = None
-) -> Dataset:
-    """``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` and
-    ``LOC_val_solution.csv``.
-
-    Nothing is seen to be wrong before images are read: ``left_out`` stays as it is.
-    """
-    return open_split(root, split, part)
+def open_imagenet(root: Path, split: str, options: OpenOptions) -> Dataset:
+    """Open ``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` folder."""
+    return open_split(root, split, options.part)
 
 
-def home_of(root: Path) -> Path:
-    """The folder that holds ``train`` and ``val``."""
+def imagenet_folder(root: Path) -> Path:
+    """The folder with ``train`` and ``val``: ``root``, or that of Kaggle's copy in it."""
     return root / KAGGLE if (root / KAGGLE).is_dir() else root
 
 
 def open_split(root: Path, split: str, part: bool) -> ImageNetDataset:
-    """One split; without ``part`` it must be whole."""
-    home = home_of(root)
+    """Open a split of ImageNet.
+
+    Args:
+        root: Folder of the dataset.
+        split: ``train`` or ``val``.
+        part: Accept fewer classes and images than published.
+
+    Returns:
+        The split.
+
+    Raises:
+        UserError: If folders or images are missing, or a folder is not a class of ImageNet.
+    """
+    home = imagenet_folder(root)
     require_layout(
         "imagenet", root, split, [name for name in subfolders(home) if name in ("train", "val")]
     )
     folder = home / split
     flat = split == "val" and not subfolders(folder)
-    ids = _flat_ids(folder, root) if flat else class_files(folder, part)
+    ids = _flat_ids(folder, root) if flat else list_class_images(folder, part)
     require_whole("imagenet", split, root, len(ids), part)
     if not ids:
         raise UserError(
@@ -149,19 +176,28 @@ def open_split(root: Path, split: str, part: bool) -> ImageNetDataset:
     return ImageNetDataset(folder, tuple(ids), flat, split)
 
 
-def class_files(folder: Path, part: bool) -> list[str]:
-    """``<wnid>/<file>`` of every image, sorted; all 1,000 classes unless a part is wanted, and no
-    other folder.
+def list_class_images(folder: Path, part: bool) -> list[str]:
+    """List ``<wnid>/<file>`` of every image in class folders, sorted.
+
+    Args:
+        folder: Folder of the split.
+        part: Accept missing classes.
+
+    Returns:
+        The image ids.
+
+    Raises:
+        UserError: If classes are missing, or a folder is not a class of ImageNet.
     """
     classes = subfolders(folder)
-    foreign = [name for name in classes if name not in label_of()]
+    foreign = [name for name in classes if name not in label_by_wordnet_id()]
     if foreign:
         raise UserError(
             f"Expected ImageNet's WordNet ids, such as n01440764, as class folders in {folder}, but"
             f" got {foreign[0]!r}; check the path, or use folders:{folder.parent} for classes of"
             " your own"
         )
-    missing = [wnid for wnid in wnids() if wnid not in set(classes)]
+    missing = [wnid for wnid in wordnet_ids() if wnid not in set(classes)]
     if missing and not part:
         raise UserError(
             f"Expected ImageNet's 1,000 class folders in {folder}, but {len(missing)} are missing,"
@@ -169,14 +205,11 @@ def class_files(folder: Path, part: bool) -> list[str]:
             f" {folder.parent}` says what is missing, imagenet(part=True):{folder.parent} takes"
             " what is there on purpose"
         )
-    return [f"{wnid}/{name}" for wnid in classes for name in image_names(folder / wnid)]
+    return [f"{wnid}/{name}" for wnid in classes for name in list_image_names(folder / wnid)]
 
 
-def image_names(folder: Path) -> list[str]:
-    """Names of the visible images directly inside a folder, sorted.
-
-    ``os.scandir``, for a million files.
-    """
+def list_image_names(folder: Path) -> list[str]:
+    """Names of the visible images directly inside a folder, sorted; fast for a million files."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries]
     return sorted(
@@ -187,7 +220,7 @@ def image_names(folder: Path) -> list[str]:
 
 
 def _flat_ids(folder: Path, root: Path) -> list[str]:
-    """Ids of the images in a flat folder, with the classes of Kaggle's table beside it."""
+    """Image ids of a flat folder, with the labels of Kaggle's table."""
     tables = [place / SOLUTION for place in (root, folder, folder.parent)]
     table = next((path for path in tables if path.is_file()), None)
     if table is None:
@@ -200,9 +233,9 @@ def _flat_ids(folder: Path, root: Path) -> list[str]:
         rows = [row for row in csv.reader(file) if len(row) == 2]
     wnid_of = {image: boxes.split(" ")[0] for image, boxes in rows}
     ids = []
-    for name in image_names(folder):
+    for name in list_image_names(folder):
         wnid = wnid_of.get(name.rpartition(".")[0], "")
-        if wnid not in label_of():
+        if wnid not in label_by_wordnet_id():
             raise UserError(
                 f"Expected the class of {name} in {table}, but got {wnid!r}; download the table"
                 " again"
@@ -213,8 +246,9 @@ def _flat_ids(folder: Path, root: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class ImageNetC:
-    """The validation set with its corruptions as stored: ``<corruption>/<severity>/<wnid>/*.JPEG``,
-    224 × 224.
+    """The validation set with stored corruptions of 224 × 224 pixels.
+
+    The files are ``<corruption>/<severity>/<wnid>/*.JPEG``.
     """
 
     clean: ImageNetDataset
@@ -222,7 +256,7 @@ class ImageNetC:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """That of the clean set; the stage says that corruptions come from files."""
+        """The clean dataset's info; the stage is ``stored``."""
         return replace(self.clean.info, name="ImageNet-C", stage="stored")
 
     def __len__(self) -> int:
@@ -231,13 +265,15 @@ class ImageNetC:
     def __getitem__(self, index: int, /) -> Sample:
         return self.clean[index]
 
+    def image_id(self, index: int) -> str:
+        """``<wnid>/<file>``."""
+        return self.clean.ids[index]
+
     def corrupted(self, corruption: str, severity: int) -> Dataset:
-        """The stored images of one cell, or ``UserError`` where they are not the clean set's, image
-        by image.
-        """
+        """Open the stored images of one corruption at one severity."""
         require_stored(corruption, severity)
         folder = stored_folder(self.root, corruption) / str(severity)
-        found = stored_ids(folder)
+        found = list_stored_ids(folder)
         if tuple(found) != self.clean.ids:
             missing = len(set(self.clean.ids) - set(found))
             raise UserError(
@@ -258,7 +294,7 @@ class _Stored:
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """The whole set's, with a fingerprint over the stored files too."""
+        """The info of the whole set, with a fingerprint that includes the stored files."""
         base, ids = self.whole.info, self.whole.clean.ids
         digest = fingerprint((), ids, (self.folder / image_id for image_id in ids), b"")
         name = f"{base.name} {self.folder.parent.name} {self.folder.name}"
@@ -270,12 +306,16 @@ class _Stored:
         return len(self.whole)
 
     def __getitem__(self, index: int, /) -> Sample:
-        image_id = self.whole.clean.ids[index]
-        return sample_of(read_stored(self.folder / image_id), image_id)
+        image_id = self.image_id(index)
+        return labelled_sample(read_stored(self.folder / image_id), image_id)
+
+    def image_id(self, index: int) -> str:
+        """``<wnid>/<file>``."""
+        return self.whole.clean.ids[index]
 
 
 def read_stored(path: Path) -> Image:
-    """An image of ImageNet-C: uint8 (224, 224, 3)."""
+    """Read an image of ImageNet-C: uint8 (224, 224, 3); ``UserError`` for another size."""
     image = np.asarray(read_unrotated(path))
     if image.shape != (CROP, CROP, 3):
         raise UserError(
@@ -286,9 +326,7 @@ def read_stored(path: Path) -> Image:
 
 
 def stored_folder(root: Path, corruption: str) -> Path:
-    """Where a corruption lies: in ``root``, in ``root/ImageNet-C``, or in the folder of its archive
-    there.
-    """
+    """The folder of a corruption: in ``root``, ``root/ImageNet-C`` or an archive's folder there."""
     homes = [home for home in (root / "ImageNet-C", root) if home.is_dir()]
     places: Sequence[Path] = [
         home / group / corruption for home in homes for group in ("", *GROUP_NAMES)
@@ -298,20 +336,86 @@ def stored_folder(root: Path, corruption: str) -> Path:
     )
 
 
-def stored_ids(folder: Path) -> list[str]:
-    """``<wnid>/<file>`` of every image of one cell, sorted; none where there is no such folder."""
-    return [f"{wnid}/{name}" for wnid in subfolders(folder) for name in image_names(folder / wnid)]
+def list_stored_ids(folder: Path) -> list[str]:
+    """``<wnid>/<file>`` of every image of one cell, sorted; empty if the folder is missing."""
+    return [
+        f"{wnid}/{name}" for wnid in subfolders(folder) for name in list_image_names(folder / wnid)
+    ]
 
 
-def open_imagenet_c(root: Path, split: str, training: bool, part: bool = False) -> Dataset:
-    """The corruption folders in ``root`` or ``root/ImageNet-C``, and ImageNet's ``val`` in ``root``
-    for the clean images.
+def open_imagenet_c(root: Path, split: str, options: OpenOptions) -> Dataset:
+    """Open the corruption folders in ``root`` or ``root/ImageNet-C``.
+
+    The clean images come from ImageNet's ``val`` in ``root``.
     """
     there = any(stored_folder(root, corruption).is_dir() for corruption in STORED)
     require_layout("imagenet_c", root, split, ["val"] if there else [])
-    if not (home_of(root) / "val").is_dir():
+    if not (imagenet_folder(root) / "val").is_dir():
         raise UserError(
             f"Expected ImageNet's val folder in {root} for the clean images of ImageNet-C, but it"
             " is not there; a link to it will do"
         )
-    return ImageNetC(open_split(root, "val", part), root)
+    return ImageNetC(open_split(root, "val", options.part), root)
+
+
+def check_imagenet(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check both splits."""
+    for split in ("train", "val"):
+        yield run_check(split, _check_split, root, split, checker)
+
+
+def _check_split(root: Path, split: str, checker: FileChecker) -> PartCheck:
+    if split not in subfolders(imagenet_folder(root)):
+        text = f"there is no folder {imagenet_folder(root) / split}"
+        return PartCheck(split, "missing", text)
+    data = open_split(root, split, part=True)
+    missing = set(wordnet_ids()) - {image_id.partition("/")[0] for image_id in data.ids}
+    note = f", {len(missing)} of the 1,000 classes without images" if missing else ""
+    files = [data.path(image_id) for image_id in data.ids]
+    expected = COUNTS["imagenet"][split]
+    return checker.check_files(split, files, expected, read_by_index(read_unrotated, files), note)
+
+
+def check_imagenet_c(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check the clean images and the 15 common corruptions."""
+    yield run_check("val", _check_split, root, "val", checker)
+    expected = COUNTS["imagenet_c"]["val"]
+    for corruption in COMMON:
+        folder = stored_folder(root, corruption)
+        cells = {severity: list_stored_ids(folder / str(severity)) for severity in SEVERITIES}
+        counts = [
+            f"{severity} has {len(ids):,}"
+            for severity, ids in cells.items()
+            if len(ids) != expected
+        ]
+        if not folder.is_dir():
+            yield PartCheck(corruption, "missing", f"there is no folder {folder}")
+        elif counts:
+            text = f"expected {expected:,} images a severity, but {', '.join(counts)}"
+            yield PartCheck(corruption, "missing", text)
+        else:
+            files = [
+                folder / str(severity) / image_id
+                for severity, ids in cells.items()
+                for image_id in ids
+            ]
+            read = read_by_index(read_stored, files)
+            yield checker.check_files(corruption, files, None, read)
+
+
+IMAGENET = Format(
+    "classification",
+    open_imagenet,
+    check_imagenet,
+    ("part", "leave_out_bad"),
+    lambda root: f"{IMAGENET_ADVICE}.",
+)
+IMAGENET_C = Format(
+    "classification",
+    open_imagenet_c,
+    check_imagenet_c,
+    ("part",),
+    fetch_advice(
+        "imagenet_c", f" {IMAGENET_ADVICE}; a link in {{root}} to its val folder will do."
+    ),
+)

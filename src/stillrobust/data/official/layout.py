@@ -1,4 +1,4 @@
-"""The official data sets: how many images each split has, and a set that is half there refused."""
+"""Official datasets: layout and number of images, and errors for incomplete sets."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from stillrobust.data.reading import require_split
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, SEVERITIES
-from stillrobust.names import unknown
+from stillrobust.names import unknown_name_error
 
 COUNTS: Mapping[str, Mapping[str, int]] = {
     "imagenet": {"train": 1_281_167, "val": 50_000},  # Russakovsky et al. 2015, table 2
@@ -17,8 +17,8 @@ COUNTS: Mapping[str, Mapping[str, int]] = {
     "ade20k": {"train": 20_210, "val": 2_000},  # Zhou et al. 2017, the SceneParse150 benchmark
     "coco": {"train": 118_287, "val": 5_000},  # train2017 and val2017
 }
-# images of train2017 with something to learn: mmdetection's filter and detectron2's log agree
-COCO_TRAINABLE = 117_266
+ADE20K_FOLDER = "ADEChallengeData2016"
+CIFAR10_FOLDER, CIFAR10_C_FOLDER = "cifar-10-batches-py", "CIFAR-10-C"
 LAYOUTS: Mapping[str, str] = {
     "imagenet": "train/ and val/ with a folder for every WordNet id",
     "imagenet_c": "a folder for every corruption, or ImageNet-C/ with them,",
@@ -26,15 +26,15 @@ LAYOUTS: Mapping[str, str] = {
     "cifar10_c": "CIFAR-10-C/ with labels.npy",
     "ade20k": "ADEChallengeData2016/ with images/ and annotations/",
 }
-"""What lies in the folder of a set."""
+"""Name of an official dataset -> the content of its folder."""
 STORED = (*COMMON, "speckle_noise", "gaussian_blur", "spatter", "saturate")
-"""The corruptions that ImageNet-C and CIFAR-10-C hold: the 15 common ones and the 4 extra."""
+"""The corruptions of ImageNet-C and CIFAR-10-C: the 15 common and the 4 extra ones."""
 
 
 def require_stored(corruption: str, severity: int) -> None:
-    """``UserError`` for a corruption or severity that no stored set has."""
+    """Raise ``UserError`` for a corruption or severity that ImageNet-C and CIFAR-10-C lack."""
     if corruption not in STORED:
-        raise unknown("stored corruption", corruption, STORED)
+        raise unknown_name_error("stored corruption", corruption, STORED)
     if severity not in SEVERITIES:
         raise UserError(
             f"Expected a severity among 1, 2, 3, 4, 5, but got {severity!r}; give one of these"
@@ -42,8 +42,16 @@ def require_stored(corruption: str, severity: int) -> None:
 
 
 def require_layout(dataset: str, root: Path, split: str, existing: Sequence[str]) -> None:
-    """``UserError`` where a folder holds nothing of a set, or other splits (``existing``) than the
-    one that is wanted.
+    """Require that a folder has the layout of an official dataset and a split.
+
+    Args:
+        dataset: Name of the dataset.
+        root: Its folder.
+        split: Name of the split.
+        existing: Names of the splits that were found.
+
+    Raises:
+        UserError: If nothing of the dataset, or not this split, was found.
     """
     if root.is_dir() and not existing:
         raise UserError(
@@ -54,8 +62,17 @@ def require_layout(dataset: str, root: Path, split: str, existing: Sequence[str]
 
 
 def require_whole(dataset: str, split: str, root: Path, found: int, part: bool) -> None:
-    """``UserError`` where a split has another number of images than the official one, unless a part
-    is wanted.
+    """Require the published number of images.
+
+    Args:
+        dataset: Name of the dataset.
+        split: Name of the split.
+        root: Folder of the dataset.
+        found: Number of images that were found.
+        part: Accept any number.
+
+    Raises:
+        UserError: If the numbers differ and ``part`` is false.
     """
     expected = COUNTS[dataset][split]
     if found != expected and not part:

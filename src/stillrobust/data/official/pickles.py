@@ -1,6 +1,6 @@
-"""CIFAR-10's batches are Python 2 pickles.
+"""Reader of CIFAR-10's batches, which are Python 2 pickles.
 
-They are read here as data: nothing that a file names is imported or called.
+They are read as data: nothing that a file names is imported or called.
 """
 
 import pickletools
@@ -14,52 +14,68 @@ from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
 LARGEST = 1 << 26  # bytes; a batch of CIFAR-10 has 31 million
-# The only names a file may mention. They stand for themselves: numpy's own functions are never
-# handed to the file.
+# The only names that a file may contain. They are placeholders: no numpy function is called.
 ARRAY, NDARRAY, DTYPE = "numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"
 
 CONSTANTS = frozenset(
     {
-        "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1",
-        "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "BINBYTES", "SHORT_BINBYTES",
+        "INT",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG",
+        "LONG1",
+        "STRING",
+        "BINSTRING",
+        "SHORT_BINSTRING",
+        "UNICODE",
+        "BINUNICODE",
+        "BINBYTES",
+        "SHORT_BINBYTES",
     }
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
 class _Name:
-    """A name the file mentioned."""
+    """A name in the file."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class _Dtype:
-    """An array's element type, by its text."""
+    """The element type of an array."""
 
     text: str
 
 
 @dataclass
 class _Array:
-    """An array that the file announced; its values come later."""
+    """An array, whose values follow later in the file."""
 
     values: Array | None = None
 
 
 class _Mark:
-    """Where the items of the next container begin."""
+    """The start of the items of the next container."""
 
 
 class _RefusedError(Exception):
-    """What the file asked for."""
+    """An instruction or name that is not allowed."""
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """The dict in a pickle of text, numbers, lists, dicts, tuples and uint8 arrays; its keys as
-    text.
+    """Read a dict of text, numbers, lists, dicts, tuples and uint8 arrays from a pickle.
 
-    Raises ``UserError`` for anything a pickle could do beyond that, and for a damaged file.
+    Args:
+        path: File to read.
+
+    Returns:
+        The dict, with text as keys.
+
+    Raises:
+        UserError: If the file contains anything else, is too large or damaged.
     """
     try:
         size = path.stat().st_size
@@ -97,14 +113,14 @@ def read_pickle(path: Path) -> dict[str, Any]:
 
 
 class _Machine:
-    """A pickle's stack machine with the instructions that plain values need."""
+    """A stack machine for pickles, with the instructions for plain values only."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
     def run(self, content: bytes) -> dict[str, Any]:
-        """Every instruction in turn; the dict that is left."""
+        """Run every instruction and return the final dict."""
         for opcode, argument, _ in pickletools.genops(content):
             self.step(opcode.name, argument)
         left = self.stack.pop()
@@ -119,7 +135,7 @@ class _Machine:
         }
 
     def step(self, instruction: str, argument: Any) -> None:
-        """One instruction of the pickle format, as ``pickletools`` names it."""
+        """Run one instruction, named as in ``pickletools``."""
         stack = self.stack
         match instruction:
             case "PROTO" | "STOP":
@@ -161,26 +177,27 @@ class _Machine:
             case "GET" | "BINGET" | "LONG_BINGET":
                 stack.append(self.memo[argument])
             case "GLOBAL":
-                stack.append(_allowed(argument))
+                stack.append(_resolve_name(argument))
             case "REDUCE":
                 arguments, called = stack.pop(), stack.pop()
-                stack.append(_announced(called, arguments))
+                stack.append(_resolve_call(called, arguments))
             case "BUILD":
                 state = stack.pop()
-                _complete(stack[-1], state)
+                _set_state(stack[-1], state)
             case _:
                 raise _RefusedError(f"the instruction {instruction}")
 
     def items(self) -> list[Any]:
-        """What lies above the last mark, which goes too."""
+        """Pop the items above the last mark, and the mark."""
         found: list[Any] = []
         while not isinstance(top := self.stack.pop(), _Mark):
             found.append(top)
         return found[::-1]
 
     def update(self, items: list[Any]) -> None:
-        """Keys and values in turn into the dict on top. Keys are text or numbers: the hash of a
-        nested tuple has no bound.
+        """Add alternating keys and values to the dict on top of the stack.
+
+        Keys must be text or numbers, because hashing a nested tuple can take unlimited time.
         """
         pairs = (
             dict(zip(items[::2], items[1::2], strict=True))
@@ -192,16 +209,16 @@ class _Machine:
         self.stack[-1].update(pairs)
 
 
-def _allowed(text: str) -> _Name:
-    """A name from the list; numpy 2 writes its private module's."""
+def _resolve_name(text: str) -> _Name:
+    """A name from the list of allowed names. numpy 2 writes that of its private module."""
     name = text.replace("numpy._core", "numpy.core")
     if name not in (ARRAY, NDARRAY, DTYPE):
         raise _RefusedError(f"the name {text!r:.80}")
     return _Name(name)
 
 
-def _announced(called: object, arguments: tuple[Any, ...]) -> _Array | _Dtype:
-    """What calling a name stands for."""
+def _resolve_call(called: object, arguments: tuple[Any, ...]) -> _Array | _Dtype:
+    """The placeholder for the result of calling a name."""
     if called == _Name(ARRAY) and arguments[0] == _Name(NDARRAY):
         return _Array()
     if called == _Name(DTYPE) and type(arguments[0]) in (str, bytes):
@@ -211,9 +228,10 @@ def _announced(called: object, arguments: tuple[Any, ...]) -> _Array | _Dtype:
     raise _RefusedError("a call")
 
 
-def _complete(place: object, state: tuple[Any, ...]) -> None:
-    """An array's values from its state (numpy's version 1); an element type's state says nothing
-    more of one byte.
+def _set_state(place: object, state: tuple[Any, ...]) -> None:
+    """Set the values of an array from its state (numpy's version 1).
+
+    The state of an element type is ignored, because only bytes are allowed.
     """
     if isinstance(place, _Dtype):
         return

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -66,15 +65,18 @@ class MultiRootDataset:
     def __len__(self) -> int:
         return len(self.clean) * (1 + len(self.roots) if self.mode == "concat" else 1)
 
-    def __getitem__(self, index: int, /) -> Sample:
-        count = len(self.clean)
+    def _version_and_place(self, index: int) -> tuple[int, int]:
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        version, place = divmod(index % len(self), count)
+        version, place = divmod(index % len(self), len(self.clean))
         if self.mode == "choice":
             version = int(
                 np.random.default_rng([self.seed, self.epoch, place]).integers(1 + len(self.roots))
             )
+        return version, place
+
+    def __getitem__(self, index: int, /) -> Sample:
+        version, place = self._version_and_place(index)
         if version == 0:
             return self.clean[place]
         image = read_image(self.files[version - 1][place])
@@ -83,13 +85,17 @@ class MultiRootDataset:
         size = (image.shape[0], image.shape[1])
         return Sample(image, Target(f"{self.roots[version - 1]}:{image_id}", size, label=label))
 
+    def image_id(self, index: int) -> str:
+        version, place = self._version_and_place(index)
+        name = self.names[place]
+        return name if version == 0 else f"{self.roots[version - 1]}:{name}"
 
-def _names(dataset: Any) -> tuple[str, ...]:
+
+def _names(dataset: Dataset) -> tuple[str, ...]:
     """``<class>/<file>`` of every image."""
-    if hasattr(dataset, "ids"):
-        return tuple(dataset.ids)
-    if hasattr(dataset, "image_id"):
-        return tuple(dataset.image_id(index) for index in range(len(dataset)))
+    names = tuple(dataset.image_id(index) for index in range(len(dataset)))
+    if all("/" in name for name in names):
+        return names
     raise UserError(
         f"DeepAugment extends sets with a folder a class, but {dataset.info.name} is none; use"
         " folders: or imagenet:"

@@ -1,12 +1,11 @@
-"""The shapes of the source set's twenty classes, none of which is a class of the scenes; painted as
-those of ``scene_parts``.
-"""
+"""The shapes of the source set's twenty classes, as in ``scene_shapes``; no scene has them."""
 
 from collections.abc import Callable
 
 import numpy as np
+from numpy.random import Generator
 
-from stillrobust.data.generated.scene_parts import Part, Random, ellipse, polygon
+from stillrobust.data.generated.scene_shapes import Part, ellipse, polygon
 from stillrobust.samples import Array
 
 
@@ -39,17 +38,17 @@ def spokes(count: int, outer: float, inner: float) -> Array:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
-def star(random: Random) -> list[Part]:
+def star(rng: Generator) -> list[Part]:
     """Five points."""
-    return [(spokes(5, 1, random.uniform(0.38, 0.5)), 0)]
+    return [(spokes(5, 1, rng.uniform(0.38, 0.5)), 0)]
 
 
-def sun(random: Random) -> list[Part]:
+def sun(rng: Generator) -> list[Part]:
     """Nine to twelve thin rays behind a disc."""
-    return [(spokes(int(random.integers(9, 13)), 1, 0.55), 1), (ellipse(0, 0, 0.52, 0.52), 0)]
+    return [(spokes(int(rng.integers(9, 13)), 1, 0.55), 1), (ellipse(0, 0, 0.52, 0.52), 0)]
 
 
-def heart(random: Random) -> list[Part]:
+def heart(rng: Generator) -> list[Part]:
     """Two lobes and a point."""
     angle = np.linspace(0, 2 * np.pi, 60)
     x = np.sin(angle) ** 3
@@ -57,12 +56,12 @@ def heart(random: Random) -> list[Part]:
         -(13 * np.cos(angle) - 5 * np.cos(2 * angle) - 2 * np.cos(3 * angle) - np.cos(4 * angle))
         / 16
     )
-    return [(np.stack([x, y * random.uniform(0.85, 1.05)], axis=1), 0)]
+    return [(np.stack([x, y * rng.uniform(0.85, 1.05)], axis=1), 0)]
 
 
-def key(random: Random) -> list[Part]:
+def key(rng: Generator) -> list[Part]:
     """Ring, shaft, two teeth."""
-    reach = random.uniform(0.2, 0.32)
+    reach = rng.uniform(0.2, 0.32)
     return [
         (ring(-0.55, 0, 0.43, 0.2), 0),
         (bar(0.42, 0, 0.56, 0.08), 0),
@@ -71,9 +70,9 @@ def key(random: Random) -> list[Part]:
     ]
 
 
-def hammer(random: Random) -> list[Part]:
+def hammer(rng: Generator) -> list[Part]:
     """Handle and head, with a claw on the right."""
-    width = random.uniform(0.45, 0.6)
+    width = rng.uniform(0.45, 0.6)
     claw = polygon((0.15, -0.85), (0.55, -0.8), (0.9, -0.4), (0.5, -0.55), (0.15, -0.5))
     return [
         (bar(0, 0.25, 0.1, 0.75), 1),
@@ -82,16 +81,16 @@ def hammer(random: Random) -> list[Part]:
     ]
 
 
-def ladder(random: Random) -> list[Part]:
+def ladder(rng: Generator) -> list[Part]:
     """Two rails and four to six rungs."""
-    half, rungs = random.uniform(0.35, 0.5), int(random.integers(4, 7))
+    half, rungs = rng.uniform(0.35, 0.5), int(rng.integers(4, 7))
     steps = [(bar(0, y, half, 0.055), 1) for y in np.linspace(-0.8, 0.8, rungs)]
     return [*steps, (bar(-half, 0, 0.08, 1), 0), (bar(half, 0, 0.08, 1), 0)]
 
 
-def bottle(random: Random) -> list[Part]:
+def bottle(rng: Generator) -> list[Part]:
     """Body with shoulders, neck, cap, label."""
-    width, neck = random.uniform(0.36, 0.48), random.uniform(0.12, 0.17)
+    width, neck = rng.uniform(0.36, 0.48), rng.uniform(0.12, 0.17)
     body = polygon(
         (-width, 1),
         (-width, -0.1),
@@ -105,16 +104,16 @@ def bottle(random: Random) -> list[Part]:
     return [(body, 0), (bar(0, -0.92, neck + 0.05, 0.08), 1), (bar(0, 0.45, width, 0.25), 2)]
 
 
-def lamp(random: Random) -> list[Part]:
+def lamp(rng: Generator) -> list[Part]:
     """Shade, pole, foot."""
-    top = random.uniform(0.25, 0.4)
+    top = rng.uniform(0.25, 0.4)
     shade = polygon((-top, -0.95), (top, -0.95), (0.75, -0.15), (-0.75, -0.15))
     return [(bar(0, 0.35, 0.06, 0.5), 1), (ellipse(0, 0.88, 0.45, 0.13), 1), (shade, 0)]
 
 
-def chair(random: Random) -> list[Part]:
+def chair(rng: Generator) -> list[Part]:
     """Back, seat, legs; from the side."""
-    seat = random.uniform(0.0, 0.15)
+    seat = rng.uniform(0.0, 0.15)
     legs = [(bar(x, (seat + 1) / 2, 0.07, (1 - seat) / 2), 1) for x in (-0.48, 0.48)]
     return [
         *legs,
@@ -123,9 +122,9 @@ def chair(random: Random) -> list[Part]:
     ]
 
 
-def airplane(random: Random) -> list[Part]:
+def airplane(rng: Generator) -> list[Part]:
     """From above: two swept wings, a tail, a body; nose up."""
-    sweep = random.uniform(0.1, 0.4)
+    sweep = rng.uniform(0.1, 0.4)
     wings = polygon(
         (0, -0.25), (1, sweep), (1, sweep + 0.2), (0, 0.2), (-1, sweep + 0.2), (-1, sweep)
     )
@@ -133,21 +132,21 @@ def airplane(random: Random) -> list[Part]:
     return [(wings, 1), (tail, 1), (ellipse(0, 0, 0.15, 1), 0)]
 
 
-def rocket(random: Random) -> list[Part]:
+def rocket(rng: Generator) -> list[Part]:
     """Flame, fins, body with a pointed nose, window."""
-    width = random.uniform(0.26, 0.36)
+    width = rng.uniform(0.26, 0.36)
     body = polygon((0, -1), (width, -0.45), (width, 0.5), (-width, 0.5), (-width, -0.45))
     fins = polygon((-width, 0.05), (width, 0.05), (2.2 * width, 0.65), (-2.2 * width, 0.65))
     flame = polygon((-0.6 * width, 0.5), (0, 1), (0.6 * width, 0.5))
     return [(flame, 2), (fins, 1), (body, 0), (ellipse(0, -0.25, 0.13, 0.13), 2)]
 
 
-def clock(random: Random) -> list[Part]:
+def clock(rng: Generator) -> list[Part]:
     """A disc in a ring, with two hands at any time."""
     hands = []
     for length, angle in (
-        (0.4, random.uniform(0, 2 * np.pi)),
-        (0.62, random.uniform(0, 2 * np.pi)),
+        (0.4, rng.uniform(0, 2 * np.pi)),
+        (0.62, rng.uniform(0, 2 * np.pi)),
     ):
         along = length * np.array([np.cos(angle), np.sin(angle)])
         aside = 0.07 * np.array([-np.sin(angle), np.cos(angle)])
@@ -155,9 +154,9 @@ def clock(random: Random) -> list[Part]:
     return [(ellipse(0, 0, 0.95, 0.95), 1), (ellipse(0, 0, 0.76, 0.76), 0), *hands]
 
 
-def crown(random: Random) -> list[Part]:
+def crown(rng: Generator) -> list[Part]:
     """Three to five points on a band, with balls."""
-    points = int(random.integers(3, 6))
+    points = int(rng.integers(3, 6))
     x = np.linspace(-0.9, 0.9, 2 * points - 1)
     y = np.where(np.arange(2 * points - 1) % 2 == 0, -0.6, 0.05)
     outline = np.concatenate([np.stack([x, y], axis=1), polygon((0.8, 0.6), (-0.8, 0.6))])
@@ -168,9 +167,9 @@ def crown(random: Random) -> list[Part]:
     ]
 
 
-def snowman(random: Random) -> list[Part]:
+def snowman(rng: Generator) -> list[Part]:
     """Three balls, a hat, two eyes."""
-    middle = random.uniform(0.32, 0.38)
+    middle = rng.uniform(0.32, 0.38)
     return [
         (ellipse(0, 0.58, 0.48, 0.44), 0),
         (ellipse(0, 0.02, middle, middle), 0),
@@ -181,9 +180,9 @@ def snowman(random: Random) -> list[Part]:
     ]
 
 
-def cactus(random: Random) -> list[Part]:
+def cactus(rng: Generator) -> list[Part]:
     """A trunk and two arms at different heights, in a pot."""
-    left, right = random.uniform(-0.2, 0.1), random.uniform(-0.4, -0.1)
+    left, right = rng.uniform(-0.2, 0.1), rng.uniform(-0.4, -0.1)
     parts: list[Part] = [(bar(0, 0, 0.18, 0.8), 0), (ellipse(0, -0.8, 0.18, 0.18), 0)]
     for side, height in ((-1, left), (1, right)):
         parts += [
@@ -194,9 +193,9 @@ def cactus(random: Random) -> list[Part]:
     return [*parts, (polygon((-0.42, 0.55), (0.42, 0.55), (0.3, 1), (-0.3, 1)), 1)]
 
 
-def butterfly(random: Random) -> list[Part]:
+def butterfly(rng: Generator) -> list[Part]:
     """Four wings with spots around a thin body."""
-    tilt = random.uniform(0.4, 0.7)
+    tilt = rng.uniform(0.4, 0.7)
     parts: list[Part] = []
     for side in (-1, 1):
         parts += [(ellipse(side * 0.5, -0.32, 0.52, 0.34, tilt=-side * tilt), 0)]
@@ -207,9 +206,9 @@ def butterfly(random: Random) -> list[Part]:
     return [*parts, (ellipse(0, 0, 0.08, 0.62), 2)]
 
 
-def glasses(random: Random) -> list[Part]:
+def glasses(rng: Generator) -> list[Part]:
     """Two frames with lenses, a bridge, two temples."""
-    radius = random.uniform(0.34, 0.42)
+    radius = rng.uniform(0.34, 0.42)
     parts: list[Part] = [(ring(0, 0.02, 0.2, 0.09, start=np.pi, end=2 * np.pi), 0)]
     for side in (-1, 1):
         slant = polygon((side * 0.8, -0.1), (side * 1, -0.45), (side * 1, -0.3), (side * 0.8, 0.05))
@@ -221,9 +220,9 @@ def glasses(random: Random) -> list[Part]:
     return parts
 
 
-def anchor(random: Random) -> list[Part]:
+def anchor(rng: Generator) -> list[Part]:
     """Ring, shank, stock, and two arms with flukes."""
-    width = random.uniform(0.62, 0.75)
+    width = rng.uniform(0.62, 0.75)
     flukes = [
         (
             polygon(
@@ -243,9 +242,9 @@ def anchor(random: Random) -> list[Part]:
     ]
 
 
-def bicycle(random: Random) -> list[Part]:
+def bicycle(rng: Generator) -> list[Part]:
     """Two wheels, a frame of tubes, saddle and handlebar."""
-    radius = random.uniform(0.36, 0.44)
+    radius = rng.uniform(0.36, 0.44)
 
     def tube(x: float, y: float, u: float, v: float) -> Part:
         aside = np.array([v - y, x - u]) / np.hypot(u - x, v - y) * 0.055
@@ -277,9 +276,9 @@ def bicycle(random: Random) -> list[Part]:
     ]
 
 
-def guitar(random: Random) -> list[Part]:
+def guitar(rng: Generator) -> list[Part]:
     """Two bulges of a body, a hole, a neck, a head; upright."""
-    waist = random.uniform(0.3, 0.38)
+    waist = rng.uniform(0.3, 0.38)
     body: list[Part] = [(ellipse(0, 0.58, 0.48, 0.42), 0), (ellipse(0, 0.1, waist, 0.3), 0)]
     return [
         *body,
@@ -289,7 +288,7 @@ def guitar(random: Random) -> list[Part]:
     ]
 
 
-THINGS: dict[str, Callable[[Random], list[Part]]] = {
+SOURCE_SHAPES: dict[str, Callable[[Generator], list[Part]]] = {
     "airplane": airplane,
     "anchor": anchor,
     "bicycle": bicycle,

@@ -1,14 +1,21 @@
-"""Segmentation data: a folder of images and a folder of label PNGs with the same names."""
+"""The format ``maps``: a folder of images and a folder of label PNGs with the same names."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from stillrobust.data.bad_images import LeftOut, leave_out
+from stillrobust.data.bad_images import Faults, record_fault
+from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats.checks import (
+    FileChecker,
+    PartCheck,
+    check_splits,
+    unread_files_note,
+)
 from stillrobust.data.reading import (
     IMAGE_KINDS,
     fingerprint,
@@ -21,42 +28,46 @@ from stillrobust.data.reading import (
 from stillrobust.errors import BadImage, UserError
 from stillrobust.samples import IGNORE, Array, DatasetInfo, Image, Sample, Target
 
-NO_IMAGE = "label map without an image"  # the one fault that is of no image
+NO_IMAGE = "label map without an image"  # the only fault that is not of an image
 
 
 @dataclass(frozen=True)
 class MapDataset:
-    """Images in ``images/<split>/`` and ``labels/<split>/*.png``: at most 8 bits, index = class,
-    255 = does not count.
+    """Images in ``images/<split>/`` with label maps in ``labels/<split>/*.png``.
 
-    Class names come from ``classes.txt``, one a line; without it the label maps of all splits are
+    Label maps have at most 8 bits. A value is the index of a class, and 255 is not scored. Class
+    names are the lines of ``classes.txt``. Without that file, the label maps of all splits are
     scanned for the highest index.
+
+    Attributes:
+        root: Folder of the dataset.
+        split: Name of the split.
+        name: Name in reports; by default folder and split.
+        faults: Collects images and label maps without counterpart. ``None`` makes them an error.
+        classes: Class names.
+        pairs: (image, label map) of every image.
     """
 
     root: Path
     split: str
     name: str = ""
-    """Shown in reports; folder and split where it is empty."""
-    left_out: LeftOut | None = field(default=None, repr=False, compare=False)
-    """Takes what has no counterpart; ``None``: it is refused."""
+    faults: Faults | None = field(default=None, repr=False, compare=False)
     classes: tuple[str, ...] = field(init=False, default=())
     pairs: tuple[tuple[Path, Path], ...] = field(init=False, default=(), repr=False)
 
     def __post_init__(self) -> None:
         require_split("segmentation", self.root, self.split, subfolders(self.root / "images"))
         folders = self.root / "images" / self.split, self.root / "labels" / self.split
-        object.__setattr__(self, "pairs", tuple(paired_files(*folders, self.left_out)))
+        object.__setattr__(self, "pairs", tuple(pair_files(*folders, self.faults)))
         object.__setattr__(self, "classes", tuple(read_classes(self.root)))
 
     def image_id(self, index: int) -> str:
-        """The image's path below ``images/<split>``."""
+        """The path of the image below ``images/<split>``."""
         return self.pairs[index][0].relative_to(self.root / "images" / self.split).as_posix()
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself; the fingerprint reads all files once where the set is
-        small.
-        """
+        """Facts about the dataset. For the fingerprint, all files of a small set are read."""
         ids = [self.image_id(index) for index in range(len(self))]
         files = [image for image, _ in self.pairs] + [labels for _, labels in self.pairs]
         digest = fingerprint(self.classes, ids, files, b"")
@@ -72,21 +83,32 @@ class MapDataset:
         return len(self.pairs)
 
     def __getitem__(self, index: int, /) -> Sample:
-        image, label_map = read_pair(*self.pairs[index], len(self.classes))
+        image, label_map = read_image_and_labels(*self.pairs[index], len(self.classes))
         return Sample(
             image,
             Target(self.image_id(index), (image.shape[0], image.shape[1]), label_map=label_map),
         )
 
 
-def read_pair(
+def read_image_and_labels(
     image_path: Path,
     label_path: Path,
     classes: int,
     reduce: Callable[[Array], Array] = lambda stored: stored,
 ) -> tuple[Image, Array]:
-    """uint8 (H, W, 3) and uint8 (H, W) of one size; ``reduce`` turns stored label values into
-    0..``classes`` - 1 and 255.
+    """Read an image and its label map.
+
+    Args:
+        image_path: File of the image.
+        label_path: PNG of the label map.
+        classes: Number of classes.
+        reduce: Converts stored values to 0..``classes`` - 1 and 255.
+
+    Returns:
+        uint8 (H, W, 3) RGB and uint8 (H, W).
+
+    Raises:
+        BadImage: If a file cannot be used, sizes differ, or a label is not a class.
     """
     image, stored = read_image(image_path), read_label_map(label_path)
     if image.shape[:2] != stored.shape:
@@ -107,11 +129,19 @@ def read_pair(
     return image, labels
 
 
-def paired_files(
-    images: Path, labels: Path, left_out: LeftOut | None = None
-) -> list[tuple[Path, Path]]:
-    """(image, label map) of every image in two folders; one without counterpart goes to
-    ``left_out``, or is a ``UserError``.
+def pair_files(images: Path, labels: Path, faults: Faults | None = None) -> list[tuple[Path, Path]]:
+    """Find the label map of every image.
+
+    Args:
+        images: Folder of the images.
+        labels: Folder of the label maps.
+        faults: Collects files without counterpart. ``None`` makes them an error.
+
+    Returns:
+        (image, label map) pairs, sorted by image.
+
+    Raises:
+        UserError: If there is no image, or a counterpart is missing.
     """
     found = image_files(images)
     if not found:
@@ -127,12 +157,14 @@ def paired_files(
                 f"Expected one image for each label map, but {images / stem} is there twice;"
                 " remove one"
             )
-            leave_out(left_out, name.as_posix(), BadImage(sentence, "two images for one label map"))
+            record_fault(
+                faults, name.as_posix(), BadImage(sentence, "two images for one label map")
+            )
         elif stem not in maps:
             sentence = (
                 f"Expected the label map {labels / stem}.png of {image}, but it is missing; add it"
             )
-            leave_out(left_out, name.as_posix(), BadImage(sentence, "no label map"))
+            record_fault(faults, name.as_posix(), BadImage(sentence, "no label map"))
         else:
             pairs.append((image, maps[stem]))
     for stem, path in maps.items():
@@ -141,17 +173,27 @@ def paired_files(
                 f"Expected an image in {images} for the label map {path}, but it is missing; add or"
                 " remove one"
             )
-            leave_out(left_out, path.relative_to(labels).as_posix(), BadImage(sentence, NO_IMAGE))
+            record_fault(faults, path.relative_to(labels).as_posix(), BadImage(sentence, NO_IMAGE))
     return pairs
 
 
 def label_files(folder: Path) -> list[Path]:
-    """All visible label maps below ``folder``, sorted."""
+    """All visible PNG files below ``folder``, sorted."""
     return [path for path in image_files(folder) if path.suffix == ".png"]
 
 
 def read_classes(root: Path) -> list[str]:
-    """The class names from ``classes.txt``, or numbered ones from a scan of every label map."""
+    """Class names from ``classes.txt``, or numbered names from a scan of all label maps.
+
+    Args:
+        root: Folder of the dataset.
+
+    Returns:
+        One name per class.
+
+    Raises:
+        UserError: If the file is not UTF-8, or names are missing, duplicate or too many.
+    """
     path = root / "classes.txt"
     if not path.is_file():
         return scan_classes(root)
@@ -172,9 +214,7 @@ def read_classes(root: Path) -> list[str]:
 
 
 def scan_classes(root: Path) -> list[str]:
-    """Numbered names up to the highest label in any split, so that train and val agree on the
-    number of classes.
-    """
+    """Numbered names up to the highest label of all splits, so that all splits have the same."""
     highest = -1
     for path in label_files(root / "labels"):
         values = np.unique(read_label_map(path))
@@ -185,3 +225,23 @@ def scan_classes(root: Path) -> list[str]:
             " some"
         )
     return [f"class {number}" for number in range(highest + 1)]
+
+
+def open_maps(root: Path, split: str, options: OpenOptions) -> MapDataset:
+    """Open a split of a folder of images and label maps."""
+    return MapDataset(root, split, faults=options.faults)
+
+
+def check_maps(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check every split."""
+
+    def check(split: str) -> PartCheck:
+        data = MapDataset(root, split)
+        files = [image for image, _ in data.pairs]
+        note = unread_files_note(root / "images" / split, files)
+        return checker.check_files(split, files, None, data.__getitem__, note)
+
+    return check_splits(root / "images", check)
+
+
+MAPS = Format("segmentation", open_maps, check_maps, ("leave_out_bad",))

@@ -1,17 +1,17 @@
-"""The shapes of ten drawn things: each a list of polygons in the square -1..1 (y down), painted
-back to front.
+"""The shapes of the ten things in scenes.
 
-Every part names one of three fills, 0..2; the fills themselves are drawn anew for every object, so
-colour and texture say nothing of the class and only the shape does.
+A shape is a list of polygons in the square from -1 to 1 (y down), painted back to front. Every part
+has one of three fills, 0 to 2. Fills are drawn anew for every object, so that only the shape, and
+not colour or texture, depends on the class.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+from numpy.random import Generator
 
 from stillrobust.samples import Array
 
-Random = np.random.Generator
 Part = tuple[Array, int]
 """A polygon, float64 (N, 2) x, y, and the number of its fill."""
 
@@ -30,7 +30,7 @@ def ellipse(
     start: float = 0,
     end: float = 2 * np.pi,
 ) -> Array:
-    """Points on an ellipse with the given half axes, or on the part of it between two angles."""
+    """Points on an ellipse, float64 (40, 2), or on its arc between two angles."""
     angle = np.linspace(start, end, 40)
     dx, dy = across * np.cos(angle), down * np.sin(angle)
     return np.stack(
@@ -39,9 +39,9 @@ def ellipse(
     )
 
 
-def fish(random: Random) -> list[Part]:
+def fish(rng: Generator) -> list[Part]:
     """Tail, body, back fin, eye; the head on the left."""
-    height, tail = random.uniform(0.3, 0.5), random.uniform(0.35, 0.55)
+    height, tail = rng.uniform(0.3, 0.5), rng.uniform(0.35, 0.55)
     return [
         (polygon((0.45, 0), (1, -tail), (0.85, 0), (1, tail)), 1),
         (ellipse(-0.15, 0, 0.75, height), 0),
@@ -50,16 +50,16 @@ def fish(random: Random) -> list[Part]:
     ]
 
 
-def tree(random: Random) -> list[Part]:
+def tree(rng: Generator) -> list[Part]:
     """A trunk with a round crown, or with the three tiers of a fir."""
-    width = random.uniform(0.1, 0.18)
+    width = rng.uniform(0.1, 0.18)
     parts: list[Part] = [
         (polygon((-width, 0.2), (width, 0.2), (1.3 * width, 1), (-1.3 * width, 1)), 1)
     ]
-    if random.random() < 0.5:
+    if rng.random() < 0.5:
         for _ in range(5):
-            x, y = random.uniform(-0.3, 0.3), random.uniform(-0.6, -0.1)
-            parts.append((ellipse(x, y, random.uniform(0.35, 0.5), random.uniform(0.3, 0.5)), 0))
+            x, y = rng.uniform(-0.3, 0.3), rng.uniform(-0.6, -0.1)
+            parts.append((ellipse(x, y, rng.uniform(0.35, 0.5), rng.uniform(0.3, 0.5)), 0))
         return parts
     for tier in range(3):
         half, bottom = 0.7 - 0.12 * tier, 0.35 - 0.4 * tier
@@ -67,10 +67,10 @@ def tree(random: Random) -> list[Part]:
     return parts
 
 
-def house(random: Random) -> list[Part]:
+def house(rng: Generator) -> list[Part]:
     """Wall, gable roof, door, window."""
-    width, eaves = random.uniform(0.6, 0.85), random.uniform(-0.25, 0)
-    ridge = eaves - random.uniform(0.5, 0.8)
+    width, eaves = rng.uniform(0.6, 0.85), rng.uniform(-0.25, 0)
+    ridge = eaves - rng.uniform(0.5, 0.8)
     return [
         (polygon((-width, eaves), (width, eaves), (width, 0.9), (-width, 0.9)), 0),
         (polygon((-width - 0.15, eaves), (0, ridge), (width + 0.15, eaves)), 1),
@@ -79,9 +79,9 @@ def house(random: Random) -> list[Part]:
     ]
 
 
-def car(random: Random) -> list[Part]:
+def car(rng: Generator) -> list[Part]:
     """Cabin, body, side window, two wheels with hubs."""
-    roof, front = random.uniform(-0.55, -0.35), random.uniform(0.3, 0.5)
+    roof, front = rng.uniform(-0.55, -0.35), rng.uniform(0.3, 0.5)
     back = 0.8 * front
     parts = [
         (polygon((-0.6, -0.02), (-front, roof), (back, roof), (0.6, -0.02)), 0),
@@ -93,9 +93,9 @@ def car(random: Random) -> list[Part]:
     return parts
 
 
-def mug(random: Random) -> list[Part]:
+def mug(rng: Generator) -> list[Part]:
     """Handle, cup, and the opening on top."""
-    width = random.uniform(0.45, 0.6)
+    width = rng.uniform(0.45, 0.6)
     outer = ellipse(width, 0.05, 0.42, 0.42, start=-1.4, end=1.4)
     inner = ellipse(width, 0.05, 0.24, 0.24, start=1.4, end=-1.4)
     return [
@@ -105,13 +105,13 @@ def mug(random: Random) -> list[Part]:
     ]
 
 
-def flower(random: Random) -> list[Part]:
+def flower(rng: Generator) -> list[Part]:
     """Stem, leaf, five to eight petals around a centre."""
     parts: list[Part] = [
         (polygon((-0.05, 0), (0.05, 0), (0.08, 1), (-0.02, 1)), 1),
         (ellipse(0.25, 0.7, 0.25, 0.1, tilt=-0.5), 1),
     ]
-    petals = int(random.integers(5, 9))
+    petals = int(rng.integers(5, 9))
     for angle in 2 * np.pi * np.arange(petals) / petals:
         parts.append(
             (ellipse(0.42 * np.cos(angle), -0.35 + 0.42 * np.sin(angle), 0.3, 0.17, tilt=angle), 0)
@@ -120,23 +120,23 @@ def flower(random: Random) -> list[Part]:
     return parts
 
 
-def bird(random: Random) -> list[Part]:
+def bird(rng: Generator) -> list[Part]:
     """Tail, body, head, beak, wing, legs, eye; looking left."""
     return [
         (polygon((0.4, 0), (1, -0.15), (1, 0.2), (0.5, 0.25)), 1),
         (ellipse(0, 0.1, 0.6, 0.38, tilt=0.2), 0),
         (ellipse(-0.5, -0.3, 0.28, 0.26), 0),
         (polygon((-0.75, -0.38), (-1.05, -0.25), (-0.74, -0.2)), 2),
-        (ellipse(0.1, 0.02, 0.38, 0.2, tilt=random.uniform(0.2, 0.9)), 1),
+        (ellipse(0.1, 0.02, 0.38, 0.2, tilt=rng.uniform(0.2, 0.9)), 1),
         (polygon((-0.05, 0.4), (0.02, 0.4), (0, 0.85), (-0.06, 0.85)), 2),
         (polygon((0.15, 0.4), (0.22, 0.4), (0.2, 0.85), (0.14, 0.85)), 2),
         (ellipse(-0.57, -0.35, 0.05, 0.05), 2),
     ]
 
 
-def boat(random: Random) -> list[Part]:
+def boat(rng: Generator) -> list[Part]:
     """Hull, mast, main sail and a smaller sail in front."""
-    main, front = random.uniform(0.6, 0.85), random.uniform(0.45, 0.65)
+    main, front = rng.uniform(0.6, 0.85), rng.uniform(0.45, 0.65)
     return [
         (polygon((-1, 0.4), (1, 0.4), (0.65, 0.85), (-0.65, 0.85)), 0),
         (polygon((-0.04, -1), (0.04, -1), (0.04, 0.4), (-0.04, 0.4)), 2),
@@ -145,9 +145,9 @@ def boat(random: Random) -> list[Part]:
     ]
 
 
-def mushroom(random: Random) -> list[Part]:
+def mushroom(rng: Generator) -> list[Part]:
     """Stalk, domed cap, four spots."""
-    height = random.uniform(0.6, 0.8)
+    height = rng.uniform(0.6, 0.8)
     dome = ellipse(0, 0, 0.9, height, start=np.pi, end=2 * np.pi)
     rim = ellipse(0, 0, 0.9, 0.15, start=0, end=np.pi)
     parts: list[Part] = [
@@ -155,20 +155,18 @@ def mushroom(random: Random) -> list[Part]:
         (np.concatenate([dome, rim]), 0),
     ]
     for _ in range(4):
-        parts.append(
-            (ellipse(random.uniform(-0.5, 0.5), random.uniform(-0.5, -0.15), 0.1, 0.09), 2)
-        )
+        parts.append((ellipse(rng.uniform(-0.5, 0.5), rng.uniform(-0.5, -0.15), 0.1, 0.09), 2))
     return parts
 
 
-def umbrella(random: Random) -> list[Part]:
+def umbrella(rng: Generator) -> list[Part]:
     """Stick, hook, and a canopy whose lower edge has five arcs."""
     arcs, width = 5, 0.95
     along = np.linspace(0, arcs, 6 * arcs)
     edge = np.stack(
         [-width + 2 * width * along / arcs, 0.05 - 0.12 * np.abs(np.sin(np.pi * along))], axis=1
     )
-    dome = ellipse(0, 0.05, width, random.uniform(0.75, 0.9), start=np.pi, end=2 * np.pi)
+    dome = ellipse(0, 0.05, width, rng.uniform(0.75, 0.9), start=np.pi, end=2 * np.pi)
     hook = np.concatenate(
         [
             ellipse(0.12, 0.8, 0.16, 0.16, start=0, end=np.pi),
@@ -182,7 +180,7 @@ def umbrella(random: Random) -> list[Part]:
     ]
 
 
-THINGS: dict[str, Callable[[Random], list[Part]]] = {
+SCENE_SHAPES: dict[str, Callable[[Generator], list[Part]]] = {
     "fish": fish,
     "tree": tree,
     "house": house,

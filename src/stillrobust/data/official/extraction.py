@@ -1,9 +1,9 @@
-"""Archives of strangers, unpacked: nothing leaves the folder, nothing fills the disk, and the
-result is whole or not there.
+"""Safe extraction of zip and tar archives from untrusted sources.
 
-What is refused: absolute names, ``..``, drives, links, devices, a name that comes twice, more bytes
-or files than the caller allows (counted as they are written, whatever the headers say), and
-archives that are cut off.
+Nothing is written outside the target folder, the disk cannot be filled, and the result is complete
+or absent. Refused are absolute names, ``..``, drives, links, devices, duplicate names, truncated
+archives, and more bytes or files than allowed. Bytes are counted as they are written, so wrong
+headers do not matter.
 """
 
 import gzip
@@ -23,15 +23,20 @@ BLOCK = 1 << 20  # bytes copied at a time
 # padding
 TAR_OVERHEAD = 4096
 
-Listen = Callable[[int], None]  # the number of files unpacked so far
+FilesCallback = Callable[[int], None]
+"""Called with the number of files unpacked so far."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may unpack to."""
+    """Upper limits for the content of an archive.
+
+    Attributes:
+        size: Bytes of all files together.
+        files: Number of files and folders.
+    """
 
     size: int
-    """Bytes of all files together."""
     files: int
 
 
@@ -40,28 +45,38 @@ class _RefusedError(Exception):
 
 
 def unpack(
-    archive: Path, target: Path, limits: Limits, listen: Listen = lambda files: None
+    archive: Path, target: Path, limits: Limits, progress: FilesCallback = lambda files: None
 ) -> list[str]:
-    """Unpack a zip or (compressed) tar into the folder ``target``; returns the names it has at the
-    top.
+    """Unpack a zip or tar file, compressed or not.
 
-    All is unpacked beside ``target`` first and moved into place at the end, so that a name that is
-    there is whole. Raises ``UserError`` for an archive that is refused or damaged, for a name that
-    ``target`` has already, and for a full disk.
+    The content is unpacked into a staging folder and moved into ``target`` at the end, so an entry
+    of ``target`` is always complete.
+
+    Args:
+        archive: File to unpack.
+        target: Folder for the content.
+        limits: Upper limits for the content.
+        progress: Called after every file.
+
+    Returns:
+        The names at the top level of the archive, sorted.
+
+    Raises:
+        UserError: If the archive is unsafe or damaged, a name exists already, or the disk is full.
     """
-    staging = staging_of(archive, target)
+    staging = staging_folder(archive, target)
     shutil.rmtree(staging, ignore_errors=True)
     try:
         staging.mkdir(parents=True)
         members = (
             _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive, limits)
         )
-        _write_members(members, staging, limits, listen)
+        _write_members(members, staging, limits, progress)
         names = sorted(path.name for path in staging.iterdir())
-        there = [name for name in names if (target / name).exists()]
-        if there:
+        existing = [name for name in names if (target / name).exists()]
+        if existing:
             raise UserError(
-                f"Expected to unpack {archive.name} into {target}, but {there[0]!r} is there"
+                f"Expected to unpack {archive.name} into {target}, but {existing[0]!r} is there"
                 " already; move it away"
             )
         for name in names:
@@ -96,15 +111,16 @@ def unpack(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def staging_of(archive: Path, target: Path) -> Path:
-    """Where an archive is unpacked before it is moved into ``target``; what is there is left of a
-    run that was killed.
-    """
+def staging_folder(archive: Path, target: Path) -> Path:
+    """Folder that an archive is unpacked into first; existing files are from a killed run."""
     return target / f".{archive.name}.unpacking"
 
 
 def _write_members(
-    members: Iterator[tuple[str, IO[bytes] | None]], staging: Path, limits: Limits, listen: Listen
+    members: Iterator[tuple[str, IO[bytes] | None]],
+    staging: Path,
+    limits: Limits,
+    progress: FilesCallback,
 ) -> None:
     size = files = 0
     for name, content in members:
@@ -125,7 +141,7 @@ def _write_members(
                 if size > limits.size:
                     raise _RefusedError(f"it unpacks to more than {limits.size:,} bytes")
                 file.write(block)
-        listen(files)
+        progress(files)
 
 
 def _safe(name: str) -> PurePosixPath:
@@ -177,9 +193,7 @@ def _tar_members(archive: Path, limits: Limits) -> Iterator[tuple[str, IO[bytes]
 
 
 class _Bounded:
-    """A stream that refuses to give more than so many bytes: headers, too, can be bombs when they
-    are compressed.
-    """
+    """A stream that refuses to return more than ``limit`` bytes; headers can be bombs, too."""
 
     def __init__(self, stream: IO[bytes] | gzip.GzipFile, limit: int) -> None:
         self.stream, self.limit = stream, limit

@@ -1,9 +1,17 @@
-"""Classification data: one folder of images per class."""
+"""The format ``folders``: one folder of images per class."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats.checks import (
+    FileChecker,
+    PartCheck,
+    check_splits,
+    unread_files_note,
+)
 from stillrobust.data.reading import (
     IMAGE_KINDS,
     fingerprint,
@@ -18,16 +26,21 @@ from stillrobust.samples import DatasetInfo, Sample, Target
 
 @dataclass(frozen=True)
 class FolderDataset:
-    """``<split>/<class>/`` with images; classes are the folder names, sorted.
+    """Images in ``<split>/<class>/``. Classes are the folder names, sorted.
 
-    Where there is a ``train`` split its classes are those of every split, so that labels mean the
-    same everywhere; each has an image there, or nothing could be learned of it.
+    If there is a split ``train``, its classes hold for every split, so that labels agree.
+
+    Attributes:
+        root: Folder of the dataset.
+        split: Name of the split.
+        name: Name in reports; by default folder and split.
+        classes: Class names.
+        files: (file, label) of every image.
     """
 
     root: Path
     split: str
     name: str = ""
-    """Shown in reports; folder and split where it is empty."""
     classes: tuple[str, ...] = field(init=False, default=())
     files: tuple[tuple[Path, int], ...] = field(init=False, default=(), repr=False)
 
@@ -59,7 +72,7 @@ class FolderDataset:
             for name, paths in folders.items()
             if not all(path.name.startswith(".") for path in paths)
         ]
-        # a folder with nothing in it is a class that comes later
+        # an empty folder is a class without images yet
         if self.split == "train" and unread:
             raise UserError(
                 f"Expected {IMAGE_KINDS} images in every class folder of {self.root / self.split},"
@@ -70,14 +83,12 @@ class FolderDataset:
         object.__setattr__(self, "files", tuple(files))
 
     def image_id(self, index: int) -> str:
-        """The image's path below the split's folder: ``<class>/<file>``."""
+        """The path of the image below the split: ``<class>/<file>``."""
         return self.files[index][0].relative_to(self.root / self.split).as_posix()
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """What this dataset says of itself; the fingerprint reads all files once where the set is
-        small.
-        """
+        """Facts about the dataset. For the fingerprint, all files of a small set are read."""
         ids = [self.image_id(index) for index in range(len(self))]
         digest = fingerprint(self.classes, ids, [path for path, _ in self.files], b"")
         return DatasetInfo(
@@ -97,3 +108,28 @@ class FolderDataset:
         return Sample(
             image, Target(self.image_id(index), (image.shape[0], image.shape[1]), label=label)
         )
+
+
+def open_folders(root: Path, split: str, options: OpenOptions) -> FolderDataset:
+    """Open a split of a folder of class folders."""
+    return FolderDataset(root, split)
+
+
+def check_folders(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+    """Check every split."""
+
+    def check(split: str) -> PartCheck:
+        data = FolderDataset(root, split)
+        files = [path for path, _ in data.files]
+        classes, without = (
+            len(data.classes),
+            len(data.classes) - len({one for _, one in data.files}),
+        )
+        note = f", {without:,} of the {classes:,} classes without images" if without else ""
+        note += unread_files_note(root / split, files)
+        return checker.check_files(split, files, None, data.__getitem__, note)
+
+    return check_splits(root, check)
+
+
+FOLDERS = Format("classification", open_folders, check_folders, ("leave_out_bad",))

@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from stillrobust.data.official.archives import Limits, unpack
+from stillrobust.data.official.extraction import Limits, unpack
 from stillrobust.errors import UserError
 
 LIMITS = Limits(size=100_000, files=50)

@@ -5,15 +5,14 @@ import pytest
 
 from stillrobust.errors import UserError
 from stillrobust.metrics import METRICS
-from stillrobust.metrics.calibration import calibration_error
-from stillrobust.metrics.details import by_class, details
+from stillrobust.metrics.recompute import recompute_by_class, recompute_details
 from stillrobust.samples import IGNORE, DatasetInfo, Prediction, Target
 from tests.metrics.test_metrics import random_pair
 
 CLASSES = ("a", "b", "c")
 
 
-def counted(task, pairs, has_masks=True):
+def filled_metric(task, pairs, has_masks=True):
     metric = METRICS[task](DatasetInfo("x", task, CLASSES, 0, "", has_masks=has_masks))
     metric.update(*zip(*pairs, strict=True))
     return metric
@@ -30,27 +29,27 @@ def pair(task, index, name=None):
 @pytest.mark.parametrize("task", sorted(METRICS))
 def test_weights_equal_a_set_with_repeated_images(task):
     weights = np.random.default_rng(1).integers(0, 4, 20)
-    once = counted(task, [pair(task, index) for index in range(20)]).statistics()
+    once = filled_metric(task, [pair(task, index) for index in range(20)]).statistics()
     repeated = [
         pair(task, i, f"{i:03}-{copy}") for i, count in enumerate(weights) for copy in range(count)
     ]
-    whole = counted(task, repeated).statistics()
+    whole = filled_metric(task, repeated).statistics()
     ones = np.ones((1, len(repeated)))
-    for name, value in details(whole, ones).items():
-        assert details(once, weights[None])[name] == pytest.approx(value, abs=1e-6, nan_ok=True), (
-            name
-        )
+    for name, value in recompute_details(whole, ones).items():
+        assert recompute_details(once, weights[None])[name] == pytest.approx(
+            value, abs=1e-6, nan_ok=True
+        ), name
         assert name == "ece" or name.startswith(("box_", "mask_"))
-    for name, value in by_class(whole, ones).items():
-        assert by_class(once, weights[None])[name] == pytest.approx(value, abs=1e-9, nan_ok=True), (
-            name
-        )
+    for name, value in recompute_by_class(whole, ones).items():
+        assert recompute_by_class(once, weights[None])[name] == pytest.approx(
+            value, abs=1e-9, nan_ok=True
+        ), name
 
 
 @pytest.mark.parametrize("task", sorted(METRICS))
 def test_classes_average_to_the_metric(task):
-    metric = counted(task, [pair(task, index) for index in range(20)])
-    for name, values in by_class(metric.statistics(), np.ones((1, 20))).items():
+    metric = filled_metric(task, [pair(task, index) for index in range(20)])
+    for name, values in recompute_by_class(metric.statistics(), np.ones((1, 20))).items():
         if name == "top1":  # weighted by how often a class occurs
             shares = np.bincount(metric.statistics()["label"], minlength=3) / 20
             assert float(np.nansum(values[0] * shares)) == pytest.approx(metric.compute()[name])
@@ -67,8 +66,8 @@ def test_ece_of_images_by_hand():
         (Prediction(probabilities=np.array(chances)), Target(str(index), (1, 1), label=0))
         for index, chances in enumerate([(0.8, 0.1, 0.1), (0.1, 0.8, 0.1), (1.0, 0.0, 0.0)])
     ]
-    statistics = counted("classification", pairs).statistics()
-    assert calibration_error(statistics, np.array([[1, 1, 1], [2, 0, 1]]))["ece"] == pytest.approx(
+    statistics = filled_metric("classification", pairs).statistics()
+    assert recompute_details(statistics, np.array([[1, 1, 1], [2, 0, 1]]))["ece"] == pytest.approx(
         [0.2, 0.4 / 3]
     )
 
@@ -82,14 +81,14 @@ def test_ece_of_pixels_by_hand():
         label_map=np.array([[0, 1, 1, 2]], np.uint8),
         confidence=np.array([[0.9, 0.9, 0.5, 0.1]], np.float32),
     )
-    found = calibration_error(
-        counted("segmentation", [(prediction, target)]).statistics(), np.ones((1, 1))
+    found = recompute_details(
+        filled_metric("segmentation", [(prediction, target)]).statistics(), np.ones((1, 1))
     )
     assert found["ece"] == pytest.approx([1.3 / 3])
 
 
 def test_ece_of_detections_by_hand():
-    """A hit of score 0.9 and a miss of 0.7: (0.1 + 0.7) / 2; what lies in the crowd does not count."""
+    """A hit of score 0.9 and a miss of 0.7: (0.1 + 0.7) / 2. Those in the crowd do not count."""
     boxes = np.array([[0, 0, 10, 10], [20, 20, 40, 40]], np.float32)
     target = Target(
         "a", (48, 48), boxes=boxes, labels=np.array([0, 0]), crowd=np.array([False, True])
@@ -98,14 +97,14 @@ def test_ece_of_detections_by_hand():
     prediction = Prediction(
         boxes=found, labels=np.zeros(3, int), scores=np.array([0.9, 0.7, 0.2], np.float32)
     )
-    statistics = counted("detection", [(prediction, target)], has_masks=False).statistics()
-    assert calibration_error(statistics, np.ones((1, 1)))["box_ece"] == pytest.approx([0.4])
+    statistics = filled_metric("detection", [(prediction, target)], has_masks=False).statistics()
+    assert recompute_details(statistics, np.ones((1, 1)))["box_ece"] == pytest.approx([0.4])
 
 
 def test_models_without_confidence_have_no_ece():
     pairs = [random_pair("segmentation", np.random.default_rng(index), index) for index in range(3)]
-    statistics = counted("segmentation", pairs).statistics()
-    assert details(statistics, np.ones((1, 3))) == {}
+    statistics = filled_metric("segmentation", pairs).statistics()
+    assert recompute_details(statistics, np.ones((1, 3))) == {}
 
 
 def test_confidence_that_is_none():
@@ -116,16 +115,16 @@ def test_confidence_that_is_none():
         np.full_like(prediction.confidence, np.nan),
     ):
         with pytest.raises(UserError, match="confidence of shape"):
-            counted(
+            filled_metric(
                 "segmentation",
                 [(Prediction(label_map=prediction.label_map, confidence=wrong), target)],
             )
     without = Prediction(label_map=prediction.label_map)
     with pytest.raises(UserError, match="for all images or for none"):
-        counted("segmentation", [(prediction, target), (without, pair("segmentation", 1)[1])])
+        filled_metric("segmentation", [(prediction, target), (without, pair("segmentation", 1)[1])])
     first, second = (
-        counted("segmentation", [(prediction, target)]),
-        counted("segmentation", [(without, pair("segmentation", 1)[1])]),
+        filled_metric("segmentation", [(prediction, target)]),
+        filled_metric("segmentation", [(without, pair("segmentation", 1)[1])]),
     )
     with pytest.raises(UserError, match="different models"):
         first.merge(second)

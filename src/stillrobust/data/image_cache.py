@@ -1,12 +1,11 @@
-"""Corrupted images kept on disk for the next model: named by what decides their pixels, bounded,
-and checked when they are read.
+"""A cache of corrupted images on disk, so that several models share the work.
 
-    FOLDER/3f/3f2a….image    SHA-256 of the rest, height and width, then the pixels as they lie in
-    memory
+    FOLDER/3f/3f2a….image    SHA-256 of the rest, then height and width, then the pixels
 
-An image is written whole (a temporary file, then a rename), so that any number of processes may
-share a folder. Each use makes a file younger; the oldest go first. Nothing here decides a number:
-what is not there, or is not what it was, is computed.
+The file name is a hash of everything that determines the pixels. Any number of processes may share
+a folder, because a file is written under a temporary name and renamed. The cache has a size limit,
+and the least recently used files are deleted first. It never changes a result: a missing or damaged
+image is computed.
 """
 
 import hashlib
@@ -28,15 +27,19 @@ from stillrobust.storage.files import replace_file
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 SIZE = struct.Struct("<II")  # H, W
 DIGEST = 32  # bytes
-# that may fill a folder at once without passing its bound: each takes a sixteenth of what is free
+# Processes that can fill a folder at once without exceeding its limit: each takes a 16th of the
+# free space.
 PROCESSES = 16
-FULL, CLEARED = 7 / 8, 3 / 4  # of the bound: when the oldest go, and down to where
-STALE_SECONDS = 3600.0  # after which a temporary file is a killed process's
+FULL, CLEARED = 7 / 8, 3 / 4  # fractions of the limit: when files are deleted, and how many
+STALE_SECONDS = 3600.0  # after this time a temporary file belongs to a killed process
 
 
-class SharedImages:
-    """Images under one folder, at most ``limit`` bytes of them for up to ``PROCESSES`` processes at
-    once.
+class ImageCache:
+    """Corrupted images in one folder.
+
+    Args:
+        folder: Folder of the cache. Created if missing.
+        limit: Upper limit in bytes, for up to ``PROCESSES`` processes at once.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -46,8 +49,15 @@ class SharedImages:
         self._clean: tuple[Image, str] | None = None
 
     def image(self, clean: Image, how: Mapping[str, Any], make: Callable[[], Image]) -> Image:
-        """``make()``, or what it gave before for the same ``clean`` pixels and ``how``: plain
-        values, all that decides it.
+        """Return a corrupted image from the cache, or compute and store it.
+
+        Args:
+            clean: The clean image, uint8 (H, W, 3).
+            how: JSON values that determine the result together with ``clean``.
+            make: Computes the corrupted image.
+
+        Returns:
+            uint8 (H, W, 3).
         """
         key = hashlib.sha256(
             json.dumps({"clean": self._digest(clean), **how}, sort_keys=True).encode()
@@ -59,9 +69,9 @@ class SharedImages:
         return found
 
     def _digest(self, clean: Image) -> str:
-        """Of the clean pixels; the severities of an image ask for it one after the other."""
+        """SHA-256 of the clean pixels, kept for the next severity of the same image."""
         if self._clean is None or self._clean[0] is not clean:
-            self._clean = clean, hashlib.sha256(_packed(clean)).hexdigest()
+            self._clean = clean, hashlib.sha256(_pack(clean)).hexdigest()
         return self._clean[1]
 
     def _path(self, key: str) -> Path:
@@ -73,13 +83,13 @@ class SharedImages:
             os.utime(path)
         except OSError:  # not there, or just cleared away by another process
             return None
-        found = _unpacked(content)
+        found = _unpack(content)
         if found is None:
             path.unlink(missing_ok=True)
         return found
 
     def _write(self, path: Path, image: Image) -> None:
-        packed = _packed(image)
+        packed = _pack(image)
         size = DIGEST + len(packed)
         try:
             if self._room < size and not self._stopped:
@@ -92,15 +102,13 @@ class SharedImages:
         except OSError as error:
             self._room, self._stopped = 0, True
             warnings.warn(
-                f"Corrupted images are no longer kept in {self.folder}: {error.strerror}; they are"
-                " computed",
+                f"Corrupted images are no longer stored in {self.folder}: {error.strerror}; they"
+                " are computed instead",
                 stacklevel=2,
             )
 
     def _make_room(self, size: int) -> int:
-        """Clear the oldest away where there is no room for ``size`` bytes; how many this process
-        may write now.
-        """
+        """Delete old files if the cache is nearly full; the bytes that this process may write."""
         files, now = [], time.time()
         for path in self.folder.glob("??/*"):
             try:
@@ -121,12 +129,12 @@ class SharedImages:
         return max(0, int(self.limit - total) // PROCESSES)
 
 
-def _packed(image: Image) -> bytes:
+def _pack(image: Image) -> bytes:
     return SIZE.pack(*image.shape[:2]) + np.ascontiguousarray(image).tobytes()
 
 
-def _unpacked(content: bytes) -> Image | None:
-    """uint8 (H, W, 3), or ``None`` where the content is not what was written."""
+def _unpack(content: bytes) -> Image | None:
+    """uint8 (H, W, 3), or ``None`` if the content is damaged."""
     packed = memoryview(content)[DIGEST:]
     if len(packed) < SIZE.size or hashlib.sha256(packed).digest() != content[:DIGEST]:
         return None
@@ -136,8 +144,18 @@ def _unpacked(content: bytes) -> Image | None:
     return pixels
 
 
-def bytes_of(text: str) -> int:
-    """``20GB`` -> 20,000,000,000. Raises ``UserError``."""
+def parse_size(text: str) -> int:
+    """Parse a size with a unit.
+
+    Args:
+        text: Such as ``20GB``; units are MB, GB and TB.
+
+    Returns:
+        The number of bytes.
+
+    Raises:
+        UserError: If the text is not a positive size.
+    """
     number, unit = text.strip()[:-2], text.strip()[-2:].upper()
     try:
         size = int(float(number) * UNITS[unit])

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stillrobust.data.shared import CLEARED, SharedImages, bytes_of
+from stillrobust.data.image_cache import CLEARED, ImageCache, parse_size
 from stillrobust.data.views import CorruptedView
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate, missing_cells
@@ -45,7 +45,7 @@ def made():
 def test_the_second_time_it_is_read(tmp_path, made):
     calls, make = made
     for _ in range(2):  # the second as another process would
-        shared = SharedImages(tmp_path, 10**6)
+        shared = ImageCache(tmp_path, 10**6)
         found = shared.image(IMAGE, {"severity": 1}, make)
         assert found.dtype == np.uint8
         assert np.array_equal(found, IMAGE + 1)
@@ -69,18 +69,18 @@ def damages(path):
 @pytest.mark.parametrize("kind", range(5))
 def test_what_is_not_what_was_written_is_made_again(tmp_path, made, kind):
     calls, make = made
-    SharedImages(tmp_path, 10**6).image(IMAGE, {}, make)
+    ImageCache(tmp_path, 10**6).image(IMAGE, {}, make)
     (path,) = files(tmp_path)
     path.write_bytes(list(damages(path))[kind])
-    assert np.array_equal(SharedImages(tmp_path, 10**6).image(IMAGE, {}, make), IMAGE + 1)
-    assert np.array_equal(SharedImages(tmp_path, 10**6).image(IMAGE, {}, make), IMAGE + 1)
+    assert np.array_equal(ImageCache(tmp_path, 10**6).image(IMAGE, {}, make), IMAGE + 1)
+    assert np.array_equal(ImageCache(tmp_path, 10**6).image(IMAGE, {}, make), IMAGE + 1)
     assert len(calls) == 2
 
 
 def test_the_bound_holds_and_the_oldest_use_goes_first(tmp_path, made):
     calls, make = made
     limit = 160 * BYTES
-    shared = SharedImages(tmp_path, limit)
+    shared = ImageCache(tmp_path, limit)
     most = 0
     for number in range(400):
         shared.image(IMAGE, {"number": number}, make)
@@ -109,7 +109,7 @@ def key_of(shared, number):
 
 def test_several_at_once(tmp_path):
     def work(worker):
-        shared = SharedImages(tmp_path, 160 * BYTES)
+        shared = ImageCache(tmp_path, 160 * BYTES)
         return all(
             np.array_equal(
                 shared.image(IMAGE, {"number": n % 200}, lambda n=n: IMAGE + np.uint8(n % 200)),
@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_costs_nothing_else(
 ):
     calls, make = made
     (tmp_path / "file").write_text("no folder")
-    shared = SharedImages(tmp_path / "file", 10**6)
+    shared = ImageCache(tmp_path / "file", 10**6)
     for number in range(3):
         assert np.array_equal(shared.image(IMAGE, {"number": number}, make), IMAGE + 1)
     assert ["they are computed" in str(one.message) for one in recwarn] == [True]
@@ -149,7 +149,7 @@ def test_numbers_are_the_same_with_and_without(tmp_path):
         Toys("classification", 6),
         Protocol(("fog", "gaussian_noise"), (1, 4), channel_order="bgr"),
     )
-    shared = replace(protocol, shared=SharedImages(tmp_path / "corrupted", 10**7))
+    shared = replace(protocol, shared=ImageCache(tmp_path / "corrupted", 10**7))
     for name, asked in (("without", protocol), ("first", shared), ("second", shared)):
         evaluate(by_brightness(), data, tmp_path / name, asked)
     plain, first, second = (
@@ -172,7 +172,7 @@ def test_numbers_are_the_same_with_and_without(tmp_path):
 
 def test_what_decides_the_pixels_is_in_the_name(tmp_path, monkeypatch):
     data = Toys("classification", 1)
-    shared = SharedImages(tmp_path, 10**7)
+    shared = ImageCache(tmp_path, 10**7)
     view = CorruptedView(data, "snow", 3, shared=shared)
     views = [
         view,
@@ -203,7 +203,7 @@ def test_models_see_a_corruption_one_after_the_other(tmp_path):
 
     first = Job("train a", print, ())
     jobs = [first, *(job(run, corruption) for run in "ab" for corruption in ("snow", "fog"))]
-    shared = SharedImages(tmp_path, 10)
+    shared = ImageCache(tmp_path, 10)
     found = sharing(jobs, evaluate_job, shared)
     assert [one.name for one in found] == [
         "train a",
@@ -213,11 +213,11 @@ def test_models_see_a_corruption_one_after_the_other(tmp_path):
 
 
 def test_sizes():
-    assert [bytes_of(text) for text in ("500MB", "20GB", "1.5 tb")] == [
+    assert [parse_size(text) for text in ("500MB", "20GB", "1.5 tb")] == [
         5 * 10**8,
         2 * 10**10,
         15 * 10**11,
     ]
     for wrong in ("20", "GB", "-1GB", "twenty GB", "nanGB"):
         with pytest.raises(UserError, match="20GB"):
-            bytes_of(wrong)
+            parse_size(wrong)
