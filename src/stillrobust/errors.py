@@ -10,7 +10,7 @@ class UserError(ValueError):
     """
 
 
-class BadImage(UserError):
+class BadImageError(UserError):
     """An image, or what is said of it, that cannot be used: refused, or left out and counted where
     the data is opened so.
     """
@@ -24,11 +24,11 @@ class BadImage(UserError):
         return type(self), (str(self), self.fault)
 
 
-class HoleError(UserError):
+class MissingCellsError(UserError):
     """A number was asked for that needs measurements which do not exist; the message names them."""
 
 
-def from_worker(error: UserError) -> UserError:
+def unwrap_worker_error(error: UserError) -> UserError:
     """The sentence alone of an error from a loader's worker, which torch hands on within the
     worker's stack trace.
     """

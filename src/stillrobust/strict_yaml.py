@@ -10,7 +10,7 @@ import yaml
 LARGEST = 100_000  # nodes once every alias is written out; the largest study has 2,000
 
 
-class Fault(ValueError):
+class YamlError(ValueError):
     """What is wrong with a text, and in which line."""
 
 
@@ -25,11 +25,11 @@ def load_yaml(text: str) -> Any:
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         said = ", ".join(filter(None, [error.context, error.problem]))
-        raise Fault(f"{said}{_line(error.problem_mark or error.context_mark)}") from None
+        raise YamlError(f"{said}{_line(error.problem_mark or error.context_mark)}") from None
     except yaml.YAMLError as error:
-        raise Fault(" ".join(str(error).split())) from None
+        raise YamlError(" ".join(str(error).split())) from None
     except RecursionError:
-        raise Fault("it is nested too deeply") from None
+        raise YamlError("it is nested too deeply") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -61,7 +61,7 @@ def _weigh(node: yaml.Node, known: dict[int, int]) -> int:
             if known[id(node)]
             else "it holds itself"
         )
-        raise Fault(f"{fault}{_line(node.start_mark)}")
+        raise YamlError(f"{fault}{_line(node.start_mark)}")
     return known[id(node)]
 
 
@@ -71,7 +71,7 @@ def _children(node: yaml.Node) -> Iterable[yaml.Node]:
     first: dict[str, yaml.Node] = {}
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and first.setdefault(key.value, key) is not key:
-            raise Fault(
+            raise YamlError(
                 f"the key {key.value!r} stands twice{_line(first[key.value].start_mark)}"
                 f" and{_line(key.start_mark)}"
             )

@@ -1,7 +1,7 @@
 """Python files of your own where a family has names: ``my_corruption.py``, ``my_technique.py``,
 alone or within ``a+b``.
 
-A file is known by its content. ``pinned`` writes it into the spec, so that any process runs the
+A file is known by its content. ``resolve_user_file`` writes it into the spec, so that any process runs the
 same code or none: ``/home/me/my_technique.py@0123456789abcdef``, where ``+``, ``@``, ``%``,
 brackets and quotes of a path are written as in an address, ``%2B``. What a file imports is not
 looked at.
@@ -23,16 +23,19 @@ OWN = re.compile(rf"(?P<path>[^+(@]+\.py)(?:@(?P<digest>[0-9a-f]{{{DIGITS}}}))?"
 # at the place of a name, of one technique or of a+b
 WITHIN = re.compile(rf"(?:^|(?<=\+))\s*{OWN.pattern}\s*(?=[(+]|$)")
 SPECIAL = re.compile(r"""[%+()@'"]""")  # in a path, of which a spec would be read otherwise
-RAISED = (Exception, SystemExit)  # whatever somebody else's code raises, to be told in one sentence
+USER_CODE_ERRORS = (
+    Exception,
+    SystemExit,
+)  # whatever somebody else's code raises, to be told in one sentence
 STEM = re.compile(r"[^\W_][\w-]*")  # stands in names of files and in specs
 
 
-def is_own(name: str) -> bool:
+def is_user_file(name: str) -> bool:
     """Whether a name is the path of a file of your own, pinned or not."""
     return OWN.fullmatch(name.strip()) is not None
 
 
-def pinned(spec: str, folder: Path = Path()) -> str:
+def resolve_user_file(spec: str, folder: Path = Path()) -> str:
     """``spec`` with each file as its absolute path and its content; relative paths start at
     ``folder``.
 
@@ -46,14 +49,14 @@ def pinned(spec: str, folder: Path = Path()) -> str:
     )
 
 
-def shown(spec: str) -> str:
+def display_name(spec: str) -> str:
     """``spec`` as people read it: a file by its name without ``.py``."""
     return WITHIN.sub(lambda match: Path(match["path"]).stem, spec)
 
 
 def file_name(spec: str) -> str:
     """The name of the one file that ``spec`` is, for a sentence about it."""
-    return f"{shown(spec)}.py"
+    return f"{display_name(spec)}.py"
 
 
 def path_of(spec: str) -> Path:
@@ -63,14 +66,16 @@ def path_of(spec: str) -> Path:
     return Path(unquote(match["path"]) if match["digest"] else match["path"])
 
 
-def keyed(spec: str) -> str:
+def with_content_hash(spec: str) -> str:
     """``spec`` as keys know it: a file by its name and content, wherever it lies."""
-    return WITHIN.sub(lambda match: f"{Path(match['path']).stem}@{match['digest']}", pinned(spec))
+    return WITHIN.sub(
+        lambda match: f"{Path(match['path']).stem}@{match['digest']}", resolve_user_file(spec)
+    )
 
 
 def require_free(spec: str, kind: str, taken: Collection[str]) -> None:
     """Raise ``UserError`` if a file would be shown under a name that is built in."""
-    if shown(spec) in taken:
+    if display_name(spec) in taken:
         raise UserError(
             f"Expected a name that no {kind} has, but got {path_of(spec)}; rename the file"
         )
@@ -100,7 +105,7 @@ def _read(file: Path) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def load(spec: str, expected: str) -> ModuleType:
+def load_user_module(spec: str, expected: str) -> ModuleType:
     """The module that a pinned file makes, run once in a process; ``expected`` says what has to be
     in it.
     """
@@ -121,14 +126,14 @@ def run_file(path: Path, content: bytes, expected: str) -> ModuleType:
     sys.modules[module.__name__] = module  # where dataclasses and pickle look
     try:
         exec(compile(content, str(path), "exec"), module.__dict__)
-    except RAISED as error:
+    except USER_CODE_ERRORS as error:
         del sys.modules[module.__name__]
         raise UserError(
-            f"Expected {expected} in {path}, but running it failed: {reason(error)}; mend it"
+            f"Expected {expected} in {path}, but running it failed: {error_summary(error)}; mend it"
         ) from error
     return module
 
 
-def reason(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """What somebody else's code raised, on one line."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -8,7 +8,7 @@ import pytest
 from stillrobust.analysis.budget import Estimate, cell_order, estimate_mpc, image_order
 from stillrobust.analysis.intervals import bootstrap_weights
 from stillrobust.analysis.robustness import robustness
-from stillrobust.errors import HoleError, UserError
+from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, SEVERITIES
 from stillrobust.storage.store import Measurement
 
@@ -172,7 +172,7 @@ def test_estimates_are_refused_where_full_numbers_are_asked_for():
     cells = [
         Measurement("run", "top1", name, level, 0.5, {}, 9, 1.0) for name, level in places[:21]
     ]
-    with pytest.raises(HoleError, match="no measurement for"):
+    with pytest.raises(MissingCellsError, match="no measurement for"):
         robustness(cells)
     found = estimate_mpc(0.5, dict.fromkeys(places[1:21], 0.5), "top1")
     assert isinstance(found, Estimate)

@@ -3,9 +3,9 @@ import pytest
 
 from stillrobust.analysis.reference import (
     ALEXNET,
+    as_reference,
     corruption_errors,
     effective_robustness,
-    reference_of,
     worst_corruption,
 )
 from stillrobust.analysis.robustness import robustness
@@ -56,7 +56,7 @@ def test_alexnet_against_itself_is_one():
 
 def test_any_run_as_reference_by_hand():
     """Errors 0.4 of 0.8; relative (0.4 - 0.2) / (0.8 - 0.3)."""
-    reference = reference_of(run_of(0.7, [0.2] * 15, "reference", metric="miou"))
+    reference = as_reference(run_of(0.7, [0.2] * 15, "reference", metric="miou"))
     found = corruption_errors(run_of(0.8, [0.6] * 15, metric="miou"), reference)
     assert (found.mce, found.relative_mce) == pytest.approx((0.5, 0.4))
 
@@ -67,7 +67,7 @@ def test_references_that_do_not_fit():
     with pytest.raises(UserError, match="has box_ap"):
         corruption_errors(run_of(0.8, [0.6] * 15, metric="box_ap"))
     with pytest.raises(UserError, match="loses nothing"):
-        corruption_errors(run_of(0.8, [0.6] * 15), reference_of(run_of(0.8, [0.8] * 15)))
+        corruption_errors(run_of(0.8, [0.6] * 15), as_reference(run_of(0.8, [0.8] * 15)))
 
 
 def test_worst_corruption():

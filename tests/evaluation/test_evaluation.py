@@ -4,11 +4,11 @@ import json
 import numpy as np
 import pytest
 
-from stillrobust.analysis.estimates import estimates
+from stillrobust.analysis.estimates import estimate_run
 from stillrobust.data import views
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.evaluation import loop as evaluation
+from stillrobust.evaluation.keys import cell_views
 from stillrobust.grid import COMMON, Cell
 from stillrobust.predictors import Predictor
 from stillrobust.report.beside import beside
@@ -148,7 +148,7 @@ def test_an_estimate_is_of_one_protocol(tmp_path):
     data = Toys("classification", 8)
     evaluate(wide("one"), data, tmp_path, Protocol(severities=(3,), budget=6, images=4))
     run = evaluate(wide("one"), data, tmp_path, Protocol(severities=(3,), budget=5, images=8))
-    assert [one.cells for one in estimates(Store(tmp_path), run, [3])] == [5]
+    assert [one.cells for one in estimate_run(Store(tmp_path), run, [3])] == [5]
 
 
 def test_any_folder_gives_a_name(tmp_path):
@@ -227,7 +227,7 @@ def test_a_missing_stored_cell_stops_before_the_first_is_measured(run, tmp_path)
     for choice in (
         {"channel_order": "bgr"},
         {"regime": "cifar"},
-        {"mode": "exact"},
+        {"draws": "exact"},
         {"warp_truth": True},
     ):
         with pytest.raises(UserError, match="whose corruptions are stored"):
@@ -242,6 +242,5 @@ def test_the_severity_table_is_the_datas_own(run, tmp_path):
         evaluate(folder, data, tmp_path / name, Protocol(("fog",), (1,), regime=regime))
         assert {m.protocol["regime"] for m in Store(tmp_path / name).measurements()} == {expected}
         assert (
-            evaluation._views(data, Protocol(("fog",), (1,), regime=regime))["fog", 1].regime
-            == expected
+            cell_views(data, Protocol(("fog",), (1,), regime=regime))["fog", 1].regime == expected
         )

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from stillrobust.analysis.robustness import robustness
-from stillrobust.errors import HoleError, UserError
+from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import COMMON, Cell
 from stillrobust.importers import IMPORTED, SOURCES, import_results
-from stillrobust.importers.pickled_numbers import plain, read_numbers
+from stillrobust.importers.pickled_numbers import plain_value, read_numbers
 from stillrobust.report import summarize
 from stillrobust.storage.store import Run, Store
 
@@ -171,7 +171,7 @@ def test_part_of_the_corruptions_is_a_hole(tmp_path):
 
 def test_the_clean_score_is_not_zero_when_it_was_not_run(tmp_path):
     import_results("mmdetection", pickled(tmp_path, results(levels=range(1, 6))), tmp_path / "r")
-    with pytest.raises(HoleError, match="clean"):
+    with pytest.raises(MissingCellsError, match="clean"):
         numbers_of(tmp_path / "r", "box_ap")
 
 
@@ -219,8 +219,8 @@ def test_arrays_are_numpy_s(tmp_path, protocol, dtype):
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps({"a": array, "b": array[0, 1]}, protocol=protocol))
     found = read_numbers(path)
-    np.testing.assert_array_equal(plain(found["a"]), array)
-    assert plain(found["b"]) == array[0, 1]
+    np.testing.assert_array_equal(plain_value(found["a"]), array)
+    assert plain_value(found["b"]) == array[0, 1]
 
 
 def robustbench_folder(folder, clean="80.32", mean="62.88", name="Tian2022Deeper_DeiT-B"):

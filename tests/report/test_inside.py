@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from stillrobust.analysis.reference import corruption_errors, effective_robustness, reference_of
+from stillrobust.analysis.reference import as_reference, corruption_errors, effective_robustness
 from stillrobust.cli import app
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, GROUPS, Cell
@@ -128,7 +128,7 @@ def test_against_others_only_in_their_table(made):
         row.run.name: row.robustness for row in summary.rows if row.run.task == "classification"
     }
     errors = corruption_errors(
-        numbers["classification-two"], reference_of(numbers["classification-one"])
+        numbers["classification-two"], as_reference(numbers["classification-one"])
     )
     told = summary.inside["classification-two", "top1"].others
     assert (told.mce, told.relative_mce, told.reference) == (

@@ -9,7 +9,7 @@ import numpy as np
 
 from stillrobust.analysis.intervals import REPLICATES, interval
 from stillrobust.analysis.reference import worst_corruption
-from stillrobust.analysis.resampling import resampled
+from stillrobust.analysis.resampling import resample_cells
 from stillrobust.analysis.robustness import robustness
 from stillrobust.grid import CLEAN, SEVERITIES, corrupted_places
 from stillrobust.metrics.details import by_class, details
@@ -20,7 +20,7 @@ Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Line:
+class BreakdownRow:
     """One number on the clean data and its mean over the corrupted cells, fractions 0..1, with
     intervals over images.
     """
@@ -34,16 +34,18 @@ class Line:
 
 def breakdown(
     store: Store, run: str, severities: Sequence[int] = SEVERITIES, count: int = REPLICATES
-) -> list[Line]:
+) -> list[BreakdownRow]:
     """Calibration errors and AP by size of a run; empty where its cells keep nothing to compute
     them from.
     """
-    drawn = resampled(store, run, (CLEAN, *corrupted_places(severities)), count, compute=details)
+    drawn = resample_cells(
+        store, run, (CLEAN, *corrupted_places(severities)), count, compute=details
+    )
     lines = []
     for name, values in (drawn.values if drawn else {}).items():
         clean, corrupted = values[0], values[1:].mean(0)
         around = [interval(part[1:], float(part[0])) for part in (clean, corrupted)]
-        lines.append(Line(name, float(clean[0]), around[0], float(corrupted[0]), around[1]))
+        lines.append(BreakdownRow(name, float(clean[0]), around[0], float(corrupted[0]), around[1]))
     return lines
 
 
@@ -60,7 +62,9 @@ def class_breakdown(
             f"{name}\0{i}": one for name, values in scores.items() for i, one in enumerate(values.T)
         }
 
-    drawn = resampled(store, run.name, (CLEAN, *corrupted_places(severities)), 1, compute=columns)
+    drawn = resample_cells(
+        store, run.name, (CLEAN, *corrupted_places(severities)), 1, compute=columns
+    )
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for key, values in (drawn.values if drawn else {}).items():
         metric, number = key.split("\0")
@@ -71,12 +75,12 @@ def class_breakdown(
     return found
 
 
-def told(
+def breakdown_lines(
     store: Store, run: Run, severities: Sequence[int] = SEVERITIES, classes: int = 5
 ) -> list[str]:
     """The breakdown of one run as lines for a terminal, in percent.
 
-    Raises ``HoleError`` where cells are missing.
+    Raises ``MissingCellsError`` where cells are missing.
     """
     measurements = store.measurements(run.name)
     lines = []

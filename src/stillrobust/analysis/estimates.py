@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from stillrobust.analysis.budget import Estimate, cell_order, estimate_mpc
-from stillrobust.analysis.resampling import resampled
+from stillrobust.analysis.resampling import resample_cells
 from stillrobust.grid import CLEAN, SEVERITIES
 from stillrobust.storage.store import Store
 
 # whose order a task's budget follows
-HEADLINE = {"classification": "top1", "detection": "box_ap", "segmentation": "miou"}
+HEADLINE_METRIC = {"classification": "top1", "detection": "box_ap", "segmentation": "miou"}
 
 
-def estimates(store: Store, run: str, severities: Sequence[int] = SEVERITIES) -> list[Estimate]:
+def estimate_run(store: Store, run: str, severities: Sequence[int] = SEVERITIES) -> list[Estimate]:
     """An estimate for each metric of the run, with what its images leave open.
 
     Raises ``UserError`` as ``estimate_mpc`` does.
@@ -29,7 +29,7 @@ def estimates(store: Store, run: str, severities: Sequence[int] = SEVERITIES) ->
     found = []
     for metric, measured in values.items():
         places = [place for place in cell_order(metric, severities) if place in measured]
-        drawn = resampled(store, run, places)
+        drawn = resample_cells(store, run, places)
         by_place = (
             dict(zip(places, drawn.values[metric][:, 1:], strict=True))
             if drawn and metric in drawn.values

@@ -146,7 +146,7 @@ def _letter(index: int) -> str:
 
 
 @dataclass(frozen=True)
-class OverSeeds:
+class SeedMean:
     """A number of runs that differ in their seed alone."""
 
     mean: float
@@ -158,9 +158,9 @@ class OverSeeds:
     seeds: int
 
 
-def over_seeds(
+def mean_over_seeds(
     estimates: Sequence[float] | Array, values: Sequence[Array] | Array, level: float = LEVEL
-) -> OverSeeds:
+) -> SeedMean:
     """Seeds and images together: ``values`` (seeds, R) are paired replicates of ``estimates``
     (seeds,).
 
@@ -181,7 +181,7 @@ def over_seeds(
     freedom = (len(numbers) - 1) * total / of_seeds if of_seeds > 0 else np.inf
     reach = student_quantile((1 + level) / 2, min(freedom, 1e4)) * total**0.5
     centre = 2 * float(numbers.mean()) - float(replicates.mean())
-    return OverSeeds(
+    return SeedMean(
         float(numbers.mean()),
         float(numbers.std(ddof=1)),
         centre - reach,

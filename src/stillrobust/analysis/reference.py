@@ -6,7 +6,7 @@ from statistics import fmean
 
 import numpy as np
 
-from stillrobust.analysis.robustness import Part, Robustness
+from stillrobust.analysis.robustness import Robustness, SubsetScore
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, SEVERITIES
 from stillrobust.samples import Array
@@ -63,7 +63,7 @@ class CorruptionErrors:
     relative_by_corruption: dict[str, float]
 
 
-def reference_of(run: Robustness) -> Reference:
+def as_reference(run: Robustness) -> Reference:
     """Any run as the reference."""
     errors = {name: 1 - part.mpc for name, part in run.by_corruption.items()}
     return Reference(run.run, run.metric, run.severities, 1 - run.clean, errors)
@@ -95,7 +95,7 @@ def corruption_errors(run: Robustness, reference: Reference = ALEXNET) -> Corrup
     return CorruptionErrors(fmean(plain.values()), fmean(relative.values()), plain, relative)
 
 
-def worst_corruption(run: Robustness) -> tuple[str, Part]:
+def worst_corruption(run: Robustness) -> tuple[str, SubsetScore]:
     """The corruption, over its severities, that leaves the lowest score, and what it leaves."""
     return min(run.by_corruption.items(), key=lambda item: item[1].mpc)
 

@@ -18,7 +18,7 @@ Compute = Callable[[Mapping[str, Array], Array], dict[str, Array]]
 
 
 @dataclass(frozen=True)
-class Resampled:
+class CellReplicates:
     """Numbers of one run's cells, by name of the metric."""
 
     image_ids: tuple[str, ...]
@@ -27,18 +27,18 @@ class Resampled:
     """(cells, 1 + R): first the set itself, then its replicates."""
 
 
-def resampled(
+def resample_cells(
     store: Store,
     run: str,
     places: Sequence[Place],
     count: int = REPLICATES,
     seed: int = 0,
     compute: Compute = replicates,
-) -> Resampled | None:
+) -> CellReplicates | None:
     """Numbers of the cells at ``places`` in ``count`` resamples, or ``None`` where cells keep no
     statistics or of other images.
 
-    Raises ``HoleError`` for a cell that is not there.
+    Raises ``MissingCellsError`` for a cell that is not there.
     """
     ids: tuple[str, ...] = ()
     weights = np.zeros((0, 0))
@@ -54,6 +54,6 @@ def resampled(
             weights = np.concatenate([np.ones((1, len(ids))), bootstrap_weights(ids, count, seed)])
         for name, values in compute(statistics, weights).items():
             found.setdefault(name, []).append(values)
-    return Resampled(
+    return CellReplicates(
         ids, {name: np.stack(rows) for name, rows in found.items() if len(rows) == len(places)}
     )

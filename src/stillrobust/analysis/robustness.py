@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from stillrobust.errors import HoleError, UserError
+from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place, corrupted_places
 from stillrobust.storage.store import Measurement
 
 
-class Part(NamedTuple):
+class SubsetScore(NamedTuple):
     """The mean score over some of the corrupted cells, and its drop from the clean score (0..1;
     below 0: a gain).
     """
@@ -40,9 +40,9 @@ class Robustness:
     """mPC / P, 0..1."""
     drop: float
     """1 - rPC."""
-    by_group: dict[str, Part]
-    by_severity: dict[int, Part]
-    by_corruption: dict[str, Part]
+    by_group: dict[str, SubsetScore]
+    by_severity: dict[int, SubsetScore]
+    by_corruption: dict[str, SubsetScore]
 
 
 def missing_places(
@@ -59,7 +59,7 @@ def robustness(
     """The robustness of one run in one metric.
 
     Cells that do not enter (other severities, the four extra corruptions) are left out. Raises
-    ``HoleError`` if a cell is missing, and ``UserError`` if the measurements are not of one run,
+    ``MissingCellsError`` if a cell is missing, and ``UserError`` if the measurements are not of one run,
     one metric and one protocol, or if a cell comes twice.
     """
     severities = _checked(severities)
@@ -89,9 +89,11 @@ def robustness(
             " keep or to lose; train the model first or check the ground truth"
         )
 
-    def part(corruptions: Sequence[str] = COMMON, levels: Sequence[int] = severities) -> Part:
+    def part(
+        corruptions: Sequence[str] = COMMON, levels: Sequence[int] = severities
+    ) -> SubsetScore:
         mpc = fmean(values[corruption, level] for corruption in corruptions for level in levels)
-        return Part(mpc, 1 - mpc / clean)
+        return SubsetScore(mpc, 1 - mpc / clean)
 
     everything = part()
     return Robustness(
@@ -120,7 +122,7 @@ def _checked(severities: Sequence[int]) -> tuple[int, ...]:
 def _only(what: str, names: Iterable[str]) -> str:
     found = sorted(set(names))
     if not found:
-        raise HoleError("There are no measurements: run the study first")
+        raise MissingCellsError("There are no measurements: run the study first")
     if len(found) > 1:
         raise UserError(
             f"Expected measurements of one {what}, but got {', '.join(found)}: compute each on"
@@ -141,7 +143,7 @@ def _check_cells(
         )
     missing = missing_places(used, severities)
     if missing:
-        raise HoleError(
+        raise MissingCellsError(
             f"{run} ({metric}) has no measurement for {_listed(missing)} "
             f"({len(missing)} missing): run the study again to fill them in"
         )

@@ -7,7 +7,7 @@ import typer
 
 from stillrobust.cli.completion import names_of
 from stillrobust.errors import UserError
-from stillrobust.runtime.progress import progress
+from stillrobust.runtime.progress import progress_display
 
 if TYPE_CHECKING:
     from stillrobust.tools.corrupt_folder import SetPlan
@@ -68,7 +68,7 @@ def corrupt_(
     if contact_sheet:
         _contact_sheet(source, out, plan)
         return
-    with progress() as listen:
+    with progress_display() as listen:
         summary = corrupt_set(source, out, plan, workers, listen)
     for title, notes in (("read with a remark", summary.remarks), ("skipped", summary.skipped)):
         for name, reason in sorted(notes.items()):
@@ -143,7 +143,7 @@ def conformance(
         else tuple(name.strip() for name in corruptions.split(","))
     )
     levels = SEVERITIES if full else FEWER_SEVERITIES
-    with progress() as listen:
+    with progress_display() as listen:
         found = compare(
             library,
             python,

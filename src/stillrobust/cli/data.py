@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stillrobust.runtime.progress import progress
+from stillrobust.runtime.progress import progress_display
 
 commands = typer.Typer(no_args_is_help=True)
 data = typer.Typer(
@@ -38,7 +38,7 @@ def check(
     """
     from stillrobust.data.check import check_dataset
 
-    with progress() as listen:
+    with progress_display() as listen:
         verdict = check_dataset(name, root.expanduser(), full, listen)
     typer.echo(verdict.text())
     if not verdict.whole:
@@ -64,7 +64,7 @@ def fetch(
     from stillrobust.data.official.fetch import fetch_dataset
 
     root = root.expanduser()
-    with progress() as listen:
+    with progress_display() as listen:
         folders = fetch_dataset(name, root, mirror, listen)
     typer.echo(
         f"{name} in {root}: {', '.join(folders)}; `stillrobust data check {name} {root}` looks"

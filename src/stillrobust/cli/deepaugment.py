@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stillrobust.runtime.progress import progress
+from stillrobust.runtime.progress import progress_display
 
 commands = typer.Typer()
 
@@ -34,7 +34,7 @@ def deepaugment(
     """
     from stillrobust.tools.deepaugment_folder import deepaugment_set
 
-    with progress() as listen:
+    with progress_display() as listen:
         summary = deepaugment_set(source, out, network, weights, seed, workers, listen)
     for name, reason in sorted(summary.skipped.items()):
         typer.echo(f"skipped: {name}: {reason}")

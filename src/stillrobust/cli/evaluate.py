@@ -10,8 +10,8 @@ from stillrobust.cli.corruptions import ChannelOrder, Mode, severities_of
 from stillrobust.cli.report import finish
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
-from stillrobust.runtime.progress import progress
-from stillrobust.runtime.run_log import RUN_LOG, failures_noted
+from stillrobust.runtime.progress import progress_display
+from stillrobust.runtime.run_log import RUN_LOG, log_failures
 
 if TYPE_CHECKING:
     from stillrobust.predictors import Predictor
@@ -90,7 +90,7 @@ def evaluate(
     from stillrobust.data.bad_images import counted
     from stillrobust.evaluation import Protocol
     from stillrobust.evaluation import evaluate as run_evaluation
-    from stillrobust.evaluation.process_group import join
+    from stillrobust.evaluation.process_group import join_process_group
     from stillrobust.predictors import Predictor
     from stillrobust.tasks import TASKS
 
@@ -104,7 +104,7 @@ def evaluate(
     protocol = Protocol(
         names, severities_of(severities), seed=seed, images=images, budget=budget, **chosen
     )
-    group = join()
+    group = join_process_group()
     dataset = open_dataset(data, "val")
     if (
         task is not None
@@ -126,23 +126,23 @@ def evaluate(
         isinstance(measured, Predictor)
         and dataset.info.has_masks
         and not measured.masks
-        and group.first
+        and group.is_main_process
     ):
         typer.echo(f"{measured.model} gives no masks: boxes are scored, mask_ap is not", err=True)
     log = (run or out) / RUN_LOG  # a model of another make has no folder of its own
-    with progress() as listen, failures_noted(log, "evaluation"):
+    with progress_display() as listen, log_failures(log, "evaluation"):
         name = run_evaluation(
             measured,
             dataset,
             out / "results",
             protocol,
             progress=lambda done, total, text: (
-                listen("evaluate", done, total, text) if group.first else None
+                listen("evaluate", done, total, text) if group.is_main_process else None
             ),
             log=log,
             group=group,
         )
-    if not group.first:
+    if not group.is_main_process:
         return
     finish(out / "results", out)
     if budget is not None:
@@ -150,10 +150,10 @@ def evaluate(
 
 
 def _tell_estimates(results: Path, run: str, severities: tuple[int, ...]) -> None:
-    from stillrobust.analysis.estimates import estimates
+    from stillrobust.analysis.estimates import estimate_run
     from stillrobust.storage.store import Store
 
-    for one in estimates(Store(results), run, severities):
+    for one in estimate_run(Store(results), run, severities):
         typer.echo(
             f"Estimate of mPC of {run}, {one.metric}: {100 * one.value:.1f} [{100 * one.low:.1f},"
             f" {100 * one.high:.1f}] from {one.cells} of {one.of} cells; not to be put beside full"

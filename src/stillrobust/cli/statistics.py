@@ -36,7 +36,7 @@ def details(
     Example: stillrobust details results/results --reference run-a --standard run-a --standard run-b
     --classes 20
     """
-    from stillrobust.analysis.breakdown import told
+    from stillrobust.analysis.breakdown import breakdown_lines
     from stillrobust.names import lookup
     from stillrobust.report import summarize
     from stillrobust.report.inside import against_others, others_text
@@ -59,7 +59,7 @@ def details(
             for line in others_text(against)
         ]
         try:
-            lines = told(store, one, levels, classes)
+            lines = breakdown_lines(store, one, levels, classes)
         # a run with holes or without a clean score keeps nothing back from the others
         except UserError as error:
             if run is not None:

@@ -37,7 +37,7 @@ from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES
 from stillrobust.names import lookup
 from stillrobust.samples import Array, Image
-from stillrobust.user_files import is_own, pinned, require_free, shown
+from stillrobust.user_files import display_name, is_user_file, require_free, resolve_user_file
 
 __all__ = [
     "CHANNEL_ORDERS",
@@ -105,8 +105,8 @@ def corruption_of(name: str) -> Corruption:
 
     Raises ``UserError`` for any other.
     """
-    name = pinned(name)
-    if not is_own(name):
+    name = resolve_user_file(name)
+    if not is_user_file(name):
         return lookup("corruption", name, CORRUPTIONS)
     require_free(name, "corruption", {*CORRUPTIONS, CLEAN[0], "common", "all"})
     return own_corruption(name.strip())
@@ -118,15 +118,17 @@ def chosen(names: Iterable[str]) -> tuple[str, ...]:
     """
     plain = [name.strip() for name in names]
     found = dict.fromkeys(
-        one for name in plain for one in (COMMON if name == "common" else (pinned(name),))
+        one
+        for name in plain
+        for one in (COMMON if name == "common" else (resolve_user_file(name),))
     )
     for name in found:
         corruption_of(name)
-        if is_own(name):
+        if is_user_file(name):
             require_sound(name)
-    if len({shown(name) for name in found}) < len(found):
+    if len({display_name(name) for name in found}) < len(found):
         raise UserError(
-            f"Expected corruptions of different names, but got {', '.join(map(shown, found))};"
+            f"Expected corruptions of different names, but got {', '.join(map(display_name, found))};"
             " rename a file"
         )
     return tuple(found)
@@ -165,7 +167,7 @@ def corrupt(
         corruption_name = severity
         severity, corruption = corruption if isinstance(corruption, int) else 1, None
     called_as_reference = corruption_name is not None or corruption_number is not None
-    name = pinned(_name(corruption, corruption_name, corruption_number))
+    name = resolve_user_file(_name(corruption, corruption_name, corruption_number))
     function = corruption_of(name)
     lookup("regime", regime, REGIMES)
     lookup("channel order", channel_order, CHANNEL_ORDERS)
@@ -184,7 +186,12 @@ def corrupt(
     if called_as_reference and rng is None and seed is None:
         rng = np.random.mtrand._rand
     source = _randomness(
-        shown(name), int(severity), rng, seed, image_id, "fast" if is_own(name) else mode
+        display_name(name),
+        int(severity),
+        rng,
+        seed,
+        image_id,
+        "fast" if is_user_file(name) else mode,
     )
     if channel_order == "bgr":
         reversed_image = np.ascontiguousarray(image[..., ::-1])

@@ -10,7 +10,7 @@ import numpy as np
 from stillrobust.corruptions.draws import Key, Rng
 from stillrobust.errors import UserError
 from stillrobust.samples import Image
-from stillrobust.user_files import RAISED, file_name, load, reason
+from stillrobust.user_files import USER_CODE_ERRORS, error_summary, file_name, load_user_module
 
 EXPECTED = (
     "one function corrupt(image uint8 (H, W, 3) RGB, severity 1 to 5, rng np.random.Generator) ->"
@@ -26,7 +26,7 @@ def own_corruption(spec: str) -> "partial[Image]":
 
     ``regime`` says nothing to it. Raises ``UserError`` for a file without the function.
     """
-    if not callable(getattr(load(spec, EXPECTED), "corrupt", None)):
+    if not callable(getattr(load_user_module(spec, EXPECTED), "corrupt", None)):
         raise UserError(
             f"Expected {EXPECTED} in {file_name(spec)}, but there is no corrupt(); add it"
         )
@@ -55,11 +55,13 @@ def _corrupt(spec: str, image: Image, severity: int, rng: Rng, regime: str) -> I
     words = rng.words if isinstance(rng, Key) else rng.randint(0, 2**32, 8, np.uint64).tolist()
     where = f"{file_name(spec)} at severity {severity} on an image uint8 {image.shape}"
     try:
-        made = load(spec, EXPECTED).corrupt(image.copy(), severity, np.random.default_rng(words))
-    except RAISED as error:
+        made = load_user_module(spec, EXPECTED).corrupt(
+            image.copy(), severity, np.random.default_rng(words)
+        )
+    except USER_CODE_ERRORS as error:
         raise UserError(
             f"Expected an image of the same kind from corrupt() in {where}, but it raised"
-            f" {reason(error)}; correct it there"
+            f" {error_summary(error)}; correct it there"
         ) from error
     if not isinstance(made, np.ndarray) or made.dtype != np.uint8 or made.shape != image.shape:
         got = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__

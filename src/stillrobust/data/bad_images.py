@@ -11,15 +11,15 @@ from functools import cached_property
 from typing import Any
 
 from stillrobust.data.reading import derived_fingerprint
-from stillrobust.errors import BadImage, UserError
+from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Dataset, DatasetInfo, Sample
 
 LeftOut = dict[str, str]
-"""Image id, or what else was left out -> the fault, in the words of ``BadImage.fault``."""
+"""Image id, or what else was left out -> the fault, in the words of ``BadImageError.fault``."""
 BATCH = 1000  # images handed to the threads at once, so that a million is not
 
 
-def leave_out(left_out: LeftOut | None, name: str, error: BadImage) -> None:
+def leave_out(left_out: LeftOut | None, name: str, error: BadImageError) -> None:
     """Put ``name`` down, or raise ``error`` where nothing may be left out."""
     if left_out is None:
         raise error
@@ -75,7 +75,7 @@ def _faults(dataset: Dataset) -> Iterator[str]:
     def fault(index: int) -> str:
         try:
             dataset[index]
-        except BadImage as error:
+        except BadImageError as error:
             return error.fault
         return ""
 

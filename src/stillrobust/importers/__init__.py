@@ -33,7 +33,7 @@ IMPORTED = "imported"
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedRun:
     """A run that was written, and what a reader must know of it."""
 
     run: str
@@ -53,7 +53,7 @@ def import_results(
     model: str = "",
     dataset: str = "",
     known: Mapping[str, str] | None = None,
-) -> list[Imported]:
+) -> list[ImportedRun]:
     """Write what a file of another tool says into the store ``results``.
 
     ``model`` and ``dataset`` name what the file does not (mmdetection) or choose from its lines;
@@ -118,7 +118,7 @@ def _stated(protocol: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, 
     return stated
 
 
-def _write(store: Store, run: Run, table: Table, protocol: Mapping[str, Any]) -> Imported:
+def _write(store: Store, run: Run, table: Table, protocol: Mapping[str, Any]) -> ImportedRun:
     for (corruption, severity), scores in table.cells.items():
         key = content_key({**protocol, "corruption": corruption, "severity": severity})
         store.write_cell(
@@ -130,7 +130,7 @@ def _write(store: Store, run: Run, table: Table, protocol: Mapping[str, Any]) ->
     holes = max(
         (_holes(run.name, table, metric, levels) for metric in metrics), default=len(COMMON) + 1
     )
-    return Imported(run.name, metrics, levels, holes, table.notes)
+    return ImportedRun(run.name, metrics, levels, holes, table.notes)
 
 
 def _holes(run: str, table: Table, metric: str, levels: Sequence[int]) -> int:

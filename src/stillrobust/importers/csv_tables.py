@@ -6,7 +6,7 @@ from pathlib import Path
 from stillrobust.errors import UserError
 
 
-def rows_of(path: Path) -> list[list[str]]:
+def read_csv_rows(path: Path) -> list[list[str]]:
     """All lines as cells; every line must have as many as the first."""
     try:
         with path.open(encoding="utf-8", newline="") as file:

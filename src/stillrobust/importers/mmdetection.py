@@ -21,8 +21,15 @@ from typing import Any
 from stillrobust.corruptions import CORRUPTIONS
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, Place
-from stillrobust.importers.pickled_numbers import plain, read_numbers
-from stillrobust.importers.tables import UNKNOWN, Table, agree, filled, hole_notes, score
+from stillrobust.importers.pickled_numbers import plain_value, read_numbers
+from stillrobust.importers.tables import (
+    UNKNOWN,
+    Table,
+    empty_severity_notes,
+    require_same_clean,
+    score,
+    without_empty_severities,
+)
 from stillrobust.metrics import METRIC_VERSION
 from stillrobust.names import lookup
 
@@ -63,8 +70,8 @@ def read(path: Path, model: str, dataset: str) -> list[Table]:
         cells, skipped = _by_task(found["AP"], path), set[str]()
     else:
         cells, skipped = _by_corruption(found, path)
-    kept, empty = filled(cells)
-    notes = hole_notes(empty) + tuple(
+    kept, empty = without_empty_severities(cells)
+    notes = empty_severity_notes(empty) + tuple(
         f"{name} was measured as well and is not taken" for name in sorted(skipped)
     )
     name = model or path.stem.removesuffix("_results")
@@ -94,10 +101,10 @@ def _by_corruption(found: Any, path: Path) -> tuple[dict[Place, Scores], set[str
                 else lookup("corruption", str(corruption), CORRUPTIONS).__name__
             )
             where = f"{name} {level} in {path}"
-            scores = _scores(plain(told), where, skipped)
+            scores = _scores(plain_value(told), where, skipped)
             if level == 0:
                 for metric, value in scores.items():
-                    agree(cells.get(CLEAN, {}), metric, value, str(path))
+                    require_same_clean(cells.get(CLEAN, {}), metric, value, str(path))
             cells.setdefault((name, level), {}).update(scores)
     return cells, skipped
 
@@ -117,7 +124,7 @@ def _by_task(found: Mapping[str, Any], path: Path) -> dict[Place, Scores]:
                 score(value, f"{corruption} {level} in {path}")
                 for level, value in enumerate(values)
             ]
-            agree(cells.get(CLEAN, {}), metric, numbers[0], str(path))
+            require_same_clean(cells.get(CLEAN, {}), metric, numbers[0], str(path))
             for level, number in enumerate(numbers):
                 cells.setdefault((str(corruption), level) if level else CLEAN, {})[metric] = number
     return cells
@@ -135,14 +142,14 @@ def _scores(told: Any, where: str, skipped: set[str]) -> Scores:
         if name in NOT_TAKEN:
             skipped.add(name)
         elif name in KINDS:
-            stats = dict(_items(plain(value), f"scores of {name} of {where}"))
+            stats = dict(_items(plain_value(value), f"scores of {name} of {where}"))
             unknown = {str(one) for one in stats} - STATS
             if unknown or "AP" not in stats:
                 raise UserError(
                     f"Expected AP, AP50 and so on for {name} of {where}, but got"
                     f" {', '.join(map(str, stats))}; get the file again"
                 )
-            scores[KINDS[name]] = score(plain(stats["AP"]), f"{name} of {where}")
+            scores[KINDS[name]] = score(plain_value(stats["AP"]), f"{name} of {where}")
         else:
             scores |= _flat(name, value, where)
     if not scores:
@@ -161,7 +168,7 @@ def _flat(name: str, value: Any, where: str) -> Scores:
             f"Expected bbox and segm scores for {where}, but got {name!r:.60}; this layout is not"
             " known, so get the file as its makers publish it"
         )
-    return {KINDS[kind]: score(plain(value), f"{name} of {where}")} if suffix == "mAP" else {}
+    return {KINDS[kind]: score(plain_value(value), f"{name} of {where}")} if suffix == "mAP" else {}
 
 
 def _items(found: Any, what: str) -> list[tuple[Any, Any]]:

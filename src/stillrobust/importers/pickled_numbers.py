@@ -126,7 +126,7 @@ def _read(file: IO[bytes]) -> Any:
     return found
 
 
-def plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """One value of the data: an array of one number as the number, another as it is."""
     if isinstance(value, _Numbers):
         return (

@@ -16,7 +16,7 @@ from typing import Any
 
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, SEVERITIES, Place
-from stillrobust.importers.csv_tables import rows_of
+from stillrobust.importers.csv_tables import read_csv_rows
 from stillrobust.importers.tables import UNKNOWN, Table, score
 from stillrobust.metrics import METRIC_VERSION
 from stillrobust.names import lookup
@@ -40,7 +40,7 @@ def read(path: Path, model: str, dataset: str) -> list[Table]:
     its folder.
     """
     table = _table_of(path)
-    headings, severities, *lines = rows_of(table)
+    headings, severities, *lines = read_csv_rows(table)
     places = _places(headings, severities, table)
     names = [line[0].strip() for line in lines]
     if not lines or len(set(names)) < len(names) or not all(names):

@@ -12,7 +12,7 @@ from statistics import fmean
 
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, Place
-from stillrobust.importers.csv_tables import rows_of
+from stillrobust.importers.csv_tables import read_csv_rows
 from stillrobust.importers.tables import UNKNOWN, Table, score
 from stillrobust.metrics import METRIC_VERSION
 
@@ -49,7 +49,7 @@ PROTOCOL = {
 
 def read(path: Path, model: str, dataset: str) -> list[Table]:
     """A run for each line, or for those of ``model`` (``architecture/backbone``) and ``dataset``."""
-    headings, *lines = rows_of(path)
+    headings, *lines = read_csv_rows(path)
     corrupted = {
         heading: heading.removeprefix(PREFIX)
         for heading in headings

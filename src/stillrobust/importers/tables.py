@@ -47,7 +47,7 @@ def score(value: Any, where: str, scale: float = 1.0) -> float:
     return number / scale
 
 
-def agree(clean: Mapping[str, float], metric: str, value: float, where: str) -> None:
+def require_same_clean(clean: Mapping[str, float], metric: str, value: float, where: str) -> None:
     """The clean score, which some files repeat for every corruption, must be one number."""
     if clean.get(metric, value) != value:
         raise UserError(
@@ -56,7 +56,7 @@ def agree(clean: Mapping[str, float], metric: str, value: float, where: str) -> 
         )
 
 
-def filled(
+def without_empty_severities(
     cells: Mapping[Place, Mapping[str, float]],
 ) -> tuple[dict[Place, dict[str, float]], tuple[int, ...]]:
     """The cells without severities that are exactly 0 under every corruption, which are these.
@@ -80,7 +80,7 @@ def filled(
     return {place: dict(scores) for place, scores in cells.items() if place[1] not in empty}, empty
 
 
-def hole_notes(empty: tuple[int, ...]) -> tuple[str, ...]:
+def empty_severity_notes(empty: tuple[int, ...]) -> tuple[str, ...]:
     """What is said of them."""
     if not empty:
         return ()

@@ -11,22 +11,22 @@ from pathlib import Path
 
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec
-from stillrobust.predictors.predictor import Predict, Predictor, checked
-from stillrobust.predictors.python_file import predictor_of_file
+from stillrobust.predictors.predictor import Predict, Predictor, validated_predictor
+from stillrobust.predictors.python_file import load_file_predictor
 from stillrobust.samples import DatasetInfo
 from stillrobust.training import load_model
 
 __all__ = [
-    "LIBRARIES",
+    "PREDICTORS",
     "Predict",
     "Predictor",
-    "checked",
+    "load_file_predictor",
+    "load_run_predictor",
     "open_predictor",
-    "predictor_of_file",
-    "predictor_of_run",
+    "validated_predictor",
 ]
 
-LIBRARIES: Mapping[str, tuple[str, str]] = {
+PREDICTORS: Mapping[str, tuple[str, str]] = {
     "torchvision": ("torchvision_models", "torchvision_predictor"),
     "timm": ("timm_classifiers", "timm_predictor"),
     "transformers": ("transformers_models", "transformers_predictor"),
@@ -44,14 +44,14 @@ def open_predictor(spec: str, info: DatasetInfo) -> Predictor:
     Raises ``UserError`` where it is not there or does not fit.
     """
     if spec.endswith(".py"):
-        return predictor_of_file(Path(spec).expanduser(), info.task)
+        return load_file_predictor(Path(spec).expanduser(), info.task)
     library, colon, rest = spec.partition(":")
     if not colon or not rest:
-        listed = ", ".join(f"{name}:NAME" for name in LIBRARIES)
+        listed = ", ".join(f"{name}:NAME" for name in PREDICTORS)
         raise UserError(
             f"Expected a model as FILE.py or one of {listed}, but got {spec!r}; see docs/models.md"
         )
-    module, function = lookup("library of models", library, LIBRARIES)
+    module, function = lookup("library of models", library, PREDICTORS)
     name, arguments = parse_spec(rest)
     try:
         make = getattr(importlib.import_module(f"stillrobust.predictors.{module}"), function)
@@ -69,7 +69,7 @@ def open_predictor(spec: str, info: DatasetInfo) -> Predictor:
     return predictor
 
 
-def predictor_of_run(folder: Path) -> Predictor:
+def load_run_predictor(folder: Path) -> Predictor:
     """The finished run in ``folder``, on the GPU where there is one."""
     import torch
 

@@ -13,7 +13,7 @@ WORDNET_ID = re.compile(r"n\d{8}")
 IMAGENET_CLASSES = 1000
 
 
-def columns_of(
+def class_columns(
     info: DatasetInfo,
     theirs: Sequence[str] | None,
     outputs: int,
@@ -51,7 +51,7 @@ def columns_of(
     return np.array([numbers[_plain(name)] for name in info.classes])
 
 
-def to_data(columns: Array, outputs: int) -> Array:
+def dataset_labels(columns: Array, outputs: int) -> Array:
     """The other way round: for every number of the model the data's, -1 where the data has no such
     class.
     """

@@ -11,11 +11,15 @@ import numpy as np
 import torch
 
 from stillrobust.errors import UserError
-from stillrobust.predictors.labels import columns_of
-from stillrobust.predictors.outputs import classified, detected, segmented
+from stillrobust.predictors.labels import class_columns
+from stillrobust.predictors.outputs import (
+    classification_predictions,
+    detection_prediction,
+    segmentation_prediction,
+)
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import Array, DatasetInfo, Image, Prediction
-from stillrobust.storage.files import sha256_of
+from stillrobust.storage.files import file_sha256
 
 DETECTOR_OUTPUTS = ("boxes", "labels", "scores")
 MASK_THRESHOLD = 0.5  # of soft masks, as torchvision exports them
@@ -81,19 +85,21 @@ def onnx_predictor(
 
     def classify(image: Image, outputs: dict[str, Array]) -> Prediction:
         logits = outputs[given[0]]
-        return classified(
+        return classification_predictions(
             torch.from_numpy(logits),
-            columns_of(info, classes, logits.shape[1], labels or {}, path.name),
+            class_columns(info, classes, logits.shape[1], labels or {}, path.name),
         )[0]
 
     def segment(image: Image, outputs: dict[str, Array]) -> Prediction:
         logits = outputs[given[0]][0]
-        columns = columns_of(info, classes, logits.shape[0], labels or {}, path.name)
-        return segmented(torch.from_numpy(logits), (image.shape[0], image.shape[1]), columns)
+        columns = class_columns(info, classes, logits.shape[0], labels or {}, path.name)
+        return segmentation_prediction(
+            torch.from_numpy(logits), (image.shape[0], image.shape[1]), columns
+        )
 
     def detect(image: Image, outputs: dict[str, Array]) -> Prediction:
         number = len(classes or info.classes)
-        columns = columns_of(info, classes, number, labels or {}, path.name)
+        columns = class_columns(info, classes, number, labels or {}, path.name)
         height, width = image.shape[:2]
         scale = (1.0, 1.0) if shown is None else (height / shown[0], width / shown[1])
         boxes = outputs["boxes"].reshape(-1, 4) * np.array(
@@ -106,7 +112,7 @@ def onnx_predictor(
                 for mask in outputs["masks"][:, 0]
             ]
             masks = np.stack(soft) > MASK_THRESHOLD if soft else np.zeros((0, height, width), bool)
-        return detected(
+        return detection_prediction(
             boxes,
             outputs["labels"] - first_label,
             outputs["scores"],
@@ -121,7 +127,7 @@ def onnx_predictor(
         task=info.task,
         model=f"onnx:{path.stem}",
         predict=predict,
-        weights=sha256_of(path),
+        weights=file_sha256(path),
         classes=info.classes,
         masks="masks" in given,
         about={"size": shown, "mean": mean, "std": std, "onnxruntime": onnxruntime.__version__},

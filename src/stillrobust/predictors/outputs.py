@@ -9,27 +9,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stillrobust.predictors.labels import to_data
+from stillrobust.predictors.labels import dataset_labels
 from stillrobust.samples import Array, Image, Prediction
 
 
-def device() -> torch.device:
+def default_device() -> torch.device:
     """The GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def floats(image: Image) -> Tensor:
+def float_tensor(image: Image) -> Tensor:
     """uint8 (H, W, 3) -> float32 (3, H, W) 0..1."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
 
 
-def classified(logits: Tensor, columns: Array) -> list[Prediction]:
+def classification_predictions(logits: Tensor, columns: Array) -> list[Prediction]:
     """Logits (B, K) -> probabilities over the data's classes alone: the softmax sees no others."""
     chosen = logits[:, torch.from_numpy(columns).to(logits.device)].float().softmax(1).cpu().numpy()
     return [Prediction(probabilities=row) for row in chosen]
 
 
-def segmented(logits: Tensor, size: tuple[int, int], columns: Array) -> Prediction:
+def segmentation_prediction(logits: Tensor, size: tuple[int, int], columns: Array) -> Prediction:
     """Logits (K, h, w) -> a label map of ``size`` among the data's classes: resized bilinearly,
     then argmax.
     """
@@ -42,7 +42,7 @@ def segmented(logits: Tensor, size: tuple[int, int], columns: Array) -> Predicti
     )
 
 
-def detected(
+def detection_prediction(
     boxes: Array,
     labels: Array,
     scores: Array,
@@ -54,7 +54,7 @@ def detected(
     """Boxes xyxy, the model's labels, scores and bool masks -> those of the data's classes, boxes
     clipped to the image.
     """
-    ours = to_data(columns, outputs)[labels.astype(np.int64)]
+    ours = dataset_labels(columns, outputs)[labels.astype(np.int64)]
     kept = ours >= 0
     limits = np.array([size[1], size[0], size[1], size[0]], np.float32)
     return Prediction(
@@ -65,7 +65,7 @@ def detected(
     )
 
 
-def extents(masks: Array) -> Array:
+def mask_boxes(masks: Array) -> Array:
     """Bool (N, H, W) -> the boxes around them, float32 (N, 4) xyxy; of an empty mask all zero."""
     boxes = np.zeros((len(masks), 4), np.float32)
     for box, mask in zip(boxes, masks, strict=True):
@@ -75,7 +75,7 @@ def extents(masks: Array) -> Array:
     return boxes
 
 
-def names_of(numbered: dict[int, str] | dict[str, str] | Sequence[str]) -> list[str]:
+def class_names(numbered: dict[int, str] | dict[str, str] | Sequence[str]) -> list[str]:
     """Class names by number, from a list or from a mapping whose keys are numbers."""
     if isinstance(numbered, dict):
         by_number = {int(number): name for number, name in numbered.items()}

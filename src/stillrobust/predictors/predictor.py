@@ -8,7 +8,7 @@ import numpy as np
 
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, Image, Prediction
-from stillrobust.user_files import RAISED, reason
+from stillrobust.user_files import USER_CODE_ERRORS, error_summary
 
 Predict = Callable[[list[Image]], list[Prediction]]
 # pixels that a box may reach over the image's edge: detectors clip in the resized image and scale
@@ -38,7 +38,7 @@ class Predictor:
     """Anything else worth keeping with its numbers, as plain data."""
 
 
-def checked(
+def validated_predictor(
     predictor: Predictor, classes: int, has_masks: bool
 ) -> Callable[[Sequence[Image], Sequence[str]], list[Prediction]]:
     """``predictor.predict`` that takes the images' names too and refuses what cannot be scored: one
@@ -52,13 +52,13 @@ def checked(
             predictions = predictor.predict(list(images))
         except UserError:
             raise
-        except RAISED as error:  # told with its own words
+        except USER_CODE_ERRORS as error:  # told with its own words
             where = (
                 _alone(predictor, images, names)
                 or f"{len(images)} images together, {names[0]} first"
             )
             raise UserError(
-                f"{predictor.model} failed on {where}: {reason(error)}; try its predict on that"
+                f"{predictor.model} failed on {where}: {error_summary(error)}; try its predict on that"
             ) from error
         if not isinstance(predictions, list | tuple) or len(predictions) != len(images):
             got = (
@@ -71,7 +71,9 @@ def checked(
                 f" {got}; one an image, in their order"
             )
         for image, name, prediction in zip(images, names, predictions, strict=True):
-            fault = fault_of(prediction, predictor.task, image.shape[:2], classes, has_masks)
+            fault = prediction_fault(
+                prediction, predictor.task, image.shape[:2], classes, has_masks
+            )
             if fault:
                 raise UserError(
                     f"{predictor.model} cannot be scored on {name} {image.shape[:2]}: expected"
@@ -87,12 +89,12 @@ def _alone(predictor: Predictor, images: Sequence[Image], names: Sequence[str]) 
     for image, name in zip(images, names, strict=True):
         try:
             predictor.predict([image])
-        except RAISED:
+        except USER_CODE_ERRORS:
             return f"{name} {image.shape[:2]}"
     return ""
 
 
-def fault_of(
+def prediction_fault(
     prediction: object, task: str, size: tuple[int, ...], classes: int, has_masks: bool
 ) -> str:
     """What is wrong with one prediction, as ``"X, but got Y; do Z"``; empty where nothing is."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from stillrobust.errors import UserError
 from stillrobust.predictors.predictor import Predictor
-from stillrobust.user_files import RAISED, reason, run_file
+from stillrobust.user_files import USER_CODE_ERRORS, error_summary, run_file
 
 EXPECTED = (
     "one function create() that returns predict(images: list of uint8 (H, W, 3) RGB) -> list of"
@@ -16,7 +16,7 @@ EXPECTED = (
 )
 
 
-def predictor_of_file(path: Path, task: str) -> Predictor:
+def load_file_predictor(path: Path, task: str) -> Predictor:
     """The model that ``path`` makes. The file is run as it is: it is your code.
 
     Optional names in it: ``CLASSES``, the model's classes in the order of its labels, so that data
@@ -29,9 +29,9 @@ def predictor_of_file(path: Path, task: str) -> Predictor:
         raise UserError(f"Expected {EXPECTED} in {path}, but there is no create(); add it")
     try:
         predict = module.create()
-    except RAISED as error:
+    except USER_CODE_ERRORS as error:
         raise UserError(
-            f"Expected {EXPECTED} in {path}, but create() failed: {reason(error)}"
+            f"Expected {EXPECTED} in {path}, but create() failed: {error_summary(error)}"
         ) from error
     if not callable(predict):
         raise UserError(

@@ -11,8 +11,8 @@ from stillrobust.backbones.reader import digest, load_strictly, read_state
 from stillrobust.data.official.imagenet import wnids
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown
-from stillrobust.predictors.labels import columns_of
-from stillrobust.predictors.outputs import classified, device
+from stillrobust.predictors.labels import class_columns
+from stillrobust.predictors.outputs import classification_predictions, default_device
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
@@ -42,17 +42,17 @@ def timm_predictor(
     outputs = int(model.num_classes)
     # timm keeps names for ImageNet-1k alone; another number of classes is taken as the data's.
     names = wnids() if classes is None and outputs == 1000 else None
-    columns = columns_of(info, names, outputs, labels or {}, f"timm's {name}")
+    columns = class_columns(info, names, outputs, labels or {}, f"timm's {name}")
     transform = timm.data.create_transform(
         **timm.data.resolve_model_data_config(model), is_training=False
     )
-    model = model.eval().to(device())
+    model = model.eval().to(default_device())
 
     def predict(images: list[Image]) -> list[Prediction]:
         batch = torch.stack([transform(PillowImage.fromarray(image)) for image in images]).to(
-            device()
+            default_device()
         )
-        return classified(model(batch), columns)
+        return classification_predictions(model(batch), columns)
 
     return Predictor(
         task="classification",

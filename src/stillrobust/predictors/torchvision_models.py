@@ -13,8 +13,14 @@ from torch import Tensor, nn
 from stillrobust.backbones.reader import digest, load_strictly, read_state
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown
-from stillrobust.predictors.labels import columns_of
-from stillrobust.predictors.outputs import classified, detected, device, floats, segmented
+from stillrobust.predictors.labels import class_columns
+from stillrobust.predictors.outputs import (
+    classification_predictions,
+    default_device,
+    detection_prediction,
+    float_tensor,
+    segmentation_prediction,
+)
 from stillrobust.predictors.predictor import Predict, Predictor
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
@@ -69,7 +75,7 @@ def torchvision_predictor(
         classes or len(published_names),
         labels or {},
     )
-    model = model.eval().to(device())
+    model = model.eval().to(default_device())
     return Predictor(
         task=info.task,
         model=f"torchvision:{format_spec(name, {'weights': weights})}",
@@ -92,11 +98,11 @@ def _classifier(
     outputs: int,
     labels: Mapping[str, str],
 ) -> Predict:
-    columns = columns_of(info, names, outputs, labels, "The classifier")
+    columns = class_columns(info, names, outputs, labels, "The classifier")
 
     def predict(images: list[Image]) -> list[Prediction]:
-        batch = torch.stack([transform(_bytes(image)) for image in images]).to(device())
-        return classified(model(batch), columns)
+        batch = torch.stack([transform(_bytes(image)) for image in images]).to(default_device())
+        return classification_predictions(model(batch), columns)
 
     return predict
 
@@ -109,13 +115,13 @@ def _segmenter(
     outputs: int,
     labels: Mapping[str, str],
 ) -> Predict:
-    columns = columns_of(info, names, outputs, labels, "The segmenter")
+    columns = class_columns(info, names, outputs, labels, "The segmenter")
 
     def predict(images: list[Image]) -> list[Prediction]:
         found = []
         for image in images:
-            logits = model(transform(_bytes(image))[None].to(device()))["out"][0]
-            found.append(segmented(logits, (image.shape[0], image.shape[1]), columns))
+            logits = model(transform(_bytes(image))[None].to(default_device()))["out"][0]
+            found.append(segmentation_prediction(logits, (image.shape[0], image.shape[1]), columns))
         return found
 
     return predict
@@ -130,13 +136,13 @@ def _detector(
     labels: Mapping[str, str],
 ) -> Predict:
     # Number 0 is the background: without names the data's classes follow it.
-    columns = columns_of(info, names, outputs if names else outputs - 1, labels, "The detector") + (
-        names is None
-    )
+    columns = class_columns(
+        info, names, outputs if names else outputs - 1, labels, "The detector"
+    ) + (names is None)
 
     def predict(images: list[Image]) -> list[Prediction]:
         outputs_of: list[dict[str, Tensor]] = model(
-            [floats(image).to(device()) for image in images]
+            [float_tensor(image).to(default_device()) for image in images]
         )
         found = []
         for image, output in zip(images, outputs_of, strict=True):
@@ -149,7 +155,7 @@ def _detector(
                 output[key].cpu().numpy() for key in ("boxes", "labels", "scores")
             )
             found.append(
-                detected(
+                detection_prediction(
                     boxes,
                     numbers,
                     scores,

@@ -12,14 +12,14 @@ import transformers
 
 from stillrobust.backbones.reader import digest
 from stillrobust.errors import UserError
-from stillrobust.predictors.labels import columns_of
+from stillrobust.predictors.labels import class_columns
 from stillrobust.predictors.outputs import (
-    classified,
-    detected,
-    device,
-    extents,
-    names_of,
-    segmented,
+    class_names,
+    classification_predictions,
+    default_device,
+    detection_prediction,
+    mask_boxes,
+    segmentation_prediction,
 )
 from stillrobust.predictors.predictor import Predict, Predictor
 from stillrobust.samples import DatasetInfo, Image, Prediction
@@ -55,9 +55,9 @@ def transformers_predictor(
         raise UserError(
             f"Expected a model with its image processor for {info.task} at {name}, but: {reason}"
         ) from None
-    names = names_of(config.id2label)
-    columns = columns_of(info, names, len(names), labels or {}, name)
-    model = model.eval().to(device())
+    names = class_names(config.id2label)
+    columns = class_columns(info, names, len(names), labels or {}, name)
+    model = model.eval().to(default_device())
     instances = head == "AutoModelForUniversalSegmentation"
     makers = {
         "classification": _classifier,
@@ -96,7 +96,7 @@ def _head_of(config: Any, info: DatasetInfo) -> str:
 
 def _inputs(processor: Any, images: list[Image]) -> Any:
     return processor(images=images, return_tensors="pt", input_data_format="channels_last").to(
-        device()
+        default_device()
     )
 
 
@@ -106,7 +106,7 @@ def _sizes(images: list[Image]) -> list[tuple[int, int]]:
 
 def _classifier(model: Any, processor: Any, columns: Any, outputs: int) -> Predict:
     def predict(images: list[Image]) -> list[Prediction]:
-        return classified(model(**_inputs(processor, images)).logits, columns)
+        return classification_predictions(model(**_inputs(processor, images)).logits, columns)
 
     return predict
 
@@ -116,7 +116,8 @@ def _segmenter(model: Any, processor: Any, columns: Any, outputs: int) -> Predic
         # One by one: images of several sizes make no batch, and padding would be segmented too.
         logits = [model(**_inputs(processor, [image])).logits[0] for image in images]
         return [
-            segmented(one, size, columns) for one, size in zip(logits, _sizes(images), strict=True)
+            segmentation_prediction(one, size, columns)
+            for one, size in zip(logits, _sizes(images), strict=True)
         ]
 
     return predict
@@ -133,7 +134,9 @@ def _detector(model: Any, processor: Any, columns: Any, outputs: int) -> Predict
             boxes, numbers, scores = (
                 one[key].float().cpu().numpy() for key in ("boxes", "labels", "scores")
             )
-            results.append(detected(boxes, numbers, scores, None, size, columns, outputs))
+            results.append(
+                detection_prediction(boxes, numbers, scores, None, size, columns, outputs)
+            )
         return results
 
     return predict
@@ -156,7 +159,11 @@ def _instances(model: Any, processor: Any, columns: Any, outputs: int) -> Predic
             )
             numbers = np.array([segment["label_id"] for segment in segments], np.int64)
             scores = np.array([segment["score"] for segment in segments], np.float32)
-            results.append(detected(extents(masks), numbers, scores, masks, size, columns, outputs))
+            results.append(
+                detection_prediction(
+                    mask_boxes(masks), numbers, scores, masks, size, columns, outputs
+                )
+            )
         return results
 
     return predict

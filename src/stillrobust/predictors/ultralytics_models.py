@@ -11,8 +11,8 @@ import numpy as np
 
 from stillrobust.backbones.reader import digest
 from stillrobust.errors import UserError
-from stillrobust.predictors.labels import columns_of
-from stillrobust.predictors.outputs import detected, names_of
+from stillrobust.predictors.labels import class_columns
+from stillrobust.predictors.outputs import class_names, detection_prediction
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
@@ -56,8 +56,8 @@ def ultralytics_predictor(
             f"Expected a model that detects or segments instances, but {name} is for"
             f" {model.task!r}; give another"
         )
-    names = names_of(model.names)
-    columns = columns_of(info, names, len(names), labels or {}, name)
+    names = class_names(model.names)
+    columns = class_columns(info, names, len(names), labels or {}, name)
     masks = model.task == "segment"
 
     def predict(images: list[Image]) -> list[Prediction]:
@@ -81,7 +81,7 @@ def ultralytics_predictor(
         drawn = None
         if masks:
             drawn = np.zeros((0, *shape), bool) if own is None else own.data.cpu().numpy() > 0.5
-        return detected(
+        return detection_prediction(
             boxes.xyxy, boxes.cls, boxes.conf, drawn, (shape[0], shape[1]), columns, len(names)
         )
 

@@ -44,7 +44,7 @@ from stillrobust.runtime import capacity
 from stillrobust.samples import Image
 from stillrobust.storage.files import LEFTOVER, write_whole
 from stillrobust.storage.leases import lease
-from stillrobust.user_files import is_own, keyed, shown
+from stillrobust.user_files import display_name, is_user_file, with_content_hash
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 FORMATS = {"png": ".png", "jpeg": ".jpg"}
@@ -97,7 +97,11 @@ class SetPlan:
     def protocol(self) -> dict[str, Any]:
         """What decides a pixel, apart from corruption, severity and photo."""
         stored = {"format": self.format, "quality": self.quality, "seed": self.seed}
-        own = {f"{shown(name)}.py": keyed(name) for name in self.corruptions if is_own(name)}
+        own = {
+            f"{display_name(name)}.py": with_content_hash(name)
+            for name in self.corruptions
+            if is_user_file(name)
+        }
         return {
             **protocol(self.mode, self.regime, self.channel_order),
             **stored,
@@ -129,7 +133,7 @@ def corrupt_set(
     missing.
 
     Raises ``UserError`` where there is no photo, ``out`` lies inside ``source``, or ``out`` was
-    made with another protocol; ``Held`` while another process works on ``out``.
+    made with another protocol; ``LeaseHeldError`` while another process works on ``out``.
     """
     names, links = _sources(source)
     root = source if source.is_dir() else source.parent
@@ -283,7 +287,10 @@ def _corrupt_one(
     known = dict(before["outputs"]) if before and before["sha256"] == digest else {}
     known = {path: sha for path, sha in known.items() if (out / path).is_file()}
     wanted = {
-        f"{shown(corruption)}/{severity}/{target}{FORMATS[plan.format]}": (corruption, severity)
+        f"{display_name(corruption)}/{severity}/{target}{FORMATS[plan.format]}": (
+            corruption,
+            severity,
+        )
         for corruption in plan.corruptions
         for severity in plan.severities
     }

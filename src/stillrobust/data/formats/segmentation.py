@@ -18,7 +18,7 @@ from stillrobust.data.reading import (
     require_split,
     subfolders,
 )
-from stillrobust.errors import BadImage, UserError
+from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import IGNORE, Array, DatasetInfo, Image, Sample, Target
 
 NO_IMAGE = "label map without an image"  # the one fault that is of no image
@@ -90,7 +90,7 @@ def read_pair(
     """
     image, stored = read_image(image_path), read_label_map(label_path)
     if image.shape[:2] != stored.shape:
-        raise BadImage(
+        raise BadImageError(
             f"Expected {label_path} to have the size of its image,"
             f" {image.shape[1]}x{image.shape[0]}, but it is {stored.shape[1]}x{stored.shape[0]};"
             " write the labels at the image's size",
@@ -99,7 +99,7 @@ def read_pair(
     labels = reduce(stored)
     wrong = labels[(labels >= classes) & (labels != IGNORE)]
     if wrong.size:
-        raise BadImage(
+        raise BadImageError(
             f"Expected labels 0..{classes - 1} or {IGNORE} in {label_path}, but got"
             f" {int(wrong.min())}; add the class to classes.txt or correct the map",
             "a label map with a class that there is not",
@@ -127,12 +127,14 @@ def paired_files(
                 f"Expected one image for each label map, but {images / stem} is there twice;"
                 " remove one"
             )
-            leave_out(left_out, name.as_posix(), BadImage(sentence, "two images for one label map"))
+            leave_out(
+                left_out, name.as_posix(), BadImageError(sentence, "two images for one label map")
+            )
         elif stem not in maps:
             sentence = (
                 f"Expected the label map {labels / stem}.png of {image}, but it is missing; add it"
             )
-            leave_out(left_out, name.as_posix(), BadImage(sentence, "no label map"))
+            leave_out(left_out, name.as_posix(), BadImageError(sentence, "no label map"))
         else:
             pairs.append((image, maps[stem]))
     for stem, path in maps.items():
@@ -141,7 +143,9 @@ def paired_files(
                 f"Expected an image in {images} for the label map {path}, but it is missing; add or"
                 " remove one"
             )
-            leave_out(left_out, path.relative_to(labels).as_posix(), BadImage(sentence, NO_IMAGE))
+            leave_out(
+                left_out, path.relative_to(labels).as_posix(), BadImageError(sentence, NO_IMAGE)
+            )
     return pairs
 
 

@@ -18,7 +18,7 @@ from stillrobust.data.generated.scenes import Scene, draw_crop, draw_scene
 from stillrobust.data.reading import image_files, write_image
 from stillrobust.errors import UserError
 from stillrobust.samples import Sample
-from stillrobust.storage.files import clear_leftovers, temporary
+from stillrobust.storage.files import clear_leftovers, temporary_path
 from stillrobust.storage.leases import lease
 
 # raised whenever the same parameters would draw other pixels, so that old folders are drawn again
@@ -91,7 +91,7 @@ def drawn_once(root: Path, parameters: dict[str, Any], draw: Callable[[Path], No
         clear_leftovers(root.parent, f"{root.name}.")
         if is_replaceable(root) and stored_parameters(root) == parameters:
             return root
-        partial = temporary(root)
+        partial = temporary_path(root)
         try:
             partial.mkdir()
             draw(partial)
@@ -166,7 +166,7 @@ def put_in_place(partial: Path, root: Path) -> None:
     if not root.exists():
         partial.replace(root)
         return
-    retired = temporary(root)
+    retired = temporary_path(root)
     try:
         root.replace(retired)
         partial.replace(root)
