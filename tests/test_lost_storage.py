@@ -141,7 +141,7 @@ def test_a_network_folder_that_is_gone_in_the_middle_of_an_evaluation(tmp_path):
 
     with pytest.raises(
         UserError,
-        match=r"Cannot reach .*Finished work is kept. Start again when the folder is available",
+        match=r"Cannot reach .*Finished work is kept; start again when the folder is available",
     ):
         evaluate(model(lose), data, there, FEW)
     assert not (tmp_path / "share").exists(), "nothing is written where the folder was"
@@ -158,7 +158,7 @@ def test_a_network_folder_that_is_gone_in_the_middle_of_a_training(tmp_path, who
         if step == 4:
             (tmp_path / "share").rename(tmp_path / "away")
 
-    with pytest.raises(UserError, match=r"Cannot reach .*Start again when the folder is available"):
+    with pytest.raises(UserError, match=r"Cannot reach .*start again when the folder is available"):
         train(PLAN, Toys("classification"), tmp_path / "share" / "run", lose)
     assert not (tmp_path / "share").exists(), "nothing is written where the folder was"
     (tmp_path / "away").rename(tmp_path / "share")

@@ -6,7 +6,6 @@ import json
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +19,7 @@ from stillrobust.data.views import corrupted_view
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, cells_to_evaluate, evaluate
 from stillrobust.grid import COMMON
-from stillrobust.predictors import Predictor
-from stillrobust.predictors.python_file import load_file_predictor
+from stillrobust.predictors import Predictor, open_predictor
 from stillrobust.report import summarize
 from stillrobust.report.beside import beside_text
 from stillrobust.report.page import page
@@ -116,8 +114,8 @@ def test_a_file_that_exits_is_told_like_one_that_raises(tmp_path):
     with pytest.raises(UserError, match="raised SystemExit: 0"):
         technique.augment_image(IMAGE, np.random.default_rng(0))
     with pytest.raises(UserError, match=r"create\(\) failed: SystemExit: 0"):
-        load_file_predictor(
-            Path(written(tmp_path, "model.py", leaves.format("create"))), "classification"
+        open_predictor(
+            written(tmp_path, "model.py", leaves.format("create")), Toys("classification").info
         )
 
 
@@ -215,7 +213,7 @@ def test_any_process_runs_the_same_code_or_none(rain, tmp_path):
     assert there.stdout == corrupt(IMAGE, rain, 3, seed=0, image_id="a").tobytes()
     written(tmp_path, "rain.py", RAIN + "\n# later\n")
     changed = subprocess.run([sys.executable, "-c", ELSEWHERE], input=asked, capture_output=True)
-    assert b"rain.py as it was when this began, but it has changed since" in changed.stderr
+    assert b"rain.py unchanged since this command started, but it has changed" in changed.stderr
 
 
 def test_it_stands_beside_the_15_and_never_in_their_mean(rain, tmp_path):

@@ -257,7 +257,7 @@ def test_details_in_the_terminal(tmp_path):
     )
     assert "worst corruption" in text
     assert "ece: clean" in text
-    assert "most lost" in text
+    assert "largest loss first" in text
     assert "other" not in text
     for arguments in (
         ["details", str(tmp_path / "none")],

@@ -122,7 +122,7 @@ def test_a_name_stands_for_one_model_on_one_set(tmp_path):
         (wide("one"), data, dataclasses.replace(first, seed=1), "seed differ"),
         (wide("one"), data, dataclasses.replace(first, images=2), "images differ"),
     ):
-        with pytest.raises(UserError, match=f"x was measured with.*{said}; take another --out"):
+        with pytest.raises(UserError, match=f"stored cells of x .*{said}; choose another --out"):
             evaluate(model, other, tmp_path, protocol)
         assert Store(tmp_path).measurements() == before
     # who names it answers for it: a study's weights changed
@@ -170,7 +170,7 @@ def test_bad_protocols():
 
 
 class Stored(Toys):
-    """Toys whose corruptions are stored: each image dimmed by 20 a severity; ``missing`` cells are
+    """Toys are stored, so draws: each image dimmed by 20 a severity; ``missing`` cells are
     not there.
     """
 
@@ -230,7 +230,7 @@ def test_a_missing_stored_cell_stops_before_the_first_is_measured(run, tmp_path)
         {"draws": "exact"},
         {"warp_truth": True},
     ):
-        with pytest.raises(UserError, match="whose corruptions are stored"):
+        with pytest.raises(UserError, match="are stored, so draws"):
             evaluate(folder, Stored(task), tmp_path, Protocol(("fog",), (1,), **choice))
 
 

@@ -14,7 +14,6 @@ from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.grid import Cell
 from stillrobust.predictors import (
     Predictor,
-    load_file_predictor,
     open_predictor,
     validated_predictor,
 )
@@ -291,14 +290,17 @@ def test_a_python_file_is_measured_and_its_weights_are_part_of_the_key(tmp_path)
     (tmp_path / "weights.bin").write_bytes(b"1")
     data = Toys("classification", 4)
     run = evaluate(
-        load_file_predictor(tmp_path / "mine.py", "classification"), data, tmp_path / "r", FEW
+        open_predictor(str(tmp_path / "mine.py"), info_of("classification")),
+        data,
+        tmp_path / "r",
+        FEW,
     )
     assert run == "mine"
     first = Store(tmp_path / "r").measurements("mine")
     assert {(m.corruption, m.severity) for m in first} == {("clean", 0), ("fog", 2)}
     (tmp_path / "weights.bin").write_bytes(b"2")
     evaluate(
-        load_file_predictor(tmp_path / "mine.py", "classification"),
+        open_predictor(str(tmp_path / "mine.py"), info_of("classification")),
         data,
         tmp_path / "r",
         FEW,
@@ -336,7 +338,7 @@ def test_a_plain_callable_is_measured(tmp_path):
 def test_bad_files(text, message, tmp_path):
     (tmp_path / "bad.py").write_text(text)
     with pytest.raises(UserError, match=message):
-        load_file_predictor(tmp_path / "bad.py", "classification")
+        open_predictor(str(tmp_path / "bad.py"), info_of("classification"))
 
 
 # ---- what a model may not say

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from stillrobust.analysis.reference import as_reference, corruption_errors, effective_robustness
 from stillrobust.cli import app
+from stillrobust.data.official.imagenet import wnids
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, GROUPS, Cell
 from stillrobust.metrics.details import by_class, details
@@ -292,8 +293,9 @@ def test_alexnet_stands_in_where_it_applies_and_no_run_is_named(tmp_path):
     not AlexNet.
     """
     store = Store(tmp_path)
-    for name, dataset in (("a", "ImageNet-C"), ("b", "toy"), ("c", "Tiny-ImageNet-C")):
-        store.write_run(Run(name, "classification", name, "upstream", dataset, {}, ("a", "b")))
+    for name, dataset in (("a", "mine"), ("b", "toy"), ("c", "ImageNet-C")):
+        classes = wnids() if name == "a" else ("a", "b")
+        store.write_run(Run(name, "classification", name, "upstream", dataset, {}, classes))
         for place in [("clean", 0), *((one, level) for one in COMMON for level in range(1, 6))]:
             store.write_cell(
                 Cell(name, *place),

@@ -126,7 +126,7 @@ def test_a_lease_that_was_given_back_or_lost_is_noticed(tmp_path):
     with lease(tmp_path / "a" / "work") as held:
         (tmp_path / "a").rename(tmp_path / "gone")
         with pytest.raises(
-            UserError, match=r"Cannot reach .* Start again when the folder is available"
+            UserError, match=r"Cannot reach .* start again when the folder is available"
         ):
             held.check()
     assert not (tmp_path / "a").exists(), "nothing is made where a network folder was"

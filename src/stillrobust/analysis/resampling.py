@@ -1,6 +1,4 @@
-"""From a store's kept statistics to replicates: the cells of a run in the same resamples of the
-same images.
-"""
+"""Bootstrap replicates of a run's cells from the per-image statistics in a store."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +17,12 @@ Compute = Callable[[Mapping[str, Array], Array], dict[str, Array]]
 
 @dataclass(frozen=True)
 class CellReplicates:
-    """Numbers of one run's cells, by name of the metric."""
+    """Scores of one run's cells in the same resamples of the same images."""
 
     image_ids: tuple[str, ...]
-    """What was resampled; numbers of two runs are paired where these are equal."""
+    """The resampled images. Two runs are paired if these are equal."""
     values: dict[str, Array]
-    """(cells, 1 + R): first the set itself, then its replicates."""
+    """(cells, 1 + R) by metric: first the whole dataset, then its replicates."""
 
 
 def resample_cells(
@@ -35,10 +33,21 @@ def resample_cells(
     seed: int = 0,
     compute: Compute = replicates,
 ) -> CellReplicates | None:
-    """Numbers of the cells at ``places`` in ``count`` resamples, or ``None`` where cells keep no
-    statistics or of other images.
+    """Recompute the scores of cells in bootstrap resamples of their images.
 
-    Raises ``MissingCellsError`` for a cell that is not there.
+    Args:
+        store: The results store.
+        run: Name of the run.
+        places: (corruption, severity) of the cells.
+        count: Number R of resamples.
+        seed: Seed of the resampling.
+        compute: Computes scores from statistics and weights.
+
+    Returns:
+        The replicates, or ``None`` if cells have no statistics or different images.
+
+    Raises:
+        MissingCellsError: If a cell is missing.
     """
     ids: tuple[str, ...] = ()
     weights = np.zeros((0, 0))
@@ -47,7 +56,7 @@ def resample_cells(
         statistics = store.statistics(Cell(run, *place))
         here = tuple(str(image) for image in statistics.get("image_ids", ()))
         if not here or (ids and here != ids):
-            # weights of other images, or of these in another order, would not be the same resample
+            # weights of other images, or in another order, would be another resample
             return None
         if not ids:
             ids = here

@@ -32,7 +32,7 @@ class Protocol:
     With a budget, the first images of ``budget.image_order``, so that more images include fewer.
     """
     budget: int | None = None
-    """Number of cells, the first of ``budget.cell_order`` with the clean one (default: all)."""
+    """Number of cells, the first of ``budget.cell_order`` with the clean (default: all)."""
     examples: int = 3
     """Number of images stored with their predictions for the report's gallery."""
     batch_size: int = 8
@@ -43,7 +43,7 @@ class Protocol:
     draws: str = "fast"
     """Random draws of the corruptions: ``exact`` or ``fast``."""
     regime: str | None = None
-    """Severity table of the corruptions (default: the dataset's, such as ``cifar`` for CIFAR-10)."""
+    """Severity table of the corruptions (default: the dataset's, ``cifar`` for CIFAR-10)."""
     channel_order: str = "rgb"
     """Channel order of the image that is corrupted. The model always receives RGB."""
     warp_truth: bool = False

@@ -1,4 +1,4 @@
-"""Every classifier of timm, with the preprocessing of its pretrained configuration."""
+"""Classifiers of timm, with the preprocessing of their pretrained configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,21 +17,29 @@ from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
 
-def timm_predictor(
+def create_predictor(
     info: DatasetInfo,
     name: str,
     weights: str = "pretrained",
     classes: int | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Predictor:
-    """``weights``: ``'pretrained'`` (timm fetches them), ``'random'``, or the path of a file.
+    """Load a classifier of timm.
 
-    ``classes``: how many the model has where it is not the published number; they are then the
-    data's, in their order. ``labels``: its name of a class -> the data's.
+    Args:
+        info: Description of the dataset.
+        name: timm's name of the model.
+        weights: ``'pretrained'`` (timm downloads them), ``'random'``, or the path of a file.
+        classes: Number of classes, if it is not the published one. They are then the dataset's in
+            their order.
+        labels: The dataset's name of a class by the model's name.
+
+    Raises:
+        UserError: If the model is unknown or does not fit the dataset.
     """
     if info.task != "classification":
         raise UserError(
-            f"timm's models classify, but {info.name} is data for {info.task}; transfer one as a"
+            f"timm has classifiers, but {info.name} is data for {info.task}; transfer one as a"
             " backbone first"
         )
     if not timm.is_model(name.partition(".")[0]):
@@ -40,7 +48,7 @@ def timm_predictor(
     if weights not in ("pretrained", "random"):
         load_strictly(model, read_state(Path(weights).expanduser()), weights)
     outputs = int(model.num_classes)
-    # timm keeps names for ImageNet-1k alone; another number of classes is taken as the data's.
+    # timm knows class names for ImageNet-1k only; other classes are taken as the dataset's
     names = wnids() if classes is None and outputs == 1000 else None
     columns = class_columns(info, names, outputs, labels or {}, f"timm's {name}")
     transform = timm.data.create_transform(

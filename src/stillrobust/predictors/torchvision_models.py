@@ -1,6 +1,4 @@
-"""Every classifier, detector and segmenter of torchvision, with the preprocessing of its published
-weights.
-"""
+"""Classifiers, detectors and segmenters of torchvision, with the preprocessing of their weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,19 +30,26 @@ MODULES = {
 MASK_THRESHOLD = 0.5  # torchvision's own convention for the soft masks of Mask R-CNN
 
 
-def torchvision_predictor(
+def create_predictor(
     info: DatasetInfo,
     name: str,
     weights: str = "DEFAULT",
     classes: int | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Predictor:
-    """``weights``: the name of published ones (torchvision fetches them), ``'random'``, or the path
-    of a file.
+    """Load a model of torchvision.
 
-    ``classes``: how many the model has, background included, where it is not the published number;
-    it then has the data's classes in their order (after the background, in detection). ``labels``:
-    its name of a class -> the data's.
+    Args:
+        info: Description of the dataset.
+        name: torchvision's name of the model.
+        weights: Name of published weights (torchvision downloads them), ``'random'``, or the path
+            of a file.
+        classes: Number of classes with background, if it is not the published one. They are then
+            the dataset's in their order, in detection after the background.
+        labels: The dataset's name of a class by the model's name.
+
+    Raises:
+        UserError: If model or weights are unknown or do not fit the dataset.
     """
     known = torchvision.models.list_models(module=MODULES[info.task])
     if name not in known:
@@ -101,7 +106,9 @@ def _classifier(
     columns = class_columns(info, names, outputs, labels, "The classifier")
 
     def predict(images: list[Image]) -> list[Prediction]:
-        batch = torch.stack([transform(_bytes(image)) for image in images]).to(default_device())
+        batch = torch.stack([transform(_byte_tensor(image)) for image in images]).to(
+            default_device()
+        )
         return classification_predictions(model(batch), columns)
 
     return predict
@@ -120,7 +127,7 @@ def _segmenter(
     def predict(images: list[Image]) -> list[Prediction]:
         found = []
         for image in images:
-            logits = model(transform(_bytes(image))[None].to(default_device()))["out"][0]
+            logits = model(transform(_byte_tensor(image))[None].to(default_device()))["out"][0]
             found.append(segmentation_prediction(logits, (image.shape[0], image.shape[1]), columns))
         return found
 
@@ -135,7 +142,7 @@ def _detector(
     outputs: int,
     labels: Mapping[str, str],
 ) -> Predict:
-    # Number 0 is the background: without names the data's classes follow it.
+    # index 0 is the background; without names the dataset's classes follow it
     columns = class_columns(
         info, names, outputs if names else outputs - 1, labels, "The detector"
     ) + (names is None)
@@ -170,7 +177,7 @@ def _detector(
     return predict
 
 
-def _bytes(image: Image) -> Tensor:
+def _byte_tensor(image: Image) -> Tensor:
     return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 

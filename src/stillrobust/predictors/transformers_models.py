@@ -1,6 +1,4 @@
-"""Hugging Face models: image classification, object detection, semantic and instance segmentation,
-with their processors.
-"""
+"""Hugging Face models for classification, detection and segmentation, with their processors."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +22,7 @@ from stillrobust.predictors.outputs import (
 from stillrobust.predictors.predictor import Predict, Predictor
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
-# The families of heads that fit a task, in the order in which they are tried.
+# heads for each task, in the order in which they are tried
 HEADS = {
     "classification": ("AutoModelForImageClassification",),
     "detection": ("AutoModelForObjectDetection", "AutoModelForUniversalSegmentation"),
@@ -32,14 +30,19 @@ HEADS = {
 }
 
 
-def transformers_predictor(
+def create_predictor(
     info: DatasetInfo, name: str, labels: Mapping[str, str] | None = None
 ) -> Predictor:
-    """``name``: a folder that ``save_pretrained`` wrote (model and image processor), or a name on
-    the hub.
+    """Load a model of transformers. Weights are read from safetensors, and no remote code is run.
 
-    Weights are read from safetensors only, and no code that comes with a model is run. ``labels``:
-    its name -> the data's.
+    Args:
+        info: Description of the dataset.
+        name: Folder that ``save_pretrained`` wrote, with model and image processor, or a name on
+            the hub.
+        labels: The dataset's name of a class by the model's name.
+
+    Raises:
+        UserError: If the model cannot be loaded or does not fit the dataset.
     """
     local = Path(name).expanduser()
     source = str(local) if local.is_dir() else name
@@ -113,7 +116,7 @@ def _classifier(model: Any, processor: Any, columns: Any, outputs: int) -> Predi
 
 def _segmenter(model: Any, processor: Any, columns: Any, outputs: int) -> Predict:
     def predict(images: list[Image]) -> list[Prediction]:
-        # One by one: images of several sizes make no batch, and padding would be segmented too.
+        # one by one: images of different sizes would need padding, which would be segmented too
         logits = [model(**_inputs(processor, [image])).logits[0] for image in images]
         return [
             segmentation_prediction(one, size, columns)

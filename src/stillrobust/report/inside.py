@@ -2,7 +2,6 @@
 stands against others.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from stillrobust.analysis.reference import (
     as_reference,
     corruption_errors,
     effective_robustness,
+    published_reference,
     worst_corruption,
 )
 from stillrobust.analysis.robustness import Robustness
@@ -102,15 +102,8 @@ def others_text(told: Against) -> list[str]:
 def _errors(row: Row, other: Robustness | None) -> CorruptionErrors | None:
     if other is not None:
         return corruption_errors(row.robustness, as_reference(other))
-    applies = (row.robustness.metric, row.robustness.severities) == (
-        ALEXNET.metric,
-        ALEXNET.severities,
-    )
-    return (
-        corruption_errors(row.robustness)
-        if applies and re.match("imagenet", row.run.dataset, re.IGNORECASE)
-        else None
-    )
+    reference = published_reference(row.robustness, row.run.classes)
+    return corruption_errors(row.robustness, reference) if reference else None
 
 
 def _kept(store: Store, row: Row) -> tuple[dict[str, Pair], dict[str, dict[str, Pair]]]:

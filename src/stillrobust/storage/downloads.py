@@ -102,12 +102,12 @@ def fetch(
                     faults.append(f"{source}: {error}")
     except OSError as error:
         raise UserError(
-            f"Cannot write {error.filename or target} ({error.strerror or error}). Free some space"
+            f"Cannot write {error.filename or target} ({error.strerror or error}); free some space"
             " or choose another folder"
         ) from None
     tried = "; ".join(faults) or "no address is known"
     raise UserError(
-        f"Cannot get {target.name} ({tried}). Download it by other means and give the file with"
+        f"Cannot get {target.name} ({tried}); download it by other means and give the file with"
         " --from"
     )
 

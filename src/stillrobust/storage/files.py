@@ -48,7 +48,7 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
             _sync_folder(folder)
     except OSError as error:
         raise UserError(
-            f"Cannot write {target}: {error.strerror or error}. Existing files are unchanged. Free"
+            f"Cannot write {target}: {error.strerror or error}. Existing files are unchanged; free"
             " some space or choose a folder you may write to, then start again"
         ) from error
     finally:
@@ -140,7 +140,7 @@ def read_bytes(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise UserError(
-            f"Cannot read {path}: {error.strerror or error}. Check the folder"
+            f"Cannot read {path}: {error.strerror or error}; check the folder"
         ) from error
 
 
@@ -206,7 +206,7 @@ def file_matches(path: Path, sha256: str) -> bool:
         return False
     except OSError as error:
         raise UserError(
-            f"Cannot read {path} ({error.strerror or error}). Finished work is kept. Start again"
+            f"Cannot read {path} ({error.strerror or error}). Finished work is kept; start again"
             " when the folder is available"
         ) from None
 

@@ -69,12 +69,12 @@ class Lease:
         except OSError as error:
             raise UserError(
                 f"Cannot reach {self.path.parent} any more ({error.strerror or error}). Finished"
-                " work is kept. Start again when the folder is available"
+                " work is kept; start again when the folder is available"
             ) from None
         if not ours:
             raise LeaseHeldError(
                 f"Another process took over {self.path.name} in {self.path.parent} while this one"
-                " was suspended. This process has stopped writing"
+                " was suspended; this one writes nothing more"
             )
 
 
@@ -150,7 +150,7 @@ def _wait_and_acquire(path: Path) -> Lease:
 
 
 def _acquire(path: Path) -> Lease:
-    """Create the lease file with the next number if the current holder is dead."""
+    """Create the lease file with the next number, if the holder is dead."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
@@ -160,8 +160,8 @@ def _acquire(path: Path) -> Lease:
                 continue  # released in this moment
             if before and not _holder_is_dead(_file(path, before), content):
                 raise LeaseHeldError(
-                    f"Another process works on {path.name} in {path.parent}: {_holder_name(content)}."
-                    " Try again when it has finished"
+                    f"Another process works on {path.name} in {path.parent}:"
+                    f" {_holder_name(content)}; try again when it has finished"
                 )
             mine = Lease(path, before + 1, secrets.token_hex(8))
             _own.add(mine.token)
@@ -178,7 +178,7 @@ def _acquire(path: Path) -> Lease:
             _own.discard(mine.token)
     except OSError as error:
         raise UserError(
-            f"Cannot write {path.parent} ({error.strerror or error}). Free some space or choose"
+            f"Cannot write {path.parent} ({error.strerror or error}); free some space or choose"
             " another folder"
         ) from None
 
@@ -253,7 +253,7 @@ def _here() -> str:
 
 
 def _process(number: str) -> tuple[str, str]:
-    """Return state and start time of a process from /proc; state ``X`` if it does not exist."""
+    """Return state and start time of a process from /proc; state ``X`` if absent."""
     try:
         fields = (
             Path(f"/proc/{number}/stat")
