@@ -183,7 +183,7 @@ def test_estimates_are_refused_where_full_numbers_are_asked_for():
 def test_bad_budgets():
     places = cell_order("top1")
     for metric, severities, count, words in (
-        ("top1", SEVERITIES, 9, "10 and the clean one, but 9"),
+        ("top1", SEVERITIES, 9, "10 and the clean one, but got 9"),
         ("miou", (3,), 0, "at least the cell frost 3"),
         ("top1", SEVERITIES, 75, "compute the robustness itself"),
         ("top1", (0, 6), 9, "from 1 to 5"),

@@ -487,7 +487,7 @@ def test_bad_specs(spec, task, message):
 
 def test_data_of_other_classes_is_refused(tmp_path):
     predictor = Predictor("classification", "m", print, "0", classes=("cat", "dog"))
-    with pytest.raises(UserError, match="knows the classes cat, dog"):
+    with pytest.raises(UserError, match="has 2 classes \\(cat, dog\\)"):
         evaluate(predictor, Toys("classification", 2), tmp_path)
     with pytest.raises(UserError, match="is for detection"):
         evaluate(Predictor("detection", "m", print, "0"), Toys("classification", 2), tmp_path)
