@@ -112,7 +112,7 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UserError(
-            f"Expected a Python file of your own at {file}, but {error.strerror}; check the path"
+            f"Expected a Python file at {file}, but {error.strerror}; check the path"
         ) from None
 
 

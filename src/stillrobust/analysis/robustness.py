@@ -154,7 +154,7 @@ def _check_cells(
             place = _listed([(measurement.corruption, measurement.severity)])
             raise UserError(
                 f"Expected finite values of {metric} for {run}, but {place} is {measurement.value};"
-                " measure it again"
+                " evaluate it again"
             )
 
 

@@ -32,8 +32,8 @@ def _open_model(run: Path | None, model: str | None, info: "DatasetInfo") -> "Pa
     )
 
 
-@commands.command()
-def evaluate(
+@commands.command("evaluate")
+def evaluate_command(
     data: Annotated[
         str,
         typer.Option(
@@ -90,8 +90,7 @@ def evaluate(
     """
     from stillrobust.data import open_dataset
     from stillrobust.data.bad_images import counted
-    from stillrobust.evaluation import Protocol
-    from stillrobust.evaluation import evaluate as run_evaluation
+    from stillrobust.evaluation import Protocol, evaluate
     from stillrobust.evaluation.process_group import join_process_group
     from stillrobust.predictors import Predictor
     from stillrobust.tasks import TASKS
@@ -134,7 +133,7 @@ def evaluate(
         typer.echo(f"{opened.model} has no masks: box_ap is computed, mask_ap is not", err=True)
     log = (run or out) / RUN_LOG  # an external model has no folder
     with progress_display() as display, log_failures(log, "evaluation"):
-        name = run_evaluation(
+        name = evaluate(
             opened,
             dataset,
             out / "results",

@@ -51,7 +51,7 @@ def details(
     levels = severities_of(severities)
     others = against_others(summarize(store, 0, severities=levels).rows, reference, standard or ())
     for one in runs.values() if run is None else [lookup("run", run, runs)]:
-        beside = [
+        comparisons = [
             f"{metric}: {line}"
             for (name, metric), against in others.items()
             if name == one.name
@@ -64,4 +64,4 @@ def details(
             if run is not None:
                 raise
             lines = [str(error)]
-        typer.echo("\n  ".join([one.name, *lines, *beside]))
+        typer.echo("\n  ".join([one.name, *lines, *comparisons]))

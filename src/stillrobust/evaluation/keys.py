@@ -52,7 +52,7 @@ def cells_to_evaluate(
 
 
 def select_images(dataset: Dataset, protocol: Protocol) -> Dataset:
-    """Return the images that the protocol asks for."""
+    """Return the images that the protocol selects."""
     return _subset(dataset, protocol.images, protocol.budget is not None)
 
 

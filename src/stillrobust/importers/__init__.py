@@ -114,7 +114,7 @@ def _check_name(run: Run, existing: Mapping[str, Run]) -> None:
 
 
 def _with_known_fields(protocol: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
-    """Return the protocol with the fields that the caller knows."""
+    """Return the protocol with the fields that the caller gave."""
     stated = dict(protocol)
     for field, value in known.items():
         lookup("field of the protocol", field, stated)

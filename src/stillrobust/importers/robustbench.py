@@ -116,7 +116,7 @@ def _one(line: list[str], places: list[Place | None], table: Path, dataset: str)
     kind = str(card.get("dataset", ""))
     if card and kind not in DATASETS:
         raise UserError(
-            f"Expected the card of {name} to be of {' or '.join(DATASETS)}, but it says"
+            f"Expected the card of {name} to be of {' or '.join(DATASETS)}, but it has"
             f" {kind!r:.40}; give the folder of one of them"
         )
     title, images = DATASETS.get(kind, (UNKNOWN, 0))

@@ -48,7 +48,7 @@ def create_predictor(
     if weights not in ("pretrained", "random"):
         load_strictly(model, read_state(Path(weights).expanduser()), weights)
     outputs = int(model.num_classes)
-    # timm knows class names for ImageNet-1k only; other classes are taken as the dataset's
+    # timm has class names for ImageNet-1k only; other classes are taken as the dataset's
     names = wnids() if classes is None and outputs == 1000 else None
     columns = class_columns(info, names, outputs, labels or {}, f"timm's {name}")
     transform = timm.data.create_transform(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
-NO_LIMIT = 2**60  # cgroup 1 says "no limit" by a number above this
+NO_LIMIT = 2**60  # cgroup 1 reports a number above this for "no limit"
 
 
 def cores() -> int:

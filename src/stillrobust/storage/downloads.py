@@ -209,8 +209,8 @@ def _attempt(address: str, part: Path, size: int | None, progress: ByteProgress)
         if error.code == 416:
             _delete(part)
         if error.code >= 500 or error.code in (408, 416, 429):
-            raise _Broken(f"the server says {error.code} {error.reason}") from None
-        raise _Final(f"the server says {error.code} {error.reason}") from None
+            raise _Broken(f"the server returned {error.code} {error.reason}") from None
+        raise _Final(f"the server returned {error.code} {error.reason}") from None
     except (
         urllib.error.URLError,
         http.client.HTTPException,
