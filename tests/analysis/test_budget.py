@@ -85,7 +85,7 @@ def test_published_models_with_four_cells_of_sixteen():
     for model in MODELS:
         truth = np.mean([float(model[f"mIoU_2d_{name}"]) for name in COMMON]) / 100
         found = estimate_mpc(float(model["mIoU_clean"]) / 100, of(model, 3), "miou", [3])
-        assert (found.cells, found.of) == (4, 16)
+        assert (found.cells, found.total_cells) == (4, 16)
         off.append(abs(found.value - truth))
         assert found.low <= truth <= found.high
     assert np.mean(off) < 0.01

@@ -154,7 +154,7 @@ def test_estimates_from_part_of_a_run(tmp_path):
     (found,) = estimate_run(store, "one", [3])
     whole = top1_store(tmp_path / "whole", {"one": 0.0})
     truth = np.mean([m.value for m in whole.measurements() if m.severity])
-    assert (found.cells, found.of, found.metric) == (9, 16, "top1")
+    assert (found.cells, found.total_cells, found.metric) == (9, 16, "top1")
     assert found.low < truth < found.high
     assert not summarize(store, 20).rows  # no full table takes it
     with pytest.raises(UserError, match="needs no estimate"):

@@ -40,7 +40,7 @@ class Estimate:
     high: float
     cells: int
     """Number of cells used, the clean one included."""
-    of: int
+    total_cells: int
     """Number of cells of a full evaluation."""
 
 
@@ -90,12 +90,12 @@ def image_order(total: int) -> list[int]:
     periodic dataset is not sampled in one phase (scrambling, Owen 1995).
     """
 
-    def ordered(begin: int, end: int) -> list[int]:
+    def interleave(begin: int, end: int) -> list[int]:
         if end - begin < 2:
             return list(range(begin, end))
         middle = (begin + end) // 2
         # the second is as long as the first, or longer by one
-        halves = ordered(begin, middle), ordered(middle, end)
+        halves = interleave(begin, middle), interleave(middle, end)
         first = (
             1
             if (end - begin) % 2
@@ -105,7 +105,7 @@ def image_order(total: int) -> list[int]:
         merged[::2], merged[1::2] = halves[first], halves[1 - first]
         return merged
 
-    return ordered(0, total)
+    return interleave(0, total)
 
 
 def estimate_mpc(
@@ -136,7 +136,7 @@ def estimate_mpc(
             "All cells are available: compute the robustness itself instead of an estimate"
         )
     levels = tuple(sorted(set(severities)))
-    rule = _learned if (metric, levels) == LEARNED else _sampled
+    rule = _regression_rule if (metric, levels) == LEARNED else _sampling_rule
     intercept, weights, reach = rule(places, [measured[place] for place in places], levels)
     value = intercept + float(np.dot(weights, [clean, *(measured[place] for place in places)]))
     low, high = value - reach, value + reach
@@ -161,7 +161,7 @@ def _table() -> dict[str, Any]:
     return table
 
 
-def _learned(
+def _regression_rule(
     places: Sequence[Place], values: Sequence[float], severities: Sequence[int]
 ) -> tuple[float, Array, float]:
     """Return intercept, weights of clean and cells, and half the interval, from the table."""
@@ -174,7 +174,7 @@ def _learned(
     return rule["intercept"], np.array(rule["weights"]), rule["reach"]
 
 
-def _sampled(
+def _sampling_rule(
     places: Sequence[Place], values: Sequence[float], severities: Sequence[int]
 ) -> tuple[float, Array, float]:
     """Return the same for stratified sampling: the mean of the severities' means."""

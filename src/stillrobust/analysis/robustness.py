@@ -141,17 +141,17 @@ def _check_cells(
     if twice:
         raise UserError(
             f"Expected each cell of {run} ({metric}) once, but got more than one of"
-            f" {_listed(twice)}: remove the others"
+            f" {_format_cells(twice)}: remove the others"
         )
     missing = missing_places(used, severities)
     if missing:
         raise MissingCellsError(
-            f"{run} ({metric}) has no measurement for {_listed(missing)} "
+            f"{run} ({metric}) has no measurement for {_format_cells(missing)} "
             f"({len(missing)} missing): evaluate them"
         )
     for measurement in used:
         if not math.isfinite(measurement.value):
-            place = _listed([(measurement.corruption, measurement.severity)])
+            place = _format_cells([(measurement.corruption, measurement.severity)])
             raise UserError(
                 f"Expected finite values of {metric} for {run}, but {place} is {measurement.value};"
                 " evaluate it again"
@@ -176,7 +176,7 @@ def _check_protocols(used: list[Measurement], run: str) -> None:
         )
 
 
-def _listed(places: Iterable[Place]) -> str:
+def _format_cells(places: Iterable[Place]) -> str:
     """Format cells as ``fog 1, 2; snow 5``, each corruption with its severities."""
     levels: dict[str, list[int]] = {}
     for corruption, severity in places:

@@ -158,6 +158,6 @@ def _print_estimates(results: Path, run: str, severities: tuple[int, ...]) -> No
     for one in estimate_run(Store(results), run, severities):
         typer.echo(
             f"Estimate of mPC of {run}, {one.metric}: {100 * one.value:.1f} [{100 * one.low:.1f},"
-            f" {100 * one.high:.1f}] from {one.cells} of {one.of} cells; compare it with"
+            f" {100 * one.high:.1f}] from {one.cells} of {one.total_cells} cells; compare it with"
             " full results only with its interval"
         )

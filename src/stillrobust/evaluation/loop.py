@@ -80,7 +80,7 @@ def evaluate(
     size, cells, missing = (
         len(dataset),
         len(evaluation.views),
-        group.broadcast(evaluation.missing()),
+        group.broadcast(evaluation.missing_severities()),
     )
     done = cells - sum(map(len, missing.values()))
     if missing:
@@ -124,7 +124,7 @@ class _Evaluation:
     group: ProcessGroup
     log: Path | None
 
-    def missing(self, only: str | None = None) -> dict[str, list[int]]:
+    def missing_severities(self, only: str | None = None) -> dict[str, list[int]]:
         """Return the severities that are not stored, by corruption; ``only`` selects one."""
         found: dict[str, list[int]] = {}
         for (corruption, severity), key in self.keys.items():
@@ -219,7 +219,7 @@ def _evaluate_corruption(
     lease = store.lease_cells(run, shown) if group.is_main_process else nullcontext()
     with lease as held:
         # another process may have finished cells in the meantime
-        severities = group.broadcast(evaluation.missing(corruption).get(corruption, []))
+        severities = group.broadcast(evaluation.missing_severities(corruption).get(corruption, []))
         if not severities:
             return
         evaluation.require_unchanged_weights()

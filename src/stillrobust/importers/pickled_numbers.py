@@ -61,7 +61,7 @@ def _scalar(kind: Any, raw: Any) -> Any:
     return _array(raw, kind, ()).item()
 
 
-def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
+def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise Refused("it encodes something else than bytes")
     return text.encode("latin-1")
@@ -71,7 +71,7 @@ NUMBERS: Known = {
     "collections OrderedDict": KNOWN["collections OrderedDict"],
     "collections defaultdict": lambda *_: {},
     "numpy dtype": _Type,
-    "_codecs encode": _encoded,
+    "_codecs encode": _encode,
     "builtins bytearray": lambda raw=b"": raw,
     **{f"{module}.multiarray scalar": _scalar for module in ("numpy.core", "numpy._core")},
     **{

@@ -1,8 +1,8 @@
 """SemSegBench's table of mIoU at severity 3: a line per architecture, backbone, dataset and crop.
 
 mIoU is in percent and dataset-level, as in mmsegmentation and here. The corruptions are those of
-``imagecorruptions`` at severity 3. The columns of ACDC (photographs in adverse weather), the mean and
-the minimum (``gam``) are not cells and are skipped; the mean is compared with the cells. The
+``imagecorruptions`` at severity 3. The columns of ACDC (photographs in adverse weather), the mean
+and the minimum (``gam``) are not cells and are skipped; the mean is compared with the cells. The
 crop is that of the training and identifies the model.
 """
 

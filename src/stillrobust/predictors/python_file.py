@@ -8,6 +8,7 @@ from typing import Any
 from stillrobust.errors import UserError
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import DatasetInfo
+from stillrobust.storage.files import file_sha256
 from stillrobust.user_files import USER_CODE_ERRORS, error_summary, run_user_file
 
 EXPECTED = (
@@ -65,8 +66,7 @@ def _digest(path: Path, weights: Any) -> str:
     for name in listed:
         file = path.parent / str(name)
         try:
-            with file.open("rb") as opened:
-                total.update(hashlib.file_digest(opened, "sha256").digest())
+            total.update(bytes.fromhex(file_sha256(file)))
         except OSError as error:
             raise UserError(
                 f"Expected the file {file} that WEIGHTS in {path} names, but {error.strerror};"
