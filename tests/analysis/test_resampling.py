@@ -85,7 +85,7 @@ def test_the_set_itself_comes_first_and_runs_are_paired(tmp_path):
 
 def test_cells_that_are_not_there_or_of_other_images(tmp_path):
     store = top1_store(tmp_path / "a", {"one": 0.0}, CELLS[:3])
-    with pytest.raises(MissingCellsError, match="not measured"):
+    with pytest.raises(MissingCellsError, match="has no cell"):
         resample_cells(store, "one", CELLS, 5)
     top1_store(tmp_path / "a", {"one": 0.0}, CELLS[2:3], shift=1)
     assert resample_cells(store, "one", CELLS[:3], 5) is None
