@@ -85,8 +85,7 @@ def evaluate_command(
 
     Example: stillrobust evaluate runs/mine --data coco:mydata --out results
 
-    Example: stillrobust evaluate --task detection --data coco:mydata --model my_model.py --out
-    results
+    Example: stillrobust evaluate --data coco:mydata --model my_model.py --out results
     """
     from stillrobust.data import open_dataset
     from stillrobust.data.bad_images import counted

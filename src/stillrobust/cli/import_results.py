@@ -32,8 +32,7 @@ def import_(
 ) -> None:
     """Import results of other tools, each with its protocol; `report` shows them.
 
-    Example: stillrobust import mmdetection mask_rcnn_r50_results.pkl --dataset "COCO val2017" --out
-    results
+    Example: stillrobust import mmdetection results.pkl --dataset "COCO val2017" --out results
 
     Example: stillrobust import semsegbench miou.csv --dataset ADE20K --out results
     """

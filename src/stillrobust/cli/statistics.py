@@ -32,8 +32,7 @@ def details(
 
     Example: stillrobust details results/results --severities 1,3,5
 
-    Example: stillrobust details results/results --reference run-a --standard run-a --standard run-b
-    --classes 20
+    Example: stillrobust details results/results --reference a --standard a --standard b
     """
     from stillrobust.analysis.breakdown import breakdown_lines
     from stillrobust.names import lookup
