@@ -33,10 +33,10 @@ from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
 from stillrobust.data.image_cache import ImageCache
 from stillrobust.data.views import corrupted_view
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.evaluation.loader import AtSeverities, batches
+from stillrobust.evaluation.loader import SeverityViews, load_batches
 from stillrobust.execution import Job, run_jobs
 from stillrobust.grid import Cell
-from stillrobust.predictors import Predictor, predictor_of_run
+from stillrobust.predictors import Predictor, load_run_predictor
 from stillrobust.samples import Prediction
 from stillrobust.storage.store import Store
 from stillrobust.training import Plan, Recipe, train
@@ -106,7 +106,7 @@ def measured(
     progress: Callable[[int, int, str], None],
 ) -> None:
     """In a process of one thread: rounds of both, and what they took."""
-    data, predictor = data_of(root, task), predictor_of_run(root / "runs" / task)
+    data, predictor = data_of(root, task), load_run_predictor(root / "runs" / task)
     data.info  # noqa: B018  read once by a study too: the fingerprint of all files
     lines = []
     # the first is not counted: memory is taken, threads are started
@@ -272,7 +272,7 @@ def sharing(root: Path, images: int) -> None:
                         corrupted_view(data, corruption, severity, draws=draws, shared=images_of)
                         for severity in SEVERITIES
                     ]
-                    for _ in batches(AtSeverities(data, tuple(views)), 8):
+                    for _ in load_batches(SeverityViews(data, tuple(views)), 8):
                         pass
                 times[shared].append(since(begun)[0])
         each = {

@@ -37,7 +37,7 @@ def sentences() -> list[tuple[str, str]]:
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Name)
-                and node.func.id in ("UserError", "HoleError")
+                and node.func.id in ("UserError", "MissingCellsError")
             ):
                 assert node.args, f"{path}:{node.lineno} says nothing"
                 found.append((f"{path.relative_to(SOURCE)}:{node.lineno}", text_of(node.args[0])))

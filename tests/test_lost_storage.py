@@ -23,10 +23,10 @@ from stillrobust.data.reading import write_image
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.predictors import Predictor
-from stillrobust.runtime.run_log import failures_noted
+from stillrobust.runtime.run_log import log_failures
 from stillrobust.samples import Prediction
 from stillrobust.storage import index
-from stillrobust.storage.leases import Held, lease
+from stillrobust.storage.leases import LeaseHeldError, lease
 from stillrobust.storage.store import Store
 from stillrobust.study import Site, select
 from stillrobust.study.execute import jobs_of, train_job
@@ -141,7 +141,7 @@ def test_a_network_folder_that_is_gone_in_the_middle_of_an_evaluation(tmp_path):
 
     with pytest.raises(
         UserError,
-        match=r"Cannot reach .*what was finished is kept: start again when the folder is there",
+        match=r"Cannot reach .*Finished work is kept; start again when the folder is available",
     ):
         evaluate(model(lose), data, there, FEW)
     assert not (tmp_path / "share").exists(), "nothing is written where the folder was"
@@ -158,7 +158,7 @@ def test_a_network_folder_that_is_gone_in_the_middle_of_a_training(tmp_path, who
         if step == 4:
             (tmp_path / "share").rename(tmp_path / "away")
 
-    with pytest.raises(UserError, match=r"Cannot reach .*start again when the folder is there"):
+    with pytest.raises(UserError, match=r"Cannot reach .*start again when the folder is available"):
         train(PLAN, Toys("classification"), tmp_path / "share" / "run", lose)
     assert not (tmp_path / "share").exists(), "nothing is written where the folder was"
     (tmp_path / "away").rename(tmp_path / "share")
@@ -223,14 +223,14 @@ def test_what_another_is_at_is_left_alone_and_no_failure(tmp_path):
     data, log = Toys("classification", 4), tmp_path / "run.log"
     with (
         lease(tmp_path / "run"),
-        pytest.raises(Held, match="Another process is at run"),
-        failures_noted(log, "training"),
+        pytest.raises(LeaseHeldError, match="Another process works on run"),
+        log_failures(log, "training"),
     ):
         train(PLAN, data, tmp_path / "run")
     with (
-        Store(tmp_path / "results").writing("constant", "brightness"),
-        pytest.raises(Held),
-        failures_noted(log, "evaluation"),
+        Store(tmp_path / "results").lease_cells("constant", "brightness"),
+        pytest.raises(LeaseHeldError),
+        log_failures(log, "evaluation"),
     ):
         evaluate(model(), data, tmp_path / "results", FEW)
     assert list(marks(tmp_path / "results")) == ["clean_0.json"]

@@ -6,7 +6,6 @@ import json
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +17,9 @@ from stillrobust.data.image_cache import ImageCache
 from stillrobust.data.reading import encode_png
 from stillrobust.data.views import corrupted_view
 from stillrobust.errors import UserError
-from stillrobust.evaluation import Protocol, evaluate, missing_cells
+from stillrobust.evaluation import Protocol, cells_to_evaluate, evaluate
 from stillrobust.grid import COMMON
-from stillrobust.predictors import Predictor
-from stillrobust.predictors.python_file import predictor_of_file
+from stillrobust.predictors import Predictor, open_predictor
 from stillrobust.report import summarize
 from stillrobust.report.beside import beside_text
 from stillrobust.report.page import page
@@ -30,7 +28,7 @@ from stillrobust.samples import Prediction
 from stillrobust.storage.store import Store
 from stillrobust.study.schema import read_study
 from stillrobust.tools.corrupt_folder import CorruptionPlan, make_corrupted_folder
-from stillrobust.user_files import keyed, pinned, shown
+from stillrobust.user_files import display_name, resolve_user_file, with_content_hash
 from tests.own_toys import DIM, IMAGE, RAIN, written
 from tests.toys import Toys
 
@@ -66,13 +64,13 @@ def seeing():
 
 
 def test_a_spec_is_known_by_content_and_shown_by_name(tmp_path, dim):
-    once = pinned(f"{dim}+augmix(width=2)")
-    assert shown(once) == "dim+augmix(width=2)"
-    assert pinned(once) == once
+    once = resolve_user_file(f"{dim}+augmix(width=2)")
+    assert display_name(once) == "dim+augmix(width=2)"
+    assert resolve_user_file(once) == once
     elsewhere = tmp_path / "other"
     elsewhere.mkdir()
-    assert keyed(written(elsewhere, "dim.py", DIM)) == keyed(dim)
-    assert keyed(written(elsewhere, "dim.py", DIM + "\n")) != keyed(dim)
+    assert with_content_hash(written(elsewhere, "dim.py", DIM)) == with_content_hash(dim)
+    assert with_content_hash(written(elsewhere, "dim.py", DIM + "\n")) != with_content_hash(dim)
     for plain in (
         "augmix",
         "prime(geometry=False)",
@@ -80,7 +78,7 @@ def test_a_spec_is_known_by_content_and_shown_by_name(tmp_path, dim):
         "deepaugment(roots=('a.py',))",
         "",
     ):
-        assert pinned(plain) == shown(plain) == keyed(plain) == plain
+        assert resolve_user_file(plain) == display_name(plain) == with_content_hash(plain) == plain
 
 
 @pytest.mark.parametrize("folder", ["a+b", "a@home", "100% (new)", "it's"])
@@ -92,14 +90,14 @@ def test_any_folder_will_do(folder, tmp_path, monkeypatch):
     place.mkdir()
     rain, dim = written(place, "rain.py", RAIN), written(place, "dim.py", DIM)
     assert resolve_corruptions([rain]) == resolve_corruptions(resolve_corruptions([rain]))
-    assert keyed(resolve_corruptions([rain])[0]).startswith("rain@")
+    assert with_content_hash(resolve_corruptions([rain])[0]).startswith("rain@")
     assert np.array_equal(
         corrupt(IMAGE, rain, 3, seed=0, image_id="a"),
         corrupt(IMAGE, resolve_corruptions([rain])[0], 3, seed=0, image_id="a"),
     )
     monkeypatch.chdir(place)
     technique = build_technique("dim.py+augmix")
-    assert shown(technique.spec) == "dim+augmix"
+    assert display_name(technique.spec) == "dim+augmix"
     assert build_technique(technique.spec).spec == technique.spec
     assert str(place / "dim.py") in build_technique(dim).cards[0].code
 
@@ -116,8 +114,8 @@ def test_a_file_that_exits_is_told_like_one_that_raises(tmp_path):
     with pytest.raises(UserError, match="raised SystemExit: 0"):
         technique.augment_image(IMAGE, np.random.default_rng(0))
     with pytest.raises(UserError, match=r"create\(\) failed: SystemExit: 0"):
-        predictor_of_file(
-            Path(written(tmp_path, "model.py", leaves.format("create"))), "classification"
+        open_predictor(
+            written(tmp_path, "model.py", leaves.format("create")), Toys("classification").info
         )
 
 
@@ -215,7 +213,7 @@ def test_any_process_runs_the_same_code_or_none(rain, tmp_path):
     assert there.stdout == corrupt(IMAGE, rain, 3, seed=0, image_id="a").tobytes()
     written(tmp_path, "rain.py", RAIN + "\n# later\n")
     changed = subprocess.run([sys.executable, "-c", ELSEWHERE], input=asked, capture_output=True)
-    assert b"rain.py as it was when this began, but it has changed since" in changed.stderr
+    assert b"rain.py unchanged since this command started, but it has changed" in changed.stderr
 
 
 def test_it_stands_beside_the_15_and_never_in_their_mean(rain, tmp_path):
@@ -232,7 +230,7 @@ def test_it_stands_beside_the_15_and_never_in_their_mean(rain, tmp_path):
         if one.metric == "top1"
     }
     assert set(measured) == {"clean", "rain", *COMMON}
-    assert measured["rain"].protocol["corruption_file"] == keyed(rain)
+    assert measured["rain"].protocol["corruption_file"] == with_content_hash(rain)
     assert "corruption_file" not in measured["fog"].protocol
     text = page(Store(tmp_path / "own"), summarize(Store(tmp_path / "own"), 0))
     table = text.partition("<h2>Beside the 15</h2>")[2].partition("</table>")[0]
@@ -267,12 +265,12 @@ def test_a_changed_file_is_another_cell(rain, tmp_path):
     data, model, results = Toys("classification", 4), seeing(), tmp_path / "results"
     protocol = Protocol((rain, "fog"), (1, 3))
     evaluate(model, data, results, protocol)
-    assert not missing_cells(data, results, protocol, "seeing", "1")
+    assert not cells_to_evaluate(data, results, protocol, "seeing", "1")
     written(tmp_path, "rain.py", RAIN.replace("0.02", "0.04"))
     changed = Protocol((rain, "fog"), (1, 3))
     assert [
-        (shown(name), severity)
-        for name, severity in missing_cells(data, results, changed, "seeing", "1")
+        (display_name(name), severity)
+        for name, severity in cells_to_evaluate(data, results, changed, "seeing", "1")
     ] == [
         ("rain", 1),
         ("rain", 3),
@@ -325,11 +323,19 @@ def test_a_folder_of_photos(rain, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(encode_png(IMAGE))
     out = tmp_path / "out"
-    assert make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan(("fog",), (1,)), 1).written == 1
-    assert make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan((rain,), (1,)), 1).written == 1
+    assert (
+        make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan(("fog",), (1,)), 1).written
+        == 1
+    )
+    assert (
+        make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan((rain,), (1,)), 1).written
+        == 1
+    )
     assert (out / "rain" / "1" / "a.png").is_file()
     make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan(("snow",), (1,)), 1)
-    assert json.loads((out / "manifest.json").read_text())["protocol"]["rain.py"] == keyed(rain)
+    assert json.loads((out / "manifest.json").read_text())["protocol"][
+        "rain.py"
+    ] == with_content_hash(rain)
     written(tmp_path, "rain.py", RAIN + "\n")
     with pytest.raises(UserError, match=r"rain\.py was"):
         make_corrupted_folder(tmp_path / "photos", out, CorruptionPlan((rain,), (1,)), 1)
@@ -370,9 +376,9 @@ def test_a_study_takes_files_from_beside_it(rain, dim, tmp_path, monkeypatch):
     path.write_text(STUDY)
     monkeypatch.chdir("/")
     study = read_study(path)
-    assert [shown(name) for name in study.circumstances().corruptions] == [*COMMON, "rain"]
+    assert [display_name(name) for name in study.circumstances().corruptions] == [*COMMON, "rain"]
     runs = study.selected()
-    assert [shown(run.technique) for run in runs] == ["", "dim", "dim+augmix"]
+    assert [display_name(run.technique) for run in runs] == ["", "dim", "dim+augmix"]
     assert [run.id for run in runs][1:] == [f"{runs[0].id}-dim", f"{runs[0].id}-dim-augmix"]
     assert str(tmp_path) not in runs[1].folder
     assert "full_network-dim" in runs[1].folder

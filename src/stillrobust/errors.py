@@ -2,35 +2,34 @@
 
 
 class UserError(ValueError):
-    """A mistake in the user's input, told in one sentence: what was expected, what came, what to do
-    next.
+    """Invalid input. The message states what was found, what was expected, and what to do.
 
-    The command line prints the sentence alone and exits with status 2; from Python it is an
-    ordinary ``ValueError``.
+    The command line prints the message alone and exits with status 2.
     """
 
 
-class BadImage(UserError):
-    """An image, or what is said of it, that cannot be used: refused, or left out and counted where
-    the data is opened so.
+class BadImageError(UserError):
+    """An image or annotation that cannot be used. Datasets may leave it out and count it.
+
+    Args:
+        sentence: The message.
+        fault: Heading under which it is counted: a few words without a path.
     """
 
     def __init__(self, sentence: str, fault: str = "cannot be used") -> None:
         super().__init__(sentence)
         self.fault = fault
-        """What it is counted under: a few words without a path."""
+        """Heading under which it is counted."""
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (str(self), self.fault)
 
 
-class HoleError(UserError):
-    """A number was asked for that needs measurements which do not exist; the message names them."""
+class MissingCellsError(UserError):
+    """Cells that a result needs do not exist. The message names them."""
 
 
-def from_worker(error: UserError) -> UserError:
-    """The sentence alone of an error from a loader's worker, which torch hands on within the
-    worker's stack trace.
-    """
+def unwrap_worker_error(error: UserError) -> UserError:
+    """Return the original message of an error that torch raised with a worker's stack trace."""
     _, newline, last = str(error).rstrip().rpartition("\n")
     return UserError(last.partition(": ")[2] if newline else last)

@@ -1,6 +1,4 @@
-"""The grid that a model is measured on: the names of corruptions and their groups, severities, and
-its cells.
-"""
+"""The evaluation grid: names of corruptions and their groups, severities, and cells."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +13,13 @@ COMMON: tuple[str, ...] = tuple(corruption for members in GROUPS.values() for co
 SEVERITIES: tuple[int, ...] = (1, 2, 3, 4, 5)
 CLEAN = ("clean", 0)
 
-Place = tuple[str, int]  # (corruption, severity)
+Place = tuple[str, int]
+"""(corruption, severity)."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One place in the grid: a run on the clean data (``"clean"``, 0) or on one corruption at one
-    severity (1..5).
-    """
+    """A run on the clean data (``"clean"``, 0) or under one corruption at one severity (1..5)."""
 
     run: str
     corruption: str
@@ -30,5 +27,5 @@ class Cell:
 
 
 def corrupted_places(severities: Sequence[int] = SEVERITIES) -> tuple[Place, ...]:
-    """The cells that mPC is the mean of: the 15 common corruptions at these severities."""
+    """Return the cells that mPC averages: the 15 common corruptions at these severities."""
     return tuple((corruption, severity) for corruption in COMMON for severity in severities)

@@ -1,39 +1,41 @@
-"""YAML that means one thing: no key twice, nothing that holds itself or grows without bound; each
-fault is one line.
-"""
+"""Strict YAML: duplicate keys, cycles and unbounded aliases are errors with a line number."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
-LARGEST = 100_000  # nodes once every alias is written out; the largest study has 2,000
+LARGEST = 100_000  # nodes with all aliases expanded; the largest study has 2,000
 
 
-class Fault(ValueError):
-    """What is wrong with a text, and in which line."""
+class YamlError(ValueError):
+    """Invalid YAML. The message has the fault and its line."""
 
 
 def load_yaml(text: str) -> Any:
-    """What ``text`` holds, as plain values. Raises :class:`Fault`."""
+    """Parse YAML to plain values.
+
+    Raises:
+        YamlError: If the text is not valid, or has duplicate keys or cycles.
+    """
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
-        _weigh(node, {})
+        _count_nodes(node, {})
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
-        said = ", ".join(filter(None, [error.context, error.problem]))
-        raise Fault(f"{said}{_line(error.problem_mark or error.context_mark)}") from None
+        message = ", ".join(filter(None, [error.context, error.problem]))
+        raise YamlError(f"{message}{_line(error.problem_mark or error.context_mark)}") from None
     except yaml.YAMLError as error:
-        raise Fault(" ".join(str(error).split())) from None
+        raise YamlError(" ".join(str(error).split())) from None
     except RecursionError:
-        raise Fault("it is nested too deeply") from None
+        raise YamlError("it is nested too deeply") from None
 
 
 class _Loader(yaml.SafeLoader):
-    """Says where a value stands that is none, such as the 30th of February."""
+    """Adds the line number of an invalid value, such as the 30th of February."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -48,20 +50,18 @@ def _line(mark: Any) -> str:
     return f" in line {mark.line + 1}" if mark else ""
 
 
-def _weigh(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many nodes ``node`` is, aliases written out; 0 in ``known`` for those that are being
-    weighed.
-    """
+def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the nodes of ``node`` with all aliases expanded; 0 in ``known`` marks open nodes."""
     if id(node) not in known:
         known[id(node)] = 0
-        known[id(node)] = 1 + sum(_weigh(child, known) for child in _children(node))
+        known[id(node)] = 1 + sum(_count_nodes(child, known) for child in _children(node))
     if not 0 < known[id(node)] <= LARGEST:
         fault = (
-            "it holds more than can be meant, alias within alias"
+            "its nested aliases expand to too many values"
             if known[id(node)]
-            else "it holds itself"
+            else "a value contains itself"
         )
-        raise Fault(f"{fault}{_line(node.start_mark)}")
+        raise YamlError(f"{fault}{_line(node.start_mark)}")
     return known[id(node)]
 
 
@@ -71,8 +71,8 @@ def _children(node: yaml.Node) -> Iterable[yaml.Node]:
     first: dict[str, yaml.Node] = {}
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and first.setdefault(key.value, key) is not key:
-            raise Fault(
-                f"the key {key.value!r} stands twice{_line(first[key.value].start_mark)}"
+            raise YamlError(
+                f"the key {key.value!r} is given twice{_line(first[key.value].start_mark)}"
                 f" and{_line(key.start_mark)}"
             )
     return [child for pair in node.value for child in pair]

@@ -1,10 +1,9 @@
-"""Python files of your own where a family has names: ``my_corruption.py``, ``my_technique.py``,
-alone or within ``a+b``.
+"""Python files of users in the place of component names, such as ``my_corruption.py``.
 
-A file is known by its content. ``pinned`` writes it into the spec, so that any process runs the
-same code or none: ``/home/me/my_technique.py@0123456789abcdef``, where ``+``, ``@``, ``%``,
-brackets and quotes of a path are written as in an address, ``%2B``. What a file imports is not
-looked at.
+A file can also be a part of ``a+b``. A file is identified by its content. ``resolve_user_file``
+writes the hash into the spec, so every process runs the same code or none:
+``/home/me/my_technique.py@0123456789abcdef``. In the path, ``+``, ``@``, ``%``, brackets and quotes
+are percent-encoded. Imports of a file are not hashed.
 """
 
 import hashlib
@@ -19,71 +18,89 @@ from urllib.parse import unquote
 from stillrobust.errors import UserError
 
 DIGITS = 16
-OWN = re.compile(rf"(?P<path>[^+(@]+\.py)(?:@(?P<digest>[0-9a-f]{{{DIGITS}}}))?")
-# at the place of a name, of one technique or of a+b
-WITHIN = re.compile(rf"(?:^|(?<=\+))\s*{OWN.pattern}\s*(?=[(+]|$)")
-SPECIAL = re.compile(r"""[%+()@'"]""")  # in a path, of which a spec would be read otherwise
-RAISED = (Exception, SystemExit)  # whatever somebody else's code raises, to be told in one sentence
-STEM = re.compile(r"[^\W_][\w-]*")  # stands in names of files and in specs
+USER_FILE = re.compile(rf"(?P<path>[^+(@]+\.py)(?:@(?P<digest>[0-9a-f]{{{DIGITS}}}))?")
+# in the place of a name, alone or as a part of a+b
+IN_SPEC = re.compile(rf"(?:^|(?<=\+))\s*{USER_FILE.pattern}\s*(?=[(+]|$)")
+SPECIAL = re.compile(r"""[%+()@'"]""")  # percent-encoded in paths, as specs use them
+USER_CODE_ERRORS = (
+    Exception,
+    SystemExit,
+)  # that a user's code may raise
+STEM = re.compile(r"[^\W_][\w-]*")  # of file names that may stand in specs
 
 
-def is_own(name: str) -> bool:
-    """Whether a name is the path of a file of your own, pinned or not."""
-    return OWN.fullmatch(name.strip()) is not None
+def is_user_file(name: str) -> bool:
+    """Return whether a name is the path of a Python file, resolved or not."""
+    return USER_FILE.fullmatch(name.strip()) is not None
 
 
-def pinned(spec: str, folder: Path = Path()) -> str:
-    """``spec`` with each file as its absolute path and its content; relative paths start at
-    ``folder``.
+def resolve_user_file(spec: str, folder: Path = Path()) -> str:
+    """Replace each Python file in a spec by its absolute path and content hash.
 
-    A file that is pinned stays so. Raises ``UserError`` for one that cannot be read or has no name
-    to show.
+    Args:
+        spec: A component spec. Files that are already resolved stay as they are.
+        folder: Folder that relative paths start from.
+
+    Raises:
+        UserError: If a file cannot be read or its name has unusual characters.
     """
     if spec.strip().endswith(".py") and (folder / Path(spec.strip()).expanduser()).is_file():
-        return _pinned(spec, folder)  # one file, whatever its path looks like
-    return WITHIN.sub(
-        lambda match: match[0] if match["digest"] else _pinned(match["path"], folder), spec
+        return _resolve(spec, folder)  # one file, whatever characters its path has
+    return IN_SPEC.sub(
+        lambda match: match[0] if match["digest"] else _resolve(match["path"], folder), spec
     )
 
 
-def shown(spec: str) -> str:
-    """``spec`` as people read it: a file by its name without ``.py``."""
-    return WITHIN.sub(lambda match: Path(match["path"]).stem, spec)
+def display_name(spec: str) -> str:
+    """Return ``spec`` for display, with the stem in place of a file's path."""
+    return IN_SPEC.sub(lambda match: Path(match["path"]).stem, spec)
 
 
 def file_name(spec: str) -> str:
-    """The name of the one file that ``spec`` is, for a sentence about it."""
-    return f"{shown(spec)}.py"
+    """Return the name of the file that ``spec`` consists of."""
+    return f"{display_name(spec)}.py"
 
 
 def path_of(spec: str) -> Path:
-    """The path of the one file that ``spec`` is, pinned or not."""
-    match = OWN.fullmatch(spec.strip())
+    """Return the path of the file that ``spec`` consists of, resolved or not."""
+    match = USER_FILE.fullmatch(spec.strip())
     assert match, spec
     return Path(unquote(match["path"]) if match["digest"] else match["path"])
 
 
-def keyed(spec: str) -> str:
-    """``spec`` as keys know it: a file by its name and content, wherever it lies."""
-    return WITHIN.sub(lambda match: f"{Path(match['path']).stem}@{match['digest']}", pinned(spec))
+def with_content_hash(spec: str) -> str:
+    """Return ``spec`` for keys: files by stem and content hash, without their folders."""
+    return IN_SPEC.sub(
+        lambda match: f"{Path(match['path']).stem}@{match['digest']}", resolve_user_file(spec)
+    )
 
 
 def require_free(spec: str, kind: str, taken: Collection[str]) -> None:
-    """Raise ``UserError`` if a file would be shown under a name that is built in."""
-    if shown(spec) in taken:
+    """Check that a file does not have the name of a built-in component.
+
+    Args:
+        spec: The file.
+        kind: Kind of component, for the error.
+        taken: Names of the built-in components.
+
+    Raises:
+        UserError: If the name is taken.
+    """
+    if display_name(spec) in taken:
         raise UserError(
             f"Expected a name that no {kind} has, but got {path_of(spec)}; rename the file"
         )
 
 
-def _pinned(path: str, folder: Path) -> str:
+def _resolve(path: str, folder: Path) -> str:
     file = folder / Path(path.strip()).expanduser()
     if not STEM.fullmatch(file.stem):
         raise UserError(
             f"Expected a file named with letters, digits, '_' and '-', but got {file.name!r};"
             " rename it"
         )
-    return f"{SPECIAL.sub(lambda match: f'%{ord(match[0]):02X}', str(file.resolve()))}@{_digest(_read(file))}"
+    path = SPECIAL.sub(lambda match: f"%{ord(match[0]):02X}", str(file.resolve()))
+    return f"{path}@{_digest(_read(file))}"
 
 
 def _digest(content: bytes) -> str:
@@ -95,40 +112,56 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UserError(
-            f"Expected a Python file of your own at {file}, but {error.strerror}; check the path"
+            f"Expected a Python file at {file}, but {error.strerror}; check the path"
         ) from None
 
 
 @lru_cache(maxsize=64)
-def load(spec: str, expected: str) -> ModuleType:
-    """The module that a pinned file makes, run once in a process; ``expected`` says what has to be
-    in it.
+def load_user_module(spec: str, expected: str) -> ModuleType:
+    """Return the module of a resolved file, run once per process.
+
+    Args:
+        spec: A file with its content hash.
+        expected: What the file must define, for errors.
+
+    Raises:
+        UserError: If the content has changed, or the file fails.
     """
     path = path_of(spec)
     content = _read(path)
     if _digest(content) != spec.rpartition("@")[2]:
         raise UserError(
-            f"Expected {path} as it was when this began, but it has changed since; start again with"
-            " what it is now"
+            f"Expected {path} unchanged since this command started, but it has changed; start again"
+            " with the new content"
         )
-    return run_file(path, content, expected)
+    return run_user_file(path, content, expected)
 
 
-def run_file(path: Path, content: bytes, expected: str) -> ModuleType:
-    """Run ``content``, which is that of ``path``, as it is: it is your code."""
-    module = ModuleType(f"stillrobust_own_{path.stem}_{_digest(content)}")
+def run_user_file(path: Path, content: bytes, expected: str) -> ModuleType:
+    """Run the content of a Python file as a module. It is the user's code and runs as it is.
+
+    Args:
+        path: The file.
+        content: Its content.
+        expected: What the file must define, for errors.
+
+    Raises:
+        UserError: If the file raises an error.
+    """
+    module = ModuleType(f"stillrobust_user_{path.stem}_{_digest(content)}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where dataclasses and pickle look
     try:
         exec(compile(content, str(path), "exec"), module.__dict__)
-    except RAISED as error:
+    except USER_CODE_ERRORS as error:
         del sys.modules[module.__name__]
         raise UserError(
-            f"Expected {expected} in {path}, but running it failed: {reason(error)}; mend it"
+            f"Expected {expected} in {path}, but running it failed: {error_summary(error)};"
+            " correct it"
         ) from error
     return module
 
 
-def reason(error: BaseException) -> str:
-    """What somebody else's code raised, on one line."""
+def error_summary(error: BaseException) -> str:
+    """Return type and message of an exception on one line of at most 200 characters."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]

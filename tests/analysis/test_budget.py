@@ -8,7 +8,7 @@ import pytest
 from stillrobust.analysis.budget import Estimate, cell_order, estimate_mpc, image_order
 from stillrobust.analysis.intervals import bootstrap_weights
 from stillrobust.analysis.robustness import robustness
-from stillrobust.errors import HoleError, UserError
+from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, SEVERITIES
 from stillrobust.storage.store import Measurement
 
@@ -85,7 +85,7 @@ def test_published_models_with_four_cells_of_sixteen():
     for model in MODELS:
         truth = np.mean([float(model[f"mIoU_2d_{name}"]) for name in COMMON]) / 100
         found = estimate_mpc(float(model["mIoU_clean"]) / 100, of(model, 3), "miou", [3])
-        assert (found.cells, found.of) == (4, 16)
+        assert (found.cells, found.total_cells) == (4, 16)
         off.append(abs(found.value - truth))
         assert found.low <= truth <= found.high
     assert np.mean(off) < 0.01
@@ -172,7 +172,7 @@ def test_estimates_are_refused_where_full_numbers_are_asked_for():
     cells = [
         Measurement("run", "top1", name, level, 0.5, {}, 9, 1.0) for name, level in places[:21]
     ]
-    with pytest.raises(HoleError, match="no measurement for"):
+    with pytest.raises(MissingCellsError, match="no measurement for"):
         robustness(cells)
     found = estimate_mpc(0.5, dict.fromkeys(places[1:21], 0.5), "top1")
     assert isinstance(found, Estimate)
@@ -183,7 +183,7 @@ def test_estimates_are_refused_where_full_numbers_are_asked_for():
 def test_bad_budgets():
     places = cell_order("top1")
     for metric, severities, count, words in (
-        ("top1", SEVERITIES, 9, "10 and the clean one, but 9"),
+        ("top1", SEVERITIES, 9, "10 and the clean one, but got 9"),
         ("miou", (3,), 0, "at least the cell frost 3"),
         ("top1", SEVERITIES, 75, "compute the robustness itself"),
         ("top1", (0, 6), 9, "from 1 to 5"),

@@ -7,7 +7,7 @@ import pytest
 from stillrobust.analysis.intervals import (
     bootstrap_weights,
     interval,
-    over_seeds,
+    mean_over_seeds,
     rank_groups,
     robustness_replicates,
     student_quantile,
@@ -168,13 +168,13 @@ def test_seeds_by_hand():
     """Means 0.4 and 0.6: s² / S = 0.01; images add 0.01 (replicates 0.4, 0.5, 0.6): 1 * 0.02 / 0.01
     = 2 degrees, t = 4.303.
     """
-    found = over_seeds([0.4, 0.6], [[0.3, 0.4, 0.5], [0.5, 0.6, 0.7]])
+    found = mean_over_seeds([0.4, 0.6], [[0.3, 0.4, 0.5], [0.5, 0.6, 0.7]])
     assert (found.mean, found.deviation, found.seeds) == pytest.approx((0.5, 0.02**0.5, 2))
     assert (found.low, found.high) == pytest.approx(
         (0.5 - 4.3027 * 0.02**0.5, 0.5 + 4.3027 * 0.02**0.5), abs=2e-4
     )
     with pytest.raises(UserError, match="two seeds"):
-        over_seeds([0.4], [[0.3, 0.5]])
+        mean_over_seeds([0.4], [[0.3, 0.5]])
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -187,6 +187,6 @@ def test_seeds_and_images_together_cover_the_truth(seeds, of_images):
     inside = 0
     for _ in range(1000):
         estimates = 0.5 + rng.normal(0, 0.02, seeds) + rng.normal(0, of_images)
-        found = over_seeds(estimates, estimates[:, None] + rng.normal(0, of_images, 200))
+        found = mean_over_seeds(estimates, estimates[:, None] + rng.normal(0, of_images, 200))
         inside += found.low <= 0.5 <= found.high
     assert 0.93 <= inside / 1000 <= 0.975

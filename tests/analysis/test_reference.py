@@ -1,17 +1,23 @@
 import numpy as np
 import pytest
+import torchvision
 
 from stillrobust.analysis.reference import (
     ALEXNET,
+    as_reference,
     corruption_errors,
     effective_robustness,
-    reference_of,
+    is_imagenet,
+    published_reference,
     worst_corruption,
 )
 from stillrobust.analysis.robustness import robustness
+from stillrobust.data import open_dataset
+from stillrobust.data.official.imagenet import wordnet_ids
+from stillrobust.data.reading import write_image
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON
-from stillrobust.storage.store import Measurement
+from stillrobust.storage.store import Measurement, Run, Store
 
 # Top-1 in %, mean of five severities, in the order of COMMON: game-of-noise, Results/clean_results.txt and ANT_results.txt.
 # fmt: off
@@ -56,7 +62,7 @@ def test_alexnet_against_itself_is_one():
 
 def test_any_run_as_reference_by_hand():
     """Errors 0.4 of 0.8; relative (0.4 - 0.2) / (0.8 - 0.3)."""
-    reference = reference_of(run_of(0.7, [0.2] * 15, "reference", metric="miou"))
+    reference = as_reference(run_of(0.7, [0.2] * 15, "reference", metric="miou"))
     found = corruption_errors(run_of(0.8, [0.6] * 15, metric="miou"), reference)
     assert (found.mce, found.relative_mce) == pytest.approx((0.5, 0.4))
 
@@ -66,8 +72,8 @@ def test_references_that_do_not_fit():
         corruption_errors(run_of(0.8, [0.6] * 15, severities=[3]))
     with pytest.raises(UserError, match="has box_ap"):
         corruption_errors(run_of(0.8, [0.6] * 15, metric="box_ap"))
-    with pytest.raises(UserError, match="loses nothing"):
-        corruption_errors(run_of(0.8, [0.6] * 15), reference_of(run_of(0.8, [0.8] * 15)))
+    with pytest.raises(UserError, match="has no loss"):
+        corruption_errors(run_of(0.8, [0.6] * 15), as_reference(run_of(0.8, [0.8] * 15)))
 
 
 def test_worst_corruption():
@@ -96,3 +102,30 @@ def test_effective_robustness_of_what_has_none():
     ):
         with pytest.raises(UserError, match=words):
             effective_robustness(runs, standard)
+
+
+def test_imagenet_is_recognised_by_its_classes():
+    assert is_imagenet(wordnet_ids())
+    assert is_imagenet(wordnet_ids()[::-1])
+    assert not is_imagenet(wordnet_ids()[:10])
+    assert not is_imagenet([f"class {number}" for number in range(1000)])
+    categories = torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"]
+    assert is_imagenet(categories)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "offered"), [("imagenette", 10, False), ("ilsvrc", 1000, True)]
+)
+def test_alexnet_is_the_reference_of_imagenet_in_any_folder(name, classes, offered, tmp_path):
+    """The classes of the folders decide, not their name."""
+    image = np.zeros((2, 2, 3), np.uint8)
+    for wnid in wordnet_ids()[:classes]:
+        (tmp_path / name / "val" / wnid).mkdir(parents=True)
+        write_image(tmp_path / name / "val" / wnid / "a.png", image)
+    info = open_dataset(f"folders:{tmp_path / name}", "val").info
+    store = Store(tmp_path / "results")
+    store.write_run(Run(name, "classification", "m", "as_is", info.name, {}, info.classes))
+    (run,) = store.runs()
+    robust = run_of(0.7, [0.5] * 15)
+    assert published_reference(robust, run.classes) == (ALEXNET if offered else None)
+    assert published_reference(run_of(0.7, [0.5] * 15, severities=[3]), run.classes) is None

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from stillrobust.analysis.breakdown import breakdown, class_breakdown
 from stillrobust.analysis.budget import cell_order, image_order
-from stillrobust.analysis.estimates import estimates
-from stillrobust.analysis.intervals import over_seeds
-from stillrobust.analysis.resampling import resampled
+from stillrobust.analysis.estimates import estimate_run
+from stillrobust.analysis.intervals import mean_over_seeds
+from stillrobust.analysis.resampling import resample_cells
 from stillrobust.cli import app
-from stillrobust.errors import HoleError, UserError
-from stillrobust.evaluation import Protocol, cells_of, evaluate
+from stillrobust.errors import MissingCellsError, UserError
+from stillrobust.evaluation import Protocol, evaluate, planned_cells
 from stillrobust.grid import CLEAN, COMMON, Cell
 from stillrobust.metrics import METRICS
 from stillrobust.predictors import Predictor
@@ -72,7 +72,7 @@ def top1_store(root, skill, cells=tuple(CELLS), images=40, shift=0, about=lambda
 
 def test_the_set_itself_comes_first_and_runs_are_paired(tmp_path):
     store = top1_store(tmp_path, {"one": 0.0, "other": 0.1})
-    drawn = [resampled(store, run, CELLS, 30) for run in ("one", "other")]
+    drawn = [resample_cells(store, run, CELLS, 30) for run in ("one", "other")]
     values = {(m.run, m.corruption): m.value for m in store.measurements()}
     assert drawn[0].values["top1"][:, 0] == pytest.approx(
         [values["one", name] for name, _ in CELLS]
@@ -85,10 +85,10 @@ def test_the_set_itself_comes_first_and_runs_are_paired(tmp_path):
 
 def test_cells_that_are_not_there_or_of_other_images(tmp_path):
     store = top1_store(tmp_path / "a", {"one": 0.0}, CELLS[:3])
-    with pytest.raises(HoleError, match="not measured"):
-        resampled(store, "one", CELLS, 5)
+    with pytest.raises(MissingCellsError, match="has no cell"):
+        resample_cells(store, "one", CELLS, 5)
     top1_store(tmp_path / "a", {"one": 0.0}, CELLS[2:3], shift=1)
-    assert resampled(store, "one", CELLS[:3], 5) is None
+    assert resample_cells(store, "one", CELLS[:3], 5) is None
 
 
 def test_tables_say_which_runs_are_alike(tmp_path):
@@ -112,7 +112,7 @@ def trained_with(seeds, **others):
 
 def test_runs_that_differ_in_their_seed_alone_have_a_mean(tmp_path):
     """Not a run of another learning rate, and not one whose seed nobody knows; the mean is by hand,
-    its interval over_seeds'.
+    its interval mean_over_seeds'.
     """
     skill = {"a": 0.0, "bb": 0.02, "ccc": 0.0, "dddd": 0.0}
     about = trained_with({"a": 0, "bb": 1, "ccc": 2, "dddd": None}, ccc={"lr": 0.2})
@@ -127,7 +127,7 @@ def test_runs_that_differ_in_their_seed_alone_have_a_mean(tmp_path):
     assert last.robustness.by_group["blur"].drop == pytest.approx(
         (first.robustness.by_group["blur"].drop + second.robustness.by_group["blur"].drop) / 2
     )
-    spread = over_seeds(
+    spread = mean_over_seeds(
         [first.robustness.drop, second.robustness.drop], [first.drops, second.drops]
     )
     assert last.interval == (spread.low, spread.high)
@@ -151,22 +151,22 @@ def test_every_number_of_the_csv_has_its_interval(tmp_path):
 def test_estimates_from_part_of_a_run(tmp_path):
     part = list(cell_order("top1", [3])[:9])
     store = top1_store(tmp_path / "part", {"one": 0.0}, part)
-    (found,) = estimates(store, "one", [3])
+    (found,) = estimate_run(store, "one", [3])
     whole = top1_store(tmp_path / "whole", {"one": 0.0})
     truth = np.mean([m.value for m in whole.measurements() if m.severity])
-    assert (found.cells, found.of, found.metric) == (9, 16, "top1")
+    assert (found.cells, found.total_cells, found.metric) == (9, 16, "top1")
     assert found.low < truth < found.high
     assert not summarize(store, 20).rows  # no full table takes it
     with pytest.raises(UserError, match="needs no estimate"):
-        estimates(whole, "one", [3])
+        estimate_run(whole, "one", [3])
 
 
 def test_a_budget_takes_the_first_cells_of_the_order():
-    assert cells_of(Protocol(severities=(3,), budget=4), "segmentation") == list(
+    assert planned_cells(Protocol(severities=(3,), budget=4), "segmentation") == list(
         cell_order("miou", [3])[:4]
     )
-    assert cells_of(Protocol(budget=21), "detection") == list(cell_order("box_ap")[:21])
-    assert cells_of(Protocol(), "detection") == Protocol().cells()
+    assert planned_cells(Protocol(budget=21), "detection") == list(cell_order("box_ap")[:21])
+    assert planned_cells(Protocol(), "detection") == Protocol().cells()
     for wrong in (
         {"budget": 0},
         {"budget": 9, "corruptions": ("fog",)},
@@ -190,7 +190,7 @@ def test_evaluating_on_a_budget_and_going_on(tmp_path):
     assert {(m.corruption, m.severity) for m in store.measurements()} == set(
         cell_order("top1", [3])[:5]
     )
-    (found,) = estimates(store, run, [3])
+    (found,) = estimate_run(store, run, [3])
     assert (found.value, found.cells) == (pytest.approx(0.5), 5)
     before = store.measurements()
     evaluate(always_wide, data, tmp_path, Protocol(severities=(3,), budget=6))
@@ -257,7 +257,7 @@ def test_details_in_the_terminal(tmp_path):
     )
     assert "worst corruption" in text
     assert "ece: clean" in text
-    assert "most lost" in text
+    assert "largest loss first" in text
     assert "other" not in text
     for arguments in (
         ["details", str(tmp_path / "none")],

@@ -5,7 +5,7 @@ import pytest
 
 from stillrobust import paper
 from stillrobust.analysis.robustness import robustness
-from stillrobust.errors import HoleError, UserError
+from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import COMMON
 from stillrobust.storage.store import Measurement
 
@@ -58,7 +58,7 @@ def test_paper(row):
 
 
 def test_hole_is_named():
-    with pytest.raises(HoleError, match="jpeg_compression 5"):
+    with pytest.raises(MissingCellsError, match="jpeg_compression 5"):
         robustness(grid(0.5, 0.25)[:-1])
 
 

@@ -16,7 +16,7 @@ from stillrobust.data import open_dataset
 from stillrobust.data.formats.coco import write_coco
 from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.data.reading import encode_png, write_image
-from stillrobust.errors import BadImage, UserError
+from stillrobust.errors import BadImageError, UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.predictors import Predictor
 from stillrobust.report import summarize, text_table
@@ -299,14 +299,14 @@ def test_a_half_download_is_not_taken_for_bad_images(tmp_path):
 
 
 def test_a_bad_image_crosses_processes():
-    error = pickle.loads(pickle.dumps(BadImage("sentence", "fault")))
+    error = pickle.loads(pickle.dumps(BadImageError("sentence", "fault")))
     assert (str(error), error.fault) == ("sentence", "fault")
 
 
 class Torn(Toys):
     def __getitem__(self, index):
         if index == 3:
-            raise BadImage("Expected image 3 to be whole", "cut off or empty")
+            raise BadImageError("Expected image 3 to be whole", "cut off or empty")
         return Sample(super().__getitem__(index).image, super().__getitem__(index).target)
 
 

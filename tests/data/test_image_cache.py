@@ -14,7 +14,7 @@ import pytest
 from stillrobust.data.image_cache import CLEARED, ImageCache, parse_size
 from stillrobust.data.views import CorruptedView
 from stillrobust.errors import UserError
-from stillrobust.evaluation import Protocol, evaluate, missing_cells
+from stillrobust.evaluation import Protocol, cells_to_evaluate, evaluate
 from stillrobust.execution import Job
 from stillrobust.predictors import Predictor
 from stillrobust.samples import Prediction
@@ -166,7 +166,7 @@ def test_numbers_are_the_same_with_and_without(tmp_path):
         for name in ("without", "first", "second")
     ]
     assert keys[0] == keys[1] == keys[2]
-    assert not missing_cells(data, tmp_path / "without", shared, "toy", "weights")
+    assert not cells_to_evaluate(data, tmp_path / "without", shared, "toy", "weights")
     assert len(files(tmp_path / "corrupted")) == 6 * 4
 
 

@@ -4,11 +4,11 @@ import json
 import numpy as np
 import pytest
 
-from stillrobust.analysis.estimates import estimates
+from stillrobust.analysis.estimates import estimate_run
 from stillrobust.data import views
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.evaluation import loop as evaluation
+from stillrobust.evaluation.keys import cell_views
 from stillrobust.grid import COMMON, Cell
 from stillrobust.predictors import Predictor
 from stillrobust.report.beside import beside
@@ -122,7 +122,7 @@ def test_a_name_stands_for_one_model_on_one_set(tmp_path):
         (wide("one"), data, dataclasses.replace(first, seed=1), "seed differ"),
         (wide("one"), data, dataclasses.replace(first, images=2), "images differ"),
     ):
-        with pytest.raises(UserError, match=f"x was measured with.*{said}; take another --out"):
+        with pytest.raises(UserError, match=f"stored cells of x .*{said}; choose another --out"):
             evaluate(model, other, tmp_path, protocol)
         assert Store(tmp_path).measurements() == before
     # who names it answers for it: a study's weights changed
@@ -148,7 +148,7 @@ def test_an_estimate_is_of_one_protocol(tmp_path):
     data = Toys("classification", 8)
     evaluate(wide("one"), data, tmp_path, Protocol(severities=(3,), budget=6, images=4))
     run = evaluate(wide("one"), data, tmp_path, Protocol(severities=(3,), budget=5, images=8))
-    assert [one.cells for one in estimates(Store(tmp_path), run, [3])] == [5]
+    assert [one.cells for one in estimate_run(Store(tmp_path), run, [3])] == [5]
 
 
 def test_any_folder_gives_a_name(tmp_path):
@@ -170,7 +170,7 @@ def test_bad_protocols():
 
 
 class Stored(Toys):
-    """Toys whose corruptions are stored: each image dimmed by 20 a severity; ``missing`` cells are
+    """Toys are stored, so draws: each image dimmed by 20 a severity; ``missing`` cells are
     not there.
     """
 
@@ -230,7 +230,7 @@ def test_a_missing_stored_cell_stops_before_the_first_is_measured(run, tmp_path)
         {"draws": "exact"},
         {"warp_truth": True},
     ):
-        with pytest.raises(UserError, match="whose corruptions are stored"):
+        with pytest.raises(UserError, match="are stored, so draws"):
             evaluate(folder, Stored(task), tmp_path, Protocol(("fog",), (1,), **choice))
 
 
@@ -242,6 +242,5 @@ def test_the_severity_table_is_the_datas_own(run, tmp_path):
         evaluate(folder, data, tmp_path / name, Protocol(("fog",), (1,), regime=regime))
         assert {m.protocol["regime"] for m in Store(tmp_path / name).measurements()} == {expected}
         assert (
-            evaluation._views(data, Protocol(("fog",), (1,), regime=regime))["fog", 1].regime
-            == expected
+            cell_views(data, Protocol(("fog",), (1,), regime=regime))["fog", 1].regime == expected
         )

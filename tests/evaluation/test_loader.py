@@ -10,7 +10,13 @@ import torch
 from stillrobust.data import FolderDataset
 from stillrobust.data.views import corrupted_view
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.evaluation.loader import AHEAD, AtSeverities, Loaded, batches, loader_settings
+from stillrobust.evaluation.loader import (
+    PREFETCH,
+    LoadedBatch,
+    SeverityViews,
+    load_batches,
+    loader_settings,
+)
 from stillrobust.predictors import Predictor
 from stillrobust.samples import Prediction
 from tests.toys import Toys
@@ -74,7 +80,9 @@ def test_a_file_is_decoded_once_a_corruption(tmp_path, monkeypatch):
 def test_workers_change_nothing(workers):
     data = Toys("detection", 5)
     views = tuple(corrupted_view(data, "gaussian_noise", severity) for severity in (1, 4))
-    found = [image for batch in batches(AtSeverities(data, views), 2, workers) for image in batch]
+    found = [
+        image for batch in load_batches(SeverityViews(data, views), 2, workers) for image in batch
+    ]
     assert [[sample.target.image_id for sample in image] for image in found] == [
         [f"{n}.png"] * 2 for n in range(5)
     ]
@@ -94,7 +102,7 @@ def test_beside_a_gpu_workers_run_ahead_and_pixels_are_pinned(monkeypatch, tmp_p
     assert (settings["num_workers"], settings["pin_memory"], settings["prefetch_factor"]) == (
         16,
         True,
-        AHEAD,
+        PREFETCH,
     )
     machine["gpus"] = 8
     # eight processes: a core each stays for the model
@@ -115,11 +123,11 @@ def test_pinning_keeps_pixels_and_ground_truth(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
     sample = Toys("detection")[0]
     sample.image.flags.writeable = False  # as the images of CIFAR-10-C are
-    ((pinned,),) = Loaded([[sample]]).pin_memory().samples
+    ((pinned,),) = LoadedBatch([[sample]]).pin_memory().samples
     assert pinned.image is not sample.image
     assert np.array_equal(pinned.image, sample.image)
     assert pinned.target is sample.target
     assert (
-        torch.utils.data._utils.pin_memory.pin_memory(Loaded([[sample]])).samples[0][0].image
+        torch.utils.data._utils.pin_memory.pin_memory(LoadedBatch([[sample]])).samples[0][0].image
         is not sample.image
     )

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.evaluation import loop as evaluation
-from stillrobust.evaluation.process_group import ALONE, Group, join
+from stillrobust.evaluation.process_group import SINGLE_PROCESS, ProcessGroup, join_process_group
 from stillrobust.grid import Cell
 from stillrobust.storage.store import Store
 from stillrobust.training import Plan, Recipe, train
@@ -25,18 +25,18 @@ IMAGES = 11  # in batches of 2: six, the last of one image
 
 
 @dataclass(frozen=True)
-class OneAfterAnother(Group):
+class OneAfterAnother(ProcessGroup):
     """Processes in turn, the first one last: what the others hand in lies on the shelf."""
 
     shelf: dict = field(default_factory=dict)
 
-    def gathered(self, value):
+    def gather(self, value):
         place = self.shelf.setdefault("turn", {})
         mine = place[self.rank] = place.get(self.rank, -1) + 1
         self.shelf[self.rank, mine] = value
-        return [self.shelf[rank, mine] for rank in range(self.size)] if self.first else []
+        return [self.shelf[rank, mine] for rank in range(self.size)] if self.is_main_process else []
 
-    def same(self, value):
+    def broadcast(self, value):
         return value
 
 
@@ -68,10 +68,10 @@ def test_any_number_of_processes_measures_what_one_does(task, size, tmp_path, mo
     )
     protocol = Protocol(("gaussian_noise",), (1, 3), clean=False, batch_size=2)
     data, seen = Toys(task, IMAGES, seed=1), []
-    original = evaluation.AtSeverities.__getitem__
+    original = evaluation.SeverityViews.__getitem__
     name = evaluate(folder, data, tmp_path / "one", protocol)
     monkeypatch.setattr(
-        evaluation.AtSeverities,
+        evaluation.SeverityViews,
         "__getitem__",
         lambda self, index: seen.append(index) or original(self, index),
     )
@@ -93,7 +93,7 @@ def test_any_number_of_processes_measures_what_one_does(task, size, tmp_path, mo
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_parts_are_whole_batches_in_order_and_leave_nothing_out(images, batch_size):
     for size in range(1, 12):
-        parts = [Group(rank, size).part(images, batch_size) for rank in range(size)]
+        parts = [ProcessGroup(rank, size).shard(images, batch_size) for rank in range(size)]
         assert [index for part in parts for index in part] == list(range(images))
         assert all(part.start % batch_size == 0 for part in parts)
 
@@ -139,7 +139,7 @@ def test_who_was_launched(environment, expected, first, monkeypatch):
     assert launched() == expected
     assert leads() == first
     if expected is None:
-        assert join() == ALONE
+        assert join_process_group() == SINGLE_PROCESS
     else:
         with pytest.raises(
             UserError, match="the 8 processes that were started, but the recipe asks for 3"

@@ -8,8 +8,8 @@ from stillrobust.cli import app
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, run_jobs
 from stillrobust.execution.book import LOST, Book
-from stillrobust.runtime.forecast import NOT_BEGUN
-from stillrobust.storage.leases import Held
+from stillrobust.runtime.forecast import NOT_STARTED
+from stillrobust.storage.leases import LeaseHeldError
 
 
 def write(path, text, progress):
@@ -32,7 +32,7 @@ def die(progress):
 
 def wait_for(path, progress):
     if not path.exists():
-        raise Held("another process is at it")
+        raise LeaseHeldError("another process is at it")
 
 
 def divide(number, progress):
@@ -239,7 +239,7 @@ def test_each_job_ends_once_and_what_comes_after_a_failure_is_not_begun():
     book.failed("a", "broken")
     book.done("d")
     assert not book.open
-    assert told == [("a", "broken"), ("b", NOT_BEGUN + "a"), ("c", NOT_BEGUN + "b"), ("d", "")]
+    assert told == [("a", "broken"), ("b", NOT_STARTED + "a"), ("c", NOT_STARTED + "b"), ("d", "")]
     assert [failure.job for failure in book.failures] == ["a", "b", "c"]
 
 

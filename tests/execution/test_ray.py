@@ -63,7 +63,7 @@ class Heard:
     def __call__(self, *news):
         self.news.append(news)
 
-    def ended(self, name, reason):
+    def finish(self, name, reason):
         self.ends.append((name, reason))
 
 
@@ -76,18 +76,18 @@ def test_work_goes_to_every_place_and_a_killed_node_loses_none(cluster, tmp_path
     def listen(name, done, total, text):
         heard(name, done, total, text)
 
-    def ended(name, reason):
-        heard.ended(name, reason)
+    def finish(name, reason):
+        heard.finish(name, reason)
         if len(heard.ends) == 12:
             made.remove_node(nodes.pop(), allow_graceful=False)
 
-    listen.ended = ended
+    listen.finish = finish
     failures = run_jobs(
         jobs, 0, listen, keep_going=True, engine="ray", address=made.address, gpu_fraction=0.5
     )
     assert {failure.job: failure.reason for failure in failures} == {
         "bad": "this cannot be done",
-        "never": "not begun, because this failed: bad",
+        "never": "not started, because this failed: bad",
     }
     assert sorted(name for name, _ in heard.ends) == sorted(job.name for job in jobs), (
         "each job ends once"

@@ -58,7 +58,7 @@ def test_an_array_of_workers_does_all_and_one_that_dies_loses_nothing(slurm, tmp
     def listen(*news):
         heard.append(news)
 
-    listen.ended = lambda name, reason: ends.append(name)
+    listen.finish = lambda name, reason: ends.append(name)
     jobs = [Job(f"{run}{n}", see, (path, 0.2), warm=run) for run in "ab" for n in range(4)]
     jobs += [
         Job("dies", die_once, (tmp_path / "died",)),

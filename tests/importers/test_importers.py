@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from stillrobust.analysis.robustness import robustness
-from stillrobust.errors import HoleError, UserError
+from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import COMMON, Cell
 from stillrobust.importers import IMPORTED, SOURCES, import_results
-from stillrobust.importers.pickled_numbers import plain, read_numbers
+from stillrobust.importers.pickled_numbers import plain_value, read_numbers
 from stillrobust.report import summarize
 from stillrobust.storage.store import Run, Store
 
@@ -107,7 +107,7 @@ def test_published_values_of_mask_rcnn(tmp_path, protocol, wrap):
     """In every protocol of pickle and each form in which numbers occur."""
     path = pickled(tmp_path, results(wrap), protocol)
     (found,) = import_results("mmdetection", path, tmp_path / "r", dataset="COCO val2017")
-    assert (found.run, found.holes, found.notes) == ("mmdetection-mask_rcnn_r50_fpn_1x", 0, ())
+    assert (found.run, found.missing, found.notes) == ("mmdetection-mask_rcnn_r50_fpn_1x", 0, ())
     for metric, clean, mpc, rpc in (("box_ap", 37.3, 18.7, 50.1), ("mask_ap", 34.2, 16.8, 49.1)):
         numbers = numbers_of(tmp_path / "r", metric)
         assert 100 * numbers.clean == pytest.approx(clean, abs=0.05)
@@ -163,7 +163,7 @@ def test_part_of_the_corruptions_is_a_hole(tmp_path):
         if name in ("fog", "snow", "frost", "brightness")
     }
     (found,) = import_results("mmdetection", pickled(tmp_path, some), tmp_path / "r")
-    assert found.holes == 11 * 5
+    assert found.missing == 11 * 5
     summary = summarize(Store(tmp_path / "r"))
     assert not summary.rows
     assert "55 missing" in summary.incomplete[0].reason
@@ -171,7 +171,7 @@ def test_part_of_the_corruptions_is_a_hole(tmp_path):
 
 def test_the_clean_score_is_not_zero_when_it_was_not_run(tmp_path):
     import_results("mmdetection", pickled(tmp_path, results(levels=range(1, 6))), tmp_path / "r")
-    with pytest.raises(HoleError, match="clean"):
+    with pytest.raises(MissingCellsError, match="clean"):
         numbers_of(tmp_path / "r", "box_ap")
 
 
@@ -219,8 +219,8 @@ def test_arrays_are_numpy_s(tmp_path, protocol, dtype):
     path = tmp_path / "a.pkl"
     path.write_bytes(pickle.dumps({"a": array, "b": array[0, 1]}, protocol=protocol))
     found = read_numbers(path)
-    np.testing.assert_array_equal(plain(found["a"]), array)
-    assert plain(found["b"]) == array[0, 1]
+    np.testing.assert_array_equal(plain_value(found["a"]), array)
+    assert plain_value(found["b"]) == array[0, 1]
 
 
 def robustbench_folder(folder, clean="80.32", mean="62.88", name="Tian2022Deeper_DeiT-B"):
@@ -245,7 +245,7 @@ def robustbench_folder(folder, clean="80.32", mean="62.88", name="Tian2022Deeper
 
 def test_published_values_of_robustbench(tmp_path):
     (found,) = import_results("robustbench", robustbench_folder(tmp_path / "rb"), tmp_path / "r")
-    assert (found.holes, found.notes) == (0, ())
+    assert (found.missing, found.notes) == (0, ())
     numbers = numbers_of(tmp_path / "r", "top1")
     assert (100 * numbers.clean, 100 * numbers.mpc) == pytest.approx((80.32, 62.88), abs=0.005)
     (run,) = Store(tmp_path / "r").runs()
@@ -259,7 +259,7 @@ def test_cards_that_do_not_fit_their_table(tmp_path):
     (found,) = import_results(
         "robustbench", robustbench_folder(tmp_path / "rb", mean="46.91"), tmp_path / "r"
     )
-    assert "two evaluations" in found.notes[0]
+    assert "different evaluations" in found.notes[0]
     with pytest.raises(UserError, match="reads as a fraction"):
         import_results(
             "robustbench", robustbench_folder(tmp_path / "other", clean="0.5538"), tmp_path / "r2"
@@ -291,7 +291,7 @@ def semsegbench_file(path, **changed):
 
 def test_published_mean_of_semsegbench(tmp_path):
     (found,) = import_results("semsegbench", semsegbench_file(tmp_path / "t.csv"), tmp_path / "r")
-    assert (found.severities, found.holes, found.notes) == ((3,), 0, ())
+    assert (found.severities, found.missing, found.notes) == ((3,), 0, ())
     (row,) = summarize(Store(tmp_path / "r")).rows
     assert 100 * row.robustness.mpc == pytest.approx(50.78, abs=0.005)
     assert row.robustness.clean == pytest.approx(0.7866)
@@ -321,7 +321,7 @@ def test_strange_tables_are_one_sentence(tmp_path):
         semsegbench_file(tmp_path / "t.csv", mIoU_2d_fog="", mIoU_2d_mean=""),
         tmp_path / "r",
     )
-    assert found[0].holes == 1
+    assert found[0].missing == 1
     found = import_results(
         "semsegbench", semsegbench_file(tmp_path / "u.csv", mIoU_2d_mean="42.00"), tmp_path / "r4"
     )

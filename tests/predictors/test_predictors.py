@@ -12,8 +12,12 @@ from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.grid import Cell
-from stillrobust.predictors import Predictor, checked, open_predictor, predictor_of_file
-from stillrobust.predictors.labels import columns_of, to_data
+from stillrobust.predictors import (
+    Predictor,
+    open_predictor,
+    validated_predictor,
+)
+from stillrobust.predictors.labels import class_columns, dataset_labels
 from stillrobust.samples import DatasetInfo, Prediction
 from stillrobust.storage.store import Store
 from tests.toys import Toys
@@ -33,9 +37,9 @@ def predictions(spec, info):
     """Both images together; every prediction passes the checks."""
     predictor = open_predictor(spec, info)
     with torch.inference_mode():
-        return predictor, checked(predictor, len(info.classes), predictor.masks and info.has_masks)(
-            IMAGES, [str(index) for index in range(len(IMAGES))]
-        )
+        return predictor, validated_predictor(
+            predictor, len(info.classes), predictor.masks and info.has_masks
+        )(IMAGES, [str(index) for index in range(len(IMAGES))])
 
 
 # ---- adapters
@@ -65,7 +69,7 @@ def test_torchvision_imagenet_classes_are_found_by_their_ids():
     """A folder of three of the thousand classes: softmax over the three alone."""
     ids = [wordnet_ids()[number] for number in (5, 400, 999)]
     info = info_of("classification", ids)
-    assert columns_of(info, ["any"] * 1000, 1000, {}, "m").tolist() == [5, 400, 999]
+    assert class_columns(info, ["any"] * 1000, 1000, {}, "m").tolist() == [5, 400, 999]
     _, found = predictions("torchvision:resnet18(weights='random')", info)
     assert all(one.probabilities.shape == (3,) for one in found)
 
@@ -286,14 +290,21 @@ def test_a_python_file_is_measured_and_its_weights_are_part_of_the_key(tmp_path)
     (tmp_path / "weights.bin").write_bytes(b"1")
     data = Toys("classification", 4)
     run = evaluate(
-        predictor_of_file(tmp_path / "mine.py", "classification"), data, tmp_path / "r", FEW
+        open_predictor(str(tmp_path / "mine.py"), info_of("classification")),
+        data,
+        tmp_path / "r",
+        FEW,
     )
     assert run == "mine"
     first = Store(tmp_path / "r").measurements("mine")
     assert {(m.corruption, m.severity) for m in first} == {("clean", 0), ("fog", 2)}
     (tmp_path / "weights.bin").write_bytes(b"2")
     evaluate(
-        predictor_of_file(tmp_path / "mine.py", "classification"), data, tmp_path / "r", FEW, "mine"
+        open_predictor(str(tmp_path / "mine.py"), info_of("classification")),
+        data,
+        tmp_path / "r",
+        FEW,
+        "mine",
     )
     again = Store(tmp_path / "r").measurements("mine")
     assert {m.protocol["weights"] for m in first}.isdisjoint({m.protocol["weights"] for m in again})
@@ -327,7 +338,7 @@ def test_a_plain_callable_is_measured(tmp_path):
 def test_bad_files(text, message, tmp_path):
     (tmp_path / "bad.py").write_text(text)
     with pytest.raises(UserError, match=message):
-        predictor_of_file(tmp_path / "bad.py", "classification")
+        open_predictor(str(tmp_path / "bad.py"), info_of("classification"))
 
 
 # ---- what a model may not say
@@ -375,13 +386,13 @@ def with_(**changes):
 def test_bad_answers_are_one_sentence(task, answer, message):
     predictor = Predictor(task, "mine", lambda images: answer, "0")
     with pytest.raises(UserError, match=message) as caught:
-        checked(predictor, 2, True)(IMAGES[:1], ["a.png"])
+        validated_predictor(predictor, 2, True)(IMAGES[:1], ["a.png"])
     assert "\n" not in str(caught.value)
     assert "mine" in str(caught.value)
 
 
 def test_good_answers_pass():
-    assert checked(Predictor("detection", "m", lambda images: [GOOD], "0"), 2, True)(
+    assert validated_predictor(Predictor("detection", "m", lambda images: [GOOD], "0"), 2, True)(
         IMAGES[:1], ["a.png"]
     ) == [GOOD]
     nothing = Prediction(
@@ -390,7 +401,7 @@ def test_good_answers_pass():
         scores=np.zeros(0),
         masks=np.zeros((0, 48, 64), bool),
     )
-    assert checked(Predictor("detection", "m", lambda images: [nothing], "0"), 2, True)(
+    assert validated_predictor(Predictor("detection", "m", lambda images: [nothing], "0"), 2, True)(
         IMAGES[:1], ["a.png"]
     ) == [nothing]
 
@@ -441,9 +452,9 @@ def test_the_image_that_a_model_fails_on_is_named(tmp_path):
 
 def test_labels_both_ways():
     info = info_of("detection", ("traffic light", "person"))
-    columns = columns_of(info, ["person", "N/A", "traffic_light"], 3, {}, "m")
+    columns = class_columns(info, ["person", "N/A", "traffic_light"], 3, {}, "m")
     assert columns.tolist() == [2, 0]
-    assert to_data(columns, 3).tolist() == [1, -1, 0]
+    assert dataset_labels(columns, 3).tolist() == [1, -1, 0]
 
 
 @pytest.mark.parametrize(
@@ -476,7 +487,7 @@ def test_bad_specs(spec, task, message):
 
 def test_data_of_other_classes_is_refused(tmp_path):
     predictor = Predictor("classification", "m", print, "0", classes=("cat", "dog"))
-    with pytest.raises(UserError, match="knows the classes cat, dog"):
+    with pytest.raises(UserError, match="has 2 classes \\(cat, dog\\)"):
         evaluate(predictor, Toys("classification", 2), tmp_path)
     with pytest.raises(UserError, match="is for detection"):
         evaluate(Predictor("detection", "m", print, "0"), Toys("classification", 2), tmp_path)

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from stillrobust.analysis.intervals import over_seeds
+from stillrobust.analysis.intervals import mean_over_seeds
 from stillrobust.grid import COMMON, GROUPS, Cell
 from stillrobust.metrics import METRICS
 from stillrobust.report import page, write_report
@@ -229,7 +229,7 @@ def test_seeds_are_paired_and_spread(tmp_path):
     assert line.downstream.value == pytest.approx((10 + 6) / 2 / 80)
     rows = {row.run.name: row for row in summarize(store, 200).rows}
     draws = [rows[f"up-regular-{seed}"].drops - rows[f"up-prime-{seed}"].drops for seed in (0, 1)]
-    spread = over_seeds([20 / 80, 24 / 80], draws)
+    spread = mean_over_seeds([20 / 80, 24 / 80], draws)
     assert line.upstream.interval == pytest.approx((spread.low, spread.high))
 
 

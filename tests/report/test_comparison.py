@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stillrobust.analysis.intervals import simultaneous_intervals
-from stillrobust.errors import HoleError, UserError
+from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import COMMON, Cell
 from stillrobust.report.comparison import compare, comparison_text
 from stillrobust.storage.store import Run, Store
@@ -84,7 +84,7 @@ def test_one_protocol_or_a_sentence_that_names_the_fields(tmp_path):
 def test_holes_and_unknown_names(tmp_path):
     write(tmp_path, "run-a", {})
     store = write(tmp_path, "run-b", {}, leave_out="fog")
-    with pytest.raises(HoleError, match="fog 3"):
+    with pytest.raises(MissingCellsError, match="fog 3"):
         compare(store, "run-a", "run-b")
     with pytest.raises(UserError, match="run-a"):
         compare(store, "run_a", "run-b")

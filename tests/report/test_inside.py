@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from stillrobust.analysis.reference import corruption_errors, effective_robustness, reference_of
+from stillrobust.analysis.reference import as_reference, corruption_errors, effective_robustness
 from stillrobust.cli import app
+from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, GROUPS, Cell
 from stillrobust.metrics.recompute import recompute_by_class, recompute_details
@@ -130,7 +131,7 @@ def test_against_others_only_in_their_table(made):
         row.run.name: row.robustness for row in summary.rows if row.run.task == "classification"
     }
     errors = corruption_errors(
-        numbers["classification-two"], reference_of(numbers["classification-one"])
+        numbers["classification-two"], as_reference(numbers["classification-one"])
     )
     told = summary.inside["classification-two", "top1"].others
     assert (told.mce, told.relative_mce, told.reference) == (
@@ -294,8 +295,9 @@ def test_alexnet_stands_in_where_it_applies_and_no_run_is_named(tmp_path):
     not AlexNet.
     """
     store = Store(tmp_path)
-    for name, dataset in (("a", "ImageNet-C"), ("b", "toy"), ("c", "Tiny-ImageNet-C")):
-        store.write_run(Run(name, "classification", name, "upstream", dataset, {}, ("a", "b")))
+    for name, dataset in (("a", "mine"), ("b", "toy"), ("c", "ImageNet-C")):
+        classes = wordnet_ids() if name == "a" else ("a", "b")
+        store.write_run(Run(name, "classification", name, "upstream", dataset, {}, classes))
         for place in [("clean", 0), *((one, level) for one in COMMON for level in range(1, 6))]:
             store.write_cell(
                 Cell(name, *place),

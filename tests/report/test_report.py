@@ -76,7 +76,7 @@ def test_a_page_asked_for_nothing(tmp_path):
     assert "No run is complete yet: measure what is missing" in told.output
     page = (tmp_path / "out/report.html").read_text()
     assert "no complete run yet, so there is no answer: measure" in page
-    assert "has no measurement for clean (1 missing): run the study again" in page
+    assert "has no measurement for clean (1 missing): evaluate them" in page
 
 
 def test_a_run_of_two_protocols_is_named_and_left_out(tmp_path):

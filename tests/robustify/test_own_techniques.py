@@ -14,7 +14,7 @@ from stillrobust.robustify import batch_views, build_technique, cards_of, image_
 from stillrobust.robustify.technique import require_photometric
 from stillrobust.training import Plan, Recipe, load_model, train
 from stillrobust.training.upstream_training import robustify, robustify_plan
-from stillrobust.user_files import keyed, shown
+from stillrobust.user_files import display_name, with_content_hash
 from tests.own_toys import DIM, IMAGE, written
 from tests.toys import SETTINGS, Toys
 
@@ -26,7 +26,7 @@ def dim(tmp_path):
 
 def test_a_technique_acts_per_image_and_composes(dim):
     technique = build_technique(f"{dim}+gaussian(std=0.1)")
-    assert shown(technique.spec) == "dim+gaussian(std=0.1)"
+    assert display_name(technique.spec) == "dim+gaussian(std=0.1)"
     assert [card.name for card in cards_of(dim)] == ["dim"]
     assert "Dim light" in cards_of(dim)[0].text()
     (view,) = image_views(pickle.loads(pickle.dumps(technique)), IMAGE, np.random.default_rng(0))
@@ -158,7 +158,7 @@ def test_a_changed_file_is_another_training(dim, tmp_path):
     first, again = run("a"), run("b")
     assert first["sha256"] == again["sha256"]
     assert first["identity"]["technique"] == "dim"
-    assert first["identity"]["technique_files"] == keyed(dim)
+    assert first["identity"]["technique_files"] == with_content_hash(dim)
     written(tmp_path, "dim.py", DIM.replace("0.3", "0.6"))
     changed = run("a")
     assert changed["identity"] != first["identity"]

@@ -239,7 +239,7 @@ def test_sources_are_tried_in_order(server, tmp_path):
 
 def test_no_source(tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "PAUSE", 0.01)
-    with pytest.raises(UserError, match=r"no address is known\); get it by other means"):
+    with pytest.raises(UserError, match=r"no address is known\); download it by other means"):
         fetch([], tmp_path / "file")
     with pytest.raises(UserError, match="the connection failed"):
         fetch(["http://127.0.0.1:9/file"], tmp_path / "file")

@@ -37,7 +37,7 @@ def values(root):
 def settled(root, seconds=60):
     """Make what is there older, so that its marks are believed."""
     lines = (root / "cells/run" / LISTING).read_bytes().split(b"\n")[:-1]
-    known = index._known(root / "cells/run" / LISTING)
+    known = index._read_index(root / "cells/run" / LISTING)
     assert len(lines) >= len(known)
     for name in known:
         path = root / "cells/run" / name
@@ -67,9 +67,9 @@ def test_a_settled_store_is_listed_without_opening_a_record(root, monkeypatch):
 
 def test_writing_puts_down_what_listing_needs(root):
     """No listing was needed before: marks are those of the records as they were written."""
-    known = index._known(root / "cells/run" / LISTING)
+    known = index._read_index(root / "cells/run" / LISTING)
     assert {name: mark for name, (mark, _) in known.items()} == {
-        path.name: index._mark(path.stat()) for path in (root / "cells/run").glob("*.json")
+        path.name: index._file_stat(path.stat()) for path in (root / "cells/run").glob("*.json")
     }
 
 
@@ -94,7 +94,7 @@ def test_a_mark_that_differs_is_not_believed_however_old_the_record(root):
     for path in (root / "cells/run").glob("*.json"):
         if path.name != "fog_1.json":
             os.utime(path, ns=(time.time_ns() - 30 * 10**9,) * 2)
-    with pytest.warns(UserWarning, match="half-written or altered"):
+    with pytest.warns(UserWarning, match="incomplete or altered"):
         assert values(root) == {1: (0.1, 0), 3: (0.7, 0)}
 
 
@@ -116,7 +116,7 @@ def test_the_records_alone_count(root, harm):
     )
     file.write_bytes(changed[harm])
     assert values(root) == EXPECTED | ({3: (0.7, 0)} if harm == "old" else {})
-    assert len(index._known(file)) == 3
+    assert len(index._read_index(file)) == 3
 
 
 def test_a_record_that_is_altered_or_gone_is_not_listed(root):
@@ -124,7 +124,7 @@ def test_a_record_that_is_altered_or_gone_is_not_listed(root):
     record = root / "cells/run/fog_2.json"
     record.write_bytes(record.read_bytes().replace(b"0.2", b"0.8"))
     (root / "cells/run/fog_1.json").unlink()
-    with pytest.warns(UserWarning, match="half-written or altered"):
+    with pytest.warns(UserWarning, match="incomplete or altered"):
         assert values(root) == {3: (0.3, 0)}
     assert record.with_name("fog_2.json.damaged").exists()
 
@@ -136,7 +136,7 @@ def test_what_was_altered_just_now_is_seen_though_its_mark_is_the_same(root):
     with record.open("r+b") as file:
         file.write(record.read_bytes().replace(b"0.2", b"0.8"))
     os.utime(record, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.warns(UserWarning, match="half-written or altered"):
+    with pytest.warns(UserWarning, match="incomplete or altered"):
         assert 2 not in values(root)
 
 
@@ -167,7 +167,7 @@ def test_100_000_records_are_listed_within_two_seconds(tmp_path):
             record = folder / f"{name}_{severity}.json"
             record.write_bytes(store._seal(body))
             os.utime(record, ns=(old, old))
-            index.append(record, body)
+            index.append_record(record, body)
     begun = time.process_time()
     assert len(Store(tmp_path).measurements()) == 2 * 1316 * 76
     assert time.process_time() - begun < 2

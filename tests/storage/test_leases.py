@@ -13,13 +13,13 @@ import pytest
 
 from stillrobust.errors import UserError
 from stillrobust.storage import leases
-from stillrobust.storage.leases import Held, lease
+from stillrobust.storage.leases import LeaseHeldError, lease
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from stillrobust.storage import leases
-leases.BEAT_SECONDS = float(sys.argv[2])
+leases.HEARTBEAT_SECONDS = float(sys.argv[2])
 if sys.argv[3] == "elsewhere":
     leases._here = lambda: "another machine/1"
 with leases.lease(Path(sys.argv[1])) as held:
@@ -33,8 +33,8 @@ print("wrote", flush=True)
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     """Everything a hundred times faster."""
-    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(leases, "EXPIRES_SECONDS", 30 * 0.02)
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "EXPIRY_SECONDS", 30 * 0.02)
     monkeypatch.setattr(leases, "WAIT_SECONDS", 0.02)
 
 
@@ -60,7 +60,9 @@ def test_one_holder_and_nothing_left_behind(tmp_path):
     with lease(path) as held:
         held.check()
         with (
-            pytest.raises(Held, match=f"Another process is at work in .*process {os.getpid()} on"),
+            pytest.raises(
+                LeaseHeldError, match=f"Another process works on work in .*process {os.getpid()} on"
+            ),
             lease(path),
         ):
             pass
@@ -77,7 +79,7 @@ def test_one_holder_and_nothing_left_behind(tmp_path):
 def test_who_lives_is_left_alone_and_who_was_killed_followed(tmp_path, place):
     process = holder(tmp_path / "work", place)
     for _ in range(2):
-        with pytest.raises(Held), lease(tmp_path / "work"):
+        with pytest.raises(LeaseHeldError), lease(tmp_path / "work"):
             pass
     ended(process)
     began = time.monotonic()
@@ -119,12 +121,12 @@ def test_who_slept_and_was_overtaken_writes_nothing(tmp_path):
 def test_a_lease_that_was_given_back_or_lost_is_noticed(tmp_path):
     with lease(tmp_path / "a" / "work") as held:
         held.file.unlink()
-        with pytest.raises(Held, match=r"took work in .* over"):
+        with pytest.raises(LeaseHeldError, match=r"took over work in"):
             held.check()
     with lease(tmp_path / "a" / "work") as held:
         (tmp_path / "a").rename(tmp_path / "gone")
         with pytest.raises(
-            UserError, match=r"Cannot reach .* start again when the folder is there"
+            UserError, match=r"Cannot reach .* start again when the folder is available"
         ):
             held.check()
     assert not (tmp_path / "a").exists(), "nothing is made where a network folder was"
@@ -136,7 +138,7 @@ def test_a_clock_that_goes_back_does_nothing(tmp_path, monkeypatch):
     process = holder(tmp_path / "work", "elsewhere")
     for moment in (0, 2**33):
         os.utime(tmp_path / ".work.lease.1", (moment, moment))
-        with pytest.raises(Held), lease(tmp_path / "work"):
+        with pytest.raises(LeaseHeldError), lease(tmp_path / "work"):
             pass
     ended(process)
     with lease(tmp_path / "work") as held:
@@ -165,7 +167,7 @@ def take(path, start, results):
             (path.parent / "counter").open("a").write("+")
             time.sleep(0.3)
             results.put("held")
-    except Held:
+    except LeaseHeldError:
         results.put("other")
 
 
@@ -213,7 +215,7 @@ def test_what_this_process_left_while_the_folder_was_away_is_no_holder(tmp_path)
     (tmp_path / "away").rename(tmp_path / "a")
     with (
         lease(tmp_path / "a" / "work") as held,
-        pytest.raises(Held),
+        pytest.raises(LeaseHeldError),
         lease(tmp_path / "a" / "work"),
     ):
         pass
@@ -226,8 +228,8 @@ def test_sweep_takes_what_the_dead_held_and_nothing_else(tmp_path):
     elsewhere = holder(tmp_path / "silent", "elsewhere")
     ended(elsewhere)
     (tmp_path / "work").mkdir()
-    leases.sweep(tmp_path)
-    leases.sweep(tmp_path / "absent")
+    leases.remove_dead_leases(tmp_path)
+    leases.remove_dead_leases(tmp_path / "absent")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         ".living.lease.1",
         ".silent.lease.1",

@@ -14,7 +14,7 @@ import yaml
 
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol
-from stillrobust.evaluation import loop as evaluation
+from stillrobust.evaluation import keys as evaluation_keys
 from stillrobust.storage.store import Store
 from stillrobust.study import Site, paper_studies, recall, select, shipped, states
 from stillrobust.study.cost import (
@@ -210,9 +210,10 @@ def test_data_that_lies_elsewhere():
 
 def keys(dataset, **changes):
     protocol = Protocol(("fog", "elastic_transform"), (1, 2), **changes)
-    dataset = evaluation._chosen(dataset, protocol.images, protocol.budget is not None)
-    around = evaluation._circumstances(dataset, protocol, "weights")
-    return evaluation._keys(dataset, around, evaluation._views(dataset, protocol))
+    dataset = evaluation_keys.select_images(dataset, protocol)
+    circumstances = evaluation_keys.resolve_circumstances(dataset, protocol, "weights")
+    views = evaluation_keys.cell_views(dataset, protocol)
+    return evaluation_keys.cell_keys(dataset, circumstances, views)
 
 
 def test_a_key_covers_what_changes_its_number_and_nothing_else():

@@ -205,10 +205,10 @@ BOMB = "title: &a0 [x]\n" + "\n".join(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (f"{SMALL_STUDY}\nruns: []", "key 'runs' stands twice in line 5 and in line 14"),
+        (f"{SMALL_STUDY}\nruns: []", "key 'runs' is given twice in line 5 and in line 14"),
         (
             SMALL_STUDY.replace("{train: 4, val", "{train: 4, train: 5, val"),
-            "key 'train' stands twice in line 3 and in line 3",
+            "key 'train' is given twice in line 3 and in line 3",
         ),
         (
             SMALL_STUDY.replace("name: small", "name: small\ntitle: 2024-02-30"),
@@ -222,7 +222,7 @@ BOMB = "title: &a0 [x]\n" + "\n".join(
             SMALL_STUDY.replace("name: small", "name: [small"),
             "expected ',' or ']', but got ':' in line 3",
         ),
-        ("settings: &a {x: *a}", "it holds itself in line 1"),
+        ("settings: &a {x: *a}", "a value contains itself in line 1"),
         (BOMB, "alias within alias in line"),
         ("x: " + "[" * 3000, "nested too deeply"),
         (

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.runtime import progress as shown
-from stillrobust.runtime.forecast import NOT_BEGUN, Awaited, Work, hours
-from stillrobust.runtime.progress import Display, picture, progress, shortened
-from stillrobust.runtime.run_log import RUN_LOG, failures_noted, last_line, note
+from stillrobust.runtime import progress_display as progress_module
+from stillrobust.runtime.forecast import NOT_STARTED, PlannedJob, Work, format_duration
+from stillrobust.runtime.progress import Display, progress_display, render, shorten
+from stillrobust.runtime.run_log import RUN_LOG, last_line, log_failures, note
 from stillrobust.runtime.tensorboard import EVENTS, Scalars
 from stillrobust.study import Site, recall, states
 from stillrobust.study.state import failures_of, status_text
@@ -87,7 +87,7 @@ def test_a_training_leaves_its_curves_and_its_log_once_each_step(tmp_path):
         if done == 4:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), failures_noted(tmp_path / RUN_LOG, "training"):
+    with pytest.raises(KeyboardInterrupt), log_failures(tmp_path / RUN_LOG, "training"):
         train(PLAN, Toys("classification"), tmp_path, stop)
     assert curves(tmp_path)["loss"][0] == [1, 2, 3, 4]
     train(PLAN, Toys("classification"), tmp_path)
@@ -113,9 +113,9 @@ def test_a_training_leaves_its_curves_and_its_log_once_each_step(tmp_path):
 
 def test_a_log_has_time_host_and_process_and_the_stack_trace_of_what_no_user_did(tmp_path):
     log = tmp_path / "logs" / "a.log"
-    with pytest.raises(ZeroDivisionError), failures_noted(log, "training"):
+    with pytest.raises(ZeroDivisionError), log_failures(log, "training"):
         _ = 1 / 0
-    with pytest.raises(UserError), failures_noted(log, "evaluation"):
+    with pytest.raises(UserError), log_failures(log, "evaluation"):
         raise UserError("no such data; check the path")
     text = log.read_text()
     assert "Traceback" in text
@@ -127,7 +127,7 @@ def test_a_log_has_time_host_and_process_and_the_stack_trace_of_what_no_user_did
 
 
 def test_a_mistake_that_is_seen_first_leaves_no_folder(tmp_path):
-    with pytest.raises(UserError), failures_noted(tmp_path / "mine" / RUN_LOG, "training"):
+    with pytest.raises(UserError), log_failures(tmp_path / "mine" / RUN_LOG, "training"):
         raise UserError("no such technique; give another")
     assert list(tmp_path.iterdir()) == []
 
@@ -158,51 +158,53 @@ def test_the_rest_is_counted_by_kind():
     clock = Clock()
     work = Work(clock)
     runs = [f"run{number}" for number in range(4)]
-    jobs = [Awaited(f"train {run}", "train detection") for run in runs]
-    jobs += [Awaited(f"evaluate {run} fog", "evaluate detection", run, 5) for run in runs]
-    work.expect(jobs, runs=6, runs_done=2, cells=30, cells_done=10)
-    assert work.left() is None
-    assert work.summary() == "runs 2/6, cells 10/30, time left not known yet"
+    jobs = [PlannedJob(f"train {run}", "train detection") for run in runs]
+    jobs += [PlannedJob(f"evaluate {run} fog", "evaluate detection", run, 5) for run in runs]
+    work.start(jobs, runs=6, runs_done=2, cells=30, cells_done=10)
+    assert work.remaining_seconds() is None
+    assert work.summary() == "runs 2/6, cells 10/30, time left unknown"
     for run in runs[:2]:
-        work.hear(f"train {run}", 0, 100, "loss 1")
+        work.update(f"train {run}", 0, 100, "loss 1")
     clock.now = 50
     for run in runs[:2]:
-        work.hear(f"train {run}", 50, 100, "loss 1")
+        work.update(f"train {run}", 50, 100, "loss 1")
     # Of two trainings a half, two more whole; four evaluations, of which none was seen, as long as
     # trainings; two at once.
-    assert work.left() == pytest.approx((2 * 50 + 2 * 100 + 4 * 100) / 2)
+    assert work.remaining_seconds() == pytest.approx((2 * 50 + 2 * 100 + 4 * 100) / 2)
     clock.now = 100
     for run in runs[:2]:
-        work.end(f"train {run}")
-        work.hear(f"evaluate {run} fog", 0, 500, "")
+        work.finish(f"train {run}")
+        work.update(f"evaluate {run} fog", 0, 500, "")
     clock.now = 110
     for run in runs[:2]:
-        work.end(f"evaluate {run} fog")
+        work.finish(f"evaluate {run} fog")
     assert (work.runs_done, work.cells_done) == (4, 20)
-    assert work.left() == pytest.approx(2 * 100 + 2 * 10)  # nobody is at work: one after the other
+    assert work.remaining_seconds() == pytest.approx(
+        2 * 100 + 2 * 10
+    )  # nobody is at work: one after the other
     assert work.rate() == pytest.approx(10 / 110)
-    work.end("train run2", "no room")
-    work.end("evaluate run2 fog", f"{NOT_BEGUN}train run2")
+    work.finish("train run2", "no room")
+    work.finish("evaluate run2 fog", f"{NOT_STARTED}train run2")
     assert work.runs_done == 4
     assert "2 failed" in work.summary()
-    assert work.left() == pytest.approx(100 + 10)
+    assert work.remaining_seconds() == pytest.approx(100 + 10)
 
 
 def test_a_training_that_goes_on_counts_from_where_it_was():
     clock = Clock()
     work = Work(clock)
-    work.hear("train a", 80, 100, "")
+    work.update("train a", 80, 100, "")
     clock.now = 10
-    work.hear("train a", 90, 100, "")
-    assert work.left() == pytest.approx(10)
-    work.hear("train a", 5, 100, "")  # it was tried again from the start
+    work.update("train a", 90, 100, "")
+    assert work.remaining_seconds() == pytest.approx(10)
+    work.update("train a", 5, 100, "")  # it was tried again from the start
     clock.now = 11
-    work.hear("train a", 10, 100, "")
-    assert work.left() == pytest.approx(18)
+    work.update("train a", 10, 100, "")
+    assert work.remaining_seconds() == pytest.approx(18)
 
 
 def test_hours():
-    assert [hours(s) for s in (5, 65, 3600 * 3 + 64, 86400 * 3)] == [
+    assert [format_duration(s) for s in (5, 65, 3600 * 3 + 64, 86400 * 3)] == [
         "0:05",
         "1:05",
         "3:01:04",
@@ -220,32 +222,33 @@ def test_a_kind_that_was_not_seen_goes_as_fast_for_its_size():
     """
     clock = Clock()
     work = Work(clock)
-    jobs = [Awaited("train a", "train detection", size=3000)]
+    jobs = [PlannedJob("train a", "train detection", size=3000)]
     jobs += [
-        Awaited(f"evaluate a {name}", "evaluate detection", "a", 1, 100) for name in ("fog", "snow")
+        PlannedJob(f"evaluate a {name}", "evaluate detection", "a", 1, 100)
+        for name in ("fog", "snow")
     ]
-    work.expect(jobs, runs=1, runs_done=0, cells=2, cells_done=0)
-    work.hear("train a", 0, 100, "")
+    work.start(jobs, runs=1, runs_done=0, cells=2, cells_done=0)
+    work.update("train a", 0, 100, "")
     clock.now = 15
-    work.hear("train a", 50, 100, "")
-    assert work.left() == pytest.approx(15 + 2 * 1)
+    work.update("train a", 50, 100, "")
+    assert work.remaining_seconds() == pytest.approx(15 + 2 * 1)
 
 
 def test_what_nobody_awaited_says_nothing_of_the_rest():
     """Drawing data took 20 s; that is no pace for trainings, which are counted in passes."""
     clock = Clock()
     work = Work(clock)
-    work.hear("data", 0, 5600, "images")
+    work.update("data", 0, 5600, "images")
     clock.now = 20
-    work.hear("data", 5600, 5600, "images")
-    jobs = [Awaited(f"train {name}", "train detection", size=3000) for name in "ab"]
-    work.expect(jobs, runs=2, runs_done=0, cells=0, cells_done=0)
-    assert work.left() is None
-    work.hear("train a", 0, 100, "")
-    assert work.left() is None
+    work.update("data", 5600, 5600, "images")
+    jobs = [PlannedJob(f"train {name}", "train detection", size=3000) for name in "ab"]
+    work.start(jobs, runs=2, runs_done=0, cells=0, cells_done=0)
+    assert work.remaining_seconds() is None
+    work.update("train a", 0, 100, "")
+    assert work.remaining_seconds() is None
     clock.now = 35
-    work.hear("train a", 50, 100, "")
-    assert work.left() == pytest.approx(15 + 30)
+    work.update("train a", 50, 100, "")
+    assert work.remaining_seconds() == pytest.approx(15 + 30)
 
 
 def big_work():
@@ -254,46 +257,48 @@ def big_work():
         f"detection-resnet50-weights-regular-fixed_feature-{number:08x}" for number in range(105)
     ]
     jobs = [
-        Awaited(f"evaluate {name} elastic_transform", "evaluate detection", name, 5)
+        PlannedJob(f"evaluate {name} elastic_transform", "evaluate detection", name, 5)
         for name in names
     ]
-    work.expect(jobs, runs=105, runs_done=0, cells=7980, cells_done=0)
+    work.start(jobs, runs=105, runs_done=0, cells=7980, cells_done=0)
     for job in jobs:
-        work.hear(job.name, 130, 500, "elastic_transform, 12 of 76 cells done")
+        work.update(job.name, 130, 500, "elastic_transform, 12 of 76 cells done")
     return work
 
 
 @pytest.mark.parametrize("height", [4, 10, 24, 100])
 def test_the_display_is_bounded_with_105_jobs_at_80_columns(height):
-    lines = picture(big_work(), 80, height)
+    lines = render(big_work(), 80, height)
     assert len(lines) < height
-    assert len(lines) <= shown.ROWS + 2
+    assert len(lines) <= progress_module.ROWS + 2
     assert all(len(line) < 80 for line in lines)
     assert lines[0].startswith("runs 0/105, cells 0/7,980")
-    assert "more at work" in lines[-1]
+    assert "more running" in lines[-1]
     if height > 4:
         assert "26%" in lines[1]
 
 
 def test_a_shortened_name_keeps_both_ends():
-    assert shortened("detection-resnet50-0a1b2c3d", 15) == "detecti…a1b2c3d"
-    assert shortened("short", 15) == "short"
+    assert shorten("detection-resnet50-0a1b2c3d", 15) == "detecti…a1b2c3d"
+    assert shorten("short", 15) == "short"
 
 
 def test_a_terminal_is_drawn_in_place_and_failures_stay(monkeypatch):
     output = io.StringIO()
-    display = shown._Live(None, Console(file=output, force_terminal=True, width=80, height=24))
-    with display.shown():
-        display.expect(
-            [Awaited("train a", "train x"), Awaited("evaluate a fog", "evaluate x", "a", 1)],
+    display = progress_module._Live(
+        None, Console(file=output, force_terminal=True, width=80, height=24)
+    )
+    with display.active():
+        display.start(
+            [PlannedJob("train a", "train x"), PlannedJob("evaluate a fog", "evaluate x", "a", 1)],
             1,
             0,
             1,
             0,
         )
         display("train a", 1, 10, "loss 2.0")
-        display.ended("train a", "no room [on] the disk")
-        display.ended("evaluate a fog", f"{NOT_BEGUN}train a")
+        display.finish("train a", "no room [on] the disk")
+        display.finish("evaluate a fog", f"{NOT_STARTED}train a")
     text = output.getvalue()
     assert "failed: train a: no room [on] the disk" in text
     assert "failed: evaluate" not in text
@@ -305,21 +310,21 @@ def test_without_a_terminal_lines_come_now_and_then_and_failures_at_once(capsys)
     display = Display()
     for step in range(100):
         display("train a", step, 100, f"loss {step}")
-    display.ended("train a", "no room")
+    display.finish("train a", "no room")
     said = capsys.readouterr().err.splitlines()
     assert said == ["train a: 0/100 loss 0", "failed: train a: no room"]
 
 
 def test_another_terminal_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(shown, "TOLD_SECONDS", 0.05)
+    monkeypatch.setattr(progress_module, "STATUS_SECONDS", 0.05)
     told = tmp_path / "progress.json"
-    with progress(told) as display:
-        display.expect([Awaited("evaluate a fog", "evaluate x", "a", 5)], 3, 2, 15, 10)
+    with progress_display(told) as display:
+        display.start([PlannedJob("evaluate a fog", "evaluate x", "a", 5)], 3, 2, 15, 10)
         display("evaluate a fog", 1, 4, "fog")
         time.sleep(0.3)
         plain = json.loads(told.read_text())
     assert plain["summary"].startswith("runs 2/3, cells 10/15")
-    assert plain["at_work"] == {"evaluate a fog": "1/4 fog"}
+    assert plain["running"] == {"evaluate a fog": "1/4 fog"}
     assert not told.exists()
     assert not list(tmp_path.iterdir())
 
@@ -384,7 +389,7 @@ def test_status_says_who_is_at_work_and_who_has_gone_silent(tmp_path):
         "host": "here",
         "process": 7,
         "summary": "1/2",
-        "at_work": {"train a": "1/4"},
+        "running": {"train a": "1/4"},
         "failed": {"train b": "no"},
     }
     site.progress.write_text(json.dumps({**plain, "written": time.time()}))

@@ -1,1 +1,1 @@
-"""From measurements to robustness, its intervals, estimates and details."""
+"""Robustness from measurements, with intervals, budget estimates and breakdowns."""

@@ -1,6 +1,4 @@
-"""What a run's one number hides, clean and corrupted: calibration, sizes, classes, the worst
-corruption.
-"""
+"""Breakdown of a run's scores by calibration, object size, class and corruption."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +7,7 @@ import numpy as np
 
 from stillrobust.analysis.intervals import REPLICATES, interval
 from stillrobust.analysis.reference import worst_corruption
-from stillrobust.analysis.resampling import resampled
+from stillrobust.analysis.resampling import resample_cells
 from stillrobust.analysis.robustness import robustness
 from stillrobust.grid import CLEAN, SEVERITIES, corrupted_places
 from stillrobust.metrics.recompute import recompute_by_class, recompute_details
@@ -20,10 +18,8 @@ Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Line:
-    """One number on the clean data and its mean over the corrupted cells, fractions 0..1, with
-    intervals over images.
-    """
+class BreakdownRow:
+    """A score on the clean data and its mean over the corrupted cells, 0..1, with intervals."""
 
     name: str
     clean: float
@@ -34,26 +30,47 @@ class Line:
 
 def breakdown(
     store: Store, run: str, severities: Sequence[int] = SEVERITIES, count: int = REPLICATES
-) -> list[Line]:
-    """Calibration errors and AP by size of a run; empty where its cells keep nothing to compute
-    them from.
+) -> list[BreakdownRow]:
+    """Return calibration errors and AP by object size.
+
+    Args:
+        store: The results store.
+        run: Name of the run.
+        severities: Severities that the corrupted mean covers.
+        count: Number of bootstrap replicates.
+
+    Returns:
+        A row per quantity; empty if the cells have no statistics for them.
+
+    Raises:
+        MissingCellsError: If a cell is missing.
     """
-    drawn = resampled(
+    replicates = resample_cells(
         store, run, (CLEAN, *corrupted_places(severities)), count, compute=recompute_details
     )
     lines = []
-    for name, values in (drawn.values if drawn else {}).items():
+    for name, values in (replicates.values if replicates else {}).items():
         clean, corrupted = values[0], values[1:].mean(0)
-        around = [interval(part[1:], float(part[0])) for part in (clean, corrupted)]
-        lines.append(Line(name, float(clean[0]), around[0], float(corrupted[0]), around[1]))
+        bounds = [interval(part[1:], float(part[0])) for part in (clean, corrupted)]
+        lines.append(BreakdownRow(name, float(clean[0]), bounds[0], float(corrupted[0]), bounds[1]))
     return lines
 
 
 def class_breakdown(
     store: Store, run: Run, severities: Sequence[int] = SEVERITIES
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """By metric and class: the clean score and its mean over the corrupted cells; NaN for a class
-    that is not there.
+    """Return the clean score and the mean over the corrupted cells of every class.
+
+    Args:
+        store: The results store.
+        run: The run.
+        severities: Severities that the corrupted mean covers.
+
+    Returns:
+        (clean, corrupted) by metric and class, 0..1; NaN for a class without ground truth.
+
+    Raises:
+        MissingCellsError: If a cell is missing.
     """
 
     def columns(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
@@ -62,9 +79,11 @@ def class_breakdown(
             f"{name}\0{i}": one for name, values in scores.items() for i, one in enumerate(values.T)
         }
 
-    drawn = resampled(store, run.name, (CLEAN, *corrupted_places(severities)), 1, compute=columns)
+    replicates = resample_cells(
+        store, run.name, (CLEAN, *corrupted_places(severities)), 1, compute=columns
+    )
     found: dict[str, dict[str, tuple[float, float]]] = {}
-    for key, values in (drawn.values if drawn else {}).items():
+    for key, values in (replicates.values if replicates else {}).items():
         metric, number = key.split("\0")
         found.setdefault(metric, {})[run.classes[int(number)]] = (
             float(values[0, 0]),
@@ -73,12 +92,19 @@ def class_breakdown(
     return found
 
 
-def told(
+def breakdown_lines(
     store: Store, run: Run, severities: Sequence[int] = SEVERITIES, classes: int = 5
 ) -> list[str]:
-    """The breakdown of one run as lines for a terminal, in percent.
+    """Return the breakdown of a run as lines for a terminal, in percent.
 
-    Raises ``HoleError`` where cells are missing.
+    Args:
+        store: The results store.
+        run: The run.
+        severities: Severities that the corrupted mean covers.
+        classes: Number of classes to list, those with the largest loss first.
+
+    Raises:
+        MissingCellsError: If a cell is missing.
     """
     measurements = store.measurements(run.name)
     lines = []
@@ -86,8 +112,7 @@ def told(
         numbers = robustness([one for one in measurements if one.metric == metric], severities)
         name, part = worst_corruption(numbers)
         lines.append(
-            f"{metric}: worst corruption {name}, {100 * part.mpc:.1f} left of"
-            f" {100 * numbers.clean:.1f}"
+            f"{metric}: worst corruption {name}, {100 * part.mpc:.1f} of {100 * numbers.clean:.1f}"
         )
     for line in breakdown(store, run.name, severities):
         lines.append(
@@ -104,7 +129,7 @@ def told(
             f"{name} {100 * scores[name][0]:.1f} to {100 * scores[name][1]:.1f}"
             for _, name in lost[::-1][:classes]
         )
-        lines.append(f"{metric} by class, most lost: {worst}")
+        lines.append(f"{metric} by class, largest loss first: {worst}")
     return lines
 
 

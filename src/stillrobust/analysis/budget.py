@@ -1,13 +1,14 @@
-"""mPC from part of its cells and images: fixed orders to measure them in, and an estimate with an
-honest interval.
+"""Estimates of mPC from part of the cells and images, with an interval.
 
-Two rules, both linear in the scores. For mIoU at severity 3 the coefficients come from 76 published
-segmentation models (``budget_table.json``, made by ``benchmarks/budget.py``); cells are in the
-order that told most of left-out architectures. For every other metric and set of severities nothing
-published is wide enough to learn from, and the cells are a sample: the severities are strata, each
-with its own random permutation of the corruptions, and the interval is that of stratified sampling
-without replacement (Cochran 1977, ch. 5). An :class:`Estimate` is a type of its own, which no table
-of full numbers takes.
+Cells and images are evaluated in fixed orders. Two rules estimate mPC, both linear in the scores:
+
+- mIoU at severity 3: coefficients from 76 published segmentation models (``budget_table.json``,
+  made by ``benchmarks/budget.py``). The cell order is the most informative one for left-out
+  architectures.
+- Everything else: the cells are a stratified sample without replacement (Cochran 1977, ch. 5). The
+  severities are the strata, each with its own random permutation of the corruptions.
+
+An :class:`Estimate` is a separate type, so tables of full results cannot include it.
 """
 
 import hashlib
@@ -25,14 +26,12 @@ from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, SEVERITIES, Place, corrupted_places
 from stillrobust.samples import Array
 
-LEARNED = ("miou", (3,))  # what the table is about
+LEARNED = ("miou", (3,))  # metric and severities of the table
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """mPC of one run in one metric, estimated from part of its cells; not comparable with a full
-    one without its interval.
-    """
+    """mPC of one run in one metric, estimated from part of its cells, 0..1."""
 
     metric: str
     severities: tuple[int, ...]
@@ -40,15 +39,20 @@ class Estimate:
     low: float
     high: float
     cells: int
-    """How many cells it rests on, the clean one included."""
-    of: int
-    """How many a full measurement has."""
+    """Number of cells used, the clean one included."""
+    total_cells: int
+    """Number of cells of a full evaluation."""
 
 
 def cell_order(metric: str, severities: Sequence[int] = SEVERITIES) -> tuple[Place, ...]:
-    """All cells in the order to measure them, the clean one first.
+    """Return all cells in evaluation order, the clean one first.
 
-    Raises ``UserError`` for severities that are none.
+    Args:
+        metric: Metric that mPC is estimated in.
+        severities: Severities that mPC covers.
+
+    Raises:
+        UserError: If a severity is invalid.
     """
     if not severities or not set(severities) <= set(SEVERITIES):
         raise UserError(
@@ -61,13 +65,12 @@ def cell_order(metric: str, severities: Sequence[int] = SEVERITIES) -> tuple[Pla
 
 
 def _latin_order(severities: Sequence[int]) -> list[Place]:
-    """Round by round one cell of each severity; the corruptions' permutation is shifted from
-    severity to severity.
+    """Return one cell of each severity per round, with a shifted permutation of the corruptions.
 
-    So every first part holds the severities evenly, and the first 15 cells at five severities hold
-    every corruption once.
+    Every prefix covers the severities evenly. At five severities, the first 15 cells cover every
+    corruption once.
     """
-    # the same everywhere
+    # a hash gives the same permutation on every machine
     corruptions = sorted(
         COMMON, key=lambda name: hashlib.sha256(f"budget {name}".encode()).digest()
     )
@@ -80,21 +83,19 @@ def _latin_order(severities: Sequence[int]) -> list[Place]:
 
 
 def image_order(total: int) -> list[int]:
-    """The positions 0..total-1 of a set's images in the order to measure them: the first n are
-    among the first m > n.
+    """Return the positions 0..total-1 of a dataset's images in evaluation order.
 
-    Any first part is spread over the set, so that class folders, which are sorted, are each drawn
-    from: halves take turns, so do their halves, and so on (van der Corput 1935). Which half begins
-    is told by a hash, so that a set with a period, such as classes in turn, is not met always in
-    the same phase (scrambled, Owen 1995).
+    Every prefix is spread over the dataset, because class folders are sorted: halves take turns, so
+    do their halves, and so on (van der Corput 1935). A hash decides which half begins, so that a
+    periodic dataset is not sampled in one phase (scrambling, Owen 1995).
     """
 
-    def ordered(begin: int, end: int) -> list[int]:
+    def interleave(begin: int, end: int) -> list[int]:
         if end - begin < 2:
             return list(range(begin, end))
         middle = (begin + end) // 2
-        # the second is never shorter, and by one at most longer
-        halves = ordered(begin, middle), ordered(middle, end)
+        # the second is as long as the first, or longer by one
+        halves = interleave(begin, middle), interleave(middle, end)
         first = (
             1
             if (end - begin) % 2
@@ -104,7 +105,7 @@ def image_order(total: int) -> list[int]:
         merged[::2], merged[1::2] = halves[first], halves[1 - first]
         return merged
 
-    return ordered(0, total)
+    return interleave(0, total)
 
 
 def estimate_mpc(
@@ -114,22 +115,28 @@ def estimate_mpc(
     severities: Sequence[int] = SEVERITIES,
     replicates: Mapping[Place, Array] | None = None,
 ) -> Estimate:
-    """mPC from the ``clean`` score and the cells ``measured``, which must begin :func:`cell_order`;
-    cells beyond are not used.
+    """Estimate mPC from the first cells of :func:`cell_order`.
 
-    ``replicates``, of the clean and of every measured cell in the same resamples of the images
-    (R,), add what the images leave open; without them the interval is for these images. Raises
-    ``UserError`` where the cells are too few or all there.
+    Args:
+        clean: Score on the clean data, 0..1.
+        measured: Scores by cell. Cells after the first missing one are not used.
+        metric: Metric of the scores.
+        severities: Severities that mPC covers.
+        replicates: Bootstrap replicates (R,) of the clean and every measured cell, paired. They add
+            the uncertainty from the images; without them the interval is for these images.
+
+    Raises:
+        UserError: If the cells are too few, or complete.
     """
     order = cell_order(metric, severities)[1:]
     count = next((index for index, place in enumerate(order) if place not in measured), len(order))
     places = order[:count]
     if count == len(order):
         raise UserError(
-            "All cells are measured: compute the robustness itself, which needs no estimate"
+            "All cells are available: compute the robustness itself instead of an estimate"
         )
     levels = tuple(sorted(set(severities)))
-    rule = _learned if (metric, levels) == LEARNED else _sampled
+    rule = _regression_rule if (metric, levels) == LEARNED else _sampling_rule
     intercept, weights, reach = rule(places, [measured[place] for place in places], levels)
     value = intercept + float(np.dot(weights, [clean, *(measured[place] for place in places)]))
     low, high = value - reach, value + reach
@@ -154,25 +161,23 @@ def _table() -> dict[str, Any]:
     return table
 
 
-def _learned(
+def _regression_rule(
     places: Sequence[Place], values: Sequence[float], severities: Sequence[int]
 ) -> tuple[float, Array, float]:
-    """Intercept, weights of clean and cells, and half of the interval, from the models of the
-    table.
-    """
+    """Return intercept, weights of clean and cells, and half the interval, from the table."""
     if not places:
         raise UserError(
             f"Expected at least the cell {' '.join(map(str, cell_order(*LEARNED)[1]))} to estimate"
-            " from; measure it"
+            " from; evaluate it"
         )
     rule = _table()["rules"][len(places) - 1]
     return rule["intercept"], np.array(rule["weights"]), rule["reach"]
 
 
-def _sampled(
+def _sampling_rule(
     places: Sequence[Place], values: Sequence[float], severities: Sequence[int]
 ) -> tuple[float, Array, float]:
-    """The same of stratified sampling: the mean of the severities' means."""
+    """Return the same for stratified sampling: the mean of the severities' means."""
     strata = [
         np.array([v for (_, at), v in zip(places, values, strict=True) if at == severity])
         for severity in severities
@@ -180,8 +185,8 @@ def _sampled(
     if min(map(len, strata)) < 2:
         raise UserError(
             "Expected at least two cells of every severity to estimate from, that is"
-            f" {2 * len(severities)} and the clean one, but {len(places)} are there in the order of"
-            " the budget; measure more"
+            f" {2 * len(severities)} and the clean one, but got {len(places)} in budget order;"
+            " evaluate more"
         )
     sizes = np.array([len(stratum) for stratum in strata])
     variances = np.array([stratum.var(ddof=1) for stratum in strata])

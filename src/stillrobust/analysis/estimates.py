@@ -1,22 +1,28 @@
-"""mPC of a run of which only part is measured, from a store: what ``evaluate --budget`` says."""
+"""Budget estimates of a run in a store, as ``evaluate --budget`` prints them."""
 
 from collections.abc import Sequence
 
 from stillrobust.analysis.budget import Estimate, cell_order, estimate_mpc
-from stillrobust.analysis.resampling import resampled
+from stillrobust.analysis.resampling import resample_cells
 from stillrobust.grid import CLEAN, SEVERITIES
 from stillrobust.storage.store import Store
 
-# whose order a task's budget follows
-HEADLINE = {"classification": "top1", "detection": "box_ap", "segmentation": "miou"}
+# decides the order of cells under a budget
+HEADLINE_METRIC = {"classification": "top1", "detection": "box_ap", "segmentation": "miou"}
 
 
-def estimates(store: Store, run: str, severities: Sequence[int] = SEVERITIES) -> list[Estimate]:
-    """An estimate for each metric of the run, with what its images leave open.
+def estimate_run(store: Store, run: str, severities: Sequence[int] = SEVERITIES) -> list[Estimate]:
+    """Estimate mPC of a run in each of its metrics, with the uncertainty from the images.
 
-    Raises ``UserError`` as ``estimate_mpc`` does.
+    Cells with another protocol than the clean cell, such as fewer images, are left out.
 
-    Cells of another protocol than the clean one's, such as fewer images, stay out.
+    Args:
+        store: The results store.
+        run: Name of the run.
+        severities: Severities that mPC covers.
+
+    Raises:
+        UserError: If the cells are too few, or complete.
     """
     values: dict[str, dict[tuple[str, int], float]] = {}
     measurements = store.measurements(run)
@@ -29,10 +35,10 @@ def estimates(store: Store, run: str, severities: Sequence[int] = SEVERITIES) ->
     found = []
     for metric, measured in values.items():
         places = [place for place in cell_order(metric, severities) if place in measured]
-        drawn = resampled(store, run, places)
+        replicates = resample_cells(store, run, places)
         by_place = (
-            dict(zip(places, drawn.values[metric][:, 1:], strict=True))
-            if drawn and metric in drawn.values
+            dict(zip(places, replicates.values[metric][:, 1:], strict=True))
+            if replicates and metric in replicates.values
             else None
         )
         found.append(estimate_mpc(measured[CLEAN], measured, metric, severities, by_place))

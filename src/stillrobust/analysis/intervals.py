@@ -1,13 +1,12 @@
-"""How sure a number is: paired half-sample bootstrap over images, intervals, groups not to be told
-apart, spread over seeds.
+"""Confidence intervals: paired half-sample bootstrap over images, groups of runs, seeds.
 
-A resample is a random half of the images (McCarthy 1969; Shao & Tu 1995, sec. 5.2). It varies
-around the whole set's number as much as that does around the truth, and it holds no image twice, as
-no set does: average precision takes a copy for a second find.
-Paired: the resampling depends on the images' ids alone, so that every run and every cell over the
-same images is re-weighted in the same way, and what is common to two numbers cancels in their
-difference (Efron & Tibshirani 1993, ch. 6 and 13). ``docs/statistics.md`` has the formulas and how
-often the intervals hold the truth.
+A resample is a random half of the images (McCarthy 1969; Shao & Tu 1995, sec. 5.2). Its score
+varies around that of the whole dataset as much as the latter varies around the truth. It has no
+image twice: average precision would count a copy as a second detection.
+
+Resamples depend on the image ids only. All runs and cells over the same images are therefore
+paired, and what two scores have in common cancels in their difference (Efron & Tibshirani 1993,
+ch. 6 and 13). ``docs/statistics.md`` has the formulas and the measured coverage.
 """
 
 import hashlib
@@ -22,19 +21,27 @@ from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
 LEVEL = 0.95
-# of Student's t: a deviation that hangs on rare classes is itself not sure; chosen by measured
-# coverage
+# degrees of freedom of Student's t: deviations that depend on rare classes are uncertain; chosen by
+# measured coverage
 FREEDOM = 30
-REPLICATES = 400  # a standard deviation good to 1 / sqrt(2 * 400) = 3.5 % of itself
+REPLICATES = 400  # relative error of a standard deviation: 1 / sqrt(2 * 400) = 3.5 %
 
 
 def bootstrap_weights(
     image_ids: Sequence[str] | Array, replicates: int = REPLICATES, seed: int = 0
 ) -> Array:
-    """Which images each half of the set holds: int64 (R, N) of 0 and 1; of an odd set the halves
-    are short and long in turn.
+    """Return the resamples as weights of the images.
 
-    An image's weights depend on the set of ids and not on their order.
+    Args:
+        image_ids: Ids of N images. Weights depend on the set of ids and not on their order.
+        replicates: Number R of resamples.
+        seed: Seed of the resampling.
+
+    Returns:
+        int64 (R, N) of 0 and 1. For odd N, halves are rounded down and up in turn.
+
+    Raises:
+        UserError: If there are no images.
     """
     ids = [str(image_id) for image_id in image_ids]
     if not ids:
@@ -50,13 +57,18 @@ def bootstrap_weights(
 
 
 def interval(values: Array, estimate: float, level: float = LEVEL) -> tuple[float, float]:
-    """The interval around ``estimate``, the number of the set itself, from its bootstrap replicates
-    ``values`` (R,).
+    """Return the bias-corrected Student interval of an estimate (Davison & Hinkley 1997, eq. 5.5).
 
-    Student's, and corrected for the bias that the replicates show (Davison & Hinkley 1997, eq.
-    5.5): small sets raise AP and move mIoU, and a half of the set is by about as much further off
-    as the set is from the truth. NaN replicates (nothing to measure in the draw) are left out; NaN
-    where fewer than two are left.
+    Small datasets raise AP and shift mIoU. A half of the dataset is further off by about as much as
+    the dataset is from the truth, which corrects the bias.
+
+    Args:
+        values: Bootstrap replicates (R,). NaN replicates are left out.
+        estimate: The value on the whole dataset.
+        level: Confidence level.
+
+    Returns:
+        Lower and upper bound; NaN if fewer than two replicates are left.
     """
     values = values[np.isfinite(values)]
     if len(values) < 2:
@@ -67,8 +79,14 @@ def interval(values: Array, estimate: float, level: float = LEVEL) -> tuple[floa
 
 
 def robustness_replicates(clean: Array, cells: Array) -> dict[str, Array]:
-    """P, mPC, rPC and drop in each replicate, from ``clean`` (R,) and the corrupted cells' values
-    (K, R).
+    """Return P, mPC, rPC and drop of each replicate.
+
+    Args:
+        clean: Scores on the clean data (R,).
+        cells: Scores of the corrupted cells (K, R), paired.
+
+    Returns:
+        Arrays (R,) by name.
     """
     mpc = np.asarray(cells).mean(axis=0)
     rpc = np.divide(mpc, clean, out=np.full_like(mpc, np.nan), where=np.asarray(clean) > 0)
@@ -78,17 +96,23 @@ def robustness_replicates(clean: Array, cells: Array) -> dict[str, Array]:
 def simultaneous_intervals(
     estimates: Sequence[float] | Array, values: Array, level: float = LEVEL
 ) -> Array:
-    """Intervals (K, 2) around ``estimates`` (K,) that hold all together with chance ``level``;
-    ``values`` (K, R) are replicates.
+    """Return intervals that jointly cover all true values with probability ``level``.
 
-    As :func:`interval`, but the reach is the quantile of the largest standardised deviation of a
-    replicate, so that all of them together leave out a true value with a chance of ``1 - level``
-    (single-step max-t, Westfall & Young 1993, ch. 2; Romano & Wolf 2005).
+    As :func:`interval`, but the half-width is the quantile of the largest standardised deviation of
+    a replicate (single-step max-t, Westfall & Young 1993, ch. 2; Romano & Wolf 2005).
+
+    Args:
+        estimates: Values on the whole dataset (K,).
+        values: Bootstrap replicates (K, R), paired.
+        level: Joint confidence level.
+
+    Returns:
+        Bounds (K, 2).
     """
     means = values.mean(1)
-    deviations = np.maximum(values.std(1, ddof=1), 1e-12)  # equal numbers: nothing between them
+    deviations = np.maximum(values.std(1, ddof=1), 1e-12)  # of equal scores
     largest = np.abs((values - means[:, None]) / deviations[:, None]).max(0)
-    # as a single interval
+    # t instead of normal quantile, as in a single interval
     longer = student_quantile((1 + level) / 2, FREEDOM) / NormalDist().inv_cdf((1 + level) / 2)
     centre, reach = (
         2 * np.asarray(estimates, float) - means,
@@ -100,12 +124,18 @@ def simultaneous_intervals(
 def rank_groups(
     estimates: Sequence[float] | Array, values: Sequence[Array] | Array, level: float = LEVEL
 ) -> list[str]:
-    """Letters for runs in the order given: two that share a letter are not distinguishable.
+    """Return letters for runs: two runs that share a letter are not distinguishable.
 
-    ``values`` (runs, R) are paired.
+    All pairs are compared with :func:`simultaneous_intervals`. Letters are the maximal groups of a
+    compact letter display (Piepho 2004), from the lowest estimate on.
 
-    Every pair is compared, all together by :func:`simultaneous_intervals`. Letters run from the
-    lowest estimate; they are the maximal groups of a compact letter display (Piepho 2004).
+    Args:
+        estimates: Values on the whole dataset, one per run.
+        values: Bootstrap replicates (runs, R), paired.
+        level: Joint confidence level.
+
+    Returns:
+        Letters in the order of the runs.
     """
     numbers, replicates = np.asarray(estimates, float), np.asarray(values, float)
     order = np.argsort(numbers, kind="stable")
@@ -127,7 +157,7 @@ def rank_groups(
 
 
 def _maximal_groups(alike: Array) -> list[list[int]]:
-    """The largest sets in which everyone is alike, by insertion and absorption (Piepho 2004)."""
+    """Return the maximal sets of mutually alike runs, by insertion and absorption (Piepho 2004)."""
     groups: list[set[int]] = [set(range(len(alike)))]
     for first, second in zip(*np.nonzero(np.triu(~alike)), strict=True):
         split = [
@@ -141,39 +171,46 @@ def _maximal_groups(alike: Array) -> list[list[int]]:
 
 
 def _letter(index: int) -> str:
-    """a ... z, then a1 ... z1, and so on."""
+    """Return a ... z, then a1 ... z1, and so on."""
     return chr(ord("a") + index % 26) + (str(index // 26) if index >= 26 else "")
 
 
 @dataclass(frozen=True)
-class OverSeeds:
-    """A number of runs that differ in their seed alone."""
+class SeedMean:
+    """Mean over runs that differ only in their seed."""
 
     mean: float
     deviation: float
     """Standard deviation over the seeds."""
     low: float
     high: float
-    """Interval for the mean over all seeds and images that could have been."""
+    """Interval of the mean over the populations of seeds and images."""
     seeds: int
 
 
-def over_seeds(
+def mean_over_seeds(
     estimates: Sequence[float] | Array, values: Sequence[Array] | Array, level: float = LEVEL
-) -> OverSeeds:
-    """Seeds and images together: ``values`` (seeds, R) are paired replicates of ``estimates``
-    (seeds,).
+) -> SeedMean:
+    """Return the mean over seeds with an interval over seeds and images.
 
-    Variance of the mean = s² / S over the seeds + the bootstrap variance of the mean over images;
-    what seed and image do together is in both, which errs to the wide side (crossed random effects,
-    Owen 2007). Student's t, since S is small, with (S - 1) * total / seeds' variance degrees of
-    freedom: Satterthwaite (1946) squares that ratio, but S numbers alone tell it, and with its
-    square 88 to 93 % of the intervals hold the truth for two and three seeds.
+    The variance of the mean is s² / S over the seeds plus the bootstrap variance over images. Their
+    interaction is in both terms, so the interval errs on the wide side (crossed random effects,
+    Owen 2007). Student's t has (S - 1) * total / seed variance degrees of freedom. Satterthwaite
+    (1946) squares that ratio, but it is estimated from S values, and with the square only 88 to
+    93 % of the intervals cover the truth for two and three seeds.
+
+    Args:
+        estimates: Values on the whole dataset, one per seed.
+        values: Bootstrap replicates (seeds, R), paired.
+        level: Confidence level.
+
+    Raises:
+        UserError: If there are fewer than two seeds.
     """
     numbers, replicates = np.asarray(estimates, float), np.asarray(values, float).mean(0)
     if len(numbers) < 2:
         raise UserError(
-            f"Expected runs of at least two seeds to speak of their spread, but got {len(numbers)};"
+            f"Expected runs of at least two seeds for their spread, but got {len(numbers)};"
             " train with another seed"
         )
     of_seeds, of_images = float(numbers.var(ddof=1)) / len(numbers), float(replicates.var(ddof=1))
@@ -181,7 +218,7 @@ def over_seeds(
     freedom = (len(numbers) - 1) * total / of_seeds if of_seeds > 0 else np.inf
     reach = student_quantile((1 + level) / 2, min(freedom, 1e4)) * total**0.5
     centre = 2 * float(numbers.mean()) - float(replicates.mean())
-    return OverSeeds(
+    return SeedMean(
         float(numbers.mean()),
         float(numbers.std(ddof=1)),
         centre - reach,
@@ -192,8 +229,13 @@ def over_seeds(
 
 @lru_cache(maxsize=256)
 def student_quantile(probability: float, freedom: float) -> float:
-    """The quantile of Student's t: with t = sqrt(f) tan(a) its density in a is proportional to
-    cos(a)^(f - 1).
+    """Return a quantile of Student's t.
+
+    With t = sqrt(f) tan(a), the density of a is proportional to cos(a)^(f - 1).
+
+    Args:
+        probability: Probability, 0..1.
+        freedom: Degrees of freedom f.
     """
     angle = np.linspace(-np.pi / 2, np.pi / 2, 20_001)
     density = np.cos(angle[:-1] + np.diff(angle) / 2) ** (freedom - 1)

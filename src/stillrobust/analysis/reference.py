@@ -1,4 +1,4 @@
-"""One run against others: mCE and relative mCE, effective robustness, and the worst corruption."""
+"""Comparison of a run with reference runs: mCE, effective robustness, and the worst corruption."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,22 +6,23 @@ from statistics import fmean
 
 import numpy as np
 
-from stillrobust.analysis.robustness import Part, Robustness
+from stillrobust.analysis.robustness import Robustness, SubsetScore
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, SEVERITIES
 from stillrobust.samples import Array
+from stillrobust.storage.files import bytes_sha256
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The errors (1 − score, 0..1) that others are divided by."""
+    """Errors (1 − score, 0..1) of the model that mCE is relative to."""
 
     name: str
     metric: str
     severities: tuple[int, ...]
     clean: float
     by_corruption: Mapping[str, float]
-    """Mean over the severities."""
+    """Mean error over the severities, by corruption."""
 
 
 ALEXNET = Reference(
@@ -53,9 +54,16 @@ ALEXNET = Reference(
 )
 
 
+# first 16 digits of the SHA-256 of the sorted class names, one per line
+IMAGENET_CLASSES = {
+    "385e0240499426c0",  # WordNet ids: data/official/imagenet_wnids.txt
+    "1a8120173a37acd9",  # names: torchvision/models/_meta.py, _IMAGENET_CATEGORIES
+}
+
+
 @dataclass(frozen=True)
 class CorruptionErrors:
-    """Errors in units of the reference's; 1 is as bad as the reference. Published in percent."""
+    """Errors relative to those of the reference: 1 is as bad. Published in percent."""
 
     mce: float
     relative_mce: float
@@ -63,50 +71,85 @@ class CorruptionErrors:
     relative_by_corruption: dict[str, float]
 
 
-def reference_of(run: Robustness) -> Reference:
-    """Any run as the reference."""
+def as_reference(run: Robustness) -> Reference:
+    """Return a run as the reference of others."""
     errors = {name: 1 - part.mpc for name, part in run.by_corruption.items()}
     return Reference(run.run, run.metric, run.severities, 1 - run.clean, errors)
 
 
-def corruption_errors(run: Robustness, reference: Reference = ALEXNET) -> CorruptionErrors:
-    """mCE and relative mCE (Hendrycks & Dietterich 2019, section 4.2).
+def is_imagenet(classes: Sequence[str]) -> bool:
+    """Return whether these are the 1000 classes of ImageNet, as WordNet ids or torchvision's names.
 
-    CE_c = Σ_s E(c, s) / Σ_s E_ref(c, s); relative: with each model's clean error subtracted from
-    every E. Raises ``UserError`` where metric or severities differ, or the reference has no error
-    to divide by.
+    Args:
+        classes: Class names in any order.
+    """
+    return bytes_sha256("\n".join(sorted(classes)).encode())[:16] in IMAGENET_CLASSES
+
+
+def published_reference(run: Robustness, classes: Sequence[str]) -> Reference | None:
+    """Return AlexNet if its published errors apply: top-1 on ImageNet at all severities.
+
+    Args:
+        run: Robustness of the run.
+        classes: Classes of the run's dataset; see ``Run.classes``.
+    """
+    comparable = (run.metric, run.severities) == (ALEXNET.metric, ALEXNET.severities)
+    return ALEXNET if comparable and is_imagenet(classes) else None
+
+
+def corruption_errors(run: Robustness, reference: Reference = ALEXNET) -> CorruptionErrors:
+    """Compute mCE and relative mCE (Hendrycks & Dietterich 2019, section 4.2).
+
+    CE_c = Σ_s E(c, s) / Σ_s E_ref(c, s). The relative one subtracts each model's clean error from
+    every E.
+
+    Args:
+        run: Robustness of the run.
+        reference: The model that errors are relative to.
+
+    Raises:
+        UserError: If metric or severities differ, or the reference has no error to divide by.
     """
     if (run.metric, run.severities) != (reference.metric, reference.severities):
         raise UserError(
             f"Expected {reference.metric} at severities {', '.join(map(str, reference.severities))}"
             f" as {reference.name} has, but {run.run} has {run.metric} at"
-            f" {', '.join(map(str, run.severities))}; take a run of the same study as the reference"
+            f" {', '.join(map(str, run.severities))}; choose a reference with"
+            " the same metric and severities"
         )
     plain, relative = {}, {}
     for name in COMMON:
         error, other = 1 - run.by_corruption[name].mpc, reference.by_corruption[name]
         if other <= 0 or other == reference.clean:
             raise UserError(
-                f"{reference.name} loses nothing under {name}, so that nothing can be divided by"
-                " it; take another"
+                f"{reference.name} has no loss under {name}, so errors cannot be divided by it;"
+                " choose another reference"
             )
         plain[name] = error / other
         relative[name] = (error - (1 - run.clean)) / (other - reference.clean)
     return CorruptionErrors(fmean(plain.values()), fmean(relative.values()), plain, relative)
 
 
-def worst_corruption(run: Robustness) -> tuple[str, Part]:
-    """The corruption, over its severities, that leaves the lowest score, and what it leaves."""
+def worst_corruption(run: Robustness) -> tuple[str, SubsetScore]:
+    """Return the corruption with the lowest mean score over its severities, and that score."""
     return min(run.by_corruption.items(), key=lambda item: item[1].mpc)
 
 
 def effective_robustness(runs: Sequence[Robustness], standard: Iterable[Robustness]) -> list[float]:
-    """How far each run's mPC lies above what its clean score lets expect, 0..1 (Taori et al. 2020,
-    section 2).
+    """Compute effective robustness: mPC above what the clean score predicts (Taori et al. 2020).
 
-    Expected is a line through the ``standard`` runs (models without a technique) on logit axes,
-    fitted by least squares. Raises ``UserError`` without two standard runs of different clean
-    scores, or for scores of 0 or 1, which have no logit.
+    The prediction is a least-squares line through the standard runs on logit axes (section 2).
+
+    Args:
+        runs: The runs to judge.
+        standard: Runs of models without a technique, at least two with different clean scores.
+
+    Returns:
+        The difference of each run, as a fraction.
+
+    Raises:
+        UserError: If metrics, severities or standard runs do not fit, or a score is 0 or 1 and so
+            has no logit.
     """
     known = list(standard)
     everyone = [*runs, *known]

@@ -1,6 +1,4 @@
-"""From a store's kept statistics to replicates: the cells of a run in the same resamples of the
-same images.
-"""
+"""Bootstrap replicates of a run's cells from the per-image statistics in a store."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,27 +16,38 @@ Compute = Callable[[Mapping[str, Array], Array], dict[str, Array]]
 
 
 @dataclass(frozen=True)
-class Resampled:
-    """Numbers of one run's cells, by name of the metric."""
+class CellReplicates:
+    """Scores of one run's cells in the same resamples of the same images."""
 
     image_ids: tuple[str, ...]
-    """What was resampled; numbers of two runs are paired where these are equal."""
+    """The resampled images. Two runs are paired if these are equal."""
     values: dict[str, Array]
-    """(cells, 1 + R): first the set itself, then its replicates."""
+    """(cells, 1 + R) by metric: first the whole dataset, then its replicates."""
 
 
-def resampled(
+def resample_cells(
     store: Store,
     run: str,
     places: Sequence[Place],
     count: int = REPLICATES,
     seed: int = 0,
     compute: Compute = recompute_metrics,
-) -> Resampled | None:
-    """Numbers of the cells at ``places`` in ``count`` resamples, or ``None`` where cells keep no
-    statistics or of other images.
+) -> CellReplicates | None:
+    """Recompute the scores of cells in bootstrap resamples of their images.
 
-    Raises ``HoleError`` for a cell that is not there.
+    Args:
+        store: The results store.
+        run: Name of the run.
+        places: (corruption, severity) of the cells.
+        count: Number R of resamples.
+        seed: Seed of the resampling.
+        compute: Computes scores from statistics and weights.
+
+    Returns:
+        The replicates, or ``None`` if cells have no statistics or different images.
+
+    Raises:
+        MissingCellsError: If a cell is missing.
     """
     ids: tuple[str, ...] = ()
     weights = np.zeros((0, 0))
@@ -47,13 +56,13 @@ def resampled(
         statistics = store.statistics(Cell(run, *place))
         here = tuple(str(image) for image in statistics.get("image_ids", ()))
         if not here or (ids and here != ids):
-            # weights of other images, or of these in another order, would not be the same resample
+            # weights of other images, or in another order, would be another resample
             return None
         if not ids:
             ids = here
             weights = np.concatenate([np.ones((1, len(ids))), bootstrap_weights(ids, count, seed)])
         for name, values in compute(statistics, weights).items():
             found.setdefault(name, []).append(values)
-    return Resampled(
+    return CellReplicates(
         ids, {name: np.stack(rows) for name, rows in found.items() if len(rows) == len(places)}
     )

@@ -1,8 +1,8 @@
-"""From measurements to robustness: what is left of a score on corrupted data.
+"""Robustness: the share of a score that remains on corrupted data.
 
-``mPC`` is the mean over the 15 common corruptions and the severities, every cell with the same
-weight; it is not the mean of the group means, for the groups differ in size. ``rPC = mPC / P`` with
-``P`` the clean score, and the drop is ``1 - rPC``.
+``mPC`` is the mean over the 15 common corruptions and the severities. Every cell has the same
+weight, so it is not the mean of the group means. ``rPC = mPC / P`` with the clean score ``P``, and
+the drop is ``1 - rPC``.
 """
 
 import math
@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from stillrobust.errors import HoleError, UserError
+from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place, corrupted_places
 from stillrobust.storage.store import Measurement
 
 
-class Part(NamedTuple):
-    """The mean score over some of the corrupted cells, and its drop from the clean score (0..1;
-    below 0: a gain).
-    """
+class SubsetScore(NamedTuple):
+    """Mean score over a subset of the corrupted cells, and its drop (negative for a gain)."""
 
     mpc: float
     drop: float
@@ -28,7 +26,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Robustness:
-    """What one run keeps of one metric on corrupted data."""
+    """Robustness of one run in one metric, 0..1."""
 
     run: str
     metric: str
@@ -40,15 +38,15 @@ class Robustness:
     """mPC / P, 0..1."""
     drop: float
     """1 - rPC."""
-    by_group: dict[str, Part]
-    by_severity: dict[int, Part]
-    by_corruption: dict[str, Part]
+    by_group: dict[str, SubsetScore]
+    by_severity: dict[int, SubsetScore]
+    by_corruption: dict[str, SubsetScore]
 
 
 def missing_places(
     measurements: Iterable[Measurement], severities: Sequence[int] = SEVERITIES
 ) -> tuple[Place, ...]:
-    """The cells (clean first) that are needed and not among the measurements."""
+    """Return the cells that robustness needs and the measurements lack, the clean one first."""
     there = {(measurement.corruption, measurement.severity) for measurement in measurements}
     return tuple(place for place in (CLEAN, *corrupted_places(severities)) if place not in there)
 
@@ -56,18 +54,22 @@ def missing_places(
 def robustness(
     measurements: Iterable[Measurement], severities: Sequence[int] = SEVERITIES
 ) -> Robustness:
-    """The robustness of one run in one metric.
+    """Compute the robustness of one run in one metric.
 
-    Cells that do not enter (other severities, the four extra corruptions) are left out. Raises
-    ``HoleError`` if a cell is missing, and ``UserError`` if the measurements are not of one run,
-    one metric and one protocol, or if a cell comes twice.
+    Args:
+        measurements: Measurements of the run. Other severities and extra corruptions are ignored.
+        severities: Severities that mPC covers.
+
+    Raises:
+        MissingCellsError: If a cell is missing.
+        UserError: If the measurements are not of one run, metric and protocol, or a cell is given
+            twice.
     """
-    severities = _checked(severities)
+    severities = _validated_severities(severities)
     given = list(measurements)
     if not all(isinstance(measurement, Measurement) for measurement in given):
         raise UserError(
-            "Expected measurements, but some are not: an estimate from part of the cells stands in"
-            " no full table, so measure the rest"
+            "Expected measurements, but got an estimate from part of the cells: evaluate the rest"
         )
     needed = {CLEAN, *corrupted_places(severities)}
     used = [
@@ -85,13 +87,15 @@ def robustness(
     clean = values.pop(CLEAN)
     if not clean > 0:
         raise UserError(
-            f"Expected a clean {metric} above 0 for {run}, but got {clean:g}: there is nothing to"
-            " keep or to lose; train the model first or check the ground truth"
+            f"Expected a clean {metric} above 0 for {run}, but got {clean:g}: robustness is"
+            " undefined; train the model first or check the ground truth"
         )
 
-    def part(corruptions: Sequence[str] = COMMON, levels: Sequence[int] = severities) -> Part:
+    def part(
+        corruptions: Sequence[str] = COMMON, levels: Sequence[int] = severities
+    ) -> SubsetScore:
         mpc = fmean(values[corruption, level] for corruption in corruptions for level in levels)
-        return Part(mpc, 1 - mpc / clean)
+        return SubsetScore(mpc, 1 - mpc / clean)
 
     everything = part()
     return Robustness(
@@ -108,7 +112,7 @@ def robustness(
     )
 
 
-def _checked(severities: Sequence[int]) -> tuple[int, ...]:
+def _validated_severities(severities: Sequence[int]) -> tuple[int, ...]:
     levels = tuple(severities)
     if not levels or len(set(levels)) != len(levels) or not set(levels) <= set(SEVERITIES):
         raise UserError(
@@ -120,7 +124,7 @@ def _checked(severities: Sequence[int]) -> tuple[int, ...]:
 def _only(what: str, names: Iterable[str]) -> str:
     found = sorted(set(names))
     if not found:
-        raise HoleError("There are no measurements: run the study first")
+        raise MissingCellsError("There are no measurements: evaluate the run first")
     if len(found) > 1:
         raise UserError(
             f"Expected measurements of one {what}, but got {', '.join(found)}: compute each on"
@@ -137,20 +141,20 @@ def _check_cells(
     if twice:
         raise UserError(
             f"Expected each cell of {run} ({metric}) once, but got more than one of"
-            f" {_listed(twice)}: remove the others"
+            f" {_format_cells(twice)}: remove the others"
         )
     missing = missing_places(used, severities)
     if missing:
-        raise HoleError(
-            f"{run} ({metric}) has no measurement for {_listed(missing)} "
-            f"({len(missing)} missing): run the study again to fill them in"
+        raise MissingCellsError(
+            f"{run} ({metric}) has no measurement for {_format_cells(missing)} "
+            f"({len(missing)} missing): evaluate them"
         )
     for measurement in used:
         if not math.isfinite(measurement.value):
-            place = _listed([(measurement.corruption, measurement.severity)])
+            place = _format_cells([(measurement.corruption, measurement.severity)])
             raise UserError(
                 f"Expected finite values of {metric} for {run}, but {place} is {measurement.value};"
-                " measure it again"
+                " evaluate it again"
             )
 
 
@@ -168,12 +172,12 @@ def _check_protocols(used: list[Measurement], run: str) -> None:
     if different:
         raise UserError(
             f"Expected all cells of {run} under one protocol, but {', '.join(different)} differ"
-            " between cells: measure them again under one protocol"
+            " between cells: evaluate them again under one protocol"
         )
 
 
-def _listed(places: Iterable[Place]) -> str:
-    """``fog 1, 2; snow 5``: a corruption with all its severities, so that many holes stay readable."""
+def _format_cells(places: Iterable[Place]) -> str:
+    """Format cells as ``fog 1, 2; snow 5``, each corruption with its severities."""
     levels: dict[str, list[int]] = {}
     for corruption, severity in places:
         levels.setdefault(corruption, []).append(severity)

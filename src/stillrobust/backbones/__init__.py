@@ -20,7 +20,7 @@ from stillrobust.backbones.timm_models import LITE_REPEATS, build_lite, build_ti
 from stillrobust.backbones.weights import Weights, file_of, verify, weights_of, write_folder
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, parse_spec, unknown_name_error
-from stillrobust.storage.files import file_digest
+from stillrobust.storage.files import cached_file_sha256
 
 __all__ = [
     "ARCHITECTURES",
@@ -156,7 +156,7 @@ def upstream_digest(spec: str) -> str:
         return digest(build_backbone(spec)[0].model.state_dict())
     if not path.is_file():
         raise UserError(missing_weights(spec))
-    return file_digest(path)
+    return cached_file_sha256(path)
 
 
 def file_of_weights(spec: str) -> Path | None:

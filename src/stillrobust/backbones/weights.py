@@ -16,8 +16,8 @@ from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint, rows_of
 from stillrobust.backbones.reader import unreadable
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec, unknown_name_error
-from stillrobust.storage.downloads import Progress, cache_folder, fetch
-from stillrobust.storage.files import file_digest, sha256_of, write_whole
+from stillrobust.storage.downloads import ByteProgress, cache_folder, fetch
+from stillrobust.storage.files import cached_file_sha256, file_sha256, write_whole
 
 RANDOM = "random"
 HUB = "imagenet"  # what a timm name without weights means: timm's own, from its hub
@@ -121,7 +121,7 @@ def row_of(name: str) -> Checkpoint:
     return lookup("checkpoint", name, CHECKPOINTS)
 
 
-def fetch_row(row: Checkpoint, sources: Sequence[str], cache: Path, progress: Progress) -> Path:
+def fetch_row(row: Checkpoint, sources: Sequence[str], cache: Path, progress: ByteProgress) -> Path:
     """Get a row's file into ``cache`` from ``sources`` (see
     ``stillrobust.storage.downloads.fetch``), or else from its origin.
 
@@ -141,7 +141,7 @@ def fetch_row(row: Checkpoint, sources: Sequence[str], cache: Path, progress: Pr
     path = fetch(
         sources or [row.url], target, sha256=digest or None, check=unreadable, progress=progress
     )
-    write_whole({_note(target): f"{sha256_of(path)}  {row.file}\n".encode()})
+    write_whole({_note(target): f"{file_sha256(path)}  {row.file}\n".encode()})
     return path
 
 
@@ -157,7 +157,7 @@ def _named_digest(row: Checkpoint, sources: Sequence[str]) -> str:
         path / row.file if path.is_dir() else path
         for path in (Path(source).expanduser() for source in sources)
     )
-    digests = (sha256_of(file) for file in files if file.is_file())
+    digests = (file_sha256(file) for file in files if file.is_file())
     return next((digest for digest in digests if digest.startswith(row.sha256)), "")
 
 
@@ -173,7 +173,7 @@ def verify(row: Checkpoint, path: Path) -> None:
     """Raise ``UserError`` where a published row's file is not the one that is meant, or was damaged
     since it was fetched.
     """
-    if not file_digest(path).startswith(_known_digest(row, path)):
+    if not cached_file_sha256(path).startswith(_known_digest(row, path)):
         raise UserError(
             f"Expected {row.spec} in {path}, but its SHA-256 is not that of the published file or"
             f" of the first fetch; remove it and run: stillrobust fetch {row.name}"
@@ -224,7 +224,9 @@ def read_folder(folder: Path) -> Checkpoint:
             )
         lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
         row = Checkpoint(**{**content, **lists, "weights": str(folder)})
-        whole = Path(row.file).name == row.file and file_digest(folder / row.file) == row.sha256
+        whole = (
+            Path(row.file).name == row.file and cached_file_sha256(folder / row.file) == row.sha256
+        )
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, UserError):
             raise

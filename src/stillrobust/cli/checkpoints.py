@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from stillrobust.cli.completion import checkpoints
-from stillrobust.runtime.progress import progress
+from stillrobust.runtime.progress import progress_display
 
 commands = typer.Typer()
 
@@ -65,7 +65,7 @@ def fetch_(
     from stillrobust.storage.downloads import cache_folder
 
     row = row_of(name)
-    with progress() as listen:
+    with progress_display() as listen:
         path = fetch_row(
             row,
             source or [],

@@ -7,7 +7,7 @@ import typer
 
 from stillrobust.cli.completion import names_of
 from stillrobust.errors import UserError
-from stillrobust.runtime.progress import progress
+from stillrobust.runtime.progress import progress_display
 
 if TYPE_CHECKING:
     from stillrobust.tools.corrupt_folder import CorruptionPlan
@@ -65,7 +65,7 @@ def corrupt_(
     if contact_sheet:
         _contact_sheet(source, out, plan)
         return
-    with progress() as listen:
+    with progress_display() as listen:
         summary = make_corrupted_folder(source, out, plan, workers, listen)
     print_folder_summary(summary, out)
 
@@ -143,7 +143,7 @@ def conformance(
         else tuple(name.strip() for name in corruptions.split(","))
     )
     levels = SEVERITIES if full else FEWER_SEVERITIES
-    with progress() as listen:
+    with progress_display() as listen:
         found = compare_library(
             library,
             python,

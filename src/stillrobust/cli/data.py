@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stillrobust.runtime.progress import progress
+from stillrobust.runtime.progress import progress_display
 
 commands = typer.Typer(no_args_is_help=True)
 data = typer.Typer(no_args_is_help=True, help="Check and download datasets.")
@@ -35,7 +35,7 @@ def check(
     """
     from stillrobust.data.check import check_dataset
 
-    with progress() as listen:
+    with progress_display() as listen:
         report = check_dataset(name, root.expanduser(), full, listen)
     typer.echo(report.text())
     if not report.whole:
@@ -63,7 +63,7 @@ def fetch(
     from stillrobust.data.official.fetch import fetch_dataset
 
     root = root.expanduser()
-    with progress() as listen:
+    with progress_display() as listen:
         folders = fetch_dataset(name, root, mirror, listen)
     typer.echo(
         f"{name} in {root}: {', '.join(folders)}; `stillrobust data check {name} {root}` checks it"

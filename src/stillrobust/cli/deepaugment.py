@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from stillrobust.cli.corruptions import print_folder_summary
-from stillrobust.runtime.progress import progress
+from stillrobust.runtime.progress import progress_display
 
 commands = typer.Typer()
 
@@ -32,7 +32,7 @@ def deepaugment(
     """
     from stillrobust.tools.deepaugment_folder import make_deepaugment_folder
 
-    with progress() as listen:
+    with progress_display() as listen:
         summary = make_deepaugment_folder(source, out, network, weights, seed, workers, listen)
     typer.echo(f"weights: SHA-256 {summary.protocol['weights']}")
     print_folder_summary(summary, out)

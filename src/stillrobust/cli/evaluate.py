@@ -1,7 +1,7 @@
-"""The command that measures: evaluate."""
+"""The command ``evaluate``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,8 +10,8 @@ from stillrobust.cli.corruptions import ChannelOrder, Draws, parse_severities
 from stillrobust.cli.report import finish
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
-from stillrobust.runtime.progress import progress
-from stillrobust.runtime.run_log import RUN_LOG, failures_noted
+from stillrobust.runtime.progress import progress_display
+from stillrobust.runtime.run_log import RUN_LOG, log_failures
 
 if TYPE_CHECKING:
     from stillrobust.predictors import Predictor
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 
-def _measured(run: Path | None, model: str | None, info: "DatasetInfo") -> "Path | Predictor":
+def _open_model(run: Path | None, model: str | None, info: "DatasetInfo") -> "Path | Predictor":
     from stillrobust.predictors import open_predictor
 
     if run is not None and model is None:
@@ -28,18 +28,17 @@ def _measured(run: Path | None, model: str | None, info: "DatasetInfo") -> "Path
     if run is None and model is not None:
         return open_predictor(model, info)
     raise UserError(
-        "Expected either the folder of a finished run or --model FILE.py, and not both; give one of"
-        " them"
+        "Expected either the folder of a finished run or --model, and not both; give one of them"
     )
 
 
-@commands.command()
-def evaluate(
+@commands.command("evaluate")
+def evaluate_command(
     data: Annotated[
         str,
         typer.Option(
             help=(
-                "FORMAT:PATH; its val split is used. FORMAT(leave_out_bad=True):PATH: without bad"
+                "FORMAT:PATH; its val split is used. FORMAT(leave_out_bad=True):PATH leaves out bad"
                 " images."
             )
         ),
@@ -48,63 +47,65 @@ def evaluate(
     run: Annotated[Path | None, typer.Argument(help="The folder of a finished run.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Instead of a run: FILE.py or LIBRARY:NAME, see docs/models.md."),
+        typer.Option(help="FILE.py or KIND:NAME instead of a run; see docs/models.md."),
     ] = None,
-    task: Annotated[str | None, typer.Option(help="To be sure: what the data must be for.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Expected task of the dataset; an error is raised if it differs."),
+    ] = None,
     corruptions: Annotated[
         str,
         typer.Option(
             autocompletion=names_of("corruptions"),
-            help="Names or own files with commas; 'common' is the 15.",
+            help="Names or Python files with commas; 'common' is the 15.",
         ),
     ] = "common",
     severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
     images: Annotated[
-        int | None, typer.Option(help="Only so many images, spread over the set.")
+        int | None, typer.Option(help="Evaluate on N evenly spaced images (default: all).")
     ] = None,
     budget: Annotated[
         int | None,
-        typer.Option(help="Only so many cells, then an estimate; see docs/statistics.md."),
+        typer.Option(help="Evaluate N cells, then estimate mPC; see docs/statistics.md."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
     regime: Annotated[
-        str | None, typer.Option(help="Severity table; by default the data's own.")
+        str | None, typer.Option(help="Severity table (default: the dataset's).")
     ] = None,
     draws: Draws = "fast",
     channel_order: ChannelOrder = "rgb",
     warp_truth: Annotated[
-        bool, typer.Option("--warp-truth", help="Ground truth follows what moves pixels.")
+        bool,
+        typer.Option("--warp-truth", help="Warp ground truth with corruptions that move pixels."),
     ] = False,
 ) -> None:
-    """Measure a finished model of any make under corruptions; a second call does only what is
-    missing.
+    """Evaluate a model under image corruptions. Finished cells are skipped, so the command resumes.
 
-    Started by torchrun, each process measures a part of the images on a GPU of its own.
+    If torchrun starts the command, each process evaluates a shard of the images on its own GPU.
 
     Example: stillrobust evaluate runs/mine --data coco:mydata --out results
 
-    Example: stillrobust evaluate --task detection --data coco:mydata --model my_model.py --out
-    results
+    Example: stillrobust evaluate --data coco:mydata --model my_model.py --out results
     """
     from stillrobust.data import open_dataset
     from stillrobust.data.bad_images import format_fault_counts
-    from stillrobust.evaluation import Protocol
-    from stillrobust.evaluation import evaluate as run_evaluation
-    from stillrobust.evaluation.process_group import join
+    from stillrobust.evaluation import Protocol, evaluate
+    from stillrobust.evaluation.process_group import join_process_group
     from stillrobust.predictors import Predictor
     from stillrobust.tasks import TASKS
 
-    names = tuple(corruptions.split(","))
-    chosen: dict[str, Any] = {
-        "draws": draws,
-        "regime": regime,
-        "channel_order": channel_order,
-        "warp_truth": warp_truth,
-    }
     protocol = Protocol(
-        names, parse_severities(severities), seed=seed, images=images, budget=budget, **chosen
+        tuple(corruptions.split(",")),
+        parse_severities(severities),
+        seed=seed,
+        images=images,
+        budget=budget,
+        draws=draws,
+        regime=regime,
+        channel_order=channel_order,
+        warp_truth=warp_truth,
     )
-    group = join()
+    group = join_process_group()
     dataset = open_dataset(data, "val")
     if (
         task is not None
@@ -121,41 +122,41 @@ def evaluate(
             f" {format_fault_counts(dataset.info.left_out)}",
             err=True,
         )
-    measured = _measured(run, model, dataset.info)
+    opened = _open_model(run, model, dataset.info)
     if (
-        isinstance(measured, Predictor)
+        isinstance(opened, Predictor)
         and dataset.info.has_masks
-        and not measured.masks
-        and group.first
+        and not opened.masks
+        and group.is_main_process
     ):
-        typer.echo(f"{measured.model} gives no masks: boxes are scored, mask_ap is not", err=True)
-    log = (run or out) / RUN_LOG  # a model of another make has no folder of its own
-    with progress() as listen, failures_noted(log, "evaluation"):
-        name = run_evaluation(
-            measured,
+        typer.echo(f"{opened.model} has no masks: box_ap is computed, mask_ap is not", err=True)
+    log = (run or out) / RUN_LOG  # an external model has no folder
+    with progress_display() as display, log_failures(log, "evaluation"):
+        name = evaluate(
+            opened,
             dataset,
             out / "results",
             protocol,
             progress=lambda done, total, text: (
-                listen("evaluate", done, total, text) if group.first else None
+                display("evaluate", done, total, text) if group.is_main_process else None
             ),
             log=log,
             group=group,
         )
-    if not group.first:
+    if not group.is_main_process:
         return
     finish(out / "results", out)
     if budget is not None:
-        _tell_estimates(out / "results", name, protocol.severities)
+        _print_estimates(out / "results", name, protocol.severities)
 
 
-def _tell_estimates(results: Path, run: str, severities: tuple[int, ...]) -> None:
-    from stillrobust.analysis.estimates import estimates
+def _print_estimates(results: Path, run: str, severities: tuple[int, ...]) -> None:
+    from stillrobust.analysis.estimates import estimate_run
     from stillrobust.storage.store import Store
 
-    for one in estimates(Store(results), run, severities):
+    for one in estimate_run(Store(results), run, severities):
         typer.echo(
             f"Estimate of mPC of {run}, {one.metric}: {100 * one.value:.1f} [{100 * one.low:.1f},"
-            f" {100 * one.high:.1f}] from {one.cells} of {one.of} cells; not to be put beside full"
-            " numbers without its interval"
+            f" {100 * one.high:.1f}] from {one.cells} of {one.total_cells} cells; compare it with"
+            " full results only with its interval"
         )

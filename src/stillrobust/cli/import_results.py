@@ -1,4 +1,4 @@
-"""The command that puts others' numbers beside ours: import."""
+"""The command ``import``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,26 +14,25 @@ commands = typer.Typer()
 def import_(
     source: Annotated[str, typer.Argument(help="mmdetection, robustbench or semsegbench.")],
     path: Annotated[
-        Path, typer.Argument(help="The file, or RobustBench's folder of cards and tables.")
+        Path, typer.Argument(help="File of the tool, or RobustBench's folder of cards and tables.")
     ],
     out: Annotated[
-        Path, typer.Option(help="The folder of results to write to; it may hold runs of your own.")
+        Path, typer.Option(help="Folder of results to write to; it may have other runs.")
     ],
     model: Annotated[
-        str, typer.Option(help="The model's name (mmdetection), or the only one to take.")
+        str, typer.Option(help="Name of the model (mmdetection), or the only one to import.")
     ] = "",
     dataset: Annotated[
-        str, typer.Option(help="The data's name as your own runs have it, or the only one to take.")
+        str, typer.Option(help="Name of the dataset as in your runs, or the only one to import.")
     ] = "",
     known: Annotated[
         list[str] | None,
-        typer.Option(help="FIELD=VALUE of the protocol that the source leaves unknown."),
+        typer.Option(help="FIELD=VALUE of the protocol that the source does not document."),
     ] = None,
 ) -> None:
-    """Take others' numbers into a folder of results, each with its protocol; `report` shows them.
+    """Import results of other tools, each with its protocol; `report` shows them.
 
-    Example: stillrobust import mmdetection mask_rcnn_r50_results.pkl --dataset "COCO val2017" --out
-    results
+    Example: stillrobust import mmdetection results.pkl --dataset "COCO val2017" --out results
 
     Example: stillrobust import semsegbench miou.csv --dataset ADE20K --out results
     """
@@ -49,10 +48,10 @@ def import_(
         source, path, out, model, dataset, {field: value for field, _, value in pairs}
     ):
         levels = ", ".join(map(str, one.severities)) or "none"
-        state = f"{one.holes} cells missing, so no mean" if one.holes else "complete"
+        state = f"{one.missing} cells missing, so no mPC" if one.missing else "complete"
         typer.echo(
             "; ".join(
                 [f"{one.run}: {', '.join(one.metrics)} at severities {levels}, {state}", *one.notes]
             )
         )
-    typer.echo(f"Now: stillrobust report {out} --out report")
+    typer.echo(f"Next: stillrobust report {out} --out report")

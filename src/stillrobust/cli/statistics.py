@@ -1,4 +1,4 @@
-"""The command about what one number hides: details."""
+"""The command ``details``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,30 +13,28 @@ commands = typer.Typer()
 
 @commands.command()
 def details(
-    results: Annotated[
-        Path, typer.Argument(help="The folder 'results' of a study or an evaluation.")
-    ],
-    run: Annotated[str | None, typer.Option(help="Only this run.")] = None,
+    results: Annotated[Path, typer.Argument(help="Folder 'results' of a study or an evaluation.")],
+    run: Annotated[str | None, typer.Option(help="Show only this run (default: all).")] = None,
     severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
     reference: Annotated[
         str | None,
-        typer.Option(help="The run that mCE is relative to; by default AlexNet, on ImageNet."),
+        typer.Option(help="Run that mCE is relative to (default: AlexNet, on ImageNet)."),
     ] = None,
     standard: Annotated[
         list[str] | None,
-        typer.Option(help="A run without a technique, for effective robustness; give two or more."),
+        typer.Option(help="A run without a technique, for effective robustness; repeat it."),
     ] = None,
-    classes: Annotated[int, typer.Option(help="So many classes, the most lost first.")] = 5,
+    classes: Annotated[
+        int, typer.Option(help="Number of classes, those with the largest loss first.")
+    ] = 5,
 ) -> None:
-    """Calibration, sizes, classes, worst corruption, mCE, effective robustness of finished runs,
-    clean and corrupted.
+    """Print calibration, object sizes, classes, mCE and effective robustness of finished runs.
 
     Example: stillrobust details results/results --severities 1,3,5
 
-    Example: stillrobust details results/results --reference run-a --standard run-a --standard run-b
-    --classes 20
+    Example: stillrobust details results/results --reference a --standard a --standard b
     """
-    from stillrobust.analysis.breakdown import told
+    from stillrobust.analysis.breakdown import breakdown_lines
     from stillrobust.names import lookup
     from stillrobust.report import summarize
     from stillrobust.report.inside import against_others, others_text
@@ -46,23 +44,23 @@ def details(
     runs = {one.name: one for one in store.runs()}
     if not runs:
         raise UserError(
-            f"Expected a folder of results (with runs/ and cells/) at {results}, but there is none"
-            "; check the path or measure something first"
+            f"Expected a folder of results (with runs/ and cells/) at {results}, but found none;"
+            " check the path or evaluate a model first"
         )
     levels = parse_severities(severities)
     others = against_others(summarize(store, 0, severities=levels).rows, reference, standard or ())
     for one in runs.values() if run is None else [lookup("run", run, runs)]:
-        beside = [
+        comparisons = [
             f"{metric}: {line}"
             for (name, metric), against in others.items()
             if name == one.name
             for line in others_text(against)
         ]
         try:
-            lines = told(store, one, levels, classes)
-        # a run with holes or without a clean score keeps nothing back from the others
+            lines = breakdown_lines(store, one, levels, classes)
+        # a run with missing cells must not hide the others
         except UserError as error:
             if run is not None:
                 raise
             lines = [str(error)]
-        typer.echo("\n  ".join([one.name, *lines, *beside]))
+        typer.echo("\n  ".join([one.name, *lines, *comparisons]))

@@ -11,7 +11,7 @@ import typer
 from stillrobust.cli.completion import studies
 from stillrobust.cli.report import finish, show_paper
 from stillrobust.errors import UserError
-from stillrobust.runtime.progress import progress
+from stillrobust.runtime.progress import progress_display
 
 if TYPE_CHECKING:
     from stillrobust.study import Selection, Site
@@ -163,14 +163,14 @@ def do(
     from stillrobust.study.execute import run_study
     from stillrobust.study.state import failures_text
 
-    with progress(site.progress) as listen:
+    with progress_display(site.progress) as listen:
         failures = run_study(
             selection,
             site,
             workers or 0,
-            listen.say,
+            listen.print_line,
             listen,
-            listen.expect,
+            listen.start,
             share,
             engine,
             options or {},

@@ -7,8 +7,8 @@ import typer
 
 from stillrobust.cli.completion import names_of
 from stillrobust.errors import UserError
-from stillrobust.runtime.progress import progress
-from stillrobust.runtime.run_log import RUN_LOG, failures_noted
+from stillrobust.runtime.progress import progress_display
+from stillrobust.runtime.run_log import RUN_LOG, log_failures
 
 if TYPE_CHECKING:
     from stillrobust.tasks.recipes import Recipe
@@ -88,7 +88,7 @@ def train(
     plan = Plan(
         dataset.info.task, backbone, transfer, chosen, pairs_of("--set", settings or []), technique
     )  # type: ignore[arg-type]
-    with progress() as listen, failures_noted(out / RUN_LOG, "training"):
+    with progress_display() as listen, log_failures(out / RUN_LOG, "training"):
         folder = run_training(
             plan, dataset, out, lambda done, total, text: listen("train", done, total, text)
         )
@@ -139,7 +139,7 @@ def robustify_(
     if data == "source":
         data = f"folders:{write_source_set(out.resolve().parent / 'source')}"
     dataset = open_dataset(data, "train", training=True)
-    with progress() as listen, failures_noted(out / RUN_LOG, "training"):
+    with progress_display() as listen, log_failures(out / RUN_LOG, "training"):
         folder = robustify(
             plan, dataset, out, lambda done, total, text: listen("robustify", done, total, text)
         )
@@ -156,14 +156,14 @@ def _recipe(name: str, change: list[str] | None, **options: Any) -> "Recipe":
 
 def pairs_of(option: str, pairs: list[str]) -> dict[str, Any]:
     """``["a=1", "b=[2, 3]"]`` -> ``{"a": 1, "b": [2, 3]}``."""
-    from stillrobust.strict_yaml import Fault, load_yaml
+    from stillrobust.strict_yaml import YamlError, load_yaml
 
     values = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         try:
             values[key.strip()] = load_yaml(value)
-        except Fault:
+        except YamlError:
             equals = ""
         if not equals:
             raise UserError(

@@ -28,7 +28,7 @@ from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES
 from stillrobust.names import lookup
 from stillrobust.samples import Array, Image
-from stillrobust.user_files import is_own, pinned, require_free, shown
+from stillrobust.user_files import display_name, is_user_file, require_free, resolve_user_file
 
 __all__ = [
     "CHANNEL_ORDERS",
@@ -84,8 +84,8 @@ def get_corruption(name: str) -> Callable[[Image, int, Rng, str], Image]:
     Raises:
         UserError: If the name is unknown, or the file has a built-in name or no ``corrupt``.
     """
-    name = pinned(name)
-    if not is_own(name):
+    name = resolve_user_file(name)
+    if not is_user_file(name):
         return lookup("corruption", name, CORRUPTIONS)
     require_free(name, "corruption", {*CORRUPTIONS, CLEAN[0], "common", "all"})
     return load_user_corruption(name.strip())
@@ -104,14 +104,14 @@ def resolve_corruptions(names: Iterable[str]) -> tuple[str, ...]:
         UserError: If a name is unknown, a user file does not work, or two files share a name.
     """
     expanded = [one for name in names for one in (COMMON if name.strip() == "common" else (name,))]
-    resolved = tuple(dict.fromkeys(pinned(name.strip()) for name in expanded))
+    resolved = tuple(dict.fromkeys(resolve_user_file(name.strip()) for name in expanded))
     for name in resolved:
         get_corruption(name)
-        if is_own(name):
+        if is_user_file(name):
             check_user_corruption(name)
-    if len({shown(name) for name in resolved}) < len(resolved):
+    if len({display_name(name) for name in resolved}) < len(resolved):
         raise UserError(
-            f"Expected corruptions of different names, but got {', '.join(map(shown, resolved))};"
+            f"Expected corruptions of different names, but got {', '.join(map(display_name, resolved))};"
             " rename a file"
         )
     return resolved
@@ -162,7 +162,7 @@ def corrupt(
         corruption_name = severity
         severity, corruption = corruption if isinstance(corruption, int) else 1, None
     called_as_reference = corruption_name is not None or corruption_number is not None
-    name = pinned(_select_name(corruption, corruption_name, corruption_number))
+    name = resolve_user_file(_select_name(corruption, corruption_name, corruption_number))
     function = get_corruption(name)
     lookup("regime", regime, REGIMES)
     lookup("channel order", channel_order, CHANNEL_ORDERS)
@@ -178,7 +178,12 @@ def corrupt(
     if called_as_reference and rng is None and seed is None:
         rng = np.random.mtrand._rand
     source = _draw_source(
-        shown(name), int(severity), rng, seed, image_id, "fast" if is_own(name) else draws
+        display_name(name),
+        int(severity),
+        rng,
+        seed,
+        image_id,
+        "fast" if is_user_file(name) else draws,
     )
     if channel_order == "bgr":
         image = np.ascontiguousarray(image[..., ::-1])

@@ -10,7 +10,7 @@ import numpy as np
 from stillrobust.corruptions.draws import Key, Rng
 from stillrobust.errors import UserError
 from stillrobust.samples import Image
-from stillrobust.user_files import RAISED, file_name, load, reason
+from stillrobust.user_files import USER_CODE_ERRORS, error_summary, file_name, load_user_module
 
 EXPECTED = (
     "one function corrupt(image uint8 (H, W, 3) RGB, severity 1 to 5, rng np.random.Generator) ->"
@@ -32,7 +32,7 @@ def load_user_corruption(spec: str) -> "partial[Image]":
     Raises:
         UserError: If the file has no function ``corrupt``.
     """
-    if not callable(getattr(load(spec, EXPECTED), "corrupt", None)):
+    if not callable(getattr(load_user_module(spec, EXPECTED), "corrupt", None)):
         raise UserError(
             f"Expected {EXPECTED} in {file_name(spec)}, but there is no corrupt(); add it"
         )
@@ -63,11 +63,13 @@ def _corrupt(spec: str, image: Image, severity: int, rng: Rng, regime: str) -> I
     words = rng.words if isinstance(rng, Key) else rng.randint(0, 2**32, 8, np.uint64).tolist()
     where = f"{file_name(spec)} at severity {severity} on an image uint8 {image.shape}"
     try:
-        result = load(spec, EXPECTED).corrupt(image.copy(), severity, np.random.default_rng(words))
-    except RAISED as error:
+        result = load_user_module(spec, EXPECTED).corrupt(
+            image.copy(), severity, np.random.default_rng(words)
+        )
+    except USER_CODE_ERRORS as error:
         raise UserError(
             f"Expected an image of the same kind from corrupt() in {where}, but it raised"
-            f" {reason(error)}; correct it there"
+            f" {error_summary(error)}; correct it there"
         ) from error
     is_array = isinstance(result, np.ndarray)
     if not is_array or result.dtype != np.uint8 or result.shape != image.shape:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from stillrobust.data.reading import derived_fingerprint
-from stillrobust.errors import BadImage, UserError
+from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Dataset, DatasetInfo, Sample
 
 Faults = dict[str, str]
@@ -18,7 +18,7 @@ Faults = dict[str, str]
 BATCH = 1000  # images given to the threads at once, so that a million images stay out of memory
 
 
-def record_fault(faults: Faults | None, name: str, error: BadImage) -> None:
+def record_fault(faults: Faults | None, name: str, error: BadImageError) -> None:
     """Record the fault of ``name``, or raise ``error`` if ``faults`` is ``None``."""
     if faults is None:
         raise error
@@ -87,7 +87,7 @@ def _read_faults(dataset: Dataset) -> Iterator[str]:
     def fault(index: int) -> str:
         try:
             dataset[index]
-        except BadImage as error:
+        except BadImageError as error:
             return error.fault
         return ""
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
-from stillrobust.errors import BadImage, UserError
+from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Array, Image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
@@ -56,13 +56,13 @@ def read_image(path: Path) -> Image:
     return decoded
 
 
-def undecodable_error(path: Path) -> BadImage:
+def undecodable_error(path: Path) -> BadImageError:
     """The error for a file that is damaged or none of ``IMAGE_KINDS``."""
     sentence = (
         f"Expected a {IMAGE_KINDS} image at {path}, but its content cannot be decoded; replace the"
         " file"
     )
-    return BadImage(sentence, "cannot be decoded")
+    return BadImageError(sentence, "cannot be decoded")
 
 
 def read_unrotated(path: Path) -> PillowImage.Image:
@@ -108,10 +108,10 @@ def read_bytes(path: Path) -> bytes:
                 " folder is there"
             ) from None
         sentence = f"Expected a readable image at {path}, but got: {error.strerror}; check the path"
-        raise BadImage(sentence, "cannot be read") from None
+        raise BadImageError(sentence, "cannot be read") from None
     if is_cut_off(content):
         sentence = f"Expected a whole image at {path}, but the file is cut off or empty; replace it"
-        raise BadImage(sentence, "cut off or empty")
+        raise BadImageError(sentence, "cut off or empty")
     try:
         with PillowImage.open(io.BytesIO(content)) as opened:  # reads the header only
             width, height = opened.size
@@ -125,13 +125,13 @@ def read_bytes(path: Path) -> bytes:
             f"Expected an image of at most {MAX_PIXELS:,} pixels at {path}, but it has more; scale"
             " it down"
         )
-        raise BadImage(sentence, f"more than {MAX_PIXELS:,} pixels")
+        raise BadImageError(sentence, f"more than {MAX_PIXELS:,} pixels")
     if has_alpha:
         sentence = (
             f"Expected a TIFF without an alpha channel at {path}, but it has one; save it without,"
             " or as PNG"
         )
-        raise BadImage(sentence, "a TIFF with an alpha channel")
+        raise BadImageError(sentence, "a TIFF with an alpha channel")
     return content
 
 
@@ -202,9 +202,9 @@ def read_label_map(path: Path) -> Array:
             values = np.array(opened, np.uint8) // stretch if mode in ("1", "L", "P") else None
     except (*UNREADABLE, PillowImage.DecompressionBombError):
         sentence = f"Expected a label PNG at {path}, but it cannot be decoded; replace the file"
-        raise BadImage(sentence, "a label map that cannot be decoded") from None
+        raise BadImageError(sentence, "a label map that cannot be decoded") from None
     if values is None:
-        raise BadImage(
+        raise BadImageError(
             f"Expected a label PNG of at most 8 bits with one channel (index = class) at {path},"
             f" but got mode {mode!r}; save the class indices as a grey or palette PNG",
             "a label map that is not of 8 bits",

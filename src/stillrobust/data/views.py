@@ -11,7 +11,7 @@ from stillrobust.data.image_cache import ImageCache
 from stillrobust.data.reading import derived_fingerprint
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, Dataset, DatasetInfo, Image, Sample, Target
-from stillrobust.user_files import keyed, shown
+from stillrobust.user_files import display_name, with_content_hash
 
 
 @runtime_checkable
@@ -101,7 +101,7 @@ class CorruptedView:
         if self.severity == 0:
             return base
         how = (
-            keyed(self.corruption),
+            with_content_hash(self.corruption),
             self.severity,
             self.seed,
             self.draws,
@@ -111,7 +111,9 @@ class CorruptedView:
         )
         digest = derived_fingerprint(base.fingerprint, "corrupted", *how)
         return replace(
-            base, name=f"{base.name} + {shown(self.corruption)} {self.severity}", fingerprint=digest
+            base,
+            name=f"{base.name} + {display_name(self.corruption)} {self.severity}",
+            fingerprint=digest,
         )
 
     def __len__(self) -> int:
@@ -159,7 +161,11 @@ class CorruptedView:
             image = corrupted()
         else:
             how = protocol(self.draws, self.regime, self.channel_order)
-            how |= {"corruption": keyed(self.corruption), "severity": self.severity, **drawn}
+            how |= {
+                "corruption": with_content_hash(self.corruption),
+                "severity": self.severity,
+                **drawn,
+            }
             image = self.shared.image(sample.image, how, corrupted)
         if self.warp_truth and self.corruption in GEOMETRIC:
             target = warp_target(

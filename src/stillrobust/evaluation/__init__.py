@@ -1,22 +1,20 @@
-"""Evaluation: a model, data and a protocol become measurements.
-
-Torch is loaded with what needs it, the loop.
-"""
+"""Evaluation of models under image corruptions. Only the loop loads torch."""
 
 from typing import TYPE_CHECKING, Any
 
-from stillrobust.evaluation.protocol import Protocol, cells_of
+from stillrobust.evaluation.keys import cells_to_evaluate
+from stillrobust.evaluation.protocol import Protocol, planned_cells
 
 if TYPE_CHECKING:
-    from stillrobust.evaluation.loop import evaluate, missing_cells
+    from stillrobust.evaluation.loop import evaluate
 
-__all__ = ["Protocol", "cells_of", "evaluate", "missing_cells"]
+__all__ = ["Protocol", "cells_to_evaluate", "evaluate", "planned_cells"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use."""
-    if name in ("evaluate", "missing_cells"):
+    """Import the loop, and with it torch, on first use."""
+    if name == "evaluate":
         from stillrobust.evaluation import loop
 
-        return getattr(loop, name)
+        return loop.evaluate
     raise AttributeError(f"module 'stillrobust.evaluation' has no attribute {name!r}")

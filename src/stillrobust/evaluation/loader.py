@@ -1,6 +1,4 @@
-"""How an evaluation gets its images: each read once for all severities of a corruption, by workers
-ahead of the model on a GPU.
-"""
+"""The data loader of an evaluation: each image is read once for all severities of a corruption."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,23 +10,24 @@ import torch
 from torch.utils.data import DataLoader
 
 from stillrobust.data.views import CorruptedView
-from stillrobust.errors import UserError, from_worker
-from stillrobust.predictors.outputs import device
+from stillrobust.errors import UserError, unwrap_worker_error
+from stillrobust.predictors.outputs import default_device
 from stillrobust.runtime import capacity
 from stillrobust.samples import Dataset, Image, Sample
 from stillrobust.training.batches import one_thread_each
 
-# of one process with a GPU; beyond that the process that takes their batches is what limits
+# per GPU process; with more, the process that collects their batches is the bottleneck
 MOST_WORKERS = 16
-AHEAD = 4  # batches that each worker has ready
-# a folder for each GPU of the machine, whatever CUDA_VISIBLE_DEVICES says
+PREFETCH = 4  # batches that each worker prepares
+# has a folder per GPU of the machine, whatever CUDA_VISIBLE_DEVICES is
 DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
 @dataclass(frozen=True)
-class AtSeverities(torch.utils.data.Dataset[list[Sample]]):
-    """``views[index]``: one image under one corruption at several severities; decoded once, unless
-    the severities are files.
+class SeverityViews(torch.utils.data.Dataset[list[Sample]]):
+    """A dataset whose item is one image at several severities of a corruption.
+
+    The image is decoded once, unless the severities are stored as files.
     """
 
     dataset: Dataset
@@ -50,48 +49,46 @@ class AtSeverities(torch.utils.data.Dataset[list[Sample]]):
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """Some images at their severities on the way to the model; the loader calls ``pin_memory``
-    where a GPU waits.
-    """
+class LoadedBatch:
+    """A batch of images at their severities. The loader calls ``pin_memory`` for a GPU."""
 
     samples: Sequence[Sequence[Sample]]
 
-    def pin_memory(self) -> "Loaded":
-        """The same with pixels in memory that a GPU copies from by itself, while the processor does
-        something else.
-        """
-        return Loaded(
-            [[replace(one, image=_pinned(one.image)) for one in image] for image in self.samples]
+    def pin_memory(self) -> "LoadedBatch":
+        """Return the batch in page-locked memory, from which a GPU copies asynchronously."""
+        return LoadedBatch(
+            [[replace(one, image=_pin(one.image)) for one in image] for image in self.samples]
         )
 
 
-def _pinned(image: Image) -> Image:
+def _pin(image: Image) -> Image:
     pixels: Image = (
         torch.from_numpy(np.require(image, requirements=("C", "W"))).pin_memory().numpy()
     )
     return pixels
 
 
-def loader_settings(device: torch.device, workers: int | None = None) -> dict[str, Any]:
-    """What ``DataLoader`` is told for a model on ``device``; ``workers`` where it shall not be the
-    default.
+def loader_settings(default_device: torch.device, workers: int | None = None) -> dict[str, Any]:
+    """Return the worker and memory settings of ``DataLoader``.
 
-    Beside a GPU, workers read and corrupt images, some batches ahead, and a thread pins them. On a
-    CPU the default is none: the model has the cores, and a study has a process on each.
+    For a GPU, worker processes read and corrupt images ahead of the model. For a CPU the default is
+    no worker: the model uses the cores, and a study has a process on each.
+
+    Args:
+        device: Device of the model.
+        workers: Number of worker processes (default: by device).
     """
-    gpu = device.type == "cuda"
+    gpu = default_device.type == "cuda"
     if workers is None:
-        workers = _cores_for_a_gpu() if gpu else 0
+        workers = _default_gpu_workers() if gpu else 0
     settings: dict[str, Any] = {"num_workers": workers, "pin_memory": gpu}
-    return {**settings, "prefetch_factor": AHEAD} if workers else settings
+    return {**settings, "prefetch_factor": PREFETCH} if workers else settings
 
 
-def _cores_for_a_gpu() -> int:
-    """A process's share of the cores where each GPU has one process, less the core that feeds the
-    model.
+def _default_gpu_workers() -> int:
+    """Return this process's share of the cores, minus one that feeds the model.
 
-    All the machine's GPUs count: the worker of a study sees its own alone.
+    Every GPU of the machine is assumed to have a process, because a study hides all GPUs but one.
     """
     gpus = len(list(DRIVER.iterdir())) if DRIVER.is_dir() else 0
     return max(
@@ -99,16 +96,31 @@ def _cores_for_a_gpu() -> int:
     )
 
 
-def batches(
+def load_batches(
     views: torch.utils.data.Dataset[list[Sample]], batch_size: int, workers: int | None = None
 ) -> Iterator[Sequence[Sequence[Sample]]]:
-    """All images in their order, ``batch_size`` at a time: by image, by severity."""
+    """Load all images in order.
+
+    Args:
+        views: Dataset of one image at several severities per item.
+        batch_size: Images per batch.
+        workers: Number of worker processes (default: by device).
+
+    Yields:
+        Samples by image and severity.
+
+    Raises:
+        UserError: If an image cannot be read.
+    """
     loader: DataLoader[list[Sample]] = DataLoader(
-        views, batch_size=batch_size, collate_fn=Loaded, **loader_settings(device(), workers)
+        views,
+        batch_size=batch_size,
+        collate_fn=LoadedBatch,
+        **loader_settings(default_device(), workers),
     )
     try:
         with one_thread_each(loader.num_workers):
             for loaded in loader:
                 yield loaded.samples
     except UserError as error:
-        raise from_worker(error) from None
+        raise unwrap_worker_error(error) from None

@@ -1,42 +1,42 @@
-"""Model × dataset × corruption × severity -> measurements, one cell at a time, each written as soon
-as it is known.
-"""
+"""The evaluation loop: the missing cells of a run are evaluated, one corruption after another."""
 
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stillrobust.analysis.budget import image_order
-from stillrobust.corruptions import protocol as corruption_protocol
-from stillrobust.data.bad_images import count_faults, format_fault_counts
-from stillrobust.data.views import Subset, corrupted_view, has_stored_corruptions
+from stillrobust.data.bad_images import format_fault_counts
 from stillrobust.errors import UserError
-from stillrobust.evaluation.gallery_examples import as_arrays
-from stillrobust.evaluation.loader import AtSeverities, batches
-from stillrobust.evaluation.process_group import ALONE, Group
-from stillrobust.evaluation.protocol import Protocol, cells_of
+from stillrobust.evaluation.gallery_examples import example_arrays
+from stillrobust.evaluation.keys import (
+    cell_keys,
+    cell_views,
+    corruption_file,
+    require_same_circumstances,
+    resolve_circumstances,
+    select_images,
+)
+from stillrobust.evaluation.loader import SeverityViews, load_batches
+from stillrobust.evaluation.process_group import SINGLE_PROCESS, ProcessGroup
+from stillrobust.evaluation.protocol import Protocol
 from stillrobust.grid import CLEAN, Cell, Place
 from stillrobust.metrics import METRICS
 from stillrobust.names import slug
-from stillrobust.predictors import Predictor, checked, predictor_of_run
+from stillrobust.predictors import Predictor, load_run_predictor, validated_predictor
+from stillrobust.runtime.progress import ProgressCallback, no_progress
 from stillrobust.runtime.run_log import RUN_LOG, note
 from stillrobust.samples import Dataset, Prediction, Sample
-from stillrobust.storage.files import content_key
-from stillrobust.storage.store import CORRUPTION_FILE, Run, Store
-from stillrobust.training.run_files import checked as whole
+from stillrobust.storage.files import file_matches
+from stillrobust.storage.store import Run, Store
 from stillrobust.training.run_files import read_description
-from stillrobust.user_files import is_own, keyed, shown
+from stillrobust.user_files import display_name
 
-Progress = Callable[[int, int, str], None]
-EXAMPLE_SEVERITY = 3  # the middle one is shown in the gallery, beside the clean image
-# such cells are measured anew
-MAY_CHANGE = {"data_name", "images", "images_chosen", "metric_version", "corruptions_version"}
+EXAMPLE_SEVERITIES = (CLEAN[1], 3)  # shown in the gallery: the clean image and the middle severity
 
 
 def evaluate(
@@ -45,412 +45,251 @@ def evaluate(
     results: Path | str,
     protocol: Protocol | None = None,
     run: str | None = None,
-    progress: Progress = lambda done, total, text: None,
+    progress: ProgressCallback = no_progress,
+    group: ProcessGroup = SINGLE_PROCESS,
+    *,
     log: Path | None = None,
-    group: Group = ALONE,
 ) -> str:
-    """Measure ``model``, the folder of a finished run or a model of any make, on ``dataset``.
+    """Evaluate a model on a dataset under image corruptions.
 
-    Writes what is missing in the store ``results``, and returns the run's name there. The corrupted
-    pixels depend on (seed, corruption, severity, image) alone, so that every model sees the same
-    ones. ``progress`` hears of images, each counted once for every cell that it is in. ``log`` is
-    by default ``run.log`` in the folder of the run. Raises ``Held`` while another process measures
-    the same run on a corruption that is missing, ``UserError`` where the run's weights change
-    meanwhile. Of a ``group`` of processes each measures a part of the images, and the first one
-    writes.
+    Cells that are already in the store are skipped. Corrupted pixels depend only on (seed,
+    corruption, severity, image id), so every model sees the same images.
 
-    Without ``run`` the name is the folder's or the model's, which others may have too: cells of
-    other weights, data or circumstances under it are a ``UserError``. Who gives ``run`` answers for
-    it, and such cells are measured anew.
+    Args:
+        model: Folder of a finished run, or a ``Predictor``.
+        dataset: Images with ground truth; see ``stillrobust.data``.
+        results: Folder of the results store. Created if missing.
+        protocol: Corruptions, severities and circumstances (default: the 15 common corruptions).
+        run: Name of the run in the store (default: name of the folder or model). If given, existing
+            cells of other weights or data under that name are re-evaluated.
+        progress: Called as images are processed. ``total`` counts each image once per cell.
+        group: Processes that share the images; see ``join_process_group``. The first one writes.
+        log: Log file (default: ``run.log`` in the folder of the run, none for a ``Predictor``).
+
+    Returns:
+        The name of the run in the store.
+
+    Raises:
+        UserError: If model and dataset do not fit, a prediction is invalid, the run's weights
+            change during evaluation, or cells of another model have the default name.
+        LeaseHeldError: If another process is evaluating the same run.
     """
     model = Path(model) if isinstance(model, str) else model
-    asked = _asked(model, dataset, Store(results), protocol or Protocol(), run, log, group)
-    size, cells, missing = len(asked.dataset), len(asked.views), group.same(asked.missing())
+    evaluation = _prepare(model, dataset, Store(results), protocol or Protocol(), run, group, log)
+    dataset = evaluation.dataset
+    size, cells, missing = (
+        len(dataset),
+        len(evaluation.views),
+        group.broadcast(evaluation.missing_severities()),
+    )
     done = cells - sum(map(len, missing.values()))
     if missing:
-        named = f"{size} images of {asked.dataset.info.name}, {', '.join(map(shown, missing))}"
-        asked.note(f"evaluation of {asked.run}: {cells - done} of {cells} cells, {named}")
-        asked.note(
-            f"left out of the data: {format_fault_counts(asked.dataset.info.left_out) or 'nothing'}"
+        names = ", ".join(map(display_name, missing))
+        evaluation.note(
+            f"evaluation of {evaluation.run}: {cells - done} of {cells} cells,"
+            f" {size} images of {dataset.info.name}, {names}"
         )
+        left_out = format_fault_counts(dataset.info.left_out) or "nothing"
+        evaluation.note(f"left out of the data: {left_out}")
+
+    def report(corruption: str, severities: int, done: int, images: int) -> None:
+        text = f"{display_name(corruption)}, {done} of {cells} cells done"
+        images = min(size, images * group.size)
+        progress(done * size + images * severities, cells * size, text)
+
     for corruption, severities in missing.items():
-
-        def listen(
-            images: int,
-            corruption: str = corruption,
-            done: int = done,
-            several: int = len(severities),
-        ) -> None:
-            images = min(size, images * group.size)
-            progress(
-                done * size + images * several,
-                cells * size,
-                f"{shown(corruption)}, {done} of {cells} cells done",
-            )
-
-        _write_corruption(asked, corruption, listen)
+        on_images = partial(report, corruption, len(severities), done)
+        _evaluate_corruption(evaluation, corruption, on_images)
         done += len(severities)
-        progress(done * size, cells * size, f"{shown(corruption)}, {done} of {cells} cells done")
+        report(corruption, 0, done, 0)
     if not missing:
-        progress(cells * size, cells * size, "all measured before")
-    return asked.run
+        progress(cells * size, cells * size, "all cells were evaluated before")
+    return evaluation.run
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """An evaluation: a run and its model, the data and the key of every cell, and where the numbers
-    go.
-    """
+class _Evaluation:
+    """A run with its model, data, and the view and key of every cell."""
 
     run: str
     predictor: Predictor
     folder: Path | None
-    """Of a finished run of ours."""
+    """Folder of a run trained by stillrobust, or ``None`` for an external model."""
     dataset: Dataset
     protocol: Protocol
     circumstances: dict[str, Any]
     views: Mapping[Place, Dataset]
     keys: Mapping[Place, str]
     store: Store
+    group: ProcessGroup
     log: Path | None
-    group: Group
 
-    def missing(self, only: str | None = None) -> dict[str, list[int]]:
-        """Corruption -> severities that are not there, of all corruptions or of one."""
+    def missing_severities(self, only: str | None = None) -> dict[str, list[int]]:
+        """Return the severities that are not stored, by corruption; ``only`` selects one."""
         found: dict[str, list[int]] = {}
         for (corruption, severity), key in self.keys.items():
-            if only in (None, corruption) and not self.store.has(
-                Cell(self.run, shown(corruption), severity), key
-            ):
+            cell = Cell(self.run, display_name(corruption), severity)
+            if only in (None, corruption) and not self.store.has(cell, key):
                 found.setdefault(corruption, []).append(severity)
         return found
 
     def note(self, text: str) -> None:
-        """A line of the run's log, where it has one."""
-        if self.log and self.group.first:
+        """Write an entry to the log, if there is one."""
+        if self.log and self.group.is_main_process:
             note(self.log, text)
 
+    def require_unchanged_weights(self) -> None:
+        """Raise ``UserError`` if the run's weights are not those that were loaded."""
+        folder, weights = self.folder, self.predictor.weights
+        if folder and not (
+            _weights_in(folder) == weights and file_matches(folder / "model.safetensors", weights)
+        ):
+            raise UserError(
+                f"The weights in {folder} changed during the evaluation, and the new ones were not"
+                " evaluated; restore them, or train the run again and then evaluate it"
+            )
 
-def _asked(
+
+def _prepare(
     model: Path | Predictor,
     dataset: Dataset,
     store: Store,
     protocol: Protocol,
     run: str | None,
+    group: ProcessGroup,
     log: Path | None,
-    group: Group,
-) -> _Asked:
-    """All that is known before anything is measured; the run is written down."""
+) -> _Evaluation:
+    """Load the model, open all views, and write the record of the run."""
     folder = model if isinstance(model, Path) else None
-    predictor = _of_run(model, _weights_in(model)) if isinstance(model, Path) else model
-    _check_fit(dataset, predictor)
-    every, dataset = dataset, _chosen(dataset, protocol.images, protocol.budget is not None)
-    circumstances = _circumstances(dataset, protocol, predictor.weights)
+    predictor = _load_run(model, _weights_in(model)) if isinstance(model, Path) else model
+    _require_fit(dataset, predictor)
+    whole, dataset = dataset, select_images(dataset, protocol)
+    circumstances = resolve_circumstances(dataset, protocol, predictor.weights)
     if run is None:
         run = slug(folder.resolve().name if folder else predictor.model)
-        _require_same(store, run, every, circumstances)
-    views = _views(dataset, protocol)
-    keys = _keys(dataset, circumstances, views)
+        require_same_circumstances(store, run, whole, circumstances)
+    views = cell_views(dataset, protocol)
+    keys = cell_keys(dataset, circumstances, views)
     info = dataset.info
     about = {**predictor.about, "evaluation": circumstances}
-    about |= {"left_out_of_the_data": dict(info.left_out)} if info.left_out else {}
-    if group.first:
-        store.write_run(
-            Run(
-                run,
-                predictor.task,
-                predictor.model,
-                predictor.transfer,
-                info.name,
-                about,
-                info.classes,
-            )
-        )
+    if info.left_out:
+        about["left_out_of_the_data"] = dict(info.left_out)
+    if group.is_main_process:
+        transfer, name = predictor.transfer, predictor.model
+        store.write_run(Run(run, predictor.task, name, transfer, info.name, about, info.classes))
     log = log or (folder / RUN_LOG if folder else None)
-    return _Asked(
-        run, predictor, folder, dataset, protocol, circumstances, views, keys, store, log, group
+    return _Evaluation(
+        run, predictor, folder, dataset, protocol, circumstances, views, keys, store, group, log
     )
-
-
-def _require_same(store: Store, run: str, every: Dataset, circumstances: Mapping[str, Any]) -> None:
-    """What is finished under this name is of the same model, data and circumstances, on some of the
-    images or all.
-    """
-    for one in {content_key(one.circumstances): one for one in store.measurements(run)}.values():
-        known = one.circumstances
-        asked = {
-            **circumstances,
-            "data": _chosen(every, one.images, "images_chosen" in known).info.fingerprint,
-        }
-        differing = [
-            key
-            for key in sorted((known.keys() | asked.keys()) - MAY_CHANGE)
-            if known.get(key) != asked.get(key)
-        ]
-        differing += ["images"] if one.images > circumstances["images"] else []
-        if differing:
-            raise UserError(
-                f"Expected the model, data and circumstances that {run} was measured with in"
-                f" {store.root}, but {', '.join(differing)} differ; take another --out"
-            )
-
-
-def _write_corruption(asked: _Asked, corruption: str, listen: Callable[[int], None]) -> None:
-    """Measure and write what is missing of one corruption, unless another process has done so
-    meanwhile.
-    """
-    group = asked.group
-    with (
-        asked.store.writing(asked.run, shown(corruption)) if group.first else nullcontext()
-    ) as held:
-        severities = group.same(asked.missing(corruption).get(corruption, []))
-        if not severities:
-            return
-        _require_unchanged(asked)
-        views = {severity: asked.views[corruption, severity] for severity in severities}
-        found = _measure(asked.predictor, asked.dataset, views, asked.protocol, listen, group)
-        for severity, measured in found.items():
-            assert held is not None  # what is found, the first process finds
-            held.check()
-            _require_unchanged(asked)
-            cell, key = (
-                Cell(asked.run, shown(corruption), severity),
-                asked.keys[corruption, severity],
-            )
-            own = asked.circumstances | _own(corruption)
-            asked.store.write_cell(cell, key, protocol=own, images=len(asked.dataset), **measured)
-            numbers = ", ".join(
-                f"{name} {value:.4f}" for name, value in measured["metrics"].items()
-            )
-            said = f"{len(asked.dataset)} images in {measured['seconds']:.1f} s: {numbers}"
-            asked.note(f"{asked.run} on {shown(corruption)} {severity}, {said}")
-
-
-def _require_unchanged(asked: _Asked) -> None:
-    """The weights that were loaded are still those of the run: else its cells would be of two
-    models.
-    """
-    folder, weights = asked.folder, asked.predictor.weights
-    if folder and not (
-        _weights_in(folder) == weights and whole(folder / "model.safetensors", weights)
-    ):
-        raise UserError(
-            f"The weights in {folder} are no longer those that were evaluated so far, and nothing"
-            " was measured on the new ones; put them back, or train the run again and then"
-            " evaluate it"
-        )
-
-
-def missing_cells(
-    dataset: Dataset, results: Path, protocol: Protocol, run: str, weights: str
-) -> list[Place]:
-    """The cells of ``run`` that :func:`evaluate` would measure: not there, or measured under other
-    circumstances.
-
-    ``weights`` is the predictor's; no model is loaded.
-    """
-    dataset = _chosen(dataset, protocol.images, protocol.budget is not None)
-    views = _views(dataset, protocol)
-    keys = _keys(dataset, _circumstances(dataset, protocol, weights), views)
-    store = Store(results)
-    return [
-        cell for cell, key in keys.items() if not store.has(Cell(run, shown(cell[0]), cell[1]), key)
-    ]
 
 
 def _weights_in(folder: Path) -> str:
-    """The digest of the weights of the finished run in ``folder``; empty where there is none."""
+    """Return the SHA-256 of a finished run's weights; empty if the run is not finished."""
     return str((read_description(folder) or {}).get("sha256", ""))
 
 
-def _views(dataset: Dataset, protocol: Protocol) -> dict[Place, Dataset]:
-    """(corruption, severity) -> the data of every cell, all opened before the first is measured:
-    stored ones may be missing.
-    """
-    chosen = (
-        protocol.draws != "fast"
-        or protocol.channel_order != "rgb"
-        or protocol.regime is not None
-        or protocol.warp_truth
-    )
-    if has_stored_corruptions(dataset) and chosen:
-        raise UserError(
-            f"Expected no regime, draws, channel order or warped truth for {dataset.info.name},"
-            " whose corruptions are stored, but got one; leave it out, or evaluate on the clean"
-            " set to compute the corruptions"
-        )
-    if has_stored_corruptions(dataset) and any(map(is_own, protocol.corruptions)):
-        raise UserError(
-            f"Expected corruptions that are stored with {dataset.info.name}, but got a file of your"
-            " own; evaluate it on the clean set, such as imagenet:PATH"
-        )
-    how: dict[str, Any] = {
-        "seed": protocol.seed,
-        "draws": protocol.draws,
-        "regime": protocol.regime or dataset.info.regime,
-    }
-    how |= {
-        "channel_order": protocol.channel_order,
-        "warp_truth": protocol.warp_truth,
-        "shared": protocol.shared,
-    }
-    return {
-        cell: corrupted_view(dataset, *cell, **how)
-        for cell in cells_of(protocol, dataset.info.task)
-    }
-
-
 @lru_cache(maxsize=2)
-def _of_run(folder: Path, weights: str) -> Predictor:
-    """The model of a run, kept for the next call; ``weights`` makes a run that was trained anew
-    another entry.
-    """
-    return predictor_of_run(folder)
+def _load_run(folder: Path, weights: str) -> Predictor:
+    """Load a run's model and keep it for the next call; ``weights`` identifies a new training."""
+    return load_run_predictor(folder)
 
 
-def _check_fit(dataset: Dataset, predictor: Predictor) -> None:
-    info = dataset.info
+def _require_fit(dataset: Dataset, predictor: Predictor) -> None:
+    info, expected = dataset.info, predictor.classes
     if predictor.task != info.task:
         raise UserError(
             f"{predictor.model} is for {predictor.task}, but {info.name} has data for {info.task};"
             " give other data"
         )
-    expected = predictor.classes
     if expected is not None and info.classes != expected:
         raise UserError(
-            "The model knows the classes"
-            f" {', '.join(expected[:6])}{', ...' if len(expected) > 6 else ''} ({len(expected)}),"
-            f" but {info.name} has {', '.join(info.classes[:6])} ({len(info.classes)}); evaluate on"
-            " data with the same classes in the same order"
+            f"{predictor.model} has {len(expected)} classes"
+            f" ({', '.join(expected[:6])}{', ...' if len(expected) > 6 else ''}), but {info.name}"
+            f" has {len(info.classes)} ({', '.join(info.classes[:6])}); evaluate on data with the"
+            " same classes in the same order"
         )
 
 
-def _chosen(dataset: Dataset, images: int | None, in_order: bool) -> Dataset:
-    """So many images of a set: the first of the budget's order, or evenly spaced ones."""
-    if images is None or images >= len(dataset):
-        return dataset
-    if in_order:
-        return Subset(dataset, sorted(image_order(len(dataset))[:images]))
-    return Subset(dataset, [index * len(dataset) // images for index in range(images)])
+def _evaluate_corruption(
+    evaluation: _Evaluation, corruption: str, on_images: Callable[[int], None]
+) -> None:
+    """Evaluate and write the missing cells of one corruption, under a lease."""
+    group, store, run = evaluation.group, evaluation.store, evaluation.run
+    shown = display_name(corruption)
+    lease = store.lease_cells(run, shown) if group.is_main_process else nullcontext()
+    with lease as held:
+        # another process may have finished cells in the meantime
+        severities = group.broadcast(evaluation.missing_severities(corruption).get(corruption, []))
+        if not severities:
+            return
+        evaluation.require_unchanged_weights()
+        scores = _score_severities(evaluation, corruption, severities, on_images)
+        for severity, score in scores.items():
+            assert held is not None  # only the main process has scores
+            held.check()
+            evaluation.require_unchanged_weights()
+            images = len(evaluation.dataset)
+            store.write_cell(
+                Cell(run, shown, severity),
+                evaluation.keys[corruption, severity],
+                protocol=evaluation.circumstances | corruption_file(corruption),
+                images=images,
+                **score,
+            )
+            numbers = ", ".join(f"{name} {value:.4f}" for name, value in score["metrics"].items())
+            evaluation.note(
+                f"{run} on {shown} {severity},"
+                f" {images} images in {score['seconds']:.1f} s: {numbers}"
+            )
 
 
-def _circumstances(dataset: Dataset, protocol: Protocol, weights: str) -> dict[str, Any]:
-    """What is kept with every number: all that decides it but corruption and severity, and the
-    data's name.
-    """
-    info = dataset.info
-    known: dict[str, Any] = {
-        "task": info.task,
-        "data": info.fingerprint,
-        "data_name": info.name,
-        "images": len(dataset),
-        "weights": weights,
-        "stage": info.stage,
-        "ground_truth": "warped" if protocol.warp_truth else "not warped",
-        "metric_version": METRICS[info.task].version,
-        **({"scale": protocol.scale} if protocol.scale else {}),
-        **(
-            {"images_chosen": "first of the budget's order"}
-            if protocol.budget is not None and isinstance(dataset, Subset)
-            else {}
-        ),
-        **({"left_out": count_faults(info.left_out)} if info.left_out else {}),
-    }
-    if has_stored_corruptions(dataset):  # seed, regime, draws and channel order were the maker's
-        return known
-    drawn = corruption_protocol(
-        protocol.draws, protocol.regime or info.regime, protocol.channel_order
-    )
-    return {**known, "seed": protocol.seed, **drawn}
-
-
-def _keys(
-    dataset: Dataset, circumstances: Mapping[str, Any], views: Mapping[Place, Dataset]
-) -> dict[Place, str]:
-    """The key of each cell: names what decides its number and nothing else (what a data set is
-    called, say, does not).
-
-    Computed pixels follow from the circumstances; stored ones are what their files hold.
-    """
-    deciding = {key: value for key, value in circumstances.items() if key != "data_name"}
-    keys = {}
-    for cell, view in views.items():
-        pixels = (
-            {"stored": view.info.fingerprint}
-            if has_stored_corruptions(dataset) and cell != CLEAN
-            else {}
-        )
-        keys[cell] = content_key(
-            {
-                **deciding,
-                "corruption": shown(cell[0]),
-                "severity": cell[1],
-                **pixels,
-                **_own(cell[0]),
-            }
-        )
-    return keys
-
-
-def _own(corruption: str) -> dict[str, str]:
-    """What a cell's protocol says more than the others' where the corruption is a file of your own."""
-    return {CORRUPTION_FILE: keyed(corruption)} if is_own(corruption) else {}
-
-
-# ---- one corruption: every image is read once, and seen at all its severities
-# --------------------------------------------
-
-
-def _measure(
-    predictor: Predictor,
-    dataset: Dataset,
-    views: Mapping[int, Dataset],
-    protocol: Protocol,
-    listen: Callable[[int], None],
-    group: Group,
+def _score_severities(
+    evaluation: _Evaluation,
+    corruption: str,
+    severities: list[int],
+    on_images: Callable[[int], None],
 ) -> dict[int, dict[str, Any]]:
-    """What ``Store.write_cell`` takes, of every severity in ``views``; nothing in processes that
-    are not their group's first.
+    """Score one corruption: every image is read once and predicted at all severities.
+
+    Returns:
+        Metrics, seconds, statistics and examples by severity, as ``Store.write_cell`` takes them.
+        Empty in all processes but the main one.
     """
-    severities = list(views)
+    dataset, protocol, group = evaluation.dataset, evaluation.protocol, evaluation.group
+    predictor = evaluation.predictor
     info = dataset.info if predictor.masks else replace(dataset.info, has_masks=False)
-    predict = checked(predictor, len(info.classes), info.has_masks)
+    predict = validated_predictor(predictor, len(info.classes), info.has_masks)
     metrics = {severity: METRICS[info.task](info) for severity in severities}
-    shown: dict[int, list[tuple[Sample, Prediction]]] = {severity: [] for severity in severities}
+    examples: dict[int, list[tuple[Sample, Prediction]]] = {level: [] for level in severities}
+    views = tuple(evaluation.views[corruption, severity] for severity in severities)
+    shard = group.shard(len(dataset), protocol.batch_size)
+    images = torch.utils.data.Subset(SeverityViews(dataset, views), shard)
     start, seen = time.monotonic(), 0
-    part = group.part(len(dataset), protocol.batch_size)
-    for batch in batches(
-        torch.utils.data.Subset(AtSeverities(dataset, tuple(views.values())), part),
-        protocol.batch_size,
-        protocol.workers,
-    ):
+    for batch in load_batches(images, protocol.batch_size, protocol.workers):
         seen += len(batch)
         for severity, samples in zip(severities, zip(*batch, strict=True), strict=True):
+            names = [f"{sample.target.image_id} at severity {severity}" for sample in samples]
             with torch.inference_mode():
-                names = [f"{sample.target.image_id} at severity {severity}" for sample in samples]
                 predictions = predict([sample.image for sample in samples], names)
             metrics[severity].update(predictions, [sample.target for sample in samples])
-            keep = protocol.examples if severity in (0, EXAMPLE_SEVERITY) else 0
-            shown[severity] += zip(
-                samples[: max(0, keep - len(shown[severity]))], predictions, strict=False
-            )
-        listen(seen)
-    if not (parts := group.gathered((metrics, shown))):
+            if severity in EXAMPLE_SEVERITIES:
+                room = max(0, protocol.examples - len(examples[severity]))
+                examples[severity] += zip(samples[:room], predictions, strict=False)
+        on_images(seen)
+    if not (gathered := group.gather((metrics, examples))):
         return {}
-    metrics, shown = parts[0]
-    for others, theirs in parts[1:]:
+    metrics, examples = gathered[0]
+    for other_metrics, other_examples in gathered[1:]:
         for severity in severities:
-            metrics[severity].merge(others[severity])
-            shown[severity] += theirs[severity]
+            metrics[severity].merge(other_metrics[severity])
+            examples[severity] += other_examples[severity]
     seconds = round((time.monotonic() - start) / len(severities), 3)
     return {
         severity: {
             "metrics": metrics[severity].compute(),
             "seconds": seconds,
             "statistics": metrics[severity].statistics(),
-            "examples": (
-                as_arrays(shown[severity][: protocol.examples]) if shown[severity] else None
-            ),
+            "examples": example_arrays(examples[severity][: protocol.examples]),
         }
         for severity in severities
     }

@@ -1,8 +1,7 @@
-"""Several processes, started by torchrun or srun, evaluate together: each has a part of the images,
-the first keeps the numbers.
+"""Evaluation by several processes that torchrun or srun started.
 
-Parts are whole batches, one after another: put together in the order of the processes they are what
-one process measures, bit by bit, and every image is in one part.
+Each process evaluates a shard of the images, and the main process writes. Shards are consecutive
+whole batches, so the merged result equals that of a single process bit by bit.
 """
 
 import os
@@ -17,53 +16,60 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 from stillrobust.training.launch import launched
 
-PATIENCE = timedelta(days=1)  # with the slowest; of one that died the launcher ends the others
+TIMEOUT = timedelta(days=1)  # the launcher ends all processes if one dies
 
 
 @dataclass(frozen=True)
-class Group:
-    """Process ``rank`` of ``size``."""
+class ProcessGroup:
+    """Process ``rank`` of ``size`` processes."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this is the one that writes."""
+    def is_main_process(self) -> bool:
+        """Whether this process writes the results."""
         return self.rank == 0
 
-    def part(self, images: int, batch_size: int) -> range:
-        """The images of this process, of so many in batches of ``batch_size``; may be none."""
+    def shard(self, images: int, batch_size: int) -> range:
+        """Return the indices of this process's images; may be empty.
+
+        Args:
+            images: Number of images of the dataset.
+            batch_size: Images per batch. Batches are not split.
+        """
         batches = -(-images // batch_size)
         start, end = (batches * rank // self.size for rank in (self.rank, self.rank + 1))
         return range(start * batch_size, min(end * batch_size, images))
 
-    def gathered(self, value: Any) -> list[Any]:
-        """In the first process everybody's ``value``, in order; nothing in the others."""
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes in the main process, by rank; empty in the others."""
         if self.size == 1:
             return [value]
-        values = [None] * self.size if self.first else None
+        values = [None] * self.size if self.is_main_process else None
         dist.gather_object(value, values)
         return values or []
 
-    def same(self, value: Any) -> Any:
-        """The first process's ``value``."""
+    def broadcast(self, value: Any) -> Any:
+        """Return the main process's ``value`` in all processes."""
         values = [value]
         if self.size > 1:
             dist.broadcast_object_list(values)
         return values[0]
 
 
-ALONE = Group()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def join() -> Group:
-    """The group that this process was started in, each on its own GPU where there are any;
-    :data:`ALONE` if it was not.
+def join_process_group() -> ProcessGroup:
+    """Join the processes that torchrun or srun started, each on its own GPU if there are GPUs.
+
+    Returns:
+        The group, or :data:`SINGLE_PROCESS` if this process was started alone.
     """
     started = launched()
     if started is None or started == (1, 1):
-        return ALONE
+        return SINGLE_PROCESS
     environment = (
         TorchElasticEnvironment() if TorchElasticEnvironment.detect() else SLURMEnvironment()
     )
@@ -72,5 +78,5 @@ def join() -> Group:
     os.environ.setdefault("MASTER_PORT", str(environment.main_port))
     if torch.cuda.is_available():
         torch.cuda.set_device(environment.local_rank() % torch.cuda.device_count())
-    dist.init_process_group("gloo", rank=rank, world_size=size, timeout=PATIENCE)
-    return Group(rank, size)
+    dist.init_process_group("gloo", rank=rank, world_size=size, timeout=TIMEOUT)
+    return ProcessGroup(rank, size)

@@ -1,9 +1,9 @@
-"""The circumstances of an evaluation, and the cells that it measures."""
+"""The protocol of an evaluation: its cells and circumstances."""
 
 from dataclasses import dataclass
 
 from stillrobust.analysis.budget import cell_order
-from stillrobust.analysis.estimates import HEADLINE
+from stillrobust.analysis.estimates import HEADLINE_METRIC
 from stillrobust.corruptions import (
     CHANNEL_ORDERS,
     COMMON,
@@ -20,53 +20,43 @@ from stillrobust.names import lookup
 
 @dataclass(frozen=True)
 class Protocol:
-    """The circumstances of an evaluation that a caller chooses; the store keeps them with every
-    number.
+    """Cells and circumstances of an evaluation. They are stored with every score.
+
+    Raises:
+        UserError: If a value is unknown or the values do not fit each other.
     """
 
     corruptions: tuple[str, ...] = COMMON
-    """Names, or paths of files of your own, which are pinned to their content (``user_files``)."""
+    """Names, or paths of Python files, which are resolved to their content (``user_files``)."""
     severities: tuple[int, ...] = SEVERITIES
     clean: bool = True
-    """Whether the clean cell is measured too."""
+    """Whether the clean cell is evaluated too."""
     seed: int = 0
-    """Keys the corruptions' generators together with corruption, severity and image."""
+    """Seed of the corruptions, combined with corruption, severity and image id."""
     images: int | None = None
-    """Only so many images, evenly spaced over the set: class folders are sorted, so that the first
-    ones would be a few classes.
+    """Number of images (default: all), evenly spaced because datasets are sorted by class.
 
-    Under a budget the first of the published order (``budget.image_order``), so that more images
-    contain the fewer."""
-    budget: int | None = None
-    """Only so many cells, the first of the published order (``budget.cell_order``), the clean one
-    included.
+    With a budget, the first images of ``budget.image_order``, so that more images include fewer.
     """
+    budget: int | None = None
+    """Number of cells, the first of ``budget.cell_order`` with the clean (default: all)."""
     examples: int = 3
-    """Images kept with their predictions for the report's gallery."""
+    """Number of images stored with their predictions for the report's gallery."""
     batch_size: int = 8
     workers: int | None = None
-    """Processes that read and corrupt images; ``None``: none beside a model on the CPU, as many as
-    there are cores for a GPU.
-    """
+    """Processes that read and corrupt images (default: none on a CPU, by cores on a GPU)."""
     shared: ImageCache | None = None
-    """Where corrupted images are kept for the next model; decides no number and is in no key."""
+    """Cache of corrupted images for the next model. It does not affect scores or keys."""
     draws: str = "fast"
-    """Draws of the corruptions: ``fast`` or ``exact``."""
+    """Random draws of the corruptions: ``exact`` or ``fast``."""
     regime: str | None = None
-    """Severity table of the corruptions; ``None`` for the data's own, which is ``cifar`` for
-    CIFAR-10.
-    """
+    """Severity table of the corruptions (default: the dataset's, ``cifar`` for CIFAR-10)."""
     channel_order: str = "rgb"
-    """Of the image that is corrupted; the model always sees RGB."""
+    """Channel order of the image that is corrupted. The model always receives RGB."""
     warp_truth: bool = False
-    """Ground truth follows the corruptions that move pixels.
-
-    Numbers are then not comparable with published ones.
-    """
+    """Whether ground truth follows corruptions that move pixels. Not comparable with papers."""
     scale: str = ""
-    """``miniature`` for numbers of stand-ins, so that they never mix with real ones; empty for the
-    real thing.
-    """
+    """``miniature`` for small stand-ins, whose scores must not mix with others."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "corruptions", resolve_corruptions(self.corruptions))
@@ -94,7 +84,7 @@ class Protocol:
             )
 
     def cells(self) -> list[Place]:
-        """(corruption, severity) of every cell, the clean one first."""
+        """Return (corruption, severity) of all cells without regard to the budget, clean first."""
         first = [CLEAN] if self.clean else []
         return [
             *first,
@@ -102,10 +92,16 @@ class Protocol:
         ]
 
 
-def cells_of(protocol: Protocol, task: str) -> list[Place]:
-    """The cells that an evaluation measures: all of the protocol, or the first of the order for the
-    task's metric.
+def planned_cells(protocol: Protocol, task: str) -> list[Place]:
+    """Return the cells that an evaluation covers, within the protocol's budget.
+
+    Args:
+        protocol: The protocol.
+        task: Task of the dataset; its headline metric decides the order under a budget.
+
+    Returns:
+        (corruption, severity) of each cell, the clean one first.
     """
     if protocol.budget is None:
         return protocol.cells()
-    return list(cell_order(HEADLINE[task], protocol.severities)[: protocol.budget])
+    return list(cell_order(HEADLINE_METRIC[task], protocol.severities)[: protocol.budget])

@@ -16,7 +16,7 @@ from stillrobust.execution.local import Local
 from stillrobust.execution.on_ray import Ray
 from stillrobust.execution.on_slurm import Slurm
 from stillrobust.names import lookup
-from stillrobust.storage.leases import Held
+from stillrobust.storage.leases import LeaseHeldError
 
 __all__ = ["ENGINES", "Failure", "Job", "Listener", "run_jobs"]
 
@@ -41,9 +41,9 @@ def run_jobs(
     The first error stops what has not begun and is raised.
 
     With ``keep_going`` an error stops only what comes after its job, and all failures are returned;
-    jobs whose process ended are then tried again. A job that raises ``Held``, since somebody else
+    jobs whose process ended are then tried again. A job that raises ``LeaseHeldError``, since somebody else
     is at it, is tried again after the others. ``listen(name, done, total, text)`` hears of progress
-    in the calling thread, and ``listen.ended(name, reason)``, where it has that, of each job's end;
+    in the calling thread, and ``listen.finish(name, reason)``, where it has that, of each job's end;
     no reason, no failure. ``workers``: at most so many; 0 for as many as there is room for.
     ``options`` are the engine's. Ctrl-C ends the workers at once.
     """
@@ -57,7 +57,7 @@ def run_jobs(
         max((job.memory for job in jobs), default=0),
     )
     crew = lookup("engine", engine, ENGINES)(workers, *needs, **options)
-    book = Book(jobs, getattr(listen, "ended", lambda name, reason: None), crew.memory, crew.alone)
+    book = Book(jobs, getattr(listen, "finish", lambda name, reason: None), crew.memory, crew.alone)
     with crew:
         while book.open:
             for worker in crew.idle():
@@ -80,7 +80,7 @@ def _take(book: Book, ended: Ended, keep_going: bool) -> None:
         book.gone(ended.job)
     elif ended.error is None:
         book.done(ended.job)
-    elif isinstance(ended.error, Held):
+    elif isinstance(ended.error, LeaseHeldError):
         book.held(ended.job)
     elif not keep_going:
         raise ended.error

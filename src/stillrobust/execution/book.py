@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from stillrobust.execution.jobs import Failure, Job
-from stillrobust.runtime.forecast import NOT_BEGUN
+from stillrobust.runtime.forecast import NOT_STARTED
 
 # of a job whose process ended; two such ends in a row are rarely chance, a job on which three end
 # is the reason
@@ -125,7 +125,7 @@ class Book:
         self.ended(name, reason)
         for other in self.followers.get(name, ()):
             if self.waiting.pop(other, None):
-                self._give_up(other, f"{NOT_BEGUN}{name}", "")
+                self._give_up(other, f"{NOT_STARTED}{name}", "")
 
     def held(self, name: str) -> None:
         """Somebody else is at a job: it is neither done nor failed."""

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from stillrobust.errors import UserError
-from stillrobust.storage.leases import WAIT_SECONDS, Held
+from stillrobust.storage.leases import WAIT_SECONDS, LeaseHeldError
 
 # One thread per process and N processes beat N threads on CPUs; each library reads its own name for
 # it when it loads.
@@ -134,7 +134,7 @@ def perform(job: Job, report: Callable[[News], None], seconds: float) -> Ended:
         job.function(*job.arguments, progress=progress)
     # whatever a job raises is its own failure; what ends a process ends this one
     except Exception as error:
-        if isinstance(error, Held):
+        if isinstance(error, LeaseHeldError):
             report(News(job.name, 0, 1, "another process is at it"))
             # it is tried again; where nothing else is to do, not a hundred times a second
             time.sleep(WAIT_SECONDS)

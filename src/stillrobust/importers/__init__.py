@@ -1,10 +1,8 @@
-"""Others' numbers in a store of ours: mmdetection's, RobustBench's, SemSegBench's, each row with
-the protocol that is documented.
+"""Importers of results of other tools, each with its documented protocol.
 
-An importer is ``read(path, model, dataset) -> list[Table]``. It is strict: a layout, column,
-corruption or value that it does not know is one sentence. What the source does not say is written
-down as ``unknown``, never guessed. Imported cells keep no per-image statistics, so that they have
-no intervals.
+An importer is ``read(path, model, dataset) -> list[ImportedTable]``. It is strict: an unknown
+layout, column, corruption or value is an error. Circumstances that the source does not document are
+stored as ``unknown``. Imported cells have no per-image statistics and therefore no intervals.
 """
 
 import hashlib
@@ -18,30 +16,31 @@ from stillrobust.analysis.robustness import missing_places
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, Cell
 from stillrobust.importers import mmdetection, robustbench, semsegbench
-from stillrobust.importers.tables import UNKNOWN, Table
+from stillrobust.importers.tables import UNKNOWN, ImportedTable
 from stillrobust.names import lookup
 from stillrobust.storage.files import content_key
 from stillrobust.storage.store import Measurement, Run, Store
 
-SOURCES: dict[str, Callable[[Path, str, str], list[Table]]] = {
+SOURCES: dict[str, Callable[[Path, str, str], list[ImportedTable]]] = {
     "mmdetection": mmdetection.read,
     "robustbench": robustbench.read,
     "semsegbench": semsegbench.read,
 }
-# the field of a protocol that says where a number comes from; it decides nothing
+# key in a protocol: the source of the scores; it does not affect comparability
 IMPORTED = "imported"
 
 
 @dataclass(frozen=True)
-class Imported:
-    """A run that was written, and what a reader must know of it."""
+class ImportedRun:
+    """A run that was written to the store."""
 
     run: str
     metrics: tuple[str, ...]
     severities: tuple[int, ...]
-    holes: int
-    """Cells that are missing of the 15 corruptions at ``severities`` and the clean data; with any
-    the run has no mPC.
+    missing: int
+    """Number of missing cells of the 15 corruptions at ``severities`` and the clean data.
+
+    A run with missing cells has no mPC.
     """
     notes: tuple[str, ...]
 
@@ -53,27 +52,37 @@ def import_results(
     model: str = "",
     dataset: str = "",
     known: Mapping[str, str] | None = None,
-) -> list[Imported]:
-    """Write what a file of another tool says into the store ``results``.
+) -> list[ImportedRun]:
+    """Write the results of another tool to a store.
 
-    ``model`` and ``dataset`` name what the file does not (mmdetection) or choose from its lines;
-    ``known`` gives fields of the protocol that the source leaves ``unknown``. Raises ``UserError``
-    before anything is written.
+    Args:
+        source: Name of the tool; see :data:`SOURCES`.
+        path: File or folder of the tool.
+        results: Folder of the results store.
+        model: Name of the model, if the file has none; otherwise selects its lines.
+        dataset: Name of the dataset, if the file has none; otherwise selects its lines.
+        known: Circumstances that the source leaves ``unknown``.
+
+    Returns:
+        The written runs.
+
+    Raises:
+        UserError: If the file or the arguments are invalid. Nothing is written then.
     """
     tables = lookup("source", source, SOURCES)(path, model, dataset)
     origin = {"source": source, "file": path.name, "sha256": _digest(path)}
     store = Store(results)
-    there = {run.name: run for run in store.runs()}
+    existing = {run.name: run for run in store.runs()}
     prepared = [
-        (_run(source, table, origin), table, _stated(table.protocol, known or {}))
+        (_run(source, table, origin), table, _with_known_fields(table.protocol, known or {}))
         for table in tables
     ]
     for run, _, _ in prepared:
-        _check_name(run, there)
+        _check_name(run, existing)
     names = [run.name for run, _, _ in prepared]
     if len(set(names)) < len(names):
         raise UserError(
-            f"Expected lines of different models in {path}, but two are called"
+            f"Expected lines of different models in {path}, but two are named"
             f" {max(names, key=names.count)}; choose one with --model"
         )
     return [
@@ -82,7 +91,7 @@ def import_results(
     ]
 
 
-def _run(source: str, table: Table, origin: Mapping[str, str]) -> Run:
+def _run(source: str, table: ImportedTable, origin: Mapping[str, str]) -> Run:
     slug = re.sub(r"[^\w.-]+", "-", table.model, flags=re.ASCII).strip("-.") or UNKNOWN
     return Run(
         f"{source}-{slug}",
@@ -91,21 +100,21 @@ def _run(source: str, table: Table, origin: Mapping[str, str]) -> Run:
         table.transfer,
         table.dataset,
         {IMPORTED: dict(origin)},
-        (),
+        table.classes,
     )
 
 
-def _check_name(run: Run, there: Mapping[str, Run]) -> None:
-    other = there.get(run.name)
+def _check_name(run: Run, existing: Mapping[str, Run]) -> None:
+    other = existing.get(run.name)
     if other is not None and other.protocol.get(IMPORTED) != run.protocol[IMPORTED]:
         raise UserError(
-            f"Expected no run called {run.name} in the results, but there is one that does not come"
+            f"Expected no run named {run.name} in the results, but there is one that does not come"
             " from this file; give another --model or another folder"
         )
 
 
-def _stated(protocol: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
-    """The protocol with what the caller knows of its unknown fields."""
+def _with_known_fields(protocol: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
+    """Return the protocol with the fields that the caller gave."""
     stated = dict(protocol)
     for field, value in known.items():
         lookup("field of the protocol", field, stated)
@@ -118,7 +127,9 @@ def _stated(protocol: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, 
     return stated
 
 
-def _write(store: Store, run: Run, table: Table, protocol: Mapping[str, Any]) -> Imported:
+def _write(
+    store: Store, run: Run, table: ImportedTable, protocol: Mapping[str, Any]
+) -> ImportedRun:
     for (corruption, severity), scores in table.cells.items():
         key = content_key({**protocol, "corruption": corruption, "severity": severity})
         store.write_cell(
@@ -127,25 +138,28 @@ def _write(store: Store, run: Run, table: Table, protocol: Mapping[str, Any]) ->
     store.write_run(run)
     levels = tuple(sorted({severity for name, severity in table.cells if name in COMMON}))
     metrics = tuple(sorted({metric for scores in table.cells.values() for metric in scores}))
-    holes = max(
-        (_holes(run.name, table, metric, levels) for metric in metrics), default=len(COMMON) + 1
+    missing = max(
+        (_missing_count(run.name, table, metric, levels) for metric in metrics),
+        default=len(COMMON) + 1,
     )
-    return Imported(run.name, metrics, levels, holes, table.notes)
+    return ImportedRun(run.name, metrics, levels, missing, table.notes)
 
 
-def _holes(run: str, table: Table, metric: str, levels: Sequence[int]) -> int:
-    there = [
+def _missing_count(run: str, table: ImportedTable, metric: str, levels: Sequence[int]) -> int:
+    measurements = [
         Measurement(run, metric, *place, scores[metric], {}, table.images, 0.0)
         for place, scores in table.cells.items()
         if metric in scores
     ]
     return (
-        len(missing_places(there, levels)) if levels else len(COMMON) + (CLEAN not in table.cells)
+        len(missing_places(measurements, levels))
+        if levels
+        else len(COMMON) + (CLEAN not in table.cells)
     )
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of the file; of a folder, of the names and contents of its tables and cards."""
+    """Return the SHA-256 of a file, or of the tables and cards in a folder with their names."""
     files = [path] if not path.is_dir() else sorted([*path.glob("*.csv"), *path.glob("*.json")])
     digest = hashlib.sha256()
     for file in files:

@@ -1,4 +1,4 @@
-"""A CSV file of someone else's as rows, with a sentence for what is none."""
+"""CSV files of other tools."""
 
 import csv
 from pathlib import Path
@@ -6,8 +6,12 @@ from pathlib import Path
 from stillrobust.errors import UserError
 
 
-def rows_of(path: Path) -> list[list[str]]:
-    """All lines as cells; every line must have as many as the first."""
+def read_csv_rows(path: Path) -> list[list[str]]:
+    """Read a CSV file with headings.
+
+    Raises:
+        UserError: If the file cannot be read, has no lines, or lines of different length.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.reader(file) if row]

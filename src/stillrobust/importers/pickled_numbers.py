@@ -1,7 +1,6 @@
-"""Pickles of dicts, lists, text and numbers, NumPy's among them, read without importing or calling
-what they name.
+"""A reader for pickles of dicts, lists, text and numbers that imports and calls nothing.
 
-NumPy's own forms: a scalar is ``multiarray.scalar(dtype, bytes)``; an array is ``_reconstruct`` and
+NumPy's encodings: a scalar is ``multiarray.scalar(dtype, bytes)``; an array is ``_reconstruct`` and
 a state, or with protocol 5 ``_frombuffer`` (numpy/_core/multiarray.py, numeric.py). Protocols below
 3 have no bytes: ``_codecs.encode(text, 'latin1')``.
 """
@@ -20,7 +19,7 @@ KINDS = "fiub"  # float, integer, unsigned, boolean
 
 
 class _Type(Unfinished):
-    """A dtype, by its text; the state has the order of its bytes."""
+    """A dtype from its text; the state has the byte order."""
 
     def __init__(self, text: Any, *_: Any) -> None:
         self.found = (
@@ -38,7 +37,7 @@ class _Type(Unfinished):
 
 
 class _Numbers(Unfinished):
-    """An array, whose numbers may come later; ``values`` is then ``None``."""
+    """An array; ``values`` is ``None`` until its state is read."""
 
     def __init__(self, values: Array | None = None) -> None:
         self.values = values
@@ -62,7 +61,7 @@ def _scalar(kind: Any, raw: Any) -> Any:
     return _array(raw, kind, ()).item()
 
 
-def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
+def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise Refused("it encodes something else than bytes")
     return text.encode("latin-1")
@@ -72,7 +71,7 @@ NUMBERS: Known = {
     "collections OrderedDict": KNOWN["collections OrderedDict"],
     "collections defaultdict": lambda *_: {},
     "numpy dtype": _Type,
-    "_codecs encode": _encoded,
+    "_codecs encode": _encode,
     "builtins bytearray": lambda raw=b"": raw,
     **{f"{module}.multiarray scalar": _scalar for module in ("numpy.core", "numpy._core")},
     **{
@@ -87,9 +86,10 @@ NUMBERS: Known = {
 
 
 def read_numbers(path: Path) -> Any:
-    """The data of a pickle; arrays are told by :func:`plain`.
+    """Read the data of a pickle. Convert arrays in it with :func:`plain_value`.
 
-    Raises ``UserError`` for a damaged file or one of other things.
+    Raises:
+        UserError: If the file is damaged or holds other objects.
     """
     try:
         with path.open("rb") as file:
@@ -114,7 +114,7 @@ def read_numbers(path: Path) -> Any:
         EOFError,
     ):
         raise UserError(
-            f"Expected a whole pickle at {path}, but it is cut off, damaged or none; get the file"
+            f"Expected a whole pickle at {path}, but it is incomplete or damaged; get the file"
             " again"
         ) from None
 
@@ -126,8 +126,8 @@ def _read(file: IO[bytes]) -> Any:
     return found
 
 
-def plain(value: Any) -> Any:
-    """One value of the data: an array of one number as the number, another as it is."""
+def plain_value(value: Any) -> Any:
+    """Return an array of one number as the number, and any other value as it is."""
     if isinstance(value, _Numbers):
         return (
             None

@@ -1,12 +1,9 @@
-"""RobustBench's corruption leaderboards: ``model_info/<dataset>/corruptions``, a card (JSON) a
-model and tables of every cell.
+"""RobustBench's corruption leaderboards: tables and cards in ``model_info``.
 
-``unaggregated_results*.csv`` (robustbench/eval.py writes it with pandas): a line of corruptions, a
-line of severities, then for each model a line of accuracies, fractions. Clean accuracies are in the
-cards alone, in percent, as are ``corruptions_acc`` (mean of the 75 cells), against which the table
-is checked, and ``corruptions_mce``, which :mod:`stillrobust.analysis.reference` computes. Evaluated
-are the published files of ImageNet-C and CIFAR-10-C; ImageNet-C on the 5,000 images that
-RobustBench lists.
+``unaggregated_results*.csv`` (written by robustbench/eval.py) has a line of corruptions, a line of
+severities, then a line of accuracies 0..1 per model. The card of a model (JSON) has its
+clean accuracy in percent, and ``corruptions_acc``, the mean of the 75 cells, which is compared with
+the table. Models are evaluated on the published files of ImageNet-C (5,000 images) and CIFAR-10-C.
 """
 
 import json
@@ -14,10 +11,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, SEVERITIES, Place
-from stillrobust.importers.csv_tables import rows_of
-from stillrobust.importers.tables import UNKNOWN, Table, score
+from stillrobust.importers.csv_tables import read_csv_rows
+from stillrobust.importers.tables import UNKNOWN, ImportedTable, score
 from stillrobust.metrics import METRICS
 from stillrobust.names import lookup
 
@@ -35,17 +33,24 @@ PROTOCOL = {
 }
 
 
-def read(path: Path, model: str, dataset: str) -> list[Table]:
-    """A run for each line of a table, with the clean score of its card; ``path`` is the table or
-    its folder.
+def read(path: Path, model: str, dataset: str) -> list[ImportedTable]:
+    """Read a run per line of a table, with the clean score of its card.
+
+    Args:
+        path: The table or its folder.
+        model: Name of the only model to read (default: all).
+        dataset: Name of the dataset (default: from the card).
+
+    Raises:
+        UserError: If the table or a card is invalid.
     """
     table = _table_of(path)
-    headings, severities, *lines = rows_of(table)
+    headings, severities, *lines = read_csv_rows(table)
     places = _places(headings, severities, table)
     names = [line[0].strip() for line in lines]
     if not lines or len(set(names)) < len(names) or not all(names):
         raise UserError(
-            f"Expected a line for each model in {table}, but models are missing, come twice or have"
+            f"Expected a line for each model in {table}, but models are missing, repeated or have"
             " no name; get the file again"
         )
     asked = [model] if model else names
@@ -71,14 +76,14 @@ def _table_of(path: Path) -> Path:
     found = [path / name for name in TABLES if (path / name).is_file()]
     if not found:
         raise UserError(
-            f"Expected {' or '.join(TABLES)} in {path}, but there is none: the cards alone have"
-            " means and no cells; get the table"
+            f"Expected {' or '.join(TABLES)} in {path}, but found none: cards have means but no"
+            " cells; get the table"
         )
-    return found[-1]  # the newer name where both are there
+    return found[-1]  # the newer name if both exist
 
 
 def _places(headings: list[str], severities: list[str], table: Path) -> list[Place | None]:
-    """What each column is; ``None`` for the model's name and the mean."""
+    """Return the cell of each column; ``None`` for the model's name and the mean."""
     places: list[Place | None] = []
     for heading, severity in zip(headings, severities, strict=True):
         if not heading.strip() or heading == "average":
@@ -100,7 +105,7 @@ def _places(headings: list[str], severities: list[str], table: Path) -> list[Pla
     return places
 
 
-def _one(line: list[str], places: list[Place | None], table: Path, dataset: str) -> Table:
+def _one(line: list[str], places: list[Place | None], table: Path, dataset: str) -> ImportedTable:
     name = line[0].strip()
     cells: dict[Place, dict[str, float]] = {
         place: {"top1": score(text, f"{name}, {place[0]} {place[1]} in {table}")}
@@ -111,12 +116,14 @@ def _one(line: list[str], places: list[Place | None], table: Path, dataset: str)
     kind = str(card.get("dataset", ""))
     if card and kind not in DATASETS:
         raise UserError(
-            f"Expected the card of {name} to be of {' or '.join(DATASETS)}, but it says"
+            f"Expected the card of {name} to be of {' or '.join(DATASETS)}, but it has"
             f" {kind!r:.40}; give the folder of one of them"
         )
     title, images = DATASETS.get(kind, (UNKNOWN, 0))
     if not card:
-        notes.append(f"there is no card {name}.json beside the table, so no clean score")
+        notes.append(
+            f"there is no card {name}.json beside the table, so the clean score is missing"
+        )
     else:
         cells[CLEAN] = {"top1": _percent(card.get("clean_acc"), f"clean_acc of {name}")}
         printed = card.get("corruptions_acc", card.get("corruptions_acc_2d"))
@@ -126,12 +133,12 @@ def _one(line: list[str], places: list[Place | None], table: Path, dataset: str)
             and abs(100 * _percent(printed, f"corruptions_acc of {name}") - mean) > AGREE
         ):
             notes.append(
-                f"its card says {printed}, its cells have {mean:.2f}: card and table are of two"
-                " evaluations"
+                f"its card has a mean of {printed}, its cells of {mean:.2f}: they are from"
+                " different evaluations"
             )
     protocol = {**PROTOCOL, "images": images or UNKNOWN}
     backbone = str(card.get("architecture") or name)
-    return Table(
+    return ImportedTable(
         name,
         "classification",
         dataset or title,
@@ -141,6 +148,7 @@ def _one(line: list[str], places: list[Place | None], table: Path, dataset: str)
         cells,
         protocol,
         tuple(notes),
+        wordnet_ids() if kind == "imagenet" else (),
     )
 
 
@@ -161,7 +169,7 @@ def _card(path: Path) -> dict[str, Any]:
 
 
 def _percent(value: Any, where: str) -> float:
-    """Percent; one card has a fraction instead, and at 1 or below both could be meant."""
+    """Convert percent to a fraction. Refuse 1 and below: one card has fractions."""
     number = score(value, where, 100)
     if number <= 0.01:
         raise UserError(

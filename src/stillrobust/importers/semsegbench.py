@@ -1,10 +1,9 @@
-"""SemSegBench's table of mIoU at severity 3: a line for each architecture, backbone, dataset and
-crop.
+"""SemSegBench's table of mIoU at severity 3: a line per architecture, backbone, dataset and crop.
 
-mIoU in percent as mmsegmentation has it (intersections and unions of the whole set, as ours);
-common corruptions of the ``imagecorruptions`` package at severity 3 alone. The columns of ACDC
-(photographs in adverse weather), the mean and the least (``gam``) are no cells and not taken; the
-mean is checked against the cells. The crop is that of the training: part of the model.
+mIoU is in percent and dataset-level, as in mmsegmentation and here. The corruptions are those of
+``imagecorruptions`` at severity 3. The columns of ACDC (photographs in adverse weather), the mean
+and the minimum (``gam``) are not cells and are skipped; the mean is compared with the cells. The
+crop is that of the training and identifies the model.
 """
 
 from pathlib import Path
@@ -12,8 +11,8 @@ from statistics import fmean
 
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, Place
-from stillrobust.importers.csv_tables import rows_of
-from stillrobust.importers.tables import UNKNOWN, Table, score
+from stillrobust.importers.csv_tables import read_csv_rows
+from stillrobust.importers.tables import UNKNOWN, ImportedTable, score
 from stillrobust.metrics import METRICS
 
 ABOUT = ("architecture", "backbone", "type_backbone", "dataset", "crop_size")
@@ -31,7 +30,7 @@ DATASETS = {
     "cityscapes": ("Cityscapes", 500),
     "voc": ("Pascal VOC 2012", 1449),
 }
-ROUNDING = 0.011  # of a mean in percent, printed with two digits like its cells
+ROUNDING = 0.011  # of a mean in percent, printed with two digits
 PROTOCOL = {
     "task": "segmentation",
     "data": UNKNOWN,
@@ -47,9 +46,18 @@ PROTOCOL = {
 }
 
 
-def read(path: Path, model: str, dataset: str) -> list[Table]:
-    """A run for each line, or for those of ``model`` (``architecture/backbone``) and ``dataset``."""
-    headings, *lines = rows_of(path)
+def read(path: Path, model: str, dataset: str) -> list[ImportedTable]:
+    """Read a run per line.
+
+    Args:
+        path: The table.
+        model: ``architecture/backbone`` of the only lines to read (default: all).
+        dataset: Dataset of the only lines to read (default: all).
+
+    Raises:
+        UserError: If the table is invalid or has no such line.
+    """
+    headings, *lines = read_csv_rows(path)
     corrupted = {
         heading: heading.removeprefix(PREFIX)
         for heading in headings
@@ -62,13 +70,13 @@ def read(path: Path, model: str, dataset: str) -> list[Table]:
         if name not in (*ABOUT, CLEAN_COLUMN, MEAN, *NOT_TAKEN, *corrupted)
     ]
     if missing or strange or len(set(headings)) < len(headings) or not corrupted:
-        told = (
+        fault = (
             f"lacks {', '.join(missing)}"
             if missing
-            else f"has {', '.join(strange) or 'columns twice or no corruption'}"
+            else f"has {', '.join(strange) or 'repeated columns or no corruption'}"
         )
         raise UserError(
-            f"Expected the columns of SemSegBench in {path}, but it {told}; this layout is not"
+            f"Expected the columns of SemSegBench in {path}, but it {fault}; this layout is not"
             " known, so get the file as its makers publish it"
         )
     tables = [_table(dict(zip(headings, line, strict=True)), corrupted, path) for line in lines]
@@ -85,7 +93,7 @@ def read(path: Path, model: str, dataset: str) -> list[Table]:
     return tables
 
 
-def _table(line: dict[str, str], corrupted: dict[str, str], path: Path) -> Table:
+def _table(line: dict[str, str], corrupted: dict[str, str], path: Path) -> ImportedTable:
     name = "{architecture}/{backbone}".format(**line)
     about = f"{name} on {line['dataset']} in {path}"
     if line["dataset"] not in DATASETS:
@@ -98,7 +106,7 @@ def _table(line: dict[str, str], corrupted: dict[str, str], path: Path) -> Table
         CLEAN_COLUMN: CLEAN,
         **{column: (short, LEVEL) for column, short in corrupted.items()},
     }.items():
-        if line[heading].strip():  # an empty field is a hole
+        if line[heading].strip():  # an empty field is a missing cell
             cells[place] = {"miou": score(line[heading], f"{heading} of {about}", 100)}
     scores = [100 * one["miou"] for place, one in cells.items() if place != CLEAN]
     notes: tuple[str, ...] = ()
@@ -110,7 +118,7 @@ def _table(line: dict[str, str], corrupted: dict[str, str], path: Path) -> Table
             )
     title, images = DATASETS[line["dataset"]]
     run = f"{name} {line['dataset']} {line['crop_size']}"
-    return Table(
+    return ImportedTable(
         run,
         "segmentation",
         title,

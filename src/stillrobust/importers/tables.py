@@ -1,6 +1,4 @@
-"""What an importer hands over: the runs of a file with their cells, and what the source documents
-of how they were measured.
-"""
+"""Imported runs: their cells, and their protocol as far as the source documents it."""
 
 import math
 from collections.abc import Mapping
@@ -14,8 +12,8 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class Table:
-    """One model on one dataset, as someone else measured it."""
+class ImportedTable:
+    """One model on one dataset, as another tool evaluated it."""
 
     model: str
     task: str
@@ -23,17 +21,28 @@ class Table:
     backbone: str
     transfer: str
     images: int
-    """0: unknown."""
+    """Number of images; 0 if unknown."""
     cells: Mapping[Place, Mapping[str, float]]
-    """Scores by metric, fractions 0..1."""
+    """Scores 0..1, by cell and metric."""
     protocol: Mapping[str, Any]
-    """In the words of our own protocols; what the source does not say is ``unknown``."""
+    """Circumstances as in the store; undocumented ones are ``unknown``."""
     notes: tuple[str, ...] = field(default=())
-    """What a reader must know: what was left out, what does not agree with itself."""
+    """What a reader must know: what was left out, and contradictions in the source."""
+    classes: tuple[str, ...] = ()
+    """Classes of the dataset, if the source documents them."""
 
 
 def score(value: Any, where: str, scale: float = 1.0) -> float:
-    """A number of a file as a fraction; raises ``UserError`` for what is none."""
+    """Convert a score of a file to a fraction.
+
+    Args:
+        value: The value in the file.
+        where: Its place in the file, for errors.
+        scale: The value of a perfect score.
+
+    Raises:
+        UserError: If the value is not a number from 0 to ``scale``.
+    """
     wrong = (
         f"Expected a score from 0 to {scale:g} for {where}, but got {str(value)!r:.60}; check the"
         " file"
@@ -47,22 +56,34 @@ def score(value: Any, where: str, scale: float = 1.0) -> float:
     return number / scale
 
 
-def agree(clean: Mapping[str, float], metric: str, value: float, where: str) -> None:
-    """The clean score, which some files repeat for every corruption, must be one number."""
+def require_same_clean(clean: Mapping[str, float], metric: str, value: float, where: str) -> None:
+    """Check that a file that repeats the clean score has the same value everywhere.
+
+    Args:
+        clean: Clean scores so far, by metric.
+        metric: The metric.
+        value: The repeated score.
+        where: The file, for errors.
+
+    Raises:
+        UserError: If the values differ.
+    """
     if clean.get(metric, value) != value:
         raise UserError(
-            f"Expected one clean {metric} of {where}, but got {clean[metric]:g} and {value:g}; two"
-            " runs are mixed in it, so write one of each"
+            f"Expected one clean {metric} of {where}, but got {clean[metric]:g} and {value:g}; it"
+            " mixes two runs, so write a file of each"
         )
 
 
-def filled(
+def without_empty_severities(
     cells: Mapping[Place, Mapping[str, float]],
 ) -> tuple[dict[Place, dict[str, float]], tuple[int, ...]]:
-    """The cells without severities that are exactly 0 under every corruption, which are these.
+    """Remove severities whose scores are all exactly 0: they were never evaluated.
 
-    mmdetection's robustness_eval.py begins with an array of zeros, so that what was never measured
-    reads as a score of 0.
+    mmdetection's robustness_eval.py starts from an array of zeros.
+
+    Returns:
+        The remaining cells, and the removed severities.
     """
     levels = {severity for _, severity in cells}
     empty = tuple(
@@ -80,11 +101,11 @@ def filled(
     return {place: dict(scores) for place, scores in cells.items() if place[1] not in empty}, empty
 
 
-def hole_notes(empty: tuple[int, ...]) -> tuple[str, ...]:
-    """What is said of them."""
+def empty_severity_notes(empty: tuple[int, ...]) -> tuple[str, ...]:
+    """Return a note about severities that were removed as not evaluated."""
     if not empty:
         return ()
     named = ", ".join(
         "the clean data" if level == CLEAN[1] else f"severity {level}" for level in empty
     )
-    return (f"every score of {named} is exactly 0: taken as not measured, not as a score",)
+    return (f"every score of {named} is exactly 0: treated as not evaluated",)

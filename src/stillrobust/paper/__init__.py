@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stillrobust.errors import UserError
 from stillrobust.grid import GROUPS
-from stillrobust.strict_yaml import Fault, load_yaml
+from stillrobust.strict_yaml import YamlError, load_yaml
 
 HERE = Path(__file__).parent
 Metric = Literal["top1", "box_ap", "mask_ap", "miou"]
@@ -98,7 +98,7 @@ def claims(path: Path = HERE / "claims.yaml") -> list[Claim]:
         raise UserError(
             f"Cannot read the claims in {path} ({error.strerror}); check the path"
         ) from None
-    except (Fault, ValidationError, TypeError) as error:
+    except (YamlError, ValidationError, TypeError) as error:
         raise UserError(
             f"Expected a list of claims in {path}, but: {str(error).splitlines()[0]}; see"
             " docs/claims.md"

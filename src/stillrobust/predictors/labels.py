@@ -1,4 +1,4 @@
-"""Somebody else's class numbers against the data's: matched by name, never guessed."""
+"""Mapping of a model's class indices to those of the dataset, by name."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,23 +13,33 @@ WORDNET_ID = re.compile(r"n\d{8}")
 IMAGENET_CLASSES = 1000
 
 
-def columns_of(
+def class_columns(
     info: DatasetInfo,
-    theirs: Sequence[str] | None,
+    model_classes: Sequence[str] | None,
     outputs: int,
-    renamed: Mapping[str, str],
+    labels: Mapping[str, str],
     model: str,
 ) -> Array:
-    """For every class of the data, in its order, the number that the model has for it: int64
-    (len(info.classes),).
+    """Return the model's index of every class of the dataset.
 
-    ``theirs``: the model's names by number; ``None`` where it has none, then it must have as many
-    classes as the data, in the data's order. ``renamed``: the model's name -> the data's, where
-    they differ. ImageNet's folders are named by WordNet ids: they are found by these in any model
-    of the thousand classes, also where the data has some of them only. Raises ``UserError`` naming
-    the classes that the model does not have.
+    ImageNet folders are named by WordNet ids. They are found in any model with the 1000 classes,
+    even if the dataset has only some of them.
+
+    Args:
+        info: Description of the dataset.
+        model_classes: Names of the model's classes by index. ``None`` if the model has no names; it
+            then must have the classes of the dataset in their order.
+        outputs: Number of outputs of the model.
+        labels: The dataset's name by the model's name, for classes whose names differ.
+        model: Name of the model, for errors.
+
+    Returns:
+        int64 (number of classes of the dataset,).
+
+    Raises:
+        UserError: If the model lacks classes of the dataset.
     """
-    if theirs is None:
+    if model_classes is None:
         if outputs != len(info.classes):
             raise UserError(
                 f"{model} has {outputs} classes without names, but {info.name} has"
@@ -37,28 +47,34 @@ def columns_of(
             )
         return np.arange(outputs)
     if outputs == IMAGENET_CLASSES and all(WORDNET_ID.fullmatch(name) for name in info.classes):
-        theirs = wordnet_ids()
+        model_classes = wordnet_ids()
     numbers: dict[str, int] = {}
-    for number, name in enumerate(theirs):
-        numbers.setdefault(_plain(renamed.get(name, name)), number)
-    missing = [name for name in info.classes if _plain(name) not in numbers]
+    for number, name in enumerate(model_classes):
+        numbers.setdefault(_normalise(labels.get(name, name)), number)
+    missing = [name for name in info.classes if _normalise(name) not in numbers]
     if missing:
         raise UserError(
             f"{model} has no class for {len(missing)} of {len(info.classes)} classes of"
-            f" {info.name}: {', '.join(missing[:6])}{', ...' if len(missing) > 6 else ''}; where it"
-            " only calls them differently say so: labels={'its name': 'the data\\'s name'}"
+            f" {info.name}: {', '.join(missing[:6])}{', ...' if len(missing) > 6 else ''}; if"
+            " only the names differ, give labels={'its name': 'the data\\'s name'}"
         )
-    return np.array([numbers[_plain(name)] for name in info.classes])
+    return np.array([numbers[_normalise(name)] for name in info.classes])
 
 
-def to_data(columns: Array, outputs: int) -> Array:
-    """The other way round: for every number of the model the data's, -1 where the data has no such
-    class.
+def dataset_labels(columns: Array, outputs: int) -> Array:
+    """Invert :func:`class_columns`.
+
+    Args:
+        columns: The model's index of every class of the dataset.
+        outputs: Number of outputs of the model.
+
+    Returns:
+        int64 (outputs,): the dataset's label of every output, -1 for none.
     """
     table = np.full(outputs, -1, np.int64)
     table[columns] = np.arange(len(columns))
     return table
 
 
-def _plain(name: str) -> str:
+def _normalise(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()

@@ -1,6 +1,4 @@
-"""ONNX files through ONNX Runtime: a classifier, a segmenter, or a detector with torchvision's
-output names.
-"""
+"""ONNX files: classifiers, segmenters, and detectors with torchvision's output names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,36 +9,50 @@ import numpy as np
 import torch
 
 from stillrobust.errors import UserError
-from stillrobust.predictors.labels import columns_of
-from stillrobust.predictors.outputs import classified, detected, segmented
+from stillrobust.predictors.labels import class_columns
+from stillrobust.predictors.outputs import (
+    classification_predictions,
+    detection_prediction,
+    segmentation_prediction,
+)
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import Array, DatasetInfo, Image, Prediction
-from stillrobust.storage.files import sha256_of
+from stillrobust.storage.files import file_sha256
 
 DETECTOR_OUTPUTS = ("boxes", "labels", "scores")
 MASK_THRESHOLD = 0.5  # of soft masks, as torchvision exports them
-# ImageNet's, which nearly every exported backbone expects
-NORMALISE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as most models expect
 
 
-def onnx_predictor(
+def create_predictor(
     info: DatasetInfo,
     name: str,
     size: tuple[int, int] | None = None,
-    mean: tuple[float, float, float] = NORMALISE[0],
-    std: tuple[float, float, float] = NORMALISE[1],
+    mean: tuple[float, float, float] = MEAN,
+    std: tuple[float, float, float] = STD,
     first_label: int = 0,
     classes: tuple[str, ...] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Predictor:
-    """``name``: a file with one float32 input (1, 3, H, W) RGB, ``(x / 255 - mean) / std``.
+    """Load an ONNX file with ONNX Runtime.
 
-    ``size``: (H, W) to which images are stretched, where the file does not fix it; ``None`` in a
-    file of any size: as they are.
-    Outputs: logits (1, K), or logits (1, K, h, w), or ``boxes`` xyxy in input pixels, ``labels``
-    and ``scores`` (and ``masks`` (N, 1, H, W) 0..1). ``first_label``: the detector's number of the
-    first class, 1 where 0 is a background. ``classes``: the model's names in its order; without
-    them it has the data's. ``labels``: its name -> the data's.
+    The model has one input, float32 (1, 3, H, W) RGB, ``(x / 255 - mean) / std``. Its outputs are
+    logits (1, K), logits (1, K, h, w), or ``boxes`` xyxy in input pixels, ``labels``, ``scores``
+    and optionally ``masks`` (N, 1, H, W) 0..1.
+
+    Args:
+        info: Description of the dataset.
+        name: Path of the file.
+        size: (H, W) to which images are stretched, if the file does not fix it (default: as they
+            are).
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+        first_label: A detector's index of the first class, 1 if 0 is the background.
+        classes: The model's class names in its order (default: the dataset's).
+        labels: The dataset's name of a class by the model's name.
+
+    Raises:
+        UserError: If the file cannot be loaded or has other inputs or outputs.
     """
     import onnxruntime
 
@@ -51,12 +63,12 @@ def onnx_predictor(
         session = onnxruntime.InferenceSession(
             str(path), providers=onnxruntime.get_available_providers()
         )
-    except Exception as error:  # its errors share no base
+    except Exception as error:  # its errors have no common base class
         raise UserError(
             f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0][:200]}"
         ) from None
     source, fixed = _input(session, path)
-    shown = fixed or size
+    input_size = fixed or size
     given = [output.name for output in session.get_outputs()]
     if info.task == "detection" and not set(DETECTOR_OUTPUTS) <= set(given):
         raise UserError(
@@ -67,8 +79,8 @@ def onnx_predictor(
     def run(image: Image) -> dict[str, Array]:
         pixels = (
             image
-            if shown is None
-            else cv2.resize(image, (shown[1], shown[0]), interpolation=cv2.INTER_LINEAR)
+            if input_size is None
+            else cv2.resize(image, (input_size[1], input_size[0]), interpolation=cv2.INTER_LINEAR)
         )
         values = (pixels.astype(np.float32) / 255 - np.array(mean, np.float32)) / np.array(
             std, np.float32
@@ -81,21 +93,25 @@ def onnx_predictor(
 
     def classify(image: Image, outputs: dict[str, Array]) -> Prediction:
         logits = outputs[given[0]]
-        return classified(
+        return classification_predictions(
             torch.from_numpy(logits),
-            columns_of(info, classes, logits.shape[1], labels or {}, path.name),
+            class_columns(info, classes, logits.shape[1], labels or {}, path.name),
         )[0]
 
     def segment(image: Image, outputs: dict[str, Array]) -> Prediction:
         logits = outputs[given[0]][0]
-        columns = columns_of(info, classes, logits.shape[0], labels or {}, path.name)
-        return segmented(torch.from_numpy(logits), (image.shape[0], image.shape[1]), columns)
+        columns = class_columns(info, classes, logits.shape[0], labels or {}, path.name)
+        return segmentation_prediction(
+            torch.from_numpy(logits), (image.shape[0], image.shape[1]), columns
+        )
 
     def detect(image: Image, outputs: dict[str, Array]) -> Prediction:
         number = len(classes or info.classes)
-        columns = columns_of(info, classes, number, labels or {}, path.name)
+        columns = class_columns(info, classes, number, labels or {}, path.name)
         height, width = image.shape[:2]
-        scale = (1.0, 1.0) if shown is None else (height / shown[0], width / shown[1])
+        scale = (
+            (1.0, 1.0) if input_size is None else (height / input_size[0], width / input_size[1])
+        )
         boxes = outputs["boxes"].reshape(-1, 4) * np.array(
             [scale[1], scale[0], scale[1], scale[0]], np.float32
         )
@@ -106,7 +122,7 @@ def onnx_predictor(
                 for mask in outputs["masks"][:, 0]
             ]
             masks = np.stack(soft) > MASK_THRESHOLD if soft else np.zeros((0, height, width), bool)
-        return detected(
+        return detection_prediction(
             boxes,
             outputs["labels"] - first_label,
             outputs["scores"],
@@ -121,21 +137,26 @@ def onnx_predictor(
         task=info.task,
         model=f"onnx:{path.stem}",
         predict=predict,
-        weights=sha256_of(path),
+        weights=file_sha256(path),
         classes=info.classes,
         masks="masks" in given,
-        about={"size": shown, "mean": mean, "std": std, "onnxruntime": onnxruntime.__version__},
+        about={
+            "size": input_size,
+            "mean": mean,
+            "std": std,
+            "onnxruntime": onnxruntime.__version__,
+        },
     )
 
 
 def _input(session: Any, path: Path) -> tuple[str, tuple[int, int] | None]:
-    """The input's name, and (H, W) where the file fixes it."""
+    """Return the input's name, and (H, W) if the file fixes it."""
     inputs = session.get_inputs()
     shape = inputs[0].shape if inputs else []
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(shape) != 4 or shape[1] != 3:
-        told = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+        found = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
         raise UserError(
-            f"Expected one float32 input (1, 3, H, W) in {path}, but got {told}; export the"
+            f"Expected one float32 input (1, 3, H, W) in {path}, but got {found}; export the"
             " model so"
         )
     height, width = shape[-2:]

@@ -1,6 +1,4 @@
-"""What adapters share: from a library's tensors to predictions in the image's own pixels and the
-data's own labels.
-"""
+"""Conversion of a library's tensors to predictions in image pixels and dataset labels."""
 
 from collections.abc import Sequence
 
@@ -9,29 +7,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stillrobust.predictors.labels import to_data
+from stillrobust.predictors.labels import dataset_labels
 from stillrobust.samples import Array, Image, Prediction
 
 
-def device() -> torch.device:
-    """The GPU where there is one."""
+def default_device() -> torch.device:
+    """Return the GPU if there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def floats(image: Image) -> Tensor:
-    """uint8 (H, W, 3) -> float32 (3, H, W) 0..1."""
+def float_tensor(image: Image) -> Tensor:
+    """Convert an image, uint8 (H, W, 3), to a tensor, float32 (3, H, W) 0..1."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
 
 
-def classified(logits: Tensor, columns: Array) -> list[Prediction]:
-    """Logits (B, K) -> probabilities over the data's classes alone: the softmax sees no others."""
+def classification_predictions(logits: Tensor, columns: Array) -> list[Prediction]:
+    """Convert logits to probabilities. The softmax is over the dataset's classes only.
+
+    Args:
+        logits: (B, K).
+        columns: The model's index of every class; see ``labels.class_columns``.
+    """
     chosen = logits[:, torch.from_numpy(columns).to(logits.device)].float().softmax(1).cpu().numpy()
     return [Prediction(probabilities=row) for row in chosen]
 
 
-def segmented(logits: Tensor, size: tuple[int, int], columns: Array) -> Prediction:
-    """Logits (K, h, w) -> a label map of ``size`` among the data's classes: resized bilinearly,
-    then argmax.
+def segmentation_prediction(logits: Tensor, size: tuple[int, int], columns: Array) -> Prediction:
+    """Convert logits to a label map: select the dataset's classes, resize bilinearly, argmax.
+
+    Args:
+        logits: (K, h, w).
+        size: (H, W) of the image.
+        columns: The model's index of every class; see ``labels.class_columns``.
     """
     chosen = logits[torch.from_numpy(columns).to(logits.device)][None].float()
     resized = functional.interpolate(chosen, size=size, mode="bilinear", align_corners=False)
@@ -42,7 +49,7 @@ def segmented(logits: Tensor, size: tuple[int, int], columns: Array) -> Predicti
     )
 
 
-def detected(
+def detection_prediction(
     boxes: Array,
     labels: Array,
     scores: Array,
@@ -51,22 +58,30 @@ def detected(
     columns: Array,
     outputs: int,
 ) -> Prediction:
-    """Boxes xyxy, the model's labels, scores and bool masks -> those of the data's classes, boxes
-    clipped to the image.
+    """Keep the detections of the dataset's classes, and clip boxes to the image.
+
+    Args:
+        boxes: (N, 4) xyxy in pixels of the image.
+        labels: (N,), the model's class indices.
+        scores: (N,).
+        masks: Bool (N, H, W), or ``None``.
+        size: (H, W) of the image.
+        columns: The model's index of every class; see ``labels.class_columns``.
+        outputs: Number of classes of the model.
     """
-    ours = to_data(columns, outputs)[labels.astype(np.int64)]
-    kept = ours >= 0
+    found = dataset_labels(columns, outputs)[labels.astype(np.int64)]
+    kept = found >= 0
     limits = np.array([size[1], size[0], size[1], size[0]], np.float32)
     return Prediction(
         boxes=np.clip(boxes[kept].astype(np.float32).reshape(-1, 4), 0, limits),
-        labels=ours[kept],
+        labels=found[kept],
         scores=np.clip(scores[kept].astype(np.float32), 0, 1),
         masks=None if masks is None else masks[kept].astype(bool).reshape(-1, *size),
     )
 
 
-def extents(masks: Array) -> Array:
-    """Bool (N, H, W) -> the boxes around them, float32 (N, 4) xyxy; of an empty mask all zero."""
+def mask_boxes(masks: Array) -> Array:
+    """Return the boxes around masks, bool (N, H, W), as float32 (N, 4) xyxy; zeros if empty."""
     boxes = np.zeros((len(masks), 4), np.float32)
     for box, mask in zip(boxes, masks, strict=True):
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -75,8 +90,8 @@ def extents(masks: Array) -> Array:
     return boxes
 
 
-def names_of(numbered: dict[int, str] | dict[str, str] | Sequence[str]) -> list[str]:
-    """Class names by number, from a list or from a mapping whose keys are numbers."""
+def class_names(numbered: dict[int, str] | dict[str, str] | Sequence[str]) -> list[str]:
+    """Return class names by index, from a list or a mapping with numeric keys."""
     if isinstance(numbered, dict):
         by_number = {int(number): name for number, name in numbered.items()}
         return [

@@ -1,14 +1,15 @@
-"""Your own model: a Python file with one function ``create()`` that returns ``predict``."""
+"""Models in Python files with a function ``create()`` that returns ``predict``."""
 
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from stillrobust.errors import UserError
 from stillrobust.predictors.predictor import Predictor
-from stillrobust.user_files import RAISED, reason, run_file
+from stillrobust.samples import DatasetInfo
+from stillrobust.storage.files import file_sha256
+from stillrobust.user_files import USER_CODE_ERRORS, error_summary, run_user_file
 
 EXPECTED = (
     "one function create() that returns predict(images: list of uint8 (H, W, 3) RGB) -> list of"
@@ -16,22 +17,31 @@ EXPECTED = (
 )
 
 
-def predictor_of_file(path: Path, task: str) -> Predictor:
-    """The model that ``path`` makes. The file is run as it is: it is your code.
+def create_predictor(info: DatasetInfo, name: str) -> Predictor:
+    """Run a Python file and call its ``create()``. The file is the user's code and runs as it is.
 
-    Optional names in it: ``CLASSES``, the model's classes in the order of its labels, so that data
-    with others is refused; ``MASKS = False`` for a detector of boxes only; ``WEIGHTS``, the path
-    (or paths) of what it loads, relative to the file, whose content then decides with the file's
-    own whether a number has been measured before.
+    Optional names in the file: ``CLASSES``, the classes in the order of the labels; ``MASKS =
+    False`` for a detector of boxes only; ``WEIGHTS``, the path or paths of the files that it loads,
+    relative to the file. Their content becomes part of the keys of cells.
+
+    Args:
+        info: Description of the dataset.
+        name: Path of the file.
+
+    Raises:
+        UserError: If the file does not exist, fails, or has no valid ``create()``.
     """
-    module = _run(path)
+    path = Path(name).expanduser()
+    if not path.is_file() or path.suffix != ".py":
+        raise UserError(f"Expected a Python file with {EXPECTED}, but got {path}; check the path")
+    module = run_user_file(path, path.read_bytes(), EXPECTED)
     if not callable(getattr(module, "create", None)):
         raise UserError(f"Expected {EXPECTED} in {path}, but there is no create(); add it")
     try:
         predict = module.create()
-    except RAISED as error:
+    except USER_CODE_ERRORS as error:
         raise UserError(
-            f"Expected {EXPECTED} in {path}, but create() failed: {reason(error)}"
+            f"Expected {EXPECTED} in {path}, but create() failed: {error_summary(error)}"
         ) from error
     if not callable(predict):
         raise UserError(
@@ -40,7 +50,7 @@ def predictor_of_file(path: Path, task: str) -> Predictor:
         )
     classes = getattr(module, "CLASSES", None)
     return Predictor(
-        task=task,
+        task=info.task,
         model=path.stem,
         predict=predict,
         weights=_digest(path, getattr(module, "WEIGHTS", ())),
@@ -50,20 +60,13 @@ def predictor_of_file(path: Path, task: str) -> Predictor:
     )
 
 
-def _run(path: Path) -> ModuleType:
-    if not path.is_file() or path.suffix != ".py":
-        raise UserError(f"Expected a Python file with {EXPECTED}, but got {path}; check the path")
-    return run_file(path, path.read_bytes(), EXPECTED)
-
-
 def _digest(path: Path, weights: Any) -> str:
     total = hashlib.sha256(path.read_bytes())
     listed: Sequence[Any] = weights if isinstance(weights, list | tuple) else (weights,)
     for name in listed:
         file = path.parent / str(name)
         try:
-            with file.open("rb") as opened:
-                total.update(hashlib.file_digest(opened, "sha256").digest())
+            total.update(bytes.fromhex(file_sha256(file)))
         except OSError as error:
             raise UserError(
                 f"Expected the file {file} that WEIGHTS in {path} names, but {error.strerror};"

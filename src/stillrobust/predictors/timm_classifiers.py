@@ -1,4 +1,4 @@
-"""Every classifier of timm, with the preprocessing of its pretrained configuration."""
+"""Classifiers of timm, with the preprocessing of their pretrained configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,27 +11,35 @@ from stillrobust.backbones.reader import digest, load_strictly, read_state
 from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown_name_error
-from stillrobust.predictors.labels import columns_of
-from stillrobust.predictors.outputs import classified, device
+from stillrobust.predictors.labels import class_columns
+from stillrobust.predictors.outputs import classification_predictions, default_device
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
 
-def timm_predictor(
+def create_predictor(
     info: DatasetInfo,
     name: str,
     weights: str = "pretrained",
     classes: int | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Predictor:
-    """``weights``: ``'pretrained'`` (timm fetches them), ``'random'``, or the path of a file.
+    """Load a classifier of timm.
 
-    ``classes``: how many the model has where it is not the published number; they are then the
-    data's, in their order. ``labels``: its name of a class -> the data's.
+    Args:
+        info: Description of the dataset.
+        name: timm's name of the model.
+        weights: ``'pretrained'`` (timm downloads them), ``'random'``, or the path of a file.
+        classes: Number of classes, if it is not the published one. They are then the dataset's in
+            their order.
+        labels: The dataset's name of a class by the model's name.
+
+    Raises:
+        UserError: If the model is unknown or does not fit the dataset.
     """
     if info.task != "classification":
         raise UserError(
-            f"timm's models classify, but {info.name} is data for {info.task}; transfer one as a"
+            f"timm has classifiers, but {info.name} is data for {info.task}; transfer one as a"
             " backbone first"
         )
     if not timm.is_model(name.partition(".")[0]):
@@ -40,19 +48,19 @@ def timm_predictor(
     if weights not in ("pretrained", "random"):
         load_strictly(model, read_state(Path(weights).expanduser()), weights)
     outputs = int(model.num_classes)
-    # timm keeps names for ImageNet-1k alone; another number of classes is taken as the data's.
+    # timm has class names for ImageNet-1k only; other classes are taken as the dataset's
     names = wordnet_ids() if classes is None and outputs == 1000 else None
-    columns = columns_of(info, names, outputs, labels or {}, f"timm's {name}")
+    columns = class_columns(info, names, outputs, labels or {}, f"timm's {name}")
     transform = timm.data.create_transform(
         **timm.data.resolve_model_data_config(model), is_training=False
     )
-    model = model.eval().to(device())
+    model = model.eval().to(default_device())
 
     def predict(images: list[Image]) -> list[Prediction]:
         batch = torch.stack([transform(PillowImage.fromarray(image)) for image in images]).to(
-            device()
+            default_device()
         )
-        return classified(model(batch), columns)
+        return classification_predictions(model(batch), columns)
 
     return Predictor(
         task="classification",

@@ -1,6 +1,4 @@
-"""Every classifier, detector and segmenter of torchvision, with the preprocessing of its published
-weights.
-"""
+"""Classifiers, detectors and segmenters of torchvision, with the preprocessing of their weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +11,14 @@ from torch import Tensor, nn
 from stillrobust.backbones.reader import digest, load_strictly, read_state
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown_name_error
-from stillrobust.predictors.labels import columns_of
-from stillrobust.predictors.outputs import classified, detected, device, floats, segmented
+from stillrobust.predictors.labels import class_columns
+from stillrobust.predictors.outputs import (
+    classification_predictions,
+    default_device,
+    detection_prediction,
+    float_tensor,
+    segmentation_prediction,
+)
 from stillrobust.predictors.predictor import Predict, Predictor
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
@@ -26,19 +30,26 @@ MODULES = {
 MASK_THRESHOLD = 0.5  # torchvision's own convention for the soft masks of Mask R-CNN
 
 
-def torchvision_predictor(
+def create_predictor(
     info: DatasetInfo,
     name: str,
     weights: str = "DEFAULT",
     classes: int | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Predictor:
-    """``weights``: the name of published ones (torchvision fetches them), ``'random'``, or the path
-    of a file.
+    """Load a model of torchvision.
 
-    ``classes``: how many the model has, background included, where it is not the published number;
-    it then has the data's classes in their order (after the background, in detection). ``labels``:
-    its name of a class -> the data's.
+    Args:
+        info: Description of the dataset.
+        name: torchvision's name of the model.
+        weights: Name of published weights (torchvision downloads them), ``'random'``, or the path
+            of a file.
+        classes: Number of classes with background, if it is not the published one. They are then
+            the dataset's in their order, in detection after the background.
+        labels: The dataset's name of a class by the model's name.
+
+    Raises:
+        UserError: If model or weights are unknown or do not fit the dataset.
     """
     known = torchvision.models.list_models(module=MODULES[info.task])
     if name not in known:
@@ -69,7 +80,7 @@ def torchvision_predictor(
         classes or len(published_names),
         labels or {},
     )
-    model = model.eval().to(device())
+    model = model.eval().to(default_device())
     return Predictor(
         task=info.task,
         model=f"torchvision:{format_spec(name, {'weights': weights})}",
@@ -92,11 +103,13 @@ def _classifier(
     outputs: int,
     labels: Mapping[str, str],
 ) -> Predict:
-    columns = columns_of(info, names, outputs, labels, "The classifier")
+    columns = class_columns(info, names, outputs, labels, "The classifier")
 
     def predict(images: list[Image]) -> list[Prediction]:
-        batch = torch.stack([transform(_bytes(image)) for image in images]).to(device())
-        return classified(model(batch), columns)
+        batch = torch.stack([transform(_byte_tensor(image)) for image in images]).to(
+            default_device()
+        )
+        return classification_predictions(model(batch), columns)
 
     return predict
 
@@ -109,13 +122,13 @@ def _segmenter(
     outputs: int,
     labels: Mapping[str, str],
 ) -> Predict:
-    columns = columns_of(info, names, outputs, labels, "The segmenter")
+    columns = class_columns(info, names, outputs, labels, "The segmenter")
 
     def predict(images: list[Image]) -> list[Prediction]:
         found = []
         for image in images:
-            logits = model(transform(_bytes(image))[None].to(device()))["out"][0]
-            found.append(segmented(logits, (image.shape[0], image.shape[1]), columns))
+            logits = model(transform(_byte_tensor(image))[None].to(default_device()))["out"][0]
+            found.append(segmentation_prediction(logits, (image.shape[0], image.shape[1]), columns))
         return found
 
     return predict
@@ -129,14 +142,14 @@ def _detector(
     outputs: int,
     labels: Mapping[str, str],
 ) -> Predict:
-    # Number 0 is the background: without names the data's classes follow it.
-    columns = columns_of(info, names, outputs if names else outputs - 1, labels, "The detector") + (
-        names is None
-    )
+    # index 0 is the background; without names the dataset's classes follow it
+    columns = class_columns(
+        info, names, outputs if names else outputs - 1, labels, "The detector"
+    ) + (names is None)
 
     def predict(images: list[Image]) -> list[Prediction]:
         outputs_of: list[dict[str, Tensor]] = model(
-            [floats(image).to(device()) for image in images]
+            [float_tensor(image).to(default_device()) for image in images]
         )
         found = []
         for image, output in zip(images, outputs_of, strict=True):
@@ -149,7 +162,7 @@ def _detector(
                 output[key].cpu().numpy() for key in ("boxes", "labels", "scores")
             )
             found.append(
-                detected(
+                detection_prediction(
                     boxes,
                     numbers,
                     scores,
@@ -164,7 +177,7 @@ def _detector(
     return predict
 
 
-def _bytes(image: Image) -> Tensor:
+def _byte_tensor(image: Image) -> Tensor:
     return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 

@@ -1,6 +1,4 @@
-"""Hugging Face models: image classification, object detection, semantic and instance segmentation,
-with their processors.
-"""
+"""Hugging Face models for classification, detection and segmentation, with their processors."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,19 +10,19 @@ import transformers
 
 from stillrobust.backbones.reader import digest
 from stillrobust.errors import UserError
-from stillrobust.predictors.labels import columns_of
+from stillrobust.predictors.labels import class_columns
 from stillrobust.predictors.outputs import (
-    classified,
-    detected,
-    device,
-    extents,
-    names_of,
-    segmented,
+    class_names,
+    classification_predictions,
+    default_device,
+    detection_prediction,
+    mask_boxes,
+    segmentation_prediction,
 )
 from stillrobust.predictors.predictor import Predict, Predictor
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
-# The families of heads that fit a task, in the order in which they are tried.
+# heads for each task, in the order in which they are tried
 HEADS = {
     "classification": ("AutoModelForImageClassification",),
     "detection": ("AutoModelForObjectDetection", "AutoModelForUniversalSegmentation"),
@@ -32,14 +30,19 @@ HEADS = {
 }
 
 
-def transformers_predictor(
+def create_predictor(
     info: DatasetInfo, name: str, labels: Mapping[str, str] | None = None
 ) -> Predictor:
-    """``name``: a folder that ``save_pretrained`` wrote (model and image processor), or a name on
-    the hub.
+    """Load a model of transformers. Weights are read from safetensors, and no remote code is run.
 
-    Weights are read from safetensors only, and no code that comes with a model is run. ``labels``:
-    its name -> the data's.
+    Args:
+        info: Description of the dataset.
+        name: Folder that ``save_pretrained`` wrote, with model and image processor, or a name on
+            the hub.
+        labels: The dataset's name of a class by the model's name.
+
+    Raises:
+        UserError: If the model cannot be loaded or does not fit the dataset.
     """
     local = Path(name).expanduser()
     source = str(local) if local.is_dir() else name
@@ -55,9 +58,9 @@ def transformers_predictor(
         raise UserError(
             f"Expected a model with its image processor for {info.task} at {name}, but: {reason}"
         ) from None
-    names = names_of(config.id2label)
-    columns = columns_of(info, names, len(names), labels or {}, name)
-    model = model.eval().to(device())
+    names = class_names(config.id2label)
+    columns = class_columns(info, names, len(names), labels or {}, name)
+    model = model.eval().to(default_device())
     instances = head == "AutoModelForUniversalSegmentation"
     makers = {
         "classification": _classifier,
@@ -96,7 +99,7 @@ def _head_of(config: Any, info: DatasetInfo) -> str:
 
 def _inputs(processor: Any, images: list[Image]) -> Any:
     return processor(images=images, return_tensors="pt", input_data_format="channels_last").to(
-        device()
+        default_device()
     )
 
 
@@ -106,17 +109,18 @@ def _sizes(images: list[Image]) -> list[tuple[int, int]]:
 
 def _classifier(model: Any, processor: Any, columns: Any, outputs: int) -> Predict:
     def predict(images: list[Image]) -> list[Prediction]:
-        return classified(model(**_inputs(processor, images)).logits, columns)
+        return classification_predictions(model(**_inputs(processor, images)).logits, columns)
 
     return predict
 
 
 def _segmenter(model: Any, processor: Any, columns: Any, outputs: int) -> Predict:
     def predict(images: list[Image]) -> list[Prediction]:
-        # One by one: images of several sizes make no batch, and padding would be segmented too.
+        # one by one: images of different sizes would need padding, which would be segmented too
         logits = [model(**_inputs(processor, [image])).logits[0] for image in images]
         return [
-            segmented(one, size, columns) for one, size in zip(logits, _sizes(images), strict=True)
+            segmentation_prediction(one, size, columns)
+            for one, size in zip(logits, _sizes(images), strict=True)
         ]
 
     return predict
@@ -133,7 +137,9 @@ def _detector(model: Any, processor: Any, columns: Any, outputs: int) -> Predict
             boxes, numbers, scores = (
                 one[key].float().cpu().numpy() for key in ("boxes", "labels", "scores")
             )
-            results.append(detected(boxes, numbers, scores, None, size, columns, outputs))
+            results.append(
+                detection_prediction(boxes, numbers, scores, None, size, columns, outputs)
+            )
         return results
 
     return predict
@@ -156,7 +162,11 @@ def _instances(model: Any, processor: Any, columns: Any, outputs: int) -> Predic
             )
             numbers = np.array([segment["label_id"] for segment in segments], np.int64)
             scores = np.array([segment["score"] for segment in segments], np.float32)
-            results.append(detected(extents(masks), numbers, scores, masks, size, columns, outputs))
+            results.append(
+                detection_prediction(
+                    mask_boxes(masks), numbers, scores, masks, size, columns, outputs
+                )
+            )
         return results
 
     return predict

@@ -1,6 +1,4 @@
-"""Ultralytics' detectors and instance segmenters (YOLO, RT-DETR) from their ``.pt`` or ``.yaml``
-files.
-"""
+"""Detectors of Ultralytics (YOLO, RT-DETR), with or without masks, from ``.pt`` files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,30 +9,35 @@ import numpy as np
 
 from stillrobust.backbones.reader import digest
 from stillrobust.errors import UserError
-from stillrobust.predictors.labels import columns_of
-from stillrobust.predictors.outputs import detected, names_of
+from stillrobust.predictors.labels import class_columns
+from stillrobust.predictors.outputs import class_names, detection_prediction
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
-# What Ultralytics' own validation uses: ultralytics/cfg/default.yaml (conf 0.001 in val mode, iou
-# 0.7, max_det 300).
+# as in Ultralytics' validation: ultralytics/cfg/default.yaml (conf 0.001 in val mode, iou 0.7,
+# max_det 300)
 CONFIDENCE, OVERLAP, DETECTIONS = 0.001, 0.7, 300
 
 
-def ultralytics_predictor(
+def create_predictor(
     info: DatasetInfo, name: str, size: int = 640, labels: Mapping[str, str] | None = None
 ) -> Predictor:
-    """``name``: a ``.pt`` file, or an architecture's ``.yaml`` for random weights.
+    """Load a detector of Ultralytics.
 
-    ``size``: of the longer side, in pixels.
+    A ``.pt`` file is a pickle that can run code when it is loaded: use files you trust.
 
-    A ``.pt`` file of Ultralytics is a pickle that can run code when it is loaded, by their loader:
-    give files you trust. ``labels``: its name of a class -> the data's.
+    Args:
+        info: Description of the dataset.
+        name: A ``.pt`` file, or the ``.yaml`` of an architecture for random weights.
+        size: Longer side of the model's input, in pixels.
+        labels: The dataset's name of a class by the model's name.
+
+    Raises:
+        UserError: If the model cannot be loaded or does not fit the dataset.
     """
     if info.task != "detection":
         raise UserError(
-            f"Ultralytics' models are measured as detectors, but {info.name} is data for"
-            f" {info.task}; give coco:PATH"
+            f"Ultralytics has detectors, but {info.name} is data for {info.task}; give coco:PATH"
         )
     if Path(name).suffix not in (".pt", ".yaml") or (
         Path(name).suffix == ".pt" and not Path(name).is_file()
@@ -47,7 +50,7 @@ def ultralytics_predictor(
 
     try:
         model: Any = YOLO(name)
-    except Exception as error:  # their loader raises whatever the pickle or the YAML provokes
+    except Exception as error:  # their loader raises errors of any type
         raise UserError(
             f"Ultralytics cannot load {name}: {str(error).splitlines()[0][:200]}"
         ) from None
@@ -56,12 +59,12 @@ def ultralytics_predictor(
             f"Expected a model that detects or segments instances, but {name} is for"
             f" {model.task!r}; give another"
         )
-    names = names_of(model.names)
-    columns = columns_of(info, names, len(names), labels or {}, name)
+    names = class_names(model.names)
+    columns = class_columns(info, names, len(names), labels or {}, name)
     masks = model.task == "segment"
 
     def predict(images: list[Image]) -> list[Prediction]:
-        # It takes arrays as BGR, as OpenCV reads them.
+        # arrays are BGR, as OpenCV reads them
         batch = [cv2.cvtColor(image, cv2.COLOR_RGB2BGR) for image in images]
         found = model.predict(
             batch,
@@ -81,7 +84,7 @@ def ultralytics_predictor(
         drawn = None
         if masks:
             drawn = np.zeros((0, *shape), bool) if own is None else own.data.cpu().numpy() > 0.5
-        return detected(
+        return detection_prediction(
             boxes.xyxy, boxes.cls, boxes.conf, drawn, (shape[0], shape[1]), columns, len(names)
         )
 

@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stillrobust.analysis.estimates import HEADLINE
-from stillrobust.analysis.intervals import LEVEL, over_seeds
+from stillrobust.analysis.estimates import HEADLINE_METRIC
+from stillrobust.analysis.intervals import LEVEL, mean_over_seeds
 from stillrobust.names import parse_spec
 from stillrobust.report.answers import LEAST_CLEAN, difference
 from stillrobust.report.rows import Row
@@ -184,7 +184,9 @@ def came_along(runs: Iterable[Run], rows: Sequence[Row]) -> list[Along]:
     nothing, says so and compares nothing; seeds that lack one are left out and named.
     """
     measured = {
-        row.run.name: row for row in rows if row.robustness.metric == HEADLINE.get(row.run.task)
+        row.run.name: row
+        for row in rows
+        if row.robustness.metric == HEADLINE_METRIC.get(row.run.task)
     }
     known = [(run, origin) for run in runs if (origin := origin_of(run))]
     upstream: dict[str, list[Row]] = {}
@@ -235,7 +237,7 @@ def _line(
         any_run.task,
         any_run.dataset,
         mode,
-        HEADLINE[any_run.task],
+        HEADLINE_METRIC[any_run.task],
         overlaps,
     )
     seeds = sorted({seed for runs in group.values() for seed in runs})
@@ -345,7 +347,7 @@ def gain_of(pairs: Sequence[tuple[Row, Row]], quantity: str = "drop") -> Gain:
     if len(distinct) == 1:
         return Gain(value, around[0])
     draws = [one.resampled[quantity] - other.resampled[quantity] for one, other in distinct]
-    spread = over_seeds(values, draws)
+    spread = mean_over_seeds(values, draws)
     return Gain(value, (spread.low, spread.high))
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from stillrobust.analysis.intervals import LEVEL, REPLICATES, interval, simultaneous_intervals
-from stillrobust.analysis.resampling import resampled
+from stillrobust.analysis.resampling import resample_cells
 from stillrobust.analysis.robustness import Robustness, robustness
-from stillrobust.errors import HoleError, UserError
+from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, corrupted_places
 from stillrobust.names import lookup
 from stillrobust.report.answers import HEADLINE
@@ -66,7 +66,7 @@ def compare(
 
     The intervals of the 15 corruptions hold all together; those of the clean score and the mean
     hold each by itself. Raises ``UserError`` for two protocols, naming the fields, and
-    ``HoleError`` for missing cells.
+    ``MissingCellsError`` for missing cells.
     """
     runs = {run.name: run for run in store.runs()}
     if not runs:
@@ -81,7 +81,7 @@ def compare(
     ]
     for run, measured in zip(pair, own, strict=True):
         if not measured:
-            raise HoleError(f"{run.name} has no measurement: run the study first")
+            raise MissingCellsError(f"{run.name} has no measurement: run the study first")
     _check_protocols(pair, own)
     metric = _metric(pair[0], own, metric)
     severities = severities_of(pair[0], pair, [*own[0], *own[1]])
@@ -195,7 +195,7 @@ def _draws(
 ) -> tuple[tuple[str, ...], dict[str, Array], dict[str, Array]] | None:
     """The images, then scores and drops by line in every resample, each (R,)."""
     places = corrupted_places(severities)
-    drawn = resampled(store, run, (CLEAN, *places), replicates, SEED)
+    drawn = resample_cells(store, run, (CLEAN, *places), replicates, SEED)
     if drawn is None or metric not in drawn.values:
         return None
     cells = drawn.values[metric][:, 1:]

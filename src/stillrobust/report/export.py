@@ -10,7 +10,7 @@ from stillrobust.storage.files import write_whole
 from stillrobust.storage.store import Store
 from stillrobust.study import Selection, Site
 from stillrobust.study.state import places_of
-from stillrobust.user_files import shown
+from stillrobust.user_files import display_name
 
 ABOUT = ("id", "run", "task", "model", "backbone", "transfer", "technique", "data")
 COLUMNS = (
@@ -47,7 +47,7 @@ def export(selection: Selection, site: Site, file: Path) -> int:
             run.label,
             run.backbone,
             run.transfer,
-            shown(run.technique),
+            display_name(run.technique),
             run.test_data,
         ]
         left_out = sum(one.protocol.get("left_out", {}).values())

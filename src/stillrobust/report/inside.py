@@ -2,7 +2,6 @@
 stands against others.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,13 +11,14 @@ from stillrobust.analysis.breakdown import breakdown, class_breakdown
 from stillrobust.analysis.reference import (
     ALEXNET,
     CorruptionErrors,
+    as_reference,
     corruption_errors,
     effective_robustness,
-    reference_of,
+    published_reference,
     worst_corruption,
 )
 from stillrobust.analysis.robustness import Robustness
-from stillrobust.errors import HoleError, UserError
+from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.names import lookup
 from stillrobust.report.blocks import sections
 from stillrobust.report.rows import Against, Inside, Pair, Row, Summary
@@ -101,16 +101,9 @@ def others_text(told: Against) -> list[str]:
 
 def _errors(row: Row, other: Robustness | None) -> CorruptionErrors | None:
     if other is not None:
-        return corruption_errors(row.robustness, reference_of(other))
-    applies = (row.robustness.metric, row.robustness.severities) == (
-        ALEXNET.metric,
-        ALEXNET.severities,
-    )
-    return (
-        corruption_errors(row.robustness)
-        if applies and re.match("imagenet", row.run.dataset, re.IGNORECASE)
-        else None
-    )
+        return corruption_errors(row.robustness, as_reference(other))
+    reference = published_reference(row.robustness, row.run.classes)
+    return corruption_errors(row.robustness, reference) if reference else None
 
 
 def _kept(store: Store, row: Row) -> tuple[dict[str, Pair], dict[str, dict[str, Pair]]]:
@@ -122,7 +115,7 @@ def _kept(store: Store, row: Row) -> tuple[dict[str, Pair], dict[str, dict[str, 
         }
         by_metric = class_breakdown(store, row.run, levels)
     # statistics of an older make, or of a few cells alone: nothing to tell
-    except (HoleError, KeyError, IndexError):
+    except (MissingCellsError, KeyError, IndexError):
         return {}, {}
     there = {
         metric: {name: pair for name, pair in one.items() if np.isfinite(pair[0])}

@@ -9,8 +9,8 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any, TypeVar
 
-from stillrobust.analysis.intervals import over_seeds
-from stillrobust.analysis.robustness import Part, Robustness
+from stillrobust.analysis.intervals import mean_over_seeds
+from stillrobust.analysis.robustness import Robustness, SubsetScore
 from stillrobust.report.rows import Row
 
 Key = TypeVar("Key")
@@ -20,7 +20,7 @@ def with_seed_means(rows: Sequence[Row]) -> list[Row]:
     """The rows, and after the last of those that differ in their seed alone one with the mean of
     every number.
 
-    Its interval of the mean drop is over seeds and images (``over_seeds``), its letters are empty.
+    Its interval of the mean drop is over seeds and images (``mean_over_seeds``), its letters are empty.
     """
     seeds: dict[str, list[Row]] = {}
     for row in rows:
@@ -73,7 +73,7 @@ def _mean(rows: Sequence[Row]) -> Row:
     def mean(quantity: str) -> float:
         return fmean(getattr(numbers, quantity) for numbers in all_numbers)
 
-    def parts(kind: str) -> dict[object, Part]:
+    def parts(kind: str) -> dict[object, SubsetScore]:
         return _mean_parts(getattr(numbers, kind) for numbers in all_numbers)
 
     means = {quantity: mean(quantity) for quantity in ("clean", "mpc", "rpc", "drop")}
@@ -87,7 +87,7 @@ def _mean(rows: Sequence[Row]) -> Row:
     )  # type: ignore[arg-type]
     around = None
     if all(row.drops is not None for row in rows):
-        spread = over_seeds(
+        spread = mean_over_seeds(
             [numbers.drop for numbers in all_numbers], [row.resampled["drop"] for row in rows]
         )
         around = spread.low, spread.high
@@ -102,10 +102,10 @@ def _mean(rows: Sequence[Row]) -> Row:
     )
 
 
-def _mean_parts(all_parts: Iterable[Mapping[Key, Part]]) -> dict[Key, Part]:
+def _mean_parts(all_parts: Iterable[Mapping[Key, SubsetScore]]) -> dict[Key, SubsetScore]:
     listed = list(all_parts)
     return {
-        key: Part(
+        key: SubsetScore(
             fmean(parts[key].mpc for parts in listed), fmean(parts[key].drop for parts in listed)
         )
         for key in listed[0]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from stillrobust.analysis.intervals import REPLICATES, interval, rank_groups, robustness_replicates
-from stillrobust.analysis.resampling import resampled
+from stillrobust.analysis.resampling import resample_cells
 from stillrobust.analysis.robustness import robustness
 from stillrobust.analysis.technique_overlaps import overlaps_of
-from stillrobust.errors import HoleError, UserError
+from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place, corrupted_places
 from stillrobust.report.blocks import comparable
 from stillrobust.report.rows import Incomplete, Row, Summary
@@ -171,8 +171,8 @@ def _rows_of(
 def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int) -> list[Row]:
     try:
         places = corrupted_places(rows[0].robustness.severities)
-        drawn = resampled(store, run.name, (CLEAN, *places), replicates, SEED)
-    except HoleError:
+        drawn = resample_cells(store, run.name, (CLEAN, *places), replicates, SEED)
+    except MissingCellsError:
         return rows  # the numbers stand without their statistics; they only have no interval
     if drawn is None:
         return rows

@@ -53,7 +53,7 @@ from stillrobust.robustify.technique import (
     require_unit_range,
 )
 from stillrobust.samples import Array, Dataset, Image
-from stillrobust.user_files import is_own, pinned, require_free, shown
+from stillrobust.user_files import display_name, is_user_file, require_free, resolve_user_file
 
 __all__ = [
     "TECHNIQUES",
@@ -113,26 +113,26 @@ def cards_of(spec: str) -> list[Card]:
 
 
 def _card(name: str, arguments: Mapping[str, Any]) -> Card:
-    if is_own(name):
+    if is_user_file(name):
         return own_card(name)
     return replace(lookup("technique", name, TECHNIQUES).card, overlaps=overlaps(name, arguments))
 
 
 def _parts(spec: str) -> list[str]:
     """``"a(x=1)+b"`` -> ``["a(x=1)", "b"]``. Files of your own are pinned."""
-    found = split_technique_spec(pinned(spec))
+    found = split_technique_spec(resolve_user_file(spec))
     for name in (parse_spec(part)[0] for part in found):
-        if is_own(name):
+        if is_user_file(name):
             require_free(name, "technique", {*TECHNIQUES, "regular"})
     return found
 
 
 def _build_one(spec: str) -> Technique:
     name, arguments = parse_spec(spec)
-    if is_own(name):
+    if is_user_file(name):
         if arguments:
             raise UserError(
-                f"Expected no arguments for {shown(name)}.py, but got {', '.join(arguments)}; write"
+                f"Expected no arguments for {display_name(name)}.py, but got {', '.join(arguments)}; write"
                 " them in the file"
             )
         return own_technique(name)
@@ -155,7 +155,7 @@ def _build_one(spec: str) -> Technique:
 
 def _compose(first: Technique, second: Technique) -> Technique:
     spec = f"{first.spec}+{second.spec}"
-    both = shown(spec)
+    both = display_name(spec)
     if first.loss is not cross_entropy and second.loss is not cross_entropy:
         raise UserError(f"{both} has two losses; leave one of them out")
     if first.companion and second.companion:
@@ -163,7 +163,8 @@ def _compose(first: Technique, second: Technique) -> Technique:
     unclipped, bounded = first.unclipped or second.unclipped, first.bounded or second.bounded
     if (first.unclipped and second.augment_batch) or (unclipped and bounded):
         leaving, other = (
-            shown(one.spec) for one in ((first, second) if first.unclipped else (second, first))
+            display_name(one.spec)
+            for one in ((first, second) if first.unclipped else (second, first))
         )
         what_next = (
             "leave one of them out" if second.unclipped or bounded else f"write {other}+{leaving}"

@@ -17,7 +17,14 @@ from stillrobust.errors import UserError
 from stillrobust.grid import COMMON
 from stillrobust.robustify.technique import TOLERANCE, Card, Technique, cross_entropy
 from stillrobust.samples import Array, Image
-from stillrobust.user_files import RAISED, file_name, load, path_of, reason, shown
+from stillrobust.user_files import (
+    USER_CODE_ERRORS,
+    display_name,
+    error_summary,
+    file_name,
+    load_user_module,
+    path_of,
+)
 
 FUNCTIONS = {
     "augment_image": (
@@ -34,7 +41,7 @@ def own_technique(spec: str) -> Technique:
 
     Raises ``UserError`` for a file without any of the functions.
     """
-    module = load(spec, EXPECTED)
+    module = load_user_module(spec, EXPECTED)
     there = [name for name in FUNCTIONS if callable(getattr(module, name, None))]
     if not there:
         raise UserError(f"Expected {EXPECTED} in {file_name(spec)}, but there is none; add one")
@@ -73,11 +80,11 @@ def own_technique(spec: str) -> Technique:
 
 def own_card(spec: str) -> Card:
     """What the file says of itself."""
-    module = load(spec, EXPECTED)
+    module = load_user_module(spec, EXPECTED)
     lines = (module.__doc__ or "").strip().splitlines()
     return Card(
-        name=shown(spec),
-        title=lines[0] if lines else shown(spec),
+        name=display_name(spec),
+        title=lines[0] if lines else display_name(spec),
         paper="your own",
         code=f"{path_of(spec)}, content {spec.rpartition('@')[2]}",
         parameters={
@@ -95,10 +102,10 @@ def own_card(spec: str) -> Card:
 
 def _call(spec: str, function: str, *arguments: Any) -> Any:
     try:
-        return getattr(load(spec, EXPECTED), function)(*arguments)
-    except RAISED as error:
+        return getattr(load_user_module(spec, EXPECTED), function)(*arguments)
+    except USER_CODE_ERRORS as error:
         raise UserError(
-            f"Expected {FUNCTIONS[function]} in {file_name(spec)}, but it raised {reason(error)};"
+            f"Expected {FUNCTIONS[function]} in {file_name(spec)}, but it raised {error_summary(error)};"
             " mend it"
         ) from error
 

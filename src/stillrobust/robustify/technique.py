@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, parse_spec
 from stillrobust.samples import Array, Dataset, Image
-from stillrobust.user_files import file_name, is_own, shown
+from stillrobust.user_files import display_name, file_name, is_user_file
 
 ExtendDataset = Callable[[Dataset, int], Dataset]
 AugmentImage = Callable[[Image, np.random.Generator], Array]
@@ -191,7 +191,7 @@ def batch_views(
     """
     if len(views) not in (1, technique.views):
         raise UserError(
-            f"Expected 1 or {technique.views} views of every image for {shown(technique.spec)}, but"
+            f"Expected 1 or {technique.views} views of every image for {display_name(technique.spec)}, but"
             f" got {len(views)}; give so many"
         )
     views = views if len(views) == technique.views else views * technique.views
@@ -221,7 +221,7 @@ def require_photometric(technique: Technique, task: str) -> None:
     else:
         return
     raise UserError(
-        f"{shown(technique.spec)} {why}; {_instead(technique.parts or (technique,), dense)}"
+        f"{display_name(technique.spec)} {why}; {_instead(technique.parts or (technique,), dense)}"
     )
 
 
@@ -231,7 +231,7 @@ def _instead(parts: tuple[Technique, ...], dense: bool) -> str:
     still = [
         mended[part.spec]
         for part in parts
-        if part.geometric and dense and is_own(part.spec) and part.spec in mended
+        if part.geometric and dense and is_user_file(part.spec) and part.spec in mended
     ]
     use = f"use {'+'.join(mended.values()) or 'one that only augments'}"
     if not still:
@@ -252,7 +252,7 @@ def _mended(part: Technique, dense: bool) -> str:
         return ""
     unwanted = {"geometry": part.geometric and dense, "jsd": part.loss is not cross_entropy}
     changes = {argument: False for argument, there in unwanted.items() if there}
-    if is_own(part.spec):  # which may be made to fit by a line in the file
+    if is_user_file(part.spec):  # which may be made to fit by a line in the file
         return "" if "jsd" in changes else file_name(part.spec)
     if not changes.keys() <= part.cards[0].parameters.keys():
         return ""

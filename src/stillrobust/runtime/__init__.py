@@ -1,3 +1,1 @@
-"""The machine and what is told of long work: cores, memory and GPUs, progress, time left, logs,
-curves.
-"""
+"""Cores, memory and GPUs; progress display, time estimates, run log, TensorBoard."""

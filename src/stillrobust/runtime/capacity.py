@@ -1,6 +1,4 @@
-"""What this process may use of its machine: cores, memory, GPUs; within the limits of its container
-(cgroup 1 and 2).
-"""
+"""Cores, memory and GPUs available to this process, within its container's limits (cgroup 1, 2)."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,13 +6,11 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 PROC = Path("/proc")
-NO_LIMIT = 2**60  # cgroup 1 says "no limit" by a number above this
+NO_LIMIT = 2**60  # cgroup 1 reports a number above this for "no limit"
 
 
 def cores() -> int:
-    """Cores that this process may run on: its affinity, and the container's share of time in whole
-    cores, at least 1.
-    """
+    """Return the number of usable cores, at least 1: CPU affinity and the container's CPU quota."""
     count = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -28,9 +24,7 @@ def cores() -> int:
 
 
 def memory() -> int:
-    """Bytes that this process and its container may have in all, whoever uses them now; 0 where
-    that is not known.
-    """
+    """Return the total memory of the machine or container in bytes; 0 if unknown."""
     total = (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     )
@@ -38,9 +32,7 @@ def memory() -> int:
 
 
 def memory_left() -> int:
-    """Bytes that can still be taken, those included that only keep files at hand; 0 where that is
-    not known.
-    """
+    """Return the available memory in bytes, including file caches; 0 if unknown."""
     free = [
         1024 * int(line.split()[1])
         for line in _lines(PROC / "meminfo")
@@ -50,7 +42,7 @@ def memory_left() -> int:
 
 
 def gpus() -> list[str]:
-    """The GPUs that torch sees, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the visible GPUs as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     count = torch.cuda.device_count()  # of the visible ones; starts nothing on them
@@ -62,16 +54,14 @@ def gpus() -> list[str]:
 
 
 def groups(devices: Sequence[str], size: int) -> list[tuple[str, ...]]:
-    """Devices in groups of ``size``, one for each worker; what does not fill a group is left out."""
+    """Split devices into groups of ``size``, one per worker. An incomplete group is dropped."""
     return [
         tuple(devices[first : first + size]) for first in range(0, len(devices) - size + 1, size)
     ]
 
 
 def _memory_limits() -> Iterator[tuple[int, int]]:
-    """(bytes allowed, bytes used but for files that are kept at hand) of every group that has a
-    limit.
-    """
+    """Yield (limit, used without file caches) in bytes of every control group with a limit."""
     for folder in _groups("memory"):
         (limit,) = _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
         (used,) = (
@@ -87,9 +77,7 @@ def _memory_limits() -> Iterator[tuple[int, int]]:
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """The folders of the groups that this process is in and that limit ``controller``, its own
-    first, the outermost last.
-    """
+    """Yield this process's control groups that limit ``controller``, innermost first."""
     file = {
         "cpu": ("cpu.max", "cpu.cfs_quota_us"),
         "memory": ("memory.max", "memory.limit_in_bytes"),

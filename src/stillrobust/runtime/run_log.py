@@ -1,7 +1,6 @@
-"""The log of a run: lines with time stamps, appended by whatever process works on it.
+"""The log of a run: lines with time stamps, appended by any process that works on the run.
 
-Of a study they lie in ``logs/`` under its folder; a run that was trained alone has its own,
-``run.log``.
+The runs of a study have their logs in its folder ``logs/``; a single run has ``run.log``.
 """
 
 import os
@@ -13,24 +12,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stillrobust.errors import UserError
-from stillrobust.storage.leases import Held
+from stillrobust.storage.leases import LeaseHeldError
 
 RUN_LOG = "run.log"
-"""In the folder of a run."""
-TAIL_BYTES = 4096  # of a log's end, for its last line
+"""File name of the log in the folder of a run."""
+TAIL_BYTES = 4096  # read from the end of a log for its last line
 
 
 def note(log: Path, text: str) -> None:
-    """Append one entry: time (UTC), host, process, text.
+    """Append an entry with time (UTC), host and process to a log.
 
-    A log that cannot be written stops no work.
+    A failure to write is ignored: the work goes on.
+
+    Args:
+        log: The log file. Its folder is created, but not the folder's parents.
+        text: The entry.
     """
     stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
     entry = f"{stamp} {platform.node()}[{os.getpid()}] {text.rstrip()}\n".encode()
     try:
-        # without parents: where a network folder is gone, none is made in its place
+        # without parents: a lost network folder must not be recreated
         log.parent.mkdir(exist_ok=True)
-        # one write of one entry: those of several processes do not mix
+        # one write per entry, so that processes do not interleave
         with log.open("ab", buffering=0) as file:
             file.write(entry)
     except OSError:
@@ -38,16 +41,19 @@ def note(log: Path, text: str) -> None:
 
 
 @contextmanager
-def failures_noted(log: Path, work: str) -> Iterator[None]:
-    """Put down in ``log`` what ends ``work`` early, with the stack trace of what no user did wrong;
-    it is raised all the same.
+def log_failures(log: Path, work: str) -> Iterator[None]:
+    """Log an exception that ends the context, and raise it.
 
-    A mistake that is seen before anything is written makes no folder for its log; that another
-    process is at the work is none.
+    Unexpected errors are logged with their stack trace. A user error is logged only if the folder
+    of the log exists. A lease held by another process is not an error.
+
+    Args:
+        log: The log file.
+        work: Name of the work, such as ``training``.
     """
     try:
         yield
-    except Held:
+    except LeaseHeldError:
         raise
     except UserError as error:
         if log.parent.is_dir():
@@ -62,10 +68,7 @@ def failures_noted(log: Path, work: str) -> Iterator[None]:
 
 
 def last_line(log: Path) -> str:
-    """The last entry of a log, without host and process; of a stack trace its last line.
-
-    Empty where there is none.
-    """
+    """Return the last line of a log without host and process; empty if there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL_BYTES))

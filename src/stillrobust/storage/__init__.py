@@ -1,1 +1,1 @@
-"""Whole files, leases, downloads, and the store of results with its index."""
+"""Atomic file writes, leases, downloads, and the results store with its index."""

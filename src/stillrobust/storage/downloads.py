@@ -1,6 +1,4 @@
-"""Downloads that resume, are checked, and appear whole or not at all; from a local file, a mirror
-or the origin.
-"""
+"""Downloads that resume and are verified, from a local file, a mirror or a URL."""
 
 import html
 import http.client
@@ -18,37 +16,35 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.errors import UserError
-from stillrobust.storage.files import sha256_of, sync
+from stillrobust.storage.files import file_sha256, move_into_place
 from stillrobust.storage.leases import lease
 
 Check = Callable[[Path], str]
-"""What is wrong with a file, in a few words; empty where nothing is."""
-Progress = Callable[[int, int | None], None]
-"""(bytes there, bytes in all where they are known)."""
+"""Returns what is wrong with a file, in a few words; empty if nothing is."""
+ByteProgress = Callable[[int, int | None], None]
+"""Called with (bytes received, total bytes if known)."""
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
-FRUITLESS = 4  # attempts in a row that brought nothing before a source is given up
-PAUSE = 1.0  # seconds before the first repetition; doubled with every further one
+FRUITLESS = 4  # consecutive attempts without data before a source is given up
+PAUSE = 1.0  # seconds before the first retry; doubled each time
 MAX_PAGE = 1 << 20  # of a confirmation page
 MAX_BYTES = 200 << 30  # of any one file: COCO's largest archive has 18 GB
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: ``$STILLROBUST_CACHE``, or ``stillrobust`` in the user's cache
-    folder.
-    """
+    """Return the folder of fetched files: ``$STILLROBUST_CACHE`` or ``~/.cache/stillrobust``."""
     own = os.environ.get("STILLROBUST_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(own).expanduser() if own else Path(base).expanduser() / "stillrobust"
 
 
 class _Broken(Exception):
-    """One attempt failed; another may not."""
+    """One attempt failed; another may succeed."""
 
 
 class _Final(Exception):
-    """A source does not serve the file, however often it is asked."""
+    """A source does not serve the file; retrying is useless."""
 
 
 def fetch(
@@ -58,25 +54,34 @@ def fetch(
     sha256: str | None = None,
     size: int | None = None,
     check: Check = lambda path: "",
-    progress: Progress = lambda done, total: None,
+    progress: ByteProgress = lambda done, total: None,
 ) -> Path:
-    """Get ``target`` from the first of ``sources`` that has it; a ``target`` that is there and fits
-    is left as it is.
+    """Get a file from the first source that has it. An existing valid file is kept.
 
-    sources: a local file; ``http(s)://.../``, a mirror that has it under its name; or
-    ``http(s)://...``, its address.
-    sha256: hex digits, 64 or, where only so many are known, the first few. size: bytes. check: what
-    else may be wrong with a file. What was received before an interruption is kept beside
-    ``target`` and resumed, where the server still has the same file. Raises ``UserError`` naming
-    what each source said.
+    An interrupted download is kept beside ``target`` and resumed if the server still has the same
+    file.
+
+    Args:
+        sources: Local files or folders, mirrors (``http(s)://.../``), or URLs (``http(s)://...``).
+        target: Path of the file.
+        sha256: Expected SHA-256 in hex digits, or the first few of them.
+        size: Expected size in bytes.
+        check: Further check of the file.
+        progress: Called as bytes arrive.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        UserError: If no source has a valid file; the message names the fault of each source.
     """
 
     def wrong(path: Path) -> str:
-        return _misfit(path, sha256, size) or check(path)
+        return _fault(path, sha256, size) or check(path)
 
     if target.is_file() and not wrong(target):
         return target
-    said = []
+    faults = []
     try:
         with lease(target, wait=True):
             if target.is_file() and not wrong(target):
@@ -94,39 +99,37 @@ def fetch(
                         _copy(Path(source).expanduser(), target, wrong)
                     return target
                 except (_Final, _Broken) as error:
-                    said.append(f"{source}: {error}")
+                    faults.append(f"{source}: {error}")
     except OSError as error:
         raise UserError(
             f"Cannot write {error.filename or target} ({error.strerror or error}); free some space"
             " or choose another folder"
         ) from None
-    tried = "; ".join(said) or "no address is known"
+    tried = "; ".join(faults) or "no address is known"
     raise UserError(
-        f"{target.name} could not be had ({tried}); get it by other means and name the file with"
+        f"Cannot get {target.name} ({tried}); download it by other means and give the file with"
         " --from"
     )
 
 
-def _misfit(path: Path, sha256: str | None, size: int | None) -> str:
-    """What is wrong with a file; empty where nothing is."""
+def _fault(path: Path, sha256: str | None, size: int | None) -> str:
+    """Return what is wrong with a file; empty if nothing is."""
     length = path.stat().st_size
     if size is not None and length != size:
         return f"expected {size} bytes, got {length}"
     if length == 0:
         return "it is empty"
-    if sha256 and not (found := sha256_of(path)).startswith(sha256.lower()):
+    if sha256 and not (found := file_sha256(path)).startswith(sha256.lower()):
         return f"expected SHA-256 {sha256[:16]}, got {found[: max(len(sha256), 8)][:16]}"
     return ""
 
 
-def _put(part: Path, target: Path, wrong: Check) -> None:
-    """Check what was received and put it in place."""
+def _verify_and_place(part: Path, target: Path, wrong: Check) -> None:
+    """Verify a received file and move it into place."""
     if fault := wrong(part):
-        _forget(part)
+        _delete(part)
         raise _Final(f"it has another file under this name ({fault})")
-    with part.open("rb+") as file:
-        sync(file)
-    part.replace(target)
+    move_into_place(part, target)
     _note_of(part).unlink(missing_ok=True)
 
 
@@ -138,17 +141,13 @@ def _copy(source: Path, target: Path, wrong: Check) -> None:
     part = target.with_name(f".{target.name}.{os.getpid()}.copy")
     try:
         shutil.copyfile(source, part)
-        _put(part, target, wrong)
+        _verify_and_place(part, target, wrong)
     finally:
         part.unlink(missing_ok=True)
 
 
-# ---- over the network
-# ----------------------------------------------------------------------------------------------------
-
-
 def _download(
-    address: str, target: Path, wrong: Check, size: int | None, progress: Progress
+    address: str, target: Path, wrong: Check, size: int | None, progress: ByteProgress
 ) -> None:
     part = target.with_name(f".{target.name}.part")
     fruitless, pause = 0, PAUSE
@@ -163,7 +162,7 @@ def _download(
                 raise
             time.sleep(pause if fruitless else 0)
             pause *= 2 if fruitless else 1
-    _put(part, target, wrong)
+    _verify_and_place(part, target, wrong)
 
 
 def _length(part: Path) -> int:
@@ -174,15 +173,13 @@ def _note_of(part: Path) -> Path:
     return part.with_suffix(".json")
 
 
-def _forget(part: Path) -> None:
+def _delete(part: Path) -> None:
     part.unlink(missing_ok=True)
     _note_of(part).unlink(missing_ok=True)
 
 
-def _remembered(part: Path, address: str) -> str:
-    """The server's word for the state of its file (ETag or date) when ``part`` was begun; empty
-    where none is known.
-    """
+def _stored_state(part: Path, address: str) -> str:
+    """Return the ETag or date of the server's file when ``part`` was started; empty if unknown."""
     try:
         note = json.loads(_note_of(part).read_text(encoding="utf-8"))
         return str(note["state"]) if note["address"] == address else ""
@@ -190,11 +187,11 @@ def _remembered(part: Path, address: str) -> str:
         return ""
 
 
-def _attempt(address: str, part: Path, size: int | None, progress: Progress) -> None:
-    """One request; appends to ``part`` what it brings. Returns when the body is whole."""
-    state = _remembered(part, address)
-    if not state:  # no way to know that what follows belongs to what is there
-        _forget(part)
+def _attempt(address: str, part: Path, size: int | None, progress: ByteProgress) -> None:
+    """Send one request and append the body to ``part``. Returns when the body is complete."""
+    state = _stored_state(part, address)
+    if not state:  # the rest might belong to another version of the file
+        _delete(part)
     there = _length(part)
     headers = {"User-Agent": "stillrobust", "Accept-Encoding": "identity"}
     if there:
@@ -203,18 +200,17 @@ def _attempt(address: str, part: Path, size: int | None, progress: Progress) -> 
         with _open(address, headers) as reply:
             there = _begin(reply, part, there)
             total = _total(reply.headers, there)
-            _room(part, total, there, size)
+            _require_space(part, total, there, size)
             if not there:
-                _remember(part, address, reply.headers)
+                _store_state(part, address, reply.headers)
             received = _receive(reply, part, there, total, progress)
     except urllib.error.HTTPError as error:
-        # nothing left to send: the part is longer than the file, so that it is not the same one
+        # range not satisfiable: the part is longer than the file, so it is another file
         if error.code == 416:
-            _forget(part)
+            _delete(part)
         if error.code >= 500 or error.code in (408, 416, 429):
-            raise _Broken(f"the server says {error.code} {error.reason}") from None
-        raise _Final(f"the server says {error.code} {error.reason}") from None
-    # before the body
+            raise _Broken(f"the server returned {error.code} {error.reason}") from None
+        raise _Final(f"the server returned {error.code} {error.reason}") from None
     except (
         urllib.error.URLError,
         http.client.HTTPException,
@@ -230,9 +226,7 @@ def _attempt(address: str, part: Path, size: int | None, progress: Progress) -> 
 
 
 def _open(address: str, headers: dict[str, str]) -> Any:
-    """Open an address; where a page asks for confirmation first (Google Drive does for large
-    files), confirm.
-    """
+    """Open a URL. Confirm the warning page that Google Drive shows for large files."""
     reply = urllib.request.urlopen(
         urllib.request.Request(address, headers=headers), timeout=TIMEOUT
     )
@@ -242,20 +236,18 @@ def _open(address: str, headers: dict[str, str]) -> Any:
         page = reply.read(MAX_PAGE).decode("utf-8", "replace")
     confirmed = _confirmation(page, reply.geturl())
     if confirmed is None:
-        raise _Final(
-            "it answers with a web page and not with the file; get the file with a browser"
-        )
+        raise _Final("it returns a web page instead of the file; download it with a browser")
     reply = urllib.request.urlopen(
         urllib.request.Request(confirmed, headers=headers), timeout=TIMEOUT
     )
     if reply.headers.get_content_type() == "text/html":
         reply.close()
-        raise _Final("it answers with a web page even once confirmed; get the file with a browser")
+        raise _Final("it returns a web page even after confirmation; download it with a browser")
     return reply
 
 
 def _confirmation(page: str, address: str) -> str | None:
-    """The address behind a page's download form, its hidden fields filled in."""
+    """Return the URL of a page's download form with its hidden fields; ``None`` without a form."""
     form = re.search(
         r'<form[^>]*id="download-form"[^>]*action="([^"]+)"[^>]*>(.*?)</form>', page, re.DOTALL
     )
@@ -274,14 +266,14 @@ def _confirmation(page: str, address: str) -> str | None:
 
 
 def _begin(reply: Any, part: Path, there: int) -> int:
-    """Where this reply's first byte belongs; a server that ignores ranges sends everything again."""
+    """Return the offset of the reply's first byte. A server that ignores ranges starts at 0."""
     if reply.status != 206:
-        _forget(part)
+        _delete(part)
         return 0
     match = re.match(r"bytes (\d+)-", reply.headers.get("Content-Range", ""))
     if not match or int(match[1]) != there:
-        _forget(part)
-        raise _Broken("the server sent another part than was asked for")
+        _delete(part)
+        raise _Broken("the server sent another range than requested")
     return there
 
 
@@ -290,12 +282,12 @@ def _total(headers: Message, there: int) -> int | None:
     return there + int(length) if length.isdecimal() else None
 
 
-def _room(part: Path, total: int | None, there: int, size: int | None) -> None:
-    """Refuse before the first byte what is not the file, or what the disk cannot hold."""
+def _require_space(part: Path, total: int | None, there: int, size: int | None) -> None:
+    """Refuse a file of another size, or one that does not fit on the disk."""
     if total is None:
         return
     if size is not None and total != size:
-        _forget(part)
+        _delete(part)
         raise _Final(
             f"it has another file under this name (expected {size} bytes, it announces {total})"
         )
@@ -304,13 +296,13 @@ def _room(part: Path, total: int | None, there: int, size: int | None) -> None:
         raise _Final(f"it announces {total} bytes, and {free} are free in {part.parent}")
 
 
-def _remember(part: Path, address: str, headers: Message) -> None:
+def _store_state(part: Path, address: str, headers: Message) -> None:
     state = headers.get("ETag", "")
     state = headers.get("Last-Modified", "") if not state or state.startswith("W/") else state
     _note_of(part).write_text(json.dumps({"address": address, "state": state}), encoding="utf-8")
 
 
-def _receive(reply: Any, part: Path, there: int, total: int | None, progress: Progress) -> int:
+def _receive(reply: Any, part: Path, there: int, total: int | None, progress: ByteProgress) -> int:
     with part.open("ab") as file:
         while True:
             try:

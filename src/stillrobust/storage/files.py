@@ -1,4 +1,8 @@
-"""Files: written whole or not at all, read or found missing, and named by their content."""
+"""Files: atomic writes, fsync, and names by content.
+
+Everything that writes a file which must survive a crash goes through this module. Writers put the
+content under a temporary name first, flush it to the disk, and rename it.
+"""
 
 import hashlib
 import json
@@ -14,45 +18,69 @@ from typing import IO, Any
 
 from stillrobust.errors import UserError
 
-LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}")  # the names of :func:`temporary`
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}")  # the names of :func:`temporary_path`
 
 
 def write_whole(files: Mapping[Path, bytes]) -> None:
-    """Write files, each whole or not at all, and put them in place in the order given.
+    """Write files so that each is complete or unchanged.
 
-    All are on the disk under temporary names before the first is put in place: a full disk changes
-    nothing.
+    All contents are on the disk under temporary names before the first file is renamed. A full disk
+    therefore changes nothing.
+
+    Args:
+        files: Content by path. Files are renamed in this order. Parent folders are created.
+
+    Raises:
+        UserError: If a file cannot be written.
     """
     staged: list[tuple[Path, Path]] = []
     target = Path()
     try:
         for target, content in files.items():
             target.parent.mkdir(parents=True, exist_ok=True)
-            staged.append((temporary(target), target))
+            staged.append((temporary_path(target), target))
             with staged[-1][0].open("xb") as file:
                 file.write(content)
-                sync(file)
+                flush_to_disk(file)
         for written, target in staged:
             written.replace(target)
         for folder in {target.parent for target in files}:
             _sync_folder(folder)
     except OSError as error:
         raise UserError(
-            f"Expected to write {target}, but {error.strerror or error}; what was there is"
-            " unchanged: free some space or choose a folder you may write to, then start again"
+            f"Cannot write {target}: {error.strerror or error}. Existing files are unchanged; free"
+            " some space or choose a folder you may write to, then start again"
         ) from error
     finally:
         for written, _ in staged:
             _remove(written)
 
 
-def replace_file(target: Path, content: bytes) -> None:
-    """Write one file whole that can be spared: it may be lost when the machine stops, but is never
-    half there.
+def move_into_place(written: Path, target: Path) -> None:
+    """Flush a complete file to the disk and rename it to ``target``, which is replaced.
 
-    Raises ``OSError`` where it cannot be written.
+    Args:
+        written: A file in the same file system as ``target``; see :func:`temporary_path`.
+        target: The final path.
+
+    Raises:
+        OSError: If flushing or renaming fails.
     """
-    written = temporary(target)
+    with written.open("rb+") as file:
+        flush_to_disk(file)
+    written.replace(target)
+    _sync_folder(target.parent)
+
+
+def replace_file(target: Path, content: bytes) -> None:
+    """Replace a file atomically, without waiting for the disk.
+
+    For files that may be lost in a power failure: readers never see half a file.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    written = temporary_path(target)
     try:
         written.write_bytes(content)
         written.replace(target)
@@ -60,25 +88,28 @@ def replace_file(target: Path, content: bytes) -> None:
         _remove(written)
 
 
-def temporary(target: Path) -> Path:
-    """A name beside ``target`` for what is not whole yet: hidden, never read, taken by nobody else."""
+def temporary_path(target: Path) -> Path:
+    """Return a hidden, unique path beside ``target`` for content that is not complete yet."""
     return target.with_name(f".{target.name}.{secrets.token_hex(6)}")
 
 
-def clear_leftovers(folder: Path, of: str = "") -> None:
-    """Remove what killed processes left in ``folder`` half-written, of files whose names begin with
-    ``of``.
+def clear_leftovers(folder: Path, prefix: str = "") -> None:
+    """Remove temporary files that killed processes left behind.
 
-    To be called by who holds the lease on those files: nobody else is writing them.
+    The caller must hold the lease on these files, so that no other process is writing them.
+
+    Args:
+        folder: Folder to clear. A missing folder is skipped.
+        prefix: Beginning of the final names whose leftovers are removed (default: all).
     """
     try:
         found = [
             path
             for path in folder.iterdir()
-            if path.name.startswith(f".{of}") and LEFTOVER.fullmatch(path.name)
+            if path.name.startswith(f".{prefix}") and LEFTOVER.fullmatch(path.name)
         ]
     except OSError:
-        return  # nothing is there
+        return
     for path in found:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -87,30 +118,34 @@ def clear_leftovers(folder: Path, of: str = "") -> None:
 
 
 def set_aside(path: Path, reason: str) -> None:
-    """Rename what is not to be believed to ``*.damaged``, with a warning of one line."""
+    """Rename a damaged file to ``*.damaged`` and warn with ``reason``."""
     warnings.warn(
         f"{path} counts as missing and is set aside as {path.name}.damaged: {reason}", stacklevel=2
     )
     try:
         path.replace(path.with_name(f"{path.name}.damaged"))
     except OSError:
-        return  # a folder that may only be read: the record still counts as missing
+        return  # a read-only folder: the record still counts as missing
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """The content of a file; ``None`` where there is none, ``UserError`` where it cannot be read."""
+    """Return the content of a file, or ``None`` if it does not exist.
+
+    Raises:
+        UserError: If the file exists and cannot be read.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(
-            f"Expected to read {path}, but {error.strerror or error}: check the folder"
+            f"Cannot read {path}: {error.strerror or error}; check the folder"
         ) from error
 
 
-def sync(file: IO[Any]) -> None:
-    """Have what was written to an open file on the disk."""
+def flush_to_disk(file: IO[Any]) -> None:
+    """Flush an open file and wait until its content is on the disk."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -135,36 +170,60 @@ def _remove(path: Path) -> None:
         return  # hidden and never read; it costs only space
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
+def bytes_sha256(content: bytes) -> str:
+    """Return the SHA-256 of ``content`` as 64 hex digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @lru_cache(maxsize=64)
-def _sha256(path: str, *mark: int) -> str:
-    return sha256_of(Path(path))
+def _cached_sha256(path: str, *stat: int) -> str:
+    return file_sha256(Path(path))
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, computed once a process while the file stays as it is."""
-    about = path.stat()
-    return _sha256(
-        str(path.resolve()), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
+def cached_file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file. It is recomputed only if size, times or inode change."""
+    stat = path.stat()
+    return _cached_sha256(
+        str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
     )
 
 
-def content_key(mapping: Mapping[str, Any]) -> str:
-    """16 hex digits that name the content of a mapping, whatever the order of its keys."""
-    return hashlib.sha256(canonical(mapping)).hexdigest()[:16]
+def file_matches(path: Path, sha256: str) -> bool:
+    """Return whether a file exists and has this SHA-256 (64 hex digits).
 
-
-def canonical(value: Any) -> bytes:
-    """One text for one value: as JSON reads it back, for JSON turns every key of a mapping into
-    text.
+    Raises:
+        UserError: If the file exists and cannot be read.
     """
     try:
-        plain = json.loads(json.dumps(value, allow_nan=False))
+        return cached_file_sha256(path) == sha256
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise UserError(
+            f"Cannot read {path} ({error.strerror or error}). Finished work is kept; start again"
+            " when the folder is available"
+        ) from None
+
+
+def content_key(mapping: Mapping[str, Any]) -> str:
+    """Return 16 hex digits that identify the content of a mapping in any key order."""
+    return bytes_sha256(canonical_json(mapping))[:16]
+
+
+def canonical_json(value: Any) -> bytes:
+    """Serialise a value as JSON with sorted keys, so that equal values give equal bytes.
+
+    Raises:
+        UserError: If the value holds anything but text, finite numbers, lists and mappings.
+    """
+    try:
+        plain = json.loads(json.dumps(value, allow_nan=False))  # turns every key into text
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(

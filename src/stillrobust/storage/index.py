@@ -1,11 +1,9 @@
-"""What the records of one folder say, kept once more in one file, so that listing a large store
-need not open every record.
+"""An index of the records in a folder, so that listing a large store reads one file per run.
 
-``cells/<run>/.listing`` holds a line for each record: a checksum, then as JSON the record's name,
-its mark (size, time, inode) and its body without the digests of its arrays, and after a tab its
-protocol, which is mostly that of the line before. A line is believed while the record still has
-that mark; else the record is read, and the file is written anew. What is lost, torn or old here
-costs time and never truth: the records alone count.
+``cells/<run>/.listing`` has one line per record: a checksum, then as JSON the record's name, its
+file stat (size, time, inode) and its body without the digests of its arrays, then a tab and its
+protocol. A line is used while the stat of the record is unchanged. Otherwise the record is read and
+the index rewritten. A lost, torn or outdated index costs time only: the records are the truth.
 """
 
 import json
@@ -19,28 +17,37 @@ from typing import Any
 from stillrobust.storage.files import replace_file
 
 LISTING = ".listing"
-# a file system's clock ticks in milliseconds: what changed just now is read, whatever its mark says
+# file systems may tick in milliseconds or slower: a record that just changed is always read
 SETTLED_SECONDS = 2.0
-Mark = list[int]
+FileStat = list[int]
 
 
-def append(record: Path, body: Mapping[str, Any]) -> None:
-    """Put down what the record that was just written says.
+def append_record(record: Path, body: Mapping[str, Any]) -> None:
+    """Add a record that was just written to the index of its folder.
 
-    Where that cannot be, the record is read when it is listed.
+    A failure is ignored: the record is then read when it is listed.
+
+    Args:
+        record: Path of the record's JSON file.
+        body: Content of the record.
     """
     try:
-        line = _line(record.name, _mark(record.stat()), body)
-        # one write a line: several processes do not mix
+        line = _line(record.name, _file_stat(record.stat()), body)
+        # one write per line, so that processes do not interleave
         with record.with_name(LISTING).open("ab", buffering=0) as file:
             file.write(line)
     except OSError:
         return
 
 
-def bodies(folder: Path, read: Callable[[Path], dict[str, Any] | None]) -> list[dict[str, Any]]:
-    """The bodies of all whole records in ``folder``, by name; ``read`` reads one, or says that it
-    is not whole.
+def read_bodies(
+    folder: Path, read: Callable[[Path], dict[str, Any] | None]
+) -> list[dict[str, Any]]:
+    """Return the contents of all undamaged records in a folder, sorted by name.
+
+    Args:
+        folder: Folder of records. A missing folder is empty.
+        read: Reads one record; returns ``None`` for a damaged one.
     """
     try:
         with os.scandir(folder) as entries:
@@ -51,13 +58,13 @@ def bodies(folder: Path, read: Callable[[Path], dict[str, Any] | None]) -> list[
             }
     except OSError:
         return []
-    known = _known(folder / LISTING)
+    known = _read_index(folder / LISTING)
     newest = time.time() - SETTLED_SECONDS
     found: dict[str, dict[str, Any]] = {}
     stale = False
     for name in sorted(records):
-        mark, body = known.get(name, (None, None))
-        matches = mark == _mark(records[name])
+        stat, body = known.get(name, (None, None))
+        matches = stat == _file_stat(records[name])
         if body is None or not matches or records[name].st_mtime > newest:
             body = read(folder / name)
         if body is not None:
@@ -65,26 +72,27 @@ def bodies(folder: Path, read: Callable[[Path], dict[str, Any] | None]) -> list[
             stale = stale or not matches
     if stale:
         _rewrite(
-            folder / LISTING, {name: (_mark(records[name]), body) for name, body in found.items()}
+            folder / LISTING,
+            {name: (_file_stat(records[name]), body) for name, body in found.items()},
         )
     return list(found.values())
 
 
-def _mark(stat: os.stat_result) -> Mark:
+def _file_stat(stat: os.stat_result) -> FileStat:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
 
 
-def _line(name: str, mark: Mark, body: Mapping[str, Any]) -> bytes:
+def _line(name: str, stat: FileStat, body: Mapping[str, Any]) -> bytes:
     kept = {key: value for key, value in body.items() if key not in ("arrays", "protocol")}
     content = "\t".join(
-        json.dumps(part, separators=(",", ":")) for part in ([name, mark, kept], body["protocol"])
+        json.dumps(part, separators=(",", ":")) for part in ([name, stat, kept], body["protocol"])
     ).encode()
     return b"%08x %b\n" % (zlib.crc32(content), content)
 
 
-def _known(path: Path) -> dict[str, tuple[Mark, dict[str, Any]]]:
-    """Name -> mark and body; of several lines on one record the last."""
-    known: dict[str, tuple[Mark, dict[str, Any]]] = {}
+def _read_index(path: Path) -> dict[str, tuple[FileStat, dict[str, Any]]]:
+    """Return stat and body by record name. The last line of a record wins."""
+    known: dict[str, tuple[FileStat, dict[str, Any]]] = {}
     protocols: dict[bytes, dict[str, Any]] = {}
     try:
         lines = path.read_bytes().split(b"\n")
@@ -97,17 +105,17 @@ def _known(path: Path) -> dict[str, tuple[Mark, dict[str, Any]]]:
             try:
                 if protocol not in protocols:
                     protocols[protocol] = json.loads(protocol)
-                name, mark, body = json.loads(own)
-                known[name] = (mark, body | {"protocol": protocols[protocol]})
+                name, stat, body = json.loads(own)
+                known[name] = (stat, body | {"protocol": protocols[protocol]})
             except (ValueError, TypeError):
-                continue  # none of ours, whatever its checksum says
+                continue  # written by something else
     return known
 
 
-def _rewrite(path: Path, known: Mapping[str, tuple[Mark, dict[str, Any]]]) -> None:
+def _rewrite(path: Path, known: Mapping[str, tuple[FileStat, dict[str, Any]]]) -> None:
     try:
         replace_file(
-            path, b"".join(_line(name, mark, body) for name, (mark, body) in known.items())
+            path, b"".join(_line(name, stat, body) for name, (stat, body) in known.items())
         )
     except OSError:
-        return  # a store that may only be read
+        return  # a read-only store

@@ -1,13 +1,12 @@
-"""A lease on a piece of work: while one process holds it no other does the same, and that of one
-that died passes on.
+"""Leases: only one process works on a job; the lease of a dead process expires.
 
-``with lease(path) as held:`` works on any folder that the processes share, a network folder too: a
-lease is a small file, ``path.1``, and whoever takes over from number n makes number n + 1, which
-the file system lets one process do only. The holder writes a count into its file every
-:data:`BEAT_SECONDS`. No clocks are compared: a holder is gone when an observer has seen the same
-count for :data:`EXPIRES_SECONDS` of its own, or, on the same machine, when its process is. A holder
-that was asleep for so long may have been overtaken; :meth:`Lease.check` says so, and is called
-before anything is written.
+``with lease(path) as held:`` works in any folder that processes share, including network folders. A
+lease is a small file, ``path.1``. A process that takes over from number n creates number n + 1,
+which the file system allows only once. The holder increments a counter in its file every
+:data:`HEARTBEAT_SECONDS`. Clocks of machines are never compared. A holder counts as dead when an
+observer has seen the same counter for :data:`EXPIRY_SECONDS`, or, on the same machine, when its
+process has ended. A holder that was suspended may have lost its lease; it calls
+:meth:`Lease.check` before every write.
 """
 
 import contextlib
@@ -23,31 +22,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillrobust.errors import UserError
-from stillrobust.storage.files import clear_leftovers, read_bytes, sync, write_whole
+from stillrobust.storage.files import clear_leftovers, flush_to_disk, read_bytes, write_whole
 
-# between two signs of life: a small write each, that a network folder carries from hundreds of
-# processes
-BEAT_SECONDS = 5.0
-# without a sign of life: six beats, longer than Python can be kept from running a thread
-EXPIRES_SECONDS = 30.0
-WAIT_SECONDS = 1.0  # between two tries of who waits
+# one small write each time: a network folder can take it from hundreds of processes
+HEARTBEAT_SECONDS = 5.0
+# six heartbeats: longer than Python can keep a thread from running
+EXPIRY_SECONDS = 30.0
+WAIT_SECONDS = 1.0  # between two attempts of a waiting process
 
 _own: set[str] = set()
-"""Tokens of the leases that this process holds now.
+"""Tokens of the leases that this process holds.
 
-A file of another token with its number was left when the folder was away.
+A lease file with this process's number but another token is left over from an interruption.
 """
 
 
-class Held(UserError):
-    """Another process is at the same work, or has taken it over from this one; it can be tried
-    again later.
-    """
+class LeaseHeldError(UserError):
+    """Another process works on the same job, or has taken it over. Try again later."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease that this process, or the one that started it, holds."""
+    """A lease that this process or its parent holds."""
 
     path: Path
     number: int
@@ -55,12 +51,15 @@ class Lease:
 
     @property
     def file(self) -> Path:
-        """Where it is written."""
+        """The file of the lease."""
         return _file(self.path, self.number)
 
     def check(self) -> None:
-        """Raise :class:`Held` if it is no longer ours, ``UserError`` if the folder is gone: nothing
-        may be written then.
+        """Check that the lease is still held. Call this before every write.
+
+        Raises:
+            LeaseHeldError: If another process has taken the lease over.
+            UserError: If the folder cannot be reached.
         """
         try:
             ours = (
@@ -69,43 +68,45 @@ class Lease:
             )
         except OSError as error:
             raise UserError(
-                f"Cannot reach {self.path.parent} any more ({error.strerror or error}); what was"
-                " finished is kept: start again when the folder is there"
+                f"Cannot reach {self.path.parent} any more ({error.strerror or error}). Finished"
+                " work is kept; start again when the folder is available"
             ) from None
         if not ours:
-            raise Held(
-                f"Another process took {self.path.name} in {self.path.parent} over while this one"
-                " slept; it wrote no more"
+            raise LeaseHeldError(
+                f"Another process took over {self.path.name} in {self.path.parent} while this one"
+                " was suspended; this one writes nothing more"
             )
 
 
 @contextmanager
 def lease(path: Path, wait: bool = False) -> Iterator[Lease]:
-    """Hold ``path``, a name for a piece of work beside which its lease is written; ``path`` itself
-    need not exist.
+    """Hold the lease on a job while the context is active.
 
-    Raises :class:`Held` where another process is at it, unless ``wait`` says to wait for that;
-    ``UserError`` where nothing can be written.
+    Args:
+        path: Name of the job. The lease file is written beside it; the path itself need not exist.
+        wait: Wait until the lease is free instead of raising ``LeaseHeldError``.
+
+    Raises:
+        LeaseHeldError: If another process holds the lease.
+        UserError: If the lease file cannot be written.
     """
-    held = _waited(path) if wait else _acquired(path)
+    held = _wait_and_acquire(path) if wait else _acquire(path)
     ended = threading.Event()
-    beat = threading.Thread(target=_beat, args=(held, ended), daemon=True)
-    beat.start()
+    heartbeat = threading.Thread(target=_send_heartbeats, args=(held, ended), daemon=True)
+    heartbeat.start()
     try:
         yield held
     finally:
         ended.set()
-        beat.join()
+        heartbeat.join()
         _own.discard(held.token)
-        with contextlib.suppress(OSError):  # where the folder is gone the lease ends by itself
+        with contextlib.suppress(OSError):  # in a lost folder the lease expires by itself
             if _holder(held.file) == held.token:
                 held.file.unlink()
 
 
-def sweep(folder: Path) -> None:
-    """Remove the leases in ``folder`` that processes of this machine held until they were killed;
-    nobody has followed them.
-    """
+def remove_dead_leases(folder: Path) -> None:
+    """Remove the leases in ``folder`` whose holders on this machine were killed."""
     try:
         found = {
             path: name
@@ -113,19 +114,25 @@ def sweep(folder: Path) -> None:
             if (name := re.fullmatch(r"\.(.+)\.lease\.\d+", path.name))
         }
     except OSError:
-        return  # nothing is there
+        return
     for path, name in found.items():
-        # what cannot be taken here and now stays, and is followed when it is wanted
+        # other leases stay until a process needs their jobs
         with contextlib.suppress(OSError, UserError):
             content = _read(path)
-            if content is not None and _ended_here(content):
+            if content is not None and _ended_locally(content):
                 with lease(folder / name[1]):
                     pass
 
 
-def write_alone(path: Path, content: bytes) -> None:
-    """Write one file whole that several processes may want to write at once; what says the same is
-    left as it is.
+def write_under_lease(path: Path, content: bytes) -> None:
+    """Write a file that several processes may write at once. An equal file is left as it is.
+
+    Args:
+        path: The file.
+        content: Its new content.
+
+    Raises:
+        UserError: If the file cannot be written.
     """
     if read_bytes(path) == content:
         return
@@ -134,32 +141,32 @@ def write_alone(path: Path, content: bytes) -> None:
         write_whole({path: content})
 
 
-def _waited(path: Path) -> Lease:
+def _wait_and_acquire(path: Path) -> Lease:
     while True:
         try:
-            return _acquired(path)
-        except Held:
+            return _acquire(path)
+        except LeaseHeldError:
             time.sleep(WAIT_SECONDS)
 
 
-def _acquired(path: Path) -> Lease:
-    """The next number after that of a holder that is gone."""
+def _acquire(path: Path) -> Lease:
+    """Create the lease file with the next number, if the holder is dead."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
             before = max(_numbers(path), default=0)
             content = _read(_file(path, before)) if before else ""
             if content is None:
-                continue  # given back in this moment
-            if before and not _gone(_file(path, before), content):
-                raise Held(
-                    f"Another process is at {path.name} in {path.parent}: {_shown(content)}; try"
-                    " again when it is done"
+                continue  # released in this moment
+            if before and not _holder_is_dead(_file(path, before), content):
+                raise LeaseHeldError(
+                    f"Another process works on {path.name} in {path.parent}:"
+                    f" {_holder_name(content)}; try again when it has finished"
                 )
             mine = Lease(path, before + 1, secrets.token_hex(8))
             _own.add(mine.token)
-            # Who was faster is not to be disturbed: the one we take over from may have come back,
-            # ended and been followed.
+            # The previous holder may have come back, released the lease and been succeeded: then
+            # another process was faster.
             if _create(mine):
                 if (not before or _holder(_file(path, before)) == _token(content)) and max(
                     _numbers(path)
@@ -177,14 +184,14 @@ def _acquired(path: Path) -> Lease:
 
 
 def _create(mine: Lease) -> bool:
-    """Whether the file is made by us; one process only can."""
+    """Return whether this process created the file. Only one process can."""
     content = (
         f"{mine.token} {_here()} {os.getpid()} {_process('self')[1]} {platform.node()}\n{0:012}\n"
     )
     try:
         with mine.file.open("x", encoding="utf-8") as file:
             file.write(content)
-            sync(file)
+            flush_to_disk(file)
     except FileExistsError:
         return False
     except OSError:
@@ -193,10 +200,10 @@ def _create(mine: Lease) -> bool:
     return True
 
 
-def _beat(held: Lease, ended: threading.Event) -> None:
-    """Count up in the holder's own file. It is never made anew: if it is gone, so is the lease."""
+def _send_heartbeats(held: Lease, ended: threading.Event) -> None:
+    """Increment the counter in the lease file until it is lost; it is never recreated."""
     count = 0
-    while not ended.wait(BEAT_SECONDS):
+    while not ended.wait(HEARTBEAT_SECONDS):
         count += 1
         # a network folder may come back
         with contextlib.suppress(OSError), held.file.open("r+", encoding="utf-8") as file:
@@ -205,26 +212,25 @@ def _beat(held: Lease, ended: threading.Event) -> None:
                 return
             file.seek(len(first))
             file.write(f"{count:012}\n")
-            sync(file)
+            flush_to_disk(file)
 
 
-def _gone(file: Path, content: str) -> bool:
-    """Whether the holder is: at once where its process can be seen, else by watching it for a
-    while.
-    """
-    if (ended := _ended_here(content)) is not None:
+def _holder_is_dead(file: Path, content: str) -> bool:
+    """Check the holder's process if it is on this machine; otherwise watch its heartbeats."""
+    if (ended := _ended_locally(content)) is not None:
         return ended
-    # Looks are counted and not seconds: holder and observer may have been asleep together.
-    for _ in range(round(EXPIRES_SECONDS / WAIT_SECONDS)):
+    # Count looks, not seconds: holder and observer may have been suspended together.
+    for _ in range(round(EXPIRY_SECONDS / WAIT_SECONDS)):
         time.sleep(WAIT_SECONDS)
         if _read(file) != content:
             return False
     return True
 
 
-def _ended_here(content: str) -> bool | None:
-    """Whether the holder, a process of this machine, has ended; ``None`` where that cannot be seen,
-    or it is stopped.
+def _ended_locally(content: str) -> bool | None:
+    """Return whether the holder, a process on this machine, has ended.
+
+    ``None`` if it is on another machine or stopped.
     """
     token, here, process, started, *_ = [*content.split(), "", "", "", ""]
     if here == "-" or here != _here():
@@ -232,16 +238,13 @@ def _ended_here(content: str) -> bool | None:
     if process == str(os.getpid()) and token not in _own:
         return True
     state, since = _process(process)
-    if since != started or state in "ZX":  # ended, or its number is another process's by now
+    if since != started or state in "ZX":  # ended, or its number was reused
         return True
     return None if state in "Tt" else False
 
 
 def _here() -> str:
-    """One start of one machine, and of one container on it: where process numbers mean the same.
-
-    ``-``: not known.
-    """
+    """Identify the boot and container that number the processes; ``-`` if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116
@@ -250,7 +253,7 @@ def _here() -> str:
 
 
 def _process(number: str) -> tuple[str, str]:
-    """State and start of a process of this machine, as /proc has them; ``X`` where there is none."""
+    """Return state and start time of a process from /proc; state ``X`` if absent."""
     try:
         fields = (
             Path(f"/proc/{number}/stat")
@@ -287,6 +290,6 @@ def _token(content: str) -> str:
     return content.partition(" ")[0]
 
 
-def _shown(content: str) -> str:
+def _holder_name(content: str) -> str:
     _, _, process, _, host, *_ = [*content.split(), "", "", "", "", "?"]
     return f"process {process or '?'} on {host}"

@@ -1,20 +1,18 @@
-"""A folder of measurements, each written whole or not at all.
+"""The results store: a folder of measurements, each written whole or not at all.
 
 ::
 
-    root/runs/<run>.json                                  what a run is
-    root/cells/<run>/<corruption>_<severity>.json         the numbers of one cell: the clean data or
-    one corruption root/cells/<run>/<corruption>_<severity>.npz          per-image statistics, for
-    intervals root/cells/<run>/<corruption>_<severity>.examples.npz a few images and what the model
-    said of them root/cells/<run>/.listing                             what the records say, to list
-    many at once; see ``index``
+    root/runs/<run>.json                                          one run
+    root/cells/<run>/<corruption>_<severity>.json                 the scores of one cell
+    root/cells/<run>/<corruption>_<severity>.npz                  per-image statistics
+    root/cells/<run>/<corruption>_<severity>.examples.npz         a few images with predictions
+    root/cells/<run>/.listing                                     the index of the records
 
-A record's JSON is put in place last, so that its existence means success. Every record carries the
-SHA-256 of itself and of its arrays; one that does not match is set aside (``*.damaged``) with a
-warning and counts as missing.
+The JSON of a record is renamed into place last, so its existence means success. Every record holds
+the SHA-256 of itself and of its arrays. A record that does not match is renamed to ``*.damaged``
+with a warning and counts as missing.
 """
 
-import hashlib
 import io
 import json
 import math
@@ -27,38 +25,46 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.errors import HoleError, UserError
+from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import Cell
 from stillrobust.samples import Array
 from stillrobust.storage import index
-from stillrobust.storage.files import canonical, clear_leftovers, read_bytes, set_aside, write_whole
-from stillrobust.storage.leases import Lease, lease, write_alone
+from stillrobust.storage.files import (
+    bytes_sha256,
+    canonical_json,
+    clear_leftovers,
+    read_bytes,
+    set_aside,
+    write_whole,
+)
+from stillrobust.storage.leases import Lease, lease, write_under_lease
 
 FORMAT = 1  # of the records; raised when an older reader would misread them
 SAFE_NAME = re.compile(r"[^\W_][\w.-]*")  # becomes a file name: no separators, nothing hidden
-CORRUPTION_FILE = "corruption_file"  # in a cell's protocol: the content of a corruption of your own
+CORRUPTION_FILE = "corruption_file"  # key in a cell's protocol: the content of a user's corruption
 
 
 @dataclass(frozen=True)
 class Run:
-    """One transferred model on one dataset."""
+    """A model under evaluation on one dataset."""
 
     name: str
-    """A slug, unique in its store."""
+    """A file-name-safe slug, unique in its store."""
     task: str
     backbone: str
-    """The spec of the backbone."""
+    """Spec of the backbone, or the name of an external model."""
     transfer: str
-    """``fixed_feature`` or ``full_network``."""
+    """``fixed_feature``, ``full_network``, or ``as_is`` for an external model."""
     dataset: str
     protocol: dict[str, Any]
-    """Everything that decides the run's numbers."""
+    """Everything that determines the scores of the run."""
     classes: tuple[str, ...]
+    """Classes of the dataset in the order of its labels. Empty if unknown."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number: a metric of a run in one cell, and the circumstances it was measured under."""
+    """One score: a metric of a run in one cell, with its protocol."""
 
     run: str
     metric: str
@@ -66,36 +72,34 @@ class Measurement:
     severity: int
     value: float
     protocol: dict[str, Any]
-    """The same for all cells of a run; it holds neither corruption nor severity, but the content of
-    a corruption of your own.
-    """
+    """Equal for all cells of a run, except for the content of a user's corruption file."""
     images: int
     seconds: float
     key: str = ""
-    """Of the cell: names everything that decided the number."""
+    """Key of the cell: a hash of everything that determines the score."""
 
     @property
     def circumstances(self) -> dict[str, Any]:
-        """The protocol without what is one corruption's own: equal for numbers that may be set
-        against each other.
-        """
+        """The protocol without the corruption file. Scores with equal values are comparable."""
         return {name: value for name, value in self.protocol.items() if name != CORRUPTION_FILE}
 
 
 class Store:
-    """The measurements under one folder. Reading a folder that does not exist finds nothing."""
+    """The measurements in one folder. A folder that does not exist reads as empty.
+
+    Args:
+        root: Folder of the store. Created by the first write.
+    """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
 
     def write_run(self, run: Run) -> None:
-        """Write down what a run is; an earlier record of the same name is replaced, unless it says
-        the same.
-        """
-        write_alone(self._run_path(run.name), _seal(asdict(run)))
+        """Write the record of a run, replacing a different one of the same name."""
+        write_under_lease(self._run_path(run.name), _seal(asdict(run)))
 
     def runs(self) -> list[Run]:
-        """All runs, by name."""
+        """Return all runs, sorted by name."""
         bodies = (_unseal(path) for path in sorted((self.root / "runs").glob("[!.]*.json")))
         return [
             Run(**{**body, "classes": tuple(body["classes"])})
@@ -104,9 +108,11 @@ class Store:
         ]
 
     @contextmanager
-    def writing(self, run: str, corruption: str) -> Iterator[Lease]:
-        """Hold the cells of a run on one corruption, for who measures them; raises
-        :class:`leases.Held` if others do.
+    def lease_cells(self, run: str, corruption: str) -> Iterator[Lease]:
+        """Hold the lease on the cells of a run under one corruption while they are evaluated.
+
+        Raises:
+            LeaseHeldError: If another process holds it.
         """
         place = self._cells_of(run) / _safe(corruption)
         with lease(place) as held:
@@ -124,11 +130,20 @@ class Store:
         statistics: Mapping[str, Array],
         examples: Mapping[str, Array] | None = None,
     ) -> None:
-        """Write one cell: the arrays first and the record last, so that the record's existence
-        means success.
+        """Write one cell: the arrays first and the record last.
 
-        ``key`` names the circumstances (see :func:`content_key`); ``metrics`` must be finite
-        numbers.
+        Args:
+            cell: Run, corruption and severity.
+            key: Hash of everything that determines the scores; see :func:`content_key`.
+            metrics: Finite scores by metric.
+            protocol: The circumstances of the evaluation, as plain data.
+            images: Number of images.
+            seconds: Evaluation time.
+            statistics: Per-image arrays from which the scores can be recomputed.
+            examples: Arrays of a few images and predictions for the gallery.
+
+        Raises:
+            UserError: If a score is not finite, or a file cannot be written.
         """
         values = {name: float(value) for name, value in metrics.items()}
         for name, value in values.items():
@@ -148,15 +163,13 @@ class Store:
             "protocol": dict(protocol),
             "images": int(images),
             "seconds": float(seconds),
-            "arrays": {
-                path.name: hashlib.sha256(content).hexdigest() for path, content in arrays.items()
-            },
+            "arrays": {path.name: bytes_sha256(content) for path, content in arrays.items()},
         }
         write_whole({**arrays, record: _seal(body)})
-        index.append(record, body)
+        index.append_record(record, body)
 
     def has(self, cell: Cell, key: str) -> bool:
-        """Whether the cell is there, whole, and was measured under the same circumstances."""
+        """Return whether the cell is stored, undamaged, and has this key."""
         body = self._cell(cell)
         if body is None or body["key"] != key:
             return False
@@ -166,11 +179,11 @@ class Store:
         )
 
     def measurements(self, run: str | None = None) -> list[Measurement]:
-        """All numbers, or those of one run."""
+        """Return the measurements of all runs, or of one run."""
         folders = (
             sorted((self.root / "cells").glob("[!.]*")) if run is None else [self._cells_of(run)]
         )
-        bodies = (body for folder in folders for body in index.bodies(folder, _unseal))
+        bodies = (body for folder in folders for body in index.read_bodies(folder, _unseal))
         return [
             Measurement(
                 run=body["run"],
@@ -188,17 +201,20 @@ class Store:
         ]
 
     def statistics(self, cell: Cell) -> dict[str, Array]:
-        """The per-image statistics of a cell."""
+        """Return the per-image statistics of a cell.
+
+        Raises:
+            MissingCellsError: If the cell is not stored.
+        """
         arrays = self._arrays(cell, ".npz")
         if arrays is None:
-            raise HoleError(
-                f"{cell.run} was not measured on {cell.corruption} {cell.severity}: run the study"
-                " again"
+            raise MissingCellsError(
+                f"{cell.run} has no cell for {cell.corruption} {cell.severity}: evaluate it first"
             )
         return arrays
 
     def examples(self, cell: Cell) -> dict[str, Array] | None:
-        """The example images of a cell and what the model said of them, where they were kept."""
+        """Return the example images and predictions of a cell, or ``None`` if it has none."""
         return self._arrays(cell, ".examples.npz")
 
     def _run_path(self, name: str) -> Path:
@@ -216,11 +232,11 @@ class Store:
     def _array_bytes(self, cell: Cell, name: str, digest: str) -> bytes | None:
         path = self._cell_path(cell).with_name(name)
         content = read_bytes(path)
-        if content is not None and hashlib.sha256(content).hexdigest() == digest:
+        if content is not None and bytes_sha256(content) == digest:
             return content
-        # Without its arrays the record is not whole: it goes, and the cell is measured again.
+        # A record without its arrays is damaged: the cell is evaluated again.
         now = self._cell(cell)
-        if now and now["arrays"].get(name) == digest:  # else it was measured anew while we looked
+        if now and now["arrays"].get(name) == digest:  # else it was replaced in the meantime
             set_aside(self._cell_path(cell), f"{name} is missing or altered")
         return None
 
@@ -243,7 +259,7 @@ def _safe(name: str) -> str:
 
 
 def _seal(body: dict[str, Any]) -> bytes:
-    digest = hashlib.sha256(canonical(body)).hexdigest()
+    digest = bytes_sha256(canonical_json(body))
     sealed = {"format": FORMAT, "sha256": digest, "body": body}
     return json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
@@ -256,7 +272,7 @@ def _unseal(path: Path) -> dict[str, Any] | None:
         sealed = json.loads(content)
         made_by = int(sealed["format"])
         body: dict[str, Any] = sealed["body"]
-        whole = hashlib.sha256(canonical(body)).hexdigest() == sealed["sha256"]
+        whole = bytes_sha256(canonical_json(body)) == sealed["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError):
         made_by, whole = FORMAT, False
     if made_by > FORMAT:
@@ -265,8 +281,8 @@ def _unseal(path: Path) -> dict[str, Any] | None:
             " stillrobust"
         )
     if not whole:
-        if read_bytes(path) == content:  # else it was written anew while we looked
-            set_aside(path, "it is half-written or altered")
+        if read_bytes(path) == content:  # else it was replaced in the meantime
+            set_aside(path, "it is incomplete or altered")
         return None
     return body
 
@@ -280,7 +296,7 @@ def _pack(arrays: Mapping[str, Array]) -> bytes:
                 " first"
             )
     buffer = io.BytesIO()
-    save: Any = np.savez_compressed  # its stub takes the keyword allow_pickle for one of the arrays
+    save: Any = np.savez_compressed  # its stub mistakes the arrays for allow_pickle
     save(buffer, **plain)
     return buffer.getvalue()
 

@@ -18,17 +18,16 @@ from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
 from stillrobust.data.generated.source_set import write_source_set
 from stillrobust.data.image_cache import ImageCache
 from stillrobust.errors import UserError
-from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.evaluation import loop as evaluation
+from stillrobust.evaluation import Protocol, cells_to_evaluate, evaluate
 from stillrobust.execution import ENGINES, Failure, Job, run_jobs
 from stillrobust.grid import CLEAN, Place
 from stillrobust.names import lookup
 from stillrobust.robustify import build_technique
 from stillrobust.runtime import capacity
-from stillrobust.runtime.forecast import NOT_BEGUN, Awaited
-from stillrobust.runtime.run_log import failures_noted, note
+from stillrobust.runtime.forecast import NOT_STARTED, PlannedJob
+from stillrobust.runtime.run_log import log_failures, note
 from stillrobust.samples import Dataset
-from stillrobust.storage.leases import sweep, write_alone
+from stillrobust.storage.leases import remove_dead_leases, write_under_lease
 from stillrobust.study.cost import job_bytes
 from stillrobust.study.needs import weight_needs
 from stillrobust.study.schema import ROBUSTIFY, UPSTREAM, Circumstances, StudyRun
@@ -41,7 +40,7 @@ from stillrobust.training import TRANSFERS, Plan, train
 from stillrobust.training.launch import launched
 from stillrobust.training.run_files import read_description
 from stillrobust.training.upstream_training import robustify
-from stillrobust.user_files import shown
+from stillrobust.user_files import display_name
 
 FIRST = ("make", "robustify", "evaluate", "train")
 """What is begun first where there is a choice: a model is evaluated before the next is trained, so
@@ -50,7 +49,7 @@ that numbers come early.
 BY_LENGTH = ("detection", "segmentation", "classification")
 
 Listener = Callable[[str, int, int, str], None]
-Expect = Callable[[Sequence[Awaited], int, int, int, int], None]
+Expect = Callable[[Sequence[PlannedJob], int, int, int, int], None]
 """(jobs, runs, runs that are done, cells, cells that are done)."""
 Progress = Callable[[int, int, str], None]
 
@@ -91,7 +90,7 @@ def train_job(
     """
     split = "val" if plan.transfer == UPSTREAM else "train"
     work = robustify if plan.transfer == ROBUSTIFY else train
-    with failures_noted(log, "training"):
+    with log_failures(log, "training"):
         _require_there(log)
         if start and upstream_digest(plan.backbone) != start:
             raise UserError(
@@ -111,11 +110,12 @@ def evaluate_job(
     progress: Progress,
 ) -> None:
     """Evaluate some cells of one run."""
-    with failures_noted(
-        log, f"evaluation on {' and '.join(map(shown, protocol.corruptions)) or 'clean images'}"
+    with log_failures(
+        log,
+        f"evaluation on {' and '.join(map(display_name, protocol.corruptions)) or 'clean images'}",
     ):
         _require_there(log)
-        evaluate(folder, _test_data(data), results, protocol, run, progress, log)
+        evaluate(folder, _test_data(data), results, protocol, run, progress, log=log)
 
 
 def _require_there(log: Path) -> None:
@@ -148,9 +148,7 @@ def missing_cells(run: StudyRun, asked: Circumstances, site: Site) -> list[Place
     if description is None:
         return protocol.cells()
     data = _test_data(site.data_of(run, run.test_data))
-    return evaluation.missing_cells(
-        data, site.results, protocol, run.name(asked), description["sha256"]
-    )
+    return cells_to_evaluate(data, site.results, protocol, run.name(asked), description["sha256"])
 
 
 def jobs_of(
@@ -265,7 +263,7 @@ def _evaluations(
         about: dict[str, Any] = {"warm": run.folder, "memory": job_bytes(plan, part.batch_size)}
         jobs.append(
             Job(
-                f"evaluate {name} {shown(corruption)}",
+                f"evaluate {name} {display_name(corruption)}",
                 evaluate_job,
                 arguments,
                 after=(_training(run),),
@@ -351,13 +349,15 @@ def run_study(
         site.out.glob(pattern) for pattern in ("*", "runs/*", "results/*", "results/cells/*")
     )
     for folder in chain([site.out], *folders):
-        sweep(folder)  # of what processes held until they were killed, at work that is done by now
+        remove_dead_leases(
+            folder
+        )  # of what processes held until they were killed, at work that is done by now
     return failures
 
 
 def _expected(
     jobs: Iterable[Job], found: Sequence[RunState]
-) -> tuple[list[Awaited], int, int, int, int]:
+) -> tuple[list[PlannedJob], int, int, int, int]:
     """What :meth:`Work.expect` takes."""
     kinds = {state.name: state.run.task for state in found} | {
         state.run.folder: state.run.task for state in found
@@ -369,7 +369,7 @@ def _expected(
         missing[name] = missing.get(name, 0) + cells
         kind = f"{work} {kinds.get(name, '')}"
         awaited.append(
-            Awaited(job.name, kind, name if work == "evaluate" else "", cells, _size(job, cells))
+            PlannedJob(job.name, kind, name if work == "evaluate" else "", cells, _size(job, cells))
         )
     done = sum(
         state.cells - missing[state.name] if missing.get(state.name) else state.done
@@ -427,7 +427,7 @@ def _keep(failures: list[Failure], jobs: Iterable[Job], site: Site) -> None:
         job.name: job.arguments[-1] for job in jobs if job.function in (train_job, evaluate_job)
     }
     for failure in failures:
-        if failure.reason.startswith(NOT_BEGUN):
+        if failure.reason.startswith(NOT_STARTED):
             continue
         own = logs.get(failure.job)
         note(
@@ -436,7 +436,7 @@ def _keep(failures: list[Failure], jobs: Iterable[Job], site: Site) -> None:
         )
     if failures and (site.out / ASKED).is_file():
         listed = [{"job": failure.job, "reason": failure.reason} for failure in failures]
-        write_alone(
+        write_under_lease(
             site.out / FAILURES, (json.dumps(listed, indent=1, ensure_ascii=False) + "\n").encode()
         )
     elif not failures:

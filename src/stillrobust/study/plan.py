@@ -13,7 +13,7 @@ from stillrobust.study.needs import Need, data_needs, weight_needs
 from stillrobust.study.schema import Circumstances, Study, StudyRun
 from stillrobust.study.selection import Selection
 from stillrobust.study.state import RunState, Site, states
-from stillrobust.user_files import shown
+from stillrobust.user_files import display_name
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _run(state: RunState) -> str:
             None,
             [
                 run.recipe,
-                shown(run.technique),
+                display_name(run.technique),
                 *(f"{k} {v}" for k, v in run.changes.items() if k != "seed"),
             ],
         )

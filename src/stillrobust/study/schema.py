@@ -22,8 +22,8 @@ from stillrobust.grid import COMMON, SEVERITIES
 from stillrobust.names import lookup, parse_spec, unknown_name_error
 from stillrobust.samples import TaskName
 from stillrobust.storage.files import content_key
-from stillrobust.strict_yaml import Fault, load_yaml
-from stillrobust.user_files import is_own, keyed, pinned, shown
+from stillrobust.strict_yaml import YamlError, load_yaml
+from stillrobust.user_files import display_name, is_user_file, resolve_user_file, with_content_hash
 
 STUDIES = Path(__file__).parent.parent / "studies"
 UPSTREAM = "upstream"
@@ -112,7 +112,7 @@ class Circumstances(Strict):
     def _expanded(cls, names: list[str]) -> list[str]:
         found = [one for name in names for one in (COMMON if name == "common" else (name,))]
         for name in found:
-            if not is_own(name):  # a file of one's own is run when the study is
+            if not is_user_file(name):  # a file of one's own is run when the study is
                 lookup("corruption", name, CORRUPTIONS)
         return found
 
@@ -176,10 +176,10 @@ class Study(Strict):
     def selected(self) -> list["StudyRun"]:
         """The runs of this study: those that its panels show, or all of the file."""
         every = {run.id: run for run in expand(self)}
-        shown = dict.fromkeys(key for panel in self.panels for key in panel.labels)
-        if not shown:
+        labels = dict.fromkeys(key for panel in self.panels for key in panel.labels)
+        if not labels:
             return list(every.values())
-        chosen = {key: lookup("run", key, every) for key in shown}
+        chosen = {key: lookup("run", key, every) for key in labels}
         makers = {run.made_by for run in chosen.values()}
         return [
             run for key, run in every.items() if key not in chosen and run.folder in makers
@@ -217,7 +217,7 @@ class StudyRun:
         said = asdict(self)
         for key in ("id", "label", "test_data", "images"):
             del said[key]
-        return content_key({**said, "technique": keyed(self.technique)})
+        return content_key({**said, "technique": with_content_hash(self.technique)})
 
     @property
     def folder(self) -> str:
@@ -236,7 +236,7 @@ class StudyRun:
         return f"{self._said()}-{key[:8]}"
 
     def _said(self) -> str:
-        rest = [shown(self.technique), self.label if self.made_by else "", self.scale]
+        rest = [display_name(self.technique), self.label if self.made_by else "", self.scale]
         return readable("-".join([self.task, self.backbone, self.transfer, *filter(None, rest)]))
 
 
@@ -315,7 +315,7 @@ def _read(path: Path) -> Study:
         raise UserError(
             f"The study {path} is wrong {first_fault(error)}; correct it there"
         ) from None
-    except (Fault, UnicodeDecodeError) as error:
+    except (YamlError, UnicodeDecodeError) as error:
         raise UserError(
             f"Expected YAML in the study {path}, but {error}; correct it there"
         ) from None
@@ -333,7 +333,7 @@ def _with_files(content: Any, folder: Path, key: str = "") -> Any:
     if isinstance(content, list):
         return [_with_files(value, folder, key) for value in content]
     return (
-        pinned(content, folder)
+        resolve_user_file(content, folder)
         if key in ("technique", "corruptions") and isinstance(content, str)
         else content
     )
@@ -448,7 +448,7 @@ def _run(study: Study, said: dict[str, Any], name: str, where: str) -> StudyRun:
     return StudyRun(
         id=name,
         label=(
-            f"{values.model} {shown(values.technique or REGULAR)}"
+            f"{values.model} {display_name(values.technique or REGULAR)}"
             if values.transfer == ROBUSTIFY
             else values.model
         ),
@@ -480,7 +480,7 @@ def _plain(value: Any) -> str:
     return (
         "-".join(f"{key}-{one}" for key, one in value.items())
         if isinstance(value, dict)
-        else shown(str(value))
+        else display_name(str(value))
     )
 
 

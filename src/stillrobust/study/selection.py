@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stillrobust.errors import UserError
-from stillrobust.storage.leases import write_alone
+from stillrobust.storage.leases import write_under_lease
 from stillrobust.study.miniature import miniature_of, read_miniature
 from stillrobust.study.schema import (
     UPSTREAM,
@@ -129,7 +129,9 @@ def remember(selection: Selection, out: Path) -> None:
         "miniature": selection.miniature,
         "seeds": selection.seeds,
     }
-    write_alone(out / ASKED, (json.dumps(asked, indent=1, ensure_ascii=False) + "\n").encode())
+    write_under_lease(
+        out / ASKED, (json.dumps(asked, indent=1, ensure_ascii=False) + "\n").encode()
+    )
 
 
 def recall(out: Path) -> Selection:

@@ -14,11 +14,11 @@ from typing import Any
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN
 from stillrobust.names import format_spec, parse_spec, unknown_name_error
-from stillrobust.runtime.forecast import NOT_BEGUN, hours
+from stillrobust.runtime.forecast import NOT_STARTED, format_duration
 from stillrobust.runtime.run_log import last_line
 from stillrobust.study.miniature import FOLDER
 from stillrobust.study.schema import UPSTREAM, Circumstances, StudyRun
-from stillrobust.user_files import shown
+from stillrobust.user_files import display_name
 
 FAILURES = "failures.json"
 # after which a `study run` that tells nothing is no longer said to be at work
@@ -120,7 +120,7 @@ def places_of(asked: Circumstances) -> list[tuple[str, int]]:
     return [
         CLEAN,
         *(
-            (shown(corruption), severity)
+            (display_name(corruption), severity)
             for corruption in asked.corruptions
             for severity in asked.severities
         ),
@@ -212,18 +212,18 @@ def _at_work(told: Mapping[str, Any]) -> list[str]:
     """What the last ``study run`` told of itself: rate, time left, jobs at work and what failed so
     far.
     """
-    if not {"summary", "at_work", "failed", "written"} <= told.keys():
+    if not {"summary", "running", "failed", "written"} <= told.keys():
         return ["nobody is at work"]
     ago = time.time() - told["written"]
     who = f"{told.get('host')}[{told.get('process')}]"
     if ago > SILENT_SECONDS:
         return [
-            f"{who} was at work and has said nothing for {hours(ago)}: it was ended, or its job"
+            f"{who} was at work and has said nothing for {format_duration(ago)}: it was ended, or its job"
             " takes long to tell"
         ]
     lines = [
         f"at work: {who}, {told['summary']}",
-        *(f"  {name}: {text}" for name, text in told["at_work"].items()),
+        *(f"  {name}: {text}" for name, text in told["running"].items()),
     ]
     return [*lines, *failures_text(told["failed"])]
 
@@ -231,13 +231,13 @@ def _at_work(told: Mapping[str, Any]) -> list[str]:
 def failures_text(reasons: Mapping[str, str]) -> list[str]:
     """A line for each job that failed; those that were not begun because of it are counted."""
     after = Counter(
-        reason.removeprefix(NOT_BEGUN)
+        reason.removeprefix(NOT_STARTED)
         for reason in reasons.values()
-        if reason.startswith(NOT_BEGUN)
+        if reason.startswith(NOT_STARTED)
     )
     lines = []
     for name, reason in reasons.items():
-        if not reason.startswith(NOT_BEGUN):
+        if not reason.startswith(NOT_STARTED):
             kept_back = (
                 f" ({after[name]} jobs that come after it were not begun)" if after[name] else ""
             )

@@ -7,7 +7,7 @@ from PIL import ImageDraw, ImageFont
 
 from stillrobust.samples import Image
 from stillrobust.tools.corrupt_folder import CorruptionPlan
-from stillrobust.user_files import shown
+from stillrobust.user_files import display_name
 
 # larger photos are shrunk first, so that corruptions look as on a photo of ordinary size
 LONGEST = 512
@@ -43,7 +43,7 @@ def contact_sheet(image: Image, plan: CorruptionPlan, image_id: str = "photo") -
         draw.text((MARGIN + column * (THUMB + 4) + 4, 4), head, "black", font)
     for row, name in enumerate(plan.corruptions):
         top = LINE + row * (tall + 4)
-        draw.text((4, top + tall // 2 - 8), shown(name).replace("_", " "), "black", font)
+        draw.text((4, top + tall // 2 - 8), display_name(name).replace("_", " "), "black", font)
         for column, severity in enumerate((0, *plan.severities)):
             if column == 0 and row > 0:
                 continue

@@ -35,7 +35,7 @@ from stillrobust.tools.folder_job import (
     sha256_of_name,
 )
 from stillrobust.tools.photos import find_photos
-from stillrobust.user_files import is_own, keyed, shown
+from stillrobust.user_files import is_user_file, with_content_hash, display_name
 
 SUFFIX_OF_FORMAT = {"png": ".png", "jpeg": ".jpg"}
 
@@ -89,7 +89,11 @@ class CorruptionPlan(FolderPlan):
 
     def protocol(self) -> dict[str, Any]:
         """Return the corruptions' protocol, the file format, and the hashes of user files."""
-        user_files = {f"{shown(name)}.py": keyed(name) for name in self.corruptions if is_own(name)}
+        user_files = {
+            f"{display_name(name)}.py": with_content_hash(name)
+            for name in self.corruptions
+            if is_user_file(name)
+        }
         return {
             **protocol(self.draws, self.regime, self.channel_order),
             "format": self.format,
@@ -107,7 +111,7 @@ class CorruptionPlan(FolderPlan):
         """Map CORRUPTION/SEVERITY/TARGET.SUFFIX to (corruption, severity)."""
         suffix = SUFFIX_OF_FORMAT[self.format]
         return {
-            f"{shown(corruption)}/{severity}/{target}{suffix}": (corruption, severity)
+            f"{display_name(corruption)}/{severity}/{target}{suffix}": (corruption, severity)
             for corruption in self.corruptions
             for severity in self.severities
         }

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from stillrobust.errors import UserError, from_worker
+from stillrobust.errors import UserError, unwrap_worker_error
 from stillrobust.samples import Dataset, Sample
 from stillrobust.tasks import Task
 
@@ -97,7 +97,7 @@ def batches(
         with one_thread_each(workers):
             yield from loader
     except UserError as error:
-        raise from_worker(error) from None
+        raise unwrap_worker_error(error) from None
 
 
 @contextmanager

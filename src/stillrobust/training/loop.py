@@ -38,6 +38,7 @@ from stillrobust.robustify import build_technique
 from stillrobust.robustify.technique import require_photometric
 from stillrobust.runtime.run_log import RUN_LOG, note
 from stillrobust.samples import Dataset, DatasetInfo
+from stillrobust.storage.files import file_matches
 from stillrobust.storage.leases import Lease, lease
 from stillrobust.tasks import Classification, Task, make_task
 from stillrobust.tasks.classification import classes_of
@@ -48,7 +49,6 @@ from stillrobust.training.batches import Augmented, batches, fresh_epoch, number
 from stillrobust.training.launch import Progress, launch, leads
 from stillrobust.training.optimizer import make_optimiser, set_rates
 from stillrobust.training.run_files import (
-    checked,
     finish,
     finished,
     read_description,
@@ -59,8 +59,7 @@ from stillrobust.training.run_files import (
 )
 from stillrobust.training.technique_hooks import InTransfer, Upstream, Work
 from stillrobust.training.training_monitor import Watched
-from stillrobust.user_files import keyed, pinned
-from stillrobust.user_files import shown as shown_spec
+from stillrobust.user_files import display_name, resolve_user_file, with_content_hash
 
 __all__ = ["TRANSFERS", "Plan", "Recipe", "identity", "load_model", "train"]
 
@@ -102,7 +101,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         # one training, one content of a file of your own
-        object.__setattr__(self, "technique", pinned(self.technique))
+        object.__setattr__(self, "technique", resolve_user_file(self.technique))
 
     def make_task(self) -> Task:
         """The task with the recipe's settings and, before those, the plan's own."""
@@ -125,13 +124,17 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
         "upstream_weights": upstream_digest(plan.backbone),
         "preprocessing": published_preprocessing(plan.backbone),
         "transfer": plan.transfer,
-        "technique": shown_spec(technique),
+        "technique": display_name(technique),
         **(
             {"in_transfer_version": IN_TRANSFER_VERSION}
             if technique and plan.transfer != "robustify"
             else {}
         ),
-        **({"technique_files": keyed(technique)} if keyed(technique) != technique else {}),
+        **(
+            {"technique_files": with_content_hash(technique)}
+            if with_content_hash(technique) != technique
+            else {}
+        ),
         "training_data": info.fingerprint if trains else "none",
         "classes": list(info.classes),
         "has_masks": info.has_masks,
@@ -156,7 +159,7 @@ def train(
 
     A finished run with the same identity is left as it is, an unfinished one goes on where it was.
     ``log`` is by default ``folder/run.log``; curves for TensorBoard lie beside it. Raises
-    ``UserError`` if the loss stops being a number or the folder cannot be written, ``Held`` while
+    ``UserError`` if the loss stops being a number or the folder cannot be written, ``LeaseHeldError`` while
     another process trains in the folder.
     """
     folder = Path(folder)
@@ -359,7 +362,7 @@ def hold_still(backbone: Backbone, parts: tuple[str, ...]) -> None:
 
 def _described(plan: Plan, model: nn.Module) -> dict[str, Any]:
     """What :func:`load_model` builds the model from."""
-    technique = shown_spec(plan.technique)
+    technique = display_name(plan.technique)
     return {
         "task": plan.task,
         "backbone": plan.backbone,
@@ -403,7 +406,7 @@ def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:
             " train the run again"
         )
     path = folder / "model.safetensors"
-    if not checked(path, description["sha256"]):
+    if not file_matches(path, description["sha256"]):
         raise UserError(
             f"The weights in {path} are not those that were written (checksum differs); train the"
             " run again"

@@ -25,30 +25,18 @@ from stillrobust.errors import UserError
 from stillrobust.samples import DatasetInfo
 from stillrobust.storage.files import (
     LEFTOVER,
+    cached_file_sha256,
     clear_leftovers,
     content_key,
-    file_digest,
+    file_matches,
+    move_into_place,
     set_aside,
-    sync,
-    temporary,
+    temporary_path,
     write_whole,
 )
 
 RESUME = "resume-*.safetensors"
 HALF = ".tmp??????"  # what safetensors writes into, before it renames that
-
-
-def checked(path: Path, sha256: str) -> bool:
-    """Whether the file is there and is the one that was written.
-
-    It is read again only when it changed since.
-    """
-    try:
-        return file_digest(path) == sha256
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: OSError) -> UserError:
@@ -71,19 +59,18 @@ def _write_pair(
     folder: Path, name: str, tensors: Mapping[str, Tensor], description: dict[str, Any]
 ) -> Path:
     """The weights first, ``name.json`` with their checksum last. Returns where the weights are."""
-    written = temporary(folder / f"{name}.safetensors")
+    written = temporary_path(folder / f"{name}.safetensors")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, written
         )
-        _sync(written)
-        description = {**description, "sha256": file_digest(written)}
+        description = {**description, "sha256": cached_file_sha256(written)}
         weights = _weights_of(folder, name, description["sha256"])
         if name == "model":
             # of an earlier run, whose weights go now
             (folder / "model.json").unlink(missing_ok=True)
-        written.replace(weights)
+        move_into_place(written, weights)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
@@ -95,11 +82,6 @@ def _write_pair(
     sealed = {**description, "seal": content_key(description)}
     write_whole({folder / f"{name}.json": json.dumps(sealed, indent=1).encode()})
     return weights
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        sync(file)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -134,7 +116,7 @@ def _read_pair(folder: Path, name: str, described: dict[str, Any]) -> dict[str, 
     if description is None or description["identity"] != described:
         return None
     weights = _weights_of(folder, name, description["sha256"])
-    if checked(weights, description["sha256"]):
+    if file_matches(weights, description["sha256"]):
         return description
     set_aside(folder / f"{name}.json", f"{weights.name} is missing or altered")
     with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ from stillrobust.samples import Sample
 from stillrobust.tasks import Task
 from stillrobust.tasks.heads import image_batch
 from stillrobust.tasks.processes import share_of
-from stillrobust.user_files import shown
+from stillrobust.user_files import display_name
 
 Views = list[Sample]
 """One image as the loss sees it, once or several times."""
@@ -132,7 +132,10 @@ class Upstream:
         )
         # DDP averages over processes, whose parts of the batch may differ by one image: a mean
         # counts by its images.
-        return {shown(self.technique.spec): mean * (len(batch) / share_of(len(batch), self.device))}
+        return {
+            display_name(self.technique.spec): mean
+            * (len(batch) / share_of(len(batch), self.device))
+        }
 
     def state(self) -> dict[str, Tensor]:
         """The companion's."""

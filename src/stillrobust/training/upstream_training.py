@@ -14,7 +14,7 @@ from stillrobust.storage.leases import lease
 from stillrobust.tasks.heads import backbone_of
 from stillrobust.training.launch import Progress, leads
 from stillrobust.training.loop import Plan, Recipe, load_model, train
-from stillrobust.user_files import shown
+from stillrobust.user_files import display_name
 
 REGULAR = "regular"
 """Training without a technique, for comparison."""
@@ -62,7 +62,7 @@ def _as_checkpoint(plan: Plan, dataset: Dataset, folder: Path) -> Path:
     row = Checkpoint(
         architecture=backbone.name,
         weights=str(folder),
-        technique=shown(plan.technique) or REGULAR,
+        technique=display_name(plan.technique) or REGULAR,
         licence="yours",
         paper="; ".join(card.paper for card in cards),
         source=source,

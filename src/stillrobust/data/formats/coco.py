@@ -16,7 +16,7 @@ from stillrobust.data.formats.masks import encode_mask
 from stillrobust.data.official import coco_2017
 from stillrobust.data.official.layout import COUNTS
 from stillrobust.data.reading import fingerprint, read_image, require_split, write_image
-from stillrobust.errors import BadImage, UserError
+from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
 
 # Other annotation files of COCO's downloads, which are not splits.
@@ -91,11 +91,11 @@ class CocoDataset:
         try:
             target = self.table.target(range(len(self))[index], self.has_masks)
         except UserError as error:
-            raise BadImage(str(error), "a damaged mask") from None
+            raise BadImageError(str(error), "a damaged mask") from None
         path = self.images / target.image_id
         image = read_image(path)
         if image.shape[:2] != target.size:
-            raise BadImage(
+            raise BadImageError(
                 f"Expected {path} to be {target.size[1]}x{target.size[0]} pixels as"
                 f" {self.annotations.name} says, but it is {image.shape[1]}x{image.shape[0]};"
                 " correct the JSON or the image (and its EXIF orientation)",

@@ -25,7 +25,7 @@ from stillrobust.data.reading import (
     require_split,
     subfolders,
 )
-from stillrobust.errors import BadImage, UserError
+from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import IGNORE, Array, DatasetInfo, Image, Sample, Target
 
 NO_IMAGE = "label map without an image"  # the only fault that is not of an image
@@ -112,7 +112,7 @@ def read_image_and_labels(
     """
     image, stored = read_image(image_path), read_label_map(label_path)
     if image.shape[:2] != stored.shape:
-        raise BadImage(
+        raise BadImageError(
             f"Expected {label_path} to have the size of its image,"
             f" {image.shape[1]}x{image.shape[0]}, but it is {stored.shape[1]}x{stored.shape[0]};"
             " write the labels at the image's size",
@@ -121,7 +121,7 @@ def read_image_and_labels(
     labels = reduce(stored)
     wrong = labels[(labels >= classes) & (labels != IGNORE)]
     if wrong.size:
-        raise BadImage(
+        raise BadImageError(
             f"Expected labels 0..{classes - 1} or {IGNORE} in {label_path}, but got"
             f" {int(wrong.min())}; add the class to classes.txt or correct the map",
             "a label map with a class that there is not",
@@ -158,13 +158,13 @@ def pair_files(images: Path, labels: Path, faults: Faults | None = None) -> list
                 " remove one"
             )
             record_fault(
-                faults, name.as_posix(), BadImage(sentence, "two images for one label map")
+                faults, name.as_posix(), BadImageError(sentence, "two images for one label map")
             )
         elif stem not in maps:
             sentence = (
                 f"Expected the label map {labels / stem}.png of {image}, but it is missing; add it"
             )
-            record_fault(faults, name.as_posix(), BadImage(sentence, "no label map"))
+            record_fault(faults, name.as_posix(), BadImageError(sentence, "no label map"))
         else:
             pairs.append((image, maps[stem]))
     for stem, path in maps.items():
@@ -173,7 +173,9 @@ def pair_files(images: Path, labels: Path, faults: Faults | None = None) -> list
                 f"Expected an image in {images} for the label map {path}, but it is missing; add or"
                 " remove one"
             )
-            record_fault(faults, path.relative_to(labels).as_posix(), BadImage(sentence, NO_IMAGE))
+            record_fault(
+                faults, path.relative_to(labels).as_posix(), BadImageError(sentence, NO_IMAGE)
+            )
     return pairs
 
 

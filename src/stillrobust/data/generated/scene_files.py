@@ -17,7 +17,7 @@ from stillrobust.data.generated.scenes import Scene, draw_crop, draw_scene
 from stillrobust.data.reading import image_files, write_image
 from stillrobust.errors import UserError
 from stillrobust.samples import Sample
-from stillrobust.storage.files import clear_leftovers, temporary
+from stillrobust.storage.files import clear_leftovers, temporary_path
 from stillrobust.storage.leases import lease
 
 # Increased whenever the same parameters give other pixels, so that old folders are drawn again.
@@ -117,7 +117,7 @@ def draw_into_place(root: Path, parameters: dict[str, Any], draw: Callable[[Path
         clear_leftovers(root.parent, f"{root.name}.")
         if is_replaceable(root) and stored_parameters(root) == parameters:
             return root
-        partial = temporary(root)
+        partial = temporary_path(root)
         try:
             partial.mkdir()
             draw(partial)
@@ -190,7 +190,7 @@ def replace_folder(partial: Path, root: Path) -> None:
     if not root.exists():
         partial.replace(root)
         return
-    retired = temporary(root)
+    retired = temporary_path(root)
     try:
         root.replace(retired)
         partial.replace(root)

@@ -1,0 +1,32 @@
+"""Models trained by stillrobust."""
+
+from pathlib import Path
+
+from stillrobust.predictors.outputs import default_device
+from stillrobust.predictors.predictor import Predictor
+from stillrobust.training import load_model
+
+
+def load_run_predictor(folder: Path) -> Predictor:
+    """Load the model of a finished run, onto the GPU if there is one.
+
+    Args:
+        folder: Folder of the run.
+
+    Raises:
+        UserError: If the run is not finished or damaged.
+    """
+    task, model, description = load_model(folder)
+    model = model.to(default_device())
+    plan = description["plan"]
+    made_by = {"made_by": plan["made_by"]} if plan.get("made_by") else {}
+    return Predictor(
+        task=task.name,
+        model=plan["shown"],
+        predict=lambda images: task.predict(model, images),
+        weights=description["sha256"],
+        classes=tuple(description["info"]["classes"]),
+        masks=bool(description["info"]["has_masks"]),
+        transfer=plan["transfer"],
+        about={"training": description["identity"], **made_by, "loaded": description["loaded"]},
+    )
