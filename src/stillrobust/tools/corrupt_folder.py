@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -38,7 +38,7 @@ from stillrobust.corruptions import (
 )
 from stillrobust.data.reading import LARGEST, decode_image, encode_png
 from stillrobust.errors import UserError
-from stillrobust.execution import Job, Listener, run_jobs
+from stillrobust.execution import Job, JobProgressCallback, ProgressCallback, run_jobs
 from stillrobust.names import lookup
 from stillrobust.runtime import capacity
 from stillrobust.samples import Image
@@ -123,7 +123,7 @@ def corrupt_set(
     out: Path,
     plan: SetPlan,
     workers: int | None = None,
-    listen: Listener = lambda name, done, total, text: None,
+    listen: JobProgressCallback = lambda name, done, total, text: None,
 ) -> Summary:
     """Corrupt a photo, or every photo below a folder, into ``out``; a second call does only what is
     missing.
@@ -146,10 +146,15 @@ def corrupt_set(
         parts = max(1, min(len(names), workers * JOBS_A_WORKER))
         jobs = []
         for part in range(parts):
-            chosen = [(name, targets[name], before.get(name)) for name in names[part::parts]]
             jobs.append(
-                Job(
-                    f"corrupt, part {part + 1} of {parts}", _corrupt_part, (root, out, plan, chosen)
+                CorruptJob(
+                    name=f"corrupt, part {part + 1} of {parts}",
+                    root=root,
+                    out=out,
+                    plan=plan,
+                    images=tuple(
+                        (name, targets[name], before.get(name)) for name in names[part::parts]
+                    ),
                 )
             )
         run_jobs(jobs, min(workers, parts), listen)
@@ -262,16 +267,25 @@ def _text(value: Any) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _corrupt_part(
-    root: Path,
-    out: Path,
-    plan: SetPlan,
-    chosen: Sequence[tuple[str, str, Mapping[str, Any] | None]],
-    progress: Callable[[int, int, str], None],
-) -> None:
-    for index, (name, target, before) in enumerate(chosen):
-        _corrupt_one(root, out, plan, name, target, before)
-        progress(index + 1, len(chosen), "photos")
+@dataclass(frozen=True, kw_only=True)
+class CorruptJob(Job):
+    """Corrupt some images of a folder."""
+
+    root: Path
+    out: Path
+    plan: SetPlan
+    images: tuple[tuple[str, str, dict[str, Any] | None], ...]
+    """(path inside ``root``, path of the output without its suffix, its record in the manifest)."""
+
+    def run(self, progress: ProgressCallback) -> None:
+        """Write the missing outputs.
+
+        Args:
+            progress: Called after each image.
+        """
+        for index, (name, target, before) in enumerate(self.images):
+            _corrupt_one(self.root, self.out, self.plan, name, target, before)
+            progress(index + 1, len(self.images), "photos")
 
 
 def _corrupt_one(

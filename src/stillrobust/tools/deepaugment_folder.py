@@ -14,7 +14,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from PIL import Image as Pillow
 from stillrobust import __version__
 from stillrobust.data.reading import IMAGE_KINDS, image_files
 from stillrobust.errors import UserError
-from stillrobust.execution import Job, Listener, run_jobs
+from stillrobust.execution import Job, JobProgressCallback, ProgressCallback, run_jobs
 from stillrobust.robustify.deepaugment import REDRAWN, load_pretrained
 from stillrobust.robustify.deepaugment.roots import stem
 from stillrobust.runtime import capacity
@@ -61,7 +61,7 @@ def deepaugment_set(
     weights: Path | None,
     seed: int = 0,
     workers: int | None = None,
-    listen: Listener = lambda name, done, total, text: None,
+    listen: JobProgressCallback = lambda name, done, total, text: None,
     allow_untrained: bool = False,
 ) -> Summary:
     """Make ``out`` from the images below ``source``; a second call does only what is missing.
@@ -93,8 +93,18 @@ def deepaugment_set(
         parts = min(len(missing), workers * JOBS_A_WORKER)
         jobs = []
         for part in range(parts):
-            arguments = (source, out, network, weights, seed, missing[part::parts], allow_untrained)
-            jobs.append(Job(f"deepaugment, part {part + 1} of {parts}", _make_part, arguments))
+            jobs.append(
+                DeepAugmentJob(
+                    name=f"deepaugment, part {part + 1} of {parts}",
+                    source=source,
+                    out=out,
+                    network=network,
+                    weights=weights,
+                    seed=seed,
+                    groups=tuple(missing[part::parts]),
+                    allow_untrained=allow_untrained,
+                )
+            )
         if jobs:
             run_jobs(jobs, min(workers, parts), listen, gpus=gpus)
         skipped = {name: reason for name in names if (reason := _reason(out, name))}
@@ -202,36 +212,43 @@ def _open(out: Path, protocol: dict[str, Any]) -> None:
             path.unlink()
 
 
-def _make_part(
-    source: Path,
-    out: Path,
-    network: str,
-    weights: Path | None,
-    seed: int,
-    chosen: Sequence[Group],
-    allow_untrained: bool,
-    progress: Callable[[int, int, str], None],
-) -> None:
-    """Some of the groups, on a GPU where there is one."""
-    pretrained = load_pretrained(network, weights, allow_untrained)
-    if torch.cuda.is_available():
-        pretrained.module.to(torch.device("cuda"))  # the worker's own
-    done, total = 0, sum(len(names) for _, names in chosen)
-    for number, names in chosen:
-        pretrained.perturb(np.random.default_rng([seed, 1, number]))
-        for name in names:
-            image, remark = read_photo(name, (source / name).read_bytes())
-            if image is None:
-                write_whole({_note(out, name): remark.encode()})
-            else:
-                key = int.from_bytes(
-                    hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big"
-                )
-                made = pretrained.distort(
-                    Pillow.fromarray(image), np.random.default_rng([seed, 2, key])
-                )
-                encoded = io.BytesIO()
-                Pillow.fromarray(made).save(encoded, "JPEG", quality=QUALITY)
-                write_whole({_target(out, name): encoded.getvalue()})
-            done += 1
-            progress(done, total, "images")
+@dataclass(frozen=True, kw_only=True)
+class DeepAugmentJob(Job):
+    """Make the images of some groups, on a GPU if there is one."""
+
+    source: Path
+    out: Path
+    network: str
+    weights: Path | None
+    seed: int
+    groups: tuple[Group, ...]
+    allow_untrained: bool
+
+    def run(self, progress: ProgressCallback) -> None:
+        """Write the images.
+
+        Args:
+            progress: Called after each image.
+        """
+        pretrained = load_pretrained(self.network, self.weights, self.allow_untrained)
+        if torch.cuda.is_available():
+            pretrained.module.to(torch.device("cuda"))  # the worker's own
+        done, total = 0, sum(len(names) for _, names in self.groups)
+        for number, names in self.groups:
+            pretrained.perturb(np.random.default_rng([self.seed, 1, number]))
+            for name in names:
+                image, remark = read_photo(name, (self.source / name).read_bytes())
+                if image is None:
+                    write_whole({_note(self.out, name): remark.encode()})
+                else:
+                    key = int.from_bytes(
+                        hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big"
+                    )
+                    made = pretrained.distort(
+                        Pillow.fromarray(image), np.random.default_rng([self.seed, 2, key])
+                    )
+                    encoded = io.BytesIO()
+                    Pillow.fromarray(made).save(encoded, "JPEG", quality=QUALITY)
+                    write_whole({_target(self.out, name): encoded.getvalue()})
+                done += 1
+                progress(done, total, "images")
