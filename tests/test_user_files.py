@@ -28,7 +28,8 @@ from stillrobust.report.page import page
 from stillrobust.robustify import build_technique
 from stillrobust.samples import Prediction
 from stillrobust.storage.store import Store
-from stillrobust.study.schema import read_study
+from stillrobust.study.files import read_study
+from stillrobust.study.runs import selected_runs
 from stillrobust.tools.corrupt_folder import SetPlan, corrupt_set
 from stillrobust.user_files import keyed, pinned, shown
 from tests.own_toys import DIM, IMAGE, RAIN, written
@@ -370,15 +371,15 @@ def test_a_study_takes_files_from_beside_it(rain, dim, tmp_path, monkeypatch):
     path.write_text(STUDY)
     monkeypatch.chdir("/")
     study = read_study(path)
-    assert [shown(name) for name in study.circumstances().corruptions] == [*COMMON, "rain"]
-    runs = study.selected()
+    assert [shown(name) for name in study.protocol().corruptions] == [*COMMON, "rain"]
+    runs = selected_runs(study)
     assert [shown(run.technique) for run in runs] == ["", "dim", "dim+augmix"]
     assert [run.id for run in runs][1:] == [f"{runs[0].id}-dim", f"{runs[0].id}-dim-augmix"]
     assert str(tmp_path) not in runs[1].folder
     assert "full_network-dim" in runs[1].folder
     before = [run.training_key for run in runs]
     written(tmp_path, "dim.py", DIM + "\n")
-    after = [run.training_key for run in read_study(path).selected()]
+    after = [run.training_key for run in selected_runs(read_study(path))]
     assert after[0] == before[0]
     assert after[1] != before[1]
     (tmp_path / "rain.py").unlink()

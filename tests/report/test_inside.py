@@ -153,7 +153,7 @@ def test_effective_robustness_by_the_same_line(tmp_path):
         ("mine", 0.7, 0.55),
         ("all", 1.0, 0.9),
     ):
-        store.write_run(Run(name, "classification", name, "upstream", "toy", {}, ("a", "b")))
+        store.write_run(Run(name, "classification", name, None, "toy", {}, ("a", "b"), "upstream"))
         for place in [("clean", 0), *((one, 1) for one in COMMON)]:
             store.write_cell(
                 Cell(name, *place),
@@ -267,7 +267,7 @@ def test_a_run_with_holes_keeps_nothing_back_from_the_others(tmp_path):
         ("holes", [("clean", 0)]),
         ("whole", [("clean", 0), *((one, 3) for one in COMMON)]),
     ):
-        store.write_run(Run(name, "classification", name, "upstream", "toy", {}, ("a", "b")))
+        store.write_run(Run(name, "classification", name, None, "toy", {}, ("a", "b"), "upstream"))
         for place in places:
             store.write_cell(
                 Cell(name, *place),
@@ -293,7 +293,9 @@ def test_alexnet_stands_in_where_it_applies_and_no_run_is_named(tmp_path):
     """
     store = Store(tmp_path)
     for name, dataset in (("a", "ImageNet-C"), ("b", "toy"), ("c", "Tiny-ImageNet-C")):
-        store.write_run(Run(name, "classification", name, "upstream", dataset, {}, ("a", "b")))
+        store.write_run(
+            Run(name, "classification", name, None, dataset, {}, ("a", "b"), "upstream")
+        )
         for place in [("clean", 0), *((one, level) for one in COMMON for level in range(1, 6))]:
             store.write_cell(
                 Cell(name, *place),

@@ -20,8 +20,8 @@ from stillrobust.runtime.forecast import NOT_BEGUN, Awaited, Work, hours
 from stillrobust.runtime.progress import Display, picture, progress, shortened
 from stillrobust.runtime.run_log import RUN_LOG, failures_noted, last_line, note
 from stillrobust.runtime.tensorboard import EVENTS, Scalars
-from stillrobust.study import Site, recall, states
-from stillrobust.study.state import failures_of, status_text
+from stillrobust.study import Site, load_selection, run_states
+from stillrobust.study.state import read_failures, status_text
 from stillrobust.training import Plan, Recipe, train
 from tests.toys import SETTINGS, Toys
 
@@ -351,8 +351,8 @@ def test_a_failing_run_stops_no_other_and_the_end_says_what_to_run(tmp_path):
     first = subprocess.run([*command, *asked], cwd=tmp_path, capture_output=True, text=True)
     assert first.returncode == 3, first.stderr
     site = Site(tmp_path / "out")
-    selection = recall(site.out)
-    found = {state.run.id: state for state in states(selection.runs, selection.asked, site)}
+    selection = load_selection(site.out)
+    found = {state.run.id: state for state in run_states(selection.runs, selection.protocol, site)}
     assert found["good"].finished
     assert found["bad"].done == 0
     *_, why, again = first.stderr.splitlines()
@@ -366,7 +366,7 @@ def test_a_failing_run_stops_no_other_and_the_end_says_what_to_run(tmp_path):
     assert "training finished" in logs["good"]
     assert "on fog 3, 10 images in" in logs["good"]
     assert "training failed: The loss" in logs["bad"]
-    text = status_text(site, list(found.values()), failures_of(site))
+    text = status_text(site, list(found.values()), read_failures(site))
     assert "1 of 2 runs finished, 3 of 6 passes" in text
     assert "nobody is at work" in text
     assert "lower the learning rate" in text

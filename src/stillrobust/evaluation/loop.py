@@ -162,6 +162,7 @@ def _asked(
                 info.name,
                 about,
                 info.classes,
+                predictor.kind,
             )
         )
     log = log or (folder / RUN_LOG if folder else None)

@@ -35,9 +35,9 @@ JobEndCallback = Callable[[str, str], None]
 class Job:
     """Work for one worker, as data.
 
-    A subclass adds the inputs as fields and defines :meth:`run`. It is a frozen dataclass at the top
-    level of a module that workers can import, and its fields are such that
-    :mod:`stillrobust.execution.serialization` can write them.
+    A subclass adds the inputs as fields and defines :meth:`run`. It is a frozen dataclass at the
+    top level of a module that workers can import, with fields that
+    :mod:`stillrobust.execution.serialization` can write.
     """
 
     name: str

@@ -34,8 +34,8 @@ class Local:
     """Processes of this machine, started with their first job and kept for further ones.
 
     Args:
-        workers: The highest number of processes. 0: one for each GPU, otherwise one for each core as
-            far as memory allows.
+        workers: The highest number of processes. 0: one for each GPU, otherwise one for each core
+            as far as memory allows.
         devices: Cores or GPUs of one job.
         memory: Not used; the queue compares the memory of each job with ``self.memory``.
         gpus: GPUs as CUDA_VISIBLE_DEVICES names them. Each worker sees only its own.
@@ -78,10 +78,12 @@ class Local:
         self.workers.clear()
 
     def idle_workers(self) -> list[int]:
+        """Return the workers that can take a job now, started ones first."""
         idle = [number for number, worker in self.workers.items() if worker.job is None]
         return idle + [number for number in range(self.count) if number not in self.workers]
 
     def submit(self, worker: int, job: Job) -> None:
+        """Start a job on an idle worker."""
         if worker not in self.workers:
             self.workers[worker] = self._start_process(worker)
         self.workers[worker].job = job.name
@@ -100,6 +102,7 @@ class Local:
         return _Worker(process, own_end)
 
     def poll(self, seconds: float) -> list[Event]:
+        """Return new events; wait at most ``seconds`` for the first one."""
         pipes = {worker.pipe: number for number, worker in self.workers.items()}
         events: list[Event] = []
         for pipe in connection.wait(list(pipes), seconds):

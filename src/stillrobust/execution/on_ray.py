@@ -1,7 +1,7 @@
 """Workers on a Ray cluster: actors that are kept for further jobs and replaced when a node fails.
 
 All nodes have stillrobust installed and see the folders of data and results under the same paths.
-Actors end with the driver. A driver that is started again finds in the store which cells are missing.
+Actors end with the driver. A driver that is started again skips finished cells.
 """
 
 import logging
@@ -110,6 +110,7 @@ class Ray:
         self.ray.shutdown()  # ends the actors too
 
     def idle_workers(self) -> Sequence[int]:
+        """Return the workers that can take a job now, started ones first."""
         if time.monotonic() - self.nodes_checked > NODE_SECONDS:
             self.nodes_checked = time.monotonic()
             self._adapt_to_nodes()
@@ -120,10 +121,12 @@ class Ray:
         ]
 
     def submit(self, worker: int, job: Job) -> None:
+        """Start a job on an idle worker."""
         self.workers[worker].job = job.name
         self.workers[worker].result = self.workers[worker].actor.run.remote(to_json(job))
 
     def poll(self, seconds: float) -> Sequence[Event]:
+        """Return new events; wait at most ``seconds`` for the first one."""
         pending = {
             worker.future: number for number, worker in self.workers.items() if worker.future
         }

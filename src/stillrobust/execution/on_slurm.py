@@ -150,17 +150,20 @@ class Slurm:
         (self.folder / "driver").unlink(missing_ok=True)  # the logs stay
 
     def idle_workers(self) -> Sequence[int]:
+        """Return the workers that can take a job now, started ones first."""
         return [
             number for number, worker in self.workers.items() if worker.started and not worker.job
         ]
 
     def submit(self, worker: int, job: Job) -> None:
+        """Start a job on an idle worker."""
         state = self.workers[worker]
         state.job, state.job_file = job.name, str(next(self.job_numbers))
         path = self.folder / "jobs" / str(worker) / state.job_file
         write_whole({path: to_json(job).encode()})
 
     def poll(self, seconds: float) -> Sequence[Event]:
+        """Return new events; wait at most ``seconds`` for the first one."""
         now = time.monotonic()
         if now - self.last_heartbeat > HEARTBEAT_SECONDS:
             self._write_heartbeat()

@@ -19,8 +19,8 @@ def to_json(value: Any) -> str:
     """Serialise a dataclass.
 
     Args:
-        value: An instance of a dataclass defined at the top level of a module. Its fields hold plain
-            values, paths, sequences, mappings with string keys, or other dataclasses.
+        value: An instance of a dataclass defined at the top level of a module. Its fields hold
+            plain values, paths, sequences, mappings with string keys, or other dataclasses.
 
     Returns:
         One line of ASCII.

@@ -88,10 +88,11 @@ def _run(source: str, table: Table, origin: Mapping[str, str]) -> Run:
         f"{source}-{slug}",
         table.task,
         table.backbone,
-        table.transfer,
+        None,
         table.dataset,
         {IMPORTED: dict(origin)},
         (),
+        table.kind,
     )
 
 

@@ -68,7 +68,7 @@ def read(path: Path, model: str, dataset: str) -> list[Table]:
         f"{name} was measured as well and is not taken" for name in sorted(skipped)
     )
     name = model or path.stem.removesuffix("_results")
-    return [Table(name, "detection", dataset or UNKNOWN, name, UNKNOWN, 0, kept, PROTOCOL, notes)]
+    return [Table(name, "detection", dataset or UNKNOWN, name, "external", 0, kept, PROTOCOL, notes)]
 
 
 def _json(path: Path) -> Any:

@@ -115,7 +115,7 @@ def _table(line: dict[str, str], corrupted: dict[str, str], path: Path) -> Table
         "segmentation",
         title,
         name,
-        UNKNOWN,
+        "external",
         images,
         cells,
         {**PROTOCOL, "images": images},

@@ -9,6 +9,7 @@ from typing import Any
 
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, Place
+from stillrobust.storage.store import RunKind
 
 UNKNOWN = "unknown"
 
@@ -21,7 +22,7 @@ class Table:
     task: str
     dataset: str
     backbone: str
-    transfer: str
+    kind: RunKind
     images: int
     """0: unknown."""
     cells: Mapping[Place, Mapping[str, float]]

@@ -8,6 +8,7 @@ import numpy as np
 
 from stillrobust.errors import UserError
 from stillrobust.samples import Array, Image, Prediction
+from stillrobust.storage.store import RunKind, Transfer
 from stillrobust.user_files import RAISED, reason
 
 Predict = Callable[[list[Image]], list[Prediction]]
@@ -32,8 +33,10 @@ class Predictor:
     """In the order of its labels; ``None``: those of whatever data it is measured on."""
     masks: bool = True
     """Detection: whether it gives masks; without them only boxes are scored, and that is said."""
-    transfer: str = "as_is"
-    """How it came to be; ``as_is`` where it came finished."""
+    kind: RunKind = "external"
+    """How it came to be."""
+    transfer: Transfer | None = None
+    """``None`` unless ``kind`` is ``transfer``."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Anything else worth keeping with its numbers, as plain data."""
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -39,21 +39,40 @@ SAFE_NAME = re.compile(r"[^\W_][\w.-]*")  # becomes a file name: no separators, 
 CORRUPTION_FILE = "corruption_file"  # in a cell's protocol: the content of a corruption of your own
 
 
+RunKind = Literal["transfer", "upstream", "robustify", "external"]
+"""How a model came to be: ``transfer`` of a backbone to a task; ``upstream``, a backbone with its own
+classifier; ``robustify``, a backbone that was made robust here, with its own classifier; or an
+``external`` model, which was trained elsewhere.
+"""
+Transfer = Literal["fixed_feature", "full_network", "released_freeze"]
+
+
 @dataclass(frozen=True)
 class Run:
-    """One transferred model on one dataset."""
+    """One model on one dataset."""
 
     name: str
     """A slug, unique in its store."""
     task: str
     backbone: str
     """The spec of the backbone."""
-    transfer: str
-    """``fixed_feature`` or ``full_network``."""
+    transfer: Transfer | None
+    """``None`` unless ``kind`` is ``transfer``."""
     dataset: str
     protocol: dict[str, Any]
     """Everything that decides the run's numbers."""
     classes: tuple[str, ...]
+    kind: RunKind = "transfer"
+
+    @property
+    def is_upstream(self) -> bool:
+        """Whether the model is a backbone with its own classifier."""
+        return self.kind in ("upstream", "robustify")
+
+    @property
+    def setting(self) -> str:
+        """The transfer; for other kinds of runs, the kind."""
+        return self.transfer or self.kind
 
 
 @dataclass(frozen=True)
