@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head that does no work and two nodes of two workers each, whose processes find this file."""
+    """A head that does no work, and two nodes of two workers each, which can import the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(
             "PYTHONPATH",

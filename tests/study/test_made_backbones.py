@@ -181,6 +181,11 @@ def test_makers_come_first(file, tmp_path):
             ("kind: robustify", "kind: upstream"),
             "run of kind robustify before this one",
         ),
+        (
+            ("kind: robustify", "kind: robustify\n    transfer: full_network"),
+            "has kind robustify and transfer full_network; leave the transfer out",
+        ),
+        (("kind: robustify", "transfer: full_network"), "run of kind robustify before this one"),
     ],
 )
 def test_wrong_references(file, change, message):

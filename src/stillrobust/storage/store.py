@@ -40,9 +40,9 @@ CORRUPTION_FILE = "corruption_file"  # in a cell's protocol: the content of a co
 
 
 RunKind = Literal["transfer", "upstream", "robustify", "external"]
-"""How a model came to be: ``transfer`` of a backbone to a task; ``upstream``, a backbone with its own
-classifier; ``robustify``, a backbone that was made robust here, with its own classifier; or an
-``external`` model, which was trained elsewhere.
+"""``transfer``: of a backbone to a task; ``upstream``: a published backbone with its own classifier;
+``robustify``: a backbone that stillrobust made robust, with its own classifier; ``external``: a
+model that was trained elsewhere.
 """
 Transfer = Literal["fixed_feature", "full_network", "released_freeze"]
 

@@ -46,10 +46,10 @@ TRAINING: dict[tuple[str, str], Estimate] = {
 # ADE20K: mmsegmentation's configs/{upernet,swin}/README. ImageNet: 755 images a second,
 # microsoft/Swin-Transformer README; CIFAR-10 at the same size.
 MILLISECONDS: dict[tuple[str, str], float] = {
-    ("coco", "resnet50"): 62.1, ("coco", "swin_t"): 80.7, ("coco", "swin_s"): 112, ("coco", "swin_b"): 136,
-    ("coco", "swin_b_384"): 136,
-    ("ade20k", "resnet50"): 42.7, ("ade20k", "swin_t"): 47.5, ("ade20k", "swin_s"): 67.9, ("ade20k", "swin_b"): 79.1,
-    ("ade20k", "swin_b_384"): 82.6,
+    ("coco", "resnet50"): 62.1, ("coco", "swin_t"): 80.7, ("coco", "swin_s"): 112,
+    ("coco", "swin_b"): 136, ("coco", "swin_b_384"): 136,
+    ("ade20k", "resnet50"): 42.7, ("ade20k", "swin_t"): 47.5, ("ade20k", "swin_s"): 67.9,
+    ("ade20k", "swin_b"): 79.1, ("ade20k", "swin_b_384"): 82.6,
     ("imagenet_c", "resnet50"): 1.3, ("imagenet_c", "swin_t"): 1.3,
     ("cifar10_c", "resnet50"): 1.3, ("cifar10_c", "swin_t"): 1.3,
 }  # fmt: skip
@@ -60,8 +60,9 @@ TEST_IMAGES = {"coco": 5_000, "ade20k": 2_000, "imagenet_c": 50_000, "cifar10_c"
 PARAMETERS: dict[tuple[str, str], float] = {
     ("detection", "resnet50"): 44.4, ("detection", "swin_t"): 47.8, ("detection", "swin_s"): 69.1,
     ("detection", "swin_b"): 107.1, ("detection", "swin_b_384"): 107.1,
-    ("segmentation", "resnet50"): 66.5, ("segmentation", "swin_t"): 59.9, ("segmentation", "swin_s"): 81.3,
-    ("segmentation", "swin_b"): 121.3, ("segmentation", "swin_b_384"): 121.3,
+    ("segmentation", "resnet50"): 66.5, ("segmentation", "swin_t"): 59.9,
+    ("segmentation", "swin_s"): 81.3, ("segmentation", "swin_b"): 121.3,
+    ("segmentation", "swin_b_384"): 121.3,
     ("classification", "resnet50"): 25.6, ("classification", "swin_t"): 28.3,
 }  # fmt: skip
 

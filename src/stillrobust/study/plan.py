@@ -132,10 +132,8 @@ def plan_text(plan: StudyPlan, runs: bool = False) -> str:
     """
     protocol, name = plan.selection.protocol, plan.selection.protocol_name
     severities = ", ".join(map(str, protocol.severities))
-    lines = [
-        f"protocol {f'{name}: ' if name else ''}clean and {len(protocol.corruptions)} corruptions"
-        f" at severity {severities}"
-    ]
+    cells = f"clean and {len(protocol.corruptions)} corruptions at severity {severities}"
+    lines = [f"protocol {name}: {cells}" if name else f"protocol {cells}"]
     if plan.selection.miniature:
         lines.append(
             "in miniature: substitutes for data, weights and steps; its numbers are never mixed"

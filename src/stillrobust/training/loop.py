@@ -101,8 +101,8 @@ class Plan:
     def __post_init__(self) -> None:
         if (self.kind == "transfer") != (self.transfer is not None):
             raise UserError(
-                "Expected one of the transfers for a run of kind transfer, and none for other kinds,"
-                f" but got transfer {self.transfer} for kind {self.kind}; correct one of them"
+                "Expected a transfer for a run of kind transfer, and none for other kinds, but"
+                f" got transfer {self.transfer} for kind {self.kind}; correct one of them"
             )
         # one training, one content of a file of your own
         object.__setattr__(self, "technique", pinned(self.technique))
