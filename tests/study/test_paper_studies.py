@@ -177,13 +177,13 @@ def test_what_failed_is_listed_at_the_end_with_the_command_that_tries_again(tmp_
     assert ended.returncode == 3, ended.stderr
     said = ended.stderr.splitlines()
     assert sum(line.startswith("failed: C") and "stillrobust fetch" in line for line in said) == 4
-    assert said[-1].endswith(f"Try them again: stillrobust {' '.join(asked)}")
+    assert said[-1].endswith(f"Run the same command again: stillrobust {' '.join(asked)}")
 
 
 def test_what_was_asked_for_is_remembered_and_failures_are_shown(tmp_path):
     save_selection(select(["table1"], "benchmark", miniature=True), tmp_path)
     again, site = load_selection(tmp_path), Site(tmp_path)
-    assert (again.names, again.protocol, again.miniature) == (("table1",), "benchmark", True)
+    assert (again.names, again.protocol_name, again.miniature) == (("table1",), "benchmark", True)
     (tmp_path / "failures.json").write_text('[{"job": "train x", "reason": "no room"}]')
     text = status_text(site, run_states(again.runs, again.protocol, site), read_failures(site))
     assert text.startswith("0 of 4 runs finished, 0 of 304 cells")

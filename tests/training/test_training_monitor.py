@@ -358,17 +358,17 @@ def test_a_failing_run_stops_no_other_and_the_end_says_what_to_run(tmp_path):
     *_, why, again = first.stderr.splitlines()
     assert why.startswith("failed: train classification")
     assert "lower the learning rate" in why
-    assert why.endswith("(2 jobs that come after it were not begun)")
+    assert why.endswith("(2 jobs that depend on it were not started)")
     assert "Traceback" not in first.stderr
-    said = again.partition("Try them again: ")[2]
+    said = again.partition("Run the same command again: ")[2]
     assert shlex.split(said) == ["stillrobust", *asked]
     logs = {name: site.log(state.run.folder).read_text() for name, state in found.items()}
     assert "training finished" in logs["good"]
     assert "on fog 3, 10 images in" in logs["good"]
     assert "training failed: The loss" in logs["bad"]
     text = status_text(site, list(found.values()), read_failures(site))
-    assert "1 of 2 runs finished, 3 of 6 passes" in text
-    assert "nobody is at work" in text
+    assert "1 of 2 runs finished, 3 of 6 cells" in text
+    assert "no process is at work" in text
     assert "lower the learning rate" in text
     before = {path: path.stat().st_mtime_ns for path in site.results.glob("cells/**/*.json")}
     second = subprocess.run(
