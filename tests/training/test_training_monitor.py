@@ -394,4 +394,4 @@ def test_status_says_who_is_at_work_and_who_has_gone_silent(tmp_path):
         "failed: train b: no",
     ]
     site.progress.write_text(json.dumps({**plain, "written": time.time() - 600}))
-    assert "has said nothing for 10:00" in status_text(site, [], [])
+    assert "has not reported for 10:00" in status_text(site, [], [])
