@@ -86,7 +86,9 @@ def run(
     ] = None,
     share_corrupted: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Share corrupted images between models, up to SIZE (20GB)."),
+        typer.Option(
+            metavar="SIZE", help="Share corrupted images between models, up to SIZE (20GB)."
+        ),
     ] = None,
     engine: Annotated[
         str, typer.Option(help="Run on local, ray or slurm; see docs/cluster.md.")
