@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from stillrobust.data.image_cache import ImageCache
 from stillrobust.data.views import corrupted_view
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.evaluation.loader import SeverityViews, load_batches
-from stillrobust.execution import Job, run_jobs
+from stillrobust.execution import Job, ProgressCallback, run_jobs
 from stillrobust.grid import Cell
 from stillrobust.predictors import Predictor, load_run_predictor
 from stillrobust.samples import Prediction
@@ -93,35 +94,40 @@ def bare_parts(
         batch = samples[start : start + protocol.batch_size]
         for view in views:
             with torch.inference_mode():
-                predict([view.corrupt_sample(sample).image for sample in batch])
+                predict([view.applied_to(sample).image for sample in batch])
     return since(begun)
 
 
-def measured(
-    root: Path,
-    task: str,
-    process: int,
-    rounds: int,
-    told: Path,
-    progress: Callable[[int, int, str], None],
-) -> None:
-    """In a process of one thread: rounds of both, and what they took."""
-    data, predictor = data_of(root, task), load_run_predictor(root / "runs" / task)
-    data.info  # noqa: B018  read once by a study too: the fingerprint of all files
-    lines = []
-    # the first is not counted: memory is taken, threads are started
-    for number in range(rounds + 1):
-        corruption = PARTS[(number + process) % len(PARTS)]
-        protocol = Protocol((corruption,), clean=False)
-        bare = bare_parts(predictor.predict, data, corruption, protocol)
-        with tempfile.TemporaryDirectory(dir=root) as results:
-            begun = clocks()
-            evaluate(predictor, data, Path(results), protocol)
-            whole = since(begun)
-        if number:
-            lines.append(f"{corruption} {bare[0]} {bare[1]} {whole[0]} {whole[1]}")
-        progress(number, rounds, corruption)
-    told.write_text("\n".join(lines))
+@dataclass(frozen=True, kw_only=True)
+class MeasureJob(Job):
+    """In a process of one thread: rounds of both, and the time of each."""
+
+    root: Path
+    task: str
+    process: int
+    rounds: int
+    output: Path
+
+    def run(self, progress: ProgressCallback) -> None:
+        data, predictor = (
+            data_of(self.root, self.task),
+            load_run_predictor(self.root / "runs" / self.task),
+        )
+        data.info  # noqa: B018  read once by a study too: the fingerprint of all files
+        lines = []
+        # the first is not counted: memory is taken, threads are started
+        for number in range(self.rounds + 1):
+            corruption = PARTS[(number + self.process) % len(PARTS)]
+            protocol = Protocol((corruption,), clean=False)
+            bare = bare_parts(predictor.predict, data, corruption, protocol)
+            with tempfile.TemporaryDirectory(dir=self.root) as results:
+                begun = clocks()
+                evaluate(predictor, data, Path(results), protocol)
+                whole = since(begun)
+            if number:
+                lines.append(f"{corruption} {bare[0]} {bare[1]} {whole[0]} {whole[1]}")
+            progress(number, self.rounds, corruption)
+        self.output.write_text("\n".join(lines))
 
 
 def ratio(root: Path, tasks: list[str], images: int, rounds: int) -> None:
@@ -129,7 +135,9 @@ def ratio(root: Path, tasks: list[str], images: int, rounds: int) -> None:
         told = [root / f"{task}-{process}.txt" for process in range(2)]
         run_jobs(
             [
-                Job(f"{task} {n}", measured, (root, task, n, rounds, path))
+                MeasureJob(
+                    name=f"{task} {n}", root=root, task=task, process=n, rounds=rounds, output=path
+                )
                 for n, path in enumerate(told)
             ],
             2,
@@ -160,8 +168,6 @@ class Repeated:
     """
 
     def __init__(self, dataset: Any, size: int) -> None:
-        from dataclasses import replace
-
         self.dataset, self.size = dataset, size
         self.info = replace(
             dataset.info, size=size, fingerprint=f"{dataset.info.fingerprint} {size}"
@@ -171,8 +177,6 @@ class Repeated:
         return self.size
 
     def __getitem__(self, index: int, /) -> Any:
-        from dataclasses import replace
-
         sample = self.dataset[index % len(self.dataset)]
         return replace(sample, target=replace(sample.target, image_id=f"{index:06}.png"))
 
@@ -194,35 +198,43 @@ def answer_of(task: str, image: Any) -> Prediction:
     )
 
 
-def peak(
-    root: Path, task: str, images: int, told: Path, progress: Callable[[int, int, str], None]
-) -> None:
-    """An evaluation of so many images: its highest resident memory, what was there before, and its
-    time.
+@dataclass(frozen=True, kw_only=True)
+class PeakMemoryJob(Job):
+    """Evaluate a number of images: highest resident memory, memory before, and time.
 
     The model costs nothing, so that all of it is the evaluation's.
     """
-    data = data_of(root, task)
-    predictor = Predictor(
-        task, "answers", lambda some: [answer_of(task, image) for image in some], "none"
-    )
-    few = Subset(data, 16)
-    with tempfile.TemporaryDirectory(dir=root) as results:
-        evaluate(predictor, few, Path(results), Protocol(("fog",), (1,), clean=False))
-        # the highest resident memory counts from here
-        Path("/proc/self/clear_refs").write_text("5")
-        before = resident("VmRSS")
-        begun = clocks()
-        evaluate(
-            predictor,
-            Repeated(data, images),
-            Path(results),
-            Protocol(("fog",), (1,), clean=False),
-            run="many",
+
+    root: Path
+    task: str
+    images: int
+    output: Path
+
+    def run(self, progress: ProgressCallback) -> None:
+        data = data_of(self.root, self.task)
+        predictor = Predictor(
+            self.task,
+            "answers",
+            lambda some: [answer_of(self.task, image) for image in some],
+            "none",
         )
-        cpu, _ = since(begun)
-        highest = resident("VmHWM")
-    told.write_text(f"{before} {highest} {1000 * cpu / images}")
+        few = Subset(data, 16)
+        with tempfile.TemporaryDirectory(dir=self.root) as results:
+            evaluate(predictor, few, Path(results), Protocol(("fog",), (1,), clean=False))
+            # the highest resident memory counts from here
+            Path("/proc/self/clear_refs").write_text("5")
+            before = resident("VmRSS")
+            begun = clocks()
+            evaluate(
+                predictor,
+                Repeated(data, self.images),
+                Path(results),
+                Protocol(("fog",), (1,), clean=False),
+                run="many",
+            )
+            cpu, _ = since(begun)
+            highest = resident("VmHWM")
+        self.output.write_text(f"{before} {highest} {1000 * cpu / self.images}")
 
 
 def resident(key: str) -> float:
@@ -238,7 +250,10 @@ def memory(root: Path, tasks: list[str], few: int, many: int) -> None:
         rows = []
         for images in (few, many):
             told = root / f"{task}-{images}.txt"
-            run_jobs([Job(f"{task} {images}", peak, (root, task, images, told))], 1)
+            job = PeakMemoryJob(
+                name=f"{task} {images}", root=root, task=task, images=images, output=told
+            )
+            run_jobs([job], 1)
             rows.append([float(number) for number in told.read_text().split()])
             print(
                 f"{task:15s} {images:6,} images: at most {rows[-1][1]:7.1f} MB ({rows[-1][0]:.1f}"
@@ -260,16 +275,16 @@ def sharing(root: Path, images: int) -> None:
     or taken from the folder.
     """
     data = Subset(data_of(root, "classification"), images)
-    for draws in ("fast", "exact"):
+    for mode in ("fast", "exact"):
         times: dict[bool, list[float]] = {False: [], True: []}
-        kept = root / f"shared-{draws}"
+        kept = root / f"shared-{mode}"
         for _ in range(3):
             for shared in times:
                 images_of = ImageCache(kept, 10**10) if shared else None
                 begun = clocks()
                 for corruption in COMMON:
                     views = [
-                        corrupted_view(data, corruption, severity, draws=draws, shared=images_of)
+                        corrupted_view(data, corruption, severity, mode=mode, shared=images_of)
                         for severity in SEVERITIES
                     ]
                     for _ in load_batches(SeverityViews(data, tuple(views)), 8):
@@ -281,7 +296,7 @@ def sharing(root: Path, images: int) -> None:
         }
         size = sum(path.stat().st_size for path in kept.glob("??/*")) / images / 75
         print(
-            f"{draws}: three models after each other, ms of CPU an image and severity:"
+            f"{mode}: three models after each other, ms of CPU an image and severity:"
             f" {each[False]}; shared: {each[True]}; in all"
             f" {sum(times[False]) / sum(times[True]):.2f} times as fast, from the second on"
             f" {sum(times[False][1:]) / sum(times[True][1:]):.2f}; {size / 1000:.0f} kB an image",
@@ -293,27 +308,19 @@ def sharing(root: Path, images: int) -> None:
 # ------------------------------------------------------------------------------------------------
 
 
-def nothing(progress: Callable[[int, int, str], None]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Nothing(Job):
     """A job of no work."""
 
-
-class Ended:
-    """A listener that keeps when each job ended."""
-
-    def __init__(self) -> None:
-        self.at: list[float] = []
-
-    def __call__(self, name: str, done: int, total: int, text: str) -> None:
-        """Progress."""
-
-    def ended(self, name: str, reason: str) -> None:
-        self.at.append(time.perf_counter())
+    def run(self, progress: ProgressCallback) -> None:
+        pass
 
 
 def scheduling(cells: int) -> None:
-    ended = Ended()
-    run_jobs([Job(f"job {number}", nothing, ()) for number in range(cells)], 2, ended)
-    each = (ended.at[-1] - ended.at[9]) / (cells - 10)  # by the tenth both processes have started
+    ends: list[float] = []
+    jobs = [Nothing(name=f"job {number}") for number in range(cells)]
+    run_jobs(jobs, 2, on_end=lambda name, reason: ends.append(time.perf_counter()))
+    each = (ends[-1] - ends[9]) / (cells - 10)  # by the tenth both processes have started
     print(
         f"run_jobs: {1000 * each:.2f} ms a job ({cells} jobs that do nothing, 2 processes, wall"
         " time)",

@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 
 from stillrobust.corruptions import warm_up
-from stillrobust.execution.book import TRIES
+from stillrobust.execution.job_queue import ATTEMPTS
 from stillrobust.study import Site, select
 from stillrobust.study.execute import run_study
 
@@ -31,7 +31,7 @@ scenes: {train: 1, val: 1, train_crops: 8, val_crops: 4}
 source_set: {train: 1, val: 1, size: 32}
 protocols: {short: {corruptions: [gaussian_noise, brightness], severities: [1, 3]}}
 runs:
-  - {ids: [made], task: classification, data: source, transfer: robustify, recipe: source_small, technique: gaussian,
+  - {ids: [made], task: classification, data: source, kind: robustify, recipe: source_small, technique: gaussian,
      model: "resnet_mini(weights='random')", settings: {resize: 32, crop: 32},
      changes: {steps: 5, batch_size: 8, checkpoint_seconds: 0.0}}
   - task: classification
@@ -210,7 +210,7 @@ def until_it_ends(
         if kind == "worker":
             workers += 1
         # a job on which so many workers end is given up, and that is said
-        elif kind or (status and workers >= TRIES):
+        elif kind or (status and workers >= ATTEMPTS):
             pid, workers = begin(folder, file), 0
         else:
             break

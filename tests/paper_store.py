@@ -21,13 +21,16 @@ def fill(
     severities=(1,),
     backbone="b",
     transfer="full_network",
+    kind="transfer",
 ):
     """A run whose images are right with these chances.
 
     The same images are hard for every run, and the chance is each run's own.
     """
     store = Store(root)
-    store.write_run(Run(name, task, backbone, transfer, "toy", {"training": {"lr": 1}}, ("a", "b")))
+    store.write_run(
+        Run(name, task, backbone, transfer, "toy", {"training": {"lr": 1}}, ("a", "b"), kind)
+    )
     hard = np.random.default_rng(0).random(images)
     for index, place in enumerate([("clean", 0), *((c, s) for c in COMMON for s in severities)]):
         own = np.random.default_rng([*map(ord, name), index]).random(images)

@@ -29,8 +29,9 @@ from stillrobust.storage import index
 from stillrobust.storage.leases import LeaseHeldError, lease
 from stillrobust.storage.store import Store
 from stillrobust.study import Site, select
-from stillrobust.study.execute import jobs_of, train_job
-from stillrobust.study.selection import remember
+from stillrobust.study.jobs import TrainJob
+from stillrobust.study.selection import save_selection
+from stillrobust.study.workload import missing_jobs
 from stillrobust.training import Plan, Recipe, run_files, train
 from stillrobust.training import loop as training
 from tests.toys import SETTINGS, Toys
@@ -392,19 +393,19 @@ def begun(tmp_path):
     save_file(build_backbone("resnet_mini(weights='random')")[0].model.state_dict(), file)
     (tmp_path / "begun.yaml").write_text(STUDY.format(file))
     selection = select([str(tmp_path / "begun.yaml")])
-    remember(selection, site.out)
-    write_scenes(site.out / "data", counts=SceneCounts(**selection.scenes.counts))
+    save_selection(selection, site.out)
+    write_scenes(site.out / "data", counts=SceneCounts(**selection.generated.counts))
 
     def trainings():
-        jobs, refused = jobs_of(selection.runs, selection.asked, site)
+        jobs, refused = missing_jobs(selection.runs, selection.protocol, site)
         assert refused == []
-        return [job for job in jobs if job.function is train_job]
+        return [job for job in jobs if isinstance(job, TrainJob)]
 
     return file, trainings
 
 
 def perform(job):
-    job.function(*job.arguments, progress=lambda *_: None)
+    job.run(lambda *_: None)
 
 
 def test_an_upstream_checkpoint_that_changes_while_a_study_runs(begun):
@@ -426,7 +427,7 @@ def test_an_upstream_checkpoint_that_changes_while_a_study_runs(begun):
             perform(job)
     steps = []
     for job in trainings():  # started again: both from the new one
-        job.function(*job.arguments, progress=lambda step, *_: steps.append(step))
+        job.run(lambda step, *_: steps.append(step))
     assert steps == [1, 1]
 
 

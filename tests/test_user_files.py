@@ -26,7 +26,8 @@ from stillrobust.report.page import page
 from stillrobust.robustify import build_technique
 from stillrobust.samples import Prediction
 from stillrobust.storage.store import Store
-from stillrobust.study.schema import read_study
+from stillrobust.study.files import read_study
+from stillrobust.study.runs import selected_runs
 from stillrobust.tools.corrupt_folder import CorruptionPlan, make_corrupted_folder
 from stillrobust.user_files import display_name, resolve_user_file, with_content_hash
 from tests.own_toys import DIM, IMAGE, RAIN, written
@@ -384,7 +385,7 @@ def test_a_study_takes_files_from_beside_it(rain, dim, tmp_path, monkeypatch):
     assert "full_network-dim" in runs[1].folder
     before = [run.training_key for run in runs]
     written(tmp_path, "dim.py", DIM + "\n")
-    after = [run.training_key for run in read_study(path).selected()]
+    after = [run.training_key for run in selected_runs(read_study(path))]
     assert after[0] == before[0]
     assert after[1] != before[1]
     (tmp_path / "rain.py").unlink()

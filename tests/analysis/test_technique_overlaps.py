@@ -84,14 +84,14 @@ def test_parts():
 
 
 def test_what_made_the_backbone_and_what_acts_in_the_transfer_both_count():
-    def run(transfer, during, *makers):
+    def run(kind, during, *makers):
         made_by = None
         for technique in makers:
             made_by = {"technique": technique, "made_by": made_by}
         about = {"training": {"technique": during}, "made_by": made_by}
-        return Run("one", "classification", "net", transfer, "scenes", about, ())
+        return Run("one", "classification", "net", None, "scenes", about, (), kind)
 
-    assert overlaps_test(run("full_network", "speckle", "", "gaussian", "prime")) == (
+    assert overlaps_test(run("transfer", "speckle", "", "gaussian", "prime")) == (
         "gaussian_noise",
         "speckle_noise",
     )
@@ -99,7 +99,16 @@ def test_what_made_the_backbone_and_what_acts_in_the_transfer_both_count():
     assert overlaps_test(run("upstream", "", "gaussian")) == ("gaussian_noise",)
     assert (
         overlaps_test(
-            Run("other", "classification", "net", "imported", "scenes", {"training": "unknown"}, ())
+            Run(
+                "other",
+                "classification",
+                "net",
+                None,
+                "scenes",
+                {"training": "unknown"},
+                (),
+                "external",
+            )
         )
         == ()
     )

@@ -15,12 +15,12 @@ from stillrobust.data.image_cache import CLEARED, ImageCache, parse_size
 from stillrobust.data.views import CorruptedView
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, cells_to_evaluate, evaluate
-from stillrobust.execution import Job
 from stillrobust.predictors import Predictor
 from stillrobust.samples import Prediction
 from stillrobust.storage.store import Store
-from stillrobust.study.execute import evaluate_job
-from stillrobust.study.sharing import sharing
+from stillrobust.study.execute import share_corrupted_images
+from stillrobust.study.jobs import EvaluateJob
+from tests.execution.example_jobs import Nothing
 from tests.toys import Toys
 
 IMAGE = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)
@@ -198,18 +198,24 @@ def test_what_decides_the_pixels_is_in_the_name(tmp_path, monkeypatch):
 
 def test_models_see_a_corruption_one_after_the_other(tmp_path):
     def job(run, corruption):
-        arguments = (tmp_path, "data", tmp_path, Protocol((corruption,), (1,)), run, tmp_path)
-        return Job(f"evaluate {run} {corruption}", evaluate_job, arguments)
+        return EvaluateJob(
+            name=f"evaluate {run} {corruption}",
+            folder=tmp_path,
+            data="data",
+            results=tmp_path,
+            protocol=Protocol((corruption,), (1,)),
+            run_name=run,
+            log=tmp_path,
+        )
 
-    first = Job("train a", print, ())
+    first = Nothing(name="train a")
     jobs = [first, *(job(run, corruption) for run in "ab" for corruption in ("snow", "fog"))]
-    shared = ImageCache(tmp_path, 10)
-    found = sharing(jobs, evaluate_job, shared)
+    found = share_corrupted_images(jobs, tmp_path, 10)
     assert [one.name for one in found] == [
         "train a",
         *(f"evaluate {run} {name}" for name in ("fog", "snow") for run in "ab"),
     ]
-    assert all(one.arguments[3].shared is shared for one in found[1:])
+    assert all((one.shared_images, one.shared_bytes) == (tmp_path, 10) for one in found[1:])
 
 
 def test_sizes():

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from stillrobust.errors import UserError
-from stillrobust.execution import Job, run_jobs
+from stillrobust.execution import run_jobs
 from stillrobust.storage.store import Store
+from tests.execution.example_jobs import RecordProcess, Refuse
 from tests.toys import SMALL_STUDY
 
 ray = pytest.importorskip("ray")
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head that does no work and two nodes of two workers each, whose processes find this file."""
+    """A head that does no work, and two nodes of two workers each, which can import the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(
             "PYTHONPATH",
@@ -43,69 +44,51 @@ def cluster():
         made.shutdown()
 
 
-def place(path, seconds, progress):
-    """Note down who works: node, process, GPU, threads."""
-    progress(1, 2, "half")
-    node, gpu = ray.get_runtime_context().get_node_id(), os.environ.get("CUDA_VISIBLE_DEVICES", "-")
-    time.sleep(seconds)
-    with path.open("a") as file:
-        file.write(f"{node} {os.getpid()} {gpu} {os.environ['OMP_NUM_THREADS']}\n")
-
-
-def refuse(progress):
-    raise UserError("this cannot be done")
-
-
-class Heard:
-    def __init__(self):
-        self.news, self.ends = [], []
-
-    def __call__(self, *news):
-        self.news.append(news)
-
-    def finish(self, name, reason):
-        self.ends.append((name, reason))
-
-
 def test_work_goes_to_every_place_and_a_killed_node_loses_none(cluster, tmp_path):
     made, nodes = cluster
-    path, heard = tmp_path / "seen", Heard()
-    jobs = [Job(f"{run}{n}", place, (path, 0.5), warm=run) for run in "abcd" for n in range(8)]
-    jobs += [Job("bad", refuse, ()), Job("never", refuse, (), after=("bad",))]
+    path, reports, ends = tmp_path / "seen", [], []
+    jobs = [
+        RecordProcess(name=f"{run}{n}", path=path, seconds=0.5, affinity=run, with_node=True)
+        for run in "abcd"
+        for n in range(8)
+    ]
+    jobs += [Refuse(name="bad"), Refuse(name="never", after=("bad",))]
 
-    def listen(name, done, total, text):
-        heard(name, done, total, text)
-
-    def finish(name, reason):
-        heard.finish(name, reason)
-        if len(heard.ends) == 12:
+    def on_end(name, reason):
+        ends.append((name, reason))
+        if len(ends) == 12:
             made.remove_node(nodes.pop(), allow_graceful=False)
 
-    listen.finish = finish
     failures = run_jobs(
-        jobs, 0, listen, keep_going=True, engine="ray", address=made.address, gpu_fraction=0.5
+        jobs,
+        0,
+        lambda *report: reports.append(report),
+        on_end,
+        keep_going=True,
+        engine="ray",
+        address=made.address,
+        gpu_fraction=0.5,
     )
     assert {failure.job: failure.reason for failure in failures} == {
         "bad": "this cannot be done",
         "never": "not started, because this failed: bad",
     }
-    assert sorted(name for name, _ in heard.ends) == sorted(job.name for job in jobs), (
+    assert sorted(name for name, _ in ends) == sorted(job.name for job in jobs), (
         "each job ends once"
     )
     lines = [line.split() for line in path.read_text().splitlines()]
     assert len(lines) >= 32
-    assert len({node for node, *_ in lines}) == 2
-    assert 4 <= len({process for _, process, *_ in lines}) <= 6, (
-        "two actors a node, kept for job after job"
-    )
-    assert {gpu for *_, gpu, _ in lines} == {"0"}, "each node has one GPU, which two actors share"
-    assert {threads for *_, threads in lines} == {"1"}
-    assert any(news[1:] == (1, 2, "half") for news in heard.news)
+    node, _, process, gpu, threads, _ = (set(column) for column in zip(*lines, strict=True))
+    assert len(node) == 2
+    assert 4 <= len(process) <= 6, "two actors a node, kept for further jobs"
+    assert gpu == {"0"}, "each node has one GPU, which two actors share"
+    assert threads == {"1"}
+    assert any(report[1:] == (1, 2, "half") for report in reports)
 
 
 def test_no_cluster_is_one_sentence(cluster):
     with pytest.raises(UserError, match="ray start --head"):
-        run_jobs([Job("bad", refuse, ())], 1, engine="ray", address="127.0.0.1:1")
+        run_jobs([Refuse(name="bad")], 1, engine="ray", address="127.0.0.1:1")
 
 
 @pytest.mark.slow

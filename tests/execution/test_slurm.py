@@ -11,7 +11,9 @@ import pytest
 
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, on_slurm, run_jobs
-from stillrobust.training.launch import launched
+from stillrobust.execution.jobs import JobEnd
+from stillrobust.execution.serialization import from_json, to_json
+from tests.execution.example_jobs import Die, RecordProcess, Refuse
 
 pytest.importorskip("submitit")
 ROOT = Path(__file__).parents[2]
@@ -31,44 +33,26 @@ def slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_SLURM", str(state))
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "src")]))
-    monkeypatch.setattr(on_slurm, "LOOK_SECONDS", 2.0)
+    monkeypatch.setattr(on_slurm, "STATE_SECONDS", 2.0)
     return tmp_path / "slurm"
 
 
-def see(path, seconds, progress):
-    progress(1, 2, "half")
-    time.sleep(seconds)
-    with path.open("a") as file:
-        file.write(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {launched()}\n")
-
-
-def die_once(path, progress):
-    if not path.exists():
-        path.write_text("")
-        os._exit(1)
-
-
-def refuse(progress):
-    raise UserError("this cannot be done")
-
-
 def test_an_array_of_workers_does_all_and_one_that_dies_loses_nothing(slurm, tmp_path):
-    path, heard, ends = tmp_path / "seen", [], []
-
-    def listen(*news):
-        heard.append(news)
-
-    listen.finish = lambda name, reason: ends.append(name)
-    jobs = [Job(f"{run}{n}", see, (path, 0.2), warm=run) for run in "ab" for n in range(4)]
+    path, ends = tmp_path / "seen", []
+    jobs = [
+        RecordProcess(name=f"{run}{n}", path=path, seconds=0.2, affinity=run)
+        for run in "ab"
+        for n in range(4)
+    ]
     jobs += [
-        Job("dies", die_once, (tmp_path / "died",)),
-        Job("bad", refuse, ()),
-        Job("never", refuse, (), after=("bad",)),
+        Die(name="dies", path=tmp_path / "died"),
+        Refuse(name="bad"),
+        Refuse(name="never", after=("bad",)),
     ]
     failures = run_jobs(
         jobs,
         2,
-        listen,
+        on_end=lambda name, reason: ends.append(name),
         keep_going=True,
         engine="slurm",
         folder=slurm,
@@ -79,12 +63,12 @@ def test_an_array_of_workers_does_all_and_one_that_dies_loses_nothing(slurm, tmp
         "never": "not begun, because this failed: bad",
     }
     assert sorted(ends) == sorted(job.name for job in jobs), "each job ends once"
-    seen = [line.split(maxsplit=2) for line in path.read_text().splitlines()]
+    seen = [line.split() for line in path.read_text().splitlines()]
     assert len(seen) == 8
-    assert len({process for process, *_ in seen}) <= 3, "workers are kept for job after job"
-    assert {tuple(rest) for _, *rest in seen} == {("1", "None")}, (
-        "one thread; a worker is no part of a launched training"
-    )
+    assert len({process for _, process, *_ in seen}) <= 3, "workers are kept for further jobs"
+    assert {tuple(rest) for *_, threads, launched in seen for rest in [(threads, launched)]} == {
+        ("1", "None")
+    }, "one thread; a worker is no part of a launched training"
     batch = "".join(file.read_text() for file in (tmp_path / "state").glob("*.batch"))
     for line in (
         "--partition=gpu",
@@ -104,13 +88,13 @@ def test_an_array_of_workers_does_all_and_one_that_dies_loses_nothing(slurm, tmp
     assert not [
         file for file in running if "Z" not in Path(f"/proc/{file.read_text()}/stat").read_text()
     ], "all are cancelled"
-    assert not list((slurm).glob("*/orders"))
+    assert not list(slurm.glob("*/jobs"))
 
 
 def test_wrong_settings_are_one_sentence(slurm, monkeypatch):
-    job = Job("bad", refuse, ())
+    job = Refuse(name="bad")
     for options, said in (
-        ({"workers": 0}, "say --workers N"),
+        ({"workers": 0}, "give --workers N"),
         ({"workers": 1, "sbatch": {"time": "1:00:00"}}, "whole minutes"),
     ):
         with pytest.raises(UserError, match=said):
@@ -121,17 +105,21 @@ def test_wrong_settings_are_one_sentence(slurm, monkeypatch):
 
 
 def test_workers_end_when_the_driver_is_gone(tmp_path, monkeypatch):
-    """And do first what they were told."""
-    import pickle
-
-    monkeypatch.setattr(on_slurm, "PATIENCE_SECONDS", 0.5)
+    """They finish their jobs first."""
+    monkeypatch.setattr(on_slurm, "DRIVER_SECONDS", 0.5)
     monkeypatch.setattr(on_slurm, "POLL_SECONDS", 0.1)
-    orders = tmp_path / "orders" / "3"
-    orders.mkdir(parents=True)
+    jobs = tmp_path / "jobs" / "3"
+    jobs.mkdir(parents=True)
     (tmp_path / "driver").write_text("1\n")
-    (orders / "17").write_bytes(pickle.dumps(Job("bad", refuse, ())))
-    on_slurm.Worker(tmp_path, 3)()
-    assert (
-        str(pickle.loads((tmp_path / "replies" / "3.17").read_bytes()).error)
-        == "this cannot be done"
-    )
+    (jobs / "17").write_text(to_json(Refuse(name="bad")))
+    on_slurm.SlurmWorker(tmp_path, 3)()
+    end = from_json((tmp_path / "events" / "3.17").read_bytes(), JobEnd)
+    assert end.reason == "this cannot be done"
+
+
+def test_shared_files_hold_json(slurm, tmp_path):
+    """All but the worker itself, which submitit starts from a file of its own."""
+    with on_slurm.Slurm(1, 1, 0, slurm) as engine:
+        engine.submit(0, Refuse(name="bad"))
+        (job,) = slurm.glob("*/jobs/0/0")
+        assert from_json(job.read_bytes(), Job) == Refuse(name="bad")

@@ -249,7 +249,7 @@ def test_published_values_of_robustbench(tmp_path):
     numbers = numbers_of(tmp_path / "r", "top1")
     assert (100 * numbers.clean, 100 * numbers.mpc) == pytest.approx((80.32, 62.88), abs=0.005)
     (run,) = Store(tmp_path / "r").runs()
-    assert (run.dataset, run.transfer) == ("ImageNet-C", "upstream")
+    assert (run.dataset, run.kind) == ("ImageNet-C", "upstream")
     protocol = Store(tmp_path / "r").measurements()[0].protocol
     assert (protocol["images"], protocol["stage"], protocol["data"]) == (5000, "stored", "unknown")
     assert set(protocol[IMPORTED]) == {"source", "file", "sha256"}

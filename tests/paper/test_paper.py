@@ -180,7 +180,7 @@ def store(tmp_path_factory):
             transfer = run.transfer
             fill(
                 root,
-                run.name(selection.asked),
+                run.name(selection.protocol),
                 0.9,
                 0.8 - 0.005 * index,
                 run.task,

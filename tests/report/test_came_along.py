@@ -62,7 +62,7 @@ def measured(task, right):
 def training(
     technique,
     seed,
-    transfer="robustify",
+    kind="robustify",
     backbone="net(weights='random')",
     start="random:net",
     **others,
@@ -71,7 +71,7 @@ def training(
     return {
         "backbone": backbone,
         "upstream_weights": start,
-        "transfer": transfer,
+        "kind": kind,
         "technique": technique,
         "recipe": recipe,
     }
@@ -114,10 +114,11 @@ def upstream(store, technique, corrupted, seed=0, clean=80, draws="fast", **othe
         name,
         "classification",
         f"net ({technique or 'regular'})",
-        "robustify",
+        None,
         "source",
         about,
         CLASSES,
+        "robustify",
     )
     write(store, name, "classification", run, clean, corrupted, draws=draws)
 
@@ -298,12 +299,15 @@ def test_published_backbones(tmp_path):
     store = Store(tmp_path)
     for weights, before, after in (("regular", 40, 40), ("ant", 60, 50)):
         spec = f"resnet50(weights='{weights}')"
-        for name, mode, dataset, corrupted in (
+        for name, kind, dataset, corrupted in (
             ("up", "upstream", "imagenet", before),
-            ("down", "full_network", "coco", after),
+            ("down", "transfer", "coco", after),
         ):
-            about = {"training": training("", 0, mode, "resnet50", weights, of=mode)}
-            run = Run(f"{name}-{weights}", "classification", spec, mode, dataset, about, CLASSES)
+            about = {"training": training("", 0, kind, "resnet50", weights, of=kind)}
+            transfer = "full_network" if kind == "transfer" else None
+            run = Run(
+                f"{name}-{weights}", "classification", spec, transfer, dataset, about, CLASSES, kind
+            )
             write(store, run.name, "classification", run, 80, corrupted)
     (line,) = lines_of(store)
     assert (line.backbone, line.technique, line.kept) == ("resnet50", "ant", pytest.approx(0.5))

@@ -20,7 +20,7 @@ def write(root, name, right, protocol=None, leave_out=None):
     data.
     """
     store = Store(root)
-    store.write_run(Run(name, "classification", name, "upstream", "toy", {}, ("a", "b")))
+    store.write_run(Run(name, "classification", name, None, "toy", {}, ("a", "b"), "upstream"))
     for place in [("clean", 0), *((c, 3) for c in COMMON)]:
         if place[0] != leave_out:
             correct = np.arange(IMAGES) < (right.get(place[0], 120) if place[1] else 160)

@@ -156,7 +156,7 @@ def test_effective_robustness_by_the_same_line(tmp_path):
         ("mine", 0.7, 0.55),
         ("all", 1.0, 0.9),
     ):
-        store.write_run(Run(name, "classification", name, "upstream", "toy", {}, ("a", "b")))
+        store.write_run(Run(name, "classification", name, None, "toy", {}, ("a", "b"), "upstream"))
         for place in [("clean", 0), *((one, 1) for one in COMMON)]:
             store.write_cell(
                 Cell(name, *place),
@@ -270,7 +270,7 @@ def test_a_run_with_holes_keeps_nothing_back_from_the_others(tmp_path):
         ("holes", [("clean", 0)]),
         ("whole", [("clean", 0), *((one, 3) for one in COMMON)]),
     ):
-        store.write_run(Run(name, "classification", name, "upstream", "toy", {}, ("a", "b")))
+        store.write_run(Run(name, "classification", name, None, "toy", {}, ("a", "b"), "upstream"))
         for place in places:
             store.write_cell(
                 Cell(name, *place),

@@ -63,8 +63,8 @@ class Page(HTMLParser):
 def store(tmp_path_factory):
     root = tmp_path_factory.mktemp("store")
     levels = (1, 3)
-    fill(root, "up-a", 0.9, 0.5, backbone="a", transfer="upstream", severities=levels)
-    fill(root, "up-b", 0.9, 0.7, backbone="b", transfer="upstream", severities=levels)
+    fill(root, "up-a", 0.9, 0.5, backbone="a", transfer=None, kind="upstream", severities=levels)
+    fill(root, "up-b", 0.9, 0.7, backbone="b", transfer=None, kind="upstream", severities=levels)
     fill(root, "seg-a", 0.8, 0.4, "segmentation", backbone="a", severities=levels)
     fill(root, "seg-b", 0.8, 0.6, "segmentation", backbone="b", severities=levels)
     fill(root, "seg-x", 0.7, 0.5, "segmentation", backbone=HOSTILE, severities=levels)
@@ -160,11 +160,7 @@ def test_upstream_pairs_are_the_same_backbone(made):
     summary, _, _ = made
     segmentation = [row for row in summary.rows if row.run.task == "segmentation"]
     figure = upstream_against_downstream(segmentation, summary.rows)
-    up = {
-        row.run.backbone: row.value("drop")
-        for row in summary.rows
-        if row.run.transfer == "upstream"
-    }
+    up = {row.run.backbone: row.value("drop") for row in summary.rows if row.run.kind == "upstream"}
     for row in segmentation:
         if row.run.backbone in up:
             assert (
@@ -185,7 +181,7 @@ def test_no_pair_with_two_ways_upstream(tmp_path):
     the other's pair stays.
     """
     for name, backbone in (("up-a", "<a>"), ("up-a2", "<a>"), ("up-b", "b")):
-        fill(tmp_path, name, 0.9, 0.5, backbone=backbone, transfer="upstream")
+        fill(tmp_path, name, 0.9, 0.5, backbone=backbone, transfer=None, kind="upstream")
     fill(tmp_path, "seg-a", 0.8, 0.4, "segmentation", backbone="<a>")
     fill(tmp_path, "seg-b", 0.8, 0.6, "segmentation", backbone="b")
     every = summarize(Store(tmp_path), replicates=20).rows
@@ -222,7 +218,7 @@ def test_by_class_by_hand(tmp_path):
     """
     store = Store(tmp_path)
     store.write_run(
-        Run("r", "classification", "a", "upstream", "toy", {}, ("kept", "<lost>", "absent"))
+        Run("r", "classification", "a", None, "toy", {}, ("kept", "<lost>", "absent"), "upstream")
     )
     label = np.repeat([0, 1], 10)
     for place in [("clean", 0), *((name, 1) for name in COMMON)]:

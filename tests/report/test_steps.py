@@ -50,7 +50,7 @@ def test_worst_first_for_every_model(tmp_path):
     store = Store(tmp_path)
     for name in ("a", "b"):
         store.write_run(
-            Run(name, "classification", f"<{name}>", "upstream", "toy", {}, ("cat", "dog"))
+            Run(name, "classification", f"<{name}>", None, "toy", {}, ("cat", "dog"), "upstream")
         )
         for place in [("clean", 0), *((corruption, 1) for corruption in COMMON)]:
             worst = place[0] == "frost" and name == "b"

@@ -10,8 +10,10 @@ from stillrobust.grid import CLEAN, corrupted_places
 from stillrobust.report.rows import Row
 from stillrobust.report.seeds import with_seed_means
 from stillrobust.storage.store import Measurement, Store
-from stillrobust.study import Site, read_study, recall, select, states
-from stillrobust.study.execute import jobs_of, run_study
+from stillrobust.study import Site, load_selection, read_study, run_states, select
+from stillrobust.study.execute import run_study
+from stillrobust.study.runs import selected_runs
+from stillrobust.study.workload import missing_jobs
 
 TEXT = """
 name: made
@@ -20,7 +22,7 @@ runs:
     task: classification
     data: source
     model: resnet_mini(weights='random')
-    transfer: robustify
+    kind: robustify
     axes: {technique: [null, augmix(jsd=False)]}
     changes: {steps: 2, batch_size: 4, norm_eval: false}
     settings: {resize: 32, crop: 32}
@@ -46,8 +48,8 @@ def file(tmp_path):
 
 
 def test_runs_start_from_what_is_made(file):
-    plain, mixed, first, second = read_study(file).selected()
-    assert (first.made_by, second.made_by) == (plain.folder, mixed.folder)
+    plain, mixed, first, second = selected_runs(read_study(file))
+    assert (first.backbone_run, second.backbone_run) == (plain.folder, mixed.folder)
     assert first.backbone == "resnet_mini"
     assert first.label == "resnet_mini(weights='random') regular"
     assert len({run.folder for run in (plain, mixed, first, second)}) == 4
@@ -55,11 +57,11 @@ def test_runs_start_from_what_is_made(file):
 
 def test_another_making_is_another_transfer(file):
     """One step more upstream, and the downstream run has another name: its weights are others."""
-    before = read_study(file).selected()
+    before = selected_runs(read_study(file))
     file.write_text(
         TEXT.replace("{steps: 2, batch_size: 4, norm_eval", "{steps: 3, batch_size: 4, norm_eval")
     )
-    after = read_study(file).selected()
+    after = selected_runs(read_study(file))
     assert all(one.folder != other.folder for one, other in zip(before, after, strict=True))
 
 
@@ -68,7 +70,7 @@ def test_a_panel_brings_the_makers_of_what_it_shows(file):
         "panels:\n  - {title: t, metric: top1, runs: [classification-run-mixed-fixed_feature]}\n"
     )
     file.write_text(TEXT + panel)
-    assert [run.id for run in read_study(file).selected()] == [
+    assert [run.id for run in selected_runs(read_study(file))] == [
         "mixed",
         "classification-run-mixed-fixed_feature",
     ]
@@ -85,10 +87,10 @@ def test_the_whole_study(file, tmp_path):
     assert len(found) == 4 * 2
     backbones = {run.backbone for run in Store(site.results).runs()}
     assert backbones == {"resnet_mini (regular)", "resnet_mini (augmix(jsd=False))"}
-    assert jobs_of(selection.runs, selection.asked, site) == ([], [])
+    assert missing_jobs(selection.runs, selection.protocol, site) == ([], [])
     maker = selection.runs[0]
     site.checkpoint_of(maker.folder).unlink()
-    jobs, _ = jobs_of(selection.runs, selection.asked, site)
+    jobs, _ = missing_jobs(selection.runs, selection.protocol, site)
     assert [job.name for job in jobs] == [f"robustify {maker.folder}"]
 
 
@@ -100,8 +102,8 @@ def test_seeds_are_the_same_runs_again(file, tmp_path):
     one, three, site = select([str(file)]), select([str(file)], seeds=3), Site(tmp_path / "out")
     assert run_study(one, site, 2) == []
     before = {path: path.stat().st_mtime_ns for path in site.out.glob("r*/**/*") if path.is_file()}
-    jobs, refused = jobs_of(three.runs, three.asked, site)
-    first = {run.folder for run in one.runs} | {run.name(one.asked) for run in one.runs}
+    jobs, refused = missing_jobs(three.runs, three.protocol, site)
+    first = {run.folder for run in one.runs} | {run.name(one.protocol) for run in one.runs}
     assert refused == []
     assert not first & {job.name.split()[1] for job in jobs}
     second = {run.folder for run in select([str(file)], seeds=2).runs}
@@ -116,8 +118,8 @@ def test_seeds_are_the_same_runs_again(file, tmp_path):
     assert {path for path in before if kept[path] != before[path]} == set(), (
         "something finished was done twice"
     )
-    assert recall(site.out).runs == three.runs
-    assert all(state.finished for state in states(three.runs, three.asked, site))
+    assert load_selection(site.out).runs == three.runs
+    assert all(state.finished for state in run_states(three.runs, three.protocol, site))
     every = [
         Measurement("any", "top1", *place, 0.5, {}, 10, 1.0)
         for place in [CLEAN, *corrupted_places([3])]
@@ -138,19 +140,19 @@ def test_seeds_of_a_study(file):
         "plain-seed1",
         "classification-run-plain-fixed_feature-seed1",
     ]
-    assert (plain.changes["seed"], transferred.changes["seed"], transferred.made_by) == (
+    assert (plain.changes["seed"], transferred.changes["seed"], transferred.backbone_run) == (
         1,
         1,
         plain.folder,
     )
-    assert two.scenes == one.scenes
+    assert two.generated == one.generated
     assert len({run.folder for run in two.runs}) == 8
 
 
 def test_what_trains_nothing_has_one_seed(tmp_path):
     """Published weights are what they are; the paper's 8 evaluations stay 8."""
     one, two = select([]).runs, select([], seeds=2).runs
-    assert [sum(run.transfer == "upstream" for run in runs) for runs in (one, two)] == [8, 8]
+    assert [sum(run.kind == "upstream" for run in runs) for runs in (one, two)] == [8, 8]
     assert len(two) - 8 == 2 * (len(one) - 8)
 
 
@@ -164,8 +166,8 @@ def test_wrong_seeds(file):
 
 
 def test_makers_come_first(file, tmp_path):
-    jobs, refused = jobs_of(
-        select([str(file)]).runs, select([str(file)]).asked, Site(tmp_path / "out")
+    jobs, refused = missing_jobs(
+        select([str(file)]).runs, select([str(file)]).protocol, Site(tmp_path / "out")
     )
     assert jobs == []
     assert len(refused) == 4  # nothing is drawn here: data that is not there is told of each
@@ -176,9 +178,14 @@ def test_makers_come_first(file, tmp_path):
     [
         (('"run:mixed"', '"run:mixd"'), "Did you mean: mixed"),
         (
-            ("transfer: robustify", "transfer: upstream"),
-            "run with transfer robustify before this one",
+            ("kind: robustify", "kind: upstream"),
+            "run of kind robustify before this one",
         ),
+        (
+            ("kind: robustify", "kind: robustify\n    transfer: full_network"),
+            "has kind robustify and transfer full_network; leave the transfer out",
+        ),
+        (("kind: robustify", "transfer: full_network"), "run of kind robustify before this one"),
     ],
 )
 def test_wrong_references(file, change, message):

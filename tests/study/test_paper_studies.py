@@ -16,20 +16,22 @@ from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol
 from stillrobust.evaluation import keys as evaluation_keys
 from stillrobust.storage.store import Store
-from stillrobust.study import Site, paper_studies, recall, select, shipped, states
+from stillrobust.study import Site, load_selection, paper_studies, run_states, select, shipped
 from stillrobust.study.cost import (
     PROCESS_BYTES,
+    cell_hours,
     job_bytes,
-    pass_hours,
     training_hours,
     weights_gigabytes,
 )
-from stillrobust.study.execute import jobs_of, plan_of, run_study
-from stillrobust.study.explain import explain, explanation_text
+from stillrobust.study.execute import run_study
+from stillrobust.study.explain import compare_cells, explanation_text
+from stillrobust.study.jobs import EvaluateJob
 from stillrobust.study.miniature import read_miniature
-from stillrobust.study.plan import plan, plan_text
-from stillrobust.study.selection import remember
-from stillrobust.study.state import failures_of, resolve_data, status_text
+from stillrobust.study.plan import plan_study, plan_text
+from stillrobust.study.selection import save_selection
+from stillrobust.study.state import read_failures, resolve_data, status_text
+from stillrobust.study.workload import missing_jobs, training_plan
 from stillrobust.tasks.recipes import RECIPES, recipe_of
 from stillrobust.training import Plan
 from tests.paper_store import fill
@@ -44,25 +46,25 @@ def test_the_shipped_studies_are_the_papers():
     assert set(shipped()) == {"demo", "miniature", "paper", *STUDIES}
 
 
-@pytest.mark.parametrize(("protocol", "passes"), [("paper", 928), ("benchmark", 4408)])
-def test_fifty_trainings_and_eight_evaluations(protocol, passes, tmp_path):
+@pytest.mark.parametrize(("protocol", "cells"), [("paper", 928), ("benchmark", 4408)])
+def test_fifty_trainings_and_eight_evaluations(protocol, cells, tmp_path):
     selection = select([], protocol)
-    found = plan(selection, Site(tmp_path, resolve_data(selection.studies[0].data, tmp_path)))
-    assert (found.counts.trainings, found.counts.evaluations, found.counts.passes) == (
+    found = plan_study(selection, Site(tmp_path, resolve_data(selection.studies[0].data, tmp_path)))
+    assert (found.counts.trainings, found.counts.evaluations, found.counts.cells) == (
         50,
         8,
-        passes,
+        cells,
     )
     assert sorted(run.id for run in found.selection.runs) == sorted(
         f"{k}{n + 1}" for k, count in RUNS.items() for n in range(count)
     )
     text = plan_text(found)
     assert re.search(
-        rf"50 trainings \(0 done\), 8 evaluations of published weights \(0 done\), {passes:,}"
-        r" passes",
+        rf"50 trainings \(0 done\), 8 evaluations of published weights \(0 done\), {cells:,}"
+        r" cells",
         text,
     )
-    assert re.search(r"weights: \d+ of 13 there", text)
+    assert re.search(r"weights: \d+ of 13 available", text)
     assert re.search(
         r"stillrobust data fetch coco \S+` gets COCO 2017; for a set of your own, correct the path",
         text,
@@ -71,11 +73,11 @@ def test_fifty_trainings_and_eight_evaluations(protocol, passes, tmp_path):
 
 def test_both_protocols_share_runs_and_weights():
     small, large = select([], "paper"), select([], "benchmark")
-    assert [run.name(small.asked) for run in small.runs] == [
-        run.name(large.asked) for run in large.runs
+    assert [run.name(small.protocol) for run in small.runs] == [
+        run.name(large.protocol) for run in large.runs
     ]
-    other = small.asked.model_copy(update={"channel_order": "bgr"})
-    assert not {run.name(small.asked) for run in small.runs} & {
+    other = small.protocol.model_copy(update={"channel_order": "bgr"})
+    assert not {run.name(small.protocol) for run in small.runs} & {
         run.name(other) for run in small.runs
     }
     assert len({run.folder for run in small.runs}) == 58
@@ -94,12 +96,14 @@ def test_a_run_is_the_same_whichever_study_asks():
 def test_every_run_can_be(miniature, tmp_path):
     """Recipes, techniques, transfers and settings exist and fit each other."""
     for run in select([], miniature=miniature).runs:
-        recipe = plan_of(run, Site(tmp_path)).recipe
+        recipe = training_plan(run, Site(tmp_path)).recipe
         assert recipe.steps or recipe.epochs
 
 
 def test_the_learning_rates_of_figure_5(tmp_path):
-    rates = {run.id: plan_of(run, Site(tmp_path)).recipe.lr for run in select(["figure5"]).runs}
+    rates = {
+        run.id: training_plan(run, Site(tmp_path)).recipe.lr for run in select(["figure5"]).runs
+    }
     assert rates == {
         "S17": 0.01,
         "S18": 0.005,
@@ -109,7 +113,7 @@ def test_the_learning_rates_of_figure_5(tmp_path):
         "C19": 0.01,
     }
     small = {
-        run.id: plan_of(run, Site(tmp_path)).recipe.lr
+        run.id: training_plan(run, Site(tmp_path)).recipe.lr
         for run in select(["figure5"], miniature=True).runs
     }
     assert small["C17"] == 2 * small["C18"] == 4 * small["C19"]
@@ -121,8 +125,8 @@ def test_costs_are_those_of_the_protocol():
     """
     runs = select([]).runs
     assert sum(training_hours(run).value for run in runs) == pytest.approx(5120, abs=60)
-    assert sum(16 * pass_hours(run) for run in runs) == pytest.approx(50, abs=8)
-    assert all(weights_gigabytes(run) for run in runs if run.transfer != "upstream")
+    assert sum(16 * cell_hours(run) for run in runs) == pytest.approx(50, abs=8)
+    assert all(weights_gigabytes(run) for run in runs if run.kind != "upstream")
 
 
 def test_a_miniature_has_names_of_its_own_and_no_two_runs_alike():
@@ -149,8 +153,8 @@ def test_what_is_missing_is_told_before_anything_is_trained(tmp_path):
     sentence, too.
     """
     selection = select(["table1"])
-    jobs, refused = jobs_of(
-        selection.runs, selection.asked, Site(tmp_path, {"coco": f"coco:{tmp_path}"})
+    jobs, refused = missing_jobs(
+        selection.runs, selection.protocol, Site(tmp_path, {"coco": f"coco:{tmp_path}"})
     )
     assert not jobs
     assert len(refused) == 4
@@ -173,19 +177,19 @@ def test_what_failed_is_listed_at_the_end_with_the_command_that_tries_again(tmp_
     assert ended.returncode == 3, ended.stderr
     said = ended.stderr.splitlines()
     assert sum(line.startswith("failed: C") and "stillrobust fetch" in line for line in said) == 4
-    assert said[-1].endswith(f"Try them again: stillrobust {' '.join(asked)}")
+    assert said[-1].endswith(f"Run the same command again: stillrobust {' '.join(asked)}")
 
 
 def test_what_was_asked_for_is_remembered_and_failures_are_shown(tmp_path):
-    remember(select(["table1"], "benchmark", miniature=True), tmp_path)
-    again, site = recall(tmp_path), Site(tmp_path)
-    assert (again.names, again.protocol, again.miniature) == (("table1",), "benchmark", True)
+    save_selection(select(["table1"], "benchmark", miniature=True), tmp_path)
+    again, site = load_selection(tmp_path), Site(tmp_path)
+    assert (again.names, again.protocol_name, again.miniature) == (("table1",), "benchmark", True)
     (tmp_path / "failures.json").write_text('[{"job": "train x", "reason": "no room"}]')
-    text = status_text(site, states(again.runs, again.asked, site), failures_of(site))
-    assert text.startswith("0 of 4 runs finished, 0 of 304 passes")
+    text = status_text(site, run_states(again.runs, again.protocol, site), read_failures(site))
+    assert text.startswith("0 of 4 runs finished, 0 of 304 cells")
     assert text.endswith("failed: train x: no room")
     with pytest.raises(UserError, match="study run"):
-        recall(tmp_path / "nowhere")
+        load_selection(tmp_path / "nowhere")
 
 
 def test_a_protocol_that_is_not_there_is_told():
@@ -240,9 +244,9 @@ def test_keys_that_name_no_cell_or_several(tmp_path):
     fill(tmp_path, "b", 0.9, 0.8, images=4)
     store = Store(tmp_path)
     with pytest.raises(UserError, match="No cell of this store"):
-        explain(store, "nothing", "a/fog/1")
-    assert explain(store, "a/fog/1", "b/fog/1").deciding == {"evaluation.weights": ("a", "b")}
-    assert set(explain(store, "a/fog/1", "a/clean/0").deciding) == {"corruption", "severity"}
+        compare_cells(store, "nothing", "a/fog/1")
+    assert compare_cells(store, "a/fog/1", "b/fog/1").relevant == {"evaluation.weights": ("a", "b")}
+    assert set(compare_cells(store, "a/fog/1", "a/clean/0").relevant) == {"corruption", "severity"}
 
 
 # ---- one tiny study in miniature
@@ -278,24 +282,26 @@ def test_a_study_in_miniature_and_what_a_changed_axis_runs(tmp_path, monkeypatch
     assert set(numbers) == {("clean", 0), ("fog", 1), ("contrast", 1)}
     assert all(m.protocol["scale"] == "miniature" for m in numbers.values())
 
-    assert jobs_of(first.runs, first.asked, site) == ([], []), "a finished study does nothing"
+    assert missing_jobs(first.runs, first.protocol, site) == ([], []), (
+        "a finished study does nothing"
+    )
     more = tiny(tmp_path, ["K1"], [1, 2])
-    jobs, refused = jobs_of(more.runs, more.asked, site)
+    jobs, refused = missing_jobs(more.runs, more.protocol, site)
     assert not refused
-    evaluated = [job.arguments[3] for job in jobs if job.name.startswith("evaluate")]
+    evaluated = [job.protocol for job in jobs if isinstance(job, EvaluateJob)]
     assert [(one.corruptions, one.severities, one.clean) for one in evaluated] == [
         (("fog",), (2,), False),
         (("contrast",), (2,), False),
     ]
     other = tiny(tmp_path, ["K1", "K2"], [1])
-    jobs, _ = jobs_of(other.runs, other.asked, site)
+    jobs, _ = missing_jobs(other.runs, other.protocol, site)
     assert not any(other.runs[0].folder in job.name for job in jobs)
     assert sum(other.runs[1].folder in job.name for job in jobs) >= 1
 
     fog, contrast = numbers["fog", 1].key, numbers["contrast", 1].key
-    found = explain(store, fog[:8], contrast)
-    assert found.deciding == {"corruption": ("fog", "contrast")}
-    assert "the same key" in explanation_text(explain(store, fog, fog))
+    found = compare_cells(store, fog[:8], contrast)
+    assert found.relevant == {"corruption": ("fog", "contrast")}
+    assert "the same key" in explanation_text(compare_cells(store, fog, fog))
 
 
 @pytest.mark.slow
@@ -303,7 +309,7 @@ def test_all_studies_in_miniature(tmp_path):
     """Minutes on two cores: every run of the paper, trained and evaluated through the same code."""
     selection, site = select([], miniature=True), Site(tmp_path)
     assert run_study(selection, site, workers=2) == []
-    assert plan(selection, site).counts.passed == 928
+    assert plan_study(selection, site).counts.measured == 928
 
 
 def test_study_files_name_no_run_twice():

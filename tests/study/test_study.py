@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 from stillrobust.cli import app
 from stillrobust.errors import UserError
 from stillrobust.storage.store import Store
-from stillrobust.study import Site, select, states
-from stillrobust.study.execute import jobs_of
-from stillrobust.study.plan import plan, plan_text
-from stillrobust.study.schema import read_study
-from stillrobust.study.selection import recall, remember
+from stillrobust.study import Site, run_states, select
+from stillrobust.study.files import read_study
+from stillrobust.study.plan import plan_study, plan_text
+from stillrobust.study.runs import selected_runs
+from stillrobust.study.selection import load_selection, save_selection
 from stillrobust.study.state import resolve_data
+from stillrobust.study.workload import missing_jobs
 from tests.toys import SMALL_STUDY
 
 
@@ -146,8 +147,8 @@ def test_a_folder_with_the_name_of_a_study_is_none(tmp_path, monkeypatch):
     """``make demo`` leaves a folder called demo beside the Makefile."""
     (tmp_path / "demo").mkdir()
     monkeypatch.chdir(tmp_path)
-    remember(select(["demo"]), tmp_path / "demo")
-    assert recall(tmp_path / "demo").names == ("demo",)
+    save_selection(select(["demo"]), tmp_path / "demo")
+    assert load_selection(tmp_path / "demo").names == ("demo",)
 
 
 def test_the_demo_is_the_whole_job(tmp_path):
@@ -156,7 +157,7 @@ def test_the_demo_is_the_whole_job(tmp_path):
     """
     demo = select(["demo"])
     assert {run.task for run in demo.runs} == {"classification", "detection", "segmentation"}
-    assert sum(state.cells for state in states(demo.runs, demo.asked, Site(tmp_path))) == (
+    assert sum(state.cells for state in run_states(demo.runs, demo.protocol, Site(tmp_path))) == (
         2 + 2 * 2 + 2 * 2
     ) * (1 + 15 * 5)
 
@@ -178,7 +179,7 @@ def test_the_demo_is_the_whole_job(tmp_path):
         (("    axes:", "    ids: [A]\n    axes:"), "2 runs, but 1 ids"),
         (
             ("    axes:", "    differences: [{when: {model: other}, images: 3}]\n    axes:"),
-            "no run of the block is so",
+            "no run of the block has these values",
         ),
         (("task: classification", "task: clasification"), "at runs.0.task"),
         (("    data: scenes\n", ""), "has no data"),
@@ -190,7 +191,7 @@ def test_a_wrong_study_is_one_sentence_before_anything_is_trained(change, messag
 
     def begin():
         wrong = select([str(tmp_path / "x.yaml")])
-        jobs_of(wrong.runs, wrong.asked, Site(tmp_path))
+        missing_jobs(wrong.runs, wrong.protocol, Site(tmp_path))
 
     with pytest.raises(UserError, match=message) as caught:
         begin()
@@ -245,7 +246,7 @@ def test_runs_are_taken_from_the_file_that_has_them(tmp_path):
         ("c", "name: c\nfrom: b.yaml"),
     ):
         (tmp_path / f"{name}.yaml").write_text(text)
-    assert len(read_study(tmp_path / "b.yaml").selected()) == 2
+    assert len(selected_runs(read_study(tmp_path / "b.yaml"))) == 2
     with pytest.raises(UserError, match="which is `from` a"):
         read_study(tmp_path / "c.yaml")
 
@@ -269,7 +270,7 @@ def test_a_plan_names_what_cannot_be_without_any_data(tmp_path):
     ]
     (tmp_path / "x.yaml").write_text("\n".join(["name: x", "data: {mine: coco}", "runs:", *blocks]))
     selection = select([str(tmp_path / "x.yaml")])
-    found = plan(selection, Site(tmp_path, resolve_data(selection.studies[0].data, tmp_path)))
+    found = plan_study(selection, Site(tmp_path, resolve_data(selection.studies[0].data, tmp_path)))
     assert [fault.split(":")[0] for fault in found.faults] == ["r0", "r1", "r2", "r3", "r4", "r5"]
     for fault, said in zip(
         found.faults,

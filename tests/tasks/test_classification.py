@@ -90,13 +90,14 @@ def test_upstream_is_published_as_a_run_and_measured(tmp_path):
     plan = Plan(
         "classification",
         "resnet_mini(weights='random')",
-        "upstream",
+        None,
         recipe_of("imagenet"),
         settings,
+        kind="upstream",
     )
     folder = train(plan, Thousand(), tmp_path / "mini", lambda *_: pytest.fail("trained"))
     task, model, description = load_model(folder)
-    assert description["plan"]["transfer"] == "upstream"
+    assert description["plan"]["kind"] == "upstream"
     assert description["identity"]["training_data"] == "none"
     torch.manual_seed(0)  # what a recipe's seed of 0 draws
     backbone = build_backbone("resnet_mini(weights='random')")[0].eval()
@@ -112,7 +113,7 @@ def test_upstream_is_published_as_a_run_and_measured(tmp_path):
 
 
 def test_upstream_needs_its_classes_and_its_task(tmp_path):
-    plan = Plan("classification", "resnet_mini(weights='random')", "upstream")
+    plan = Plan("classification", "resnet_mini(weights='random')", None, kind="upstream")
     with pytest.raises(UserError, match="1000 classes of resnet_mini's own classifier, but got 2"):
         train(plan, Toys("classification"), tmp_path)
     with pytest.raises(UserError, match="use classification"):

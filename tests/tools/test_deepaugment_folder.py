@@ -54,10 +54,7 @@ def small(monkeypatch):
     def here(jobs, workers, listen, gpus):
         for job in jobs:
             parts.append(job.name)
-            job.function(
-                *job.arguments,
-                progress=lambda done, total, text, job=job: listen(job.name, done, total, text),
-            )
+            job.run(lambda done, total, text, job=job: listen(job.name, done, total, text))
 
     monkeypatch.setitem(NETWORKS, "edsr", replace(NETWORKS["edsr"], side=12))
     monkeypatch.setattr(folder_job, "run_jobs", here)

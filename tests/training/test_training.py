@@ -22,8 +22,9 @@ def plan(
     transfer="fixed_feature",
     recipe=SHORT,
     backbone="resnet18(weights='random')",
+    kind="transfer",
 ):
-    return Plan(task, backbone, transfer, recipe, SETTINGS[task])
+    return Plan(task, backbone, transfer, recipe, SETTINGS[task], kind=kind)
 
 
 @pytest.mark.parametrize("task", sorted(SETTINGS))
@@ -80,8 +81,8 @@ def test_finished_runs_are_left_alone_and_damaged_ones_are_not_believed(tmp_path
     assert seen == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("transfer", ["fixed_feature", "upstream", "robustify"])
-def test_a_loaded_model_normalises_as_its_weights_want_it(transfer, tmp_path):
+@pytest.mark.parametrize("kind", ["transfer", "upstream", "robustify"])
+def test_a_loaded_model_normalises_as_its_weights_want_it(kind, tmp_path):
     """A made folder has values, and classes, that its architecture does not know; they belong to
     the run's identity.
     """
@@ -93,14 +94,16 @@ def test_a_loaded_model_normalises_as_its_weights_want_it(transfer, tmp_path):
         made,
         Checkpoint("resnet_mini", "mine", "prime", "ours", "", "a test", file="", classes=2),
     )
-    chosen = plan(transfer=transfer, backbone=f"resnet_mini(weights='{tmp_path / 'made'}')")
+    transfer = "fixed_feature" if kind == "transfer" else None
+    backbone = f"resnet_mini(weights='{tmp_path / 'made'}')"
+    chosen = plan(transfer=transfer, backbone=backbone, kind=kind)
     folder = train(chosen, Toys("classification"), tmp_path / "run")
     model = load_model(folder)[1]
     assert backbone_of(model).preprocessing() == made.preprocessing()
     images = torch.rand(2, 3, 64, 64) * 1.5 - 0.25
     with torch.inference_mode():
         assert torch.equal(backbone_of(model).normalise(images), made.normalise(images))
-        if transfer == "upstream":
+        if kind == "upstream":
             # as a loaded model is; another layout rounds otherwise
             laid_out = made.to(memory_format=torch.channels_last)
             assert torch.equal(model(images), laid_out.classify(images))

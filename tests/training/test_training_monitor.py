@@ -20,8 +20,8 @@ from stillrobust.runtime.forecast import NOT_STARTED, PlannedJob, Work, format_d
 from stillrobust.runtime.progress import Display, progress_display, render, shorten
 from stillrobust.runtime.run_log import RUN_LOG, last_line, log_failures, note
 from stillrobust.runtime.tensorboard import EVENTS, Scalars
-from stillrobust.study import Site, recall, states
-from stillrobust.study.state import failures_of, status_text
+from stillrobust.study import Site, load_selection, run_states
+from stillrobust.study.state import read_failures, status_text
 from stillrobust.training import Plan, Recipe, train
 from tests.toys import SETTINGS, Toys
 
@@ -356,24 +356,24 @@ def test_a_failing_run_stops_no_other_and_the_end_says_what_to_run(tmp_path):
     first = subprocess.run([*command, *asked], cwd=tmp_path, capture_output=True, text=True)
     assert first.returncode == 3, first.stderr
     site = Site(tmp_path / "out")
-    selection = recall(site.out)
-    found = {state.run.id: state for state in states(selection.runs, selection.asked, site)}
+    selection = load_selection(site.out)
+    found = {state.run.id: state for state in run_states(selection.runs, selection.protocol, site)}
     assert found["good"].finished
     assert found["bad"].done == 0
     *_, why, again = first.stderr.splitlines()
     assert why.startswith("failed: train classification")
     assert "lower the learning rate" in why
-    assert why.endswith("(2 jobs that come after it were not begun)")
+    assert why.endswith("(2 jobs that depend on it were not started)")
     assert "Traceback" not in first.stderr
-    said = again.partition("Try them again: ")[2]
+    said = again.partition("Run the same command again: ")[2]
     assert shlex.split(said) == ["stillrobust", *asked]
     logs = {name: site.log(state.run.folder).read_text() for name, state in found.items()}
     assert "training finished" in logs["good"]
     assert "on fog 3, 10 images in" in logs["good"]
     assert "training failed: The loss" in logs["bad"]
-    text = status_text(site, list(found.values()), failures_of(site))
-    assert "1 of 2 runs finished, 3 of 6 passes" in text
-    assert "nobody is at work" in text
+    text = status_text(site, list(found.values()), read_failures(site))
+    assert "1 of 2 runs finished, 3 of 6 cells" in text
+    assert "no process is at work" in text
     assert "lower the learning rate" in text
     before = {path: path.stat().st_mtime_ns for path in site.results.glob("cells/**/*.json")}
     second = subprocess.run(
@@ -399,4 +399,4 @@ def test_status_says_who_is_at_work_and_who_has_gone_silent(tmp_path):
         "failed: train b: no",
     ]
     site.progress.write_text(json.dumps({**plain, "written": time.time() - 600}))
-    assert "has said nothing for 10:00" in status_text(site, [], [])
+    assert "has not reported for 10:00" in status_text(site, [], [])

@@ -51,7 +51,7 @@ def test_the_folder_is_a_checkpoint_with_its_own_classes(tmp_path):
         laid_out = backbone.eval().to(memory_format=torch.channels_last)
         assert torch.equal(laid_out.classify(images), model(images))
         assert backbone.classify(images).shape == (2, 2)
-    assert description["plan"]["transfer"] == "robustify"
+    assert description["plan"]["kind"] == "robustify"
     written = (folder / "checkpoint.json").stat().st_mtime_ns
     robustify(robustify_plan(RANDOM, "regular", recipe()), Toys("classification", 8), folder)
     assert (folder / "checkpoint.json").stat().st_mtime_ns == written, (
@@ -175,7 +175,7 @@ def test_only_what_augments_acts_in_a_transfer(tmp_path):
         )
     with pytest.raises(UserError, match="use classification"):
         train(
-            Plan("detection", RANDOM, "robustify", Recipe(), SETTINGS["detection"]),
+            Plan("detection", RANDOM, None, Recipe(), SETTINGS["detection"], kind="robustify"),
             Toys("detection", 4),
             tmp_path,
         )

@@ -115,7 +115,7 @@ def demo(
     """
     from stillrobust.study import Site, select
 
-    study.do(select(["demo"]), Site(out.resolve()), workers)
+    study.run_and_report(select(["demo"]), Site(out.resolve()), workers)
 
 
 @app.command()

@@ -39,7 +39,7 @@ def checkpoints(incomplete: str) -> list[str]:
 
 def studies(incomplete: str) -> list[str]:
     """Completes the name of a study that is shipped, or a study file."""
-    from stillrobust.study.schema import shipped
+    from stillrobust.study.files import shipped
 
     files = sorted(str(path) for path in Path().glob("*.y*ml"))
     return [name for name in (*shipped(), *files) if name.startswith(incomplete)]

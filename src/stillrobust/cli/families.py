@@ -104,7 +104,7 @@ def transfers() -> list[str]:
 
 def studies() -> list[str]:
     """Studies that are shipped, with their titles."""
-    from stillrobust.study.schema import read_study, shipped
+    from stillrobust.study.files import read_study, shipped
 
     return [f"{name}: {read_study(path).title}" for name, path in shipped().items()]
 

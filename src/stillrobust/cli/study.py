@@ -1,4 +1,4 @@
-"""The commands about studies: plan, run, status, report, explain, export."""
+"""The commands for studies: plan, run, status, report, explain, export."""
 
 import shlex
 import sys
@@ -20,45 +20,43 @@ commands = typer.Typer()
 study = typer.Typer(
     no_args_is_help=True,
     help=(
-        "Whole studies: the paper's tables and figures, or your own file of axes. See"
+        "Run whole studies: the paper's tables and figures, or your own file of axes. See"
         " docs/studies.md."
     ),
 )
 commands.add_typer(study, name="study")
 
-FAILED = 3  # the exit status where something could not be done and the rest was
+FAILED = 3  # exit status if some jobs failed
 
 Names = Annotated[
     list[str] | None,
     typer.Argument(
         autocompletion=studies,
-        help="Study files, or names of shipped ones; none: all of the paper's.",
+        help="Study files, or names of shipped studies (default: all of the paper's).",
     ),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(help="Folder of models and results; by default 'studies', or 'miniature'."),
+    typer.Option(help="Folder of models and results (default: 'studies', or 'miniature')."),
 ]
 Protocol = Annotated[
     str | None,
-    typer.Option(help="paper (severity 1) or benchmark (1 to 5); by default the file's first."),
+    typer.Option(help="paper (severity 1) or benchmark (1 to 5); the default is the file's first."),
 ]
 DataRoot = Annotated[
-    Path, typer.Option(help="Where the study's data lies: coco/, ade20k/, cifar10/, ...")
+    Path, typer.Option(help="Folder of the datasets: coco/, ade20k/, cifar10/, ...")
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option(help="NAME=FORMAT:PATH for data that lies elsewhere, repeatable."),
+    typer.Option(help="NAME=FORMAT:PATH of a dataset in another folder, repeatable."),
 ]
 Small = Annotated[
     bool,
-    typer.Option(
-        "--miniature", help="Small stand-ins for data, weights and steps, through the same code."
-    ),
+    typer.Option("--miniature", help="Use small substitutes for data, weights and steps."),
 ]
 
 Seeds = Annotated[
-    int, typer.Option(help="Train everything so often, at the study's seed and at those after it.")
+    int, typer.Option(help="Train with N seeds: the study's seed and the following ones.")
 ]
 
 
@@ -83,38 +81,35 @@ def run(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=0, help="At most so many; 0, the default: one a GPU, or a core by memory."
+            min=0, help="Highest number of workers; 0 (default): one per GPU, or per core."
         ),
     ] = None,
     share_corrupted: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZE", help="Keep corrupted images for the next model, at most so much: 20GB."
+            metavar="SIZE", help="Share corrupted images between models, up to SIZE (20GB)."
         ),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="What runs it: local, ray or slurm; see docs/cluster.md.")
+        str, typer.Option(help="Run on local, ray or slurm; see docs/cluster.md.")
     ] = "local",
     address: Annotated[
         str | None,
-        typer.Option(help="Of ray: HOST:PORT of the cluster; by default this machine's."),
+        typer.Option(help="Ray: HOST:PORT of the cluster (default: this machine's)."),
     ] = None,
     gpu_fraction: Annotated[
-        float | None, typer.Option(help="Of ray: the part of a GPU that each worker takes.")
+        float | None, typer.Option(help="Ray: part of a GPU for each worker.")
     ] = None,
     slurm: Annotated[
         list[str] | None,
         typer.Option(
             help=(
-                "Of slurm: an option of sbatch for each worker, KEY=VALUE, repeatable:"
-                " partition=gpu."
+                "Slurm: an option of sbatch for each worker, KEY=VALUE, repeatable: partition=gpu."
             )
         ),
     ] = None,
 ) -> None:
-    """Do what is missing of one study, several, or all of the paper's; then report.
-
-    A finished study is left alone.
+    """Run studies and report. Finished cells are skipped, so the command resumes.
 
     Example: stillrobust study run table1 --miniature --out small
 
@@ -124,25 +119,25 @@ def run(
     from stillrobust.study import select
 
     share = parse_size(share_corrupted) if share_corrupted else 0
-    sbatch = dict(_pair(one) for one in slurm) if slurm else None
+    sbatch = dict(_parse_option(one) for one in slurm) if slurm else None
     options: dict[str, Any] = {}
-    for flag, belongs, name, value in (
+    for flag, owner, name, value in (
         ("--address", "ray", "address", address),
         ("--gpu-fraction", "ray", "gpu_fraction", gpu_fraction),
         ("--slurm", "slurm", "sbatch", sbatch),
     ):
-        if value is not None and engine != belongs:
+        if value is not None and engine != owner:
             raise UserError(
-                f"Expected {flag} with --engine {belongs} only, but the engine is {engine}; leave"
+                f"Expected {flag} with --engine {owner} only, but the engine is {engine}; leave"
                 " one of them out"
             )
         options |= {name: value} if value is not None else {}
     selection = select(studies or [], protocol, miniature, seeds)
     site = _site(selection, out, data_root, data)
-    do(selection, site, workers, share, engine, options)
+    run_and_report(selection, site, workers, share, engine, options)
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _parse_option(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise UserError(
@@ -151,51 +146,68 @@ def _pair(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def do(
+def run_and_report(
     selection: "Selection",
     site: "Site",
     workers: int | None,
-    share: int = 0,
+    shared_bytes: int = 0,
     engine: str = "local",
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Run a selection with progress, list what failed, and report."""
+    """Run studies with a progress display, print failures and write the report.
+
+    Args:
+        selection: The studies.
+        site: Their folder and data.
+        workers: The highest number of workers; ``None`` or 0 for as many as there is room for.
+        shared_bytes: Size of the folder of shared corrupted images; 0 for none.
+        engine: The engine.
+        options: Its options.
+
+    Raises:
+        typer.Exit: With status 3, if jobs failed.
+    """
     from stillrobust.study.execute import run_study
     from stillrobust.study.state import failures_text
 
-    with progress_display(site.progress) as listen:
+    with progress_display(site.progress) as display:
         failures = run_study(
             selection,
             site,
             workers or 0,
-            listen.print_line,
-            listen,
-            listen.start,
-            share,
-            engine,
-            options or {},
+            message=display.print_line,
+            progress=display,
+            on_end=display.finish,
+            on_workload=display.start,
+            shared_bytes=shared_bytes,
+            engine=engine,
+            options=options or {},
         )
-    _show(selection, site)
+    _write_report(selection, site)
     for line in failures_text({failure.job: failure.reason for failure in failures}):
         typer.echo(line, err=True)
     if failures:
         again = shlex.join(["stillrobust", *sys.argv[1:]])
         typer.echo(
-            f"{len(failures)} jobs failed or could not begin; what was finished is kept. Try them"
-            f" again: {again}",
+            f"{len(failures)} jobs failed or could not start; finished work is kept. Run the same"
+            f" command again: {again}",
             err=True,
         )
         raise typer.Exit(FAILED)
 
 
-def _show(selection: "Selection", site: "Site") -> None:
-    """The page, and for studies with panels their tables and figures beside the paper's values."""
-    from stillrobust.study import states
+def _write_report(selection: "Selection", site: "Site") -> None:
+    """Write the page; for studies with panels, also their tables and figures with the paper's
+    values.
+    """
+    from stillrobust.study import run_states
 
     finish(site.results, site.out)
-    shown = any(study.panels for study in selection.studies)
-    if shown and any(state.finished for state in states(selection.runs, selection.asked, site)):
-        show_paper(site.results, site.out / "paper", selection.protocol or None, selection.names)
+    states = run_states(selection.runs, selection.protocol, site)
+    has_panels = any(study.panels for study in selection.studies)
+    if has_panels and any(state.finished for state in states):
+        name = selection.protocol_name or None
+        show_paper(site.results, site.out / "paper", name, selection.names)
 
 
 @study.command()
@@ -209,19 +221,17 @@ def plan(
     seeds: Seeds = 1,
     runs: Annotated[bool, typer.Option("--runs", help="List every run.")] = False,
 ) -> None:
-    """Say what there is to do, what is done, which weights and data are missing and how to get
-    them, and what it costs.
+    """Print finished and missing work, missing weights and data, and the estimated cost.
 
-    Runs that cannot be, such as one of an unknown recipe, are named; the status is then 3.
+    Wrong runs, such as one with an unknown recipe, are listed; the exit status is then 3.
 
     Example: stillrobust study plan table1 figure2 --protocol benchmark
     """
     from stillrobust.study import select
-    from stillrobust.study.plan import plan as make_plan
-    from stillrobust.study.plan import plan_text
+    from stillrobust.study.plan import plan_study, plan_text
 
     selection = select(studies or [], protocol, miniature, seeds)
-    found = make_plan(selection, _site(selection, out, data_root, data))
+    found = plan_study(selection, _site(selection, out, data_root, data))
     typer.echo(plan_text(found, runs))
     if found.faults:
         raise typer.Exit(FAILED)
@@ -229,72 +239,63 @@ def plan(
 
 @study.command()
 def status(
-    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path(
-        "studies"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies"),
 ) -> None:
-    """Say how far a study is, from another terminal.
+    """Print the progress of a study, from any terminal.
 
     Example: stillrobust study status --out small
     """
-    from stillrobust.study import Site, recall
-    from stillrobust.study.state import failures_of, states, status_text
+    from stillrobust.study import Site, load_selection, run_states
+    from stillrobust.study.state import read_failures, status_text
 
-    selection, site = recall(out), Site(out.resolve())
-    typer.echo(status_text(site, states(selection.runs, selection.asked, site), failures_of(site)))
+    selection, site = load_selection(out), Site(out.resolve())
+    states = run_states(selection.runs, selection.protocol, site)
+    typer.echo(status_text(site, states, read_failures(site)))
 
 
 @study.command()
 def report(
-    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path(
-        "studies"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies"),
 ) -> None:
-    """Report on a study: the page, its tables and figures, ours beside the paper's values, and what
-    becomes of its claims.
+    """Write the report of a study: page, tables and figures with the paper's values, claims.
 
     Example: stillrobust study report --out small
     """
-    from stillrobust.study import Site, recall
+    from stillrobust.study import Site, load_selection
 
-    _show(recall(out), Site(out.resolve()))
+    _write_report(load_selection(out), Site(out.resolve()))
 
 
 @study.command()
 def export(
     file: Annotated[Path, typer.Argument(help="A .csv or .json file to write.")],
-    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path(
-        "studies"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies"),
 ) -> None:
-    """Write every number of a study with its key, its run and its circumstances.
+    """Write every number of a study with its key, run and protocol.
 
     Example: stillrobust study export numbers.csv --out small
     """
     from stillrobust.report.export import export as write
-    from stillrobust.study import Site, recall
+    from stillrobust.study import Site, load_selection
 
-    typer.echo(f"{write(recall(out), Site(out.resolve()), file)} numbers: {file}")
+    typer.echo(f"{write(load_selection(out), Site(out.resolve()), file)} numbers: {file}")
 
 
 @study.command()
 def explain(
     first: Annotated[
         str,
-        typer.Argument(help="A cell's key, or the first digits of it, or RUN/CORRUPTION/SEVERITY."),
+        typer.Argument(help="Key of a cell, its first digits, or RUN/CORRUPTION/SEVERITY."),
     ],
-    second: Annotated[str, typer.Argument(help="The other one's.")],
-    out: Annotated[Path, typer.Option(help="The folder that the study works in.")] = Path(
-        "studies"
-    ),
+    second: Annotated[str, typer.Argument(help="Key of another cell.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies"),
 ) -> None:
-    """Say why two numbers differ: what was not the same when they were measured.
+    """Explain why two numbers differ: print the differences of their protocols.
 
     Example: stillrobust study explain 3f2a91bc 77e01d45 --out small
     """
     from stillrobust.storage.store import Store
     from stillrobust.study import Site
-    from stillrobust.study.explain import explain as find
-    from stillrobust.study.explain import explanation_text
+    from stillrobust.study.explain import compare_cells, explanation_text
 
-    typer.echo(explanation_text(find(Store(Site(out).results), first, second)))
+    typer.echo(explanation_text(compare_cells(Store(Site(out).results), first, second)))

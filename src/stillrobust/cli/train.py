@@ -52,6 +52,12 @@ def train(
             autocompletion=names_of("transfers"), help="One of `stillrobust list transfers`."
         ),
     ] = "full_network",
+    upstream: Annotated[
+        bool,
+        typer.Option(
+            "--upstream", help="Train nothing: keep the backbone's own classifier, to evaluate it."
+        ),
+    ] = False,
     recipe: RecipeName = "small",
     technique: Annotated[
         str,
@@ -82,12 +88,17 @@ def train(
     from stillrobust.training import train as run_training
     from stillrobust.training.launch import leads
 
-    trains = transfer != "upstream"
-    dataset = open_dataset(data, "train" if trains else "val", training=trains)
+    dataset = open_dataset(data, "val" if upstream else "train", training=not upstream)
     chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     plan = Plan(
-        dataset.info.task, backbone, transfer, chosen, pairs_of("--set", settings or []), technique
-    )  # type: ignore[arg-type]
+        dataset.info.task,
+        backbone,
+        None if upstream else transfer,  # type: ignore[arg-type]
+        chosen,
+        pairs_of("--set", settings or []),
+        technique,
+        "upstream" if upstream else "transfer",
+    )
     with progress_display() as listen, log_failures(out / RUN_LOG, "training"):
         folder = run_training(
             plan, dataset, out, lambda done, total, text: listen("train", done, total, text)

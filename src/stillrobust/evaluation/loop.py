@@ -176,7 +176,18 @@ def _prepare(
         about["left_out_of_the_data"] = dict(info.left_out)
     if group.is_main_process:
         transfer, name = predictor.transfer, predictor.model
-        store.write_run(Run(run, predictor.task, name, transfer, info.name, about, info.classes))
+        store.write_run(
+            Run(
+                run,
+                predictor.task,
+                name,
+                transfer,
+                info.name,
+                about,
+                info.classes,
+                predictor.kind,
+            )
+        )
     log = log or (folder / RUN_LOG if folder else None)
     return _Evaluation(
         run, predictor, folder, dataset, protocol, circumstances, views, keys, store, group, log

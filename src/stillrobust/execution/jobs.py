@@ -1,14 +1,11 @@
-"""What is to be done, what a worker does with it, and what it tells: plain values that any process
-can send to another.
-"""
+"""Jobs and events: plain values that workers and the driver exchange as JSON."""
 
-import pickle
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 from stillrobust.errors import UserError
 from stillrobust.storage.leases import WAIT_SECONDS, LeaseHeldError
@@ -26,74 +23,100 @@ ONE_THREAD = dict.fromkeys(
     "1",
 )
 
-Listener = Callable[[str, int, int, str], None]
+ProgressCallback = Callable[[int, int, str], None]
+"""``progress(done, total, text)``: a job is at ``done`` of ``total``."""
+JobProgressCallback = Callable[[str, int, int, str], None]
+"""``progress(job, done, total, text)``: the same, with the name of the job."""
+JobEndCallback = Callable[[str, str], None]
+"""``on_end(job, reason)``: a job has ended; ``reason`` is empty unless it failed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """``function(*arguments, progress=...)``, to be run once the jobs named in ``after`` are done."""
+    """Work for one worker, as data.
+
+    A subclass adds the inputs as fields and defines :meth:`run`. It is a frozen dataclass at the
+    top level of a module that workers can import, with fields that
+    :mod:`stillrobust.execution.serialization` can write.
+    """
 
     name: str
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
+    """Unique among the jobs of a call; shown to users."""
     after: tuple[str, ...] = ()
-    warm: str = ""
-    """What the function keeps in its process for the next job with the same, such as a model; empty
-    for nothing.
+    """Names of the jobs that must have finished before."""
+    affinity: str = ""
+    """Jobs of the same affinity preferably run in the same worker, which keeps their model loaded;
+    empty for none.
     """
     memory: int = 0
-    """Bytes that it takes, so that as many run at once as there is room for; 0 where that does not
-    matter.
-    """
+    """Estimated peak in bytes; 0 if it does not matter."""
     devices: int = 1
-    """Processes that it starts, each with a core, or a GPU where there are any."""
+    """Processes that the job starts, each on a core, or on a GPU if there are any."""
+
+    def run(self, progress: ProgressCallback) -> None:
+        """Do the work in this process.
+
+        Args:
+            progress: Called with ``(done, total, text)`` as the work proceeds.
+
+        Raises:
+            UserError: If the user can correct the cause.
+            Held: If another process is doing the same work.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that did not end well."""
+    """A job that failed."""
 
     job: str
     reason: str
     """One sentence."""
     details: str = ""
-    """The stack trace of what no user did wrong."""
+    """The stack trace of an unexpected error; empty if the user can correct the cause."""
 
 
 @dataclass(frozen=True)
-class News:
-    """A job is at ``done`` of ``total``."""
+class Event:
+    """What a worker reports about a job."""
 
     job: str
+
+
+@dataclass(frozen=True)
+class JobProgress(Event):
+    """A job is at ``done`` of ``total``."""
+
     done: int
     total: int
     text: str
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A job came to its end: well, with an error, or because its process is gone."""
+class JobEnd(Event):
+    """A job has ended."""
 
-    job: str
-    error: Exception | None = None
+    outcome: Literal["finished", "failed", "held", "lost"]
+    """``held``: another process is doing the same work; ``lost``: the worker's process or machine
+    ended before the job did.
+    """
+    reason: str = ""
+    """Of a failure: one sentence."""
     details: str = ""
-    """The stack trace of the error."""
-    lost: bool = False
-    """The process, or its machine, ended before the job did."""
+    """Of an unexpected failure: the stack trace."""
 
 
 class Engine(Protocol):
-    """Workers somewhere, each of which does one job after another.
+    """Workers, each of which runs one job at a time.
 
-    Used in a ``with``, whose end ends them all at once.
+    An engine is a context manager. Leaving it ends all workers at once.
     """
 
-    alone: bool
-    """Whether a job whose process ended is tried again while no other runs: where they share a
-    memory.
-    """
+    retries_alone: bool
+    """Whether a lost job is retried only while no other job runs, because workers share memory."""
     memory: float
-    """Bytes that the jobs at work share; infinite where somebody else sees to it."""
+    """Bytes that running jobs share; infinite if the engine's scheduler limits memory itself."""
 
     def __enter__(self) -> "Engine": ...
 
@@ -104,49 +127,51 @@ class Engine(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    def idle(self) -> Sequence[int]:
-        """The workers that can take a job now, those that are running already first."""
+    def idle_workers(self) -> Sequence[int]:
+        """Return the workers that can take a job now, started ones first."""
         ...
 
-    def start(self, worker: int, job: Job) -> None:
-        """Give an idle worker a job."""
+    def submit(self, worker: int, job: Job) -> None:
+        """Start a job on an idle worker."""
         ...
 
-    def wait(self, seconds: float) -> Sequence[News | Ended]:
-        """What happened, waiting for something to happen at most so long."""
+    def poll(self, seconds: float) -> Sequence[Event]:
+        """Return new events; wait at most ``seconds`` for the first one."""
         ...
 
 
-def perform(job: Job, report: Callable[[News], None], seconds: float) -> Ended:
-    """In a worker: do a job, tell of its progress at most every so many seconds, and say how it
-    ended.
+def run_job(job: Job, report: Callable[[JobProgress], None], interval: float) -> JobEnd:
+    """Run a job in this process, which is a worker's.
+
+    Args:
+        job: The job.
+        report: Called with the job's progress.
+        interval: Seconds between two reports, at least.
+
+    Returns:
+        How the job ended.
     """
     last = 0.0
 
     def progress(done: int, total: int, text: str) -> None:
         nonlocal last
         now = time.monotonic()
-        if done == total or now - last > seconds:
+        if done == total or now - last > interval:
             last = now
-            report(News(job.name, done, total, text))
+            report(JobProgress(job.name, done, total, text))
 
     try:
-        job.function(*job.arguments, progress=progress)
-    # whatever a job raises is its own failure; what ends a process ends this one
-    except Exception as error:
-        if isinstance(error, LeaseHeldError):
-            report(News(job.name, 0, 1, "another process is at it"))
-            # it is tried again; where nothing else is to do, not a hundred times a second
-            time.sleep(WAIT_SECONDS)
-        details = "" if isinstance(error, UserError) else traceback.format_exc()
-        return Ended(job.name, _sendable(error), details)
-    return Ended(job.name)
-
-
-def _sendable(error: Exception) -> Exception:
-    """The error itself, or what is left of it where it cannot be sent to another process."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever a foreign exception's own methods raise
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+        job.run(progress)
+    except LeaseHeldError:
+        report(JobProgress(job.name, 0, 1, "another process is at it"))
+        # The job is retried. If no other job is ready, this limits how often.
+        time.sleep(WAIT_SECONDS)
+        return JobEnd(job.name, "held")
+    except UserError as error:
+        return JobEnd(job.name, "failed", str(error))
+    except OSError as error:
+        return JobEnd(job.name, "failed", f"{error.strerror or error} ({error.filename})")
+    except Exception as error:  # any error fails only its own job
+        reason = f"{type(error).__name__}: {error}"
+        return JobEnd(job.name, "failed", reason, traceback.format_exc())
+    return JobEnd(job.name, "finished")

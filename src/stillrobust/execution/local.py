@@ -1,14 +1,13 @@
-"""Spawned processes of this machine: one thread each, or one GPU each, kept for job after job."""
+"""Workers on this machine: spawned processes with one thread, or one GPU, each."""
 
 import contextlib
 import math
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
@@ -16,11 +15,12 @@ from types import TracebackType
 from typing import Any
 
 from stillrobust.errors import UserError
-from stillrobust.execution.jobs import ONE_THREAD, Ended, Job, News, perform
+from stillrobust.execution.jobs import ONE_THREAD, Event, Job, JobEnd, run_job
+from stillrobust.execution.serialization import from_json, to_json
 from stillrobust.runtime import capacity
 
-REPORT_SECONDS = 0.2  # a worker tells of its progress at most this often
-END_SECONDS = 5.0  # that a process which is told to end has for it
+REPORT_SECONDS = 0.2  # shortest interval between two progress reports of a worker
+END_SECONDS = 5.0  # time to terminate, after which a process is killed
 
 
 @dataclass
@@ -31,14 +31,20 @@ class _Worker:
 
 
 class Local:
-    """At most ``workers`` processes; 0: one for each GPU, else for each core, as far as there is
-    memory for their jobs.
+    """Processes of this machine, started with their first job and kept for further ones.
 
-    ``gpus``: those there are, as CUDA_VISIBLE_DEVICES names them. Each worker sees its own alone,
-    as many as a job takes.
+    Args:
+        workers: The highest number of processes. 0: one for each GPU, otherwise one for each core
+            as far as memory allows.
+        devices: Cores or GPUs of one job.
+        memory: Not used; the queue compares the memory of each job with ``self.memory``.
+        gpus: GPUs as CUDA_VISIBLE_DEVICES names them. Each worker sees only its own.
+
+    Raises:
+        UserError: If a job needs more GPUs than there are.
     """
 
-    alone = True
+    retries_alone = True
 
     def __init__(self, workers: int, devices: int, memory: int, gpus: Sequence[str] = ()) -> None:
         self.gpus = capacity.groups(gpus, devices)
@@ -47,9 +53,9 @@ class Local:
                 f"Expected {devices} GPUs for one job, but this machine has {len(gpus)}; lower"
                 " devices in the recipe"
             )
-        places = len(self.gpus) or max(1, capacity.cores() // devices)
-        self.count = min(workers or places, len(self.gpus) or workers or places)
-        # Who says how many knows better than an estimate.
+        slots = len(self.gpus) or max(1, capacity.cores() // devices)
+        self.count = min(workers or slots, len(self.gpus) or workers or slots)
+        # A given number of workers overrides the estimate.
         self.memory = capacity.memory_left() or math.inf if not workers else math.inf
         self.workers: dict[int, _Worker] = {}
 
@@ -62,7 +68,7 @@ class Local:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for worker in self.workers.values():  # waiting for minutes of work would not be stopping
+        for worker in self.workers.values():  # a job may take minutes more: do not wait for it
             worker.process.terminate()
         for worker in self.workers.values():
             worker.process.join(END_SECONDS)
@@ -71,61 +77,61 @@ class Local:
             worker.pipe.close()
         self.workers.clear()
 
-    def idle(self) -> list[int]:
-        """Those that run already and have nothing to do, then those that are not begun."""
-        resting = [number for number, worker in self.workers.items() if worker.job is None]
-        return resting + [number for number in range(self.count) if number not in self.workers]
+    def idle_workers(self) -> list[int]:
+        """Return the workers that can take a job now, started ones first."""
+        idle = [number for number, worker in self.workers.items() if worker.job is None]
+        return idle + [number for number in range(self.count) if number not in self.workers]
 
-    def start(self, worker: int, job: Job) -> None:
-        """Give it a job; its process is begun with the first one."""
+    def submit(self, worker: int, job: Job) -> None:
+        """Start a job on an idle worker."""
         if worker not in self.workers:
-            self.workers[worker] = self._begun(worker)
+            self.workers[worker] = self._start_process(worker)
         self.workers[worker].job = job.name
-        # it died while it had nothing to do: ``wait`` will see it, and the job is lost
+        # If the process died while idle, ``poll`` reports the job as lost.
         with contextlib.suppress(OSError):
-            self.workers[worker].pipe.send_bytes(pickle.dumps(job))
+            self.workers[worker].pipe.send_bytes(to_json(job).encode())
 
-    def _begun(self, number: int) -> _Worker:
+    def _start_process(self, number: int) -> _Worker:
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        seen = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus[number])} if self.gpus else {}
-        with _environment(ONE_THREAD | seen):
-            process = context.Process(target=_serve, args=(theirs, os.getpid()))
+        own_end, worker_end = context.Pipe()
+        visible = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus[number])} if self.gpus else {}
+        with _environment(ONE_THREAD | visible):
+            process = context.Process(target=_run_worker, args=(worker_end, os.getpid()))
             process.start()
-        theirs.close()
-        return _Worker(process, ours)
+        worker_end.close()
+        return _Worker(process, own_end)
 
-    def wait(self, seconds: float) -> list[News | Ended]:
-        """What the workers tell, and which are gone."""
+    def poll(self, seconds: float) -> list[Event]:
+        """Return new events; wait at most ``seconds`` for the first one."""
         pipes = {worker.pipe: number for number, worker in self.workers.items()}
-        told: list[News | Ended] = []
+        events: list[Event] = []
         for pipe in connection.wait(list(pipes), seconds):
-            told += self._heard(pipes[pipe])
+            events += self._received(pipes[pipe])
         for number, worker in list(self.workers.items()):
-            # its pipe may be held open by a process that it started
+            # a process that the worker started may still hold the pipe open
             if not worker.process.is_alive():
-                told += self._heard(number)
+                events += self._received(number)
                 worker.pipe.close()
                 del self.workers[number]
                 if worker.job is not None:
-                    told.append(Ended(worker.job, lost=True))
-        return told
+                    events.append(JobEnd(worker.job, "lost"))
+        return events
 
-    def _heard(self, number: int) -> list[News | Ended]:
-        """All that lies in the pipe of a worker."""
-        worker, told = self.workers[number], []
+    def _received(self, number: int) -> list[Event]:
+        """All events in the pipe of a worker."""
+        worker, events = self.workers[number], list[Event]()
         with contextlib.suppress(EOFError, OSError):
             while worker.pipe.poll():
-                news = worker.pipe.recv()
-                told.append(news)
-                if isinstance(news, Ended):
+                event = from_json(worker.pipe.recv_bytes(), Event)
+                events.append(event)
+                if isinstance(event, JobEnd):
                     worker.job = None
-        return told
+        return events
 
 
 @contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Any:
-    """For what is started inside: it inherits them."""
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables for processes that are started inside."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -135,31 +141,32 @@ def _environment(values: dict[str, str]) -> Any:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _serve(pipe: Any, parent: int) -> None:
-    """In a worker: no reaction to Ctrl-C (the parent handles it), an end with the parent, and job
-    after job.
+def _run_worker(pipe: Any, parent: int) -> None:
+    """Run jobs in this process until the parent ends.
+
+    The parent handles Ctrl-C.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def follow() -> None:
+    def watch_parent() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
-        os._exit(1)  # the parent was killed; nobody waits for this work any more
+        os._exit(1)  # the parent was killed
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=watch_parent, daemon=True).start()
     content = pipe.recv_bytes()
-    import cv2  # it alone does not read ONE_THREAD
+    import cv2  # does not read ONE_THREAD
 
     cv2.setNumThreads(1)
 
-    def tell(news: News | Ended) -> None:
+    def report(event: Event) -> None:
         try:
-            pipe.send(news)
+            pipe.send_bytes(to_json(event).encode())
         except OSError:
-            os._exit(1)  # as above; what the job keeps is kept, and its log tells of no failure
+            os._exit(1)  # the parent was killed; exit before the job's log notes a failure
 
     while True:
-        tell(perform(pickle.loads(content), tell, REPORT_SECONDS))
+        report(run_job(from_json(content, Job), report, REPORT_SECONDS))
         try:
             content = pipe.recv_bytes()
         except (EOFError, OSError):

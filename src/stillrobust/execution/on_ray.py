@@ -1,8 +1,7 @@
-"""Workers on a Ray cluster: one actor for each place that the cluster has, kept for job after job,
-replaced when its node fails.
+"""Workers on a Ray cluster: actors that are kept for further jobs and replaced when a node fails.
 
-The nodes share the folders of data and results under the same paths and have stillrobust installed.
-Actors end with the driver; one that is started again finds in the store what is missing.
+All nodes have stillrobust installed and see the folders of data and results under the same paths.
+Actors end with the driver. A driver that is started again skips finished cells.
 """
 
 import logging
@@ -16,34 +15,45 @@ from types import TracebackType
 from typing import Any
 
 from stillrobust.errors import UserError
-from stillrobust.execution.jobs import ONE_THREAD, Ended, Job, News, perform
+from stillrobust.execution.jobs import ONE_THREAD, Event, Job, JobEnd, JobProgress, run_job
+from stillrobust.execution.serialization import from_json, to_json
 
-# a worker tells of its progress at most this often: hundreds of them send 100 messages a second
-REPORT_SECONDS = 2.0
-LOOK_SECONDS = 5.0  # between two looks at which nodes there are
-ANSWER_SECONDS = 10.0  # that a cluster has for an answer
-STARTS = 3  # workers in a row that cannot be started before the cluster is said not to be fit
+REPORT_SECONDS = 2.0  # between two progress reports of a worker: hundreds send 100 in a second
+NODE_SECONDS = 5.0  # between two looks at the list of nodes
+CONNECT_SECONDS = 10.0
+FAILED_STARTS = 3  # in a row, after which the driver gives up
 
 
 @dataclass
 class _Worker:
     actor: Any
     node: Any
-    """The future of its node's id, and the id once it has begun."""
+    """The id of its node; until the actor has started, the future of it."""
     job: str | None = None
     result: Any = None
 
+    @property
+    def future(self) -> Any:
+        """What the driver waits for; ``None`` for an idle worker."""
+        return self.result or (None if isinstance(self.node, str) else self.node)
+
 
 class Ray:
-    """At most ``workers`` actors (0: as many as the cluster has room for), each of a core or, where
-    there are any, a GPU.
+    """Actors of one core each or, if the cluster has GPUs, of one GPU each.
 
-    ``gpu_fraction``: of one GPU, for each worker. A job of several devices takes as many whole
-    ones.
+    Args:
+        workers: The highest number of actors; 0 for as many as the cluster has room for.
+        devices: Cores or whole GPUs of one job.
+        memory: Bytes of one job.
+        address: HOST:PORT of the cluster; empty for this machine's.
+        gpu_fraction: Part of a GPU for each worker, if jobs take one device.
+
+    Raises:
+        UserError: If ray is not installed, or ``gpu_fraction`` is not above 0 and at most 1.
     """
 
-    alone = False
-    memory = float("inf")  # Ray itself places by memory
+    retries_alone = False
+    memory = float("inf")  # Ray itself limits memory
 
     def __init__(
         self, workers: int, devices: int, memory: int, address: str = "", gpu_fraction: float = 1.0
@@ -57,44 +67,38 @@ class Ray:
                 "Expected a fraction of a GPU above 0 and at most 1 for each worker, but got"
                 f" {gpu_fraction:g}; give such a fraction"
             )
-        self.most, self.devices, self.needed, self.address, self.fraction = (
-            workers,
-            devices,
-            memory,
-            address,
-            gpu_fraction,
-        )
+        self.limit, self.devices, self.job_memory = workers, devices, memory
+        self.address, self.gpu_fraction = address, gpu_fraction
         self.workers: dict[int, _Worker] = {}
-        self.number = self.failed_starts = 0
-        self.looked = self.asked = -LOOK_SECONDS
+        self.next_worker = self.failed_starts = 0
+        self.nodes_checked = self.progress_checked = -NODE_SECONDS
 
     def __enter__(self) -> "Ray":
         import ray
 
-        # nothing here asks the network unless it is told to
+        # no telemetry unless the user turns it on
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            _reach(self.address)
-            environment = {"env_vars": ONE_THREAD}
+            _require_reachable(self.address)
             ray.init(
                 self.address or "auto",
-                runtime_env=environment,
+                runtime_env={"env_vars": ONE_THREAD},
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
         except (OSError, RuntimeError, ValueError) as error:
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"Expected a Ray cluster at {self.address or 'this machine'}, but: {said}; start"
+                f"Expected a Ray cluster at {self.address or 'this machine'}, but: {reason}; start"
                 " one with `ray start --head`, or give --address HOST:PORT"
             ) from None
         self.ray = ray
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
-        self.mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
-        self.letters: Any = None
-        self.gpus = any(node["Resources"].get("GPU") for node in self._nodes())
+        self.inbox = ray.remote(_Inbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        self.inbox_content: Any = None
+        self.has_gpus = any(node["Resources"].get("GPU") for node in self._nodes())
         return self
 
     def __exit__(
@@ -105,59 +109,60 @@ class Ray:
     ) -> None:
         self.ray.shutdown()  # ends the actors too
 
-    def idle(self) -> Sequence[int]:
-        """Actors that have begun and have nothing to do."""
-        if time.monotonic() - self.looked > LOOK_SECONDS:
-            self.looked = time.monotonic()
-            self._adapt()
+    def idle_workers(self) -> Sequence[int]:
+        """Return the workers that can take a job now, started ones first."""
+        if time.monotonic() - self.nodes_checked > NODE_SECONDS:
+            self.nodes_checked = time.monotonic()
+            self._adapt_to_nodes()
         return [
             number
             for number, worker in self.workers.items()
             if isinstance(worker.node, str) and worker.job is None
         ]
 
-    def start(self, worker: int, job: Job) -> None:
-        """Give it a job."""
+    def submit(self, worker: int, job: Job) -> None:
+        """Start a job on an idle worker."""
         self.workers[worker].job = job.name
-        self.workers[worker].result = self.workers[worker].actor.do.remote(job)
+        self.workers[worker].result = self.workers[worker].actor.run.remote(to_json(job))
 
-    def wait(self, seconds: float) -> Sequence[News | Ended]:
-        """What the actors tell, which have begun, and which are gone."""
-        awaited = {
-            worker.result or worker.node: number
-            for number, worker in self.workers.items()
-            if _open(worker)
+    def poll(self, seconds: float) -> Sequence[Event]:
+        """Return new events; wait at most ``seconds`` for the first one."""
+        pending = {
+            worker.future: number for number, worker in self.workers.items() if worker.future
         }
-        told: list[News | Ended] = self._letters()
-        if not awaited:
+        events = self._progress()
+        if not pending:
             time.sleep(seconds)
-            return told
-        self.ray.wait(list(awaited), timeout=seconds)
-        arrived, _ = self.ray.wait(list(awaited), num_returns=len(awaited), timeout=0)
+            return events
+        self.ray.wait(list(pending), timeout=seconds)
+        arrived, _ = self.ray.wait(list(pending), num_returns=len(pending), timeout=0)
         for future in arrived:
-            told += self._taken(awaited[future], future)
-        return told
+            events += self._result(pending[future], future)
+        return events
 
-    def _letters(self) -> list[News | Ended]:
-        """What lies in the mailbox, asked for at most as often as workers write."""
-        told: list[News | Ended] = []
-        if self.letters is not None and self.ray.wait([self.letters], timeout=0)[0]:
-            told, self.letters = self.ray.get(self.letters), None
-        if self.letters is None and time.monotonic() - self.asked > REPORT_SECONDS:
-            self.letters, self.asked = self.mailbox.take.remote(), time.monotonic()
-        return told
+    def _progress(self) -> list[Event]:
+        """New events in the inbox, which is read at most as often as workers write."""
+        events: list[Event] = []
+        if self.inbox_content is not None and self.ray.wait([self.inbox_content], timeout=0)[0]:
+            events = [from_json(text, Event) for text in self.ray.get(self.inbox_content)]
+            self.inbox_content = None
+        if self.inbox_content is None and time.monotonic() - self.progress_checked > REPORT_SECONDS:
+            self.inbox_content = self.inbox.take.remote()
+            self.progress_checked = time.monotonic()
+        return events
 
-    def _taken(self, number: int, future: Any) -> list[News | Ended]:
+    def _result(self, number: int, future: Any) -> list[Event]:
+        """The event of a future that has arrived: an actor has started, or its job has ended."""
         worker = self.workers[number]
         try:
             content = self.ray.get(future)
         except self.ray.exceptions.RayError as error:
             del self.workers[number]
-            self.looked = -LOOK_SECONDS  # look for another place at once
+            self.nodes_checked = -NODE_SECONDS  # look for another node at once
             if worker.job is not None:
-                return [Ended(worker.job, lost=True)]
+                return [JobEnd(worker.job, "lost")]
             self.failed_starts += 1
-            if self.failed_starts == STARTS:
+            if self.failed_starts == FAILED_STARTS:
                 raise UserError(
                     "Workers on the Ray cluster cannot be started:"
                     f" {str(error).strip().splitlines()[-1]}; install the same stillrobust on every"
@@ -168,78 +173,79 @@ class Ray:
             worker.node, self.failed_starts = content, 0
             return []
         worker.job = worker.result = None
-        return [content]
+        return [from_json(content, Event)]
 
-    def _adapt(self) -> None:
-        """As many actors as there is room for now: a node that joined brings some, one that failed
-        takes its idle ones along.
-        """
+    def _adapt_to_nodes(self) -> None:
+        """Start actors on new nodes, and forget idle actors of nodes that have failed."""
         nodes = self._nodes()
         alive = {node["NodeID"] for node in nodes}
         for number, worker in list(self.workers.items()):
             if worker.job is None and isinstance(worker.node, str) and worker.node not in alive:
                 del self.workers[number]
-        places = sum(_places(node["Resources"], self._need()) for node in nodes)
-        while len(self.workers) < min(places, self.most or places):
-            actor = self.ray.remote(_Actor).options(**self._need()).remote(self.mailbox)
-            self.workers[self.number] = _Worker(actor, actor.node.remote())
-            self.number += 1
+        slots = sum(_slots(node["Resources"], self._resources()) for node in nodes)
+        while len(self.workers) < min(slots, self.limit or slots):
+            actor = self.ray.remote(_Actor).options(**self._resources()).remote(self.inbox)
+            self.workers[self.next_worker] = _Worker(actor, actor.node.remote())
+            self.next_worker += 1
 
     def _nodes(self) -> list[dict[str, Any]]:
         return [node for node in self.ray.nodes() if node["Alive"]]
 
-    def _need(self) -> dict[str, Any]:
-        """Of an actor, as Ray's options: a core for each process, and its GPUs, or else the memory."""
-        need: dict[str, Any] = {"num_cpus": self.devices}
-        if self.gpus:
-            return need | {"num_gpus": self.devices if self.devices > 1 else self.fraction}
-        return need | ({"memory": self.needed} if self.needed else {})
+    def _resources(self) -> dict[str, Any]:
+        """Ray's options of an actor: a core for each process, and GPUs or otherwise memory."""
+        resources: dict[str, Any] = {"num_cpus": self.devices}
+        if self.has_gpus:
+            gpus = self.devices if self.devices > 1 else self.gpu_fraction
+            return resources | {"num_gpus": gpus}
+        return resources | ({"memory": self.job_memory} if self.job_memory else {})
 
 
-def _places(resources: Mapping[str, float], need: Mapping[str, float]) -> int:
-    """Actors that fit on a node."""
+def _slots(available: Mapping[str, float], needed: Mapping[str, float]) -> int:
+    """The number of actors that fit on a node."""
     names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
-    return int(min(resources.get(names[name], 0) / amount + 1e-9 for name, amount in need.items()))
+    return int(
+        min(available.get(names[name], 0) / amount + 1e-9 for name, amount in needed.items())
+    )
 
 
-def _reach(address: str) -> None:
-    """Raise ``OSError`` where nobody answers at HOST:PORT: Ray itself tries for minutes."""
+def _require_reachable(address: str) -> None:
+    """Raise ``OSError`` if HOST:PORT refuses connections: Ray itself retries for minutes."""
     host, colon, port = address.rpartition(":")
     if colon and port.isdigit() and "/" not in host:
-        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
-def _open(worker: _Worker) -> bool:
-    """Whether something is waited for."""
-    return worker.result is not None or not isinstance(worker.node, str)
-
-
-class _Mailbox:
-    """What the workers tell, until the driver takes it; it lies on the driver's node."""
+class _Inbox:
+    """Collects progress of the workers for the driver, on the driver's node."""
 
     def __init__(self) -> None:
-        self.letters: list[News] = []
+        self.events: list[str] = []
 
-    def put(self, news: News) -> None:
-        self.letters.append(news)
+    def put(self, event: str) -> None:
+        self.events.append(event)
 
-    def take(self) -> list[News]:
-        letters, self.letters = self.letters, []
-        return letters
+    def take(self) -> list[str]:
+        events, self.events = self.events, []
+        return events
 
 
 class _Actor:
-    def __init__(self, mailbox: Any) -> None:
-        import cv2  # it alone does not read ONE_THREAD
+    def __init__(self, inbox: Any) -> None:
+        import cv2  # does not read ONE_THREAD
 
         cv2.setNumThreads(1)
-        self.mailbox = mailbox
+        self.inbox = inbox
 
     def node(self) -> str:
-        """Where it is, once it has begun."""
+        """Return the id of its node, once the actor has started."""
         import ray
 
         return str(ray.get_runtime_context().get_node_id())
 
-    def do(self, job: Job) -> Ended:
-        return perform(job, self.mailbox.put.remote, REPORT_SECONDS)
+    def run(self, job: str) -> str:
+        """Run a job given as JSON; return its end as JSON."""
+
+        def report(event: JobProgress) -> None:
+            self.inbox.put.remote(to_json(event))
+
+        return to_json(run_job(from_json(job, Job), report, REPORT_SECONDS))

@@ -1,22 +1,21 @@
 """Workers that Slurm starts, as one array of jobs through submitit.
 
-Driver and workers speak through files in a shared folder.
+Driver and workers exchange JSON files in a shared folder::
 
-    orders/N/K      job K for worker N, until its end is taken
-    replies/N.K     how it ended
-    replies/N.news  how far it is
-    replies/N.here  worker N has begun
-    driver          a count that goes on while the driver lives; workers end when it stands still
+    jobs/N/K             job K of worker N, until the driver has read its end
+    events/N.K           how job K ended
+    events/N.progress    the latest progress of worker N
+    events/N.started     worker N has started
+    driver               a count that the driver increases; workers end when it stops changing
 
-Slurm starts a worker again whose node failed or whose time is up, and that goes on with the order
-that it finds.
+Slurm restarts a worker whose node failed or whose time is up. The new process runs the job that it
+finds in the folder.
 """
 
 import contextlib
 import itertools
 import math
 import os
-import pickle
 import secrets
 import shutil
 import subprocess
@@ -29,43 +28,50 @@ from types import TracebackType
 from typing import Any
 
 from stillrobust.errors import UserError
-from stillrobust.execution.jobs import ONE_THREAD, Ended, Job, News, perform
+from stillrobust.execution.jobs import ONE_THREAD, Event, Job, JobEnd, JobProgress, run_job
+from stillrobust.execution.serialization import from_json, to_json
 from stillrobust.storage.files import write_whole
 
-# a worker tells of its progress at most this often: a small file on the shared folder
-REPORT_SECONDS = 5.0
-POLL_SECONDS = 1.0  # between two looks of an idle worker for an order
-BEAT_SECONDS = 10.0  # between two counts of the driver
-PATIENCE_SECONDS = 120.0  # of an idle worker with a driver whose count stands still
-# between two questions to Slurm about which workers are gone (one sacct for all)
-LOOK_SECONDS = 60.0
-STARTS = 3  # workers in a row that end before they begin, before the settings are said to be wrong
-REQUEUES = 1000  # how often a worker whose time is up is started again
+REPORT_SECONDS = 5.0  # between two progress reports of a worker: a small file on a shared folder
+POLL_SECONDS = 1.0  # between two looks of an idle worker for a job
+HEARTBEAT_SECONDS = 10.0  # between two counts of the driver
+DRIVER_SECONDS = 120.0  # without a new count, after which an idle worker ends
+STATE_SECONDS = 60.0  # between two questions to Slurm about ended workers (one sacct for all)
+FAILED_STARTS = 3  # in a row, after which the driver gives up
+REQUEUES = 1000  # restarts of a worker whose time is up
 # minutes: a day, which most partitions allow
 DEFAULTS = {"job_name": "stillrobust", "time": "1440"}
 
 
 @dataclass
-class _Place:
-    """A worker as the driver sees it."""
+class _WorkerState:
+    """What the driver knows about a worker."""
 
-    slurm: Any
-    begun: bool = False
+    slurm_job: Any
+    started: bool = False
     job: str | None = None
-    order: str = ""
-    told: int = 0
-    """When the news that were read last were written."""
+    job_file: str = ""
+    progress_time: int = 0
+    """Modification time of the progress that was read last, in nanoseconds."""
 
 
 class Slurm:
-    """``workers`` jobs of Slurm.
+    """An array of Slurm jobs, each of which is a worker.
 
-    ``sbatch``: options of sbatch for each, such as ``partition``, ``account``, ``gpus_per_node``;
-    ``time`` in minutes. ``folder`` is on every node under the same path.
+    Args:
+        workers: The number of workers.
+        devices: Cores of one job.
+        memory: Bytes of one job; requested unless ``sbatch`` requests GPUs or memory.
+        folder: A folder that all nodes see under the same path.
+        sbatch: Options of sbatch for each worker, such as ``partition``, ``account``,
+            ``gpus_per_node``; ``time`` in minutes.
+
+    Raises:
+        UserError: If submitit or Slurm's commands are missing, or an option is wrong.
     """
 
-    alone = False
-    memory = math.inf  # Slurm keeps each to its own
+    retries_alone = False
+    memory = math.inf  # Slurm limits the memory of each worker
 
     def __init__(
         self,
@@ -87,46 +93,46 @@ class Slurm:
             )
         if workers < 1:
             raise UserError(
-                "Expected the number of workers for Slurm to start, but got none; say --workers N"
+                "Expected the number of workers for Slurm to start, but got none; give --workers N"
             )
         self.count = workers
         given = {name.replace("-", "_"): value for name, value in (sbatch or {}).items()}
-        own = {"cpus_per_task": str(devices)}
-        # Beside a GPU it is the GPU's that counts.
+        defaults = {**DEFAULTS, "cpus_per_task": str(devices)}
+        # On a GPU, the GPU's memory is the limit.
         if memory and not any(name.startswith(("gpu", "gres", "mem")) for name in given):
-            own["mem"] = f"{math.ceil(memory / 2**30)}GB"
-        self.sbatch = {**DEFAULTS, **own, **given}
+            defaults["mem"] = f"{math.ceil(memory / 2**30)}GB"
+        self.sbatch = {**defaults, **given}
         if not self.sbatch["time"].isdecimal():
             raise UserError(
                 f"Expected time in whole minutes, but got {self.sbatch['time']}; write a day as"
                 " time=1440"
             )
-        self.box = folder / secrets.token_hex(4)
-        self.places: dict[int, _Place] = {}
-        self.orders = itertools.count()
+        self.folder = folder / secrets.token_hex(4)
+        self.workers: dict[int, _WorkerState] = {}
+        self.job_numbers = itertools.count()
         self.failed_starts = 0
-        self.beaten = self.looked = -LOOK_SECONDS
+        self.last_heartbeat = self.state_checked = -STATE_SECONDS
 
     def __enter__(self) -> "Slurm":
         import submitit
 
-        for name in ("orders", "replies"):
-            (self.box / name).mkdir(parents=True)
-        self.executor = submitit.SlurmExecutor(self.box / "logs", max_num_timeout=REQUEUES)
-        known = {
+        for name in ("jobs", "events"):
+            (self.folder / name).mkdir(parents=True)
+        self.executor = submitit.SlurmExecutor(self.folder / "logs", max_num_timeout=REQUEUES)
+        options = {
             name: int(value) if value.isdecimal() else value for name, value in self.sbatch.items()
         }
-        taken = self.executor._valid_parameters()
+        known = self.executor._valid_parameters()
         others = {
-            name.replace("_", "-"): value for name, value in known.items() if name not in taken
+            name.replace("_", "-"): value for name, value in options.items() if name not in known
         }
         self.executor.update_parameters(
-            **{name: value for name, value in known.items() if name in taken},
+            **{name: value for name, value in options.items() if name in known},
             additional_parameters={"requeue": True, **others},
             setup=[f"export {name}={value}" for name, value in ONE_THREAD.items()],
         )
-        self._beat()
-        self._submit(range(self.count))
+        self._write_heartbeat()
+        self._start_workers(range(self.count))
         return self
 
     def __exit__(
@@ -135,146 +141,144 @@ class Slurm:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        numbers = {str(place.slurm.job_id).partition("_")[0] for place in self.places.values()}
-        if numbers:
-            subprocess.run(["scancel", *sorted(numbers)], check=False, capture_output=True)
-        shutil.rmtree(self.box / "orders", ignore_errors=True)
-        (self.box / "driver").unlink(missing_ok=True)  # the logs stay
+        arrays = {
+            str(worker.slurm_job.job_id).partition("_")[0] for worker in self.workers.values()
+        }
+        if arrays:
+            subprocess.run(["scancel", *sorted(arrays)], check=False, capture_output=True)
+        shutil.rmtree(self.folder / "jobs", ignore_errors=True)
+        (self.folder / "driver").unlink(missing_ok=True)  # the logs stay
 
-    def idle(self) -> Sequence[int]:
-        """Workers that have begun and have nothing to do."""
+    def idle_workers(self) -> Sequence[int]:
+        """Return the workers that can take a job now, started ones first."""
         return [
-            number for number, place in self.places.items() if place.begun and place.job is None
+            number for number, worker in self.workers.items() if worker.started and not worker.job
         ]
 
-    def start(self, worker: int, job: Job) -> None:
-        """Write the order."""
-        place = self.places[worker]
-        place.job, place.order = job.name, str(next(self.orders))
-        write_whole({self.box / "orders" / str(worker) / place.order: pickle.dumps(job)})
+    def submit(self, worker: int, job: Job) -> None:
+        """Start a job on an idle worker."""
+        state = self.workers[worker]
+        state.job, state.job_file = job.name, str(next(self.job_numbers))
+        path = self.folder / "jobs" / str(worker) / state.job_file
+        write_whole({path: to_json(job).encode()})
 
-    def wait(self, seconds: float) -> Sequence[News | Ended]:
-        """What the workers wrote, and which Slurm has given up."""
+    def poll(self, seconds: float) -> Sequence[Event]:
+        """Return new events; wait at most ``seconds`` for the first one."""
         now = time.monotonic()
-        if now - self.beaten > BEAT_SECONDS:
-            self._beat()
-        told = self._replies()
-        if now - self.looked > LOOK_SECONDS:
-            self.looked = now
-            told += self._lost()
-        if not told:
+        if now - self.last_heartbeat > HEARTBEAT_SECONDS:
+            self._write_heartbeat()
+        events = self._read_events()
+        if now - self.state_checked > STATE_SECONDS:
+            self.state_checked = now
+            events += self._lost_jobs()
+        if not events:
             time.sleep(seconds)
-        return told
+        return events
 
-    def _beat(self) -> None:
-        self.beaten = time.monotonic()
-        write_whole({self.box / "driver": f"{self.beaten}\n".encode()})
+    def _write_heartbeat(self) -> None:
+        self.last_heartbeat = time.monotonic()
+        write_whole({self.folder / "driver": f"{self.last_heartbeat}\n".encode()})
 
-    def _submit(self, numbers: Sequence[int]) -> None:
+    def _start_workers(self, numbers: Sequence[int]) -> None:
+        workers = [SlurmWorker(self.folder, number) for number in numbers]
         try:
-            submitted = self.executor.submit_array([Worker(self.box, number) for number in numbers])
+            submitted = self.executor.submit_array(workers)
         except (subprocess.CalledProcessError, RuntimeError, ValueError) as error:
-            said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
-            raise UserError(f"Slurm takes no such job: {said}; change what --slurm says") from None
-        for number, slurm in zip(numbers, submitted, strict=True):
-            (self.box / "orders" / str(number)).mkdir()
-            self.places[number] = _Place(slurm)
+            reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+            raise UserError(
+                f"Slurm refuses the workers: {reason}; change the options of --slurm"
+            ) from None
+        for number, slurm_job in zip(numbers, submitted, strict=True):
+            (self.folder / "jobs" / str(number)).mkdir()
+            self.workers[number] = _WorkerState(slurm_job)
 
-    def _replies(self) -> list[News | Ended]:
-        replies, told = self.box / "replies", list[News | Ended]()
-        for name in sorted(
-            path.name for path in replies.iterdir() if not path.name.startswith(".")
-        ):
-            worker, _, what = name.partition(".")
-            place = self.places.get(int(worker))
-            if place is None:
+    def _read_events(self) -> list[Event]:
+        events = list[Event]()
+        for path in sorted((self.folder / "events").glob("[!.]*")):
+            number, _, suffix = path.name.partition(".")
+            worker = self.workers.get(int(number))
+            if worker is None:
                 continue
-            if what == "here" and not place.begun:
-                place.begun, self.failed_starts = True, 0
-            elif (
-                what == "news"
-                and place.job
-                and (written := (replies / name).stat().st_mtime_ns) != place.told
-            ):
-                place.told = written
-                told.append(pickle.loads((replies / name).read_bytes()))
-            elif place.job and what == place.order:
-                told.append(pickle.loads((replies / name).read_bytes()))
-                (self.box / "orders" / worker / what).unlink(missing_ok=True)
-                (replies / name).unlink()
-                place.job = None
-        return told
+            if suffix == "started" and not worker.started:
+                worker.started, self.failed_starts = True, 0
+            elif suffix == "progress" and worker.job:
+                modified = path.stat().st_mtime_ns
+                if modified != worker.progress_time:
+                    worker.progress_time = modified
+                    events.append(from_json(path.read_bytes(), Event))
+            elif worker.job and suffix == worker.job_file:
+                events.append(from_json(path.read_bytes(), Event))
+                (self.folder / "jobs" / number / suffix).unlink(missing_ok=True)
+                path.unlink()
+                worker.job = None
+        return events
 
-    def _lost(self) -> list[News | Ended]:
-        """What was at work where Slurm says that the worker has ended for good; another one is
-        asked for in its place.
-        """
-        told: list[News | Ended] = []
-        if self.places:
-            next(iter(self.places.values())).slurm.watcher.update()
-        for number, place in list(self.places.items()):
-            if not place.slurm.watcher.is_done(place.slurm.job_id, mode="cache"):
+    def _lost_jobs(self) -> list[Event]:
+        """The jobs of workers that have ended for good; each such worker is replaced."""
+        lost: list[Event] = []
+        if self.workers:
+            next(iter(self.workers.values())).slurm_job.watcher.update()
+        for number, worker in list(self.workers.items()):
+            slurm_job = worker.slurm_job
+            if not slurm_job.watcher.is_done(slurm_job.job_id, mode="cache"):
                 continue
-            del self.places[number]
-            if place.job:
-                told.append(Ended(place.job, lost=True))
-            if not place.begun:
+            del self.workers[number]
+            if worker.job:
+                lost.append(JobEnd(worker.job, "lost"))
+            if not worker.started:
                 self.failed_starts += 1
-                if self.failed_starts == STARTS:
-                    last = (place.slurm.stderr() or "it said nothing").strip().splitlines()[-1]
+                if self.failed_starts == FAILED_STARTS:
+                    last = (slurm_job.stderr() or "no output").strip().splitlines()[-1]
                     raise UserError(
-                        f"Workers end before they begin: {last}; see {self.box / 'logs'}"
+                        f"Workers end before they start: {last}; see {self.folder / 'logs'}"
                     )
-            self._submit([max([number, *self.places]) + 1])
-        return told
+            self._start_workers([max([number, *self.workers]) + 1])
+        return lost
 
 
 @dataclass(frozen=True)
-class Worker:
-    """What Slurm runs: order after order, until the driver is gone."""
+class SlurmWorker:
+    """The callable that Slurm starts: runs jobs from the folder until the driver has ended.
 
-    box: Path
+    Only this callable passes through submitit's pickle. Jobs and events are JSON.
+    """
+
+    folder: Path
     number: int
 
     def __call__(self) -> None:
-        """Until nobody gives orders any more."""
-        import cv2  # it alone does not read ONE_THREAD
+        """Run jobs until the driver's count has not changed for :data:`DRIVER_SECONDS`."""
+        import cv2  # does not read ONE_THREAD
 
         cv2.setNumThreads(1)
-        replies, orders = self.box / "replies", self.box / "orders" / str(self.number)
-        write_whole({replies / f"{self.number}.here": b""})
-        beat, seen = "", time.monotonic()
+        events, jobs = self.folder / "events", self.folder / "jobs" / str(self.number)
+        write_whole({events / f"{self.number}.started": b""})
+        heartbeat, last_sign = "", time.monotonic()
         while True:
-            with contextlib.suppress(OSError):  # the folder may be away for a while
-                for order in sorted(name for name in os.listdir(orders) if name.isdecimal()):  # noqa: PTH208
-                    if not (replies / f"{self.number}.{order}").exists():
-                        ended = perform(
-                            pickle.loads((orders / order).read_bytes()), self._tell, REPORT_SECONDS
-                        )
-                        write_whole({replies / f"{self.number}.{order}": pickle.dumps(ended)})
-                        seen = time.monotonic()
-            count = _text(self.box / "driver")
-            if count and count != beat:
-                beat, seen = count, time.monotonic()
-            if time.monotonic() - seen > PATIENCE_SECONDS:
+            with contextlib.suppress(OSError):  # the shared folder may be away for a while
+                for name in sorted(name for name in os.listdir(jobs) if name.isdecimal()):  # noqa: PTH208
+                    end_file = events / f"{self.number}.{name}"
+                    if not end_file.exists():
+                        job = from_json((jobs / name).read_bytes(), Job)
+                        end = run_job(job, self._report, REPORT_SECONDS)
+                        write_whole({end_file: to_json(end).encode()})
+                        last_sign = time.monotonic()
+                count = (self.folder / "driver").read_text()
+                if count != heartbeat:
+                    heartbeat, last_sign = count, time.monotonic()
+            if time.monotonic() - last_sign > DRIVER_SECONDS:
                 return
             time.sleep(POLL_SECONDS)
 
     def checkpoint(self) -> Any:
-        """What submitit starts again when the time is up: the same, since its order still lies
-        there.
+        """Return what submitit restarts when the time is up: this worker, whose job is still in the
+        folder.
         """
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
 
-    def _tell(self, news: News) -> None:
-        with contextlib.suppress(OSError, UserError):  # worth less than the work
-            write_whole({self.box / "replies" / f"{self.number}.news": pickle.dumps(news)})
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
+    def _report(self, event: JobProgress) -> None:
+        with contextlib.suppress(OSError, UserError):  # progress matters less than the work
+            path = self.folder / "events" / f"{self.number}.progress"
+            write_whole({path: to_json(event).encode()})

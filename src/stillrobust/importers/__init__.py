@@ -97,10 +97,11 @@ def _run(source: str, table: ImportedTable, origin: Mapping[str, str]) -> Run:
         f"{source}-{slug}",
         table.task,
         table.backbone,
-        table.transfer,
+        None,
         table.dataset,
         {IMPORTED: dict(origin)},
         table.classes,
+        table.kind,
     )
 
 

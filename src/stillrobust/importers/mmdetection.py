@@ -85,7 +85,7 @@ def read(path: Path, model: str, dataset: str) -> list[ImportedTable]:
     name = model or path.stem.removesuffix("_results")
     return [
         ImportedTable(
-            name, "detection", dataset or UNKNOWN, name, UNKNOWN, 0, kept, PROTOCOL, notes
+            name, "detection", dataset or UNKNOWN, name, "external", 0, kept, PROTOCOL, notes
         )
     ]
 

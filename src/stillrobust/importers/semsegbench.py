@@ -123,7 +123,7 @@ def _table(line: dict[str, str], corrupted: dict[str, str], path: Path) -> Impor
         "segmentation",
         title,
         name,
-        UNKNOWN,
+        "external",
         images,
         cells,
         {**PROTOCOL, "images": images},

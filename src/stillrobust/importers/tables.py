@@ -7,6 +7,7 @@ from typing import Any
 
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, Place
+from stillrobust.storage.store import RunKind
 
 UNKNOWN = "unknown"
 
@@ -19,7 +20,7 @@ class ImportedTable:
     task: str
     dataset: str
     backbone: str
-    transfer: str
+    kind: RunKind
     images: int
     """Number of images; 0 if unknown."""
     cells: Mapping[Place, Mapping[str, float]]

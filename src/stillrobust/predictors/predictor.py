@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stillrobust.samples import Image, Prediction
+from stillrobust.storage.store import RunKind, Transfer
 
 Predict = Callable[[list[Image]], list[Prediction]]
 
@@ -27,7 +28,9 @@ class Predictor:
     """Classes in the order of the labels; ``None`` for those of the evaluated dataset."""
     masks: bool = True
     """Detection: whether predictions have masks. Otherwise only boxes are scored."""
-    transfer: str = "as_is"
-    """``fixed_feature`` or ``full_network``; ``as_is`` for an external model."""
+    kind: RunKind = "external"
+    """How the model was made."""
+    transfer: Transfer | None = None
+    """``None`` unless ``kind`` is ``transfer``."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Further facts to store with the run, as plain data."""

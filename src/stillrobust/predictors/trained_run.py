@@ -27,6 +27,7 @@ def load_run_predictor(folder: Path) -> Predictor:
         weights=description["sha256"],
         classes=tuple(description["info"]["classes"]),
         masks=bool(description["info"]["has_masks"]),
+        kind=plan["kind"],
         transfer=plan["transfer"],
         about={"training": description["identity"], **made_by, "loaded": description["loaded"]},
     )

@@ -22,7 +22,7 @@ def answers(rows: Sequence[Row]) -> list[str]:
     ]
     told = []
     for section in sections(headlines):
-        for _, group in groupby(section, key=lambda row: row.run.transfer):
+        for _, group in groupby(section, key=lambda row: row.run.setting):
             told.append(_sentence(list(group), section, apart(section, headlines)))
     return told
 
@@ -54,7 +54,7 @@ def _sentence(rows: list[Row], section: Sequence[Row], of_protocol: str) -> str:
     ranked = sorted(rows, key=lambda row: row.robustness.drop)
     best, numbers = ranked[0], ranked[0].robustness
     metric = METRICS.get(numbers.metric, numbers.metric)
-    mode = MODES.get(best.run.transfer, best.run.transfer)
+    mode = MODES.get(best.run.setting, best.run.setting)
     severity = "severity" if len(numbers.severities) == 1 else "severities"
     text = (
         f"{about}, {mode}: {model_name(best, section)} keeps {percent(numbers.rpc)} % of its"

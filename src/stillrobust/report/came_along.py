@@ -19,7 +19,7 @@ from stillrobust.names import parse_spec
 from stillrobust.report.answers import LEAST_CLEAN, difference
 from stillrobust.report.rows import Row
 from stillrobust.report.seeds import without_seeds
-from stillrobust.report.summary import METRICS, MODES, TASKS, UPSTREAM, overlaps_test
+from stillrobust.report.summary import METRICS, MODES, TASKS, overlaps_test
 from stillrobust.report.tables import aligned, as_csv, percent
 from stillrobust.storage.files import content_key
 from stillrobust.storage.store import Run
@@ -139,7 +139,7 @@ def origin_of(run: Run) -> Origin | None:
     """
     if "seed" not in run.protocol.get("training", {}).get("recipe", {}):
         return None
-    about, makes = without_seeds(run.protocol), run.transfer == "robustify"
+    about, makes = without_seeds(run.protocol), run.kind == "robustify"
     maker, exact = (
         one["training"] if makes else one.get("made_by") for one in (about, run.protocol)
     )
@@ -164,7 +164,7 @@ def _way(run: Run) -> str:
     about.pop("made_by", None)
     for name in ("upstream_weights", "preprocessing"):
         about["training"].pop(name, None)
-    return _text([about, run.task, run.dataset, run.transfer])
+    return _text([about, run.task, run.dataset, run.setting])
 
 
 def seed_of(run: Run) -> int:
@@ -193,7 +193,7 @@ def came_along(runs: Iterable[Run], rows: Sequence[Row]) -> list[Along]:
     wanted: dict[str, dict[str, None]] = {}
     groups: dict[tuple[str, str], dict[str, dict[int, Run]]] = {}
     for run, origin in known:
-        if run.transfer in UPSTREAM:
+        if run.is_upstream:
             wanted.setdefault(origin.family, {})[origin.technique] = None
             upstream.setdefault(origin.key, []).extend(
                 [measured[run.name]] if run.name in measured else []
@@ -229,7 +229,7 @@ def _line(
     origin = origin_of(any_run)
     assert origin is not None
     during = any_run.protocol["training"].get("technique")
-    mode = MODES.get(any_run.transfer, any_run.transfer) + (f" + {during}" if during else "")
+    mode = MODES.get(any_run.setting, any_run.setting) + (f" + {during}" if during else "")
     overlaps = next((overlaps_test(run) for run in group.get(technique, {}).values()), ())
     about = (
         origin.name,

@@ -155,7 +155,7 @@ def _told(row: Row) -> dict[str, Any]:
         "task": run.task,
         "dataset": run.dataset,
         "backbone": run.backbone,
-        "transfer": run.transfer,
+        "transfer": run.setting,
     }
     kept = {
         "metric": numbers.metric,

@@ -79,7 +79,7 @@ def exhibits_of(
     names = {run.name for run in store.runs()}
     for miniature in (False, True):
         selection = select(studies, protocol, miniature)
-        known = {run.name(selection.asked): run.id for run in selection.runs}
+        known = {run.name(selection.protocol): run.id for run in selection.runs}
         if names & known.keys():
             return _of_selection(store, selection, replicates)
     summary = _summarised(store, replicates)
@@ -91,9 +91,9 @@ def _summarised(store: Store, replicates: int | None, **choice: object) -> Summa
 
 
 def _of_selection(store: Store, selection: Selection, replicates: int | None) -> Found:
-    asked = selection.asked
-    severities = tuple(asked.severities)
-    ids = {run.id: run.name(asked) for runs in selection.runs_of for run in runs}
+    protocol = selection.protocol
+    severities = tuple(protocol.severities)
+    ids = {run.id: run.name(protocol) for runs in selection.runs_of for run in runs}
     models = {run.id: run.label for runs in selection.runs_of for run in runs}
     summary = _summarised(store, replicates, only=set(ids.values()), severities=severities)
     by_name = {(row.run.name, row.robustness.metric): row for row in summary.rows}
@@ -128,11 +128,11 @@ def _of_selection(store: Store, selection: Selection, replicates: int | None) ->
 
 def _of_any(rows: Sequence[Row]) -> Iterable[Exhibit]:
     """A table by corruption group and a figure for each mode of transfer in the store."""
-    for transfer in dict.fromkeys(row.run.transfer for row in rows):
+    for transfer in dict.fromkeys(row.run.setting for row in rows):
         mode = MODES.get(transfer, transfer)
         shown = tuple(
             _panel(some, rows)
-            for some in sections([row for row in rows if row.run.transfer == transfer])
+            for some in sections([row for row in rows if row.run.setting == transfer])
         )
         yield Exhibit(
             f"table_{transfer}",

@@ -9,7 +9,6 @@ from stillrobust.report.tables import as_csv
 from stillrobust.storage.files import write_whole
 from stillrobust.storage.store import Store
 from stillrobust.study import Selection, Site
-from stillrobust.study.state import places_of
 from stillrobust.user_files import display_name
 
 ABOUT = ("id", "run", "task", "model", "backbone", "transfer", "technique", "data")
@@ -31,9 +30,9 @@ def export(selection: Selection, site: Site, file: Path) -> int:
 
     JSON also has each protocol.
     """
-    asked = selection.asked
-    runs = {run.name(asked): run for run in selection.runs}
-    wanted = set(places_of(asked))
+    protocol = selection.protocol
+    runs = {run.name(protocol): run for run in selection.runs}
+    wanted = set(protocol.cells())
     rows: list[dict[str, Any]] = []
     protocols: list[dict[str, Any]] = []
     for one in Store(site.results).measurements():
@@ -46,7 +45,7 @@ def export(selection: Selection, site: Site, file: Path) -> int:
             run.task,
             run.label,
             run.backbone,
-            run.transfer,
+            run.setting,
             display_name(run.technique),
             run.test_data,
         ]

@@ -96,9 +96,9 @@ def score_axis(top: float, y: Callable[[float], float], bottom: float = 0.0) -> 
 
 def label(row: Row, rows: Sequence[Row]) -> str:
     """The model, with the mode where the figure shows both modes."""
-    modes = {other.run.transfer for other in rows}
+    modes = {other.run.setting for other in rows}
     name = model_name(row, rows)
-    return name if len(modes) == 1 else f"{name}, {row.run.transfer.split('_')[0]}"
+    return name if len(modes) == 1 else f"{name}, {row.run.setting.split('_')[0]}"
 
 
 def _points(row: Row) -> dict[int, float]:

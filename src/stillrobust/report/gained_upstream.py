@@ -18,7 +18,6 @@ from stillrobust.report.came_along import (
     seed_of,
 )
 from stillrobust.report.rows import Row
-from stillrobust.report.summary import UPSTREAM
 from stillrobust.report.tables import GROUP_ORDER, aligned, as_csv
 from stillrobust.storage.store import Run
 
@@ -57,7 +56,7 @@ def gained_upstream(runs: Iterable[Run], rows: Sequence[Row]) -> list[Gained]:
     groups: dict[tuple[object, ...], dict[str, dict[int, Run]]] = {}
     names: dict[tuple[object, ...], str] = {}
     for run in runs:
-        origin = origin_of(run) if run.transfer in UPSTREAM else None
+        origin = origin_of(run) if run.is_upstream else None
         if origin:
             measured_as = {
                 key: value

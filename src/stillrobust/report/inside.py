@@ -156,7 +156,7 @@ def details_csv(summary: Summary) -> str:
             row.run.dataset,
             row.run.name,
             row.run.backbone,
-            row.run.transfer,
+            row.run.setting,
             row.robustness.metric,
         ]
         lines.append([*about, "worst_corruption", told.worst, row.robustness.clean, told.left])

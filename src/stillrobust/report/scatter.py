@@ -19,7 +19,7 @@ from stillrobust.report.figures import (
     score_axis,
 )
 from stillrobust.report.rows import Row
-from stillrobust.report.summary import METRICS, UPSTREAM, backbone_name
+from stillrobust.report.summary import METRICS, backbone_name
 from stillrobust.report.tables import percent
 
 Bounds = tuple[float, float] | None
@@ -98,12 +98,12 @@ def upstream_against_downstream(rows: Sequence[Row], every: Sequence[Row]) -> st
     """
     upstream: dict[tuple[str, tuple[int, ...]], list[Row]] = {}
     for row in every:
-        if row.run.transfer in UPSTREAM and row.robustness.metric == "top1":
+        if row.run.is_upstream and row.robustness.metric == "top1":
             upstream.setdefault((row.run.backbone, row.robustness.severities), []).append(row)
     points, several = [], set()
     for row in rows:
         before = upstream.get((row.run.backbone, row.robustness.severities), [])
-        if row.run.transfer in UPSTREAM or not before:
+        if row.run.is_upstream or not before:
             continue
         if len(before) > 1:
             several.add(backbone_name(row.run))

@@ -44,7 +44,7 @@ def _but_for_its_seed(row: Row) -> str:
     name = (
         run.name if run.protocol.get("training", {}).get("recipe", {}).get("seed") is None else ""
     )
-    parts = (run.backbone, run.transfer, *row.table, row.drawn_from)
+    parts = (run.backbone, run.setting, *row.table, row.drawn_from)
     return json.dumps([name, without_seeds(run.protocol), *parts], sort_keys=True, default=str)
 
 

@@ -35,9 +35,8 @@ MODES = {
     "released_freeze": "released freeze",
     "upstream": "upstream",
     "robustify": "upstream",
+    "external": "external",
 }
-UPSTREAM = ("upstream", "robustify")
-"""Transfers that are none: a backbone with its own classifier, as published or as made here."""
 
 
 def summarize(
@@ -108,7 +107,7 @@ def model_name(row: Row, rows: Sequence[Row]) -> str:
     same = [
         other
         for other in rows
-        if (_model(other.run), other.run.transfer) == (_model(row.run), row.run.transfer)
+        if (_model(other.run), other.run.setting) == (_model(row.run), row.run.setting)
         and other.table == row.table
     ]
     return _model(row.run) if len(same) < 2 else f"{_model(row.run)} ({row.run.name})"
@@ -125,7 +124,7 @@ def _model(run: Run) -> str:
     backbone = backbone_name(run)
     training = run.protocol.get("training")
     technique = training.get("technique") if isinstance(training, dict) else None
-    return f"{backbone} + {technique}" if technique and run.transfer not in UPSTREAM else backbone
+    return f"{backbone} + {technique}" if technique and not run.is_upstream else backbone
 
 
 def overlaps_test(run: Run) -> tuple[str, ...]:
@@ -133,7 +132,7 @@ def overlaps_test(run: Run) -> tuple[str, ...]:
     what made its backbone.
     """
     training = run.protocol.get("training")
-    chain = [training] if isinstance(training, dict) and run.transfer != "upstream" else []
+    chain = [training] if isinstance(training, dict) and run.kind != "upstream" else []
     maker = run.protocol.get("made_by")
     while maker:
         chain.append(maker)
@@ -228,7 +227,7 @@ def _order(row: Row) -> tuple[object, ...]:
         metric,
         "imported" in row.run.protocol,  # one's own first
         row.table[3:],
-        row.run.transfer,
+        row.run.setting,
         row.robustness.drop,
         row.run.name,
     )

@@ -57,7 +57,7 @@ def cells(row: Row, rows: Sequence[Row]) -> list[str]:
     return [
         TASKS.get(row.run.task, row.run.task),
         model_name(row, rows) + (f" {SEEN}" if overlaps_test(row.run) else ""),
-        MODES.get(row.run.transfer, row.run.transfer),
+        MODES.get(row.run.setting, row.run.setting),
         METRICS.get(numbers.metric, numbers.metric),
         percent(numbers.clean),
         *(percent(numbers.by_group[group].drop) for group in GROUP_ORDER),
@@ -231,7 +231,7 @@ def table_csv(rows: Sequence[Row]) -> str:
         run, numbers = row.run, row.robustness
         low, high = row.interval or ("", "")
         lines.append(
-            [run.task, run.dataset, run.name, run.backbone, run.transfer, numbers.metric]
+            [run.task, run.dataset, run.name, run.backbone, run.setting, numbers.metric]
             + [" ".join(map(str, numbers.severities)), row.images, sum(row.left_out.values())]
             + [numbers.clean, numbers.mpc, numbers.rpc]
             + [numbers.by_group[group].drop for group in GROUP_ORDER]
@@ -270,7 +270,7 @@ def measurements_csv(runs: Iterable[Run], measurements: Iterable[Measurement]) -
     for one in measurements:
         run = known.get(one.run)
         about = (
-            [run.task, run.dataset, run.name, run.backbone, run.transfer]
+            [run.task, run.dataset, run.name, run.backbone, run.setting]
             if run
             else ["", "", one.run, "", ""]
         )

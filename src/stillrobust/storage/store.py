@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,6 +44,14 @@ SAFE_NAME = re.compile(r"[^\W_][\w.-]*")  # becomes a file name: no separators, 
 CORRUPTION_FILE = "corruption_file"  # key in a cell's protocol: the content of a user's corruption
 
 
+RunKind = Literal["transfer", "upstream", "robustify", "external"]
+"""``transfer``: of a backbone to a task; ``upstream``: a published backbone with its own classifier;
+``robustify``: a backbone that stillrobust made robust, with its own classifier; ``external``: a
+model that was trained elsewhere.
+"""
+Transfer = Literal["fixed_feature", "full_network", "released_freeze"]
+
+
 @dataclass(frozen=True)
 class Run:
     """A model under evaluation on one dataset."""
@@ -53,13 +61,24 @@ class Run:
     task: str
     backbone: str
     """Spec of the backbone, or the name of an external model."""
-    transfer: str
-    """``fixed_feature``, ``full_network``, or ``as_is`` for an external model."""
+    transfer: Transfer | None
+    """``None`` unless ``kind`` is ``transfer``."""
     dataset: str
     protocol: dict[str, Any]
     """Everything that determines the scores of the run."""
     classes: tuple[str, ...]
     """Classes of the dataset in the order of its labels. Empty if unknown."""
+    kind: RunKind = "transfer"
+
+    @property
+    def is_upstream(self) -> bool:
+        """Whether the model is a backbone with its own classifier."""
+        return self.kind in ("upstream", "robustify")
+
+    @property
+    def setting(self) -> str:
+        """The transfer; for other kinds of runs, the kind."""
+        return self.transfer or self.kind
 
 
 @dataclass(frozen=True)

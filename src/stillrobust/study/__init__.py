@@ -1,26 +1,28 @@
-"""Studies: axes and differences -> runs -> cells; what is missing is done, what is done is kept.
+"""Studies: axes and differences -> runs -> cells. Finished work is kept, missing work is done.
 
-``schema`` reads study files, ``selection`` says which are meant, ``state`` how far they are,
-``plan`` what is missing and what it costs, ``execute`` does it, ``explain`` says why two numbers
-differ, ``miniature`` puts small stand-ins for what is large.
+``files`` reads study files, ``runs`` expands them, ``selection`` combines several. ``state`` and
+``plan`` report what is finished and missing, ``workload`` makes jobs of it, ``execute`` runs them.
+``explain`` compares two numbers. ``miniature`` replaces data, weights and steps with small ones.
 """
 
-from stillrobust.study.schema import Circumstances, Study, StudyRun, find_study, read_study, shipped
-from stillrobust.study.selection import Selection, paper_studies, recall, select
-from stillrobust.study.state import RunState, Site, states
+from stillrobust.study.files import find_study, read_study, shipped
+from stillrobust.study.runs import StudyRun
+from stillrobust.study.schema import Study, StudyProtocol
+from stillrobust.study.selection import Selection, load_selection, paper_studies, select
+from stillrobust.study.state import RunState, Site, run_states
 
 __all__ = [
-    "Circumstances",
     "RunState",
     "Selection",
     "Site",
     "Study",
+    "StudyProtocol",
     "StudyRun",
     "find_study",
+    "load_selection",
     "paper_studies",
     "read_study",
-    "recall",
+    "run_states",
     "select",
     "shipped",
-    "states",
 ]

@@ -1,20 +1,18 @@
-"""What a run costs before anybody has run it: estimates, each with its source.
+"""Estimated cost of runs, each with its source; ``None`` if there is no estimate.
 
-None where nothing is known.
-
-GPU-hours are of one NVIDIA V100, which the published timings are for; an H100 with mixed precision
-takes a quarter to a third.
+GPU-hours are hours of one NVIDIA V100, to which the published timings refer. An H100 with mixed
+precision takes a quarter to a third.
 """
 
 from typing import Any, NamedTuple
 
 from stillrobust.names import parse_spec
-from stillrobust.study.schema import UPSTREAM, StudyRun
+from stillrobust.study.runs import StudyRun
 from stillrobust.training import Plan
 
 
 class Estimate(NamedTuple):
-    """A number and where it comes from."""
+    """A number and its source."""
 
     value: float
     source: str
@@ -48,10 +46,10 @@ TRAINING: dict[tuple[str, str], Estimate] = {
 # ADE20K: mmsegmentation's configs/{upernet,swin}/README. ImageNet: 755 images a second,
 # microsoft/Swin-Transformer README; CIFAR-10 at the same size.
 MILLISECONDS: dict[tuple[str, str], float] = {
-    ("coco", "resnet50"): 62.1, ("coco", "swin_t"): 80.7, ("coco", "swin_s"): 112, ("coco", "swin_b"): 136,
-    ("coco", "swin_b_384"): 136,
-    ("ade20k", "resnet50"): 42.7, ("ade20k", "swin_t"): 47.5, ("ade20k", "swin_s"): 67.9, ("ade20k", "swin_b"): 79.1,
-    ("ade20k", "swin_b_384"): 82.6,
+    ("coco", "resnet50"): 62.1, ("coco", "swin_t"): 80.7, ("coco", "swin_s"): 112,
+    ("coco", "swin_b"): 136, ("coco", "swin_b_384"): 136,
+    ("ade20k", "resnet50"): 42.7, ("ade20k", "swin_t"): 47.5, ("ade20k", "swin_s"): 67.9,
+    ("ade20k", "swin_b"): 79.1, ("ade20k", "swin_b_384"): 82.6,
     ("imagenet_c", "resnet50"): 1.3, ("imagenet_c", "swin_t"): 1.3,
     ("cifar10_c", "resnet50"): 1.3, ("cifar10_c", "swin_t"): 1.3,
 }  # fmt: skip
@@ -62,8 +60,9 @@ TEST_IMAGES = {"coco": 5_000, "ade20k": 2_000, "imagenet_c": 50_000, "cifar10_c"
 PARAMETERS: dict[tuple[str, str], float] = {
     ("detection", "resnet50"): 44.4, ("detection", "swin_t"): 47.8, ("detection", "swin_s"): 69.1,
     ("detection", "swin_b"): 107.1, ("detection", "swin_b_384"): 107.1,
-    ("segmentation", "resnet50"): 66.5, ("segmentation", "swin_t"): 59.9, ("segmentation", "swin_s"): 81.3,
-    ("segmentation", "swin_b"): 121.3, ("segmentation", "swin_b_384"): 121.3,
+    ("segmentation", "resnet50"): 66.5, ("segmentation", "swin_t"): 59.9,
+    ("segmentation", "swin_s"): 81.3, ("segmentation", "swin_b"): 121.3,
+    ("segmentation", "swin_b_384"): 121.3,
     ("classification", "resnet50"): 25.6, ("classification", "swin_t"): 28.3,
 }  # fmt: skip
 
@@ -72,28 +71,49 @@ PARAMETERS: dict[tuple[str, str], float] = {
 # CIFAR-10-C (zenodo 2535967).
 DATA_GIGABYTES = {"coco": 20.0, "ade20k": 1.0, "imagenet_c": 55.0, "cifar10": 0.2, "cifar10_c": 2.9}
 
-# Megabytes of statistics that one pass leaves in the store, for its intervals: detections with
-# their matches at ten thresholds, intersections and unions by image and class, one bit an image.
-PASS_MEGABYTES = {"detection": 12.0, "segmentation": 0.6, "classification": 0.2}
+# Megabytes of statistics of one cell in the store, for intervals: detections with their matches at
+# ten thresholds; intersections and unions by image and class; one bit an image.
+CELL_MEGABYTES = {"detection": 12.0, "segmentation": 0.6, "classification": 0.2}
 
 
 def training_hours(run: StudyRun) -> Estimate | None:
-    """V100-hours of a run's training; 0 where nothing is trained."""
-    if run.transfer == UPSTREAM:
+    """Estimate the training of a run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Hours of one V100; 0 for an upstream run, which trains nothing.
+    """
+    if run.kind == "upstream":
         return Estimate(0, "nothing is trained")
     return TRAINING.get((run.recipe, parse_spec(run.backbone)[0]))
 
 
-def pass_hours(run: StudyRun) -> float | None:
-    """V100-hours of one pass over the test images."""
+def cell_hours(run: StudyRun) -> float | None:
+    """Estimate the evaluation of one cell.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Hours of one V100.
+    """
     milliseconds = MILLISECONDS.get((run.test_data, parse_spec(run.backbone)[0]))
     return None if milliseconds is None else TEST_IMAGES[run.test_data] * milliseconds / 3.6e6
 
 
 def weights_gigabytes(run: StudyRun) -> float | None:
-    """Disk of a finished model."""
+    """Estimate the disk space of a finished model.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Gigabytes.
+    """
     millions = PARAMETERS.get((run.task, parse_spec(run.backbone)[0]))
-    return None if millions is None or run.transfer == UPSTREAM else millions * 4 / 1000
+    return None if millions is None or run.kind == "upstream" else millions * 4 / 1000
 
 
 # Bytes of a worker with its libraries and a small model: 1.6 GB at its peak, measured on workers of
@@ -105,18 +125,26 @@ PROCESS_BYTES = 1_600_000_000
 # of 512x512 (mmsegmentation configs/upernet/README); classification: 11.1 million activations at
 # 224x224 (Radosavovic et al. 2020), kept before and after BatchNorm.
 PIXEL_BYTES = {"classification": 1_800, "detection": 2_100, "segmentation": 7_700}
-EVALUATION_SHARE = 0.5  # of that where no gradient is kept: an upper guess
+EVALUATION_SHARE = 0.5  # of that without gradients: an upper guess
 
 
 def job_bytes(plan: Plan, batch_size: int = 0) -> int:
-    """Memory of a worker that trains ``plan``, or evaluates it in batches of so many; an estimate."""
+    """Estimate the memory of a worker.
+
+    Args:
+        plan: A training.
+        batch_size: Images in a batch of an evaluation of its model; 0 for the training itself.
+
+    Returns:
+        Bytes.
+    """
     task: Any = plan.make_task()
-    shown: int = {
+    pixels: int = {
         "classification": lambda: task.crop**2,
         "detection": lambda: task.image_size[0] * task.image_size[1],
         "segmentation": lambda: task.crop[0] * task.crop[1],
     }[plan.task]()
-    pixel = PIXEL_BYTES[plan.task]
+    image = pixels * PIXEL_BYTES[plan.task]
     if batch_size:
-        return int(PROCESS_BYTES + EVALUATION_SHARE * batch_size * shown * pixel)
-    return plan.recipe.devices * PROCESS_BYTES + plan.recipe.batch_size * shown * pixel
+        return int(PROCESS_BYTES + EVALUATION_SHARE * batch_size * image)
+    return plan.recipe.devices * PROCESS_BYTES + plan.recipe.batch_size * image

@@ -1,4 +1,4 @@
-"""Why two numbers differ: what was not the same when they were measured."""
+"""Why two numbers differ: the differences of their protocols."""
 
 import json
 from collections.abc import Mapping
@@ -8,69 +8,88 @@ from typing import Any
 from stillrobust.errors import UserError
 from stillrobust.storage.store import Measurement, Run, Store
 
-SHORTEST = 4  # digits of a key that may stand for all of it
-# told, but they decide nothing
-ASIDE = ("run", "evaluation.data_name", "loaded", "training.recipe.source")
+MIN_DIGITS = 4  # of an abbreviated key
+# stored, but without influence on a number
+IRRELEVANT = ("run", "evaluation.data_name", "loaded", "training.recipe.source")
 
 
 @dataclass(frozen=True)
-class Numbered:
-    """One cell: its numbers, and everything that was written down about it, flat."""
+class CellRecord:
+    """A cell: its numbers and its protocol."""
 
     key: str
-    place: str
+    name: str
     values: dict[str, float]
-    circumstances: dict[str, str]
+    protocol: dict[str, str]
+    """With dotted keys."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Two cells and what differs between them."""
+    """Two cells and their differences, as (first's, second's)."""
 
-    first: Numbered
-    second: Numbered
-    deciding: dict[str, tuple[str, str]]
-    """What differs and decides a number, as (first's, second's)."""
-    aside: dict[str, tuple[str, str]]
-    """What differs and decides nothing."""
+    first: CellRecord
+    second: CellRecord
+    relevant: dict[str, tuple[str, str]]
+    irrelevant: dict[str, tuple[str, str]]
+    """Without influence on a number."""
 
 
-def explain(store: Store, first: str, second: str) -> Explanation:
-    """Compare two cells, each named by its key (or the first digits of it) or as
-    ``RUN/CORRUPTION/SEVERITY``.
+def compare_cells(store: Store, first: str, second: str) -> Explanation:
+    """Compare two cells.
+
+    Args:
+        store: The results of a study.
+        first: A cell: its key, the first digits of it, or ``RUN/CORRUPTION/SEVERITY``.
+        second: Another cell.
+
+    Returns:
+        Both cells and their differences.
+
+    Raises:
+        UserError: If a name fits no cell or several.
     """
     measurements = store.measurements()
     runs = {run.name: run for run in store.runs()}
-    one, other = (_numbered(measurements, runs, key) for key in (first, second))
-    told, said = one.circumstances, other.circumstances
+    one, other = (_find_cell(measurements, runs, key) for key in (first, second))
+    left, right = one.protocol, other.protocol
     keys = [
         key
-        for key in [*told, *(key for key in said if key not in told)]
-        if told.get(key) != said.get(key)
+        for key in [*left, *(key for key in right if key not in left)]
+        if left.get(key) != right.get(key)
     ]
-    differing = {key: (told.get(key, "not there"), said.get(key, "not there")) for key in keys}
-    deciding = {key: values for key, values in differing.items() if key not in ASIDE}
+    differing = {key: (left.get(key, "not there"), right.get(key, "not there")) for key in keys}
+    relevant = {key: values for key, values in differing.items() if key not in IRRELEVANT}
     return Explanation(
-        one, other, deciding, {key: values for key, values in differing.items() if key in ASIDE}
+        one,
+        other,
+        relevant,
+        {key: values for key, values in differing.items() if key in IRRELEVANT},
     )
 
 
 def explanation_text(found: Explanation) -> str:
-    """The explanation for a terminal."""
+    """Format an explanation for a terminal.
+
+    Args:
+        found: The explanation.
+
+    Returns:
+        The text.
+    """
     lines = []
     for cell in (found.first, found.second):
         numbers = ", ".join(f"{metric} {100 * value:.2f}" for metric, value in cell.values.items())
-        lines.append(f"{cell.key}  {cell.place}: {numbers}")
+        lines.append(f"{cell.key}  {cell.name}: {numbers}")
     if found.first.key == found.second.key:
         lines.append("the same key: the same number")
-    elif not found.deciding:
+    elif not found.relevant:
         lines.append(
-            "nothing that was written down differs: the keys come from different versions of this"
-            " program"
+            "no stored value differs: the keys come from different versions of this program"
         )
     for title, differing in (
-        ("what differs", found.deciding),
-        ("what differs and decides nothing", found.aside),
+        ("differences", found.relevant),
+        ("differences without influence", found.irrelevant),
     ):
         lines += [f"{title}:"] * bool(differing) + [
             f"  {key}: {one} | {other}" for key, (one, other) in differing.items()
@@ -78,22 +97,22 @@ def explanation_text(found: Explanation) -> str:
     return "\n".join(lines)
 
 
-def _numbered(measurements: list[Measurement], runs: Mapping[str, Run], asked: str) -> Numbered:
+def _find_cell(measurements: list[Measurement], runs: Mapping[str, Run], name: str) -> CellRecord:
     found = [
         one
         for one in measurements
-        if _place(one) == asked or (len(asked) >= SHORTEST and one.key.startswith(asked))
+        if _cell_name(one) == name or (len(name) >= MIN_DIGITS and one.key.startswith(name))
     ]
     keys = {(one.run, one.key) for one in found}
     if not keys:
         raise UserError(
-            f"No cell of this store has the key {asked!r}; `stillrobust study export` lists them"
+            f"No cell of this store has the key {name!r}; `stillrobust study export` lists them"
             " with their numbers"
         )
     if len({key for _, key in keys}) > 1:
         listed = ", ".join(sorted(f"{key} ({run})" for run, key in keys)[:4])
         raise UserError(
-            f"{len(keys)} cells have a key that begins with {asked!r}: {listed}; give more of its"
+            f"{len(keys)} cells have a key that begins with {name!r}: {listed}; give more of its"
             " digits"
         )
     one = found[0]
@@ -104,15 +123,23 @@ def _numbered(measurements: list[Measurement], runs: Mapping[str, Run], asked: s
     }
     about["evaluation"] = one.protocol
     values = {each.metric: each.value for each in found if each.run == one.run}
-    return Numbered(one.key, _place(one), values, flat(about))
+    return CellRecord(one.key, _cell_name(one), values, flat(about))
 
 
-def _place(one: Measurement) -> str:
+def _cell_name(one: Measurement) -> str:
     return f"{one.run}/{one.corruption}/{one.severity}"
 
 
 def flat(mapping: Mapping[str, Any], before: str = "") -> dict[str, str]:
-    """Nested mappings as one, with dotted keys; values as text."""
+    """Flatten nested mappings.
+
+    Args:
+        mapping: Plain values.
+        before: Prefix of the keys.
+
+    Returns:
+        Dotted key -> value as text.
+    """
     found: dict[str, str] = {}
     for key, value in mapping.items():
         if isinstance(value, Mapping) and value:

@@ -1,8 +1,8 @@
-"""A study in miniature: the same runs through the same code, on generated scenes, with stand-ins
-for what is large.
+"""A study in miniature: the same runs and code, with generated scenes and small substitutes for
+backbones, weights and steps.
 
-Such a run says ``scale: miniature`` in its protocol and has names of its own, so that its numbers
-never mix with real ones.
+The protocol of such a run has ``scale: miniature``, and its name differs, so its numbers never mix
+with real ones.
 """
 
 from dataclasses import replace
@@ -15,71 +15,87 @@ from pydantic import Field
 from stillrobust.names import format_spec, lookup, parse_spec
 from stillrobust.samples import TaskName
 from stillrobust.storage.files import content_key
+from stillrobust.storage.store import Transfer
 from stillrobust.strict_yaml import load_yaml
-from stillrobust.study.schema import STUDIES, Strict, StudyRun
+from stillrobust.study.files import STUDIES
+from stillrobust.study.runs import StudyRun
+from stillrobust.study.schema import StrictModel
 
 FILE = STUDIES / "miniature" / "miniature.yaml"
-FOLDER = "upstream"
-"""In a study's folder: the weights of stand-ins.
-
-A spec's ``weights`` that begin with it lie there.
-"""
+CHECKPOINT_FOLDER = "checkpoints"
+"""In a study's folder; the ``weights`` of a spec that begin with it are relative to that folder."""
 
 
-class Small(Strict):
-    """What stands in for a task's sizes and steps."""
+class TaskSubstitutes(StrictModel):
+    """Small sizes and few steps of a task."""
 
     changes: dict[str, Any]
     settings: dict[str, Any]
     images: int
 
 
-class OfRecipe(Strict):
-    """What stands in for a recipe's own."""
+class RecipeSubstitutes(StrictModel):
+    """Substitutes for the values of a recipe."""
 
     lr: float
-    """The recipe's, which a run's is relative to."""
+    """The recipe's own; the learning rate of a run keeps its ratio to it."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """For those that the recipe brings."""
+    """Settings of the task."""
 
 
-class StandIn(Strict):
-    """Weights that are made here."""
+class MiniatureCheckpoint(StrictModel):
+    """How the weights of a substitute backbone are trained."""
 
     backbone: str
     technique: str = ""
     seed: int = 0
 
 
-class Miniature(Strict):
-    """The file of stand-ins."""
+class Miniature(StrictModel):
+    """The file of substitutes."""
 
     scenes: dict[str, int]
-    """How many are drawn."""
+    """Numbers of generated scenes and crops."""
     sizes: dict[str, int]
     """Of scenes and crops, in pixels."""
-    standins: dict[str, StandIn]
-    standin_recipe: dict[str, Any]
+    checkpoints: dict[str, MiniatureCheckpoint]
+    checkpoint_recipe: dict[str, Any]
     backbones: dict[str, str]
-    """The stand-in for a backbone's spec."""
+    """Spec of a backbone -> name of the substitute in ``checkpoints``."""
     other_backbones: str
-    """The stand-in for any other."""
-    transfers: dict[str, str]
+    """The substitute for any other backbone."""
+    upstream_transfer: Transfer
+    """Replaces the kind ``upstream``."""
     changes: dict[str, Any]
     """Of every recipe."""
-    recipes: dict[str, OfRecipe]
-    tasks: dict[TaskName, Small]
+    recipes: dict[str, RecipeSubstitutes]
+    tasks: dict[TaskName, TaskSubstitutes]
 
 
 @lru_cache(maxsize=1)
 def read_miniature(path: Path = FILE) -> Miniature:
-    """The stand-ins that come with the package."""
+    """Read a file of substitutes.
+
+    Args:
+        path: The file; the default is the one that comes with the package.
+
+    Returns:
+        The substitutes.
+    """
     return Miniature.model_validate(load_yaml(path.read_text(encoding="utf-8")))
 
 
 def miniature_of(run: StudyRun, small: Miniature) -> StudyRun:
-    """The run with stand-ins for its data, backbone, sizes and steps; its technique and the kind of
-    its recipe stay.
+    """Return a run with substitutes for its data, backbone, sizes and steps.
+
+    Its technique, and the schedule and augmentation of its recipe, stay.
+
+    Args:
+        run: A run at its real scale.
+        small: The substitutes.
+
+    Returns:
+        The run in miniature.
     """
     task, recipe = small.tasks[run.task], small.recipes.get(run.recipe)
     relative = run.changes["lr"] / recipe.lr if recipe and "lr" in run.changes else 1.0
@@ -88,8 +104,9 @@ def miniature_of(run: StudyRun, small: Miniature) -> StudyRun:
         run,
         data="scenes",
         test_data="scenes",
-        backbone=standin_spec(small.backbones.get(run.backbone, small.other_backbones), small),
-        transfer=small.transfers.get(run.transfer, run.transfer),
+        backbone=miniature_spec(small.backbones.get(run.backbone, small.other_backbones), small),
+        kind="transfer" if run.kind == "upstream" else run.kind,
+        transfer=small.upstream_transfer if run.kind == "upstream" else run.transfer,
         changes=changes,
         settings={**run.settings, **task.settings, **(recipe.settings if recipe else {})},
         images=task.images,
@@ -97,16 +114,34 @@ def miniature_of(run: StudyRun, small: Miniature) -> StudyRun:
     )
 
 
-def standin_spec(name: str, small: Miniature) -> str:
-    """The spec of a stand-in; the name of its file says what it is made of."""
-    standin = small.standins[name]
+def miniature_spec(name: str, small: Miniature) -> str:
+    """Return the spec of a substitute backbone.
+
+    Args:
+        name: A name of ``small.checkpoints``.
+        small: The substitutes.
+
+    Returns:
+        The spec. The name of its weight file includes a hash of how the weights are trained.
+    """
+    checkpoint = small.checkpoints[name]
     key = content_key(
-        {**standin.model_dump(), **small.standin_recipe, **small.scenes, **small.sizes}
+        {**checkpoint.model_dump(), **small.checkpoint_recipe, **small.scenes, **small.sizes}
     )
-    architecture, _ = parse_spec(standin.backbone)
-    return format_spec(architecture, {"weights": f"{FOLDER}/{name}-{key[:6]}.safetensors"})
+    architecture, _ = parse_spec(checkpoint.backbone)
+    return format_spec(
+        architecture, {"weights": f"{CHECKPOINT_FOLDER}/{name}-{key[:6]}.safetensors"}
+    )
 
 
-def standin_of(weights: str, small: Miniature) -> StandIn:
-    """The stand-in whose file ``weights`` is."""
-    return lookup("stand-in", Path(weights).name.rpartition("-")[0], small.standins)
+def checkpoint_of_file(path: Path, small: Miniature) -> MiniatureCheckpoint:
+    """Return how the weights in a file are trained.
+
+    Args:
+        path: The file, named as in :func:`miniature_spec`.
+        small: The substitutes.
+
+    Returns:
+        The entry of ``small.checkpoints``.
+    """
+    return lookup("miniature checkpoint", path.name.rpartition("-")[0], small.checkpoints)

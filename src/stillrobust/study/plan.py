@@ -1,5 +1,5 @@
-"""What a selection of studies needs: trainings, evaluations and passes, done and missing; weights,
-data, GPU-hours, disk.
+"""What a selection of studies requires: trainings, evaluations and cells, finished and missing;
+weights, data, GPU-hours, disk.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,30 +8,31 @@ from dataclasses import dataclass
 from stillrobust.data import parse_dataset_spec
 from stillrobust.errors import UserError
 from stillrobust.study import cost
-from stillrobust.study.execute import plan_of, protocol_of
-from stillrobust.study.needs import Need, data_needs, weight_needs
-from stillrobust.study.schema import Circumstances, Study, StudyRun
+from stillrobust.study.requirements import Requirement, required_data, required_weights
+from stillrobust.study.runs import StudyRun
+from stillrobust.study.schema import Study, StudyProtocol
 from stillrobust.study.selection import Selection
-from stillrobust.study.state import RunState, Site, states
+from stillrobust.study.state import RunState, Site, run_states
+from stillrobust.study.workload import evaluation_protocol, training_plan
 from stillrobust.user_files import display_name
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How much there is of what, and how much of it is done."""
+    """Numbers of trainings, evaluations and cells, and how many are finished."""
 
     trainings: int
     trained: int
     evaluations: int
-    """Of published weights: runs that train nothing."""
+    """Upstream runs, which train nothing."""
     evaluated: int
-    passes: int
-    passed: int
+    cells: int
+    measured: int
 
 
 @dataclass(frozen=True)
-class StudyPlan:
-    """What one study needs."""
+class StudyPart:
+    """One study of a plan."""
 
     study: Study
     states: tuple[RunState, ...]
@@ -39,28 +40,33 @@ class StudyPlan:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a selection needs; what studies share is there once in the sums."""
+class StudyPlan:
+    """What a selection of studies requires. Shared runs count once in the totals."""
 
     selection: Selection
     site: Site
-    studies: tuple[StudyPlan, ...]
+    studies: tuple[StudyPart, ...]
     states: tuple[RunState, ...]
     counts: Counts
-    weights: tuple[Need, ...]
-    data: tuple[Need, ...]
+    weights: tuple[Requirement, ...]
+    data: tuple[Requirement, ...]
     faults: tuple[str, ...]
-    """What no weights and no data would mend: runs that cannot be, each with the reason."""
+    """Runs that are wrong, each with the reason."""
 
     @property
-    def missing(self) -> tuple[Need, ...]:
-        """Weights and data that are not there."""
-        return tuple(need for need in (*self.weights, *self.data) if not need.there)
+    def missing(self) -> tuple[Requirement, ...]:
+        """Weights and data that are not available."""
+        return tuple(one for one in (*self.weights, *self.data) if not one.available)
 
 
-def counts_of(states: Iterable[RunState]) -> Counts:
-    """Trainings, evaluations and passes of some runs; the same training for two evaluations counts
-    once.
+def count_work(states: Iterable[RunState]) -> Counts:
+    """Count trainings, evaluations and cells.
+
+    Args:
+        states: The states of runs.
+
+    Returns:
+        The counts. A training that two runs share counts once.
     """
     states = list(states)
     training = {state.run.folder: state.trained for state in states if state.trains}
@@ -70,65 +76,76 @@ def counts_of(states: Iterable[RunState]) -> Counts:
         trained=sum(training.values()),
         evaluations=len(upstream),
         evaluated=sum(state.finished for state in upstream),
-        passes=sum(state.cells for state in states),
-        passed=sum(state.done for state in states),
+        cells=sum(state.cells for state in states),
+        measured=sum(state.done for state in states),
     )
 
 
-def plan(selection: Selection, site: Site) -> Plan:
-    """Look at what is there; nothing is loaded, downloaded or changed."""
+def plan_study(selection: Selection, site: Site) -> StudyPlan:
+    """Look up what is finished and available. Nothing is loaded, downloaded or changed.
+
+    Args:
+        selection: The studies.
+        site: Their folder and data.
+
+    Returns:
+        The plan.
+    """
     parts = []
     for study, runs in zip(selection.studies, selection.runs_of, strict=True):
-        found = tuple(states(runs, selection.asked, site))
-        parts.append(StudyPlan(study, found, counts_of(found)))
-    every = tuple(states(selection.runs, selection.asked, site))
+        found = tuple(run_states(runs, selection.protocol, site))
+        parts.append(StudyPart(study, found, count_work(found)))
+    every = tuple(run_states(selection.runs, selection.protocol, site))
     unfinished = [state.run for state in every if not state.finished]
-    return Plan(
+    return StudyPlan(
         selection,
         site,
         tuple(parts),
         every,
-        counts_of(every),
-        tuple(weight_needs(unfinished)),
-        tuple(data_needs(unfinished, site)),
-        tuple(_faults(selection.runs, selection.asked, site)),
+        count_work(every),
+        tuple(required_weights(unfinished)),
+        tuple(required_data(unfinished, site)),
+        tuple(_faults(selection.runs, selection.protocol, site)),
     )
 
 
-def _faults(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> Iterator[str]:
+def _faults(runs: Iterable[StudyRun], protocol: StudyProtocol, site: Site) -> Iterator[str]:
     for run in runs:
         try:
-            plan_of(run, site)
-            protocol_of(run, asked)
+            training_plan(run, site)
+            evaluation_protocol(run, protocol)
             for name in (run.data, run.test_data):
                 parse_dataset_spec(site.data_of(run, name))
         except UserError as error:
             yield f"{run.id}: {error}"
 
 
-# ---- as text
-# --------------------------------------------------------------------------------------------------------------
+def plan_text(plan: StudyPlan, runs: bool = False) -> str:
+    """Format a plan for a terminal.
 
+    Args:
+        plan: The plan.
+        runs: Whether to list every run.
 
-def plan_text(plan: Plan, runs: bool = False) -> str:
-    """The plan for a terminal; ``runs`` lists every run."""
-    levels = ", ".join(map(str, plan.selection.asked.severities))
-    name = f"{plan.selection.protocol}: " if plan.selection.protocol else ""
-    lines = [
-        f"protocol {name}clean and {len(plan.selection.asked.corruptions)} corruptions at severity"
-        f" {levels}"
-    ]
+    Returns:
+        The text.
+    """
+    protocol, name = plan.selection.protocol, plan.selection.protocol_name
+    severities = ", ".join(map(str, protocol.severities))
+    cells = f"clean and {len(protocol.corruptions)} corruptions at severity {severities}"
+    lines = [f"protocol {name}: {cells}" if name else f"protocol {cells}"]
     if plan.selection.miniature:
         lines.append(
-            "in miniature: stand-ins for data, weights and steps; its numbers are never mixed with"
-            " real ones"
+            "in miniature: substitutes for data, weights and steps; its numbers are never mixed"
+            " with real ones"
         )
     for part in plan.studies:
-        lines.append(f"{part.study.name}: {_counted(part.counts)}  {part.study.title}")
-        lines += [f"  {_run(state)}" for state in part.states] if runs else []
+        lines.append(f"{part.study.name}: {_counts_text(part.counts)}  {part.study.title}")
+        lines += [f"  {_run_text(state)}" for state in part.states] if runs else []
     if len(plan.studies) > 1:
-        lines.append(f"all, what they share once: {_counted(plan.counts)}")
-    lines += ["", *_costs(plan), "", *_needs("weights", plan.weights), *_needs("data", plan.data)]
+        lines.append(f"all, shared runs once: {_counts_text(plan.counts)}")
+    lines += ["", *_cost_lines(plan), "", *_requirement_lines("weights", plan.weights)]
+    lines += _requirement_lines("data", plan.data)
     lines += (
         ["", f"wrong: {len(plan.faults)} runs", *(f"  {fault}" for fault in plan.faults)]
         if plan.faults
@@ -137,19 +154,19 @@ def plan_text(plan: Plan, runs: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _counted(counts: Counts) -> str:
+def _counts_text(counts: Counts) -> str:
     parts = [f"{counts.trainings} trainings ({counts.trained} done)"]
     if counts.evaluations:
         parts.append(
             f"{counts.evaluations} evaluations of published weights ({counts.evaluated} done)"
         )
-    parts.append(f"{counts.passes:,} passes ({counts.passed:,} done)")
+    parts.append(f"{counts.cells:,} cells ({counts.measured:,} done)")
     return ", ".join(parts)
 
 
-def _run(state: RunState) -> str:
+def _run_text(state: RunState) -> str:
     run = state.run
-    made = ", ".join(
+    details = ", ".join(
         filter(
             None,
             [
@@ -168,14 +185,14 @@ def _run(state: RunState) -> str:
         if state.step
         else "to train"
     )
-    evaluated = f"{state.done} of {state.cells} passes"
+    evaluated = f"{state.done} of {state.cells} cells"
     return (
-        f"{run.id:<5} {run.backbone} on {run.data}, {run.transfer} ({made}):"
+        f"{run.id:<5} {run.backbone} on {run.data}, {run.setting} ({details}):"
         f" {', '.join(filter(None, [trained, evaluated]))}"
     )
 
 
-def _costs(plan: Plan) -> list[str]:
+def _cost_lines(plan: StudyPlan) -> list[str]:
     if plan.selection.miniature:
         return ["cost: about 25 s of one CPU core a run; disk: about 20 MB a run"]
     train = {
@@ -183,12 +200,12 @@ def _costs(plan: Plan) -> list[str]:
         for state in plan.states
         if not state.trained
     }
-    passes = [(state, cost.pass_hours(state.run)) for state in plan.states if not state.finished]
+    cells = [(state, cost.cell_hours(state.run)) for state in plan.states if not state.finished]
     known = [hours for hours in train.values() if hours is not None]
     evaluation = sum(
-        (state.cells - state.done) * hours for state, hours in passes if hours is not None
+        (state.cells - state.done) * hours for state, hours in cells if hours is not None
     )
-    unknown = len(train) - len(known) + sum(hours is None for _, hours in passes)
+    unknown = len(train) - len(known) + sum(hours is None for _, hours in cells)
     training = sum(hours.value for hours in known)
     lines = [
         f"GPU-hours left, of one V100 (estimates): {training:,.0f} to train, {evaluation:,.0f} to"
@@ -197,10 +214,10 @@ def _costs(plan: Plan) -> list[str]:
     lines += [
         f"  from {source}" for source in sorted({hours.source for hours in known if hours.value})
     ]
-    return [*lines, _disk(plan)]
+    return [*lines, _disk_line(plan)]
 
 
-def _disk(plan: Plan) -> str:
+def _disk_line(plan: StudyPlan) -> str:
     weights = sum(
         filter(
             None, (cost.weights_gigabytes(state.run) for state in plan.states if not state.trained)
@@ -208,12 +225,12 @@ def _disk(plan: Plan) -> str:
     )
     store = (
         sum(
-            (state.cells - state.done) * cost.PASS_MEGABYTES[state.run.task]
+            (state.cells - state.done) * cost.CELL_MEGABYTES[state.run.task]
             for state in plan.states
         )
         / 1000
     )
-    names = {need.name for need in plan.data if not need.there}
+    names = {one.name for one in plan.data if not one.available}
     data = sum(cost.DATA_GIGABYTES.get(name, 0) for name in names)
     return (
         f"disk left to fill: {weights:.1f} GB of models, {store:.1f} GB of results, {data:.1f} GB"
@@ -221,11 +238,12 @@ def _disk(plan: Plan) -> str:
     )
 
 
-def _needs(kind: str, needs: Sequence[Need]) -> list[str]:
-    if not needs:
+def _requirement_lines(kind: str, requirements: Sequence[Requirement]) -> list[str]:
+    if not requirements:
         return []
-    there = sum(need.there for need in needs)
+    problems = [one.problem for one in requirements if not one.available]
+    available = len(requirements) - len(problems)
     return [
-        f"{kind}: {there} of {len(needs)} there",
-        *(f"  {need.way}" for need in needs if not need.there),
+        f"{kind}: {available} of {len(requirements)} available",
+        *(f"  {problem}" for problem in problems),
     ]

@@ -1,6 +1,4 @@
-"""What a command is about: one study or several, under one protocol, as the real thing or in
-miniature.
-"""
+"""The studies of a command: one or several, under one protocol, at real scale or in miniature."""
 
 import json
 from collections.abc import Sequence
@@ -9,144 +7,159 @@ from pathlib import Path
 
 from stillrobust.errors import UserError
 from stillrobust.storage.leases import write_under_lease
+from stillrobust.study.files import find_study, read_study, shipped
 from stillrobust.study.miniature import miniature_of, read_miniature
-from stillrobust.study.schema import (
-    UPSTREAM,
-    Circumstances,
-    Study,
-    StudyRun,
-    find_study,
-    read_study,
-    shipped,
-    union,
-)
+from stillrobust.study.runs import StudyRun, selected_runs, union
+from stillrobust.study.schema import Study, StudyProtocol
 
-# in a study's folder: what was last asked for, so that other commands need not be told again
-ASKED = "study.json"
+SELECTION_FILE = "study.json"
+"""In a study's folder: the selection of the last ``study run``, for the other commands."""
 
 
 @dataclass(frozen=True)
-class Scenes:
-    """The generated data of a study; see ``write_scenes``."""
+class GeneratedData:
+    """The generated data of a study."""
 
     counts: dict[str, int] = field(default_factory=dict)
-    """What differs from the defaults of ``SceneCounts``."""
+    """Arguments of ``SceneCounts`` that differ from its defaults."""
     sizes: dict[str, int] = field(default_factory=dict)
-    """``scene_size`` and ``crop_size``, where they differ."""
+    """``scene_size`` and ``crop_size`` in pixels, if they differ from the defaults."""
     seed: int = 0
     source: dict[str, int] = field(default_factory=dict)
-    """What differs from the defaults of ``write_source_set``."""
+    """Arguments of ``write_source_set`` that differ from its defaults."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Studies with the runs of each, and all of them once."""
+    """Studies and their runs."""
 
     names: tuple[str, ...]
-    """As they were asked for: names of shipped studies, or paths."""
+    """Names of shipped studies, or paths, as the user gave them."""
     studies: tuple[Study, ...]
     runs_of: tuple[tuple[StudyRun, ...], ...]
     """The runs of each study, in its order."""
-    asked: Circumstances
-    protocol: str
+    protocol: StudyProtocol
+    protocol_name: str
     miniature: bool
-    scenes: Scenes
+    generated: GeneratedData
     seeds: int = 1
-    """How often each training is asked for: at the study's seed and at those after it."""
+    """Number of seeds of each training: the study's seed and the following ones."""
 
     @property
     def runs(self) -> list[StudyRun]:
-        """Every run once, whichever studies share it."""
+        """Every run once, also if several studies need it."""
         return union(self.runs_of)
 
 
 def paper_studies() -> list[str]:
-    """The shipped studies of the paper's tables and figures."""
+    """Return the names of the shipped studies of the paper's tables and figures."""
     return [name for name, path in shipped().items() if read_study(path).source == "paper.yaml"]
 
 
 def select(
     names: Sequence[str], protocol: str | None = None, miniature: bool = False, seeds: int = 1
 ) -> Selection:
-    """Read studies by name or path; none means the paper's.
+    """Read studies.
 
-    Raises ``UserError`` where they cannot be asked for together.
+    Args:
+        names: Names of shipped studies, or paths; the default is all of the paper's.
+        protocol: The name of a protocol of the studies; the default is their first one.
+        miniature: Whether to use substitutes for data, weights and steps.
+        seeds: Number of seeds of each training. The first is the study's seed, under the ids of the
+            file; the following ones have ids that end in ``-seedN``. They share the generated data.
 
-    With ``seeds`` every training is there so often: first at the study's seed, under the ids of the
-    file, then at those after it, under ids that end in ``-seedN``. Data is drawn once, for all of
-    them.
+    Returns:
+        The studies with their runs.
+
+    Raises:
+        UserError: If a study is wrong, or the studies differ in their protocol or generated data.
     """
     if seeds < 1:
         raise UserError(f"Expected at least one seed, but got {seeds}; leave --seeds out for one")
     names = tuple(names) or tuple(paper_studies())
     studies = tuple(read_study(find_study(name)) for name in names)
-    asked = [study.circumstances(protocol) for study in studies]
-    if any(one != asked[0] for one in asked):
+    protocols = [study.protocol(protocol) for study in studies]
+    if any(one != protocols[0] for one in protocols):
         raise UserError(
-            f"The studies {', '.join(names)} have different protocols; ask for them one at a time"
+            f"The studies {', '.join(names)} have different protocols; run them one at a time"
         )
-    scenes = [Scenes(study.scenes, {}, study.seed, study.source_set) for study in studies]
-    if any(one != scenes[0] for one in scenes):
+    data = [GeneratedData(study.scenes, {}, study.seed, study.source_set) for study in studies]
+    if any(one != data[0] for one in data):
         raise UserError(
-            f"The studies {', '.join(names)} have different scenes; ask for them one at a time"
+            f"The studies {', '.join(names)} have different generated data; run them one at a time"
         )
     runs = tuple(
         tuple(run for step in range(seeds) for run in _at_seed(study, step)) for study in studies
     )
-    drawn = scenes[0]
+    generated = data[0]
     if miniature:
         small = read_miniature()
-        runs = tuple(tuple(miniature_of(run, small) for run in some) for some in runs)
-        drawn = Scenes(small.scenes, small.sizes, studies[0].seed)
-    chosen = protocol or next(iter(studies[0].protocols), "")
-    return Selection(names, studies, runs, asked[0], chosen, miniature, drawn, seeds)
+        runs = tuple(tuple(miniature_of(run, small) for run in study_runs) for study_runs in runs)
+        generated = GeneratedData(small.scenes, small.sizes, studies[0].seed)
+    name = protocol or next(iter(studies[0].protocols), "")
+    return Selection(names, studies, runs, protocols[0], name, miniature, generated, seeds)
 
 
 def _at_seed(study: Study, step: int) -> list[StudyRun]:
-    """The runs of a study at the seed that is ``step`` after its own; of later ones, those that
-    another seed changes.
+    """The runs of a study at its seed plus ``step``. Upstream runs have no seed, so they are part
+    of the first step only.
     """
     if step == 0:
-        return study.selected()
+        return selected_runs(study)
     seed = study.seed + step
-    runs = study.model_copy(update={"seed": seed}).selected()
+    runs = selected_runs(study.model_copy(update={"seed": seed}))
     for run in runs:
         if run.changes["seed"] != seed:
             raise UserError(
                 f"Expected runs that have the seed of their study, but {run.id} of {study.name} has"
                 f" changes: {{seed: {run.changes['seed']}}}; take that out, or leave --seeds out"
             )
-    return [replace(run, id=f"{run.id}-seed{seed}") for run in runs if run.transfer != UPSTREAM]
+    return [replace(run, id=f"{run.id}-seed{seed}") for run in runs if run.kind != "upstream"]
 
 
-def remember(selection: Selection, out: Path) -> None:
-    """Write down what was asked for."""
-    asked = {
+def save_selection(selection: Selection, out: Path) -> None:
+    """Save a selection for the other commands.
+
+    Args:
+        selection: The selection.
+        out: The folder of the study.
+    """
+    content = {
         "studies": [
             str(Path(name).resolve()) if Path(name).is_file() else name for name in selection.names
         ],
-        "protocol": selection.protocol,
+        "protocol": selection.protocol_name,
         "miniature": selection.miniature,
         "seeds": selection.seeds,
     }
     write_under_lease(
-        out / ASKED, (json.dumps(asked, indent=1, ensure_ascii=False) + "\n").encode()
+        out / SELECTION_FILE, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
     )
 
 
-def recall(out: Path) -> Selection:
-    """What was last asked for in the folder ``out``."""
+def load_selection(out: Path) -> Selection:
+    """Load the selection of the last ``study run``.
+
+    Args:
+        out: The folder of the study.
+
+    Returns:
+        The selection, with the study files as they are now.
+
+    Raises:
+        UserError: If ``out`` is not the folder of a study.
+    """
     try:
-        asked = json.loads((out / ASKED).read_text(encoding="utf-8"))
+        content = json.loads((out / SELECTION_FILE).read_text(encoding="utf-8"))
         names, protocol, miniature = (
-            list(asked["studies"]),
-            str(asked["protocol"]),
-            bool(asked["miniature"]),
+            list(content["studies"]),
+            str(content["protocol"]),
+            bool(content["miniature"]),
         )
-        seeds = int(asked.get("seeds", 1))
+        seeds = int(content["seeds"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"Expected a folder that `stillrobust study run` works in, but {out} has no {ASKED};"
+            f"Expected the folder of a `stillrobust study run`, but {out} has no {SELECTION_FILE};"
             " check --out"
         ) from None
     return select(names, protocol or None, miniature, seeds)

@@ -1,6 +1,4 @@
-"""Where a study's results lie, and how far it is: read from files alone, from any terminal, without
-loading a model.
-"""
+"""The folder of a study and its state, read from files alone: no model is loaded."""
 
 import json
 import textwrap
@@ -12,72 +10,126 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.errors import UserError
-from stillrobust.grid import CLEAN
 from stillrobust.names import format_spec, parse_spec, unknown_name_error
 from stillrobust.runtime.forecast import NOT_STARTED, format_duration
 from stillrobust.runtime.run_log import last_line
-from stillrobust.study.miniature import FOLDER
-from stillrobust.study.schema import UPSTREAM, Circumstances, StudyRun
-from stillrobust.user_files import display_name
+from stillrobust.study.miniature import CHECKPOINT_FOLDER
+from stillrobust.study.runs import StudyRun
+from stillrobust.study.schema import StudyProtocol
 
 FAILURES = "failures.json"
-# after which a `study run` that tells nothing is no longer said to be at work
+# without an update of the progress file, after which a `study run` counts as ended
 SILENT_SECONDS = 120.0
-GENERATED = ("scenes", "source")  # names of data that is drawn here
-# what ``write_scenes`` writes
+GENERATED = ("scenes", "source")  # names of generated data
+# formats that ``write_scenes`` writes
 SCENES = {"classification": "folders", "detection": "coco", "segmentation": "maps"}
 
 
 @dataclass(frozen=True)
 class Site:
-    """The folder that a study works in, and where its data lies."""
+    """The folder of a study, and its datasets."""
 
     out: Path
     data: Mapping[str, str] = field(default_factory=dict)
-    """Named datasets as ``FORMAT:PATH``."""
+    """Name -> ``FORMAT:PATH``."""
 
     @property
     def results(self) -> Path:
-        """The store."""
+        """The folder of the results store."""
         return self.out / "results"
 
     def weights(self, run: StudyRun) -> Path:
-        """The folder of a run's weights."""
+        """Return the folder of a run's weights.
+
+        Args:
+            run: The run.
+
+        Returns:
+            The folder, which need not exist.
+        """
         return self.out / "runs" / run.folder
 
     @property
     def progress(self) -> Path:
-        """What a ``study run`` that is at work tells other terminals; gone when it ends."""
+        """The file in which a ``study run`` reports to other terminals; removed when it ends."""
         return self.out / "progress.json"
 
     def log(self, folder: str) -> Path:
-        """The log of the run whose weights lie in ``folder``: its training and all its evaluations."""
+        """Return the log of a run: its training and all its evaluations.
+
+        Args:
+            folder: The name of the run's folder of weights.
+
+        Returns:
+            The file.
+        """
         return self.out / "logs" / f"{folder}.log"
 
     def checkpoint_of(self, folder: str) -> Path:
-        """What a run that makes a backbone writes last."""
+        """Return the file that a run of kind ``robustify`` writes last.
+
+        Args:
+            folder: The name of the run's folder of weights.
+
+        Returns:
+            The file.
+        """
         return self.out / "runs" / folder / "checkpoint.json"
 
     def scenes_of(self, task: str) -> str:
-        """The ``FORMAT:PATH`` of the generated data of a task."""
+        """Return the generated data of a task.
+
+        Args:
+            task: The task.
+
+        Returns:
+            ``FORMAT:PATH``.
+        """
         return f"{SCENES[task]}:{self.out / 'data' / task}"
 
-    def standin_of(self, run: StudyRun) -> Path | None:
-        """The file of weights that has to be made for a run in miniature."""
+    def miniature_checkpoint(self, run: StudyRun) -> Path | None:
+        """Return the substitute weights of a run in miniature.
+
+        Args:
+            run: The run.
+
+        Returns:
+            The file, which need not exist; ``None`` if the run needs no such weights.
+        """
         weights = str(parse_spec(run.backbone)[1].get("weights", ""))
-        return self.out / weights if weights.startswith(f"{FOLDER}/") else None
+        return self.out / weights if weights.startswith(f"{CHECKPOINT_FOLDER}/") else None
 
     def backbone_of(self, run: StudyRun) -> str:
-        """The spec of a run's backbone, its weights where they lie."""
-        made = self.out / "runs" / run.made_by if run.made_by else self.standin_of(run)
-        return (
-            format_spec(parse_spec(run.backbone)[0], {"weights": str(made)})
-            if made
-            else run.backbone
+        """Return the spec of a run's backbone.
+
+        Args:
+            run: The run.
+
+        Returns:
+            The spec, with the path of weights that the study makes.
+        """
+        weights = (
+            self.out / "runs" / run.backbone_run
+            if run.backbone_run
+            else self.miniature_checkpoint(run)
         )
+        if weights is None:
+            return run.backbone
+        return format_spec(parse_spec(run.backbone)[0], {"weights": str(weights)})
 
     def data_of(self, run: StudyRun, name: str) -> str:
-        """The ``FORMAT:PATH`` of a run's data."""
+        """Return a dataset of a run.
+
+        Args:
+            run: The run.
+            name: A name of the study's data, ``FORMAT:PATH``, ``scenes`` or ``source``.
+
+        Returns:
+            ``FORMAT:PATH``.
+
+        Raises:
+            UserError: If there is no data of that name.
+        """
         if name == "scenes":
             return self.scenes_of(run.task)
         if name == "source":
@@ -91,60 +143,62 @@ class Site:
 
 @dataclass(frozen=True)
 class RunState:
-    """How far a run is."""
+    """How much of a run is finished."""
 
     run: StudyRun
     name: str
     """In the store."""
     trained: bool
     step: int
-    """Of an unfinished training, as far as it is kept."""
+    """The last saved step of an unfinished training."""
     done: int
-    """Cells that are measured."""
+    """Number of measured cells."""
     cells: int
-    """Cells that are asked for."""
+    """Number of cells of the protocol."""
 
     @property
     def finished(self) -> bool:
-        """Nothing is missing."""
+        """Whether the run is trained and all its cells are measured."""
         return self.trained and self.done == self.cells
 
     @property
     def trains(self) -> bool:
-        """Whether the run is a training, and not only an evaluation of published weights."""
-        return self.run.transfer != UPSTREAM
+        """Whether the run has a training; an upstream run has none."""
+        return self.run.kind != "upstream"
 
 
-def places_of(asked: Circumstances) -> list[tuple[str, int]]:
-    """(corruption, severity) of every cell, the clean one first."""
-    return [
-        CLEAN,
-        *(
-            (display_name(corruption), severity)
-            for corruption in asked.corruptions
-            for severity in asked.severities
-        ),
-    ]
+def run_states(runs: Iterable[StudyRun], protocol: StudyProtocol, site: Site) -> list[RunState]:
+    """Look up which files of runs exist. Their content is not checked.
 
+    Args:
+        runs: The runs.
+        protocol: The protocol of the study.
+        site: The folder of the study.
 
-def states(runs: Iterable[StudyRun], asked: Circumstances, site: Site) -> list[RunState]:
-    """How far each run is, by the files that are there; ``study run`` also checks what is in them."""
-    places = places_of(asked)
+    Returns:
+        A state for each run.
+    """
+    cells = protocol.cells()
     found = []
     for run in runs:
-        name, folder = run.name(asked), site.weights(run)
-        cells = site.results / "cells" / name
-        there = {path.stem for path in cells.glob("[!.]*.json")} if cells.is_dir() else set()
-        done = sum(f"{corruption}_{severity}" in there for corruption, severity in places)
-        step = int(_json(folder / "resume.json").get("step", 0))
-        found.append(
-            RunState(run, name, (folder / "model.json").is_file(), step, done, len(places))
-        )
+        name, weights = run.name(protocol), site.weights(run)
+        records = {path.stem for path in (site.results / "cells" / name).glob("[!.]*.json")}
+        done = sum(f"{corruption}_{severity}" in records for corruption, severity in cells)
+        step = int(_json(weights / "resume.json").get("step", 0))
+        trained = (weights / "model.json").is_file()
+        found.append(RunState(run, name, trained, step, done, len(cells)))
     return found
 
 
-def failures_of(site: Site) -> list[dict[str, str]]:
-    """What failed in the last ``study run``."""
+def read_failures(site: Site) -> list[dict[str, str]]:
+    """Read the failures of the last ``study run``.
+
+    Args:
+        site: The folder of the study.
+
+    Returns:
+        ``job`` and ``reason`` of each failure.
+    """
     content = _json(site.out / FAILURES, [])
     return content if isinstance(content, list) else []
 
@@ -157,8 +211,18 @@ def _json(path: Path, absent: Any = None) -> Any:
 
 
 def resolve_data(named: Mapping[str, str], root: Path, given: Sequence[str] = ()) -> dict[str, str]:
-    """Named datasets with relative paths taken from ``root``, and those of ``given``
-    (NAME=FORMAT:PATH) in their place.
+    """Resolve the paths of named datasets.
+
+    Args:
+        named: Name -> ``FORMAT:PATH`` of a study.
+        root: Where relative paths start.
+        given: NAME=FORMAT:PATH of the user, which replace those of the study.
+
+    Returns:
+        Name -> ``FORMAT:PATH``.
+
+    Raises:
+        UserError: If a value of ``given`` is malformed or has an unknown name.
     """
     resolved = {}
     for name, spec in named.items():
@@ -180,14 +244,21 @@ def resolve_data(named: Mapping[str, str], root: Path, given: Sequence[str] = ()
 def status_text(
     site: Site, found: Sequence[RunState], failures: Sequence[Mapping[str, str]]
 ) -> str:
-    """How far a study is, for a terminal: what is finished in one line, who is at work, then what
-    is not finished, what failed.
+    """Format the state of a study for a terminal.
+
+    Args:
+        site: The folder of the study.
+        found: The states of its runs.
+        failures: The failures of the last ``study run``.
+
+    Returns:
+        A summary, the running process, the unfinished runs and the failures.
     """
     finished = sum(state.finished for state in found)
     done, cells = sum(state.done for state in found), sum(state.cells for state in found)
     lines = [
-        f"{finished} of {len(found)} runs finished, {done:,} of {cells:,} passes",
-        *_at_work(_json(site.progress)),
+        f"{finished} of {len(found)} runs finished, {done:,} of {cells:,} cells",
+        *_process_lines(_json(site.progress)),
     ]
     for state in found:
         if not state.finished:
@@ -199,7 +270,7 @@ def status_text(
                 else "not trained"
             )
             lines.append(
-                f"  {state.run.id:<5} {state.name}: {trained}, {state.done} of {state.cells} passes"
+                f"  {state.run.id:<5} {state.name}: {trained}, {state.done} of {state.cells} cells"
             )
             if last := last_line(site.log(state.run.folder)):
                 lines.append(f"        {textwrap.shorten(last, 120, placeholder=' ...')}")
@@ -208,28 +279,32 @@ def status_text(
     )
 
 
-def _at_work(told: Mapping[str, Any]) -> list[str]:
-    """What the last ``study run`` told of itself: rate, time left, jobs at work and what failed so
-    far.
-    """
-    if not {"summary", "running", "failed", "written"} <= told.keys():
-        return ["nobody is at work"]
-    ago = time.time() - told["written"]
-    who = f"{told.get('host')}[{told.get('process')}]"
-    if ago > SILENT_SECONDS:
+def _process_lines(content: Mapping[str, Any]) -> list[str]:
+    """The progress file of a ``study run``: rate, time left, running jobs and failures."""
+    if not {"summary", "at_work", "failed", "written"} <= content.keys():
+        return ["no process is at work"]
+    age = time.time() - content["written"]
+    who = f"{content.get('host')}[{content.get('process')}]"
+    if age > SILENT_SECONDS:
         return [
-            f"{who} was at work and has said nothing for {format_duration(ago)}: it was ended, or its job"
-            " takes long to tell"
+            f"{who} has not reported for {format_duration(age)}: it was ended, or its job reports rarely"
         ]
     lines = [
-        f"at work: {who}, {told['summary']}",
-        *(f"  {name}: {text}" for name, text in told["running"].items()),
+        f"at work: {who}, {content['summary']}",
+        *(f"  {name}: {text}" for name, text in content["at_work"].items()),
     ]
-    return [*lines, *failures_text(told["failed"])]
+    return [*lines, *failures_text(content["failed"])]
 
 
 def failures_text(reasons: Mapping[str, str]) -> list[str]:
-    """A line for each job that failed; those that were not begun because of it are counted."""
+    """Format failures for a terminal.
+
+    Args:
+        reasons: Job -> reason.
+
+    Returns:
+        A line for each failed job. Jobs that were not started because of it are counted.
+    """
     after = Counter(
         reason.removeprefix(NOT_STARTED)
         for reason in reasons.values()
@@ -238,8 +313,8 @@ def failures_text(reasons: Mapping[str, str]) -> list[str]:
     lines = []
     for name, reason in reasons.items():
         if not reason.startswith(NOT_STARTED):
-            kept_back = (
-                f" ({after[name]} jobs that come after it were not begun)" if after[name] else ""
+            not_started = (
+                f" ({after[name]} jobs that depend on it were not started)" if after[name] else ""
             )
-            lines.append(f"failed: {name}: {reason}{kept_back}")
+            lines.append(f"failed: {name}: {reason}{not_started}")
     return lines

@@ -23,7 +23,7 @@ from stillrobust.corruptions import (
 )
 from stillrobust.data.reading import encode_png
 from stillrobust.errors import UserError
-from stillrobust.execution import Listener
+from stillrobust.execution import JobProgressCallback
 from stillrobust.names import lookup
 from stillrobust.samples import Image
 from stillrobust.tools.folder_job import (
@@ -35,7 +35,7 @@ from stillrobust.tools.folder_job import (
     sha256_of_name,
 )
 from stillrobust.tools.photos import find_photos
-from stillrobust.user_files import is_user_file, with_content_hash, display_name
+from stillrobust.user_files import display_name, is_user_file, with_content_hash
 
 SUFFIX_OF_FORMAT = {"png": ".png", "jpeg": ".jpg"}
 
@@ -136,7 +136,7 @@ def make_corrupted_folder(
     out: Path,
     plan: CorruptionPlan,
     workers: int | None = None,
-    listen: Listener = lambda name, done, total, text: None,
+    listen: JobProgressCallback = lambda name, done, total, text: None,
 ) -> Summary:
     """Corrupt a photo, or every photo below a folder. A second call resumes.
 
@@ -149,7 +149,7 @@ def make_corrupted_folder(
 
     Raises:
         UserError: If there is no photo, or ``out`` cannot be used.
-        Held: If another process works on ``out``.
+        LeaseHeldError: If another process works on ``out``.
     """
     names, links = find_photos(source)
     require_outside(source, out)

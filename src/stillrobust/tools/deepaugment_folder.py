@@ -21,7 +21,7 @@ from PIL import Image as Pillow
 from stillrobust import __version__
 from stillrobust.data.reading import IMAGE_KINDS, image_files
 from stillrobust.errors import UserError
-from stillrobust.execution import Listener
+from stillrobust.execution import JobProgressCallback
 from stillrobust.robustify.deepaugment import REDRAWN, Pretrained, load_pretrained
 from stillrobust.robustify.deepaugment.roots import stem
 from stillrobust.runtime import capacity
@@ -92,7 +92,7 @@ def make_deepaugment_folder(
     weights: Path | None,
     seed: int = 0,
     workers: int | None = None,
-    listen: Listener = lambda name, done, total, text: None,
+    listen: JobProgressCallback = lambda name, done, total, text: None,
 ) -> Summary:
     """Make a folder of changed images for ``deepaugment(roots=...)``. A second call resumes.
 
@@ -108,7 +108,7 @@ def make_deepaugment_folder(
     Raises:
         UserError: If the weights do not fit or are not trained, if there is no image, if two images
             differ only in their suffix, or if ``out`` cannot be used.
-        Held: If another process works on ``out``.
+        LeaseHeldError: If another process works on ``out``.
     """
     pretrained = load_pretrained(network, weights)
     names = _find_images(source, out)

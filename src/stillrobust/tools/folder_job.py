@@ -13,13 +13,14 @@ import hashlib
 import json
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stillrobust.errors import UserError
-from stillrobust.execution import Job, Listener, run_jobs
+from stillrobust.execution import Job, JobProgressCallback, ProgressCallback, run_jobs
+from stillrobust.execution.serialization import from_json, to_json
 from stillrobust.runtime import capacity
 from stillrobust.samples import Image
 from stillrobust.storage.files import LEFTOVER, write_whole
@@ -34,7 +35,7 @@ or the reason why it was ``skipped``."""
 
 
 class FolderPlan(ABC):
-    """What a tool makes of each image. Plans are pickled and sent to the workers."""
+    """What a tool makes of each image. A plan is a dataclass, which workers receive as JSON."""
 
     @abstractmethod
     def protocol(self) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def run_folder_job(
     out: Path,
     plan: FolderPlan,
     workers: int | None = None,
-    listen: Listener = lambda name, done, total, text: None,
+    listen: JobProgressCallback = lambda name, done, total, text: None,
     gpus: Sequence[str] = (),
 ) -> Summary:
     """Make the missing outputs of all sources. A second call resumes.
@@ -128,7 +129,7 @@ def run_folder_job(
 
     Raises:
         UserError: If ``out`` holds other files or was made with another protocol.
-        Held: If another process works on ``out``.
+        LeaseHeldError: If another process works on ``out``.
     """
     with lease(out):
         before = _open(out, plan.protocol())
@@ -138,12 +139,19 @@ def run_folder_job(
         parts = max(1, min(len(numbered), workers * JOBS_PER_WORKER))
         jobs = []
         for part in range(parts):
-            groups = [
-                (number, [(name, sources.targets[name], before.get(name)) for name in names])
+            groups = tuple(
+                (number, tuple((name, sources.targets[name], before.get(name)) for name in names))
                 for number, names in numbered[part::parts]
-            ]
-            arguments = (sources.root, out, plan, groups)
-            jobs.append(Job(f"part {part + 1} of {parts}", _run_part, arguments))
+            )
+            jobs.append(
+                FolderJob(
+                    name=f"part {part + 1} of {parts}",
+                    root=sources.root,
+                    out=out,
+                    plan=to_json(plan),
+                    groups=groups,
+                )
+            )
         run_jobs(jobs, min(workers, parts), listen, gpus=gpus)
         return _close(out, plan, before, sources)
 
@@ -207,32 +215,39 @@ def _open(out: Path, protocol: dict[str, Any]) -> dict[str, Record]:
     return records
 
 
-def _run_part(
-    root: Path,
-    out: Path,
-    plan: FolderPlan,
-    groups: Sequence[tuple[int, Sequence[tuple[str, str, Record | None]]]],
-    progress: Callable[[int, int, str], None],
-) -> None:
-    done, total = 0, sum(len(images) for _, images in groups)
-    for number, images in groups:
-        started = False
-        for name, target, before in images:
-            content = (root / name).read_bytes()
-            record = _known(out, name, content, before)
-            missing = {
-                path: output
-                for path, output in plan.outputs(target).items()
-                if path not in record["outputs"]
-            }
-            if missing:
-                if not started:
-                    plan.start_group(number)
-                    started = True
-                _make_missing(out, plan, content, missing, record)
-            write_whole({_record_path(out, name): _as_json(record)})
-            done += 1
-            progress(done, total, "images")
+@dataclass(frozen=True, kw_only=True)
+class FolderJob(Job):
+    """Make the missing outputs of some groups of images."""
+
+    root: Path
+    out: Path
+    plan: str
+    """A ``FolderPlan`` as JSON."""
+    groups: tuple[tuple[int, tuple[tuple[str, str, dict[str, Any] | None], ...]], ...]
+    """Number of the group, and its images: name, target, and the record of an earlier run."""
+
+    def run(self, progress: ProgressCallback) -> None:
+        """Write the missing outputs and a record for every image."""
+        plan = from_json(self.plan, FolderPlan)  # type: ignore[type-abstract]
+        done, total = 0, sum(len(images) for _, images in self.groups)
+        for number, images in self.groups:
+            started = False
+            for name, target, before in images:
+                content = (self.root / name).read_bytes()
+                record = _known(self.out, name, content, before)
+                missing = {
+                    path: output
+                    for path, output in plan.outputs(target).items()
+                    if path not in record["outputs"]
+                }
+                if missing:
+                    if not started:
+                        plan.start_group(number)
+                        started = True
+                    _make_missing(self.out, plan, content, missing, record)
+                write_whole({_record_path(self.out, name): _as_json(record)})
+                done += 1
+                progress(done, total, "images")
 
 
 def _known(out: Path, name: str, content: bytes, before: Record | None) -> Record:

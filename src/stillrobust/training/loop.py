@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -40,6 +40,7 @@ from stillrobust.runtime.run_log import RUN_LOG, note
 from stillrobust.samples import Dataset, DatasetInfo
 from stillrobust.storage.files import file_matches
 from stillrobust.storage.leases import Lease, lease
+from stillrobust.storage.store import RunKind, Transfer
 from stillrobust.tasks import Classification, Task, make_task
 from stillrobust.tasks.classification import classes_of
 from stillrobust.tasks.heads import backbone_of, initialise_head
@@ -63,18 +64,12 @@ from stillrobust.user_files import display_name, resolve_user_file, with_content
 
 __all__ = ["TRANSFERS", "Plan", "Recipe", "identity", "load_model", "train"]
 
-Transfer = Literal["fixed_feature", "full_network", "released_freeze", "upstream", "robustify"]
 TRANSFERS: dict[str, str] = {
     "fixed_feature": "the backbone frozen: no gradient, BatchNorm statistics and DropPath included",
     "full_network": "everything trains",
     "released_freeze": (
         "the paper's released fixed-feature: rate 0 in the backbone, with the leaks that it has"
         " (docs/training.md)"
-    ),
-    "upstream": "nothing trains: the backbone's own ImageNet classifier is evaluated",
-    "robustify": (
-        "everything trains, with the backbone's own classifier: no transfer, but what makes a"
-        " backbone"
     ),
 }
 TRAINING_VERSION = 3  # raised when the loop changes what comes out of it
@@ -90,7 +85,8 @@ class Plan:
 
     task: str
     backbone: str
-    transfer: Transfer
+    transfer: Transfer | None
+    """``None`` unless ``kind`` is ``transfer``."""
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Settings of the task that differ from the recipe's and from its defaults."""
@@ -98,8 +94,15 @@ class Plan:
     """The technique that acts on the images in training, such as ``prime(geometry=False)``; empty
     for none.
     """
+    kind: RunKind = "transfer"
+    """``upstream`` trains nothing; ``robustify`` trains the backbone with its own classifier."""
 
     def __post_init__(self) -> None:
+        if (self.kind == "transfer") != (self.transfer is not None):
+            raise UserError(
+                "Expected a transfer for a run of kind transfer, and none for other kinds, but"
+                f" got transfer {self.transfer} for kind {self.kind}; correct one of them"
+            )
         # one training, one content of a file of your own
         object.__setattr__(self, "technique", resolve_user_file(self.technique))
 
@@ -114,8 +117,9 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
         key: value for key, value in dataclasses.asdict(plan.recipe).items() if key not in RUNNING
     }
     name, arguments = parse_spec(plan.backbone)
-    lookup("transfer", plan.transfer, TRANSFERS)
-    trains = plan.transfer != "upstream"
+    if plan.transfer is not None:
+        lookup("transfer", plan.transfer, TRANSFERS)
+    trains = plan.kind != "upstream"
     technique = build_technique(plan.technique).spec if plan.technique else ""
     return {
         "task": plan.task,
@@ -123,11 +127,12 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
         "backbone": name if arguments.get("weights") != "random" else plan.backbone,
         "upstream_weights": upstream_digest(plan.backbone),
         "preprocessing": published_preprocessing(plan.backbone),
+        "kind": plan.kind,
         "transfer": plan.transfer,
         "technique": display_name(technique),
         **(
             {"in_transfer_version": IN_TRANSFER_VERSION}
-            if technique and plan.transfer != "robustify"
+            if technique and plan.kind != "robustify"
             else {}
         ),
         **(
@@ -183,7 +188,7 @@ def train(
             tidy(folder, done)
         if done:
             return folder
-        if plan.transfer == "upstream":
+        if plan.kind == "upstream":
             if held:
                 finish(folder, described, _described(plan, model), loaded, model, dataset.info)
             return folder
@@ -198,9 +203,9 @@ def train(
 
 def _require_fit(plan: Plan) -> None:
     """Raise ``UserError`` for a technique or a batch that the task cannot be trained with."""
-    if plan.technique and plan.transfer != "robustify":
+    if plan.technique and plan.kind != "robustify":
         require_photometric(build_technique(plan.technique), plan.task)
-    if plan.task == "segmentation" and plan.recipe.batch_size == 1 and plan.transfer != "upstream":
+    if plan.task == "segmentation" and plan.recipe.batch_size == 1 and plan.kind != "upstream":
         raise UserError(
             "Expected at least two images a step in training for segmentation, but batch_size is 1;"
             " give 2 or more: UPerNet pools an image to one pixel, which alone has no spread to"
@@ -214,7 +219,7 @@ def _extended(plan: Plan, dataset: Dataset) -> Dataset:
     """
     extend = (
         build_technique(plan.technique).extend_dataset
-        if plan.technique and plan.transfer == "robustify"
+        if plan.technique and plan.kind == "robustify"
         else None
     )
     return extend(dataset, plan.recipe.seed) if extend else dataset
@@ -235,7 +240,7 @@ def _loop(
     task, model, loaded = build(plan, dataset.info)
     _require_same_start(plan, described)
     before = digest(backbone_of(model).state_dict()) if plan.transfer == "fixed_feature" else ""
-    upstream = plan.transfer == "robustify"
+    upstream = plan.kind == "robustify"
     work: Work = (
         Upstream(plan.technique, fabric.device) if upstream else InTransfer(task, plan.technique)
     )
@@ -322,8 +327,8 @@ def build(plan: Plan, info: DatasetInfo) -> tuple[Task, nn.Module, str]:
             " other data or another task"
         )
     backbone, loaded = build_backbone(plan.backbone)
-    model = _model(plan.transfer, task, backbone, info)
-    if plan.transfer == "upstream":
+    model = _model(plan.kind, task, backbone, info)
+    if plan.kind == "upstream":
         return task, model, loaded
     initialise_head(model, plan.recipe.seed)
     backbone.norm_eval = plan.recipe.norm_eval
@@ -335,15 +340,15 @@ def build(plan: Plan, info: DatasetInfo) -> tuple[Task, nn.Module, str]:
     return task, model, loaded
 
 
-def _model(transfer: str, task: Task, backbone: Backbone, info: DatasetInfo) -> nn.Module:
-    if transfer not in ("upstream", "robustify"):
+def _model(kind: RunKind, task: Task, backbone: Backbone, info: DatasetInfo) -> nn.Module:
+    if kind == "transfer":
         return task.build_model(backbone, info)
     if not isinstance(task, Classification):
         raise UserError(
-            f"The transfer {transfer} has a backbone's own classes, but the task is {task.name};"
+            f"A run of kind {kind} has a backbone's own classes, but the task is {task.name};"
             " use classification"
         )
-    if transfer == "robustify" and classes_of(backbone) != len(info.classes):
+    if kind == "robustify" and classes_of(backbone) != len(info.classes):
         backbone.reset_classifier(len(info.classes))
     return task.build_upstream(backbone, info)
 
@@ -369,9 +374,10 @@ def _described(plan: Plan, model: nn.Module) -> dict[str, Any]:
         "preprocessing": backbone_of(model).preprocessing(),
         "shown": (
             made(parse_spec(plan.backbone)[0], technique)
-            if plan.transfer == "robustify"
+            if plan.kind == "robustify"
             else shown(plan.backbone)
         ),
+        "kind": plan.kind,
         "transfer": plan.transfer,
         "settings": {**plan.recipe.settings, **plan.settings},
         "technique": technique,
@@ -419,7 +425,7 @@ def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:
     # What an upstream run evaluates may have other classes than the architecture comes with, as
     # after robustify.
     model = _model(
-        "robustify" if plan["transfer"] == "upstream" else plan["transfer"], task, backbone, info
+        "robustify" if plan["kind"] == "upstream" else plan["kind"], task, backbone, info
     )
     load_strictly(model, load_file(path), str(path))
     # that of its weights, which the architecture does not know

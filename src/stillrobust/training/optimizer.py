@@ -64,7 +64,9 @@ def _one_cycle(
     return high + (low - high) / 2 * (1 + math.cos(math.pi * done))
 
 
-def parameter_groups(recipe: Recipe, transfer: str, model: nn.Module) -> list[dict[str, Any]]:
+def parameter_groups(
+    recipe: Recipe, transfer: str | None, model: nn.Module
+) -> list[dict[str, Any]]:
     """Groups of equal rate and decay, each with its highest rate as ``base_lr`` and its parameters'
     ``names``.
 
@@ -97,7 +99,7 @@ def parameter_groups(recipe: Recipe, transfer: str, model: nn.Module) -> list[di
     return list(groups.values())
 
 
-def make_optimiser(recipe: Recipe, transfer: str, model: nn.Module) -> torch.optim.Optimizer:
+def make_optimiser(recipe: Recipe, transfer: str | None, model: nn.Module) -> torch.optim.Optimizer:
     """The recipe's optimiser over the model's :func:`parameter_groups`."""
     groups = parameter_groups(recipe, transfer, model)
     if recipe.optimiser == "sgd":

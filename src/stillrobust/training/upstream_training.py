@@ -25,7 +25,7 @@ def robustify_plan(backbone: str, technique: str, recipe: Recipe) -> Plan:
     none.
     """
     spec = "" if technique == REGULAR else build_technique(technique).spec
-    return Plan("classification", backbone, "robustify", recipe, technique=spec)
+    return Plan("classification", backbone, None, recipe, technique=spec, kind="robustify")
 
 
 def robustify(

@@ -1,0 +1,122 @@
+"""Read study files: shipped ones by name, others by path."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from stillrobust.errors import UserError
+from stillrobust.names import lookup
+from stillrobust.strict_yaml import YamlError, load_yaml
+from stillrobust.study.runs import selected_runs
+from stillrobust.study.schema import Study, first_error
+from stillrobust.user_files import resolve_user_file
+
+STUDIES = Path(__file__).parent.parent / "studies"
+
+
+def shipped() -> dict[str, Path]:
+    """Return the studies that come with the package: name -> path."""
+    return {path.stem: path for path in sorted(STUDIES.glob("*.yaml"))}
+
+
+def find_study(name: str) -> Path:
+    """Return the path of a study.
+
+    Args:
+        name: The path of a file, or the name of a shipped study.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: If there is no such study.
+    """
+    path = Path(name).expanduser()
+    # not a folder: `make demo` creates one that is called demo
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return path
+    return lookup("study", name, shipped())
+
+
+def read_study(path: Path) -> Study:
+    """Read and check a study file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The study. A study with ``from`` has the runs of that file.
+
+    Raises:
+        UserError: If the file cannot be read or is wrong; it names the position.
+    """
+    study = _read(path)
+    if study.source is not None:
+        if study.runs:
+            raise UserError(f"The study {path} has both `from` and `runs`; keep one of them")
+        base = _read(path.parent / study.source)
+        if base.source is not None:
+            raise UserError(
+                f"The study {path} is `from` {study.source}, which is `from` {base.source} itself;"
+                " name that one"
+            )
+        given = study.model_dump(exclude_unset=True)
+        study = study.model_copy(
+            update={
+                "models": {**base.models, **study.models},
+                "data": {**base.data, **study.data},
+                "protocols": study.protocols or base.protocols,
+                "runs": base.runs,
+                "seed": given.get("seed", base.seed),
+                "scenes": given.get("scenes", base.scenes),
+            }
+        )
+    if not study.runs:
+        raise UserError(
+            f"The study {path} has no runs; write some under `runs`, or use those of another"
+            " file with `from`"
+        )
+    selected_runs(study)
+    return study
+
+
+def _read(path: Path) -> Study:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return (
+            _parsed(text)
+            if ".py" not in text
+            else Study.model_validate(_resolve_files(load_yaml(text), path.parent))
+        )
+    except OSError as error:
+        raise UserError(
+            f"Cannot read the study {path} ({error.strerror}); check the path"
+        ) from None
+    except ValidationError as error:
+        raise UserError(
+            f"The study {path} is wrong {first_error(error)}; correct it there"
+        ) from None
+    except (YamlError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"Expected YAML in the study {path}, but {error}; correct it there"
+        ) from None
+
+
+@lru_cache(maxsize=32)  # the paper's runs are read once for its eight studies
+def _parsed(text: str) -> Study:
+    return Study.model_validate(load_yaml(text))
+
+
+def _resolve_files(content: Any, folder: Path, key: str = "") -> Any:
+    """The content of a study file, with paths of users' files resolved relative to it."""
+    if isinstance(content, dict):
+        return {name: _resolve_files(value, folder, str(name)) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_resolve_files(value, folder, key) for value in content]
+    return (
+        resolve_user_file(content, folder)
+        if key in ("technique", "corruptions") and isinstance(content, str)
+        else content
+    )
