@@ -11,7 +11,7 @@ import pytest
 
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, on_slurm, run_jobs
-from stillrobust.training.launch import launched
+from stillrobust.training.launch import launched_processes
 
 pytest.importorskip("submitit")
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def see(path, seconds, progress):
     progress(1, 2, "half")
     time.sleep(seconds)
     with path.open("a") as file:
-        file.write(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {launched()}\n")
+        file.write(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {launched_processes()}\n")
 
 
 def die_once(path, progress):

@@ -31,7 +31,7 @@ def test_test_transform_is_torchvisions(size, how):
     image = noise(*size)
     expected = reference.resize(Image.fromarray(image), 256, reference.InterpolationMode(how))
     expected = np.asarray(reference.center_crop(expected, 224))
-    assert np.array_equal(augment.centre_crop(image, 256, 224, how), expected)
+    assert np.array_equal(augment.center_crop(image, 256, 224, how), expected)
 
 
 def test_random_resized_crop():
@@ -52,7 +52,7 @@ def test_random_resized_crop():
     assert abs(found.astype(int) - expected).max() == 0
 
 
-def test_cifar_normalises_inside_the_model():
+def test_cifar_normalizes_inside_the_model():
     """(x - mean) / std of CIFAR, after Salman et al.; the settings come with the recipe and are
     kept with the run.
     """
@@ -61,7 +61,7 @@ def test_cifar_normalises_inside_the_model():
     model = task.build_model(
         build_backbone("resnet_mini(weights='random')")[0], Toys("classification").info
     )
-    white = model.backbone.normalise(torch.ones(1, 3, 1, 1)).flatten().tolist()
+    white = model.backbone.normalize(torch.ones(1, 3, 1, 1)).flatten().tolist()
     assert white == pytest.approx(
         [(1 - 0.4914) / 0.2023, (1 - 0.4822) / 0.1994, (1 - 0.4465) / 0.2010]
     )
@@ -69,7 +69,7 @@ def test_cifar_normalises_inside_the_model():
     own = make_task("classification", {}).build_model(
         build_backbone("resnet_mini(weights='random')")[0], Toys("classification").info
     )
-    assert own.backbone.normalise(torch.ones(1, 3, 1, 1)).flatten().tolist() != pytest.approx(white)
+    assert own.backbone.normalize(torch.ones(1, 3, 1, 1)).flatten().tolist() != pytest.approx(white)
 
 
 class Thousand(Toys):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision.models.detection.image_list import ImageList
 
-from stillrobust.backbones import build_backbone
+from stillrobust.backbones import build_backbone, resolve_backbone
 from stillrobust.samples import DatasetInfo, Sample, Target
 from stillrobust.tasks import augment, make_task
 from stillrobust.tasks.mask_rcnn import (
@@ -26,7 +26,7 @@ from stillrobust.tasks.mask_rcnn import (
 )
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import Plan
-from stillrobust.training.loop import build, hold_still
+from stillrobust.training.loop import build_model, freeze_modules
 from tests.toys import SETTINGS, Toys
 
 COCO = DatasetInfo("coco", "detection", tuple(map(str, range(80))), 1, "", has_masks=True)
@@ -83,9 +83,9 @@ def test_batchnorm_policy():
     of layers 2-4 trained.
     """
     plan = Plan("detection", "resnet50(weights='random')", "full_network", recipe_of("coco_r50_2x"))
-    _, model, _ = build(plan, COCO)
+    model, _ = build_model(plan, resolve_backbone(plan.backbone), COCO)
     model.train()
-    hold_still(model.backbone.backbone, plan.recipe.frozen)
+    freeze_modules(model.backbone.backbone, plan.recipe.frozen)
     body = model.backbone.backbone.model
     norms = {
         name: module for name, module in body.named_modules() if isinstance(module, nn.BatchNorm2d)
@@ -255,11 +255,11 @@ def test_masks_are_pasted_where_their_boxes_are():
 
 
 def test_padding():
-    """To multiples of 32, zero once it is normalised."""
+    """To multiples of 32, zero once it is normalized."""
     backbone = build_backbone("resnet18(weights='random')")[0]
     batch = PadWithMean(backbone).batch_images([torch.rand(3, 20, 33), torch.rand(3, 32, 10)])
     assert batch.shape == (2, 3, 32, 64)
-    assert backbone.normalise(batch)[0, :, 20:].abs().max() < 1e-6
+    assert backbone.normalize(batch)[0, :, 20:].abs().max() < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,6 @@ def test_predictions_are_in_the_images_own_pixels():
 
 
 # ---- augmentation
-# -----------------------------------------------------------------------------------------------------------
 
 
 def scene(rng, size=(120, 160)):

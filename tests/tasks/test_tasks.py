@@ -6,7 +6,7 @@ from stillrobust.backbones import build_backbone
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, Sample, Target
 from stillrobust.tasks import TASKS, augment, make_task
-from stillrobust.tasks.heads import initialise_head
+from stillrobust.tasks.heads import initialize_head
 from tests.toys import SETTINGS, Toys, head_names
 
 
@@ -14,7 +14,7 @@ def build(task, name="resnet18", seed=0, **settings):
     data = Toys(task)
     made = make_task(task, SETTINGS[task] | settings)
     model = made.build_model(build_backbone(f"{name}(weights='random')")[0], data.info)
-    initialise_head(model, seed)
+    initialize_head(model, seed)
     return made, model, data
 
 

@@ -1,4 +1,4 @@
-"""What every backbone is: it normalises its own input, gives four maps or one embedding, and can be
+"""What every backbone is: it normalizes its own input, gives four maps or one embedding, and can be
 frozen for good.
 """
 
@@ -15,13 +15,13 @@ Use = Literal["maps", "embedding"]
 
 
 class Backbone(nn.Module):
-    """A whole upstream model in ``.model``, its ImageNet classifier included, that normalises its
+    """A whole upstream model in ``.model``, its ImageNet classifier included, that normalizes its
     own input.
 
     ``forward``: float (B, 3, H, W) RGB 0..1 -> four maps (B, C_i, ceil(H/s_i), ceil(W/s_i)), finest
     first. ``embed``: the same input -> (B, embed_dim), what the upstream classifier sees.
     ``classify``: -> (B, classes) logits. A family overrides ``maps_of``, ``embedding_of`` and
-    ``logits_of``, which take normalised images, and ``keep_only``.
+    ``logits_of``, which take normalized images, and ``keep_only``.
     """
 
     pixel_mean: Tensor
@@ -62,7 +62,7 @@ class Backbone(nn.Module):
     def set_preprocessing(
         self, mean: tuple[float, ...], std: tuple[float, ...], clamp: bool = False
     ) -> None:
-        """Normalise by (x - mean) / std for x in 0..1, channels in the order R, G, B, or one value
+        """Normalize by (x - mean) / std for x in 0..1, channels in the order R, G, B, or one value
         for all.
 
         ``clamp``: clamp to 0..1 before, as adversarially trained models do.
@@ -97,7 +97,7 @@ class Backbone(nn.Module):
                     module.eval()
         return self
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """(x - mean) / std, per channel."""
         images = images.clamp(0, 1) if self.clamp else images
         return (images - self.pixel_mean) / self.pixel_std
@@ -107,7 +107,7 @@ class Backbone(nn.Module):
         first.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self.maps_of(self.normalise(images))
+            return self.maps_of(self.normalize(images))
 
     def embed(self, images: Tensor) -> Tensor:
         """Float (B, 3, H, W) RGB 0..1 -> (B, embed_dim): pooled features before the upstream
@@ -115,12 +115,12 @@ class Backbone(nn.Module):
         """
         self._require(self.classifier[:-1])
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self.embedding_of(self.normalise(images))
+            return self.embedding_of(self.normalize(images))
 
     def classify(self, images: Tensor) -> Tensor:
         """Float (B, 3, H, W) RGB 0..1 -> (B, classes): the logits of the upstream classifier."""
         self._require(self.classifier)
-        return self.logits_of(self.normalise(images))
+        return self.logits_of(self.normalize(images))
 
     def _require(self, parts: tuple[str, ...]) -> None:
         missing = [part for part in parts if part in self.absent]
@@ -132,15 +132,15 @@ class Backbone(nn.Module):
             )
 
     def maps_of(self, x: Tensor) -> list[Tensor]:
-        """:meth:`forward` on normalised images."""
+        """:meth:`forward` on normalized images."""
         raise NotImplementedError
 
     def embedding_of(self, x: Tensor) -> Tensor:
-        """:meth:`embed` on normalised images."""
+        """:meth:`embed` on normalized images."""
         raise NotImplementedError
 
     def logits_of(self, x: Tensor) -> Tensor:
-        """:meth:`classify` on normalised images."""
+        """:meth:`classify` on normalized images."""
         raise NotImplementedError
 
     def set_drop_path(self, rate: float) -> None:

@@ -15,7 +15,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 WRAPPERS = (
     "module.attacker.",
     "module.normalizer.",
-)  # MadryLab/robustness keeps its attacker and its normalisation beside the model
+)  # MadryLab/robustness keeps its attacker and its normalization beside the model
 OPENMMLAB = (
     "head.",
     "neck.",
@@ -65,7 +65,7 @@ class Checkpoint:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     clamp: bool = False
-    """Images are clamped to 0..1 before normalisation, which matters to attacks alone."""
+    """Images are clamped to 0..1 before normalization, which matters to attacks alone."""
     classes: int = 1000
     image_size: int = 224
     """Pixels, of the crop that ``top1`` was measured on."""
@@ -293,6 +293,6 @@ CHECKPOINTS: dict[str, Checkpoint] = {row.name: row for row in _ROWS}
 """By ``ARCHITECTURE/WEIGHTS``; an architecture's first row is what its bare name means."""
 
 
-def rows_of(architecture: str) -> dict[str, Checkpoint]:
+def checkpoints_of(architecture: str) -> dict[str, Checkpoint]:
     """The published weights of an architecture, by their names in a spec; the first is the default."""
     return {row.weights: row for row in CHECKPOINTS.values() if row.architecture == architecture}

@@ -3,7 +3,7 @@ ever called.
 
 A pickle is a program for a small stack machine. Python's own machine imports and calls what the
 program names; this one knows dicts, lists, tuples, numbers, text and the few names that make up a
-tensor, and puts ``UNKNOWN`` in the place of everything else (an optimiser, an argparse namespace,
+tensor, and puts ``UNKNOWN`` in the place of everything else (an optimizer, an argparse namespace,
 whatever dill packed). Tensors come out as descriptions, whose numbers
 ``stillrobust.backbones.reader`` checks against the file before a byte of them is read.
 
@@ -18,9 +18,9 @@ from typing import IO, Any
 
 import torch
 
-# of one pickle; a ResNet-50 with its optimiser has 0.2 MB, the numbers themselves lie elsewhere
+# of one pickle; a ResNet-50 with its optimizer has 0.2 MB, the numbers themselves lie elsewhere
 MAX_BYTES = 64 << 20
-MAX_STEPS = 500_000  # opcodes of one pickle; a ResNet-50 with its optimiser has 20,000
+MAX_STEPS = 500_000  # opcodes of one pickle; a ResNet-50 with its optimizer has 20,000
 MAX_NUMEL = 1 << 40  # of a run of numbers: beyond any weight file
 
 # The storage classes that torch.save names (torch/storage.py, _storage_type_to_dtype_map), less
@@ -47,7 +47,7 @@ class Unfinished:
         raise NotImplementedError
 
 
-class Refused(ValueError):
+class RefusedFileError(ValueError):
     """A file is not what a weight file may be; the text says how."""
 
 
@@ -122,7 +122,7 @@ def _storage(described: Any) -> Any:
         _, kind, key, _, numel, *view = described
         dtype = DTYPES.get(kind.text.removeprefix("torch ")) if isinstance(kind, _Name) else None
         if isinstance(numel, int) and not 0 <= numel < MAX_NUMEL:
-            raise Refused("it claims a run of impossible length")
+            raise RefusedFileError("it claims a run of impossible length")
         if (
             dtype is not None
             and isinstance(key, str)
@@ -147,7 +147,7 @@ class _Machine:
         """The last ``count`` values, in order."""
         floor = self.marks[-1] if self.marks else 0
         if len(self.stack) - count < floor:
-            raise Refused("its pickle takes more from the stack than there is")
+            raise RefusedFileError("its pickle takes more from the stack than there is")
         taken = self.stack[len(self.stack) - count :]
         del self.stack[len(self.stack) - count :]
         return taken
@@ -201,7 +201,7 @@ class _Machine:
             isinstance(storage, StorageRef)
             and self.storages.setdefault(storage.key, storage) != storage
         ):
-            raise Refused("it describes one run of numbers in two ways")
+            raise RefusedFileError("it describes one run of numbers in two ways")
         self.stack.append(storage)
 
 
@@ -269,7 +269,7 @@ class _Bounded:
     def _spend(self, data: bytes) -> bytes:
         self.left -= len(data)
         if self.left < 0:
-            raise Refused(f"its pickle is larger than {MAX_BYTES >> 20} MB")
+            raise RefusedFileError(f"its pickle is larger than {MAX_BYTES >> 20} MB")
         return data
 
     def read(self, count: int) -> bytes:
@@ -285,15 +285,15 @@ def interpret(file: IO[bytes], known: Known = KNOWN) -> tuple[Any, dict[str, Sto
     """The data of the pickle that begins where ``file`` stands, and the storages it refers to;
     ``file`` then stands after it.
 
-    ``known``: the names that mean anything, and what of ours stands for each. Raises ``Refused`` or
+    ``known``: the names that mean anything, and what of ours stands for each. Raises ``RefusedFileError`` or
     one of Python's own errors for what is no pickle, is cut off, or exceeds ``MAX_BYTES`` or
     ``MAX_STEPS``.
     """
     machine = _Machine(known)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(_Bounded(file))):  # type: ignore[arg-type]
         if count >= MAX_STEPS:
-            raise Refused(f"its pickle takes more than {MAX_STEPS} steps")
+            raise RefusedFileError(f"its pickle takes more than {MAX_STEPS} steps")
         if opcode.name == "STOP":
             return machine.pop(1)[0], machine.storages
         _STEPS[opcode.name](machine, argument)
-    raise Refused("its pickle has no end")
+    raise RefusedFileError("its pickle has no end")

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import torch
 
-from stillrobust.backbones.pickles import Refused, StorageRef, TensorRef, interpret
+from stillrobust.backbones.pickles import RefusedFileError, StorageRef, TensorRef, interpret
 from stillrobust.errors import UserError
 
 State = dict[str, torch.Tensor]
@@ -26,7 +26,7 @@ and Swin.
 MAX_HEADER = 16 << 20  # of a safetensors file; a ResNet-50's has 30 kB
 SHOWN = 6  # names of tensors in an error
 MAX_DIMENSIONS = 16
-MAX_ENTRIES = 100_000  # files in a zip archive; a ResNet-50 with its optimiser has 700
+MAX_ENTRIES = 100_000  # files in a zip archive; a ResNet-50 with its optimizer has 700
 MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER: how the older stream begins
 PROTOCOL = 1001  # torch/serialization.py PROTOCOL_VERSION
 ZIP_SIGNATURE = b"PK\x03\x04"
@@ -52,7 +52,7 @@ def read_state(path: Path) -> State:
     return state
 
 
-def unreadable(path: Path) -> str:
+def unreadable_reason(path: Path) -> str:
     """Why a file is no weight file, in a few words; empty where it is one."""
     state = _state_or_reason(path)
     return state if isinstance(state, str) else ""
@@ -70,7 +70,7 @@ def _state_or_reason(path: Path) -> State | str:
 def _reason(error: Exception) -> str:
     """One printable line, however the file's own text may look."""
     text = (
-        str(error) if isinstance(error, Refused) else ""
+        str(error) if isinstance(error, RefusedFileError) else ""
     ) or f"it is cut off or damaged ({type(error).__name__})"
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
 
@@ -84,7 +84,7 @@ def _read(file: IO[bytes], size: int) -> State:
         return _read_stream(file, size)
     if start[8:9] == b"{":
         return _read_safetensors(file, size)
-    raise Refused("it begins like no weight file" if start else "it is empty")
+    raise RefusedFileError("it begins like no weight file" if start else "it is empty")
 
 
 def _read_safetensors(file: IO[bytes], size: int) -> State:
@@ -93,11 +93,11 @@ def _read_safetensors(file: IO[bytes], size: int) -> State:
 
     (length,) = struct.unpack("<Q", file.read(8))
     if length > min(size - 8, MAX_HEADER):
-        raise Refused(f"its header claims {length} bytes of the file's {size}")
+        raise RefusedFileError(f"its header claims {length} bytes of the file's {size}")
     try:
         return load_file(file.name)
     except SafetensorError as error:
-        raise Refused(f"its header does not fit the file ({error})") from None
+        raise RefusedFileError(f"its header does not fit the file ({error})") from None
 
 
 def _read_zip(file: IO[bytes], size: int) -> State:
@@ -106,20 +106,20 @@ def _read_zip(file: IO[bytes], size: int) -> State:
     # PyTorch stores, it never compresses, and no two entries share bytes: whatever claims more than
     # the file has is a bomb.
     if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > size:
-        raise Refused("its entries claim more bytes than the file has")
+        raise RefusedFileError("its entries claim more bytes than the file has")
     if any(
         entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size
         for entry in entries
     ):
-        raise Refused("its entries are compressed, which PyTorch never does")
+        raise RefusedFileError("its entries are compressed, which PyTorch never does")
     names = {entry.filename: entry for entry in entries}
     pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1 or len(names) != len(entries):
-        raise Refused("it is a zip archive, but not one that PyTorch wrote")
+        raise RefusedFileError("it is a zip archive, but not one that PyTorch wrote")
     folder = pickles[0].removesuffix("data.pkl")
     order = names.get(f"{folder}byteorder")
     if order is not None and _entry(file, order, size) != b"little":
-        raise Refused("its numbers are not little-endian")
+        raise RefusedFileError("its numbers are not little-endian")
     # The pickle's own end is its STOP; what lies behind it in the file is never reached.
     file.seek(_entry_start(file, names[pickles[0]], size))
     content, _ = interpret(file)
@@ -127,7 +127,7 @@ def _read_zip(file: IO[bytes], size: int) -> State:
     def fetch(storage: StorageRef) -> bytearray:
         entry = names.get(f"{folder}data/{storage.key}")
         if entry is None:
-            raise Refused("the numbers of a tensor are not in it")
+            raise RefusedFileError("the numbers of a tensor are not in it")
         return _entry(file, entry, size)
 
     return _tensors(content, fetch)
@@ -138,7 +138,7 @@ def _entry_start(file: IO[bytes], entry: zipfile.ZipInfo, size: int) -> int:
     signature, *_, name_length, extra_length = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
     start = entry.header_offset + LOCAL_HEADER.size + int(name_length) + int(extra_length)
     if signature != ZIP_SIGNATURE or start + entry.file_size > size:
-        raise Refused("its table of contents does not fit the file")
+        raise RefusedFileError("its table of contents does not fit the file")
     return start
 
 
@@ -152,7 +152,7 @@ def _bytes(file: IO[bytes], start: int, count: int) -> bytearray:
     data = bytearray(count)
     file.seek(start)
     if file.readinto(data) != count:  # type: ignore[attr-defined]
-        raise Refused("it is cut off")
+        raise RefusedFileError("it is cut off")
     return data
 
 
@@ -161,14 +161,14 @@ def _read_stream(file: IO[bytes], size: int) -> State:
     storages one by one.
     """
     if interpret(file)[0] != MAGIC or interpret(file)[0] != PROTOCOL:
-        raise Refused("it is a pickle, but not one that PyTorch wrote")
+        raise RefusedFileError("it is a pickle, but not one that PyTorch wrote")
     machine, _ = interpret(file)
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
-        raise Refused("its numbers are not little-endian")
+        raise RefusedFileError("its numbers are not little-endian")
     content, storages = interpret(file)
     keys, _ = interpret(file)
     if not isinstance(keys, list):
-        raise Refused("it does not say where its tensors are")
+        raise RefusedFileError("it does not say where its tensors are")
     places: dict[str, int] = {}
     for key in keys:
         storage = storages.get(key) if isinstance(key, str) else None
@@ -178,13 +178,13 @@ def _read_stream(file: IO[bytes], size: int) -> State:
             or numel != storage.numel
             or file.tell() + numel * storage.dtype.itemsize > size
         ):
-            raise Refused("it is cut off, or its tensors are not where it says")
+            raise RefusedFileError("it is cut off, or its tensors are not where it says")
         places[storage.key] = file.tell()
         file.seek(numel * storage.dtype.itemsize, 1)
 
     def fetch(storage: StorageRef) -> bytearray:
         if storage.key not in places:
-            raise Refused("the numbers of a tensor are not in it")
+            raise RefusedFileError("the numbers of a tensor are not in it")
         return _bytes(file, places[storage.key], storage.numel * storage.dtype.itemsize)
 
     return _tensors(content, fetch)
@@ -198,12 +198,12 @@ def _tensors(content: Any, fetch: Callable[[StorageRef], bytearray]) -> State:
     state: State = {}
     for name, described in unwrap(content).items():
         if not isinstance(described, TensorRef):
-            raise Refused(f"it has no tensor under {str(name)[:60]!r}")
+            raise RefusedFileError(f"it has no tensor under {str(name)[:60]!r}")
         storage = described.storage
         if storage.key not in read:
             data = fetch(storage)
             if len(data) != storage.numel * storage.dtype.itemsize:
-                raise Refused("the length of a tensor's numbers is not what it says")
+                raise RefusedFileError("the length of a tensor's numbers is not what it says")
             read[storage.key] = (
                 torch.frombuffer(data, dtype=storage.dtype)
                 if data
@@ -221,17 +221,17 @@ def _view(numbers: torch.Tensor, described: TensorRef) -> torch.Tensor:
         and isinstance(stride, tuple)
         and len(size) == len(stride) <= MAX_DIMENSIONS
     ):
-        raise Refused("a tensor has no proper size")
+        raise RefusedFileError("a tensor has no proper size")
     if not all(
         isinstance(number, int) and 0 <= number < 1 << 48 for number in (*size, *stride, offset)
     ):
-        raise Refused("a tensor has no proper size")
+        raise RefusedFileError("a tensor has no proper size")
     count, last = 1, offset
     for length, step in zip(size, stride, strict=True):
         count *= length
         last += max(length - 1, 0) * step
     if count > len(numbers) or (count and last >= len(numbers)):
-        raise Refused("a tensor claims more numbers than it has")
+        raise RefusedFileError("a tensor claims more numbers than it has")
     return numbers.as_strided(size, stride, offset) if count else numbers.new_empty(size)
 
 
@@ -244,7 +244,7 @@ def unwrap(content: Any) -> Mapping[Any, Any]:
             content = content[name]
             break
     if not isinstance(content, Mapping) or not content:
-        raise Refused("it holds no tensors by name")
+        raise RefusedFileError("it holds no tensors by name")
     return content
 
 

@@ -7,74 +7,21 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stillrobust.backbones.base import Backbone
-from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint, rows_of
-from stillrobust.backbones.reader import unreadable
+from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint, checkpoints_of
+from stillrobust.backbones.reader import unreadable_reason
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec, unknown
 from stillrobust.storage.downloads import Progress, cache_folder, fetch
 from stillrobust.storage.files import file_digest, sha256_of, write_whole
 
-RANDOM = "random"
-HUB = "imagenet"  # what a timm name without weights means: timm's own, from its hub
 FORMAT = 1  # of checkpoint.json
 
 
-@dataclass(frozen=True)
-class Weights:
-    """What a spec's ``weights`` are."""
-
-    architecture: str
-    kind: str
-    """``random``, ``hub``, ``row`` (published), ``folder`` (of ``robustify``) or ``file``."""
-    row: Checkpoint | None = None
-    path: Path | None = None
-
-
-def weights_of(spec: str, ours: bool) -> Weights:
-    """Read the weights out of a spec.
-
-    ``ours``: whether the architecture is of our own families, and not timm's.
-    """
-    name, arguments = parse_spec(spec)
-    rows = rows_of(name)
-    value = str(arguments.pop("weights", next(iter(rows), "" if ours else HUB)))
-    if arguments:
-        raise UserError(
-            f"A backbone takes weights=... only, but {spec!r} also has"
-            f" {', '.join(sorted(arguments))}; leave them out"
-        )
-    if value in rows:
-        return Weights(name, "row", rows[value])
-    if value == RANDOM:
-        return Weights(name, "random")
-    if value == HUB and not ours:
-        return Weights(name, "hub")
-    if not value:
-        raise UserError(
-            f"No weights of {name} are published; say {name}(weights='{RANDOM}'), or name a file of"
-            " yours"
-        )
-    path = Path(value).expanduser()
-    if path.is_dir():
-        row = read_folder(path)
-        if row.architecture != name:
-            raise UserError(
-                f"Expected weights of {name}, but {path} holds those of {row.architecture}; write"
-                f" {row.spec}"
-            )
-        return Weights(name, "folder", row, path / row.file)
-    # a bare word is meant as a name
-    if not path.exists() and path.name == value and not path.suffix:
-        raise unknown(f"weights of {name}", value, [*rows, RANDOM])
-    return Weights(name, "file", None, path)
-
-
-def file_of(row: Checkpoint) -> Path:
+def checkpoint_file(row: Checkpoint) -> Path:
     """The file of a published row.
 
     Raises ``UserError`` that says how to get it where it is not there.
@@ -104,12 +51,12 @@ def _in_package(row: Checkpoint) -> Path:
     )
 
 
-def row_of(name: str) -> Checkpoint:
+def find_checkpoint(name: str) -> Checkpoint:
     """A row by its spec, by ``ARCHITECTURE/WEIGHTS``, or by WEIGHTS alone where only one
     architecture has such.
     """
     architecture, arguments = parse_spec(name)
-    rows = rows_of(architecture)
+    rows = checkpoints_of(architecture)
     if rows:
         name = f"{architecture}/{arguments.get('weights', next(iter(rows)))}"
     alone = [row for row in CHECKPOINTS.values() if row.weights == name]
@@ -121,7 +68,9 @@ def row_of(name: str) -> Checkpoint:
     return lookup("checkpoint", name, CHECKPOINTS)
 
 
-def fetch_row(row: Checkpoint, sources: Sequence[str], cache: Path, progress: Progress) -> Path:
+def fetch_checkpoint(
+    row: Checkpoint, sources: Sequence[str], cache: Path, progress: Progress
+) -> Path:
     """Get a row's file into ``cache`` from ``sources`` (see
     ``stillrobust.storage.downloads.fetch``), or else from its origin.
 
@@ -139,7 +88,11 @@ def fetch_row(row: Checkpoint, sources: Sequence[str], cache: Path, progress: Pr
     target = cache / "weights" / row.file
     digest = _named_digest(row, sources) or _known_digest(row, target)
     path = fetch(
-        sources or [row.url], target, sha256=digest or None, check=unreadable, progress=progress
+        sources or [row.url],
+        target,
+        sha256=digest or None,
+        check=unreadable_reason,
+        progress=progress,
     )
     write_whole({_note(target): f"{sha256_of(path)}  {row.file}\n".encode()})
     return path
@@ -169,7 +122,7 @@ def _known_digest(row: Checkpoint, path: Path) -> str:
     return fetched if fetched.startswith(row.sha256) else row.sha256
 
 
-def verify(row: Checkpoint, path: Path) -> None:
+def verify_checkpoint(row: Checkpoint, path: Path) -> None:
     """Raise ``UserError`` where a published row's file is not the one that is meant, or was damaged
     since it was fetched.
     """
@@ -181,7 +134,6 @@ def verify(row: Checkpoint, path: Path) -> None:
 
 
 # ---- folders that robustify writes
-# -----------------------------------------------------------------------------------------
 
 
 def write_folder(folder: Path, backbone: Backbone, row: Checkpoint) -> Path:

@@ -30,9 +30,9 @@ def show(
     from dataclasses import asdict
 
     from stillrobust.backbones import missing_weights
-    from stillrobust.backbones.weights import row_of
+    from stillrobust.backbones.weights import find_checkpoint
 
-    row = row_of(name)
+    row = find_checkpoint(name)
     facts: dict[str, Any] = {"spec": row.spec, **asdict(row)}
     facts["here"] = missing_weights(row.spec) or "yes"
     for key, value in facts.items():
@@ -61,12 +61,12 @@ def fetch_(
     Example: stillrobust fetch ant --from https://mirror.example.org/weights/
     """
     from stillrobust.backbones.reader import read_state
-    from stillrobust.backbones.weights import fetch_row, row_of
+    from stillrobust.backbones.weights import fetch_checkpoint, find_checkpoint
     from stillrobust.storage.downloads import cache_folder
 
-    row = row_of(name)
+    row = find_checkpoint(name)
     with progress() as listen:
-        path = fetch_row(
+        path = fetch_checkpoint(
             row,
             source or [],
             to or cache_folder(),

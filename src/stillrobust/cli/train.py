@@ -80,7 +80,7 @@ def train(
     from stillrobust.data import open_dataset
     from stillrobust.training import Plan
     from stillrobust.training import train as run_training
-    from stillrobust.training.launch import leads
+    from stillrobust.training.launch import is_main_process
 
     trains = transfer != "upstream"
     dataset = open_dataset(data, "train" if trains else "val", training=trains)
@@ -92,7 +92,7 @@ def train(
         folder = run_training(
             plan, dataset, out, lambda done, total, text: listen("train", done, total, text)
         )
-    if leads():
+    if is_main_process():
         typer.echo(f"Finished model: {folder}")
 
 
@@ -131,7 +131,7 @@ def robustify_(
     from stillrobust.data import open_dataset
     from stillrobust.data.generated.source_set import write_source_set
     from stillrobust.names import format_spec, parse_spec
-    from stillrobust.training.launch import leads
+    from stillrobust.training.launch import is_main_process
     from stillrobust.training.upstream_training import robustify, robustify_plan
 
     chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
@@ -143,7 +143,7 @@ def robustify_(
         folder = robustify(
             plan, dataset, out, lambda done, total, text: listen("robustify", done, total, text)
         )
-    if leads():
+    if is_main_process():
         typer.echo(f"Backbone: {format_spec(parse_spec(backbone)[0], {'weights': str(folder)})}")
 
 

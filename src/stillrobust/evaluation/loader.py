@@ -16,7 +16,7 @@ from stillrobust.errors import UserError, from_worker
 from stillrobust.predictors.outputs import device
 from stillrobust.runtime import capacity
 from stillrobust.samples import Dataset, Image, Sample
-from stillrobust.training.batches import one_thread_each
+from stillrobust.training.batches import single_threaded_opencv
 
 # of one process with a GPU; beyond that the process that takes their batches is what limits
 MOST_WORKERS = 16
@@ -107,7 +107,7 @@ def batches(
         views, batch_size=batch_size, collate_fn=Loaded, **loader_settings(device(), workers)
     )
     try:
-        with one_thread_each(loader.num_workers):
+        with single_threaded_opencv(loader.num_workers):
             for loaded in loader:
                 yield loaded.samples
     except UserError as error:

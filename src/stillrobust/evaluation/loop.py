@@ -29,8 +29,7 @@ from stillrobust.runtime.run_log import RUN_LOG, note
 from stillrobust.samples import Dataset, Prediction, Sample
 from stillrobust.storage.files import content_key
 from stillrobust.storage.store import CORRUPTION_FILE, Run, Store
-from stillrobust.training.run_files import checked as whole
-from stillrobust.training.run_files import read_description
+from stillrobust.training.run_files import file_matches, read_description
 from stillrobust.user_files import is_own, keyed, shown
 
 Progress = Callable[[int, int, str], None]
@@ -230,7 +229,7 @@ def _require_unchanged(asked: _Asked) -> None:
     """
     folder, weights = asked.folder, asked.predictor.weights
     if folder and not (
-        _weights_in(folder) == weights and whole(folder / "model.safetensors", weights)
+        _weights_in(folder) == weights and file_matches(folder / "model.safetensors", weights)
     ):
         raise UserError(
             f"The weights in {folder} are no longer those that were evaluated so far, and nothing"

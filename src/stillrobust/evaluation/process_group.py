@@ -15,7 +15,7 @@ import torch.distributed as dist
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from stillrobust.training.launch import launched
+from stillrobust.training.launch import launched_processes
 
 PATIENCE = timedelta(days=1)  # with the slowest; of one that died the launcher ends the others
 
@@ -61,7 +61,7 @@ def join() -> Group:
     """The group that this process was started in, each on its own GPU where there are any;
     :data:`ALONE` if it was not.
     """
-    started = launched()
+    started = launched_processes()
     if started is None or started == (1, 1):
         return ALONE
     environment = (

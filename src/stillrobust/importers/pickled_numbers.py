@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from stillrobust.backbones.pickles import KNOWN, Known, Refused, Unfinished, interpret
+from stillrobust.backbones.pickles import KNOWN, Known, RefusedFileError, Unfinished, interpret
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
@@ -29,7 +29,7 @@ class _Type(Unfinished):
             else None
         )
         if self.found is None or self.found.kind not in KINDS:
-            raise Refused("it holds an array of something else than numbers")
+            raise RefusedFileError("it holds an array of something else than numbers")
 
     def complete(self, state: Any) -> None:
         order = state[1]
@@ -54,7 +54,7 @@ def _array(raw: Any, kind: Any, shape: Any, order: Any = "C") -> Array:
         or not isinstance(raw, bytes | bytearray)
         or order not in ("C", "F")
     ):
-        raise Refused("it holds an array of something else than numbers")
+        raise RefusedFileError("it holds an array of something else than numbers")
     return np.frombuffer(raw, kind.found).reshape(shape, order=order)
 
 
@@ -64,7 +64,7 @@ def _scalar(kind: Any, raw: Any) -> Any:
 
 def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise Refused("it encodes something else than bytes")
+        raise RefusedFileError("it encodes something else than bytes")
     return text.encode("latin-1")
 
 
@@ -94,7 +94,7 @@ def read_numbers(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             return _read(file)
-    except Refused as refusal:
+    except RefusedFileError as refusal:
         raise UserError(
             f"Expected a pickle of numbers at {path}, but {refusal}; do not use the file"
         ) from None
@@ -122,7 +122,7 @@ def read_numbers(path: Path) -> Any:
 def _read(file: IO[bytes]) -> Any:
     found, storages = interpret(file, NUMBERS)
     if storages:
-        raise Refused("it holds weights")
+        raise RefusedFileError("it holds weights")
     return found
 
 

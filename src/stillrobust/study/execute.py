@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from stillrobust.backbones import file_of_weights, upstream_digest
+from stillrobust.backbones import resolve_backbone, weights_file
 from stillrobust.corruptions import warm_up
 from stillrobust.data import open_dataset
 from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
@@ -38,7 +38,7 @@ from stillrobust.study.state import FAILURES, RunState, Site, states
 from stillrobust.study.upstream import standin_job
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import TRANSFERS, Plan, train
-from stillrobust.training.launch import launched
+from stillrobust.training.launch import launched_processes
 from stillrobust.training.run_files import read_description
 from stillrobust.training.upstream_training import robustify
 from stillrobust.user_files import shown
@@ -93,7 +93,7 @@ def train_job(
     work = robustify if plan.transfer == ROBUSTIFY else train
     with failures_noted(log, "training"):
         _require_there(log)
-        if start and upstream_digest(plan.backbone) != start:
+        if start and resolve_backbone(plan.backbone).digest != start:
             raise UserError(
                 f"The weights of {plan.backbone} changed while the study ran; put them back, "
                 "or start the study again to begin from the new ones"
@@ -228,8 +228,8 @@ def _start(run: StudyRun, plan: Plan, site: Site) -> str:
     """The digest of a run's upstream weights, so that all runs of a study begin from the same;
     empty where it makes them.
     """
-    file = None if run.made_by or site.standin_of(run) else file_of_weights(plan.backbone)
-    return upstream_digest(plan.backbone) if file and file.is_file() else ""
+    file = None if run.made_by or site.standin_of(run) else weights_file(plan.backbone)
+    return resolve_backbone(plan.backbone).digest if file and file.is_file() else ""
 
 
 def _began_elsewhere(run: StudyRun, start: str, site: Site) -> bool:
@@ -324,7 +324,7 @@ def run_study(
     settings = {**own.get(engine, {}), **options}
     # what it lacks is said before anything is drawn
     lookup("engine", engine, ENGINES)(workers, 1, 0, **settings)
-    if launched() not in (None, (1, 1)):
+    if launched_processes() not in (None, (1, 1)):
         raise UserError(
             "A study starts its own processes: run it once, without torchrun or srun; --engine"
             " slurm asks Slurm for more"

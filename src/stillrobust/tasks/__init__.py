@@ -19,7 +19,7 @@ from stillrobust.tasks.classification import Classification
 from stillrobust.tasks.detection import Detection
 from stillrobust.tasks.heads import Photometric
 from stillrobust.tasks.segmentation import Segmentation
-from stillrobust.tasks.values import fault_of
+from stillrobust.tasks.field_types import type_mismatch
 
 __all__ = [
     "TASKS",
@@ -41,7 +41,7 @@ class Task(Protocol):
         ...
 
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
-        """Backbone, neck and head; the head not yet initialised."""
+        """Backbone, neck and head; the head not yet initialized."""
         ...
 
     def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -80,7 +80,7 @@ def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
         if key not in fields:
             raise unknown(f"setting of the task {name}", key, fields)
         values[key] = tuple(value) if isinstance(value, list) else value
-        if fault := fault_of(values[key], fields[key].type):
+        if fault := type_mismatch(values[key], fields[key].type):
             raise UserError(
                 f"The setting {key} of the task {name} expects {fault}, but got {value!r}; give"
                 " such a value"

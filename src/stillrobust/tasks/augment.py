@@ -21,7 +21,6 @@ Window = tuple[int, int, int, int]
 """(top, left, height, width) in pixels."""
 
 # ---- geometry
-# -------------------------------------------------------------------------------------------------------------
 
 
 def flip(sample: Sample, rng: np.random.Generator) -> Sample:
@@ -153,7 +152,6 @@ def varied_crop(
 
 
 # ---- colour
-# ---------------------------------------------------------------------------------------------------------------
 
 # mmsegmentation's PhotoMetricDistortion
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 32, (0.5, 1.5), (0.5, 1.5), 18
@@ -191,7 +189,6 @@ def _converted(values: Array, factor: float, offset: float) -> Array:
 
 
 # ---- classification
-# -------------------------------------------------------------------------------------------------------
 
 
 def resample(image: Image, height: int, width: int, how: str = "bilinear") -> Image:
@@ -228,7 +225,7 @@ def random_resized_crop(
     return resample(image[top : top + h, left : left + w], size, size, how)
 
 
-def centre_crop(image: Image, side: int, size: int, how: str = "bilinear") -> Image:
+def center_crop(image: Image, side: int, size: int, how: str = "bilinear") -> Image:
     """Shorter side to ``side`` pixels, then the middle ``size`` × ``size``: the ImageNet test
     transform.
 

@@ -15,7 +15,7 @@ from stillrobust.names import lookup
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import augment
 from stillrobust.tasks.heads import Photometric, device_of, image_batch
-from stillrobust.tasks.processes import share_of
+from stillrobust.tasks.distributed import mean_over_processes
 
 
 class LinearClassifier(nn.Module):
@@ -33,7 +33,7 @@ class LinearClassifier(nn.Module):
 
 
 @torch.inference_mode()
-def classes_of(backbone: Backbone) -> int:
+def class_count(backbone: Backbone) -> int:
     """How many classes the backbone's own classifier has."""
     training = backbone.training
     classes = backbone.eval().classify(torch.zeros(1, 3, 64, 64)).shape[1]
@@ -47,7 +47,7 @@ class UpstreamClassifier(nn.Module):
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        own = classes_of(backbone)
+        own = class_count(backbone)
         if own != classes:
             raise UserError(
                 f"Expected data with the {own} classes of {backbone.name}'s own classifier, but got"
@@ -74,7 +74,7 @@ class Classification:
     interpolation: str = "bilinear"
     """``bilinear`` (torchvision, Salman et al.) or ``bicubic`` (Swin)."""
     mean: tuple[float, ...] = ()
-    """Normalisation inside the model where it is not the backbone's own: R, G, B of images in 0..1.
+    """Normalization inside the model where it is not the backbone's own: R, G, B of images in 0..1.
     """
     std: tuple[float, ...] = ()
 
@@ -98,14 +98,14 @@ class Classification:
             )
 
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
-        """The model, its head not yet initialised."""
-        return LinearClassifier(self._normalised(backbone), len(info.classes))
+        """The model, its head not yet initialized."""
+        return LinearClassifier(self._normalized(backbone), len(info.classes))
 
     def build_upstream(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
         """The backbone with the classifier that it came with."""
-        return UpstreamClassifier(self._normalised(backbone), len(info.classes))
+        return UpstreamClassifier(self._normalized(backbone), len(info.classes))
 
-    def _normalised(self, backbone: Backbone) -> Backbone:
+    def _normalized(self, backbone: Backbone) -> Backbone:
         if self.mean:
             backbone.set_preprocessing(self.mean, self.std)
         return backbone
@@ -128,14 +128,14 @@ class Classification:
         return {
             "cross_entropy": (
                 functional.cross_entropy(logits, labels, reduction="sum")
-                / share_of(len(batch), device)
+                / mean_over_processes(len(batch), device)
             )
         }
 
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
         """uint8 images of any sizes -> probabilities."""
         crops = [
-            augment.centre_crop(image, self.resize, self.crop, self.interpolation)
+            augment.center_crop(image, self.resize, self.crop, self.interpolation)
             for image in images
         ]
         probabilities = model(image_batch(crops, device_of(model))).float().softmax(1).cpu().numpy()

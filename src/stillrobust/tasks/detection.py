@@ -35,7 +35,7 @@ class Detection(MaskRCNNSettings):
     name = "detection"
 
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
-        """The model, its heads not yet initialised."""
+        """The model, its heads not yet initialized."""
         require_pyramid(backbone)
         backbone.keep_only("maps")
         return build(backbone, len(info.classes), info.has_masks, self)  # type: ignore[no-any-return]

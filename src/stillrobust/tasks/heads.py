@@ -15,7 +15,7 @@ from stillrobust.samples import Array
 
 Photometric = Callable[[Tensor], Tensor]
 """Float (B, 3, H, W) RGB 0..1 -> the same: a technique's augmentation of batches, after all
-geometry and before normalisation.
+geometry and before normalization.
 """
 
 # Layers that predict start near zero, so that the first predictions are flat (mmdetection,
@@ -83,7 +83,7 @@ def backbone_of(model: nn.Module) -> Backbone:
     return next(module for module in model.modules() if isinstance(module, Backbone))
 
 
-def initialise_head(model: nn.Module, seed: int) -> None:
+def initialize_head(model: nn.Module, seed: int) -> None:
     """First weights of everything but the backbone, each drawn from a generator keyed by (seed,
     layer name).
 

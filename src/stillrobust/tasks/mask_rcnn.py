@@ -4,7 +4,7 @@ What differs from torchvision, each with its class here: L1 in place of smooth L
 (``ProposalNetwork``, ``RegionHeads``), masks to learn that are cut at one half (``RegionHeads``),
 assignment that gives every object its best boxes (``Assignment``), RoIAlign with aligned pixels and
 as many samples as a bin has pixels (``RegionPool``), base anchors that are not rounded, on the
-strides of the backbone (``Anchors``), padding after normalising (``PadWithMean``). Sources:
+strides of the backbone (``Anchors``), padding after normalizing (``PadWithMean``). Sources:
 mmdetection core/bbox, models/dense_heads, models/roi_heads at v2.16,
 configs/_base_/models/mask_rcnn_r50_fpn.py. Class 0 is the background, as torchvision has it and
 where mmdetection has the last: an order of outputs, without effect on any number. Boxes are xyxy in
@@ -31,7 +31,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from stillrobust.backbones import Backbone
-from stillrobust.tasks.processes import share_of
+from stillrobust.tasks.distributed import mean_over_processes
 
 # RoIs come from strides 4 to 32; the pooled fifth map serves proposals only
 ROI_LEVELS = ["0", "1", "2", "3"]
@@ -86,9 +86,9 @@ class Pyramid(nn.Module):
 
 
 class PadWithMean(GeneralizedRCNNTransform):  # type: ignore[misc]
-    """Pad alone: images come resized, and the backbone normalises.
+    """Pad alone: images come resized, and the backbone normalizes.
 
-    The padding is its mean, zero once normalised.
+    The padding is its mean, zero once normalized.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -237,7 +237,7 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
             torch.where(torch.cat(found))[0] for found in self.fg_bg_sampler(labels)
         )
         sampled = torch.cat([positive, negative])
-        share = share_of(len(sampled), objectness.device)
+        share = mean_over_processes(len(sampled), objectness.device)
         box = functional.l1_loss(
             pred_bbox_deltas[positive], torch.cat(regression_targets)[positive], reduction="sum"
         )
@@ -292,7 +292,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
             self.box_head(self.box_roi_pool(features, boxes, image_shapes))
         )
         label = torch.cat(labels)
-        share = share_of(len(label), scores.device)
+        share = mean_over_processes(len(label), scores.device)
         losses = {
             "loss_classifier": functional.cross_entropy(scores, label, reduction="sum") / share,
             "loss_box_reg": box_loss(deltas, label, torch.cat(regression)) / share,
@@ -312,7 +312,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
             own = logits[torch.arange(len(logits)), label[label > 0]]
             loss = functional.binary_cross_entropy_with_logits(own, wanted, reduction="sum")
             # Without an object the sum is an empty one: zero, and still a part of the graph.
-            losses["loss_mask"] = loss / share_of(wanted.numel(), loss.device)
+            losses["loss_mask"] = loss / mean_over_processes(wanted.numel(), loss.device)
         return losses
 
     def _mask_logits(
@@ -353,7 +353,7 @@ def mask_targets(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
 def build(
     backbone: Backbone, classes: int, has_masks: bool, settings: MaskRCNNSettings
 ) -> GeneralizedRCNN:
-    """The detector for so many classes (without the background), its heads not yet initialised."""
+    """The detector for so many classes (without the background), its heads not yet initialized."""
     width, outputs = settings.channels, classes + 1
     strides = (*backbone.strides, 2 * backbone.strides[-1])
     proposals = ProposalNetwork(

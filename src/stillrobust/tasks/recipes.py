@@ -15,9 +15,9 @@ from typing import Any, Literal, get_args
 
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, unknown
-from stillrobust.tasks.values import fault_of
+from stillrobust.tasks.field_types import type_mismatch
 
-Optimiser = Literal["adamw", "sgd"]
+Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "step", "poly", "one_cycle", "constant"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 # steps; five times the longest published recipe, so that a slip of the finger is noticed
@@ -47,7 +47,7 @@ class Recipe:
     """At another batch than ``reference_batch``: scale the rate linearly (Goyal et al. 2017), or
     not. It has to be said.
     """
-    optimiser: Optimiser = "adamw"
+    optimizer: Optimizer = "adamw"
     lr: float = 2e-3
     backbone_lr_factor: float = 0.2
     """The backbone's learning rate in full-network transfer, relative to the head's."""
@@ -112,7 +112,7 @@ class Recipe:
                 self, one.name, _checked(one.name, getattr(self, one.name), one.default, one.type)
             )
         for name, kind in (
-            ("optimiser", Optimiser),
+            ("optimizer", Optimizer),
             ("schedule", Schedule),
             ("precision", Precision),
         ):
@@ -194,13 +194,12 @@ def _checked(name: str, value: Any, default: Any, declared: Any) -> Any:
             f"Expected {kind.__name__} for {name} in a recipe, but got {value!r}; write it so"
             " (1.0e-4, not 1e-4, in YAML)"
         )
-    if kind in (float, tuple) and (fault := fault_of(value, declared)):
+    if kind in (float, tuple) and (fault := type_mismatch(value, declared)):
         raise UserError(f"Expected {name} of a recipe as {fault}, but got {value!r}; write it so")
     return float(value) if kind is float else value
 
 
 # ---- COCO
-# -----------------------------------------------------------------------------------------------------------------
 
 # mmdetection schedules/schedule_{1x,2x}.py; Swin *_3x: epochs, and where the rate is divided by
 # ten.
@@ -241,7 +240,7 @@ def _coco_r50(length: str, lr: float, batch_size: int, source: str) -> Recipe:
         length,
         batch_size=batch_size,
         reference_batch=batch_size,
-        optimiser="sgd",
+        optimizer="sgd",
         lr=lr,
         momentum=0.9,
         weight_decay=1e-4,
@@ -257,7 +256,7 @@ def _coco_swin(length: str, drop_path: float, source: str) -> Recipe:
         length,
         batch_size=16,
         reference_batch=16,
-        optimiser="adamw",
+        optimizer="adamw",
         lr=1e-4,
         weight_decay=0.05,
         no_decay=SWIN_NO_DECAY,
@@ -269,7 +268,6 @@ def _coco_swin(length: str, drop_path: float, source: str) -> Recipe:
 
 
 # ---- ADE20K
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def _ade20k_r50(steps: int, source: str) -> Recipe:
@@ -280,7 +278,7 @@ def _ade20k_r50(steps: int, source: str) -> Recipe:
         steps=steps,
         batch_size=16,  # 4 images on 4 GPUs
         reference_batch=16,
-        optimiser="sgd",
+        optimizer="sgd",
         lr=0.01,
         backbone_lr_factor=1.0,
         momentum=0.9,
@@ -301,7 +299,7 @@ def _ade20k_swin(steps: int, source: str) -> Recipe:
         steps=steps,
         batch_size=16,  # 2 images on 8 GPUs
         reference_batch=16,
-        optimiser="adamw",
+        optimizer="adamw",
         lr=6e-5,
         backbone_lr_factor=1.0,
         weight_decay=0.01,
@@ -319,10 +317,9 @@ def _ade20k_swin(steps: int, source: str) -> Recipe:
 
 
 # ---- classification
-# -------------------------------------------------------------------------------------------------------
 
-# MadryLab/robustness datasets.CIFAR; Salman et al. normalise by these inside the model.
-CIFAR_NORMALISATION = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
+# MadryLab/robustness datasets.CIFAR; Salman et al. normalize by these inside the model.
+CIFAR_NORMALIZATION = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 
 
 def _cifar10(step_epochs: int, source: str) -> Recipe:
@@ -333,7 +330,7 @@ def _cifar10(step_epochs: int, source: str) -> Recipe:
         epochs=150,
         batch_size=64,
         reference_batch=64,
-        optimiser="sgd",
+        optimizer="sgd",
         lr=0.01,
         backbone_lr_factor=1.0,
         momentum=0.9,
@@ -343,13 +340,12 @@ def _cifar10(step_epochs: int, source: str) -> Recipe:
         warmup=0,
         clip=None,
         norm_eval=False,
-        settings=CIFAR_NORMALISATION,
+        settings=CIFAR_NORMALIZATION,
         source=source,
     )
 
 
 # ---- upstream: from the official codes that the techniques' cards name
-# -------------------------------------------------------
 
 TORCHVISION = "resnet50(weights='regular')"
 
@@ -363,7 +359,7 @@ def _upstream(
     return Recipe(
         batch_size=batch_size,
         reference_batch=batch_size,
-        optimiser="sgd",
+        optimizer="sgd",
         lr=lr,
         backbone_lr_factor=1.0,
         momentum=0.9,

@@ -22,7 +22,7 @@ from stillrobust.tasks.heads import (
     image_tensors,
     same_size,
 )
-from stillrobust.tasks.processes import share_of
+from stillrobust.tasks.distributed import mean_over_processes
 from stillrobust.tasks.upernet import UPerNet, resize
 
 
@@ -56,7 +56,7 @@ class Segmentation:
     name = "segmentation"
 
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
-        """The model, its heads not yet initialised."""
+        """The model, its heads not yet initialized."""
         require_pyramid(backbone)
         if len(info.classes) > IGNORE:
             raise UserError(
@@ -112,7 +112,7 @@ class Segmentation:
             else None
         )
         # mmsegmentation's mean: over all pixels, the ignored ones too, whatever the weights.
-        share = share_of(labels.numel(), device)
+        share = mean_over_processes(labels.numel(), device)
 
         def cross_entropy(scores: Tensor) -> Tensor:
             scores = resize(scores.float(), tuple(labels.shape))
@@ -130,7 +130,7 @@ class Segmentation:
 
     def _padded(self, images: list[Tensor], model: nn.Module) -> Tensor:
         """Crops of several sizes -> (B, 3, H, W), filled with the backbone's mean: zero once it is
-        normalised.
+        normalized.
         """
         if any(image.shape[1:] != self.crop for image in images):
             mean = backbone_of(model).pixel_mean[0]

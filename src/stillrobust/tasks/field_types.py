@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 
-def fault_of(value: Any, declared: Any) -> str:
+def type_mismatch(value: Any, declared: Any) -> str:
     """What the type would have, such as ``tuple[float, float] of finite numbers``; empty where
     ``value`` is of it.
     """

@@ -18,7 +18,7 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def share_of(count: float | Tensor, device: torch.device) -> Tensor:
+def mean_over_processes(count: float | Tensor, device: torch.device) -> Tensor:
     """The mean of a count over the processes, at least a fraction of one example: what a sum of
     losses is divided by.
     """
@@ -44,7 +44,7 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-class SynchronisedBatchNorm(nn.BatchNorm2d):
+class SyncBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm whose statistics are those of the whole batch, over all processes, on any device
     (PyTorch's needs a GPU).
     """
@@ -74,11 +74,11 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
         return normed.to(x.dtype)
 
 
-def synchronise(model: nn.Module) -> nn.Module:
+def synchronize_batch_norm(model: nn.Module) -> nn.Module:
     """Turn every BatchNorm of ``model`` into a synchronised one, in place; the state dict stays as
     it is.
     """
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
-            module.__class__ = SynchronisedBatchNorm
+            module.__class__ = SyncBatchNorm2d
     return model

@@ -22,12 +22,12 @@ from stillrobust.errors import UserError
 # what official and OpenMMLab files keep beside the weights
 RECOMPUTED = ("relative_position_index", "attn_mask")
 FAMILIES = {"ResNet": RESNET_LAYOUTS, "Swin": SWIN_LAYOUTS}
-BESIDE = (*WRAPPERS, *OPENMMLAB)
+HEAD_KEYS = (*WRAPPERS, *OPENMMLAB)
 """Keys that a file of the user's own may hold beside a backbone."""
 
 
-def load_backbone(
-    backbone: Backbone, state: State, source: str, may_differ: tuple[str, ...] = BESIDE
+def load_weights(
+    backbone: Backbone, state: State, source: str, may_differ: tuple[str, ...] = HEAD_KEYS
 ) -> str:
     """Load a file's tensors, in whatever layout, into ``backbone``; returns what was loaded in a
     few words.
