@@ -80,7 +80,7 @@ def test_wrong_names():
     with pytest.raises(UserError, match=r"Unknown weights of resnet50 'ants'\. Did you mean: ant"):
         build_backbone("resnet50(weights='ants')")
     with pytest.raises(
-        UserError, match=r"No weights of swin_mini are published; say swin_mini\(weights='random'\)"
+        UserError, match=r"No weights of swin_mini are published; use swin_mini\(weights='random'\)"
     ):
         build_backbone("swin_mini")
 

@@ -205,7 +205,7 @@ def test_openmmlab_resnet(tmp_path):
     )
     other = loaded("resnet_mini", tmp_path / "det.pth")
     assert all(torch.equal(x, y) for x, y in zip(other(IMAGES), backbone(IMAGES), strict=True))
-    with pytest.raises(UserError, match="came without fc"):
+    with pytest.raises(UserError, match="weight file lacks fc"):
         other.classify(IMAGES)
     torch.save(
         {
@@ -268,7 +268,7 @@ def test_official_detection_swin_brings_its_output_norms(tmp_path):
         expected = official_swin.dense(state, backbone.normalize(IMAGES), *SWIN)
         assert all(torch.equal(a, b) for a, b in zip(backbone(IMAGES), expected, strict=True))
         for compute in (backbone.classify, backbone.embed):
-            with pytest.raises(UserError, match="came without norm"):
+            with pytest.raises(UserError, match="weight file lacks norm"):
                 compute(IMAGES)
 
 
@@ -409,7 +409,7 @@ def test_a_folder_of_robustify_is_a_checkpoint_like_any_other(tmp_path):
     with pytest.raises(UserError, match="checksum differs"):
         loaded("swin_mini", folder)
     (folder / "checkpoint.json").write_text(json.dumps({**about, "surprise": 1}))
-    with pytest.raises(UserError, match="missing or no such"):
+    with pytest.raises(UserError, match="missing or damaged"):
         loaded("swin_mini", folder)
 
 

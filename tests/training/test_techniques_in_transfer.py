@@ -24,7 +24,7 @@ PER_IMAGE = "trivialaugment(geometry=False)"
 def test_an_augmentation_of_images_acts_on_what_was_read_and_leaves_the_rest():
     """In 8 bits, once, from the sample's own generator; what comes of it is not made 8 bits again."""
     sample = Toys("detection")[0]
-    (view,) = TransferHooks(make_task("detection"), "augmix(geometry=False, jsd=False)").views_of(
+    (view,) = TransferHooks(make_task("detection"), "augmix(geometry=False, jsd=False)").make_views(
         sample, np.random.default_rng(4)
     )
     made = build_technique("augmix(geometry=False, jsd=False)").augment_image(
@@ -35,7 +35,7 @@ def test_an_augmentation_of_images_acts_on_what_was_read_and_leaves_the_rest():
     assert not np.allclose(255 * made, np.round(255 * made), atol=1e-2)
     assert view.target is sample.target
     for spec in ("", "gaussian"):
-        assert TransferHooks(make_task("detection"), spec).views_of(
+        assert TransferHooks(make_task("detection"), spec).make_views(
             sample, np.random.default_rng(4)
         ) == [sample]
 
@@ -96,7 +96,7 @@ def test_boxes_masks_and_padding_stay_as_they_are():
     found = []
     for spec in ("", f"{PER_IMAGE}+prime(geometry=False)"):
         work = TransferHooks(task, spec)
-        views = [work.views_of(sample, np.random.default_rng(1)) for sample in batch]
+        views = [work.make_views(sample, np.random.default_rng(1)) for sample in batch]
         work.loss(model, views, torch.Generator().manual_seed(3))
         found.append(dict(seen))
     plain, changed = found

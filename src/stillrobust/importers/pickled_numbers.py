@@ -12,14 +12,20 @@ from typing import IO, Any
 
 import numpy as np
 
-from stillrobust.backbones.pickles import KNOWN, Known, RefusedFileError, Unfinished, interpret
+from stillrobust.backbones.pickles import (
+    KNOWN_GLOBALS,
+    Buildable,
+    Globals,
+    RefusedFileError,
+    interpret,
+)
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
 KINDS = "fiub"  # float, integer, unsigned, boolean
 
 
-class _Type(Unfinished):
+class _Type(Buildable):
     """A dtype, by its text; the state has the order of its bytes."""
 
     def __init__(self, text: Any, *_: Any) -> None:
@@ -31,19 +37,19 @@ class _Type(Unfinished):
         if self.found is None or self.found.kind not in KINDS:
             raise RefusedFileError("it holds an array of something else than numbers")
 
-    def complete(self, state: Any) -> None:
+    def build(self, state: Any) -> None:
         order = state[1]
         if self.found is not None and order in ("<", ">"):
             self.found = self.found.newbyteorder(order)
 
 
-class _Numbers(Unfinished):
+class _Numbers(Buildable):
     """An array, whose numbers may come later; ``values`` is then ``None``."""
 
     def __init__(self, values: Array | None = None) -> None:
         self.values = values
 
-    def complete(self, state: Any) -> None:
+    def build(self, state: Any) -> None:
         _, shape, kind, fortran, raw = state
         self.values = _array(raw, kind, shape, "F" if fortran else "C")
 
@@ -68,8 +74,8 @@ def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin-1")
 
 
-NUMBERS: Known = {
-    "collections OrderedDict": KNOWN["collections OrderedDict"],
+NUMBERS: Globals = {
+    "collections OrderedDict": KNOWN_GLOBALS["collections OrderedDict"],
     "collections defaultdict": lambda *_: {},
     "numpy dtype": _Type,
     "_codecs encode": _encoded,
