@@ -14,7 +14,7 @@ from stillrobust.backbones import build_backbone
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.storage.store import Store
-from stillrobust.tasks import augment, make_task
+from stillrobust.tasks import make_task, transforms
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import Plan, load_model, train
 from tests.toys import Toys
@@ -31,7 +31,7 @@ def test_test_transform_is_torchvisions(size, how):
     image = noise(*size)
     expected = reference.resize(Image.fromarray(image), 256, reference.InterpolationMode(how))
     expected = np.asarray(reference.center_crop(expected, 224))
-    assert np.array_equal(augment.center_crop(image, 256, 224, how), expected)
+    assert np.array_equal(transforms.center_crop(image, 256, 224, how), expected)
 
 
 def test_random_resized_crop():
@@ -40,7 +40,7 @@ def test_random_resized_crop():
     """
     image = noise(32, 32)
     crops = [
-        augment.random_resized_crop(image, 224, (0.08, 1.0), np.random.default_rng(seed))
+        transforms.random_resized_crop(image, 224, (0.08, 1.0), np.random.default_rng(seed))
         for seed in range(20)
     ]
     assert all(crop.shape == (224, 224, 3) for crop in crops)
@@ -48,7 +48,7 @@ def test_random_resized_crop():
     strip = noise(8, 100)
     middle = strip[:, 44:55]  # 4/3 x 8 = 11 of 100 columns
     expected = np.asarray(Image.fromarray(middle).resize((16, 16), Image.Resampling.BILINEAR))
-    found = augment.random_resized_crop(strip, 16, (1.0, 1.0), np.random.default_rng(0))
+    found = transforms.random_resized_crop(strip, 16, (1.0, 1.0), np.random.default_rng(0))
     assert abs(found.astype(int) - expected).max() == 0
 
 

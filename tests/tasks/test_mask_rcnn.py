@@ -13,16 +13,16 @@ from torchvision.models.detection.image_list import ImageList
 
 from stillrobust.backbones import build_backbone, resolve_backbone
 from stillrobust.samples import DatasetInfo, Sample, Target
-from stillrobust.tasks import augment, make_task
+from stillrobust.tasks import make_task, transforms
 from stillrobust.tasks.mask_rcnn import (
     Anchors,
     Assignment,
     PadWithMean,
     RegionPool,
     box_loss,
-    level_of,
     mask_targets,
     paste_masks,
+    pyramid_level,
 )
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import Plan
@@ -209,7 +209,7 @@ def test_levels_by_hand():
     """Sides of 112, 224 and 448 begin the maps of stride 8, 16 and 32 (Lin et al. 2017, eq. 1)."""
     sides = torch.tensor([10.0, 111, 112, 223, 224, 447, 448, 1300])
     boxes = torch.stack([torch.zeros(8), torch.zeros(8), sides, sides], dim=1)
-    assert level_of(boxes, 4).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert pyramid_level(boxes, 4).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_pooled_regions_keep_their_order():
@@ -274,7 +274,7 @@ def test_padding():
 )
 def test_sizes_in_the_test(size, expected):
     """mmcv's rescale_size for (1333, 800): int(side x factor + 0.5)."""
-    assert augment.fitted(size, 1333, 800) == expected
+    assert transforms.rescaled_size(size, 1333, 800) == expected
 
 
 def test_predictions_are_in_the_images_own_pixels():
@@ -392,7 +392,7 @@ def test_crop_by_hand():
         crowd=np.zeros(3, bool),
         areas=np.ones(3),
     )
-    found = augment.crop(Sample(np.zeros((10, 10, 3), np.uint8), target), (3, 1, 5, 6)).target
+    found = transforms.crop(Sample(np.zeros((10, 10, 3), np.uint8), target), (3, 1, 5, 6)).target
     assert found.size == (5, 6)
     assert found.boxes.tolist() == [[1, 0, 5, 3]]
     assert found.labels.tolist() == [0]
@@ -400,7 +400,7 @@ def test_crop_by_hand():
     without = dataclasses.replace(target, masks=None)
     assert (
         len(
-            augment.crop(
+            transforms.crop(
                 Sample(np.zeros((10, 10, 3), np.uint8), without), (3, 1, 5, 6)
             ).target.boxes
         )
@@ -416,9 +416,9 @@ def test_images_without_objects_train():
     task = make_task("detection", SETTINGS["detection"])
     data = Toys("detection")
     model = task.build_model(build_backbone("resnet_mini(weights='random')")[0], data.info).train()
-    empty = augment.crop(data[0], (0, 0, 2, 64))
+    empty = transforms.crop(data[0], (0, 0, 2, 64))
     assert len(empty.target.boxes) == 0
-    losses = task.loss(model, [augment.resize(empty, (64, 64))])
+    losses = task.loss(model, [transforms.resize(empty, (64, 64))])
     sum(losses.values()).backward()
     assert all(torch.isfinite(value) for value in losses.values())
     assert losses["loss_mask"].item() == losses["loss_box_reg"].item() == 0

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from stillrobust.backbones import build_backbone, resolve_backbone
 from stillrobust.robustify import build_technique
-from stillrobust.tasks import augment, make_task
+from stillrobust.tasks import make_task, transforms
 from stillrobust.training import Plan, Recipe, identity, train
 from stillrobust.training.technique_hooks import TransferHooks
 from tests.own_toys import written
@@ -22,7 +22,7 @@ PER_IMAGE = "trivialaugment(geometry=False)"
 
 
 def test_an_augmentation_of_images_acts_on_what_was_read_and_leaves_the_rest():
-    """In 8 bits, once, from the sample's own generator; what comes of it is not made 8 bits again."""
+    """In 8 bits, once, from the sample's own generator; the result stays float."""
     sample = Toys("detection")[0]
     (view,) = TransferHooks(make_task("detection"), "augmix(geometry=False, jsd=False)").make_views(
         sample, np.random.default_rng(4)
@@ -85,7 +85,11 @@ def test_neither_workers_nor_a_stop_change_what_is_drawn(task, tmp_path):
 def test_boxes_masks_and_padding_stay_as_they_are():
     """Images of three sizes, of which two are padded: only what is inside of an image changes."""
     task, data = make_task("detection", SETTINGS["detection"]), Toys("detection")
-    batch = [data[0], augment.crop(data[1], (0, 0, 40, 64)), augment.crop(data[2], (0, 0, 64, 50))]
+    batch = [
+        data[0],
+        transforms.crop(data[1], (0, 0, 40, 64)),
+        transforms.crop(data[2], (0, 0, 64, 50)),
+    ]
     model = task.build_model(build_backbone(RANDOM)[0], data.info).train()
     seen = {}
     model.register_forward_pre_hook(lambda module, arguments: seen.update(targets=arguments[1]))

@@ -45,7 +45,7 @@ def identity(plan, info):
 @pytest.mark.parametrize("task", sorted(SETTINGS))
 @pytest.mark.parametrize("transfer", ["fixed_feature", "full_network"])
 def test_frozen_means_frozen_and_full_means_full(task, transfer, tmp_path):
-    """After training, a frozen backbone's whole state (statistics too) is bit-equal to what it was."""
+    """A frozen backbone's whole state, statistics included, is bit-equal after training."""
     train(plan(task, transfer), Toys(task), tmp_path)
     _, model, description = load_model(tmp_path)
     torch.manual_seed(0)

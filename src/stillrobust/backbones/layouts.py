@@ -39,7 +39,7 @@ class Layout:
     rules: Rules = ()
     """(pattern, replacement) pairs; the first that matches the beginning of a key is applied."""
     unprefixed: Rules = ()
-    """The same for keys without the prefix, such as the classifier of OpenMMLab and transformers."""
+    """The same for keys without the prefix: the classifier of OpenMMLab and transformers."""
     convert: Callable[[State], State] = lambda state: state
     """Changes of the tensors themselves, after renaming."""
 

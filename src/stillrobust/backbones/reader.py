@@ -20,7 +20,7 @@ from stillrobust.errors import UserError
 
 State = dict[str, torch.Tensor]
 CONTAINERS = ("state_dict", "model_state_dict", "model")
-"""Entries that hold the weights: of PyTorch Lightning and DeepAugment, of ANT, of MadryLab and Swin."""
+"""Entries that hold the weights: of Lightning and DeepAugment, of ANT, of MadryLab and Swin."""
 MAX_HEADER = 16 << 20  # of a safetensors file; a ResNet-50's has 30 kB
 MAX_NAMES = 6  # of tensors in an error
 MAX_DIMENSIONS = 16

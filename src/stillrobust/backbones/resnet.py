@@ -1,4 +1,4 @@
-"""ResNet backbones: torchvision's (v1.5, with the stride on the 3x3 convolution), and a small one."""
+"""ResNet backbones: torchvision's (v1.5, stride on the 3x3 convolution), and a small one."""
 
 import torch
 from torch import Tensor, nn

@@ -30,7 +30,7 @@ ARCHITECTURES: dict[str, Callable[[str], Backbone]] = {
     **dict.fromkeys(SHAPES, build_swin),
     **dict.fromkeys(LITE_REPEATS, build_lite),
 }
-"""Built-in architectures. Any other name is timm's, and so is ``timm/NAME`` if both have the name."""
+"""Built-in architectures. Any other name is timm's, and so is ``timm/NAME`` if both have it."""
 TIMM = "timm/"
 RANDOM = "random"
 HUB = "imagenet"  # the default weights of a timm name: timm's own, from its hub
@@ -71,7 +71,7 @@ class ResolvedBackbone:
 
     @property
     def preprocessing(self) -> dict[str, Any] | None:
-        """Arguments of ``Backbone.set_preprocessing`` from the row of facts; ``None`` without one."""
+        """Arguments of ``set_preprocessing`` from the row of facts; ``None`` without a row."""
         row = self.checkpoint
         return {"mean": row.mean, "std": row.std, "clamp": row.clamp} if row else None
 

@@ -83,7 +83,7 @@ LITE_REPEATS = {
 
 
 def build_lite(name: str) -> TimmBackbone:
-    """Build one of ``LITE_REPEATS`` with random weights. It loads the published files, and timm's."""
+    """Build one of ``LITE_REPEATS`` with random weights; it loads published files and timm's."""
     backbone = build_timm(f"tf_{name}")
     backbone.name = name
 

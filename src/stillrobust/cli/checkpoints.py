@@ -1,4 +1,4 @@
-"""The commands about published weights: show, fetch; and what ``list checkpoints`` prints."""
+"""The commands about published weights: ``show`` and ``fetch``."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,16 +14,14 @@ Name = Annotated[
     str,
     typer.Argument(
         autocompletion=checkpoints,
-        help="As 'list checkpoints' writes it, or ARCHITECTURE/WEIGHTS, or WEIGHTS alone.",
+        help="A spec of `list checkpoints`, ARCHITECTURE/WEIGHTS, or WEIGHTS.",
     ),
 ]
 
 
-@commands.command()
-def show(
-    name: Name,
-) -> None:
-    """Show all facts of a checkpoint: where it comes from, how it is stored, what it scored.
+@commands.command("show")
+def show_command(name: Name) -> None:
+    """Show the facts of a checkpoint: origin, licence, storage, scores.
 
     Example: stillrobust show ant
     """
@@ -42,21 +40,20 @@ def show(
 
 
 @commands.command("fetch")
-def fetch_(
+def fetch_command(
     name: Name,
     source: Annotated[
         list[str] | None,
         typer.Option(
-            "--from", help="A file, a folder, or the address of a mirror ending in '/'; repeatable."
+            "--from", help="File, folder, or address of a mirror ending in '/'; repeatable."
         ),
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option(help="The cache; by default $STILLROBUST_CACHE, or ~/.cache/stillrobust."),
+        typer.Option(help="Cache (default: $STILLROBUST_CACHE, or ~/.cache/stillrobust)."),
     ] = None,
 ) -> None:
-    """Get a published checkpoint into the cache: resumed where it was cut off, checked, whole or
-    not at all.
+    """Fetch a published checkpoint into the cache. An interrupted download resumes.
 
     Example: stillrobust fetch ant --from https://mirror.example.org/weights/
     """

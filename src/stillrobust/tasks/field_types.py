@@ -1,6 +1,4 @@
-"""Whether a value that somebody wrote down is of its field's type: elements, lengths, and numbers
-that are finite.
-"""
+"""Strict checks of settings against the declared types of their fields."""
 
 from typing import Any
 
@@ -8,8 +6,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 
 def type_mismatch(value: Any, declared: Any) -> str:
-    """What the type would have, such as ``tuple[float, float] of finite numbers``; empty where
-    ``value`` is of it.
+    """The expected type of a value that does not have it; empty if it has.
+
+    Elements and lengths are checked, and numbers must be finite.
+
+    Args:
+        value: The value to check.
+        declared: The declared type, such as ``tuple[float, float]``.
     """
     try:
         TypeAdapter(declared, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(

@@ -1,8 +1,8 @@
 """Files of a run: weights as safetensors, with a description as JSON beside them.
 
 An unfinished training resumes from ``resume.json`` and ``resume-<digest>.safetensors``. A finished
-run is ``model.json`` and ``model.safetensors``. The JSON file is written last and holds the checksum
-of the weights and of itself, so that its presence means a complete pair. A damaged pair is renamed
+run is ``model.json`` and ``model.safetensors``. The JSON file is written last, with checksums of the
+weights and of itself, so that its presence means a complete pair. A damaged pair is renamed
 to ``*.damaged`` with a warning. The process that writes holds the lease on the folder.
 """
 
@@ -63,7 +63,7 @@ def _weights_of(folder: Path, name: str, sha256: str) -> Path:
 def _write_pair(
     folder: Path, name: str, tensors: Mapping[str, Tensor], description: dict[str, Any]
 ) -> Path:
-    """Write the weights, then ``name.json`` with their checksum. Returns the path of the weights."""
+    """Write the weights, then ``name.json`` with their checksum; returns the weights' path."""
     written = temporary(folder / f"{name}.safetensors")
     try:
         folder.mkdir(parents=True, exist_ok=True)
