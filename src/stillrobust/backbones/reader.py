@@ -326,8 +326,8 @@ def load_strictly(
         if value.is_floating_point() and not bool(value.isfinite().all())
     ):
         raise UserError(
-            f"Expected finite weights in {source}, but NaN or infinity is in {tensor_names(wild)}; get the"
-            " file again"
+            f"Expected finite weights in {source}, but NaN or infinity is in {tensor_names(wild)};"
+            " get the file again"
         )
     model.load_state_dict(dict(state), strict=False)
     return len(state)

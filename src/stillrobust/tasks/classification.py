@@ -63,8 +63,8 @@ class UpstreamClassifier(nn.Module):
         upstream = class_count(backbone)
         if upstream != classes:
             raise UserError(
-                f"Expected data with the {upstream} classes of {backbone.name}'s own classifier, but got"
-                f" {classes} classes; take ImageNet's validation set, or another transfer"
+                f"Expected data with the {upstream} classes of {backbone.name}'s own classifier, but"
+                f" got {classes} classes; take ImageNet's validation set, or another transfer"
             )
 
     def forward(self, images: Tensor) -> Tensor:

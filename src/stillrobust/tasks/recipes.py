@@ -1,8 +1,8 @@
 """Recipes as data: how each task of the paper is trained, every number with its source.
 
 docs/recipes.md is their table. If the paper's text and its released code differ, both are recipes.
-In sources, ``mmdetection`` stands for open-mmlab/mmdetection 2.x (configs/_base_), ``mmsegmentation`` for
-open-mmlab/mmsegmentation (the same), ``Swin`` for
+In sources, ``mmdetection`` stands for open-mmlab/mmdetection 2.x (configs/_base_),
+``mmsegmentation`` for open-mmlab/mmsegmentation (the same), ``Swin`` for
 SwinTransformer/Swin-Transformer-{Object-Detection,Semantic-Segmentation}, ``released`` for
 runopti/RobustDownstreamTransfer at a67aae8f, the paper's own code.
 """
@@ -137,8 +137,8 @@ class Recipe:
             )
         if self.steps > MAX_STEPS:
             raise UserError(
-                f"Expected at most {MAX_STEPS} steps in a recipe, but got {self.steps}; lower epochs"
-                " or steps"
+                f"Expected at most {MAX_STEPS} steps in a recipe, but got {self.steps}; lower"
+                " epochs or steps"
             )
         if self.schedule == "one_cycle" and self.warmup:
             raise UserError(
@@ -229,7 +229,7 @@ def _coco(length: str, **differences: Any) -> Recipe:
 
 
 def _coco_r50(length: str, lr: float, batch_size: int, source: str) -> Recipe:
-    """mmdetection's Mask R-CNN R50-FPN: SGD, stem and first stage frozen, BatchNorm not training."""
+    """mmdetection's Mask R-CNN R50-FPN: SGD, stem, first stage and BatchNorm statistics frozen."""
     return _coco(
         length,
         batch_size=batch_size,

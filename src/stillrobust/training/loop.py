@@ -83,16 +83,9 @@ TRANSFERS: dict[str, str] = {
 TRAINING_VERSION = 1  # raised when a change of the loop changes trained weights
 IN_TRANSFER_VERSION = 1  # raised when a technique acts differently in a transfer
 
-# Fields of a recipe that do not change the weights
-EXECUTION_FIELDS = (
-    "checkpoint_seconds",
-    "workers",
-    "accelerator",
-    "devices",
-    "nodes",
-    "settings",
-    "source",
-)
+EXECUTION_FIELDS = {"checkpoint_seconds", "workers", "accelerator", "devices", "nodes"}
+NOT_IN_IDENTITY = EXECUTION_FIELDS | {"settings", "source"}
+"""Fields of a recipe that do not change the weights; settings have their own entry."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +126,7 @@ def identity(plan: Plan, backbone: ResolvedBackbone, info: DatasetInfo) -> dict[
     recipe = {
         key: value
         for key, value in dataclasses.asdict(plan.recipe).items()
-        if key not in EXECUTION_FIELDS
+        if key not in NOT_IN_IDENTITY
     }
     lookup("transfer", plan.transfer, TRANSFERS)
     trains = plan.transfer != "upstream"
