@@ -14,6 +14,7 @@ from torchvision.models.detection.image_list import ImageList
 from stillrobust.backbones import build_backbone, resolve_backbone
 from stillrobust.samples import DatasetInfo, Sample, Target
 from stillrobust.tasks import make_task, transforms
+from stillrobust.tasks.detection import paste_masks
 from stillrobust.tasks.mask_rcnn import (
     Anchors,
     Assignment,
@@ -21,7 +22,6 @@ from stillrobust.tasks.mask_rcnn import (
     RegionPool,
     box_loss,
     mask_targets,
-    paste_masks,
     pyramid_level,
 )
 from stillrobust.tasks.recipes import recipe_of

@@ -85,11 +85,11 @@ def train_command(
     plan = Plan(
         dataset.info.task,
         backbone,
-        transfer,
+        transfer,  # type: ignore[arg-type]
         chosen,
         parse_pairs("--set", settings or []),
         technique,
-    )  # type: ignore[arg-type]
+    )
     with progress() as listen, failures_noted(out / RUN_LOG, "training"):
         folder = train(
             plan, dataset, out, lambda done, total, text: listen("train", done, total, text)

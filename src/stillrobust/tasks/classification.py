@@ -63,7 +63,7 @@ class UpstreamClassifier(nn.Module):
         upstream = class_count(backbone)
         if upstream != classes:
             raise UserError(
-                f"Expected data with the {upstream} classes of {backbone.name}'s own classifier, but"
+                f"Expected data with the {upstream} classes of {backbone.name}'s classifier, but"
                 f" got {classes} classes; take ImageNet's validation set, or another transfer"
             )
 

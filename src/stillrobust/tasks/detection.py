@@ -1,17 +1,19 @@
 """Detection with instance segmentation: Mask R-CNN, trained as mmdetection or Swin train it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from stillrobust.backbones import Backbone, require_pyramid
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import transforms
 from stillrobust.tasks.heads import Photometric, device_of, image_tensors
-from stillrobust.tasks.mask_rcnn import MaskRCNNSettings, build_mask_rcnn, detect, paste_masks
+from stillrobust.tasks.mask_rcnn import MaskRCNNSettings, build_mask_rcnn, detect
 
 
 @dataclass(frozen=True)
@@ -117,3 +119,34 @@ def _prediction(found: dict[str, Tensor], image: Image, resized: Image) -> Predi
         scores=found["scores"].float().cpu().numpy(),
         masks=masks,
     )
+
+
+def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Paste masks into an image, as mmdetection's _do_paste_mask.
+
+    Masks are sampled at the centres of pixels and cut at one half. torchvision rounds boxes to
+    whole pixels first.
+
+    Args:
+        masks: (N, M, M) of 0..1, relative to their boxes.
+        boxes: xyxy (N, 4).
+        size: (H, W) of the image.
+
+    Returns:
+        Bool (N, H, W).
+    """
+    height, width = size
+    pasted = torch.zeros((len(masks), height, width), dtype=torch.bool)
+    for canvas, mask, (left, top, right, bottom) in zip(pasted, masks, boxes.tolist(), strict=True):
+        first, last = max(0, int(top)), min(height, math.ceil(bottom))
+        start, end = max(0, int(left)), min(width, math.ceil(right))
+        if first < last and start < end:
+            rows, columns = torch.arange(first, last), torch.arange(start, end)
+            y = (rows + 0.5 - top) / (bottom - top) * 2 - 1
+            x = (columns + 0.5 - left) / (right - left) * 2 - 1
+            grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+            values = functional.grid_sample(
+                mask[None, None], grid[None].to(mask), align_corners=False
+            )[0, 0]
+            canvas[first:last, start:end] = values >= 0.5
+    return pasted

@@ -10,7 +10,6 @@ is the last class in mmdetection; no number depends on it. Boxes are xyxy in pix
 image.
 """
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -477,34 +476,3 @@ def detect(model: GeneralizedRCNN, images: list[Tensor]) -> list[dict[str, Tenso
     proposals, _ = model.rpn(batch, features)
     detections, _ = model.roi_heads(features, proposals, batch.image_sizes)
     return detections  # type: ignore[no-any-return]
-
-
-def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Paste masks into an image, as mmdetection's _do_paste_mask.
-
-    Masks are sampled at the centres of pixels and cut at one half. torchvision rounds boxes to
-    whole pixels first.
-
-    Args:
-        masks: (N, M, M) of 0..1, relative to their boxes.
-        boxes: xyxy (N, 4).
-        size: (H, W) of the image.
-
-    Returns:
-        Bool (N, H, W).
-    """
-    height, width = size
-    pasted = torch.zeros((len(masks), height, width), dtype=torch.bool)
-    for canvas, mask, (left, top, right, bottom) in zip(pasted, masks, boxes.tolist(), strict=True):
-        first, last = max(0, int(top)), min(height, math.ceil(bottom))
-        start, end = max(0, int(left)), min(width, math.ceil(right))
-        if first < last and start < end:
-            rows, columns = torch.arange(first, last), torch.arange(start, end)
-            y = (rows + 0.5 - top) / (bottom - top) * 2 - 1
-            x = (columns + 0.5 - left) / (right - left) * 2 - 1
-            grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-            values = functional.grid_sample(
-                mask[None, None], grid[None].to(mask), align_corners=False
-            )[0, 0]
-            canvas[first:last, start:end] = values >= 0.5
-    return pasted

@@ -1,9 +1,9 @@
 """Files of a run: weights as safetensors, with a description as JSON beside them.
 
 An unfinished training resumes from ``resume.json`` and ``resume-<digest>.safetensors``. A finished
-run is ``model.json`` and ``model.safetensors``. The JSON file is written last, with checksums of the
-weights and of itself, so that its presence means a complete pair. A damaged pair is renamed
-to ``*.damaged`` with a warning. The process that writes holds the lease on the folder.
+run is ``model.json`` and ``model.safetensors``. The JSON file is written last, with checksums of
+the weights and of itself, so that its presence means a complete pair. A damaged pair is renamed to
+``*.damaged`` with a warning. The process that writes holds the lease on the folder.
 """
 
 import contextlib

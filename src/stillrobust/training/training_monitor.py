@@ -88,7 +88,8 @@ class TrainingMonitor:
             # TensorBoard drops the points of an interrupted training after ``step``
             return SummaryWriter(str(folder), purge_step=step + 1)
         except OSError as error:
-            return self._give_up(error)
+            self._log_end(error)
+            return None
 
     def _write_point(self, step: int, curves: Mapping[str, float]) -> None:
         if self.writer is None:
@@ -99,7 +100,8 @@ class TrainingMonitor:
             self.writer.flush()  # a killed training keeps its curves
         # the writer's thread passes on whatever stopped it
         except Exception as error:
-            self.writer = self._give_up(error)
+            self._log_end(error)
+            self.writer = None
 
-    def _give_up(self, error: Exception) -> None:
+    def _log_end(self, error: Exception) -> None:
         note(self.log, f"curves for TensorBoard end here: {error}")
