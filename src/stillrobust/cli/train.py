@@ -73,7 +73,6 @@ def train_command(
     On several GPUs: --change devices=8, or start the command with torchrun.
 
     Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine
-    --steps 2000
     """
     from stillrobust.data import open_dataset
     from stillrobust.training import Plan, train
@@ -126,8 +125,7 @@ def robustify_command(
 
     Use it as BACKBONE(weights='FOLDER'). Finished work is skipped, so the command resumes.
 
-    Example: stillrobust robustify --technique augmix --backbone "resnet_mini(weights='random')"
-    --data source --out made/augmix
+    Example: stillrobust robustify --technique augmix --backbone resnet50 --data source --out made
     """
     from stillrobust.data import open_dataset
     from stillrobust.data.generated.source_set import write_source_set
