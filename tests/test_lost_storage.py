@@ -362,13 +362,13 @@ def test_a_file_of_weights_that_is_replaced_while_a_training_begins(tmp_path, mo
     state = build_backbone("resnet_mini(weights='random')")[0].model.state_dict()
     save_file(state, file)
     begun = dataclasses.replace(PLAN, backbone=f"resnet_mini(weights='{file}')")
-    build = training.build
+    build = training.build_model
 
-    def replaced(plan, info):
+    def replaced(plan, backbone, info):
         save_file({key: value + 1 for key, value in state.items()}, file)
-        return build(plan, info)
+        return build(plan, backbone, info)
 
-    monkeypatch.setattr(training, "build", replaced)
+    monkeypatch.setattr(training, "build_model", replaced)
     with pytest.raises(UserError, match="changed while a training began from them; start again"):
         train(begun, Toys("classification"), tmp_path / "run")
     assert not (tmp_path / "run" / "model.json").exists()

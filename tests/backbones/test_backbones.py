@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stillrobust.backbones import build_backbone, missing_weights, upstream_digest
+from stillrobust.backbones import build_backbone, missing_weights, resolve_backbone
 from stillrobust.errors import UserError
 
 NAMES = [
@@ -80,7 +80,7 @@ def test_wrong_names():
     with pytest.raises(UserError, match=r"Unknown weights of resnet50 'ants'\. Did you mean: ant"):
         build_backbone("resnet50(weights='ants')")
     with pytest.raises(
-        UserError, match=r"No weights of swin_mini are published; say swin_mini\(weights='random'\)"
+        UserError, match=r"No weights of swin_mini are published; use swin_mini\(weights='random'\)"
     ):
         build_backbone("swin_mini")
 
@@ -88,7 +88,7 @@ def test_wrong_names():
 def test_weights_that_are_not_there_name_the_command(monkeypatch, tmp_path):
     """From whatever needs them, before anything is built."""
     monkeypatch.setenv("STILLROBUST_CACHE", str(tmp_path))
-    for ask in (build_backbone, upstream_digest):
+    for ask in (build_backbone, resolve_backbone):
         with pytest.raises(
             UserError, match=r"not here yet .*; run: stillrobust fetch resnet50/ant$"
         ):

@@ -20,13 +20,13 @@ from stillrobust.backbones import (
     CHECKPOINTS,
     Checkpoint,
     build_backbone,
-    upstream_digest,
+    resolve_backbone,
     write_folder,
 )
 from stillrobust.backbones.checkpoints import WRAPPERS
 from stillrobust.backbones.reader import read_state
 from stillrobust.backbones.swin import SHAPES
-from stillrobust.backbones.weights import fetch_row, row_of, verify
+from stillrobust.backbones.weights import fetch_checkpoint, find_checkpoint, verify_checkpoint
 from stillrobust.cli import app
 from stillrobust.errors import UserError
 from tests import official_swin
@@ -58,7 +58,6 @@ def same(one, other):
 
 
 # ---- containers
-# --------------------------------------------------------------------------------------------------------
 
 
 def publish(state, row, path, **how):
@@ -72,7 +71,7 @@ def publish(state, row, path, **how):
         }
     content = state
     if row.container:
-        optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(3))], lr=0.1, momentum=0.9)
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(3))], lr=0.1, momentum=0.9)
         content = {
             row.container: state,
             "epoch": 90,
@@ -80,7 +79,7 @@ def publish(state, row, path, **how):
             "best_acc1": torch.tensor(76.0),
         }
         content |= {
-            "optimizer": optimiser.state_dict(),
+            "optimizer": optimizer.state_dict(),
             "args": argparse.Namespace(lr=0.1),
             "schedule": lambda epoch: 0.1**epoch,
         }
@@ -99,7 +98,7 @@ PLACES = {
 @pytest.mark.parametrize("zipped", [True, False])
 def test_published_containers(tmp_path, row, zipped):
     """Plain, in an entry, behind prefixes, beside an attacker; zip and stream; dill with a
-    function, a namespace, an optimiser.
+    function, a namespace, an optimizer.
     """
     backbone, state = random("resnet_mini")
     publish(state, row, tmp_path / "file.ckpt", _use_new_zipfile_serialization=zipped)
@@ -171,7 +170,7 @@ def test_resnet50_by_name_needs_all_265_trunk_tensors(tmp_path, monkeypatch):
         assert torch.equal(
             backbone.eval().classify(images), model((images.clamp(0, 1) - mean) / std)
         )
-    assert upstream_digest(row.spec) == fetch_row(row, [str(path)], tmp_path / "copy", lambda *_: None).with_suffix(
+    assert resolve_backbone(row.spec).digest == fetch_checkpoint(row, [str(path)], tmp_path / "copy", lambda *_: None).with_suffix(
         ".ckpt.sha256"
     ).read_text().split()[0]  # fmt: skip
     without = {
@@ -189,7 +188,6 @@ def test_resnet50_by_name_needs_all_265_trunk_tensors(tmp_path, monkeypatch):
 
 
 # ---- key layouts
-# -------------------------------------------------------------------------------------------------------
 
 
 def test_openmmlab_resnet(tmp_path):
@@ -207,7 +205,7 @@ def test_openmmlab_resnet(tmp_path):
     )
     other = loaded("resnet_mini", tmp_path / "det.pth")
     assert all(torch.equal(x, y) for x, y in zip(other(IMAGES), backbone(IMAGES), strict=True))
-    with pytest.raises(UserError, match="came without fc"):
+    with pytest.raises(UserError, match="weight file lacks fc"):
         other.classify(IMAGES)
     torch.save(
         {
@@ -236,7 +234,7 @@ def test_hugging_face_resnet(tmp_path):
     model.eval().save_pretrained(tmp_path)
     backbone = loaded("resnet18", tmp_path / "model.safetensors")
     with torch.inference_mode():
-        expected = model(backbone.normalise(IMAGES), output_hidden_states=True)
+        expected = model(backbone.normalize(IMAGES), output_hidden_states=True)
         assert torch.allclose(backbone.classify(IMAGES), expected.logits, rtol=1e-5, atol=1e-5)
         assert all(
             torch.allclose(x, y, rtol=1e-5, atol=1e-5)
@@ -248,7 +246,7 @@ def test_official_swin(tmp_path):
     state = official_swin.random_state(MINI.embed, *SWIN, classes=7)
     torch.save({"model": state}, tmp_path / "swin.pth")
     backbone = loaded("swin_mini", tmp_path / "swin.pth")
-    x = backbone.normalise(IMAGES)
+    x = backbone.normalize(IMAGES)
     with torch.inference_mode():
         assert torch.allclose(
             backbone.classify(IMAGES), official_swin.classify(state, x, *SWIN), rtol=1e-4, atol=1e-4
@@ -267,10 +265,10 @@ def test_official_detection_swin_brings_its_output_norms(tmp_path):
     )
     backbone = loaded("swin_mini", tmp_path / "det.pth")
     with torch.inference_mode():
-        expected = official_swin.dense(state, backbone.normalise(IMAGES), *SWIN)
+        expected = official_swin.dense(state, backbone.normalize(IMAGES), *SWIN)
         assert all(torch.equal(a, b) for a, b in zip(backbone(IMAGES), expected, strict=True))
         for compute in (backbone.classify, backbone.embed):
-            with pytest.raises(UserError, match="came without norm"):
+            with pytest.raises(UserError, match="weight file lacks norm"):
                 compute(IMAGES)
 
 
@@ -321,7 +319,7 @@ def test_openmmlab_swin(tmp_path, dense):
             theirs[f"head.fc.{part}"] = theirs.pop(f"backbone.head.{part}")
     torch.save({"meta": {"epoch": 300}, "state_dict": theirs}, tmp_path / "mm.pth")
     backbone = loaded("swin_mini", tmp_path / "mm.pth")
-    x = backbone.normalise(IMAGES)
+    x = backbone.normalize(IMAGES)
     with torch.inference_mode():
         assert all(
             torch.equal(a, b)
@@ -349,7 +347,7 @@ def test_timm_swin(tmp_path):
     backbone = loaded("swin_mini", tmp_path / "timm.safetensors")
     with torch.inference_mode():
         assert torch.allclose(
-            backbone.classify(IMAGES), model(backbone.normalise(IMAGES)), rtol=1e-4, atol=1e-5
+            backbone.classify(IMAGES), model(backbone.normalize(IMAGES)), rtol=1e-4, atol=1e-5
         )
 
 
@@ -371,14 +369,13 @@ def test_hugging_face_swin(tmp_path):
     with torch.inference_mode():
         assert torch.allclose(
             backbone.classify(IMAGES),
-            model(backbone.normalise(IMAGES)).logits,
+            model(backbone.normalize(IMAGES)).logits,
             rtol=1e-4,
             atol=1e-4,
         )
 
 
 # ---- what does not fit
-# ---------------------------------------------------------------------------------------------------
 
 
 def test_another_architecture_is_named(tmp_path):
@@ -404,7 +401,7 @@ def test_a_folder_of_robustify_is_a_checkpoint_like_any_other(tmp_path):
     row = Checkpoint("swin_mini", "mine", "prime", "ours", "", "a test", file="", classes=4)
     folder = write_folder(tmp_path / "run", backbone, row)
     same(loaded("swin_mini", folder), backbone)
-    assert len(upstream_digest(f"swin_mini(weights='{folder}')")) == 64
+    assert len(resolve_backbone(f"swin_mini(weights='{folder}')").digest) == 64
     with pytest.raises(UserError, match="holds those of swin_mini"):
         loaded("resnet_mini", folder)
     about = json.loads((folder / "checkpoint.json").read_text())
@@ -412,7 +409,7 @@ def test_a_folder_of_robustify_is_a_checkpoint_like_any_other(tmp_path):
     with pytest.raises(UserError, match="checksum differs"):
         loaded("swin_mini", folder)
     (folder / "checkpoint.json").write_text(json.dumps({**about, "surprise": 1}))
-    with pytest.raises(UserError, match="missing or no such"):
+    with pytest.raises(UserError, match="missing or damaged"):
         loaded("swin_mini", folder)
 
 
@@ -431,12 +428,16 @@ def test_rows_are_complete():
         " prime_jsd l2_eps0 l2_eps5"
     )
     assert all(
-        row_of(f"resnet50/{weights}").may_differ == (WRAPPERS if "l2" in weights else ())
+        find_checkpoint(f"resnet50/{weights}").may_differ == (WRAPPERS if "l2" in weights else ())
         for weights in wanted.split()
     )
-    assert row_of("ant") == row_of("resnet50(weights='ant')") == CHECKPOINTS["resnet50/ant"]
-    assert row_of("swin_b").weights == "imagenet"
-    assert row_of("resnet18").file == "resnet18-f37072fd.pth"
+    assert (
+        find_checkpoint("ant")
+        == find_checkpoint("resnet50(weights='ant')")
+        == CHECKPOINTS["resnet50/ant"]
+    )
+    assert find_checkpoint("swin_b").weights == "imagenet"
+    assert find_checkpoint("resnet18").file == "resnet18-f37072fd.pth"
 
 
 def table():
@@ -497,12 +498,14 @@ def test_a_file_of_no_weights_is_never_kept_and_a_file_that_is_named_wins(tmp_pa
     row, place = CHECKPOINTS["resnet50/ant"], tmp_path / "cache" / "weights"
     (tmp_path / "junk.pth").write_bytes(b"<html>not found</html>")
     with pytest.raises(UserError, match="it begins like no weight file"):
-        fetch_row(row, [str(tmp_path / "junk.pth")], tmp_path / "cache", lambda done, total: None)
+        fetch_checkpoint(
+            row, [str(tmp_path / "junk.pth")], tmp_path / "cache", lambda done, total: None
+        )
     assert [path.name for path in place.iterdir() if not path.name.startswith(".")] == []
     for name in ("one", "two"):
         torch.save({"weight": torch.full((2,), len(name) + ord(name[0]))}, tmp_path / f"{name}.pth")
-        path = fetch_row(
+        path = fetch_checkpoint(
             row, [str(tmp_path / f"{name}.pth")], tmp_path / "cache", lambda done, total: None
         )
         assert path.read_bytes() == (tmp_path / f"{name}.pth").read_bytes()
-        verify(row, path)
+        verify_checkpoint(row, path)

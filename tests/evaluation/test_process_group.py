@@ -17,10 +17,10 @@ from stillrobust.evaluation.process_group import SINGLE_PROCESS, ProcessGroup, j
 from stillrobust.grid import Cell
 from stillrobust.storage.store import Store
 from stillrobust.training import Plan, Recipe, train
-from stillrobust.training.launch import launch, launched, leads
+from stillrobust.training.launch import is_main_process, launch, launched_processes
 from tests.toys import SETTINGS, Toys
 
-RECIPE = Recipe(steps=1, batch_size=4, optimiser="sgd", lr=0.02, warmup=0, accelerator="cpu")
+RECIPE = Recipe(steps=1, batch_size=4, optimizer="sgd", lr=0.02, warmup=0, accelerator="cpu")
 IMAGES = 11  # in batches of 2: six, the last of one image
 
 
@@ -136,8 +136,8 @@ def test_who_was_launched(environment, expected, first, monkeypatch):
             monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert launched() == expected
-    assert leads() == first
+    assert launched_processes() == expected
+    assert is_main_process() == first
     if expected is None:
         assert join_process_group() == SINGLE_PROCESS
     else:
@@ -180,7 +180,7 @@ def test_torchrun_trains_and_evaluates_as_one_process(tmp_path):
     data = f"folders:{tmp_path / 'data' / 'classification'}"
     change = [
         f"--change={pair}"
-        for pair in ("optimiser=sgd", "lr=0.02", "warmup=0", "norm_eval=false", "accelerator=cpu")
+        for pair in ("optimizer=sgd", "lr=0.02", "warmup=0", "norm_eval=false", "accelerator=cpu")
     ]
     words = [
         "train",

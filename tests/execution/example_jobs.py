@@ -8,7 +8,7 @@ from pathlib import Path
 from stillrobust.errors import UserError
 from stillrobust.execution import Job
 from stillrobust.storage.leases import LeaseHeldError
-from stillrobust.training.launch import launched
+from stillrobust.training.launch import launched_processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class RaiseUnpicklable(Job):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordProcess(Job):
-    """Append a line: the job's affinity, process, GPU, threads, and whether it was launched."""
+    """Append a line: the job's affinity, process, GPU, threads, and whether it was launched_processes."""
 
     path: Path
     seconds: float = 0.3
@@ -105,4 +105,6 @@ class RecordProcess(Job):
         time.sleep(self.seconds)
         with self.path.open("a") as file:
             threads = os.environ["OMP_NUM_THREADS"]
-            file.write(f"{node}{self.affinity} {os.getpid()} {gpu} {threads} {launched()}\n")
+            file.write(
+                f"{node}{self.affinity} {os.getpid()} {gpu} {threads} {launched_processes()}\n"
+            )

@@ -134,7 +134,7 @@ def loss(model, views, labels, generator):
     )
     _, _, description = load_model(folder)
     assert description["identity"]["technique"] == "alike"
-    assert description["plan"]["shown"] == "resnet_mini (alike)"
+    assert description["plan"]["display_name"] == "resnet_mini (alike)"
     assert json.loads((folder / "checkpoint.json").read_text())["technique"] == "alike"
     with pytest.raises(UserError, match="alike changes more than the images"):
         require_photometric(build_technique(path), "classification")

@@ -14,7 +14,7 @@ from stillrobust.backbones import build_backbone
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.storage.store import Store
-from stillrobust.tasks import augment, make_task
+from stillrobust.tasks import make_task, transforms
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import Plan, load_model, train
 from tests.toys import Toys
@@ -31,7 +31,7 @@ def test_test_transform_is_torchvisions(size, how):
     image = noise(*size)
     expected = reference.resize(Image.fromarray(image), 256, reference.InterpolationMode(how))
     expected = np.asarray(reference.center_crop(expected, 224))
-    assert np.array_equal(augment.centre_crop(image, 256, 224, how), expected)
+    assert np.array_equal(transforms.center_crop(image, 256, 224, how), expected)
 
 
 def test_random_resized_crop():
@@ -40,7 +40,7 @@ def test_random_resized_crop():
     """
     image = noise(32, 32)
     crops = [
-        augment.random_resized_crop(image, 224, (0.08, 1.0), np.random.default_rng(seed))
+        transforms.random_resized_crop(image, 224, (0.08, 1.0), np.random.default_rng(seed))
         for seed in range(20)
     ]
     assert all(crop.shape == (224, 224, 3) for crop in crops)
@@ -48,11 +48,11 @@ def test_random_resized_crop():
     strip = noise(8, 100)
     middle = strip[:, 44:55]  # 4/3 x 8 = 11 of 100 columns
     expected = np.asarray(Image.fromarray(middle).resize((16, 16), Image.Resampling.BILINEAR))
-    found = augment.random_resized_crop(strip, 16, (1.0, 1.0), np.random.default_rng(0))
+    found = transforms.random_resized_crop(strip, 16, (1.0, 1.0), np.random.default_rng(0))
     assert abs(found.astype(int) - expected).max() == 0
 
 
-def test_cifar_normalises_inside_the_model():
+def test_cifar_normalizes_inside_the_model():
     """(x - mean) / std of CIFAR, after Salman et al.; the settings come with the recipe and are
     kept with the run.
     """
@@ -61,7 +61,7 @@ def test_cifar_normalises_inside_the_model():
     model = task.build_model(
         build_backbone("resnet_mini(weights='random')")[0], Toys("classification").info
     )
-    white = model.backbone.normalise(torch.ones(1, 3, 1, 1)).flatten().tolist()
+    white = model.backbone.normalize(torch.ones(1, 3, 1, 1)).flatten().tolist()
     assert white == pytest.approx(
         [(1 - 0.4914) / 0.2023, (1 - 0.4822) / 0.1994, (1 - 0.4465) / 0.2010]
     )
@@ -69,7 +69,7 @@ def test_cifar_normalises_inside_the_model():
     own = make_task("classification", {}).build_model(
         build_backbone("resnet_mini(weights='random')")[0], Toys("classification").info
     )
-    assert own.backbone.normalise(torch.ones(1, 3, 1, 1)).flatten().tolist() != pytest.approx(white)
+    assert own.backbone.normalize(torch.ones(1, 3, 1, 1)).flatten().tolist() != pytest.approx(white)
 
 
 class Thousand(Toys):
@@ -113,8 +113,8 @@ def test_upstream_is_published_as_a_run_and_measured(tmp_path):
 
 
 def test_upstream_needs_its_classes_and_its_task(tmp_path):
-    plan = Plan("classification", "resnet_mini(weights='random')", None, kind="upstream")
-    with pytest.raises(UserError, match="1000 classes of resnet_mini's own classifier, but got 2"):
+    plan = Plan("classification", "resnet_mini(weights='random')", "upstream")
+    with pytest.raises(UserError, match="1000 classes of resnet_mini's classifier, but got 2"):
         train(plan, Toys("classification"), tmp_path)
     with pytest.raises(UserError, match="use classification"):
         train(dataclasses.replace(plan, task="segmentation"), Toys("segmentation"), tmp_path)

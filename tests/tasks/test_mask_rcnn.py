@@ -11,22 +11,22 @@ import torch
 from torch import nn
 from torchvision.models.detection.image_list import ImageList
 
-from stillrobust.backbones import build_backbone
+from stillrobust.backbones import build_backbone, resolve_backbone
 from stillrobust.samples import DatasetInfo, Sample, Target
-from stillrobust.tasks import augment, make_task
+from stillrobust.tasks import make_task, transforms
+from stillrobust.tasks.detection import paste_masks
 from stillrobust.tasks.mask_rcnn import (
     Anchors,
     Assignment,
     PadWithMean,
     RegionPool,
     box_loss,
-    level_of,
     mask_targets,
-    paste_masks,
+    pyramid_level,
 )
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import Plan
-from stillrobust.training.loop import build, hold_still
+from stillrobust.training.loop import build_model, freeze_modules
 from tests.toys import SETTINGS, Toys
 
 COCO = DatasetInfo("coco", "detection", tuple(map(str, range(80))), 1, "", has_masks=True)
@@ -83,9 +83,9 @@ def test_batchnorm_policy():
     of layers 2-4 trained.
     """
     plan = Plan("detection", "resnet50(weights='random')", "full_network", recipe_of("coco_r50_2x"))
-    _, model, _ = build(plan, COCO)
+    model, _ = build_model(plan, resolve_backbone(plan.backbone), COCO)
     model.train()
-    hold_still(model.backbone.backbone, plan.recipe.frozen)
+    freeze_modules(model.backbone.backbone, plan.recipe.frozen)
     body = model.backbone.backbone.model
     norms = {
         name: module for name, module in body.named_modules() if isinstance(module, nn.BatchNorm2d)
@@ -209,7 +209,7 @@ def test_levels_by_hand():
     """Sides of 112, 224 and 448 begin the maps of stride 8, 16 and 32 (Lin et al. 2017, eq. 1)."""
     sides = torch.tensor([10.0, 111, 112, 223, 224, 447, 448, 1300])
     boxes = torch.stack([torch.zeros(8), torch.zeros(8), sides, sides], dim=1)
-    assert level_of(boxes, 4).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert pyramid_level(boxes, 4).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_pooled_regions_keep_their_order():
@@ -255,11 +255,11 @@ def test_masks_are_pasted_where_their_boxes_are():
 
 
 def test_padding():
-    """To multiples of 32, zero once it is normalised."""
+    """To multiples of 32, zero once it is normalized."""
     backbone = build_backbone("resnet18(weights='random')")[0]
     batch = PadWithMean(backbone).batch_images([torch.rand(3, 20, 33), torch.rand(3, 32, 10)])
     assert batch.shape == (2, 3, 32, 64)
-    assert backbone.normalise(batch)[0, :, 20:].abs().max() < 1e-6
+    assert backbone.normalize(batch)[0, :, 20:].abs().max() < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_padding():
 )
 def test_sizes_in_the_test(size, expected):
     """mmcv's rescale_size for (1333, 800): int(side x factor + 0.5)."""
-    assert augment.fitted(size, 1333, 800) == expected
+    assert transforms.rescaled_size(size, 1333, 800) == expected
 
 
 def test_predictions_are_in_the_images_own_pixels():
@@ -297,7 +297,6 @@ def test_predictions_are_in_the_images_own_pixels():
 
 
 # ---- augmentation
-# -----------------------------------------------------------------------------------------------------------
 
 
 def scene(rng, size=(120, 160)):
@@ -393,7 +392,7 @@ def test_crop_by_hand():
         crowd=np.zeros(3, bool),
         areas=np.ones(3),
     )
-    found = augment.crop(Sample(np.zeros((10, 10, 3), np.uint8), target), (3, 1, 5, 6)).target
+    found = transforms.crop(Sample(np.zeros((10, 10, 3), np.uint8), target), (3, 1, 5, 6)).target
     assert found.size == (5, 6)
     assert found.boxes.tolist() == [[1, 0, 5, 3]]
     assert found.labels.tolist() == [0]
@@ -401,7 +400,7 @@ def test_crop_by_hand():
     without = dataclasses.replace(target, masks=None)
     assert (
         len(
-            augment.crop(
+            transforms.crop(
                 Sample(np.zeros((10, 10, 3), np.uint8), without), (3, 1, 5, 6)
             ).target.boxes
         )
@@ -417,9 +416,9 @@ def test_images_without_objects_train():
     task = make_task("detection", SETTINGS["detection"])
     data = Toys("detection")
     model = task.build_model(build_backbone("resnet_mini(weights='random')")[0], data.info).train()
-    empty = augment.crop(data[0], (0, 0, 2, 64))
+    empty = transforms.crop(data[0], (0, 0, 2, 64))
     assert len(empty.target.boxes) == 0
-    losses = task.loss(model, [augment.resize(empty, (64, 64))])
+    losses = task.loss(model, [transforms.resize(empty, (64, 64))])
     sum(losses.values()).backward()
     assert all(torch.isfinite(value) for value in losses.values())
     assert losses["loss_mask"].item() == losses["loss_box_reg"].item() == 0

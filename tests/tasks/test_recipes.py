@@ -13,7 +13,7 @@ from stillrobust.backbones.reader import load_strictly
 from stillrobust.errors import UserError
 from stillrobust.tasks import make_task
 from stillrobust.tasks.recipes import FIGURE_5_RATES, RECIPES, Recipe, recipe_of
-from stillrobust.training.optimizer import learning_rate, momentum_at
+from stillrobust.training.optimizer import learning_rate, scheduled_momentum
 
 
 def rates(recipe, steps, base=None):
@@ -66,12 +66,12 @@ def test_step_is_torchs_multistep(name, epochs, drops):
     """With one step an epoch and no warm-up, the rates are those of torch's MultiStepLR."""
     recipe = recipe_of(name, warmup=0)
     parameter = torch.nn.Parameter(torch.zeros(1))
-    optimiser = torch.optim.SGD([parameter], lr=recipe.lr)
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimiser, list(drops))
+    optimizer = torch.optim.SGD([parameter], lr=recipe.lr)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(drops))
     expected = []
     for _ in range(epochs):
-        expected.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         scheduler.step()
     assert recipe.total_steps(recipe.batch_size) == epochs == recipe.epochs
     assert rates(recipe, epochs) == pytest.approx(expected)
@@ -103,19 +103,19 @@ def test_one_cycle_is_torchs():
     torch's OneCycleLR.
     """
     recipe, steps = recipe_of("imagenet_prime"), 250
-    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr, momentum=0.9)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=recipe.lr, total_steps=steps, pct_start=0.1
+        optimizer, max_lr=recipe.lr, total_steps=steps, pct_start=0.1
     )
     for step in range(steps):
-        group = optimiser.param_groups[0]
+        group = optimizer.param_groups[0]
         assert learning_rate(recipe, recipe.lr, step, steps) == pytest.approx(group["lr"], rel=1e-9)
-        assert momentum_at(recipe, step, steps) == pytest.approx(group["momentum"], rel=1e-9)
-        optimiser.step()
+        assert scheduled_momentum(recipe, step, steps) == pytest.approx(group["momentum"], rel=1e-9)
+        optimizer.step()
         scheduler.step() if step < steps - 1 else None
     ends = [learning_rate(recipe, recipe.lr, step, steps) for step in (0, 24, steps - 1)]
     assert ends == pytest.approx([8e-4, 0.02, 8e-8])
-    assert momentum_at(recipe_of("cifar10"), 3, 10) is None
+    assert scheduled_momentum(recipe_of("cifar10"), 3, 10) is None
 
 
 # The official codes and threads, as the cards of the techniques name them: lr, momentum, weight
@@ -137,7 +137,7 @@ def test_upstream_recipes_are_the_official_ones(name):
     recipe = recipe_of(name)
     assert (recipe.lr, recipe.momentum, recipe.weight_decay) == (lr, momentum, decay)
     assert (recipe.batch_size, recipe.reference_batch) == (batch, batch)
-    assert (recipe.optimiser, recipe.nesterov, recipe.schedule, recipe.min_lr) == (
+    assert (recipe.optimizer, recipe.nesterov, recipe.schedule, recipe.min_lr) == (
         "sgd",
         nesterov,
         schedule,
@@ -164,12 +164,12 @@ def test_cosine_is_torchs(name):
     as a LambdaLR.
     """
     recipe, steps = recipe_of(name), 200
-    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=recipe.min_lr)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=recipe.min_lr)
     expected = []
     for _ in range(steps):
-        expected.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         scheduler.step()
     assert rates(recipe, steps) == pytest.approx(expected, rel=1e-6)
 

@@ -12,7 +12,7 @@ import torch
 from stillrobust.backbones import build_backbone
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, DatasetInfo, Sample, Target
-from stillrobust.tasks import augment, make_task
+from stillrobust.tasks import make_task, transforms
 from stillrobust.tasks.upernet import FCNHead, UPerHead
 from tests.toys import SETTINGS, Toys
 
@@ -91,10 +91,10 @@ def test_heads_are_transformers_with_copied_weights():
 def test_test_size():
     """(2048, 512) with the ratio kept; 683 x 512 stays, a panorama is bound by its long side."""
     task = make_task("segmentation")
-    assert task.shown_size((512, 683)) == (512, 683)
-    assert task.shown_size((256, 256)) == (512, 512)
-    assert task.shown_size((300, 2400)) == (256, 2048)
-    assert task.shown_size((1000, 1500), 0.5) == (256, 384)
+    assert task.input_size((512, 683)) == (512, 683)
+    assert task.input_size((256, 256)) == (512, 512)
+    assert task.input_size((300, 2400)) == (256, 2048)
+    assert task.input_size((1000, 1500), 0.5) == (256, 384)
 
 
 def test_labels_come_at_the_original_size():
@@ -106,7 +106,7 @@ def test_labels_come_at_the_original_size():
     image = Toys("segmentation")[0].image[:50, :61]
     with torch.inference_mode():
         (found,) = task.predict(model, [image])
-        shown = augment.resize_image(image, *augment.fitted((50, 61), 256, 96))
+        shown = transforms.resize_image(image, *transforms.rescaled_size((50, 61), 256, 96))
         assert min(shown.shape[:2]) == 96
         logits, _ = model(torch.from_numpy(shown).permute(2, 0, 1)[None].float() / 255)
         resized = torch.nn.functional.interpolate(
@@ -149,7 +149,7 @@ def test_varied_crop_by_hand():
     shares, plain = [], []
     for seed in range(200):
         for highest, found in ((0.75, shares), (2.0, plain)):
-            cut = augment.varied_crop(
+            cut = transforms.random_varied_crop(
                 sample_of(label_map), (16, 16), highest, np.random.default_rng(seed)
             ).target.label_map
             assert cut.shape == (16, 16)
@@ -157,7 +157,7 @@ def test_varied_crop_by_hand():
             found.append(counts.max() / counts.sum())
     assert np.mean(np.array(plain) >= 0.75) > 0.6
     assert np.mean(np.array(shares) >= 0.75) < 0.1
-    small = augment.varied_crop(
+    small = transforms.random_varied_crop(
         sample_of(label_map[:10, :12]), (16, 16), 0.75, np.random.default_rng(0)
     )
     # never a class of 75 % fewer: after ten times the last one stays
@@ -193,7 +193,7 @@ def test_distortion_by_hand():
     pixel = np.array([[[200, 100, 50]]], np.uint8)
 
     def distorted(*arguments):
-        return augment.distort(pixel, Fixed(*arguments))[0, 0].tolist()
+        return transforms.photometric_distortion(pixel, Fixed(*arguments))[0, 0].tolist()
 
     # chances: brightness, contrast first or last, (contrast), saturation, hue, (contrast)
     # cut to whole numbers, not rounded
@@ -215,7 +215,9 @@ def test_distortion_by_hand():
 def test_distortion_changes_half_of_the_images_in_every_way():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    found = [augment.distort(image, np.random.default_rng(seed)) for seed in range(400)]
+    found = [
+        transforms.photometric_distortion(image, np.random.default_rng(seed)) for seed in range(400)
+    ]
     unchanged = np.mean([np.array_equal(image, one) for one in found])
     assert unchanged == pytest.approx(1 / 16, abs=0.04)  # none of four
     brighter = np.mean([one.mean() > image.mean() + 1 for one in found])
@@ -238,7 +240,7 @@ def test_what_is_smaller_than_the_crop_is_padded_in_the_loss():
         shapes.append(tuple(images.shape))
         return images * 0.5
 
-    batch = [data[0], augment.crop(data[1], (0, 0, 40, 64)), data[2]]
+    batch = [data[0], transforms.crop(data[1], (0, 0, 40, 64)), data[2]]
     task.loss(model, batch, photometric)
     assert sorted(shapes) == [(1, 3, 40, 64), (2, 3, 64, 64)]
     images, mean = seen["images"], model.backbone.pixel_mean[0]

@@ -5,8 +5,8 @@ import torch
 from stillrobust.backbones import build_backbone
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, Sample, Target
-from stillrobust.tasks import TASKS, augment, make_task
-from stillrobust.tasks.heads import initialise_head
+from stillrobust.tasks import TASKS, make_task, transforms
+from stillrobust.tasks.heads import initialize_head
 from tests.toys import SETTINGS, Toys, head_names
 
 
@@ -14,7 +14,7 @@ def build(task, name="resnet18", seed=0, **settings):
     data = Toys(task)
     made = make_task(task, SETTINGS[task] | settings)
     model = made.build_model(build_backbone(f"{name}(weights='random')")[0], data.info)
-    initialise_head(model, seed)
+    initialize_head(model, seed)
     return made, model, data
 
 
@@ -71,7 +71,10 @@ def test_flip_by_hand():
     target = Target(
         "a", (2, 4), boxes=np.array([[0, 0, 1, 1]], np.float32), labels=np.array([0]), masks=mask
     )
-    flips = [augment.flip(Sample(image, target), np.random.default_rng(seed)) for seed in range(20)]
+    flips = [
+        transforms.random_flip(Sample(image, target), np.random.default_rng(seed))
+        for seed in range(20)
+    ]
     changed = [flip for flip in flips if not np.array_equal(flip.image, image)]
     assert 0 < len(changed) < 20
     assert changed[0].target.boxes.tolist() == [[3, 0, 4, 1]]

@@ -283,14 +283,14 @@ def test_training_takes_another_choice_every_epoch(source, roots):
 
     clean = FolderDataset(source.parent, "train")
     chosen = MultiRootDataset(clean, roots, mode="choice")
-    reader = batches.Augmented(Plain(), chosen, 0, lambda sample, rng: [sample])
+    reader = batches.AugmentedDataset(Plain(), chosen, 0, lambda sample, rng: [sample])
     seen = [version_of(reader[epoch, 2][0]) for epoch in range(20)]
     assert seen == [version_of(chosen.at_epoch(epoch)[2]) for epoch in range(20)]
     assert len(set(seen)) == 3
     fresh = [
         version_of(view)
         for ((view,),) in chain.from_iterable(
-            batches.fresh_epoch(reader, 1, 0, 0, 1, e) for e in range(9)
+            batches.companion_batches(reader, 1, 0, 0, 1, e) for e in range(9)
         )
     ]
     shown = [sorted(version_of(chosen.at_epoch(e)[place]) for place in range(5)) for e in range(9)]
@@ -298,7 +298,10 @@ def test_training_takes_another_choice_every_epoch(source, roots):
         "what trains beside the model sees the epoch's images too"
     )
     assert (
-        version_of(batches.Augmented(Plain(), clean, 0, lambda sample, rng: [sample])[7, 2][0]) == 0
+        version_of(
+            batches.AugmentedDataset(Plain(), clean, 0, lambda sample, rng: [sample])[7, 2][0]
+        )
+        == 0
     )
 
 

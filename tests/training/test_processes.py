@@ -7,7 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from stillrobust.errors import UserError
-from stillrobust.tasks.processes import SynchronisedBatchNorm, share_of, synchronise
+from stillrobust.tasks.distributed import (
+    SyncBatchNorm2d,
+    mean_over_processes,
+    synchronize_batch_norm,
+)
 from stillrobust.training import Plan, Recipe, train
 from stillrobust.training.upstream_training import robustify_plan
 from tests.toys import SETTINGS, Toys
@@ -23,7 +27,7 @@ DRAWN = {
 RECIPE = Recipe(
     steps=3,
     batch_size=5,
-    optimiser="sgd",
+    optimizer="sgd",
     lr=0.02,
     warmup=0,
     accelerator="cpu",
@@ -201,10 +205,10 @@ def test_techniques_train_in_half_precision(technique, tmp_path):
 
 
 def test_alone_nothing_is_shared():
-    assert share_of(5, torch.device("cpu")) == 5
-    assert share_of(0, torch.device("cpu")) == 1
-    model = synchronise(torch.nn.Sequential(torch.nn.BatchNorm2d(3)))
-    assert isinstance(model[0], SynchronisedBatchNorm)
+    assert mean_over_processes(5, torch.device("cpu")) == 5
+    assert mean_over_processes(0, torch.device("cpu")) == 1
+    model = synchronize_batch_norm(torch.nn.Sequential(torch.nn.BatchNorm2d(3)))
+    assert isinstance(model[0], SyncBatchNorm2d)
     plain, x = torch.nn.BatchNorm2d(3), torch.rand(4, 3, 5, 5)
     assert torch.equal(plain(x), model[0](x))
     assert torch.equal(plain.running_var, model[0].running_var)

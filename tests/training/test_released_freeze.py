@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 import torch
 
-from stillrobust.backbones import build_backbone
+from stillrobust.backbones import build_backbone, resolve_backbone
 from stillrobust.samples import DatasetInfo
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import Plan, identity, load_model, train
-from stillrobust.training.loop import build
+from stillrobust.training.loop import build_model
 from stillrobust.training.optimizer import parameter_groups
 from tests.toys import SETTINGS, Toys
 
@@ -77,7 +77,7 @@ def test_the_leaks_size_and_droppath():
         "released_freeze",
         recipe_of("ade20k_swin_t_80k"),
     )
-    _, model, _ = build(plan, info)
+    model, _ = build_model(plan, resolve_backbone(plan.backbone), info)
     groups = parameter_groups(plan.recipe, plan.transfer, model)
     body = [
         (group, name, parameter)
@@ -107,7 +107,7 @@ def test_no_decay_in_full_network():
     plan = Plan(
         "segmentation", "swin_t(weights='random')", "full_network", recipe_of("ade20k_swin_160k")
     )
-    _, model, _ = build(plan, info)
+    model, _ = build_model(plan, resolve_backbone(plan.backbone), info)
     decays = {
         name: group["weight_decay"]
         for group in parameter_groups(plan.recipe, plan.transfer, model)
@@ -132,7 +132,7 @@ def test_no_decay_in_full_network():
 def test_identity_says_which_freeze():
     info = Toys("segmentation").info
     plan = Plan("segmentation", "resnet_mini(weights='random')", "released_freeze", recipe_of())
-    assert identity(plan, info)["transfer"] == "released_freeze"
-    assert identity(plan, info) != identity(
-        dataclasses.replace(plan, transfer="fixed_feature"), info
-    )
+    frozen = dataclasses.replace(plan, transfer="fixed_feature")
+    backbone = resolve_backbone(plan.backbone)
+    assert identity(plan, backbone, info)["transfer"] == "released_freeze"
+    assert identity(plan, backbone, info) != identity(frozen, backbone, info)

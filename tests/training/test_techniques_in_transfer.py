@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stillrobust.backbones import build_backbone
+from stillrobust.backbones import build_backbone, resolve_backbone
 from stillrobust.robustify import build_technique
-from stillrobust.tasks import augment, make_task
+from stillrobust.tasks import make_task, transforms
 from stillrobust.training import Plan, Recipe, identity, train
-from stillrobust.training.technique_hooks import InTransfer
+from stillrobust.training.technique_hooks import TransferHooks
 from tests.own_toys import written
 from tests.toys import SETTINGS, Toys
 
@@ -22,9 +22,9 @@ PER_IMAGE = "trivialaugment(geometry=False)"
 
 
 def test_an_augmentation_of_images_acts_on_what_was_read_and_leaves_the_rest():
-    """In 8 bits, once, from the sample's own generator; what comes of it is not made 8 bits again."""
+    """In 8 bits, once, from the sample's own generator; the result stays float."""
     sample = Toys("detection")[0]
-    (view,) = InTransfer(make_task("detection"), "augmix(geometry=False, jsd=False)").views_of(
+    (view,) = TransferHooks(make_task("detection"), "augmix(geometry=False, jsd=False)").make_views(
         sample, np.random.default_rng(4)
     )
     made = build_technique("augmix(geometry=False, jsd=False)").augment_image(
@@ -35,7 +35,7 @@ def test_an_augmentation_of_images_acts_on_what_was_read_and_leaves_the_rest():
     assert not np.allclose(255 * made, np.round(255 * made), atol=1e-2)
     assert view.target is sample.target
     for spec in ("", "gaussian"):
-        assert InTransfer(make_task("detection"), spec).views_of(
+        assert TransferHooks(make_task("detection"), spec).make_views(
             sample, np.random.default_rng(4)
         ) == [sample]
 
@@ -85,7 +85,11 @@ def test_neither_workers_nor_a_stop_change_what_is_drawn(task, tmp_path):
 def test_boxes_masks_and_padding_stay_as_they_are():
     """Images of three sizes, of which two are padded: only what is inside of an image changes."""
     task, data = make_task("detection", SETTINGS["detection"]), Toys("detection")
-    batch = [data[0], augment.crop(data[1], (0, 0, 40, 64)), augment.crop(data[2], (0, 0, 64, 50))]
+    batch = [
+        data[0],
+        transforms.crop(data[1], (0, 0, 40, 64)),
+        transforms.crop(data[2], (0, 0, 64, 50)),
+    ]
     model = task.build_model(build_backbone(RANDOM)[0], data.info).train()
     seen = {}
     model.register_forward_pre_hook(lambda module, arguments: seen.update(targets=arguments[1]))
@@ -95,8 +99,8 @@ def test_boxes_masks_and_padding_stay_as_they_are():
     )
     found = []
     for spec in ("", f"{PER_IMAGE}+prime(geometry=False)"):
-        work = InTransfer(task, spec)
-        views = [work.views_of(sample, np.random.default_rng(1)) for sample in batch]
+        work = TransferHooks(task, spec)
+        views = [work.make_views(sample, np.random.default_rng(1)) for sample in batch]
         work.loss(model, views, torch.Generator().manual_seed(3))
         found.append(dict(seen))
     plain, changed = found
@@ -104,9 +108,9 @@ def test_boxes_masks_and_padding_stay_as_they_are():
         assert before.keys() == after.keys() == {"boxes", "labels", "masks"}
         assert all(torch.equal(before[name], after[name]) for name in before)
         assert np.array_equal(after["boxes"].numpy(), sample.target.boxes)
-    normalised = backbone.normalise(changed["images"])
-    assert not normalised[1, :, 40:].any()
-    assert not normalised[2, :, :, 50:].any()
+    normalized = backbone.normalize(changed["images"])
+    assert not normalized[1, :, 40:].any()
+    assert not normalized[2, :, :, 50:].any()
     for before, after, (height, width) in zip(
         plain["images"], changed["images"], ((64, 64), (40, 64), (64, 50)), strict=True
     ):
@@ -114,7 +118,8 @@ def test_boxes_masks_and_padding_stay_as_they_are():
 
 
 def test_another_way_of_acting_is_another_training():
-    info = Toys("detection").info
+    info, backbone = Toys("detection").info, resolve_backbone(RANDOM)
     plan = Plan("detection", RANDOM, "full_network", settings=SETTINGS["detection"])
-    assert "in_transfer_version" not in identity(plan, info)
-    assert "in_transfer_version" in identity(dataclasses.replace(plan, technique="gaussian"), info)
+    noisy = dataclasses.replace(plan, technique="gaussian")
+    assert "in_transfer_version" not in identity(plan, backbone, info)
+    assert "in_transfer_version" in identity(noisy, backbone, info)

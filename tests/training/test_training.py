@@ -1,17 +1,29 @@
 import dataclasses
+import gc
 import json
+import weakref
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 
-from stillrobust.backbones import CHECKPOINTS, Checkpoint, build_backbone, write_folder
+from stillrobust.backbones import (
+    CHECKPOINTS,
+    Backbone,
+    Checkpoint,
+    build_backbone,
+    resolve_backbone,
+    write_folder,
+)
 from stillrobust.errors import UserError
 from stillrobust.tasks.heads import backbone_of
 from stillrobust.training import Plan, Recipe, load_model, train
 from stillrobust.training import loop as training
-from stillrobust.training.batches import order
+from stillrobust.training.batches import batch_indices
 from tests.toys import SETTINGS, Toys
 
 SHORT = Recipe(steps=4, batch_size=4)
@@ -27,10 +39,14 @@ def plan(
     return Plan(task, backbone, transfer, recipe, SETTINGS[task], kind=kind)
 
 
+def identity(plan, info):
+    return training.identity(plan, resolve_backbone(plan.backbone), info)
+
+
 @pytest.mark.parametrize("task", sorted(SETTINGS))
 @pytest.mark.parametrize("transfer", ["fixed_feature", "full_network"])
 def test_frozen_means_frozen_and_full_means_full(task, transfer, tmp_path):
-    """After training, a frozen backbone's whole state (statistics too) is bit-equal to what it was."""
+    """A frozen backbone's whole state, statistics included, is bit-equal after training."""
     train(plan(task, transfer), Toys(task), tmp_path)
     _, model, description = load_model(tmp_path)
     torch.manual_seed(0)
@@ -40,6 +56,51 @@ def test_frozen_means_frozen_and_full_means_full(task, transfer, tmp_path):
     changed = [key for key in used if not torch.equal(start[key], after[key])]
     assert changed == [] if transfer == "fixed_feature" else len(changed) > 20
     assert description["plan"]["transfer"] == transfer
+
+
+@pytest.mark.parametrize("source", ["random", "file", "folder", "hub"])
+@pytest.mark.parametrize("transfer", ["fixed_feature", "robustify"])
+def test_weights_are_hashed_read_and_built_once(source, transfer, tmp_path, monkeypatch):
+    """A training resolves its weights once, and holds one model from its start to its end."""
+    made = build_backbone("resnet_mini(weights='random')")[0]
+    row = Checkpoint("resnet_mini", "mine", "prime", "ours", "", "a test", file="")
+    folder = write_folder(tmp_path / "made", made, row)
+    weights = folder / "weights.safetensors"
+    spec = {
+        "random": "resnet_mini(weights='random')",
+        "file": f"resnet_mini(weights='{weights}')",
+        "folder": f"resnet_mini(weights='{folder}')",
+        "hub": "timm/resnet10t",
+    }[source]
+    counts, alive = Counter(), weakref.WeakSet()
+
+    def count(owner, name, key):
+        original = getattr(owner, name)
+
+        def counted(first, *arguments, **options):
+            counts[key(first)] += 1
+            return original(first, *arguments, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    def built(backbone):
+        alive.add(backbone)
+        return "built"
+
+    count(Backbone, "__init__", built)
+    count(Path, "open", lambda path: "opened" if path == weights else "")
+    count(Path, "read_text", lambda path: path.name)
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **options: create(name))
+
+    def check(done, total, text):
+        gc.collect()
+        assert len(alive) == 1
+
+    train(plan(backbone=spec, transfer=transfer), Toys("classification"), tmp_path / "run", check)
+    assert counts["built"] == 1
+    assert counts["opened"] == (2 if source in ("file", "folder") else 0)  # hashed, then read
+    assert counts["checkpoint.json"] == (1 if source == "folder" else 0)
 
 
 def test_stopped_and_resumed_equals_undisturbed(tmp_path):
@@ -82,7 +143,7 @@ def test_finished_runs_are_left_alone_and_damaged_ones_are_not_believed(tmp_path
 
 
 @pytest.mark.parametrize("kind", ["transfer", "upstream", "robustify"])
-def test_a_loaded_model_normalises_as_its_weights_want_it(kind, tmp_path):
+def test_a_loaded_model_normalizes_as_its_weights_want_it(kind, tmp_path):
     """A made folder has values, and classes, that its architecture does not know; they belong to
     the run's identity.
     """
@@ -102,7 +163,7 @@ def test_a_loaded_model_normalises_as_its_weights_want_it(kind, tmp_path):
     assert backbone_of(model).preprocessing() == made.preprocessing()
     images = torch.rand(2, 3, 64, 64) * 1.5 - 0.25
     with torch.inference_mode():
-        assert torch.equal(backbone_of(model).normalise(images), made.normalise(images))
+        assert torch.equal(backbone_of(model).normalize(images), made.normalize(images))
         if kind == "upstream":
             # as a loaded model is; another layout rounds otherwise
             laid_out = made.to(memory_format=torch.channels_last)
@@ -110,13 +171,13 @@ def test_a_loaded_model_normalises_as_its_weights_want_it(kind, tmp_path):
     about = json.loads((tmp_path / "made" / "checkpoint.json").read_text())
     (tmp_path / "made" / "checkpoint.json").write_text(json.dumps(about | {"clamp": False}))
     assert (
-        training.identity(chosen, Toys("classification").info)
+        identity(chosen, Toys("classification").info)
         != training.read_description(folder)["identity"]
     )
 
 
 def test_a_run_on_an_l2_row_keeps_its_clamp(tmp_path, monkeypatch):
-    """Adversarially trained models clamp before they normalise; their files do not say so, the rows
+    """Adversarially trained models clamp before they normalize; their files do not say so, the rows
     of facts do.
     """
     row = CHECKPOINTS["resnet50/l2_eps3"]
@@ -135,7 +196,7 @@ def test_a_run_on_an_l2_row_keeps_its_clamp(tmp_path, monkeypatch):
     kept = backbone_of(load_model(folder)[1])
     assert kept.clamp
     assert torch.equal(
-        kept.normalise(torch.full((1, 3, 1, 1), 2.0)), kept.normalise(torch.ones(1, 3, 1, 1))
+        kept.normalize(torch.full((1, 3, 1, 1), 2.0)), kept.normalize(torch.ones(1, 3, 1, 1))
     )
 
 
@@ -148,21 +209,21 @@ def test_a_run_of_another_version_is_told(tmp_path, monkeypatch):
 
 def test_identity_leaves_out_how_it_is_run():
     info = Toys("classification").info
-    first = training.identity(plan(), info)
-    assert first == training.identity(
+    first = identity(plan(), info)
+    assert first == identity(
         plan(recipe=dataclasses.replace(SHORT, workers=3, checkpoint_seconds=1)), info
     )
-    assert first != training.identity(plan(recipe=dataclasses.replace(SHORT, seed=1)), info)
-    assert first != training.identity(plan(transfer="full_network"), info)
+    assert first != identity(plan(recipe=dataclasses.replace(SHORT, seed=1)), info)
+    assert first != identity(plan(transfer="full_network"), info)
 
 
-def test_order_is_every_example_once_an_epoch_and_resumes():
-    batches = list(order(seed=3, size=10, batch_size=4, steps=5))
+def test_the_order_is_every_example_once_an_epoch_and_resumes():
+    batches = list(batch_indices(seed=3, size=10, batch_size=4, steps=5))
     flat = [key for batch in batches for key in batch]
     for epoch in (0, 1):
         assert sorted(index for e, index in flat if e == epoch) == list(range(10))
-    assert list(order(3, 10, 4, 5, first=3)) == batches[3:]
-    assert list(order(4, 10, 4, 5)) != batches
+    assert list(batch_indices(3, 10, 4, 5, first=3)) == batches[3:]
+    assert list(batch_indices(4, 10, 4, 5)) != batches
 
 
 def test_nan_is_one_sentence_and_nothing_half_written(tmp_path):

@@ -11,18 +11,19 @@ import time
 import warnings
 
 import pytest
+import torch
 from rich.console import Console
 
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.runtime import progress_display as progress_module
+from stillrobust.runtime import progress as progress_module
 from stillrobust.runtime.forecast import NOT_STARTED, PlannedJob, Work, format_duration
 from stillrobust.runtime.progress import Display, progress_display, render, shorten
 from stillrobust.runtime.run_log import RUN_LOG, last_line, log_failures, note
-from stillrobust.runtime.tensorboard import EVENTS, Scalars
 from stillrobust.study import Site, load_selection, run_states
 from stillrobust.study.state import read_failures, status_text
 from stillrobust.training import Plan, Recipe, train
+from stillrobust.training.training_monitor import TrainingMonitor
 from tests.toys import SETTINGS, Toys
 
 PLAN = Plan(
@@ -50,36 +51,67 @@ def curves(folder):
 
 
 # ---- curves
-# ----------------------------------------------------------------------------------------------------------------
 
 
-def test_scalars_are_what_tensorboard_reads(tmp_path):
-    scalars = Scalars(tmp_path, 0)
-    for step in (1, 2, 300, 90_000):
-        scalars.add(step, {"loss": step / 2, "loss/a long name with ü": -1.5})
+def monitor(folder, step=0, steps=8):
+    return TrainingMonitor(folder, folder / RUN_LOG, step, steps, 4)
+
+
+def record(monitor, steps, value):
+    for step in steps:
+        monitor.record(step, {"a long name with ü": torch.tensor(value)}, [0.5, 0.25])
+
+
+def test_tensorboard_reads_the_curves(tmp_path):
+    record(monitor(tmp_path), (1, 2, 3), 1.5)
     read = curves(tmp_path)
-    assert read["loss"] == ([1, 2, 300, 90_000], [0.5, 1.0, 150.0, 45_000.0])
-    assert read["loss/a long name with ü"][1] == [-1.5] * 4
+    assert read["loss"] == read["loss/a long name with ü"] == ([1, 2, 3], [1.5] * 3)
+    assert read["rate"] == ([1, 2, 3], [0.5] * 3)
 
 
-def test_going_on_keeps_what_was_written_up_to_there_and_drops_what_is_torn(tmp_path):
-    scalars = Scalars(tmp_path, 0)
-    for step in range(1, 9):
-        scalars.add(step, {"loss": 1.0})
-    file = tmp_path / EVENTS
-    file.write_bytes(file.read_bytes()[:-5])  # killed in the middle of the last
-    scalars = Scalars(tmp_path, 5)
-    for step in range(6, 9):
-        scalars.add(step, {"loss": 2.0})
+def test_resuming_continues_the_curves_and_starting_anew_drops_them(tmp_path):
+    """Points after the step that a training resumes from are replaced, also behind a torn one."""
+    record(monitor(tmp_path), range(1, 9), 1.0)
+    (file,) = tmp_path.glob("*tfevents*")
+    file.write_bytes(file.read_bytes()[:-5])  # killed while it wrote the last point
+    record(monitor(tmp_path, 5), range(6, 9), 2.0)
     assert curves(tmp_path)["loss"] == ([1, 2, 3, 4, 5, 6, 7, 8], [1.0] * 5 + [2.0] * 3)
-    Scalars(tmp_path, 0)
+    monitor(tmp_path)
     assert curves(tmp_path) == {}
 
 
-def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path):
+def test_a_folder_that_cannot_be_written_does_not_stop_the_training(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    Scalars(tmp_path / "file", 0).add(1, {"loss": 1.0})
+    record(monitor(tmp_path / "file"), (1, 2), 1.0)
     note(tmp_path / "file" / RUN_LOG, "text")
+
+
+def test_a_full_disk_ends_the_curves_and_not_the_training(tmp_path, monkeypatch):
+    watched = monitor(tmp_path)
+
+    def fail():
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(watched.writer, "flush", fail)
+    record(watched, (1, 2), 1.0)
+    assert (tmp_path / RUN_LOG).read_text().count("end here: No space left on device") == 1
+
+
+def test_without_tensorboard_one_line_of_the_log_says_how_to_get_curves(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    train(PLAN, Toys("classification"), tmp_path)
+    assert not list(tmp_path.glob("*tfevents*"))
+    log = (tmp_path / RUN_LOG).read_text()
+    assert log.count("pip install 'stillrobust[tensorboard]'") == 1
+    assert "training finished" in log
+
+
+def test_importing_does_not_load_tensorboard():
+    code = (
+        "import sys, stillrobust, stillrobust.training;"
+        " assert not [m for m in sys.modules if m.partition('.')[0] == 'tensorboard']"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_training_leaves_its_curves_and_its_log_once_each_step(tmp_path):
@@ -92,14 +124,14 @@ def test_a_training_leaves_its_curves_and_its_log_once_each_step(tmp_path):
     assert curves(tmp_path)["loss"][0] == [1, 2, 3, 4]
     train(PLAN, Toys("classification"), tmp_path)
     read = curves(tmp_path)
-    assert set(read) == {"loss", "loss/cross_entropy", "rate", "examples a second"}
+    assert set(read) == {"loss", "loss/cross_entropy", "rate", "images per second"}
     assert all(steps == [1, 2, 3, 4, 5, 6] for steps, _ in read.values())
     assert read["loss"][1] == read["loss/cross_entropy"][1]
     assert max(read["rate"][1]) <= PLAN.recipe.lr
     log = (tmp_path / RUN_LOG).read_text().splitlines()
     assert "training: Plan(task='classification'" in log[0]
     assert "training stopped: KeyboardInterrupt" in log[1]
-    assert "training goes on after step 3 of 6" in log[3]
+    assert "training resumes after step 3 of 6" in log[3]
     assert "step 6 of 6: loss cross_entropy" in log[4]
     assert "training finished" in log[5]
     undisturbed = tmp_path / "undisturbed"
@@ -108,7 +140,6 @@ def test_a_training_leaves_its_curves_and_its_log_once_each_step(tmp_path):
 
 
 # ---- logs
-# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_log_has_time_host_and_process_and_the_stack_trace_of_what_no_user_did(tmp_path):
@@ -143,7 +174,6 @@ def test_an_evaluation_puts_every_cell_down(tmp_path):
 
 
 # ---- how long the rest takes
-# -------------------------------------------------------------------------------------------------
 
 
 class Clock:
@@ -213,7 +243,6 @@ def test_hours():
 
 
 # ---- the display
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_kind_that_was_not_seen_goes_as_fast_for_its_size():
@@ -330,7 +359,6 @@ def test_another_terminal_is_told(tmp_path, monkeypatch):
 
 
 # ---- a study
-# ---------------------------------------------------------------------------------------------------------------
 
 STUDY = """
 name: two

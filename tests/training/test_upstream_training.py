@@ -73,7 +73,7 @@ def test_every_technique_trains_the_model(spec, tmp_path):
 
 @pytest.mark.parametrize("spec", ["ant(iterations=2)", "prime", "augmix"])
 def test_stopped_and_resumed_equals_undisturbed(spec, tmp_path):
-    """Stopped in the middle of an epoch, with a companion's optimiser and pool in the files; the
+    """Stopped in the middle of an epoch, with a companion's optimizer and pool in the files; the
     epoch is of two steps.
     """
     data, plan = (
@@ -205,7 +205,6 @@ def test_an_augmenting_technique_acts_in_every_task_also_with_a_frozen_backbone(
 
 
 # ---- a technique with images of its own
-# -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture

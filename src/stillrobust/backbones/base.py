@@ -1,6 +1,4 @@
-"""What every backbone is: it normalises its own input, gives four maps or one embedding, and can be
-frozen for good.
-"""
+"""The base class of backbones: normalization, four maps or one embedding, and freezing."""
 
 from typing import Any, Literal
 
@@ -11,17 +9,27 @@ from stillrobust.backbones.layouts import Layout
 from stillrobust.errors import UserError
 
 LEVELS = 4  # Mask R-CNN's FPN and UPerNet both take the last four stages, strides 4 to 32
-Use = Literal["maps", "embedding"]
+Output = Literal["maps", "embedding"]
 
 
 class Backbone(nn.Module):
-    """A whole upstream model in ``.model``, its ImageNet classifier included, that normalises its
-    own input.
+    """A whole upstream model, its ImageNet classifier included, that normalizes its own input.
 
-    ``forward``: float (B, 3, H, W) RGB 0..1 -> four maps (B, C_i, ceil(H/s_i), ceil(W/s_i)), finest
-    first. ``embed``: the same input -> (B, embed_dim), what the upstream classifier sees.
-    ``classify``: -> (B, classes) logits. A family overrides ``maps_of``, ``embedding_of`` and
-    ``logits_of``, which take normalised images, and ``keep_only``.
+    Images are float (B, 3, H, W), RGB 0..1. ``forward`` returns four maps (B, C_i, ceil(H/s_i),
+    ceil(W/s_i)), finest first; ``embed`` returns (B, embed_dim), the input of the upstream
+    classifier; ``classify`` returns its logits (B, classes). A family of architectures overrides
+    ``maps_of``, ``embedding_of`` and ``logits_of``, which take normalized images, and
+    ``keep_only``.
+
+    Args:
+        name: Name of the architecture.
+        model: The upstream model.
+        channels: C_i, channels of the four maps.
+        strides: s_i, pixels of the image for a pixel of each map.
+        embed_dim: Length of the embedding.
+        layouts: Key layouts of weight files that can be loaded.
+        classifier: Modules of ``model`` that no map needs. The last one is the linear classifier;
+            those before it make the embedding.
     """
 
     pixel_mean: Tensor
@@ -45,50 +53,57 @@ class Backbone(nn.Module):
         self.strides = strides
         self.embed_dim = embed_dim
         self.layouts = layouts
-        """The key layouts of weight files that it reads."""
         self.classifier = classifier
-        """Parts of ``model`` that no map needs; the last is the linear classifier, those before it
-        make the embedding.
-        """
         self.absent: tuple[str, ...] = ()
-        """Parts of the classifier that the weights came without."""
+        """Modules of the classifier that the weight file lacked."""
         self.clamp = False
         self.frozen = False
         self.norm_eval = False
-        """BatchNorm keeps its statistics in training too."""
+        """BatchNorm layers stay in evaluation mode in training."""
         self.register_buffer("pixel_mean", torch.zeros(1, 3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.ones(1, 3, 1, 1), persistent=False)
 
     def set_preprocessing(
         self, mean: tuple[float, ...], std: tuple[float, ...], clamp: bool = False
     ) -> None:
-        """Normalise by (x - mean) / std for x in 0..1, channels in the order R, G, B, or one value
-        for all.
+        """Set the normalization (x - mean) / std of images x in 0..1.
 
-        ``clamp``: clamp to 0..1 before, as adversarially trained models do.
+        Args:
+            mean: Red, green and blue, or one value for all.
+            std: Red, green and blue, or one value for all.
+            clamp: Clamp images to 0..1 first, as adversarially trained models do.
         """
         self.clamp = clamp
         for buffer, values in ((self.pixel_mean, mean), (self.pixel_std, std)):
             buffer.copy_(torch.tensor(values).view(1, -1, 1, 1).expand(1, 3, 1, 1))
 
     def preprocessing(self) -> dict[str, Any]:
-        """The arguments of :meth:`set_preprocessing` that make it so."""
+        """The arguments of ``set_preprocessing`` that give the present normalization."""
         mean, std = (
             tuple(buffer.flatten().tolist()) for buffer in (self.pixel_mean, self.pixel_std)
         )
         return {"mean": mean, "std": std, "clamp": self.clamp}
 
     def freeze(self) -> None:
-        """Fixed-feature transfer: no gradient, and statistics, dropout and drop-path in evaluation
-        mode for good.
+        """Freeze the backbone for fixed-feature transfer.
+
+        Parameters get no gradient. BatchNorm, dropout and drop path stay in evaluation mode, also
+        after ``train()``.
         """
         self.frozen = True
         self.requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> "Backbone":
-        """As ``nn.Module.train``, but a frozen backbone stays in evaluation mode, and so do norms
-        with ``norm_eval``.
+        """Set training or evaluation mode, as ``nn.Module.train``.
+
+        A frozen backbone stays in evaluation mode, and so does BatchNorm with ``norm_eval``.
+
+        Args:
+            mode: Whether to train.
+
+        Returns:
+            The backbone itself.
         """
         super().train(mode and not self.frozen)
         if self.norm_eval:
@@ -97,55 +112,83 @@ class Backbone(nn.Module):
                     module.eval()
         return self
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """(x - mean) / std, per channel."""
+    def normalize(self, images: Tensor) -> Tensor:
+        """Normalize images (B, 3, H, W) of 0..1: (x - mean) / std, per channel."""
         images = images.clamp(0, 1) if self.clamp else images
         return (images - self.pixel_mean) / self.pixel_std
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Float (B, 3, H, W) RGB 0..1 -> four maps (B, C_i, ceil(H/s_i), ceil(W/s_i)), finest
-        first.
+        """Compute the four maps of images.
+
+        Args:
+            images: Float (B, 3, H, W), RGB 0..1.
+
+        Returns:
+            Four maps (B, C_i, ceil(H/s_i), ceil(W/s_i)), finest first.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self.maps_of(self.normalise(images))
+            return self.maps_of(self.normalize(images))
 
     def embed(self, images: Tensor) -> Tensor:
-        """Float (B, 3, H, W) RGB 0..1 -> (B, embed_dim): pooled features before the upstream
-        classifier.
+        """Compute the pooled features that the upstream classifier takes.
+
+        Args:
+            images: Float (B, 3, H, W), RGB 0..1.
+
+        Returns:
+            Embeddings (B, embed_dim).
+
+        Raises:
+            UserError: If the weight file lacked a module that makes the embedding.
         """
         self._require(self.classifier[:-1])
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self.embedding_of(self.normalise(images))
+            return self.embedding_of(self.normalize(images))
 
     def classify(self, images: Tensor) -> Tensor:
-        """Float (B, 3, H, W) RGB 0..1 -> (B, classes): the logits of the upstream classifier."""
+        """Compute the logits of the upstream classifier.
+
+        Args:
+            images: Float (B, 3, H, W), RGB 0..1.
+
+        Returns:
+            Logits (B, classes).
+
+        Raises:
+            UserError: If the weight file lacked the classifier.
+        """
         self._require(self.classifier)
-        return self.logits_of(self.normalise(images))
+        return self.logits_of(self.normalize(images))
 
     def _require(self, parts: tuple[str, ...]) -> None:
         missing = [part for part in parts if part in self.absent]
         if missing:
             raise UserError(
-                f"{self.name} has to classify here, but its weights came without"
+                f"{self.name} has to classify here, but its weight file lacks"
                 f" {', '.join(missing)}; take a file of the whole upstream model, or a task that"
                 " needs maps alone"
             )
 
     def maps_of(self, x: Tensor) -> list[Tensor]:
-        """:meth:`forward` on normalised images."""
+        """``forward`` on normalized images (B, 3, H, W): four maps (B, C_i, H/s_i, W/s_i)."""
         raise NotImplementedError
 
     def embedding_of(self, x: Tensor) -> Tensor:
-        """:meth:`embed` on normalised images."""
+        """``embed`` on normalized images (B, 3, H, W): (B, embed_dim)."""
         raise NotImplementedError
 
     def logits_of(self, x: Tensor) -> Tensor:
-        """:meth:`classify` on normalised images."""
+        """``classify`` on normalized images (B, 3, H, W): (B, classes)."""
         raise NotImplementedError
 
     def set_drop_path(self, rate: float) -> None:
-        """Stochastic depth in training: the last block is left out with probability ``rate``, the
-        first never.
+        """Set stochastic depth in training (Huang et al. 2016).
+
+        Args:
+            rate: Probability that the last block is skipped; it falls linearly to 0 at the first.
+
+        Raises:
+            UserError: If the architecture has no drop path.
         """
         raise UserError(
             f"{self.name} has no drop path, but the recipe asks for {rate:g}; take a swin_*, or"
@@ -153,24 +196,30 @@ class Backbone(nn.Module):
         )
 
     def reset_classifier(self, classes: int) -> None:
-        """A fresh upstream classifier, for training one on other classes.
+        """Replace the upstream classifier by a new one, drawn from torch's generator.
 
-        Draws from torch's generator.
+        Args:
+            classes: Its number of classes.
         """
         raise NotImplementedError
 
-    def keep_only(self, use: Use) -> None:
-        """Drop what neither the maps nor the embedding (whichever is used) needs, such as the
-        upstream classifier.
+    def keep_only(self, output: Output) -> None:
+        """Drop the modules that an output does not need, such as the upstream classifier.
 
-        What is left are the parameters that the published counts mean, and every one of them gets a
-        gradient.
+        Every parameter that is left gets a gradient. Published parameter counts refer to these.
+
+        Args:
+            output: ``maps`` or ``embedding``.
         """
         raise NotImplementedError
 
 
 def require_pyramid(backbone: Backbone) -> None:
-    """Dense tasks need maps at growing strides; a plain ViT has them all at one."""
+    """Check that a backbone has four maps at growing strides, as dense tasks need.
+
+    Raises:
+        UserError: If it has not; the maps of a plain ViT all have one stride.
+    """
     if len(backbone.strides) != LEVELS or list(backbone.strides) != sorted(set(backbone.strides)):
         raise UserError(
             "Detection and segmentation need a backbone with four maps at growing strides, but"

@@ -1,21 +1,19 @@
-"""Rows of facts: where published weights come from, how they are stored, what they scored, who made
-them.
+"""Rows of facts about published weights: origin, licence, storage and scores.
 
-A row says where a file is and what is known of it; ``stillrobust.backbones.loading`` reads any of
-them. Facts of the ResNet-50 family, where no other source stands: the README of the repository
-named. The containers and prefixes are those that public code reads from these files; they are
-shown, and files in just these layouts are what the tests write.
+Unless a row names another source, facts of the ResNet-50 family come from the README of the
+repository that it names. Containers and prefixes are those that public code reads from these files.
+They are for information: ``stillrobust.backbones.weight_loading`` detects them by itself.
 """
 
 from dataclasses import dataclass
 
-# of the channels R, G, B in 0..1; torchvision's and timm's constants
+# red, green and blue of images in 0..1; torchvision's and timm's constants
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 WRAPPERS = (
     "module.attacker.",
     "module.normalizer.",
-)  # MadryLab/robustness keeps its attacker and its normalisation beside the model
+)  # MadryLab/robustness keeps its attacker and its normalization beside the model
 OPENMMLAB = (
     "head.",
     "neck.",
@@ -36,39 +34,35 @@ class Checkpoint:
     weights: str
     """Its name in a spec: ``ARCHITECTURE(weights='WEIGHTS')``."""
     technique: str
-    """How it was trained, in a few words."""
+    """How the weights were trained, in a few words."""
     licence: str
     paper: str
     source: str
-    """Where these facts are written."""
+    """Source of these facts."""
     file: str
     """The file's name in the cache; in a package, a pattern."""
     url: str = ""
-    """Where ``stillrobust fetch`` gets it; empty where it has to be fetched by hand, or comes with
-    a package.
-    """
+    """Address for ``stillrobust fetch``; empty if the file has no address or is in a package."""
     by_hand: str = ""
-    """How to get it where no address is known that serves it."""
+    """How to get a file without an address."""
     package: str = ""
-    """The pip package that ships it."""
+    """The pip package that holds the file."""
     sha256: str = ""
-    """Hex digits, the first eight where only they are known: those that publishers put into file
-    names.
-    """
+    """Hex digits; only the first eight if they are known from the file's name alone."""
     megabytes: float | None = None
     container: str = ""
-    """The entry of the file that holds the tensors; empty where they lie bare."""
+    """Entry of the file that holds the tensors; empty if the file is a plain state dict."""
     prefix: str = ""
-    """What stands before every key."""
+    """Prefix of every key."""
     may_differ: tuple[str, ...] = ()
-    """Keys, by their beginnings, that the file may hold and no backbone needs."""
+    """Beginnings of keys in the file that no backbone needs."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     clamp: bool = False
-    """Images are clamped to 0..1 before normalisation, which matters to attacks alone."""
+    """Images are clamped to 0..1 before normalization, which matters to attacks alone."""
     classes: int = 1000
     image_size: int = 224
-    """Pixels, of the crop that ``top1`` was measured on."""
+    """Side of the crop that ``top1`` was measured on, in pixels."""
     top1: float | None = None
     """Published ImageNet-1k accuracy, fraction."""
     imagenet_c: float | None = None
@@ -83,7 +77,7 @@ class Checkpoint:
 
     @property
     def spec(self) -> str:
-        """What a study or ``--backbone`` takes."""
+        """The spec, as studies and ``--backbone`` take it."""
         return f"{self.architecture}(weights={self.weights!r})"
 
 
@@ -92,9 +86,7 @@ _TORCHVISION = "torchvision.models.ResNet*_Weights.IMAGENET1K_V1"
 
 
 def _regular(name: str, digits: str, megabytes: float, top1: float, **scores: float) -> Checkpoint:
-    """torchvision's V1 weights, which the paper calls Regular; V2 was trained with a recipe of 600
-    epochs and augmentation.
-    """
+    """torchvision's V1 weights, the paper's Regular. V2 was trained for 600 epochs with augmentation."""
     return Checkpoint(
         name,
         "regular",
@@ -290,9 +282,9 @@ _ROWS = (
     _lite(2, "*", 0.776),
 )  # fmt: skip
 CHECKPOINTS: dict[str, Checkpoint] = {row.name: row for row in _ROWS}
-"""By ``ARCHITECTURE/WEIGHTS``; an architecture's first row is what its bare name means."""
+"""By ``ARCHITECTURE/WEIGHTS``; an architecture's first row is the default of its bare name."""
 
 
-def rows_of(architecture: str) -> dict[str, Checkpoint]:
-    """The published weights of an architecture, by their names in a spec; the first is the default."""
+def checkpoints_of(architecture: str) -> dict[str, Checkpoint]:
+    """Published weights of an architecture by their names in a spec; the first is the default."""
     return {row.weights: row for row in CHECKPOINTS.values() if row.architecture == architecture}

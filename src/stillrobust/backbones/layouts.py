@@ -1,9 +1,8 @@
-"""Key layouts: how official code, OpenMMLab, Hugging Face and timm name the same tensors; all
-become torchvision's names.
+"""Key layouts: rules that turn the tensor names of other libraries into torchvision's.
 
-A layout is found by one key that it alone has, behind one of the prefixes that training wrappers
-add. Renaming is by rules (regular expressions), and a key that no rule knows keeps its name, so
-that the strict load names it.
+A layout is recognized by one key that only it has, after one of the prefixes that training wrappers
+add. Rules are regular expressions. A key without a rule keeps its name, so that the strict loading
+reports it.
 """
 
 import re
@@ -14,7 +13,7 @@ import torch
 
 from stillrobust.backbones.reader import State
 
-# What wrappers put before every key: MadryLab's attacker inside DataParallel, DataParallel,
+# Prefixes that wrappers add to every key: MadryLab's attacker inside DataParallel, DataParallel,
 # OpenMMLab, Lightning (PRIME's keeps a model in a model), transformers and game-of-noise.
 PREFIXES = (
     "",
@@ -26,31 +25,35 @@ PREFIXES = (
     "resnet.",
     "swin.",
 )
-OUTPUT_NORMS = "output_norms."  # of a dense-task Swin, beside the model itself
+OUTPUT_NORMS = "output_norms."  # of a detection Swin, outside of the model itself
 Rules = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One way to name the tensors of a family."""
+    """One way to name the tensors of a family of architectures."""
 
     name: str
     signature: str
     """A key, without prefix, that no other layout of the family has."""
     rules: Rules = ()
-    """(pattern, replacement) pairs, tried from the beginning of a key; the first that fits is
-    taken.
-    """
-    beside: Rules = ()
-    """The same for keys beside the prefix: an upstream classifier, which OpenMMLab and transformers
-    keep there.
-    """
+    """(pattern, replacement) pairs; the first that matches the beginning of a key is applied."""
+    unprefixed: Rules = ()
+    """The same for keys without the prefix: the classifier of OpenMMLab and transformers."""
     convert: Callable[[State], State] = lambda state: state
     """Changes of the tensors themselves, after renaming."""
 
 
-def renamed(key: str, rules: Rules) -> str:
-    """``key`` by the first rule that fits its beginning; unchanged where none does."""
+def rename_key(key: str, rules: Rules) -> str:
+    """Rename a key by the first rule that matches its beginning.
+
+    Args:
+        key: Name of a tensor.
+        rules: (pattern, replacement) pairs.
+
+    Returns:
+        The new name; the key itself if no rule matches.
+    """
     for pattern, replacement in rules:
         new, count = re.subn(f"^{pattern}", replacement, key)
         if count:
@@ -59,7 +62,6 @@ def renamed(key: str, rules: Rules) -> str:
 
 
 # ---- ResNet
-# -------------------------------------------------------------------------------------------------------------
 
 _HF_RESNET: Rules = (
     (r"embedder\.embedder\.convolution\.", "conv1."),
@@ -77,32 +79,29 @@ _HF_RESNET: Rules = (
 )
 # The official layout is torchvision's, which timm and OpenMMLab's backbones share.
 RESNET_LAYOUTS = (
-    Layout("torchvision", "layer1.0.conv1.weight", beside=((r"head\.fc\.", "fc."),)),
+    Layout("torchvision", "layer1.0.conv1.weight", unprefixed=((r"head\.fc\.", "fc."),)),
     Layout(
         "Hugging Face",
         "embedder.embedder.convolution.weight",
         _HF_RESNET,
-        beside=((r"classifier\.1\.", "fc."),),
+        unprefixed=((r"classifier\.1\.", "fc."),),
     ),
 )
 
 
 # ---- Swin
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def _stages(pattern: str, inside: Rules) -> Rules:
-    """Rules for blocks and mergings: stage i is torchvision's feature 2 i + 1, the merging behind
-    it feature 2 i + 2.
-    """
+    """Rules for blocks and mergings: stage i is feature 2 i + 1, its merging feature 2 i + 2."""
     rules = []
     for stage in range(4):
-        there = pattern.format(stage=stage)
+        prefix = pattern.format(stage=stage)
         rules += [
-            (rf"{there}\.blocks\.(\d+)\.{theirs}", rf"features.{2 * stage + 1}.\1.{ours}")
+            (rf"{prefix}\.blocks\.(\d+)\.{theirs}", rf"features.{2 * stage + 1}.\1.{ours}")
             for theirs, ours in inside
         ]
-        rules.append((rf"{there}\.downsample\.", f"features.{2 * stage + 2}."))
+        rules.append((rf"{prefix}\.downsample\.", f"features.{2 * stage + 2}."))
     return rules
 
 
@@ -150,9 +149,7 @@ _HF_SWIN: Rules = (
 
 
 def _shift_mergings(state: State) -> State:
-    """timm keeps a merging with the stage behind it, the official code with the one before: one
-    merging's place is two lower.
-    """
+    """Move mergings to the previous stage: timm counts them to the next one."""
     return {
         re.sub(
             r"^features\.([468])\.(norm|reduction)",
@@ -164,11 +161,10 @@ def _shift_mergings(state: State) -> State:
 
 
 def _from_openmmlab(state: State) -> State:
-    """Mergings in the official order, and a classifier's only norm under its name.
+    """Reorder the mergings as the official code has them, and rename a classifier's only norm.
 
-    OpenMMLab merges by ``nn.Unfold``, channel by channel and row by row, (c, row, column); the
-    official code place by place, (column, row, c) (mmsegmentation
-    tools/model_converters/swin2mmseg.py converts the other way).
+    OpenMMLab merges by ``nn.Unfold`` in the order (c, row, column), the official code in the order
+    (column, row, c). mmsegmentation's tools/model_converters/swin2mmseg.py converts the other way.
     """
     state = dict(state)
     for key, value in state.items():
@@ -178,17 +174,16 @@ def _from_openmmlab(state: State) -> State:
         ):
             by_channel = value.reshape(*value.shape[:-1], -1, 2, 2)
             state[key] = by_channel.transpose(-1, -3).reshape(value.shape)
-    if f"{OUTPUT_NORMS}0.weight" not in state:  # mmcls: one output, whose norm the classifier reads
+    if f"{OUTPUT_NORMS}0.weight" not in state:  # mmcls: the norm of its one output
         state = {
-            renamed(key, ((rf"{OUTPUT_NORMS}3\.", "norm."),)): value for key, value in state.items()
+            rename_key(key, ((rf"{OUTPUT_NORMS}3\.", "norm."),)): value
+            for key, value in state.items()
         }
     return state
 
 
 def _join_query_key_value(state: State) -> State:
-    """transformers keeps query, key and value apart; the others have them in one tensor, in this
-    order.
-    """
+    """Concatenate query, key and value, which transformers stores as three tensors."""
     joined: State = {}
     for key, value in state.items():
         match = re.match(r"(.*\.attn)\.(query|key|value)\.(weight|bias)$", key)
@@ -207,8 +202,7 @@ SWIN_LAYOUTS = (
     Layout(
         "torchvision", "features.1.0.attn.qkv.weight", ((r"norm(\d)\.", rf"{OUTPUT_NORMS}\1."),)
     ),
-    # timm is like the official layout but for the mergings: its first lies in stage 1, and there is
-    # none in stage 0.
+    # timm's layout is the official one except for the mergings: it has none in stage 0
     Layout(
         "timm",
         "layers.3.downsample.reduction.weight",
@@ -220,21 +214,20 @@ SWIN_LAYOUTS = (
         "OpenMMLab",
         "stages.0.blocks.0.attn.w_msa.qkv.weight",
         (*_OPENMMLAB, *_OUTPUT),
-        beside=((r"head\.fc\.", "head."),),
+        unprefixed=((r"head\.fc\.", "head."),),
         convert=_from_openmmlab,
     ),
     Layout(
         "Hugging Face",
         "embeddings.patch_embeddings.projection.weight",
         _HF_SWIN,
-        beside=((r"classifier\.", "head."),),
+        unprefixed=((r"classifier\.", "head."),),
         convert=_join_query_key_value,
     ),
 )
 
 
 # ---- EfficientNet-Lite
-# --------------------------------------------------------------------------------------------------
 
 _OUTER: Rules = (
     (r"_conv_stem\.", "conv_stem."),
@@ -243,8 +236,7 @@ _OUTER: Rules = (
     (r"_bn1\.", "bn2."),
     (r"_fc\.", "classifier."),
 )
-# The first stage has no expansion, so that timm numbers its layers differently from the other
-# stages'.
+# the first stage has no expansion, so that timm numbers its layers differently
 _FIRST = {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
 _OTHER = {
     "expand_conv": "conv_pw",
@@ -257,8 +249,16 @@ _OTHER = {
 
 
 def lite_to_timm(state: State, repeats: tuple[int, ...]) -> State:
-    """timm's names for the tensors of an EfficientNet-Lite file: it counts its blocks through, timm
-    counts them by stage.
+    """Rename the tensors of an EfficientNet-Lite file to timm's names.
+
+    The file numbers its blocks consecutively, timm numbers them by stage.
+
+    Args:
+        state: Tensors of the file by name.
+        repeats: Blocks of each stage.
+
+    Returns:
+        The tensors by timm's names.
     """
     places = [(stage, block) for stage, count in enumerate(repeats) for block in range(count)]
     named: State = {}
@@ -269,5 +269,5 @@ def lite_to_timm(state: State, repeats: tuple[int, ...]) -> State:
             layer = (_OTHER if stage else _FIRST).get(match[2], match[2])
             named[f"blocks.{stage}.{block}.{layer}.{match[3]}"] = value
         else:
-            named[renamed(key, _OUTER)] = value
+            named[rename_key(key, _OUTER)] = value
     return named

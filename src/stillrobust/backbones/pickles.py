@@ -1,11 +1,10 @@
-"""Pickles of strangers, interpreted: nothing that a file names is ever imported, and nothing is
-ever called.
+"""An interpreter of untrusted pickles, which imports and calls nothing that a file names.
 
-A pickle is a program for a small stack machine. Python's own machine imports and calls what the
-program names; this one knows dicts, lists, tuples, numbers, text and the few names that make up a
-tensor, and puts ``UNKNOWN`` in the place of everything else (an optimiser, an argparse namespace,
-whatever dill packed). Tensors come out as descriptions, whose numbers
-``stillrobust.backbones.reader`` checks against the file before a byte of them is read.
+A pickle is a program for a small stack machine. Python's own machine imports and calls the names in
+the program. This one has dicts, lists, tuples, numbers, text and the few names that make up a
+tensor. Everything else, such as an optimizer or an argparse namespace, becomes ``UNKNOWN``. Tensors
+become descriptions, which ``stillrobust.backbones.reader`` checks against the file before it reads
+their numbers.
 
 Opcodes: CPython's Lib/pickletools.py, whose ``genops`` splits the stream. Containers: PyTorch's
 torch/serialization.py.
@@ -18,9 +17,9 @@ from typing import IO, Any
 
 import torch
 
-# of one pickle; a ResNet-50 with its optimiser has 0.2 MB, the numbers themselves lie elsewhere
+# of one pickle; that of a ResNet-50 with its optimizer has 0.2 MB, without the numbers themselves
 MAX_BYTES = 64 << 20
-MAX_STEPS = 500_000  # opcodes of one pickle; a ResNet-50 with its optimiser has 20,000
+MAX_STEPS = 500_000  # opcodes of one pickle; a ResNet-50 with its optimizer has 20,000
 MAX_NUMEL = 1 << 40  # of a run of numbers: beyond any weight file
 
 # The storage classes that torch.save names (torch/storage.py, _storage_type_to_dtype_map), less
@@ -39,20 +38,20 @@ DTYPES = {
 }
 
 
-class Unfinished:
-    """What a name of a reader's own made and the pickle completes with a state."""
+class Buildable:
+    """A value made by a known global, which the pickle completes with a state."""
 
-    def complete(self, state: Any) -> None:
-        """Take the state."""
+    def build(self, state: Any) -> None:
+        """Complete the value with its state."""
         raise NotImplementedError
 
 
-class Refused(ValueError):
-    """A file is not what a weight file may be; the text says how."""
+class RefusedFileError(ValueError):
+    """A file is no weight file, or is not safe to read; the text says why."""
 
 
 class _Unknown:
-    """What takes the place of everything that is no plain data and no tensor."""
+    """The placeholder for everything but plain data and tensors."""
 
     def __repr__(self) -> str:
         return "something else"
@@ -63,14 +62,14 @@ UNKNOWN = _Unknown()
 
 @dataclass(frozen=True)
 class _Name:
-    """A global that the pickle names; only compared, never looked up."""
+    """A global that the pickle names; it is only compared, never imported."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class StorageRef:
-    """A flat run of numbers that, as the file claims, lies elsewhere in it."""
+    """A storage, as the file claims it: ``numel`` numbers under ``key``."""
 
     dtype: torch.dtype
     key: str
@@ -79,7 +78,7 @@ class StorageRef:
 
 @dataclass(frozen=True)
 class TensorRef:
-    """A view of a storage, as the file claims it. Nothing in it is checked yet."""
+    """A tensor, as the file claims it: a view of a storage. Nothing is checked yet."""
 
     storage: StorageRef
     offset: Any
@@ -97,9 +96,9 @@ def _mapping(pairs: Any = ()) -> Any:
     )
 
 
-Known = Mapping[str, Callable[..., Any]]
-# The only names that mean anything; their values are ours and make plain data.
-KNOWN: Known = {
+Globals = Mapping[str, Callable[..., Any]]
+# the only globals with a meaning; the functions are ours and make plain data
+KNOWN_GLOBALS: Globals = {
     "collections OrderedDict": _mapping,
     "torch._utils _rebuild_tensor": _tensor,
     "torch._utils _rebuild_tensor_v2": _tensor,
@@ -110,19 +109,17 @@ KNOWN: Known = {
 
 
 def _key(value: Any) -> Any:
-    """Keys are text or numbers: hashing something nested could go as deep as a hostile file likes."""
+    """A key of a dict. Nested values become unknown, since hashing them could recurse deeply."""
     return value if isinstance(value, str | int | float | bool | None) else UNKNOWN
 
 
 def _storage(described: Any) -> Any:
-    """("storage", class, key, location, numel) of both containers; the older one may add a view,
-    which no weights have.
-    """
+    """A reference from ("storage", class, key, location, numel); views of storages are unknown."""
     if isinstance(described, tuple) and len(described) >= 5 and described[0] == "storage":
         _, kind, key, _, numel, *view = described
         dtype = DTYPES.get(kind.text.removeprefix("torch ")) if isinstance(kind, _Name) else None
         if isinstance(numel, int) and not 0 <= numel < MAX_NUMEL:
-            raise Refused("it claims a run of impossible length")
+            raise RefusedFileError("it claims a run of impossible length")
         if (
             dtype is not None
             and isinstance(key, str)
@@ -134,9 +131,9 @@ def _storage(described: Any) -> Any:
 
 
 class _Machine:
-    """Stack, marks and memo of one pickle."""
+    """The state of the stack machine for one pickle: stack, marks and memo."""
 
-    def __init__(self, known: Known) -> None:
+    def __init__(self, known: Globals) -> None:
         self.known = known
         self.stack: list[Any] = []
         self.marks: list[int] = []
@@ -144,64 +141,62 @@ class _Machine:
         self.storages: dict[str, StorageRef] = {}
 
     def pop(self, count: int) -> list[Any]:
-        """The last ``count`` values, in order."""
+        """Remove and return the last ``count`` values, in order."""
         floor = self.marks[-1] if self.marks else 0
         if len(self.stack) - count < floor:
-            raise Refused("its pickle takes more from the stack than there is")
+            raise RefusedFileError("its pickle takes more from the stack than there is")
         taken = self.stack[len(self.stack) - count :]
         del self.stack[len(self.stack) - count :]
         return taken
 
     def since_mark(self) -> list[Any]:
-        """What was pushed since the last mark."""
+        """Remove and return the values since the last mark."""
         mark = self.marks.pop()
         taken = self.stack[mark:]
         del self.stack[mark:]
         return taken
 
     def extend(self, values: list[Any]) -> None:
-        """Add to the list that lies on top."""
+        """Add values to the list on top of the stack."""
         if isinstance(self.stack[-1], list):
             self.stack[-1].extend(values)
 
     def update(self, values: list[Any]) -> None:
-        """Add alternating keys and values to the dict that lies on top."""
+        """Add alternating keys and values to the dict on top of the stack."""
         if isinstance(self.stack[-1], dict):
             self.stack[-1].update(
                 (_key(key), value) for key, value in zip(values[::2], values[1::2], strict=True)
             )
 
     def unknown(self, _: list[Any]) -> None:
-        """Something else, in the place of what was taken."""
+        """Push the placeholder."""
         self.stack.append(UNKNOWN)
 
     def new_dict(self, values: list[Any]) -> None:
-        """A dict of alternating keys and values."""
+        """Push a dict of alternating keys and values."""
         self.stack.append({})
         self.update(values)
 
     def call(self, function: Any, arguments: Any) -> None:
-        """What a known name makes of its arguments."""
+        """Push the value of a known global for its arguments, or the placeholder."""
         known = self.known.get(function.text) if isinstance(function, _Name) else None
         self.stack.append(
             known(*arguments) if known is not None and isinstance(arguments, tuple) else UNKNOWN
         )
 
     def build(self, state: Any) -> None:
-        """The state of an object: a dict's or a tensor's extras, or what belongs to UNKNOWN, is
-        left out.
-        """
-        if self.stack and isinstance(self.stack[-1], Unfinished):
-            self.stack[-1].complete(state)
+        """Complete the value on top of the stack; the state of anything else is dropped."""
+        if self.stack and isinstance(self.stack[-1], Buildable):
+            self.stack[-1].build(state)
 
     def persistent(self, described: Any) -> None:
-        """A storage, by reference."""
+        """Push a reference to a storage."""
         storage = _storage(described)
         if (
             isinstance(storage, StorageRef)
             and self.storages.setdefault(storage.key, storage) != storage
         ):
-            raise Refused("it describes one run of numbers in two ways")
+            raise RefusedFileError("it describes one run of numbers in two ways")
         self.stack.append(storage)
 
 
@@ -261,7 +256,7 @@ def _named(module: Any, name: Any) -> Any:
 
 
 class _Bounded:
-    """The part of a file that one pickle may take."""
+    """A file of which at most ``MAX_BYTES`` can be read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.left = file, MAX_BYTES
@@ -269,31 +264,37 @@ class _Bounded:
     def _spend(self, data: bytes) -> bytes:
         self.left -= len(data)
         if self.left < 0:
-            raise Refused(f"its pickle is larger than {MAX_BYTES >> 20} MB")
+            raise RefusedFileError(f"its pickle is larger than {MAX_BYTES >> 20} MB")
         return data
 
     def read(self, count: int) -> bytes:
-        """As a file's; one byte more than is left is enough to know."""
+        """Read at most one byte more than is left, which is enough to detect an excess."""
         return self._spend(self.file.read(min(count, self.left + 1)))
 
     def readline(self) -> bytes:
-        """As a file's."""
+        """Read a line, and at most one byte more than is left."""
         return self._spend(self.file.readline(self.left + 1))
 
 
-def interpret(file: IO[bytes], known: Known = KNOWN) -> tuple[Any, dict[str, StorageRef]]:
-    """The data of the pickle that begins where ``file`` stands, and the storages it refers to;
-    ``file`` then stands after it.
+def interpret(file: IO[bytes], known: Globals = KNOWN_GLOBALS) -> tuple[Any, dict[str, StorageRef]]:
+    """Interpret the pickle at the position of a file, and leave the position after it.
 
-    ``known``: the names that mean anything, and what of ours stands for each. Raises ``Refused`` or
-    one of Python's own errors for what is no pickle, is cut off, or exceeds ``MAX_BYTES`` or
-    ``MAX_STEPS``.
+    Args:
+        file: A file opened for reading bytes.
+        known: Globals with a meaning, and the function that stands for each.
+
+    Returns:
+        The data, and the storages that it refers to, by key.
+
+    Raises:
+        RefusedFileError: If the pickle exceeds ``MAX_BYTES`` or ``MAX_STEPS``, or is not safe.
+            Whatever is no pickle or cut off may raise Python's own errors too.
     """
     machine = _Machine(known)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(_Bounded(file))):  # type: ignore[arg-type]
         if count >= MAX_STEPS:
-            raise Refused(f"its pickle takes more than {MAX_STEPS} steps")
+            raise RefusedFileError(f"its pickle takes more than {MAX_STEPS} steps")
         if opcode.name == "STOP":
             return machine.pop(1)[0], machine.storages
         _STEPS[opcode.name](machine, argument)
-    raise Refused("its pickle has no end")
+    raise RefusedFileError("its pickle has no end")

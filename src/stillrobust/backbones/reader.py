@@ -1,9 +1,9 @@
-"""Reading weight files that strangers made, without running anything in them.
+"""The reader of untrusted weight files, which runs no code of theirs.
 
-Three containers: safetensors; PyTorch's zip archives (since 1.6) and its older streams, whose
-pickles (dill's too) are interpreted by ``stillrobust.backbones.pickles``. Tensors alone come out.
-Sizes are checked against the file before anything is
-allocated: reading takes no more memory than the file is long, beside the pickle.
+It reads three containers: safetensors, PyTorch's zip archives (since 1.6), and PyTorch's older
+streams. ``stillrobust.backbones.pickles`` interprets their pickles, dill's included. The result
+holds tensors only. Sizes are checked against the file before memory is allocated, so that reading
+takes no more memory than the size of the file, plus the pickle.
 """
 
 import hashlib
@@ -15,18 +15,16 @@ from typing import IO, Any
 
 import torch
 
-from stillrobust.backbones.pickles import Refused, StorageRef, TensorRef, interpret
+from stillrobust.backbones.pickles import RefusedFileError, StorageRef, TensorRef, interpret
 from stillrobust.errors import UserError
 
 State = dict[str, torch.Tensor]
 CONTAINERS = ("state_dict", "model_state_dict", "model")
-"""Where published checkpoints keep their weights: PyTorch Lightning and DeepAugment, ANT, MadryLab
-and Swin.
-"""
+"""Entries that hold the weights: of Lightning and DeepAugment, of ANT, of MadryLab and Swin."""
 MAX_HEADER = 16 << 20  # of a safetensors file; a ResNet-50's has 30 kB
-SHOWN = 6  # names of tensors in an error
+MAX_NAMES = 6  # of tensors in an error
 MAX_DIMENSIONS = 16
-MAX_ENTRIES = 100_000  # files in a zip archive; a ResNet-50 with its optimiser has 700
+MAX_ENTRIES = 100_000  # files in a zip archive; a ResNet-50 with its optimizer has 700
 MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER: how the older stream begins
 PROTOCOL = 1001  # torch/serialization.py PROTOCOL_VERSION
 ZIP_SIGNATURE = b"PK\x03\x04"
@@ -35,9 +33,16 @@ LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 
 
 def read_state(path: Path) -> State:
-    """The tensors of a weight file, by name.
+    """Read the tensors of a weight file.
 
-    Raises ``UserError`` in one sentence for anything that is not one.
+    Args:
+        path: A safetensors or PyTorch file.
+
+    Returns:
+        Tensors by name.
+
+    Raises:
+        UserError: If there is no such file, or it holds anything but tensors.
     """
     if not path.is_file():
         kind = "something else than a file" if path.exists() else "nothing"
@@ -52,8 +57,8 @@ def read_state(path: Path) -> State:
     return state
 
 
-def unreadable(path: Path) -> str:
-    """Why a file is no weight file, in a few words; empty where it is one."""
+def unreadable_reason(path: Path) -> str:
+    """Why a file is no weight file, in a few words; empty if it is one."""
     state = _state_or_reason(path)
     return state if isinstance(state, str) else ""
 
@@ -62,15 +67,15 @@ def _state_or_reason(path: Path) -> State | str:
     try:
         with path.open("rb") as file:
             return _read(file, path.stat().st_size)
-    # whatever a broken or hostile file provokes is one and the same thing to the user
+    # a broken or hostile file may raise anything
     except Exception as error:
         return _reason(error)
 
 
 def _reason(error: Exception) -> str:
-    """One printable line, however the file's own text may look."""
+    """One printable line, whatever text the file holds."""
     text = (
-        str(error) if isinstance(error, Refused) else ""
+        str(error) if isinstance(error, RefusedFileError) else ""
     ) or f"it is cut off or damaged ({type(error).__name__})"
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
 
@@ -84,7 +89,7 @@ def _read(file: IO[bytes], size: int) -> State:
         return _read_stream(file, size)
     if start[8:9] == b"{":
         return _read_safetensors(file, size)
-    raise Refused("it begins like no weight file" if start else "it is empty")
+    raise RefusedFileError("it begins like no weight file" if start else "it is empty")
 
 
 def _read_safetensors(file: IO[bytes], size: int) -> State:
@@ -93,41 +98,40 @@ def _read_safetensors(file: IO[bytes], size: int) -> State:
 
     (length,) = struct.unpack("<Q", file.read(8))
     if length > min(size - 8, MAX_HEADER):
-        raise Refused(f"its header claims {length} bytes of the file's {size}")
+        raise RefusedFileError(f"its header claims {length} bytes of the file's {size}")
     try:
         return load_file(file.name)
     except SafetensorError as error:
-        raise Refused(f"its header does not fit the file ({error})") from None
+        raise RefusedFileError(f"its header does not fit the file ({error})") from None
 
 
 def _read_zip(file: IO[bytes], size: int) -> State:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
-    # PyTorch stores, it never compresses, and no two entries share bytes: whatever claims more than
-    # the file has is a bomb.
+    # PyTorch never compresses, and no two entries share bytes: larger claims are a zip bomb
     if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > size:
-        raise Refused("its entries claim more bytes than the file has")
+        raise RefusedFileError("its entries claim more bytes than the file has")
     if any(
         entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size
         for entry in entries
     ):
-        raise Refused("its entries are compressed, which PyTorch never does")
+        raise RefusedFileError("its entries are compressed, which PyTorch never does")
     names = {entry.filename: entry for entry in entries}
     pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1 or len(names) != len(entries):
-        raise Refused("it is a zip archive, but not one that PyTorch wrote")
+        raise RefusedFileError("it is a zip archive, but not one that PyTorch wrote")
     folder = pickles[0].removesuffix("data.pkl")
     order = names.get(f"{folder}byteorder")
     if order is not None and _entry(file, order, size) != b"little":
-        raise Refused("its numbers are not little-endian")
-    # The pickle's own end is its STOP; what lies behind it in the file is never reached.
+        raise RefusedFileError("its numbers are not little-endian")
+    # the pickle ends with its STOP; bytes after it are never read
     file.seek(_entry_start(file, names[pickles[0]], size))
     content, _ = interpret(file)
 
     def fetch(storage: StorageRef) -> bytearray:
         entry = names.get(f"{folder}data/{storage.key}")
         if entry is None:
-            raise Refused("the numbers of a tensor are not in it")
+            raise RefusedFileError("the numbers of a tensor are not in it")
         return _entry(file, entry, size)
 
     return _tensors(content, fetch)
@@ -138,37 +142,35 @@ def _entry_start(file: IO[bytes], entry: zipfile.ZipInfo, size: int) -> int:
     signature, *_, name_length, extra_length = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
     start = entry.header_offset + LOCAL_HEADER.size + int(name_length) + int(extra_length)
     if signature != ZIP_SIGNATURE or start + entry.file_size > size:
-        raise Refused("its table of contents does not fit the file")
+        raise RefusedFileError("its table of contents does not fit the file")
     return start
 
 
 def _entry(file: IO[bytes], entry: zipfile.ZipInfo, size: int) -> bytearray:
-    """The bytes of a stored entry, read where they lie: PyTorch may leave the checksums out."""
+    """The bytes of a stored entry, without zipfile: PyTorch may omit the checksums."""
     return _bytes(file, _entry_start(file, entry, size), entry.file_size)
 
 
 def _bytes(file: IO[bytes], start: int, count: int) -> bytearray:
-    """``count`` bytes from ``start``, which the caller has found to lie inside the file."""
+    """``count`` bytes from ``start``; the caller has checked that they lie inside the file."""
     data = bytearray(count)
     file.seek(start)
     if file.readinto(data) != count:  # type: ignore[attr-defined]
-        raise Refused("it is cut off")
+        raise RefusedFileError("it is cut off")
     return data
 
 
 def _read_stream(file: IO[bytes], size: int) -> State:
-    """PyTorch before 1.6: magic number, version, machine, content, the storages' keys, then the
-    storages one by one.
-    """
+    """PyTorch before 1.6: magic number, version, machine, content, storage keys, then storages."""
     if interpret(file)[0] != MAGIC or interpret(file)[0] != PROTOCOL:
-        raise Refused("it is a pickle, but not one that PyTorch wrote")
+        raise RefusedFileError("it is a pickle, but not one that PyTorch wrote")
     machine, _ = interpret(file)
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
-        raise Refused("its numbers are not little-endian")
+        raise RefusedFileError("its numbers are not little-endian")
     content, storages = interpret(file)
     keys, _ = interpret(file)
     if not isinstance(keys, list):
-        raise Refused("it does not say where its tensors are")
+        raise RefusedFileError("it does not say where its tensors are")
     places: dict[str, int] = {}
     for key in keys:
         storage = storages.get(key) if isinstance(key, str) else None
@@ -178,32 +180,30 @@ def _read_stream(file: IO[bytes], size: int) -> State:
             or numel != storage.numel
             or file.tell() + numel * storage.dtype.itemsize > size
         ):
-            raise Refused("it is cut off, or its tensors are not where it says")
+            raise RefusedFileError("it is cut off, or its tensors are not where it says")
         places[storage.key] = file.tell()
         file.seek(numel * storage.dtype.itemsize, 1)
 
     def fetch(storage: StorageRef) -> bytearray:
         if storage.key not in places:
-            raise Refused("the numbers of a tensor are not in it")
+            raise RefusedFileError("the numbers of a tensor are not in it")
         return _bytes(file, places[storage.key], storage.numel * storage.dtype.itemsize)
 
     return _tensors(content, fetch)
 
 
 def _tensors(content: Any, fetch: Callable[[StorageRef], bytearray]) -> State:
-    """The tensors that ``content`` describes; each run of numbers is read once, and tensors are
-    views of it.
-    """
+    """The tensors that ``content`` describes, as views of storages that are read once each."""
     read: dict[str, torch.Tensor] = {}
     state: State = {}
     for name, described in unwrap(content).items():
         if not isinstance(described, TensorRef):
-            raise Refused(f"it has no tensor under {str(name)[:60]!r}")
+            raise RefusedFileError(f"it has no tensor under {str(name)[:60]!r}")
         storage = described.storage
         if storage.key not in read:
             data = fetch(storage)
             if len(data) != storage.numel * storage.dtype.itemsize:
-                raise Refused("the length of a tensor's numbers is not what it says")
+                raise RefusedFileError("the length of a tensor's numbers is not what it says")
             read[storage.key] = (
                 torch.frombuffer(data, dtype=storage.dtype)
                 if data
@@ -214,43 +214,56 @@ def _tensors(content: Any, fetch: Callable[[StorageRef], bytearray]) -> State:
 
 
 def _view(numbers: torch.Tensor, described: TensorRef) -> torch.Tensor:
-    """``described`` as a view of its run of numbers, inside of it and not larger than it."""
+    """The tensor as a view of its storage, inside the storage and not larger than it."""
     size, stride, offset = described.size, described.stride, described.offset
     if not (
         isinstance(size, tuple)
         and isinstance(stride, tuple)
         and len(size) == len(stride) <= MAX_DIMENSIONS
     ):
-        raise Refused("a tensor has no proper size")
+        raise RefusedFileError("a tensor has no proper size")
     if not all(
         isinstance(number, int) and 0 <= number < 1 << 48 for number in (*size, *stride, offset)
     ):
-        raise Refused("a tensor has no proper size")
+        raise RefusedFileError("a tensor has no proper size")
     count, last = 1, offset
     for length, step in zip(size, stride, strict=True):
         count *= length
         last += max(length - 1, 0) * step
     if count > len(numbers) or (count and last >= len(numbers)):
-        raise Refused("a tensor claims more numbers than it has")
+        raise RefusedFileError("a tensor claims more numbers than it has")
     return numbers.as_strided(size, stride, offset) if count else numbers.new_empty(size)
 
 
 def unwrap(content: Any) -> Mapping[Any, Any]:
-    """What lies inside a container such as ``{"state_dict": {...}, "epoch": 90}``, or else the
-    content itself.
+    """Unwrap a container such as ``{"state_dict": {...}, "epoch": 90}``.
+
+    Args:
+        content: What a file holds.
+
+    Returns:
+        The tensors by name; the content itself if it is no container.
+
+    Raises:
+        RefusedFileError: If it is no mapping.
     """
     for name in CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
             break
     if not isinstance(content, Mapping) or not content:
-        raise Refused("it holds no tensors by name")
+        raise RefusedFileError("it holds no tensors by name")
     return content
 
 
 def digest(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 (hex) over names, dtypes, shapes and bytes: the identity of weights, whatever file
-    they came from.
+    """The identity of weights, whichever file they came from.
+
+    Args:
+        state: Tensors by name.
+
+    Returns:
+        SHA-256 (hex) of names, dtypes, shapes and values.
     """
     total = hashlib.sha256()
     for name in sorted(state):
@@ -266,15 +279,23 @@ def load_strictly(
     source: str,
     may_lack: tuple[str, ...] = (),
 ) -> int:
-    """Load ``state`` into ``model``; every tensor must match by name and shape.
+    """Load tensors into a model; every tensor must match by name and shape.
 
-    ``may_lack``: beginnings of names that ``state`` need not have; the model's own values stay.
-    Returns the number of tensors loaded. Raises ``UserError`` naming what is missing, left over or
-    of another shape.
+    Args:
+        model: The model to load into.
+        state: Tensors by name.
+        source: Name of the file for messages.
+        may_lack: Beginnings of names that ``state`` need not have; the model keeps its own values.
+
+    Returns:
+        The number of tensors loaded.
+
+    Raises:
+        UserError: If tensors are missing, left over, of another shape, or not finite. It names
+            them.
     """
     own = model.state_dict()
-    # Counters of batches are absent in files older than PyTorch 0.4.1; position indices are
-    # computed, not learned.
+    # files older than PyTorch 0.4.1 have no batch counters; position indices are computed
     optional = {
         name for name in own if name.endswith(("num_batches_tracked", "relative_position_index"))
     }
@@ -286,7 +307,7 @@ def load_strictly(
     )
     if missing or extra or shapes:
         parts = [
-            f"{len(names)} {what} ({shown(names)})"
+            f"{len(names)} {what} ({tensor_names(names)})"
             for what, names in (
                 ("missing", missing),
                 ("left over", extra),
@@ -305,17 +326,17 @@ def load_strictly(
         if value.is_floating_point() and not bool(value.isfinite().all())
     ):
         raise UserError(
-            f"Expected finite weights in {source}, but NaN or infinity is in {shown(wild)}; get the"
-            " file again"
+            f"Expected finite weights in {source}, but NaN or infinity is in {tensor_names(wild)};"
+            " get the file again"
         )
     model.load_state_dict(dict(state), strict=False)
     return len(state)
 
 
-def shown(names: Sequence[str]) -> str:
-    """The first few of the tensors' names, printable whatever a file calls its tensors."""
+def tensor_names(names: Sequence[str]) -> str:
+    """The first few names of tensors as printable text, for messages."""
     clean = [
         "".join(letter if letter.isprintable() else "?" for letter in name)[:80]
-        for name in names[:SHOWN]
+        for name in names[:MAX_NAMES]
     ]
-    return ", ".join(clean) + (", ..." if len(names) > SHOWN else "")
+    return ", ".join(clean) + (", ..." if len(names) > MAX_NAMES else "")

@@ -1,12 +1,10 @@
-"""torchvision's ResNets as backbones (v1.5: the stride is on the 3x3 convolution), and a small one
-for miniature work.
-"""
+"""ResNet backbones: torchvision's (v1.5, stride on the 3x3 convolution), and a small one."""
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from stillrobust.backbones.base import Backbone, Use
+from stillrobust.backbones.base import Backbone, Output
 from stillrobust.backbones.layouts import RESNET_LAYOUTS
 
 # He et al. 2016, table 1; block and blocks per stage.
@@ -22,9 +20,13 @@ STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 class ResNetBackbone(Backbone):
-    """A ResNet; ``model`` has torchvision's names.
+    """A ResNet with torchvision's module names (He et al. 2016).
 
-    Any input size; the maps are the outputs of the four stages.
+    Images (B, 3, H, W) of any size -> outputs of the four stages, at strides 4, 8, 16 and 32.
+
+    Args:
+        name: Name of the architecture.
+        model: torchvision's ResNet, or a ``MiniResNet``.
     """
 
     def __init__(self, name: str, model: nn.Module) -> None:
@@ -42,7 +44,7 @@ class ResNetBackbone(Backbone):
         )
 
     def maps_of(self, x: Tensor) -> list[Tensor]:
-        """The outputs of the four stages."""
+        """(B, 3, H, W) -> outputs of the four stages, (B, C_i, H/s_i, W/s_i)."""
         model = self.model
         x = model.maxpool(model.relu(model.bn1(model.conv1(x))))  # type: ignore[operator]
         maps = []
@@ -52,26 +54,31 @@ class ResNetBackbone(Backbone):
         return maps
 
     def embedding_of(self, x: Tensor) -> Tensor:
-        """The last map's mean over all places."""
+        """(B, 3, H, W) -> the mean of the last map over its pixels, (B, embed_dim)."""
         return torch.flatten(self.model.avgpool(self.maps_of(x)[-1]), 1)  # type: ignore[operator]
 
     def logits_of(self, x: Tensor) -> Tensor:
-        """The upstream classifier's logits."""
+        """(B, 3, H, W) -> logits of ``fc``, (B, classes)."""
         return self.model.fc(self.embedding_of(x))  # type: ignore[operator, no-any-return]
 
     def reset_classifier(self, classes: int) -> None:
-        """A fresh ``fc``."""
+        """Replace ``fc``, initialized as torch does."""
         self.model.fc = nn.Linear(self.embed_dim, classes)
 
-    def keep_only(self, use: Use) -> None:
-        """Drop ``fc``; all else serves both uses."""
+    def keep_only(self, output: Output) -> None:
+        """Drop ``fc``; maps and embedding need everything else."""
         self.model.fc = nn.Identity()
 
 
 class MiniResNet(nn.Module):
-    """A ResNet of one basic block a stage and narrow stages, with torchvision's names.
+    """A narrow ResNet of one basic block a stage, with torchvision's module names.
 
-    No published weights exist.
+    Ours, for trainings on a laptop; no published weights exist. Only its modules are used: a
+    ``ResNetBackbone`` computes maps (B, widths[i], H/s_i, W/s_i) and logits (B, classes).
+
+    Args:
+        widths: Channels of the four stages.
+        classes: Classes of the linear classifier ``fc``.
     """
 
     def __init__(
@@ -94,7 +101,7 @@ class MiniResNet(nn.Module):
 
 
 def _basic_stage(before: int, width: int) -> nn.Module:
-    """One basic block; it halves the map wherever it changes the width."""
+    """One basic block; it halves the map if it changes the width."""
     if before == width:
         return nn.Sequential(BasicBlock(width, width))
     shortcut = nn.Sequential(
@@ -104,7 +111,7 @@ def _basic_stage(before: int, width: int) -> nn.Module:
 
 
 def build_resnet(name: str) -> ResNetBackbone:
-    """One of ``DEPTHS``, or ``resnet_mini``, with random weights drawn from torch's generator."""
+    """Build one of ``DEPTHS`` or ``resnet_mini``, weights drawn from torch's generator."""
     if name == "resnet_mini":
         return ResNetBackbone(name, MiniResNet())
     block, depths = DEPTHS[name]

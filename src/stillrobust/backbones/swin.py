@@ -1,11 +1,10 @@
-"""torchvision's Swin Transformer as a backbone: its module computes what the official detection
-backbone computes.
+"""Swin Transformer backbones: torchvision's modules, computing what the official code computes.
 
-The dense-task variant (SwinTransformer/Swin-Transformer-Object-Detection,
-mmdet/models/backbones/swin_transformer.py) differs from the classifier in three ways, all of them
-here: the image is padded with zeros at the right and the bottom to whole patches, each of the four
-outputs has a LayerNorm of its own, and windows shift on every map. The classifier leaves a map of
-one window unshifted, which at 224 px is the last stage.
+The official detection backbone (SwinTransformer/Swin-Transformer-Object-Detection,
+mmdet/models/backbones/swin_transformer.py) differs from the classifier in three ways. The image is
+padded with zeros at the right and the bottom to whole patches. Each of the four outputs has its own
+LayerNorm. Windows shift on every map, whereas the classifier does not shift a map of one window,
+which at 224 px is the last stage.
 """
 
 from collections.abc import Iterable
@@ -21,25 +20,24 @@ from torchvision.models.swin_transformer import (
     shifted_window_attention,
 )
 
-from stillrobust.backbones.base import Backbone, Use
+from stillrobust.backbones.base import Backbone, Output
 from stillrobust.backbones.layouts import SWIN_LAYOUTS
 
 PATCH = 4  # pixels; Liu et al. 2021, section 3.1
-# added to the attention between tokens that only the shift brought together; official code, forward
-# of BasicLayer
+# added to the attention between tokens that only the shift made neighbours (BasicLayer.forward)
 MASKED = -100.0
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The size of a Swin."""
+    """The sizes of a Swin (Liu et al. 2021, section 3.3)."""
 
     embed: int
     depths: tuple[int, int, int, int]
     heads: tuple[int, int, int, int]
     window: int
     drop_path: float
-    """As the upstream classifier was trained."""
+    """Rate in the training of the upstream classifier."""
 
 
 # Liu et al. 2021, section 3.3; drop path of microsoft/Swin-Transformer configs/swin/*.yaml.
@@ -54,8 +52,14 @@ SHAPES: dict[str, Shape] = {
 
 
 class SwinBackbone(Backbone):
-    """A Swin; ``model`` has torchvision's names, ``output_norms`` are the dense-task variant's,
-    first at identity.
+    """A Swin with torchvision's module names (Liu et al. 2021).
+
+    Images (B, 3, H, W) of any size -> normalized outputs of the four stages, at strides 4, 8, 16
+    and 32. ``output_norms`` are the LayerNorms of the detection backbone, identities at first.
+
+    Args:
+        name: Name of the architecture.
+        model: torchvision's Swin.
     """
 
     def __init__(self, name: str, model: SwinTransformer) -> None:
@@ -74,12 +78,12 @@ class SwinBackbone(Backbone):
         self.output_norms = nn.ModuleList(nn.LayerNorm(count) for count in channels)
 
     def maps_of(self, x: Tensor) -> list[Tensor]:
-        """The normed outputs of the four stages; float (B, 3, H, W) of any size."""
+        """(B, 3, H, W) -> normalized outputs of the four stages, (B, C_i, H/s_i, W/s_i)."""
         height, width = x.shape[-2:]
         x = functional.pad(x, (0, -width % PATCH, 0, -height % PATCH))
         maps = []
         for place, part in enumerate(self.model.features):  # type: ignore[arg-type]
-            # the patch embedding first, then the three mergings between the stages
+            # even places: the patch embedding, then the mergings between the stages
             if place % 2 == 0:
                 x = part(x)
                 continue
@@ -88,13 +92,13 @@ class SwinBackbone(Backbone):
         return maps
 
     def embedding_of(self, x: Tensor) -> Tensor:
-        """The last stage's normed tokens, averaged, as the upstream classifier takes them."""
+        """(B, 3, H, W) -> the mean of the last stage's normalized tokens, (B, embed_dim)."""
         model = self.model
         tokens = model.norm(model.features(x))  # type: ignore[operator]
         return model.flatten(model.avgpool(model.permute(tokens)))  # type: ignore[operator, no-any-return]
 
     def logits_of(self, x: Tensor) -> Tensor:
-        """The upstream classifier's logits: torchvision's own forward."""
+        """(B, 3, H, W) -> logits of torchvision's own forward, (B, classes)."""
         return self.model(x)  # type: ignore[no-any-return]
 
     def set_drop_path(self, rate: float) -> None:
@@ -106,23 +110,29 @@ class SwinBackbone(Backbone):
             block.stochastic_depth.p = rate * place / (len(blocks) - 1)
 
     def reset_classifier(self, classes: int) -> None:
-        """A fresh ``head``."""
+        """Replace ``head``, initialized as torchvision's Swin."""
         self.model.head = nn.Linear(self.embed_dim, classes)
         nn.init.trunc_normal_(self.model.head.weight, std=0.02)  # as torchvision's SwinTransformer
         nn.init.zeros_(self.model.head.bias)
 
-    def keep_only(self, use: Use) -> None:
-        """Drop the classifier, and the final norm (maps) or the four output norms (embedding)."""
+    def keep_only(self, output: Output) -> None:
+        """Drop the classifier, and the final norm (maps) or the output norms (embedding)."""
         self.model.head = nn.Identity()
-        if use == "maps":
+        if output == "maps":
             self.model.norm = nn.Identity()
         else:
             self.output_norms = nn.ModuleList()
 
 
 def dense_stage(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """A stage's blocks on tokens (B, h, w, C), windows shifted on maps of any size; returns the
-    same shape.
+    """Apply the blocks of a stage, with windows that shift on maps of any size.
+
+    Args:
+        blocks: torchvision's ``SwinTransformerBlock``s.
+        x: Tokens (B, h, w, C).
+
+    Returns:
+        Tokens (B, h, w, C).
     """
     for block in blocks:
         assert isinstance(block, SwinTransformerBlock)
@@ -139,11 +149,17 @@ def dense_stage(blocks: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 
 def shift_small(attention: ShiftedWindowAttention, x: Tensor) -> Tensor:
-    """Shifted-window attention on tokens (B, h, w, C) where torchvision would not shift, because
-    one window spans the map.
+    """Shifted-window attention on a map that one window spans, which torchvision does not shift.
 
-    The roll is done outside of torchvision's function and the mask added to the bias, which is all
-    that its own shift does.
+    The map is rolled outside of torchvision's function, and the mask is added to the bias. This is
+    all that torchvision's own shift does.
+
+    Args:
+        attention: The attention module of a block.
+        x: Tokens (B, h, w, C).
+
+    Returns:
+        Tokens (B, h, w, C).
     """
     batch, height, width, _ = x.shape
     (rows, columns), (down, right) = attention.window_size, attention.shift_size
@@ -168,11 +184,17 @@ def shift_small(attention: ShiftedWindowAttention, x: Tensor) -> Tensor:
 
 
 def shift_mask(size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> Tensor:
-    """(windows, tokens, tokens): 0 between tokens that were neighbours before the roll, ``MASKED``
-    between others.
+    """The attention mask of a rolled map.
+
+    Args:
+        size: (h, w) of the map, in tokens.
+        window: (rows, columns) of a window.
+        shift: (down, right), tokens that the map was rolled by.
+
+    Returns:
+        (windows, tokens, tokens): 0 between neighbours before the roll, ``MASKED`` between others.
     """
-    # Along an axis the roll brings together the end of the map (region 1) and its beginning (region
-    # 2).
+    # along an axis the roll joins the end of the map (region 1) and its beginning (region 2)
     regions = [
         (torch.arange(length) >= length - span).int()
         + (torch.arange(length) >= length - moved).int()
@@ -187,7 +209,7 @@ def shift_mask(size: tuple[int, int], window: tuple[int, int], shift: tuple[int,
 
 
 def build_swin(name: str) -> SwinBackbone:
-    """One of ``SHAPES`` with random weights drawn from torch's generator."""
+    """Build one of ``SHAPES``, weights drawn from torch's generator."""
     shape = SHAPES[name]
     model = SwinTransformer(
         [PATCH, PATCH],

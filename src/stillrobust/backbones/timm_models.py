@@ -1,20 +1,28 @@
-"""Any architecture that timm has, as a backbone; and EfficientNet-Lite, whose published files have
-names of their own.
-"""
+"""timm's architectures as backbones, and EfficientNet-Lite, whose files have other key names."""
 
 from typing import Any
 
 import timm
 from torch import Tensor, nn
 
-from stillrobust.backbones.base import LEVELS, Backbone, Use
+from stillrobust.backbones.base import LEVELS, Backbone, Output
 from stillrobust.backbones.layouts import Layout, lite_to_timm
 from stillrobust.backbones.reader import State
 from stillrobust.errors import UserError
 
 
 class TimmBackbone(Backbone):
-    """A timm model; its maps are those of the last four stages."""
+    """A timm model.
+
+    Images (B, 3, H, W) -> maps of the last four stages (B, C_i, H/s_i, W/s_i), with the channels
+    and strides that timm's ``feature_info`` states.
+
+    Args:
+        name: Name of the architecture.
+        model: timm's model.
+        mean: Normalization of the model: red, green and blue of images in 0..1.
+        std: The same.
+    """
 
     def __init__(
         self, name: str, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
@@ -34,28 +42,28 @@ class TimmBackbone(Backbone):
         self.set_preprocessing(mean, std)
 
     def maps_of(self, x: Tensor) -> list[Tensor]:
-        """The maps of the last four stages."""
+        """(B, 3, H, W) -> maps of the last four stages, (B, C_i, H/s_i, W/s_i)."""
         maps: list[Tensor] = self.model.forward_intermediates(  # type: ignore[operator]
             x, indices=self.indices, output_fmt="NCHW", intermediates_only=True
         )
         return maps
 
     def embedding_of(self, x: Tensor) -> Tensor:
-        """Pooled features before the upstream classifier."""
+        """(B, 3, H, W) -> timm's features before the classifier, (B, embed_dim)."""
         features = self.model.forward_features(x)  # type: ignore[operator]
         return self.model.forward_head(features, pre_logits=True)  # type: ignore[operator, no-any-return]
 
     def logits_of(self, x: Tensor) -> Tensor:
-        """The upstream classifier's logits."""
+        """(B, 3, H, W) -> timm's logits, (B, classes)."""
         return self.model(x)  # type: ignore[no-any-return]
 
     def reset_classifier(self, classes: int) -> None:
-        """A fresh classifier, by timm's own means."""
+        """Replace the classifier by timm's own method."""
         self.model.reset_classifier(classes)  # type: ignore[operator]
 
-    def keep_only(self, use: Use) -> None:
-        """Drop the upstream classifier, and for maps what comes after the last stage."""
-        if use == "maps":
+    def keep_only(self, output: Output) -> None:
+        """Drop the classifier, and for maps everything after the last stage."""
+        if output == "maps":
             self.model.prune_intermediate_layers(self.indices, prune_norm=True)  # type: ignore[operator]
         else:
             self.model.reset_classifier(0)  # type: ignore[operator]
@@ -75,7 +83,7 @@ LITE_REPEATS = {
 
 
 def build_lite(name: str) -> TimmBackbone:
-    """One of ``LITE_REPEATS``, with random weights; it reads the published files, and timm's."""
+    """Build one of ``LITE_REPEATS`` with random weights; it loads published files and timm's."""
     backbone = build_timm(f"tf_{name}")
     backbone.name = name
 
@@ -90,14 +98,20 @@ def build_lite(name: str) -> TimmBackbone:
 
 
 def timm_names() -> list[str]:
-    """The architectures that timm has."""
+    """The names of timm's architectures."""
     names: list[str] = timm.list_models()
     return names
 
 
 def build_timm(name: str, *, pretrained: bool = False) -> TimmBackbone:
-    """The architecture ``name`` with random weights, or with timm's own (``pretrained``, from its
-    hub).
+    """Build a timm architecture.
+
+    Args:
+        name: timm's name.
+        pretrained: Load timm's own weights from its hub; random weights otherwise.
+
+    Raises:
+        UserError: If the weights cannot be downloaded, or the architecture returns no maps.
     """
     options: dict[str, Any] = {"strict_img_size": False} if name.startswith("swin") else {}
     try:
@@ -106,7 +120,7 @@ def build_timm(name: str, *, pretrained: bool = False) -> TimmBackbone:
         if not pretrained:
             raise
         raise UserError(
-            f"timm's weights for {name} could not be had ({str(error).splitlines()[0][:150]}); give"
+            f"Cannot download timm's weights for {name} ({str(error).splitlines()[0][:150]}); give"
             " weights='FILE' for a local file, or weights='random'"
         ) from None
     if not hasattr(model, "forward_intermediates"):

@@ -1,83 +1,32 @@
-"""Where the weights of a spec lie: a published row's file in the cache or a package, a file, or a
-folder of ``robustify``.
-"""
+"""Weight files: published ones in the cache or in a package, and folders of ``robustify``."""
 
 import dataclasses
 import hashlib
 import importlib.util
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stillrobust.backbones.base import Backbone
-from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint, rows_of
-from stillrobust.backbones.reader import unreadable
+from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint, checkpoints_of
+from stillrobust.backbones.reader import unreadable_reason
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec, unknown_name_error
 from stillrobust.storage.downloads import ByteProgress, cache_folder, fetch
 from stillrobust.storage.files import cached_file_sha256, file_sha256, write_whole
 
-RANDOM = "random"
-HUB = "imagenet"  # what a timm name without weights means: timm's own, from its hub
 FORMAT = 1  # of checkpoint.json
 
 
-@dataclass(frozen=True)
-class Weights:
-    """What a spec's ``weights`` are."""
+def checkpoint_file(row: Checkpoint) -> Path:
+    """The file of published weights, in the cache or in a package.
 
-    architecture: str
-    kind: str
-    """``random``, ``hub``, ``row`` (published), ``folder`` (of ``robustify``) or ``file``."""
-    row: Checkpoint | None = None
-    path: Path | None = None
+    Args:
+        row: The row of facts.
 
-
-def weights_of(spec: str, ours: bool) -> Weights:
-    """Read the weights out of a spec.
-
-    ``ours``: whether the architecture is of our own families, and not timm's.
-    """
-    name, arguments = parse_spec(spec)
-    rows = rows_of(name)
-    value = str(arguments.pop("weights", next(iter(rows), "" if ours else HUB)))
-    if arguments:
-        raise UserError(
-            f"A backbone takes weights=... only, but {spec!r} also has"
-            f" {', '.join(sorted(arguments))}; leave them out"
-        )
-    if value in rows:
-        return Weights(name, "row", rows[value])
-    if value == RANDOM:
-        return Weights(name, "random")
-    if value == HUB and not ours:
-        return Weights(name, "hub")
-    if not value:
-        raise UserError(
-            f"No weights of {name} are published; say {name}(weights='{RANDOM}'), or name a file of"
-            " yours"
-        )
-    path = Path(value).expanduser()
-    if path.is_dir():
-        row = read_folder(path)
-        if row.architecture != name:
-            raise UserError(
-                f"Expected weights of {name}, but {path} holds those of {row.architecture}; write"
-                f" {row.spec}"
-            )
-        return Weights(name, "folder", row, path / row.file)
-    # a bare word is meant as a name
-    if not path.exists() and path.name == value and not path.suffix:
-        raise unknown_name_error(f"weights of {name}", value, [*rows, RANDOM])
-    return Weights(name, "file", None, path)
-
-
-def file_of(row: Checkpoint) -> Path:
-    """The file of a published row.
-
-    Raises ``UserError`` that says how to get it where it is not there.
+    Raises:
+        UserError: If the file is missing; the message says how to get it.
     """
     if row.package:
         return _in_package(row)
@@ -91,7 +40,7 @@ def file_of(row: Checkpoint) -> Path:
 
 
 def _in_package(row: Checkpoint) -> Path:
-    """Found without importing the package."""
+    """The file inside the installed package, which is not imported."""
     spec = importlib.util.find_spec(row.package)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         found = sorted(Path(folder).glob(row.file))
@@ -104,30 +53,49 @@ def _in_package(row: Checkpoint) -> Path:
     )
 
 
-def row_of(name: str) -> Checkpoint:
-    """A row by its spec, by ``ARCHITECTURE/WEIGHTS``, or by WEIGHTS alone where only one
-    architecture has such.
+def find_checkpoint(name: str) -> Checkpoint:
+    """Look up a row of ``CHECKPOINTS``.
+
+    Args:
+        name: A spec, ``ARCHITECTURE/WEIGHTS``, or WEIGHTS alone if only one architecture has them.
+
+    Raises:
+        UserError: If there is no such row.
     """
     architecture, arguments = parse_spec(name)
-    rows = rows_of(architecture)
+    rows = checkpoints_of(architecture)
     if rows:
         name = f"{architecture}/{arguments.get('weights', next(iter(rows)))}"
     alone = [row for row in CHECKPOINTS.values() if row.weights == name]
     if len(alone) == 1:
         return alone[0]
-    # the nearest of what it was meant to be
+    # suggest a name of the kind that was given
     if name not in CHECKPOINTS and "/" not in name and not alone:
         raise unknown_name_error("checkpoint", name, {row.weights for row in CHECKPOINTS.values()})
     return lookup("checkpoint", name, CHECKPOINTS)
 
 
-def fetch_row(row: Checkpoint, sources: Sequence[str], cache: Path, progress: ByteProgress) -> Path:
-    """Get a row's file into ``cache`` from ``sources`` (see
-    ``stillrobust.storage.downloads.fetch``), or else from its origin.
+def fetch_checkpoint(
+    row: Checkpoint, sources: Sequence[str], cache: Path, progress: ByteProgress
+) -> Path:
+    """Fetch the file of published weights into the cache.
 
-    What holds no weights is not put there; a file of yours that is named takes the place of another
-    one that is there. Its SHA-256 is kept beside it, so that later damage is seen even where the
-    publisher names none.
+    A file without weights is never kept. A local file in ``sources`` replaces the one in the cache.
+    The SHA-256 is stored beside the file, so that later damage is detected even if the publisher
+    names none.
+
+    Args:
+        row: The row of facts.
+        sources: Files, folders or mirrors (see ``stillrobust.storage.downloads.fetch``); empty for
+            the origin.
+        cache: Folder of the cache.
+        progress: ``progress(done, total)`` in bytes.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        UserError: If no source has the file, or it is another file.
     """
     if row.package:
         return _in_package(row)
@@ -139,20 +107,22 @@ def fetch_row(row: Checkpoint, sources: Sequence[str], cache: Path, progress: By
     target = cache / "weights" / row.file
     digest = _named_digest(row, sources) or _known_digest(row, target)
     path = fetch(
-        sources or [row.url], target, sha256=digest or None, check=unreadable, progress=progress
+        sources or [row.url],
+        target,
+        sha256=digest or None,
+        check=unreadable_reason,
+        progress=progress,
     )
-    write_whole({_note(target): f"{file_sha256(path)}  {row.file}\n".encode()})
+    write_whole({_hash_file(target): f"{file_sha256(path)}  {row.file}\n".encode()})
     return path
 
 
-def _note(path: Path) -> Path:
+def _hash_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
 def _named_digest(row: Checkpoint, sources: Sequence[str]) -> str:
-    """The SHA-256 of the first file among the sources that may be the row's; empty where there is
-    none.
-    """
+    """The SHA-256 of the first local file in ``sources`` that fits the row; empty without one."""
     files = (
         path / row.file if path.is_dir() else path
         for path in (Path(source).expanduser() for source in sources)
@@ -162,16 +132,24 @@ def _named_digest(row: Checkpoint, sources: Sequence[str]) -> str:
 
 
 def _known_digest(row: Checkpoint, path: Path) -> str:
-    """The hex digits that a row's file has to begin its SHA-256 with: of the first fetch, or as
-    many as are published.
-    """
-    fetched = _note(path).read_text(encoding="utf-8").strip()[:64] if _note(path).is_file() else ""
+    """The known beginning of the file's SHA-256: of the first fetch, or as far as published."""
+    fetched = (
+        _hash_file(path).read_text(encoding="utf-8").strip()[:64]
+        if _hash_file(path).is_file()
+        else ""
+    )
     return fetched if fetched.startswith(row.sha256) else row.sha256
 
 
-def verify(row: Checkpoint, path: Path) -> None:
-    """Raise ``UserError`` where a published row's file is not the one that is meant, or was damaged
-    since it was fetched.
+def verify_checkpoint(row: Checkpoint, path: Path) -> None:
+    """Check that a file is the one of a published row.
+
+    Args:
+        row: The row of facts.
+        path: The file.
+
+    Raises:
+        UserError: If its SHA-256 is neither the published one nor that of the first fetch.
     """
     if not cached_file_sha256(path).startswith(_known_digest(row, path)):
         raise UserError(
@@ -180,13 +158,22 @@ def verify(row: Checkpoint, path: Path) -> None:
         )
 
 
-# ---- folders that robustify writes
-# -----------------------------------------------------------------------------------------
+# ---- folders of robustify
 
 
 def write_folder(folder: Path, backbone: Backbone, row: Checkpoint) -> Path:
-    """Write a backbone's upstream model and its row of facts, whole: ``weights.safetensors``, then
-    ``checkpoint.json``.
+    """Write a backbone as a checkpoint: ``weights.safetensors`` and ``checkpoint.json``.
+
+    Args:
+        folder: Folder to write into.
+        backbone: Its upstream model is written.
+        row: Facts of the checkpoint. Architecture, file, hash and preprocessing are filled in.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: If the folder cannot be written.
     """
     from safetensors.torch import save
 
@@ -212,19 +199,26 @@ def write_folder(folder: Path, backbone: Backbone, row: Checkpoint) -> Path:
 
 
 def read_folder(folder: Path) -> Checkpoint:
-    """The row of facts in a folder that :func:`write_folder` wrote, its weights checked against it."""
+    """Read the row of facts of a folder that ``write_folder`` wrote, and check its weights.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        UserError: If it is no such folder, or the weights are damaged.
+    """
     path = folder / "checkpoint.json"
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        made_by = content.pop("format")
-        if made_by != FORMAT:
+        version = content.pop("format")
+        if version != FORMAT:
             raise UserError(
-                f"Expected format {FORMAT} in {path}, but got {made_by!r}; use the stillrobust that"
+                f"Expected format {FORMAT} in {path}, but got {version!r}; use the stillrobust that"
                 " wrote it"
             )
         lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
         row = Checkpoint(**{**content, **lists, "weights": str(folder)})
-        whole = (
+        intact = (
             Path(row.file).name == row.file and cached_file_sha256(folder / row.file) == row.sha256
         )
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
@@ -232,11 +226,10 @@ def read_folder(folder: Path) -> Checkpoint:
             raise
         raise UserError(
             f"Expected a checkpoint of 'stillrobust robustify' in {folder}, but {path} is missing"
-            " or no such; make it again"
+            " or damaged; make it again"
         ) from None
-    if not whole:
+    if not intact:
         raise UserError(
-            f"The weights in {folder} are not those that were written (checksum differs); make or"
-            " copy them again"
+            f"The weights in {folder} are damaged (checksum differs); make or copy them again"
         )
     return row

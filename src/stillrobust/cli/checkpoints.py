@@ -1,4 +1,4 @@
-"""The commands about published weights: show, fetch; and what ``list checkpoints`` prints."""
+"""The commands about published weights: ``show`` and ``fetch``."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,25 +14,23 @@ Name = Annotated[
     str,
     typer.Argument(
         autocompletion=checkpoints,
-        help="As 'list checkpoints' writes it, or ARCHITECTURE/WEIGHTS, or WEIGHTS alone.",
+        help="A spec of `list checkpoints`, ARCHITECTURE/WEIGHTS, or WEIGHTS.",
     ),
 ]
 
 
-@commands.command()
-def show(
-    name: Name,
-) -> None:
-    """Show all facts of a checkpoint: where it comes from, how it is stored, what it scored.
+@commands.command("show")
+def show_command(name: Name) -> None:
+    """Show the facts of a checkpoint: origin, licence, storage, scores.
 
     Example: stillrobust show ant
     """
     from dataclasses import asdict
 
     from stillrobust.backbones import missing_weights
-    from stillrobust.backbones.weights import row_of
+    from stillrobust.backbones.weights import find_checkpoint
 
-    row = row_of(name)
+    row = find_checkpoint(name)
     facts: dict[str, Any] = {"spec": row.spec, **asdict(row)}
     facts["here"] = missing_weights(row.spec) or "yes"
     for key, value in facts.items():
@@ -42,31 +40,30 @@ def show(
 
 
 @commands.command("fetch")
-def fetch_(
+def fetch_command(
     name: Name,
     source: Annotated[
         list[str] | None,
         typer.Option(
-            "--from", help="A file, a folder, or the address of a mirror ending in '/'; repeatable."
+            "--from", help="File, folder, or address of a mirror ending in '/'; repeatable."
         ),
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option(help="The cache; by default $STILLROBUST_CACHE, or ~/.cache/stillrobust."),
+        typer.Option(help="Cache (default: $STILLROBUST_CACHE, or ~/.cache/stillrobust)."),
     ] = None,
 ) -> None:
-    """Get a published checkpoint into the cache: resumed where it was cut off, checked, whole or
-    not at all.
+    """Fetch a published checkpoint into the cache. An interrupted download resumes.
 
     Example: stillrobust fetch ant --from https://mirror.example.org/weights/
     """
     from stillrobust.backbones.reader import read_state
-    from stillrobust.backbones.weights import fetch_row, row_of
+    from stillrobust.backbones.weights import fetch_checkpoint, find_checkpoint
     from stillrobust.storage.downloads import cache_folder
 
-    row = row_of(name)
+    row = find_checkpoint(name)
     with progress_display() as listen:
-        path = fetch_row(
+        path = fetch_checkpoint(
             row,
             source or [],
             to or cache_folder(),

@@ -1,4 +1,4 @@
-"""The commands that train: train (a transfer to a task) and robustify (a backbone, upstream)."""
+"""The commands ``train`` (transfer to a task) and ``robustify`` (upstream training)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,29 +15,27 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(no_args_is_help=True)
 
-# What both take of a recipe; what is not given is the recipe's own.
+# options that change a recipe
 RecipeName = Annotated[
     str,
     typer.Option(
         autocompletion=names_of("recipes"),
-        help="One of `stillrobust list recipes`; the other options change it.",
+        help="One of `stillrobust list recipes`; other options change it.",
     ),
 ]
 Steps = Annotated[int | None, typer.Option(help="Training steps.")]
-BatchSize = Annotated[int | None, typer.Option(help="Images a step, over all processes.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images per step, over all processes.")]
 Rate = Annotated[float | None, typer.Option(help="Highest learning rate.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of first weights, order and augmentation.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of weights, data order and augmentation.")]
 Change = Annotated[
     list[str] | None,
-    typer.Option(
-        "--change", help="A field of the recipe, KEY=VALUE (YAML), repeatable: devices=8."
-    ),
+    typer.Option("--change", help="Change a field of the recipe: KEY=VALUE (YAML), repeatable."),
 ]
 
 
-@commands.command()
-def train(
-    data: Annotated[str, typer.Option(help="FORMAT:PATH; `stillrobust list formats` names them.")],
+@commands.command("train")
+def train_command(
+    data: Annotated[str, typer.Option(help="FORMAT:PATH; see `stillrobust list formats`.")],
     backbone: Annotated[
         str,
         typer.Option(
@@ -63,7 +61,7 @@ def train(
         str,
         typer.Option(
             autocompletion=names_of("techniques"),
-            help="Acts on the images in training, such as prime(geometry=False).",
+            help="Technique that augments the images: prime(geometry=False).",
         ),
     ] = "",
     steps: Steps = None,
@@ -73,57 +71,52 @@ def train(
     change: Change = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A setting of the task, KEY=VALUE (YAML), repeatable."),
+        typer.Option("--set", help="Change a setting of the task: KEY=VALUE (YAML), repeatable."),
     ] = None,
 ) -> None:
-    """Transfer a backbone to your data.
+    """Transfer a backbone to your data. Finished work is skipped, so the command resumes.
 
-    On several GPUs: --change devices=8, or start it by torchrun.
+    On several GPUs: --change devices=8, or start the command with torchrun.
 
     Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine
-    --steps 2000
     """
     from stillrobust.data import open_dataset
-    from stillrobust.training import Plan
-    from stillrobust.training import train as run_training
-    from stillrobust.training.launch import leads
+    from stillrobust.training import Plan, train
+    from stillrobust.training.launch import is_main_process
 
     dataset = open_dataset(data, "val" if upstream else "train", training=not upstream)
     chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     plan = Plan(
         dataset.info.task,
         backbone,
-        None if upstream else transfer,  # type: ignore[arg-type]
+        transfer,  # type: ignore[arg-type]
         chosen,
-        pairs_of("--set", settings or []),
+        parse_pairs("--set", settings or []),
         technique,
-        "upstream" if upstream else "transfer",
     )
     with progress_display() as listen, log_failures(out / RUN_LOG, "training"):
-        folder = run_training(
+        folder = train(
             plan, dataset, out, lambda done, total, text: listen("train", done, total, text)
         )
-    if leads():
+    if is_main_process():
         typer.echo(f"Finished model: {folder}")
 
 
 @commands.command("robustify")
-def robustify_(
+def robustify_command(
     technique: Annotated[
         str,
         typer.Option(
             autocompletion=names_of("techniques"),
-            help="augmix, prime, ant(kernel=3), l2(epsilon=1.0), a+b; regular for none.",
+            help="augmix, prime, ant(kernel=3), a+b; regular for none.",
         ),
     ],
     backbone: Annotated[
-        str, typer.Option(help="Where it starts: a spec; NAME(weights='random') from nothing.")
+        str, typer.Option(help="Backbone to start from, such as NAME(weights='random').")
     ],
     data: Annotated[
         str,
-        typer.Option(
-            help="imagenet:PATH, folders:PATH, or source: a generated set, drawn beside OUT."
-        ),
+        typer.Option(help="imagenet:PATH, folders:PATH, or source: a set generated beside OUT."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
     recipe: RecipeName = "source_small",
@@ -133,16 +126,16 @@ def robustify_(
     seed: Seed = None,
     change: Change = None,
 ) -> None:
-    """Train a backbone with a technique; the folder is then a checkpoint,
-    BACKBONE(weights='FOLDER').
+    """Train a backbone with a technique, and write it as a checkpoint.
 
-    Example: stillrobust robustify --technique augmix --backbone "resnet_mini(weights='random')"
-    --data source --out made/augmix
+    Use it as BACKBONE(weights='FOLDER'). Finished work is skipped, so the command resumes.
+
+    Example: stillrobust robustify --technique augmix --backbone resnet50 --data source --out made
     """
     from stillrobust.data import open_dataset
     from stillrobust.data.generated.source_set import write_source_set
     from stillrobust.names import format_spec, parse_spec
-    from stillrobust.training.launch import leads
+    from stillrobust.training.launch import is_main_process
     from stillrobust.training.upstream_training import robustify, robustify_plan
 
     chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
@@ -154,7 +147,7 @@ def robustify_(
         folder = robustify(
             plan, dataset, out, lambda done, total, text: listen("robustify", done, total, text)
         )
-    if leads():
+    if is_main_process():
         typer.echo(f"Backbone: {format_spec(parse_spec(backbone)[0], {'weights': str(folder)})}")
 
 
@@ -162,11 +155,19 @@ def _recipe(name: str, change: list[str] | None, **options: Any) -> "Recipe":
     from stillrobust.tasks.recipes import recipe_of
 
     given = {key: value for key, value in options.items() if value is not None}
-    return recipe_of(name, **pairs_of("--change", change or []), **given)
+    return recipe_of(name, **parse_pairs("--change", change or []), **given)
 
 
-def pairs_of(option: str, pairs: list[str]) -> dict[str, Any]:
-    """``["a=1", "b=[2, 3]"]`` -> ``{"a": 1, "b": [2, 3]}``."""
+def parse_pairs(option: str, pairs: list[str]) -> dict[str, Any]:
+    """Parse ``["a=1", "b=[2, 3]"]`` to ``{"a": 1, "b": [2, 3]}``.
+
+    Args:
+        option: Name of the option, for messages.
+        pairs: KEY=VALUE texts, values in YAML.
+
+    Raises:
+        UserError: If a text is no such pair.
+    """
     from stillrobust.strict_yaml import YamlError, load_yaml
 
     values = {}

@@ -14,7 +14,7 @@ from stillrobust.errors import UserError, unwrap_worker_error
 from stillrobust.predictors.outputs import default_device
 from stillrobust.runtime import capacity
 from stillrobust.samples import Dataset, Image, Sample
-from stillrobust.training.batches import one_thread_each
+from stillrobust.training.batches import single_threaded_opencv
 
 # per GPU process; with more, the process that collects their batches is the bottleneck
 MOST_WORKERS = 16
@@ -119,7 +119,7 @@ def load_batches(
         **loader_settings(default_device(), workers),
     )
     try:
-        with one_thread_each(loader.num_workers):
+        with single_threaded_opencv(loader.num_workers):
             for loaded in loader:
                 yield loaded.samples
     except UserError as error:

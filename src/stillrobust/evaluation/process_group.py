@@ -14,7 +14,7 @@ import torch.distributed as dist
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from stillrobust.training.launch import launched
+from stillrobust.training.launch import launched_processes
 
 TIMEOUT = timedelta(days=1)  # the launcher ends all processes if one dies
 
@@ -67,7 +67,7 @@ def join_process_group() -> ProcessGroup:
     Returns:
         The group, or :data:`SINGLE_PROCESS` if this process was started alone.
     """
-    started = launched()
+    started = launched_processes()
     if started is None or started == (1, 1):
         return SINGLE_PROCESS
     environment = (

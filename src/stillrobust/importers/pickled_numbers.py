@@ -11,14 +11,20 @@ from typing import IO, Any
 
 import numpy as np
 
-from stillrobust.backbones.pickles import KNOWN, Known, Refused, Unfinished, interpret
+from stillrobust.backbones.pickles import (
+    KNOWN_GLOBALS,
+    Buildable,
+    Globals,
+    RefusedFileError,
+    interpret,
+)
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
 
 KINDS = "fiub"  # float, integer, unsigned, boolean
 
 
-class _Type(Unfinished):
+class _Type(Buildable):
     """A dtype from its text; the state has the byte order."""
 
     def __init__(self, text: Any, *_: Any) -> None:
@@ -28,21 +34,21 @@ class _Type(Unfinished):
             else None
         )
         if self.found is None or self.found.kind not in KINDS:
-            raise Refused("it holds an array of something else than numbers")
+            raise RefusedFileError("it holds an array of something else than numbers")
 
-    def complete(self, state: Any) -> None:
+    def build(self, state: Any) -> None:
         order = state[1]
         if self.found is not None and order in ("<", ">"):
             self.found = self.found.newbyteorder(order)
 
 
-class _Numbers(Unfinished):
+class _Numbers(Buildable):
     """An array; ``values`` is ``None`` until its state is read."""
 
     def __init__(self, values: Array | None = None) -> None:
         self.values = values
 
-    def complete(self, state: Any) -> None:
+    def build(self, state: Any) -> None:
         _, shape, kind, fortran, raw = state
         self.values = _array(raw, kind, shape, "F" if fortran else "C")
 
@@ -53,7 +59,7 @@ def _array(raw: Any, kind: Any, shape: Any, order: Any = "C") -> Array:
         or not isinstance(raw, bytes | bytearray)
         or order not in ("C", "F")
     ):
-        raise Refused("it holds an array of something else than numbers")
+        raise RefusedFileError("it holds an array of something else than numbers")
     return np.frombuffer(raw, kind.found).reshape(shape, order=order)
 
 
@@ -63,12 +69,12 @@ def _scalar(kind: Any, raw: Any) -> Any:
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise Refused("it encodes something else than bytes")
+        raise RefusedFileError("it encodes something else than bytes")
     return text.encode("latin-1")
 
 
-NUMBERS: Known = {
-    "collections OrderedDict": KNOWN["collections OrderedDict"],
+NUMBERS: Globals = {
+    "collections OrderedDict": KNOWN_GLOBALS["collections OrderedDict"],
     "collections defaultdict": lambda *_: {},
     "numpy dtype": _Type,
     "_codecs encode": _encode,
@@ -94,7 +100,7 @@ def read_numbers(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             return _read(file)
-    except Refused as refusal:
+    except RefusedFileError as refusal:
         raise UserError(
             f"Expected a pickle of numbers at {path}, but {refusal}; do not use the file"
         ) from None
@@ -122,7 +128,7 @@ def read_numbers(path: Path) -> Any:
 def _read(file: IO[bytes]) -> Any:
     found, storages = interpret(file, NUMBERS)
     if storages:
-        raise Refused("it holds weights")
+        raise RefusedFileError("it holds weights")
     return found
 
 

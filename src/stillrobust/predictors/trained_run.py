@@ -22,7 +22,7 @@ def load_run_predictor(folder: Path) -> Predictor:
     made_by = {"made_by": plan["made_by"]} if plan.get("made_by") else {}
     return Predictor(
         task=task.name,
-        model=plan["shown"],
+        model=plan["display_name"],
         predict=lambda images: task.predict(model, images),
         weights=description["sha256"],
         classes=tuple(description["info"]["classes"]),

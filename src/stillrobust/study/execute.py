@@ -35,7 +35,7 @@ from stillrobust.study.selection import (
 )
 from stillrobust.study.state import FAILURES, RunState, Site, run_states
 from stillrobust.study.workload import missing_jobs, task_and_size
-from stillrobust.training.launch import launched
+from stillrobust.training.launch import launched_processes
 
 WorkloadCallback = Callable[[Sequence[PlannedJob], int, int, int, int], None]
 """``on_workload(jobs, runs, finished_runs, cells, finished_cells)``."""
@@ -81,7 +81,7 @@ def run_study(
     settings = {**defaults.get(engine, {}), **options}
     # check the engine's requirements before data is generated
     lookup("engine", engine, ENGINES)(workers, 1, 0, **settings)
-    if launched() not in (None, (1, 1)):
+    if launched_processes() not in (None, (1, 1)):
         raise UserError(
             "A study starts its own processes: run it once, without torchrun or srun; --engine"
             " slurm asks Slurm for more"

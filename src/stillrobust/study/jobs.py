@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from stillrobust.backbones import upstream_digest
+from stillrobust.backbones import resolve_backbone
 from stillrobust.data import open_dataset
 from stillrobust.data.image_cache import ImageCache
 from stillrobust.errors import UserError
@@ -50,7 +50,10 @@ class TrainJob(Job):
         split = "val" if self.plan.kind == "upstream" else "train"
         with log_failures(self.log, "training"):
             _require_study_folder(self.log)
-            if self.upstream_digest and upstream_digest(self.plan.backbone) != self.upstream_digest:
+            if (
+                self.upstream_digest
+                and resolve_backbone(self.plan.backbone).digest != self.upstream_digest
+            ):
                 raise UserError(
                     f"The weights of {self.plan.backbone} changed while the study ran; put them"
                     " back, or start the study again to begin from the new ones"

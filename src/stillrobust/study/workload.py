@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from stillrobust.backbones import file_of_weights, upstream_digest
+from stillrobust.backbones import resolve_backbone, weights_file
 from stillrobust.data import open_dataset
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, cells_to_evaluate
@@ -94,9 +94,7 @@ def missing_cells(run: StudyRun, protocol: StudyProtocol, site: Site) -> list[Pl
     if description is None:
         return full.cells()
     data = open_test_data(site.data_of(run, run.test_data))
-    return cells_to_evaluate(
-        data, site.results, full, run.name(protocol), description["sha256"]
-    )
+    return cells_to_evaluate(data, site.results, full, run.name(protocol), description["sha256"])
 
 
 def missing_jobs(
@@ -192,8 +190,8 @@ def _upstream_digest(run: StudyRun, plan: Plan, site: Site) -> str:
     empty if the study makes them.
     """
     makes_weights = run.backbone_run or site.miniature_checkpoint(run)
-    file = None if makes_weights else file_of_weights(plan.backbone)
-    return upstream_digest(plan.backbone) if file and file.is_file() else ""
+    file = None if makes_weights else weights_file(plan.backbone)
+    return resolve_backbone(plan.backbone).digest if file and file.is_file() else ""
 
 
 def _began_from_other_weights(run: StudyRun, digest: str, site: Site) -> bool:

@@ -1,7 +1,6 @@
-"""Tasks: a frozen dataclass of settings with ``build_model``, ``augment``, ``loss`` and
-``predict``.
+"""Tasks: frozen dataclasses of settings with ``build_model``, ``augment``, ``loss``, ``predict``.
 
-The same classes serve the paper's scale (their defaults) and the demo (other settings).
+Their defaults are the paper's scale; the demo uses other settings.
 """
 
 import dataclasses
@@ -17,9 +16,9 @@ from stillrobust.names import lookup, unknown_name_error
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks.classification import Classification
 from stillrobust.tasks.detection import Detection
+from stillrobust.tasks.field_types import type_mismatch
 from stillrobust.tasks.heads import Photometric
 from stillrobust.tasks.segmentation import Segmentation
-from stillrobust.tasks.values import fault_of
 
 __all__ = [
     "TASKS",
@@ -33,32 +32,62 @@ __all__ = [
 
 
 class Task(Protocol):
-    """What training and evaluation need to know of a task."""
+    """The interface of a task."""
 
     @property
     def name(self) -> str:
-        """The task's word."""
+        """Name of the task, a key of ``TASKS``."""
         ...
 
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
-        """Backbone, neck and head; the head not yet initialised."""
+        """Build the model of a backbone, neck and head; the head is not yet initialized.
+
+        Args:
+            backbone: Becomes a part of the model. Modules that the task does not use are dropped.
+            info: Description of the training data, with its classes.
+
+        Raises:
+            UserError: If backbone or data do not fit the task.
+        """
         ...
 
     def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """One sample as training sees it."""
+        """Augment a sample for training.
+
+        Args:
+            sample: uint8 image (H, W, 3) with its target.
+            rng: Source of all draws.
+
+        Returns:
+            A new sample.
+        """
         ...
 
     def loss(
         self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None
     ) -> dict[str, Tensor]:
-        """The parts of the loss, by name; training minimises their sum.
+        """Compute the parts of the loss; training minimizes their sum.
 
-        ``photometric`` changes the images before that.
+        Args:
+            model: A model of ``build_model`` in training mode.
+            batch: Augmented samples.
+            photometric: Changes the images before they are normalized.
+
+        Returns:
+            Scalars by name.
         """
         ...
 
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
-        """One prediction an image, in the order of the images and in their own pixels."""
+        """Predict images.
+
+        Args:
+            model: A model of ``build_model`` in evaluation mode.
+            images: uint8 (H, W, 3) of any sizes.
+
+        Returns:
+            A prediction for each image, in its own pixels.
+        """
         ...
 
 
@@ -70,8 +99,14 @@ TASKS: dict[str, Any] = {
 
 
 def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
-    """The task ``name`` with some of its settings changed; an unknown setting is an error with
-    did-you-mean.
+    """Make a task.
+
+    Args:
+        name: A key of ``TASKS``.
+        settings: Settings that differ from the defaults.
+
+    Raises:
+        UserError: If a name is unknown, or a value has the wrong type.
     """
     kind = lookup("task", name, TASKS)
     fields = {field.name: field for field in dataclasses.fields(kind)}
@@ -80,9 +115,9 @@ def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
         if key not in fields:
             raise unknown_name_error(f"setting of the task {name}", key, fields)
         values[key] = tuple(value) if isinstance(value, list) else value
-        if fault := fault_of(values[key], fields[key].type):
+        if expected := type_mismatch(values[key], fields[key].type):
             raise UserError(
-                f"The setting {key} of the task {name} expects {fault}, but got {value!r}; give"
-                " such a value"
+                f"The setting {key} of the task {name} expects {expected}, but got {value!r};"
+                " change the value"
             )
     return kind(**values)  # type: ignore[no-any-return]

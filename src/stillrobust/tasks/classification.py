@@ -13,13 +13,18 @@ from stillrobust.backbones import Backbone
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
-from stillrobust.tasks import augment
+from stillrobust.tasks import transforms
+from stillrobust.tasks.distributed import mean_over_processes
 from stillrobust.tasks.heads import Photometric, device_of, image_batch
-from stillrobust.tasks.processes import share_of
 
 
 class LinearClassifier(nn.Module):
-    """Backbone embedding -> dropout-free linear layer."""
+    """A linear layer on the backbone's embedding: (B, 3, H, W) -> logits (B, classes).
+
+    Args:
+        backbone: Its upstream classifier is dropped.
+        classes: Number of classes.
+    """
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
@@ -28,13 +33,13 @@ class LinearClassifier(nn.Module):
         self.classifier = nn.Linear(backbone.embed_dim, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float (B, 3, H, W) 0..1 -> (B, classes) logits."""
+        """Float (B, 3, H, W) of 0..1 -> logits (B, classes)."""
         return self.classifier(self.backbone.embed(images))  # type: ignore[no-any-return]
 
 
 @torch.inference_mode()
-def classes_of(backbone: Backbone) -> int:
-    """How many classes the backbone's own classifier has."""
+def class_count(backbone: Backbone) -> int:
+    """The number of classes of a backbone's upstream classifier."""
     training = backbone.training
     classes = backbone.eval().classify(torch.zeros(1, 3, 64, 64)).shape[1]
     backbone.train(training)
@@ -42,40 +47,47 @@ def classes_of(backbone: Backbone) -> int:
 
 
 class UpstreamClassifier(nn.Module):
-    """The backbone's own classifier, as it was published: nothing is trained."""
+    """A backbone with its upstream classifier: (B, 3, H, W) -> logits (B, classes).
+
+    Args:
+        backbone: With its classifier.
+        classes: Number of classes of the data.
+
+    Raises:
+        UserError: If the upstream classifier has another number of classes.
+    """
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        own = classes_of(backbone)
-        if own != classes:
+        upstream = class_count(backbone)
+        if upstream != classes:
             raise UserError(
-                f"Expected data with the {own} classes of {backbone.name}'s own classifier, but got"
-                f" {classes} classes; take ImageNet's validation set, or another transfer"
+                f"Expected data with the {upstream} classes of {backbone.name}'s classifier, but"
+                f" got {classes} classes; take ImageNet's validation set, or another transfer"
             )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float (B, 3, H, W) 0..1 -> (B, classes) logits."""
+        """Float (B, 3, H, W) of 0..1 -> logits (B, classes)."""
         return self.backbone.classify(images)
 
 
 @dataclass(frozen=True)
 class Classification:
-    """Sizes in pixels.
+    """Settings of classification, in pixels.
 
-    The defaults are ImageNet's; CIFAR-10 in the paper uses them too, on its images of 32 pixels.
+    The defaults are those of ImageNet, and of CIFAR-10 in the paper, whose images have 32 pixels.
     """
 
     resize: int = 256
-    """The shorter side in the test."""
+    """Shorter side of test images before the crop."""
     crop: int = 224
     crop_scale: tuple[float, float] = (0.08, 1.0)
     """Area of the random crop in training, as a fraction (torchvision's RandomResizedCrop)."""
     interpolation: str = "bilinear"
     """``bilinear`` (torchvision, Salman et al.) or ``bicubic`` (Swin)."""
     mean: tuple[float, ...] = ()
-    """Normalisation inside the model where it is not the backbone's own: R, G, B of images in 0..1.
-    """
+    """Normalization that replaces the backbone's: red, green and blue of images in 0..1."""
     std: tuple[float, ...] = ()
 
     name = "classification"
@@ -84,7 +96,7 @@ class Classification:
         lookup(
             "interpolation",
             self.interpolation,
-            {how: how for how in get_args(augment.Interpolation)},
+            {how: how for how in get_args(transforms.Interpolation)},
         )
         if self.crop > self.resize or self.crop < 1:
             raise UserError(
@@ -98,44 +110,52 @@ class Classification:
             )
 
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
-        """The model, its head not yet initialised."""
-        return LinearClassifier(self._normalised(backbone), len(info.classes))
+        """A ``LinearClassifier``, its head not yet initialized."""
+        return LinearClassifier(self._with_normalization(backbone), len(info.classes))
 
     def build_upstream(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
-        """The backbone with the classifier that it came with."""
-        return UpstreamClassifier(self._normalised(backbone), len(info.classes))
+        """Build the backbone with its upstream classifier.
 
-    def _normalised(self, backbone: Backbone) -> Backbone:
+        Args:
+            backbone: With its classifier.
+            info: Description of the data, with its classes.
+
+        Raises:
+            UserError: If the numbers of classes differ.
+        """
+        return UpstreamClassifier(self._with_normalization(backbone), len(info.classes))
+
+    def _with_normalization(self, backbone: Backbone) -> Backbone:
         if self.mean:
             backbone.set_preprocessing(self.mean, self.std)
         return backbone
 
     def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Random resized crop and mirror."""
-        image = augment.random_resized_crop(
+        image = transforms.random_resized_crop(
             sample.image, self.crop, self.crop_scale, rng, self.interpolation
         )
         target = replace(sample.target, size=(self.crop, self.crop))
-        return augment.flip(Sample(image, target), rng)
+        return transforms.random_flip(Sample(image, target), rng)
 
     def loss(
         self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None
     ) -> dict[str, Tensor]:
-        """Cross-entropy, by name."""
+        """The cross-entropy, a mean over the images of all processes."""
         device = device_of(model)
         labels = torch.tensor([sample.target.label for sample in batch], device=device)
         logits = model(image_batch([sample.image for sample in batch], device, photometric))
         return {
             "cross_entropy": (
                 functional.cross_entropy(logits, labels, reduction="sum")
-                / share_of(len(batch), device)
+                / mean_over_processes(len(batch), device)
             )
         }
 
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
-        """uint8 images of any sizes -> probabilities."""
+        """uint8 images of any sizes -> probabilities (classes,) each."""
         crops = [
-            augment.centre_crop(image, self.resize, self.crop, self.interpolation)
+            transforms.center_crop(image, self.resize, self.crop, self.interpolation)
             for image in images
         ]
         probabilities = model(image_batch(crops, device_of(model))).float().softmax(1).cpu().numpy()

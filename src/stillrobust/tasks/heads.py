@@ -1,6 +1,4 @@
-"""What the heads of all tasks share: tensors from images, and first weights that do not depend on
-the backbone.
-"""
+"""Shared by all tasks: images as tensors, and the initialization of heads."""
 
 import hashlib
 import math
@@ -14,9 +12,7 @@ from stillrobust.backbones import Backbone
 from stillrobust.samples import Array
 
 Photometric = Callable[[Tensor], Tensor]
-"""Float (B, 3, H, W) RGB 0..1 -> the same: a technique's augmentation of batches, after all
-geometry and before normalisation.
-"""
+"""Augmentation of a batch before normalization: float (B, 3, H, W) RGB 0..1 -> the same."""
 
 # Layers that predict start near zero, so that the first predictions are flat (mmdetection,
 # mmsegmentation: std 0.01).
@@ -25,8 +21,16 @@ PREDICTOR_STD = 0.01
 
 
 def image_tensor(image: Array, device: torch.device) -> Tensor:
-    """uint8 (H, W, 3), or float32 of 0..1 as a technique leaves it -> float32 (3, H, W), 0..1."""
-    # as it lies, from pinned memory: the copy waits for nothing, and the GPU turns the axes
+    """Convert an image to a tensor.
+
+    Args:
+        image: (H, W, 3), uint8 or float32 of 0..1.
+        device: Device of the tensor.
+
+    Returns:
+        Float32 (3, H, W), 0..1.
+    """
+    # copied asynchronously from pinned memory, and transposed on the GPU
     if device.type == "cuda":
         tensor = torch.from_numpy(np.require(image, requirements=("C", "W")))
         tensor = (tensor if tensor.is_pinned() else tensor.pin_memory()).to(
@@ -38,8 +42,8 @@ def image_tensor(image: Array, device: torch.device) -> Tensor:
     return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
 
 
-def same_size(images: Sequence[Array]) -> dict[tuple[int, int], list[int]]:
-    """(H, W) -> the indices of the images of that size."""
+def group_by_size(images: Sequence[Array]) -> dict[tuple[int, int], list[int]]:
+    """The indices of the images of each size (H, W)."""
     found: dict[tuple[int, int], list[int]] = {}
     for index, image in enumerate(images):
         found.setdefault((image.shape[0], image.shape[1]), []).append(index)
@@ -49,12 +53,19 @@ def same_size(images: Sequence[Array]) -> dict[tuple[int, int], list[int]]:
 def image_tensors(
     images: Sequence[Array], device: torch.device, photometric: Photometric | None = None
 ) -> list[Tensor]:
-    """Images of any sizes -> float32 (3, H, W) each, 0..1; those of one size go through
-    ``photometric`` together.
+    """Convert images of any sizes to tensors.
+
+    Args:
+        images: (H_i, W_i, 3), uint8 or float32 of 0..1.
+        device: Device of the tensors.
+        photometric: Applied to the images of each size together.
+
+    Returns:
+        Float32 (3, H_i, W_i), 0..1.
     """
     tensors = [image_tensor(image, device) for image in images]
     if photometric is not None:
-        for members in same_size(images).values():
+        for members in group_by_size(images).values():
             for index, changed in zip(
                 members, photometric(torch.stack([tensors[i] for i in members])), strict=True
             ):
@@ -65,8 +76,15 @@ def image_tensors(
 def image_batch(
     images: Sequence[Array], device: torch.device, photometric: Photometric | None = None
 ) -> Tensor:
-    """Images of one size -> float32 (B, 3, H, W), 0..1, in the memory layout that convolutions like
-    best.
+    """Convert images of one size to a batch.
+
+    Args:
+        images: (H, W, 3), uint8 or float32 of 0..1.
+        device: Device of the batch.
+        photometric: Applied to the batch.
+
+    Returns:
+        Float32 (B, 3, H, W), 0..1, ``channels_last``, which makes convolutions fast.
     """
     return torch.stack(image_tensors(images, device, photometric)).contiguous(
         memory_format=torch.channels_last
@@ -83,15 +101,18 @@ def backbone_of(model: nn.Module) -> Backbone:
     return next(module for module in model.modules() if isinstance(module, Backbone))
 
 
-def initialise_head(model: nn.Module, seed: int) -> None:
-    """First weights of everything but the backbone, each drawn from a generator keyed by (seed,
-    layer name).
+def initialize_head(model: nn.Module, seed: int) -> None:
+    """Initialize everything but the backbone, each layer from a generator keyed by (seed, name).
 
-    A layer's weights so depend on its name and shape alone: two backbones start with the same head
-    wherever shapes agree. Uniform within +-1/sqrt(fan in), PyTorch's own default, biases zero,
-    small normal for the layers that predict. (He's rule, whose deviation is 2.4 times larger, makes
-    necks without norms start so loud that detection hardly learns: on the demo's scenes box AP 0.05
-    after 600 steps, where this one has 0.54 after 250.)
+    The weights of a layer depend on its name and shape alone, so that two backbones start with the
+    same head wherever shapes agree. Weights are uniform within +-1/sqrt(fan in), PyTorch's default;
+    biases are zero; layers that predict have a small normal distribution. He's rule, with a 2.4
+    times larger deviation, makes necks without norms learn badly: on the demo's scenes box AP was
+    0.05 after 600 steps, compared with 0.54 after 250.
+
+    Args:
+        model: A task's model. Changed in place.
+        seed: Seed of the run.
     """
     inside = set(backbone_of(model).modules())
     for name, module in model.named_modules():

@@ -1,17 +1,15 @@
-"""Mask R-CNN as mmdetection 2.x trains and tests it, out of torchvision's parts.
+"""Mask R-CNN as mmdetection 2.x trains and tests it, built from torchvision's parts.
 
-What differs from torchvision, each with its class here: L1 in place of smooth L1
-(``ProposalNetwork``, ``RegionHeads``), masks to learn that are cut at one half (``RegionHeads``),
-assignment that gives every object its best boxes (``Assignment``), RoIAlign with aligned pixels and
-as many samples as a bin has pixels (``RegionPool``), base anchors that are not rounded, on the
-strides of the backbone (``Anchors``), padding after normalising (``PadWithMean``). Sources:
-mmdetection core/bbox, models/dense_heads, models/roi_heads at v2.16,
-configs/_base_/models/mask_rcnn_r50_fpn.py. Class 0 is the background, as torchvision has it and
-where mmdetection has the last: an order of outputs, without effect on any number. Boxes are xyxy in
-pixels of the resized image.
+These classes differ from torchvision's: ``ProposalNetwork`` and ``RegionHeads`` use L1 instead of
+smooth L1; ``RegionHeads`` cuts mask targets at one half; ``Assignment`` gives every object its best
+boxes; ``RegionPool`` aligns pixels and takes as many samples as a bin has pixels; ``Anchors`` does
+not round, and uses the backbone's strides; ``PadWithMean`` pads after the normalization. Sources:
+mmdetection core/bbox, models/dense_heads and models/roi_heads at v2.16, and
+configs/_base_/models/mask_rcnn_r50_fpn.py. Class 0 is the background as in torchvision, whereas it
+is the last class in mmdetection; no number depends on it. Boxes are xyxy in pixels of the resized
+image.
 """
 
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +29,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from stillrobust.backbones import Backbone
-from stillrobust.tasks.processes import share_of
+from stillrobust.tasks.distributed import mean_over_processes
 
 # RoIs come from strides 4 to 32; the pooled fifth map serves proposals only
 ROI_LEVELS = ["0", "1", "2", "3"]
@@ -43,22 +41,22 @@ Sizes = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class MaskRCNNSettings:
-    """What the model is made from.
+    """Settings of the model, in pixels.
 
-    The defaults are the paper's scale (mmdetection's mask_rcnn_r50_fpn, COCO). Sizes in pixels.
+    The defaults are the paper's (mmdetection's mask_rcnn_r50_fpn on COCO).
     """
 
     channels: int = 256
     box_channels: int = 1024
     mask_layers: int = 4
     image_size: tuple[int, int] = (1333, 800)
-    """(long side at most, short side)."""
+    """(longest long side, short side)."""
     anchor_scale: int = 8
-    """Anchors are this many strides wide."""
+    """Side of the square anchors, in strides."""
     proposals_before: tuple[int, int] = (2000, 1000)
-    """Per level before NMS, in (training, test)."""
+    """Proposals of a level before NMS in (training, test)."""
     proposals: tuple[int, int] = (1000, 1000)
-    """After NMS, in (training, test)."""
+    """Proposals after NMS in (training, test)."""
     anchors_per_image: int = 256
     rois_per_image: int = 512
     detections: int = 100
@@ -66,8 +64,11 @@ class MaskRCNNSettings:
 
 
 class Pyramid(nn.Module):
-    """Backbone and FPN: float (B, 3, H, W) -> named maps of ``out_channels`` channels, the last one
-    pooled.
+    """Backbone and FPN: (B, 3, H, W) -> five named maps (B, channels, H/s_i, W/s_i).
+
+    Args:
+        backbone: With four maps.
+        channels: Channels of the maps; the fifth is pooled from the fourth.
     """
 
     def __init__(self, backbone: Backbone, channels: int) -> None:
@@ -79,16 +80,19 @@ class Pyramid(nn.Module):
         self.out_channels = channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Named maps, finest first."""
+        """Float (B, 3, H, W) of 0..1 -> maps (B, channels, H/s_i, W/s_i), finest first."""
         images = images.contiguous(memory_format=torch.channels_last)
         maps = OrderedDict((str(level), x) for level, x in enumerate(self.backbone(images)))
         return self.fpn(maps)  # type: ignore[no-any-return]
 
 
 class PadWithMean(GeneralizedRCNNTransform):  # type: ignore[misc]
-    """Pad alone: images come resized, and the backbone normalises.
+    """Pads images to a batch; they are resized before, and the backbone normalizes them.
 
-    The padding is its mean, zero once normalised.
+    The padding is the backbone's mean, which its normalization turns into zero.
+
+    Args:
+        backbone: Its ``pixel_mean`` is the padding.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -96,17 +100,17 @@ class PadWithMean(GeneralizedRCNNTransform):  # type: ignore[misc]
         self.padding = backbone.pixel_mean.view(3, 1, 1)
 
     def normalize(self, image: Tensor) -> Tensor:
-        """Nothing: images enter the backbone as images."""
+        """(3, H, W) -> the same: the backbone normalizes."""
         return image
 
     def resize(
         self, image: Tensor, target: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """Nothing: training and prediction resize as they read, in 8 bits as mmdetection does."""
+        """(3, H, W) and target -> the same: images are resized in 8 bits before."""
         return image, target
 
     def batch_images(self, images: list[Tensor], size_divisible: int = DIVISOR) -> Tensor:
-        """Images of several sizes -> one (B, 3, H, W), each at the top left."""
+        """Images (3, H_i, W_i) -> one batch (B, 3, H, W), each image at the top left."""
         height, width = (
             -(-max(int(image.shape[axis]) for image in images) // size_divisible) * size_divisible
             for axis in (1, 2)
@@ -118,8 +122,11 @@ class PadWithMean(GeneralizedRCNNTransform):  # type: ignore[misc]
 
 
 class Anchors(AnchorGenerator):  # type: ignore[misc]
-    """Anchors of ``scale`` strides and three shapes around every place of a map: place (i, j) is at
-    (j, i) strides.
+    """Anchors of three shapes around every pixel of a map; pixel (i, j) is at (j, i) strides.
+
+    Args:
+        strides: Stride of each map.
+        scale: Side of the square anchors, in strides.
     """
 
     def __init__(self, strides: Sequence[int], scale: int) -> None:
@@ -135,16 +142,16 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]
         dtype: torch.dtype = torch.float32,
         device: torch.device = torch.device("cpu"),
     ) -> Tensor:
-        """(3, 4) around the origin, of area scale², not rounded; a ratio is height / width."""
+        """Anchors (3, 4) around the origin, of area scale²; ratios are height / width."""
         ratios = torch.tensor(aspect_ratios, dtype=dtype, device=device)
         size = torch.tensor(scales, dtype=dtype, device=device)
         width, height = size / ratios.sqrt(), size * ratios.sqrt()
         return torch.stack([-width, -height, width, height], dim=1) / 2
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
-        """All anchors, (N, 4), once for every image.
+        """All anchors (N, 4) for each image.
 
-        torchvision takes strides from sizes, which rounds where it pools.
+        torchvision computes strides from the sizes of maps, which rounds.
         """
         device = feature_maps[0].device
         self.set_cell_anchors(torch.float32, device)
@@ -158,11 +165,15 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]
 
 
 class Assignment(Matcher):  # type: ignore[misc]
-    """mmdetection's MaxIoUAssigner: by IoU thresholds, then every object takes the boxes that
-    overlap it most.
+    """mmdetection's MaxIoUAssigner: IoU thresholds, then every object gets its best boxes.
 
-    The latter only where they overlap by ``least`` (``min_pos_iou``), to the last such object where
-    there are several.
+    IoU (objects, boxes) -> index of the object of each box (boxes,), negative for none. If a box is
+    the best of several objects, it is assigned to the last one.
+
+    Args:
+        high: Boxes from this IoU on are positive.
+        low: Boxes below this IoU are negative.
+        least: Least IoU of an object's best boxes (``min_pos_iou``).
     """
 
     def __init__(self, high: float, low: float, least: float) -> None:
@@ -172,7 +183,7 @@ class Assignment(Matcher):  # type: ignore[misc]
     def set_low_quality_matches_(
         self, matches: Tensor, all_matches: Tensor, match_quality_matrix: Tensor
     ) -> None:
-        """IoU (objects, boxes) -> ``matches`` (boxes,), changed in place."""
+        """Change ``matches`` (boxes,) in place, from the IoU (objects, boxes)."""
         best = match_quality_matrix.amax(dim=1, keepdim=True)
         taken = (match_quality_matrix == best) & (best >= self.least)
         rank = torch.arange(1, len(taken) + 1, device=taken.device)[:, None] * taken
@@ -181,23 +192,29 @@ class Assignment(Matcher):  # type: ignore[misc]
 
 
 class RegionPool(MultiScaleRoIAlign):  # type: ignore[misc]
-    """RoIAlign with aligned pixels and adaptive sampling, each box from the map that fits its size."""
+    """RoIAlign with aligned pixels and adaptive sampling, from the map that fits a box's size.
+
+    Maps (B, C, H/s_i, W/s_i) and boxes (N_i, 4) of each image -> (sum N_i, C, size, size).
+
+    Args:
+        strides: Stride of each map.
+        size: Side of the pooled regions.
+    """
 
     def __init__(self, strides: Sequence[int], size: int) -> None:
         super().__init__(ROI_LEVELS, size, sampling_ratio=0)
         self.strides = tuple(strides)
 
     def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: Sizes) -> Tensor:
-        """Maps by name, boxes (N_i, 4) of each image -> (sum N_i, C, size, size)."""
+        """Maps by name and boxes (N_i, 4) of each image -> (sum N_i, C, size, size)."""
         maps = [x[name] for name in self.featmap_names]
         image = torch.cat(
             [boxes_.new_full((len(boxes_), 1), index) for index, boxes_ in enumerate(boxes)]
         )
         rois = torch.cat([image, torch.cat(boxes)], dim=1)
-        level = level_of(rois[:, 1:], len(maps))
+        level = pyramid_level(rois[:, 1:], len(maps))
         members = [torch.where(level == index)[0] for index in range(len(maps))]
-        # In full precision: half has not the digits to tell neighbouring pixels of a large image
-        # apart.
+        # in full precision: half precision does not resolve the pixels of a large image
         pooled = [
             roi_align(
                 x_.float(),
@@ -212,15 +229,25 @@ class RegionPool(MultiScaleRoIAlign):  # type: ignore[misc]
         return torch.cat(pooled)[torch.argsort(torch.cat(members))]
 
 
-def level_of(boxes: Tensor, levels: int) -> Tensor:
-    """(N, 4) -> (N,) index of the map that a box is pooled from (Lin et al. 2017, eq. 1)."""
+def pyramid_level(boxes: Tensor, levels: int) -> Tensor:
+    """The map that each box is pooled from (Lin et al. 2017, eq. 1).
+
+    Args:
+        boxes: xyxy (N, 4).
+        levels: Number of maps.
+
+    Returns:
+        Indices (N,), 0 for the finest map.
+    """
     side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=0).sqrt()
     return torch.floor(torch.log2(side / FINEST_SIZE + 1e-6)).clamp(0, levels - 1).long()
 
 
 class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
-    """RPN with an L1 loss; both losses are means over the sampled anchors of all images and
-    processes.
+    """A region proposal network with L1 loss.
+
+    Images and maps (B, C, H/s_i, W/s_i) -> proposals (N_i, 4) of each image. Both losses are means
+    over the sampled anchors of all images and processes.
     """
 
     def compute_loss(
@@ -230,14 +257,15 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
         labels: list[Tensor],
         regression_targets: list[Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Scores (N, 1) and deltas (N, 4) of all anchors, labels 1, 0 and -1 (left out) ->
-        (objectness, box) losses.
+        """Objectness loss and box loss of N anchors: scores (N, 1), deltas (N, 4).
+
+        Labels are 1 (object), 0 (background) and -1 (ignored).
         """
         positive, negative = (
             torch.where(torch.cat(found))[0] for found in self.fg_bg_sampler(labels)
         )
         sampled = torch.cat([positive, negative])
-        share = share_of(len(sampled), objectness.device)
+        share = mean_over_processes(len(sampled), objectness.device)
         box = functional.l1_loss(
             pred_bbox_deltas[positive], torch.cat(regression_targets)[positive], reduction="sum"
         )
@@ -248,7 +276,11 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]
 
 
 class RegionHeads(RoIHeads):  # type: ignore[misc]
-    """Box and mask heads with mmdetection's losses; ``forward`` trains or detects."""
+    """Box and mask heads with mmdetection's losses.
+
+    Maps (B, C, H/s_i, W/s_i) and proposals (N_i, 4) of each image -> boxes (D_i, 4), labels (D_i,),
+    scores (D_i,) and masks (D_i, 1, 28, 28) of each image, or in training the losses.
+    """
 
     def forward(
         self,
@@ -257,7 +289,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
         image_shapes: Sizes,
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Maps and proposals -> detections of each image, or in training the losses."""
+        """Maps and proposals -> detections of each image, and in training only the losses."""
         if self.training:
             return [], self.losses(features, proposals, image_shapes, targets or [])
         scores, deltas = self.box_predictor(
@@ -284,15 +316,23 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
         image_shapes: Sizes,
         targets: list[dict[str, Tensor]],
     ) -> dict[str, Tensor]:
-        """Cross-entropy and L1, means over the sampled boxes; masks: mean over pixels of the
-        positive ones.
+        """Compute the losses: means over sampled boxes, and over pixels of positive masks.
+
+        Args:
+            features: Maps by name.
+            proposals: Boxes (N_i, 4) of each image.
+            image_shapes: (H, W) of each image.
+            targets: ``boxes`` (M_i, 4), ``labels`` (M_i,) and ``masks`` (M_i, H, W) of each image.
+
+        Returns:
+            Scalars by torchvision's names.
         """
         boxes, matched, labels, regression = self.select_training_samples(proposals, targets)
         scores, deltas = self.box_predictor(
             self.box_head(self.box_roi_pool(features, boxes, image_shapes))
         )
         label = torch.cat(labels)
-        share = share_of(len(label), scores.device)
+        share = mean_over_processes(len(label), scores.device)
         losses = {
             "loss_classifier": functional.cross_entropy(scores, label, reduction="sum") / share,
             "loss_box_reg": box_loss(deltas, label, torch.cat(regression)) / share,
@@ -301,7 +341,7 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
             positive = [torch.where(one > 0)[0] for one in labels]
             rois = [one[chosen] for one, chosen in zip(boxes, positive, strict=True)]
             logits = self._mask_logits(features, rois, image_shapes)
-            wanted = torch.cat(
+            target_masks = torch.cat(
                 [
                     mask_targets(target["masks"][one[chosen]], roi, logits.shape[-1])
                     for target, one, chosen, roi in zip(
@@ -309,10 +349,12 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
                     )
                 ]
             )
-            own = logits[torch.arange(len(logits)), label[label > 0]]
-            loss = functional.binary_cross_entropy_with_logits(own, wanted, reduction="sum")
-            # Without an object the sum is an empty one: zero, and still a part of the graph.
-            losses["loss_mask"] = loss / share_of(wanted.numel(), loss.device)
+            logits = logits[torch.arange(len(logits)), label[label > 0]]
+            loss = functional.binary_cross_entropy_with_logits(
+                logits, target_masks, reduction="sum"
+            )
+            # without an object the sum is zero, and still a part of the graph
+            losses["loss_mask"] = loss / mean_over_processes(target_masks.numel(), loss.device)
         return losses
 
     def _mask_logits(
@@ -324,19 +366,33 @@ class RegionHeads(RoIHeads):  # type: ignore[misc]
 
 
 def box_loss(deltas: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """L1 summed over the positive boxes, each at its own class: deltas (N, 4 classes), labels (N,),
-    targets (N, 4).
+    """The sum of the L1 losses of the positive boxes, each at the class of its label.
+
+    Args:
+        deltas: (N, 4 * classes).
+        labels: (N,), 0 for the background.
+        targets: (N, 4).
+
+    Returns:
+        A scalar.
     """
     positive = torch.where(labels > 0)[0]
-    own = deltas.view(len(deltas), -1, 4)[positive, labels[positive]]
-    return functional.l1_loss(own, targets[positive], reduction="sum")
+    of_label = deltas.view(len(deltas), -1, 4)[positive, labels[positive]]
+    return functional.l1_loss(of_label, targets[positive], reduction="sum")
 
 
 def mask_targets(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """What the mask head is to say: masks (N, H, W) cut to their boxes (N, 4), (N, size, size) of 0
-    and 1.
+    """The targets of the mask head: masks cut to their boxes and resized.
 
-    mmdetection BitmapMasks.crop_and_resize: RoIAlign with aligned pixels, then at least one half.
+    mmdetection's BitmapMasks.crop_and_resize: RoIAlign with aligned pixels, cut at one half.
+
+    Args:
+        masks: (N, H, W) of 0 and 1.
+        boxes: xyxy (N, 4).
+        size: Side of the targets.
+
+    Returns:
+        (N, size, size) of 0 and 1.
     """
     index = torch.arange(len(boxes), device=boxes.device)[:, None].to(boxes)
     cut = roi_align(
@@ -350,10 +406,20 @@ def mask_targets(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
     return (cut[:, 0] >= 0.5).to(boxes)  # type: ignore[no-any-return]
 
 
-def build(
+def build_mask_rcnn(
     backbone: Backbone, classes: int, has_masks: bool, settings: MaskRCNNSettings
 ) -> GeneralizedRCNN:
-    """The detector for so many classes (without the background), its heads not yet initialised."""
+    """Build a Mask R-CNN, its heads not yet initialized.
+
+    Args:
+        backbone: With four maps.
+        classes: Number of classes without the background.
+        has_masks: Whether to predict masks.
+        settings: Sizes and thresholds.
+
+    Returns:
+        Images (3, H_i, W_i) of 0..1 -> detections of each image, and in training the losses.
+    """
     width, outputs = settings.channels, classes + 1
     strides = (*backbone.strides, 2 * backbone.strides[-1])
     proposals = ProposalNetwork(
@@ -395,34 +461,18 @@ def build(
 
 
 def detect(model: GeneralizedRCNN, images: list[Tensor]) -> list[dict[str, Tensor]]:
-    """Float (3, H_i, W_i) 0..1 -> boxes, scores, labels from 1, and masks (N, 1, 28, 28), in the
-    images' pixels.
+    """Detect objects.
+
+    Args:
+        model: In evaluation mode.
+        images: Float (3, H_i, W_i) of 0..1.
+
+    Returns:
+        For each image, in its pixels: ``boxes`` (N, 4), ``scores`` (N,), ``labels`` (N,) from 1,
+        ``masks`` (N, 1, 28, 28) of 0..1.
     """
     batch, _ = model.transform(images)
     features = model.backbone(batch.tensors)
     proposals, _ = model.rpn(batch, features)
     detections, _ = model.roi_heads(features, proposals, batch.image_sizes)
     return detections  # type: ignore[no-any-return]
-
-
-def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (N, M, M) 0..1 over their boxes (N, 4) -> bool (N, H, W): at least one half, sampled at
-    the pixels' centres.
-
-    mmdetection's _do_paste_mask; torchvision moves boxes to whole pixels first.
-    """
-    height, width = size
-    pasted = torch.zeros((len(masks), height, width), dtype=torch.bool)
-    for canvas, mask, (left, top, right, bottom) in zip(pasted, masks, boxes.tolist(), strict=True):
-        first, last = max(0, int(top)), min(height, math.ceil(bottom))
-        start, end = max(0, int(left)), min(width, math.ceil(right))
-        if first < last and start < end:
-            rows, columns = torch.arange(first, last), torch.arange(start, end)
-            y = (rows + 0.5 - top) / (bottom - top) * 2 - 1
-            x = (columns + 0.5 - left) / (right - left) * 2 - 1
-            grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-            values = functional.grid_sample(
-                mask[None, None], grid[None].to(mask), align_corners=False
-            )[0, 0]
-            canvas[first:last, start:end] = values >= 0.5
-    return pasted

@@ -1,10 +1,8 @@
 """Recipes as data: how each task of the paper is trained, every number with its source.
 
-docs/recipes.md is the table of them.
-
-Where the paper's text and its released code differ, the choice and the alternative are two rows.
-``mmdetection`` stands for open-mmlab/mmdetection 2.x (configs/_base_), ``mmsegmentation`` for
-open-mmlab/mmsegmentation (the same), ``Swin`` for
+docs/recipes.md is their table. If the paper's text and its released code differ, both are recipes.
+In sources, ``mmdetection`` stands for open-mmlab/mmdetection 2.x (configs/_base_),
+``mmsegmentation`` for open-mmlab/mmsegmentation (the same), ``Swin`` for
 SwinTransformer/Swin-Transformer-{Object-Detection,Semantic-Segmentation}, ``released`` for
 runopti/RobustDownstreamTransfer at a67aae8f, the paper's own code.
 """
@@ -15,93 +13,91 @@ from typing import Any, Literal, get_args
 
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, unknown_name_error
-from stillrobust.tasks.values import fault_of
+from stillrobust.tasks.field_types import type_mismatch
 
-Optimiser = Literal["adamw", "sgd"]
+Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["cosine", "step", "poly", "one_cycle", "constant"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
-# steps; five times the longest published recipe, so that a slip of the finger is noticed
-LONGEST = 10_000_000
+# steps; five times the longest published recipe, so that typing errors are noticed
+MAX_STEPS = 10_000_000
 
-# of numbers; the others but the seed may be 0
+# lowest values of numbers: 1 for these, 0 for the others, none for the seed
 AT_LEAST_ONE = ("batch_size", "steps", "devices", "nodes")
 BELOW_ONE = ("momentum", "drop_path")
-ACCELERATORS = {"auto": "the best there is", "cpu": "", "gpu": "", "cuda": "", "mps": ""}
-
-# fields that may be None, and what they are otherwise
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+# fields that may be None, and their types otherwise
 OPTIONAL = {"scale_lr": bool, "clip": float, "drop_path": float}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a run is trained. The defaults suit a short training on a small data set (the demo's)."""
+    """How a run is trained. The defaults are for short trainings on small data (the demo's)."""
 
     steps: int = 1000
     epochs: float = 0.0
-    """Passes over the training data; where it is given, it decides the steps."""
+    """Passes over the training data; if above 0, they determine the steps."""
     batch_size: int = 16
     """Images a step, over all processes."""
     reference_batch: int = 0
-    """The batch that ``lr`` was published for; 0 where it is meant for any."""
+    """Batch size that ``lr`` was published for; 0 for any."""
     scale_lr: bool | None = None
-    """At another batch than ``reference_batch``: scale the rate linearly (Goyal et al. 2017), or
-    not. It has to be said.
+    """Whether to scale ``lr`` linearly (Goyal et al. 2017); required if ``batch_size`` is not
+    ``reference_batch``.
     """
-    optimiser: Optimiser = "adamw"
+    optimizer: Optimizer = "adamw"
     lr: float = 2e-3
     backbone_lr_factor: float = 0.2
     """The backbone's learning rate in full-network transfer, relative to the head's."""
     weight_decay: float = 0.02
     no_decay: tuple[str, ...] = ()
-    """Parameters whose names contain one of these do not decay; ``norm`` also means every
-    LayerNorm, however it is called.
+    """Parameters whose names contain one of these do not decay; ``norm`` includes every
+    LayerNorm.
     """
     momentum: float = 0.9
-    """SGD's."""
+    """Momentum of SGD."""
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's."""
+    """Betas of AdamW."""
     schedule: Schedule = "cosine"
     warmup: float = 0.15
-    """Steps over which the rate rises linearly; below 1 it is a fraction of all steps."""
+    """Steps in which the rate rises linearly; below 1, a fraction of all steps."""
     warmup_start: float = 1e-3
-    """Where it starts, relative to the schedule's rate (mmdetection's ``warmup_ratio``)."""
+    """First rate, relative to the schedule's (mmdetection's ``warmup_ratio``)."""
     milestones: tuple[float, ...] = (2 / 3, 11 / 12)
-    """``step``: where the rate is divided by ten, as fractions of the training."""
+    """``step``: fractions of the training at which the rate is divided by ten."""
     power: float = 0.9
-    """``poly``'s exponent."""
+    """Exponent of ``poly``."""
     min_lr: float = 0.0
-    """``poly`` and ``cosine`` end here."""
+    """Last rate of ``poly`` and ``cosine``."""
     rise: float = 0.3
-    """``one_cycle``: the fraction of the steps in which the rate rises from lr / 25; it ends at lr
-    / 250,000.
+    """``one_cycle``: fraction of the steps in which the rate rises from lr / 25; the last rate is
+    lr / 250,000.
     """
     clip: float | None = 5.0
-    """Norm at which the gradient is cut: that of a fresh head on a small batch can be large.
-
-    Published recipes do not cut.
+    """Norm at which gradients are clipped, for new heads on small batches; published recipes do
+    not clip.
     """
     norm_eval: bool = True
-    """The backbone's BatchNorm keeps its ImageNet statistics (the convention of detection); its
-    affine part still trains.
+    """Whether the backbone's BatchNorm keeps its ImageNet statistics, as usual in detection; its
+    affine parameters still train.
     """
     frozen: tuple[str, ...] = ()
-    """Parts of the backbone that stay as they are in full-network transfer too (mmdetection's
+    """Modules of the backbone that are frozen in full-network transfer (mmdetection's
     ``frozen_stages``).
     """
     drop_path: float | None = None
-    """Stochastic depth of the backbone's last block while training, falling linearly to 0 at the
-    first; None: as built.
+    """Stochastic depth of the backbone's last block, falling linearly to 0 at the first; ``None``
+    for the architecture's own.
     """
     precision: Precision = "32-true"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The task's settings that belong to the recipe; a plan's own go before them."""
+    """Settings of the task; those of a plan override them."""
     seed: int = 0
     source: str = ""
-    # How it is run, not what comes out:
+    # how the training is run, without effect on the weights:
     checkpoint_seconds: float = 20.0
     workers: int = 0
-    """Processes that read and augment images, for each training process."""
+    """Loader processes of each training process."""
     accelerator: str = "auto"
     devices: int = 1
     nodes: int = 1
@@ -109,15 +105,15 @@ class Recipe:
     def __post_init__(self) -> None:
         for one in fields(self):
             object.__setattr__(
-                self, one.name, _checked(one.name, getattr(self, one.name), one.default, one.type)
+                self, one.name, _converted(one.name, getattr(self, one.name), one.default, one.type)
             )
         for name, kind in (
-            ("optimiser", Optimiser),
+            ("optimizer", Optimizer),
             ("schedule", Schedule),
             ("precision", Precision),
         ):
             lookup(name, getattr(self, name), {value: value for value in get_args(kind)})
-        lookup("accelerator", self.accelerator, ACCELERATORS)
+        lookup("accelerator", self.accelerator, dict.fromkeys(ACCELERATORS))
         for name, value in vars(self).items():
             low = 1 if name in AT_LEAST_ONE else 0
             if isinstance(value, int | float) and name != "seed" and value < low:
@@ -139,10 +135,10 @@ class Recipe:
                 "Expected momentum above 0 beside nesterov: true, but got 0; set momentum: 0.9 or"
                 " nesterov: false"
             )
-        if self.steps > LONGEST:
+        if self.steps > MAX_STEPS:
             raise UserError(
-                f"Expected at most {LONGEST} steps in a recipe, but got {self.steps}; lower epochs"
-                " or steps"
+                f"Expected at most {MAX_STEPS} steps in a recipe, but got {self.steps}; lower"
+                " epochs or steps"
             )
         if self.schedule == "one_cycle" and self.warmup:
             raise UserError(
@@ -157,12 +153,12 @@ class Recipe:
             scaled = self.lr * self.batch_size / self.reference_batch
             raise UserError(
                 f"The recipe's learning rate {self.lr:g} is for {self.reference_batch} images a"
-                f" step, but batch_size is {self.batch_size}; say scale_lr: true to train at"
+                f" step, but batch_size is {self.batch_size}; set scale_lr: true to train at"
                 f" {scaled:g}, or scale_lr: false to keep {self.lr:g}"
             )
 
     def rate_factor(self) -> float:
-        """What the learning rates are multiplied by: other than 1 only where ``scale_lr`` says so."""
+        """Factor of the learning rates; 1 without ``scale_lr``."""
         return (
             self.batch_size / self.reference_batch
             if self.scale_lr and self.reference_batch
@@ -170,7 +166,7 @@ class Recipe:
         )
 
     def total_steps(self, images: int) -> int:
-        """Steps of a training on so many images."""
+        """Steps of a training on a number of images."""
         return (
             max(1, -(-round(self.epochs * images) // self.batch_size))
             if self.epochs
@@ -178,10 +174,8 @@ class Recipe:
         )
 
 
-def _checked(name: str, value: Any, default: Any, declared: Any) -> Any:
-    """``value`` with lists as tuples and whole numbers as floats where a float is meant, or
-    ``UserError``.
-    """
+def _converted(name: str, value: Any, default: Any, declared: Any) -> Any:
+    """The value with lists as tuples, and with integers as floats for a float field."""
     value = tuple(value) if isinstance(value, list) else value
     if value is None and name in OPTIONAL:
         return None
@@ -194,13 +188,14 @@ def _checked(name: str, value: Any, default: Any, declared: Any) -> Any:
             f"Expected {kind.__name__} for {name} in a recipe, but got {value!r}; write it so"
             " (1.0e-4, not 1e-4, in YAML)"
         )
-    if kind in (float, tuple) and (fault := fault_of(value, declared)):
-        raise UserError(f"Expected {name} of a recipe as {fault}, but got {value!r}; write it so")
+    if kind in (float, tuple) and (expected := type_mismatch(value, declared)):
+        raise UserError(
+            f"Expected {name} of a recipe as {expected}, but got {value!r}; write it so"
+        )
     return float(value) if kind is float else value
 
 
 # ---- COCO
-# -----------------------------------------------------------------------------------------------------------------
 
 # mmdetection schedules/schedule_{1x,2x}.py; Swin *_3x: epochs, and where the rate is divided by
 # ten.
@@ -234,14 +229,12 @@ def _coco(length: str, **differences: Any) -> Recipe:
 
 
 def _coco_r50(length: str, lr: float, batch_size: int, source: str) -> Recipe:
-    """mmdetection's Mask R-CNN R50-FPN: stem and first stage frozen, BatchNorm in evaluation mode,
-    SGD.
-    """
+    """mmdetection's Mask R-CNN R50-FPN: SGD, stem, first stage and BatchNorm statistics frozen."""
     return _coco(
         length,
         batch_size=batch_size,
         reference_batch=batch_size,
-        optimiser="sgd",
+        optimizer="sgd",
         lr=lr,
         momentum=0.9,
         weight_decay=1e-4,
@@ -252,12 +245,12 @@ def _coco_r50(length: str, lr: float, batch_size: int, source: str) -> Recipe:
 
 
 def _coco_swin(length: str, drop_path: float, source: str) -> Recipe:
-    """Swin's Mask R-CNN: AdamW, half precision, scales and crops drawn for every image."""
+    """Swin's Mask R-CNN: AdamW, half precision, random scales and crops."""
     return _coco(
         length,
         batch_size=16,
         reference_batch=16,
-        optimiser="adamw",
+        optimizer="adamw",
         lr=1e-4,
         weight_decay=0.05,
         no_decay=SWIN_NO_DECAY,
@@ -269,18 +262,15 @@ def _coco_swin(length: str, drop_path: float, source: str) -> Recipe:
 
 
 # ---- ADE20K
-# ---------------------------------------------------------------------------------------------------------------
 
 
 def _ade20k_r50(steps: int, source: str) -> Recipe:
-    """mmsegmentation's upernet_r50_512x512 with schedule_80k or _160k: BatchNorm statistics train,
-    nothing frozen.
-    """
+    """mmsegmentation's upernet_r50_512x512 with schedule_80k or _160k: nothing is frozen."""
     return Recipe(
         steps=steps,
         batch_size=16,  # 4 images on 4 GPUs
         reference_batch=16,
-        optimiser="sgd",
+        optimizer="sgd",
         lr=0.01,
         backbone_lr_factor=1.0,
         momentum=0.9,
@@ -301,7 +291,7 @@ def _ade20k_swin(steps: int, source: str) -> Recipe:
         steps=steps,
         batch_size=16,  # 2 images on 8 GPUs
         reference_batch=16,
-        optimiser="adamw",
+        optimizer="adamw",
         lr=6e-5,
         backbone_lr_factor=1.0,
         weight_decay=0.01,
@@ -319,21 +309,18 @@ def _ade20k_swin(steps: int, source: str) -> Recipe:
 
 
 # ---- classification
-# -------------------------------------------------------------------------------------------------------
 
-# MadryLab/robustness datasets.CIFAR; Salman et al. normalise by these inside the model.
-CIFAR_NORMALISATION = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
+# MadryLab/robustness datasets.CIFAR; Salman et al. normalize by these inside the model.
+CIFAR_NORMALIZATION = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
 
 
 def _cifar10(step_epochs: int, source: str) -> Recipe:
-    """Salman et al. 2020's transfer to CIFAR-10, 150 epochs with the rate divided by ten every
-    ``step_epochs``.
-    """
+    """Salman et al. 2020's transfer to CIFAR-10: 150 epochs, a tenth every ``step_epochs``."""
     return Recipe(
         epochs=150,
         batch_size=64,
         reference_batch=64,
-        optimiser="sgd",
+        optimizer="sgd",
         lr=0.01,
         backbone_lr_factor=1.0,
         momentum=0.9,
@@ -343,13 +330,12 @@ def _cifar10(step_epochs: int, source: str) -> Recipe:
         warmup=0,
         clip=None,
         norm_eval=False,
-        settings=CIFAR_NORMALISATION,
+        settings=CIFAR_NORMALIZATION,
         source=source,
     )
 
 
 # ---- upstream: from the official codes that the techniques' cards name
-# -------------------------------------------------------
 
 TORCHVISION = "resnet50(weights='regular')"
 
@@ -357,13 +343,11 @@ TORCHVISION = "resnet50(weights='regular')"
 def _upstream(
     batch_size: int, lr: float, weight_decay: float, source: str, **differences: Any
 ) -> Recipe:
-    """How a backbone is made robust on ImageNet: SGD with momentum 0.9, everything at one rate,
-    nothing clipped.
-    """
+    """Upstream training on ImageNet: SGD with momentum 0.9, one rate, no clipping."""
     return Recipe(
         batch_size=batch_size,
         reference_batch=batch_size,
-        optimiser="sgd",
+        optimizer="sgd",
         lr=lr,
         backbone_lr_factor=1.0,
         momentum=0.9,
@@ -376,7 +360,7 @@ def _upstream(
 
 
 def _steps(epochs: int, every: int) -> dict[str, Any]:
-    """Divided by ten every so many epochs."""
+    """Divide the rate by ten every so many epochs."""
     return {
         "epochs": epochs,
         "schedule": "step",
@@ -485,8 +469,7 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 
-# Figure 5: the three learning rates of a PRIME backbone in each task, from the names of the
-# released configs.
+# Figure 5: the learning rates of a PRIME backbone in each task, from the names of released configs
 FIGURE_5_RATES: dict[str, tuple[float, ...]] = {
     "coco_r50_2x": (0.04, 0.02, 0.01),
     "ade20k_r50_80k": (0.01, 0.005, 0.0025),
@@ -494,9 +477,14 @@ FIGURE_5_RATES: dict[str, tuple[float, ...]] = {
 
 
 def recipe_of(name: str = "small", **differences: Any) -> Recipe:
-    """The recipe ``name`` with what differs.
+    """Get a recipe, with some fields changed.
 
-    An unknown name or field is a ``UserError`` with did-you-mean.
+    Args:
+        name: A key of ``RECIPES``.
+        **differences: Fields to change. ``steps`` alone also sets ``epochs`` to 0.
+
+    Raises:
+        UserError: If a name is unknown, or a value is not valid.
     """
     recipe = lookup("recipe", name, RECIPES)
     known = {one.name for one in fields(Recipe)}
@@ -504,5 +492,5 @@ def recipe_of(name: str = "small", **differences: Any) -> Recipe:
         if key not in known:
             raise unknown_name_error("field of a recipe", key, known)
     if "steps" in differences and "epochs" not in differences:
-        differences["epochs"] = 0.0  # steps that are given are meant
+        differences["epochs"] = 0.0
     return replace(recipe, **differences)

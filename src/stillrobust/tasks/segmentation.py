@@ -1,6 +1,4 @@
-"""Semantic segmentation: UPerNet with the recipe of mmsegmentation's
-upernet_r50_512x512_80k_ade20k.
-"""
+"""Semantic segmentation: UPerNet as mmsegmentation's upernet_r50_512x512_80k_ade20k."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,50 +11,44 @@ from torch.nn import functional
 from stillrobust.backbones import Backbone, require_pyramid
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, Array, DatasetInfo, Image, Prediction, Sample
-from stillrobust.tasks import augment
+from stillrobust.tasks import transforms
+from stillrobust.tasks.distributed import mean_over_processes
 from stillrobust.tasks.heads import (
     Photometric,
     backbone_of,
     device_of,
+    group_by_size,
     image_batch,
     image_tensors,
-    same_size,
 )
-from stillrobust.tasks.processes import share_of
 from stillrobust.tasks.upernet import UPerNet, resize
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Sizes in pixels. The defaults are the paper's scale (ADE20K)."""
+    """Settings of segmentation, in pixels. The defaults are the paper's (ADE20K)."""
 
     channels: int = 512
     auxiliary_channels: int = 256
     auxiliary_weight: float = 0.4
     dropout: float = 0.1
     class_weights: tuple[float, ...] = ()
-    """Weight of each class's pixels in the loss, in the order of the classes (mmsegmentation's
-    ``class_weight``); empty: 1.
-    """
+    """Weight of each class in the loss (mmsegmentation's ``class_weight``); empty for 1."""
     crop: tuple[int, int] = (512, 512)
     """(H, W) of the training crop."""
     varied: float = 0.75
-    """A crop is drawn anew, up to ten times, while one class fills this share of it; above 1:
-    never.
-    """
+    """A crop is drawn again, up to ten times, while one class fills this share of it."""
     distortion: bool = True
-    """Brightness, contrast, saturation and hue are drawn in training."""
+    """Whether brightness, contrast, saturation and hue vary in training."""
     scale: tuple[float, float] = (0.5, 2.0)
-    """Scale jitter in training, relative to the image as the test sees it."""
+    """Range of the scale jitter in training, relative to the size in the test."""
     test_size: tuple[int, int] | None = (2048, 512)
-    """(long side at most, short side) of the whole image in the test; ``None`` keeps the image's
-    own size.
-    """
+    """(longest long side, short side) of test images; ``None`` keeps the size of each image."""
 
     name = "segmentation"
 
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
-        """The model, its heads not yet initialised."""
+        """A ``UPerNet`` on the backbone's maps, its heads not yet initialized."""
         require_pyramid(backbone)
         if len(info.classes) > IGNORE:
             raise UserError(
@@ -74,30 +66,37 @@ class Segmentation:
             backbone, self.channels, self.auxiliary_channels, len(info.classes), self.dropout
         )
 
-    def shown_size(self, size: tuple[int, ...], factor: float = 1.0) -> tuple[int, int]:
-        """(H, W) at which the test sees an image of (H, W) ``size``, ratio kept; ``factor`` is
-        training's scale jitter.
+    def input_size(self, size: tuple[int, ...], factor: float = 1.0) -> tuple[int, int]:
+        """The size at which the model sees an image, with its ratio kept.
+
+        Args:
+            size: (H, W) of the image.
+            factor: Scale jitter of training.
+
+        Returns:
+            (H, W).
         """
         long, short = self.test_size or (max(size[:2]), min(size[:2]))
-        return augment.fitted(size, int(long * factor), int(short * factor))
+        return transforms.rescaled_size(size, int(long * factor), int(short * factor))
 
     def augment(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Scale jitter, crop, mirror, colours.
-
-        What is smaller than the crop is padded in the loss.
-        """
-        sample = augment.resize(
-            sample, self.shown_size(sample.target.size, rng.uniform(*self.scale))
+        """Scale jitter, crop, mirror and colours. A smaller image is padded in the loss."""
+        sample = transforms.resize(
+            sample, self.input_size(sample.target.size, rng.uniform(*self.scale))
         )
-        sample = augment.flip(augment.varied_crop(sample, self.crop, self.varied, rng), rng)
+        sample = transforms.random_flip(
+            transforms.random_varied_crop(sample, self.crop, self.varied, rng), rng
+        )
         return (
-            replace(sample, image=augment.distort(sample.image, rng)) if self.distortion else sample
+            replace(sample, image=transforms.photometric_distortion(sample.image, rng))
+            if self.distortion
+            else sample
         )
 
     def loss(
         self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None
     ) -> dict[str, Tensor]:
-        """Cross-entropy of both heads at full resolution, pixels of ``IGNORE`` left out."""
+        """Cross-entropies of both heads at full resolution, without pixels of ``IGNORE``."""
         device = device_of(model)
         images = image_tensors([sample.image for sample in batch], device, photometric)
         logits, auxiliary = model(self._padded(images, model))
@@ -111,8 +110,8 @@ class Segmentation:
             if self.class_weights
             else None
         )
-        # mmsegmentation's mean: over all pixels, the ignored ones too, whatever the weights.
-        share = share_of(labels.numel(), device)
+        # mmsegmentation's mean: over all pixels, ignored ones included, whatever the weights
+        share = mean_over_processes(labels.numel(), device)
 
         def cross_entropy(scores: Tensor) -> Tensor:
             scores = resize(scores.float(), tuple(labels.shape))
@@ -129,9 +128,7 @@ class Segmentation:
         }
 
     def _padded(self, images: list[Tensor], model: nn.Module) -> Tensor:
-        """Crops of several sizes -> (B, 3, H, W), filled with the backbone's mean: zero once it is
-        normalised.
-        """
+        """Crops (3, H_i, W_i) -> (B, 3, H, W), padded with the backbone's mean."""
         if any(image.shape[1:] != self.crop for image in images):
             mean = backbone_of(model).pixel_mean[0]
             batch = mean.expand(3, *self.crop).repeat(len(images), 1, 1, 1)
@@ -148,20 +145,18 @@ class Segmentation:
         return np.pad(labels, ((0, below), (0, right)), constant_values=IGNORE)
 
     def predict(self, model: nn.Module, images: Sequence[Image]) -> list[Prediction]:
-        """uint8 images -> label maps at the images' own sizes; images of one size go through the
-        model together.
-        """
+        """uint8 images (H_i, W_i, 3) -> label maps (H_i, W_i); images of one size form a batch."""
         results: list[Prediction | None] = [None] * len(images)
-        for size, members in same_size(images).items():
-            shown = [
-                augment.resize_image(images[index], *self.shown_size(size)) for index in members
+        for size, members in group_by_size(images).items():
+            resized = [
+                transforms.resize_image(images[index], *self.input_size(size)) for index in members
             ]
-            logits, _ = model(image_batch(shown, device_of(model)))
+            logits, _ = model(image_batch(resized, device_of(model)))
             logits = resize(logits.float(), size)
             best, maps = logits.max(1)
-            # of the label given, as the softmax has it
-            chances = (best - logits.logsumexp(1)).exp()
-            pairs = zip(maps.to(torch.uint8).cpu().numpy(), chances.cpu().numpy(), strict=True)
+            # the softmax probability of the predicted label
+            confidences = (best - logits.logsumexp(1)).exp()
+            pairs = zip(maps.to(torch.uint8).cpu().numpy(), confidences.cpu().numpy(), strict=True)
             for index, (label_map, confidence) in zip(members, pairs, strict=True):
                 results[index] = Prediction(label_map=label_map, confidence=confidence)
         return [result for result in results if result is not None]

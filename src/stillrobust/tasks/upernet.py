@@ -1,6 +1,6 @@
 """UPerNet (Xiao et al., ECCV 2018): pyramid pooling, FPN and an auxiliary FCN head on four maps.
 
-Modules are named as in mmsegmentation (upernet_r50.py), so that published weights load by name.
+Modules have mmsegmentation's names (upernet_r50.py), so that published weights load by name.
 """
 
 import torch
@@ -13,7 +13,13 @@ POOL_SIZES = (1, 2, 3, 6)  # Zhao et al. 2017 (PSPNet), kept by UPerNet
 
 
 class ConvModule(nn.Module):
-    """Convolution without bias, batch norm, ReLU."""
+    """Convolution without bias, BatchNorm and ReLU: (B, inputs, H, W) -> (B, outputs, H, W).
+
+    Args:
+        inputs: Channels of the input.
+        outputs: Channels of the output.
+        kernel: Side of the kernel; the size of the map is kept.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
@@ -26,12 +32,27 @@ class ConvModule(nn.Module):
 
 
 def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Bilinear to (H, W) ``size``, corners not aligned."""
+    """Resize maps bilinearly, corners not aligned.
+
+    Args:
+        x: (B, C, h, w).
+        size: The last two values are (H, W).
+
+    Returns:
+        (B, C, H, W).
+    """
     return functional.interpolate(x, size=size[-2:], mode="bilinear", align_corners=False)
 
 
 class UPerHead(nn.Module):
-    """Four maps -> logits (B, classes, H/4, W/4)."""
+    """The decode head: four maps (B, C_i, H/s_i, W/s_i) -> logits (B, classes, H/s_0, W/s_0).
+
+    Args:
+        inputs: C_i, channels of the maps, finest first.
+        channels: Channels inside the head.
+        classes: Number of classes.
+        dropout: Probability that a channel is dropped before the last convolution.
+    """
 
     def __init__(
         self, inputs: tuple[int, ...], channels: int, classes: int, dropout: float
@@ -49,7 +70,7 @@ class UPerHead(nn.Module):
         self.conv_seg = nn.Conv2d(channels, classes, 1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Maps (B, C_i, H/s_i, W/s_i), finest first -> logits at the finest map's size."""
+        """Maps (B, C_i, H/s_i, W/s_i), finest first -> logits (B, classes, H/s_0, W/s_0)."""
         top = maps[-1]
         pooled = [resize(pool(top), tuple(top.shape)) for pool in self.psp_modules]
         path = [lateral(x) for lateral, x in zip(self.lateral_convs, maps[:-1], strict=True)]
@@ -62,7 +83,14 @@ class UPerHead(nn.Module):
 
 
 class FCNHead(nn.Module):
-    """The auxiliary head on the third map: one convolution, then logits. Used in training only."""
+    """The auxiliary head of training: the third map (B, inputs, h, w) -> logits (B, classes, h, w).
+
+    Args:
+        inputs: Channels of the map.
+        channels: Channels of its one convolution.
+        classes: Number of classes.
+        dropout: Probability that a channel is dropped before the last convolution.
+    """
 
     def __init__(self, inputs: int, channels: int, classes: int, dropout: float) -> None:
         super().__init__()
@@ -76,7 +104,18 @@ class FCNHead(nn.Module):
 
 
 class UPerNet(nn.Module):
-    """Backbone, decode head, auxiliary head."""
+    """Backbone, decode head and auxiliary head.
+
+    Images (B, 3, H, W) -> logits (B, classes, H/4, W/4) and, in training, auxiliary logits
+    (B, classes, H/16, W/16).
+
+    Args:
+        backbone: With maps at strides 4, 8, 16 and 32.
+        channels: Channels of the decode head.
+        auxiliary_channels: Channels of the auxiliary head.
+        classes: Number of classes.
+        dropout: Of both heads.
+    """
 
     def __init__(
         self,
@@ -92,8 +131,6 @@ class UPerNet(nn.Module):
         self.auxiliary_head = FCNHead(backbone.channels[2], auxiliary_channels, classes, dropout)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Float (B, 3, H, W) 0..1 -> logits at H/4 × W/4, and the auxiliary ones at H/16 × W/16
-        while training.
-        """
+        """Float (B, 3, H, W) of 0..1 -> logits, and auxiliary logits or ``None``."""
         maps = self.backbone(images)
         return self.decode_head(maps), self.auxiliary_head(maps[2]) if self.training else None

@@ -1,4 +1,4 @@
-"""Training: a plan, and the one loop that carries it out."""
+"""Training: a plan, and the one loop that trains it."""
 
 from stillrobust.training.loop import TRANSFERS, Plan, Recipe, identity, load_model, train
 

@@ -1,4 +1,4 @@
-"""Training data in an order, and with augmentations, that only the seed decides."""
+"""Batches of training data whose order and augmentations depend on the seed alone."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -12,21 +12,26 @@ from stillrobust.errors import UserError, unwrap_worker_error
 from stillrobust.samples import Dataset, Sample
 from stillrobust.tasks import Task
 
-ViewsOf = Callable[[Sample, np.random.Generator], list[Sample]]
+MakeViews = Callable[[Sample, np.random.Generator], list[Sample]]
 
 
-def number(*parts: object) -> int:
-    """A stable 63-bit number from anything that prints."""
+def derive_seed(*parts: object) -> int:
+    """A 63-bit seed from any values that print, the same on every machine."""
     return (
         int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
     )
 
 
-class Augmented(torch.utils.data.Dataset[list[Sample]]):
+class AugmentedDataset(torch.utils.data.Dataset[list[Sample]]):
     """``augmented[(epoch, index)]``: the views of sample ``index`` in ``epoch``.
 
-    Other ``use``s of an epoch see other draws; the dataset shows the images of its epoch ``first``
-    in the first one.
+    Args:
+        task: Its ``augment`` is applied first.
+        dataset: Images with ground truth. One with ``at_epoch`` shows other images every epoch.
+        seed: Seed of the run.
+        make_views: Makes the views of an augmented sample.
+        stream: Name of the random stream; another name gives other augmentations.
+        first_epoch: Epoch of ``dataset`` that epoch 0 shows.
     """
 
     def __init__(
@@ -34,33 +39,35 @@ class Augmented(torch.utils.data.Dataset[list[Sample]]):
         task: Task,
         dataset: Dataset,
         seed: int,
-        views_of: ViewsOf,
-        use: str = "augment",
-        first: int = 0,
+        make_views: MakeViews,
+        stream: str = "augment",
+        first_epoch: int = 0,
     ) -> None:
-        self.task, self.dataset, self.seed, self.views_of, self.use, self.first = (
-            task,
-            dataset,
-            seed,
-            views_of,
-            use,
-            first,
-        )
+        self.task, self.dataset, self.seed, self.make_views = task, dataset, seed, make_views
+        self.stream, self.first_epoch = stream, first_epoch
 
     def __getitem__(self, key: tuple[int, int]) -> list[Sample]:
         epoch, index = key
-        rng = np.random.default_rng(number(self.seed, self.use, epoch, index))
-        # of one that shows other images every epoch
+        rng = np.random.default_rng(derive_seed(self.seed, self.stream, epoch, index))
         at_epoch = getattr(self.dataset, "at_epoch", lambda _: self.dataset)
-        return self.views_of(self.task.augment(at_epoch(self.first + epoch)[index], rng), rng)
+        sample = at_epoch(self.first_epoch + epoch)[index]
+        return self.make_views(self.task.augment(sample, rng), rng)
 
 
-def order(
-    seed: int, size: int, batch_size: int, steps: int, first: int = 0, use: str = "order"
+def batch_indices(
+    seed: int, size: int, batch_size: int, steps: int, first: int = 0, stream: str = "order"
 ) -> Iterator[list[tuple[int, int]]]:
-    """Batches of (epoch, index) from step ``first`` on.
+    """Yield the batches of a training as (epoch, index) pairs.
 
     Every epoch is a fresh permutation; batches run across epochs.
+
+    Args:
+        seed: Seed of the run.
+        size: Number of images.
+        batch_size: Images in a batch.
+        steps: Batches in the whole training.
+        first: Step to start from.
+        stream: Name of the random stream; another name gives another order.
     """
     permutations: dict[int, np.ndarray] = {}
     for step in range(first, steps):
@@ -71,41 +78,51 @@ def order(
                 permutations = {
                     key: value for key, value in permutations.items() if key == epoch - 1
                 }
-                permutations[epoch] = np.random.default_rng(number(seed, use, epoch)).permutation(
-                    size
-                )
+                rng = np.random.default_rng(derive_seed(seed, stream, epoch))
+                permutations[epoch] = rng.permutation(size)
             batch.append((epoch, int(permutations[epoch][place])))
         yield batch
 
 
-def batches(
-    examples: Augmented,
-    places: Iterable[list[tuple[int, int]]],
+def load_batches(
+    examples: AugmentedDataset,
+    indices: Iterable[list[tuple[int, int]]],
     workers: int,
     rank: int,
-    world: int,
+    world_size: int,
 ) -> Iterator[list[list[Sample]]]:
-    """This process's part of every batch."""
+    """Load this process's part of every batch.
+
+    Args:
+        examples: The augmented data.
+        indices: Whole batches of (epoch, index), from ``batch_indices``.
+        workers: Loader processes; 0 loads in this process.
+        rank: Number of this process.
+        world_size: Number of processes that train together.
+
+    Raises:
+        UserError: If a worker raised one.
+    """
     loader = torch.utils.data.DataLoader(
         examples,
-        batch_sampler=(batch[rank::world] for batch in places),
+        batch_sampler=(batch[rank::world_size] for batch in indices),
         num_workers=workers,
         collate_fn=list,
         persistent_workers=False,
     )
     try:
-        with one_thread_each(workers):
+        with single_threaded_opencv(workers):
             yield from loader
     except UserError as error:
         raise unwrap_worker_error(error) from None
 
 
 @contextmanager
-def one_thread_each(workers: int) -> Iterator[None]:
-    """While a loader's workers are forked and at work: OpenCV has one thread here, and so in each
-    of them.
+def single_threaded_opencv(workers: int) -> Iterator[None]:
+    """Limit OpenCV to one thread while ``workers`` loader processes are forked and run.
 
-    To set it there would wait for ever for the threads that a fork does not take along.
+    The workers inherit the limit. To set it in a worker would deadlock: a fork does not copy the
+    threads that OpenCV would wait for.
     """
     threads = cv2.getNumThreads()
     if workers:
@@ -116,22 +133,23 @@ def one_thread_each(workers: int) -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-def fresh_epoch(
-    examples: Augmented, batch_size: int, workers: int, rank: int, world: int, epoch: int
+def companion_batches(
+    examples: AugmentedDataset,
+    batch_size: int,
+    workers: int,
+    rank: int,
+    world_size: int,
+    epoch: int,
 ) -> Iterator[list[list[Sample]]]:
-    """The images of ``epoch`` once more, in another order and with other augmentations, for what
-    trains beside the model.
+    """Load the images of ``epoch`` once more, in another order and with other augmentations.
+
+    A network that trains beside the model takes them. Arguments are those of ``load_batches``.
     """
-    size = len(examples.dataset)
-    other = Augmented(
-        examples.task,
-        examples.dataset,
-        examples.seed,
-        examples.views_of,
-        use=f"fresh {epoch}",
-        first=epoch,
+    size, stream = len(examples.dataset), f"fresh {epoch}"
+    other = AugmentedDataset(
+        examples.task, examples.dataset, examples.seed, examples.make_views, stream, epoch
     )
-    places = order(
-        examples.seed, size, batch_size, max(1, size // batch_size), use=f"fresh {epoch}"
+    indices = batch_indices(
+        examples.seed, size, batch_size, max(1, size // batch_size), stream=stream
     )
-    yield from batches(other, places, workers, rank, world)
+    yield from load_batches(other, indices, workers, rank, world_size)

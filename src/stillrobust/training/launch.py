@@ -1,6 +1,4 @@
-"""Training in one process or in several: on the devices of this machine, or wherever torchrun or
-srun started us.
-"""
+"""Processes of a training: on the devices of this machine, or as torchrun or srun started them."""
 
 import logging
 import os
@@ -24,19 +22,25 @@ from stillrobust.tasks.recipes import Recipe
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every process
 
 Progress = Callable[[int, int, str], None]
-Work = Callable[[Fabric, Progress], None]
+"""``progress(done, total, text)``, counted in steps."""
+TrainFunction = Callable[[Fabric, Progress], None]
 
 
-def launch(recipe: Recipe, work: Work, progress: Progress) -> None:
-    """``work(fabric, progress)`` in each of the recipe's processes; ``progress`` hears of the first
-    one.
+def launch(recipe: Recipe, function: TrainFunction, progress: Progress) -> None:
+    """Call ``function(fabric, progress)`` in each of the recipe's processes.
 
-    ``work`` can be pickled where there are several, such as a ``partial``. Raises the ``UserError``
-    of any of them.
+    Args:
+        recipe: Says how many processes train, and on which devices.
+        function: Runs in each process. It is pickled if ``spawns_processes(recipe)``.
+        progress: Receives the reports of the first process.
+
+    Raises:
+        UserError: If the processes do not fit the recipe, or ``function`` raised one in any of
+            them.
     """
-    started = launched()
+    started = launched_processes()
     if started:
-        recipe = _as_started(recipe, *started)
+        recipe = _with_launched_processes(recipe, *started)
     processes = recipe.devices * recipe.nodes
     if recipe.batch_size < processes:
         raise UserError(
@@ -49,29 +53,33 @@ def launch(recipe: Recipe, work: Work, progress: Progress) -> None:
             " set nodes: 1"
         )
     fabric = make_fabric(recipe, "popen" if started else "spawn")
-    if processes == 1 or started:
+    if not spawns_processes(recipe):
         fabric.launch()
-        work(fabric, progress if fabric.is_global_zero else lambda done, total, text: None)
+        function(fabric, progress if fabric.is_global_zero else lambda done, total, text: None)
         return
     channel = get_context("spawn").SimpleQueue()
-    said: list[str] = []
-    listener = threading.Thread(target=_listen, args=(channel, progress, said), daemon=True)
+    errors: list[str] = []
+    listener = threading.Thread(
+        target=_forward_reports, args=(channel, progress, errors), daemon=True
+    )
     listener.start()
     try:
-        fabric.launch(_in_child, work, channel)  # type: ignore[arg-type]
+        fabric.launch(_run_in_child, function, channel)  # type: ignore[arg-type]
     except ProcessRaisedException:
         channel.put(None)
         listener.join()
-        if not said:
+        if not errors:
             raise
-        raise UserError(said[0]) from None
+        raise UserError(errors[0]) from None
     channel.put(None)
     listener.join()
 
 
-def launched() -> tuple[int, int] | None:
-    """(processes on each node, nodes) where torchrun or srun started this process as one of them;
-    else ``None``.
+def launched_processes() -> tuple[int, int] | None:
+    """The processes that torchrun or srun started together with this one.
+
+    Returns:
+        (processes on each node, nodes); ``None`` if this process was started alone.
     """
     if TorchElasticEnvironment.detect():
         return int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ.get("GROUP_WORLD_SIZE", 1))
@@ -80,45 +88,52 @@ def launched() -> tuple[int, int] | None:
     return (tasks // nodes, nodes) if tasks > 1 else None
 
 
-def leads() -> bool:
-    """Whether this process is the one that writes and speaks: any that was not launched, and the
-    first of those that were.
-    """
-    return not launched() or os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+def spawns_processes(recipe: Recipe) -> bool:
+    """Whether ``launch`` starts child processes, instead of training in this one."""
+    return launched_processes() is None and recipe.devices * recipe.nodes > 1
 
 
-def _as_started(recipe: Recipe, devices: int, nodes: int) -> Recipe:
-    """The launcher says how many processes there are; a recipe that says something else is a
-    mistake of one of them.
-    """
-    asked = recipe.devices * recipe.nodes
-    if asked not in (1, devices * nodes):
+def is_main_process() -> bool:
+    """Whether this process writes files and prints: rank 0, or any that was started alone."""
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+    return not launched_processes() or rank == "0"
+
+
+def _with_launched_processes(recipe: Recipe, devices: int, nodes: int) -> Recipe:
+    """The recipe with the launcher's number of processes; another number in it is a mistake."""
+    expected = recipe.devices * recipe.nodes
+    if expected not in (1, devices * nodes):
         raise UserError(
             f"Expected the {devices * nodes} processes that were started, but the recipe asks for"
-            f" {recipe.devices} devices on {recipe.nodes} nodes; leave both out, or start {asked}"
+            f" {recipe.devices} devices on {recipe.nodes} nodes; leave both out, or start"
+            f" {expected}"
         )
     return replace(recipe, devices=devices, nodes=nodes)
 
 
-class Mixed(MixedPrecision):
-    """Half precision where autocast takes it.
+class AutocastPrecision(MixedPrecision):
+    """Half precision inside autocast, with inputs in full precision.
 
-    Inputs stay whole: Fabric would round boxes of 1333 pixels to multiples of 8.
+    Fabric would convert the inputs too, which rounds boxes at 1333 pixels to multiples of 8.
     """
 
     def convert_input(self, data: Any) -> Any:
-        """As it is."""
+        """Return the inputs unchanged."""
         return data
 
 
 def make_fabric(recipe: Recipe, start_method: Literal["popen", "spawn"] = "spawn") -> Fabric:
-    """Lightning Fabric for the recipe; DDP where it has several processes."""
+    """Lightning Fabric for the recipe, with DDP for several processes.
+
+    Args:
+        recipe: Accelerator, devices, nodes and precision.
+        start_method: ``popen`` if torchrun or srun started the processes, ``spawn`` otherwise.
+    """
     on_gpu = recipe.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     precision = Precision()
     if recipe.precision != "32-true":
-        precision = Mixed(recipe.precision, "cuda" if on_gpu else "cpu")
-    # Fabric would take any process in a job of Slurm for one of several; whether it is, `launched`
-    # says.
+        precision = AutocastPrecision(recipe.precision, "cuda" if on_gpu else "cpu")
+    # Fabric takes any process in a Slurm job for one of several; `launched_processes` decides here
     environment: list[Any] = [] if start_method == "popen" else [LightningEnvironment()]
     return Fabric(
         accelerator=recipe.accelerator,
@@ -131,22 +146,22 @@ def make_fabric(recipe: Recipe, start_method: Literal["popen", "spawn"] = "spawn
     )
 
 
-def _in_child(fabric: Fabric, work: Work, channel: Any) -> None:
+def _run_in_child(fabric: Fabric, function: TrainFunction, channel: Any) -> None:
     def progress(done: int, total: int, text: str) -> None:
         if fabric.is_global_zero:
             channel.put((done, total, text))
 
     try:
-        work(fabric, progress)
+        function(fabric, progress)
     except UserError as error:
         channel.put(str(error))
         raise
 
 
-def _listen(channel: Any, progress: Progress, said: list[str]) -> None:
-    """Hand on what the first process reports, and keep what any says of a user's mistake."""
-    while (news := channel.get()) is not None:
-        if isinstance(news, str):
-            said.append(news)
+def _forward_reports(channel: Any, progress: Progress, errors: list[str]) -> None:
+    """Pass reports of the first process to ``progress``, and collect user errors of all."""
+    while (report := channel.get()) is not None:
+        if isinstance(report, str):
+            errors.append(report)
         else:
-            progress(*news)
+            progress(*report)

@@ -1,9 +1,8 @@
-"""The one training loop: transfer to a task, or upstream training that makes a backbone robust;
-stopped and resumed at any moment.
+"""The one training loop: transfer to a task, or upstream training that makes a backbone robust.
 
-Nothing depends on the moment a run was stopped: the order of the data, every augmentation and
-torch's own draws come from generators keyed by (seed, step), so that a resumed run ends in the same
-bits as an undisturbed one on the same machine.
+A training can be stopped and resumed at any moment. The order of the data, every augmentation and
+torch's own draws come from generators keyed by (seed, step). A resumed run therefore ends in the
+same bits as an undisturbed one on the same machine.
 """
 
 import dataclasses
@@ -11,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,12 +23,10 @@ from torch import nn
 
 from stillrobust.backbones import (
     Backbone,
+    ResolvedBackbone,
     build_backbone,
-    made,
-    maker_of,
-    published_preprocessing,
-    shown,
-    upstream_digest,
+    resolve_backbone,
+    robustified_name,
 )
 from stillrobust.backbones.reader import digest, load_strictly
 from stillrobust.errors import UserError
@@ -42,24 +39,30 @@ from stillrobust.storage.files import file_matches
 from stillrobust.storage.leases import Lease, lease
 from stillrobust.storage.store import RunKind, Transfer
 from stillrobust.tasks import Classification, Task, make_task
-from stillrobust.tasks.classification import classes_of
-from stillrobust.tasks.heads import backbone_of, initialise_head
-from stillrobust.tasks.processes import synchronise
+from stillrobust.tasks.classification import class_count
+from stillrobust.tasks.distributed import synchronize_batch_norm
+from stillrobust.tasks.heads import backbone_of, initialize_head
 from stillrobust.tasks.recipes import Recipe
-from stillrobust.training.batches import Augmented, batches, fresh_epoch, number, order
-from stillrobust.training.launch import Progress, launch, leads
-from stillrobust.training.optimizer import make_optimiser, set_rates
-from stillrobust.training.run_files import (
-    finish,
-    finished,
-    read_description,
-    resume,
-    save,
-    tidy,
-    untidy,
+from stillrobust.training.batches import (
+    AugmentedDataset,
+    batch_indices,
+    companion_batches,
+    derive_seed,
+    load_batches,
 )
-from stillrobust.training.technique_hooks import InTransfer, Upstream, Work
-from stillrobust.training.training_monitor import Watched
+from stillrobust.training.launch import Progress, is_main_process, launch, spawns_processes
+from stillrobust.training.optimizer import make_optimizer, set_learning_rates
+from stillrobust.training.run_files import (
+    has_leftovers,
+    is_finished,
+    load_resume_state,
+    read_description,
+    remove_leftovers,
+    save_resume_state,
+    write_finished_model,
+)
+from stillrobust.training.technique_hooks import TrainingHooks, TransferHooks, UpstreamHooks
+from stillrobust.training.training_monitor import TrainingMonitor
 from stillrobust.user_files import display_name, resolve_user_file, with_content_hash
 
 __all__ = ["TRANSFERS", "Plan", "Recipe", "identity", "load_model", "train"]
@@ -72,16 +75,17 @@ TRANSFERS: dict[str, str] = {
         " (docs/training.md)"
     ),
 }
-TRAINING_VERSION = 3  # raised when the loop changes what comes out of it
-IN_TRANSFER_VERSION = 2  # raised when a technique acts in a transfer in another way
+TRAINING_VERSION = 1  # raised when a change of the loop changes trained weights
+IN_TRANSFER_VERSION = 1  # raised when a technique acts differently in a transfer
 
-# Of a recipe, what does not decide the weights.
-RUNNING = ("checkpoint_seconds", "workers", "accelerator", "devices", "nodes", "settings", "source")
+EXECUTION_FIELDS = {"checkpoint_seconds", "workers", "accelerator", "devices", "nodes"}
+NOT_IN_IDENTITY = EXECUTION_FIELDS | {"settings", "source"}
+"""Fields of a recipe that do not change the weights; settings have their own entry."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: what is trained on what, and how."""
+    """One training: what is trained on what, and how."""
 
     task: str
     backbone: str
@@ -89,10 +93,10 @@ class Plan:
     """``None`` unless ``kind`` is ``transfer``."""
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Settings of the task that differ from the recipe's and from its defaults."""
+    """Settings of the task that differ from the recipe's and from the task's defaults."""
     technique: str = ""
-    """The technique that acts on the images in training, such as ``prime(geometry=False)``; empty
-    for none.
+    """Technique that acts on the images in training, such as ``prime(geometry=False)``; empty for
+    none.
     """
     kind: RunKind = "transfer"
     """``upstream`` trains nothing; ``robustify`` trains the backbone with its own classifier."""
@@ -103,20 +107,30 @@ class Plan:
                 "Expected a transfer for a run of kind transfer, and none for other kinds, but"
                 f" got transfer {self.transfer} for kind {self.kind}; correct one of them"
             )
-        # one training, one content of a file of your own
+        # a training uses one content of a user's file
         object.__setattr__(self, "technique", resolve_user_file(self.technique))
 
     def make_task(self) -> Task:
-        """The task with the recipe's settings and, before those, the plan's own."""
+        """The task with the recipe's settings, overridden by the plan's own."""
         return make_task(self.task, {**self.recipe.settings, **self.settings})
 
 
-def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
-    """Everything that decides what a run's weights will be, as plain data."""
+def identity(plan: Plan, backbone: ResolvedBackbone, info: DatasetInfo) -> dict[str, Any]:
+    """Everything that decides the weights of a run, as plain data.
+
+    Args:
+        plan: The training.
+        backbone: The resolved ``plan.backbone``.
+        info: Description of the training data.
+
+    Raises:
+        UserError: If the plan names an unknown transfer, technique or setting.
+    """
     recipe = {
-        key: value for key, value in dataclasses.asdict(plan.recipe).items() if key not in RUNNING
+        key: value
+        for key, value in dataclasses.asdict(plan.recipe).items()
+        if key not in NOT_IN_IDENTITY
     }
-    name, arguments = parse_spec(plan.backbone)
     if plan.transfer is not None:
         lookup("transfer", plan.transfer, TRANSFERS)
     trains = plan.kind != "upstream"
@@ -124,9 +138,9 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
     return {
         "task": plan.task,
         "settings": dataclasses.asdict(plan.make_task()),  # type: ignore[call-overload]
-        "backbone": name if arguments.get("weights") != "random" else plan.backbone,
-        "upstream_weights": upstream_digest(plan.backbone),
-        "preprocessing": published_preprocessing(plan.backbone),
+        "backbone": backbone.spec if backbone.kind == "random" else backbone.architecture,
+        "upstream_weights": backbone.digest,
+        "preprocessing": backbone.preprocessing,
         "kind": plan.kind,
         "transfer": plan.transfer,
         "technique": display_name(technique),
@@ -149,7 +163,20 @@ def identity(plan: Plan, info: DatasetInfo) -> dict[str, Any]:
 
 
 # ---- the loop
-# ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What every process of a training receives."""
+
+    plan: Plan
+    backbone: ResolvedBackbone
+    dataset: Dataset
+    folder: Path
+    log: Path
+    identity: dict[str, Any]
+    lease: Lease | None
+    """Held by the main process for all."""
 
 
 def train(
@@ -159,13 +186,25 @@ def train(
     progress: Progress = lambda done, total, text: None,
     log: Path | None = None,
 ) -> Path:
-    """Train ``plan`` on ``dataset``; the finished model is ``folder/model.safetensors`` with
-    ``folder/model.json``.
+    """Train a plan; the result is ``folder/model.safetensors`` with ``folder/model.json``.
 
-    A finished run with the same identity is left as it is, an unfinished one goes on where it was.
-    ``log`` is by default ``folder/run.log``; curves for TensorBoard lie beside it. Raises
-    ``UserError`` if the loss stops being a number or the folder cannot be written, ``LeaseHeldError`` while
-    another process trains in the folder.
+    A finished run of the same identity is left alone, and an unfinished one is resumed. Curves for
+    TensorBoard are written into the folder.
+
+    Args:
+        plan: What is trained, and how.
+        dataset: Training images with ground truth.
+        folder: Folder of the run. Created if missing.
+        progress: ``progress(done, total, text)`` is called after every step.
+        log: Log file (default: ``folder/run.log``).
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: If the parts of the plan do not fit each other, the loss stops being finite, or
+            the folder cannot be written.
+        LeaseHeldError: If another process trains in the folder.
     """
     folder = Path(folder)
     if len(dataset) == 0:
@@ -173,29 +212,35 @@ def train(
             "Expected at least one image to train on, but the dataset is empty; check its train"
             " split"
         )
-    dataset = _extended(plan, dataset)
-    described = json.loads(json.dumps(identity(plan, dataset.info)))
-    if finished(folder, described) and not untidy(folder):
+    dataset = _extend_dataset(plan, dataset)
+    torch.manual_seed(plan.recipe.seed)  # the digest of timm's weights builds their model
+    backbone = resolve_backbone(plan.backbone)
+    run_identity = json.loads(json.dumps(identity(plan, backbone, dataset.info)))
+    if is_finished(folder, run_identity) and not has_leftovers(folder):
         return folder
-    # here already: what does not fit is said before anything starts
-    _, model, loaded = build(plan, dataset.info)
+    # built before anything is written: parts that do not fit leave no folder
+    model: nn.Module | None
+    model, loaded = build_model(plan, backbone, dataset.info)
     _require_fit(plan)
-    _require_same_start(plan, described)
-    # Of several processes that were started together, the first holds it for all.
-    with lease(folder) if leads() else nullcontext() as held:
-        done = finished(folder, described)
+    # of several launched processes, the first holds the lease for all
+    with lease(folder) if is_main_process() else nullcontext() as held:
+        finished = is_finished(folder, run_identity)
         if held:
-            tidy(folder, done)
-        if done:
+            remove_leftovers(folder, finished)
+        if finished:
             return folder
         if plan.kind == "upstream":
             if held:
-                finish(folder, described, _described(plan, model), loaded, model, dataset.info)
+                description = _plan_description(plan, backbone, model)
+                write_finished_model(folder, run_identity, description, loaded, model, dataset.info)
             return folder
         log = log or folder / RUN_LOG
         if held:
             note(log, f"training: {plan}; data: {dataset.info.name}; {loaded}")
-        launch(plan.recipe, partial(_loop, plan, dataset, folder, log, described, held), progress)
+        if spawns_processes(plan.recipe):
+            model = None  # each child builds its own
+        training = _Training(plan, backbone, dataset, folder, log, run_identity, held)
+        launch(plan.recipe, partial(_train_in_process, training, model, loaded), progress)
         if held:
             note(log, "training finished")
     return folder
@@ -209,14 +254,12 @@ def _require_fit(plan: Plan) -> None:
         raise UserError(
             "Expected at least two images a step in training for segmentation, but batch_size is 1;"
             " give 2 or more: UPerNet pools an image to one pixel, which alone has no spread to"
-            " normalise by"
+            " normalize by"
         )
 
 
-def _extended(plan: Plan, dataset: Dataset) -> Dataset:
-    """The set that is trained on: upstream a technique may add images, of which none may be
-    missing.
-    """
+def _extend_dataset(plan: Plan, dataset: Dataset) -> Dataset:
+    """The data with the images that a technique adds in upstream training."""
     extend = (
         build_technique(plan.technique).extend_dataset
         if plan.technique and plan.kind == "robustify"
@@ -225,73 +268,94 @@ def _extended(plan: Plan, dataset: Dataset) -> Dataset:
     return extend(dataset, plan.recipe.seed) if extend else dataset
 
 
-def _loop(
-    plan: Plan,
-    dataset: Dataset,
-    folder: Path,
-    log: Path,
-    described: dict[str, Any],
-    held: Lease | None,
-    fabric: Fabric,
-    progress: Progress,
+def _train_in_process(
+    training: _Training, model: nn.Module | None, loaded: str, fabric: Fabric, progress: Progress
 ) -> None:
-    """In every process that trains: its part of each batch, the same step on the same weights."""
-    recipe, lead = plan.recipe, held if fabric.is_global_zero else None
-    task, model, loaded = build(plan, dataset.info)
-    _require_same_start(plan, described)
-    before = digest(backbone_of(model).state_dict()) if plan.transfer == "fixed_feature" else ""
-    upstream = plan.kind == "robustify"
-    work: Work = (
-        Upstream(plan.technique, fabric.device) if upstream else InTransfer(task, plan.technique)
+    """Train in one process: its part of each batch, and the same step as all others.
+
+    Args:
+        training: What is trained.
+        model: The model as training starts with it; ``None`` to build it here.
+        loaded: What was loaded into it.
+        fabric: Device and processes.
+        progress: Called after every step.
+    """
+    plan, recipe, size = training.plan, training.plan.recipe, len(training.dataset)
+    if model is None:
+        model, loaded = build_model(plan, training.backbone, training.dataset.info)
+    held = training.lease if fabric.is_global_zero else None
+    task, backbone = plan.make_task(), backbone_of(model)
+    before = digest(backbone.state_dict()) if plan.transfer == "fixed_feature" else ""
+    hooks: TrainingHooks = (
+        UpstreamHooks(plan.technique, fabric.device)
+        if plan.kind == "robustify"
+        else TransferHooks(task, plan.technique)
     )
-    steps = recipe.total_steps(len(dataset))
+    steps = recipe.total_steps(size)
     model = model.to(memory_format=torch.channels_last)
     if fabric.world_size > 1:
-        synchronise(model)
-    wrapped, optimiser = fabric.setup(model, make_optimiser(recipe, plan.transfer, model))
+        synchronize_batch_norm(model)
+    wrapped, optimizer = fabric.setup(model, make_optimizer(recipe, plan.transfer, model))
     precision = fabric.strategy.precision
-    step, state = resume(folder, described, model, optimiser, precision)
-    work.go_on(state)
+    step, state = load_resume_state(training.folder, training.identity, model, optimizer, precision)
+    hooks.load_state(state)
     wrapped.train()
-    hold_still(backbone_of(model), recipe.frozen)
-    watched = Watched(folder, log, step, steps, recipe.batch_size) if lead else None
+    freeze_modules(backbone, recipe.frozen)
     saved = time.monotonic()
-    examples = Augmented(task, dataset, recipe.seed, work.views_of)
+    examples = AugmentedDataset(task, training.dataset, recipe.seed, hooks.make_views)
     share = recipe.workers, fabric.global_rank, fabric.world_size
-    fresh = partial(fresh_epoch, examples, recipe.batch_size, *share)
-    for batch in batches(
-        examples, order(recipe.seed, len(dataset), recipe.batch_size, steps, step), *share
-    ):
-        torch.manual_seed(number(recipe.seed, "step", step, fabric.global_rank))
-        set_rates(optimiser, recipe, step, steps)
-        # On the model's device, from a seed of its own: what is drawn before or after does not move
-        # it.
-        draws = torch.Generator(fabric.device).manual_seed(
-            number(recipe.seed, "technique", step, fabric.global_rank)
-        )
-        work.begin_epoch(step * recipe.batch_size // len(dataset), wrapped, fresh, draws)
-        losses = work.loss(wrapped, batch, draws)
-        loss = torch.stack(list(losses.values())).sum()
-        _require_finite(loss.item(), plan, f"step {step} of {steps}")
-        optimiser.zero_grad()
-        fabric.backward(loss)
-        if recipe.clip is not None:
-            fabric.clip_gradients(wrapped, optimiser, max_norm=recipe.clip)
-        optimiser.step()
-        step += 1
-        if watched:
-            watched.step(step, losses, [group["lr"] for group in optimiser.param_groups])
-        progress(step, steps, f"loss {loss.item():.3f}")
-        if lead and step < steps and time.monotonic() - saved > recipe.checkpoint_seconds:
-            lead.check()
-            save(folder, described, model, optimiser, precision, step, work.state())
-            saved = time.monotonic()
-    if before and digest(backbone_of(model).state_dict()) != before:
-        # what fixed-feature means; never to be published
+    extra = partial(companion_batches, examples, recipe.batch_size, *share)
+    indices = batch_indices(recipe.seed, size, recipe.batch_size, steps, step)
+    with (
+        closing(TrainingMonitor(training.folder, training.log, step, steps, recipe.batch_size))
+        if held
+        else nullcontext()
+    ) as monitor:
+        for batch in load_batches(examples, indices, *share):
+            torch.manual_seed(derive_seed(recipe.seed, "step", step, fabric.global_rank))
+            set_learning_rates(optimizer, recipe, step, steps)
+            # a generator of its own: draws of the model do not change those of the technique
+            draws = torch.Generator(fabric.device).manual_seed(
+                derive_seed(recipe.seed, "technique", step, fabric.global_rank)
+            )
+            hooks.begin_epoch(step * recipe.batch_size // size, wrapped, extra, draws)
+            losses = hooks.loss(wrapped, batch, draws)
+            loss = torch.stack(list(losses.values())).sum()
+            _require_finite(loss.item(), plan, f"step {step} of {steps}")
+            optimizer.zero_grad()
+            fabric.backward(loss)
+            if recipe.clip is not None:
+                fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip)
+            optimizer.step()
+            step += 1
+            if monitor:
+                monitor.record(step, losses, [group["lr"] for group in optimizer.param_groups])
+            progress(step, steps, f"loss {loss.item():.3f}")
+            if held and step < steps and time.monotonic() - saved > recipe.checkpoint_seconds:
+                held.check()
+                save_resume_state(
+                    training.folder,
+                    training.identity,
+                    model,
+                    optimizer,
+                    precision,
+                    step,
+                    hooks.state(),
+                )
+                saved = time.monotonic()
+    if before and digest(backbone.state_dict()) != before:
+        # such a model must never be published
         raise AssertionError("the frozen backbone changed in training")
-    if lead:
-        lead.check()
-        finish(folder, described, _described(plan, model), loaded, model, dataset.info)
+    if held:
+        held.check()
+        write_finished_model(
+            training.folder,
+            training.identity,
+            _plan_description(plan, training.backbone, model),
+            loaded,
+            model,
+            training.dataset.info,
+        )
     fabric.barrier()
 
 
@@ -303,44 +367,42 @@ def _require_finite(loss: float, plan: Plan, where: str) -> None:
         )
 
 
-def _require_same_start(plan: Plan, described: dict[str, Any]) -> None:
-    """The file of weights is read once for the identity and once to be loaded; in between somebody
-    may replace it.
+def build_model(plan: Plan, backbone: ResolvedBackbone, info: DatasetInfo) -> tuple[nn.Module, str]:
+    """Build the model as training starts with it.
+
+    Args:
+        plan: The training.
+        backbone: The resolved ``plan.backbone``.
+        info: Description of the training data.
+
+    Returns:
+        The model, and one line that says which weights were loaded.
+
+    Raises:
+        UserError: If weights, task, recipe and data do not fit each other.
     """
-    if upstream_digest(plan.backbone) != described["upstream_weights"]:
-        raise UserError(
-            f"The weights of {plan.backbone} changed while a training began from them; start again,"
-            " once they stay as they are"
-        )
-
-
-def build(plan: Plan, info: DatasetInfo) -> tuple[Task, nn.Module, str]:
-    """Task, model as training starts with it, and one line on the weights.
-
-    What does not fit is a ``UserError``.
-    """
-    torch.manual_seed(plan.recipe.seed)  # a backbone of random weights draws from it
+    torch.manual_seed(plan.recipe.seed)  # random weights are drawn from torch's generator
     task = plan.make_task()
     if info.task != plan.task:
         raise UserError(
             f"The task {plan.task} needs {plan.task} data, but {info.name} is for {info.task}; give"
             " other data or another task"
         )
-    backbone, loaded = build_backbone(plan.backbone)
-    model = _model(plan.kind, task, backbone, info)
+    inner, loaded = backbone.build()
+    model = _assemble(plan.kind, task, inner, info)
     if plan.kind == "upstream":
-        return task, model, loaded
-    initialise_head(model, plan.recipe.seed)
-    backbone.norm_eval = plan.recipe.norm_eval
+        return model, loaded
+    initialize_head(model, plan.recipe.seed)
+    inner.norm_eval = plan.recipe.norm_eval
     if plan.transfer == "fixed_feature":
-        backbone.freeze()
-    hold_still(backbone, plan.recipe.frozen)
+        inner.freeze()
+    freeze_modules(inner, plan.recipe.frozen)
     if plan.recipe.drop_path is not None:
-        backbone.set_drop_path(plan.recipe.drop_path)
-    return task, model, loaded
+        inner.set_drop_path(plan.recipe.drop_path)
+    return model, loaded
 
 
-def _model(kind: RunKind, task: Task, backbone: Backbone, info: DatasetInfo) -> nn.Module:
+def _assemble(kind: RunKind, task: Task, backbone: Backbone, info: DatasetInfo) -> nn.Module:
     if kind == "transfer":
         return task.build_model(backbone, info)
     if not isinstance(task, Classification):
@@ -348,57 +410,69 @@ def _model(kind: RunKind, task: Task, backbone: Backbone, info: DatasetInfo) -> 
             f"A run of kind {kind} has a backbone's own classes, but the task is {task.name};"
             " use classification"
         )
-    if kind == "robustify" and classes_of(backbone) != len(info.classes):
+    if kind == "robustify" and class_count(backbone) != len(info.classes):
         backbone.reset_classifier(len(info.classes))
     return task.build_upstream(backbone, info)
 
 
-def hold_still(backbone: Backbone, parts: tuple[str, ...]) -> None:
-    """Freeze parts of a backbone: no gradient, evaluation mode (until ``train()`` is called again)."""
-    children = dict(backbone.model.named_modules())
-    for part in parts:
-        if part not in children:
+def freeze_modules(backbone: Backbone, names: tuple[str, ...]) -> None:
+    """Freeze modules of a backbone: no gradient, and evaluation mode until ``train()`` is called.
+
+    Args:
+        backbone: The backbone to change.
+        names: Names of modules inside ``backbone.model``.
+
+    Raises:
+        UserError: If the backbone has no module of a name.
+    """
+    modules = dict(backbone.model.named_modules())
+    for name in names:
+        if name not in modules:
             raise UserError(
-                f"The recipe freezes {', '.join(parts)} of the backbone, but {backbone.name} has no"
-                f" {part}; take a recipe that was made for it, or set frozen: []"
+                f"The recipe freezes {', '.join(names)} of the backbone, but {backbone.name} has no"
+                f" {name}; take a recipe that was made for it, or set frozen: []"
             )
-        children[part].requires_grad_(False).eval()
+        modules[name].requires_grad_(False).eval()
 
 
-def _described(plan: Plan, model: nn.Module) -> dict[str, Any]:
-    """What :func:`load_model` builds the model from."""
+def _plan_description(plan: Plan, backbone: ResolvedBackbone, model: nn.Module) -> dict[str, Any]:
+    """What ``load_model`` builds the model from."""
     technique = display_name(plan.technique)
+    maker = read_description(backbone.folder) if backbone.folder else None
     return {
         "task": plan.task,
         "backbone": plan.backbone,
         "preprocessing": backbone_of(model).preprocessing(),
-        "shown": (
-            made(parse_spec(plan.backbone)[0], technique)
+        "display_name": (
+            robustified_name(backbone.architecture, technique)
             if plan.kind == "robustify"
-            else shown(plan.backbone)
+            else backbone.display_name
         ),
         "kind": plan.kind,
         "transfer": plan.transfer,
         "settings": {**plan.recipe.settings, **plan.settings},
         "technique": technique,
-        "made_by": _made_by(plan.backbone),
+        # the identity of the training that made the upstream weights: two backbones that differ in
+        # the seed alone are recognized by it
+        "made_by": (
+            {**maker["identity"], "made_by": maker["plan"].get("made_by")} if maker else None
+        ),
     }
 
 
-def _made_by(backbone: str) -> dict[str, Any] | None:
-    """What made the weights that a run starts from, where ``robustify`` did: the identity of that
-    training.
-
-    A digest says that two weights differ, this says in what: so runs on backbones of two seeds are
-    known to be the same otherwise.
-    """
-    folder = maker_of(backbone)
-    maker = read_description(folder) if folder else None
-    return {**maker["identity"], "made_by": maker["plan"].get("made_by")} if maker else None
-
-
 def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:
-    """The finished model in ``folder``, in evaluation mode, with its task and its description."""
+    """Load a finished run.
+
+    Args:
+        folder: Folder of the run.
+
+    Returns:
+        The task, the model in evaluation mode, and the description in ``model.json``.
+
+    Raises:
+        UserError: If the folder holds no finished run, or one that is damaged or of another
+            training version.
+    """
     description = read_description(folder)
     if description is None:
         raise UserError(
@@ -422,12 +496,11 @@ def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:
     task = make_task(plan["task"], plan["settings"])
     name, _ = parse_spec(plan["backbone"])
     backbone, _ = build_backbone(format_spec(name, {"weights": "random"}))
-    # What an upstream run evaluates may have other classes than the architecture comes with, as
-    # after robustify.
-    model = _model(
+    # an upstream run may have other classes than its architecture, as after robustify
+    model = _assemble(
         "robustify" if plan["kind"] == "upstream" else plan["kind"], task, backbone, info
     )
     load_strictly(model, load_file(path), str(path))
-    # that of its weights, which the architecture does not know
+    # of its weights, not of the architecture
     backbone_of(model).set_preprocessing(**plan["preprocessing"])
     return task, model.eval().to(memory_format=torch.channels_last), description

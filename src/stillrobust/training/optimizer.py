@@ -1,4 +1,4 @@
-"""What a step does to the weights: groups of parameters, the optimiser, and its rates step by step."""
+"""The optimizer: parameter groups, and the schedules of learning rate and momentum."""
 
 import math
 from typing import Any
@@ -18,11 +18,17 @@ RELEASED_LEAK = "relative_position_bias_table"
 
 
 def learning_rate(recipe: Recipe, base: float, step: int, steps: int) -> float:
-    """The rate of a group of parameters whose highest is ``base``, at ``step`` of ``steps``.
+    """The learning rate of a parameter group at a step.
 
-    As mmcv's hooks have it: the schedule counts from step 0, and the warm-up multiplies what the
-    schedule says. ``poly`` is (base - min_lr) (1 - step/steps)^power + min_lr, which lifts a rate
-    of 0 towards ``min_lr`` (see released_freeze).
+    As in mmcv's hooks, the schedule counts from step 0, and the warm-up multiplies its rate.
+    ``poly`` is (base - min_lr) (1 - step/steps)^power + min_lr, which lifts a rate of 0 towards
+    ``min_lr`` (see released_freeze).
+
+    Args:
+        recipe: Its schedule and warm-up.
+        base: Highest rate of the group.
+        step: Step, from 0.
+        steps: Steps of the whole training.
     """
     done = step / steps
     if recipe.schedule == "step":
@@ -43,9 +49,13 @@ def learning_rate(recipe: Recipe, base: float, step: int, steps: int) -> float:
     return rate
 
 
-def momentum_at(recipe: Recipe, step: int, steps: int) -> float | None:
-    """SGD's momentum, or AdamW's first beta, where the schedule moves it: high where the rate is
-    low.
+def scheduled_momentum(recipe: Recipe, step: int, steps: int) -> float | None:
+    """SGD's momentum, or AdamW's first beta, at a step of a ``one_cycle`` schedule.
+
+    It is high where the rate is low.
+
+    Returns:
+        The momentum; ``None`` for the other schedules, which do not change it.
     """
     if recipe.schedule != "one_cycle":
         return None
@@ -67,11 +77,19 @@ def _one_cycle(
 def parameter_groups(
     recipe: Recipe, transfer: str | None, model: nn.Module
 ) -> list[dict[str, Any]]:
-    """Groups of equal rate and decay, each with its highest rate as ``base_lr`` and its parameters'
-    ``names``.
+    """Group the trainable parameters by learning rate and weight decay.
 
-    ``released_freeze`` keeps every parameter in the optimiser, as the released code does: the
-    backbone at rate and decay 0.
+    ``released_freeze`` keeps every parameter in the optimizer, as the released code does: the
+    backbone has rate and decay 0.
+
+    Args:
+        recipe: Rates and decay.
+        transfer: One of ``TRANSFERS``.
+        model: A task's model.
+
+    Returns:
+        Groups for a torch optimizer, each also with its highest rate ``base_lr`` and the ``names``
+        of its parameters.
     """
     inside = {id(parameter) for parameter in backbone_of(model).parameters()}
     norms = {
@@ -99,20 +117,22 @@ def parameter_groups(
     return list(groups.values())
 
 
-def make_optimiser(recipe: Recipe, transfer: str | None, model: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimiser over the model's :func:`parameter_groups`."""
+def make_optimizer(recipe: Recipe, transfer: str | None, model: nn.Module) -> torch.optim.Optimizer:
+    """Make the recipe's optimizer for the model's ``parameter_groups``."""
     groups = parameter_groups(recipe, transfer, model)
-    if recipe.optimiser == "sgd":
+    if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov
         )
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.betas[0], recipe.betas[1]))
 
 
-def set_rates(optimiser: torch.optim.Optimizer, recipe: Recipe, step: int, steps: int) -> None:
-    """Give every group its rate (and its momentum, where that moves) for ``step``."""
-    momentum = momentum_at(recipe, step, steps)
-    for group in optimiser.param_groups:
+def set_learning_rates(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, step: int, steps: int
+) -> None:
+    """Set the learning rate of every group for a step, and the momentum if it is scheduled."""
+    momentum = scheduled_momentum(recipe, step, steps)
+    for group in optimizer.param_groups:
         group["lr"] = learning_rate(recipe, group["base_lr"], step, steps)
         if momentum is not None and "momentum" in group:
             group["momentum"] = momentum

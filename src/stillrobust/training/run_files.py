@@ -1,11 +1,9 @@
-"""Files of a run: the weights as safetensors, what they are as JSON beside them, whole or not at
-all.
+"""Files of a run: weights as safetensors, with a description as JSON beside them.
 
-``resume.json`` is what an unfinished training goes on from, with its weights in
-``resume-<digest>.safetensors``; ``model.json`` and ``model.safetensors`` are the finished run. The
-JSON is put in place last and holds the checksum of the weights and of itself: its presence means
-that all is whole. A pair that is not what was written is set aside (``*.damaged``) with a warning.
-Who writes holds the lease on the folder.
+An unfinished training resumes from ``resume.json`` and ``resume-<digest>.safetensors``. A finished
+run is ``model.json`` and ``model.safetensors``. The JSON file is written last, with checksums of
+the weights and of itself, so that its presence means a complete pair. A damaged pair is renamed to
+``*.damaged`` with a warning. The process that writes holds the lease on the folder.
 """
 
 import contextlib
@@ -29,17 +27,18 @@ from stillrobust.storage.files import (
     clear_leftovers,
     content_key,
     file_matches,
+    flush_to_disk,
     move_into_place,
     set_aside,
     temporary_path,
     write_whole,
 )
 
-RESUME = "resume-*.safetensors"
-HALF = ".tmp??????"  # what safetensors writes into, before it renames that
+RESUME_WEIGHTS = "resume-*.safetensors"
+SAFETENSORS_TEMPORARY = ".tmp??????"  # safetensors writes into such a file, then renames it
 
 
-def _unreadable(path: Path, error: OSError) -> UserError:
+def _cannot_read(path: Path, error: OSError) -> UserError:
     return UserError(
         f"Cannot read {path} ({error.strerror or error}); what was finished is kept: start again"
         " when the folder is there"
@@ -47,9 +46,7 @@ def _unreadable(path: Path, error: OSError) -> UserError:
 
 
 def _weights_of(folder: Path, name: str, sha256: str) -> Path:
-    """A finished model has one name; what is resumed from is named by its content, so that no JSON
-    points at another's weights.
-    """
+    """Weights to resume from are named by their content: no JSON file points at other weights."""
     return folder / (
         f"{name}.safetensors" if name == "model" else f"{name}-{sha256[:16]}.safetensors"
     )
@@ -58,17 +55,19 @@ def _weights_of(folder: Path, name: str, sha256: str) -> Path:
 def _write_pair(
     folder: Path, name: str, tensors: Mapping[str, Tensor], description: dict[str, Any]
 ) -> Path:
-    """The weights first, ``name.json`` with their checksum last. Returns where the weights are."""
+    """Write the weights, then ``name.json`` with their checksum; returns the weights' path."""
     written = temporary_path(folder / f"{name}.safetensors")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, written
         )
+        with written.open("rb") as file:
+            flush_to_disk(file)
         description = {**description, "sha256": cached_file_sha256(written)}
         weights = _weights_of(folder, name, description["sha256"])
         if name == "model":
-            # of an earlier run, whose weights go now
+            # describes an earlier run, whose weights are replaced now
             (folder / "model.json").unlink(missing_ok=True)
         move_into_place(written, weights)
     except (OSError, SafetensorError) as error:
@@ -85,35 +84,28 @@ def _write_pair(
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """What was written, as far as the file itself can say; one that is half-written or altered is
-    set aside.
-    """
+    """The content of a sealed JSON file; a damaged one is set aside."""
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise _cannot_read(path, error) from None
     try:
         description = json.loads(content)
-        seal = description.pop("seal", None)  # files of the first version have none
-        if description.keys() >= {"identity", "sha256"} and seal in (
-            None,
-            content_key(description),
-        ):
+        seal = description.pop("seal")
+        if description.keys() >= {"identity", "sha256"} and seal == content_key(description):
             return dict(description)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, KeyError):
         pass
     set_aside(path, "it is half-written or altered")
     return None
 
 
-def _read_pair(folder: Path, name: str, described: dict[str, Any]) -> dict[str, Any] | None:
-    """The JSON of a pair of this identity whose weights are whole; one whose weights are not is set
-    aside.
-    """
+def _read_pair(folder: Path, name: str, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The JSON of a pair of this identity; one with damaged weights is set aside."""
     description = _read_json(folder / f"{name}.json")
-    if description is None or description["identity"] != described:
+    if description is None or description["identity"] != identity:
         return None
     weights = _weights_of(folder, name, description["sha256"])
     if file_matches(weights, description["sha256"]):
@@ -124,111 +116,142 @@ def _read_pair(folder: Path, name: str, described: dict[str, Any]) -> dict[str, 
     return None
 
 
-def save(
+def save_resume_state(
     folder: Path,
-    described: dict[str, Any],
+    identity: dict[str, Any],
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     precision: Precision,
     step: int,
-    beside: Mapping[str, Tensor],
+    companion: Mapping[str, Tensor],
 ) -> None:
-    """Write what :func:`resume` needs; ``beside`` is what trains beside the model."""
+    """Write the state of an unfinished training, and remove the older one.
+
+    Args:
+        folder: Folder of the run.
+        identity: What decides the weights of the run.
+        model: The model that trains.
+        optimizer: Its optimizer.
+        precision: Fabric's precision, with the scale of the gradients in half precision.
+        step: Steps that are done.
+        companion: Tensors of what trains beside the model.
+
+    Raises:
+        UserError: If the folder cannot be written.
+    """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for index, values in optimiser.state_dict()["state"].items():
+    for index, values in optimizer.state_dict()["state"].items():
         tensors |= {
-            f"optimiser.{index}.{key}": v for key, v in values.items() if isinstance(v, Tensor)
+            f"optimizer.{index}.{key}": v for key, v in values.items() if isinstance(v, Tensor)
         }
-    tensors |= {f"beside.{name}": value for name, value in beside.items()}
-    about = {"identity": described, "step": step, "precision": precision.state_dict()}
-    weights = _write_pair(folder, "resume", tensors, about)
-    for older in set(folder.glob(RESUME)) - {weights}:
+    tensors |= {f"companion.{name}": value for name, value in companion.items()}
+    description = {"identity": identity, "step": step, "precision": precision.state_dict()}
+    weights = _write_pair(folder, "resume", tensors, description)
+    for older in set(folder.glob(RESUME_WEIGHTS)) - {weights}:
         older.unlink(missing_ok=True)
 
 
-def resume(
+def load_resume_state(
     folder: Path,
-    described: dict[str, Any],
+    identity: dict[str, Any],
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     precision: Precision,
 ) -> tuple[int, dict[str, Tensor]]:
-    """Load what :func:`save` wrote for the same identity; returns the step to go on from and
-    ``beside``, or 0 and nothing.
+    """Load the state that ``save_resume_state`` wrote for the same identity.
+
+    Args:
+        folder: Folder of the run.
+        identity: What decides the weights of the run.
+        model: The model that trains. Changed in place.
+        optimizer: Its optimizer. Changed in place.
+        precision: Fabric's precision. Changed in place.
+
+    Returns:
+        Steps that are done, and the tensors of what trains beside the model; 0 and nothing without
+        a state.
     """
-    description = _read_pair(folder, "resume", described)
+    description = _read_pair(folder, "resume", identity)
     if description is None:
         return 0, {}
     tensors = load_file(_weights_of(folder, "resume", description["sha256"]))
-    model.load_state_dict(
-        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    )
-    state: dict[int, dict[str, Tensor]] = {}
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "companion": {}}
     for key, value in tensors.items():
-        if key.startswith("optimiser."):
-            _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value
-    optimiser.load_state_dict(
-        {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
+        part, _, name = key.partition(".")
+        parts[part][name] = value
+    model.load_state_dict(parts["model"])
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in parts["optimizer"].items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )
     precision.load_state_dict(description["precision"])
-    beside = {
-        key.removeprefix("beside."): value
-        for key, value in tensors.items()
-        if key.startswith("beside.")
-    }
-    return int(description["step"]), beside
+    return int(description["step"]), parts["companion"]
 
 
-def finish(
+def write_finished_model(
     folder: Path,
-    described: dict[str, Any],
+    identity: dict[str, Any],
     plan: dict[str, Any],
     loaded: str,
     model: nn.Module,
     info: DatasetInfo,
 ) -> None:
-    """Write the finished model, then drop what was kept for resuming.
+    """Write the finished model, and remove the state to resume from.
 
-    ``plan``: what :func:`load_model` builds it from.
+    Args:
+        folder: Folder of the run.
+        identity: What decides the weights of the run.
+        plan: What ``load_model`` builds the model from.
+        loaded: One line on the weights that training started from.
+        model: The trained model.
+        info: Description of the training data.
+
+    Raises:
+        UserError: If the folder cannot be written.
     """
     description = {
-        "identity": described,
-        "key": content_key(described),
+        "identity": identity,
+        "key": content_key(identity),
         "plan": plan,
         "loaded": loaded,
         "info": dataclasses.asdict(info),
     }
     _write_pair(folder, "model", model.state_dict(), description)
-    tidy(folder, finished=True)
+    remove_leftovers(folder, finished=True)
 
 
-def finished(folder: Path, described: dict[str, Any]) -> bool:
-    """Whether the run of this identity is finished and whole."""
-    return _read_pair(folder, "model", described) is not None
+def is_finished(folder: Path, identity: dict[str, Any]) -> bool:
+    """Whether the folder holds the complete run of this identity."""
+    return _read_pair(folder, "model", identity) is not None
 
 
-def untidy(folder: Path) -> bool:
-    """Whether a process that was killed left something in the folder of a finished run."""
+def has_leftovers(folder: Path) -> bool:
+    """Whether a killed process left temporary files in the folder of a finished run."""
     return any(LEFTOVER.fullmatch(path.name) for path in folder.iterdir()) or any(
-        _passing(folder, finished=True)
+        _disposable_files(folder, finished=True)
     )
 
 
-def tidy(folder: Path, finished: bool) -> None:
-    """Remove what killed processes left half-written and, of a finished run, what was kept for
-    resuming.
+def remove_leftovers(folder: Path, finished: bool) -> None:
+    """Remove the temporary files of killed processes.
+
+    Args:
+        folder: Folder of the run.
+        finished: Whether the run is finished; its state to resume from is then removed too.
     """
     clear_leftovers(folder)
-    for path in _passing(folder, finished):
+    for path in _disposable_files(folder, finished):
         path.unlink(missing_ok=True)
 
 
-def _passing(folder: Path, finished: bool) -> list[Path]:
-    patterns = [HALF, *(["resume.json", RESUME] if finished else [])]
+def _disposable_files(folder: Path, finished: bool) -> list[Path]:
+    patterns = [SAFETENSORS_TEMPORARY, *(["resume.json", RESUME_WEIGHTS] if finished else [])]
     return [path for pattern in patterns for path in folder.glob(pattern)]
 
 
 def read_description(folder: Path) -> dict[str, Any] | None:
-    """The JSON of a finished run in ``folder``, or ``None`` where there is none."""
+    """The content of ``model.json`` in ``folder``; ``None`` if there is no finished run."""
     return _read_json(folder / "model.json")

@@ -1,5 +1,5 @@
-"""A technique at work in training: in the loader's workers, beside the model, on the batch, in the
-loss.
+"""Hooks by which a technique acts in training: on images in the loader's workers, on batches, in
+the loss, and in a network trained beside the model.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,116 +13,114 @@ from torch import Tensor, nn
 from stillrobust.robustify import Companion, Technique, batch_views, build_technique, image_views
 from stillrobust.samples import Sample
 from stillrobust.tasks import Task
+from stillrobust.tasks.distributed import mean_over_processes
 from stillrobust.tasks.heads import image_batch
-from stillrobust.tasks.processes import share_of
 from stillrobust.user_files import display_name
 
 Views = list[Sample]
-"""One image as the loss sees it, once or several times."""
-Fresh = Callable[[int], Iterable[list[Views]]]
-"""Epoch -> batches of it that the training itself does not use up."""
+"""The views of one image: one, or several for a loss that compares them."""
+CompanionBatches = Callable[[int], Iterable[list[Views]]]
+"""Epoch -> further batches of its images, which the training itself does not use."""
 
 
-class Work(Protocol):
-    """What the training loop asks for."""
+class TrainingHooks(Protocol):
+    """What the training loop calls."""
 
-    def views_of(self, sample: Sample, rng: np.random.Generator) -> Views:
-        """In a loader's worker: an augmented sample as the loss is to see it."""
+    def make_views(self, sample: Sample, rng: np.random.Generator) -> Views:
+        """The views of an augmented sample. Runs in the loader's workers."""
         ...
 
     def begin_epoch(
-        self, epoch: int, model: nn.Module, fresh: Fresh, generator: torch.Generator
+        self, epoch: int, model: nn.Module, batches: CompanionBatches, generator: torch.Generator
     ) -> None:
-        """What is done before an epoch; nothing where that has been done."""
+        """Prepare an epoch. Called before every step; does nothing if the epoch is prepared."""
         ...
 
     def loss(
         self, model: nn.Module, batch: Sequence[Views], generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """The parts of the loss, by name."""
+        """The parts of the loss by name, each a scalar; training minimizes their sum."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """What resuming needs beside the model's and the optimiser's."""
+        """Tensors that a resumed training needs besides those of model and optimizer."""
         ...
 
-    def go_on(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from :meth:`state`."""
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what ``state`` returned; empty for a training that starts."""
         ...
 
 
-class InTransfer:
-    """The loss is the task's; a technique acts on the images alone: after resize, crop and mirror,
-    before they are padded.
+class TransferHooks:
+    """Transfer to a task: the loss is the task's, and the technique acts on images alone.
+
+    It acts after resize, crop and mirror, and before images are padded and normalized.
     """
 
-    def __init__(self, task: Task, spec: str) -> None:
+    def __init__(self, task: Task, technique: str) -> None:
         self.task = task
-        self.technique = build_technique(spec) if spec else Technique()
+        self.technique = build_technique(technique) if technique else Technique()
 
-    def views_of(self, sample: Sample, rng: np.random.Generator) -> Views:
-        """The sample as it is, or with an image float32 (H, W, 3) of 0..1 that the technique made
-        of it.
-        """
+    def make_views(self, sample: Sample, rng: np.random.Generator) -> Views:
+        """The sample, its image float32 (H, W, 3) of 0..1 if the technique changed it."""
         augment = self.technique.augment_image
         return [replace(sample, image=augment(sample.image, rng)) if augment else sample]
 
     def begin_epoch(
-        self, epoch: int, model: nn.Module, fresh: Fresh, generator: torch.Generator
+        self, epoch: int, model: nn.Module, batches: CompanionBatches, generator: torch.Generator
     ) -> None:
-        """Nothing."""
+        """No network trains beside the model in a transfer."""
 
     def loss(
         self, model: nn.Module, batch: Sequence[Views], generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """The task's."""
+        """The parts of the task's loss."""
         augment = self.technique.augment_batch
-        act = (lambda images: augment(images, generator)) if augment else None
-        return self.task.loss(model, [views[0] for views in batch], act)
+        photometric = (lambda images: augment(images, generator)) if augment else None
+        return self.task.loss(model, [views[0] for views in batch], photometric)
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing."""
+        """A transfer has no state besides model and optimizer."""
         return {}
 
-    def go_on(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing."""
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """A transfer has no state besides model and optimizer."""
 
 
-class Upstream:
-    """Everything that a technique is beside its data: several views, a network trained beside the
-    model, a loss of its own.
+class UpstreamHooks:
+    """Upstream training: several views, a network trained beside the model, the technique's loss.
 
-    Without a technique it is plain training with the cross-entropy.
+    Without a technique this is plain training with the cross-entropy.
     """
 
-    def __init__(self, spec: str, device: torch.device) -> None:
-        self.technique = build_technique(spec) if spec else Technique(spec="regular")
+    def __init__(self, technique: str, device: torch.device) -> None:
+        self.technique = build_technique(technique) if technique else Technique(spec="regular")
         self.device = device
         self.companion: Companion | None = (
             self.technique.companion(device) if self.technique.companion else None
         )
 
-    def views_of(self, sample: Sample, rng: np.random.Generator) -> Views:
-        """Images are float32 (H, W, 3) of 0..1."""
+    def make_views(self, sample: Sample, rng: np.random.Generator) -> Views:
+        """The technique's views, images float32 (H, W, 3) of 0..1."""
         return [
             replace(sample, image=view) for view in image_views(self.technique, sample.image, rng)
         ]
 
     def begin_epoch(
-        self, epoch: int, model: nn.Module, fresh: Fresh, generator: torch.Generator
+        self, epoch: int, model: nn.Module, batches: CompanionBatches, generator: torch.Generator
     ) -> None:
-        """The companion's preparation."""
+        """Let the companion train on further batches of the epoch."""
         if self.companion is not None:
             pairs = (
                 (self._images([views[0] for views in batch]), self._labels(batch))
-                for batch in fresh(epoch)
+                for batch in batches(epoch)
             )
             self.companion.begin_epoch(epoch, model, pairs, generator)
 
     def loss(
         self, model: nn.Module, batch: Sequence[Views], generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """The technique's, by its name."""
+        """The technique's loss, named after it."""
         labels = self._labels(batch)
         views = [self._images(view) for view in zip(*batch, strict=True)]
         if self.companion is not None:
@@ -130,19 +128,17 @@ class Upstream:
         mean = self.technique.loss(
             model, batch_views(self.technique, views, generator), labels, generator
         )
-        # DDP averages over processes, whose parts of the batch may differ by one image: a mean
-        # counts by its images.
-        return {
-            display_name(self.technique.spec): mean
-            * (len(batch) / share_of(len(batch), self.device))
-        }
+        # DDP averages over processes whose parts of the batch may differ by one image: each mean
+        # is weighted by its images
+        weight = len(batch) / mean_over_processes(len(batch), self.device)
+        return {display_name(self.technique.spec): mean * weight}
 
     def state(self) -> dict[str, Tensor]:
-        """The companion's."""
+        """The state of the companion."""
         return self.companion.state_dict() if self.companion else {}
 
-    def go_on(self, state: Mapping[str, Tensor]) -> None:
-        """The companion goes on."""
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the state of the companion."""
         if self.companion is not None and state:
             self.companion.load_state_dict(state)
 

@@ -1,6 +1,4 @@
-"""Make a backbone robust: train it upstream with a technique, and keep it as a checkpoint like any
-other.
-"""
+"""Upstream training: train a backbone with a technique, and write it as a checkpoint."""
 
 from pathlib import Path
 
@@ -12,8 +10,9 @@ from stillrobust.samples import Dataset
 from stillrobust.storage.files import clear_leftovers
 from stillrobust.storage.leases import lease
 from stillrobust.tasks.heads import backbone_of
-from stillrobust.training.launch import Progress, leads
+from stillrobust.training.launch import Progress, is_main_process
 from stillrobust.training.loop import Plan, Recipe, load_model, train
+from stillrobust.training.run_files import read_description
 from stillrobust.user_files import display_name
 
 REGULAR = "regular"
@@ -21,8 +20,15 @@ REGULAR = "regular"
 
 
 def robustify_plan(backbone: str, technique: str, recipe: Recipe) -> Plan:
-    """The training that makes ``backbone`` robust; ``technique`` is a spec, or ``regular`` for
-    none.
+    """Plan the training that makes a backbone robust.
+
+    Args:
+        backbone: Spec of the backbone and the weights to start from.
+        technique: Spec of a technique, or ``regular`` for none.
+        recipe: How it is trained.
+
+    Raises:
+        UserError: If the technique is unknown.
     """
     spec = "" if technique == REGULAR else build_technique(technique).spec
     return Plan("classification", backbone, None, recipe, technique=spec, kind="robustify")
@@ -35,28 +41,43 @@ def robustify(
     progress: Progress = lambda done, total, text: None,
     log: Path | None = None,
 ) -> Path:
-    """Train a :func:`robustify_plan` on classes; ``folder`` is then a checkpoint,
-    ``BACKBONE(weights='FOLDER')``.
+    """Train a plan of ``robustify_plan``; the folder is then a checkpoint.
 
-    It also holds the run, so that ``evaluate`` measures the backbone with its own classifier. What
-    is finished is left as it is, what is not goes on where it was.
+    Other trainings use it as ``BACKBONE(weights='FOLDER')``. The folder also holds the run, so that
+    ``evaluate`` measures the backbone with its own classifier. Finished work is left alone, and an
+    unfinished training is resumed.
+
+    Args:
+        plan: Made by ``robustify_plan``.
+        dataset: Training images with classes.
+        folder: Folder of the run and of the checkpoint. Created if missing.
+        progress: ``progress(done, total, text)`` is called after every step.
+        log: Log file (default: ``folder/run.log``).
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: See ``stillrobust.training.train``.
     """
     folder = train(plan, dataset, folder, progress, log)
-    if not leads():
-        return folder
-    with lease(folder, wait=True):
-        clear_leftovers(folder)
-        return _as_checkpoint(plan, dataset, folder)
+    if is_main_process():
+        with lease(folder, wait=True):
+            clear_leftovers(folder)
+            _write_checkpoint(plan, dataset, folder)
+    return folder
 
 
-def _as_checkpoint(plan: Plan, dataset: Dataset, folder: Path) -> Path:
-    _, model, description = load_model(folder)
+def _write_checkpoint(plan: Plan, dataset: Dataset, folder: Path) -> None:
+    description = read_description(folder)
+    assert description is not None
     source = (
         f"stillrobust robustify, run {description['key']}: from {plan.backbone} on"
         f" {dataset.info.name}"
     )
-    if _made(folder) == source:
-        return folder
+    if _checkpoint_source(folder) == source:
+        return
+    _, model, _ = load_model(folder)
     cards = build_technique(plan.technique).cards if plan.technique else ()
     backbone = backbone_of(model)
     row = Checkpoint(
@@ -70,11 +91,11 @@ def _as_checkpoint(plan: Plan, dataset: Dataset, folder: Path) -> Path:
         classes=len(dataset.info.classes),
         image_size=plan.make_task().crop,  # type: ignore[attr-defined]
     )
-    return write_folder(folder, backbone, row)
+    write_folder(folder, backbone, row)
 
 
-def _made(folder: Path) -> str:
-    """The source of the checkpoint in ``folder``; empty where there is none that is whole."""
+def _checkpoint_source(folder: Path) -> str:
+    """The source of the checkpoint in ``folder``; empty without a complete one."""
     try:
         return read_folder(folder).source
     except UserError:

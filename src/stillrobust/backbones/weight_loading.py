@@ -1,6 +1,4 @@
-"""Putting the tensors of a file into a model, strictly: every tensor fits by name and shape, or an
-error names it.
-"""
+"""Strict loading of weight files in any key layout: every tensor fits by name and shape."""
 
 from collections.abc import Mapping
 
@@ -14,37 +12,49 @@ from stillrobust.backbones.layouts import (
     RESNET_LAYOUTS,
     SWIN_LAYOUTS,
     Layout,
-    renamed,
+    rename_key,
 )
-from stillrobust.backbones.reader import State, load_strictly, shown
+from stillrobust.backbones.reader import State, load_strictly, tensor_names
 from stillrobust.errors import UserError
 
-# what official and OpenMMLab files keep beside the weights
+# buffers in official and OpenMMLab files that models compute themselves
 RECOMPUTED = ("relative_position_index", "attn_mask")
 FAMILIES = {"ResNet": RESNET_LAYOUTS, "Swin": SWIN_LAYOUTS}
-BESIDE = (*WRAPPERS, *OPENMMLAB)
-"""Keys that a file of the user's own may hold beside a backbone."""
+HEAD_KEYS = (*WRAPPERS, *OPENMMLAB)
+"""Beginnings of keys besides the backbone that a user's file may hold."""
 
 
-def load_backbone(
-    backbone: Backbone, state: State, source: str, may_differ: tuple[str, ...] = BESIDE
+def load_weights(
+    backbone: Backbone, state: State, source: str, may_differ: tuple[str, ...] = HEAD_KEYS
 ) -> str:
-    """Load a file's tensors, in whatever layout, into ``backbone``; returns what was loaded in a
-    few words.
+    """Load the tensors of a file into a backbone.
 
-    All tensors of the trunk must be there. The upstream classifier may be missing, and ``backbone``
-    then refuses to classify; where it has another number of classes, ``backbone`` takes it over. A
-    Swin's output norms may be missing: they then stay at identity. ``may_differ``: beginnings of
-    further keys that the file may hold.
+    All tensors but those of the classifier are required. Without a classifier the backbone refuses
+    to classify, and one with another number of classes replaces the backbone's. Output norms of a
+    Swin are optional; without them they stay identities.
+
+    Args:
+        backbone: The backbone to load into.
+        state: Tensors of the file by name, in one of the backbone's layouts.
+        source: The file's name for messages.
+        may_differ: Beginnings of further keys that the file may hold.
+
+    Returns:
+        A few words on what was loaded.
+
+    Raises:
+        UserError: If tensors are missing, left over, of another shape, or not finite.
     """
     prefix, layout = _find_layout(backbone, state, source)
     inside = {
-        renamed(key.removeprefix(prefix), layout.rules): value
+        rename_key(key.removeprefix(prefix), layout.rules): value
         for key, value in state.items()
         if key.startswith(prefix)
     }
     if prefix:
-        outside = {key: renamed(key, layout.beside) for key in state if not key.startswith(prefix)}
+        outside = {
+            key: rename_key(key, layout.unprefixed) for key in state if not key.startswith(prefix)
+        }
         inside |= {
             new: state[key]
             for key, new in outside.items()
@@ -80,7 +90,7 @@ def _find_layout(backbone: Backbone, state: State, source: str) -> tuple[str, La
     seems = (
         f"it seems to be a {of_another[0]}'s"
         if of_another
-        else f"its keys are such as {shown(list(state))}"
+        else f"its keys are such as {tensor_names(list(state))}"
     )
     known = " and ".join(layout.name for layout in backbone.layouts)
     raise UserError(
@@ -90,13 +100,13 @@ def _find_layout(backbone: Backbone, state: State, source: str) -> tuple[str, La
 
 
 def _take_over_classes(backbone: Backbone, state: State) -> None:
-    """Give ``backbone`` a classifier of the file's number of classes."""
+    """Give the backbone a classifier with the file's number of classes."""
     if not backbone.classifier:
         return
     name = f"{backbone.classifier[-1]}.weight"
     theirs, own = state.get(name), backbone.model.state_dict().get(name)
     if theirs is None or own is None or theirs.shape[1:] != own.shape[1:]:
-        return  # the strict load says what is wrong
+        return  # the strict loading reports it
     if len(theirs) != len(own):
         backbone.reset_classifier(len(theirs))
 

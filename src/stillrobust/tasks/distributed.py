@@ -1,9 +1,8 @@
-"""Training in several processes: sums and statistics over all of them, so that N processes compute
-what one computes.
+"""Sums and statistics over the processes of a training, so that N processes compute what one does.
 
-Every process holds a part of the batch, and DDP averages the gradients. A loss that is a sum
-divided by the process's share of a count over the whole batch is then the loss of the whole batch,
-whatever the sizes of the parts.
+Every process holds a part of the batch, and DDP averages the gradients. A process therefore divides
+its sum of losses by the mean count over the processes. The average is then the loss of the whole
+batch, also for parts of different sizes.
 """
 
 from typing import Any
@@ -13,23 +12,29 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-def processes() -> int:
-    """How many processes train together."""
+def world_size() -> int:
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def share_of(count: float | Tensor, device: torch.device) -> Tensor:
-    """The mean of a count over the processes, at least a fraction of one example: what a sum of
-    losses is divided by.
+def mean_over_processes(count: float | Tensor, device: torch.device) -> Tensor:
+    """The mean of a count over the processes, by which each divides its sum of losses.
+
+    Args:
+        count: This process's number of examples, boxes or pixels.
+        device: Device of the losses.
+
+    Returns:
+        Float scalar on ``device``; at least 1 / processes.
     """
     total = torch.as_tensor(count, dtype=torch.float32, device=device).clone()
-    if processes() > 1:
+    if world_size() > 1:
         dist.all_reduce(total)
-    return total.clamp(min=1) / processes()
+    return total.clamp(min=1) / world_size()
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; its gradient is the sum of theirs."""
+    """The sum over all processes; its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -44,14 +49,16 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-class SynchronisedBatchNorm(nn.BatchNorm2d):
-    """BatchNorm whose statistics are those of the whole batch, over all processes, on any device
-    (PyTorch's needs a GPU).
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm with statistics of the whole batch over all processes, on any device.
+
+    (B, C, H, W) -> (B, C, H, W). PyTorch's own ``SyncBatchNorm`` needs a GPU. Parameters, buffers
+    and results are those of ``BatchNorm2d``.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same; parts of different sizes count by their sizes."""
-        if not self.training or processes() == 1:
+        """(B, C, H, W) -> (B, C, H, W); parts of the batch are weighted by their sizes."""
+        if not self.training or world_size() == 1:
             return super().forward(x)
         values = x.float()
         pixels = x.new_full((1,), x.numel() / x.shape[1], dtype=torch.float32)
@@ -74,11 +81,16 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
         return normed.to(x.dtype)
 
 
-def synchronise(model: nn.Module) -> nn.Module:
-    """Turn every BatchNorm of ``model`` into a synchronised one, in place; the state dict stays as
-    it is.
+def synchronize_batch_norm(model: nn.Module) -> nn.Module:
+    """Replace every BatchNorm2d by ``SyncBatchNorm2d``, in place. The state dict is unchanged.
+
+    Args:
+        model: The model to change.
+
+    Returns:
+        The model.
     """
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
-            module.__class__ = SynchronisedBatchNorm
+            module.__class__ = SyncBatchNorm2d
     return model

@@ -1,0 +1,255 @@
+"""Backbone specs: the architectures by name, and where the weights of a spec come from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from stillrobust.backbones.base import Backbone
+from stillrobust.backbones.checkpoints import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Checkpoint,
+    checkpoints_of,
+)
+from stillrobust.backbones.reader import digest, read_state
+from stillrobust.backbones.resnet import DEPTHS, build_resnet
+from stillrobust.backbones.swin import SHAPES, build_swin
+from stillrobust.backbones.timm_models import LITE_REPEATS, build_lite, build_timm, timm_names
+from stillrobust.backbones.weight_loading import HEAD_KEYS, load_weights
+from stillrobust.backbones.weights import checkpoint_file, read_folder, verify_checkpoint
+from stillrobust.errors import UserError
+from stillrobust.names import format_spec, parse_spec, unknown_name_error
+from stillrobust.storage.files import cached_file_sha256
+
+ARCHITECTURES: dict[str, Callable[[str], Backbone]] = {
+    **dict.fromkeys([*DEPTHS, "resnet_mini"], build_resnet),
+    **dict.fromkeys(SHAPES, build_swin),
+    **dict.fromkeys(LITE_REPEATS, build_lite),
+}
+"""Built-in architectures. Any other name is timm's, and so is ``timm/NAME`` if both have it."""
+TIMM = "timm/"
+RANDOM = "random"
+HUB = "imagenet"  # the default weights of a timm name: timm's own, from its hub
+
+
+@dataclass
+class ResolvedBackbone:
+    """A backbone spec whose weights have been located: what to build and what to load into it.
+
+    A training resolves its spec once and passes this value on. Its facts, its hash and its model
+    therefore belong to the same weights.
+    """
+
+    spec: str
+    architecture: str
+    kind: Literal["random", "hub", "published", "folder", "file"]
+    """``hub``: timm's own weights. ``folder``: written by ``stillrobust robustify``."""
+    checkpoint: Checkpoint | None = None
+    """The row of facts of published weights and of folders."""
+    file: Path | None = None
+    """The weight file; ``None`` for random weights and for timm's hub."""
+    _hub_model: tuple[Backbone, torch.Tensor] | None = field(default=None, repr=False)
+    """A model loaded from the hub, and the state of torch's generator after that."""
+
+    @property
+    def display_name(self) -> str:
+        """The spec as reports show it: a folder by its technique, a file by its name."""
+        if self.kind == "folder" and self.checkpoint:
+            return robustified_name(self.architecture, self.checkpoint.technique)
+        if self.kind == "file" and self.file:
+            return format_spec(self.architecture, {"weights": self.file.name})
+        return self.spec
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of ``stillrobust robustify`` that holds the weights; ``None`` for others."""
+        return self.file.parent if self.kind == "folder" and self.file else None
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """Arguments of ``set_preprocessing`` from the row of facts; ``None`` without a row."""
+        row = self.checkpoint
+        return {"mean": row.mean, "std": row.std, "clamp": row.clamp} if row else None
+
+    @cached_property
+    def digest(self) -> str:
+        """The identity of the weights: the SHA-256 (hex) of their file.
+
+        For timm's hub it is the SHA-256 of the tensors, and the next ``build`` returns the model
+        that was loaded for it. Random weights depend on the run's seed, so that their identity is
+        ``random:ARCHITECTURE``.
+
+        Raises:
+            UserError: If a published file is not the one that its publisher names.
+        """
+        if self.kind == "random":
+            return f"random:{self.architecture}"
+        if self.file is None:
+            backbone = self._load_hub_model()
+            self._hub_model = backbone, torch.get_rng_state()
+            return digest(backbone.model.state_dict())
+        if self.kind == "published" and self.checkpoint:
+            verify_checkpoint(self.checkpoint, self.file)
+        return cached_file_sha256(self.file)
+
+    def build(self) -> tuple[Backbone, str]:
+        """Build the backbone and load its weights strictly.
+
+        Random weights are drawn from torch's generator.
+
+        Returns:
+            The backbone, and one line that says what was loaded.
+
+        Raises:
+            UserError: If the weights do not fit, or changed since ``digest`` was computed.
+        """
+        expected = self.digest
+        if self.kind == "hub":
+            return self._take_hub_model(expected), f"{self.spec}: the weights of timm, from its hub"
+        backbone = self._build_architecture()
+        if self.file is None:
+            return backbone, f"{self.spec}: random weights"
+        if self.preprocessing:
+            backbone.set_preprocessing(**self.preprocessing)
+        state = read_state(self.file)
+        if cached_file_sha256(self.file) != expected:
+            raise self._changed()
+        may_differ = self.checkpoint.may_differ if self.checkpoint else HEAD_KEYS
+        return backbone, f"{self.spec}: {load_weights(backbone, state, str(self.file), may_differ)}"
+
+    def _build_architecture(self) -> Backbone:
+        name = self.architecture
+        if name not in ARCHITECTURES:
+            backbone: Backbone = build_timm(name.removeprefix(TIMM))
+            backbone.name = name
+            return backbone
+        backbone = ARCHITECTURES[name](name)
+        if name not in LITE_REPEATS:
+            backbone.set_preprocessing(IMAGENET_MEAN, IMAGENET_STD)
+        return backbone
+
+    def _load_hub_model(self) -> Backbone:
+        backbone = build_timm(self.architecture.removeprefix(TIMM), pretrained=True)
+        backbone.name = self.architecture
+        return backbone
+
+    def _take_hub_model(self, expected: str) -> Backbone:
+        if self._hub_model is not None:
+            (backbone, generator_state), self._hub_model = self._hub_model, None
+            torch.set_rng_state(generator_state)  # as if it had been loaded just now
+            return backbone
+        backbone = self._load_hub_model()
+        if digest(backbone.model.state_dict()) != expected:
+            raise self._changed()
+        return backbone
+
+    def _changed(self) -> UserError:
+        return UserError(
+            f"The weights of {self.spec} changed while a training began from them; start again,"
+            " once they stay as they are"
+        )
+
+
+def resolve_backbone(spec: str) -> ResolvedBackbone:
+    """Locate the weights of a backbone spec. Neither builds the model nor reads the weights.
+
+    Args:
+        spec: ``NAME`` or ``NAME(weights='WEIGHTS')``. WEIGHTS is the name of published weights
+            (default: the architecture's first in ``CHECKPOINTS``), ``random``, the path of a weight
+            file, or a folder written by ``stillrobust robustify``.
+
+    Raises:
+        UserError: If a name or argument is unknown, or the weights are missing.
+    """
+    backbone = _locate(spec)
+    if backbone.file is not None and not backbone.file.is_file():
+        found = "something else than a file" if backbone.file.exists() else "nothing"
+        raise UserError(
+            f"Expected a weight file at {backbone.file}, but there is {found}; check the path"
+        )
+    return backbone
+
+
+def _locate(spec: str) -> ResolvedBackbone:
+    name, arguments = parse_spec(spec)
+    built_in = name in ARCHITECTURES
+    if not built_in and name.removeprefix(TIMM).split(".")[0] not in timm_names():
+        raise unknown_name_error("backbone", name, [*ARCHITECTURES, *timm_names()])
+    rows = checkpoints_of(name)
+    value = str(arguments.pop("weights", next(iter(rows), "" if built_in else HUB)))
+    if arguments:
+        raise UserError(
+            f"A backbone takes weights=... only, but {spec!r} also has"
+            f" {', '.join(sorted(arguments))}; leave them out"
+        )
+    if value in rows:
+        return ResolvedBackbone(spec, name, "published", rows[value], checkpoint_file(rows[value]))
+    if value == RANDOM:
+        return ResolvedBackbone(spec, name, "random")
+    if value == HUB and not built_in:
+        return ResolvedBackbone(spec, name, "hub")
+    if not value:
+        raise UserError(
+            f"No weights of {name} are published; use {name}(weights='{RANDOM}'), or name a weight"
+            " file"
+        )
+    path = Path(value).expanduser()
+    if path.is_dir():
+        row = read_folder(path)
+        if row.architecture != name:
+            raise UserError(
+                f"Expected weights of {name}, but {path} holds those of {row.architecture}; write"
+                f" {row.spec}"
+            )
+        return ResolvedBackbone(spec, name, "folder", row, path / row.file)
+    # a bare word is meant as a name
+    if not path.exists() and path.name == value and not path.suffix:
+        raise unknown_name_error(f"weights of {name}", value, [*rows, RANDOM])
+    return ResolvedBackbone(spec, name, "file", None, path)
+
+
+def build_backbone(spec: str) -> tuple[Backbone, str]:
+    """Build the backbone of a spec, with its weights loaded strictly.
+
+    Args:
+        spec: See ``resolve_backbone``.
+
+    Returns:
+        The backbone, and one line that says what was loaded.
+
+    Raises:
+        UserError: If a name or argument is unknown, or weights are missing or do not fit.
+    """
+    return resolve_backbone(spec).build()
+
+
+def weights_file(spec: str) -> Path | None:
+    """The weight file of a spec; ``None`` for random weights and for timm's hub.
+
+    Raises:
+        UserError: If a name is unknown, or published weights are missing.
+    """
+    return _locate(spec).file
+
+
+def missing_weights(spec: str) -> str:
+    """Why the weights of a spec cannot be read, and how to get them; empty if they are there."""
+    try:
+        resolve_backbone(spec)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def robustified_name(architecture: str, technique: str) -> str:
+    """How reports show a backbone made by ``stillrobust robustify``.
+
+    Args:
+        architecture: Name of the architecture.
+        technique: Technique as reports show it; empty for regular training.
+    """
+    return f"{architecture} ({technique or 'regular'})"
