@@ -85,5 +85,10 @@ def predictor_of_run(folder: Path) -> Predictor:
         classes=tuple(description["info"]["classes"]),
         masks=bool(description["info"]["has_masks"]),
         transfer=plan["transfer"],
-        about={"training": description["identity"], **made_by, "loaded": description["loaded"]},
+        about={
+            "training": description["identity"],
+            **made_by,
+            "overlaps_test": plan["overlaps_test"],
+            "loaded": description["loaded"],
+        },
     )

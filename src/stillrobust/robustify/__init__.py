@@ -18,7 +18,6 @@ import torch
 from pydantic import ConfigDict, ValidationError, validate_call
 from torch import Tensor
 
-from stillrobust.analysis.technique_overlaps import overlaps
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, lookup, parse_spec, parts_of, unknown
 from stillrobust.robustify import (
@@ -109,7 +108,9 @@ def cards_of(spec: str) -> list[Card]:
 def _card(name: str, arguments: Mapping[str, Any]) -> Card:
     if is_own(name):
         return own_card(name)
-    return replace(lookup("technique", name, TECHNIQUES).card, overlaps=overlaps(name, arguments))
+    entry = lookup("technique", name, TECHNIQUES)
+    defaults = {key: one.default for key, one in inspect.signature(entry.make).parameters.items()}
+    return entry.card.with_arguments({**defaults, **arguments})
 
 
 def _parts(spec: str) -> list[str]:

@@ -5,7 +5,9 @@ Source: MadryLab/robustness a954124 (MIT); the ImageNet models of Salman et al. 
 microsoft/robust-models-transfer cea2c37.
 """
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +26,11 @@ from stillrobust.robustify.technique import (
     require_unit_range,
 )
 from stillrobust.samples import Array, Image
+
+
+def _overlaps(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("brightness", "contrast", "saturate") if arguments["jitter"] else ()
+
 
 CARD = Card(
     name="l2",
@@ -58,6 +65,7 @@ CARD = Card(
         " images only)"
     ),
     published="ResNet-50, clean: epsilon 0.1 74.78 %, 1 70.43 %, 3 62.83 %, 5 56.13 % (0: 75.80 %)",
+    overlaps_for=_overlaps,
 )
 
 

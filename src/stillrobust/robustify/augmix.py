@@ -7,9 +7,10 @@ in float and its result is not made 8-bit again. What depends on pixel values al
 sampling cuts off where OpenCV's, three times as fast, rounds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from PIL import ImageEnhance
 
 from stillrobust.robustify.jsd import jsd_loss
 from stillrobust.robustify.technique import (
+    ENHANCEMENT_OVERLAPS,
     Card,
     Technique,
     cross_entropy,
@@ -26,6 +28,11 @@ from stillrobust.robustify.technique import (
     require_eight_bit,
 )
 from stillrobust.samples import Array, Image
+
+
+def _overlaps(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(ENHANCEMENT_OVERLAPS.values()) if arguments["all_ops"] else ()
+
 
 CARD = Card(
     name="augmix",
@@ -65,6 +72,7 @@ CARD = Card(
         "ResNet-50, 180 epochs from scratch: clean 77.5 %, ImageNet-C 49.3 % (RobustBench), mCE"
         " 65.3"
     ),
+    overlaps_for=_overlaps,
 )
 
 Random = np.random.Generator

@@ -47,6 +47,7 @@ GAUSSIAN = Card(
         "ResNet-50, std 0.5: clean 75.9 %, ImageNet-C 49.4 %, mCE 64.5; Gauss_mult: 76.1 %, 49.2 %,"
         " mCE 65.0"
     ),
+    overlaps_test=("gaussian_noise",),
 )
 SPECKLE = Card(
     name="speckle",
@@ -63,6 +64,7 @@ SPECKLE = Card(
     left_out=(),
     cost="1.0",
     published="ResNet-50: clean 75.8 %, ImageNet-C 46.4 %, mCE 68.3",
+    overlaps_test=("speckle_noise",),
 )
 
 

@@ -39,7 +39,7 @@ def own_technique(spec: str) -> Technique:
     if not there:
         raise UserError(f"Expected {EXPECTED} in {file_name(spec)}, but there is none; add one")
     geometric, views = getattr(module, "GEOMETRIC", True), getattr(module, "VIEWS", 1)
-    overlaps = own_card(spec).overlaps
+    overlaps = own_card(spec).overlaps_test
     if (
         not isinstance(geometric, bool)
         or isinstance(views, bool)
@@ -89,7 +89,7 @@ def own_card(spec: str) -> Card:
         left_out=(),
         cost="not measured",
         published="nothing",
-        overlaps=tuple(getattr(module, "OVERLAPS_TEST", ())),
+        overlaps_test=tuple(getattr(module, "OVERLAPS_TEST", ())),
     )
 
 

@@ -5,6 +5,7 @@ Four of their operations resemble corruptions of the test; the report marks a mo
 these.
 """
 
+from collections.abc import Mapping
 from functools import cache, partial
 from typing import Any
 
@@ -13,12 +14,18 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms import AutoAugmentPolicy, v2
 
-from stillrobust.analysis.technique_overlaps import OVERLAPS
 from stillrobust.names import lookup
-from stillrobust.robustify.technique import Card, Technique, require_between, require_eight_bit
+from stillrobust.robustify.technique import (
+    ENHANCEMENT_OVERLAPS,
+    Card,
+    Technique,
+    require_between,
+    require_eight_bit,
+)
 from stillrobust.samples import Array, Image
 
 GEOMETRIC = frozenset({"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"})
+OVERLAPS = {name.capitalize(): corruption for name, corruption in ENHANCEMENT_OVERLAPS.items()}
 POLICIES = {policy.value: policy for policy in AutoAugmentPolicy}
 BINS = 31  # magnitudes of RandAugment and TrivialAugment, in their papers and in torchvision
 
@@ -30,6 +37,18 @@ _CHOICES = {
 }
 _CODE = "torchvision.transforms.v2 (BSD-3), which is called"
 _COST = "1.0; a view takes a loader's core about 0.3 ms at 224x224"
+
+
+def _overlaps(arguments: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    settings = (
+        {"policy": lookup("policy", arguments["policy"], POLICIES)} if "policy" in arguments else {}
+    )
+    transform = transform_of(
+        name, arguments["all_ops"], arguments["geometry"], tuple(settings.items())
+    )
+    return tuple(OVERLAPS[operation] for operation in operations(transform) & OVERLAPS.keys())
+
+
 TRIVIAL = Card(
     name="trivialaugment",
     title="TrivialAugment (wide)",
@@ -42,6 +61,7 @@ TRIVIAL = Card(
     left_out=(),
     cost=_COST,
     published="ResNet-50: clean 78.1 %; with all its operations ImageNet-C is not comparable",
+    overlaps_for=partial(_overlaps, name="trivialaugment"),
 )
 RANDOM = Card(
     name="randaugment",
@@ -59,6 +79,7 @@ RANDOM = Card(
     left_out=(),
     cost=_COST,
     published="ResNet-50: clean 77.6 %; with all its operations ImageNet-C is not comparable",
+    overlaps_for=partial(_overlaps, name="randaugment"),
 )
 AUTO = Card(
     name="autoaugment",
@@ -71,6 +92,7 @@ AUTO = Card(
     ),
     cost=_COST,
     published="ResNet-50: clean 77.6 %; with all its operations ImageNet-C is not comparable",
+    overlaps_for=partial(_overlaps, name="autoaugment"),
 )
 
 

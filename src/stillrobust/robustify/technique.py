@@ -9,7 +9,7 @@ they are uint8 (H, W, 3). Every draw comes from the generator that is handed in;
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -28,6 +28,14 @@ ExtendDataset = Callable[[Dataset, int], Dataset]
 AugmentImage = Callable[[Image, np.random.Generator], Array]
 AugmentBatch = Callable[[Tensor, torch.Generator], Tensor]
 Loss = Callable[[nn.Module, list[Tensor], Tensor, torch.Generator], Tensor]
+
+ENHANCEMENT_OVERLAPS = {
+    "brightness": "brightness",
+    "color": "saturate",
+    "contrast": "contrast",
+    "sharpness": "gaussian_blur",
+}
+"""Pillow's enhancements -> the corruption that each resembles. Sharpness below 1 blurs."""
 
 # how far beyond 0..1 an image may be: interpolation and mixing overshoot by rounding, 8 bits by 254
 TOLERANCE = 1e-3
@@ -51,8 +59,20 @@ class Card:
     """Of a training step, as a multiple of a plain one."""
     published: str
     """The result to expect at the paper's scale."""
-    overlaps: tuple[str, ...] = ()
-    """The test's corruptions that it shows in training, with the arguments at hand."""
+    overlaps_test: tuple[str, ...] = ()
+    """Corruptions of the test that the technique shows in training."""
+    overlaps_for: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+    """All arguments of the factory -> ``overlaps_test``, for a technique whose overlaps depend on
+    them.
+    """
+    preparation: str = ""
+    """What has to be made before training; empty for nothing."""
+
+    def with_arguments(self, arguments: Mapping[str, Any]) -> "Card":
+        """Return the card with the overlaps that all ``arguments`` of the factory give."""
+        if self.overlaps_for is None:
+            return self
+        return replace(self, overlaps_test=tuple(sorted(self.overlaps_for(arguments))))
 
     def text(self) -> str:
         """The card as lines to read."""
@@ -67,9 +87,10 @@ class Card:
             f"Cost of a training step, in plain ones: {self.cost}",
             f"Published: {self.published}",
         ]
-        tail += (
-            [f"Shows in training, of the test: {', '.join(self.overlaps)}"] if self.overlaps else []
-        )
+        if self.preparation:
+            head.append(f"Preparation: {self.preparation}")
+        if self.overlaps_test:
+            tail.append(f"Shows in training, of the test: {', '.join(self.overlaps_test)}")
         return "\n".join([*head, "Arguments:", *arguments, "Left out:", *left_out, *tail])
 
 
@@ -163,7 +184,7 @@ class Technique:
         """The test's corruptions that it shows in training: such a result is no result about unseen
         corruptions.
         """
-        return tuple(one for card in self.cards for one in card.overlaps)
+        return tuple(sorted({name for card in self.cards for name in card.overlaps_test}))
 
 
 # ---- what a training loop does with a technique

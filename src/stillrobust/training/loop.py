@@ -360,6 +360,8 @@ def hold_still(backbone: Backbone, parts: tuple[str, ...]) -> None:
 def _described(plan: Plan, model: nn.Module) -> dict[str, Any]:
     """What :func:`load_model` builds the model from."""
     technique = shown_spec(plan.technique)
+    folder = maker_of(plan.backbone)
+    maker = read_description(folder) if folder else None
     return {
         "task": plan.task,
         "backbone": plan.backbone,
@@ -372,20 +374,19 @@ def _described(plan: Plan, model: nn.Module) -> dict[str, Any]:
         "transfer": plan.transfer,
         "settings": {**plan.recipe.settings, **plan.settings},
         "technique": technique,
-        "made_by": _made_by(plan.backbone),
+        # A digest of the weights shows that two backbones differ. The identity of the training that
+        # made them shows in what, such as the seed alone.
+        "made_by": {**maker["identity"], "made_by": maker["plan"]["made_by"]} if maker else None,
+        "overlaps_test": _overlaps_test(plan, maker),
     }
 
 
-def _made_by(backbone: str) -> dict[str, Any] | None:
-    """What made the weights that a run starts from, where ``robustify`` did: the identity of that
-    training.
-
-    A digest says that two weights differ, this says in what: so runs on backbones of two seeds are
-    known to be the same otherwise.
-    """
-    folder = maker_of(backbone)
-    maker = read_description(folder) if folder else None
-    return {**maker["identity"], "made_by": maker["plan"].get("made_by")} if maker else None
+def _overlaps_test(plan: Plan, maker: Mapping[str, Any] | None) -> list[str]:
+    """Corruptions of the test that the model or its backbone has seen in training, sorted."""
+    seen = set(maker["plan"]["overlaps_test"]) if maker else set()
+    if plan.technique and plan.transfer != "upstream":
+        seen |= set(build_technique(plan.technique).overlaps_test)
+    return sorted(seen)
 
 
 def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:

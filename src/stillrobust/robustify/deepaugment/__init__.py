@@ -57,8 +57,7 @@ CARD = Card(
     ),
     parameters={
         "roots": (
-            "folders of changed images, as 'stillrobust deepaugment' makes them; EDSR's and CAE's"
-            " in the paper"
+            "folders of changed images; EDSR's and CAE's in the paper"
         ),
         "mode": (
             "concat, as published: an epoch has all images of all folders; choice: one version of"
@@ -83,6 +82,7 @@ CARD = Card(
         "ResNet-50, 30 epochs from the ImageNet checkpoint: clean 76.7 %, mCE 60.4; with AugMix"
         " 53.6"
     ),
+    preparation="folders of changed training images, which 'stillrobust deepaugment' makes",
 )
 
 
