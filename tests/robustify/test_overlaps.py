@@ -21,8 +21,15 @@ from stillrobust.report.came_along import came_along, came_along_csv
 from stillrobust.report.downloads import latex_table, results_json
 from stillrobust.report.summary import overlaps_test
 from stillrobust.report.tables import table_csv, text_table
-from stillrobust.robustify import TECHNIQUES, Card, Entry, Technique, build_technique, cards_of
-from stillrobust.robustify.policies import OVERLAPS, POLICIES, operations, transform_of
+from stillrobust.robustify import (
+    TECHNIQUES,
+    Card,
+    Technique,
+    TechniqueEntry,
+    build_technique,
+    cards_of,
+)
+from stillrobust.robustify.policies import OVERLAPS, POLICIES, build_transform, operations
 from stillrobust.storage.store import Store
 from stillrobust.training import Plan, Recipe, train
 from stillrobust.training.upstream_training import robustify, robustify_plan
@@ -60,7 +67,9 @@ def test_overlaps_of_a_spec(spec, expected):
 @pytest.mark.parametrize("geometry", [True, False])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_overlaps_of_autoaugment_are_what_torchvision_draws(policy, geometry):
-    drawn = operations(transform_of("autoaugment", True, geometry, (("policy", POLICIES[policy]),)))
+    drawn = operations(
+        build_transform("autoaugment", True, geometry, (("policy", POLICIES[policy]),))
+    )
     found = build_technique(f"autoaugment(policy={policy!r}, geometry={geometry})").overlaps_test
     assert found == tuple(sorted(OVERLAPS[operation] for operation in drawn & OVERLAPS.keys()))
 
@@ -104,7 +113,7 @@ def test_a_technique_is_added_in_one_place(tmp_path, monkeypatch):
         overlaps_test=("brightness",),
         preparation="switch the lamp off",
     )
-    entry = Entry(lambda: Technique(augment_batch=darken), card)
+    entry = TechniqueEntry(lambda: Technique(augment_batch=darken), card)
     monkeypatch.setitem(TECHNIQUES, "night", entry)
 
     assert any(line.startswith("night: Half") and "brightness" in line for line in techniques())

@@ -115,7 +115,7 @@ PLANTED = {
             "test_stays_in_ball_and_box",
         ),
     ],
-    ("robustify/deepaugment/draws", "robustify/test_deepaugment.py"): [
+    ("robustify/deepaugment/random_tensors", "robustify/test_deepaugment.py"): [
         ("rng.integers(1, 4)", "rng.integers(1, 3)", "test_draws")
     ],
     ("robustify/deepaugment/edsr", "robustify/test_deepaugment.py"): [

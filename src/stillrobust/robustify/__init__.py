@@ -30,12 +30,11 @@ from stillrobust.robustify import (
     policies,
     prime,
 )
-from stillrobust.robustify.own import own_card, own_technique
 from stillrobust.robustify.technique import (
     AugmentBatch,
     AugmentImage,
+    AuxiliaryNetwork,
     Card,
-    Companion,
     ExtendDataset,
     Technique,
     batch_views,
@@ -45,14 +44,15 @@ from stillrobust.robustify.technique import (
     require_photometric,
     require_unit_range,
 )
+from stillrobust.robustify.user_techniques import build_user_technique, user_card
 from stillrobust.samples import Array, Dataset, Image
 from stillrobust.user_files import is_own, pinned, require_free, shown
 
 __all__ = [
     "TECHNIQUES",
     "Card",
-    "Companion",
-    "Entry",
+    "AuxiliaryNetwork",
+    "TechniqueEntry",
     "Technique",
     "batch_views",
     "build_technique",
@@ -65,26 +65,26 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Entry:
+class TechniqueEntry:
     """One technique of the dict."""
 
-    make: Callable[..., Technique]
+    build: Callable[..., Technique]
     """Takes literal arguments with defaults; raises ``UserError`` for one out of range."""
     card: Card
 
 
-TECHNIQUES: dict[str, Entry] = {
-    "ant": Entry(ant.ant, ant.CARD),
-    "augmix": Entry(augmix.augmix, augmix.CARD),
-    "autoaugment": Entry(policies.autoaugment, policies.AUTO),
-    "deepaugment": Entry(deepaugment.deepaugment, deepaugment.CARD),
-    "gaussian": Entry(noise.gaussian, noise.GAUSSIAN),
-    "l2": Entry(adversarial.l2, adversarial.CARD),
-    "noise2net": Entry(noise2net.noise2net, noise2net.CARD),
-    "prime": Entry(prime.prime, prime.CARD),
-    "randaugment": Entry(policies.randaugment, policies.RANDOM),
-    "speckle": Entry(noise.speckle, noise.SPECKLE),
-    "trivialaugment": Entry(policies.trivialaugment, policies.TRIVIAL),
+TECHNIQUES: dict[str, TechniqueEntry] = {
+    "ant": TechniqueEntry(ant.ant, ant.CARD),
+    "augmix": TechniqueEntry(augmix.augmix, augmix.CARD),
+    "autoaugment": TechniqueEntry(policies.autoaugment, policies.AUTOAUGMENT_CARD),
+    "deepaugment": TechniqueEntry(deepaugment.deepaugment, deepaugment.CARD),
+    "gaussian": TechniqueEntry(noise.gaussian, noise.GAUSSIAN_CARD),
+    "l2": TechniqueEntry(adversarial.l2, adversarial.CARD),
+    "noise2net": TechniqueEntry(noise2net.noise2net, noise2net.CARD),
+    "prime": TechniqueEntry(prime.prime, prime.CARD),
+    "randaugment": TechniqueEntry(policies.randaugment, policies.RANDAUGMENT_CARD),
+    "speckle": TechniqueEntry(noise.speckle, noise.SPECKLE_CARD),
+    "trivialaugment": TechniqueEntry(policies.trivialaugment, policies.TRIVIALAUGMENT_CARD),
 }
 
 
@@ -107,9 +107,9 @@ def cards_of(spec: str) -> list[Card]:
 
 def _card(name: str, arguments: Mapping[str, Any]) -> Card:
     if is_own(name):
-        return own_card(name)
+        return user_card(name)
     entry = lookup("technique", name, TECHNIQUES)
-    defaults = {key: one.default for key, one in inspect.signature(entry.make).parameters.items()}
+    defaults = {key: one.default for key, one in inspect.signature(entry.build).parameters.items()}
     return entry.card.with_arguments({**defaults, **arguments})
 
 
@@ -130,14 +130,14 @@ def _build_one(spec: str) -> Technique:
                 f"Expected no arguments for {shown(name)}.py, but got {', '.join(arguments)}; write"
                 " them in the file"
             )
-        return own_technique(name)
+        return build_user_technique(name)
     entry = lookup("technique", name, TECHNIQUES)
-    known = inspect.signature(entry.make).parameters
+    known = inspect.signature(entry.build).parameters
     for key in arguments:
         if key not in known:
             raise unknown(f"argument of {name}", key, known)
     try:
-        made: Technique = validate_call(config=ConfigDict(strict=True))(entry.make)(**arguments)
+        made: Technique = validate_call(config=ConfigDict(strict=True))(entry.build)(**arguments)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
@@ -153,15 +153,23 @@ def _compose(first: Technique, second: Technique) -> Technique:
     both = shown(spec)
     if first.loss is not cross_entropy and second.loss is not cross_entropy:
         raise UserError(f"{both} has two losses; leave one of them out")
-    if first.companion and second.companion:
+    if first.auxiliary_network and second.auxiliary_network:
         raise UserError(f"{both} would train two networks beside the model; leave one of them out")
-    unclipped, bounded = first.unclipped or second.unclipped, first.bounded or second.bounded
-    if (first.unclipped and second.augment_batch) or (unclipped and bounded):
+    leaves_unit_range, needs_unit_range = (
+        first.leaves_unit_range or second.leaves_unit_range,
+        first.needs_unit_range or second.needs_unit_range,
+    )
+    if (first.leaves_unit_range and second.augment_batch) or (
+        leaves_unit_range and needs_unit_range
+    ):
         leaving, other = (
-            shown(one.spec) for one in ((first, second) if first.unclipped else (second, first))
+            shown(one.spec)
+            for one in ((first, second) if first.leaves_unit_range else (second, first))
         )
         what_next = (
-            "leave one of them out" if second.unclipped or bounded else f"write {other}+{leaving}"
+            "leave one of them out"
+            if second.leaves_unit_range or needs_unit_range
+            else f"write {other}+{leaving}"
         )
         raise UserError(
             f"In {both} {other} expects images of 0..1, but those of {leaving} leave it;"
@@ -171,11 +179,11 @@ def _compose(first: Technique, second: Technique) -> Technique:
         extend_dataset=_both(first.extend_dataset, second.extend_dataset, _extend_twice),
         augment_image=_both(first.augment_image, second.augment_image, _augment_image_twice),
         augment_batch=_both(first.augment_batch, second.augment_batch, _augment_batch_twice),
-        companion=first.companion or second.companion,
+        auxiliary_network=first.auxiliary_network or second.auxiliary_network,
         loss=second.loss if first.loss is cross_entropy else first.loss,
         views=max(first.views, second.views),
-        unclipped=unclipped,
-        bounded=bounded,
+        leaves_unit_range=leaves_unit_range,
+        needs_unit_range=needs_unit_range,
         geometric=first.geometric or second.geometric,
         parts=(*(first.parts or (first,)), second),
         cards=(*first.cards, *second.cards),

@@ -20,7 +20,7 @@ from stillrobust.errors import UserError
 from stillrobust.robustify.technique import (
     Card,
     Technique,
-    attacked,
+    attack_mode,
     require_between,
     require_eight_bit,
     require_unit_range,
@@ -92,7 +92,7 @@ def l2(
     return Technique(
         augment_image=jitter_colours if jitter else None,
         loss=loss,
-        bounded=True,
+        needs_unit_range=True,
     )
 
 
@@ -159,7 +159,7 @@ def attack(
             images.shape, generator=generator, device=images.device, dtype=images.dtype
         )
         current = (images + epsilon * start / _norms(start)).clamp(0, 1)
-    with attacked(model) as victim:
+    with attack_mode(model) as victim:
         for step in range(steps + 1):
             last = step == steps
             if last and not keep_best:
@@ -178,11 +178,11 @@ def attack(
                 moved = (
                     current.detach() + step_size * gradient / (_norms(gradient) + 1e-10) - images
                 )
-                current = (images + into_ball(moved, epsilon)).clamp(0, 1)
+                current = (images + project_to_ball(moved, epsilon)).clamp(0, 1)
     return best
 
 
-def into_ball(change: Tensor, epsilon: float) -> Tensor:
+def project_to_ball(change: Tensor, epsilon: float) -> Tensor:
     """change (B, 3, H, W), each shortened to the L2 norm ``epsilon`` where it is longer."""
     return change * (epsilon / _norms(change).clamp_min(1e-30)).clamp_max(1)
 

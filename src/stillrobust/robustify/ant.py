@@ -18,8 +18,8 @@ from stillrobust.errors import UserError
 from stillrobust.robustify.technique import (
     Card,
     Technique,
-    at_a_time,
-    attacked,
+    attack_mode,
+    chunk_size,
     require_between,
     require_unit_range,
 )
@@ -80,7 +80,9 @@ def ant(kernel: Literal[1, 3] = 1, epsilon: float = 135.0, iterations: int = 100
     require_between("epsilon of ant", epsilon, 0, 388, above=True)
     require_between("iterations of ant", iterations, 0, 1_000_000)
     return Technique(
-        companion=partial(AdversarialNoise, kernel=kernel, epsilon=epsilon, iterations=iterations)
+        auxiliary_network=partial(
+            AdversarialNoise, kernel=kernel, epsilon=epsilon, iterations=iterations
+        )
     )
 
 
@@ -131,7 +133,7 @@ def project(images: Tensor, noise: Tensor, epsilon: float) -> Tensor:
     epsilon² / |noise|² come from the left and end, after three to ten, in exactly the right piece.
     The source sorts all values instead.
     """
-    size = at_a_time(images)
+    size = chunk_size(images)
     pieces = zip(torch.split(images, size), torch.split(noise, size), strict=True)
     return torch.cat([_project(piece, of_piece, epsilon) for piece, of_piece in pieces])
 
@@ -229,7 +231,7 @@ class AdversarialNoise:
     def _learn(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> None:
-        with attacked(model) as victim:
+        with attack_mode(model) as victim:
             loss = functional.cross_entropy(victim(self._noisy(images, generator)).float(), labels)
             if not bool(loss.isfinite()):  # before the generator learns from it
                 raise UserError(
@@ -259,7 +261,7 @@ class AdversarialNoise:
             )
             # In parts, as ``project``: on a CPU eight times as fast for a batch of 32, whose 1x1
             # convolutions go another way.
-            noise = torch.cat([network(part) for part in torch.split(z, at_a_time(images))])
+            noise = torch.cat([network(part) for part in torch.split(z, chunk_size(images))])
             scaled = self.epsilon * (images[:1].numel() / REFERENCE_VALUES) ** 0.5
             return project(images.float(), noise, scaled)
 

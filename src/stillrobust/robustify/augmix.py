@@ -147,12 +147,12 @@ def mix(image: Image, mixture: Mixture, fill: int = 0) -> npt.NDArray[np.float32
     return result
 
 
-def whole(step: Step, strongest: float) -> int:
+def int_parameter(step: Step, strongest: float) -> int:
     """A parameter that grows with the level, in whole numbers: augmentations.py's int_parameter."""
     return int(step.level * strongest / LEVELS)
 
 
-def look_up(image: Image, tables: Array) -> Image:
+def apply_tables(image: Image, tables: Array) -> Image:
     """Every value through a table: (256,) for all channels, or (256, 3) with one for each."""
     return np.asarray(
         cv2.LUT(image, np.clip(tables, 0, 255).astype(np.uint8).reshape(1, 256, -1)), np.uint8
@@ -170,7 +170,7 @@ def autocontrast(image: Image, step: Step, fill: int) -> Image:
         scale = 255 / (high - low) if high > low else 1.0
         # Pillow's order of operations, bit by bit
         tables[:, channel] = VALUES * scale - (low * scale if high > low else 0)
-    return look_up(image, tables)
+    return apply_tables(image, tables)
 
 
 def equalize(image: Image, step: Step, fill: int) -> Image:
@@ -183,24 +183,24 @@ def equalize(image: Image, step: Step, fill: int) -> Image:
         share = (counts.sum() - counts[counts.nonzero()[0][-1]]) // 255
         below = counts.cumsum() - counts
         tables[:, channel] = (share // 2 + below) // share if share else VALUES
-    return look_up(image, tables)
+    return apply_tables(image, tables)
 
 
 def posterize(image: Image, step: Step, fill: int) -> Image:
     """The 4 highest bits of each value, fewer at higher levels."""
-    kept = 4 - whole(step, 4)
-    return look_up(image, VALUES & ~(2 ** (8 - kept) - 1))
+    kept = 4 - int_parameter(step, 4)
+    return apply_tables(image, VALUES & ~(2 ** (8 - kept) - 1))
 
 
 def solarize(image: Image, step: Step, fill: int) -> Image:
     """Values from a threshold on are inverted."""
-    threshold = 256 - whole(step, 256)
-    return look_up(image, np.where(np.less(VALUES, threshold), VALUES, 255 - VALUES))
+    threshold = 256 - int_parameter(step, 256)
+    return apply_tables(image, np.where(np.less(VALUES, threshold), VALUES, 255 - VALUES))
 
 
 def rotate(image: Image, step: Step, fill: int) -> Image:
     """About the centre, by up to 30 whole degrees."""
-    degrees = step.sign * whole(step, 30)
+    degrees = step.sign * int_parameter(step, 30)
     turned = Pillow.fromarray(image).rotate(
         degrees, Pillow.Resampling.BILINEAR, fillcolor=(fill,) * 3
     )
@@ -209,20 +209,20 @@ def rotate(image: Image, step: Step, fill: int) -> Image:
 
 def shear_x(image: Image, step: Step, fill: int) -> Image:
     """Rows move sideways, the lower the further, by up to 0.3 of their distance from the top."""
-    return sample(image, (1, slope(step), 0, 0, 1, 0), fill)
+    return affine_transform(image, (1, shear_slope(step), 0, 0, 1, 0), fill)
 
 
 def shear_y(image: Image, step: Step, fill: int) -> Image:
     """Columns move up or down, by up to 0.3 of their distance from the left."""
-    return sample(image, (1, 0, 0, slope(step), 1, 0), fill)
+    return affine_transform(image, (1, 0, 0, shear_slope(step), 1, 0), fill)
 
 
-def slope(step: Step) -> float:
+def shear_slope(step: Step) -> float:
     """Of a shear: up to 0.3."""
     return step.sign * step.level * 0.3 / LEVELS
 
 
-def sample(image: Image, matrix: tuple[float, ...], fill: int) -> Image:
+def affine_transform(image: Image, matrix: tuple[float, ...], fill: int) -> Image:
     """Bilinear, from (a x + b y + c, d x + e y + f) for the centres of the pixels."""
     size = image.shape[1], image.shape[0]
     pixels = Pillow.fromarray(image)
@@ -234,17 +234,17 @@ def sample(image: Image, matrix: tuple[float, ...], fill: int) -> Image:
 
 def translate_x(image: Image, step: Step, fill: int) -> Image:
     """Sideways by up to a third of the width, in whole pixels."""
-    return shifted(image, step.sign * whole(step, image.shape[1] / 3), fill)
+    return translate(image, step.sign * int_parameter(step, image.shape[1] / 3), fill)
 
 
 def translate_y(image: Image, step: Step, fill: int) -> Image:
     """Up or down by up to a third of the height, in whole pixels."""
-    return shifted(
-        image.swapaxes(0, 1), step.sign * whole(step, image.shape[0] / 3), fill
+    return translate(
+        image.swapaxes(0, 1), step.sign * int_parameter(step, image.shape[0] / 3), fill
     ).swapaxes(0, 1)
 
 
-def shifted(image: Image, pixels: int, fill: int) -> Image:
+def translate(image: Image, pixels: int, fill: int) -> Image:
     """``result[:, x] = image[:, x + pixels]``, and ``fill`` where that lies outside."""
     result = np.full_like(image, fill)
     width = image.shape[1]
@@ -254,7 +254,7 @@ def shifted(image: Image, pixels: int, fill: int) -> Image:
     return result
 
 
-def enhanced(
+def enhancement(
     kind: Callable[[Pillow.Image], ImageEnhance._Enhance],
 ) -> Callable[[Image, Step, int], Image]:
     """An enhancement of Pillow by a factor of 0.1 to 1.9, where 1 changes nothing."""
@@ -266,10 +266,10 @@ def enhanced(
 
 
 OVERLAPPING: dict[str, Callable[[Image, Step, int], Image]] = {
-    "color": enhanced(ImageEnhance.Color),
-    "contrast": enhanced(ImageEnhance.Contrast),
-    "brightness": enhanced(ImageEnhance.Brightness),
-    "sharpness": enhanced(ImageEnhance.Sharpness),
+    "color": enhancement(ImageEnhance.Color),
+    "contrast": enhancement(ImageEnhance.Contrast),
+    "brightness": enhancement(ImageEnhance.Brightness),
+    "sharpness": enhancement(ImageEnhance.Sharpness),
 }
 """Operations that resemble corruptions of the test: left out unless asked for."""
 
@@ -308,7 +308,7 @@ def augmix(
     require_between("a depth", DEEPEST if depth is None else depth, 1, MOST)
     require_between("alpha", alpha, 1e-3, 1e3)
     require_between("a fill", fill, 0, 255)
-    names = allowed(all_ops, geometry)
+    names = allowed_operations(all_ops, geometry)
     draw = partial(
         draw_mixture, names=names, severity=severity, width=width, depth=depth, alpha=alpha
     )
@@ -320,7 +320,7 @@ def augmix(
     )
 
 
-def allowed(all_ops: bool, geometry: bool) -> tuple[str, ...]:
+def allowed_operations(all_ops: bool, geometry: bool) -> tuple[str, ...]:
     """The names of the operations that may be drawn."""
     return tuple(
         name

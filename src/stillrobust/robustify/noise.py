@@ -13,9 +13,9 @@ from stillrobust.errors import UserError
 from stillrobust.robustify.technique import (
     Card,
     Technique,
-    part_of,
     require_between,
     require_unit_range,
+    stochastic_count,
 )
 
 _PAPER = (
@@ -28,7 +28,7 @@ _SHARE = (
     " 0.5 in the official code"
 )
 
-GAUSSIAN = Card(
+GAUSSIAN_CARD = Card(
     name="gaussian",
     title="Gaussian noise training",
     paper=_PAPER,
@@ -49,7 +49,7 @@ GAUSSIAN = Card(
     ),
     overlaps_test=("gaussian_noise",),
 )
-SPECKLE = Card(
+SPECKLE_CARD = Card(
     name="speckle",
     title="Speckle noise training",
     paper=_PAPER,
@@ -70,18 +70,20 @@ SPECKLE = Card(
 
 def gaussian(std: float | tuple[float, ...] = 0.5, share: float = 0.5) -> Technique:
     """clip(x + std · N(0, 1)) on the last ``share`` of the batch."""
-    return Technique(augment_batch=partial(add_noise, stds=_checked(std, share), share=share))
+    return Technique(
+        augment_batch=partial(add_noise, stds=_validated_stds(std, share), share=share)
+    )
 
 
 def speckle(
     std: float | tuple[float, ...] = (0.15, 0.2, 0.35, 0.45, 0.6), share: float = 0.5
 ) -> Technique:
     """clip(x + x · std · N(0, 1)) on the last ``share`` of the batch."""
-    add = partial(add_noise, stds=_checked(std, share), share=share, relative=True)
+    add = partial(add_noise, stds=_validated_stds(std, share), share=share, relative=True)
     return Technique(augment_batch=add)
 
 
-def _checked(std: float | tuple[float, ...], share: float) -> tuple[float, ...]:
+def _validated_stds(std: float | tuple[float, ...], share: float) -> tuple[float, ...]:
     stds = std if isinstance(std, tuple) else (std,)
     if not stds:
         raise UserError(
@@ -106,7 +108,7 @@ def add_noise(
     images: float (B, 3, H, W) 0..1, not modified. ``relative``: times the pixel (speckle).
     """
     require_unit_range(images)
-    clean = len(images) - part_of(len(images), share, generator)
+    clean = len(images) - stochastic_count(len(images), share, generator)
     noisy = images[clean:]
     device = images.device
     chosen = torch.randint(len(stds), (len(noisy),), generator=generator, device=device)

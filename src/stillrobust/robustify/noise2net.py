@@ -15,9 +15,9 @@ from torch.nn import functional
 from stillrobust.robustify.technique import (
     Card,
     Technique,
-    part_of,
     require_between,
     require_unit_range,
+    stochastic_count,
 )
 
 CARD = Card(
@@ -62,7 +62,9 @@ def noise2net(epsilon: float = 0.75, share: float = 0.5) -> Technique:
     """The first ``share`` of every batch through random networks, one for each image."""
     require_between("epsilon", epsilon, 0, 10, above=True)
     require_between("share", share, 0, 1, above=True)
-    return Technique(augment_batch=partial(distort, epsilon=epsilon, share=share), unclipped=True)
+    return Technique(
+        augment_batch=partial(distort, epsilon=epsilon, share=share), leaves_unit_range=True
+    )
 
 
 def distort(
@@ -74,17 +76,19 @@ def distort(
     images: float (B, 3, H, W) 0..1, not modified; what comes out is not clipped.
     """
     require_unit_range(images)
-    count = part_of(len(images), share, generator)
+    count = stochastic_count(len(images), share, generator)
     mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     with torch.no_grad():
         weight = (
             epsilon * (1 + float(torch.rand((), generator=generator, device=generator.device))) / 2
         )
-        changed = random_networks((images[:count] - mean) / std, generator, weight) * std + mean
+        changed = (
+            apply_random_networks((images[:count] - mean) / std, generator, weight) * std + mean
+        )
     return torch.cat([changed, images[count:]])
 
 
-def random_networks(images: Tensor, generator: torch.Generator, weight: float) -> Tensor:
+def apply_random_networks(images: Tensor, generator: torch.Generator, weight: float) -> Tensor:
     """(B, 3, H, W) normalised -> the same, each image through a network of its own; ``weight`` 0
     changes nothing.
     """
@@ -93,33 +97,33 @@ def random_networks(images: Tensor, generator: torch.Generator, weight: float) -
     groups = len(images)
     features = images.reshape(1, -1, *images.shape[2:])
     for _ in range(BLOCKS):
-        features = features + weight * block(features, groups, generator)
+        features = features + weight * apply_block(features, groups, generator)
     return features.view_as(images)
 
 
-def block(features: Tensor, groups: int, generator: torch.Generator) -> Tensor:
+def apply_block(features: Tensor, groups: int, generator: torch.Generator) -> Tensor:
     """A bottleneck of Res2Net with random weights: (1, groups · 3, H, W) -> the same, every channel
     of mean 0 and variance 1.
     """
     size = features.shape[2:]
-    hidden = normalised(
-        convolution(features, groups, WIDTH * SCALE, 1, 1, generator, bias=False)
+    hidden = normalise_channels(
+        random_convolution(features, groups, WIDTH * SCALE, 1, 1, generator, bias=False)
     ).relu()
     parts = hidden.view(groups, SCALE, WIDTH, *size).unbind(1)
     done: list[Tensor] = []
     # each is given the result of the one before as well; the last passes as it is
     for part in parts[:-1]:
-        kernel, dilation = (pick(values, generator) for values in (KERNELS, DILATIONS))
+        kernel, dilation = (choose(values, generator) for values in (KERNELS, DILATIONS))
         joined = (part + done[-1] if done else part).reshape(1, groups * WIDTH, *size)
-        changed = normalised(
-            convolution(joined, groups, WIDTH, kernel, dilation, generator, bias=True)
+        changed = normalise_channels(
+            random_convolution(joined, groups, WIDTH, kernel, dilation, generator, bias=True)
         ).relu()
         done.append(changed.view(groups, WIDTH, *size))
     mixed = torch.stack([*done, parts[-1]], dim=1).reshape(1, -1, *size)
-    return normalised(convolution(mixed, groups, 3, 1, 1, generator, bias=False))
+    return normalise_channels(random_convolution(mixed, groups, 3, 1, 1, generator, bias=False))
 
 
-def convolution(
+def random_convolution(
     features: Tensor,
     groups: int,
     outputs: int,
@@ -152,7 +156,7 @@ def convolution(
     )
 
 
-def normalised(features: Tensor) -> Tensor:
+def normalise_channels(features: Tensor) -> Tensor:
     """Each channel of each image to mean 0 and variance 1: what BatchNorm in training makes of one
     image of many channels.
     """
@@ -161,6 +165,6 @@ def normalised(features: Tensor) -> Tensor:
     return centred * torch.rsqrt(centred.square().mean(dim=(2, 3), keepdim=True) + 1e-5)
 
 
-def pick(values: tuple[int, ...], generator: torch.Generator) -> int:
+def choose(values: tuple[int, ...], generator: torch.Generator) -> int:
     """One of the values, equally often."""
     return values[int(torch.randint(len(values), (), generator=generator, device=generator.device))]

@@ -29,7 +29,7 @@ OVERLAPS = {name.capitalize(): corruption for name, corruption in ENHANCEMENT_OV
 POLICIES = {policy.value: policy for policy in AutoAugmentPolicy}
 BINS = 31  # magnitudes of RandAugment and TrivialAugment, in their papers and in torchvision
 
-_CHOICES = {
+_PARAMETERS = {
     "all_ops": (
         "also colour, contrast, brightness and sharpness, which overlap the test; True as published"
     ),
@@ -43,13 +43,13 @@ def _overlaps(arguments: Mapping[str, Any], name: str) -> tuple[str, ...]:
     settings = (
         {"policy": lookup("policy", arguments["policy"], POLICIES)} if "policy" in arguments else {}
     )
-    transform = transform_of(
+    transform = build_transform(
         name, arguments["all_ops"], arguments["geometry"], tuple(settings.items())
     )
     return tuple(OVERLAPS[operation] for operation in operations(transform) & OVERLAPS.keys())
 
 
-TRIVIAL = Card(
+TRIVIALAUGMENT_CARD = Card(
     name="trivialaugment",
     title="TrivialAugment (wide)",
     paper=(
@@ -57,13 +57,13 @@ TRIVIAL = Card(
         " (ICCV)"
     ),
     code=_CODE,
-    parameters=_CHOICES,
+    parameters=_PARAMETERS,
     left_out=(),
     cost=_COST,
     published="ResNet-50: clean 78.1 %; with all its operations ImageNet-C is not comparable",
     overlaps_for=partial(_overlaps, name="trivialaugment"),
 )
-RANDOM = Card(
+RANDAUGMENT_CARD = Card(
     name="randaugment",
     title="RandAugment",
     paper=(
@@ -75,18 +75,18 @@ RANDOM = Card(
         "num_ops": "operations one after the other; 2",
         "magnitude": f"of {BINS}, from 0; 9 for ResNet-50",
     }
-    | _CHOICES,
+    | _PARAMETERS,
     left_out=(),
     cost=_COST,
     published="ResNet-50: clean 77.6 %; with all its operations ImageNet-C is not comparable",
     overlaps_for=partial(_overlaps, name="randaugment"),
 )
-AUTO = Card(
+AUTOAUGMENT_CARD = Card(
     name="autoaugment",
     title="AutoAugment",
     paper="Cubuk et al. 2019, AutoAugment: Learning augmentation strategies from data (CVPR)",
     code=_CODE,
-    parameters={"policy": "pairs of operations learned on imagenet, cifar10 or svhn"} | _CHOICES,
+    parameters={"policy": "pairs of operations learned on imagenet, cifar10 or svhn"} | _PARAMETERS,
     left_out=(
         "without some operations, the pairs of the policy that hold one of them are left out",
     ),
@@ -124,7 +124,7 @@ def autoaugment(policy: str = "imagenet", all_ops: bool = True, geometry: bool =
 
 def _technique(name: str, all_ops: bool, geometry: bool, **settings: Any) -> Technique:
     chosen = tuple(sorted(settings.items()))
-    drawn = operations(transform_of(name, all_ops, geometry, chosen))
+    drawn = operations(build_transform(name, all_ops, geometry, chosen))
     return Technique(
         augment_image=partial(
             augment, name=name, all_ops=all_ops, geometry=geometry, settings=chosen
@@ -141,7 +141,7 @@ def operations(transform: v2.Transform) -> frozenset[str]:
 
 
 @cache
-def transform_of(
+def build_transform(
     name: str, all_ops: bool, geometry: bool, settings: tuple[tuple[str, Any], ...]
 ) -> v2.Transform:
     """torchvision's transform.
@@ -184,5 +184,5 @@ def augment(
     # torchvision draws from the global generator, which stays as it is
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63)))
-        changed: torch.Tensor = transform_of(name, all_ops, geometry, settings)(tensor)
+        changed: torch.Tensor = build_transform(name, all_ops, geometry, settings)(tensor)
     return np.asarray(changed.permute(1, 2, 0).numpy() / np.float32(255))

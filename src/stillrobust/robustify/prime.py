@@ -110,7 +110,9 @@ def prime(
     if mix == "dirichlet":
         primitives.append(_identity)
     return Technique(
-        augment_batch=partial(mixture, primitives=primitives, width=width, depth=depth, mix=mix),
+        augment_batch=partial(
+            mix_primitives, primitives=primitives, width=width, depth=depth, mix=mix
+        ),
         loss=jsd_loss if jsd else cross_entropy,
         views=3 if jsd else 1,
         geometric=geometry,
@@ -122,7 +124,7 @@ def _identity(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def mixture(
+def mix_primitives(
     images: Tensor,
     generator: torch.Generator,
     primitives: Sequence[AugmentBatch],

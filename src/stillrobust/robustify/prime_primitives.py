@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stillrobust.errors import UserError
-from stillrobust.robustify.technique import at_a_time
+from stillrobust.robustify.technique import chunk_size
 
 FILTER_STD = 4.0  # config/imagenet_cfg.py and cifar_cfg.py: rand_filter sigma
 FILTER_SIZE = 3
@@ -94,7 +94,7 @@ def apply_curves(images: Tensor, first: Tensor, amplitudes: Tensor, largest: int
     intervals = LEVELS * math.ceil(largest * SAMPLES_PER_PERIOD / 2 / LEVELS)
     pieces = zip(
         *(
-            torch.split(tensor, at_a_time(images))
+            torch.split(tensor, chunk_size(images))
             for tensor in (images.flatten(2), first, amplitudes)
         ),
         strict=True,

@@ -94,7 +94,7 @@ class Card:
         return "\n".join([*head, "Arguments:", *arguments, "Left out:", *left_out, *tail])
 
 
-class Companion(Protocol):
+class AuxiliaryNetwork(Protocol):
     """Something that is trained beside the model, as the generator of adversarial noise training
     is.
     """
@@ -151,7 +151,7 @@ class Technique:
     """
     augment_image: AugmentImage | None = None
     """(uint8 (H, W, 3), rng) -> float32 (H, W, 3) 0..1, in a loader's worker; can be pickled."""
-    companion: Callable[[torch.device], Companion] | None = None
+    auxiliary_network: Callable[[torch.device], AuxiliaryNetwork] | None = None
     """Makes the state of one training run."""
     augment_batch: AugmentBatch | None = None
     """(float (B, 3, H, W) 0..1, generator) -> the same, on the device of the images."""
@@ -163,11 +163,11 @@ class Technique:
 
     n > 1: the clean image first, then n - 1 augmented views of it.
     """
-    unclipped: bool = False
+    leaves_unit_range: bool = False
     """What ``augment_batch`` makes leaves 0..1, so that no other augmentation of a batch can
     follow.
     """
-    bounded: bool = False
+    needs_unit_range: bool = False
     """``loss`` takes images of 0..1 alone, as an attack within that box does."""
     geometric: bool = False
     """Pixels move, so that boxes, masks and label maps would no longer fit."""
@@ -230,7 +230,11 @@ def require_photometric(technique: Technique, task: str) -> None:
     dense = task != "classification"
     if technique.geometric and dense:
         why = f"moves pixels, so that the boxes, masks or labels of {task} would no longer fit"
-    elif technique.loss is not cross_entropy or technique.companion or technique.extend_dataset:
+    elif (
+        technique.loss is not cross_entropy
+        or technique.auxiliary_network
+        or technique.extend_dataset
+    ):
         why = (
             "changes more than the images (its loss, its data, or it trains a network beside the"
             " model): "
@@ -242,13 +246,13 @@ def require_photometric(technique: Technique, task: str) -> None:
     else:
         return
     raise UserError(
-        f"{shown(technique.spec)} {why}; {_instead(technique.parts or (technique,), dense)}"
+        f"{shown(technique.spec)} {why}; {_alternatives(technique.parts or (technique,), dense)}"
     )
 
 
-def _instead(parts: tuple[Technique, ...], dense: bool) -> str:
+def _alternatives(parts: tuple[Technique, ...], dense: bool) -> str:
     """What would act in fine-tuning, all that stands in the way of these put right at once."""
-    mended = {part.spec: spec for part in parts if (spec := _mended(part, dense))}
+    mended = {part.spec: spec for part in parts if (spec := _photometric_spec(part, dense))}
     still = [
         mended[part.spec]
         for part in parts
@@ -265,11 +269,11 @@ def _instead(parts: tuple[Technique, ...], dense: bool) -> str:
     )
 
 
-def _mended(part: Technique, dense: bool) -> str:
+def _photometric_spec(part: Technique, dense: bool) -> str:
     """The spec with which a technique can act in fine-tuning, its other arguments as they are;
     empty where there is none.
     """
-    if part.companion or part.extend_dataset:
+    if part.auxiliary_network or part.extend_dataset:
         return ""
     unwanted = {"geometry": part.geometric and dense, "jsd": part.loss is not cross_entropy}
     changes = {argument: False for argument, there in unwanted.items() if there}
@@ -282,7 +286,7 @@ def _mended(part: Technique, dense: bool) -> str:
 
 
 @contextmanager
-def attacked(model: nn.Module) -> Iterator[nn.Module]:
+def attack_mode(model: nn.Module) -> Iterator[nn.Module]:
     """``model`` in evaluation mode and without its wrappers, for gradients of its input; afterwards
     as it was, flag by flag.
 
@@ -314,7 +318,7 @@ def attacked(model: nn.Module) -> Iterator[nn.Module]:
 CACHED_VALUES = 2**18
 
 
-def at_a_time(images: Tensor) -> int:
+def chunk_size(images: Tensor) -> int:
     """How many of (B, 3, H, W) an elementwise operation takes at a time: on a CPU so few that they
     stay in its cache.
     """
@@ -324,7 +328,7 @@ def at_a_time(images: Tensor) -> int:
     )
 
 
-def part_of(count: int, share: float, generator: torch.Generator) -> int:
+def stochastic_count(count: int, share: float, generator: torch.Generator) -> int:
     """How many of ``count`` images are ``share`` of them: exactly where that is whole, else so on
     average, by one draw.
 

@@ -27,8 +27,8 @@ from stillrobust import __version__
 from stillrobust.data.reading import IMAGE_KINDS, image_files
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, Listener, run_jobs
-from stillrobust.robustify.deepaugment import REDRAWN, load_pretrained
-from stillrobust.robustify.deepaugment.roots import stem
+from stillrobust.robustify.deepaugment import REDRAW_PROBABILITY, load_pretrained
+from stillrobust.robustify.deepaugment.roots import image_stem
 from stillrobust.runtime import capacity
 from stillrobust.storage.files import LEFTOVER, write_whole
 from stillrobust.storage.leases import lease
@@ -124,7 +124,9 @@ def _sources(source: Path, out: Path) -> list[str]:
         raise UserError(
             f"Expected {IMAGE_KINDS} images below {source}, but found none; check the path"
         )
-    twice = [name for name, count in Counter(stem(name) for name in names).items() if count > 1]
+    twice = [
+        name for name, count in Counter(image_stem(name) for name in names).items() if count > 1
+    ]
     if twice:
         raise UserError(
             f"Expected names that differ in more than their suffix, but {twice[0]} is there more"
@@ -139,13 +141,13 @@ def groups(names: Sequence[str], seed: int) -> list[Group]:
     """
     rng = np.random.default_rng([seed, 0])
     order = rng.permutation(len(names))
-    cuts = np.nonzero(rng.random(len(names)) < REDRAWN)[0]
+    cuts = np.nonzero(rng.random(len(names)) < REDRAW_PROBABILITY)[0]
     parts = [part for part in np.split(order, cuts) if part.size]
     return [(number, tuple(names[place] for place in part)) for number, part in enumerate(parts)]
 
 
 def _target(out: Path, name: str) -> Path:
-    return out / f"{stem(name)}.jpg"
+    return out / f"{image_stem(name)}.jpg"
 
 
 def _note(out: Path, name: str) -> Path:

@@ -10,7 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stillrobust.robustify import Companion, Technique, batch_views, build_technique, image_views
+from stillrobust.robustify import (
+    AuxiliaryNetwork,
+    Technique,
+    batch_views,
+    build_technique,
+    image_views,
+)
 from stillrobust.samples import Sample
 from stillrobust.tasks import Task
 from stillrobust.tasks.heads import image_batch
@@ -98,8 +104,8 @@ class Upstream:
     def __init__(self, spec: str, device: torch.device) -> None:
         self.technique = build_technique(spec) if spec else Technique(spec="regular")
         self.device = device
-        self.companion: Companion | None = (
-            self.technique.companion(device) if self.technique.companion else None
+        self.companion: AuxiliaryNetwork | None = (
+            self.technique.auxiliary_network(device) if self.technique.auxiliary_network else None
         )
 
     def views_of(self, sample: Sample, rng: np.random.Generator) -> Views:

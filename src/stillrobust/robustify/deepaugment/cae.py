@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillrobust.robustify.deepaugment.draws import (
+from stillrobust.robustify.deepaugment.random_tensors import (
     Random,
     State,
-    convolved,
-    kept_like,
-    one_of,
-    quarter_turns,
+    choose,
+    convolve_kernels,
+    keep_mask_like,
+    rotate_quarter_turns,
     signs_like,
     uniform_like,
 )
@@ -28,7 +28,7 @@ from stillrobust.robustify.deepaugment.draws import (
 CODE = 32  # channels of the code
 
 
-def padded(
+def padded_convolution(
     before: int, after: int, inputs: int, outputs: int, kernel: int, stride: int = 1
 ) -> list[nn.Module]:
     """Zeros at the left and top, and at the right and bottom; then a convolution."""
@@ -38,14 +38,16 @@ def padded(
     ]
 
 
-def residual(width: int = 128) -> nn.Sequential:
+def residual_block(width: int = 128) -> nn.Sequential:
     """What a block adds to its input."""
     return nn.Sequential(
-        *padded(1, 1, width, width, 3), nn.LeakyReLU(), *padded(1, 1, width, width, 3)
+        *padded_convolution(1, 1, width, width, 3),
+        nn.LeakyReLU(),
+        *padded_convolution(1, 1, width, width, 3),
     )
 
 
-def doubling(inputs: int, middle: int, outputs: int) -> nn.Sequential:
+def upsampling_block(inputs: int, middle: int, outputs: int) -> nn.Sequential:
     """Twice the size; the unpadded convolution takes away the border that the padding then gives
     back.
     """
@@ -62,13 +64,21 @@ class CAE(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.e_conv_1 = nn.Sequential(*padded(1, 2, 3, 64, 5, 2), nn.LeakyReLU())
-        self.e_conv_2 = nn.Sequential(*padded(1, 2, 64, 128, 5, 2), nn.LeakyReLU())
-        self.e_block_1, self.e_block_2, self.e_block_3 = residual(), residual(), residual()
+        self.e_conv_1 = nn.Sequential(*padded_convolution(1, 2, 3, 64, 5, 2), nn.LeakyReLU())
+        self.e_conv_2 = nn.Sequential(*padded_convolution(1, 2, 64, 128, 5, 2), nn.LeakyReLU())
+        self.e_block_1, self.e_block_2, self.e_block_3 = (
+            residual_block(),
+            residual_block(),
+            residual_block(),
+        )
         self.e_conv_3 = nn.Sequential(nn.Conv2d(128, CODE, 5, padding=2), nn.Tanh())
-        self.d_up_conv_1 = doubling(CODE, 64, 128)
-        self.d_block_1, self.d_block_2, self.d_block_3 = residual(), residual(), residual()
-        self.d_up_conv_2 = doubling(128, 32, 256)
+        self.d_up_conv_1 = upsampling_block(CODE, 64, 128)
+        self.d_block_1, self.d_block_2, self.d_block_3 = (
+            residual_block(),
+            residual_block(),
+            residual_block(),
+        )
+        self.d_up_conv_2 = upsampling_block(128, 32, 256)
         self.d_up_conv_3 = nn.Sequential(
             nn.Conv2d(256, 16, 3),
             nn.LeakyReLU(),
@@ -96,7 +106,7 @@ class CAE(nn.Module):
         return self.decode((self.encode(images) > 0).float())
 
 
-def binarised(latent: Tensor, rng: Random) -> Tensor:
+def binarise(latent: Tensor, rng: Random) -> Tensor:
     """Bits, 0 or 1: 1 with probability (1 + z) / 2."""
     return (uniform_like(latent, rng) <= (1 + latent) / 2).to(latent.dtype)
 
@@ -112,10 +122,10 @@ LAYERS = (
 """The 21 convolutions in the published order; number 10 is a transposed one, whose "filters" are
 its inputs.
 """
-MIDDLE = range(8, 14)
+MIDDLE_LAYERS = range(8, 14)
 
 
-def any_filter(state: State, layer: str, rng: Random) -> int:
+def draw_filter(state: State, layer: str, rng: Random) -> int:
     """The number of a filter."""
     return int(rng.integers(len(state[f"{layer}.weight"])))
 
@@ -133,9 +143,9 @@ def change_filters(
         state[f"{layer}.{kind}"] = changed
 
 
-def drawn_filters(state: State, layer: str, count: int, rng: Random) -> list[int]:
+def draw_filters(state: State, layer: str, count: int, rng: Random) -> list[int]:
     """With replacement."""
-    return [any_filter(state, layer, rng) for _ in range(count)]
+    return [draw_filter(state, layer, rng) for _ in range(count)]
 
 
 def flip_outputs(state: State, rng: Random) -> None:
@@ -143,70 +153,70 @@ def flip_outputs(state: State, rng: Random) -> None:
 
     (A second layer is flipped twice as published, for a slip in its name.)
     """
-    layer = LAYERS[one_of(range(11, 16), rng)]
+    layer = LAYERS[choose(range(11, 16), rng)]
     for kind in ("weight", "bias"):
         state[f"{layer}.{kind}"] = state[f"{layer}.{kind}"].flip(0)
 
 
 def negate_filters(state: State, rng: Random) -> None:
     """12 filters negated, drawn with replacement: one drawn twice is as before."""
-    layer = LAYERS[one_of(MIDDLE, rng)]
-    change_filters(state, layer, drawn_filters(state, layer, 12, rng), torch.neg)
+    layer = LAYERS[choose(MIDDLE_LAYERS, rng)]
+    change_filters(state, layer, draw_filters(state, layer, 12, rng), torch.neg)
 
 
 def zero_filters(state: State, rng: Random) -> None:
     """25 filters set to zero."""
-    layer = LAYERS[one_of(MIDDLE, rng)]
-    change_filters(state, layer, drawn_filters(state, layer, 25, rng), torch.zeros_like)
+    layer = LAYERS[choose(MIDDLE_LAYERS, rng)]
+    change_filters(state, layer, draw_filters(state, layer, 25, rng), torch.zeros_like)
 
 
 def negative_gelu(state: State, rng: Random) -> None:
     """25 filters through -GELU."""
-    layer = LAYERS[one_of(range(10, 14), rng)]
+    layer = LAYERS[choose(range(10, 14), rng)]
     change_filters(
-        state, layer, drawn_filters(state, layer, 25, rng), lambda values: -functional.gelu(values)
+        state, layer, draw_filters(state, layer, 25, rng), lambda values: -functional.gelu(values)
     )
 
 
-def amplify(state: State, rng: Random) -> None:
+def amplify_weights(state: State, rng: Random) -> None:
     """The weights of two layers times 1 + 8 u r, u for all and r for each: as published, never less
     than 1.
     """
     for _ in range(2):
-        name = f"{LAYERS[one_of(MIDDLE, rng)]}.weight"
+        name = f"{LAYERS[choose(MIDDLE_LAYERS, rng)]}.weight"
         state[name] = state[name] * (1 + 8 * float(rng.random()) * uniform_like(state[name], rng))
 
 
-def mask(state: State, rng: Random) -> None:
+def mask_weights(state: State, rng: Random) -> None:
     """Half of the weights dropped, or half negated."""
-    name = f"{LAYERS[one_of(MIDDLE, rng)]}.weight"
-    drawn = kept_like if rng.random() < 0.5 else signs_like
+    name = f"{LAYERS[choose(MIDDLE_LAYERS, rng)]}.weight"
+    drawn = keep_mask_like if rng.random() < 0.5 else signs_like
     state[name] = state[name] * drawn(state[name], rng)
 
 
-def turn(state: State, rng: Random) -> None:
+def rotate_kernels(state: State, rng: Random) -> None:
     """The kernels turned by right angles."""
-    name = f"{LAYERS[one_of(MIDDLE, rng)]}.weight"
-    state[name] = quarter_turns(state[name], rng)
+    name = f"{LAYERS[choose(MIDDLE_LAYERS, rng)]}.weight"
+    state[name] = rotate_quarter_turns(state[name], rng)
 
 
 def negate_weights(state: State, rng: Random) -> None:
     """A fifth of the filters, less those drawn twice, negated without their biases."""
-    layer = LAYERS[one_of(MIDDLE, rng)]
+    layer = LAYERS[choose(MIDDLE_LAYERS, rng)]
     weight = state[f"{layer}.weight"].clone()
-    chosen = drawn_filters(state, layer, len(weight) // 5, rng)
+    chosen = draw_filters(state, layer, len(weight) // 5, rng)
     weight[sorted(set(chosen))] *= -1
     state[f"{layer}.weight"] = weight
 
 
-WEIGHTS: dict[str, Callable[[State, Random], None]] = {
+WEIGHT_CHANGES: dict[str, Callable[[State, Random], None]] = {
     "flip_outputs": flip_outputs,
     "negate_filters": negate_filters,
     "zero_filters": zero_filters,
     "negative_gelu": negative_gelu,
-    "amplify": amplify,
-    "mask": mask,
-    "turn": turn,
+    "amplify_weights": amplify_weights,
+    "mask_weights": mask_weights,
+    "rotate_kernels": rotate_kernels,
     "negate_weights": negate_weights,
 }
 """Name -> change of a state in place (its tensors are replaced, never written to), in the order of
@@ -214,9 +224,9 @@ the published code.
 """
 
 
-def perturbed_weights(state: State, rng: Random) -> State:
+def perturb_weights(state: State, rng: Random) -> State:
     """The pretrained weights after one perturbation."""
-    changed, changes = dict(state), list(WEIGHTS.values())
+    changed, changes = dict(state), list(WEIGHT_CHANGES.values())
     changes[rng.integers(len(changes))](changed, rng)
     return changed
 
@@ -227,7 +237,7 @@ def perturbed_weights(state: State, rng: Random) -> State:
 
 def zero_places(latent: Tensor, rng: Random) -> Tensor:
     """A fifth of the places set to zero, in all channels."""
-    return latent * kept_like(latent[:, :1], rng, 0.2)
+    return latent * keep_mask_like(latent[:, :1], rng, 0.2)
 
 
 def negate_places(latent: Tensor, rng: Random) -> Tensor:
@@ -247,7 +257,7 @@ def flip_axes(rng: Random) -> list[int]:
     return [int(axis) for axis in rng.permutation(3)[:2]]
 
 
-def flip_some(latent: Tensor, rng: Random) -> Tensor:
+def flip_five_channels(latent: Tensor, rng: Random) -> Tensor:
     """Five channels, drawn with replacement, flipped along the same axes."""
     axes, changed = flip_axes(rng), latent.clone()
     for channel in rng.integers(latent.shape[1], size=5):
@@ -255,7 +265,7 @@ def flip_some(latent: Tensor, rng: Random) -> Tensor:
     return changed
 
 
-def flip_all(latent: Tensor, rng: Random) -> Tensor:
+def flip_all_channels(latent: Tensor, rng: Random) -> Tensor:
     """All channels flipped along the same axes."""
     # the channels lie between the first and the second
     return latent.flip([axis + (axis > 0) for axis in flip_axes(rng)])
@@ -269,7 +279,7 @@ def identity_kernel(latent: Tensor) -> Tensor:
 def blur_code(latent: Tensor, rng: Random) -> Tensor:
     """Convolved with the identity plus U(-0.1, 0.1) everywhere."""
     kernel = identity_kernel(latent)
-    return convolved(latent, kernel + 0.2 * (uniform_like(kernel, rng) - 0.5))
+    return convolve_kernels(latent, kernel + 0.2 * (uniform_like(kernel, rng) - 0.5))
 
 
 def add_neighbours(latent: Tensor, rng: Random) -> Tensor:
@@ -278,7 +288,7 @@ def add_neighbours(latent: Tensor, rng: Random) -> Tensor:
     for channel in range(len(kernel)):
         if rng.random() < 0.5:
             kernel[channel, rng.integers(len(kernel)), rng.integers(3), rng.integers(3)] = 1
-    return convolved(latent, kernel)
+    return convolve_kernels(latent, kernel)
 
 
 def shift_channels(latent: Tensor, rng: Random) -> Tensor:
@@ -290,7 +300,7 @@ def shift_channels(latent: Tensor, rng: Random) -> Tensor:
         if rng.random() < 0.2:
             shift = rng.integers(3, size=2)
         kernel[channel, channel, shift[0], shift[1]] = 1
-    return convolved(latent, kernel)
+    return convolve_kernels(latent, kernel)
 
 
 def amplify_code(code: Tensor, rng: Random) -> Tensor:
@@ -298,22 +308,22 @@ def amplify_code(code: Tensor, rng: Random) -> Tensor:
     return code * (3 + 4 * float(rng.random()) * uniform_like(code, rng))
 
 
-LATENT: dict[str, Callable[[Tensor, Random], Tensor]] = {
+CODE_CHANGES: dict[str, Callable[[Tensor, Random], Tensor]] = {
     "zero_places": zero_places,
     "negate_places": negate_places,
     "permute_channels": permute_channels,
-    "flip_some": flip_some,
-    "flip_all": flip_all,
+    "flip_five_channels": flip_five_channels,
+    "flip_all_channels": flip_all_channels,
     "blur_code": blur_code,
     "add_neighbours": add_neighbours,
     "shift_channels": shift_channels,
 }
 
 
-def distorted(network: CAE, images: Tensor, rng: Random) -> Tensor:
+def distort(network: CAE, images: Tensor, rng: Random) -> Tensor:
     """Float (1, 3, H, W) RGB in 0..1 -> (1, 3, H', W') in 0..1, with one change of the code."""
-    latent, changes = network.encode(images), list(LATENT.values())
+    latent, changes = network.encode(images), list(CODE_CHANGES.values())
     number = int(rng.integers(len(changes) + 1))
     if number == len(changes):
-        return network.decode(amplify_code(binarised(latent, rng), rng)).clamp(0, 1)
-    return network.decode(binarised(changes[number](latent, rng), rng)).clamp(0, 1)
+        return network.decode(amplify_code(binarise(latent, rng), rng)).clamp(0, 1)
+    return network.decode(binarise(changes[number](latent, rng), rng)).clamp(0, 1)

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillrobust.robustify.deepaugment.draws import (
+from stillrobust.robustify.deepaugment.random_tensors import (
     Random,
     State,
-    convolved,
-    kept_like,
-    one_of,
-    quarter_turns,
+    choose,
+    convolve_kernels,
+    keep_mask_like,
+    rotate_quarter_turns,
     signs_like,
     uniform_like,
 )
@@ -28,7 +28,7 @@ from stillrobust.robustify.deepaugment.draws import (
 BLOCKS, FEATURES, SCALE = 16, 64, 4
 # of DIV2K, in 0..1: the networks of that paper see images of 0..255 less 255 times this
 MEAN = (0.4488, 0.4371, 0.4040)
-TRIED = 3  # weight perturbations at a time
+PERTURBATIONS = 3  # weight perturbations at a time
 
 
 class MeanShift(nn.Conv2d):
@@ -63,12 +63,12 @@ class Block(nn.Module):
         return features + self.body(features)  # type: ignore[no-any-return]
 
 
-def untouched(features: Tensor, rng: Random) -> Tensor:
+def keep_features(features: Tensor, rng: Random) -> Tensor:
     """The features as they are."""
     return features
 
 
-def whole_body(body: nn.Sequential, features: Tensor, rng: Random) -> Tensor:
+def run_body(body: nn.Sequential, features: Tensor, rng: Random) -> Tensor:
     """The body as it is."""
     return body(features)  # type: ignore[no-any-return]
 
@@ -100,8 +100,8 @@ class EDSR(nn.Module):
         self,
         images: Tensor,
         rng: Random | None = None,
-        first: FeatureChange = untouched,
-        body: BodyChange = whole_body,
+        first: FeatureChange = keep_features,
+        body: BodyChange = run_body,
     ) -> Tensor:
         """``first`` changes the head's features, ``body`` how the body is run; both draw from
         ``rng``.
@@ -122,49 +122,51 @@ CROSS = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 SQUARE = ((-1.0, -1.0, -1.0), (-1.0, 8.0, -1.0), (-1.0, -1.0, -1.0))
 
 
-def key(block: int, layer: int, kind: str = "weight") -> str:
+def tensor_name(block: int, layer: int, kind: str = "weight") -> str:
     """The name of a tensor; ``layer`` 0 is the first convolution of the block, 2 the second."""
     return f"body.{block}.body.{layer}.{kind}"
 
 
-def any_layer(rng: Random) -> str:
+def draw_weight_name(rng: Random) -> str:
     """A weight of any block but the last, of either convolution."""
-    return key(one_of(ANY, rng), one_of((0, 2), rng))
+    return tensor_name(choose(ANY, rng), choose((0, 2), rng))
 
 
 def flip_outputs(state: State, rng: Random) -> None:
     """The order of the output channels of both convolutions reversed."""
-    block = one_of(EARLY, rng)
-    for name in (key(block, layer, kind) for layer in (0, 2) for kind in ("weight", "bias")):
+    block = choose(EARLY, rng)
+    for name in (
+        tensor_name(block, layer, kind) for layer in (0, 2) for kind in ("weight", "bias")
+    ):
         state[name] = state[name].flip(0)
 
 
 def negate_first(state: State, rng: Random) -> None:
     """The first convolution negated."""
-    block = one_of(LATE, rng)
+    block = choose(LATE, rng)
     for kind in ("weight", "bias"):
-        state[key(block, 0, kind)] = -state[key(block, 0, kind)]
+        state[tensor_name(block, 0, kind)] = -state[tensor_name(block, 0, kind)]
 
 
 def zero_first(state: State, rng: Random) -> None:
     """The first convolution zero: the block adds the second's bias and nothing else."""
-    block = one_of(EARLY, rng)
+    block = choose(EARLY, rng)
     for kind in ("weight", "bias"):
-        state[key(block, 0, kind)] = torch.zeros_like(state[key(block, 0, kind)])
+        state[tensor_name(block, 0, kind)] = torch.zeros_like(state[tensor_name(block, 0, kind)])
 
 
 def negative_gelu(state: State, rng: Random) -> None:
     """The weights of both convolutions through -GELU."""
-    block = one_of(EARLY, rng)
+    block = choose(EARLY, rng)
     for layer in (0, 2):
-        state[key(block, layer)] = -functional.gelu(state[key(block, layer)])
+        state[tensor_name(block, layer)] = -functional.gelu(state[tensor_name(block, layer)])
 
 
-def times_pattern(pattern: tuple[tuple[float, ...], ...]) -> Callable[[State, Random], None]:
+def multiply_by_pattern(pattern: tuple[tuple[float, ...], ...]) -> Callable[[State, Random], None]:
     """Each kernel of the first convolution times a 3x3 pattern, element by element."""
 
     def change(state: State, rng: Random) -> None:
-        name = key(one_of(EARLY, rng), 0)
+        name = tensor_name(choose(EARLY, rng), 0)
         state[name] = state[name] * torch.tensor(pattern).to(state[name])
 
     return change
@@ -175,16 +177,16 @@ def amplify_second(state: State, rng: Random) -> None:
 
     Meant to be symmetric about 1, but as published always above it.
     """
-    name = key(one_of(EARLY, rng), 2)
+    name = tensor_name(choose(EARLY, rng), 2)
     state[name] = state[name] * (1 + 4 * float(rng.random()) * uniform_like(state[name], rng))
 
 
 def mirror(state: State, rng: Random) -> None:
     """The kernels of the first mirrored left to right, the weights of the second negated."""
-    block = one_of(EARLY, rng)
-    state[key(block, 0)], state[key(block, 2)] = (
-        state[key(block, 0)].flip(-1),
-        -state[key(block, 2)],
+    block = choose(EARLY, rng)
+    state[tensor_name(block, 0)], state[tensor_name(block, 2)] = (
+        state[tensor_name(block, 0)].flip(-1),
+        -state[tensor_name(block, 2)],
     )
 
 
@@ -192,61 +194,63 @@ def shift_and_sum(state: State, rng: Random) -> None:
     """Every kernel becomes the same sum over input channels, each shifted by up to one pixel and
     signed.
     """
-    name = key(one_of(SPREAD, rng), 0)
+    name = tensor_name(choose(SPREAD, rng), 0)
     kernel = torch.zeros_like(state[name])
     for channel in range(FEATURES):
         down, across = rng.integers(3, size=2)
         kernel[:, channel, down, across] = 1.0 if rng.random() < 0.5 else -1.0
-    state[name] = convolved(state[name], kernel)
+    state[name] = convolve_kernels(state[name], kernel)
 
 
 def random_filter(state: State, rng: Random) -> None:
     """The kernels of the first convolved with (2 U u - 1) / 6, u for all and U for each weight."""
-    name = key(one_of(EARLY, rng), 0)
+    name = tensor_name(choose(EARLY, rng), 0)
     kernel = (2 * uniform_like(state[name], rng) * float(rng.random()) - 1) / 6
-    state[name] = convolved(state[name], kernel)
+    state[name] = convolve_kernels(state[name], kernel)
 
 
 def dirichlet_filter(state: State, rng: Random) -> None:
     """The kernels of the second convolved with kernels of sum 1, drawn from a Dirichlet
     distribution of 0.1.
     """
-    name = key(one_of(SPREAD, rng), 2)
+    name = tensor_name(choose(SPREAD, rng), 2)
     kernel = rng.dirichlet([0.1] * 9, (FEATURES, FEATURES)).reshape(FEATURES, FEATURES, 3, 3)
-    state[name] = convolved(state[name], torch.from_numpy(kernel).to(state[name]))
+    state[name] = convolve_kernels(state[name], torch.from_numpy(kernel).to(state[name]))
 
 
 def noise_second(state: State, rng: Random) -> None:
     """U(-0.5, 0.5) added to the second."""
-    name = key(one_of(ANY, rng), 2)
+    name = tensor_name(choose(ANY, rng), 2)
     state[name] = state[name] + uniform_like(state[name], rng) - 0.5
 
 
-def turn(state: State, rng: Random) -> None:
+def rotate_kernels(state: State, rng: Random) -> None:
     """Five turned by right angles, in the plane of the kernel or in that of its channels."""
     for _ in range(SEVERAL):
-        name = any_layer(rng)
-        state[name] = quarter_turns(state[name], rng, (2, 3) if rng.random() < 0.5 else (0, 1))
+        name = draw_weight_name(rng)
+        state[name] = rotate_quarter_turns(
+            state[name], rng, (2, 3) if rng.random() < 0.5 else (0, 1)
+        )
 
 
 def random_signs(state: State, rng: Random) -> None:
     """The weights of five first convolutions times random signs."""
     for _ in range(SEVERAL):
-        name = key(one_of(ANY, rng), 0)
+        name = tensor_name(choose(ANY, rng), 0)
         state[name] = state[name] * signs_like(state[name], rng)
 
 
 def random_zeros(state: State, rng: Random) -> None:
     """Half of the weights of five first convolutions dropped."""
     for _ in range(SEVERAL):
-        name = key(one_of(ANY, rng), 0)
-        state[name] = state[name] * kept_like(state[name], rng)
+        name = tensor_name(choose(ANY, rng), 0)
+        state[name] = state[name] * keep_mask_like(state[name], rng)
 
 
 def negate_filters(state: State, rng: Random) -> None:
     """Of five first convolutions 32 filters, drawn with replacement, negated once each."""
     for _ in range(SEVERAL):
-        name = key(one_of(ANY, rng), 0)
+        name = tensor_name(choose(ANY, rng), 0)
         sign = torch.ones(FEATURES, 1, 1, 1).to(state[name])
         sign[rng.integers(FEATURES, size=32)] = -1
         state[name] = state[name] * sign
@@ -255,7 +259,7 @@ def negate_filters(state: State, rng: Random) -> None:
 def keep_largest(state: State, rng: Random) -> None:
     """Of each 3x3 kernel of five convolutions only the largest value."""
     for _ in range(SEVERAL):
-        name = any_layer(rng)
+        name = draw_weight_name(rng)
         state[name] = only_largest(state[name])
 
 
@@ -266,20 +270,20 @@ def only_largest(weight: Tensor) -> Tensor:
     return torch.zeros_like(flat).scatter(2, places, flat.gather(2, places)).view_as(weight)
 
 
-WEIGHTS: dict[str, Callable[[State, Random], None]] = {
+WEIGHT_CHANGES: dict[str, Callable[[State, Random], None]] = {
     "flip_outputs": flip_outputs,
     "negate_first": negate_first,
     "zero_first": zero_first,
     "negative_gelu": negative_gelu,
-    "times_cross": times_pattern(CROSS),
-    "times_square": times_pattern(SQUARE),
+    "multiply_by_cross": multiply_by_pattern(CROSS),
+    "multiply_by_square": multiply_by_pattern(SQUARE),
     "amplify_second": amplify_second,
     "mirror": mirror,
     "shift_and_sum": shift_and_sum,
     "random_filter": random_filter,
     "dirichlet_filter": dirichlet_filter,
     "noise_second": noise_second,
-    "turn": turn,
+    "rotate_kernels": rotate_kernels,
     "random_signs": random_signs,
     "random_zeros": random_zeros,
     "negate_filters": negate_filters,
@@ -290,11 +294,11 @@ the published code.
 """
 
 
-def perturbed_weights(state: State, rng: Random) -> State:
+def perturb_weights(state: State, rng: Random) -> State:
     """The pretrained weights after three perturbations."""
-    changed, names = dict(state), list(WEIGHTS)
-    for number in rng.integers(len(names), size=TRIED):
-        WEIGHTS[names[number]](changed, rng)
+    changed, names = dict(state), list(WEIGHT_CHANGES)
+    for number in rng.integers(len(names), size=PERTURBATIONS):
+        WEIGHT_CHANGES[names[number]](changed, rng)
     return changed
 
 
@@ -317,7 +321,7 @@ def copy_channels(features: Tensor, rng: Random) -> Tensor:
 
 def drop_features(features: Tensor, rng: Random) -> Tensor:
     """5 % set to zero."""
-    return features * kept_like(features, rng, 0.05)
+    return features * keep_mask_like(features, rng, 0.05)
 
 
 def flip_signs(features: Tensor, rng: Random) -> Tensor:
@@ -342,7 +346,7 @@ def flip_within(body: nn.Sequential, features: Tensor, rng: Random) -> Tensor:
     return body[CUT:](body[:CUT](features).flip(axes))  # type: ignore[no-any-return]
 
 
-def last_kept(body: nn.Sequential, features: Tensor, rng: Random) -> Tensor:
+def run_last_kept(body: nn.Sequential, features: Tensor, rng: Random) -> Tensor:
     """Meant to skip up to three modules of the body; as published, the last one not skipped acts on
     the head's features alone.
     """
@@ -350,27 +354,27 @@ def last_kept(body: nn.Sequential, features: Tensor, rng: Random) -> Tensor:
     return body[max(set(range(len(body))) - skipped)](features)  # type: ignore[no-any-return]
 
 
-FIRST: dict[str, FeatureChange] = {
+FEATURE_CHANGES: dict[str, FeatureChange] = {
     "copy_channels": copy_channels,
     "drop_features": drop_features,
     "flip_signs": flip_signs,
-    "untouched": untouched,
+    "keep_features": keep_features,
 }
-BODY: dict[str, BodyChange] = {
+BODY_CHANGES: dict[str, BodyChange] = {
     "negate_within": negate_within,
     "activate_within": activate_within,
     "flip_within": flip_within,
-    "last_kept": last_kept,
-    "whole_body": whole_body,
+    "run_last_kept": run_last_kept,
+    "run_body": run_body,
 }
 
 
-def distorted(network: EDSR, images: Tensor, rng: Random) -> Tensor:
+def distort(network: EDSR, images: Tensor, rng: Random) -> Tensor:
     """Float (1, 3, H, W) RGB in 0..1 -> (1, 3, 4 H, 4 W) in 0..1, with one change of the features
     and one of the body.
     """
     first, body = (
-        list(FIRST.values())[rng.integers(len(FIRST))],
-        list(BODY.values())[rng.integers(len(BODY))],
+        list(FEATURE_CHANGES.values())[rng.integers(len(FEATURE_CHANGES))],
+        list(BODY_CHANGES.values())[rng.integers(len(BODY_CHANGES))],
     )
     return network(255 * images, rng, first, body).clamp(0, 255) / 255  # type: ignore[no-any-return]

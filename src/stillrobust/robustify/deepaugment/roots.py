@@ -14,8 +14,8 @@ from stillrobust.data.reading import derived_fingerprint, fingerprint, image_fil
 from stillrobust.errors import UserError
 from stillrobust.samples import Dataset, DatasetInfo, Sample, Target
 
-MODES = ("concat", "choice")
-NAMED = 3  # missing images that an error names
+COMBINATIONS = ("concat", "choice")
+MAX_NAMED = 3  # missing images that an error names
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class MultiRootDataset:
 
     clean: Dataset
     roots: tuple[str, ...]
-    mode: str = "concat"
+    combine: str = "concat"
     seed: int = 0
     epoch: int = 0
     names: tuple[str, ...] = field(default=(), repr=False)
@@ -56,7 +56,7 @@ class MultiRootDataset:
         """
         base = self.clean.info
         digests = [fingerprint((), self.names, files, b"") for files in self.files]
-        changes = (self.mode, self.seed if self.mode == "choice" else 0, *digests)
+        changes = (self.combine, self.seed if self.combine == "choice" else 0, *digests)
         return replace(
             base,
             size=len(self),
@@ -64,14 +64,14 @@ class MultiRootDataset:
         )
 
     def __len__(self) -> int:
-        return len(self.clean) * (1 + len(self.roots) if self.mode == "concat" else 1)
+        return len(self.clean) * (1 + len(self.roots) if self.combine == "concat" else 1)
 
     def __getitem__(self, index: int, /) -> Sample:
         count = len(self.clean)
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         version, place = divmod(index % len(self), count)
-        if self.mode == "choice":
+        if self.combine == "choice":
             version = int(
                 np.random.default_rng([self.seed, self.epoch, place]).integers(1 + len(self.roots))
             )
@@ -96,7 +96,7 @@ def _names(dataset: Any) -> tuple[str, ...]:
     )
 
 
-def stem(image_id: str) -> str:
+def image_stem(image_id: str) -> str:
     """``cat/a.JPEG`` -> ``cat/a``."""
     folder, slash, name = image_id.rpartition("/")
     return folder + slash + (name.rpartition(".")[0] or name)
@@ -111,13 +111,13 @@ def _match(names: Sequence[str], roots: Sequence[Path]) -> tuple[tuple[Path, ...
                 f"Expected a folder of changed images at {root}, but there is none; make it or"
                 " check the path"
             )
-        there = {stem(path.relative_to(root).as_posix()): path for path in image_files(root)}
-        missing = [name for name in names if stem(name) not in there]
+        there = {image_stem(path.relative_to(root).as_posix()): path for path in image_files(root)}
+        missing = [name for name in names if image_stem(name) not in there]
         if missing:
-            named = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+            named = ", ".join(missing[:MAX_NAMED]) + (", ..." if len(missing) > MAX_NAMED else "")
             complaints.append(f"{len(missing)} are missing in {root} ({named})")
         else:
-            found.append(tuple(there[stem(name)] for name in names))
+            found.append(tuple(there[image_stem(name)] for name in names))
     if complaints:
         raise UserError(
             f"Expected a changed image for each of the {len(names)} in the training set, but"

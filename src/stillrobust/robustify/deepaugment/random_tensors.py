@@ -20,22 +20,22 @@ def signs_like(tensor: Tensor, rng: Random, negative: float = 0.5) -> Tensor:
     return 1 - 2 * (uniform_like(tensor, rng) < negative).to(tensor.dtype)
 
 
-def kept_like(tensor: Tensor, rng: Random, dropped: float = 0.5) -> Tensor:
+def keep_mask_like(tensor: Tensor, rng: Random, dropped: float = 0.5) -> Tensor:
     """0 with probability ``dropped``, else 1."""
     return (uniform_like(tensor, rng) >= dropped).to(tensor.dtype)
 
 
-def one_of(values: Sequence[int] | range, rng: Random) -> int:
+def choose(values: Sequence[int] | range, rng: Random) -> int:
     """Any of the values, equally often."""
     return values[int(rng.integers(len(values)))]
 
 
-def quarter_turns(weight: Tensor, rng: Random, axes: Sequence[int] = (2, 3)) -> Tensor:
+def rotate_quarter_turns(weight: Tensor, rng: Random, axes: Sequence[int] = (2, 3)) -> Tensor:
     """Turned by one to three right angles."""
     return torch.rot90(weight, int(rng.integers(1, 4)), list(axes))
 
 
-def convolved(weight: Tensor, kernel: Tensor) -> Tensor:
+def convolve_kernels(weight: Tensor, kernel: Tensor) -> Tensor:
     """A convolution's kernels, (O, I, 3, 3), as images of I channels, convolved themselves; zeros
     around them.
     """

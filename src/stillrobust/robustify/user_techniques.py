@@ -29,7 +29,7 @@ FUNCTIONS = {
 EXPECTED = f"one or more of the functions {', '.join(FUNCTIONS)}"
 
 
-def own_technique(spec: str) -> Technique:
+def build_user_technique(spec: str) -> Technique:
     """The technique of a pinned file; it can be pickled.
 
     Raises ``UserError`` for a file without any of the functions.
@@ -39,7 +39,7 @@ def own_technique(spec: str) -> Technique:
     if not there:
         raise UserError(f"Expected {EXPECTED} in {file_name(spec)}, but there is none; add one")
     geometric, views = getattr(module, "GEOMETRIC", True), getattr(module, "VIEWS", 1)
-    overlaps = own_card(spec).overlaps_test
+    overlaps = user_card(spec).overlaps_test
     if (
         not isinstance(geometric, bool)
         or isinstance(views, bool)
@@ -66,12 +66,12 @@ def own_technique(spec: str) -> Technique:
         loss=partial(_loss, spec) if "loss" in there else cross_entropy,
         views=views,
         geometric=geometric,
-        cards=(own_card(spec),),
+        cards=(user_card(spec),),
         spec=spec,
     )
 
 
-def own_card(spec: str) -> Card:
+def user_card(spec: str) -> Card:
     """What the file says of itself."""
     module = load(spec, EXPECTED)
     lines = (module.__doc__ or "").strip().splitlines()
