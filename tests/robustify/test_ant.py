@@ -349,7 +349,7 @@ def test_the_generator_learns_in_the_precision_of_the_model():
         ("ant(epsilon=0)", "epsilon of ant above 0"),
         ("ant(epsilon=1000.0)", "at most 388"),
         ("ant(iterations=-1)", "iterations of ant at least 0"),
-        ("ant+ant(kernel=3)", "two networks"),
+        ("ant+ant(kernel=3)", "two auxiliary networks"),
     ],
 )
 def test_a_wrong_argument_is_one_sentence(spec, words):

@@ -1,10 +1,13 @@
-"""Techniques that make a model robust, by name: specs such as ``ant(kernel=3)``,
-``prime(geometry=False)``, ``deepaugment+augmix``; and files of your own, ``my_technique.py``
-(``own.py``).
+"""Techniques that make a model robust, by name, and techniques in files of users.
 
-A technique is an augmentation and/or a loss, and a card (``technique.py`` is the contract). Nothing
-here imports ``corruptions/``: no training on the test; a technique that shows one of its
-corruptions all the same says so.
+Specs look like ``ant(kernel=3)``, ``prime(geometry=False)``, ``deepaugment+augmix`` or
+``my_technique.py``. ``technique.py`` defines the contract, ``user_techniques.py`` reads files.
+
+To add a technique, write a module with a factory and its card, and add one entry to ``TECHNIQUES``.
+Listing, card, training and the report's marks follow from the card.
+
+Nothing here imports ``corruptions/``, so that no technique can train on the test. A technique that
+still resembles a corruption of the test names it in its card.
 """
 
 import inspect
@@ -66,10 +69,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TechniqueEntry:
-    """One technique of the dict."""
+    """A technique of ``TECHNIQUES``: its factory and its card."""
 
     build: Callable[..., Technique]
-    """Takes literal arguments with defaults; raises ``UserError`` for one out of range."""
+    """Takes literal arguments with defaults. Raises ``UserError`` for one out of range."""
     card: Card
 
 
@@ -89,19 +92,36 @@ TECHNIQUES: dict[str, TechniqueEntry] = {
 
 
 def build_technique(spec: str) -> Technique:
-    """The technique that ``spec`` names; ``a+b`` is both.
+    """Build the technique that a spec names.
 
-    What they do comes in the order of :class:`Technique`'s fields, whichever is named first: single
-    images before batches. Of two that act in the same place ``a`` comes before ``b``.
+    ``a+b`` applies both. Parts act in the order of the fields of :class:`Technique`: single images
+    are augmented before batches, whichever technique is named first. Within one field, ``a`` acts
+    before ``b``.
 
-    Raises ``UserError`` for an unknown name or argument, a value out of range, two losses or two
-    companions, and what would be given images beyond 0..1.
+    Args:
+        spec: A spec such as ``augmix(severity=3)+prime`` or the path of a Python file.
+
+    Returns:
+        The technique, with its canonical spec and its cards.
+
+    Raises:
+        UserError: If a name or argument is unknown or a value is out of range; if there are two
+            losses or two auxiliary networks; or if a part would be given images beyond 0..1.
     """
     return reduce(_compose, [_build_one(part) for part in _parts(spec)])
 
 
 def cards_of(spec: str) -> list[Card]:
-    """The cards of the techniques that ``spec`` names, whose arguments need not be there."""
+    """Return the cards of the techniques that a spec names.
+
+    Required arguments may be missing.
+
+    Args:
+        spec: As for :func:`build_technique`.
+
+    Raises:
+        UserError: If a name is unknown.
+    """
     return [_card(*parse_spec(part)) for part in _parts(spec)]
 
 
@@ -114,7 +134,7 @@ def _card(name: str, arguments: Mapping[str, Any]) -> Card:
 
 
 def _parts(spec: str) -> list[str]:
-    """``"a(x=1)+b"`` -> ``["a(x=1)", "b"]``. Files of your own are pinned."""
+    """Return the parts of a sum: ``"a(x=1)+b"`` -> ``["a(x=1)", "b"]``. User files are resolved."""
     found = parts_of(pinned(spec))
     for name in (parse_spec(part)[0] for part in found):
         if is_own(name):
@@ -154,7 +174,7 @@ def _compose(first: Technique, second: Technique) -> Technique:
     if first.loss is not cross_entropy and second.loss is not cross_entropy:
         raise UserError(f"{both} has two losses; leave one of them out")
     if first.auxiliary_network and second.auxiliary_network:
-        raise UserError(f"{both} would train two networks beside the model; leave one of them out")
+        raise UserError(f"{both} would train two auxiliary networks; leave one of them out")
     leaves_unit_range, needs_unit_range = (
         first.leaves_unit_range or second.leaves_unit_range,
         first.needs_unit_range or second.needs_unit_range,
@@ -194,7 +214,7 @@ def _compose(first: Technique, second: Technique) -> Technique:
 def _both(
     first: Callable[..., Any] | None, second: Callable[..., Any] | None, twice: Callable[..., Any]
 ) -> Any:
-    # partial of a function of this module, not a closure: a loader's workers get it by pickle
+    # Not a closure: a loader's workers receive it by pickle.
     return partial(twice, first, second) if first and second else first or second
 
 
@@ -207,7 +227,7 @@ def _extend_twice(
 def _augment_image_twice(
     first: AugmentImage, second: AugmentImage, image: Image, rng: np.random.Generator
 ) -> Array:
-    # The second one takes 8 bits, as all of them do.
+    # Every ``augment_image`` takes 8 bits.
     return second(np.round(first(image, rng) * 255).clip(0, 255).astype(np.uint8), rng)
 
 

@@ -1,7 +1,6 @@
-"""Gaussian and speckle noise training, the baselines of adversarial noise training (Rusak et al.
-2020).
+"""Gaussian and speckle noise training, the baselines of adversarial noise training.
 
-Source: bethgelab/game-of-noise 2989b43 (MIT).
+Rusak et al. 2020; source: bethgelab/game-of-noise 2989b43 (MIT).
 """
 
 from functools import partial
@@ -69,7 +68,18 @@ SPECKLE_CARD = Card(
 
 
 def gaussian(std: float | tuple[float, ...] = 0.5, share: float = 0.5) -> Technique:
-    """clip(x + std · N(0, 1)) on the last ``share`` of the batch."""
+    """Build Gaussian noise training: clip(x + std · N(0, 1)) on the last images of a batch.
+
+    Args:
+        std: Standard deviation on 0..1, or several, of which each image draws one.
+        share: Share of the batch that is noisy.
+
+    Returns:
+        A technique that augments batches.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
     return Technique(
         augment_batch=partial(add_noise, stds=_validated_stds(std, share), share=share)
     )
@@ -78,7 +88,18 @@ def gaussian(std: float | tuple[float, ...] = 0.5, share: float = 0.5) -> Techni
 def speckle(
     std: float | tuple[float, ...] = (0.15, 0.2, 0.35, 0.45, 0.6), share: float = 0.5
 ) -> Technique:
-    """clip(x + x · std · N(0, 1)) on the last ``share`` of the batch."""
+    """Build speckle noise training: clip(x + x · std · N(0, 1)) on the last images of a batch.
+
+    Args:
+        std: Standard deviation relative to the pixel, or several, of which each image draws one.
+        share: Share of the batch that is noisy.
+
+    Returns:
+        A technique that augments batches.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
     add = partial(add_noise, stds=_validated_stds(std, share), share=share, relative=True)
     return Technique(augment_batch=add)
 
@@ -102,10 +123,20 @@ def add_noise(
     share: float = 1.0,
     relative: bool = False,
 ) -> Tensor:
-    """Noise on the last ``share`` of the images (``part_of``), the standard deviation of each drawn
-    from ``stds``; clipped to 0..1.
+    """Add noise to the last images of a batch.
 
-    images: float (B, 3, H, W) 0..1, not modified. ``relative``: times the pixel (speckle).
+    Args:
+        images: Float (B, 3, H, W) in 0..1. Not modified.
+        generator: Source of all random draws.
+        stds: Standard deviations, of which each image draws one.
+        share: Share of the images that gets noise; see ``stochastic_count``.
+        relative: Whether the noise is multiplied by the pixel, as for speckle noise.
+
+    Returns:
+        Float (B, 3, H, W), clipped to 0..1.
+
+    Raises:
+        UserError: If images are not in 0..1.
     """
     require_unit_range(images)
     clean = len(images) - stochastic_count(len(images), share, generator)

@@ -1,8 +1,8 @@
-"""Noise2Net: images through small residual networks whose weights are drawn anew for each of them
-(Hendrycks et al. 2021).
+"""Noise2Net: images pass small residual networks with random weights, new ones for each image.
 
-It is DeepAugment without pretrained networks: hendrycks/imagenet-r, DeepAugment/train_noise2net.py.
-There all images of a batch are one image of many channels for grouped convolutions; here as well.
+This is DeepAugment without pretrained networks (Hendrycks et al. 2021). Source:
+hendrycks/imagenet-r, DeepAugment/train_noise2net.py. As there, all images of a batch form one image
+of many channels for grouped convolutions.
 """
 
 import math
@@ -59,7 +59,14 @@ KERNELS, DILATIONS = (1, 3), (1, 2, 3)
 
 
 def noise2net(epsilon: float = 0.75, share: float = 0.5) -> Technique:
-    """The first ``share`` of every batch through random networks, one for each image."""
+    """Build Noise2Net. ``CARD.parameters`` describes the arguments.
+
+    Returns:
+        A technique that augments batches, and leaves 0..1.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
     require_between("epsilon", epsilon, 0, 10, above=True)
     require_between("share", share, 0, 1, above=True)
     return Technique(
@@ -70,10 +77,21 @@ def noise2net(epsilon: float = 0.75, share: float = 0.5) -> Technique:
 def distort(
     images: Tensor, generator: torch.Generator, epsilon: float, share: float = 1.0
 ) -> Tensor:
-    """The first ``share`` of the images (``part_of``) changed by about 2 e deviations of ImageNet,
-    e in epsilon/2..epsilon.
+    """Change the first images of a batch by about 2 e standard deviations of ImageNet.
 
-    images: float (B, 3, H, W) 0..1, not modified; what comes out is not clipped.
+    e is drawn for the batch from epsilon / 2 to epsilon.
+
+    Args:
+        images: Float (B, 3, H, W) in 0..1. Not modified.
+        generator: Source of all random draws.
+        epsilon: Largest weight of a block.
+        share: Share of the images that is changed; see ``stochastic_count``.
+
+    Returns:
+        Float (B, 3, H, W), not clipped.
+
+    Raises:
+        UserError: If images are not in 0..1.
     """
     require_unit_range(images)
     count = stochastic_count(len(images), share, generator)
@@ -89,8 +107,15 @@ def distort(
 
 
 def apply_random_networks(images: Tensor, generator: torch.Generator, weight: float) -> Tensor:
-    """(B, 3, H, W) normalised -> the same, each image through a network of its own; ``weight`` 0
-    changes nothing.
+    """Pass each image through a random network of its own.
+
+    Args:
+        images: Float (B, 3, H, W), normalised.
+        generator: Source of all random draws.
+        weight: Weight of a block; 0 changes nothing.
+
+    Returns:
+        Float (B, 3, H, W).
     """
     if not len(images):
         return images
@@ -102,8 +127,15 @@ def apply_random_networks(images: Tensor, generator: torch.Generator, weight: fl
 
 
 def apply_block(features: Tensor, groups: int, generator: torch.Generator) -> Tensor:
-    """A bottleneck of Res2Net with random weights: (1, groups · 3, H, W) -> the same, every channel
-    of mean 0 and variance 1.
+    """Apply a Res2Net bottleneck with random weights.
+
+    Args:
+        features: (1, groups · 3, H, W).
+        groups: Number of images.
+        generator: Source of all random draws.
+
+    Returns:
+        The same shape, each channel of mean 0 and variance 1.
     """
     size = features.shape[2:]
     hidden = normalise_channels(
@@ -132,8 +164,19 @@ def random_convolution(
     generator: torch.Generator,
     bias: bool,
 ) -> Tensor:
-    """A convolution for each group, of ``outputs`` channels, with the weights that PyTorch gives a
-    new one.
+    """Apply a convolution with random weights to each group, drawn as PyTorch initialises them.
+
+    Args:
+        features: (1, groups · C, H, W).
+        groups: Number of images.
+        outputs: Output channels of a group.
+        kernel: Size of the kernel.
+        dilation: Dilation of the kernel.
+        generator: Source of all random draws.
+        bias: Whether the convolution has a bias.
+
+    Returns:
+        (1, groups · outputs, H, W).
     """
     inputs = features.shape[1] // groups
     limit = 1 / math.sqrt(inputs * kernel * kernel)
@@ -157,8 +200,10 @@ def random_convolution(
 
 
 def normalise_channels(features: Tensor) -> Tensor:
-    """Each channel of each image to mean 0 and variance 1: what BatchNorm in training makes of one
-    image of many channels.
+    """Normalise each channel of each image to mean 0 and variance 1, as BatchNorm in training does.
+
+    Args:
+        features: (1, channels, H, W).
     """
     # written out, since instance_norm refuses an image of one pixel
     centred = features - features.mean(dim=(2, 3), keepdim=True)
@@ -166,5 +211,10 @@ def normalise_channels(features: Tensor) -> Tensor:
 
 
 def choose(values: tuple[int, ...], generator: torch.Generator) -> int:
-    """One of the values, equally often."""
+    """Draw one of the values with equal probabilities.
+
+    Args:
+        values: The values.
+        generator: Source of the draw.
+    """
     return values[int(torch.randint(len(values), (), generator=generator, device=generator.device))]

@@ -1,8 +1,6 @@
-"""TrivialAugment, RandAugment and AutoAugment as torchvision has them, with fewer operations where
-that is asked for.
+"""torchvision's TrivialAugment, RandAugment and AutoAugment, optionally with fewer operations.
 
-Four of their operations resemble corruptions of the test; the report marks a model that trained on
-these.
+Four of their operations resemble corruptions of the test. ``all_ops=False`` leaves them out.
 """
 
 from collections.abc import Mapping
@@ -97,14 +95,23 @@ AUTOAUGMENT_CARD = Card(
 
 
 def trivialaugment(all_ops: bool = True, geometry: bool = True) -> Technique:
-    """One operation, at any of its magnitudes."""
+    """Build TrivialAugment: one operation at a random magnitude.
+
+    The parameters of ``TRIVIALAUGMENT_CARD`` describe the arguments.
+    """
     return _technique("trivialaugment", all_ops, geometry)
 
 
 def randaugment(
     num_ops: int = 2, magnitude: int = 9, all_ops: bool = True, geometry: bool = True
 ) -> Technique:
-    """``num_ops`` operations at one magnitude."""
+    """Build RandAugment: ``num_ops`` operations at one magnitude.
+
+    The parameters of ``RANDAUGMENT_CARD`` describe the arguments.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
     require_between("num_ops", num_ops, 1, 100)
     require_between("a magnitude", magnitude, 0, BINS - 1)
     return _technique(
@@ -118,7 +125,13 @@ def randaugment(
 
 
 def autoaugment(policy: str = "imagenet", all_ops: bool = True, geometry: bool = True) -> Technique:
-    """A pair of operations of a learned policy."""
+    """Build AutoAugment: a pair of operations of a learned policy.
+
+    The parameters of ``AUTOAUGMENT_CARD`` describe the arguments.
+
+    Raises:
+        UserError: If the policy is unknown.
+    """
     return _technique("autoaugment", all_ops, geometry, policy=lookup("policy", policy, POLICIES))
 
 
@@ -134,7 +147,11 @@ def _technique(name: str, all_ops: bool, geometry: bool, **settings: Any) -> Tec
 
 
 def operations(transform: v2.Transform) -> frozenset[str]:
-    """The operations that a transform may apply."""
+    """Return the names of the operations that a transform may apply.
+
+    Args:
+        transform: A transform of :func:`build_transform`.
+    """
     if isinstance(transform, v2.AutoAugment):
         return frozenset(step[0] for pair in transform._policies for step in pair)
     return frozenset(transform._AUGMENTATION_SPACE)
@@ -144,9 +161,16 @@ def operations(transform: v2.Transform) -> frozenset[str]:
 def build_transform(
     name: str, all_ops: bool, geometry: bool, settings: tuple[tuple[str, Any], ...]
 ) -> v2.Transform:
-    """torchvision's transform.
+    """Build torchvision's transform without unwanted operations.
 
-    Made where it is used: its tables hold functions that cannot be sent to a loader's worker.
+    Each process builds it, because its tables hold functions that cannot be pickled for a loader's
+    worker.
+
+    Args:
+        name: Name of the technique.
+        all_ops: Whether operations that resemble corruptions of the test are included.
+        geometry: Whether operations that move pixels are included.
+        settings: Arguments of torchvision's class, as pairs.
     """
     kinds = {
         "trivialaugment": v2.TrivialAugmentWide,
@@ -157,7 +181,7 @@ def build_transform(
     unwanted = (frozenset() if all_ops else OVERLAPS.keys()) | (
         frozenset() if geometry else GEOMETRIC
     )
-    # torchvision has no argument for this; tests hold that these attributes are what it draws from
+    # torchvision has no argument for this. Tests check that it draws from these attributes.
     if isinstance(transform, v2.AutoAugment):
         transform._policies = [
             pair for pair in transform._policies if not unwanted & {step[0] for step in pair}
@@ -178,10 +202,22 @@ def augment(
     geometry: bool,
     settings: tuple[tuple[str, Any], ...],
 ) -> Array:
-    """uint8 (H, W, 3) RGB -> float32 (H, W, 3) in 0..1."""
+    """Augment one image.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        rng: Source of all random draws.
+        name: Name of the technique.
+        all_ops: As for :func:`build_transform`.
+        geometry: As for :func:`build_transform`.
+        settings: As for :func:`build_transform`.
+
+    Returns:
+        float32 (H, W, 3) in 0..1.
+    """
     require_eight_bit(image)
     tensor = tv_tensors.Image(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1))
-    # torchvision draws from the global generator, which stays as it is
+    # torchvision draws from the global generator, whose state is restored afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63)))
         changed: torch.Tensor = build_transform(name, all_ops, geometry, settings)(tensor)
