@@ -33,7 +33,6 @@ def changed(out, images):
 
 
 # ---- projection
-# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 20.0, 60.0, 135.0])
@@ -111,7 +110,6 @@ def test_gaussian_noise_of_one_half_has_the_default_norm():
 
 
 # ---- the generator
-# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("kernel", "parameters"), [(1, 983), (3, 4183)])
@@ -148,7 +146,6 @@ def test_generator_sees_its_kernel_and_no_more(kernel, reach):
 
 
 # ---- the loop
-# ------------------------------------------------------------------------------------------------------------
 
 
 def classifier(seed=0):
@@ -247,7 +244,7 @@ def test_every_epoch_has_a_fresh_generator_and_keeps_it():
 
 
 def test_rates_of_the_generator(monkeypatch):
-    """5e-4 for a fresh one before its epoch, 1e-4 beside the model in it (game-of-noise 2989b43)."""
+    """5e-4 for a fresh one before its epoch, 1e-4 in the epoch (game-of-noise 2989b43)."""
     rates = []
     learn = AdversarialNoise._learn
 

@@ -1,4 +1,4 @@
-"""AugMix against Pillow, closed forms and timm; the consistency loss against timm and its limits."""
+"""AugMix against Pillow, closed forms and timm; the loss against timm and its limits."""
 
 import math
 import random
@@ -313,7 +313,6 @@ def test_only_eight_bit_images(wrong):
 
 
 # ---- the consistency loss
-# -----------------------------------------------------------------------------------------------
 
 
 def logits(views=3, batch=6, classes=10, scale=3.0):

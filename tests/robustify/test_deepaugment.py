@@ -31,7 +31,6 @@ def edsr_state():
 
 
 # ---- architectures
-# ------------------------------------------------------------------------------------------------------
 
 
 def test_edsr_is_the_published_network(edsr_state):
@@ -88,7 +87,6 @@ def test_draws():
 
 
 # ---- EDSR: weights
-# --------------------------------------------------------------------------------------------------------
 
 EARLY = {f"body.{block}.body" for block in (0, 3, 6, 9)}
 TOUCHED = {
@@ -264,7 +262,6 @@ def test_three_of_seventeen(edsr_state, monkeypatch):
 
 
 # ---- EDSR: features
-# -------------------------------------------------------------------------------------------------------
 
 
 def test_edsr_features():
@@ -336,7 +333,6 @@ def test_edsr_choices_are_uniform(monkeypatch):
 
 
 # ---- trained weights, or none
-# -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

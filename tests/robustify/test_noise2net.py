@@ -1,4 +1,4 @@
-"""Noise2Net: every image has a network of its own, and the change is as large as its weight says."""
+"""Noise2Net: each image passes its own network, and the weight sets the size of the change."""
 
 import pytest
 import torch

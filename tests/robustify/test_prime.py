@@ -25,7 +25,6 @@ def photos(count=4, size=(64, 64), seed=0):
 
 
 # ---- colour
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_colour_is_exact_on_8_bits_and_bounded_elsewhere():
@@ -85,7 +84,6 @@ def test_colour_draws_as_the_official_code_does():
 
 
 # ---- filter
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_filter_without_noise_is_a_shift_or_nothing(monkeypatch):
@@ -153,7 +151,6 @@ def test_filter_is_one_for_the_channels_and_another_for_each_image():
 
 
 # ---- diffeomorphism
-# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cut", [3, 10, 50, 200])
@@ -248,7 +245,6 @@ def test_geometry_needs_squares():
 
 
 # ---- the mixture
-# ---------------------------------------------------------------------------------------------------------
 
 
 def identity(images, generator):
@@ -351,7 +347,6 @@ def test_strength_on_photographs_is_the_recorded_one():
 
 
 # ---- the technique
-# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,10 @@ from stillrobust.user_files import is_own, pinned, require_free, shown
 
 __all__ = [
     "TECHNIQUES",
-    "Card",
     "AuxiliaryNetwork",
-    "TechniqueEntry",
+    "Card",
     "Technique",
+    "TechniqueEntry",
     "batch_views",
     "build_technique",
     "cards_of",

@@ -289,7 +289,10 @@ class AdversarialNoise:
     def _noisy(
         self, images: Tensor, generator: torch.Generator, state: dict[str, Tensor] | None = None
     ) -> Tensor:
-        """Add noise of the generator, or of the one with ``state``, in float32 even under autocast."""
+        """Add noise of the generator, or of the one with ``state``.
+
+        Computes in float32, even under autocast.
+        """
         require_unit_range(images)
         with torch.autocast(images.device.type, enabled=False):
             margin = 2 * self.network.margin

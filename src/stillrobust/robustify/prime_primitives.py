@@ -18,7 +18,7 @@ from stillrobust.robustify.technique import chunk_size
 
 FILTER_STD = 4.0  # config/imagenet_cfg.py and cifar_cfg.py: rand_filter sigma
 FILTER_SIZE = 3
-# Of the fastest sine in a table. The error of linear interpolation is then (2 pi / 128)^2 / 8 of it.
+# Of the fastest sine in a table. Linear interpolation then errs by (2 pi / 128)^2 / 8 of it.
 SAMPLES_PER_PERIOD = 128
 # The table has a point at every 8-bit value, so that 8-bit images need no interpolation.
 LEVELS = 255

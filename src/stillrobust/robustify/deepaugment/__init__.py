@@ -1,9 +1,8 @@
-"""DeepAugment: training images through image-to-image networks that were tampered with (Hendrycks
-et al., ICCV 2021).
+"""DeepAugment: training images from image-to-image networks with perturbed weights and features.
 
-``stillrobust deepaugment`` makes one folder of changed images with each network
-(``Pretrained.distort``); the technique trains on such folders beside the originals (``roots.py``).
-``noise2net`` is the variant that needs no trained networks.
+Hendrycks et al. 2021 (ICCV). ``stillrobust deepaugment`` makes a folder of changed images with each
+network (``Pretrained.distort``). The technique trains on such folders and the originals
+(``roots.py``). ``noise2net`` is the variant that needs no trained networks.
 """
 
 import hashlib
@@ -39,11 +38,12 @@ __all__ = [
 ]
 
 REDRAW_PROBABILITY = (
-    0.05  # the probability, before each image, of drawing new weights: both official scripts
+    0.05  # probability of new weights before each image, as in both official scripts
 )
 MIN_CORRELATION = 0.5
-"""Correlation of a picture with what an unperturbed network makes of it: below 0.2 untrained (20
-seeds), 0.87 at 20 dB.
+"""Lowest :func:`reconstruction_correlation` of trained weights.
+
+Untrained weights stay below 0.2 (20 seeds). A reconstruction at 20 dB has 0.87.
 """
 
 CARD = Card(
@@ -91,18 +91,16 @@ class Network:
     """One of the two image-to-image networks."""
 
     build: Callable[[], nn.Module]
-    """With random weights."""
+    """Builds the module with random weights."""
     side: int
-    """Pixels of the shorter side that an image is brought to."""
+    """Images are resized to this length of the shorter side, in pixels."""
     perturb_weights: Callable[[State, Random], State]
     distort: Callable[..., Tensor]
-    """(module, images (1, 3, H, W) in 0..1, rng) -> images in 0..1, with its features or code
-    changed.
-    """
+    """(module, images (1, 3, H, W) in 0..1, rng) -> images in 0..1, with one change."""
     reconstruct: Callable[[nn.Module, Tensor], Tensor]
-    """(module, images in 0..1) -> images in 0..1, nothing changed."""
+    """(module, images in 0..1) -> images in 0..1, without any change."""
     source: str
-    """Where its published weights are."""
+    """Where the published weights are."""
 
 
 NETWORKS: dict[str, Network] = {
@@ -127,37 +125,54 @@ NETWORKS: dict[str, Network] = {
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A network with its trained weights, as they were before anything was perturbed."""
+    """A network with its trained weights, before any perturbation."""
 
     network: Network
     module: nn.Module
     state: State
     sha256: str
-    """Of the weight file, hex; empty for untrained weights."""
+    """SHA-256 of the weight file, hex; empty for untrained weights."""
 
     def perturb(self, rng: Random) -> None:
-        """Give the module newly perturbed weights."""
+        """Give the module newly perturbed weights.
+
+        Args:
+            rng: Source of all random draws.
+        """
         self.module.load_state_dict(self.network.perturb_weights(self.state, rng))
 
     def distort(self, image: Pillow.Image, rng: Random) -> Image:
-        """RGB of any size -> uint8 (H, W, 3) with a shorter side of 512, as the module's present
-        weights make it.
+        """Distort an image with the module's current weights.
+
+        Args:
+            image: RGB of any size.
+            rng: Source of all random draws.
+
+        Returns:
+            uint8 (H, W, 3) with a shorter side of 512.
         """
         device = next(self.module.parameters()).device
         with torch.no_grad():
             out = self.network.distort(
                 self.module, resize_shorter_side(image, self.network.side).to(device), rng
             )
-        # cut off, as torchvision's to_pil_image
+        # Truncated, as by torchvision's to_pil_image.
         return np.asarray(out[0].mul(255).byte().permute(1, 2, 0).cpu().numpy())
 
 
 def load_pretrained(name: str, weights: Path | None, allow_untrained: bool = False) -> Pretrained:
-    """A network of ``NETWORKS``, its weights read safely and loaded strictly, and seen to reproduce
-    a picture.
+    """Load a network, and check that its weights are trained: they must reproduce a picture.
 
-    Raises ``UserError`` without weights, with a file that does not fit, and with weights that are
-    not trained. ``allow_untrained`` is for tests.
+    Args:
+        name: A name of ``NETWORKS``.
+        weights: The file of weights. It is read without running code, and loaded strictly.
+        allow_untrained: Whether random weights are allowed, for tests.
+
+    Returns:
+        The network with its weights.
+
+    Raises:
+        UserError: If the weights are missing, do not fit or are not trained.
     """
     network = lookup("network", name, NETWORKS)
     if weights is None and not allow_untrained:
@@ -182,7 +197,12 @@ def load_pretrained(name: str, weights: Path | None, allow_untrained: bool = Fal
 
 
 def reconstruction_correlation(network: Network, module: nn.Module) -> float:
-    """The correlation of a smooth picture with what the network makes of it, nothing perturbed."""
+    """Compute the correlation of a smooth picture with what the unperturbed network makes of it.
+
+    Args:
+        network: The network.
+        module: Its module.
+    """
     coarse = torch.from_numpy(
         np.random.default_rng(0).uniform(0.1, 0.9, (1, 3, 5, 5)).astype(np.float32)
     )
@@ -196,8 +216,14 @@ def reconstruction_correlation(network: Network, module: nn.Module) -> float:
 
 
 def resize_shorter_side(image: Pillow.Image, side: int) -> Tensor:
-    """RGB -> float (1, 3, H, W) in 0..1 with that shorter side, by Pillow's bilinear filter as
-    torchvision's Resize has it.
+    """Resize an image with Pillow's bilinear filter, as torchvision's Resize does.
+
+    Args:
+        image: RGB.
+        side: Length of the shorter side in pixels.
+
+    Returns:
+        Float (1, 3, H, W) in 0..1.
     """
     width, height = image.size
     size = (side, side * height // width) if width <= height else (side * width // height, side)
@@ -206,7 +232,18 @@ def resize_shorter_side(image: Pillow.Image, side: int) -> Tensor:
 
 
 def deepaugment(roots: tuple[str, ...] = (), combine: str = "concat") -> Technique:
-    """Trains on folders of changed images beside the original ones."""
+    """Build DeepAugment: training on the original images and on folders of changed ones.
+
+    Args:
+        roots: Folders of changed images, relative to the working directory.
+        combine: ``concat`` or ``choice``; see ``MultiRootDataset.combine``.
+
+    Returns:
+        A technique that extends the training set.
+
+    Raises:
+        UserError: If there is no root, or ``combine`` is unknown.
+    """
     if not roots:
         raise UserError(
             "Expected folders of changed images, as in deepaugment(roots=('EDSR', 'CAE')), but got"
