@@ -32,8 +32,8 @@ class MultiRootDataset:
     combine: str = "concat"
     """How versions are combined.
 
-    ``concat``: all of ``clean``, then all of each root, (1 + roots) · N images. ``choice``: N images,
-    each in a version that is drawn anew in every epoch.
+    ``concat``: all of ``clean``, then all of each root, (1 + roots) · N images. ``choice``: N
+    images, each in a version that is drawn anew in every epoch.
     """
     seed: int = 0
     epoch: int = 0
