@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from timm.data.auto_augment import AugMixAugment, augmix_ops
 from torchvision.transforms import v2
 
-from stillrobust.robustify.augmix import Step, allowed, draw_mixture
+from stillrobust.robustify.augmix import Step, allowed_operations, draw_mixture
 
 PAPERS = [
     "AutoContrast",
@@ -64,7 +64,7 @@ def normalised(image: Image.Image) -> torch.Tensor:
 
 
 def plain(image: Image.Image, rng: np.random.Generator, severity: int) -> torch.Tensor:
-    mixture = draw_mixture(rng, allowed(False, True), severity, 3, None, 1.0)
+    mixture = draw_mixture(rng, allowed_operations(False, True), severity, 3, None, 1.0)
     mixed = torch.zeros(3, *image.size[::-1])
     for weight, chain in zip(mixture.weights, mixture.chains, strict=True):
         changed = image.copy()

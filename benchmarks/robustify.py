@@ -170,13 +170,19 @@ def step(
     loaded = [
         torch.from_numpy(np.stack(view)).permute(0, 3, 1, 2) for view in zip(*lists, strict=True)
     ]
-    companion = technique.companion(torch.device("cpu")) if technique.companion else None
-    if companion:
+    auxiliary_network = (
+        technique.auxiliary_network(torch.device("cpu")) if technique.auxiliary_network else None
+    )
+    if auxiliary_network:
         for epoch in (0, 1):  # an epoch with a pool
-            companion.begin_epoch(epoch, model, [(images[:1], labels[:1])], stream)
+            auxiliary_network.begin_epoch(epoch, model, [(images[:1], labels[:1])], stream)
 
     def run() -> None:
-        views = [companion.step(model, loaded[0], labels, stream)] if companion else loaded
+        views = (
+            [auxiliary_network.step(model, loaded[0], labels, stream)]
+            if auxiliary_network
+            else loaded
+        )
         views = batch_views(technique, views, stream) if spec else [loaded[0]]
         optimiser.zero_grad()
         technique.loss(model, views, labels, stream).backward()

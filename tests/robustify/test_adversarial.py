@@ -16,7 +16,7 @@ from torchvision.transforms import functional as transforms
 
 from stillrobust.errors import UserError
 from stillrobust.robustify import build_technique, image_views
-from stillrobust.robustify.adversarial import attack, into_ball, jitter_colours
+from stillrobust.robustify.adversarial import attack, jitter_colours, project_to_ball
 
 
 def generator(seed=0):
@@ -148,7 +148,7 @@ def test_stays_in_ball_and_box(random_start, keep_best):
         [0.0, 0.01, 0.1, 1, 10]
     ).view(-1, 1, 1, 1)
     assert torch.allclose(
-        into_ball(change, 2.0),
+        project_to_ball(change, 2.0),
         torch.renorm(change.flatten(1), 2, 0, 2.0).view_as(change),
         atol=1e-6,
     )

@@ -33,7 +33,6 @@ def changed(out, images):
 
 
 # ---- projection
-# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 20.0, 60.0, 135.0])
@@ -111,7 +110,6 @@ def test_gaussian_noise_of_one_half_has_the_default_norm():
 
 
 # ---- the generator
-# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("kernel", "parameters"), [(1, 983), (3, 4183)])
@@ -148,7 +146,6 @@ def test_generator_sees_its_kernel_and_no_more(kernel, reach):
 
 
 # ---- the loop
-# ------------------------------------------------------------------------------------------------------------
 
 
 def classifier(seed=0):
@@ -164,11 +161,11 @@ def classifier(seed=0):
 
 
 def started(epochs, iterations=2, kernel=1):
-    companion = AdversarialNoise(torch.device("cpu"), kernel=kernel, iterations=iterations)
+    adversary = AdversarialNoise(torch.device("cpu"), kernel=kernel, iterations=iterations)
     model = classifier().train()
     for epoch in range(epochs):
-        companion.begin_epoch(epoch, model, [(photos(4), torch.arange(4))] * 5, generator(epoch))
-    return companion, model
+        adversary.begin_epoch(epoch, model, [(photos(4), torch.arange(4))] * 5, generator(epoch))
+    return adversary, model
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
@@ -177,44 +174,44 @@ def test_parts_of_the_batch(kernel, monkeypatch):
     ones; 35 stay bit-identical.
     """
     images = photos(70, 12)
-    companion, _ = started(1, kernel=kernel)
+    adversary, _ = started(1, kernel=kernel)
     sizes = []
-    inner = companion._noisy
+    inner = adversary._noisy
     monkeypatch.setattr(
-        companion, "_noisy", lambda part, *rest: (sizes.append(len(part)), inner(part, *rest))[1]
+        adversary, "_noisy", lambda part, *rest: (sizes.append(len(part)), inner(part, *rest))[1]
     )
-    mixed = companion.mix(images, generator(1))
+    mixed = adversary.mix(images, generator(1))
     assert sizes == [35]
     assert torch.equal(mixed[35:], images[35:])
     norms = changed(mixed[:35], images[:35])
     assert torch.allclose(norms, torch.tensor(135 * math.sqrt(3 * 12 * 12 / 150528)), rtol=1e-4)
     model = classifier()
     for epoch in (1, 2):
-        companion.begin_epoch(epoch, model, [(images[:4], torch.arange(4))], generator(epoch))
+        adversary.begin_epoch(epoch, model, [(images[:4], torch.arange(4))], generator(epoch))
     sizes.clear()
     monkeypatch.setattr(
-        companion, "_noisy", lambda part, *rest: (sizes.append(len(part)), inner(part, *rest))[1]
+        adversary, "_noisy", lambda part, *rest: (sizes.append(len(part)), inner(part, *rest))[1]
     )
-    mixed = companion.mix(images, generator(2))
+    mixed = adversary.mix(images, generator(2))
     assert sizes == [21, 7, 7]
     assert torch.equal(mixed[35:], images[35:])
     assert (changed(mixed[:35], images[:35]) > 1).all()
 
 
 def test_a_step_touches_the_generator_alone():
-    companion, model = started(1)
+    adversary, model = started(1)
     images, labels = photos(8), torch.arange(8) % 4
     model[1].eval()  # a frozen BatchNorm within a training model
     before = copy.deepcopy(model.state_dict())
     flags = [module.training for module in model.modules()]
-    weights = copy.deepcopy(companion.network.state_dict())
-    mixed = companion.step(model, images, labels, generator(1))
+    weights = copy.deepcopy(adversary.network.state_dict())
+    mixed = adversary.step(model, images, labels, generator(1))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert [module.training for module in model.modules()] == flags
     assert all(parameter.grad is None for parameter in model.parameters())
     assert any(
         not torch.equal(value, weights[name])
-        for name, value in companion.network.state_dict().items()
+        for name, value in adversary.network.state_dict().items()
     )
     assert not mixed.requires_grad
     # the model's step reaches no generator
@@ -227,27 +224,27 @@ def test_every_epoch_has_a_fresh_generator_and_keeps_it():
     for stored in untrained.pool:
         for name, value in stored.items():
             assert not value.any() if name.endswith("bias") else 0.005 < value.std() < 0.02
-    companion, model = started(3)
-    assert len(companion.pool) == 3
-    names = list(companion.network.state_dict())
-    assert not torch.equal(companion.pool[0][names[0]], companion.pool[1][names[0]])
+    adversary, model = started(3)
+    assert len(adversary.pool) == 3
+    names = list(adversary.network.state_dict())
+    assert not torch.equal(adversary.pool[0][names[0]], adversary.pool[1][names[0]])
     assert all(
-        torch.equal(companion.pool[2][name], value)
-        for name, value in companion.network.state_dict().items()
+        torch.equal(adversary.pool[2][name], value)
+        for name, value in adversary.network.state_dict().items()
     )
-    assert companion.optimiser.param_groups[0]["lr"] == 1e-4
-    companion.step(model, photos(4), torch.arange(4), generator(1))
-    stored = companion.pool[2][names[0]]
-    assert not torch.equal(stored, companion.network.state_dict()[names[0]]), (
+    assert adversary.optimiser.param_groups[0]["lr"] == 1e-4
+    adversary.step(model, photos(4), torch.arange(4), generator(1))
+    stored = adversary.pool[2][names[0]]
+    assert not torch.equal(stored, adversary.network.state_dict()[names[0]]), (
         "trained on in the epoch, the stored one is not"
     )
     # done already, as after a resume within the epoch
-    companion.begin_epoch(2, model, iter(()), generator(9))
-    assert len(companion.pool) == 3
+    adversary.begin_epoch(2, model, iter(()), generator(9))
+    assert len(adversary.pool) == 3
 
 
 def test_rates_of_the_generator(monkeypatch):
-    """5e-4 for a fresh one before its epoch, 1e-4 beside the model in it (game-of-noise 2989b43)."""
+    """5e-4 for a fresh one before its epoch, 1e-4 in the epoch (game-of-noise 2989b43)."""
     rates = []
     learn = AdversarialNoise._learn
 
@@ -256,18 +253,18 @@ def test_rates_of_the_generator(monkeypatch):
         learn(self, *arguments)
 
     monkeypatch.setattr(AdversarialNoise, "_learn", noted)
-    companion, model = started(1, iterations=2)
-    companion.step(model, photos(4), torch.arange(4), generator(1))
+    adversary, model = started(1, iterations=2)
+    adversary.step(model, photos(4), torch.arange(4), generator(1))
     assert rates == [5e-4, 5e-4, 1e-4]
 
 
 def test_resumes_in_the_same_bits():
-    companion, model = started(2)
+    adversary, model = started(2)
     images, labels = photos(8), torch.arange(8) % 4
-    companion.step(model, images, labels, generator(1))
-    kept = {name: value.clone() for name, value in companion.state_dict().items()}
+    adversary.step(model, images, labels, generator(1))
+    kept = {name: value.clone() for name, value in adversary.state_dict().items()}
     assert all(isinstance(value, torch.Tensor) for value in kept.values())
-    expected = [companion.step(model, images, labels, generator(seed)) for seed in (2, 3)]
+    expected = [adversary.step(model, images, labels, generator(seed)) for seed in (2, 3)]
     other = AdversarialNoise(torch.device("cpu"))
     other.load_state_dict(kept)
     assert other.epoch == 1
@@ -300,26 +297,26 @@ def test_learned_noise_harms_a_trained_model_more_than_gaussian_noise():
         functional.cross_entropy(model(batch(step)), labels).backward()
         optimiser.step()
     assert (model(batch(100)).argmax(1) == labels).float().mean() > 0.95
-    companion = AdversarialNoise(torch.device("cpu"), epsilon=60.0, iterations=150)
-    companion.begin_epoch(0, model, ((batch(step), labels) for step in range(150)), generator(1))
+    adversary = AdversarialNoise(torch.device("cpu"), epsilon=60.0, iterations=150)
+    adversary.begin_epoch(0, model, ((batch(step), labels) for step in range(150)), generator(1))
     white = NoiseGenerator(1)
     white.initialise(generator(2))
     harm = []
     model.requires_grad_(False)
-    for state in (companion.pool[0], white.state_dict()):
-        noisy = companion._noisy(batch(200), generator(3), state)
+    for state in (adversary.pool[0], white.state_dict()):
+        noisy = adversary._noisy(batch(200), generator(3), state)
         harm.append(float(functional.cross_entropy(model(noisy), labels).detach()))
     assert harm[0] > 1.2 * harm[1]
 
 
 def test_stays_in_float32_under_autocast():
-    companion, model = started(1)
+    adversary, model = started(1)
     with torch.autocast("cpu", torch.bfloat16):
-        noisy = companion._noisy(photos(4), generator(1))
-        mixed = companion.step(model, photos(4), torch.arange(4), generator(2))
+        noisy = adversary._noisy(photos(4), generator(1))
+        mixed = adversary.step(model, photos(4), torch.arange(4), generator(2))
     assert noisy.dtype == mixed.dtype == torch.float32
     # the step has moved on
-    assert torch.equal(noisy.detach(), companion._noisy(photos(4), generator(1)).detach()) is False
+    assert torch.equal(noisy.detach(), adversary._noisy(photos(4), generator(1)).detach()) is False
     assert torch.allclose(
         changed(noisy, photos(4)), torch.tensor(135 * math.sqrt(3 * 24 * 24 / 150528)), rtol=1e-5
     )
@@ -329,16 +326,16 @@ def test_the_generator_learns_in_the_precision_of_the_model():
     """Under bf16-mixed the model's convolutions are half in the generator's step as well; gradients
     are whole.
     """
-    companion, model = started(1)
+    adversary, model = started(1)
     seen = []
     model[0].register_forward_hook(lambda module, given, out: seen.append(out.dtype))
     wrapped = Fabric(accelerator="cpu", precision="bf16-mixed").setup(model)
-    assert companion.step(wrapped, photos(4), torch.arange(4), generator(1)).dtype == torch.float32
+    assert adversary.step(wrapped, photos(4), torch.arange(4), generator(1)).dtype == torch.float32
     assert seen == [torch.bfloat16]
-    companion.step(model, photos(4), torch.arange(4), generator(1))
+    adversary.step(model, photos(4), torch.arange(4), generator(1))
     assert seen == [torch.bfloat16, torch.float32], "not wrapped, it is whole"
     assert all(
-        parameter.grad.dtype == torch.float32 for parameter in companion.network.parameters()
+        parameter.grad.dtype == torch.float32 for parameter in adversary.network.parameters()
     )
 
 
@@ -349,7 +346,7 @@ def test_the_generator_learns_in_the_precision_of_the_model():
         ("ant(epsilon=0)", "epsilon of ant above 0"),
         ("ant(epsilon=1000.0)", "at most 388"),
         ("ant(iterations=-1)", "iterations of ant at least 0"),
-        ("ant+ant(kernel=3)", "two networks"),
+        ("ant+ant(kernel=3)", "two auxiliary networks"),
     ],
 )
 def test_a_wrong_argument_is_one_sentence(spec, words):
@@ -359,36 +356,36 @@ def test_a_wrong_argument_is_one_sentence(spec, words):
 
 
 def test_eight_bit_images_and_a_step_before_the_epoch_are_refused():
-    companion = build_technique("ant(kernel=3)").companion(torch.device("cpu"))
+    adversary = build_technique("ant(kernel=3)").auxiliary_network(torch.device("cpu"))
     with pytest.raises(UserError, match="begin_epoch before step"):
-        companion.step(classifier(), photos(4), torch.arange(4), generator())
-    companion, model = started(1)
+        adversary.step(classifier(), photos(4), torch.arange(4), generator())
+    adversary, model = started(1)
     with pytest.raises(UserError, match="divide"):
-        companion.step(model, 255 * photos(4), torch.arange(4), generator())
+        adversary.step(model, 255 * photos(4), torch.arange(4), generator())
 
 
 def test_a_model_that_diverged_is_one_sentence_and_no_nan_in_the_generator():
-    companion, model = started(1)
+    adversary, model = started(1)
     for parameter in model.parameters():
         parameter.data.fill_(math.nan)
     labels = torch.zeros(2, dtype=torch.long)
     with pytest.raises(UserError, match="became nan; lower the learning rate"):
-        companion.step(model, photos(2), labels, generator())
+        adversary.step(model, photos(2), labels, generator())
     with pytest.raises(UserError, match="became nan; lower the learning rate"):
-        companion.begin_epoch(1, model, [(photos(2), labels)], generator())
-    assert all(value.isfinite().all() for value in companion.network.state_dict().values())
+        adversary.begin_epoch(1, model, [(photos(2), labels)], generator())
+    assert all(value.isfinite().all() for value in adversary.network.state_dict().values())
 
 
-def _noise_of_the_image(companion, images, generator, state=None):
+def _noise_of_the_image(adversary, images, generator, state=None):
     """Drawn noise differs by process; what is made of the image does not."""
-    return project(images, companion.network(images - 0.5), companion.epsilon)
+    return project(images, adversary.network(images - 0.5), adversary.epsilon)
 
 
 def _one_process(rank, port, folder, monkeypatched=False):
     distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
     )
-    companion, model = (
+    adversary, model = (
         AdversarialNoise(torch.device("cpu"), epsilon=5.0, iterations=2),
         classifier().eval(),
     )
@@ -396,9 +393,9 @@ def _one_process(rank, port, folder, monkeypatched=False):
         AdversarialNoise._noisy = _noise_of_the_image
     part = slice(0, 3) if rank == 0 else slice(3, 4)
     images, labels = photos(4)[part], torch.arange(4)[part]
-    companion.begin_epoch(0, model, [(images, labels)] * 2, generator(0 if monkeypatched else rank))
-    companion.step(model, images, labels, generator(rank))
-    torch.save(companion.state_dict(), f"{folder}/{rank}.pt")
+    adversary.begin_epoch(0, model, [(images, labels)] * 2, generator(0 if monkeypatched else rank))
+    adversary.step(model, images, labels, generator(rank))
+    torch.save(adversary.state_dict(), f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -424,11 +421,11 @@ def test_processes_share_one_generator(tmp_path):
 def test_processes_with_three_images_and_one_learn_as_one_with_four(tmp_path, monkeypatch):
     together, _ = in_two_processes(tmp_path, True)
     monkeypatch.setattr(AdversarialNoise, "_noisy", _noise_of_the_image)
-    companion, model = (
+    adversary, model = (
         AdversarialNoise(torch.device("cpu"), epsilon=5.0, iterations=2),
         classifier().eval(),
     )
-    companion.begin_epoch(0, model, [(photos(4), torch.arange(4))] * 2, generator())
-    companion.step(model, photos(4), torch.arange(4), generator())
-    for name, value in companion.state_dict().items():
+    adversary.begin_epoch(0, model, [(photos(4), torch.arange(4))] * 2, generator())
+    adversary.step(model, photos(4), torch.arange(4), generator())
+    for name, value in adversary.state_dict().items():
         assert torch.allclose(value, together[name], rtol=1e-3, atol=1e-9), name

@@ -1,4 +1,4 @@
-"""AugMix against Pillow, closed forms and timm; the consistency loss against timm and its limits."""
+"""AugMix against Pillow, closed forms and timm; the loss against timm and its limits."""
 
 import math
 import random
@@ -22,7 +22,7 @@ from stillrobust.robustify.augmix import (
     OPERATIONS,
     OVERLAPPING,
     Step,
-    allowed,
+    allowed_operations,
     draw_mixture,
     draw_step,
     mix,
@@ -66,11 +66,11 @@ def test_operations_are_pillows_to_the_bit(name):
         assert np.array_equal(image, before)
 
 
-@pytest.mark.parametrize("first", allowed(False, True))
+@pytest.mark.parametrize("first", allowed_operations(False, True))
 def test_chains_are_pillows_too(first):
     """One operation after another, whatever memory layout the first one leaves."""
     image = picture(30, 41)
-    for second in allowed(False, True):
+    for second in allowed_operations(False, True):
         steps = Step(first, 4.4, -1), Step(second, 7.7, 1)
         ours = OPERATIONS[second](OPERATIONS[first](image, steps[0], 0), steps[1], 0)
         assert np.array_equal(
@@ -89,7 +89,7 @@ def test_fill_comes_in_from_outside(name):
 def mixtures(count, **settings):
     rng = np.random.default_rng(7)
     chosen = {
-        "names": allowed(False, True),
+        "names": allowed_operations(False, True),
         "severity": 3,
         "width": 3,
         "depth": None,
@@ -111,7 +111,7 @@ def test_weights_and_depths():
     assert set(depths) == {1, 2, 3}
     assert all(abs(count / 60_000 - 1 / 3) < 0.006 for count in depths.values())
     names = Counter(step.name for mixture in drawn for chain in mixture.chains for step in chain)
-    assert set(names) == set(allowed(False, True))
+    assert set(names) == set(allowed_operations(False, True))
     assert all(abs(count / sum(names.values()) - 1 / 9) < 0.003 for count in names.values())
 
 
@@ -156,14 +156,18 @@ def test_parameters_at_the_papers_severities():
     """The shares that the official code draws: robustification notes, section 1, measured there on
     it.
     """
-    degrees = levels("rotate", 1, lambda step: augmix.whole(step, 30))
+    degrees = levels("rotate", 1, lambda step: augmix.int_parameter(step, 30))
     assert set(degrees) == {0, 1, 2}
     for value, share in ((0, 0.26), (1, 0.37), (2, 0.37)):
         assert abs(degrees[value] - share) < 0.01
-    assert set(levels("posterize", 1, lambda step: 4 - augmix.whole(step, 4))) == {4}
-    assert abs(levels("posterize", 3, lambda step: 4 - augmix.whole(step, 4))[3] - 0.17) < 0.01
-    assert min(levels("solarize", 1, lambda step: 256 - augmix.whole(step, 256))) == 231
-    assert set(levels("translate_x", 1, lambda step: augmix.whole(step, 224 / 3))) == set(range(8))
+    assert set(levels("posterize", 1, lambda step: 4 - augmix.int_parameter(step, 4))) == {4}
+    assert (
+        abs(levels("posterize", 3, lambda step: 4 - augmix.int_parameter(step, 4))[3] - 0.17) < 0.01
+    )
+    assert min(levels("solarize", 1, lambda step: 256 - augmix.int_parameter(step, 256))) == 231
+    assert set(levels("translate_x", 1, lambda step: augmix.int_parameter(step, 224 / 3))) == set(
+        range(8)
+    )
     signs = levels("rotate", 1, lambda step: step.sign)
     assert abs(signs[1] - 0.5) < 0.01
 
@@ -251,9 +255,14 @@ def test_all_ops_are_marked():
         "brightness",
         "gaussian_blur",
     }
-    assert not set(OVERLAPPING) & set(allowed(False, True))
-    assert set(allowed(True, True)) == set(OPERATIONS)
-    assert set(allowed(False, False)) == {"autocontrast", "equalize", "posterize", "solarize"}
+    assert not set(OVERLAPPING) & set(allowed_operations(False, True))
+    assert set(allowed_operations(True, True)) == set(OPERATIONS)
+    assert set(allowed_operations(False, False)) == {
+        "autocontrast",
+        "equalize",
+        "posterize",
+        "solarize",
+    }
     assert build_technique("augmix").geometric
     assert not build_technique("augmix(geometry=False)").geometric
 
@@ -304,7 +313,6 @@ def test_only_eight_bit_images(wrong):
 
 
 # ---- the consistency loss
-# -----------------------------------------------------------------------------------------------
 
 
 def logits(views=3, batch=6, classes=10, scale=3.0):

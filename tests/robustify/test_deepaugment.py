@@ -14,10 +14,10 @@ from PIL import Image
 from torch.nn import functional
 
 from stillrobust.errors import UserError
-from stillrobust.robustify.deepaugment import NETWORKS, edsr, load_pretrained, resized
-from stillrobust.robustify.deepaugment.draws import (
-    kept_like,
-    quarter_turns,
+from stillrobust.robustify.deepaugment import NETWORKS, edsr, load_pretrained, resize_shorter_side
+from stillrobust.robustify.deepaugment.random_tensors import (
+    keep_mask_like,
+    rotate_quarter_turns,
     signs_like,
     uniform_like,
 )
@@ -31,7 +31,6 @@ def edsr_state():
 
 
 # ---- architectures
-# ------------------------------------------------------------------------------------------------------
 
 
 def test_edsr_is_the_published_network(edsr_state):
@@ -69,10 +68,10 @@ def test_edsr_of_known_weights_repeats_pixels():
 def test_draws():
     ones = torch.ones(200, 500)
     assert abs(uniform_like(ones, rng()).mean() - 0.5) < 0.005
-    assert abs((kept_like(ones, rng(), 0.05) == 0).float().mean() - 0.05) < 0.003
+    assert abs((keep_mask_like(ones, rng(), 0.05) == 0).float().mean() - 0.05) < 0.003
     assert abs((signs_like(ones, rng(), 0.025) == -1).float().mean() - 0.025) < 0.002
     kernel = torch.arange(9.0).view(1, 1, 3, 3)
-    turned = [quarter_turns(kernel, rng(seed)) for seed in range(30)]
+    turned = [rotate_quarter_turns(kernel, rng(seed)) for seed in range(30)]
     assert len({tuple(turn.flatten().tolist()) for turn in turned}) == 3, "90, 180 and 270 degrees"
     assert not any(torch.equal(turn, kernel) for turn in turned)
     assert {tuple(turn.flatten().tolist()) for turn in turned} == {
@@ -83,12 +82,11 @@ def test_draws():
     for seed in range(6):
         again = kernel
         for _ in range(4):
-            again = quarter_turns(again, rng(seed))
+            again = rotate_quarter_turns(again, rng(seed))
         assert torch.equal(again, kernel), "turned four times alike"
 
 
 # ---- EDSR: weights
-# --------------------------------------------------------------------------------------------------------
 
 EARLY = {f"body.{block}.body" for block in (0, 3, 6, 9)}
 TOUCHED = {
@@ -96,15 +94,15 @@ TOUCHED = {
     "negate_first": ({f"body.{block}.body" for block in (1, 4, 7)}, {"0.weight", "0.bias"}, 2),
     "zero_first": (EARLY, {"0.weight", "0.bias"}, 2),
     "negative_gelu": (EARLY, {"0.weight", "2.weight"}, 2),
-    "times_cross": (EARLY, {"0.weight"}, 1),
-    "times_square": (EARLY, {"0.weight"}, 1),
+    "multiply_by_cross": (EARLY, {"0.weight"}, 1),
+    "multiply_by_square": (EARLY, {"0.weight"}, 1),
     "amplify_second": (EARLY, {"2.weight"}, 1),
     "mirror": (EARLY, {"0.weight", "2.weight"}, 2),
     "shift_and_sum": ({f"body.{block}.body" for block in (1, 5, 9)}, {"0.weight"}, 1),
     "random_filter": (EARLY, {"0.weight"}, 1),
     "dirichlet_filter": ({f"body.{block}.body" for block in (1, 5, 9)}, {"2.weight"}, 1),
     "noise_second": ({f"body.{block}.body" for block in range(15)}, {"2.weight"}, 1),
-    "turn": ({f"body.{block}.body" for block in range(15)}, {"0.weight", "2.weight"}, 5),
+    "rotate_kernels": ({f"body.{block}.body" for block in range(15)}, {"0.weight", "2.weight"}, 5),
     "random_signs": ({f"body.{block}.body" for block in range(15)}, {"0.weight"}, 5),
     "random_zeros": ({f"body.{block}.body" for block in range(15)}, {"0.weight"}, 5),
     "negate_filters": ({f"body.{block}.body" for block in range(15)}, {"0.weight"}, 5),
@@ -113,12 +111,12 @@ TOUCHED = {
 """Change -> the blocks it chooses from, what it touches there, and how many tensors at most."""
 
 
-@pytest.mark.parametrize("name", edsr.WEIGHTS)
+@pytest.mark.parametrize("name", edsr.WEIGHT_CHANGES)
 def test_edsr_changes_touch_what_they_say(name, edsr_state):
     blocks, kinds, most = TOUCHED[name]
     seen = set()
     for seed in range(25):
-        keys = changed_keys(edsr_state, only(edsr.WEIGHTS[name], edsr_state, seed))
+        keys = changed_keys(edsr_state, only(edsr.WEIGHT_CHANGES[name], edsr_state, seed))
         parts = {tuple(key.rsplit(".", 2)) for key in keys}
         assert {part[0] for part in parts} <= blocks, keys
         assert {f"{layer}.{kind}" for _, layer, kind in parts} <= kinds, keys
@@ -131,7 +129,7 @@ def test_edsr_changes_touch_what_they_say(name, edsr_state):
 
 def pairs(name, state, seed=0):
     """(before, after) of every weight that a change touched."""
-    after = only(edsr.WEIGHTS[name], state, seed)
+    after = only(edsr.WEIGHT_CHANGES[name], state, seed)
     return [
         (state[key], after[key])
         for key in sorted(changed_keys(state, after))
@@ -141,7 +139,9 @@ def pairs(name, state, seed=0):
 
 def test_edsr_weights_closed_forms(edsr_state):
     state = edsr_state
-    twice = only(edsr.WEIGHTS["flip_outputs"], only(edsr.WEIGHTS["flip_outputs"], state, 3), 3)
+    twice = only(
+        edsr.WEIGHT_CHANGES["flip_outputs"], only(edsr.WEIGHT_CHANGES["flip_outputs"], state, 3), 3
+    )
     assert not changed_keys(state, twice), "flipped twice is as before"
     for before, after in pairs("flip_outputs", state):
         assert torch.equal(after, before.flip(0))
@@ -149,10 +149,10 @@ def test_edsr_weights_closed_forms(edsr_state):
         assert torch.equal(after, -before)
     for before, after in pairs("negative_gelu", state):
         assert torch.allclose(after, -before * 0.5 * (1 + torch.erf(before / 2**0.5)), atol=1e-7)
-    (cross,) = pairs("times_cross", state)
+    (cross,) = pairs("multiply_by_cross", state)
     assert torch.equal(cross[1][..., 1, 1], -4 * cross[0][..., 1, 1])
     assert torch.count_nonzero(cross[1][..., ::2, ::2]) == 0
-    (square,) = pairs("times_square", state)
+    (square,) = pairs("multiply_by_square", state)
     assert torch.equal(square[1][..., 1, 1], 8 * square[0][..., 1, 1])
     assert torch.equal(square[1][..., 0, :], -square[0][..., 0, :])
     first, second = pairs("mirror", state)
@@ -177,7 +177,7 @@ def test_edsr_turns_kernels_or_channels(edsr_state):
     """
     found = Counter()
     for seed in range(40):
-        for before, after in pairs("turn", edsr_state, seed):
+        for before, after in pairs("rotate_kernels", edsr_state, seed):
             turns = [
                 (k, axes)
                 for k in (1, 2, 3)
@@ -238,7 +238,7 @@ def test_edsr_kernel_convolutions(edsr_state):
 
 def test_a_zeroed_block_adds_a_bias(edsr_state):
     network = edsr.EDSR()
-    network.load_state_dict(only(edsr.WEIGHTS["zero_first"], edsr_state, 4))
+    network.load_state_dict(only(edsr.WEIGHT_CHANGES["zero_first"], edsr_state, 4))
     (key,) = {name.rsplit(".", 2)[0] for name in changed_keys(edsr_state, network.state_dict())}
     features = torch.randn(1, 64, 6, 6)
     with torch.no_grad():
@@ -248,32 +248,31 @@ def test_a_zeroed_block_adds_a_bias(edsr_state):
 
 def test_three_of_seventeen(edsr_state, monkeypatch):
     called = []
-    assert len(edsr.WEIGHTS) == 17
+    assert len(edsr.WEIGHT_CHANGES) == 17
     monkeypatch.setattr(
         edsr,
-        "WEIGHTS",
-        {name: lambda state, rng, name=name: called.append(name) for name in edsr.WEIGHTS},
+        "WEIGHT_CHANGES",
+        {name: lambda state, rng, name=name: called.append(name) for name in edsr.WEIGHT_CHANGES},
     )
     for seed in range(3000):
-        assert edsr.perturbed_weights(edsr_state, rng(seed)) == edsr_state
+        assert edsr.perturb_weights(edsr_state, rng(seed)) == edsr_state
         assert len(called) == 3 * (seed + 1)
     assert all(abs(count / 9000 - 1 / 17) < 0.01 for count in Counter(called).values())
     assert any(len(set(called[i : i + 3])) < 3 for i in range(0, 9000, 3)), "with replacement"
 
 
 # ---- EDSR: features
-# -------------------------------------------------------------------------------------------------------
 
 
 def test_edsr_features():
     features = torch.rand(1, 64, 40, 40) + 0.1
-    assert torch.equal(edsr.FIRST["untouched"](features, rng()), features)
-    dropped = edsr.FIRST["drop_features"](features, rng())
+    assert torch.equal(edsr.FEATURE_CHANGES["keep_features"](features, rng()), features)
+    dropped = edsr.FEATURE_CHANGES["drop_features"](features, rng())
     assert abs((dropped == 0).float().mean() - 0.05) < 0.003
-    flipped = edsr.FIRST["flip_signs"](features, rng())
+    flipped = edsr.FEATURE_CHANGES["flip_signs"](features, rng())
     assert torch.equal(flipped.abs(), features)
     assert abs((flipped < 0).float().mean() - 0.025) < 0.002
-    copied = edsr.FIRST["copy_channels"](features, rng())
+    copied = edsr.FEATURE_CHANGES["copy_channels"](features, rng())
     differing = [
         channel
         for channel in range(64)
@@ -298,20 +297,20 @@ def body(edsr_state):
     return network.body.requires_grad_(False)
 
 
-@pytest.mark.parametrize("name", edsr.BODY)
+@pytest.mark.parametrize("name", edsr.BODY_CHANGES)
 def test_edsr_bodies(name, body):
     features = torch.randn(1, 64, 6, 8)
     cut = body[:5](features)
     outputs = {
-        tuple(edsr.BODY[name](body, features, rng(seed)).flatten()[:5].tolist())
+        tuple(edsr.BODY_CHANGES[name](body, features, rng(seed)).flatten()[:5].tolist())
         for seed in range(24)
     }
     choices = {
         "negate_within": [body[5:](-cut)],
         "activate_within": [body[5:](cut.relu()), body[5:](functional.gelu(cut))],
         "flip_within": [body[5:](cut.flip((1, 2))), body[5:](cut.flip((1, 3)))],
-        "last_kept": [body[number](features) for number in (16, 15, 14, 13)],
-        "whole_body": [body(features)],
+        "run_last_kept": [body[number](features) for number in (16, 15, 14, 13)],
+        "run_body": [body(features)],
     }[name]
     allowed = {tuple(choice.flatten()[:5].tolist()) for choice in choices}
     assert outputs <= allowed
@@ -325,16 +324,15 @@ def test_edsr_choices_are_uniform(monkeypatch):
         seen.append((first, within))
         return images
 
-    assert edsr.distorted(record, torch.full((1, 3, 2, 2), 0.5), rng()).unique() == 0.5
+    assert edsr.distort(record, torch.full((1, 3, 2, 2), 0.5), rng()).unique() == 0.5
     stream = rng(1)
     for _ in range(4000):
-        edsr.distorted(record, torch.zeros(1, 3, 1, 1), stream)
+        edsr.distort(record, torch.zeros(1, 3, 1, 1), stream)
     assert len(Counter(seen)) == 4 * 5
     assert all(abs(count / 4000 - 1 / 20) < 0.015 for count in Counter(seen).values())
 
 
 # ---- trained weights, or none
-# -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -362,7 +360,7 @@ def test_published_weights_give_a_photograph_back(name, decibels):
     if variable not in os.environ:
         pytest.skip(f"{variable} names no file; the published weights: {NETWORKS[name].source}")
     photograph = Image.fromarray(pytest.importorskip("skimage.data").astronaut())
-    given = resized(photograph, NETWORKS[name].side)
+    given = resize_shorter_side(photograph, NETWORKS[name].side)
     made = NETWORKS[name].plain(load_pretrained(name, Path(os.environ[variable])).module, given)
     target = functional.interpolate(given, made.shape[2:], mode="bicubic").clamp(0, 1)
     assert -10 * float((made.clamp(0, 1) - target).square().mean().log10()) > decibels
@@ -372,7 +370,7 @@ def test_every_perturbation_begins_with_the_pretrained_weights():
     network = load_pretrained("cae", None, allow_untrained=True)
     for seed in (0, 1):
         network.perturb(rng(seed))
-    expected = network.network.perturbed_weights(network.state, rng(1))
+    expected = network.network.perturb_weights(network.state, rng(1))
     assert not changed_keys(expected, network.module.state_dict())
 
 
@@ -381,7 +379,7 @@ def test_untrained_weights_are_refused(name, tmp_path):
     with pytest.raises(UserError, match="random ones leave nothing"):
         load_pretrained(name, None)
     torch.manual_seed(0)
-    torch.save(NETWORKS[name].make().state_dict(), tmp_path / "random.pt")
+    torch.save(NETWORKS[name].build().state_dict(), tmp_path / "random.pt")
     with pytest.raises(UserError, match="correlation"):
         load_pretrained(name, tmp_path / "random.pt")
     assert load_pretrained(name, None, allow_untrained=True).sha256 == ""
@@ -405,10 +403,10 @@ def test_resize_is_torchvisions():
     image = Image.fromarray(rng().integers(0, 256, (45, 71, 3)).astype(np.uint8))
     for side in (20, 128):
         expected = reference.to_tensor(reference.resize(image, side))
-        assert torch.equal(resized(image, side)[0], expected)
+        assert torch.equal(resize_shorter_side(image, side)[0], expected)
         tall = image.transpose(Image.Transpose.ROTATE_90)
         assert (
-            resized(tall, side).shape[2:]
+            resize_shorter_side(tall, side).shape[2:]
             == reference.to_tensor(reference.resize(tall, side)).shape[1:]
         )
 
@@ -417,8 +415,8 @@ def test_an_undisturbed_network_gives_the_image_back(enlarging, monkeypatch):
     """Distorting with nothing to distort: the image, brought to 128 and repeated four times, in 8
     bits.
     """
-    monkeypatch.setattr(edsr, "FIRST", {"untouched": edsr.untouched})
-    monkeypatch.setattr(edsr, "BODY", {"whole_body": edsr.whole_body})
+    monkeypatch.setattr(edsr, "FEATURE_CHANGES", {"keep_features": edsr.keep_features})
+    monkeypatch.setattr(edsr, "BODY_CHANGES", {"run_body": edsr.run_body})
     image = rng().integers(0, 256, (128, 128, 3)).astype(np.uint8)
     out = load_pretrained("edsr", enlarging).distort(Image.fromarray(image), rng())
     assert out.shape == (512, 512, 3)

@@ -18,9 +18,9 @@ CAE_TOUCHED = {
     "negate_filters": (MIDDLE, {"weight", "bias"}, 1),
     "zero_filters": (MIDDLE, {"weight", "bias"}, 1),
     "negative_gelu": (set(cae.LAYERS[10:14]), {"weight", "bias"}, 1),
-    "amplify": (MIDDLE, {"weight"}, 2),
-    "mask": (MIDDLE, {"weight"}, 1),
-    "turn": (MIDDLE, {"weight"}, 1),
+    "amplify_weights": (MIDDLE, {"weight"}, 2),
+    "mask_weights": (MIDDLE, {"weight"}, 1),
+    "rotate_kernels": (MIDDLE, {"weight"}, 1),
     "negate_weights": (MIDDLE, {"weight"}, 1),
 }
 
@@ -70,12 +70,12 @@ def test_cae_is_the_published_network(cae_state):
     assert expected.shape == (1, 3, 32, 44), "sizes are cut to multiples of four"
 
 
-@pytest.mark.parametrize("name", cae.WEIGHTS)
+@pytest.mark.parametrize("name", cae.WEIGHT_CHANGES)
 def test_cae_changes_touch_what_they_say(name, cae_state):
     layers, kinds, most = CAE_TOUCHED[name]
     seen = set()
     for seed in range(40):
-        keys = changed_keys(cae_state, only(cae.WEIGHTS[name], cae_state, seed))
+        keys = changed_keys(cae_state, only(cae.WEIGHT_CHANGES[name], cae_state, seed))
         parts = {tuple(key.rsplit(".", 1)) for key in keys}
         assert {layer for layer, _ in parts} <= layers, keys
         assert {kind for _, kind in parts} <= kinds
@@ -85,7 +85,7 @@ def test_cae_changes_touch_what_they_say(name, cae_state):
 
 
 def cae_pair(name, state, seed):
-    after = only(cae.WEIGHTS[name], state, seed)
+    after = only(cae.WEIGHT_CHANGES[name], state, seed)
     key = min(changed_keys(state, after) & {f"{layer}.weight" for layer in cae.LAYERS})
     return (
         state[key],
@@ -109,9 +109,9 @@ def test_cae_weights_closed_forms(cae_state):
         zeroed = (after == 0).flatten(1).all(1)
         assert 10 <= zeroed.sum() <= 25
         assert torch.equal(after[~zeroed], before[~zeroed])
-        before, after, *_ = cae_pair("mask", cae_state, seed)
+        before, after, *_ = cae_pair("mask_weights", cae_state, seed)
         assert set((after / before).unique().tolist()) in ({0.0, 1.0}, {-1.0, 1.0})
-        before, after, *_ = cae_pair("amplify", cae_state, seed)
+        before, after, *_ = cae_pair("amplify_weights", cae_state, seed)
         assert (after / before).min() >= 1 - 1e-6
         assert (after / before).max() <= 81 + 1e-3, "one layer may be drawn twice"
         before, after, bias, new_bias = cae_pair("negate_weights", cae_state, seed)
@@ -157,7 +157,7 @@ def test_cae_turns_kernels(cae_state):
     """In the plane of the kernel, by 90, 180 or 270 degrees; never in that of the channels."""
     found = set()
     for seed in range(20):
-        before, after, *_ = cae_pair("turn", cae_state, seed)
+        before, after, *_ = cae_pair("rotate_kernels", cae_state, seed)
         found |= {k for k in (1, 2, 3) if torch.equal(after, torch.rot90(before, k, (2, 3)))} or {
             "another"
         }
@@ -175,20 +175,20 @@ def test_filters_drawn_twice_change_twice(cae_state):
 
 def test_one_of_eight(cae_state, monkeypatch):
     called = []
-    assert len(cae.WEIGHTS) == 8
+    assert len(cae.WEIGHT_CHANGES) == 8
     monkeypatch.setattr(
         cae,
-        "WEIGHTS",
-        {name: lambda state, rng, name=name: called.append(name) for name in cae.WEIGHTS},
+        "WEIGHT_CHANGES",
+        {name: lambda state, rng, name=name: called.append(name) for name in cae.WEIGHT_CHANGES},
     )
     for seed in range(4000):
-        cae.perturbed_weights(cae_state, rng(seed))
+        cae.perturb_weights(cae_state, rng(seed))
     assert all(abs(count / 4000 - 1 / 8) < 0.02 for count in Counter(called).values())
 
 
 def test_bits():
     latent = torch.linspace(-1, 1, 9).view(1, 9, 1, 1).expand(1, 9, 200, 200)
-    code = cae.binarised(latent, rng())
+    code = cae.binarise(latent, rng())
     assert set(code.unique().tolist()) == {0.0, 1.0}
     assert torch.allclose(code.mean((0, 2, 3)), (1 + latent[0, :, 0, 0]) / 2, atol=0.01)
     amplified = cae.amplify_code(torch.ones(1, 4, 100, 100), rng())
@@ -198,7 +198,7 @@ def test_bits():
 
 def test_latents():
     latent = torch.rand(1, 32, 20, 24, generator=torch.Generator().manual_seed(3)) + 0.1
-    change = {name: function(latent, rng(5)) for name, function in cae.LATENT.items()}
+    change = {name: function(latent, rng(5)) for name, function in cae.CODE_CHANGES.items()}
     zeroed = (change["zero_places"] == 0)[0]
     assert all(torch.equal(zeroed[0], zeroed[channel]) for channel in range(32)), (
         "the same places in all channels"
@@ -212,13 +212,13 @@ def test_latents():
         change["permute_channels"].sum(1),
         latent[:, cae_order(change["permute_channels"], latent)].sum(1),
     )
-    assert sum(torch.equal(change["flip_some"][:, c], latent[:, c]) for c in range(32)) in range(
-        27, 32
-    )
+    assert sum(
+        torch.equal(change["flip_five_channels"][:, c], latent[:, c]) for c in range(32)
+    ) in range(27, 32)
     flips = {tuple(axis for axis in (2, 3) if axis in axes) for axes in ((2,), (3,), (2, 3))}
     found = set()
     for seed in range(30):
-        flipped = cae.LATENT["flip_all"](latent, rng(seed))
+        flipped = cae.CODE_CHANGES["flip_all_channels"](latent, rng(seed))
         found |= {axes for axes in flips if torch.equal(flipped, latent.flip(axes))}
     assert found == flips, "rows, columns, or both; the batch's axis does nothing"
 
@@ -235,11 +235,11 @@ def test_latent_convolutions():
     assert torch.equal(functional.conv2d(impulse, cae.identity_kernel(impulse), padding=1), impulse)
     alone = torch.zeros(1, 32, 7, 7)
     alone[0, 4, 3, 3] = 1
-    spread = cae.LATENT["blur_code"](alone, rng())[0]
+    spread = cae.CODE_CHANGES["blur_code"](alone, rng())[0]
     assert spread.abs().max() <= 1.1
     assert (spread - alone[0]).abs().max() <= 0.1 + 1e-6
     assert torch.count_nonzero(spread) == 32 * 9
-    shifted = cae.LATENT["shift_channels"](impulse, rng(2))[0]
+    shifted = cae.CODE_CHANGES["shift_channels"](impulse, rng(2))[0]
     assert torch.equal(shifted.sum((1, 2)), torch.ones(32)), (
         "every channel is shifted, none is lost"
     )
@@ -249,7 +249,10 @@ def test_latent_convolutions():
         "the shift goes on from channel to channel: 0.8 + 0.2 / 9 of neighbours agree"
     )
     added = torch.stack(
-        [cae.LATENT["add_neighbours"](impulse, rng(seed))[0].sum((1, 2)) for seed in range(40)]
+        [
+            cae.CODE_CHANGES["add_neighbours"](impulse, rng(seed))[0].sum((1, 2))
+            for seed in range(40)
+        ]
     )
     assert set(added.unique().tolist()) <= {1.0, 2.0}
     assert abs((added == 2).float().mean() - 0.5) < 0.05
@@ -262,16 +265,16 @@ def test_cae_choices_are_uniform(monkeypatch):
     def record(name):
         return lambda values, generator: called.append(name) or values
 
-    monkeypatch.setattr(cae, "LATENT", {name: record(name) for name in cae.LATENT})
+    monkeypatch.setattr(cae, "CODE_CHANGES", {name: record(name) for name in cae.CODE_CHANGES})
     monkeypatch.setattr(cae, "amplify_code", record("amplify_code"))
-    monkeypatch.setattr(cae, "binarised", record("bits"))
+    monkeypatch.setattr(cae, "binarise", record("bits"))
 
     class Through:
         encode = decode = staticmethod(lambda values: values)
 
     stream = rng(1)
     for _ in range(4000):
-        cae.distorted(Through, torch.zeros(1, 1, 1, 1), stream)
+        cae.distort(Through, torch.zeros(1, 1, 1, 1), stream)
     counts = Counter(called)
     assert counts.pop("bits") == 4000, "always made bits"
     assert len(counts) == 9

@@ -1,4 +1,4 @@
-"""Noise2Net: every image has a network of its own, and the change is as large as its weight says."""
+"""Noise2Net: each image passes its own network, and the weight sets the size of the change."""
 
 import pytest
 import torch
@@ -9,10 +9,10 @@ from stillrobust.robustify.noise2net import (
     KERNELS,
     MEAN,
     STD,
-    convolution,
+    apply_random_networks,
     distort,
-    normalised,
-    random_networks,
+    normalise_channels,
+    random_convolution,
 )
 
 
@@ -29,16 +29,16 @@ def test_every_image_has_a_network_of_its_own():
     batch = images()
     other = batch.clone()
     other[2] = images(1, seed=9)[0]
-    first, second = (random_networks(given, generator(), 0.5) for given in (batch, other))
+    first, second = (apply_random_networks(given, generator(), 0.5) for given in (batch, other))
     kept = [0, 1, 3]
     assert (first[kept] - second[kept]).abs().max() < 1e-5
     assert (first[2] - second[2]).abs().max() > 0.1
-    same = random_networks(batch[:1].expand(2, -1, -1, -1), generator(), 0.5)
+    same = apply_random_networks(batch[:1].expand(2, -1, -1, -1), generator(), 0.5)
     assert (same[0] - same[1]).abs().max() > 0.1, "one image twice meets two networks"
 
 
 def test_weight_zero_changes_nothing():
-    assert torch.equal(random_networks(images(), generator(), 0.0), images())
+    assert torch.equal(apply_random_networks(images(), generator(), 0.0), images())
 
 
 @pytest.mark.parametrize("weight", [0.375, 0.5, 0.75])
@@ -47,7 +47,7 @@ def test_the_change_is_about_twice_the_weight(weight):
     each other.
     """
     batch = torch.randn(16, 3, 32, 32, generator=generator(1))
-    change = random_networks(batch, generator(2), weight) - batch
+    change = apply_random_networks(batch, generator(2), weight) - batch
     assert abs(change.square().mean().sqrt() / (2 * weight) - 1) < 0.15
 
 
@@ -72,7 +72,7 @@ def test_weights_are_those_of_a_new_convolution():
     """
     impulse = torch.zeros(1, 2000 * 16, 9, 9)
     impulse[:, ::16, 4, 4] = 1
-    out = convolution(impulse, 2000, 16, 3, 2, generator(), bias=False)
+    out = random_convolution(impulse, 2000, 16, 3, 2, generator(), bias=False)
     taps = out[..., 2:7:2, 2:7:2]
     assert torch.count_nonzero(out) == torch.count_nonzero(taps), (
         "dilated by two, and nothing else is reached"
@@ -85,7 +85,7 @@ def test_weights_are_those_of_a_new_convolution():
 def test_normalisation_is_batch_norms_in_training():
     features = torch.randn(1, 6, 8, 8, generator=generator()) * 3 + 1
     assert torch.allclose(
-        normalised(features), torch.nn.BatchNorm2d(6).train()(features), atol=1e-5
+        normalise_channels(features), torch.nn.BatchNorm2d(6).train()(features), atol=1e-5
     )
 
 
@@ -113,7 +113,7 @@ def test_networks_have_as_many_parameters_as_published(monkeypatch):
 
     batch = images(1)
     monkeypatch.setattr(torch, "rand", count)
-    random_networks(batch, generator(), 0.5)
+    apply_random_networks(batch, generator(), 0.5)
     # BatchNorm's own 2 x (64 + 3 x 16 + 3) a block stay at 1 and 0 and are not drawn here
     drawn = counted + 4 * 2 * (64 + 3 * 16 + 3)
     assert any(2456 + 272 * ones + 2320 * (12 - ones) == drawn for ones in range(13))

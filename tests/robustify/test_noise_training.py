@@ -1,4 +1,4 @@
-"""Gaussian and speckle noise training: which images, how much, and from which standard deviations."""
+"""Gaussian and speckle noise training: the images that change, and the strength of the noise."""
 
 import numpy as np
 import pytest

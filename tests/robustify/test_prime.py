@@ -11,7 +11,7 @@ from benchmarks import plain_robustify as plain
 from stillrobust.errors import UserError
 from stillrobust.robustify import batch_views, build_technique, require_photometric
 from stillrobust.robustify import prime_primitives as primitives
-from stillrobust.robustify.prime import mixture
+from stillrobust.robustify.prime import mix_primitives
 
 
 def generator(seed=0):
@@ -25,7 +25,6 @@ def photos(count=4, size=(64, 64), seed=0):
 
 
 # ---- colour
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_colour_is_exact_on_8_bits_and_bounded_elsewhere():
@@ -85,7 +84,6 @@ def test_colour_draws_as_the_official_code_does():
 
 
 # ---- filter
-# --------------------------------------------------------------------------------------------------------------
 
 
 def test_filter_without_noise_is_a_shift_or_nothing(monkeypatch):
@@ -153,7 +151,6 @@ def test_filter_is_one_for_the_channels_and_another_for_each_image():
 
 
 # ---- diffeomorphism
-# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cut", [3, 10, 50, 200])
@@ -248,7 +245,6 @@ def test_geometry_needs_squares():
 
 
 # ---- the mixture
-# ---------------------------------------------------------------------------------------------------------
 
 
 def identity(images, generator):
@@ -257,7 +253,7 @@ def identity(images, generator):
 
 def test_mixture_of_identities_changes_nothing():
     images = photos()
-    change = mixture(images, generator(), [identity, identity]) - images
+    change = mix_primitives(images, generator(), [identity, identity]) - images
     assert change.abs().max() <= 3 * 2**-24, "as many steps of float32 below 1 as there are chains"
 
 
@@ -267,10 +263,10 @@ def test_weight_of_the_clean_image():
     """
     zero = [lambda images, generator: torch.zeros_like(images)]
     ones = torch.ones(20_000, 3, 1, 1)
-    left = mixture(ones, generator(1), zero)[:, 0, 0, 0]
+    left = mix_primitives(ones, generator(1), zero)[:, 0, 0, 0]
     assert abs(left.mean() - 0.5) < 0.008
     assert abs(left.var() - 1 / 12) < 0.003
-    left = mixture(ones, generator(1), zero, mix="dirichlet")[:, 0, 0, 0]
+    left = mix_primitives(ones, generator(1), zero, mix="dirichlet")[:, 0, 0, 0]
     assert abs(left.mean() - 1 / 4) < 0.006
     assert abs(left.var() - 3 / 80) < 0.003  # of Beta(1, 3)
 
@@ -281,11 +277,11 @@ def test_depth_of_a_chain():
     """
     add = [lambda images, generator: images + 0.1]
     grey = torch.zeros(20_000, 3, 1, 1)
-    assert abs(mixture(grey, generator(2), add, width=1).mean() - 0.1) < 0.002
-    assert abs(mixture(grey, generator(2), add, width=1, depth=1).mean() - 0.05) < 0.001
+    assert abs(mix_primitives(grey, generator(2), add, width=1).mean() - 0.1) < 0.002
+    assert abs(mix_primitives(grey, generator(2), add, width=1, depth=1).mean() - 0.05) < 0.001
     # The weights of three chains are Dir(1, 1, 1): with chains of lengths 1..3 the variance says
     # so.
-    change = mixture(grey, generator(3), add, width=3)[:, 0, 0, 0] / 0.1
+    change = mix_primitives(grey, generator(3), add, width=3)[:, 0, 0, 0] / 0.1
     # E[m^2] E[(w . d)^2], E[m^2] = 1/3, E[w_i^2] = 1/6, E[w_i w_j] = 1/12, E[d^2] = 14/3, E[d]^2 =
     # 4
     expected = (1 / 3) * (3 * (1 / 6) * 14 / 3 + 6 * (1 / 12) * 4)
@@ -296,7 +292,7 @@ def test_every_primitive_is_drawn_alike():
     marks = [
         lambda images, generator, k=k: torch.full_like(images, float(k == 0)) for k in range(3)
     ]
-    share = mixture(torch.zeros(20_000, 3, 1, 1), generator(4), marks, depth=1).mean()
+    share = mix_primitives(torch.zeros(20_000, 3, 1, 1), generator(4), marks, depth=1).mean()
     assert abs(share - 0.5 / 3) < 0.004
 
 
@@ -351,7 +347,6 @@ def test_strength_on_photographs_is_the_recorded_one():
 
 
 # ---- the technique
-# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

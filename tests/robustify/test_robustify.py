@@ -46,7 +46,7 @@ def test_contract(name):
     entry = TECHNIQUES[name]
     assert technique.cards == tuple(cards_of(name))
     assert entry.card.name == name
-    assert set(entry.card.parameters) == set(inspect.signature(entry.make).parameters), (
+    assert set(entry.card.parameters) == set(inspect.signature(entry.build).parameters), (
         "the card names every argument"
     )
     for text in (
@@ -138,10 +138,10 @@ def test_what_builds_of_two_techniques_takes_a_step():
             torch.stack([torch.from_numpy(view).permute(2, 0, 1) for view in one])
             for one in zip(*shown_images, strict=True)
         ]
-        if technique.companion:
-            companion = technique.companion(torch.device("cpu"))
-            companion.begin_epoch(0, model, [(views[0], labels)], generator())
-            views[0] = companion.step(model, views[0], labels, generator())
+        if technique.auxiliary_network:
+            auxiliary_network = technique.auxiliary_network(torch.device("cpu"))
+            auxiliary_network.begin_epoch(0, model, [(views[0], labels)], generator())
+            views[0] = auxiliary_network.step(model, views[0], labels, generator())
         loss = technique.loss(
             model, batch_views(technique, views, generator()), labels, generator()
         )

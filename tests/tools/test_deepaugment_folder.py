@@ -84,7 +84,9 @@ def test_folders_match(source, weights, small, tmp_path):
 
 
 def test_workers_and_interruptions_do_not_matter(source, weights, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(deepaugment_folder, "REDRAWN", 1.0)  # every image has weights of its own
+    monkeypatch.setattr(
+        deepaugment_folder, "REDRAW_PROBABILITY", 1.0
+    )  # every image has weights of its own
     assert len(weight_groups(NAMES, 0)) == 5
     make_deepaugment_folder(source, tmp_path / "one", "edsr", weights, workers=1)
     make_deepaugment_folder(source, tmp_path / "many", "edsr", weights, workers=7)
@@ -124,7 +126,7 @@ def test_every_group_and_every_image_has_draws_of_its_own(
             return np.asarray(image)
 
     monkeypatch.setattr(deepaugment_folder, "load_pretrained", lambda *_: Noted())
-    monkeypatch.setattr(deepaugment_folder, "REDRAWN", 1.0)  # a group an image
+    monkeypatch.setattr(deepaugment_folder, "REDRAW_PROBABILITY", 1.0)  # a group an image
     for seed in (0, 1):
         make_deepaugment_folder(source, tmp_path / f"out{seed}", "edsr", weights, seed=seed)
     assert len(drawn) == len(set(drawn)) == 2 * (5 + 5)
@@ -262,7 +264,7 @@ def version_of(sample):
 
 
 def test_choice_keeps_the_length(source, roots):
-    chosen = MultiRootDataset(FolderDataset(source.parent, "train"), roots, mode="choice")
+    chosen = MultiRootDataset(FolderDataset(source.parent, "train"), roots, combine="choice")
     assert len(chosen) == 5
     versions = [
         [version_of(chosen.at_epoch(epoch)[place]) for place in range(5)] for epoch in range(200)
@@ -282,7 +284,7 @@ def test_training_takes_another_choice_every_epoch(source, roots):
         augment = staticmethod(lambda sample, rng: sample)
 
     clean = FolderDataset(source.parent, "train")
-    chosen = MultiRootDataset(clean, roots, mode="choice")
+    chosen = MultiRootDataset(clean, roots, combine="choice")
     reader = batches.AugmentedDataset(Plain(), chosen, 0, lambda sample, rng: [sample])
     seen = [version_of(reader[epoch, 2][0]) for epoch in range(20)]
     assert seen == [version_of(chosen.at_epoch(epoch)[2]) for epoch in range(20)]
@@ -361,7 +363,7 @@ def test_as_a_technique(source, roots):
     technique = build_technique(f"deepaugment(roots={roots!r})+augmix")
     assert [card.name for card in technique.cards] == ["deepaugment", "augmix"]
     assert len(technique.extend_dataset(clean, 0)) == 15
-    choice = build_technique(f"deepaugment(roots={roots!r}, mode='choice')").extend_dataset(
+    choice = build_technique(f"deepaugment(roots={roots!r}, combine='choice')").extend_dataset(
         clean, 3
     )
     assert choice.info == MultiRootDataset(clean, roots, "choice", seed=3).info
@@ -369,7 +371,7 @@ def test_as_a_technique(source, roots):
     assert technique.augment_image is not None
     for spec, words in (
         ("deepaugment", "Expected folders"),
-        ("deepaugment(roots=('a',), mode='concatt')", "Did you mean: concat"),
+        ("deepaugment(roots=('a',), combine='concatt')", "Did you mean: concat"),
         ("deepaugment(roots='a')", "roots of deepaugment got 'a'"),
     ):
         with pytest.raises(UserError) as caught:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.runtime import progress as progress_module
+from stillrobust.runtime import progress_display as progress_module
 from stillrobust.runtime.forecast import NOT_STARTED, PlannedJob, Work, format_duration
 from stillrobust.runtime.progress import Display, progress_display, render, shorten
 from stillrobust.runtime.run_log import RUN_LOG, last_line, log_failures, note

@@ -219,9 +219,11 @@ def folders(tmp_path):
     return FolderDataset(tmp_path / "set", "train"), tmp_path / "other"
 
 
-def deepaugmented(root, mode="concat", **changes):
+def deepaugmented(root, combine="concat", **changes):
     return robustify_plan(
-        RANDOM, f"deepaugment(roots=({str(root)!r},), mode={mode!r})+augmix", recipe(**changes)
+        RANDOM,
+        f"deepaugment(roots=({str(root)!r},), combine={combine!r})+augmix",
+        recipe(**changes),
     )
 
 

@@ -86,7 +86,9 @@ def techniques() -> list[str]:
 
     every = [card for name in TECHNIQUES for card in cards_of(name)]
     shown = (
-        f"; shows {', '.join(card.overlaps)} of the test in training" if card.overlaps else ""
+        f"; shows {', '.join(card.overlaps_test)} of the test in training"
+        if card.overlaps_test
+        else ""
         for card in every
     )
     return [

@@ -29,5 +29,10 @@ def load_run_predictor(folder: Path) -> Predictor:
         masks=bool(description["info"]["has_masks"]),
         kind=plan["kind"],
         transfer=plan["transfer"],
-        about={"training": description["identity"], **made_by, "loaded": description["loaded"]},
+        about={
+            "training": description["identity"],
+            **made_by,
+            "overlaps_test": plan["overlaps_test"],
+            "loaded": description["loaded"],
+        },
     )

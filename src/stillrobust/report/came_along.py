@@ -161,7 +161,8 @@ def origin_of(run: Run) -> Origin | None:
 def _way(run: Run) -> str:
     """Everything about a transfer but where its backbone comes from."""
     about = without_seeds(run.protocol)
-    about.pop("made_by", None)
+    for name in ("made_by", "overlaps_test"):
+        about.pop(name, None)
     for name in ("upstream_weights", "preprocessing"):
         about["training"].pop(name, None)
     return _text([about, run.task, run.dataset, run.setting])

@@ -10,7 +10,6 @@ import numpy as np
 from stillrobust.analysis.intervals import REPLICATES, interval, rank_groups, robustness_replicates
 from stillrobust.analysis.resampling import resample_cells
 from stillrobust.analysis.robustness import robustness
-from stillrobust.analysis.technique_overlaps import overlaps_of
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place, corrupted_places
 from stillrobust.report.blocks import comparable
@@ -128,25 +127,11 @@ def _model(run: Run) -> str:
 
 
 def overlaps_test(run: Run) -> tuple[str, ...]:
-    """The corruptions of the test that techniques of ours showed a model in training, its own and
-    what made its backbone.
+    """Return the corruptions of the test that a model or its backbone saw in training.
+
+    The training records them. Nothing is known about models that were trained elsewhere.
     """
-    training = run.protocol.get("training")
-    chain = [training] if isinstance(training, dict) and run.kind != "upstream" else []
-    maker = run.protocol.get("made_by")
-    while maker:
-        chain.append(maker)
-        maker = maker.get("made_by")
-    return tuple(
-        sorted(
-            {
-                name
-                for one in chain
-                if one.get("technique")
-                for name in overlaps_of(one["technique"])
-            }
-        )
-    )
+    return tuple(run.protocol.get("overlaps_test", ()))
 
 
 def _rows_of(

@@ -1,10 +1,13 @@
-"""Techniques that make a model robust, by name: specs such as ``ant(kernel=3)``,
-``prime(geometry=False)``, ``deepaugment+augmix``; and files of your own, ``my_technique.py``
-(``own.py``).
+"""Techniques that make a model robust, by name, and techniques in files of users.
 
-A technique is an augmentation and/or a loss, and a card (``technique.py`` is the contract). Nothing
-here imports ``corruptions/``: no training on the test; a technique that shows one of its
-corruptions all the same says so.
+Specs look like ``ant(kernel=3)``, ``prime(geometry=False)``, ``deepaugment+augmix`` or
+``my_technique.py``. ``technique.py`` defines the contract, ``user_techniques.py`` reads files.
+
+To add a technique, write a module with a factory and its card, and add one entry to ``TECHNIQUES``.
+Listing, card, training and the report's marks follow from the card.
+
+Nothing here imports ``corruptions/``, so that no technique can train on the test. A technique that
+still resembles a corruption of the test names it in its card.
 """
 
 import inspect
@@ -18,7 +21,6 @@ import torch
 from pydantic import ConfigDict, ValidationError, validate_call
 from torch import Tensor
 
-from stillrobust.analysis.technique_overlaps import overlaps
 from stillrobust.errors import UserError
 from stillrobust.names import (
     format_spec,
@@ -37,12 +39,11 @@ from stillrobust.robustify import (
     policies,
     prime,
 )
-from stillrobust.robustify.own import own_card, own_technique
 from stillrobust.robustify.technique import (
     AugmentBatch,
     AugmentImage,
+    AuxiliaryNetwork,
     Card,
-    Companion,
     ExtendDataset,
     Technique,
     batch_views,
@@ -52,15 +53,16 @@ from stillrobust.robustify.technique import (
     require_photometric,
     require_unit_range,
 )
+from stillrobust.robustify.user_techniques import build_user_technique, user_card
 from stillrobust.samples import Array, Dataset, Image
 from stillrobust.user_files import display_name, is_user_file, require_free, resolve_user_file
 
 __all__ = [
     "TECHNIQUES",
+    "AuxiliaryNetwork",
     "Card",
-    "Companion",
-    "Entry",
     "Technique",
+    "TechniqueEntry",
     "batch_views",
     "build_technique",
     "cards_of",
@@ -72,54 +74,73 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One technique of the dict."""
+class TechniqueEntry:
+    """A technique of ``TECHNIQUES``: its factory and its card."""
 
-    make: Callable[..., Technique]
-    """Takes literal arguments with defaults; raises ``UserError`` for one out of range."""
+    build: Callable[..., Technique]
+    """Takes literal arguments with defaults. Raises ``UserError`` for one out of range."""
     card: Card
 
 
-TECHNIQUES: dict[str, Entry] = {
-    "ant": Entry(ant.ant, ant.CARD),
-    "augmix": Entry(augmix.augmix, augmix.CARD),
-    "autoaugment": Entry(policies.autoaugment, policies.AUTO),
-    "deepaugment": Entry(deepaugment.deepaugment, deepaugment.CARD),
-    "gaussian": Entry(noise.gaussian, noise.GAUSSIAN),
-    "l2": Entry(adversarial.l2, adversarial.CARD),
-    "noise2net": Entry(noise2net.noise2net, noise2net.CARD),
-    "prime": Entry(prime.prime, prime.CARD),
-    "randaugment": Entry(policies.randaugment, policies.RANDOM),
-    "speckle": Entry(noise.speckle, noise.SPECKLE),
-    "trivialaugment": Entry(policies.trivialaugment, policies.TRIVIAL),
+TECHNIQUES: dict[str, TechniqueEntry] = {
+    "ant": TechniqueEntry(ant.ant, ant.CARD),
+    "augmix": TechniqueEntry(augmix.augmix, augmix.CARD),
+    "autoaugment": TechniqueEntry(policies.autoaugment, policies.AUTOAUGMENT_CARD),
+    "deepaugment": TechniqueEntry(deepaugment.deepaugment, deepaugment.CARD),
+    "gaussian": TechniqueEntry(noise.gaussian, noise.GAUSSIAN_CARD),
+    "l2": TechniqueEntry(adversarial.l2, adversarial.CARD),
+    "noise2net": TechniqueEntry(noise2net.noise2net, noise2net.CARD),
+    "prime": TechniqueEntry(prime.prime, prime.CARD),
+    "randaugment": TechniqueEntry(policies.randaugment, policies.RANDAUGMENT_CARD),
+    "speckle": TechniqueEntry(noise.speckle, noise.SPECKLE_CARD),
+    "trivialaugment": TechniqueEntry(policies.trivialaugment, policies.TRIVIALAUGMENT_CARD),
 }
 
 
 def build_technique(spec: str) -> Technique:
-    """The technique that ``spec`` names; ``a+b`` is both.
+    """Build the technique that a spec names.
 
-    What they do comes in the order of :class:`Technique`'s fields, whichever is named first: single
-    images before batches. Of two that act in the same place ``a`` comes before ``b``.
+    ``a+b`` applies both. Parts act in the order of the fields of :class:`Technique`: single images
+    are augmented before batches, whichever technique is named first. Within one field, ``a`` acts
+    before ``b``.
 
-    Raises ``UserError`` for an unknown name or argument, a value out of range, two losses or two
-    companions, and what would be given images beyond 0..1.
+    Args:
+        spec: A spec such as ``augmix(severity=3)+prime`` or the path of a Python file.
+
+    Returns:
+        The technique, with its canonical spec and its cards.
+
+    Raises:
+        UserError: If a name or argument is unknown or a value is out of range; if there are two
+            losses or two auxiliary networks; or if a part would be given images beyond 0..1.
     """
     return reduce(_compose, [_build_one(part) for part in _parts(spec)])
 
 
 def cards_of(spec: str) -> list[Card]:
-    """The cards of the techniques that ``spec`` names, whose arguments need not be there."""
+    """Return the cards of the techniques that a spec names.
+
+    Required arguments may be missing.
+
+    Args:
+        spec: As for :func:`build_technique`.
+
+    Raises:
+        UserError: If a name is unknown.
+    """
     return [_card(*parse_spec(part)) for part in _parts(spec)]
 
 
 def _card(name: str, arguments: Mapping[str, Any]) -> Card:
     if is_user_file(name):
-        return own_card(name)
-    return replace(lookup("technique", name, TECHNIQUES).card, overlaps=overlaps(name, arguments))
+        return user_card(name)
+    entry = lookup("technique", name, TECHNIQUES)
+    defaults = {key: one.default for key, one in inspect.signature(entry.build).parameters.items()}
+    return entry.card.with_arguments({**defaults, **arguments})
 
 
 def _parts(spec: str) -> list[str]:
-    """``"a(x=1)+b"`` -> ``["a(x=1)", "b"]``. Files of your own are pinned."""
+    """Return the parts of a sum: ``"a(x=1)+b"`` -> ``["a(x=1)", "b"]``. User files are resolved."""
     found = split_technique_spec(resolve_user_file(spec))
     for name in (parse_spec(part)[0] for part in found):
         if is_user_file(name):
@@ -135,14 +156,14 @@ def _build_one(spec: str) -> Technique:
                 f"Expected no arguments for {display_name(name)}.py, but got {', '.join(arguments)}; write"
                 " them in the file"
             )
-        return own_technique(name)
+        return build_user_technique(name)
     entry = lookup("technique", name, TECHNIQUES)
-    known = inspect.signature(entry.make).parameters
+    known = inspect.signature(entry.build).parameters
     for key in arguments:
         if key not in known:
             raise unknown_name_error(f"argument of {name}", key, known)
     try:
-        made: Technique = validate_call(config=ConfigDict(strict=True))(entry.make)(**arguments)
+        made: Technique = validate_call(config=ConfigDict(strict=True))(entry.build)(**arguments)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
@@ -158,16 +179,23 @@ def _compose(first: Technique, second: Technique) -> Technique:
     both = display_name(spec)
     if first.loss is not cross_entropy and second.loss is not cross_entropy:
         raise UserError(f"{both} has two losses; leave one of them out")
-    if first.companion and second.companion:
-        raise UserError(f"{both} would train two networks beside the model; leave one of them out")
-    unclipped, bounded = first.unclipped or second.unclipped, first.bounded or second.bounded
-    if (first.unclipped and second.augment_batch) or (unclipped and bounded):
+    if first.auxiliary_network and second.auxiliary_network:
+        raise UserError(f"{both} would train two auxiliary networks; leave one of them out")
+    leaves_unit_range, needs_unit_range = (
+        first.leaves_unit_range or second.leaves_unit_range,
+        first.needs_unit_range or second.needs_unit_range,
+    )
+    if (first.leaves_unit_range and second.augment_batch) or (
+        leaves_unit_range and needs_unit_range
+    ):
         leaving, other = (
             display_name(one.spec)
-            for one in ((first, second) if first.unclipped else (second, first))
+            for one in ((first, second) if first.leaves_unit_range else (second, first))
         )
         what_next = (
-            "leave one of them out" if second.unclipped or bounded else f"write {other}+{leaving}"
+            "leave one of them out"
+            if second.leaves_unit_range or needs_unit_range
+            else f"write {other}+{leaving}"
         )
         raise UserError(
             f"In {both} {other} expects images of 0..1, but those of {leaving} leave it;"
@@ -177,11 +205,11 @@ def _compose(first: Technique, second: Technique) -> Technique:
         extend_dataset=_both(first.extend_dataset, second.extend_dataset, _extend_twice),
         augment_image=_both(first.augment_image, second.augment_image, _augment_image_twice),
         augment_batch=_both(first.augment_batch, second.augment_batch, _augment_batch_twice),
-        companion=first.companion or second.companion,
+        auxiliary_network=first.auxiliary_network or second.auxiliary_network,
         loss=second.loss if first.loss is cross_entropy else first.loss,
         views=max(first.views, second.views),
-        unclipped=unclipped,
-        bounded=bounded,
+        leaves_unit_range=leaves_unit_range,
+        needs_unit_range=needs_unit_range,
         geometric=first.geometric or second.geometric,
         parts=(*(first.parts or (first,)), second),
         cards=(*first.cards, *second.cards),
@@ -192,7 +220,7 @@ def _compose(first: Technique, second: Technique) -> Technique:
 def _both(
     first: Callable[..., Any] | None, second: Callable[..., Any] | None, twice: Callable[..., Any]
 ) -> Any:
-    # partial of a function of this module, not a closure: a loader's workers get it by pickle
+    # Not a closure: a loader's workers receive it by pickle.
     return partial(twice, first, second) if first and second else first or second
 
 
@@ -205,7 +233,7 @@ def _extend_twice(
 def _augment_image_twice(
     first: AugmentImage, second: AugmentImage, image: Image, rng: np.random.Generator
 ) -> Array:
-    # The second one takes 8 bits, as all of them do.
+    # Every ``augment_image`` takes 8 bits.
     return second(np.round(first(image, rng) * 255).clip(0, 255).astype(np.uint8), rng)
 
 

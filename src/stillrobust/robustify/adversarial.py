@@ -1,11 +1,12 @@
-"""L2 adversarial training: the model trains on the worst images that projected gradient descent
-finds within a ball.
+"""L2 adversarial training: the model trains on the worst images within a ball.
 
-Source: MadryLab/robustness a954124 (MIT); the ImageNet models of Salman et al. 2020 are
-microsoft/robust-models-transfer cea2c37.
+Projected gradient descent finds them (Madry et al. 2018). Source: MadryLab/robustness a954124
+(MIT). The ImageNet models of Salman et al. 2020 are microsoft/robust-models-transfer cea2c37.
 """
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,17 @@ from stillrobust.errors import UserError
 from stillrobust.robustify.technique import (
     Card,
     Technique,
-    attacked,
+    attack_mode,
     require_between,
     require_eight_bit,
     require_unit_range,
 )
 from stillrobust.samples import Array, Image
+
+
+def _overlaps(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("brightness", "contrast", "saturate") if arguments["jitter"] else ()
+
 
 CARD = Card(
     name="l2",
@@ -58,6 +64,7 @@ CARD = Card(
         " images only)"
     ),
     published="ResNet-50, clean: epsilon 0.1 74.78 %, 1 70.43 %, 3 62.83 %, 5 56.13 % (0: 75.80 %)",
+    overlaps_for=_overlaps,
 )
 
 
@@ -69,7 +76,14 @@ def l2(
     keep_best: bool = True,
     jitter: bool = True,
 ) -> Technique:
-    """Adversarial training in an L2 ball; see ``CARD.parameters``."""
+    """Build L2 adversarial training. ``CARD.parameters`` describes the arguments.
+
+    Returns:
+        A technique with a loss and, if ``jitter``, an augmentation of single images.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
     require_between("epsilon of l2", epsilon, 0, 1000)
     require_between("steps of l2", steps, 1, 1000)
     require_between("step_size of l2 (0 is 2 epsilon / 3)", step_size, 0, 1000)
@@ -81,11 +95,8 @@ def l2(
         random_start=random_start,
         keep_best=keep_best,
     )
-    return Technique(
-        augment_image=jitter_colours if jitter else None,
-        loss=loss,
-        bounded=True,
-    )
+    augment = jitter_colours if jitter else None
+    return Technique(augment_image=augment, loss=loss, needs_unit_range=True)
 
 
 def adversarial_loss(
@@ -100,8 +111,23 @@ def adversarial_loss(
     random_start: bool = False,
     keep_best: bool = True,
 ) -> Tensor:
-    """Mean cross-entropy on adversarial images alone; the attack sees the model in evaluation mode,
-    the loss as it is.
+    """Compute the mean cross-entropy on adversarial images alone.
+
+    The attack uses the model in evaluation mode, the loss uses it as it is.
+
+    Args:
+        model: Returns logits (B, classes).
+        views: One batch of images, float (B, 3, H, W) in 0..1.
+        labels: Int64 (B,).
+        generator: Source of the random start.
+        epsilon: Radius of the L2 ball.
+        steps: Steps of the attack.
+        step_size: L2 length of a step.
+        random_start: Whether the attack starts on the sphere of radius ``epsilon``.
+        keep_best: Whether the iterate of the highest loss is used, and not the last one.
+
+    Returns:
+        A scalar.
     """
     worst = attack(
         model,
@@ -129,12 +155,28 @@ def attack(
     random_start: bool = False,
     keep_best: bool = True,
 ) -> Tensor:
-    """Projected gradient descent: images (B, 3, H, W) within ``epsilon`` of the given ones in L2
-    and within 0..1.
+    """Find adversarial images by projected gradient descent (Madry et al. 2018).
 
-    x <- clip(x0 + into_ball(x + step_size · g / |g| - x0), 0, 1) with g the gradient of the
-    cross-entropy. Clipping comes after the ball and keeps the image in it, since x0 lies in the
-    box. The model is left as it was.
+    x <- clip(x0 + project_to_ball(x + step_size · g / |g| - x0), 0, 1), with g the gradient of the
+    cross-entropy. Clipping follows the projection and keeps the image in the ball, because x0 lies
+    in 0..1. The model is left unchanged.
+
+    Args:
+        model: Returns logits (B, classes).
+        images: Float (B, 3, H, W) in 0..1.
+        labels: Int64 (B,).
+        generator: Source of the random start.
+        epsilon: Radius of the L2 ball.
+        steps: Steps of the attack.
+        step_size: L2 length of a step.
+        random_start: Whether the attack starts on the sphere of radius ``epsilon``.
+        keep_best: Whether the iterate of the highest loss is returned, and not the last one.
+
+    Returns:
+        Images (B, 3, H, W) within 0..1 and within ``epsilon`` of the given ones.
+
+    Raises:
+        UserError: If images are not in 0..1, or images and labels differ in number.
     """
     require_unit_range(images)
     if len(labels) != len(images):
@@ -151,7 +193,7 @@ def attack(
             images.shape, generator=generator, device=images.device, dtype=images.dtype
         )
         current = (images + epsilon * start / _norms(start)).clamp(0, 1)
-    with attacked(model) as victim:
+    with attack_mode(model) as victim:
         for step in range(steps + 1):
             last = step == steps
             if last and not keep_best:
@@ -170,12 +212,20 @@ def attack(
                 moved = (
                     current.detach() + step_size * gradient / (_norms(gradient) + 1e-10) - images
                 )
-                current = (images + into_ball(moved, epsilon)).clamp(0, 1)
+                current = (images + project_to_ball(moved, epsilon)).clamp(0, 1)
     return best
 
 
-def into_ball(change: Tensor, epsilon: float) -> Tensor:
-    """change (B, 3, H, W), each shortened to the L2 norm ``epsilon`` where it is longer."""
+def project_to_ball(change: Tensor, epsilon: float) -> Tensor:
+    """Project changes onto an L2 ball.
+
+    Args:
+        change: (B, 3, H, W).
+        epsilon: Radius of the ball.
+
+    Returns:
+        The changes, each shortened to the norm ``epsilon`` if it is longer.
+    """
     return change * (epsilon / _norms(change).clamp_min(1e-30)).clamp_max(1)
 
 
@@ -184,8 +234,7 @@ def _norms(change: Tensor) -> Tensor:
     return norms
 
 
-# ---- the library's augmentation: robustness/data_augmentation.py, TRAIN_TRANSFORMS_IMAGENET
-# ---------------------------------
+# ---- the official augmentation: TRAIN_TRANSFORMS_IMAGENET in robustness/data_augmentation.py
 
 JITTER = 0.1  # of brightness, contrast and saturation: factors in 0.9..1.1
 LIGHTING_STD = 0.05
@@ -198,10 +247,18 @@ EIGENVECTORS = np.array(
 
 
 def jitter_colours(image: Image, rng: np.random.Generator) -> Array:
-    """Brightness, contrast and saturation by up to 10 % in random order, then a shift along
-    ImageNet's principal colours.
+    """Jitter brightness, contrast and saturation by up to 10 % in random order, then shift the
+    colours.
 
-    uint8 (H, W, 3) -> float32 (H, W, 3), clipped to 0..1 (there the model's first layer clips).
+    The shift is along ImageNet's principal colours (Krizhevsky et al. 2012). The official code is
+    TRAIN_TRANSFORMS_IMAGENET in robustness/data_augmentation.py.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        rng: Source of all random draws.
+
+    Returns:
+        float32 (H, W, 3), clipped to 0..1, where the official model's first layer clips.
     """
     require_eight_bit(image)
     adjust = (

@@ -1,7 +1,7 @@
-"""Adversarial noise training: a small network learns the noise that harms the model most, the model
-learns to stand it.
+"""Adversarial noise training: a small network learns the noise that harms the model most.
 
-Rusak et al. 2020; source: bethgelab/game-of-noise 2989b43 (MIT).
+The model learns to withstand this noise. Rusak et al. 2020; source: bethgelab/game-of-noise 2989b43
+(MIT).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,20 +18,20 @@ from stillrobust.errors import UserError
 from stillrobust.robustify.technique import (
     Card,
     Technique,
-    at_a_time,
-    attacked,
+    attack_mode,
+    chunk_size,
     require_between,
     require_unit_range,
 )
 
 HIDDEN = 20  # channels of the generator
 REFERENCE_VALUES = 3 * 224 * 224  # the images that epsilon is given for
-# parts of a batch: of 70 images 21, 7 and 7; 35 stay clean
+# Shares of a batch: 21, 7 and 7 of 70 images. 35 stay clean.
 CURRENT, STORED, STORED_GENERATORS = 0.3, 0.1, 2
-FIRST_EPOCH = 0.5  # the current generator's part while there is no older one
-# relative step of t at which Newton's search ends; one more step follows, which is differentiated
+FIRST_EPOCH = 0.5  # the current generator's share in the first epoch, when the pool is empty
+# Relative step of t at which Newton's method ends. One more step follows, and is differentiated.
 CLOSE = 1e-6
-# Adam's, for a fresh generator before an epoch and beside the model in it
+# Learning rates of Adam: of a fresh generator before an epoch, and during the epoch.
 FRESH_LR, LR = 5e-4, 1e-4
 
 CARD = Card(
@@ -75,23 +75,34 @@ CARD = Card(
 
 
 def ant(kernel: Literal[1, 3] = 1, epsilon: float = 135.0, iterations: int = 1000) -> Technique:
-    """Adversarial noise training; see ``CARD.parameters``."""
+    """Build adversarial noise training. ``CARD.parameters`` describes the arguments.
+
+    Returns:
+        A technique with an auxiliary network.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
     # the diagonal of the box: sqrt(150528)
     require_between("epsilon of ant", epsilon, 0, 388, above=True)
     require_between("iterations of ant", iterations, 0, 1_000_000)
     return Technique(
-        companion=partial(AdversarialNoise, kernel=kernel, epsilon=epsilon, iterations=iterations)
+        auxiliary_network=partial(
+            AdversarialNoise, kernel=kernel, epsilon=epsilon, iterations=iterations
+        )
     )
 
 
 class NoiseGenerator(nn.Module):
-    """Normal noise z -> noise z + f(z), f four convolutions that see no image; 983 parameters with
-    kernel 1, 4183 with 3.
+    """Turns normal noise z into the noise z + f(z).
+
+    f has four convolutions and does not see the image. It has 983 parameters with kernel 1, 4183
+    with kernel 3.
     """
 
     def __init__(self, kernel: int) -> None:
         super().__init__()
-        self.margin = kernel // 2  # the kernel's convolution is not padded: z is as much larger
+        self.margin = kernel // 2  # z is larger by this, because the convolution is not padded
         self.layers = nn.Sequential(
             nn.Conv2d(3, HIDDEN, 1),
             nn.ReLU(),
@@ -103,14 +114,26 @@ class NoiseGenerator(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
-        """Float (B, 3, H + 2 margin, W + 2 margin) -> (B, 3, H, W)."""
+        """Generate noise.
+
+        Args:
+            z: Float (B, 3, H + 2 margin, W + 2 margin).
+
+        Returns:
+            Float (B, 3, H, W).
+        """
         height, width = z.shape[2] - 2 * self.margin, z.shape[3] - 2 * self.margin
         inner = z[:, :, self.margin : self.margin + height, self.margin : self.margin + width]
         return inner + self.layers(z)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Weights N(0, 0.01²), biases 0, so that the noise begins as N(0, 1)."""
+        """Draw weights from N(0, 0.01²) and set biases to 0, so that the first noise is about N(0,
+        1).
+
+        Args:
+            generator: Source of all random draws.
+        """
         for parameter in self.parameters():
             parameter.copy_(
                 torch.randn(parameter.shape, generator=generator, device=generator.device)
@@ -120,33 +143,40 @@ class NoiseGenerator(nn.Module):
 
 
 def project(images: Tensor, noise: Tensor, epsilon: float) -> Tensor:
-    """clip(images + eta · noise) with eta >= 0 for each image such that the clipped change has the
-    L2 norm ``epsilon``.
+    """Add noise that is scaled so that the clipped change has the L2 norm ``epsilon``.
 
-    images (B, 3, H, W) 0..1, noise of that shape; where even the corner of the box is nearer than
-    ``epsilon`` it is the corner. Differentiable in noise, with the exact gradient through eta.
+    The result is clip(images + eta · noise, 0, 1) with one eta >= 0 for each image. The exact
+    gradient flows through eta.
 
-    With t = eta² and s the distance of each value to its wall, sum of min(t noise², s²) = epsilon²
-    is to be solved: the left side is concave and piecewise linear, so that Newton's steps from t =
-    epsilon² / |noise|² come from the left and end, after three to ten, in exactly the right piece.
-    The source sorts all values instead.
+    With t = eta² and s the distance of each value to its bound, sum of min(t noise², s²) = epsilon²
+    is solved. The left side is concave and piecewise linear. Newton's method from t = epsilon² /
+    |noise|² therefore approaches from the left and ends in the right piece, after three to ten
+    steps. The official code sorts all values instead.
+
+    Args:
+        images: Float (B, 3, H, W) in 0..1.
+        noise: Of the same shape.
+        epsilon: L2 norm of the change. If even the corner of the box is nearer, the result is the
+            corner.
+
+    Returns:
+        Images (B, 3, H, W) in 0..1.
     """
-    size = at_a_time(images)
+    size = chunk_size(images)
     pieces = zip(torch.split(images, size), torch.split(noise, size), strict=True)
     return torch.cat([_project(piece, of_piece, epsilon) for piece, of_piece in pieces])
 
 
 def _project(images: Tensor, noise: Tensor, epsilon: float) -> Tensor:
-    # |1 - x| or |0 - x|; arithmetic and no torch.where, whose branches on random masks take ten
-    # times as long on a CPU
+    # |1 - x| or |0 - x|. Arithmetic is ten times as fast as torch.where on random masks on a CPU.
     walls = ((noise >= 0).to(images.dtype) - images).square().flatten(1)
     squares = noise.square().flatten(1)
     with torch.no_grad():
-        meets = walls / squares  # t at which a value meets its wall
+        meets = walls / squares  # t at which a value reaches its bound
         t = epsilon**2 / squares.sum(1).clamp_min(1e-30)
         while True:
             larger = torch.maximum(t, _solve(squares, walls, meets <= t[:, None], t, epsilon))
-            # neither is NaN, so that what is not finite ends it too
+            # Written so that NaN ends the loop.
             if not bool((larger > t * (1 + CLOSE)).any()):
                 break
             t = larger
@@ -155,8 +185,9 @@ def _project(images: Tensor, noise: Tensor, epsilon: float) -> Tensor:
 
 
 def _solve(squares: Tensor, walls: Tensor, met: Tensor, t: Tensor, epsilon: float) -> Tensor:
-    """The solution (B,) if the values at their walls are ``met``; ``t`` where those are all, or are
-    too many.
+    """Return the solution t (B,) if the values that are at their bounds are ``met``.
+
+    Returns ``t`` if all values are met, or too many.
     """
     remaining = epsilon**2 - (walls * met).sum(1)
     slope = (squares * ~met).sum(1)
@@ -166,7 +197,7 @@ def _solve(squares: Tensor, walls: Tensor, met: Tensor, t: Tensor, epsilon: floa
 
 
 def _average(gradients: Sequence[Tensor], images: int) -> None:
-    """Of mean losses over the images of each process: over those of all, in place."""
+    """Average the gradients of mean losses over the images of all processes, in place."""
     total = torch.tensor(float(images), device=gradients[0].device)
     distributed.all_reduce(total)
     for gradient in gradients:
@@ -175,7 +206,14 @@ def _average(gradients: Sequence[Tensor], images: int) -> None:
 
 
 class AdversarialNoise:
-    """The companion: a generator that harms the model, and a pool of those of the epochs before."""
+    """A noise generator that harms the model, and a pool of the generators of earlier epochs.
+
+    Args:
+        device: Where it is trained.
+        kernel: Size of the generator's kernel, 1 or 3.
+        epsilon: L2 norm of the noise for images of 224 x 224.
+        iterations: Most batches that train the fresh generator before an epoch.
+    """
 
     def __init__(
         self, device: torch.device, kernel: int = 1, epsilon: float = 135.0, iterations: int = 1000
@@ -196,8 +234,9 @@ class AdversarialNoise:
         batches: Iterable[tuple[Tensor, Tensor]],
         generator: torch.Generator,
     ) -> None:
-        """Train a fresh generator against the model as it is now; it goes into the pool and on into
-        the epoch.
+        """Train a fresh generator against the model as it is now, and add it to the pool.
+
+        Args and effects are those of ``AuxiliaryNetwork.begin_epoch``.
         """
         if epoch <= self.epoch:
             return
@@ -217,7 +256,11 @@ class AdversarialNoise:
     def step(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """One step of the generator on all images, then the batch for the model."""
+        """Train the generator one step on all images, and return the batch for the model.
+
+        Raises:
+            UserError: If no epoch has begun, or the loss becomes infinite or NaN.
+        """
         if not self.pool:
             raise UserError(
                 "Expected begin_epoch before step in adversarial noise training, but there is no"
@@ -229,7 +272,7 @@ class AdversarialNoise:
     def _learn(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> None:
-        with attacked(model) as victim:
+        with attack_mode(model) as victim:
             loss = functional.cross_entropy(victim(self._noisy(images, generator)).float(), labels)
             if not bool(loss.isfinite()):  # before the generator learns from it
                 raise UserError(
@@ -246,8 +289,9 @@ class AdversarialNoise:
     def _noisy(
         self, images: Tensor, generator: torch.Generator, state: dict[str, Tensor] | None = None
     ) -> Tensor:
-        """Images with the noise of the generator, or of the one whose ``state`` is given, in
-        float32 whatever autocast says.
+        """Add noise of the generator, or of the one with ``state``.
+
+        Computes in float32, even under autocast.
         """
         require_unit_range(images)
         with torch.autocast(images.device.type, enabled=False):
@@ -257,16 +301,25 @@ class AdversarialNoise:
             network = (
                 self.network if state is None else partial(functional_call, self.network, state)
             )
-            # In parts, as ``project``: on a CPU eight times as fast for a batch of 32, whose 1x1
-            # convolutions go another way.
-            noise = torch.cat([network(part) for part in torch.split(z, at_a_time(images))])
+            # In chunks, as in ``project``: eight times as fast on a CPU for a batch of 32, because
+            # torch then uses another implementation of 1x1 convolutions.
+            noise = torch.cat([network(part) for part in torch.split(z, chunk_size(images))])
             scaled = self.epsilon * (images[:1].numel() / REFERENCE_VALUES) ** 0.5
             return project(images.float(), noise, scaled)
 
     @torch.no_grad()
     def mix(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """CURRENT of the batch with the generator's noise, STORED with that of each of two of the
-        pool, the rest clean.
+        """Add noise to parts of a batch.
+
+        A share CURRENT of the images gets noise of the current generator, a share STORED that of
+        each of two generators from the pool. The other images stay clean.
+
+        Args:
+            images: Float (B, 3, H, W) in 0..1.
+            generator: Source of all random draws.
+
+        Returns:
+            Float (B, 3, H, W) in 0..1.
         """
         count = len(images)
         if self.epoch == 0:
@@ -285,7 +338,7 @@ class AdversarialNoise:
         return mixed
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Generator, its optimiser, the pool and the epoch, flat."""
+        """Return the generator, its optimiser, the pool and the epoch as a flat dict."""
         state = {"epoch": torch.tensor(self.epoch)}
         state |= {f"network.{name}": value for name, value in self.network.state_dict().items()}
         for index, stored in enumerate(self.pool):
@@ -295,7 +348,7 @@ class AdversarialNoise:
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from ``state_dict``."""
+        """Restore what ``state_dict`` returned."""
         device = next(self.network.parameters()).device
         tree: dict[str, dict[str, Tensor]] = {"network": {}}
         for key, value in state.items():

@@ -1,15 +1,15 @@
-"""AugMix: chains of simple operations, mixed with each other and with the image (Hendrycks et al.,
-ICLR 2020).
+"""AugMix: chains of simple operations, mixed with each other and with the image.
 
-Formulas and numbers are those of google-research/augmix (augmentations.py, imagenet.py). Mixing is
-in float and its result is not made 8-bit again. What depends on pixel values alone is a table of
-256 entries, equal to Pillow's to the bit; rotation and shear are Pillow's own: its bilinear
-sampling cuts off where OpenCV's, three times as fast, rounds.
+Hendrycks et al. 2020 (ICLR). Formulas and numbers are those of google-research/augmix
+(augmentations.py, imagenet.py). Mixing is in float, and the result is not rounded to 8 bits.
+Operations that depend on pixel values alone are tables of 256 entries, bit-equal to Pillow's.
+Rotation and shear call Pillow, because OpenCV rounds where Pillow's bilinear sampling truncates.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from PIL import ImageEnhance
 
 from stillrobust.robustify.jsd import jsd_loss
 from stillrobust.robustify.technique import (
+    ENHANCEMENT_OVERLAPS,
     Card,
     Technique,
     cross_entropy,
@@ -26,6 +27,11 @@ from stillrobust.robustify.technique import (
     require_eight_bit,
 )
 from stillrobust.samples import Array, Image
+
+
+def _overlaps(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(ENHANCEMENT_OVERLAPS.values()) if arguments["all_ops"] else ()
+
 
 CARD = Card(
     name="augmix",
@@ -65,6 +71,7 @@ CARD = Card(
         "ResNet-50, 180 epochs from scratch: clean 77.5 %, ImageNet-C 49.3 % (RobustBench), mCE"
         " 65.3"
     ),
+    overlaps_for=_overlaps,
 )
 
 Random = np.random.Generator
@@ -77,9 +84,7 @@ VALUES = np.arange(256)
 
 @dataclass(frozen=True)
 class Step:
-    """One operation as drawn: its name, its level in LOWEST..severity and a sign, which operations
-    without direction ignore.
-    """
+    """An operation as drawn: its name, its level in LOWEST..severity, and a sign."""
 
     name: str
     level: float
@@ -88,13 +93,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Mixture:
-    """All that is random in one view."""
+    """All random choices for one view."""
 
     chains: tuple[tuple[Step, ...], ...]
     weights: npt.NDArray[np.float64]
-    """(width,), Dirichlet: the chains among each other."""
+    """(width,), from a Dirichlet distribution: weights of the chains, of sum 1."""
     mixed: float
-    """Beta: the chains' share against the clean image."""
+    """From a Beta distribution: the weight of all chains. The clean image has the rest."""
 
 
 def draw_mixture(
@@ -105,8 +110,17 @@ def draw_mixture(
     depth: int | None,
     alpha: float,
 ) -> Mixture:
-    """Operations with replacement, levels anew for each; 1 to DEEPEST of them a chain where
-    ``depth`` is ``None``.
+    """Draw the chains of a view and their weights.
+
+    Operations are drawn with replacement, and each has a level of its own.
+
+    Args:
+        rng: Source of all random draws.
+        names: Operations to draw from.
+        severity: Highest level.
+        width: Number of chains.
+        depth: Operations in a chain, or ``None`` to draw 1 to DEEPEST for each.
+        alpha: Parameter of the Dirichlet and Beta distributions of the weights.
     """
     weights, mixed = rng.dirichlet([alpha] * width), rng.beta(alpha, alpha)
     lengths = [depth or int(rng.integers(1, DEEPEST + 1)) for _ in range(width)]
@@ -117,7 +131,13 @@ def draw_mixture(
 
 
 def draw_step(rng: Random, names: tuple[str, ...], severity: float) -> Step:
-    """Any of the operations, equally often."""
+    """Draw an operation, its level and its sign.
+
+    Args:
+        rng: Source of all random draws.
+        names: Operations to draw from, with equal probabilities.
+        severity: Highest level.
+    """
     return Step(
         names[rng.integers(len(names))],
         float(rng.uniform(LOWEST, severity)),
@@ -126,9 +146,15 @@ def draw_step(rng: Random, names: tuple[str, ...], severity: float) -> Step:
 
 
 def mix(image: Image, mixture: Mixture, fill: int = 0) -> npt.NDArray[np.float32]:
-    """uint8 (H, W, 3) RGB -> float32 (H, W, 3) in 0..1.
+    """Apply the chains of a mixture and mix their results with the image.
 
-    ``fill``: the grey, 0..255, that comes in where pixels are moved away.
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        mixture: The chains and their weights.
+        fill: Grey in 0..255 where pixels are moved in from outside.
+
+    Returns:
+        float32 (H, W, 3) in 0..1.
     """
     result = np.multiply(image, np.float32((1 - mixture.mixed) / 255), dtype=np.float32)
     for weight, chain in zip(mixture.weights, mixture.chains, strict=True):
@@ -139,60 +165,67 @@ def mix(image: Image, mixture: Mixture, fill: int = 0) -> npt.NDArray[np.float32
     return result
 
 
-def whole(step: Step, strongest: float) -> int:
-    """A parameter that grows with the level, in whole numbers: augmentations.py's int_parameter."""
+def int_parameter(step: Step, strongest: float) -> int:
+    """Return a whole parameter that grows with the level: int_parameter of augmentations.py.
+
+    Args:
+        step: The operation as drawn.
+        strongest: The parameter at the highest level.
+    """
     return int(step.level * strongest / LEVELS)
 
 
-def look_up(image: Image, tables: Array) -> Image:
-    """Every value through a table: (256,) for all channels, or (256, 3) with one for each."""
+def apply_tables(image: Image, tables: Array) -> Image:
+    """Map every value through a table.
+
+    Args:
+        image: uint8 (H, W, 3).
+        tables: (256,) for all channels, or (256, 3) with one for each.
+    """
     return np.asarray(
         cv2.LUT(image, np.clip(tables, 0, 255).astype(np.uint8).reshape(1, 256, -1)), np.uint8
     )
 
 
 def autocontrast(image: Image, step: Step, fill: int) -> Image:
-    """Each channel stretched to 0..255; a channel of one value stays.
-
-    The level has no part in it.
-    """
+    """Stretch each channel to 0..255, independent of the level. A constant channel stays."""
     tables = np.empty((256, 3))
     for channel, pixels in enumerate(cv2.split(image)):
         low, high, _, _ = cv2.minMaxLoc(pixels)
         scale = 255 / (high - low) if high > low else 1.0
         # Pillow's order of operations, bit by bit
         tables[:, channel] = VALUES * scale - (low * scale if high > low else 0)
-    return look_up(image, tables)
+    return apply_tables(image, tables)
 
 
 def equalize(image: Image, step: Step, fill: int) -> Image:
-    """The histogram of each channel made flat. The level has no part in it."""
+    """Equalise the histogram of each channel, independent of the level."""
     tables = np.empty((256, 3), np.int64)
     for channel in range(3):
         counts = cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().astype(np.int64)
-        # Pillow leaves the highest value that occurs out of the total, and a channel of too few
-        # pixels as it is.
+        # Pillow leaves the highest occurring value out of the total, and does not change a channel
+        # of too few pixels.
         share = (counts.sum() - counts[counts.nonzero()[0][-1]]) // 255
         below = counts.cumsum() - counts
         tables[:, channel] = (share // 2 + below) // share if share else VALUES
-    return look_up(image, tables)
+    return apply_tables(image, tables)
 
 
 def posterize(image: Image, step: Step, fill: int) -> Image:
-    """The 4 highest bits of each value, fewer at higher levels."""
-    kept = 4 - whole(step, 4)
-    return look_up(image, VALUES & ~(2 ** (8 - kept) - 1))
+    """Keep the 4 highest bits of each value, fewer at higher levels."""
+    kept = 4 - int_parameter(step, 4)
+    return apply_tables(image, VALUES & ~(2 ** (8 - kept) - 1))
 
 
 def solarize(image: Image, step: Step, fill: int) -> Image:
-    """Values from a threshold on are inverted."""
-    threshold = 256 - whole(step, 256)
-    return look_up(image, np.where(np.less(VALUES, threshold), VALUES, 255 - VALUES))
+    """Invert values from a threshold on."""
+    threshold = 256 - int_parameter(step, 256)
+    return apply_tables(image, np.where(np.less(VALUES, threshold), VALUES, 255 - VALUES))
 
 
 def rotate(image: Image, step: Step, fill: int) -> Image:
-    """About the centre, by up to 30 whole degrees."""
-    degrees = step.sign * whole(step, 30)
+    """Rotate about the centre by up to 30 whole degrees."""
+    degrees = step.sign * int_parameter(step, 30)
     turned = Pillow.fromarray(image).rotate(
         degrees, Pillow.Resampling.BILINEAR, fillcolor=(fill,) * 3
     )
@@ -200,22 +233,28 @@ def rotate(image: Image, step: Step, fill: int) -> Image:
 
 
 def shear_x(image: Image, step: Step, fill: int) -> Image:
-    """Rows move sideways, the lower the further, by up to 0.3 of their distance from the top."""
-    return sample(image, (1, slope(step), 0, 0, 1, 0), fill)
+    """Shear rows sideways by up to 0.3 of their distance from the top."""
+    return affine_transform(image, (1, shear_slope(step), 0, 0, 1, 0), fill)
 
 
 def shear_y(image: Image, step: Step, fill: int) -> Image:
-    """Columns move up or down, by up to 0.3 of their distance from the left."""
-    return sample(image, (1, 0, 0, slope(step), 1, 0), fill)
+    """Shear columns up or down by up to 0.3 of their distance from the left."""
+    return affine_transform(image, (1, 0, 0, shear_slope(step), 1, 0), fill)
 
 
-def slope(step: Step) -> float:
-    """Of a shear: up to 0.3."""
+def shear_slope(step: Step) -> float:
+    """Return the slope of a shear, up to 0.3."""
     return step.sign * step.level * 0.3 / LEVELS
 
 
-def sample(image: Image, matrix: tuple[float, ...], fill: int) -> Image:
-    """Bilinear, from (a x + b y + c, d x + e y + f) for the centres of the pixels."""
+def affine_transform(image: Image, matrix: tuple[float, ...], fill: int) -> Image:
+    """Sample an image bilinearly at (a x + b y + c, d x + e y + f) for the centres of the pixels.
+
+    Args:
+        image: uint8 (H, W, 3).
+        matrix: (a, b, c, d, e, f).
+        fill: Grey in 0..255 outside the image.
+    """
     size = image.shape[1], image.shape[0]
     pixels = Pillow.fromarray(image)
     moved = pixels.transform(
@@ -225,19 +264,25 @@ def sample(image: Image, matrix: tuple[float, ...], fill: int) -> Image:
 
 
 def translate_x(image: Image, step: Step, fill: int) -> Image:
-    """Sideways by up to a third of the width, in whole pixels."""
-    return shifted(image, step.sign * whole(step, image.shape[1] / 3), fill)
+    """Translate sideways by up to a third of the width, in whole pixels."""
+    return translate(image, step.sign * int_parameter(step, image.shape[1] / 3), fill)
 
 
 def translate_y(image: Image, step: Step, fill: int) -> Image:
-    """Up or down by up to a third of the height, in whole pixels."""
-    return shifted(
-        image.swapaxes(0, 1), step.sign * whole(step, image.shape[0] / 3), fill
+    """Translate up or down by up to a third of the height, in whole pixels."""
+    return translate(
+        image.swapaxes(0, 1), step.sign * int_parameter(step, image.shape[0] / 3), fill
     ).swapaxes(0, 1)
 
 
-def shifted(image: Image, pixels: int, fill: int) -> Image:
-    """``result[:, x] = image[:, x + pixels]``, and ``fill`` where that lies outside."""
+def translate(image: Image, pixels: int, fill: int) -> Image:
+    """Translate an image: ``result[:, x] = image[:, x + pixels]``.
+
+    Args:
+        image: uint8 (H, W, 3).
+        pixels: Whole number of pixels.
+        fill: Grey in 0..255 outside the image.
+    """
     result = np.full_like(image, fill)
     width = image.shape[1]
     result[:, max(-pixels, 0) : width - max(pixels, 0)] = image[
@@ -246,10 +291,14 @@ def shifted(image: Image, pixels: int, fill: int) -> Image:
     return result
 
 
-def enhanced(
+def enhancement(
     kind: Callable[[Pillow.Image], ImageEnhance._Enhance],
 ) -> Callable[[Image, Step, int], Image]:
-    """An enhancement of Pillow by a factor of 0.1 to 1.9, where 1 changes nothing."""
+    """Return an operation that applies an enhancement of Pillow by a factor of 0.1 to 1.9.
+
+    Args:
+        kind: The enhancement. A factor of 1 changes nothing.
+    """
 
     def enhance(image: Image, step: Step, fill: int) -> Image:
         return np.asarray(kind(Pillow.fromarray(image)).enhance(step.level * 1.8 / LEVELS + 0.1))
@@ -258,12 +307,12 @@ def enhanced(
 
 
 OVERLAPPING: dict[str, Callable[[Image, Step, int], Image]] = {
-    "color": enhanced(ImageEnhance.Color),
-    "contrast": enhanced(ImageEnhance.Contrast),
-    "brightness": enhanced(ImageEnhance.Brightness),
-    "sharpness": enhanced(ImageEnhance.Sharpness),
+    "color": enhancement(ImageEnhance.Color),
+    "contrast": enhancement(ImageEnhance.Contrast),
+    "brightness": enhancement(ImageEnhance.Brightness),
+    "sharpness": enhancement(ImageEnhance.Sharpness),
 }
-"""Operations that resemble corruptions of the test: left out unless asked for."""
+"""Operations that resemble corruptions of the test. They are used only with ``all_ops``."""
 
 OPERATIONS: dict[str, Callable[[Image, Step, int], Image]] = {
     "autocontrast": autocontrast,
@@ -277,7 +326,7 @@ OPERATIONS: dict[str, Callable[[Image, Step, int], Image]] = {
     "translate_y": translate_y,
     **OVERLAPPING,
 }
-"""Name -> operation on uint8 (H, W, 3) RGB, as drawn, and the fill; the paper's nine first."""
+"""Name -> (uint8 (H, W, 3) RGB, step as drawn, fill) -> image. The paper's nine come first."""
 
 GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 
@@ -292,15 +341,22 @@ def augmix(
     geometry: bool = True,
     jsd: bool = True,
 ) -> Technique:
-    """The clean image and two AugMix views of it under the consistency loss; with ``jsd=False`` one
-    view under cross-entropy.
+    """Build AugMix. ``CARD.parameters`` describes the arguments.
+
+    Returns:
+        A technique whose loss takes the clean image and two AugMix views, or one view and cross-
+            entropy
+        without ``jsd``.
+
+    Raises:
+        UserError: If an argument is out of range.
     """
     require_between("a severity", severity, LOWEST, LEVELS)
     require_between("a width", width, 1, MOST)
     require_between("a depth", DEEPEST if depth is None else depth, 1, MOST)
     require_between("alpha", alpha, 1e-3, 1e3)
     require_between("a fill", fill, 0, 255)
-    names = allowed(all_ops, geometry)
+    names = allowed_operations(all_ops, geometry)
     draw = partial(
         draw_mixture, names=names, severity=severity, width=width, depth=depth, alpha=alpha
     )
@@ -312,8 +368,13 @@ def augmix(
     )
 
 
-def allowed(all_ops: bool, geometry: bool) -> tuple[str, ...]:
-    """The names of the operations that may be drawn."""
+def allowed_operations(all_ops: bool, geometry: bool) -> tuple[str, ...]:
+    """Return the names of the operations that may be drawn.
+
+    Args:
+        all_ops: Whether operations that resemble corruptions of the test are included.
+        geometry: Whether operations that move pixels are included.
+    """
     return tuple(
         name
         for name in OPERATIONS
@@ -322,6 +383,16 @@ def allowed(all_ops: bool, geometry: bool) -> tuple[str, ...]:
 
 
 def augment(image: Image, rng: Random, draw: Callable[[Random], Mixture], fill: int) -> Array:
-    """uint8 (H, W, 3) RGB -> float32 (H, W, 3) in 0..1."""
+    """Make one AugMix view of an image.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        rng: Source of all random draws.
+        draw: Draws the chains of a view.
+        fill: Grey in 0..255 where pixels are moved in from outside.
+
+    Returns:
+        float32 (H, W, 3) in 0..1.
+    """
     require_eight_bit(image)
     return mix(image, draw(rng), fill)

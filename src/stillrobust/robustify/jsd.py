@@ -1,5 +1,6 @@
-"""The Jensen-Shannon consistency loss: the same prediction for several views of an image (Hendrycks
-et al. 2020, equation 3).
+"""The Jensen-Shannon consistency loss: equal predictions for several views of an image.
+
+Source: Hendrycks et al. 2020 (AugMix), equation 3; google-research/augmix imagenet.py.
 """
 
 from collections.abc import Sequence
@@ -8,17 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# of the divergence beside the cross-entropy: augmix imagenet.py; PRIME's variant has the same
+# Weight of the divergence in the loss: augmix imagenet.py. PRIME's variant has the same.
 WEIGHT = 12.0
-SMALLEST = 1e-7  # of the mean probability before its logarithm, ibid.
+SMALLEST = 1e-7  # lower bound of the mean probability before its logarithm, ibid.
 
 
 def jensen_shannon(logits: Sequence[Tensor]) -> Tensor:
-    """How far the predictions of V views, (B, C) logits each, are from their mean: 0 if equal, at
-    most ln V; () for the batch.
+    """Compute the Jensen-Shannon divergence of the predictions of several views.
 
-    The mean over the views of KL(p_v || M), with M the mean of all p_v; gradients flow through M as
-    well.
+    It is the mean over the views of KL(p_v || M), with M the mean of all p_v. Gradients flow
+    through M.
+
+    Args:
+        logits: One tensor (B, C) for each of V views.
+
+    Returns:
+        The mean over the batch, a scalar: 0 if all predictions are equal, at most ln V.
     """
     # Half precision cannot hold SMALLEST; float32 and float64 stay what they are.
     probabilities = [
@@ -33,10 +39,18 @@ def jensen_shannon(logits: Sequence[Tensor]) -> Tensor:
 def jsd_loss(
     model: nn.Module, views: list[Tensor], labels: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Cross-entropy on the first view, the clean one, plus WEIGHT times the divergence over all: a
-    technique's loss.
+    """Compute the cross-entropy of the clean view plus WEIGHT times the divergence of all views.
 
-    All views pass in one forward, so that BatchNorm sees them all.
+    All views pass in one forward, so that BatchNorm normalises over all of them.
+
+    Args:
+        model: Returns logits (B, C).
+        views: Batches of images (B, 3, H, W) in 0..1, the clean one first.
+        labels: Int64 (B,).
+        generator: Unused.
+
+    Returns:
+        A scalar.
     """
     logits = model(torch.cat(views)).chunk(len(views))
     return functional.cross_entropy(logits[0], labels) + WEIGHT * jensen_shannon(logits)

@@ -1,7 +1,6 @@
-"""Gaussian and speckle noise training, the baselines of adversarial noise training (Rusak et al.
-2020).
+"""Gaussian and speckle noise training, the baselines of adversarial noise training.
 
-Source: bethgelab/game-of-noise 2989b43 (MIT).
+Rusak et al. 2020; source: bethgelab/game-of-noise 2989b43 (MIT).
 """
 
 from functools import partial
@@ -13,9 +12,9 @@ from stillrobust.errors import UserError
 from stillrobust.robustify.technique import (
     Card,
     Technique,
-    part_of,
     require_between,
     require_unit_range,
+    stochastic_count,
 )
 
 _PAPER = (
@@ -28,7 +27,7 @@ _SHARE = (
     " 0.5 in the official code"
 )
 
-GAUSSIAN = Card(
+GAUSSIAN_CARD = Card(
     name="gaussian",
     title="Gaussian noise training",
     paper=_PAPER,
@@ -47,8 +46,9 @@ GAUSSIAN = Card(
         "ResNet-50, std 0.5: clean 75.9 %, ImageNet-C 49.4 %, mCE 64.5; Gauss_mult: 76.1 %, 49.2 %,"
         " mCE 65.0"
     ),
+    overlaps_test=("gaussian_noise",),
 )
-SPECKLE = Card(
+SPECKLE_CARD = Card(
     name="speckle",
     title="Speckle noise training",
     paper=_PAPER,
@@ -63,23 +63,48 @@ SPECKLE = Card(
     left_out=(),
     cost="1.0",
     published="ResNet-50: clean 75.8 %, ImageNet-C 46.4 %, mCE 68.3",
+    overlaps_test=("speckle_noise",),
 )
 
 
 def gaussian(std: float | tuple[float, ...] = 0.5, share: float = 0.5) -> Technique:
-    """clip(x + std · N(0, 1)) on the last ``share`` of the batch."""
-    return Technique(augment_batch=partial(add_noise, stds=_checked(std, share), share=share))
+    """Build Gaussian noise training: clip(x + std · N(0, 1)) on the last images of a batch.
+
+    Args:
+        std: Standard deviation on 0..1, or several, of which each image draws one.
+        share: Share of the batch that is noisy.
+
+    Returns:
+        A technique that augments batches.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
+    return Technique(
+        augment_batch=partial(add_noise, stds=_validated_stds(std, share), share=share)
+    )
 
 
 def speckle(
     std: float | tuple[float, ...] = (0.15, 0.2, 0.35, 0.45, 0.6), share: float = 0.5
 ) -> Technique:
-    """clip(x + x · std · N(0, 1)) on the last ``share`` of the batch."""
-    add = partial(add_noise, stds=_checked(std, share), share=share, relative=True)
+    """Build speckle noise training: clip(x + x · std · N(0, 1)) on the last images of a batch.
+
+    Args:
+        std: Standard deviation relative to the pixel, or several, of which each image draws one.
+        share: Share of the batch that is noisy.
+
+    Returns:
+        A technique that augments batches.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
+    add = partial(add_noise, stds=_validated_stds(std, share), share=share, relative=True)
     return Technique(augment_batch=add)
 
 
-def _checked(std: float | tuple[float, ...], share: float) -> tuple[float, ...]:
+def _validated_stds(std: float | tuple[float, ...], share: float) -> tuple[float, ...]:
     stds = std if isinstance(std, tuple) else (std,)
     if not stds:
         raise UserError(
@@ -98,13 +123,23 @@ def add_noise(
     share: float = 1.0,
     relative: bool = False,
 ) -> Tensor:
-    """Noise on the last ``share`` of the images (``part_of``), the standard deviation of each drawn
-    from ``stds``; clipped to 0..1.
+    """Add noise to the last images of a batch.
 
-    images: float (B, 3, H, W) 0..1, not modified. ``relative``: times the pixel (speckle).
+    Args:
+        images: Float (B, 3, H, W) in 0..1. Not modified.
+        generator: Source of all random draws.
+        stds: Standard deviations, of which each image draws one.
+        share: Share of the images that gets noise; see ``stochastic_count``.
+        relative: Whether the noise is multiplied by the pixel, as for speckle noise.
+
+    Returns:
+        Float (B, 3, H, W), clipped to 0..1.
+
+    Raises:
+        UserError: If images are not in 0..1.
     """
     require_unit_range(images)
-    clean = len(images) - part_of(len(images), share, generator)
+    clean = len(images) - stochastic_count(len(images), share, generator)
     noisy = images[clean:]
     device = images.device
     chosen = torch.randint(len(stds), (len(noisy),), generator=generator, device=device)

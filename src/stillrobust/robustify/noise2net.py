@@ -1,8 +1,8 @@
-"""Noise2Net: images through small residual networks whose weights are drawn anew for each of them
-(Hendrycks et al. 2021).
+"""Noise2Net: images pass small residual networks with random weights, new ones for each image.
 
-It is DeepAugment without pretrained networks: hendrycks/imagenet-r, DeepAugment/train_noise2net.py.
-There all images of a batch are one image of many channels for grouped convolutions; here as well.
+This is DeepAugment without pretrained networks (Hendrycks et al. 2021). Source:
+hendrycks/imagenet-r, DeepAugment/train_noise2net.py. As there, all images of a batch form one image
+of many channels for grouped convolutions.
 """
 
 import math
@@ -15,9 +15,9 @@ from torch.nn import functional
 from stillrobust.robustify.technique import (
     Card,
     Technique,
-    part_of,
     require_between,
     require_unit_range,
+    stochastic_count,
 )
 
 CARD = Card(
@@ -59,67 +59,103 @@ KERNELS, DILATIONS = (1, 3), (1, 2, 3)
 
 
 def noise2net(epsilon: float = 0.75, share: float = 0.5) -> Technique:
-    """The first ``share`` of every batch through random networks, one for each image."""
+    """Build Noise2Net. ``CARD.parameters`` describes the arguments.
+
+    Returns:
+        A technique that augments batches, and leaves 0..1.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
     require_between("epsilon", epsilon, 0, 10, above=True)
     require_between("share", share, 0, 1, above=True)
-    return Technique(augment_batch=partial(distort, epsilon=epsilon, share=share), unclipped=True)
+    return Technique(
+        augment_batch=partial(distort, epsilon=epsilon, share=share), leaves_unit_range=True
+    )
 
 
 def distort(
     images: Tensor, generator: torch.Generator, epsilon: float, share: float = 1.0
 ) -> Tensor:
-    """The first ``share`` of the images (``part_of``) changed by about 2 e deviations of ImageNet,
-    e in epsilon/2..epsilon.
+    """Change the first images of a batch by about 2 e standard deviations of ImageNet.
 
-    images: float (B, 3, H, W) 0..1, not modified; what comes out is not clipped.
+    e is drawn for the batch from epsilon / 2 to epsilon.
+
+    Args:
+        images: Float (B, 3, H, W) in 0..1. Not modified.
+        generator: Source of all random draws.
+        epsilon: Largest weight of a block.
+        share: Share of the images that is changed; see ``stochastic_count``.
+
+    Returns:
+        Float (B, 3, H, W), not clipped.
+
+    Raises:
+        UserError: If images are not in 0..1.
     """
     require_unit_range(images)
-    count = part_of(len(images), share, generator)
+    count = stochastic_count(len(images), share, generator)
     mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     with torch.no_grad():
         weight = (
             epsilon * (1 + float(torch.rand((), generator=generator, device=generator.device))) / 2
         )
-        changed = random_networks((images[:count] - mean) / std, generator, weight) * std + mean
+        changed = (
+            apply_random_networks((images[:count] - mean) / std, generator, weight) * std + mean
+        )
     return torch.cat([changed, images[count:]])
 
 
-def random_networks(images: Tensor, generator: torch.Generator, weight: float) -> Tensor:
-    """(B, 3, H, W) normalised -> the same, each image through a network of its own; ``weight`` 0
-    changes nothing.
+def apply_random_networks(images: Tensor, generator: torch.Generator, weight: float) -> Tensor:
+    """Pass each image through a random network of its own.
+
+    Args:
+        images: Float (B, 3, H, W), normalised.
+        generator: Source of all random draws.
+        weight: Weight of a block; 0 changes nothing.
+
+    Returns:
+        Float (B, 3, H, W).
     """
     if not len(images):
         return images
     groups = len(images)
     features = images.reshape(1, -1, *images.shape[2:])
     for _ in range(BLOCKS):
-        features = features + weight * block(features, groups, generator)
+        features = features + weight * apply_block(features, groups, generator)
     return features.view_as(images)
 
 
-def block(features: Tensor, groups: int, generator: torch.Generator) -> Tensor:
-    """A bottleneck of Res2Net with random weights: (1, groups · 3, H, W) -> the same, every channel
-    of mean 0 and variance 1.
+def apply_block(features: Tensor, groups: int, generator: torch.Generator) -> Tensor:
+    """Apply a Res2Net bottleneck with random weights.
+
+    Args:
+        features: (1, groups · 3, H, W).
+        groups: Number of images.
+        generator: Source of all random draws.
+
+    Returns:
+        The same shape, each channel of mean 0 and variance 1.
     """
     size = features.shape[2:]
-    hidden = normalised(
-        convolution(features, groups, WIDTH * SCALE, 1, 1, generator, bias=False)
+    hidden = normalise_channels(
+        random_convolution(features, groups, WIDTH * SCALE, 1, 1, generator, bias=False)
     ).relu()
     parts = hidden.view(groups, SCALE, WIDTH, *size).unbind(1)
     done: list[Tensor] = []
     # each is given the result of the one before as well; the last passes as it is
     for part in parts[:-1]:
-        kernel, dilation = (pick(values, generator) for values in (KERNELS, DILATIONS))
+        kernel, dilation = (choose(values, generator) for values in (KERNELS, DILATIONS))
         joined = (part + done[-1] if done else part).reshape(1, groups * WIDTH, *size)
-        changed = normalised(
-            convolution(joined, groups, WIDTH, kernel, dilation, generator, bias=True)
+        changed = normalise_channels(
+            random_convolution(joined, groups, WIDTH, kernel, dilation, generator, bias=True)
         ).relu()
         done.append(changed.view(groups, WIDTH, *size))
     mixed = torch.stack([*done, parts[-1]], dim=1).reshape(1, -1, *size)
-    return normalised(convolution(mixed, groups, 3, 1, 1, generator, bias=False))
+    return normalise_channels(random_convolution(mixed, groups, 3, 1, 1, generator, bias=False))
 
 
-def convolution(
+def random_convolution(
     features: Tensor,
     groups: int,
     outputs: int,
@@ -128,8 +164,19 @@ def convolution(
     generator: torch.Generator,
     bias: bool,
 ) -> Tensor:
-    """A convolution for each group, of ``outputs`` channels, with the weights that PyTorch gives a
-    new one.
+    """Apply a convolution with random weights to each group, drawn as PyTorch initialises them.
+
+    Args:
+        features: (1, groups · C, H, W).
+        groups: Number of images.
+        outputs: Output channels of a group.
+        kernel: Size of the kernel.
+        dilation: Dilation of the kernel.
+        generator: Source of all random draws.
+        bias: Whether the convolution has a bias.
+
+    Returns:
+        (1, groups · outputs, H, W).
     """
     inputs = features.shape[1] // groups
     limit = 1 / math.sqrt(inputs * kernel * kernel)
@@ -152,15 +199,22 @@ def convolution(
     )
 
 
-def normalised(features: Tensor) -> Tensor:
-    """Each channel of each image to mean 0 and variance 1: what BatchNorm in training makes of one
-    image of many channels.
+def normalise_channels(features: Tensor) -> Tensor:
+    """Normalise each channel of each image to mean 0 and variance 1, as BatchNorm in training does.
+
+    Args:
+        features: (1, channels, H, W).
     """
     # written out, since instance_norm refuses an image of one pixel
     centred = features - features.mean(dim=(2, 3), keepdim=True)
     return centred * torch.rsqrt(centred.square().mean(dim=(2, 3), keepdim=True) + 1e-5)
 
 
-def pick(values: tuple[int, ...], generator: torch.Generator) -> int:
-    """One of the values, equally often."""
+def choose(values: tuple[int, ...], generator: torch.Generator) -> int:
+    """Draw one of the values with equal probabilities.
+
+    Args:
+        values: The values.
+        generator: Source of the draw.
+    """
     return values[int(torch.randint(len(values), (), generator=generator, device=generator.device))]

@@ -1,8 +1,8 @@
 """PRIME: random mixtures of chains of three maximum-entropy primitives (Modas et al. 2022).
 
-Source: amodas/PRIME-augmentations 0290f6b (Apache-2.0). Its pipeline evaluates every primitive on
-all images and masks; here each image goes only through what it drew, which gives the same
-distribution at a fraction of the cost.
+Source: amodas/PRIME-augmentations 0290f6b (Apache-2.0). The official pipeline evaluates every
+primitive on all images and masks. Here each image passes only the primitives that it drew, which
+gives the same distribution at a fraction of the cost.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ from stillrobust.robustify.technique import (
 
 DEPTH = 3  # the longest chain (mixture_depth -1 of the official code draws 1..3)
 
-# config/imagenet_cfg.py and config/cifar_cfg.py: highest frequency, highest variance, bandwidth of
-# colour (0: all); cut of diffeo
+# config/imagenet_cfg.py and config/cifar_cfg.py: highest frequency, highest variance and bandwidth
+# (0: all) of colour; highest frequency of the diffeomorphism
 _REGIMES: dict[str, tuple[dict[str, Any], int]] = {
     "imagenet": ({"largest": 500, "strength": 0.05, "bandwidth": 20}, 500),
     "cifar": ({"largest": 100, "strength": 0.01, "bandwidth": 0}, 100),
@@ -95,7 +95,14 @@ def prime(
     shared: Literal["call", "sample"] = "call",
     mix: Literal["beta_dirichlet", "dirichlet"] = "beta_dirichlet",
 ) -> Technique:
-    """PRIME as an augmentation of a batch; see ``CARD.parameters``."""
+    """Build PRIME. ``CARD.parameters`` describes the arguments.
+
+    Returns:
+        A technique that augments batches and, with ``jsd``, has the consistency loss.
+
+    Raises:
+        UserError: If an argument is out of range.
+    """
     require_between("width of prime", width, 1, 10)
     if depth != -1:
         require_between("depth of prime (-1 draws it)", depth, 1, DEPTH)
@@ -110,7 +117,9 @@ def prime(
     if mix == "dirichlet":
         primitives.append(_identity)
     return Technique(
-        augment_batch=partial(mixture, primitives=primitives, width=width, depth=depth, mix=mix),
+        augment_batch=partial(
+            mix_primitives, primitives=primitives, width=width, depth=depth, mix=mix
+        ),
         loss=jsd_loss if jsd else cross_entropy,
         views=3 if jsd else 1,
         geometric=geometry,
@@ -122,7 +131,7 @@ def _identity(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def mixture(
+def mix_primitives(
     images: Tensor,
     generator: torch.Generator,
     primitives: Sequence[AugmentBatch],
@@ -130,11 +139,24 @@ def mixture(
     depth: int = -1,
     mix: str = "beta_dirichlet",
 ) -> Tensor:
-    """Every image mixed with ``width`` chains of random primitives of it.
+    """Mix every image with ``width`` chains of random primitives of it.
 
-    images: float (B, 3, H, W) 0..1, not modified, of any size the primitives take; returns the
-    same. Runs in float32 at least, whatever autocast says: sines of high frequencies mean nothing
-    in 16 bits.
+    Runs in float32 at least, even under autocast: sines of high frequencies lose all precision in
+    16 bits.
+
+    Args:
+        images: Float (B, 3, H, W) in 0..1, of any size that the primitives take. Not modified.
+        generator: Source of all random draws.
+        primitives: Augmentations of batches.
+        width: Chains of each image.
+        depth: Primitives in a chain; -1 draws 1 to DEPTH.
+        mix: How chains are weighted: ``beta_dirichlet`` (official code) or ``dirichlet`` (paper).
+
+    Returns:
+        Float (B, 3, H, W) in 0..1.
+
+    Raises:
+        UserError: If images are not in 0..1.
     """
     require_unit_range(images)
     device, kind = images.device, images.dtype
@@ -159,8 +181,8 @@ def mixture(
                     )
         weights = torch.empty(len(images), width, device=device).exponential_(generator=generator)
         weights /= weights.sum(1, keepdim=True)  # exponentials over their sum are Dir(1, ..., 1)
-        # What the chains weigh together: Beta(1, 1), or where x is one component of Dir(1, ..., 1)
-        # among width + 1, Beta(width, 1).
+        # The weight of all chains: Beta(1, 1), or Beta(width, 1) if x is one of width + 1
+        # components of Dir(1, ..., 1).
         exponent = 1.0 if mix == "beta_dirichlet" else 1 / width
         together = torch.rand(len(images), 1, generator=generator, device=device) ** exponent
         mixed = (1 - together)[..., None, None] * images

@@ -1,15 +1,14 @@
-"""What a technique is: an augmentation and/or a loss and/or a companion in training, with a card
-that says where it comes from.
+"""The contract of a technique: augmentations, a loss, an auxiliary network, and a card.
 
-Images are float (B, 3, H, W) RGB 0..1, not normalised (the model normalises); in a loader's worker
-they are uint8 (H, W, 3). Every draw comes from the generator that is handed in; a
-``torch.Generator`` is on the images' device.
+Images are float (B, 3, H, W) RGB in 0..1 and not normalised: the model normalises. In a loader's
+worker they are uint8 (H, W, 3). Every random draw comes from the generator that is passed in. A
+``torch.Generator`` is on the device of the images.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -29,33 +28,58 @@ AugmentImage = Callable[[Image, np.random.Generator], Array]
 AugmentBatch = Callable[[Tensor, torch.Generator], Tensor]
 Loss = Callable[[nn.Module, list[Tensor], Tensor, torch.Generator], Tensor]
 
-# how far beyond 0..1 an image may be: interpolation and mixing overshoot by rounding, 8 bits by 254
+ENHANCEMENT_OVERLAPS = {
+    "brightness": "brightness",
+    "color": "saturate",
+    "contrast": "contrast",
+    "sharpness": "gaussian_blur",
+}
+"""Pillow's enhancements -> the corruption that each resembles. Sharpness below 1 blurs."""
+
+# How far beyond 0..1 an image may be. Interpolation and mixing overshoot by rounding errors only.
 TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Card:
-    """Where a technique comes from and what to expect of it."""
+    """Where a technique comes from, what it costs, and what it shows of the test."""
 
     name: str
-    """As in a spec."""
+    """The name in a spec."""
     title: str
     paper: str
     code: str
     """The official code that was followed, with its commit and licence."""
     parameters: Mapping[str, str]
-    """Every argument of the factory: its meaning and the source of its default."""
+    """Every argument of the factory -> its meaning and the source of its default."""
     left_out: tuple[str, ...]
-    """What the official code does and this does not, or the other way round."""
+    """Differences from the official code."""
     cost: str
-    """Of a training step, as a multiple of a plain one."""
+    """Cost of a training step, as a multiple of a plain one."""
     published: str
     """The result to expect at the paper's scale."""
-    overlaps: tuple[str, ...] = ()
-    """The test's corruptions that it shows in training, with the arguments at hand."""
+    overlaps_test: tuple[str, ...] = ()
+    """Corruptions of the test that the technique shows in training."""
+    overlaps_for: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+    """All arguments of the factory -> ``overlaps_test``, if the overlaps depend on them."""
+    preparation: str = ""
+    """What has to be made before training, and how; empty for nothing."""
+
+    def with_arguments(self, arguments: Mapping[str, Any]) -> "Card":
+        """Return the card for the given arguments.
+
+        Args:
+            arguments: All arguments of the factory, defaults included.
+
+        Returns:
+            A card whose ``overlaps_test`` holds for these arguments.
+        """
+        if self.overlaps_for is None:
+            return self
+        return replace(self, overlaps_test=tuple(sorted(self.overlaps_for(arguments))))
 
     def text(self) -> str:
-        """The card as lines to read."""
+        """Return the card as lines of text."""
         arguments = [f"  {name}: {meaning}" for name, meaning in self.parameters.items()]
         left_out = [f"  {what}" for what in self.left_out] or ["  nothing"]
         head = [
@@ -67,16 +91,15 @@ class Card:
             f"Cost of a training step, in plain ones: {self.cost}",
             f"Published: {self.published}",
         ]
-        tail += (
-            [f"Shows in training, of the test: {', '.join(self.overlaps)}"] if self.overlaps else []
-        )
+        if self.preparation:
+            head.append(f"Preparation: {self.preparation}")
+        if self.overlaps_test:
+            tail.append(f"Shows in training, of the test: {', '.join(self.overlaps_test)}")
         return "\n".join([*head, "Arguments:", *arguments, "Left out:", *left_out, *tail])
 
 
-class Companion(Protocol):
-    """Something that is trained beside the model, as the generator of adversarial noise training
-    is.
-    """
+class AuxiliaryNetwork(Protocol):
+    """A network that is trained beside the model, such as ANT's noise generator."""
 
     def begin_epoch(
         self,
@@ -85,94 +108,119 @@ class Companion(Protocol):
         batches: Iterable[tuple[Tensor, Tensor]],
         generator: torch.Generator,
     ) -> None:
-        """Prepare for ``epoch`` (from 0) on (images, labels), taken only as far as needed; nothing
-        if that has been done.
+        """Prepare for an epoch. Does nothing if the epoch has been prepared before.
+
+        Args:
+            epoch: From 0.
+            model: The model as it is before the epoch.
+            batches: Pairs of images (B, 3, H, W) and labels (B,). Only as many as needed are taken.
+            generator: Source of all random draws.
         """
         ...
 
     def step(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Train itself on a clean batch, leaving ``model`` as it is; returns the batch that the
-        model is to train on.
+        """Train one step on a clean batch; ``model`` is left unchanged.
+
+        Args:
+            model: The model that is trained.
+            images: Float (B, 3, H, W) in 0..1.
+            labels: Int64 (B,).
+            generator: Source of all random draws.
+
+        Returns:
+            The batch that the model trains on, of the shape of ``images``.
         """
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that resuming needs, flat."""
+        """Return everything that resuming needs as a flat dict."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from ``state_dict``."""
+        """Restore what ``state_dict`` returned.
+
+        Args:
+            state: A flat dict of tensors.
+        """
         ...
 
 
 def cross_entropy(
     model: nn.Module, views: list[Tensor], labels: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """The plain loss: mean cross-entropy of the one view."""
+    """Compute the loss of plain training.
+
+    Args:
+        model: Returns logits (B, classes).
+        views: One batch of images, float (B, 3, H, W) in 0..1.
+        labels: Int64 (B,).
+        generator: Unused.
+
+    Returns:
+        The mean cross-entropy, a scalar.
+    """
     return functional.cross_entropy(model(views[0]), labels)
 
 
 @dataclass(frozen=True)
 class Technique:
-    """The parts that differ from plain training; ``build_technique`` makes one.
+    """What differs from plain training; ``build_technique`` makes one.
 
-    A part that is ``None`` is left as it is.
-
-    A batch goes through them in the order of the fields: ``image_views`` and ``batch_views``
-    (below) apply the two augmentations, ``companion.step`` comes between them, and ``loss(model,
-    views, labels, generator)`` comes last.
+    A field that is ``None`` leaves its part of training unchanged. A batch passes through the parts
+    in the order of the fields: ``image_views`` applies ``augment_image``, then the auxiliary
+    network takes a step, then ``batch_views`` applies ``augment_batch``, and the loss comes last.
     """
 
     extend_dataset: ExtendDataset | None = None
-    """(training set, the recipe's seed) -> the set with more images in it (DeepAugment's folders).
-    """
+    """(training set, the recipe's seed) -> a training set with more images, as DeepAugment's."""
     augment_image: AugmentImage | None = None
-    """(uint8 (H, W, 3), rng) -> float32 (H, W, 3) 0..1, in a loader's worker; can be pickled."""
-    companion: Callable[[torch.device], Companion] | None = None
-    """Makes the state of one training run."""
+    """(uint8 (H, W, 3), rng) -> float32 (H, W, 3) in 0..1, in a loader's worker. Can be pickled."""
+    auxiliary_network: Callable[[torch.device], AuxiliaryNetwork] | None = None
+    """Builds the network of one training run on a device."""
     augment_batch: AugmentBatch | None = None
-    """(float (B, 3, H, W) 0..1, generator) -> the same, on the device of the images."""
+    """(float (B, 3, H, W) in 0..1, generator) -> the same, on the device of the images."""
     loss: Loss = cross_entropy
-    """(model, views, labels int64 (B,), generator) -> scalar; ``model`` gives logits (B, classes).
-    """
+    """(model, views, labels int64 (B,), generator) -> scalar. ``model`` returns (B, classes)."""
     views: int = 1
-    """1: the loss sees one augmented view.
-
-    n > 1: the clean image first, then n - 1 augmented views of it.
-    """
-    unclipped: bool = False
-    """What ``augment_batch`` makes leaves 0..1, so that no other augmentation of a batch can
-    follow.
-    """
-    bounded: bool = False
-    """``loss`` takes images of 0..1 alone, as an attack within that box does."""
+    """Batches that the loss takes: 1 augmented one, or the clean one and n - 1 augmented ones."""
+    leaves_unit_range: bool = False
+    """Whether ``augment_batch`` leaves 0..1. No other augmentation of a batch can follow then."""
+    needs_unit_range: bool = False
+    """Whether ``loss`` takes only images in 0..1, such as an attack within that box."""
     geometric: bool = False
-    """Pixels move, so that boxes, masks and label maps would no longer fit."""
+    """Whether pixels move, so that boxes, masks and label maps would no longer fit."""
     parts: tuple["Technique", ...] = ()
-    """Those that it is the sum of; empty for one."""
+    """The techniques of a sum ``a+b``; empty for a single one."""
     cards: tuple[Card, ...] = ()
     spec: str = ""
-    """The canonical text that ``build_technique`` makes it from; ``user_files.shown`` makes it
-    readable.
-    """
+    """The canonical spec."""
 
     @property
     def overlaps_test(self) -> tuple[str, ...]:
-        """The test's corruptions that it shows in training: such a result is no result about unseen
-        corruptions.
+        """Corruptions of the test that the technique shows in training, sorted.
+
+        The results of such a model say nothing about unseen corruptions.
         """
-        return tuple(one for card in self.cards for one in card.overlaps)
+        return tuple(sorted({name for card in self.cards for name in card.overlaps_test}))
 
 
-# ---- what a training loop does with a technique
-# -------------------------------------------------------------------------
+# ---- applying a technique in a training loop
 
 
 def image_views(technique: Technique, image: Image, rng: np.random.Generator) -> list[Array]:
-    """In the worker: float32 (H, W, 3) 0..1; one, or ``technique.views`` where the augmentation is
-    made per image.
+    """Augment one image in a loader's worker.
+
+    Args:
+        technique: The technique.
+        image: uint8 (H, W, 3) RGB.
+        rng: Source of all random draws.
+
+    Returns:
+        Images float32 (H, W, 3) in 0..1: one, or ``technique.views`` if the technique augments
+            single
+        images.
     """
     clean = np.divide(image, 255, dtype=np.float32)
     augment = technique.augment_image
@@ -186,8 +234,18 @@ def image_views(technique: Technique, image: Image, rng: np.random.Generator) ->
 def batch_views(
     technique: Technique, views: list[Tensor], generator: torch.Generator
 ) -> list[Tensor]:
-    """On the device: the ``technique.views`` batches that its loss sees, from the one or several of
-    ``image_views``.
+    """Augment a batch on its device.
+
+    Args:
+        technique: The technique.
+        views: The batches that ``image_views`` gives: one, or ``technique.views``.
+        generator: Source of all random draws.
+
+    Returns:
+        The ``technique.views`` batches that the loss takes.
+
+    Raises:
+        UserError: If the number of views is neither 1 nor ``technique.views``.
     """
     if len(views) not in (1, technique.views):
         raise UserError(
@@ -203,16 +261,26 @@ def batch_views(
 
 
 def require_photometric(technique: Technique, task: str) -> None:
-    """Raise ``UserError`` if ``technique`` cannot act as an augmentation in fine-tuning for
-    ``task``.
+    """Check that a technique can act as an augmentation in fine-tuning.
+
+    Args:
+        technique: The technique.
+        task: Name of the task.
+
+    Raises:
+        UserError: If the technique changes more than the images, or moves pixels of a dense task.
+            The message names a variant that can be used.
     """
     dense = task != "classification"
     if technique.geometric and dense:
         why = f"moves pixels, so that the boxes, masks or labels of {task} would no longer fit"
-    elif technique.loss is not cross_entropy or technique.companion or technique.extend_dataset:
+    elif (
+        technique.loss is not cross_entropy
+        or technique.auxiliary_network
+        or technique.extend_dataset
+    ):
         why = (
-            "changes more than the images (its loss, its data, or it trains a network beside the"
-            " model): "
+            "changes more than the images (its loss, its data, or it trains an auxiliary network): "
         )
         why += (
             "it makes backbones with 'stillrobust robustify', but cannot act in fine-tuning for"
@@ -221,13 +289,13 @@ def require_photometric(technique: Technique, task: str) -> None:
     else:
         return
     raise UserError(
-        f"{display_name(technique.spec)} {why}; {_instead(technique.parts or (technique,), dense)}"
+        f"{display_name(technique.spec)} {why}; {_alternatives(technique.parts or (technique,), dense)}"
     )
 
 
-def _instead(parts: tuple[Technique, ...], dense: bool) -> str:
-    """What would act in fine-tuning, all that stands in the way of these put right at once."""
-    mended = {part.spec: spec for part in parts if (spec := _mended(part, dense))}
+def _alternatives(parts: tuple[Technique, ...], dense: bool) -> str:
+    """Return what can be used in fine-tuning instead, with all obstacles removed at once."""
+    mended = {part.spec: spec for part in parts if (spec := _photometric_spec(part, dense))}
     still = [
         mended[part.spec]
         for part in parts
@@ -244,11 +312,12 @@ def _instead(parts: tuple[Technique, ...], dense: bool) -> str:
     )
 
 
-def _mended(part: Technique, dense: bool) -> str:
-    """The spec with which a technique can act in fine-tuning, its other arguments as they are;
-    empty where there is none.
+def _photometric_spec(part: Technique, dense: bool) -> str:
+    """Return the spec with which a part can act in fine-tuning, its other arguments unchanged.
+
+    Empty if there is none.
     """
-    if part.companion or part.extend_dataset:
+    if part.auxiliary_network or part.extend_dataset:
         return ""
     unwanted = {"geometry": part.geometric and dense, "jsd": part.loss is not cross_entropy}
     changes = {argument: False for argument, there in unwanted.items() if there}
@@ -261,19 +330,24 @@ def _mended(part: Technique, dense: bool) -> str:
 
 
 @contextmanager
-def attacked(model: nn.Module) -> Iterator[nn.Module]:
-    """``model`` in evaluation mode and without its wrappers, for gradients of its input; afterwards
-    as it was, flag by flag.
+def attack_mode(model: nn.Module) -> Iterator[nn.Module]:
+    """Put a model into evaluation mode, without wrappers, for gradients with respect to its input.
 
-    Fabric's and DistributedDataParallel's wrappers expect every gradient to be one of the
-    parameters; what Fabric's does for half precision is done here. Nothing is written into the
-    model: in evaluation mode BatchNorm keeps its buffers, and ``torch.autograd.grad`` of the images
-    leaves no ``.grad`` behind.
+    The wrappers of Fabric and DistributedDataParallel expect gradients of all parameters. Fabric's
+    autocast for half precision is applied here instead. Nothing is written into the model:
+    BatchNorm keeps its buffers in evaluation mode, and ``torch.autograd.grad`` of the images leaves
+    no ``.grad``.
+
+    Args:
+        model: A model, wrapped or not.
+
+    Yields:
+        The unwrapped model. Every module's ``training`` flag is restored afterwards.
     """
     wrapped = is_wrapped(model) or isinstance(model, DistributedDataParallel)
     inner = cast(nn.Module, model.module) if wrapped else model
-    # fabric.autocast(), found from the model. A context of its own: weights that autocast keeps
-    # without a gradient end with it.
+    # The equivalent of fabric.autocast(). A separate context, because autocast caches weights
+    # without their gradients.
     autocast = (
         cast(Any, model)._strategy.precision.forward_context()
         if is_wrapped(model)
@@ -289,13 +363,17 @@ def attacked(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-# 1 MiB of float32: with the temporaries of an operation about what a core's cache holds
+# 1 MiB of float32. With the temporaries of an operation, this is about a core's cache.
 CACHED_VALUES = 2**18
 
 
-def at_a_time(images: Tensor) -> int:
-    """How many of (B, 3, H, W) an elementwise operation takes at a time: on a CPU so few that they
-    stay in its cache.
+def chunk_size(images: Tensor) -> int:
+    """Return how many images an elementwise operation should process at a time.
+
+    On a CPU, these are as many as fit into a core's cache.
+
+    Args:
+        images: Of shape (B, 3, H, W).
     """
     per_image = max(1, images[:1].numel())
     return (
@@ -303,12 +381,19 @@ def at_a_time(images: Tensor) -> int:
     )
 
 
-def part_of(count: int, share: float, generator: torch.Generator) -> int:
-    """How many of ``count`` images are ``share`` of them: exactly where that is whole, else so on
-    average, by one draw.
+def stochastic_count(count: int, share: float, generator: torch.Generator) -> int:
+    """Return how many of ``count`` images are ``share`` of them, by stochastic rounding.
 
-    Rounding would never change an image that comes alone, as in fine-tuning those do that have a
-    size of their own.
+    Plain rounding would never change a single image. In fine-tuning, images are single if no other
+    one has their size.
+
+    Args:
+        count: Number of images.
+        share: In 0..1.
+        generator: Source of one draw, which is taken only if ``share * count`` is not whole.
+
+    Returns:
+        A number whose mean is ``share * count``.
     """
     whole, rest = divmod(share * count, 1)
     if rest == 0:
@@ -317,12 +402,16 @@ def part_of(count: int, share: float, generator: torch.Generator) -> int:
 
 
 # ---- checks
-# --------------------------------------------------------------------------------------------------------------
 
 
 def require_unit_range(images: Tensor) -> None:
-    """Raise ``UserError`` unless ``images`` are float (B, 3, H, W) in 0..1: an image of 0..255
-    would go through unnoticed.
+    """Check images of a batch. An image of 0..255 would otherwise give wrong results silently.
+
+    Args:
+        images: Expected as float (B, 3, H, W) in 0..1.
+
+    Raises:
+        UserError: If shape, dtype or range differ.
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise UserError(
@@ -344,7 +433,14 @@ def require_unit_range(images: Tensor) -> None:
 
 
 def require_eight_bit(image: Image) -> None:
-    """Raise ``UserError`` unless ``image`` is uint8 (H, W, 3) with at least one pixel."""
+    """Check a single image.
+
+    Args:
+        image: Expected as uint8 (H, W, 3) with at least one pixel.
+
+    Raises:
+        UserError: If shape or dtype differ.
+    """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UserError(
             f"Expected an image uint8 (H, W, 3) of 0..255, but got {image.dtype} {image.shape}; "
@@ -353,8 +449,17 @@ def require_eight_bit(image: Image) -> None:
 
 
 def require_between(what: str, value: float, low: float, high: float, above: bool = False) -> None:
-    """Raise ``UserError`` unless ``low <= value <= high`` (``low < value`` with ``above``) and it
-    is a number.
+    """Check the range of an argument.
+
+    Args:
+        what: Name of the argument, for the message.
+        value: Its value.
+        low: Lowest allowed value.
+        high: Highest allowed value.
+        above: Whether ``low`` itself is not allowed.
+
+    Raises:
+        UserError: If ``value`` is outside the range or NaN.
     """
     if not (low < value if above else low <= value) or not value <= high:
         least = f"above {low:g}" if above else f"at least {low:g}"

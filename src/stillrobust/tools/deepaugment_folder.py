@@ -22,8 +22,8 @@ from stillrobust import __version__
 from stillrobust.data.reading import IMAGE_KINDS, image_files
 from stillrobust.errors import UserError
 from stillrobust.execution import JobProgressCallback
-from stillrobust.robustify.deepaugment import REDRAWN, Pretrained, load_pretrained
-from stillrobust.robustify.deepaugment.roots import stem
+from stillrobust.robustify.deepaugment import REDRAW_PROBABILITY, Pretrained, load_pretrained
+from stillrobust.robustify.deepaugment.roots import image_stem
 from stillrobust.runtime import capacity
 from stillrobust.samples import Image
 from stillrobust.tools.folder_job import (
@@ -115,7 +115,7 @@ def make_deepaugment_folder(
     names_sha256 = sha256_of_name("\0".join(names)).hex()
     plan = DeepAugmentPlan(network, weights, pretrained.sha256, seed, names_sha256)
     sources = FolderSources(
-        source, {name: stem(name) for name in names}, weight_groups(names, seed), {}
+        source, {name: image_stem(name) for name in names}, weight_groups(names, seed), {}
     )
     return run_folder_job(sources, out, plan, workers, listen, gpus=capacity.gpus())
 
@@ -132,7 +132,7 @@ def _find_images(source: Path, out: Path) -> list[str]:
         raise UserError(
             f"Expected {IMAGE_KINDS} images below {source}, but found none; check the path"
         )
-    stems = Counter(stem(name) for name in names)
+    stems = Counter(image_stem(name) for name in names)
     repeated = [name for name, count in stems.items() if count > 1]
     if repeated:
         raise UserError(
@@ -150,6 +150,6 @@ def weight_groups(names: Sequence[str], seed: int) -> list[tuple[str, ...]]:
     """
     rng = np.random.default_rng([seed, 0])
     order = rng.permutation(len(names))
-    cuts = np.nonzero(rng.random(len(names)) < REDRAWN)[0]
+    cuts = np.nonzero(rng.random(len(names)) < REDRAW_PROBABILITY)[0]
     parts = [part for part in np.split(order, cuts) if part.size]
     return [tuple(names[place] for place in part) for part in parts]

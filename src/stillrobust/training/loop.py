@@ -454,10 +454,17 @@ def _plan_description(plan: Plan, backbone: ResolvedBackbone, model: nn.Module) 
         "technique": technique,
         # the identity of the training that made the upstream weights: two backbones that differ in
         # the seed alone are recognized by it
-        "made_by": (
-            {**maker["identity"], "made_by": maker["plan"].get("made_by")} if maker else None
-        ),
+        "made_by": {**maker["identity"], "made_by": maker["plan"]["made_by"]} if maker else None,
+        "overlaps_test": _overlaps_test(plan, maker),
     }
+
+
+def _overlaps_test(plan: Plan, maker: Mapping[str, Any] | None) -> list[str]:
+    """Corruptions of the test that the model or its backbone has seen in training, sorted."""
+    seen = set(maker["plan"]["overlaps_test"]) if maker else set()
+    if plan.technique and plan.kind != "upstream":
+        seen |= set(build_technique(plan.technique).overlaps_test)
+    return sorted(seen)
 
 
 def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:

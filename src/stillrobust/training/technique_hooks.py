@@ -10,7 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stillrobust.robustify import Companion, Technique, batch_views, build_technique, image_views
+from stillrobust.robustify import (
+    AuxiliaryNetwork,
+    Technique,
+    batch_views,
+    build_technique,
+    image_views,
+)
 from stillrobust.samples import Sample
 from stillrobust.tasks import Task
 from stillrobust.tasks.distributed import mean_over_processes
@@ -96,8 +102,8 @@ class UpstreamHooks:
     def __init__(self, technique: str, device: torch.device) -> None:
         self.technique = build_technique(technique) if technique else Technique(spec="regular")
         self.device = device
-        self.companion: Companion | None = (
-            self.technique.companion(device) if self.technique.companion else None
+        self.companion: AuxiliaryNetwork | None = (
+            self.technique.auxiliary_network(device) if self.technique.auxiliary_network else None
         )
 
     def make_views(self, sample: Sample, rng: np.random.Generator) -> Views:

@@ -1,9 +1,8 @@
-"""DeepAugment: training images through image-to-image networks that were tampered with (Hendrycks
-et al., ICCV 2021).
+"""DeepAugment: training images from image-to-image networks with perturbed weights and features.
 
-``stillrobust deepaugment`` makes one folder of changed images with each network
-(``Pretrained.distort``); the technique trains on such folders beside the originals (``roots.py``).
-``noise2net`` is the variant that needs no trained networks.
+Hendrycks et al. 2021 (ICCV). ``stillrobust deepaugment`` makes a folder of changed images with each
+network (``Pretrained.distort``). The technique trains on such folders and the originals
+(``roots.py``). ``noise2net`` is the variant that needs no trained networks.
 """
 
 import hashlib
@@ -22,15 +21,15 @@ from stillrobust.backbones.reader import State, load_strictly, read_state
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
 from stillrobust.robustify.deepaugment import cae, edsr
-from stillrobust.robustify.deepaugment.draws import Random
-from stillrobust.robustify.deepaugment.roots import MODES, MultiRootDataset
+from stillrobust.robustify.deepaugment.random_tensors import Random
+from stillrobust.robustify.deepaugment.roots import COMBINATIONS, MultiRootDataset
 from stillrobust.robustify.technique import Card, Technique
 from stillrobust.samples import Dataset, Image
 
 __all__ = [
     "CARD",
     "NETWORKS",
-    "REDRAWN",
+    "REDRAW_PROBABILITY",
     "MultiRootDataset",
     "Network",
     "Pretrained",
@@ -38,10 +37,13 @@ __all__ = [
     "load_pretrained",
 ]
 
-REDRAWN = 0.05  # the probability, before each image, of drawing new weights: both official scripts
-LIKENESS = 0.5
-"""Correlation of a picture with what an unperturbed network makes of it: below 0.2 untrained (20
-seeds), 0.87 at 20 dB.
+REDRAW_PROBABILITY = (
+    0.05  # probability of new weights before each image, as in both official scripts
+)
+MIN_CORRELATION = 0.5
+"""Lowest :func:`reconstruction_correlation` of trained weights.
+
+Untrained weights stay below 0.2 (20 seeds). A reconstruction at 20 dB has 0.87.
 """
 
 CARD = Card(
@@ -56,11 +58,8 @@ CARD = Card(
         " alexandru-dinu/cae eb13bf7 (MIT)"
     ),
     parameters={
-        "roots": (
-            "folders of changed images, as 'stillrobust deepaugment' makes them; EDSR's and CAE's"
-            " in the paper"
-        ),
-        "mode": (
+        "roots": ("folders of changed images; EDSR's and CAE's in the paper"),
+        "combine": (
             "concat, as published: an epoch has all images of all folders; choice: one version of"
             " each, drawn every epoch"
         ),
@@ -83,6 +82,7 @@ CARD = Card(
         "ResNet-50, 30 epochs from the ImageNet checkpoint: clean 76.7 %, mCE 60.4; with AugMix"
         " 53.6"
     ),
+    preparation="folders of changed training images, which 'stillrobust deepaugment' makes",
 )
 
 
@@ -90,35 +90,33 @@ CARD = Card(
 class Network:
     """One of the two image-to-image networks."""
 
-    make: Callable[[], nn.Module]
-    """With random weights."""
+    build: Callable[[], nn.Module]
+    """Builds the module with random weights."""
     side: int
-    """Pixels of the shorter side that an image is brought to."""
-    perturbed_weights: Callable[[State, Random], State]
-    distorted: Callable[..., Tensor]
-    """(module, images (1, 3, H, W) in 0..1, rng) -> images in 0..1, with its features or code
-    changed.
-    """
-    plain: Callable[[nn.Module, Tensor], Tensor]
-    """(module, images in 0..1) -> images in 0..1, nothing changed."""
+    """Images are resized to this length of the shorter side, in pixels."""
+    perturb_weights: Callable[[State, Random], State]
+    distort: Callable[..., Tensor]
+    """(module, images (1, 3, H, W) in 0..1, rng) -> images in 0..1, with one change."""
+    reconstruct: Callable[[nn.Module, Tensor], Tensor]
+    """(module, images in 0..1) -> images in 0..1, without any change."""
     source: str
-    """Where its published weights are."""
+    """Where the published weights are."""
 
 
 NETWORKS: dict[str, Network] = {
     "edsr": Network(
         edsr.EDSR,
         128,
-        edsr.perturbed_weights,
-        edsr.distorted,
+        edsr.perturb_weights,
+        edsr.distort,
         lambda module, images: module(255 * images) / 255,
         "edsr_baseline_x4.pt of github.com/hendrycks/imagenet-r, DeepAugment/EDSR_Weights",
     ),
     "cae": Network(
         cae.CAE,
         512,
-        cae.perturbed_weights,
-        cae.distorted,
+        cae.perturb_weights,
+        cae.distort,
         lambda module, images: module(images),
         "model_final.state of github.com/hendrycks/imagenet-r, DeepAugment/CAE_Weights",
     ),
@@ -127,37 +125,54 @@ NETWORKS: dict[str, Network] = {
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A network with its trained weights, as they were before anything was perturbed."""
+    """A network with its trained weights, before any perturbation."""
 
     network: Network
     module: nn.Module
     state: State
     sha256: str
-    """Of the weight file, hex; empty for untrained weights."""
+    """SHA-256 of the weight file, hex; empty for untrained weights."""
 
     def perturb(self, rng: Random) -> None:
-        """Give the module newly perturbed weights."""
-        self.module.load_state_dict(self.network.perturbed_weights(self.state, rng))
+        """Give the module newly perturbed weights.
+
+        Args:
+            rng: Source of all random draws.
+        """
+        self.module.load_state_dict(self.network.perturb_weights(self.state, rng))
 
     def distort(self, image: Pillow.Image, rng: Random) -> Image:
-        """RGB of any size -> uint8 (H, W, 3) with a shorter side of 512, as the module's present
-        weights make it.
+        """Distort an image with the module's current weights.
+
+        Args:
+            image: RGB of any size.
+            rng: Source of all random draws.
+
+        Returns:
+            uint8 (H, W, 3) with a shorter side of 512.
         """
         device = next(self.module.parameters()).device
         with torch.no_grad():
-            out = self.network.distorted(
-                self.module, resized(image, self.network.side).to(device), rng
+            out = self.network.distort(
+                self.module, resize_shorter_side(image, self.network.side).to(device), rng
             )
-        # cut off, as torchvision's to_pil_image
+        # Truncated, as by torchvision's to_pil_image.
         return np.asarray(out[0].mul(255).byte().permute(1, 2, 0).cpu().numpy())
 
 
 def load_pretrained(name: str, weights: Path | None, allow_untrained: bool = False) -> Pretrained:
-    """A network of ``NETWORKS``, its weights read safely and loaded strictly, and seen to reproduce
-    a picture.
+    """Load a network, and check that its weights are trained: they must reproduce a picture.
 
-    Raises ``UserError`` without weights, with a file that does not fit, and with weights that are
-    not trained. ``allow_untrained`` is for tests.
+    Args:
+        name: A name of ``NETWORKS``.
+        weights: The file of weights. It is read without running code, and loaded strictly.
+        allow_untrained: Whether random weights are allowed, for tests.
+
+    Returns:
+        The network with its weights.
+
+    Raises:
+        UserError: If the weights are missing, do not fit or are not trained.
     """
     network = lookup("network", name, NETWORKS)
     if weights is None and not allow_untrained:
@@ -165,13 +180,13 @@ def load_pretrained(name: str, weights: Path | None, allow_untrained: bool = Fal
             f"DeepAugment needs trained weights of {name}, for random ones leave nothing of an"
             f" image; get {network.source} and give it with --weights"
         )
-    module, sha256 = network.make().eval(), ""
+    module, sha256 = network.build().eval(), ""
     if weights is not None:
         load_strictly(module, read_state(weights), str(weights))
         sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     module.requires_grad_(False)
-    found = likeness(network, module)
-    if not allow_untrained and not found >= LIKENESS:  # written so that NaN fails too
+    found = reconstruction_correlation(network, module)
+    if not allow_untrained and not found >= MIN_CORRELATION:  # written so that NaN fails too
         raise UserError(
             f"Expected trained weights of {name} in {weights}, but what they make of a picture has"
             f" a correlation of {found:.2f} with it (trained ones: nearly 1); get {network.source}"
@@ -181,8 +196,13 @@ def load_pretrained(name: str, weights: Path | None, allow_untrained: bool = Fal
     )
 
 
-def likeness(network: Network, module: nn.Module) -> float:
-    """The correlation of a smooth picture with what the network makes of it, nothing perturbed."""
+def reconstruction_correlation(network: Network, module: nn.Module) -> float:
+    """Compute the correlation of a smooth picture with what the unperturbed network makes of it.
+
+    Args:
+        network: The network.
+        module: Its module.
+    """
     coarse = torch.from_numpy(
         np.random.default_rng(0).uniform(0.1, 0.9, (1, 3, 5, 5)).astype(np.float32)
     )
@@ -190,14 +210,20 @@ def likeness(network: Network, module: nn.Module) -> float:
         0, 1
     )
     with torch.no_grad():
-        made = network.plain(module, picture)
+        made = network.reconstruct(module, picture)
     target = functional.interpolate(picture, made.shape[2:], mode="bicubic")
     return float(torch.corrcoef(torch.stack([made.flatten(), target.flatten()]))[0, 1])
 
 
-def resized(image: Pillow.Image, side: int) -> Tensor:
-    """RGB -> float (1, 3, H, W) in 0..1 with that shorter side, by Pillow's bilinear filter as
-    torchvision's Resize has it.
+def resize_shorter_side(image: Pillow.Image, side: int) -> Tensor:
+    """Resize an image with Pillow's bilinear filter, as torchvision's Resize does.
+
+    Args:
+        image: RGB.
+        side: Length of the shorter side in pixels.
+
+    Returns:
+        Float (1, 3, H, W) in 0..1.
     """
     width, height = image.size
     size = (side, side * height // width) if width <= height else (side * width // height, side)
@@ -205,16 +231,27 @@ def resized(image: Pillow.Image, side: int) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
 
 
-def deepaugment(roots: tuple[str, ...] = (), mode: str = "concat") -> Technique:
-    """Trains on folders of changed images beside the original ones."""
+def deepaugment(roots: tuple[str, ...] = (), combine: str = "concat") -> Technique:
+    """Build DeepAugment: training on the original images and on folders of changed ones.
+
+    Args:
+        roots: Folders of changed images, relative to the working directory.
+        combine: ``concat`` or ``choice``; see ``MultiRootDataset.combine``.
+
+    Returns:
+        A technique that extends the training set.
+
+    Raises:
+        UserError: If there is no root, or ``combine`` is unknown.
+    """
     if not roots:
         raise UserError(
             "Expected folders of changed images, as in deepaugment(roots=('EDSR', 'CAE')), but got"
             " none; make them with 'stillrobust deepaugment', or take noise2net, which needs none"
         )
-    lookup("mode", mode, dict.fromkeys(MODES))
-    return Technique(extend_dataset=partial(_extended, roots=roots, mode=mode))
+    lookup("combination", combine, dict.fromkeys(COMBINATIONS))
+    return Technique(extend_dataset=partial(_extend, roots=roots, combine=combine))
 
 
-def _extended(dataset: Dataset, seed: int, roots: tuple[str, ...], mode: str) -> Dataset:
-    return MultiRootDataset(dataset, roots, mode, seed)
+def _extend(dataset: Dataset, seed: int, roots: tuple[str, ...], combine: str) -> Dataset:
+    return MultiRootDataset(dataset, roots, combine, seed)

@@ -1,11 +1,11 @@
-"""DeepAugment's CAE: compress an image to bits and back with an autoencoder whose weights and code
-were tampered with.
+"""DeepAugment's CAE: an autoencoder that compresses an image to bits, with perturbed weights and
+code.
 
-The network is cae_32x32x32_zero_pad_bin of alexandru-dinu/cae under the module names of its
-published weights. Perturbations are those of hendrycks/imagenet-r,
-DeepAugment/CAE_distort_imagenet.py and CAE_Model/, with their slips, which made the published
-training images; each is said where it stands. (A ninth perturbation of weights there can never be
-drawn.)
+The network is cae_32x32x32_zero_pad_bin of alexandru-dinu/cae, with the module names of its
+published weights. The perturbations are those of hendrycks/imagenet-r,
+DeepAugment/CAE_distort_imagenet.py and CAE_Model/. Their errors are kept, because they made the
+published training images; each is documented at its function. A ninth perturbation of weights there
+can never be drawn.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillrobust.robustify.deepaugment.draws import (
+from stillrobust.robustify.deepaugment.random_tensors import (
     Random,
     State,
-    convolved,
-    kept_like,
-    one_of,
-    quarter_turns,
+    choose,
+    convolve_kernels,
+    keep_mask_like,
+    rotate_quarter_turns,
     signs_like,
     uniform_like,
 )
@@ -28,47 +28,76 @@ from stillrobust.robustify.deepaugment.draws import (
 CODE = 32  # channels of the code
 
 
-def padded(
+def padded_convolution(
     before: int, after: int, inputs: int, outputs: int, kernel: int, stride: int = 1
 ) -> list[nn.Module]:
-    """Zeros at the left and top, and at the right and bottom; then a convolution."""
+    """Return zero padding and a convolution.
+
+    Args:
+        before: Zeros at the left and top.
+        after: Zeros at the right and bottom.
+        inputs: Input channels.
+        outputs: Output channels.
+        kernel: Size of the kernel.
+        stride: Stride of the convolution.
+    """
     return [
         nn.ZeroPad2d((before, after, before, after)),
         nn.Conv2d(inputs, outputs, kernel, stride),
     ]
 
 
-def residual(width: int = 128) -> nn.Sequential:
-    """What a block adds to its input."""
+def residual_block(width: int = 128) -> nn.Sequential:
+    """Return what a block adds to its input.
+
+    Args:
+        width: Channels.
+    """
     return nn.Sequential(
-        *padded(1, 1, width, width, 3), nn.LeakyReLU(), *padded(1, 1, width, width, 3)
+        *padded_convolution(1, 1, width, width, 3),
+        nn.LeakyReLU(),
+        *padded_convolution(1, 1, width, width, 3),
     )
 
 
-def doubling(inputs: int, middle: int, outputs: int) -> nn.Sequential:
-    """Twice the size; the unpadded convolution takes away the border that the padding then gives
-    back.
+def upsampling_block(inputs: int, middle: int, outputs: int) -> nn.Sequential:
+    """Return layers that double the size.
+
+    The first convolution is not padded. The padding after it restores the border.
+
+    Args:
+        inputs: Input channels.
+        middle: Channels between the layers.
+        outputs: Output channels.
     """
     enlarge = nn.ConvTranspose2d(middle, outputs, 2, 2)
     return nn.Sequential(nn.Conv2d(inputs, middle, 3), nn.LeakyReLU(), nn.ZeroPad2d(1), enlarge)
 
 
 class CAE(nn.Module):
-    """Float (B, 3, H, W) RGB in 0..1 -> (B, 3, H', W') in -1..1, H' and W' multiples of 4; 2.242
-    million parameters.
+    """The autoencoder, with 2.242 million parameters.
 
-    ``encode`` -> (B, 32, H/4, W/4) in -1..1; ``decode`` takes the code of bits, 0 or 1.
+    ``forward`` maps float (B, 3, H, W) RGB in 0..1 to (B, 3, H', W') in -1..1, with H' and W'
+    multiples of 4.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.e_conv_1 = nn.Sequential(*padded(1, 2, 3, 64, 5, 2), nn.LeakyReLU())
-        self.e_conv_2 = nn.Sequential(*padded(1, 2, 64, 128, 5, 2), nn.LeakyReLU())
-        self.e_block_1, self.e_block_2, self.e_block_3 = residual(), residual(), residual()
+        self.e_conv_1 = nn.Sequential(*padded_convolution(1, 2, 3, 64, 5, 2), nn.LeakyReLU())
+        self.e_conv_2 = nn.Sequential(*padded_convolution(1, 2, 64, 128, 5, 2), nn.LeakyReLU())
+        self.e_block_1, self.e_block_2, self.e_block_3 = (
+            residual_block(),
+            residual_block(),
+            residual_block(),
+        )
         self.e_conv_3 = nn.Sequential(nn.Conv2d(128, CODE, 5, padding=2), nn.Tanh())
-        self.d_up_conv_1 = doubling(CODE, 64, 128)
-        self.d_block_1, self.d_block_2, self.d_block_3 = residual(), residual(), residual()
-        self.d_up_conv_2 = doubling(128, 32, 256)
+        self.d_up_conv_1 = upsampling_block(CODE, 64, 128)
+        self.d_block_1, self.d_block_2, self.d_block_3 = (
+            residual_block(),
+            residual_block(),
+            residual_block(),
+        )
+        self.d_up_conv_2 = upsampling_block(128, 32, 256)
         self.d_up_conv_3 = nn.Sequential(
             nn.Conv2d(256, 16, 3),
             nn.LeakyReLU(),
@@ -78,53 +107,81 @@ class CAE(nn.Module):
         )
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images -> what is made bits of."""
+        """Return the code before it is made bits.
+
+        Args:
+            images: Float (B, 3, H, W) in 0..1.
+
+        Returns:
+            (B, 32, H / 4, W / 4) in -1..1.
+        """
         features = self.e_conv_2(self.e_conv_1(images))
         for block in (self.e_block_1, self.e_block_2, self.e_block_3):
             features = features + block(features)
         return self.e_conv_3(features)  # type: ignore[no-any-return]
 
     def decode(self, code: Tensor) -> Tensor:
-        """The code, 0 or 1 each, -> images."""
+        """Decode images.
+
+        Args:
+            code: Bits, 0 or 1, (B, 32, h, w).
+
+        Returns:
+            Images (B, 3, 4 h, 4 w) in -1..1.
+        """
         features = self.d_up_conv_1(2 * code - 1)
         for block in (self.d_block_1, self.d_block_2, self.d_block_3):
             features = features + block(features)
         return self.d_up_conv_3(self.d_up_conv_2(features))  # type: ignore[no-any-return]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images -> code -> images, each bit the likelier one."""
+        """Encode and decode images, each bit the likelier one.
+
+        Args:
+            images: Float (B, 3, H, W) in 0..1.
+        """
         return self.decode((self.encode(images) > 0).float())
 
 
-def binarised(latent: Tensor, rng: Random) -> Tensor:
-    """Bits, 0 or 1: 1 with probability (1 + z) / 2."""
+def binarise(latent: Tensor, rng: Random) -> Tensor:
+    """Draw bits: 1 with probability (1 + z) / 2, else 0.
+
+    Args:
+        latent: z in -1..1.
+        rng: Source of the draws.
+    """
     return (uniform_like(latent, rng) <= (1 + latent) / 2).to(latent.dtype)
 
 
-# -- Weights: one of these changes the pretrained ones
-# ------------------------------------------------------------------
+# ---- weights: one change of the pretrained ones
 
 LAYERS = (
-    "e_conv_1.1", "e_conv_2.1", "e_block_1.1", "e_block_1.4", "e_block_2.1", "e_block_2.4", "e_block_3.1", "e_block_3.4",
-    "e_conv_3.0", "d_up_conv_1.0", "d_up_conv_1.3", "d_block_1.1", "d_block_1.4", "d_block_2.1", "d_block_2.4", "d_block_3.1",
-    "d_block_3.4", "d_up_conv_2.0", "d_up_conv_2.3", "d_up_conv_3.0", "d_up_conv_3.3",
+    "e_conv_1.1", "e_conv_2.1", "e_block_1.1", "e_block_1.4", "e_block_2.1", "e_block_2.4",
+    "e_block_3.1", "e_block_3.4", "e_conv_3.0", "d_up_conv_1.0", "d_up_conv_1.3", "d_block_1.1",
+    "d_block_1.4", "d_block_2.1", "d_block_2.4", "d_block_3.1", "d_block_3.4", "d_up_conv_2.0",
+    "d_up_conv_2.3", "d_up_conv_3.0", "d_up_conv_3.3",
 )  # fmt: skip
-"""The 21 convolutions in the published order; number 10 is a transposed one, whose "filters" are
-its inputs.
+"""The 21 convolutions in the published order. The "filters" of number 10, a transposed one, are its
+inputs.
 """
-MIDDLE = range(8, 14)
+MIDDLE_LAYERS = range(8, 14)
 
 
-def any_filter(state: State, layer: str, rng: Random) -> int:
-    """The number of a filter."""
+def draw_filter(state: State, layer: str, rng: Random) -> int:
+    """Return the number of a random filter of a layer."""
     return int(rng.integers(len(state[f"{layer}.weight"])))
 
 
 def change_filters(
     state: State, layer: str, filters: list[int], change: Callable[[Tensor], Tensor]
 ) -> None:
-    """Weight and bias of filters through ``change``, one after the other: a filter drawn twice is
-    changed twice.
+    """Change weight and bias of filters in place. A filter that was drawn twice is changed twice.
+
+    Args:
+        state: The weights.
+        layer: Name of a layer.
+        filters: Numbers of filters.
+        change: Function of a weight or bias.
     """
     for kind in ("weight", "bias"):
         changed = state[f"{layer}.{kind}"].clone()
@@ -133,187 +190,203 @@ def change_filters(
         state[f"{layer}.{kind}"] = changed
 
 
-def drawn_filters(state: State, layer: str, count: int, rng: Random) -> list[int]:
-    """With replacement."""
-    return [any_filter(state, layer, rng) for _ in range(count)]
+def draw_filters(state: State, layer: str, count: int, rng: Random) -> list[int]:
+    """Return the numbers of ``count`` random filters, drawn with replacement."""
+    return [draw_filter(state, layer, rng) for _ in range(count)]
 
 
 def flip_outputs(state: State, rng: Random) -> None:
-    """The order of the output channels reversed.
+    """Reverse the order of the output channels.
 
-    (A second layer is flipped twice as published, for a slip in its name.)
+    As published, because of an error in a name, a second layer is flipped twice and so unchanged.
     """
-    layer = LAYERS[one_of(range(11, 16), rng)]
+    layer = LAYERS[choose(range(11, 16), rng)]
     for kind in ("weight", "bias"):
         state[f"{layer}.{kind}"] = state[f"{layer}.{kind}"].flip(0)
 
 
 def negate_filters(state: State, rng: Random) -> None:
-    """12 filters negated, drawn with replacement: one drawn twice is as before."""
-    layer = LAYERS[one_of(MIDDLE, rng)]
-    change_filters(state, layer, drawn_filters(state, layer, 12, rng), torch.neg)
+    """Negate 12 filters, drawn with replacement. One drawn twice is unchanged."""
+    layer = LAYERS[choose(MIDDLE_LAYERS, rng)]
+    change_filters(state, layer, draw_filters(state, layer, 12, rng), torch.neg)
 
 
 def zero_filters(state: State, rng: Random) -> None:
-    """25 filters set to zero."""
-    layer = LAYERS[one_of(MIDDLE, rng)]
-    change_filters(state, layer, drawn_filters(state, layer, 25, rng), torch.zeros_like)
+    """Set 25 filters to zero."""
+    layer = LAYERS[choose(MIDDLE_LAYERS, rng)]
+    change_filters(state, layer, draw_filters(state, layer, 25, rng), torch.zeros_like)
 
 
 def negative_gelu(state: State, rng: Random) -> None:
-    """25 filters through -GELU."""
-    layer = LAYERS[one_of(range(10, 14), rng)]
+    """Apply -GELU to 25 filters."""
+    layer = LAYERS[choose(range(10, 14), rng)]
     change_filters(
-        state, layer, drawn_filters(state, layer, 25, rng), lambda values: -functional.gelu(values)
+        state, layer, draw_filters(state, layer, 25, rng), lambda values: -functional.gelu(values)
     )
 
 
-def amplify(state: State, rng: Random) -> None:
-    """The weights of two layers times 1 + 8 u r, u for all and r for each: as published, never less
-    than 1.
+def amplify_weights(state: State, rng: Random) -> None:
+    """Multiply the weights of two layers by 1 + 8 u r, with u for all and r for each.
+
+    As published, the factor is never below 1.
     """
     for _ in range(2):
-        name = f"{LAYERS[one_of(MIDDLE, rng)]}.weight"
+        name = f"{LAYERS[choose(MIDDLE_LAYERS, rng)]}.weight"
         state[name] = state[name] * (1 + 8 * float(rng.random()) * uniform_like(state[name], rng))
 
 
-def mask(state: State, rng: Random) -> None:
-    """Half of the weights dropped, or half negated."""
-    name = f"{LAYERS[one_of(MIDDLE, rng)]}.weight"
-    drawn = kept_like if rng.random() < 0.5 else signs_like
+def mask_weights(state: State, rng: Random) -> None:
+    """Drop or negate half of the weights."""
+    name = f"{LAYERS[choose(MIDDLE_LAYERS, rng)]}.weight"
+    drawn = keep_mask_like if rng.random() < 0.5 else signs_like
     state[name] = state[name] * drawn(state[name], rng)
 
 
-def turn(state: State, rng: Random) -> None:
-    """The kernels turned by right angles."""
-    name = f"{LAYERS[one_of(MIDDLE, rng)]}.weight"
-    state[name] = quarter_turns(state[name], rng)
+def rotate_kernels(state: State, rng: Random) -> None:
+    """Rotate the kernels by quarter turns."""
+    name = f"{LAYERS[choose(MIDDLE_LAYERS, rng)]}.weight"
+    state[name] = rotate_quarter_turns(state[name], rng)
 
 
 def negate_weights(state: State, rng: Random) -> None:
-    """A fifth of the filters, less those drawn twice, negated without their biases."""
-    layer = LAYERS[one_of(MIDDLE, rng)]
+    """Negate a fifth of the filters, less those drawn twice, without their biases."""
+    layer = LAYERS[choose(MIDDLE_LAYERS, rng)]
     weight = state[f"{layer}.weight"].clone()
-    chosen = drawn_filters(state, layer, len(weight) // 5, rng)
+    chosen = draw_filters(state, layer, len(weight) // 5, rng)
     weight[sorted(set(chosen))] *= -1
     state[f"{layer}.weight"] = weight
 
 
-WEIGHTS: dict[str, Callable[[State, Random], None]] = {
+WEIGHT_CHANGES: dict[str, Callable[[State, Random], None]] = {
     "flip_outputs": flip_outputs,
     "negate_filters": negate_filters,
     "zero_filters": zero_filters,
     "negative_gelu": negative_gelu,
-    "amplify": amplify,
-    "mask": mask,
-    "turn": turn,
+    "amplify_weights": amplify_weights,
+    "mask_weights": mask_weights,
+    "rotate_kernels": rotate_kernels,
     "negate_weights": negate_weights,
 }
-"""Name -> change of a state in place (its tensors are replaced, never written to), in the order of
-the published code.
+"""Name -> change of a state in place, in the order of the published code. Tensors are replaced and
+never written to.
 """
 
 
-def perturbed_weights(state: State, rng: Random) -> State:
-    """The pretrained weights after one perturbation."""
-    changed, changes = dict(state), list(WEIGHTS.values())
+def perturb_weights(state: State, rng: Random) -> State:
+    """Apply one random perturbation to the pretrained weights.
+
+    Args:
+        state: The pretrained weights. Not modified.
+        rng: Source of all random draws.
+    """
+    changed, changes = dict(state), list(WEIGHT_CHANGES.values())
     changes[rng.integers(len(changes))](changed, rng)
     return changed
 
 
-# -- The code: one of these, for every image; all but the last act before it is made bits
-# -------------------------------
+# ---- the code: one change for every image; all but the last act before the code is made bits
 
 
 def zero_places(latent: Tensor, rng: Random) -> Tensor:
-    """A fifth of the places set to zero, in all channels."""
-    return latent * kept_like(latent[:, :1], rng, 0.2)
+    """Set a fifth of the places to zero, in all channels."""
+    return latent * keep_mask_like(latent[:, :1], rng, 0.2)
 
 
 def negate_places(latent: Tensor, rng: Random) -> Tensor:
-    """A tenth of the places negated, in all channels."""
+    """Negate a tenth of the places, in all channels."""
     return latent * signs_like(latent[:, :1], rng, 0.1)
 
 
 def permute_channels(latent: Tensor, rng: Random) -> Tensor:
-    """The first ten channels in another order."""
+    """Permute the first ten channels."""
     return torch.cat([latent[:, rng.permutation(10).tolist()], latent[:, 10:]], dim=1)
 
 
 def flip_axes(rng: Random) -> list[int]:
-    """Two of batch, rows and columns, as axes of a channel (1, H, W); the first does nothing, there
-    being one image.
+    """Draw two of batch, rows and columns, as axes of a channel (1, H, W).
+
+    Flipping the first one does nothing, because the batch has one image.
     """
     return [int(axis) for axis in rng.permutation(3)[:2]]
 
 
-def flip_some(latent: Tensor, rng: Random) -> Tensor:
-    """Five channels, drawn with replacement, flipped along the same axes."""
+def flip_five_channels(latent: Tensor, rng: Random) -> Tensor:
+    """Flip five channels, drawn with replacement, along the same axes."""
     axes, changed = flip_axes(rng), latent.clone()
     for channel in rng.integers(latent.shape[1], size=5):
         changed[:, channel] = changed[:, channel].flip(axes)
     return changed
 
 
-def flip_all(latent: Tensor, rng: Random) -> Tensor:
-    """All channels flipped along the same axes."""
+def flip_all_channels(latent: Tensor, rng: Random) -> Tensor:
+    """Flip all channels along the same axes."""
     # the channels lie between the first and the second
     return latent.flip([axis + (axis > 0) for axis in flip_axes(rng)])
 
 
 def identity_kernel(latent: Tensor) -> Tensor:
-    """(C, C, 3, 3): a convolution that changes nothing."""
+    """Return the kernel (C, C, 3, 3) of a convolution that changes nothing."""
     return nn.init.dirac_(torch.zeros(latent.shape[1], latent.shape[1], 3, 3)).to(latent)
 
 
 def blur_code(latent: Tensor, rng: Random) -> Tensor:
-    """Convolved with the identity plus U(-0.1, 0.1) everywhere."""
+    """Convolve with the identity plus U(-0.1, 0.1) everywhere."""
     kernel = identity_kernel(latent)
-    return convolved(latent, kernel + 0.2 * (uniform_like(kernel, rng) - 0.5))
+    return convolve_kernels(latent, kernel + 0.2 * (uniform_like(kernel, rng) - 0.5))
 
 
 def add_neighbours(latent: Tensor, rng: Random) -> Tensor:
-    """To half of the channels another, or itself, is added, shifted by up to one place."""
+    """Add to half of the channels another one, or itself, shifted by up to one place."""
     kernel = identity_kernel(latent)
     for channel in range(len(kernel)):
         if rng.random() < 0.5:
             kernel[channel, rng.integers(len(kernel)), rng.integers(3), rng.integers(3)] = 1
-    return convolved(latent, kernel)
+    return convolve_kernels(latent, kernel)
 
 
 def shift_channels(latent: Tensor, rng: Random) -> Tensor:
-    """Channels shifted by up to one place; the shift goes on from channel to channel and changes at
-    one in five.
+    """Shift channels by up to one place.
+
+    The shift stays the same from channel to channel, and changes at one in five.
     """
     kernel, shift = torch.zeros_like(identity_kernel(latent)), rng.integers(3, size=2)
     for channel in range(len(kernel)):
         if rng.random() < 0.2:
             shift = rng.integers(3, size=2)
         kernel[channel, channel, shift[0], shift[1]] = 1
-    return convolved(latent, kernel)
+    return convolve_kernels(latent, kernel)
 
 
 def amplify_code(code: Tensor, rng: Random) -> Tensor:
-    """The bits times 3 + 4 u r, u for all and r for each."""
+    """Multiply the bits by 3 + 4 u r, with u for all and r for each."""
     return code * (3 + 4 * float(rng.random()) * uniform_like(code, rng))
 
 
-LATENT: dict[str, Callable[[Tensor, Random], Tensor]] = {
+CODE_CHANGES: dict[str, Callable[[Tensor, Random], Tensor]] = {
     "zero_places": zero_places,
     "negate_places": negate_places,
     "permute_channels": permute_channels,
-    "flip_some": flip_some,
-    "flip_all": flip_all,
+    "flip_five_channels": flip_five_channels,
+    "flip_all_channels": flip_all_channels,
     "blur_code": blur_code,
     "add_neighbours": add_neighbours,
     "shift_channels": shift_channels,
 }
 
 
-def distorted(network: CAE, images: Tensor, rng: Random) -> Tensor:
-    """Float (1, 3, H, W) RGB in 0..1 -> (1, 3, H', W') in 0..1, with one change of the code."""
-    latent, changes = network.encode(images), list(LATENT.values())
+def distort(network: CAE, images: Tensor, rng: Random) -> Tensor:
+    """Encode and decode an image with one change of the code.
+
+    Args:
+        network: The autoencoder.
+        images: Float (1, 3, H, W) RGB in 0..1.
+        rng: Source of all random draws.
+
+    Returns:
+        (1, 3, H', W') in 0..1.
+    """
+    latent, changes = network.encode(images), list(CODE_CHANGES.values())
     number = int(rng.integers(len(changes) + 1))
     if number == len(changes):
-        return network.decode(amplify_code(binarised(latent, rng), rng)).clamp(0, 1)
-    return network.decode(binarised(changes[number](latent, rng), rng)).clamp(0, 1)
+        return network.decode(amplify_code(binarise(latent, rng), rng)).clamp(0, 1)
+    return network.decode(binarise(changes[number](latent, rng), rng)).clamp(0, 1)

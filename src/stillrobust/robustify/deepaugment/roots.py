@@ -1,5 +1,6 @@
-"""Several versions of the same training images: the originals and folders of changed ones, matched
-by class and file stem.
+"""Several versions of the same training images: the originals and folders of changed ones.
+
+Images are matched by class and file stem.
 """
 
 from collections.abc import Sequence
@@ -13,29 +14,32 @@ from stillrobust.data.reading import derived_fingerprint, fingerprint, image_fil
 from stillrobust.errors import UserError
 from stillrobust.samples import Dataset, DatasetInfo, Sample, Target
 
-MODES = ("concat", "choice")
-NAMED = 3  # missing images that an error names
+COMBINATIONS = ("concat", "choice")
+MAX_NAMED = 3  # missing images that an error names
 
 
 @dataclass(frozen=True)
 class MultiRootDataset:
-    """``clean`` and, for each of its images, one of the same class and stem in every root:
-    ``<root>/<class>/<stem>.<any suffix>``.
+    """The images of ``clean``, and of each of them one version in every root.
 
-    ``concat``: all of ``clean``, then all of the first root and so on, (1 + roots) · N images.
-    ``choice``: N images, of each one of its versions, any equally often and another in every epoch
-    (``at_epoch``). Raises ``UserError`` that counts what is missing.
+    A version is ``<root>/<class>/<stem>.<any suffix>``. Raises ``UserError`` with the number of
+    missing images.
     """
 
     clean: Dataset
     roots: tuple[str, ...]
-    mode: str = "concat"
+    combine: str = "concat"
+    """How versions are combined.
+
+    ``concat``: all of ``clean``, then all of each root, (1 + roots) · N images. ``choice``: N
+    images, each in a version that is drawn anew in every epoch.
+    """
     seed: int = 0
     epoch: int = 0
     names: tuple[str, ...] = field(default=(), repr=False)
-    """``<class>/<file>`` of the images of ``clean``, in its order; found when it is empty."""
+    """``<class>/<file>`` of the images of ``clean``, in its order. Derived if it is empty."""
     files: tuple[tuple[Path, ...], ...] = field(default=(), repr=False)
-    """For every root those that match; found when it is empty."""
+    """The matching files of every root. Derived if ``names`` is empty."""
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -45,17 +49,22 @@ class MultiRootDataset:
             )
 
     def at_epoch(self, epoch: int) -> "MultiRootDataset":
-        """The dataset as ``choice`` has it in an epoch; shares all that was found."""
+        """Return the dataset of an epoch. It shares all files that were found.
+
+        Args:
+            epoch: From 0. It changes what ``choice`` draws.
+        """
         return replace(self, epoch=epoch)
 
     @cached_property
     def info(self) -> DatasetInfo:
-        """That of the clean set, with all images counted and a fingerprint over those of the roots
-        too.
+        """Facts of the dataset: those of ``clean``, with the number of all images.
+
+        The fingerprint covers the images of the roots too.
         """
         base = self.clean.info
         digests = [fingerprint((), self.names, files, b"") for files in self.files]
-        changes = (self.mode, self.seed if self.mode == "choice" else 0, *digests)
+        changes = (self.combine, self.seed if self.combine == "choice" else 0, *digests)
         return replace(
             base,
             size=len(self),
@@ -63,13 +72,13 @@ class MultiRootDataset:
         )
 
     def __len__(self) -> int:
-        return len(self.clean) * (1 + len(self.roots) if self.mode == "concat" else 1)
+        return len(self.clean) * (1 + len(self.roots) if self.combine == "concat" else 1)
 
     def _version_and_place(self, index: int) -> tuple[int, int]:
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         version, place = divmod(index % len(self), len(self.clean))
-        if self.mode == "choice":
+        if self.combine == "choice":
             version = int(
                 np.random.default_rng([self.seed, self.epoch, place]).integers(1 + len(self.roots))
             )
@@ -92,24 +101,30 @@ class MultiRootDataset:
 
 
 def _names(dataset: Dataset) -> tuple[str, ...]:
-    """``<class>/<file>`` of every image."""
+    """Return ``<class>/<file>`` of every image."""
     names = tuple(dataset.image_id(index) for index in range(len(dataset)))
     if all("/" in name for name in names):
         return names
     raise UserError(
-        f"DeepAugment extends sets with a folder a class, but {dataset.info.name} is none; use"
-        " folders: or imagenet:"
+        f"Expected a dataset with a folder for each class to extend by DeepAugment, but got"
+        f" {dataset.info.name}; use folders: or imagenet:"
     )
 
 
-def stem(image_id: str) -> str:
-    """``cat/a.JPEG`` -> ``cat/a``."""
+def image_stem(image_id: str) -> str:
+    """Return an image id without its suffix: ``cat/a.JPEG`` -> ``cat/a``.
+
+    Args:
+        image_id: ``<class>/<file>``.
+    """
     folder, slash, name = image_id.rpartition("/")
     return folder + slash + (name.rpartition(".")[0] or name)
 
 
 def _match(names: Sequence[str], roots: Sequence[Path]) -> tuple[tuple[Path, ...], ...]:
-    """For every root the file of each name; ``UserError`` counts what is missing, in all roots."""
+    """Return the file of each name in every root. A ``UserError`` counts what is missing in all
+    roots.
+    """
     found, complaints = [], []
     for root in roots:
         if not root.is_dir():
@@ -117,13 +132,13 @@ def _match(names: Sequence[str], roots: Sequence[Path]) -> tuple[tuple[Path, ...
                 f"Expected a folder of changed images at {root}, but there is none; make it or"
                 " check the path"
             )
-        there = {stem(path.relative_to(root).as_posix()): path for path in image_files(root)}
-        missing = [name for name in names if stem(name) not in there]
+        there = {image_stem(path.relative_to(root).as_posix()): path for path in image_files(root)}
+        missing = [name for name in names if image_stem(name) not in there]
         if missing:
-            named = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+            named = ", ".join(missing[:MAX_NAMED]) + (", ..." if len(missing) > MAX_NAMED else "")
             complaints.append(f"{len(missing)} are missing in {root} ({named})")
         else:
-            found.append(tuple(there[stem(name)] for name in names))
+            found.append(tuple(there[image_stem(name)] for name in names))
     if complaints:
         raise UserError(
             f"Expected a changed image for each of the {len(names)} in the training set, but"

@@ -1,9 +1,9 @@
-"""A technique of your own: a Python file with one or more of the functions ``augment_image``,
-``augment_batch`` and ``loss``.
+"""Techniques in Python files of users.
 
-They are the fields of that name of ``Technique``. Optional names beside them: ``GEOMETRIC = False``
-says that no pixel moves, so that boxes, masks and label maps still fit; ``VIEWS``, how many views
-the loss sees; ``OVERLAPS_TEST``, the corruptions of the test that it shows in training.
+A file defines one or more of the functions ``augment_image``, ``augment_batch`` and ``loss``, which
+become the fields of that name of ``Technique``. Optional names: ``GEOMETRIC = False`` if no pixel
+moves, so that boxes, masks and label maps still fit; ``VIEWS``, the number of views that the loss
+takes; ``OVERLAPS_TEST``, the corruptions of the test that the technique shows in training.
 """
 
 from functools import partial
@@ -36,17 +36,24 @@ FUNCTIONS = {
 EXPECTED = f"one or more of the functions {', '.join(FUNCTIONS)}"
 
 
-def own_technique(spec: str) -> Technique:
-    """The technique of a pinned file; it can be pickled.
+def build_user_technique(spec: str) -> Technique:
+    """Build the technique that a user file defines. It can be pickled.
 
-    Raises ``UserError`` for a file without any of the functions.
+    Args:
+        spec: The resolved path of the file, with the hash of its content.
+
+    Returns:
+        The technique, whose functions check what the file's functions return.
+
+    Raises:
+        UserError: If the file defines none of the functions, or an optional name has a wrong value.
     """
     module = load_user_module(spec, EXPECTED)
     there = [name for name in FUNCTIONS if callable(getattr(module, name, None))]
     if not there:
         raise UserError(f"Expected {EXPECTED} in {file_name(spec)}, but there is none; add one")
     geometric, views = getattr(module, "GEOMETRIC", True), getattr(module, "VIEWS", 1)
-    overlaps = own_card(spec).overlaps
+    overlaps = user_card(spec).overlaps_test
     if (
         not isinstance(geometric, bool)
         or isinstance(views, bool)
@@ -73,13 +80,17 @@ def own_technique(spec: str) -> Technique:
         loss=partial(_loss, spec) if "loss" in there else cross_entropy,
         views=views,
         geometric=geometric,
-        cards=(own_card(spec),),
+        cards=(user_card(spec),),
         spec=spec,
     )
 
 
-def own_card(spec: str) -> Card:
-    """What the file says of itself."""
+def user_card(spec: str) -> Card:
+    """Return the card of a user file.
+
+    Args:
+        spec: The resolved path of the file, with the hash of its content.
+    """
     module = load_user_module(spec, EXPECTED)
     lines = (module.__doc__ or "").strip().splitlines()
     return Card(
@@ -96,7 +107,7 @@ def own_card(spec: str) -> Card:
         left_out=(),
         cost="not measured",
         published="nothing",
-        overlaps=tuple(getattr(module, "OVERLAPS_TEST", ())),
+        overlaps_test=tuple(getattr(module, "OVERLAPS_TEST", ())),
     )
 
 
