@@ -11,7 +11,7 @@ EXTRAS = ("torch",)  # extras whose bounds are tried besides the core's
 
 
 def lower_bounds(pyproject: Path) -> list[str]:
-    """Return a line ``name==bound`` for each dependency that has a lower bound.
+    """Return a line ``name==bound.*`` for each dependency that has a lower bound.
 
     Args:
         pyproject: The file ``pyproject.toml``.
@@ -23,7 +23,7 @@ def lower_bounds(pyproject: Path) -> list[str]:
     extras = project["optional-dependencies"]
     requirements = [*project["dependencies"], *(line for name in EXTRAS for line in extras[name])]
     found = [re.fullmatch(r"([\w.-]+)(?:\[\w+\])?>=([\w.]+)", line) for line in requirements]
-    return [f"{match[1]}=={match[2]}" for match in found if match]
+    return [f"{match[1]}=={match[2]}.*" for match in found if match]
 
 
 if __name__ == "__main__":

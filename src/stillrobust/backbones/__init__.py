@@ -6,6 +6,10 @@ gives four maps (B, C_i, H/s_i, W/s_i); ``embed(x)`` gives (B, embed_dim); ``cla
 upstream classifier's logits; the backbone normalises by itself (``pixel_mean``, ``pixel_std``).
 """
 
+from stillrobust.extras import require_extra
+
+require_extra("torch")
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

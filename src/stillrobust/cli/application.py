@@ -26,6 +26,7 @@ from stillrobust.cli import (
 )
 from stillrobust.cli.completion import names_of
 from stillrobust.errors import UserError
+from stillrobust.extras import extra_of, missing_extra
 
 STOPPED = 130  # the exit status of a program that Ctrl-C ended: 128 + SIGINT
 
@@ -88,6 +89,11 @@ def main() -> None:
                 file=sys.stderr,
             )
         raise
+    except ModuleNotFoundError as error:
+        if (extra := extra_of(error.name or "")) is None:
+            raise
+        print(f"stillrobust: {missing_extra(str(error.name), extra)}", file=sys.stderr)
+        sys.exit(2)
     except OSError as error:
         print(
             f"stillrobust: {error.strerror or error} ({error.filename}); what was finished is kept",

@@ -6,6 +6,7 @@ Torch is loaded with what needs it, the loop.
 from typing import TYPE_CHECKING, Any
 
 from stillrobust.evaluation.protocol import Protocol, cells_of
+from stillrobust.extras import require_extra
 
 if TYPE_CHECKING:
     from stillrobust.evaluation.loop import evaluate, missing_cells
@@ -16,6 +17,7 @@ __all__ = ["Protocol", "cells_of", "evaluate", "missing_cells"]
 def __getattr__(name: str) -> Any:
     """Import on first use."""
     if name in ("evaluate", "missing_cells"):
+        require_extra("torch")
         from stillrobust.evaluation import loop
 
         return getattr(loop, name)

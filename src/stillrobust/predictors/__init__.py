@@ -5,6 +5,10 @@ A spec is ``my_model.py``, or ``LIBRARY:NAME`` or ``LIBRARY:NAME(argument=litera
 library of ``LIBRARIES``.
 """
 
+from stillrobust.extras import require_extra
+
+require_extra("torch")
+
 import importlib
 from collections.abc import Mapping
 from pathlib import Path

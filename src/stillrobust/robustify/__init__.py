@@ -7,6 +7,10 @@ here imports ``corruptions/``: no training on the test; a technique that shows o
 corruptions all the same says so.
 """
 
+from stillrobust.extras import require_extra
+
+require_extra("torch")
+
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

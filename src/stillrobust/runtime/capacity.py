@@ -50,8 +50,11 @@ def memory_left() -> int:
 
 
 def gpus() -> list[str]:
-    """The GPUs that torch sees, as CUDA_VISIBLE_DEVICES names them."""
-    import torch
+    """The GPUs that torch sees, as CUDA_VISIBLE_DEVICES names them; none without torch."""
+    try:
+        import torch
+    except ModuleNotFoundError:  # the core is installed without it
+        return []
 
     count = torch.cuda.device_count()  # of the visible ones; starts nothing on them
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")

@@ -4,6 +4,10 @@
 The same classes serve the paper's scale (their defaults) and the demo (other settings).
 """
 
+from stillrobust.extras import require_extra
+
+require_extra("torch")
+
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
