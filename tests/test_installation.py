@@ -70,8 +70,8 @@ def core(tmp_path_factory):
 
 
 @pytest.fixture
-def call(core, tmp_path, monkeypatch):
-    """Call a program of the environment in a folder of the test; the checkout is not on the path."""
+def call(core, tmp_path):
+    """Call a program of the environment in the test's folder, without the checkout's sources."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
     def run(program, *words):
@@ -105,7 +105,9 @@ def test_the_core_works_without_torch(call, tmp_path):
     assert list((tmp_path / "corrupted").rglob("*.png"))
     assert (tmp_path / "out/report.html").is_file()
     typed = "import stillrobust, pathlib; p = pathlib.Path(stillrobust.__file__)"
-    assert call("python", "-c", f"{typed}; assert (p.parent / 'py.typed').is_file()").returncode == 0
+    assert (
+        call("python", "-c", f"{typed}; assert (p.parent / 'py.typed').is_file()").returncode == 0
+    )
     assert call("python", "-c", "import torch").returncode
 
 

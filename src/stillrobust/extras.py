@@ -45,6 +45,6 @@ def missing_extra(module: str, extra: str) -> MissingExtraError:
 
 
 def extra_of(module: str) -> str | None:
-    """Return the extra that brings ``module`` or its package; ``None`` if there is no such extra."""
+    """Return the extra that brings ``module`` or its package; ``None`` if there is none."""
     package = module.partition(".")[0]
     return next((extra for extra, modules in EXTRAS.items() if package in modules), None)

@@ -67,7 +67,7 @@ def test_tab_offers_names(family, begun, offered):
     assert names_of(family)(begun) == [offered]
 
 
-def test_tab_offers_checkpoints_studies_and_what_was_made_here(tmp_path, monkeypatch):
+def test_tab_offers_checkpoints_studies_and_local_backbones(tmp_path, monkeypatch):
     assert checkpoints("resnet50/prime") == ["resnet50/prime", "resnet50/prime_jsd"]
     assert "ant3x3" in checkpoints("ant")
     (tmp_path / "mine.yaml").touch()
