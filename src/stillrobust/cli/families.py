@@ -31,7 +31,7 @@ def _local_backbones() -> list[str]:
 
 
 def checkpoint_lines() -> list[str]:
-    """Return a line per checkpoint: spec, accuracies, whether its file exists, how it was trained."""
+    """Return a line per checkpoint: spec, accuracies, whether its file exists, technique."""
     from stillrobust.backbones import CHECKPOINTS, missing_weights
 
     rows = CHECKPOINTS.values()
