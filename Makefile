@@ -9,21 +9,26 @@ install: .venv/.installed
 demo: .venv/.installed
 	$(BIN)/stillrobust demo --out demo
 
-test: .venv/.installed
+test: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mkdocs build --quiet --strict
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
-docs: .venv/.installed
+docs: .venv/.installed-dev
 	$(BIN)/mkdocs build --strict
 
-# The frost photographs come with imagecorruptions-imaug, whose own dependencies nothing here needs.
+# What the demo needs. The frost photographs come with imagecorruptions-imaug, whose own dependencies are not needed.
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -e '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[torch,demo]'
 	$(BIN)/python -m pip install --quiet --no-deps imagecorruptions-imaug==1.1.5
+	touch $@
+
+# What tests, checks and documentation need in addition.
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
 clean:

@@ -138,7 +138,7 @@ def test_ctrl_c_is_one_sentence_and_the_workers_end(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "what was finished is kept, run the same command again" in said.splitlines()[-1]
+    assert "finished work is kept, run the same command again" in said.splitlines()[-1]
     assert "Traceback" not in said
     assert list(folder.glob("runs/*/resume.json"))
 

@@ -75,7 +75,7 @@ def test_limits_of_a_container(monkeypatch):
 def test_no_frost_textures_and_missing_extras(monkeypatch):
     monkeypatch.setattr(corruptions, "protocol", lambda: {"frost_textures": "generated:1"})
     assert "imagecorruptions-imaug" in doctor.frost().remedy
-    monkeypatch.setattr(doctor, "EXTRAS", {"onnx": "no_such_module_of_onnx"})
+    monkeypatch.setattr(doctor, "EXTRAS", {"onnx": ("no_such_module_of_onnx",)})
     assert "stillrobust[onnx]" in doctor.extras().remedy
 
 

@@ -6,6 +6,10 @@ gives four maps (B, C_i, H/s_i, W/s_i); ``embed(x)`` gives (B, embed_dim); ``cla
 upstream classifier's logits; the backbone normalizes by itself (``pixel_mean``, ``pixel_std``).
 """
 
+from stillrobust.extras import require_extra
+
+require_extra("torch")
+
 from stillrobust.backbones.base import Backbone, require_pyramid
 from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint
 from stillrobust.backbones.specs import (

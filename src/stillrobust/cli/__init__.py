@@ -1,6 +1,6 @@
 """The command line: a file for each group of commands.
 
-It parses, builds one dataclass, calls one library function.
+A command parses its arguments, builds one dataclass, and calls one function of the library.
 """
 
 from stillrobust.cli.application import app, main

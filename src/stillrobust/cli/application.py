@@ -1,6 +1,6 @@
-"""The command line: it parses, builds one dataclass, calls one library function.
+"""The application: all groups of commands, and the commands that belong to no group.
 
-Heavy imports happen inside.
+Heavy imports happen inside the commands.
 """
 
 import sys
@@ -26,8 +26,9 @@ from stillrobust.cli import (
 )
 from stillrobust.cli.completion import names_of
 from stillrobust.errors import UserError
+from stillrobust.extras import extra_of, missing_extra
 
-STOPPED = 130  # the exit status of a program that Ctrl-C ended: 128 + SIGINT
+INTERRUPTED = 130  # exit status after Ctrl-C: 128 + SIGINT
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for room in (
+for group in (
     checkpoints,
     corruptions,
     data,
@@ -48,12 +49,11 @@ for room in (
     study,
     train,
 ):
-    app.add_typer(room.commands)
+    app.add_typer(group.commands)
 
 
-def _say_version(asked: bool) -> None:
-    """Before any command, and instead of one."""
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"stillrobust {__version__}")
         raise typer.Exit
 
@@ -62,18 +62,22 @@ def _say_version(asked: bool) -> None:
 def stillrobust(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version."),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
     ] = False,
 ) -> None:
-    """Are these models still robust? Transfer ImageNet backbones, measure them under image
+    """Are these models still robust? Transfer ImageNet backbones, evaluate them under image
     corruptions, report.
     """
 
 
 def main() -> None:
-    """The entry point: a user's mistake is one sentence and status 2, Ctrl-C is 130."""
+    """Run the command line.
+
+    A ``UserError``, a missing extra, and an error of the operating system are one sentence and exit
+    status 2. Ctrl-C exits with status 130.
+    """
     if isinstance(sys.stdout, TextIOWrapper):
-        # names of files hold what no terminal can show
+        # names of files may hold characters that the terminal cannot print
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
@@ -81,16 +85,20 @@ def main() -> None:
         print(f"stillrobust: {error}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as ending:
-        if ending.code == STOPPED:  # typer ends so, without a word, on Ctrl-C
+        if ending.code == INTERRUPTED:  # typer exits so on Ctrl-C, without a message
             print(
-                "stillrobust: stopped; what was finished is kept, run the same command again to"
-                " go on",
+                "stillrobust: stopped; finished work is kept, run the same command again to resume",
                 file=sys.stderr,
             )
         raise
+    except ModuleNotFoundError as error:
+        if (extra := extra_of(error.name or "")) is None:
+            raise
+        print(f"stillrobust: {missing_extra(str(error.name), extra)}", file=sys.stderr)
+        sys.exit(2)
     except OSError as error:
         print(
-            f"stillrobust: {error.strerror or error} ({error.filename}); what was finished is kept",
+            f"stillrobust: {error.strerror or error} ({error.filename}); finished work is kept",
             file=sys.stderr,
         )
         sys.exit(2)
@@ -104,12 +112,12 @@ def demo(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=0, help="At most so many; 0, the default: one a GPU, or a core by memory."
+            min=0,
+            help="Maximum number of workers (default: one per GPU, or per core if memory allows).",
         ),
     ] = None,
 ) -> None:
-    """Three tasks, both modes of transfer, 15 corruptions at 5 severities, on generated scenes;
-    minutes on two cores.
+    """Run a small study on generated data: three tasks, both transfers, 15 corruptions.
 
     Example: stillrobust demo --out demo
     """
@@ -128,20 +136,18 @@ def card(
         ),
     ],
 ) -> None:
-    """Print the card of a technique: its paper, arguments, what was left out, cost and published
-    result.
+    """Print the card of a technique: paper, arguments, cost, published result, what was left out.
 
     Example: stillrobust card prime
     """
     from stillrobust.robustify import cards_of
 
-    typer.echo("\n\n".join(one.text() for one in cards_of(spec)))
+    typer.echo("\n\n".join(found.text() for found in cards_of(spec)))
 
 
 @app.command()
 def doctor() -> None:
-    """Check the installation, compile the kernels, and say what to do; status 0, or 1 where
-    something is to be mended.
+    """Check the installation, compile the kernels, and print what to fix (exit status 1).
 
     Example: stillrobust doctor
     """

@@ -1,12 +1,17 @@
-"""What Tab offers for the values of options; nothing is imported before it is pressed."""
+"""Tab completion of the values of options. Components are imported only when Tab is pressed."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 
 def names_of(family: str) -> Callable[[str], list[str]]:
-    """Completes a name of ``family``, as `stillrobust list` has it; of several with commas, the
-    last.
+    """Return a completer for the names of a family.
+
+    Args:
+        family: A key of ``FAMILIES``, as in ``stillrobust list``.
+
+    Returns:
+        A function that completes the last of several names with commas.
     """
 
     def complete(incomplete: str) -> list[str]:
@@ -24,8 +29,9 @@ def names_of(family: str) -> Callable[[str], list[str]]:
 
 
 def checkpoints(incomplete: str) -> list[str]:
-    """Completes ARCHITECTURE/WEIGHTS of a published checkpoint, which no shell needs quotes for, or
-    WEIGHTS alone.
+    """Complete ARCHITECTURE/WEIGHTS of a published checkpoint, or WEIGHTS alone.
+
+    The form with a slash needs no quotes in a shell.
     """
     from stillrobust.backbones import CHECKPOINTS
 
@@ -38,7 +44,7 @@ def checkpoints(incomplete: str) -> list[str]:
 
 
 def studies(incomplete: str) -> list[str]:
-    """Completes the name of a study that is shipped, or a study file."""
+    """Complete the name of a shipped study, or a study file."""
     from stillrobust.study.files import shipped
 
     files = sorted(str(path) for path in Path().glob("*.y*ml"))

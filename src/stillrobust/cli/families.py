@@ -1,6 +1,4 @@
-"""The families of components, and what can be listed of each; nothing of them is imported before it
-is asked for.
-"""
+"""The families of components that can be listed. Each is imported only when it is listed."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,14 +9,14 @@ from stillrobust.names import format_spec
 
 
 def backbones() -> list[str]:
-    """Architectures by name, and what was made here."""
+    """Return the names of architectures, and the specs of backbones made in this folder."""
     from stillrobust.backbones import ARCHITECTURES
 
-    return [*ARCHITECTURES, *_made_here(), "... and every model of timm by its name"]
+    return [*ARCHITECTURES, *_local_backbones(), "... and every model of timm by its name"]
 
 
-def _made_here() -> list[str]:
-    """The specs of backbones that ``robustify`` or a study made in or below this folder."""
+def _local_backbones() -> list[str]:
+    """Return the specs of backbones that ``robustify`` or a study made in or below this folder."""
     found = (
         path
         for depth in ("*", "*/*", "*/runs/*")
@@ -33,9 +31,7 @@ def _made_here() -> list[str]:
 
 
 def checkpoint_lines() -> list[str]:
-    """One line a row: its spec, how it was trained, published accuracies, and whether its file is
-    there.
-    """
+    """Return a line per checkpoint: spec, accuracies, whether its file exists, technique."""
     from stillrobust.backbones import CHECKPOINTS, missing_weights
 
     rows = CHECKPOINTS.values()
@@ -53,59 +49,54 @@ def _percent(value: float | None) -> str:
 
 
 def corruptions() -> list[str]:
-    """The 15 common corruptions, then the 4 extra ones."""
+    """Return the names of the 15 common corruptions, then of the 4 extra ones."""
     from stillrobust.corruptions import CORRUPTIONS
 
     return list(CORRUPTIONS)
 
 
 def tasks() -> list[str]:
-    """Tasks by name."""
+    """Return the names of tasks."""
     from stillrobust.tasks import TASKS
 
     return list(TASKS)
 
 
 def formats() -> list[str]:
-    """What may stand before the colon of ``--data``."""
+    """Return the names of data formats, the part of ``--data`` before the colon."""
     from stillrobust.data import FORMATS
 
     return list(FORMATS)
 
 
 def recipes() -> list[str]:
-    """Recipes with their sources."""
+    """Return recipes with their sources."""
     from stillrobust.tasks.recipes import RECIPES
 
     return [f"{name}: {recipe.source}" for name, recipe in RECIPES.items()]
 
 
 def techniques() -> list[str]:
-    """Techniques with their papers, and the corruptions of the test that they show in training."""
+    """Return techniques with their papers, and the test's corruptions that they use in training."""
     from stillrobust.robustify import TECHNIQUES, cards_of
 
-    every = [card for name in TECHNIQUES for card in cards_of(name)]
-    shown = (
-        f"; shows {', '.join(card.overlaps_test)} of the test in training"
-        if card.overlaps_test
-        else ""
-        for card in every
-    )
-    return [
-        f"{card.name}: {card.title}, {card.paper}{more}"
-        for card, more in zip(every, shown, strict=True)
-    ]
+    lines = []
+    for card in (card for name in TECHNIQUES for card in cards_of(name)):
+        overlaps = ", ".join(card.overlaps_test)
+        note = f"; shows {overlaps} of the test in training" if overlaps else ""
+        lines.append(f"{card.name}: {card.title}, {card.paper}{note}")
+    return lines
 
 
 def transfers() -> list[str]:
-    """Modes of transfer and what they mean."""
+    """Return the transfers and what they mean."""
     from stillrobust.training import TRANSFERS
 
     return [f"{name}: {meaning}" for name, meaning in TRANSFERS.items()]
 
 
 def studies() -> list[str]:
-    """Studies that are shipped, with their titles."""
+    """Return the shipped studies with their titles."""
     from stillrobust.study.files import read_study, shipped
 
     return [f"{name}: {read_study(path).title}" for name, path in shipped().items()]
@@ -122,4 +113,4 @@ FAMILIES: Mapping[str, Callable[[], list[str]]] = {
     "transfers": transfers,
     "studies": studies,
 }
-"""What can be listed -> its lines."""
+"""Name of a family -> function that returns its lines."""

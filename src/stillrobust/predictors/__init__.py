@@ -4,6 +4,10 @@ A spec is ``my_model.py``, ``KIND:NAME`` or ``KIND:NAME(argument=literal, ...)``
 :data:`PREDICTORS`. Each kind is a module with a function ``create_predictor(info, name, ...)``.
 """
 
+from stillrobust.extras import require_extra
+
+require_extra("torch")
+
 import importlib
 from collections.abc import Mapping
 

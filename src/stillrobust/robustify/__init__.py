@@ -10,6 +10,10 @@ Nothing here imports ``corruptions/``, so that no technique can train on the tes
 still resembles a corruption of the test names it in its card.
 """
 
+from stillrobust.extras import require_extra
+
+require_extra("torch")
+
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

@@ -42,9 +42,11 @@ def memory_left() -> int:
 
 
 def gpus() -> list[str]:
-    """Return the visible GPUs as CUDA_VISIBLE_DEVICES names them."""
-    import torch
-
+    """Return the visible GPUs as CUDA_VISIBLE_DEVICES names them; none without torch."""
+    try:
+        import torch
+    except ModuleNotFoundError:  # the core is installed without it
+        return []
     count = torch.cuda.device_count()  # of the visible ones; starts nothing on them
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = [name.strip() for name in visible.split(",") if name.strip()] or [

@@ -3,6 +3,10 @@
 Their defaults are the paper's scale; the demo uses other settings.
 """
 
+from stillrobust.extras import require_extra
+
+require_extra("torch")
+
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol

@@ -1,18 +1,19 @@
 """Checks of this machine and installation, with a remedy for each problem. No network is used."""
 
 import hashlib
-import importlib.util
 import os
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from stillrobust import corruptions
+from stillrobust.extras import EXTRAS
 from stillrobust.runtime import capacity
 from stillrobust.storage.downloads import cache_folder
 
@@ -46,14 +47,6 @@ FROST_DIGESTS = {
     "generated:3953571862c9": "51416bae6e4fb16d",
 }
 """The same for frost, by its textures."""
-EXTRAS = {
-    "transformers": "transformers",
-    "ultralytics": "ultralytics",
-    "onnx": "onnxruntime",
-    "ray": "ray",
-    "slurm": "submitit",
-}
-"""Optional extra -> a module that it installs."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,9 @@ def torch_pair() -> Finding:
         torch, vision = version("torch"), version("torchvision")
     except PackageNotFoundError as error:
         return Finding(
-            "problem", f"the package {error.name} is not installed", "pip install torch torchvision"
+            "note",
+            f"no models and no training: the package {error.name} is not installed",
+            "where needed: pip install 'stillrobust[torch]'",
         )
     minor = [int(text.split("+")[0].split(".")[1]) for text in (torch, vision)]
     if minor[1] - minor[0] != PAIR_OFFSET:
@@ -117,8 +112,10 @@ def memory() -> Finding:
 
 def gpus() -> Finding:
     """Check for GPUs. An installed driver that torch cannot use is a problem."""
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:  # the core is installed without it
+        return Finding("note", "GPUs are not used without torch")
     if torch.cuda.is_available():
         names = ", ".join(
             torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
@@ -183,7 +180,9 @@ def pixel_digest(name: str) -> str:
 def extras() -> Finding:
     """Report optional packages that are not installed."""
     missing = [
-        extra for extra, module in EXTRAS.items() if importlib.util.find_spec(module) is None
+        extra
+        for extra, modules in EXTRAS.items()
+        if any(find_spec(name) is None for name in modules)
     ]
     if missing:
         return Finding(

@@ -1,0 +1,50 @@
+"""Optional dependencies: which extra brings a package, and the error if it is missing."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+
+from stillrobust.errors import UserError
+
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "torch": ("torch", "torchvision", "timm", "lightning_fabric"),
+    "transformers": ("transformers",),
+    "ultralytics": ("ultralytics",),
+    "onnx": ("onnxruntime",),
+    "ray": ("ray",),
+    "slurm": ("submitit",),
+    "tensorboard": ("tensorboard",),
+}
+"""Extra of ``pyproject.toml`` -> the modules that it brings."""
+
+
+class MissingExtraError(ModuleNotFoundError, UserError):
+    """A package of an extra is not installed. The message has the command that installs it."""
+
+
+def require_extra(extra: str) -> None:
+    """Check that the packages of an extra are installed, without importing them.
+
+    Args:
+        extra: A key of ``EXTRAS``.
+
+    Raises:
+        MissingExtraError: If one of them is missing.
+    """
+    for module in EXTRAS[extra]:
+        if find_spec(module) is None:
+            raise missing_extra(module, extra)
+
+
+def missing_extra(module: str, extra: str) -> MissingExtraError:
+    """Return the error for a missing ``module`` of ``extra``."""
+    return MissingExtraError(
+        f"The package {module} is not installed, and this needs it; run:"
+        f" pip install 'stillrobust[{extra}]'",
+        name=module,
+    )
+
+
+def extra_of(module: str) -> str | None:
+    """Return the extra that brings ``module`` or its package; ``None`` if there is none."""
+    package = module.partition(".")[0]
+    return next((extra for extra, modules in EXTRAS.items() if package in modules), None)
