@@ -13,15 +13,14 @@ from stillrobust.analysis.technique_overlaps import overlaps, overlaps_of
 from stillrobust.cli.families import techniques
 from stillrobust.errors import UserError
 from stillrobust.names import parts_of
-from stillrobust.report import page, summarize
-from stillrobust.report.came_along import came_along, came_along_csv
-from stillrobust.report.downloads import latex_table, results_json
+from stillrobust.report import render_page, results_table, summarize, to_csv, to_latex, to_text
+from stillrobust.report.downloads import report_files
 from stillrobust.report.summary import overlaps_test
-from stillrobust.report.tables import table_csv, text_table
+from stillrobust.report.transfer_gain import transfer_gain, transfer_gain_table
 from stillrobust.robustify import TECHNIQUES, build_technique, cards_of
 from stillrobust.robustify.policies import OVERLAPS, POLICIES, operations, transform_of
 from stillrobust.storage.store import Run, Store
-from tests.report.test_came_along import downstream, upstream
+from tests.report.test_transfer_gain import downstream, upstream
 
 FOUR = ("brightness", "contrast", "gaussian_blur", "saturate")
 
@@ -112,21 +111,22 @@ def test_reports_name_the_models_and_what_they_saw(tmp_path):
         downstream(store, technique, corrupted)
     summary = summarize(store, 200)
     told = "net (gaussian) (gaussian_noise)"
-    text = text_table(summary.rows)
+    text = to_text(results_table(summary.rows))
     assert "\N{DAGGER} Saw corruptions of the test in training" in text
     assert told in text
     assert text.count("net (gaussian) \N{DAGGER}") == 2
     assert "net (regular) \N{DAGGER}" not in text
-    assert r"net (gaussian) \dag{}" in latex_table(summary.rows)
-    made = page(store, summary)
+    assert r"net (gaussian) \dag{}" in to_latex(results_table(summary.rows))
+    made = render_page(store, summary)
     assert told in made
-    assert "came along; saw gaussian_noise in training" in made
+    assert "transferred; saw gaussian_noise in training" in made
     lines = {
         line["model"]: line["overlaps_test"]
-        for line in csv.DictReader(io.StringIO(table_csv(summary.rows)))
+        for line in csv.DictReader(io.StringIO(to_csv(results_table(summary.rows))))
     }
     assert lines == {"net (gaussian)": "gaussian_noise", "net (regular)": ""}
-    (line,) = csv.DictReader(io.StringIO(came_along_csv(came_along(store.runs(), summary.rows))))
+    gains = transfer_gain_table(transfer_gain(store.runs(), summary.rows))
+    (line,) = csv.DictReader(io.StringIO(to_csv(gains)))
     assert line["overlaps_test"] == "gaussian_noise"
-    rows = json.loads(results_json(summary))["rows"]
+    rows = json.loads(report_files(store, summary)["results.json"].content)["rows"]
     assert {tuple(row["overlaps_test"]) for row in rows} == {("gaussian_noise",), ()}

@@ -271,10 +271,10 @@ def export(
 
     Example: stillrobust study export numbers.csv --out small
     """
-    from stillrobust.report.export import export as write
+    from stillrobust.report.export import export_measurements
     from stillrobust.study import Site, recall
 
-    typer.echo(f"{write(recall(out), Site(out.resolve()), file)} numbers: {file}")
+    typer.echo(f"{export_measurements(recall(out), Site(out.resolve()), file)} numbers: {file}")
 
 
 @study.command()

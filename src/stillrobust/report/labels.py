@@ -1,0 +1,72 @@
+"""Names that readers see: tasks, metrics, transfers, models."""
+
+import re
+from collections.abc import Sequence
+
+from stillrobust.report.rows import Row
+from stillrobust.storage.store import Run
+
+TASKS = {
+    "classification": "Image classification",
+    "detection": "Object detection",
+    "segmentation": "Semantic segmentation",
+}
+# in the order of the report
+METRICS = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU"}
+UPSTREAM = ("upstream", "robustify")
+"""Values of ``Run.transfer`` for a backbone with its own classifier: published, or trained here."""
+TRANSFERS = {
+    "fixed_feature": "fixed feature",
+    "full_network": "full network",
+    "released_freeze": "released freeze",
+    **dict.fromkeys(UPSTREAM, "upstream"),
+}
+
+
+def task_name(run: Run) -> str:
+    """The task of a run."""
+    return TASKS.get(run.task, run.task)
+
+
+def metric_name(metric: str) -> str:
+    """The name of a metric."""
+    return METRICS.get(metric, metric)
+
+
+def transfer_name(run: Run) -> str:
+    """The transfer of a run."""
+    return TRANSFERS.get(run.transfer, run.transfer)
+
+
+def backbone_name(run: Run) -> str:
+    """The backbone's spec, in which files of weights are named without their folder."""
+    return re.sub(r"(['\"])[^'\"]*[/\\]([^'\"/\\]+)\1", r"\1\2\1", run.backbone)
+
+
+def model_name(row: Row, rows: Sequence[Row]) -> str:
+    """The backbone and the technique of its transfer.
+
+    The run's name is added if another of the comparable rows has the same model and transfer.
+    """
+    name = _model(row.run)
+    same = [
+        other
+        for other in rows
+        if (_model(other.run), other.run.transfer) == (name, row.run.transfer)
+        and other.comparison_key == row.comparison_key
+    ]
+    return name if len(same) < 2 else f"{name} ({row.run.name})"
+
+
+def figure_label(row: Row, rows: Sequence[Row]) -> str:
+    """The model, with the transfer if the rows have more than one."""
+    name = model_name(row, rows)
+    several = len({other.run.transfer for other in rows}) > 1
+    return f"{name}, {row.run.transfer.split('_')[0]}" if several else name
+
+
+def _model(run: Run) -> str:
+    backbone = backbone_name(run)
+    training = run.protocol.get("training")
+    technique = training.get("technique") if isinstance(training, dict) else None
+    return f"{backbone} + {technique}" if technique and run.transfer not in UPSTREAM else backbone
