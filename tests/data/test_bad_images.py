@@ -260,7 +260,10 @@ def test_numbers_carry_what_was_left_out(tmp_path):
     assert sentence in to_text(results_table(summary.rows))
     assert sentence in render_page(store, summary)
     assert "2 cut off or empty" in (tmp_path / "log").read_text()
-    for text in (to_csv(results_table(summary.rows)), to_csv(measurements_table(store.runs(), found))):
+    for text in (
+        to_csv(results_table(summary.rows)),
+        to_csv(measurements_table(store.runs(), found)),
+    ):
         heading, line = (row.split(",") for row in text.splitlines()[:2])
         assert (line[heading.index("images")], line[heading.index("left_out")]) == ("4", "4")
     before = {one.key for one in found}

@@ -234,8 +234,8 @@ def test_every_number_in_every_form(made):
             assert float(line["corrupted"]) == kept["relative"]["mce"] == told.relative.mce
             assert shown["mCE"] == percent(told.relative.mce)
             assert (
-                f"mCE {percent(told.relative.mce)}, relative mCE {percent(told.relative.relative_mce)}"
-                in blocks[run]
+                f"mCE {percent(told.relative.mce)},"
+                f" relative mCE {percent(told.relative.relative_mce)}" in blocks[run]
             )
         if told.relative.effective is not None:
             (line,) = [line for line in mine if line["quantity"] == "effective_robustness"]
