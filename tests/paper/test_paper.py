@@ -36,8 +36,7 @@ MEANS = {
 }
 
 
-# ---- the printed values
-# -----------------------------------------------------------------------------------------------------
+# ---- the printed values --------------------------------------------------------------------------
 
 
 def test_printed_values_agree_with_each_other():
@@ -70,14 +69,14 @@ def test_claims_about_printed_values_hold_as_printed():
     assert all(one.verdict == "not measured" for one in said.values())
     printed = {key for key, one in said.items() if one.printed == "holds"}
     assert printed == {
-        "robust-fixed-coco", "robust-fixed-ade20k", "swin-fixed-coco-weather", "swin-fixed-ade20k-noise",
-        "swin-fixed-ade20k-weather", "prime-drop", "prime-clean-coco", "prime-clean-ade20k",
+        "robust-fixed-coco", "robust-fixed-ade20k", "swin-fixed-coco-weather",
+        "swin-fixed-ade20k-noise", "swin-fixed-ade20k-weather", "prime-drop",
+        "prime-clean-coco", "prime-clean-ade20k",
     }  # fmt: skip
     assert not any(one.printed == "does not hold" for one in said.values())
 
 
-# ---- claims, planted
-# --------------------------------------------------------------------------------------------------------
+# ---- claims, planted -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +164,7 @@ def test_wrong_claims_are_one_sentence(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-# ---- tables and figures
-# -----------------------------------------------------------------------------------------------------
+# ---- tables and figures --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -223,7 +223,9 @@ def test_what_a_screen_reader_needs(opened):
     """Names, heads, live regions, landmarks; the rest of what it hears is text."""
     controls = "button, select, input, a[href], [tabindex='0']"
     named = """all => all.filter(one =>
-        one.offsetParent !== null && !(one.labels && one.labels.length) && !one.getAttribute('aria-label') && !one.textContent.trim()).map(one => one.outerHTML)"""
+        one.offsetParent !== null && !(one.labels && one.labels.length) &&
+        !one.getAttribute('aria-label') && !one.textContent.trim()
+    ).map(one => one.outerHTML)"""
     assert opened.eval_on_selector_all(controls, named) == []
     assert opened.locator("th:not([scope])").count() == 0
     assert opened.eval_on_selector_all(
