@@ -111,7 +111,7 @@ def test_reports_name_the_models_and_what_they_saw(tmp_path):
         downstream(store, technique, corrupted)
     summary = summarize(store, 200)
     told = "net (gaussian) (gaussian_noise)"
-    text = to_text(results_table(summary.rows))
+    text = to_text(results_table(summary.rows), 1000)
     assert "\N{DAGGER} Saw corruptions of the test in training" in text
     assert told in text
     assert text.count("net (gaussian) \N{DAGGER}") == 2

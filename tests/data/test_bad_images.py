@@ -257,7 +257,7 @@ def test_numbers_carry_what_was_left_out(tmp_path):
         " pixels."
     )
     summary = summarize(store)
-    assert sentence in to_text(results_table(summary.rows))
+    assert sentence in to_text(results_table(summary.rows), 1000)
     assert sentence in render_page(store, summary)
     assert "2 cut off or empty" in (tmp_path / "log").read_text()
     for text in (
