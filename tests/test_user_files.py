@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from stillrobust.report.beside import beside_text
 from typer.testing import CliRunner
 
 from stillrobust.cli import app
@@ -21,8 +22,9 @@ from stillrobust.evaluation import Protocol, cells_to_evaluate, evaluate
 from stillrobust.grid import COMMON
 from stillrobust.predictors import Predictor, open_predictor
 from stillrobust.report import summarize
-from stillrobust.report.beside import beside_text
-from stillrobust.report.page import page
+from stillrobust.report.extra_corruptions import extra_corruptions_table
+from stillrobust.report.page import render_page
+from stillrobust.report.renderers import to_text
 from stillrobust.robustify import build_technique
 from stillrobust.samples import Prediction
 from stillrobust.storage.store import Store
@@ -233,22 +235,22 @@ def test_it_stands_beside_the_15_and_never_in_their_mean(rain, tmp_path):
     assert set(measured) == {"clean", "rain", *COMMON}
     assert measured["rain"].protocol["corruption_file"] == with_content_hash(rain)
     assert "corruption_file" not in measured["fog"].protocol
-    text = page(Store(tmp_path / "own"), summarize(Store(tmp_path / "own"), 0))
-    table = text.partition("<h2>Beside the 15</h2>")[2].partition("</table>")[0]
+    text = render_page(Store(tmp_path / "own"), summarize(Store(tmp_path / "own"), 0))
+    table = text.partition("<h2>Extra corruptions</h2>")[2].partition("</table>")[0]
     score, clean = (100 * measured[name].value for name in ("rain", "clean"))
     for text in ("seeing", "rain", f"{score:.1f}", f"{100 - 100 * score / clean:.1f}".lstrip("-")):
         assert text in table
-    assert "rain" in beside_text(summarize(Store(tmp_path / "own"), 0))
-    assert beside_text(summarize(Store(tmp_path / "plain"), 0)) == ""
+    assert "rain" in to_text(extra_corruptions_table(summarize(Store(tmp_path / "own"), 0)))
+    assert to_text(extra_corruptions_table(summarize(Store(tmp_path / "plain"), 0))) == ""
 
 
 def test_what_is_measured_is_told_before_a_run_is_complete(rain, tmp_path):
     evaluate(seeing(), Toys("classification", 4), tmp_path, Protocol((rain, "fog"), (3,)))
     summary = summarize(Store(tmp_path), 0)
-    told = beside_text(summary)
+    told = to_text(extra_corruptions_table(summary))
     assert not summary.rows
-    assert [line.split()[1] for line in told.splitlines()[2:]] == ["fog", "rain"]
-    assert "Measured so far" in page(Store(tmp_path), summary)
+    assert [line.split()[1] for line in told.splitlines()[4:]] == ["fog", "rain"]
+    assert "Measured so far" in render_page(Store(tmp_path), summary)
 
 
 def test_a_set_that_comes_with_its_corruptions_takes_none_of_ones_own(rain, tmp_path):

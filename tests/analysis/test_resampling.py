@@ -20,9 +20,8 @@ from stillrobust.evaluation import Protocol, evaluate, planned_cells
 from stillrobust.grid import CLEAN, COMMON, Cell
 from stillrobust.metrics import METRICS
 from stillrobust.predictors import Predictor
-from stillrobust.report.seeds import with_seed_means
-from stillrobust.report.summary import summarize
-from stillrobust.report.tables import table_csv, text_table
+from stillrobust.report import results_table, summarize, to_csv, to_text
+from stillrobust.report.seed_means import with_seed_means
 from stillrobust.samples import DatasetInfo, Prediction, Target
 from stillrobust.storage.store import Run, Store
 from tests.toys import Toys
@@ -131,8 +130,8 @@ def test_runs_that_differ_in_their_seed_alone_have_a_mean(tmp_path):
         [first.robustness.drop, second.robustness.drop], [first.drops, second.drops]
     )
     assert last.interval == (spread.low, spread.high)
-    assert "resnet (mean of 2 seeds)" in text_table(rows)
-    assert [line.split(",")[2] for line in table_csv(rows).splitlines()].count(
+    assert "resnet (mean of 2 seeds)" in to_text(results_table(rows))
+    assert [line.split(",")[2] for line in to_csv(results_table(rows)).splitlines()].count(
         "mean of 2 seeds"
     ) == 1
     assert first.run.protocol["training"]["recipe"]["seed"] == 0, "the rows stay as they are"
@@ -140,7 +139,7 @@ def test_runs_that_differ_in_their_seed_alone_have_a_mean(tmp_path):
 
 def test_every_number_of_the_csv_has_its_interval(tmp_path):
     rows = summarize(top1_store(tmp_path, {"one": 0.0, "other": 0.1}), 100).rows
-    lines = list(csv.DictReader(io.StringIO(table_csv(rows))))
+    lines = list(csv.DictReader(io.StringIO(to_csv(results_table(rows)))))
     assert len(lines) == 2
     for line in lines:
         for name in ("clean", "mpc", "rpc", "mean_drop"):

@@ -41,7 +41,7 @@ def test_published_results_extras_left_out(kind, clean, mpc, rpc):
 
 
 BEFORE_AND_AFTER = [
-    row for table in paper.tables() for row in table.rows.values() if "corrupted" in row
+    row for table in paper.printed_tables() for row in table.rows.values() if "corrupted" in row
 ]
 
 

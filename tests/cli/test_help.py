@@ -43,7 +43,7 @@ def test_an_example_that_is_wrong_is_seen():
 
 def test_help_and_completion_are_light():
     """What takes long to load stays out: the start is what it was without it."""
-    heavy = {"torch", "numpy", "numba", "plotly", "matplotlib", "pydantic"}
+    heavy = {"torch", "numpy", "numba", "jinja2", "matplotlib", "pydantic"}
     code = (
         f"import sys, stillrobust.cli; assert not {heavy!r} & set(sys.modules), {heavy!r} &"
         " set(sys.modules)"

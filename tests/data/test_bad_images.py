@@ -19,9 +19,14 @@ from stillrobust.data.reading import encode_png, write_image
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.predictors import Predictor
-from stillrobust.report import summarize, text_table
-from stillrobust.report.page import page
-from stillrobust.report.tables import measurements_csv, table_csv
+from stillrobust.report import (
+    measurements_table,
+    render_page,
+    results_table,
+    summarize,
+    to_csv,
+    to_text,
+)
 from stillrobust.samples import Prediction, Sample
 from stillrobust.storage.store import Store
 from tests.toys import SIZE, Toys
@@ -252,10 +257,13 @@ def test_numbers_carry_what_was_left_out(tmp_path):
         " pixels."
     )
     summary = summarize(store)
-    assert sentence in text_table(summary.rows)
-    assert sentence in page(store, summary)
+    assert sentence in to_text(results_table(summary.rows), 1000)
+    assert sentence in render_page(store, summary)
     assert "2 cut off or empty" in (tmp_path / "log").read_text()
-    for text in (table_csv(summary.rows), measurements_csv(store.runs(), found)):
+    for text in (
+        to_csv(results_table(summary.rows)),
+        to_csv(measurements_table(store.runs(), found)),
+    ):
         heading, line = (row.split(",") for row in text.splitlines()[:2])
         assert (line[heading.index("images")], line[heading.index("left_out")]) == ("4", "4")
     before = {one.key for one in found}

@@ -11,7 +11,7 @@ from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.evaluation.keys import cell_views
 from stillrobust.grid import COMMON, Cell
 from stillrobust.predictors import Predictor
-from stillrobust.report.beside import beside
+from stillrobust.report.extra_corruptions import extra_corruptions
 from stillrobust.samples import Prediction
 from stillrobust.storage.store import Store
 from stillrobust.training import Plan, Recipe, train
@@ -134,7 +134,7 @@ def test_more_images_take_the_place_of_fewer_and_no_drop_mixes_them(tmp_path):
     data = Toys("classification", 8)
     evaluate(wide("one"), data, tmp_path, Protocol(("fog", "snow"), (3,), images=4))
     run = evaluate(wide("one"), data, tmp_path, Protocol(("fog",), (1,)))
-    found = beside(Store(tmp_path).measurements(), ())
+    found = extra_corruptions(Store(tmp_path).measurements(), ())
     assert [
         (one.corruption, sorted(one.scores), one.clean) for one in found if one.corruption == "snow"
     ] == [("snow", [3], None)]

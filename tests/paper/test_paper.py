@@ -12,14 +12,13 @@ import pytest
 
 from stillrobust import paper
 from stillrobust.errors import UserError
+from stillrobust.report import results_table, summarize, to_latex
 from stillrobust.report.claims import judge
-from stillrobust.report.downloads import latex_table
-from stillrobust.report.exhibits import exhibits_of
-from stillrobust.report.export import export
-from stillrobust.report.latex import escaped, line
-from stillrobust.report.paper_figures import drawn
-from stillrobust.report.paper_report import paper_report
-from stillrobust.report.summary import summarize
+from stillrobust.report.export import export_measurements
+from stillrobust.report.paper_exhibits import paper_exhibits
+from stillrobust.report.paper_figures import draw_exhibit
+from stillrobust.report.paper_report import write_paper_report
+from stillrobust.report.renderers import escape_latex, latex_line
 from stillrobust.storage.store import Store
 from stillrobust.study import Site, select
 from tests.paper_store import fill
@@ -37,12 +36,11 @@ MEANS = {
 }
 
 
-# ---- the printed values
-# -----------------------------------------------------------------------------------------------------
+# ---- the printed values --------------------------------------------------------------------------
 
 
 def test_printed_values_agree_with_each_other():
-    numbers = paper.printed()
+    numbers = paper.printed_values()
     assert {run: round(100 * numbers[run]["drop"], 2) for run in MEANS} == MEANS
     for run in ("C17", "C22", "S17", "S22"):
         row = numbers[run]
@@ -58,27 +56,27 @@ def test_claims_are_about_runs_that_exist():
         "detection": {"box_ap", "mask_ap"},
         "segmentation": {"miou"},
     }
-    found = paper.claims()
+    found = paper.load_claims()
     assert len({claim.id for claim in found}) == len(found) >= 20
     for claim in found:
         for statement in claim.statements:
             for run in statement.runs:
-                assert claim.about(statement)[0] in metrics[runs[run].task], (claim.id, run)
+                assert claim.subject_of(statement)[0] in metrics[runs[run].task], (claim.id, run)
 
 
 def test_claims_about_printed_values_hold_as_printed():
-    said = {claim.id: judge(claim, {}) for claim in paper.claims()}
+    said = {claim.id: judge(claim, {}) for claim in paper.load_claims()}
     assert all(one.verdict == "not measured" for one in said.values())
     printed = {key for key, one in said.items() if one.printed == "holds"}
     assert printed == {
-        "robust-fixed-coco", "robust-fixed-ade20k", "swin-fixed-coco-weather", "swin-fixed-ade20k-noise",
-        "swin-fixed-ade20k-weather", "prime-drop", "prime-clean-coco", "prime-clean-ade20k",
+        "robust-fixed-coco", "robust-fixed-ade20k", "swin-fixed-coco-weather",
+        "swin-fixed-ade20k-noise", "swin-fixed-ade20k-weather", "prime-drop",
+        "prime-clean-coco", "prime-clean-ade20k",
     }  # fmt: skip
     assert not any(one.printed == "does not hold" for one in said.values())
 
 
-# ---- claims, planted
-# --------------------------------------------------------------------------------------------------------
+# ---- claims, planted -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +151,7 @@ def test_without_statistics_of_the_same_images_nothing_is_decided(tmp_path):
 def test_wrong_claims_are_one_sentence(tmp_path):
     file = tmp_path / "claims.yaml"
     with pytest.raises(UserError, match="Cannot read the claims"):
-        paper.claims(file)
+        paper.load_claims(file)
     for text in (
         "- {id: x}",
         "[",
@@ -162,12 +160,11 @@ def test_wrong_claims_are_one_sentence(tmp_path):
     ):
         file.write_text(text)
         with pytest.raises(UserError) as caught:
-            paper.claims(file)
+            paper.load_claims(file)
         assert "\n" not in str(caught.value)
 
 
-# ---- tables and figures
-# -----------------------------------------------------------------------------------------------------
+# ---- tables and figures --------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +192,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(store, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    return out, paper_report(store, out, replicates=50)
+    return out, write_paper_report(store, out, replicates=50)
 
 
 def test_every_exhibit_as_pdf_and_png_with_fonts_as_text(made):
@@ -209,7 +206,7 @@ def test_every_exhibit_as_pdf_and_png_with_fonts_as_text(made):
         assert b"/Type3" not in pdf
 
 
-def test_a_run_that_is_not_complete_is_said_and_not_drawn(made):
+def test_a_run_that_is_not_complete_is_said_and_not_draw_exhibit(made):
     out, report = made
     assert report.missing == ("S3",)
     assert "DeepAug+ & -- & --" in (out / "table2.tex").read_text()
@@ -277,9 +274,9 @@ def test_latex_compiles_without_a_package(store, made, tmp_path):
     """
     tables = [path.read_text() for path in made[1].files if path.suffix == ".tex"]
     assert len(tables) == 3  # Tables 1, 2, and 4 with 5
-    tables.append(latex_table(summarize(Store(store), replicates=50).rows))
+    tables.append(to_latex(results_table(summarize(Store(store), replicates=50).rows)))
     every = "".join(map(chr, range(32, 127))) + "\u2212\u2013\u00d7\u03b5\u4e2d\t"
-    lines = "\n".join(map(line, ([every], ["[x] * &"], ["* y"])))
+    lines = "\n".join(map(latex_line, ([every], ["[x] * &"], ["* y"])))
     tables.append(rf"\begin{{tabular}}{{l}}{lines}\end{{tabular}}")
     body = "\n\n".join(tables)
     (tmp_path / "all.tex").write_text(
@@ -295,43 +292,43 @@ def test_latex_compiles_without_a_package(store, made, tmp_path):
 
 
 def test_names_from_data_are_text_in_latex():
-    assert escaped(r"a_b & 50% \x{}") == r"a\_b \& 50\% \textbackslash{}x\{\}"
+    assert escape_latex(r"a_b & 50% \x{}") == r"a\_b \& 50\% \textbackslash{}x\{\}"
 
 
 def test_the_same_numbers_give_the_same_files(store, made):
     first = next(
         exhibit
-        for exhibit in exhibits_of(Store(store), replicates=50).exhibits
+        for exhibit in paper_exhibits(Store(store), replicates=50).exhibits
         if exhibit.name == "table1"
     )
-    again = drawn(first, "Severity 1")
+    again = draw_exhibit(first, "Severity 1")
     for kind in ("pdf", "png"):
         assert again[kind] == (made[0] / f"table1.{kind}").read_bytes()
 
 
 def test_any_store_has_exhibits_in_the_same_layouts(tmp_path):
     fill(tmp_path / "s", "mine", 0.9, 0.7, backbone="mine_&_co")
-    found = exhibits_of(Store(tmp_path / "s"), replicates=20)
+    found = paper_exhibits(Store(tmp_path / "s"), replicates=20)
     assert [exhibit.layout for exhibit in found.exhibits] == ["groups", "bars"]
-    report = paper_report(tmp_path / "s", tmp_path / "out", replicates=20)
-    assert not report.judgements
+    report = write_paper_report(tmp_path / "s", tmp_path / "out", replicates=20)
+    assert not report.verdicts
     assert (
         r"mine\_\&\_co" in next(path for path in report.files if path.suffix == ".tex").read_text()
     )
     with pytest.raises(UserError, match="at least one complete run"):
-        paper_report(tmp_path / "nothing", tmp_path / "out")
+        write_paper_report(tmp_path / "nothing", tmp_path / "out")
 
 
 def test_export_has_every_number_with_its_key(store, tmp_path):
     selection, site = select([]), Site(store.parent)
-    written = export(selection, site, tmp_path / "all.json")
+    written = export_measurements(selection, site, tmp_path / "all.json")
     listed = json.loads((tmp_path / "all.json").read_text())
     assert written == len(listed) == (57 + 23) * 16, "each run of COCO has two metrics"
     assert len({(one["run"], one["metric"], one["corruption"]) for one in listed}) == written
-    export(selection, site, tmp_path / "all.csv")
+    export_measurements(selection, site, tmp_path / "all.csv")
     assert len((tmp_path / "all.csv").read_text().splitlines()) == written + 1
     with pytest.raises(UserError, match=r"\.csv or \.json"):
-        export(selection, site, tmp_path / "all.xlsx")
+        export_measurements(selection, site, tmp_path / "all.xlsx")
 
 
 def test_intervals_of_an_ambiguous_claim_hold_their_level():

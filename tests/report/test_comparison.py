@@ -8,7 +8,7 @@ import pytest
 from stillrobust.analysis.intervals import simultaneous_intervals
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import COMMON, Cell
-from stillrobust.report.comparison import compare, comparison_text
+from stillrobust.report.comparison import compare_runs, comparison_text
 from stillrobust.storage.store import Run, Store
 from tests.paper_store import fill
 
@@ -44,10 +44,10 @@ def write(root, name, right, protocol=None, leave_out=None):
 def test_by_hand(tmp_path):
     write(tmp_path, "a", {"fog": 120})
     store = write(tmp_path, "b", {"fog": 40, "snow": 121})
-    found = compare(store, "a", "b")
+    found = compare_runs(store, "a", "b")
     assert (found.score["fog"].first, found.score["fog"].second) == (0.6, 0.2)
-    assert found.drop["fog"].size == pytest.approx(0.4 / 0.8)
-    assert found.drop["mean of all 15"].size == pytest.approx((0.5 - 0.005 / 0.8) / 15)
+    assert found.drop["fog"].difference == pytest.approx(0.4 / 0.8)
+    assert found.drop["mean of all 15"].difference == pytest.approx((0.5 - 0.005 / 0.8) / 15)
     # the largest change first
     assert list(found.score)[:4] == ["clean", "mean of all 15", "fog", "snow"]
     low, high = found.drop["fog"].interval
@@ -55,7 +55,7 @@ def test_by_hand(tmp_path):
     assert not found.drop["fog"].alike
     assert found.drop["snow"].alike
     assert found.drop["frost"].alike  # the very same answers
-    assert found.score["clean"].size == 0
+    assert found.score["clean"].difference == 0
     text = comparison_text(found)
     assert "fog" in text
     assert "50.0 [" in text
@@ -65,9 +65,9 @@ def test_by_hand(tmp_path):
 def test_the_other_way_round_is_the_negative(tmp_path):
     fill(tmp_path, "a", 0.8, 0.6)
     fill(tmp_path, "b", 0.8, 0.4)
-    there, back = (compare(Store(tmp_path), *pair) for pair in (("a", "b"), ("b", "a")))
+    there, back = (compare_runs(Store(tmp_path), *pair) for pair in (("a", "b"), ("b", "a")))
     for name, one in there.drop.items():
-        assert one.size == pytest.approx(-back.drop[name].size)
+        assert one.difference == pytest.approx(-back.drop[name].difference)
         assert one.interval == pytest.approx(
             tuple(-end for end in reversed(back.drop[name].interval))
         )
@@ -78,27 +78,27 @@ def test_one_protocol_or_a_sentence_that_names_the_fields(tmp_path):
     write(tmp_path, "a", {})
     store = write(tmp_path, "b", {}, {"channel_order": "bgr", "seed": 1})
     with pytest.raises(UserError, match=r"channel_order \(nothing and bgr\), seed \(0 and 1\)"):
-        compare(store, "a", "b")
+        compare_runs(store, "a", "b")
 
 
 def test_holes_and_unknown_names(tmp_path):
     write(tmp_path, "run-a", {})
     store = write(tmp_path, "run-b", {}, leave_out="fog")
     with pytest.raises(MissingCellsError, match="fog 3"):
-        compare(store, "run-a", "run-b")
+        compare_runs(store, "run-a", "run-b")
     with pytest.raises(UserError, match="run-a"):
-        compare(store, "run_a", "run-b")
+        compare_runs(store, "run_a", "run-b")
     with pytest.raises(UserError, match="folder of results"):
-        compare(Store(tmp_path / "none"), "a", "b")
+        compare_runs(Store(tmp_path / "none"), "a", "b")
 
 
 def test_without_statistics_there_is_no_interval(tmp_path):
     fill(tmp_path, "a", 0.8, 0.6, task="detection")
     fill(tmp_path, "b", 0.8, 0.4, task="detection")
-    found = compare(Store(tmp_path), "a", "b")
+    found = compare_runs(Store(tmp_path), "a", "b")
     assert found.metric == "box_ap"
     assert found.drop["fog"].interval is None
-    assert "cannot be said" in comparison_text(found)
+    assert "Significance unknown" in comparison_text(found)
 
 
 def test_intervals_that_hold_together():

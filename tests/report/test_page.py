@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from stillrobust.grid import COMMON, Cell
-from stillrobust.report import page, summarize
-from stillrobust.report.heat import heat_colour
-from stillrobust.report.inside import with_inside
-from stillrobust.report.page_inside import by_class, by_size
-from stillrobust.report.scatter import pareto_front, upstream_against_downstream
-from stillrobust.report.tables import cells, drop_text, percent
+from stillrobust.report import add_breakdown, render_page, results_table, summarize
+from stillrobust.report.breakdown import class_heat_map, size_heat_table
+from stillrobust.report.figures import pareto_front, upstream_against_downstream
+from stillrobust.report.headline import mean_drop
+from stillrobust.report.heat_map import heat_colour
+from stillrobust.report.table import percent
 from stillrobust.storage.store import Run, Store
 from tests.paper_store import fill
 
@@ -74,7 +74,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(store):
     summary = summarize(store, replicates=50)
-    text = page(store, summary)
+    text = render_page(store, summary)
     return summary, text, Page(text)
 
 
@@ -83,9 +83,10 @@ def test_numbers_are_the_summary_s(made):
     shown = {line[1]: line for line in parsed.tables[0] if line[2] == "full network"}
     assert len(parsed.tables[0]) == 1 + len(summary.rows)
     rows = [row for row in summary.rows if row.run.task == "segmentation"]
-    for row in rows:
-        assert shown[row.run.backbone] == cells(row, rows)
-        assert drop_text(row) in shown[row.run.backbone]
+    table = results_table(rows)
+    for row, line in zip(rows, table.rows, strict=True):
+        assert shown[row.run.backbone] == table.cell_texts(line)
+        assert str(mean_drop(row)) in shown[row.run.backbone]
     heat = next(
         table
         for table in parsed.tables
@@ -160,19 +161,24 @@ def test_upstream_pairs_are_the_same_backbone(made):
     summary, _, _ = made
     segmentation = [row for row in summary.rows if row.run.task == "segmentation"]
     figure = upstream_against_downstream(segmentation, summary.rows)
-    up = {row.run.backbone: row.value("drop") for row in summary.rows if row.run.kind == "upstream"}
+    texts = [point.text for point in figure.points]
+    up = {
+        row.run.backbone: row.value("drop")
+        for row in summary.rows
+        if row.run.transfer == "upstream"
+    }
     for row in segmentation:
         if row.run.backbone in up:
             assert (
                 f"{row.run.backbone}: {percent(up[row.run.backbone])} →"
-                f" {percent(row.value('drop'))}" in figure
+                f" {percent(row.value('drop'))}" in texts
             )
-    assert figure.count("<li ") == 2  # the third backbone was not measured upstream
+    assert len(texts) == 2  # the third backbone was not measured upstream
     assert (
         upstream_against_downstream(
             [row for row in summary.rows if row.run.task == "classification"], summary.rows
         )
-        == ""
+        is None
     )
 
 
@@ -187,10 +193,11 @@ def test_no_pair_with_two_ways_upstream(tmp_path):
     every = summarize(Store(tmp_path), replicates=20).rows
     rows = [row for row in every if row.run.task == "segmentation"]
     figure = upstream_against_downstream(rows, every)
-    assert figure.count("<li ") == 1
-    assert "Left out, for upstream there is more than one run of it: &lt;a&gt;." in figure
+    assert len(figure.points) == 1
+    left_out = "Left out, with more than one run upstream: <a>."
+    assert left_out in figure.caption
     alone = upstream_against_downstream([row for row in rows if row.run.backbone == "<a>"], every)
-    assert alone.startswith("<p class=soft>Left out")
+    assert (alone.caption, alone.drawing) == (left_out, None)
 
 
 def test_text_on_colour_can_be_read():
@@ -208,7 +215,7 @@ def test_text_on_colour_can_be_read():
 
 
 def test_an_empty_store_says_so(tmp_path):
-    text = page(Store(tmp_path), summarize(Store(tmp_path)))
+    text = render_page(Store(tmp_path), summarize(Store(tmp_path)))
     assert "There is no complete run yet" in text
 
 
@@ -235,8 +242,8 @@ def test_by_class_by_hand(tmp_path):
         store.write_cell(
             Cell("r", *place), "k", {"top1": correct.mean()}, {"seed": 0}, 20, 1.0, kept
         )
-    summary = with_inside(store, summarize(store, replicates=20))
-    (lines,) = Page(by_class(summary.rows, summary)).tables
+    summary = add_breakdown(store, summarize(store, replicates=20))
+    (lines,) = Page(class_heat_map(summary.rows, summary)).tables
     assert lines[0] == ["Model", "<lost>", "kept"]  # most lost first, the absent class left out
     assert lines[-1] == ["a", "60", "0"]
-    assert by_size(summary.rows, summary) == ""  # nothing has a size here
+    assert size_heat_table(summary.rows, summary).rows == []  # nothing has a size here

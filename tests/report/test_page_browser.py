@@ -134,13 +134,13 @@ def test_sorts_by_keyboard_and_says_so(opened):
 def test_search_and_filter_hold_for_every_figure(opened):
     opened.fill("#search", "model_01")
     assert sorted(column(opened, 2)) == [f"model_01{digit}" for digit in range(10)]
-    assert opened.locator("output").first.text_content() == "10 of 100 lines"
+    assert opened.locator("output").first.text_content() == "10 of 100 rows"
     assert opened.locator("table.heat tbody:not([hidden]) tr[data-run]:not([hidden])").count() == 10
     opened.locator("button[type=reset]").click()
     opened.locator("[data-filter=backbone]").select_option("model_042")
     assert column(opened, 2) == ["model_042"]
     opened.locator("button[type=reset]").click()
-    opened.locator("output", has_text="100 of 100 lines").wait_for()
+    opened.locator("output", has_text="100 of 100 rows").wait_for()
 
 
 def test_one_severity_at_a_time(opened):
@@ -159,26 +159,26 @@ def test_hostile_name_is_shown_as_it_is(opened):
 def test_steps_through_the_worst_changes_of_two_models(opened):
     assert opened.locator(".step:visible").count() == 1
     assert opened.locator(".step .model:visible").count() == 2
-    told = opened.locator(".filters output", has_text="the worst change first")
+    told = opened.locator(".filters output", has_text="largest change first")
     assert told.text_content().startswith("1 of 30")
     assert "fog" in opened.locator(".step:visible figcaption").text_content()
     opened.get_by_role("button", name="Next").press("Enter")
     assert told.text_content().startswith("2 of 30")
     opened.get_by_role("button", name="Previous").press("Enter")
     assert told.text_content().startswith("1 of 30")
-    opened.get_by_label("Beside it").select_option(index=0)  # the same model twice is one
+    opened.get_by_label("Second model").select_option(index=0)  # the same model twice is one
     assert opened.locator(".step .model:visible").count() == 1
 
 
 def test_the_gallery_can_be_narrowed(opened):
     form = opened.locator("form", has=opened.get_by_role("button", name="Next"))
     told = form.locator("output")
-    opened.get_by_label("Only what changes").check()
+    opened.get_by_label("Only changed predictions").check()
     assert told.text_content().startswith("1 of 1,")
     labelled(form, "Corruption").select_option("snow 3")
-    assert told.text_content() == "Nothing is like that; choose less"
+    assert told.text_content() == "No match; relax the filters"
     assert opened.locator(".step:visible").count() == 0
-    opened.get_by_label("Only what changes").uncheck()
+    opened.get_by_label("Only changed predictions").uncheck()
     assert told.text_content().startswith("1 of 2,")
     labelled(form, "Class").select_option("class 1")
     assert told.text_content().startswith("1 of 1,")
@@ -222,8 +222,10 @@ def test_a_phone_has_cards_and_nothing_to_push_sideways(opened):
 def test_what_a_screen_reader_needs(opened):
     """Names, heads, live regions, landmarks; the rest of what it hears is text."""
     controls = "button, select, input, a[href], [tabindex='0']"
-    named = """all => all.filter(one => one.offsetParent !== null && !(one.labels && one.labels.length) &&
-        !one.getAttribute('aria-label') && !one.textContent.trim()).map(one => one.outerHTML)"""
+    named = """all => all.filter(one =>
+        one.offsetParent !== null && !(one.labels && one.labels.length) &&
+        !one.getAttribute('aria-label') && !one.textContent.trim()
+    ).map(one => one.outerHTML)"""
     assert opened.eval_on_selector_all(controls, named) == []
     assert opened.locator("th:not([scope])").count() == 0
     assert opened.eval_on_selector_all(
@@ -250,10 +252,12 @@ def test_what_a_screen_reader_needs(opened):
 
 
 def test_the_focus_goes_down_the_page_and_is_seen(opened):
-    before = """one => { window.last = window.last || document.body; const active = document.activeElement;
+    before = """one => { window.last = window.last || document.body;
+        const active = document.activeElement;
         const order = window.last.compareDocumentPosition(active); window.last = active;
         const style = getComputedStyle(active);
-        return [(order & 4) > 0 || (order & 16) > 0, style.outlineStyle, parseFloat(style.outlineWidth), active.tabIndex]; }"""
+        return [(order & 4) > 0 || (order & 16) > 0, style.outlineStyle,
+            parseFloat(style.outlineWidth), active.tabIndex]; }"""
     for _ in range(40):
         opened.keyboard.press("Tab")
         onward, style, width, index = opened.evaluate(before, None)
@@ -263,9 +267,13 @@ def test_the_focus_goes_down_the_page_and_is_seen(opened):
 
 CONTRAST = """() => {
   const parse = (text) => (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
     .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const ratio = (a, b) => { const [x, y] = [light(a), light(b)].sort((p, q) => q - p); return (x + 0.05) / (y + 0.05); };
+  const ratio = (a, b) => {
+    const [x, y] = [light(a), light(b)].sort((p, q) => q - p);
+    return (x + 0.05) / (y + 0.05);
+  };
   const behind = (one) => {
     for (let at = one; at; at = at.parentElement) {
       const colour = parse(getComputedStyle(at).backgroundColor);
@@ -277,16 +285,22 @@ CONTRAST = """() => {
   let seen = 0;
   while (walker.nextNode()) {
     const one = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !one.getClientRects().length || one.closest("script, option, title")) continue;
-    const style = getComputedStyle(one), paint = parse(one.closest("svg") ? style.fill : style.color);
+    if (!walker.currentNode.data.trim() || !one.getClientRects().length) continue;
+    if (one.closest("script, option, title")) continue;
+    const style = getComputedStyle(one);
+    const paint = parse(one.closest("svg") ? style.fill : style.color);
     seen += 1;
-    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    const size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
     const found = ratio(paint, behind(one));
-    if (found < (large ? 3 : 4.5)) poor.push([found.toFixed(2), one.tagName, one.className, walker.currentNode.data.slice(0, 30)]);
+    const text = walker.currentNode.data.slice(0, 30);
+    if (found < (large ? 3 : 4.5)) poor.push([found.toFixed(2), one.tagName, one.className, text]);
   }
   for (const one of document.querySelectorAll("input, select, button:not(th button), .mark")) {
-    const style = getComputedStyle(one), edge = parse(one.matches(".mark") ? style.stroke : style.borderTopColor);
-    if (one.getClientRects().length && ratio(edge, behind(one.parentElement)) < 3) poor.push(["edge", one.outerHTML.slice(0, 60)]);
+    const style = getComputedStyle(one);
+    const edge = parse(one.matches(".mark") ? style.stroke : style.borderTopColor);
+    if (one.getClientRects().length && ratio(edge, behind(one.parentElement)) < 3)
+      poor.push(["edge", one.outerHTML.slice(0, 60)]);
   }
   return [seen, poor.slice(0, 9)];
 }"""

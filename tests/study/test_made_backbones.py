@@ -8,7 +8,7 @@ from stillrobust.analysis.robustness import robustness
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, corrupted_places
 from stillrobust.report.rows import Row
-from stillrobust.report.seeds import with_seed_means
+from stillrobust.report.seed_means import with_seed_means
 from stillrobust.storage.store import Measurement, Store
 from stillrobust.study import Site, load_selection, read_study, run_states, select
 from stillrobust.study.execute import run_study

@@ -1,5 +1,6 @@
-"""The commands about results: report and compare; and how every command that measures ends."""
+"""Commands on results: report and compare; and the report that ends every evaluation."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,52 +11,71 @@ from stillrobust.errors import UserError
 
 commands = typer.Typer()
 
+TERMINAL_ROWS = 40  # of the extra corruptions; the page has all
+
 
 def finish(
     results: Path, out: Path, reference: str | None = None, standard: Sequence[str] = ()
 ) -> None:
-    """Write the report of ``results`` to ``out``, show its table and name it."""
-    from stillrobust.report import summarize, text_table, with_inside, write_report
-    from stillrobust.report.beside import beside_text
-    from stillrobust.report.came_along import came_along, came_along_text
-    from stillrobust.report.gained_upstream import gained_text, gained_upstream
+    """Write the report of a results store, and print its tables and its path.
+
+    Args:
+        results: Folder of the results store.
+        out: Folder of the report.
+        reference: Run that mCE is relative to.
+        standard: Runs without a technique, for effective robustness.
+    """
+    from stillrobust.report import add_breakdown, results_table, summarize, to_text, write_report
+    from stillrobust.report.extra_corruptions import extra_corruptions_table
+    from stillrobust.report.transfer_gain import (
+        summary_sentence,
+        transfer_gain,
+        transfer_gain_table,
+    )
+    from stillrobust.report.upstream_gain import upstream_gain, upstream_gain_table
     from stillrobust.storage.store import Store
 
     store = Store(results)
     summary = summarize(store)
-    page = write_report(store, with_inside(store, summary, reference, standard), out)
+    page = write_report(store, add_breakdown(store, summary, reference, standard), out)
     runs, rows = store.runs(), summary.rows
-    along = gained_text(gained_upstream(runs, rows)), came_along_text(came_along(runs, rows))
-    texts = text_table(rows), *along, beside_text(summary)
+    gains = transfer_gain(runs, rows)
+    transfer = transfer_gain_table(gains)
+    texts = [
+        to_text(results_table(rows, summary.replicates)),
+        to_text(upstream_gain_table(upstream_gain(runs, rows))),
+        "\n".join(textwrap.wrap(summary_sentence(gains), 100)),
+        to_text(transfer) if transfer.rows else "",
+        to_text(extra_corruptions_table(summary), limit=TERMINAL_ROWS),
+    ]
     typer.echo("\n\n".join(filter(None, texts)))
     typer.echo(f"\nReport: {page}")
 
 
 @commands.command()
 def report(
-    results: Annotated[
-        Path, typer.Argument(help="The folder 'results' of a study or an evaluation.")
-    ],
+    results: Annotated[Path, typer.Argument(help="Folder 'results' of a study or an evaluation.")],
     out: Annotated[Path, typer.Option(help="Folder for report.html and the files of its numbers.")],
     paper: Annotated[
         bool,
         typer.Option(
-            "--paper", help="Also the paper's tables and figures, side by side, and claims."
+            "--paper", help="Also write the paper's tables and figures, and judge its claims."
         ),
     ] = False,
     protocol: Annotated[
-        str | None, typer.Option(help="With --paper: paper (severity 1) or benchmark (1 to 5).")
+        str | None,
+        typer.Option(help="Protocol of --paper: paper (severity 1) or benchmark (1 to 5)."),
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="The run that mCE is relative to; by default AlexNet, on ImageNet."),
+        typer.Option(help="Run that mCE is relative to (default: AlexNet, on ImageNet)."),
     ] = None,
     standard: Annotated[
         list[str] | None,
-        typer.Option(help="A run without a technique, for effective robustness; give two or more."),
+        typer.Option(help="Run without a technique, for effective robustness; at least two."),
     ] = None,
 ) -> None:
-    """Write the table and the page from results that are there.
+    """Write tables and the page from existing results.
 
     Example: stillrobust report studies/results --out report --paper
 
@@ -65,7 +85,7 @@ def report(
     if not (results / "runs").is_dir():
         raise UserError(
             f"Expected a folder of results (with runs/ and cells/) at {results}, but there is none"
-            "; check the path or measure something first"
+            "; check the path or evaluate a model first"
         )
     finish(results, out, reference, standard or ())
     if paper:
@@ -74,35 +94,38 @@ def report(
 
 @commands.command()
 def compare(
-    first: Annotated[str, typer.Argument(metavar="RUN_A", help="A run's name.")],
-    second: Annotated[str, typer.Argument(metavar="RUN_B", help="Another run's name.")],
-    results: Annotated[
-        Path, typer.Option(help="The folder 'results' of a study or an evaluation.")
-    ],
+    first: Annotated[str, typer.Argument(metavar="RUN_A", help="Name of a run.")],
+    second: Annotated[str, typer.Argument(metavar="RUN_B", help="Name of another run.")],
+    results: Annotated[Path, typer.Option(help="Folder 'results' of a study or an evaluation.")],
     metric: Annotated[
-        str | None, typer.Option(help="By default the task's first, such as box_ap.")
+        str | None,
+        typer.Option(help="Metric to compare (default: the task's first, such as box_ap)."),
     ] = None,
 ) -> None:
-    """Which corruptions two runs differ on, by how much, and what is not distinguishable.
+    """Compare two runs corruption by corruption, with intervals.
 
     Example: stillrobust compare run-a run-b --results studies/results
     """
-    from stillrobust.report.comparison import compare as compared
-    from stillrobust.report.comparison import comparison_text
+    from stillrobust.report.comparison import compare_runs, comparison_text
     from stillrobust.storage.store import Store
 
-    typer.echo(comparison_text(compared(Store(results), first, second, metric)))
+    typer.echo(comparison_text(compare_runs(Store(results), first, second, metric)))
 
 
 def show_paper(results: Path, out: Path, protocol: str | None, studies: Sequence[str] = ()) -> None:
-    """Write the paper's tables and figures, and show ours beside the printed values and what
-    becomes of the claims.
+    """Write the paper's tables and figures, and print the comparison with the paper.
+
+    Args:
+        results: Folder of the results store.
+        out: Folder to write to.
+        protocol: Name of a protocol of the studies.
+        studies: Names or files (default: the paper's).
     """
     from stillrobust.report.claims import claims_text
-    from stillrobust.report.paper_report import paper_report
+    from stillrobust.report.paper_report import write_paper_report
 
-    made = paper_report(results, out, protocol, studies)
-    typer.echo("\n\n".join(filter(None, ["", made.side_by_side, claims_text(made.judgements)])))
-    if made.missing:
-        typer.echo(f"\nNot complete, and so not shown: {', '.join(made.missing)}")
-    typer.echo(f"\n{len(made.files)} files: {out}")
+    report = write_paper_report(results, out, protocol, studies)
+    typer.echo("\n\n".join(filter(None, ["", report.side_by_side, claims_text(report.verdicts)])))
+    if report.missing:
+        typer.echo(f"\nIncomplete, and therefore not shown: {', '.join(report.missing)}")
+    typer.echo(f"\n{len(report.files)} files: {out}")

@@ -37,7 +37,7 @@ def details(
     from stillrobust.analysis.breakdown import breakdown_lines
     from stillrobust.names import lookup
     from stillrobust.report import summarize
-    from stillrobust.report.inside import against_others, others_text
+    from stillrobust.report.breakdown import relative_score_lines, relative_scores
     from stillrobust.storage.store import Store
 
     store = Store(results)
@@ -48,13 +48,13 @@ def details(
             " check the path or evaluate a model first"
         )
     levels = parse_severities(severities)
-    others = against_others(summarize(store, 0, severities=levels).rows, reference, standard or ())
+    others = relative_scores(summarize(store, 0, severities=levels).rows, reference, standard or ())
     for one in runs.values() if run is None else [lookup("run", run, runs)]:
         comparisons = [
             f"{metric}: {line}"
             for (name, metric), against in others.items()
             if name == one.name
-            for line in others_text(against)
+            for line in relative_score_lines(against)
         ]
         try:
             lines = breakdown_lines(store, one, levels, classes)

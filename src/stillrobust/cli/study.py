@@ -275,10 +275,12 @@ def export(
 
     Example: stillrobust study export numbers.csv --out small
     """
-    from stillrobust.report.export import export as write
+    from stillrobust.report.export import export_measurements
     from stillrobust.study import Site, load_selection
 
-    typer.echo(f"{write(load_selection(out), Site(out.resolve()), file)} numbers: {file}")
+    typer.echo(
+        f"{export_measurements(load_selection(out), Site(out.resolve()), file)} numbers: {file}"
+    )
 
 
 @study.command()

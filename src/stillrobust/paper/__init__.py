@@ -1,8 +1,7 @@
-"""The paper as data: what "Does Robustness on ImageNet Transfer to Downstream Tasks?" (CVPR 2022)
-prints, and what it claims.
+"""The paper as data: "Does Robustness on ImageNet Transfer to Downstream Tasks?" (CVPR 2022).
 
-``values.yaml`` holds the printed numbers with their sources, in percent, by the runs of
-``studies/paper.yaml``; ``claims.yaml`` its claims as statements about these runs.
+``values.yaml`` has the printed numbers with their sources, in percent, by the run ids of
+``studies/paper.yaml``. ``claims.yaml`` has the claims as statements about these runs.
 """
 
 from collections.abc import Mapping
@@ -35,7 +34,7 @@ class PrintedTable(_Strict):
     about: str
     metric: Metric
     rows: dict[str, dict[str, float | str]]
-    """By run: ``model``, and percentages by quantity."""
+    """By run id: ``model``, and percentages by quantity."""
 
 
 class Statement(_Strict):
@@ -51,44 +50,51 @@ class Statement(_Strict):
 
     @property
     def runs(self) -> tuple[str, str]:
-        """The two."""
+        """The two runs that are compared."""
         runs = self.less or self.alike
         assert runs is not None
         return runs
 
 
-class Of(_Strict):
-    """What a claim's statements are about where they say nothing else."""
+class ClaimSubject(_Strict):
+    """Default metric and quantity of a claim's statements."""
 
     metric: Metric
     quantity: Quantity
 
 
 class Claim(_Strict):
-    """Something that the paper says."""
+    """A claim of the paper."""
 
     id: str
     text: str
     source: str
-    of: Of
+    of: ClaimSubject
     statements: list[Statement]
 
-    def about(self, statement: Statement) -> tuple[Metric, Quantity]:
-        """The metric and the quantity of one of its statements."""
+    def subject_of(self, statement: Statement) -> tuple[Metric, Quantity]:
+        """The metric and the quantity of a statement."""
         return statement.metric or self.of.metric, statement.quantity or self.of.quantity
 
 
 @lru_cache(maxsize=1)
-def tables() -> tuple[PrintedTable, ...]:
-    """Tables 1, 2, 4 and 5."""
+def printed_tables() -> tuple[PrintedTable, ...]:
+    """Return Tables 1, 2, 4 and 5."""
     content = load_yaml((HERE / "values.yaml").read_text(encoding="utf-8"))
     return tuple(PrintedTable.model_validate(table) for table in content["tables"])
 
 
-def claims(path: Path = HERE / "claims.yaml") -> list[Claim]:
-    """The claims of a file, by default the paper's.
+def load_claims(path: Path = HERE / "claims.yaml") -> list[Claim]:
+    """Load the claims of a file.
 
-    Raises ``UserError`` for what cannot be read.
+    Args:
+        path: A YAML list of claims; see ``docs/claims.md`` (default: the paper's claims).
+
+    Returns:
+        The claims in the order of the file.
+
+    Raises:
+        UserError: If the file cannot be read or a claim is invalid.
     """
     try:
         found = [
@@ -113,13 +119,13 @@ def claims(path: Path = HERE / "claims.yaml") -> list[Claim]:
     return found
 
 
-def printed() -> dict[str, dict[str, float]]:
-    """The printed numbers of each run, as fractions by quantity.
+def printed_values() -> dict[str, dict[str, float]]:
+    """Return the printed numbers of each run, as fractions by quantity.
 
     The mean drop of Tables 1 and 2 follows from their groups.
     """
     found: dict[str, dict[str, float]] = {}
-    for table in tables():
+    for table in printed_tables():
         for run, row in table.rows.items():
             numbers = {key: value / 100 for key, value in row.items() if not isinstance(value, str)}
             found.setdefault(run, {}).update(_with_mean(numbers))
@@ -127,7 +133,7 @@ def printed() -> dict[str, dict[str, float]]:
 
 
 def _with_mean(numbers: dict[str, Any]) -> Mapping[str, float]:
-    """All 15 corruptions count the same, so that a group counts as many times as it has members."""
+    """Add the mean over the 15 corruptions: each group is weighted by its number of members."""
     if "drop" in numbers:
         return numbers
     members = {group: len(names) for group, names in GROUPS.items()}

@@ -1,4 +1,4 @@
-"""From a store of measurements to tables and one offline page.
+"""Reports: from a store of measurements to tables, files and one offline page.
 
 Reads the store; never loads a model or an image folder.
 """
@@ -6,44 +6,65 @@ Reads the store; never loads a model or an image folder.
 from pathlib import Path
 
 from stillrobust.analysis.intervals import REPLICATES
-from stillrobust.report.downloads import numbers
-from stillrobust.report.inside import with_inside
-from stillrobust.report.page import page
+from stillrobust.report.breakdown import add_breakdown
+from stillrobust.report.downloads import report_files
+from stillrobust.report.page import render_page
+from stillrobust.report.renderers import to_csv, to_latex, to_markdown, to_text
+from stillrobust.report.results_table import measurements_table, results_table
 from stillrobust.report.rows import Row, Summary
 from stillrobust.report.summary import summarize
-from stillrobust.report.tables import measurements_csv, text_table
+from stillrobust.report.table import Table
 from stillrobust.storage.files import write_whole
 from stillrobust.storage.store import Store
 
 __all__ = [
     "Row",
     "Summary",
-    "measurements_csv",
-    "page",
+    "Table",
+    "add_breakdown",
+    "measurements_table",
+    "render_page",
     "report",
+    "results_table",
     "summarize",
-    "text_table",
-    "with_inside",
+    "to_csv",
+    "to_latex",
+    "to_markdown",
+    "to_text",
     "write_report",
 ]
 
 
 def report(store_root: Path | str, out_dir: Path | str, replicates: int = REPLICATES) -> Path:
-    """Write ``report.html`` and the files of its numbers into a folder and return the page's path.
+    """Write ``report.html`` and the files of its numbers.
 
-    ``replicates`` is the number of bootstrap resamples behind the intervals; 0 leaves the intervals
-    out.
+    Args:
+        store_root: Folder of the results store.
+        out_dir: Folder to write to. Created if missing.
+        replicates: Number of bootstrap resamples behind the intervals; 0 for no intervals.
+
+    Returns:
+        The path of the page.
     """
     store = Store(store_root)
-    return write_report(store, with_inside(store, summarize(store, replicates)), out_dir)
+    return write_report(store, add_breakdown(store, summarize(store, replicates)), out_dir)
 
 
 def write_report(store: Store, summary: Summary, out_dir: Path | str) -> Path:
-    """What :func:`report` writes, of a summary that is there already."""
+    """Write the page and the files of a summary.
+
+    Args:
+        store: The results store.
+        summary: Rows of the store, usually with their breakdown.
+        out_dir: Folder to write to. Created if missing.
+
+    Returns:
+        The path of the page.
+    """
     folder = Path(out_dir)
     path = folder / "report.html"
     files = {
-        folder / name: content.encode() for name, (_, _, content) in numbers(store, summary).items()
+        folder / name: file.content.encode() for name, file in report_files(store, summary).items()
     }
-    write_whole({**files, path: page(store, summary).encode()})
+    write_whole({**files, path: render_page(store, summary).encode()})
     return path

@@ -1,5 +1,4 @@
-"""Whether measurements bear a claim out: supported, refuted or undecided, with the effect and its
-interval.
+"""Verdicts on claims: supported, refuted or undecided by measurements, with effect and interval.
 
 A statement "a is below b" is supported where the 95 % interval of the paired difference lies above
 0. A claim of several statements is supported where all of them are (an intersection-union test,
@@ -15,23 +14,22 @@ from typing import Literal
 import numpy as np
 
 from stillrobust.analysis.intervals import LEVEL, interval
-from stillrobust.paper import Claim, Statement, printed
+from stillrobust.paper import Claim, Statement, printed_values
+from stillrobust.report.labels import METRICS
 from stillrobust.report.rows import Row
-from stillrobust.report.summary import METRICS
-from stillrobust.report.tables import percent
+from stillrobust.report.table import Percent
 
 Verdict = Literal["supported", "refuted", "undecided", "not measured"]
 NO_INTERVAL = (
-    "no interval, for statistics of the same images are missing, or some resample has no clean"
-    " score"
+    "no interval: statistics of the same images are missing, or a resample has a clean score of 0"
 )
-TWO_PROTOCOLS = "measured under two protocols; measure one of them again"
+TWO_PROTOCOLS = "measured under two protocols; evaluate one of the runs again"
 Rows = Mapping[tuple[str, str], Row]
 """By (run's id, metric)."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class StatementVerdict:
     """One statement, with numbers as fractions."""
 
     text: str
@@ -41,39 +39,47 @@ class Judged:
     low: float | None = None
     high: float | None = None
     reason: str = ""
-    """Why nothing can be said."""
+    """Why there is no verdict, or no interval."""
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """A claim in the light of a store's numbers, and of the paper's own printed ones."""
+class ClaimVerdict:
+    """A claim judged by a store's numbers, and by the values that the paper prints."""
 
     id: str
     text: str
     source: str
     verdict: Verdict
-    statements: tuple[Judged, ...]
+    statements: tuple[StatementVerdict, ...]
     printed: Literal["holds", "does not hold", "not printed"]
-    """By the values that the paper prints, which have no intervals."""
+    """By the paper's printed values, which have no intervals."""
 
     @property
-    def deciding(self) -> Judged:
-        """The statement that the verdict hangs on: the first that says so, of the smallest effect."""
+    def deciding(self) -> StatementVerdict:
+        """The statement that decides the verdict: the one with the smallest effect."""
         same = [one for one in self.statements if one.verdict == self.verdict]
         return min(same, key=lambda one: abs(one.effect) if one.effect is not None else 0.0)
 
 
-def judge(claim: Claim, rows: Rows) -> Judgement:
-    """Judge a claim by the rows of the runs it is about."""
-    found = tuple(_judged(claim, statement, rows) for statement in claim.statements)
-    said = {one.verdict for one in found}
+def judge(claim: Claim, rows: Rows) -> ClaimVerdict:
+    """Judge a claim by the rows of its runs.
+
+    Args:
+        claim: Statements about runs.
+        rows: By (id of a run, metric); missing runs make a claim "not measured".
+
+    Returns:
+        The verdict on the claim and on each of its statements.
+    """
+    found = tuple(_judge_statement(claim, statement, rows) for statement in claim.statements)
+    verdicts = {one.verdict for one in found}
     order: tuple[Verdict, ...] = ("refuted", "not measured", "undecided", "supported")
-    verdict = next(one for one in order if one in said)
-    return Judgement(claim.id, claim.text, claim.source, verdict, found, _as_printed(claim))
+    verdict = next(one for one in order if one in verdicts)
+    return ClaimVerdict(claim.id, claim.text, claim.source, verdict, found, _as_printed(claim))
 
 
-def _judged(claim: Claim, statement: Statement, rows: Rows) -> Judged:
-    metric, quantity = claim.about(statement)
+def _judge_statement(claim: Claim, statement: Statement, rows: Rows) -> StatementVerdict:
+    metric, quantity = claim.subject_of(statement)
     first, second = statement.runs
     relation = (
         f"{first} = {second} ± {statement.within:g}" if statement.alike else f"{first} < {second}"
@@ -81,36 +87,36 @@ def _judged(claim: Claim, statement: Statement, rows: Rows) -> Judged:
     text = f"{METRICS[metric]}, {quantity}: {relation}"
     missing = [run for run in statement.runs if (run, metric) not in rows]
     if missing:
-        return Judged(text, "not measured", reason=f"needs {', '.join(missing)}")
+        return StatementVerdict(text, "not measured", reason=f"needs {', '.join(missing)}")
     one, other = rows[first, metric], rows[second, metric]
     effect = other.value(quantity) - one.value(quantity)
-    if one.table != other.table:
-        return Judged(text, "undecided", effect, reason=TWO_PROTOCOLS)
-    if one.drawn_from != other.drawn_from or not one.resampled or not other.resampled:
-        return Judged(text, "undecided", effect, reason=NO_INTERVAL)
+    if one.comparison_key != other.comparison_key:
+        return StatementVerdict(text, "undecided", effect, reason=TWO_PROTOCOLS)
+    if one.image_ids != other.image_ids or not one.resampled or not other.resampled:
+        return StatementVerdict(text, "undecided", effect, reason=NO_INTERVAL)
     values = np.asarray(other.resampled[quantity] - one.resampled[quantity])
     low, high = interval(values, effect)
     wide = interval(values, effect, 1 - (1 - LEVEL) / len(claim.statements))
     margin = statement.within / 100
     if statement.alike:
         effect, low, high, wide = -effect, -high, -low, (-wide[1], -wide[0])
-        verdict = _alike(low, high, wide, margin)
+        verdict = _equivalence(low, high, wide, margin)
     else:
         verdict = "supported" if low > 0 else "refuted" if wide[1] < 0 else "undecided"
-    return Judged(text, verdict, effect, low, high)
+    return StatementVerdict(text, verdict, effect, low, high)
 
 
-def _alike(low: float, high: float, wide: tuple[float, float], margin: float) -> Verdict:
+def _equivalence(low: float, high: float, wide: tuple[float, float], margin: float) -> Verdict:
     if -margin < low and high < margin:
         return "supported"
     return "refuted" if wide[0] > margin or wide[1] < -margin else "undecided"
 
 
 def _as_printed(claim: Claim) -> Literal["holds", "does not hold", "not printed"]:
-    numbers = printed()
+    numbers = printed_values()
     held = []
     for statement in claim.statements:
-        _, quantity = claim.about(statement)
+        _, quantity = claim.subject_of(statement)
         first, second = (numbers.get(run, {}).get(quantity) for run in statement.runs)
         if first is None or second is None:
             return "not printed"
@@ -120,34 +126,27 @@ def _as_printed(claim: Claim) -> Literal["holds", "does not hold", "not printed"
     return "holds" if all(held) else "does not hold"
 
 
-def effect_text(one: Judged) -> str:
-    """The effect of a statement in points, with its interval."""
+def effect_text(one: StatementVerdict) -> str:
+    """The effect of a statement in points with its interval, or the reason why there is none."""
     if one.effect is None:
         return one.reason
-    text = f"{percent(one.effect, 2)} points"
     if one.low is None or one.high is None:
-        return f"{text}, {one.reason}"
-    return f"{text} [{percent(one.low, 2)}, {percent(one.high, 2)}]"
+        return f"{Percent(one.effect, digits=2)} points, {one.reason}"
+    return f"{Percent(one.effect, (one.low, one.high), 2)} points"
 
 
-def claims_text(judgements: Sequence[Judgement]) -> str:
-    """The claims for a terminal: verdict, claim, source, what decides it, and what the printed
-    numbers say.
-    """
+def claims_text(judgements: Sequence[ClaimVerdict]) -> str:
+    """Render verdicts for a terminal: claim, deciding statement, source, printed values."""
     lines = []
     for one in judgements:
         lines.append(f"{one.verdict:<12}  {one.text}")
         lines.append(
-            f"{'':<12}  {one.deciding.text}: {effect_text(one.deciding)}; {one.source}; as printed,"
-            f" it {_printed(one)}"
+            f"{'':<12}  {one.deciding.text}: {effect_text(one.deciding)}; {one.source};"
+            f" printed values: {one.printed}"
         )
     return "\n".join(lines)
 
 
-def _printed(one: Judgement) -> str:
-    return "is not in numbers" if one.printed == "not printed" else one.printed
-
-
-def claims_json(judgements: Sequence[Judgement]) -> str:
-    """The same with everything, for programs."""
+def claims_json(judgements: Sequence[ClaimVerdict]) -> str:
+    """Render verdicts with all statements as JSON."""
     return json.dumps([asdict(one) for one in judgements], indent=1, ensure_ascii=False) + "\n"

@@ -1,6 +1,4 @@
-"""Two runs beside each other, corruption by corruption, on the same images: what differs, by how
-much, how surely.
-"""
+"""Comparison of two runs, corruption by corruption, on the same images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,20 +11,24 @@ from stillrobust.analysis.robustness import Robustness, robustness
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, corrupted_places
 from stillrobust.names import lookup
-from stillrobust.report.answers import HEADLINE
-from stillrobust.report.blocks import comparable, short
-from stillrobust.report.summary import METRICS, SEED, severities_of, shown_metrics
-from stillrobust.report.tables import aligned, percent
+from stillrobust.report.headline import PRIMARY_METRICS
+from stillrobust.report.labels import metric_name
+from stillrobust.report.protocol_groups import comparable_protocol, short_value
+from stillrobust.report.renderers import to_text
+from stillrobust.report.summary import SEED, report_metrics, severities_of
+from stillrobust.report.table import Column, Percent, Table
 from stillrobust.samples import Array
 from stillrobust.storage.store import Measurement, Run, Store
 
 CLEAN_LINE, MEAN_LINE = "clean", "mean of all 15"
+HEADINGS = ("", "score A", "score B", "B - A", "drop A", "drop B", "B - A")
 
 
 @dataclass(frozen=True)
 class Change:
-    """A number of two runs, fractions, and the interval of the second less the first where
-    statistics are kept.
+    """A number of two runs, as fractions.
+
+    The interval is of the second less the first; ``None`` without per-image statistics.
     """
 
     first: float
@@ -34,20 +36,21 @@ class Change:
     interval: tuple[float, float] | None
 
     @property
-    def size(self) -> float:
+    def difference(self) -> float:
         """The second less the first."""
         return self.second - self.first
 
     @property
     def alike(self) -> bool:
-        """Whether the interval holds 0."""
+        """Whether the interval contains 0."""
         return self.interval is not None and self.interval[0] <= 0 <= self.interval[1]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``score`` and ``drop`` by line: the clean data (score alone), the mean, the corruptions by
-    their change of drop.
+    """Scores and drops of two runs, by line of the table.
+
+    The lines are the clean data (score only), the mean, and the corruptions, largest change first.
     """
 
     first: str
@@ -59,20 +62,31 @@ class Comparison:
     drop: dict[str, Change]
 
 
-def compare(
+def compare_runs(
     store: Store, first: str, second: str, metric: str | None = None, replicates: int = REPLICATES
 ) -> Comparison:
-    """Compare two runs of a store in one metric, by default the task's first.
+    """Compare two runs of a store.
 
-    The intervals of the 15 corruptions hold all together; those of the clean score and the mean
-    hold each by itself. Raises ``UserError`` for two protocols, naming the fields, and
-    ``MissingCellsError`` for missing cells.
+    Args:
+        store: The results store.
+        first: Name of a run.
+        second: Name of another run.
+        metric: What to compare (default: the task's first metric).
+        replicates: Number of bootstrap resamples.
+
+    Returns:
+        The comparison. The intervals of the 15 corruptions are simultaneous; those of the clean
+        score and of the mean hold individually.
+
+    Raises:
+        UserError: If the protocols differ; the message names the keys.
+        MissingCellsError: If cells are missing.
     """
     runs = {run.name: run for run in store.runs()}
     if not runs:
         raise UserError(
             f"Expected a folder of results (with runs/ and cells/) at {store.root}, but there is"
-            " none; check the path or measure something first"
+            " none; check the path or evaluate a model first"
         )
     pair = [lookup("run", name, runs) for name in (first, second)]
     places = {CLEAN[0], *COMMON}
@@ -93,7 +107,7 @@ def compare(
     inner = [(draw[1], draw[2]) for draw in draws if paired and draw is not None]
     score = _changes(scores, [one[0] for one in inner])
     drop = _changes(drops, [one[1] for one in inner])
-    order = [CLEAN_LINE, MEAN_LINE, *sorted(COMMON, key=lambda name: -abs(drop[name].size))]
+    order = [CLEAN_LINE, MEAN_LINE, *sorted(COMMON, key=lambda name: -abs(drop[name].difference))]
     images = next(one.images for one in kept[0] if (one.corruption, one.severity) == CLEAN)
     return Comparison(
         pair[0].name,
@@ -106,54 +120,45 @@ def compare(
     )
 
 
-def comparison_text(found: Comparison) -> str:
-    """The comparison for a terminal, in percent and points."""
-    lines = [["", "score A", "score B", "B - A", "drop A", "drop B", "B - A"]]
-    for name, score in found.score.items():
-        texts = [name.replace("_", " "), *_texts(score)]
-        lines.append([*texts, *(_texts(found.drop[name]) if name in found.drop else [""] * 3)])
-    rows = aligned(lines, range(1)).split("\n")
-    sure = any(change.interval for change in found.score.values())
-    alike = [name.replace("_", " ") for name, change in found.drop.items() if change.alike]
-    note = (
-        f"[ ]: paired {LEVEL:.0%} intervals over images; those of the 15 corruptions hold all"
-        " together."
-        if sure
-        else (
-            "How surely they differ cannot be said: not both runs keep per-image statistics of the"
-            " same images."
-        )
+def comparison_table(comparison: Comparison) -> Table:
+    """Tabulate a comparison, in percent and points."""
+    lines = []
+    for name, score in comparison.score.items():
+        drop = comparison.drop.get(name)
+        cells = [*_cells(score), *(_cells(drop) if drop else [None] * 3)]
+        lines.append([name.replace("_", " "), *cells])
+    levels = ", ".join(map(str, comparison.severities))
+    title = (
+        f"{metric_name(comparison.metric)} in %, {comparison.images} images, severities {levels};"
+        " largest change first"
     )
-    said = f"Not distinguishable by their drop: {', '.join(alike) or 'nothing'}." if sure else ""
-    levels = ", ".join(map(str, found.severities))
-    head = (
-        f"{METRICS.get(found.metric, found.metric)} in %, {found.images} images, severities"
-        f" {levels}; largest change first"
-    )
-    return "\n".join(
-        [
-            f"A  {found.first}",
-            f"B  {found.second}",
-            head,
-            "",
-            rows[0],
-            "-" * len(rows[0]),
-            *rows[1:],
-            "",
-            note,
-            said,
+    notes = [
+        "Significance unknown: at least one run has no per-image statistics of the same images."
+    ]
+    if any(change.interval for change in comparison.score.values()):
+        alike = [name.replace("_", " ") for name, one in comparison.drop.items() if one.alike]
+        notes = [
+            f"[ ]: paired {LEVEL:.0%} intervals over images, simultaneous for the 15 corruptions.",
+            f"Not distinguishable by their drop: {', '.join(alike) or 'nothing'}.",
         ]
-    ).rstrip()
+    columns = [Column(heading=text, is_text=not index) for index, text in enumerate(HEADINGS)]
+    return Table.from_rows(title, columns, lines, notes)
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """Render a comparison for a terminal."""
+    names = f"A  {comparison.first}\nB  {comparison.second}"
+    return f"{names}\n{to_text(comparison_table(comparison))}"
 
 
 def _check_protocols(pair: Sequence[Run], own: Sequence[Sequence[Measurement]]) -> None:
-    """Numbers of two protocols are not compared; within a run ``robustness`` sees to it."""
+    """Reject runs of two protocols; ``robustness`` checks the cells of each run."""
     one, other = (
-        {"task": run.task, **comparable(measured[0].protocol)}
+        {"task": run.task, **comparable_protocol(measured[0].protocol)}
         for run, measured in zip(pair, own, strict=True)
     )
     differ = [
-        f"{key} ({short(one.get(key))} and {short(other.get(key))})"
+        f"{key} ({short_value(one.get(key))} and {short_value(other.get(key))})"
         for key in sorted(one.keys() | other.keys())
         if one.get(key) != other.get(key)
     ]
@@ -168,13 +173,14 @@ def _metric(run: Run, own: Sequence[Sequence[Measurement]], asked: str | None) -
     both = {one.metric for one in own[0]} & {one.metric for one in own[1]}
     if not both:
         raise UserError(
-            "Expected two runs with a metric in common, but there is none; choose two runs of one"
+            "Expected two runs with a metric in common, but they have none; choose two runs of one"
             " task"
         )
     if asked is not None:
         return lookup("metric", asked, {name: name for name in sorted(both)})
-    shown = [one for one in shown_metrics([*own[0], *own[1]]) if one in both] or sorted(both)
-    return HEADLINE.get(run.task, shown[0]) if HEADLINE.get(run.task) in both else shown[0]
+    common = [one for one in report_metrics([*own[0], *own[1]]) if one in both] or sorted(both)
+    primary = PRIMARY_METRICS.get(run.task)
+    return primary if primary in both else common[0]
 
 
 def _lines(numbers: Robustness) -> tuple[dict[str, float], dict[str, float]]:
@@ -232,8 +238,6 @@ def _changes(
     return {name: Change(values[0][name], values[1][name], around.get(name)) for name in sizes}
 
 
-def _texts(change: Change) -> list[str]:
-    size = percent(change.size)
-    if change.interval is not None:
-        size += f" [{percent(change.interval[0])}, {percent(change.interval[1])}]"
-    return [percent(change.first), percent(change.second), size]
+def _cells(change: Change) -> list[Percent]:
+    difference = Percent(change.difference, change.interval)
+    return [Percent(change.first), Percent(change.second), difference]

@@ -1,174 +1,155 @@
-"""The numbers of the page inside the page: CSV, JSON and LaTeX as links that need no network."""
+"""The files of a report's numbers: CSV, JSON, LaTeX and Markdown, and their links in the page."""
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from html import escape
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from stillrobust.report.came_along import (
-    Along,
-    came_along,
-    came_along_csv,
-    came_along_markdown,
-    flat,
-)
-from stillrobust.report.gained_upstream import (
-    Gained,
-    gained_csv,
-    gained_flat,
-    gained_markdown,
-    gained_upstream,
-)
-from stillrobust.report.inside import details_csv
-from stillrobust.report.latex import escaped, line
+from stillrobust.report.breakdown import breakdown_of, breakdown_quantities_table
+from stillrobust.report.renderers import to_csv, to_latex, to_markdown, to_records
+from stillrobust.report.results_table import measurements_table, results_table
 from stillrobust.report.rows import Row, Summary
-from stillrobust.report.seeds import with_seed_means
+from stillrobust.report.seed_means import with_seed_means
 from stillrobust.report.summary import overlaps_test
-from stillrobust.report.tables import HEADINGS, TEXT_COLUMNS, blocks, measurements_csv, table_csv
+from stillrobust.report.table import Table
+from stillrobust.report.transfer_gain import summary_sentence, transfer_gain, transfer_gain_table
+from stillrobust.report.upstream_gain import upstream_gain, upstream_gain_table
 from stillrobust.storage.store import Store
 
-ROOM = 4_000_000  # bytes of links in the page; what has no room is beside the page alone
+MAX_LINK_BYTES = 4_000_000  # of all links in the page; other files are only in its folder
+MEDIA_TYPES = {
+    "csv": "text/csv",
+    "json": "application/json",
+    "md": "text/markdown",
+    "tex": "application/x-tex",
+}
 
 
-def numbers(store: Store, summary: Summary) -> dict[str, tuple[str, str, str]]:
-    """Files of the table and of every number: kind, what it is, and content."""
+@dataclass(frozen=True)
+class ReportFile:
+    """A file of numbers."""
+
+    description: str
+    content: str
+
+
+@dataclass(frozen=True)
+class DownloadLink:
+    """A link of the page that contains its file."""
+
+    name: str
+    description: str
+    kilobytes: int
+    address: str
+    """A ``data:`` address; empty if the file is only in the folder of the page."""
+
+
+def report_files(store: Store, summary: Summary) -> dict[str, ReportFile]:
+    """Make the files of a report.
+
+    Args:
+        store: The results store.
+        summary: Rows of the store.
+
+    Returns:
+        By name. The files on gains exist only if the store has such runs.
+    """
     runs = store.runs()
-    along, gained = came_along(runs, summary.rows), gained_upstream(runs, summary.rows)
+    lines = transfer_gain(runs, summary.rows)
+    transfer = transfer_gain_table(lines)
+    upstream = upstream_gain_table(upstream_gain(runs, summary.rows))
+    results = results_table(summary.rows, summary.replicates)
+    measurements = measurements_table(runs, summary.measurements)
     files = {
-        "table.csv": ("text/csv", "the table, full precision", table_csv(summary.rows)),
-        "table.tex": ("application/x-tex", "the table for a paper", latex_table(summary.rows)),
-        "results.json": (
-            "application/json",
-            "rows with intervals, protocols, every score and what they hide",
-            results_json(summary, along, gained),
+        "table.csv": ReportFile("results with full precision", to_csv(results)),
+        "table.tex": ReportFile("results for a paper", to_latex(results)),
+        "results.json": ReportFile(
+            "rows with intervals, protocols, scores and breakdowns",
+            results_json(summary, transfer, upstream),
         ),
-        "measurements.csv": (
-            "text/csv",
-            "every number",
-            measurements_csv(runs, summary.measurements),
-        ),
-        "details.csv": (
-            "text/csv",
-            "what the numbers hide: calibration, sizes, classes, mCE",
-            details_csv(summary),
+        "measurements.csv": ReportFile("every measurement", to_csv(measurements)),
+        "breakdown.csv": ReportFile(
+            "calibration, sizes, classes, mCE", to_csv(breakdown_quantities_table(summary))
         ),
     }
-    if gained:
-        files["gained_upstream.csv"] = (
-            "text/csv",
-            "what techniques gain upstream, by group",
-            gained_csv(gained),
-        )
-    if along:
-        files["came_along.csv"] = (
-            "text/csv",
-            "what came along, full precision",
-            came_along_csv(along),
-        )
-    if along or gained:
-        both = "\n".join(filter(None, [came_along_markdown(along), gained_markdown(gained)]))
-        files["came_along.md"] = ("text/markdown", "both tables for a page of documentation", both)
+    texts = []
+    if transfer.rows:
+        files["transfer_gain.csv"] = ReportFile("gain after each transfer", to_csv(transfer))
+        texts.append(f"{summary_sentence(lines)}\n\n{to_markdown(transfer)}")
+    if upstream.rows:
+        files["upstream_gain.csv"] = ReportFile("gain upstream by group", to_csv(upstream))
+        texts.append(to_markdown(upstream))
+    if texts:
+        files["transfer_gain.md"] = ReportFile("both tables of gains", "\n".join(texts))
     return files
 
 
-def downloads(files: Mapping[str, tuple[str, str, str]]) -> str:
-    """Links that hold the files, as many as have room."""
-    room, links = ROOM, []
-    for name, (kind, about, text) in files.items():
-        held = base64.b64encode(text.encode()).decode()
-        told = f"{escape(about)}, {max(1, round(len(text.encode()) / 1000))} kB"
-        if len(held) > room:
-            links.append(f"<li>{name}: {told}, in the folder of this page</li>")
-            continue
-        room -= len(held)
-        links.append(
-            f'<li><a download="{name}" href="data:{kind};base64,{held}">{name}</a>: {told}</li>'
-        )
-    return f'<h2 id="downloads">Take the numbers along</h2><ul>{"".join(links)}</ul>'
+def download_links(files: Mapping[str, ReportFile]) -> list[DownloadLink]:
+    """Make links that contain their files, up to ``MAX_LINK_BYTES``."""
+    room, links = MAX_LINK_BYTES, []
+    for name, file in files.items():
+        content = file.content.encode()
+        encoded = base64.b64encode(content).decode()
+        fits = len(encoded) <= room
+        room -= len(encoded) if fits else 0
+        media_type = MEDIA_TYPES[name.rpartition(".")[2]]
+        address = f"data:{media_type};base64,{encoded}" if fits else ""
+        kilobytes = max(1, round(len(content) / 1000))
+        links.append(DownloadLink(name, file.description, kilobytes, address))
+    return links
 
 
-def latex_table(rows: Sequence[Row]) -> str:
-    r"""The table as one ``tabular`` that needs no package."""
-    body = [line(HEADINGS)]
-    for block in blocks(rows):
-        body += (
-            [rf"\multicolumn{{{len(HEADINGS)}}}{{l}}{{{escaped(block.title)}}} \\"]
-            if block.title
-            else []
-        )
-        body += [line(texts) for _, texts in block.lines]
-    columns = "l" * TEXT_COLUMNS + "r" * (len(HEADINGS) - TEXT_COLUMNS)
-    parts = [
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\hline",
-        body[0],
-        r"\hline",
-        *body[1:],
-        r"\hline",
-        r"\end{tabular}",
-        "",
-    ]
-    return "\n".join(parts)
+def results_json(summary: Summary, transfer: Table, upstream: Table) -> str:
+    """Render rows with protocols, scores and breakdowns, means of seeds, and gains as JSON.
 
-
-def results_json(
-    summary: Summary, along: Sequence[Along] = (), gained: Sequence[Gained] = ()
-) -> str:
-    """Every row, mean of seeds, gain upstream and after a transfer; a row also with its protocol
-    and its scores.
+    Args:
+        summary: Rows of a store.
+        transfer: Table of gains after each transfer.
+        upstream: Table of gains upstream.
     """
     scores: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
     for one in summary.measurements:
-        scores.setdefault((one.run, one.metric), {}).setdefault(one.corruption, {})[
-            one.severity
-        ] = one.value
-    means = [row for row in with_seed_means(summary.rows) if row not in summary.rows]
+        by_corruption = scores.setdefault((one.run, one.metric), {})
+        by_corruption.setdefault(one.corruption, {})[one.severity] = one.value
     rows = []
     for row in summary.rows:
-        key = row.run.name, row.robustness.metric
-        inside = summary.inside.get(key)
+        breakdown = breakdown_of(row, summary)
         rows.append(
             {
-                **_told(row),
-                "protocol": row.circumstances,
-                "scores": scores[key],
-                "inside": inside and asdict(inside),
+                **_row_as_dict(row),
+                "protocol": row.protocol,
+                "scores": scores[row.run.name, row.robustness.metric],
+                "breakdown": breakdown and asdict(breakdown),
             }
         )
-    found = {
+    means = [row for row in with_seed_means(summary.rows) if row not in summary.rows]
+    content = {
         "rows": rows,
-        "means_of_seeds": [_told(row) for row in means],
-        "came_along": [flat(line) for line in along],
-        "gained_upstream": [gained_flat(line) for line in gained],
+        "seed_means": [_row_as_dict(row) for row in means],
+        "transfer_gain": to_records(transfer),
+        "upstream_gain": to_records(upstream),
         "incomplete": [asdict(one) for one in summary.incomplete],
     }
-    return json.dumps(found, ensure_ascii=False)
+    return json.dumps(content, ensure_ascii=False)
 
 
-def _told(row: Row) -> dict[str, Any]:
-    """The numbers of a row, fractions."""
+def _row_as_dict(row: Row) -> dict[str, Any]:
     run, numbers = row.run, row.robustness
-    about = {
+    return {
         "run": run.name,
         "task": run.task,
         "dataset": run.dataset,
         "backbone": run.backbone,
         "transfer": run.setting,
-    }
-    kept = {
         "metric": numbers.metric,
         "severities": numbers.severities,
         "images": row.images,
         "clean": numbers.clean,
-    }
-    kept |= {
         "mpc": numbers.mpc,
         "rpc": numbers.rpc,
         "drop": numbers.drop,
         "drop_interval": row.interval,
         "alike": row.alike,
+        "overlaps_test": overlaps_test(run),
     }
-    kept["overlaps_test"] = overlaps_test(run)
-    return {**about, **kept}

@@ -1,36 +1,83 @@
-"""The figures of the page, written by hand as HTML and SVG: small, and no script is needed to see
-them.
+"""The figures of the page: scores by severity, and runs as points, drawn as SVG.
+
+They need no script, and every name in them is escaped.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
 
-from stillrobust.analysis.intervals import LEVEL, interval
-from stillrobust.report.rows import Row
-from stillrobust.report.summary import METRICS, model_name
-from stillrobust.report.tables import percent
+from markupsafe import Markup
 
-# Okabe and Ito's colours (2008, Color Universal Design), told apart with every kind of colour
-# vision; dashes and markers tell the lines apart without.
+from stillrobust.analysis.intervals import LEVEL, interval
+from stillrobust.report.labels import backbone_name, figure_label, metric_name
+from stillrobust.report.rows import Row
+from stillrobust.report.table import Interval, percent
+
+# Okabe and Ito's colours (2008, Color Universal Design), distinct with every kind of colour vision;
+# dashes and markers tell the lines apart without colour.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ("", "7 3", "2 3", "9 3 2 3")
-# around what is wide: it scrolls, by keys too, and the page does not
-FRAME = 'class="scroll" tabindex="0" role="region"'
 FOREMOST = len(COLOURS)  # lines or points that get a colour; the others are grey
 
-WIDTH, HEIGHT = 640, 330  # of the curves
+WIDTH, HEIGHT = 640, 330
 LEFT, RIGHT, TOP, BOTTOM = 48, 14, 14, 42
+CROWDED = 20  # from this many numbered points on, the numbers are smaller
 
 
-def curves(rows: Sequence[Row]) -> str:
-    """The mean score over the 15 corruptions against the severity, one line per model; severity 0
-    is clean.
+@dataclass(frozen=True)
+class LegendEntry:
+    """A run in a legend or list."""
 
-    The models that lose least have colours and, where statistics are kept, bands; beyond six the
-    others are grey.
+    run: str
+    text: str
+    key: Markup | None = None
+    """The line and mark of the run, if it has one."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its caption; without a drawing, the caption states the reason."""
+
+    caption: str
+    label: str = ""
+    """For screen readers."""
+    drawing: Markup | None = None
+    """What is inside the ``svg``."""
+    legend: tuple[LegendEntry, ...] = ()
+    """Above the caption."""
+    points: tuple[LegendEntry, ...] = ()
+    """A numbered list below the caption."""
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the numbers of points are smaller."""
+        return len(self.points) > CROWDED
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run at (x, y), fractions, with its intervals."""
+
+    run: str
+    name: str
+    x: float
+    y: float
+    x_interval: Interval | None = None
+    y_interval: Interval | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {percent(self.x)} → {percent(self.y)}"
+
+
+def severity_curves(rows: Sequence[Row]) -> Figure:
+    """Draw the mean score over the 15 corruptions by severity, one line per model.
+
+    Severity 0 is clean. The six models with the smallest drop have colours and, with per-image
+    statistics, bands; the others are grey.
     """
-    metric = METRICS.get(rows[0].robustness.metric, rows[0].robustness.metric)
-    top = nice(max(max(_points(row).values()) for row in rows))
+    metric = metric_name(rows[0].robustness.metric)
+    top = axis_end(max(max(_points(row).values()) for row in rows))
     levels = sorted(_points(rows[0]))
     span = max(levels)
 
@@ -40,7 +87,7 @@ def curves(rows: Sequence[Row]) -> str:
     def y(score: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(max(score, 0.0), top) / top
 
-    parts = score_axis(top, y)
+    parts = _score_axis(top, y)
     for level in levels:
         name = str(level) if level else "clean"
         parts.append(
@@ -55,7 +102,12 @@ def curves(rows: Sequence[Row]) -> str:
     for index, row in enumerate(ranked):
         places = [(x(level), y(score)) for level, score in sorted(_points(row).items())]
         lines.append(
-            _line(index, places, f"{label(row, rows)}: {metric} {_told(row)}", row.run.name)
+            _line(
+                index,
+                places,
+                f"{figure_label(row, rows)}: {metric} {_scores_text(row)}",
+                row.run.name,
+            )
         )
         if index < FOREMOST:
             ends = [
@@ -63,22 +115,177 @@ def curves(rows: Sequence[Row]) -> str:
             ]
             bands.append(_band(index, ends, row.run.name) if ends else "")
     parts += [*bands, *reversed(lines)]  # grey below colour
-    legend = "".join(
-        f'<li data-run="{escape(row.run.name)}">{key(index)}{escape(label(row, rows))}</li>'
+    legend = tuple(
+        LegendEntry(row.run.name, figure_label(row, rows), _key(index))
         for index, row in enumerate(ranked[:FOREMOST])
     )
     rest = len(ranked) - FOREMOST
-    grey = f"; in grey the {rest} that lose more" if rest > 0 else ""
-    band = f"; bands are {LEVEL:.0%} intervals over images" if any(bands) else ""
-    return (
-        f'<figure><svg class="curves" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
-        f' aria-label="{escape(metric)} against severity">{"".join(parts)}</svg><ul'
-        f' class="legend">{legend}</ul><figcaption>{escape(metric)} in %, mean over the 15'
-        f" corruptions, by severity{grey}{band}.</figcaption></figure>"
+    grey = f"; grey: the {rest} models with larger drops" if rest > 0 else ""
+    band = f"; bands: {LEVEL:.0%} intervals over images" if any(bands) else ""
+    caption = f"{metric} in %, mean over the 15 corruptions, by severity{grey}{band}."
+    return Figure(caption, f"{metric} against severity", Markup("".join(parts)), legend)
+
+
+def clean_against_corrupted(rows: Sequence[Row]) -> Figure:
+    """Draw the clean score (across) and mPC (up), with the Pareto front."""
+    metric = metric_name(rows[0].robustness.metric)
+    points = [
+        Point(
+            row.run.name,
+            figure_label(row, rows),
+            row.robustness.clean,
+            row.robustness.mpc,
+            _interval(row, "clean"),
+            _interval(row, "corrupted"),
+        )
+        for row in rows
+    ]
+    front = pareto_front([(one.x, one.y) for one in points])
+    order = [points[index] for index in front] + [
+        one for index, one in enumerate(points) if index not in front
+    ]
+    note = (
+        "Numbered: the Pareto front, which no other model beats in both. Dashed diagonal: no drop."
+    )
+    return _scatter(
+        order,
+        len(front),
+        f"{metric}, clean, %",
+        f"{metric} under corruption (mPC), %",
+        note,
+        joined=True,
     )
 
 
-def score_axis(top: float, y: Callable[[float], float], bottom: float = 0.0) -> list[str]:
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the indices of the points that no other dominates, from right to left."""
+    order = sorted(range(len(points)), key=lambda index: (-points[index][0], -points[index][1]))
+    front: list[int] = []
+    for index in order:
+        if (
+            not front
+            or points[index][1] > points[front[-1]][1]
+            or points[index] == points[front[-1]]
+        ):
+            front.append(index)
+    return front
+
+
+def upstream_against_downstream(rows: Sequence[Row], every: Sequence[Row]) -> Figure | None:
+    """Draw the drop of a backbone's own classifier (across) and of a transferred model (up).
+
+    A pair has the same backbone and severities. A backbone with several upstream runs, on other
+    data or under another protocol, is left out and named in the caption.
+
+    Args:
+        rows: The transferred models.
+        every: All rows, among them those upstream.
+
+    Returns:
+        The figure; ``None`` without pairs.
+    """
+    upstream: dict[tuple[str, tuple[int, ...]], list[Row]] = {}
+    for row in every:
+        if row.run.is_upstream and row.robustness.metric == "top1":
+            upstream.setdefault((row.run.backbone, row.robustness.severities), []).append(row)
+    points, several = [], set()
+    for row in rows:
+        before = upstream.get((row.run.backbone, row.robustness.severities), [])
+        if row.run.is_upstream or not before:
+            continue
+        if len(before) > 1:
+            several.add(backbone_name(row.run))
+            continue
+        drops = before[0].robustness.drop, row.robustness.drop
+        points.append(
+            Point(row.run.name, figure_label(row, rows), *drops, before[0].interval, row.interval)
+        )
+    left_out = (
+        f"Left out, with more than one run upstream: {', '.join(sorted(several))}."
+        if several
+        else ""
+    )
+    if not points:
+        return Figure(left_out) if several else None
+    points.sort(key=lambda one: (one.x, one.y, one.name))
+    note = "Above the dashed diagonal the drop is larger downstream than upstream."
+    note = f"{note} {left_out}".strip()
+    across, up = "upstream drop, %", "downstream drop, %"
+    return _scatter(points, len(points), across, up, note, joined=False)
+
+
+def _interval(row: Row, quantity: str) -> Interval | None:
+    draws = row.resampled.get(quantity)
+    return None if draws is None else interval(draws, row.value(quantity))
+
+
+def _scatter(
+    points: Sequence[Point], numbered: int, across: str, up: str, note: str, joined: bool
+) -> Figure:
+    """The first ``numbered`` points have a number that the list below the figure explains."""
+    high = axis_end(max(max(one.x, one.y) for one in points))
+    low = min(0.0, *(min(one.x, one.y) for one in points))
+
+    def scaled(value: float) -> float:
+        return (min(max(value, low), high) - low) / (high - low)
+
+    def x(value: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * scaled(value)
+
+    def y(value: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * scaled(value)
+
+    parts = _score_axis(high, y, low)
+    for step in range(5):
+        value = low + (high - low) * step / 4
+        parts.append(
+            f'<text x="{x(value):.1f}" y="{HEIGHT - BOTTOM + 18}"'
+            f' text-anchor="middle">{percent(value, 0)}</text>'
+        )
+    parts.append(
+        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 6}"'
+        f' text-anchor="middle">{escape(across)}</text>'
+    )
+    parts.append(
+        f'<line class="diagonal" x1="{x(low):.1f}" y1="{y(low):.1f}" x2="{x(high):.1f}"'
+        f' y2="{y(high):.1f}"/>'
+    )
+    if joined:
+        line = " ".join(f"{x(one.x):.1f},{y(one.y):.1f}" for one in points[:numbered])
+        parts.append(f'<polyline class="front" points="{line}"/>')
+    for index, one in reversed(list(enumerate(points))):
+        style = index if index < numbered else FOREMOST
+        drawn = ""
+        if one.x_interval:
+            drawn += (
+                f'<path class="bar" d="M{x(one.x_interval[0]):.1f}'
+                f' {y(one.y):.1f}H{x(one.x_interval[1]):.1f}"/>'
+            )
+        if one.y_interval:
+            drawn += (
+                f'<path class="bar" d="M{x(one.x):.1f}'
+                f' {y(one.y_interval[0]):.1f}V{y(one.y_interval[1]):.1f}"/>'
+            )
+        drawn += _mark(style, x(one.x), y(one.y))
+        if index < numbered:
+            drawn += (
+                f'<text class="number" x="{x(one.x) + 7:.1f}"'
+                f' y="{y(one.y) - 6:.1f}">{index + 1}</text>'
+            )
+        parts.append(
+            f'<g data-run="{escape(one.run)}"><title>{escape(str(one))}</title>{drawn}</g>'
+        )
+    bars = any(one.y_interval for one in points)
+    note += f" Bars: {LEVEL:.0%} intervals over images." if bars else ""
+    return Figure(
+        f"Up: {up}. {note}",
+        f"{up}, against {across}",
+        Markup("".join(parts)),
+        points=tuple(LegendEntry(one.run, str(one)) for one in points[:numbered]),
+    )
+
+
+def _score_axis(top: float, y: Callable[[float], float], bottom: float = 0.0) -> list[str]:
     """Horizontal lines with their percentages, quarters of the span from ``bottom`` to ``top``."""
     parts = []
     for step in range(5):
@@ -94,13 +301,6 @@ def score_axis(top: float, y: Callable[[float], float], bottom: float = 0.0) -> 
     return parts
 
 
-def label(row: Row, rows: Sequence[Row]) -> str:
-    """The model, with the mode where the figure shows both modes."""
-    modes = {other.run.setting for other in rows}
-    name = model_name(row, rows)
-    return name if len(modes) == 1 else f"{name}, {row.run.setting.split('_')[0]}"
-
-
 def _points(row: Row) -> dict[int, float]:
     return {
         0: row.robustness.clean,
@@ -108,14 +308,14 @@ def _points(row: Row) -> dict[int, float]:
     }
 
 
-def _told(row: Row) -> str:
+def _scores_text(row: Row) -> str:
     return ", ".join(
         f"{percent(score)} at {level or 'clean'}" for level, score in _points(row).items()
     )
 
 
 def _bounds(row: Row) -> dict[int, tuple[float, float]]:
-    """The interval of the score at each severity, where the statistics are kept."""
+    """The interval of the score at each severity that has statistics."""
     found = {}
     for level, score in _points(row).items():
         draws = row.resampled.get(f"severity.{level}" if level else "clean")
@@ -133,11 +333,11 @@ def _style(index: int) -> str:
     )
 
 
-def _line(index: int, places: Sequence[tuple[float, float]], told: str, run: str) -> str:
+def _line(index: int, places: Sequence[tuple[float, float]], title: str, run: str) -> str:
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    marks = "".join(mark(index, x, y) for x, y in places) if index < FOREMOST else ""
+    marks = "".join(_mark(index, x, y) for x, y in places) if index < FOREMOST else ""
     line = f"<polyline {_style(index)} points='{points}'/>"
-    return f'<g data-run="{escape(run)}"><title>{escape(told)}</title>{line}{marks}</g>'
+    return f'<g data-run="{escape(run)}"><title>{escape(title)}</title>{line}{marks}</g>'
 
 
 def _band(index: int, ends: Sequence[tuple[float, float, float]], run: str) -> str:
@@ -149,7 +349,7 @@ def _band(index: int, ends: Sequence[tuple[float, float, float]], run: str) -> s
     )
 
 
-def mark(index: int, x: float, y: float) -> str:
+def _mark(index: int, x: float, y: float) -> str:
     """A mark of the index's shape and colour, grey beyond the foremost."""
     if index >= FOREMOST:
         return f'<circle class="rest" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
@@ -163,15 +363,15 @@ def mark(index: int, x: float, y: float) -> str:
     return shapes[index % len(shapes)]
 
 
-def key(index: int) -> str:
+def _key(index: int) -> Markup:
     """A line with its mark, for a legend."""
     line = f"<polyline {_style(index)} points='0,7 34,7'/>"
-    return (
-        f'<svg class="key" viewBox="0 0 34 14" aria-hidden="true">{line}{mark(index, 17, 7)}</svg>'
+    return Markup(
+        f'<svg class="key" viewBox="0 0 34 14" aria-hidden="true">{line}{_mark(index, 17, 7)}</svg>'
     )
 
 
-def nice(highest: float) -> float:
+def axis_end(highest: float) -> float:
     """The end of the axis: the next multiple of 0.2 up to 1, so that quarters of it are round."""
     for end in (0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0):
         if highest <= end:

@@ -1,73 +1,171 @@
-"""Corrupted images with what each model said of them, drawn as SVG over the image.
+"""Corrupted images with each model's predictions drawn over them.
 
-Every model sees the same pixels, so each image is in the page once and is shown again by reference.
+Every model sees the same pixels, so the page has each image once and refers to it.
 """
 
 import base64
 import hashlib
 import io
+import json
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image as Picture
 
 from stillrobust.grid import CLEAN, COMMON, GROUPS, Cell, Place
-from stillrobust.report.figures import COLOURS, FRAME, label
+from stillrobust.report.figures import COLOURS
+from stillrobust.report.labels import figure_label
 from stillrobust.report.rows import Row
 from stillrobust.samples import IGNORE, Array
 from stillrobust.storage.store import Store
 
 LONGEST = 320  # pixels of the longer side in the page
 QUALITY = 82  # of the JPEG in the page
-ROWS = 6  # runs shown per task
+RUNS = 6  # shown per task
 COLUMNS = 5  # corrupted images beside the clean one
-BOXES = 8  # shown per image, the surest first
-SURE = 0.5  # boxes below this score are not drawn
+BOXES = 8  # shown per image, highest scores first
+LEAST_SCORE = 0.5  # of the boxes that are drawn
+STEPS = 3  # images of a corruption and severity, those with the largest change
+SAME_BOX = 0.5  # IoU from which a box is the same, as in AP50
 
 Examples = dict[str, Array]
 
 
-def gallery(store: Store, rows: Sequence[Row], images: dict[str, str]) -> str:
-    """A table of pictures: runs down, the clean image and corrupted ones across; empty without
-    examples.
+@dataclass(frozen=True)
+class StoredImage:
+    """An image that the page has once."""
 
-    ``images`` collects the pictures by their digest; the page holds them once, see
-    :func:`definitions`.
+    width: int
+    height: int
+    data: str
+    """As a ``data:`` address."""
+
+
+Images = dict[str, StoredImage]
+"""By id; filled while the galleries are made."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A prediction drawn over an image: a stored overlay or a box ``(x, y, width, height)``."""
+
+    overlay: str = ""
+    box: tuple[float, float, float, float] | None = None
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An image with the predictions over it and the text below."""
+
+    width: int
+    height: int
+    image: str
+    shapes: tuple[Shape, ...]
+    labels: tuple[tuple[str, str], ...]
+    """(colour, text) of the predictions; no colour for plain text."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """One image as each model sees it, clean and corrupted."""
+
+    image_id: str
+    headings: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[Tile | None, ...]], ...]
+    """Label of a model, and its tiles."""
+
+
+@dataclass(frozen=True)
+class SeverityStep:
+    """One image under one corruption, for every model."""
+
+    place: str
+    image_id: str
+    classes: str
+    """Of the image, as JSON."""
+    models: tuple[tuple[str, float, Tile | None, Tile | None], ...]
+    """Label of a model, how much its prediction changes, and its tiles, clean and corrupted."""
+
+
+def gallery(store: Store, rows: Sequence[Row], images: Images) -> Gallery | None:
+    """Make a table of pictures: runs down, the clean image and corrupted ones across.
+
+    Args:
+        store: The results store.
+        rows: Runs of one task.
+        images: Receives the pictures.
+
+    Returns:
+        The gallery; ``None`` if the store has no example images.
     """
-    shown = shown_examples(store, rows)
+    shown = _runs_with_examples(store, rows)
     if not shown:
-        return ""
-    places = _chosen([examples for _, examples in shown])
+        return None
+    places = _select_places([examples for _, examples in shown])
     image_id = str(shown[0][1][CLEAN]["image_ids"][0])
-    heads = "".join(f'<th scope="col">{place_name(place)}</th>' for place in places)
-    lines = []
-    for row, examples in shown:
-        tiles = "".join(
-            f'<td data-head="{place_name(place)}">{tile(row, examples[place], image_id, images)}</td>'
-            for place in places
+    lines = tuple(
+        (
+            figure_label(row, rows),
+            tuple(make_tile(row, examples[place], image_id, images) for place in places),
         )
-        lines.append(f'<tr><th scope="row">{escape(label(row, rows))}</th>{tiles}</tr>')
-    return (
-        f'<div {FRAME} aria-label="Pictures"><table class="gallery cards">'
-        f"<caption>One image, <code>{escape(image_id)}</code>, and what each model says of"
-        " it.</caption>"
-        f"<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        for row, examples in shown
     )
+    return Gallery(image_id, tuple(map(place_name, places)), lines)
 
 
-def definitions(images: dict[str, str]) -> str:
-    """The pictures themselves, to be put once before the galleries."""
-    return (
-        '<svg class="store" width="0" height="0"'
-        f' aria-hidden="true"><defs>{"".join(images.values())}</defs></svg>'
-    )
+def severity_steps(store: Store, rows: Sequence[Row], images: Images) -> list[SeverityStep]:
+    """Make steps of one image and corruption each, largest change of a prediction first.
+
+    Args:
+        store: The results store.
+        rows: Runs of one task.
+        images: Receives the pictures.
+
+    Returns:
+        The steps, which a script shows one at a time.
+    """
+    shown = _runs_with_examples(store, rows)
+    if not shown:
+        return []
+    places = set.intersection(*(set(examples) for _, examples in shown)) - {CLEAN}
+    ids = [str(one) for one in shown[0][1][CLEAN]["image_ids"]]
+    worst = []
+    for place in sorted(places):
+        found = []
+        for image_id in ids:
+            changes = [
+                prediction_change(examples[CLEAN], examples[place], image_id)
+                for _, examples in shown
+            ]
+            known = [one for one in changes if one is not None]
+            if len(known) == len(changes):
+                found.append((max(known), place, image_id, known))
+        worst += sorted(found, key=lambda one: -one[0])[:STEPS]
+    worst.sort(key=lambda one: (-one[0], one[1:3]))
+    steps = []
+    for _, place, image_id, here in worst:
+        classes = set.union(*(_classes(row, examples[CLEAN], image_id) for row, examples in shown))
+        models = tuple(
+            (
+                figure_label(row, rows),
+                change,
+                make_tile(row, examples[CLEAN], image_id, images),
+                make_tile(row, examples[place], image_id, images),
+            )
+            for (row, examples), change in zip(shown, here, strict=True)
+        )
+        names = json.dumps(sorted(classes), ensure_ascii=False)
+        steps.append(SeverityStep(place_name(place), image_id, names, models))
+    return steps
 
 
-def shown_examples(store: Store, rows: Sequence[Row]) -> list[tuple[Row, dict[Place, Examples]]]:
-    """The runs of a gallery with what they keep."""
+def _runs_with_examples(
+    store: Store, rows: Sequence[Row]
+) -> list[tuple[Row, dict[Place, Examples]]]:
     found = ((row, _examples(store, row)) for row in rows)
-    return [(row, examples) for row, examples in found if CLEAN in examples][:ROWS]
+    return [(row, examples) for row, examples in found if CLEAN in examples][:RUNS]
 
 
 def _examples(store: Store, row: Row) -> dict[Place, Examples]:
@@ -82,7 +180,7 @@ def _examples(store: Store, row: Row) -> dict[Place, Examples]:
     return found
 
 
-def _chosen(shown: Sequence[dict[Place, Examples]]) -> list[Place]:
+def _select_places(shown: Sequence[dict[Place, Examples]]) -> list[Place]:
     """The clean image, then one corruption of each group in turn, each at its middle severity."""
     common = set.intersection(*(set(examples) for examples in shown))
     middle: dict[str, Place] = {}
@@ -106,122 +204,109 @@ def place_name(place: Place) -> str:
     return f"{name.replace('_', ' ')} {level}" if level else "clean"
 
 
-def tile(row: Row, examples: Examples, image_id: str, images: dict[str, str]) -> str:
-    """The image with what the model says drawn in and written below; empty if it was not kept."""
+_Drawn = tuple[list[Shape], list[tuple[str, str]]]
+
+
+def make_tile(row: Row, examples: Examples, image_id: str, images: Images) -> Tile | None:
+    """Draw a model's prediction over an image.
+
+    Args:
+        row: The run.
+        examples: Images and predictions of the run at one place.
+        image_id: The image.
+        images: Receives the pictures.
+
+    Returns:
+        The tile; ``None`` if the run has not stored the image.
+    """
     ids = [str(one) for one in examples["image_ids"]]
     if image_id not in ids:
-        return ""
+        return None
     index = ids.index(image_id)
-    height, width = examples["images"][index].shape[:2]
-    digest = _keep(examples["images"][index], images)
+    image = examples["images"][index]
+    height, width = image.shape[:2]
     classes = row.run.classes
+    drawn: _Drawn
     if "predicted" in examples:
-        over, below = "", _said(examples, index, classes)
+        drawn = [], [("", _class_text(examples, index, classes))]
     elif "label_map" in examples:
-        over, below = _painted(examples["label_map"][index], classes, images)
+        drawn = _draw_label_map(examples["label_map"][index], classes, images)
     else:
-        over, below = _boxed(examples, index, classes, images)
-    picture = (
-        f'<svg class="tile" viewBox="0 0 {width} {height}" aria-hidden="true"><use'
-        f' href="#{digest}"/>{over}</svg>'
-    )
-    return f'{picture}<div class="said">{below}</div>'
+        drawn = _draw_boxes(examples, index, classes, images)
+    shapes, labels = drawn
+    stored = _store_image(image, images)
+    return Tile(width, height, stored, tuple(shapes), tuple(labels) or (("", "nothing"),))
 
 
-def _said(examples: Examples, index: int, classes: Sequence[str]) -> str:
+def _class_text(examples: Examples, index: int, classes: Sequence[str]) -> str:
     predicted, truth = int(examples["predicted"][index]), int(examples["label"][index])
     mark = "✓" if predicted == truth else "✗"
     text = f"{mark} {_name(classes, predicted)} {100 * float(examples['score'][index]):.0f} %"
-    return escape(text if predicted == truth else f"{text}, is {_name(classes, truth)}")
+    return text if predicted == truth else f"{text}, is {_name(classes, truth)}"
 
 
-def _painted(labels: Array, classes: Sequence[str], images: dict[str, str]) -> tuple[str, str]:
-    """A label map laid over the image, and its largest classes."""
-    palette = np.array(
-        [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS], np.uint8
-    )
+def _draw_label_map(labels: Array, classes: Sequence[str], images: Images) -> _Drawn:
+    """A label map over the image, and its largest classes."""
+    palette = np.array([_rgb(colour) for colour in COLOURS], np.uint8)
     painted = np.zeros((*labels.shape, 4), np.uint8)
     painted[..., :3] = palette[labels % len(palette)]
     painted[..., 3] = np.where(labels == IGNORE, 0, 150)
     present, counts = np.unique(labels[labels != IGNORE], return_counts=True)
     largest = present[np.argsort(-counts, kind="stable")][:BOXES]
-    chips = "".join(
-        _chip(COLOURS[int(one) % len(COLOURS)], _name(classes, int(one))) for one in largest
-    )
-    return _overlay(painted, images), chips or "nothing"
+    named = [(COLOURS[int(one) % len(COLOURS)], _name(classes, int(one))) for one in largest]
+    return [Shape(overlay=_store_image(painted, images))], named
 
 
-def _boxed(
-    examples: Examples, index: int, classes: Sequence[str], images: dict[str, str]
-) -> tuple[str, str]:
-    """Boxes and masks over the image, and a line for each."""
+def _draw_boxes(examples: Examples, index: int, classes: Sequence[str], images: Images) -> _Drawn:
+    """Boxes and masks over the image, and a text for each."""
     scores = examples["scores"]
-    mine = np.flatnonzero((examples["box_image"] == index) & (scores >= SURE))
-    mine = mine[np.argsort(-scores[mine], kind="stable")]
-    hidden = len(mine) - len(mine[:BOXES])
-    shapes, chips = [], []
-    for position in mine[:BOXES]:
+    own = np.flatnonzero((examples["box_image"] == index) & (scores >= LEAST_SCORE))
+    own = own[np.argsort(-scores[own], kind="stable")]
+    shapes, labels = [], []
+    for position in own[:BOXES]:
         found = int(examples["labels"][position])
         colour = COLOURS[found % len(COLOURS)]
         if "masks" in examples:
             mask = np.asarray(examples["masks"][position]) > 0
             painted = np.zeros((*mask.shape, 4), np.uint8)
-            painted[mask] = (*(int(colour[i : i + 2], 16) for i in (1, 3, 5)), 130)
-            shapes.append(_overlay(painted, images))
+            painted[mask] = (*_rgb(colour), 130)
+            shapes.append(Shape(overlay=_store_image(painted, images)))
         x1, y1, x2, y2 = (float(value) for value in examples["boxes"][position])
-        area = (
-            f'x="{x1:.1f}" y="{y1:.1f}" width="{max(x2 - x1, 0):.1f}"'
-            f' height="{max(y2 - y1, 0):.1f}"'
-        )
-        shapes.append(f'<rect {area} class="halo"/><rect {area} class="box" stroke="{colour}"/>')
-        chips.append(
-            _chip(colour, f"{_name(classes, found)} {100 * float(scores[position]):.0f} %")
-        )
-    if hidden:
-        chips.append(f"and {hidden} more")
-    return "".join(shapes), "".join(chips) or "nothing"
-
-
-def _chip(colour: str, text: str) -> str:
-    return f'<span class="chip"><i style="background:{colour}"></i>{escape(text)}</span>'
+        shapes.append(Shape(box=(x1, y1, max(x2 - x1, 0), max(y2 - y1, 0)), colour=colour))
+        score = f"{100 * float(scores[position]):.0f} %"
+        labels.append((colour, f"{_name(classes, found)} {score}"))
+    if len(own) > BOXES:
+        labels.append(("", f"and {len(own) - BOXES} more"))
+    return shapes, labels
 
 
 def _name(classes: Sequence[str], index: int) -> str:
     return classes[index] if 0 <= index < len(classes) else f"class {index}"
 
 
-def _keep(image: Array, images: dict[str, str]) -> str:
-    """The id of an image in the page; it is encoded when it comes for the first time."""
-    digest = "image-" + hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()[:12]
-    if digest not in images:
-        height, width = image.shape[:2]
-        picture = _smaller(
-            Picture.fromarray(np.ascontiguousarray(image)), Picture.Resampling.LANCZOS
-        )
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=QUALITY)
-        images[digest] = (
-            f'<image id="{digest}" width="{width}" height="{height}" preserveAspectRatio="none" '
-            f'href="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"/>'
-        )
-    return digest
+def _rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
 
 
-def _overlay(painted: Array, images: dict[str, str]) -> str:
-    """What is painted over an image, kept once as the images are: the clean one is shown beside
-    every corruption.
-    """
-    digest = "over-" + hashlib.sha256(np.ascontiguousarray(painted).tobytes()).hexdigest()[:12]
-    if digest not in images:
-        height, width = painted.shape[:2]
-        picture = _smaller(Picture.fromarray(painted), Picture.Resampling.NEAREST)
-        buffer = io.BytesIO()
-        picture.quantize(16, method=Picture.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
-        images[digest] = (
-            f'<image id="{digest}" width="{width}" height="{height}" preserveAspectRatio="none" '
-            f'href="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"/>'
-        )
-    return f'<use href="#{digest}"/>'
+def _store_image(pixels: Array, images: Images) -> str:
+    """Encode an image (H, W, 3) or an overlay (H, W, 4) once, and return its id."""
+    pixels = np.ascontiguousarray(pixels)
+    height, width, channels = pixels.shape
+    kind = "image" if channels == 3 else "over"
+    key = f"{kind}-{hashlib.sha256(pixels.tobytes()).hexdigest()[:12]}"
+    if key not in images:
+        picture, buffer = Picture.fromarray(pixels), io.BytesIO()
+        if channels == 3:
+            media = "jpeg"
+            _smaller(picture, Picture.Resampling.LANCZOS).save(buffer, "JPEG", quality=QUALITY)
+        else:
+            media = "png"
+            picture = _smaller(picture, Picture.Resampling.NEAREST)
+            picture = picture.quantize(16, method=Picture.Quantize.FASTOCTREE)
+            picture.save(buffer, "PNG", optimize=True)
+        encoded = base64.b64encode(buffer.getvalue()).decode()
+        images[key] = StoredImage(width, height, f"data:image/{media};base64,{encoded}")
+    return key
 
 
 def _smaller(picture: Picture.Image, resampling: Picture.Resampling) -> Picture.Image:
@@ -232,3 +317,65 @@ def _smaller(picture: Picture.Image, resampling: Picture.Resampling) -> Picture.
     return picture.resize(
         (max(1, round(width * factor)), max(1, round(height * factor))), resampling
     )
+
+
+def prediction_change(clean: Examples, corrupted: Examples, image_id: str) -> float | None:
+    """Measure how much a model's prediction changes under corruption.
+
+    Classes: 1 for another class, otherwise the decrease of its score. Label maps: the share of
+    pixels with another label. Boxes: the share without a box of the same class with an IoU of at
+    least 0.5.
+
+    Args:
+        clean: Examples of the clean images.
+        corrupted: Examples of the corrupted images.
+        image_id: The image.
+
+    Returns:
+        0 to 1; ``None`` if one of the two lacks the image.
+    """
+    places = [[str(one) for one in examples["image_ids"]] for examples in (clean, corrupted)]
+    if any(image_id not in ids for ids in places):
+        return None
+    before, after = (ids.index(image_id) for ids in places)
+    if "predicted" in clean:
+        same = clean["predicted"][before] == corrupted["predicted"][after]
+        return float(max(0.0, clean["score"][before] - corrupted["score"][after])) if same else 1.0
+    if "label_map" in clean:
+        return float(np.mean(clean["label_map"][before] != corrupted["label_map"][after]))
+    first, second = clean["box_image"] == before, corrupted["box_image"] == after
+    if not first.any():
+        return 0.0
+    overlap = _iou(clean["boxes"][first], corrupted["boxes"][second])
+    alike = clean["labels"][first][:, None] == corrupted["labels"][second]
+    return float(1 - ((overlap >= SAME_BOX) & alike).any(1).mean())
+
+
+def _classes(row: Row, clean: Examples, image_id: str) -> set[str]:
+    """The true class of an image if it is stored, otherwise the predicted classes."""
+    ids = [str(one) for one in clean["image_ids"]]
+    if image_id not in ids:
+        return set()
+    index = ids.index(image_id)
+    if "label" in clean:
+        found = {int(clean["label"][index])}
+    elif "label_map" in clean:
+        found = {int(one) for one in np.unique(clean["label_map"][index])} - {IGNORE}
+    else:
+        found = {
+            int(one)
+            for one in clean["labels"][
+                (clean["box_image"] == index) & (clean["scores"] >= LEAST_SCORE)
+            ]
+        }
+    return {row.run.classes[one] for one in found if 0 <= one < len(row.run.classes)}
+
+
+def _iou(first: Array, second: Array) -> Array:
+    """Of boxes xyxy (N, 4) and (M, 4): (N, M)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (first, second)]
+    overlap: Array = shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-12)
+    return overlap

@@ -1,205 +1,210 @@
-"""One offline page: the answer, the table, the figures, the pictures, and how it was measured.
+"""The page: one offline file with headline, tables, figures, pictures and protocol.
 
-Everything is inside the file; it asks the network for nothing. Every name that comes from data is
-escaped.
+It loads nothing from the network, and every name that comes from data is escaped.
 """
 
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from html import escape
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 import stillrobust
+from stillrobust import paper
 from stillrobust.grid import Place
-from stillrobust.report.answers import answers
-from stillrobust.report.beside import beside_section
-from stillrobust.report.blocks import apart, sections
-from stillrobust.report.came_along import came_along, sentence
-from stillrobust.report.downloads import downloads, numbers
-from stillrobust.report.figures import FRAME, curves
-from stillrobust.report.gained_upstream import gained_upstream
-from stillrobust.report.gallery import definitions, gallery
-from stillrobust.report.heat import heat_map, heat_style
-from stillrobust.report.page_inside import by_class, by_size, hidden
-from stillrobust.report.page_table import along_tables, published, table
+from stillrobust.report.breakdown import breakdown_table, class_heat_map, size_heat_table
+from stillrobust.report.downloads import download_links, report_files
+from stillrobust.report.extra_corruptions import extra_corruptions_table
+from stillrobust.report.figures import (
+    HEIGHT,
+    WIDTH,
+    clean_against_corrupted,
+    severity_curves,
+    upstream_against_downstream,
+)
+from stillrobust.report.gallery import Images, gallery, severity_steps
+from stillrobust.report.headline import headline
+from stillrobust.report.heat_map import corruption_heat_table, heat_style
+from stillrobust.report.labels import TASKS, metric_name, task_name
+from stillrobust.report.protocol_groups import protocol_difference, protocol_groups
+from stillrobust.report.renderers import render_html
+from stillrobust.report.results_table import DROPS, FILTERS, GROUP_ORDER, results_table
 from stillrobust.report.rows import Row, Summary
-from stillrobust.report.scatter import clean_against_corrupted, upstream_against_downstream
-from stillrobust.report.steps import steps
-from stillrobust.report.summary import METRICS, SEED, TASKS
-from stillrobust.report.tables import left_out_lines, overlap_lines
+from stillrobust.report.summary import SEED
+from stillrobust.report.table import Cell, Column, Percent, Table
+from stillrobust.report.transfer_gain import summary_sentence, transfer_gain, transfer_gain_table
+from stillrobust.report.upstream_gain import upstream_gain, upstream_gain_table
 from stillrobust.storage.files import content_key
 from stillrobust.storage.store import Store
 
-QUESTION = "Is it still robust?"
-NOTHING = (
-    "There is no complete run yet, so there is no answer: measure what is missing, then report"
-    " again."
-)
-# A browser is told as well that the page loads nothing: what is not in the file is refused.
-POLICY = (
-    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:;'
-    " style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
-)
+PAPER_TABLES = {"detection": "Table 1", "segmentation": "Table 2"}
 
 
-def page(store: Store, summary: Summary) -> str:
-    """The page as text; the same store gives the same page."""
-    images: dict[str, str] = {}
-    parts = [_section(store, section, summary, images) for section in sections(summary.rows)]
-    along = came_along(store.runs(), summary.rows)
-    told = [sentence(along)] * bool(along) + answers(summary.rows)
-    body = [
-        '<a class="skip" href="#table">Skip to the table</a>' if summary.rows else "",
-        f"<main><h1>{QUESTION}</h1>",
-        *(f'<p class="answer">{escape(text)}</p>' for text in told),
-        "" if summary.rows else f'<p class="answer">{NOTHING}</p>',
-        _incomplete(summary),
-        table(summary),
-        along_tables(along, gained_upstream(store.runs(), summary.rows)),
-        *(
-            f'<p class="warning">{escape(sentence)}</p>'
-            for sentence in overlap_lines(summary.rows) + left_out_lines(summary.rows)
-        ),
-        definitions(images),
-        *parts,
-        beside_section(summary),
-        published(summary.rows),
-        _protocol(store, summary),
-        _provenance(summary),
-        downloads(numbers(store, summary)),
-        "</main>",
-    ]
+def render_page(store: Store, summary: Summary) -> str:
+    """Render the page.
+
+    Args:
+        store: The results store, for runs and pictures.
+        summary: Rows of the store.
+
+    Returns:
+        HTML; the same for the same store.
+    """
+    images: Images = {}
+    runs, rows = store.runs(), summary.rows
+    results = results_table(rows, summary.replicates)
+    gains = transfer_gain(runs, rows)
+    sentences = [summary_sentence(gains)] if gains else []
+    links = download_links(report_files(store, summary))
     style, script = (
-        files("stillrobust.report").joinpath(f"page.{kind}").read_text(encoding="utf-8")
+        Markup(files("stillrobust.report").joinpath(f"templates/page.{kind}").read_text("utf-8"))
         for kind in ("css", "js")
     )
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">{POLICY}'
-        f'<link rel="icon" href="data:,"><title>{QUESTION}</title>'
-        f"<style>\n{style}{heat_style()}\n</style></head>\n<body>\n"
-        + "\n".join(filter(None, body))
-        + f"\n<script>\n{script}</script></body></html>\n"
+    shared, by_run = _protocols(store, summary)
+    return str(
+        render_html(
+            "page.html",
+            width=WIDTH,
+            height=HEIGHT,
+            style=style,
+            heat_style=Markup(heat_style()),
+            script=script,
+            summary=summary,
+            headline=sentences + headline(rows),
+            results=results,
+            filters=_filter_choices(results),
+            gains=[
+                transfer_gain_table(gains),
+                upstream_gain_table(upstream_gain(runs, rows)),
+            ],
+            sections=[_section(store, group, summary, images) for group in protocol_groups(rows)],
+            images=images,
+            extra=extra_corruptions_table(summary),
+            published=_published_table(rows),
+            shared_protocol=shared,
+            protocols=by_run,
+            provenance=_provenance(summary),
+            links=links,
+        )
     )
 
 
-def _incomplete(summary: Summary) -> str:
-    if not summary.incomplete:
-        return ""
-    lines = "".join(
-        f"<li><b>{escape(one.run)}</b>: {escape(one.reason)}</li>" for one in summary.incomplete
-    )
-    return (
-        f'<details class="warning"><summary>Incomplete: {len(summary.incomplete)}</summary><p>These'
-        f" have no line below; nothing is averaged over holes.</p><ul>{lines}</ul></details>"
-    )
+def _filter_choices(results: Table) -> dict[str, list[str]]:
+    """The values of each filter that has more than one."""
+    choices = {
+        name: list(dict.fromkeys(row.filters[name] for row in results.rows)) for name in FILTERS
+    }
+    return {name: values for name, values in choices.items() if len(values) > 1}
 
 
-def _section(store: Store, rows: list[Row], summary: Summary, images: dict[str, str]) -> str:
+def _section(store: Store, rows: list[Row], summary: Summary, images: Images) -> dict[str, Any]:
+    """Figures, tables and pictures of comparable rows."""
     run, numbers = rows[0].run, rows[0].robustness
     names = {row.run.name for row in rows}
     values: dict[str, dict[Place, float]] = {name: {} for name in names}
     for one in summary.measurements:
         if one.run in names and one.metric == numbers.metric:
             values[one.run][one.corruption, one.severity] = one.value
-    task, metric = TASKS.get(run.task, run.task), METRICS.get(numbers.metric, numbers.metric)
     first = next(
         row for row in summary.rows if (row.run.task, row.run.dataset) == (run.task, run.dataset)
     )
-    # once, not for each metric
-    pictures = gallery(store, rows, images) + steps(store, rows, images) if first is rows[0] else ""
-    figures = {
-        "Severity by severity": curves(rows),
-        "Clean against corrupted": clean_against_corrupted(rows),
-        "Upstream against downstream": upstream_against_downstream(rows, summary.rows),
+    has_pictures = first is rows[0]  # once, not for each metric
+    title = f"{task_name(run)} on {run.dataset}: {metric_name(numbers.metric)}"
+    return {
+        "title": ", ".join(filter(None, [title, protocol_difference(rows, summary.rows)])),
+        "figures": {
+            "Score by severity": severity_curves(rows),
+            "Clean against corrupted": clean_against_corrupted(rows),
+            "Upstream against downstream": upstream_against_downstream(rows, summary.rows),
+        },
+        "by_corruption": corruption_heat_table(rows, values),
+        "breakdown": breakdown_table(rows, summary),
+        "by_size": size_heat_table(rows, summary),
+        "by_class": class_heat_map(rows, summary),
+        "gallery": gallery(store, rows, images) if has_pictures else None,
+        "steps": severity_steps(store, rows, images) if has_pictures else [],
     }
-    wide = {
-        "Where it is lost": heat_map(rows, values),
-        "What the one number hides": hidden(rows, summary),
-        "By size of object": by_size(rows, summary),
-        "By class": by_class(rows, summary),
-        "What the models see and say": pictures,
-    }
-    beside = "".join(
-        f"<div><h3>{title}</h3>{figure}</div>" for title, figure in figures.items() if figure
-    )
-    below = "".join(f"<h3>{title}</h3>{figure}" for title, figure in wide.items() if figure)
-    title = ", ".join(
-        filter(None, [f"{task} on {run.dataset}: {metric}", apart(rows, summary.rows)])
-    )
-    return (
-        f'<section aria-label="{escape(title)}"><h2>{escape(title)}</h2><div'
-        f' class="figures">{beside}</div>{below}</section>'
-    )
 
 
-def _protocol(store: Store, summary: Summary) -> str:
-    """Every key: what all runs share once, then what each run has of its own."""
+def _published_table(rows: tuple[Row, ...]) -> Table:
+    """The paper's printed drops for the tasks on the page."""
+    shown = {
+        PAPER_TABLES[row.run.task]: TASKS[row.run.task]
+        for row in rows
+        if row.run.task in PAPER_TABLES
+    }
+    lines: list[list[Cell]] = [
+        [
+            str(line["model"]),
+            shown[table.name],
+            *(Percent(float(line[drop]) / 100, digits=2) for drop in DROPS[:-1]),
+        ]
+        for table in paper.printed_tables()
+        if table.name in shown
+        for line in table.rows.values()
+    ]
+    columns = [Column(heading="Model", is_text=True), Column(heading="Task", is_text=True)]
+    columns += [Column(heading=group.capitalize()) for group in GROUP_ORDER]
+    title = (
+        "Other data and sizes, longer training: compare the order of the models with the results"
+        " above, not the numbers."
+    )
+    return Table.from_rows(title, columns, lines)
+
+
+def _protocols(store: Store, summary: Summary) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Keys and values that all runs share, and those of each run."""
     protocols = {
-        run.name: _flat({**asdict(run), "classes": list(run.classes)}) for run in store.runs()
+        run.name: _flatten({**asdict(run), "classes": list(run.classes)}) for run in store.runs()
     }
     for one in summary.measurements:
         if one.run in protocols:
-            cell = _flat({"cells": one.protocol})
-            for key, text in cell.items():
+            for key, text in _flatten({"cells": one.protocol}).items():
                 seen = protocols[one.run].setdefault(key, text)
                 if text not in seen.split(" / "):
                     protocols[one.run][key] = f"{seen} / {text}"
-    if not protocols:
-        return ""
-    every = list(protocols.values())
+    if len(protocols) < 2:
+        return {}, protocols
+    first, *others = protocols.values()
     shared = {
-        key: text for key, text in every[0].items() if all(one.get(key) == text for one in every)
+        key: text for key, text in first.items() if all(one.get(key) == text for one in others)
     }
-    parts = [_values(shared.items())] if len(every) > 1 else []
-    for name, own in protocols.items():
-        rest = [(key, text) for key, text in own.items() if len(every) == 1 or key not in shared]
-        parts.append(f"<details><summary>{escape(name)}</summary>{_values(rest)}</details>")
-    lead = "Shared by all runs, then what each run has of its own." if len(every) > 1 else ""
-    return f'<h2>How it was measured</h2><p class="soft">{lead}</p>{"".join(parts)}'
+    by_run = {
+        name: {key: text for key, text in own.items() if key not in shared}
+        for name, own in protocols.items()
+    }
+    return shared, by_run
 
 
-def _provenance(summary: Summary) -> str:
+def _provenance(summary: Summary) -> dict[str, str]:
     numbers = sorted(
         (asdict(one) for one in summary.measurements),
         key=lambda one: (one["run"], one["metric"], one["corruption"], one["severity"]),
     )
-    places = {(one.run, one.corruption, one.severity): one.seconds for one in summary.measurements}
-    values = {
+    seconds = {(one.run, one.corruption, one.severity): one.seconds for one in summary.measurements}
+    return {
         "stillrobust": stillrobust.__version__,
         "Python": platform.python_version(),
         "NumPy": np.__version__,
-        "cells": str(len(places)),
-        "numbers": str(len(numbers)),
-        "time of evaluation": f"{sum(places.values()) / 60:.1f} minutes, all cells together",
+        "cells": str(len(seconds)),
+        "measurements": str(len(numbers)),
+        "evaluation time": f"{sum(seconds.values()) / 60:.1f} minutes, all cells together",
         "content of the store": content_key({"measurements": numbers}),
         "resamples": f"{summary.replicates}, seed {SEED}",
     }
-    return f"<h2>Where it comes from</h2>{_values(values.items())}"
 
 
-def _values(pairs: Iterable[tuple[str, str]]) -> str:
-    lines = "".join(
-        f'<tr><th scope="row">{escape(key)}</th><td>{escape(text)}</td></tr>' for key, text in pairs
-    )
-    return (
-        f'<div {FRAME} aria-label="Values"><table'
-        f' class="values"><tbody>{lines}</tbody></table></div>'
-    )
-
-
-def _flat(mapping: Mapping[str, Any], before: str = "") -> dict[str, str]:
+def _flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested mappings as one, with dotted keys; values as text."""
     flat: dict[str, str] = {}
     for key, value in mapping.items():
-        name = f"{before}{key}"
+        name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{name}.")
+            flat |= _flatten(value, f"{name}.")
         else:
             flat[name] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return flat

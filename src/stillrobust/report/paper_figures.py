@@ -1,21 +1,20 @@
-"""The paper's figures and tables as PDF and PNG, from exhibits alone.
+"""The paper's figures and tables as PDF and PNG.
 
-Text stays text: fonts are embedded as TrueType.
+Fonts are embedded as TrueType, so that text stays text.
 """
 
 import io
 from collections.abc import Sequence
 from typing import Any
 
-from stillrobust.report.exhibits import Entry, Exhibit, Panel
-from stillrobust.report.latex import table_cells
-from stillrobust.report.summary import METRICS
+from stillrobust.report.labels import metric_name
+from stillrobust.report.paper_exhibits import Entry, Exhibit, Panel, panel_table
 
-# Okabe and Ito's colours, told apart with every kind of colour vision; drop in blue as in the
-# paper. Hatches for print in grey.
+# Okabe and Ito's colours, distinct with every kind of colour vision; drops are blue as in the
+# paper. Hatches are for print in grey.
 COLOURS = {"drop": "#0072b2", "clean": "#e69f00", "corrupted": "#999999"}
 HATCHES = {"drop": "", "clean": "//", "corrupted": ".."}
-SAID = {
+BAR_LABELS = {
     "drop": "performance drop, %",
     "clean": "clean score, %",
     "corrupted": "score under corruption, %",
@@ -29,14 +28,22 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "hatch.linewidth": 0.4,
 }
-# inches: two beside each other fill a page of the paper's width
+# inches: two side by side fill the width of a page
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.3
-LONGEST_LABELS = 34  # letters of all labels of a panel together, above which they are slanted
+LONGEST_LABELS = 34  # letters of all labels of a panel; above, they are slanted
 DPI = 200
 
 
-def drawn(exhibit: Exhibit, note: str = "") -> dict[str, bytes]:
-    """The exhibit as ``{"pdf": ..., "png": ...}``; the same numbers give the same bytes."""
+def draw_exhibit(exhibit: Exhibit, note: str = "") -> dict[str, bytes]:
+    """Draw an exhibit; the same numbers give the same bytes.
+
+    Args:
+        exhibit: A table or figure.
+        note: Small text at the bottom.
+
+    Returns:
+        ``{"pdf": ..., "png": ...}``.
+    """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -74,13 +81,13 @@ def _bars(figure: Any, exhibit: Exhibit) -> None:
 def _patch(bar: str) -> Any:
     from matplotlib.patches import Patch
 
-    return Patch(facecolor=COLOURS[bar], hatch=HATCHES[bar], edgecolor="white", label=SAID[bar])
+    return Patch(
+        facecolor=COLOURS[bar], hatch=HATCHES[bar], edgecolor="white", label=BAR_LABELS[bar]
+    )
 
 
 def _panel(place: Any, panel: Panel, bars: Sequence[str]) -> None:
-    """Groups of bars, one for each model; a run that is not complete leaves its place empty and
-    says so.
-    """
+    """Groups of bars, one for each model; an incomplete run leaves its place empty."""
     width = 0.8 / len(bars)
     for index, entry in enumerate(panel.entries):
         if entry.row is None:
@@ -99,7 +106,7 @@ def _panel(place: Any, panel: Panel, bars: Sequence[str]) -> None:
         ha="right" if slanted else "center",
     )
     place.set_xlim(-0.6, len(labels) - 0.4)
-    place.set_title(f"{panel.title} ({METRICS.get(panel.metric, panel.metric)})", fontsize=8)
+    place.set_title(f"{panel.title} ({metric_name(panel.metric)})", fontsize=8)
     place.axhline(0, color="black", linewidth=0.6)
     low, high = place.get_ylim()
     place.set_ylim(low, high + 0.08 * (high - low))
@@ -134,7 +141,8 @@ def _bar(place: Any, x: float, width: float, bar: str, entry: Entry) -> None:
 
 
 def _tables(figure: Any, exhibit: Exhibit) -> None:
-    every = [table_cells(panel, exhibit.layout) for panel in exhibit.panels]
+    tables = [panel_table(panel, exhibit.layout) for panel in exhibit.panels]
+    every = [[table.headings, *map(table.cell_texts, table.rows)] for table in tables]
     figure.set_size_inches(2 * PANEL_WIDTH, sum(0.55 + 0.22 * len(lines) for lines in every))
     axes = figure.subplots(
         len(every), 1, squeeze=False, height_ratios=[2.5 + len(lines) for lines in every]

@@ -1,6 +1,4 @@
-"""What a report is made of: a row a run and metric, what is missing, and what a row's one number
-hides.
-"""
+"""The data of a report: a row per run and metric, incomplete runs, and breakdowns of rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,40 +21,35 @@ class Row:
     robustness: Robustness
     images: int
     interval: tuple[float, float] | None = None
-    """Of the mean drop, if the per-image statistics are there."""
+    """Of the mean drop; ``None`` without per-image statistics."""
     resampled: Mapping[str, Array] = field(default_factory=dict)
     """Each of :data:`summary.QUANTITIES`, and the score at each severity (``severity.3``), in every
-    resample.
-
-    The same images are in the same resample of every run: differences are paired.
+    resample, each of shape (R,). Resamples hold the same images for every run, so that differences
+    are paired.
     """
-    drawn_from: tuple[str, ...] = ()
-    """The ids of the images that were resampled."""
+    image_ids: tuple[str, ...] = ()
+    """Of the images that were resampled."""
     alike: str = ""
-    """Letters: rows of one table and the same images that share one are not distinguishable by
-    their mean drop.
-    """
-    circumstances: Mapping[str, Any] = field(default_factory=dict)
-    """The protocol of its cells, without what the model is: rows of two are never put into one
-    table.
-    """
+    """Letters. Comparable rows that share one are not distinguishable by their mean drop."""
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    """Of its cells, without the keys that describe the model."""
 
     @cached_property
-    def table(self) -> tuple[object, ...]:
-        """The same for rows that may stand in one table."""
+    def comparison_key(self) -> tuple[object, ...]:
+        """The same for rows that may be compared: task, data, metric, severities, protocol."""
         numbers = self.robustness
         return (
             self.run.task,
             self.run.dataset,
             numbers.metric,
             numbers.severities,
-            content_key(self.circumstances),
+            content_key(self.protocol),
         )
 
     @property
     def left_out(self) -> Mapping[str, int]:
-        """What could not be used of the data and was left out on purpose: fault -> how many."""
-        found: Mapping[str, int] = self.circumstances.get("left_out", {})
+        """Number of unusable images that were left out, by fault."""
+        found: Mapping[str, int] = self.protocol.get("left_out", {})
         return found
 
     @property
@@ -65,7 +58,7 @@ class Row:
         return self.resampled.get("drop")
 
     def value(self, quantity: str) -> float:
-        """One of :data:`summary.QUANTITIES`, as a fraction."""
+        """Return one of :data:`summary.QUANTITIES` as a fraction."""
         kind, _, group = quantity.partition(".")
         if group:
             return self.robustness.by_group[group].drop
@@ -78,46 +71,45 @@ class Row:
 
 @dataclass(frozen=True)
 class Incomplete:
-    """A run, or one metric of it, that has no row, and why."""
+    """A run, or one of its metrics, that has no row, and the reason."""
 
     run: str
     reason: str
 
 
 @dataclass(frozen=True)
-class Against:
-    """A row against others, fractions; ``None`` where that means nothing."""
+class RelativeScores:
+    """A row relative to other models, as fractions; ``None`` if it does not apply."""
 
     mce: float | None = None
     relative_mce: float | None = None
     reference: str = ""
-    """What the two are relative to."""
+    """The model that mCE and relative mCE are relative to."""
     effective: float | None = None
-    """mPC above what the clean score lets expect of the standard models."""
+    """Effective robustness: mPC above what the clean score predicts from the standard models."""
 
 
 @dataclass(frozen=True)
-class Inside:
-    """What a row hides, fractions; empty where the store does not tell it."""
+class Breakdown:
+    """A row in detail, as fractions; empty where the store has no statistics."""
 
-    worst: str
-    """The corruption that leaves least."""
-    left: float
-    """What it leaves."""
-    others: Against
+    worst_corruption: str
+    worst_score: float
+    """The score under the worst corruption."""
+    relative: RelativeScores
     pairs: Mapping[str, Pair] = field(default_factory=dict)
     """``ece``, ``ap_small``, ``ap_medium``, ``ap_large``."""
     classes: Mapping[str, Pair] = field(default_factory=dict)
-    """The metric of each class that is there."""
+    """The metric of each class in the ground truth."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Everything the report shows, except the pictures."""
+    """Everything that the report shows, except the pictures."""
 
     rows: tuple[Row, ...]
     incomplete: tuple[Incomplete, ...]
     measurements: tuple[Measurement, ...]
     replicates: int
-    inside: Mapping[tuple[str, str], Inside] = field(default_factory=dict)
-    """By run and metric, where :func:`stillrobust.report.inside.with_inside` was asked."""
+    breakdowns: Mapping[tuple[str, str], Breakdown] = field(default_factory=dict)
+    """By run and metric; filled by :func:`stillrobust.report.breakdown.add_breakdown`."""

@@ -1,6 +1,5 @@
-"""What the report says: one row per run and metric, with its interval, and what is missing."""
+"""Summary of a store: a row per run and metric with its interval, and the incomplete runs."""
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,30 +11,16 @@ from stillrobust.analysis.resampling import resample_cells
 from stillrobust.analysis.robustness import robustness
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place, corrupted_places
-from stillrobust.report.blocks import comparable
+from stillrobust.report.labels import METRICS, TASKS
+from stillrobust.report.protocol_groups import comparable_protocol
 from stillrobust.report.rows import Incomplete, Row, Summary
 from stillrobust.samples import Array
 from stillrobust.storage.store import Measurement, Run, Store
 
 SEED = 0
 
-TASKS = {
-    "classification": "Image classification",
-    "detection": "Object detection",
-    "segmentation": "Semantic segmentation",
-}
-# in the order of the report
-METRICS = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU"}
 QUANTITIES = ("clean", "corrupted", "drop", *(f"drop.{group}" for group in GROUPS))
-"""What a claim may be about: P, mPC, the mean drop, and that of each group of corruptions."""
-MODES = {
-    "fixed_feature": "fixed feature",
-    "full_network": "full network",
-    "released_freeze": "released freeze",
-    "upstream": "upstream",
-    "robustify": "upstream",
-    "external": "external",
-}
+"""P, mPC, the mean drop, and the drop of each corruption group."""
 
 
 def summarize(
@@ -44,10 +29,18 @@ def summarize(
     only: Collection[str] | None = None,
     severities: tuple[int, ...] | None = None,
 ) -> Summary:
-    """Read a store, or the runs of it that ``only`` names; a run with holes is listed as incomplete
-    and never averaged.
+    """Summarize the measurements of a store.
 
-    ``severities`` are those of :func:`severities_of` if they are not given.
+    A run with missing cells is listed as incomplete and never averaged.
+
+    Args:
+        store: The results store.
+        replicates: Number of bootstrap resamples behind the intervals; 0 for no intervals.
+        only: Names of the runs to include (default: all).
+        severities: Severities of the table (default: those of :func:`severities_of`).
+
+    Returns:
+        Rows in the order of the report, and what is incomplete.
     """
     measurements = [one for one in store.measurements() if only is None or one.run in only]
     rows: list[Row] = []
@@ -62,9 +55,7 @@ def summarize(
         {measurement.run for measurement in measurements} - {run.name for run in runs}
     ):
         incomplete.append(
-            Incomplete(
-                name, "there are measurements, but no record of the run: run the study again"
-            )
+            Incomplete(name, "has measurements, but no record of the run: run the study again")
         )
     rows = _with_letters(sorted(rows, key=_order))
     return Summary(tuple(rows), tuple(incomplete), tuple(measurements), replicates)
@@ -73,63 +64,35 @@ def summarize(
 def severities_of(
     run: Run, runs: Iterable[Run], measurements: Iterable[Measurement]
 ) -> tuple[int, ...]:
-    """The severities of a run's table: all that any run of its task, data and protocol was measured
-    at.
+    """Return all severities at which any run of the same task, data and protocol was measured.
 
-    So a run that is behind the others has holes, instead of a mean over fewer severities.
+    A run that lags behind the others is therefore incomplete, not averaged over fewer severities.
     """
     measurements = list(measurements)
     protocols: dict[str, Mapping[str, Any]] = {}
     for one in measurements:
         protocols.setdefault(one.run, one.protocol)
-    mine = comparable(protocols.get(run.name, {}))
-    beside = {
+    own = comparable_protocol(protocols.get(run.name, {}))
+    peers = {
         other.name
         for other in runs
         if (other.task, other.dataset) == (run.task, run.dataset)
-        and comparable(protocols.get(other.name, {})) == mine
+        and comparable_protocol(protocols.get(other.name, {})) == own
     }
-    there = {m.severity for m in measurements if m.run in beside and m.corruption in COMMON}
-    return tuple(sorted(there & set(SEVERITIES))) or SEVERITIES
+    found = {m.severity for m in measurements if m.run in peers and m.corruption in COMMON}
+    return tuple(sorted(found & set(SEVERITIES))) or SEVERITIES
 
 
-def shown_metrics(measurements: Iterable[Measurement]) -> list[str]:
-    """The metrics that get a row: those of the paper, or all if there are none of these."""
-    there = {measurement.metric for measurement in measurements}
-    return [metric for metric in METRICS if metric in there] or sorted(there)
-
-
-def model_name(row: Row, rows: Sequence[Row]) -> str:
-    """The backbone and the technique of its transfer, with the run's name where two runs of one
-    table share both and the mode.
-    """
-    same = [
-        other
-        for other in rows
-        if (_model(other.run), other.run.setting) == (_model(row.run), row.run.setting)
-        and other.table == row.table
-    ]
-    return _model(row.run) if len(same) < 2 else f"{_model(row.run)} ({row.run.name})"
-
-
-def backbone_name(run: Run) -> str:
-    """The spec, with weights of one's own by the name of their file: the folder says nothing to a
-    reader.
-    """
-    return re.sub(r"(['\"])[^'\"]*[/\\]([^'\"/\\]+)\1", r"\1\2\1", run.backbone)
-
-
-def _model(run: Run) -> str:
-    backbone = backbone_name(run)
-    training = run.protocol.get("training")
-    technique = training.get("technique") if isinstance(training, dict) else None
-    return f"{backbone} + {technique}" if technique and not run.is_upstream else backbone
+def report_metrics(measurements: Iterable[Measurement]) -> list[str]:
+    """Return the metrics that get a row: the paper's, or all if none of these was measured."""
+    found = {measurement.metric for measurement in measurements}
+    return [metric for metric in METRICS if metric in found] or sorted(found)
 
 
 def overlaps_test(run: Run) -> tuple[str, ...]:
-    """Return the corruptions of the test that a model or its backbone saw in training.
+    """Return the test corruptions that a model saw in training.
 
-    The training records them. Nothing is known about models that were trained elsewhere.
+    Techniques of its own training and of its backbone's training count.
     """
     return tuple(run.protocol.get("overlaps_test", ()))
 
@@ -138,9 +101,9 @@ def _rows_of(
     run: Run, own: list[Measurement], severities: tuple[int, ...]
 ) -> tuple[list[Row], list[Incomplete]]:
     if not own:
-        return [], [Incomplete(run.name, "nothing is measured yet: run the study")]
+        return [], [Incomplete(run.name, "has no measurement yet: run the study")]
     rows, incomplete = [], []
-    for metric in shown_metrics(own):
+    for metric in report_metrics(own):
         of_metric = [measurement for measurement in own if measurement.metric == metric]
         try:
             numbers = robustness(of_metric, severities)
@@ -148,7 +111,7 @@ def _rows_of(
             incomplete.append(Incomplete(run.name, str(error)))
             continue
         images = next(m.images for m in of_metric if (m.corruption, m.severity) == CLEAN)
-        rows.append(Row(run, numbers, images, circumstances=comparable(of_metric[0].protocol)))
+        rows.append(Row(run, numbers, images, protocol=comparable_protocol(of_metric[0].protocol)))
     return rows, incomplete
 
 
@@ -168,16 +131,16 @@ def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int) ->
             result.append(row)
             continue
         around = interval(values["drop"], row.robustness.drop)
-        result.append(replace(row, interval=around, resampled=values, drawn_from=drawn.image_ids))
+        result.append(replace(row, interval=around, resampled=values, image_ids=drawn.image_ids))
     return result
 
 
 def _with_letters(rows: list[Row]) -> list[Row]:
-    """The rows in their order, those of one table and the same images compared with each other."""
+    """Add letters to comparable rows of the same images."""
     tables: dict[tuple[object, ...], list[int]] = {}
     for index, row in enumerate(rows):
         if row.drops is not None:
-            tables.setdefault((*row.table, row.drawn_from), []).append(index)
+            tables.setdefault((*row.comparison_key, row.image_ids), []).append(index)
     result = list(rows)
     for members in tables.values():
         drops = [np.asarray(rows[i].drops) for i in members]
@@ -188,9 +151,7 @@ def _with_letters(rows: list[Row]) -> list[Row]:
 
 
 def _quantities(clean: Array, cells: Array, places: Sequence[Place]) -> dict[str, Array]:
-    """Every quantity of a metric in every resample, from ``clean`` (R,) and the ``cells`` (K, R) at
-    ``places``.
-    """
+    """Every quantity in every resample, from ``clean`` (R,) and ``cells`` (K, R) at ``places``."""
     every = robustness_replicates(clean, cells)
     found = {"clean": every["P"], "corrupted": every["mPC"], "drop": every["drop"]}
     for group, members in GROUPS.items():
@@ -210,8 +171,8 @@ def _order(row: Row) -> tuple[object, ...]:
         row.run.dataset,
         metrics.index(metric) if metric in metrics else len(metrics),
         metric,
-        "imported" in row.run.protocol,  # one's own first
-        row.table[3:],
+        "imported" in row.run.protocol,  # imported rows last
+        row.comparison_key[3:],
         row.run.setting,
         row.robustness.drop,
         row.run.name,

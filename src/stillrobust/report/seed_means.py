@@ -1,6 +1,4 @@
-"""Runs that differ in nothing but the seed of their training, taken together: one row of means, and
-how sure it is.
-"""
+"""Means over runs that differ only in the seed of their training."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,45 +15,44 @@ Key = TypeVar("Key")
 
 
 def with_seed_means(rows: Sequence[Row]) -> list[Row]:
-    """The rows, and after the last of those that differ in their seed alone one with the mean of
-    every number.
+    """Return the rows, with a row of means after the last of those that differ only in their seed.
 
-    Its interval of the mean drop is over seeds and images (``mean_over_seeds``), its letters are empty.
+    The interval of its mean drop is over seeds and images (``over_seeds``). It has no letters.
     """
     seeds: dict[str, list[Row]] = {}
     for row in rows:
-        seeds.setdefault(_but_for_its_seed(row), []).append(row)
+        seeds.setdefault(_key_without_seed(row), []).append(row)
     found = []
     for row in rows:
         found.append(row)
-        alike = seeds[_but_for_its_seed(row)]
+        alike = seeds[_key_without_seed(row)]
         if len(alike) > 1 and row is alike[-1]:
             found.append(_mean(alike))
     return found
 
 
-def _but_for_its_seed(row: Row) -> str:
-    """Everything that decides a row, without seeds and the weights that come of them; its own name
-    where no seed is kept.
+def _key_without_seed(row: Row) -> str:
+    """Everything that determines a row, except seeds and the weights that result from them.
 
-    Where the backbone was made here, what made it stands for its weights.
+    A run without a recorded seed is identified by its name. The recipe of a backbone that was
+    trained here replaces its weights.
     """
     run = row.run
     name = (
         run.name if run.protocol.get("training", {}).get("recipe", {}).get("seed") is None else ""
     )
-    parts = (run.backbone, run.setting, *row.table, row.drawn_from)
+    parts = (run.backbone, run.setting, *row.comparison_key, row.image_ids)
     return json.dumps([name, without_seeds(run.protocol), *parts], sort_keys=True, default=str)
 
 
 def without_seeds(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run's record says of it, without the seeds of its training and of what made its
-    backbone, and the weights of these.
+    """Return a run's protocol without seeds of its and its backbone's training, and without the
+    weights that result from them.
     """
     about = deepcopy(dict(protocol))
     _drop_seeds(about.get("training", {}), about.get("made_by"))
     about.get("evaluation", {}).pop("weights", None)
-    about.pop("loaded", None)  # names the folder of the weights, and decides nothing
+    about.pop("loaded", None)  # folder of the weights
     return about
 
 
@@ -73,31 +70,31 @@ def _mean(rows: Sequence[Row]) -> Row:
     def mean(quantity: str) -> float:
         return fmean(getattr(numbers, quantity) for numbers in all_numbers)
 
-    def parts(kind: str) -> dict[object, SubsetScore]:
-        return _mean_parts(getattr(numbers, kind) for numbers in all_numbers)
-
-    means = {quantity: mean(quantity) for quantity in ("clean", "mpc", "rpc", "drop")}
-    broken_down = {kind: parts(kind) for kind in ("by_group", "by_severity", "by_corruption")}
-    together = Robustness(
+    means_row = Robustness(
         run=name,
         metric=all_numbers[0].metric,
         severities=all_numbers[0].severities,
-        **means,
-        **broken_down,
-    )  # type: ignore[arg-type]
-    around = None
+        clean=mean("clean"),
+        mpc=mean("mpc"),
+        rpc=mean("rpc"),
+        drop=mean("drop"),
+        by_group=_mean_parts(numbers.by_group for numbers in all_numbers),
+        by_severity=_mean_parts(numbers.by_severity for numbers in all_numbers),
+        by_corruption=_mean_parts(numbers.by_corruption for numbers in all_numbers),
+    )
+    bounds = None
     if all(row.drops is not None for row in rows):
         spread = mean_over_seeds(
             [numbers.drop for numbers in all_numbers], [row.resampled["drop"] for row in rows]
         )
-        around = spread.low, spread.high
+        bounds = spread.low, spread.high
     return replace(
         rows[0],
         run=replace(rows[0].run, name=name),
-        robustness=together,
-        interval=around,
+        robustness=means_row,
+        interval=bounds,
         resampled={},
-        drawn_from=(),
+        image_ids=(),
         alike="",
     )
 

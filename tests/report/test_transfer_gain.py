@@ -13,17 +13,10 @@ import pytest
 from stillrobust.analysis.intervals import mean_over_seeds
 from stillrobust.grid import COMMON, GROUPS, Cell
 from stillrobust.metrics import METRICS
-from stillrobust.report import page, write_report
-from stillrobust.report.came_along import (
-    came_along,
-    came_along_csv,
-    came_along_markdown,
-    came_along_text,
-    sentence,
-)
-from stillrobust.report.downloads import numbers, results_json
-from stillrobust.report.gained_upstream import gained_text, gained_upstream
-from stillrobust.report.summary import summarize
+from stillrobust.report import render_page, summarize, to_csv, to_markdown, to_text, write_report
+from stillrobust.report.downloads import report_files
+from stillrobust.report.transfer_gain import summary_sentence, transfer_gain, transfer_gain_table
+from stillrobust.report.upstream_gain import upstream_gain, upstream_gain_table
 from stillrobust.samples import DatasetInfo, Prediction, Target
 from stillrobust.storage.store import Run, Store
 
@@ -146,7 +139,7 @@ def downstream(
 
 
 def lines_of(store, replicates=200):
-    return came_along(store.runs(), summarize(store, replicates).rows)
+    return transfer_gain(store.runs(), summarize(store, replicates).rows)
 
 
 @pytest.fixture
@@ -169,20 +162,20 @@ def test_by_hand(store):
         "prime",
         "classification",
     )
-    assert line.mode == "fixed feature"
+    assert line.transfer == "fixed feature"
     assert line.upstream.value == pytest.approx(0.25)
     assert line.downstream.value == pytest.approx(0.125)
-    assert line.kept == pytest.approx(0.5)
-    assert line.seen == "came along"
+    assert line.retained == pytest.approx(0.5)
+    assert line.verdict == "transferred"
     # 20 of 100 images tell the two apart, of 80 that are right when clean: sd sqrt(0.2 * 0.8 / 100)
     # / 0.8, the ratio's own aside.
     low, high = line.upstream.interval
     assert (high - low) / 2 == pytest.approx(1.96 * (0.2 * 0.8 / 100) ** 0.5 / 0.8, rel=0.25)
     assert (
-        sentence([line])
-        == "Did it come along? Of 1 pairs of technique and backbone, 1 gained upstream beyond"
-        " chance; a gain beyond chance is there downstream with fixed feature in 1 of 1 (image"
-        " classification)."
+        summary_sentence([line])
+        == "Does the robustness transfer? Of 1 pairs of technique and backbone, 1 gained"
+        " significantly upstream; they gain significantly downstream with fixed feature in 1 of 1"
+        " (image classification)."
     )
 
 
@@ -190,11 +183,11 @@ def test_by_hand(store):
 @pytest.mark.parametrize(
     ("regular", "made", "after_regular", "after_made", "seen"),
     [
-        (40, 60, 40, 56, "came along"),
-        (40, 60, 40, 40, "no gain seen downstream"),
+        (40, 60, 40, 56, "transferred"),
+        (40, 60, 40, 40, "no significant gain downstream"),
         (40, 60, 50, 30, "turned into a loss"),
-        (40, 40, 40, 60, "no gain upstream to keep"),
-        (60, 40, 40, 60, "no gain upstream to keep"),
+        (40, 40, 40, 60, "no significant gain upstream"),
+        (60, 40, 40, 60, "no significant gain upstream"),
     ],
 )
 def test_every_task_tells_the_same(tmp_path, task, regular, made, after_regular, after_made, seen):
@@ -204,8 +197,8 @@ def test_every_task_tells_the_same(tmp_path, task, regular, made, after_regular,
     downstream(store, "", after_regular, task=task)
     downstream(store, "ant", after_made, task=task)
     (line,) = lines_of(store)
-    assert line.seen == seen
-    assert (line.kept is None) == (seen == "no gain upstream to keep")
+    assert line.verdict == seen
+    assert (line.retained is None) == (seen == "no significant gain upstream")
     assert (
         line.metric
         == {"classification": "top1", "detection": "box_ap", "segmentation": "miou"}[task]
@@ -239,14 +232,14 @@ def test_what_learnt_nothing_is_said_and_not_compared(store):
     downstream(store, "", 30, clean=33, mode="full_network")
     downstream(store, "prime", 32, clean=80, mode="full_network")
     fixed, full = lines_of(store)
-    assert fixed.seen == "came along"
-    assert full.upstream is full.kept is None
+    assert fixed.verdict == "transferred"
+    assert full.upstream is full.retained is None
     assert (
-        full.seen
-        == "not compared: the regular one's transfer learnt nothing (clean 33.0 %, up to 33.7 % may"
-        " be chance)"
+        full.verdict
+        == "not compared: the regular backbone's transfer is at chance level (clean 33.0 %, limit"
+        " 33.7 %)"
     )
-    assert sentence([fixed, full]).endswith("1 of 2 lines could not be compared.")
+    assert summary_sentence([fixed, full]).endswith("1 of 2 lines could not be compared.")
     downstream(store, "", 20, clean=34, mode="full_network")
     assert lines_of(store)[1].upstream is not None
 
@@ -258,26 +251,30 @@ def test_holes_are_said(store):
     upstream(store, "ant", 60)
     by_technique = {line.technique: line for line in lines_of(store)}
     assert (
-        by_technique["ant"].seen == "not complete: the technique upstream, the technique's transfer"
+        by_technique["ant"].verdict
+        == "not complete: the technique upstream, the technique's transfer"
     )
     downstream(store, "ant", 50, leave_out=[("fog", 3)])
     by_technique = {line.technique: line for line in lines_of(store)}
-    assert by_technique["ant"].seen == "not complete: the technique's transfer"
-    assert by_technique["prime"].seen == "came along"
+    assert by_technique["ant"].verdict == "not complete: the technique's transfer"
+    assert by_technique["prime"].verdict == "transferred"
     upstream(store, "l2", 60, seed=0, lr=0.5)
     downstream(store, "l2", 50, lr=0.5)
     (other,) = (line for line in lines_of(store) if line.technique == "l2")
-    assert other.seen == "not complete: the regular backbone upstream, the regular one's transfer"
+    assert (
+        other.verdict
+        == "not complete: the regular backbone upstream, the regular backbone's transfer"
+    )
     downstream(store, "prime", 50, seed=1)
     (seed,) = (line for line in lines_of(store) if line.technique == "prime")
-    assert (seed.seeds, seed.seen) == (1, "came along; seeds left out, not complete: 1")
+    assert (seed.seeds, seed.verdict) == (1, "transferred; seeds left out, not complete: 1")
 
 
 def test_without_statistics_nothing_is_sure(store):
     (line,) = lines_of(store, replicates=0)
-    assert (line.kept, line.seen) == (
+    assert (line.retained, line.verdict) == (
         None,
-        "how surely cannot be said without per-image statistics",
+        "significance unknown: no per-image statistics",
     )
     assert line.upstream.value == pytest.approx(0.25)
 
@@ -288,7 +285,7 @@ def test_what_was_corrupted_otherwise_is_not_beside(store):
     (line,) = lines_of(store)
     assert line.upstream.value == pytest.approx(0.25)
     assert sorted(
-        one.gains["drop"].value for one in gained_upstream(store.runs(), summarize(store, 20).rows)
+        one.gains["drop"].value for one in upstream_gain(store.runs(), summarize(store, 20).rows)
     ) == pytest.approx([1 / 80, 0.25])
 
 
@@ -310,30 +307,31 @@ def test_published_backbones(tmp_path):
             )
             write(store, run.name, "classification", run, 80, corrupted)
     (line,) = lines_of(store)
-    assert (line.backbone, line.technique, line.kept) == ("resnet50", "ant", pytest.approx(0.5))
+    assert (line.backbone, line.technique, line.retained) == ("resnet50", "ant", pytest.approx(0.5))
 
 
 def test_every_form_says_the_same(store, tmp_path):
     summary = summarize(store, 200)
-    (line,) = lines = came_along(store.runs(), summary.rows)
+    (line,) = lines = transfer_gain(store.runs(), summary.rows)
     gain = f"{100 * line.upstream.value:.1f}"
-    for text in (came_along_text(lines), came_along_markdown(lines), page(store, summary)):
+    files, page = report_files(store, summary), render_page(store, summary)
+    table = transfer_gain_table(lines)
+    for text in (to_text(table), to_markdown(table), page):
         assert gain in text
-        assert "came along" in text
-        assert "Of 1 pairs of technique and backbone, 1 gained upstream beyond chance" in text
-    (row,) = csv.DictReader(io.StringIO(came_along_csv(lines)))
+        assert "transferred" in text
+    for text in (files["transfer_gain.md"].content, page):
+        assert "Of 1 pairs of technique and backbone, 1 gained significantly upstream" in text
+    (row,) = csv.DictReader(io.StringIO(to_csv(table)))
     assert float(row["upstream_gain"]) == line.upstream.value
-    assert float(row["kept"]) == line.kept
-    (told,) = json.loads(results_json(summary, lines))["came_along"]
-    assert told["downstream_low"] == line.downstream.interval[0]
+    assert float(row["retained"]) == line.retained
+    (record,) = json.loads(files["results.json"].content)["transfer_gain"]
+    assert record["downstream_gain_low"] == line.downstream.interval[0]
     write_report(store, summary, tmp_path / "out")
     # the verdict is text
-    assert "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | --- |" in came_along_markdown(
-        lines
-    )
-    assert '<th scope="col">What is seen</th>' in page(store, summary)
-    assert (tmp_path / "out/came_along.md").read_text().startswith(came_along_markdown(lines))
-    assert (tmp_path / "out/came_along.csv").read_text() == came_along_csv(lines)
+    assert "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | --- |" in to_markdown(table)
+    assert '<th scope="col">Verdict</th>' in page
+    assert to_markdown(table) in (tmp_path / "out/transfer_gain.md").read_text()
+    assert (tmp_path / "out/transfer_gain.csv").read_text() == to_csv(table)
 
 
 def test_gains_upstream_by_group(tmp_path):
@@ -347,10 +345,10 @@ def test_gains_upstream_by_group(tmp_path):
             store, "ant", {name: 40 + more * (name in GROUPS["noise"]) for name in COMMON}, seed
         )
         if seed == 0:
-            (line,) = gained_upstream(store.runs(), summarize(store, 200).rows)
+            (line,) = upstream_gain(store.runs(), summarize(store, 200).rows)
             assert line.gains["drop.noise"].interval[0] > 0.1
             assert line.gains["drop.blur"].interval == pytest.approx((0, 0))
-    (line,) = gained_upstream(store.runs(), summarize(store, 200).rows)
+    (line,) = upstream_gain(store.runs(), summarize(store, 200).rows)
     assert line.seeds == 2
     assert line.gains["drop.noise"].value == pytest.approx((0.25 + 0.1) / 2)
     assert line.gains["drop"].value == pytest.approx((0.25 + 0.1) / 2 * 3 / 15)
@@ -358,23 +356,27 @@ def test_gains_upstream_by_group(tmp_path):
         line.gains[f"drop.{name}"].value for name in ("blur", "weather", "digital")
     ] == pytest.approx([0, 0, 0])
     summary = summarize(store, 200)
-    files = numbers(store, summary)
-    assert "came_along.csv" not in files  # nothing is transferred yet
-    (row,) = csv.DictReader(io.StringIO(files["gained_upstream.csv"][2]))
+    files = report_files(store, summary)
+    assert "transfer_gain.csv" not in files  # nothing is transferred yet
+    (row,) = csv.DictReader(io.StringIO(files["upstream_gain.csv"].content))
     assert float(row["noise_gain"]) == line.gains["drop.noise"].value
-    (told,) = json.loads(files["results.json"][2])["gained_upstream"]
-    assert told["noise_low"] == line.gains["drop.noise"].interval[0]
-    for text in (gained_text([line]), files["came_along.md"][2], page(store, summary)):
+    (record,) = json.loads(files["results.json"].content)["upstream_gain"]
+    assert record["noise_gain_low"] == line.gains["drop.noise"].interval[0]
+    for text in (
+        to_text(upstream_gain_table([line]), 200),
+        files["transfer_gain.md"].content,
+        render_page(store, summary),
+    ):
         assert "17.5 [" in text
     upstream(store, "ant", 30, seed=2, clean=30)
     upstream(store, "l2", 30, clean=30)
     found = {
-        line.technique: line for line in gained_upstream(store.runs(), summarize(store, 200).rows)
+        line.technique: line for line in upstream_gain(store.runs(), summarize(store, 200).rows)
     }
-    assert found["ant"].lacking == "seeds left out, not complete: 2"
+    assert found["ant"].missing == "seeds left out, not complete: 2"
     assert (
-        found["l2"].lacking
-        == "not compared: the technique learnt nothing (clean 30.0 %, up to 33.7 % may be chance)"
+        found["l2"].missing
+        == "not compared: the technique is at chance level (clean 30.0 %, limit 33.7 %)"
     )
 
 
@@ -389,8 +391,8 @@ def test_a_store_without_made_backbones_says_nothing(tmp_path):
         40,
     )
     summary = summarize(store, 20)
-    assert came_along(store.runs(), summary.rows) == []
-    assert came_along_text([]) == sentence([]) == ""
-    assert "come along" not in page(store, summary)
+    assert transfer_gain(store.runs(), summary.rows) == []
+    assert to_text(upstream_gain_table([])) == summary_sentence([]) == ""
+    assert "robustness transfer" not in render_page(store, summary)
     write_report(store, summary, tmp_path / "out")
-    assert not (tmp_path / "out/came_along.md").exists()
+    assert not (tmp_path / "out/transfer_gain.md").exists()

@@ -12,12 +12,16 @@ import pytest
 
 from stillrobust.grid import COMMON, Cell
 from stillrobust.paper import Claim
-from stillrobust.report import page, summarize, text_table
-from stillrobust.report.blocks import apart, comparable, sections
+from stillrobust.report import render_page, results_table, summarize, to_csv, to_latex, to_text
 from stillrobust.report.claims import TWO_PROTOCOLS, judge
-from stillrobust.report.downloads import latex_table, results_json
-from stillrobust.report.exhibits import exhibits_of
-from stillrobust.report.tables import compact, table_csv
+from stillrobust.report.downloads import report_files
+from stillrobust.report.paper_exhibits import paper_exhibits
+from stillrobust.report.protocol_groups import (
+    comparable_protocol,
+    protocol_difference,
+    protocol_groups,
+)
+from stillrobust.report.results_table import compact_letters
 from stillrobust.storage.store import Run, Store
 from tests.report.test_page import Page
 
@@ -60,17 +64,22 @@ def mixed(tmp_path_factory):
     return store, summarize(store, replicates=50)
 
 
-def test_sections_hold_one_protocol(mixed):
+def test_groups_have_one_protocol(mixed):
     _, summary = mixed
-    names = [[row.run.name for row in section] for section in sections(summary.rows)]
+    names = [[row.run.name for row in section] for section in protocol_groups(summary.rows)]
     assert sorted(map(sorted, names)) == [["a", "b"], ["c"], ["d"], ["e"]]
-    assert names[-1] == ["e"]  # one's own first
+    assert names[-1] == ["e"]  # imported rows last
     assert not summary.incomplete  # a run of another protocol at other severities makes no hole
-    told = {section[0].run.name: apart(section, summary.rows) for section in sections(summary.rows)}
-    assert told["c"] == "channel order bgr; seed 0; severities 1"
-    assert told["e"] == "channel order nothing; seed unknown; severities 1"
-    assert comparable({"weights": 1, "data_name": 2, "imported": 3, "seed": 4}) == {"seed": 4}
-    assert apart(summary.rows[:1], summary.rows[:1]) == ""
+    found = {
+        section[0].run.name: protocol_difference(section, summary.rows)
+        for section in protocol_groups(summary.rows)
+    }
+    assert found["c"] == "channel order bgr; seed 0; severities 1"
+    assert found["e"] == "channel order nothing; seed unknown; severities 1"
+    assert comparable_protocol({"weights": 1, "data_name": 2, "imported": 3, "seed": 4}) == {
+        "seed": 4
+    }
+    assert protocol_difference(summary.rows[:1], summary.rows[:1]) == ""
     assert {row.run.name: row.alike for row in summary.rows} == {
         "a": "a",
         "b": "b",
@@ -82,7 +91,7 @@ def test_sections_hold_one_protocol(mixed):
 
 def test_terminal_names_what_differs(mixed):
     _, summary = mixed
-    lines = text_table(summary.rows).split("\n")
+    lines = to_text(results_table(summary.rows), 200).split("\n")
     heads = [line for line in lines if "measured with" in line]
     assert len(heads) == 4
     assert (
@@ -96,7 +105,7 @@ def test_terminal_names_what_differs(mixed):
 
 def test_page_has_a_block_and_a_section_for_each(mixed):
     store, summary = mixed
-    text = page(store, summary)
+    text = render_page(store, summary)
     table = Page(text).tables[0]
     heads = [line[0] for line in table if len(line) == 1]
     assert len(heads) == 4
@@ -105,24 +114,27 @@ def test_page_has_a_block_and_a_section_for_each(mixed):
     best = [line for line in text.split("<tr ") if 'class="number best"' in line]
     # one of each block: nothing is ranked across
     assert len([line for line in best if line.startswith("data-run")]) == 4
-    answer = text.split("<main>")[1].split("The table</h2>")[0]
+    answer = text.split("<main>")[1].split("Results</h2>")[0]
     assert answer.count('<p class="answer">') == 4
     assert "on toy (channel order bgr; seed 0; severities 1), full network: net_a keeps" in answer
 
 
 def test_files_say_the_protocol(mixed):
-    _, summary = mixed
+    store, summary = mixed
     keys = {
         line["run"]: line["protocol"]
-        for line in csv.DictReader(io.StringIO(table_csv(summary.rows)))
+        for line in csv.DictReader(io.StringIO(to_csv(results_table(summary.rows))))
     }
     assert keys["a"] == keys["b"]
     assert len(set(keys.values())) == 4
-    told = {row["run"]: row["protocol"] for row in json.loads(results_json(summary))["rows"]}
-    assert told["c"] == {"seed": 0, "channel_order": "bgr"}
-    latex = latex_table(summary.rows)
+    found = {
+        row["run"]: row["protocol"]
+        for row in json.loads(report_files(store, summary)["results.json"].content)["rows"]
+    }
+    assert found["c"] == {"seed": 0, "channel_order": "bgr"}
+    latex = to_latex(results_table(summary.rows))
     assert latex.count(r"\multicolumn{11}{l}{") == 4
-    titles = [panel.title for panel in exhibits_of(mixed[0], replicates=0).exhibits[0].panels]
+    titles = [panel.title for panel in paper_exhibits(mixed[0], replicates=0).exhibits[0].panels]
     assert len(titles) == len(set(titles)) == 4
 
 
@@ -147,28 +159,32 @@ def test_a_mean_of_seeds_everywhere(tmp_path):
     write(store, "o", "other", 10, {"seed": 0}, training={"recipe": {"seed": 0}})
     summary = summarize(store, replicates=50)
     drop = fmean(1 - kept / 80 for kept in (60, 50, 58))
-    (mean,) = json.loads(results_json(summary))["means_of_seeds"]
+    (mean,) = json.loads(report_files(store, summary)["results.json"].content)["seed_means"]
     assert mean["run"] == "mean of 3 seeds"
     assert mean["drop"] == pytest.approx(drop)
     shown = f"{100 * drop:.1f} ["
-    lines = [line for line in Page(page(store, summary)).tables[0] if "mean of 3 seeds" in line[1]]
+    lines = [
+        line for line in Page(render_page(store, summary)).tables[0] if "mean of 3 seeds" in line[1]
+    ]
     assert len(lines) == 1
     assert lines[0][9].startswith(shown)
     assert (
         f"net (mean of 3 seeds) & full network & top-1 & 80.0 & 30.0 & 30.0 & 30.0 & 30.0 & {shown}"
-        in latex_table(summary.rows)
+        in to_latex(results_table(summary.rows))
     )
     assert shown in next(
-        line for line in text_table(summary.rows).split("\n") if "mean of 3 seeds" in line
+        line
+        for line in to_text(results_table(summary.rows)).split("\n")
+        if "mean of 3 seeds" in line
     )
-    entries = exhibits_of(store, replicates=50).exhibits[0].panels[0].entries
+    entries = paper_exhibits(store, replicates=50).exhibits[0].panels[0].entries
     assert [entry.label for entry in entries].count("net (mean of 3 seeds)") == 1
 
 
-def test_letters_are_compact():
-    assert compact("") == ""
-    assert compact("a") == "a"
-    assert compact("ab") == "a b"
-    assert compact("abcdf") == "a–d f"
-    assert compact("yza1b1") == "y–b1"
-    assert compact("aceg") == "a c e g"
+def test_letters_are_compact_letters():
+    assert compact_letters("") == ""
+    assert compact_letters("a") == "a"
+    assert compact_letters("ab") == "a b"
+    assert compact_letters("abcdf") == "a–d f"
+    assert compact_letters("yza1b1") == "y–b1"
+    assert compact_letters("aceg") == "a c e g"

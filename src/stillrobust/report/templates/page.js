@@ -1,9 +1,9 @@
-// What the page does beyond showing: sort, filter, search, choose a block of a table. It loads and sends nothing.
+// Sorting, filters, search and the choice of a block of a table. Nothing is loaded or sent.
 "use strict";
 
 const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
 
-// ---- sort: each head of a column becomes a button -------------------------------------------------------------------
+// ---- sort: each column heading becomes a button -------------------------------------------------------------------
 
 function valueOf(row, column) {
   const text = row.cells[column].textContent.trim().replace("\u2212", "-");
@@ -40,25 +40,25 @@ function sortable(table) {
 
 all("table.sortable").forEach(sortable);
 
-// ---- cards: on a phone a line of a table is a card, which has no heads to press: a list of columns sorts instead ---------
+// ---- cards: on a phone a row is a card without headings, so a list of columns sorts ----------------------------------
 
 const roles = { TABLE: "table", CAPTION: "caption", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
 
 for (const table of all("table.cards")) {
-  for (const one of [table, ...all("*", table)]) if (roles[one.tagName]) one.setAttribute("role", roles[one.tagName]); // whatever it looks like
+  for (const one of [table, ...all("*", table)]) if (roles[one.tagName]) one.setAttribute("role", roles[one.tagName]); // kept when styled as cards
   for (const one of all("th", table)) one.setAttribute("role", one.scope === "col" ? "columnheader" : "rowheader");
-  const heads = all(".heads th", table);
-  if (!heads.length) continue;
-  const options = heads.flatMap((head, index) => [0, 1].map((down) => [`${index} ${down}`, `${head.textContent} ${down ? "↓" : "↑"}`]));
-  const label = choice("Sort by", [["", "as it came"], ...options], (value) => {
+  const headings = all(".heads th", table);
+  if (!headings.length) continue;
+  const options = headings.flatMap((head, index) => [0, 1].map((down) => [`${index} ${down}`, `${head.textContent} ${down ? "↓" : "↑"}`]));
+  const label = choice("Sort by", [["", "original order"], ...options], (value) => {
     const [index, down] = value.split(" ");
-    if (value) sort(table, heads[Number(index)], down === "1");
+    if (value) sort(table, headings[Number(index)], down === "1");
   });
   label.classList.add("phone");
   table.parentElement.before(label);
 }
 
-// ---- filter and search: what is left out of the table is left out of every figure ------------------------------------
+// ---- filter and search: apply to the table and to every figure ------------------------------------
 
 const filters = document.getElementById("filters");
 
@@ -76,7 +76,7 @@ function filter() {
   for (const body of document.getElementById("runs").tBodies) body.hidden = !body.querySelector("[data-run]:not([hidden])");
   for (const one of all("section [data-run]")) one.toggleAttribute("hidden", !shown.has(one.dataset.run));
   for (const section of all("section")) section.hidden = !section.querySelector("[data-run]:not([hidden])");
-  filters.querySelector("output").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} lines`;
+  filters.querySelector("output").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
 }
 
 if (filters) {
@@ -87,7 +87,7 @@ if (filters) {
   filter();
 }
 
-// ---- blocks: a table with several bodies shows the one that is chosen ------------------------------------------------
+// ---- blocks: a table with several bodies shows the chosen one ------------------------------------------------
 
 function choice(title, options, choose) {
   const label = document.createElement("label");
@@ -111,7 +111,7 @@ for (const table of all("table.heat")) {
   table.parentElement.before(form);
 }
 
-// ---- classes: the table has those that lose most; the others come from the numbers beside it --------------------------
+// ---- classes: the table has those with the largest drop; the others come from the numbers behind it --------------------------
 
 function cell(drop) {
   const td = document.createElement("td");
@@ -126,7 +126,7 @@ for (const block of all(".classes")) {
   const table = block.querySelector("table");
   const few = table.rows[0].cells.length - 1;
   const lines = all("tbody tr[data-run]", table).map((line) => line);
-  const said = document.createElement("output");
+  const status = document.createElement("output");
   const search = document.createElement("input");
   const every = document.createElement("button");
   const show = (chosen) => {
@@ -144,7 +144,7 @@ for (const block of all(".classes")) {
     table.style.setProperty("--columns", chosen.length);
     table.classList.toggle("wide", chosen.length > few);
     sortable(table);
-    said.textContent = `${chosen.length} of ${names.length} classes`;
+    status.textContent = `${chosen.length} of ${names.length} classes`;
   };
   const found = () => {
     const words = search.value.toLowerCase().trim();
@@ -162,12 +162,12 @@ for (const block of all(".classes")) {
   const form = document.createElement("form");
   form.className = "filters";
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.append(label, every, said);
+  form.append(label, every, status);
   block.prepend(form);
-  said.textContent = `${few} of ${names.length} classes`;
+  status.textContent = `${few} of ${names.length} classes`;
 }
 
-// ---- steps: one image and corruption at a time, two models beside each other -----------------------------------------
+// ---- steps: one image and corruption at a time, two models side by side -----------------------------------------
 
 for (const steps of all(".steps")) {
   const figures = all(".step", steps);
@@ -175,22 +175,22 @@ for (const steps of all(".steps")) {
   const chosen = [0, Math.min(1, names.length - 1)];
   const wanted = { corruption: "", class: "", changed: false };
   let at = 0;
-  const said = document.createElement("output");
+  const status = document.createElement("output");
   const form = document.createElement("form");
   form.className = "filters";
   form.setAttribute("role", "group");
-  form.setAttribute("aria-label", "Choose what is shown");
+  form.setAttribute("aria-label", "Filter the images");
   const worst = (figure) => Math.max(...chosen.map((index) => Number(all(".model", figure)[index].dataset.change)));
   const fits = (figure) =>
     (!wanted.corruption || figure.dataset.corruption === wanted.corruption) &&
     (!wanted.class || JSON.parse(figure.dataset.classes).includes(wanted.class)) &&
     (!wanted.changed || worst(figure) > 0);
   const show = (place) => {
-    const open = figures.filter(fits).sort((a, b) => worst(b) - worst(a)); // of the two models that are shown
+    const open = figures.filter(fits).sort((a, b) => worst(b) - worst(a)); // of the two shown models
     at = open.length ? (place + open.length) % open.length : 0;
     figures.forEach((figure) => (figure.hidden = figure !== open[at]));
     for (const figure of figures) all(".model", figure).forEach((model, index) => (model.hidden = !chosen.includes(index)));
-    said.textContent = open.length ? `${at + 1} of ${open.length}, the worst change first` : "Nothing is like that; choose less";
+    status.textContent = open.length ? `${at + 1} of ${open.length}, largest change first` : "No match; relax the filters";
   };
   const turn = (text, by) => {
     const button = document.createElement("button");
@@ -203,7 +203,7 @@ for (const steps of all(".steps")) {
     const options = [["", "all"], ...values.sort().map((value) => [value, value])];
     if (options.length > 2) form.append(choice(title, options, (value) => show(((wanted[key] = value), 0))));
   };
-  for (const [place, title] of names.length > 1 ? ["Model", "Beside it"].entries() : []) {
+  for (const [place, title] of names.length > 1 ? ["Model", "Second model"].entries() : []) {
     const label = choice(title, names.map((name, index) => [String(index), name]), (value) => {
       chosen[place] = Number(value);
       show(0);
@@ -218,8 +218,8 @@ for (const steps of all(".steps")) {
   box.type = "checkbox";
   box.addEventListener("change", () => show(((wanted.changed = box.checked), 0)));
   only.className = "only";
-  only.append(box, " Only what changes");
-  form.append(only, turn("Previous", -1), turn("Next", 1), said);
+  only.append(box, " Only changed predictions");
+  form.append(only, turn("Previous", -1), turn("Next", 1), status);
   steps.before(form);
   show(0);
 }

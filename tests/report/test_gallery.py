@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stillrobust.grid import COMMON, Cell
-from stillrobust.report.steps import change, steps
+from stillrobust.report.gallery import prediction_change, severity_steps
 from stillrobust.report.summary import summarize
 from stillrobust.storage.store import Run, Store
 
@@ -14,15 +14,15 @@ IDS = np.array(["x", "y"])
 def test_change_of_a_class():
     clean = {"image_ids": IDS, "predicted": np.array([1, 2]), "score": np.array([0.9, 0.8])}
     noisy = {"image_ids": IDS[::-1], "predicted": np.array([3, 1]), "score": np.array([0.9, 0.6])}
-    assert change(clean, noisy, "x") == pytest.approx(0.3)
-    assert change(clean, noisy, "y") == 1
-    assert change(clean, noisy, "z") is None
+    assert prediction_change(clean, noisy, "x") == pytest.approx(0.3)
+    assert prediction_change(clean, noisy, "y") == 1
+    assert prediction_change(clean, noisy, "z") is None
 
 
 def test_change_of_a_label_map():
     clean = {"image_ids": IDS, "label_map": np.zeros((2, 2, 2), int)}
     noisy = {"image_ids": IDS, "label_map": np.array([[[0, 1], [0, 0]], [[0, 0], [0, 0]]])}
-    assert (change(clean, noisy, "x"), change(clean, noisy, "y")) == (0.25, 0)
+    assert (prediction_change(clean, noisy, "x"), prediction_change(clean, noisy, "y")) == (0.25, 0)
 
 
 def test_change_of_boxes():
@@ -35,15 +35,15 @@ def test_change_of_boxes():
     }
     moved = boxes + np.array([[2, 0, 2, 0], [5, 0, 5, 0], [0, 0, 0, 0]])  # IoU 8/12, 5/15, 1
     noisy = {**clean, "boxes": moved, "labels": np.array([1, 1, 2])}
-    assert change(clean, noisy, "x") == 0.5  # one of two is still there
-    assert change(clean, noisy, "y") == 1  # there, but as another class
+    assert prediction_change(clean, noisy, "x") == 0.5  # one of two is still there
+    assert prediction_change(clean, noisy, "y") == 1  # there, but as another class
     none = {
         **clean,
         "box_image": np.zeros(0, int),
         "labels": np.zeros(0, int),
         "boxes": np.zeros((0, 4)),
     }
-    assert (change(clean, none, "x"), change(none, clean, "x")) == (1, 0)
+    assert (prediction_change(clean, none, "x"), prediction_change(none, clean, "x")) == (1, 0)
 
 
 def test_worst_first_for_every_model(tmp_path):
@@ -62,10 +62,12 @@ def test_worst_first_for_every_model(tmp_path):
                 "score": np.array([0.9 - 0.4 * (place[0] == "fog")]),
             }
             store.write_cell(Cell(name, *place), "k", {"top1": 0.5}, {"seed": 0}, 1, 1.0, {}, kept)
-    shown = steps(store, summarize(store, 0).rows, {})
-    captions = [part.split("<code>")[0] for part in shown.split("<figcaption>")[1:]]
-    assert captions[:2] == ["frost 1, ", "fog 1, "]
-    # every corruption is there, for the filter; of each up to OF_EACH images
-    assert len(captions) == len(COMMON)
-    assert 'data-model="&lt;b&gt;" data-change="1.0000"' in shown.split("</figure>")[0]
-    assert shown.count('data-model="&lt;b&gt;"') == len(COMMON)
+    steps = severity_steps(store, summarize(store, 0).rows, {})
+    assert [step.place for step in steps[:2]] == ["frost 1", "fog 1"]
+    # every corruption has a step, for the filter; of each up to STEPS images
+    assert len(steps) == len(COMMON)
+    label, change, clean, corrupted = steps[0].models[1]
+    assert (label, change) == ("<b>", 1)
+    assert clean.labels == (("", "✓ cat 90 %"),)
+    assert corrupted.labels == (("", "✗ dog 90 %, is cat"),)
+    assert all([model[0] for model in step.models] == ["<a>", "<b>"] for step in steps)

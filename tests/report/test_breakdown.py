@@ -17,10 +17,9 @@ from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, GROUPS, Cell
 from stillrobust.metrics.recompute import recompute_by_class, recompute_details
 from stillrobust.report import summarize, write_report
-from stillrobust.report.blocks import sections
-from stillrobust.report.inside import against_others, with_inside
-from stillrobust.report.page_inside import PAIRS
-from stillrobust.report.tables import percent
+from stillrobust.report.breakdown import PAIRS, add_breakdown, relative_scores
+from stillrobust.report.protocol_groups import protocol_groups
+from stillrobust.report.table import percent
 from stillrobust.samples import Prediction
 from stillrobust.storage.store import Run, Store
 from tests.metrics.test_recompute import CLASSES, filled_metric, pair
@@ -78,7 +77,7 @@ def made(tmp_path_factory):
                     1.0,
                     metric.statistics(),
                 )
-    summary = with_inside(
+    summary = add_breakdown(
         store,
         summarize(store, 0),
         "classification-one",
@@ -93,7 +92,7 @@ def test_the_family_is_whole_and_right(made):
     _, summary, _, kept = made
     assert len(summary.rows) == 12
     for row in summary.rows:
-        told = summary.inside[row.run.name, row.robustness.metric]
+        told = summary.breakdowns[row.run.name, row.robustness.metric]
         start = row.robustness.metric.split("_")[0] + "_" if row.run.task == "detection" else ""
         wanted = {"ece"} | ({"ap_small", "ap_medium", "ap_large"} if start else set())
         assert wanted - set(told.pairs) <= {
@@ -121,8 +120,12 @@ def test_the_family_is_whole_and_right(made):
             assert told.classes[name] == pytest.approx(
                 (scores["clean"], fmean(scores[place] for place in COMMON))
             )
-        assert told.worst == min(COMMON, key=lambda name: row.robustness.by_corruption[name].mpc)
-        assert told.left == pytest.approx(row.robustness.by_corruption[told.worst].mpc)
+        assert told.worst_corruption == min(
+            COMMON, key=lambda name: row.robustness.by_corruption[name].mpc
+        )
+        assert told.worst_score == pytest.approx(
+            row.robustness.by_corruption[told.worst_corruption].mpc
+        )
 
 
 def test_against_others_only_in_their_table(made):
@@ -133,7 +136,7 @@ def test_against_others_only_in_their_table(made):
     errors = corruption_errors(
         numbers["classification-two"], as_reference(numbers["classification-one"])
     )
-    told = summary.inside["classification-two", "top1"].others
+    told = summary.breakdowns["classification-two", "top1"].relative
     assert (told.mce, told.relative_mce, told.reference) == (
         errors.mce,
         errors.relative_mce,
@@ -143,9 +146,9 @@ def test_against_others_only_in_their_table(made):
     assert told.effective == pytest.approx(
         effective_robustness([numbers["classification-two"]], standard)[0]
     )
-    assert summary.inside["detection-two", "box_ap"].others.mce is None
+    assert summary.breakdowns["detection-two", "box_ap"].relative.mce is None
     with pytest.raises(UserError, match="Did you mean: classification-one"):
-        against_others(summary.rows, "classification_one")
+        relative_scores(summary.rows, "classification_one")
 
 
 def test_effective_robustness_by_the_same_line(tmp_path):
@@ -169,21 +172,21 @@ def test_effective_robustness_by_the_same_line(tmp_path):
             )
     rows = summarize(store, 0).rows
     numbers = {row.run.name: row.robustness for row in rows}
-    told = against_others(rows, standard=["s1", "s2"])
+    told = relative_scores(rows, standard=["s1", "s2"])
     (expected,) = effective_robustness([numbers["mine"]], [numbers["s1"], numbers["s2"]])
     assert told["mine", "top1"].effective == pytest.approx(expected)
     assert told["s1", "top1"].effective == pytest.approx(0)
     assert told["all", "top1"].effective is None  # a score of 1 has no logit
     assert told["mine", "top1"].mce is None  # AlexNet's errors are those of ImageNet
     with pytest.raises(UserError, match="at least two standard"):
-        against_others(rows, standard=["s1"])
+        relative_scores(rows, standard=["s1"])
 
 
 def test_every_number_in_every_form(made):
     store, summary, page, _ = made
     terminal = CliRunner().invoke(app, COMMAND.format(store.root).split())
     assert terminal.exit_code == 0, terminal.output
-    lines = list(csv.DictReader((page.parent / "details.csv").open()))
+    lines = list(csv.DictReader((page.parent / "breakdown.csv").open()))
     rows = {
         (row["run"], row["metric"]): row
         for row in json.loads((page.parent / "results.json").read_text())["rows"]
@@ -192,7 +195,7 @@ def test_every_number_in_every_form(made):
     tables = [table for table in Page(page.read_text()).tables if "Worst corruption" in table[0]]
     hidden = {
         (one[0].run.task, one[0].robustness.metric): table
-        for one, table in zip(sections(summary.rows), tables, strict=True)
+        for one, table in zip(protocol_groups(summary.rows), tables, strict=True)
     }
     blocks = dict(
         zip(
@@ -201,9 +204,9 @@ def test_every_number_in_every_form(made):
             strict=True,
         )
     )
-    for (run, metric), told in summary.inside.items():
+    for (run, metric), told in summary.breakdowns.items():
         mine = [line for line in lines if (line["run"], line["metric"]) == (run, metric)]
-        kept = rows[run, metric]["inside"]
+        kept = rows[run, metric]["breakdown"]
         name = run.split("-")[1]
         table = hidden[run.split("-")[0], metric]
         shown = dict(
@@ -226,22 +229,24 @@ def test_every_number_in_every_form(made):
         for one, (clean, corrupted) in told.classes.items():
             assert f"{one} {100 * clean:.1f} to {100 * corrupted:.1f}" in blocks[run]
         worst = next(line for line in mine if line["quantity"] == "worst_corruption")
-        assert worst["of"] == kept["worst"] == told.worst
-        assert shown["Worst corruption"] == told.worst.replace("_", " ")
-        assert f"worst corruption {told.worst}" in blocks[run]
-        if told.others.mce is not None:
+        assert worst["of"] == kept["worst_corruption"] == told.worst_corruption
+        assert shown["Worst corruption"] == told.worst_corruption.replace("_", " ")
+        assert f"worst corruption {told.worst_corruption}" in blocks[run]
+        if told.relative.mce is not None:
             (line,) = [line for line in mine if line["quantity"] == "mce"]
-            assert float(line["corrupted"]) == kept["others"]["mce"] == told.others.mce
-            assert shown["mCE"] == percent(told.others.mce)
+            assert float(line["corrupted"]) == kept["relative"]["mce"] == told.relative.mce
+            assert shown["mCE"] == percent(told.relative.mce)
             assert (
-                f"mCE {percent(told.others.mce)}, relative mCE {percent(told.others.relative_mce)}"
-                in blocks[run]
+                f"mCE {percent(told.relative.mce)},"
+                f" relative mCE {percent(told.relative.relative_mce)}" in blocks[run]
             )
-        if told.others.effective is not None:
+        if told.relative.effective is not None:
             (line,) = [line for line in mine if line["quantity"] == "effective_robustness"]
-            assert float(line["corrupted"]) == kept["others"]["effective"] == told.others.effective
-            assert shown["Effective robustness"] == percent(told.others.effective)
-            assert f"effective robustness {percent(told.others.effective)} points" in blocks[run]
+            assert (
+                float(line["corrupted"]) == kept["relative"]["effective"] == told.relative.effective
+            )
+            assert shown["Effective robustness"] == percent(told.relative.effective)
+            assert f"effective robustness {percent(told.relative.effective)} points" in blocks[run]
     assert {line["quantity"] for line in lines} >= {
         "effective_robustness",
         "worst_corruption",
@@ -310,10 +315,10 @@ def test_alexnet_stands_in_where_it_applies_and_no_run_is_named(tmp_path):
             )
     rows = summarize(store, 0).rows
     numbers = {row.run.name: row.robustness for row in rows}
-    told = {name: one for (name, _), one in against_others(rows).items()}
+    told = {name: one for (name, _), one in relative_scores(rows).items()}
     assert (told["a"].mce, told["a"].reference) == (corruption_errors(numbers["a"]).mce, "AlexNet")
     assert told["b"].mce is None
     assert told["c"].mce is None
-    beside = {name: one for (name, _), one in against_others(rows, reference="b").items()}
+    beside = {name: one for (name, _), one in relative_scores(rows, reference="b").items()}
     assert (beside["b"].mce, beside["b"].reference) == (pytest.approx(1), "b")
     assert beside["a"].mce is None

@@ -1,0 +1,104 @@
+"""Heat maps: tables of drops with a number in every cell and a colour behind it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from markupsafe import Markup
+
+from stillrobust.grid import COMMON, GROUPS, Place
+from stillrobust.report.labels import figure_label
+from stillrobust.report.renderers import HEAT_STEPS, render_html
+from stillrobust.report.rows import Row
+from stillrobust.report.table import Block, Column, Percent, Table, TableRow
+
+# Nine stops of cividis (Nuñez, Anderton & Renslow 2018): even in lightness, the same to red-green
+# blind eyes.
+CIVIDIS = (
+    "#00224e", "#173b6d", "#3f4f6e", "#5b6570", "#757a76", "#8f8f77", "#b0a56f", "#d4be5c",
+    "#fee838",
+)  # fmt: skip
+
+ColumnGroups = Iterable[tuple[str, Sequence[str]]]  # (heading of the group, its columns)
+Drops = Sequence[Sequence[float | None]]  # (rows, columns), fractions
+
+
+def heat_colour(drop: float) -> tuple[str, str]:
+    """The colours of a cell and of its text, for a drop from 0 (dark) to 1 (bright)."""
+    position = min(max(drop, 0.0), 1.0) * (len(CIVIDIS) - 1)
+    below = min(int(position), len(CIVIDIS) - 2)
+    low, high = (_rgb(CIVIDIS[index]) for index in (below, below + 1))
+    mixed = [round(a + (b - a) * (position - below)) for a, b in zip(low, high, strict=True)]
+    luminance = 0.2126 * mixed[0] + 0.7152 * mixed[1] + 0.0722 * mixed[2]
+    background = "#" + "".join(f"{channel:02x}" for channel in mixed)
+    return background, "#000" if luminance > 120 else "#fff"
+
+
+def heat_style() -> str:
+    """The style rules of the cells: ``h0`` for no drop to ``h20`` for a score of zero."""
+    colours = (heat_colour(step / HEAT_STEPS) for step in range(HEAT_STEPS + 1))
+    return "\n".join(
+        f".h{step} {{ background: {back}; color: {text}; }}"
+        for step, (back, text) in enumerate(colours)
+    )
+
+
+def heat_table(
+    title: str, groups: ColumnGroups, rows: Sequence[Row], blocks: Mapping[str, Drops]
+) -> Table:
+    """Tabulate drops of models (down), in a block for each title.
+
+    Args:
+        title: Caption of the table.
+        groups: Columns, by the heading above them.
+        rows: Models, in the order of the drops.
+        blocks: By title; ``None`` leaves a cell empty.
+    """
+    columns = [Column("model", "Model", is_text=True)]
+    columns += [
+        Column(name, name.replace("_", " "), group=group)
+        for group, names in groups
+        for name in names
+    ]
+    return Table(
+        title,
+        tuple(columns),
+        tuple(Block(name, tuple(_lines(rows, drops))) for name, drops in blocks.items()),
+    )
+
+
+def _lines(rows: Sequence[Row], drops: Drops) -> Iterable[TableRow]:
+    for row, line in zip(rows, drops, strict=True):
+        cells = (None if drop is None else Percent(drop, digits=0) for drop in line)
+        yield TableRow((figure_label(row, rows), *cells), row.run.name)
+
+
+def corruption_heat_table(
+    rows: Sequence[Row], values: Mapping[str, Mapping[Place, float]]
+) -> Table:
+    """Tabulate the drop of each model on each corruption, for each severity and their mean.
+
+    Args:
+        rows: Comparable rows.
+        values: Scores by run and place.
+    """
+
+    def drops(levels: Sequence[int]) -> list[list[float | None]]:
+        def drop(row: Row, name: str) -> float:
+            scores = [values[row.run.name][name, level] for level in levels]
+            return 1 - sum(scores) / len(scores) / row.robustness.clean
+
+        return [[drop(row, name) for name in COMMON] for row in rows]
+
+    severities = rows[0].robustness.severities
+    blocks: dict[str, Drops] = {f"severity {level}": drops([level]) for level in severities}
+    if len(severities) > 1:
+        blocks = {"mean of the severities": drops(severities), **blocks}
+    return heat_table("Drop in % of the clean score.", GROUPS.items(), rows, blocks)
+
+
+def heat_map(table: Table) -> Markup:
+    """Render a table of drops as HTML; empty without rows."""
+    return render_html("heat_map.html", table=table)
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

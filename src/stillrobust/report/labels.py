@@ -1,0 +1,71 @@
+"""Names that readers see: tasks, metrics, transfers, models."""
+
+import re
+from collections.abc import Sequence
+
+from stillrobust.report.rows import Row
+from stillrobust.storage.store import Run
+
+TASKS = {
+    "classification": "Image classification",
+    "detection": "Object detection",
+    "segmentation": "Semantic segmentation",
+}
+# in the order of the report
+METRICS = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU"}
+TRANSFERS = {
+    "fixed_feature": "fixed feature",
+    "full_network": "full network",
+    "released_freeze": "released freeze",
+    "upstream": "upstream",
+    "robustify": "upstream",
+}
+
+
+def task_name(run: Run) -> str:
+    """The task of a run."""
+    return TASKS.get(run.task, run.task)
+
+
+def metric_name(metric: str) -> str:
+    """The name of a metric."""
+    return METRICS.get(metric, metric)
+
+
+def transfer_name(run: Run) -> str:
+    """The transfer of a run; for other kinds of runs, the kind."""
+    return TRANSFERS.get(run.setting, run.setting)
+
+
+def backbone_name(run: Run) -> str:
+    """The backbone's spec, in which files of weights are named without their folder."""
+    return re.sub(r"(['\"])[^'\"]*[/\\]([^'\"/\\]+)\1", r"\1\2\1", run.backbone)
+
+
+def model_name(row: Row, rows: Sequence[Row]) -> str:
+    """The backbone and the technique of its transfer.
+
+    The run's name is added if another of the comparable rows has the same model and transfer.
+    """
+    name = _model(row.run)
+    same = [
+        other
+        for other in rows
+        if (_model(other.run), other.run.setting) == (name, row.run.setting)
+        and other.comparison_key == row.comparison_key
+    ]
+    return name if len(same) < 2 else f"{name} ({row.run.name})"
+
+
+def figure_label(row: Row, rows: Sequence[Row]) -> str:
+    """The model, with the transfer if the rows have more than one."""
+    name = model_name(row, rows)
+    several = len({other.run.setting for other in rows}) > 1
+    return f"{name}, {row.run.setting.split('_')[0]}" if several else name
+
+
+def _model(run: Run) -> str:
+    backbone = backbone_name(run)
+    training = run.protocol.get("training")
+    technique = training.get("technique") if isinstance(training, dict) else None
+    return f"{backbone} + {technique}" if technique and not run.is_upstream else backbone

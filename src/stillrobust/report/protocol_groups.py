@@ -1,0 +1,59 @@
+"""Groups of rows under one protocol. Numbers of two protocols are never ranked together."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from stillrobust.report.rows import Row
+
+MODEL_KEYS = {"weights", "data_name", "imported"}
+"""Keys of a protocol that may differ between comparable rows: the models, the name of the same
+data, the source of a number.
+"""
+LONGEST_VALUE = 20  # characters in a heading; a hash is recognised by its beginning
+
+
+def comparable_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a protocol that comparable measurements have in common."""
+    return {key: value for key, value in protocol.items() if key not in MODEL_KEYS}
+
+
+def protocol_groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """Split sorted rows by task, dataset, metric, severities and protocol."""
+    return [list(group) for _, group in groupby(rows, key=lambda row: row.comparison_key)]
+
+
+def protocol_difference(group: Sequence[Row], rows: Sequence[Row]) -> str:
+    """Describe how a group's protocol differs from others of its task, dataset and metric.
+
+    Returns:
+        Keys and values such as ``seed 0; stage stored``; empty if there is no other protocol.
+    """
+
+    def subject(row: Row) -> tuple[str, str, str]:
+        return row.run.task, row.run.dataset, row.robustness.metric
+
+    first = group[0]
+    own = _protocol(first)
+    others = [
+        _protocol(row)
+        for row in rows
+        if subject(row) == subject(first) and row.comparison_key != first.comparison_key
+    ]
+    keys = {
+        key
+        for other in others
+        for key in own.keys() | other.keys()
+        if own.get(key) != other.get(key)
+    }
+    return "; ".join(f"{key.replace('_', ' ')} {short_value(own.get(key))}" for key in sorted(keys))
+
+
+def short_value(value: object) -> str:
+    """Abbreviate a value of a protocol."""
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:12]}…"
+
+
+def _protocol(row: Row) -> dict[str, Any]:
+    return {**row.protocol, "severities": ", ".join(map(str, row.robustness.severities))}

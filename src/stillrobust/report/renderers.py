@@ -1,0 +1,229 @@
+r"""Renders a :class:`~stillrobust.report.table.Table` as text, CSV, records, Markdown, LaTeX, HTML.
+
+Text from data is escaped in each format. LaTeX needs no package: ``\input`` it anywhere.
+"""
+
+import csv
+import io
+import textwrap
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from stillrobust.report.table import Cell, Column, Label, Percent, Table, cell_text
+
+TERMINAL_WIDTH = 100  # columns
+WIDEST_TEXT = 34  # columns of a wrapped text
+HEAT_STEPS = 20  # colours of a drop from 0 to 1; the number is in the cell as well
+
+
+# ---- terminal ------------------------------------------------------------------------------------
+
+
+def to_text(table: Table, width: int = TERMINAL_WIDTH, limit: int | None = None) -> str:
+    """Render a table for a terminal.
+
+    If a table is too wide, its first text columns become headings above the rows that share them,
+    long texts are wrapped, and intervals are put below their numbers, as far as needed.
+
+    Args:
+        table: What to render.
+        width: Columns of the terminal.
+        limit: Largest number of rows; the number of the others is stated.
+
+    Returns:
+        Title, rows and notes; the notes alone if there are no rows.
+    """
+    notes = [line for note in table.notes for line in textwrap.wrap(note, width)]
+    if not table.rows:
+        return "\n".join(notes)
+    columns = [column for _, column in table.visible]
+    blocks = [(block.title, list(map(table.cell_texts, block.rows))) for block in table.blocks]
+    texts = [index for index, column in enumerate(columns) if column.is_text]
+    raised = [index for index in texts[:-1] if not columns[index].is_row_header]
+    layouts = [(0, False, False)]
+    layouts += [(many, True, split) for split in (False, True) for many in range(len(raised) + 1)]
+    for many, wrap, split in layouts:
+        kept = [index for index in range(len(columns)) if index not in raised[:many]]
+
+        def lines_of(
+            cells: Sequence[str],
+            kept: Sequence[int] = kept,
+            wrap: bool = wrap,
+            split: bool = split,
+        ) -> list[list[str]]:
+            return [_cell_lines(cells[index], columns[index], wrap, split) for index in kept]
+
+        every = [table.headings, *(cells for _, rows in blocks for cells in rows)]
+        widths = [
+            max(len(line) for cell in column for line in cell)
+            for column in zip(*map(lines_of, every), strict=True)
+        ]
+        if sum(widths) + 2 * (len(widths) - 1) <= width:
+            break
+
+    def aligned(cells: Sequence[str]) -> list[str]:
+        padded = [
+            [line.ljust(size) if columns[index].is_text else line.rjust(size) for line in lines]
+            for index, size, lines in zip(kept, widths, lines_of(cells), strict=True)
+        ]
+        blank = [" " * size for size in widths]
+        return [
+            "  ".join(
+                lines[number] if number < len(lines) else empty
+                for lines, empty in zip(padded, blank, strict=True)
+            ).rstrip()
+            for number in range(max(map(len, padded)))
+        ]
+
+    head = aligned(table.headings)
+    body = [*head, "-" * max(map(len, head))]
+    left = len(table.rows) if limit is None else limit
+    for title, rows in blocks:
+        body += ["", *textwrap.wrap(title, width)] if title else []
+        shared: list[str] = []
+        for cells in rows[:left]:
+            values = [cells[index] for index in raised[:many]]
+            if values != shared:
+                body += ["", *textwrap.wrap(", ".join(filter(None, values)), width)]
+                shared = values
+            body += aligned(cells)
+        left -= min(left, len(rows))
+    hidden = len(table.rows) - (len(table.rows) if limit is None else limit)
+    body += [f"... and {hidden} more rows, on the page"] if hidden > 0 else []
+    title_lines = [*textwrap.wrap(table.title, width), ""] if table.title else []
+    return "\n".join([*title_lines, *body, *([""] if notes else []), *notes])
+
+
+def _cell_lines(text: str, column: Column, wrap: bool, split: bool) -> list[str]:
+    if column.is_text:
+        return (textwrap.wrap(text, WIDEST_TEXT) if wrap else [text]) or [""]
+    return text.replace(" [", "\n[").split("\n") if split else [text]
+
+
+# ---- files ---------------------------------------------------------------------------------------
+
+
+def to_records(table: Table) -> list[dict[str, Any]]:
+    """Return a dict of plain values for each row; percentages as fractions with full precision."""
+    records = []
+    for row in table.rows:
+        record: dict[str, Any] = {}
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            if not column.key:
+                continue
+            record[column.key] = _plain(cell)
+            if column.has_interval:
+                low, high = (isinstance(cell, Percent) and cell.interval) or (None, None)
+                record |= {f"{column.key}_low": low, f"{column.key}_high": high}
+        records.append(record)
+    return records
+
+
+def _plain(cell: Cell) -> str | int | float | None:
+    return cell.value if isinstance(cell, Percent | Label) else cell
+
+
+def to_csv(table: Table) -> str:
+    """Render the values of :func:`to_records` as CSV, headed by the keys of the columns."""
+    names: list[str] = []
+    for column in table.columns:
+        names += [column.key] if column.key else []
+        ends = ("low", "high") if column.key and column.has_interval else ()
+        names += [f"{column.key}_{end}" for end in ends]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(to_records(table))
+    return buffer.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """Render title, rows and notes as Markdown."""
+    rules = ["---" if column.is_text else "---:" for _, column in table.visible]
+    lines = [table.headings, rules, *map(table.cell_texts, table.rows)]
+    body = "\n".join(
+        f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines
+    )
+    return "\n\n".join(filter(None, [table.title, body, *table.notes])) + "\n"
+
+
+# ---- LaTeX ---------------------------------------------------------------------------------------
+
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    '"': r"\symbol{34}", "\N{MINUS SIGN}": "$-$", "\N{GREEK SMALL LETTER EPSILON}": r"$\epsilon$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$", "\N{EN DASH}": "--", "\N{DAGGER}": r"\dag{}",
+}  # fmt: skip
+
+
+def escape_latex(text: str) -> str:
+    """Escape text for LaTeX; characters that plain LaTeX lacks become question marks."""
+    return "".join(
+        LATEX_SPECIAL.get(letter, letter if letter.isascii() and letter.isprintable() else "?")
+        for letter in text
+    )
+
+
+def latex_line(texts: Sequence[str]) -> str:
+    """Render one line of a ``tabular``.
+
+    A bracket or star at its beginning would be read as an argument of the line break before it.
+    """
+    text = " & ".join(map(escape_latex, texts))
+    return ("{}" if text.startswith(("[", "*")) else "") + text + r" \\"
+
+
+def to_latex(table: Table, caption: str = "") -> str:
+    """Render a table as a ``tabular``, within a ``table`` environment if it has a caption."""
+    alignment = "".join("l" if column.is_text else "r" for _, column in table.visible)
+    lines = [rf"\begin{{tabular}}{{{alignment}}}", r"\hline", latex_line(table.headings), r"\hline"]
+    for block in table.blocks:
+        if block.title:
+            title = escape_latex(block.title)
+            lines.append(rf"\multicolumn{{{len(alignment)}}}{{l}}{{{title}}} \\")
+        lines += [latex_line(table.cell_texts(row)) for row in block.rows]
+    lines += [r"\hline", r"\end{tabular}"]
+    if caption:
+        lines = [r"\begin{table}[t]", r"\centering", *lines]
+        lines += [rf"\caption{{{escape_latex(caption)}}}", r"\end{table}"]
+    return "\n".join([*lines, ""])
+
+
+# ---- HTML ----------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def html_environment() -> jinja2.Environment:
+    """The templates of the page; values are escaped unless they are ``Markup``."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("stillrobust.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["cell_text"] = cell_text
+    environment.filters["heat_step"] = heat_step
+    environment.globals["HEAT_STEPS"] = HEAT_STEPS
+    return environment
+
+
+def render_html(template: str, **values: Any) -> Markup:
+    """Render a template of the page."""
+    return Markup(html_environment().get_template(template).render(**values))
+
+
+def to_html(table: Table, element_id: str = "") -> Markup:
+    """Render a table that sorts, and is shown as cards on a phone; empty without rows."""
+    return render_html("table.html", table=table, element_id=element_id)
+
+
+def heat_step(cell: Percent) -> int:
+    """The colour of a drop: 0 for no drop or a gain, ``HEAT_STEPS`` for a score of zero."""
+    return round(min(max(cell.value, 0.0), 1.0) * HEAT_STEPS)

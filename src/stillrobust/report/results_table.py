@@ -1,0 +1,196 @@
+"""The tables of all runs: results in the layout of the paper's Tables 1 and 2, and measurements."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from stillrobust.analysis.intervals import LEVEL, interval
+from stillrobust.report.labels import (
+    backbone_name,
+    metric_name,
+    model_name,
+    task_name,
+    transfer_name,
+)
+from stillrobust.report.protocol_groups import protocol_difference, protocol_groups
+from stillrobust.report.rows import Row
+from stillrobust.report.seed_means import with_seed_means
+from stillrobust.report.summary import overlaps_test
+from stillrobust.report.table import Block, Cell, Column, Label, Percent, Table, TableRow
+from stillrobust.storage.files import content_key
+from stillrobust.storage.store import Measurement, Run
+
+GROUP_ORDER = ("noise", "blur", "digital", "weather")  # the paper's order of columns
+DROPS = (*(f"drop.{group}" for group in GROUP_ORDER), "drop")
+ALIKE = (
+    "Alike: runs that share a letter are not distinguishable (all pairs compared together);"
+    " a\N{EN DASH}d: a, b, c, d."
+)
+OVERLAP_MARK = "\N{DAGGER}"
+NO_COMPLETE_RUN = (
+    "No run is complete yet: the page lists what is missing. Evaluate it, then report again."
+)
+SCORE_BOUNDS = tuple(f"{name}_{end}" for name in ("clean", "mpc", "rpc") for end in ("low", "high"))
+FILTERS = ("Task", "Backbone", "Transfer", "Metric")
+COLUMNS = (
+    Column("task", "Task", is_text=True),
+    Column("dataset"),
+    Column("run"),
+    Column("model", "Model", is_text=True, is_row_header=True),
+    Column("transfer", "Transfer", is_text=True),
+    Column("metric", "Metric", is_text=True),
+    *(Column(key) for key in ("severities", "images", "left_out")),
+    Column("clean", "Clean"),
+    Column("mpc"),
+    Column("rpc"),
+    *(Column(f"{group}_drop", group.capitalize()) for group in GROUP_ORDER),
+    Column("mean_drop", "Mean drop", has_interval=True),
+    Column("alike", "Alike"),
+    *(Column(key) for key in ("protocol", *SCORE_BOUNDS, "overlaps_test")),
+)
+
+
+def results_table(rows: Sequence[Row], replicates: int = 0) -> Table:
+    """Tabulate rows, and the means of their seeds, in a block for each protocol.
+
+    Args:
+        rows: Of a summary.
+        replicates: Number of bootstrap resamples, for the note on the intervals.
+    """
+    several = {
+        row.run.task
+        for row in rows
+        if any(
+            (row.run.task == one.run.task) and row.run.dataset != one.run.dataset for one in rows
+        )
+    }
+    blocks = []
+    for group in protocol_groups(rows):
+        run, metric = group[0].run, group[0].robustness.metric
+        title = protocol_difference(group, rows)
+        if title:
+            title = (
+                f"{task_name(run)} on {run.dataset}, {metric_name(metric)}, measured with {title}"
+            )
+        shown = with_seed_means(group)
+        best = {quantity: min(row.value(quantity) for row in shown) for quantity in DROPS}
+        lines = tuple(_line(row, shown, best, run.task in several) for row in shown)
+        blocks.append(Block(title, lines))
+    if not rows:
+        return Table("All complete runs", COLUMNS, (), (NO_COMPLETE_RUN,))
+    resamples = f" ({replicates} resamples)" if replicates else ""
+    note = (
+        f"Clean score and drops in %, mean over the 15 corruptions at severity {_severities(rows)};"
+        f" lower drops are better. [ ]: {LEVEL:.0%} interval over images{resamples}, in a mean of"
+        " seeds over both; it does not cover the variation between trainings."
+    )
+    notes = (note, ALIKE, *overlap_notes(rows), *left_out_notes(rows))
+    return Table("All complete runs", COLUMNS, tuple(blocks), notes)
+
+
+def _severities(rows: Sequence[Row]) -> str:
+    levels = sorted({row.robustness.severities for row in rows})
+    return " or ".join(", ".join(map(str, severities)) for severities in levels)
+
+
+def _line(row: Row, rows: Sequence[Row], best: dict[str, float], name_dataset: bool) -> TableRow:
+    run, numbers = row.run, row.robustness
+    overlaps = overlaps_test(run)
+    labels = {
+        "Task": task_name(run) + (f", {run.dataset}" if name_dataset else ""),
+        "Backbone": backbone_name(run),
+        "Transfer": transfer_name(run),
+        "Metric": metric_name(numbers.metric),
+    }
+    model = model_name(row, rows) + (f" {OVERLAP_MARK}" if overlaps else "")
+    drops = [Percent(row.value(drop), best=row.value(drop) <= best[drop]) for drop in DROPS[:-1]]
+    bounds: list[Cell] = [None] * 6
+    if row.resampled:  # a mean of seeds has none
+        drawn = row.resampled
+        scores = (drawn["clean"], numbers.clean), (drawn["corrupted"], numbers.mpc)
+        ratio = (1 - drawn["drop"], numbers.rpc)
+        bounds = [end for values, value in (*scores, ratio) for end in interval(values, value)]
+    cells: tuple[Cell, ...] = (
+        Label(run.task, labels["Task"]),
+        run.dataset,
+        run.name,
+        Label(run.backbone, model),
+        Label(run.setting, labels["Transfer"]),
+        Label(numbers.metric, labels["Metric"]),
+        " ".join(map(str, numbers.severities)),
+        row.images,
+        sum(row.left_out.values()),
+        Percent(numbers.clean),
+        numbers.mpc,
+        numbers.rpc,
+        *drops,
+        Percent(numbers.drop, row.interval, best=numbers.drop <= best["drop"]),
+        Label(row.alike, compact_letters(row.alike)),
+        content_key(row.protocol),
+        *bounds,
+        " ".join(overlaps),
+    )
+    return TableRow(cells, run.name, labels)
+
+
+def compact_letters(letters: str) -> str:
+    """Write three or more consecutive letters as a range: ``abcdf`` -> ``a–d f``."""
+    tokens = re.findall(r"[a-z]\d*", letters)
+    places = [26 * int(token[1:] or 0) + ord(token[0]) - ord("a") for token in tokens]
+    runs: list[list[int]] = []
+    for index, place in enumerate(places):
+        if runs and places[runs[-1][-1]] + 1 == place:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return " ".join(
+        f"{tokens[run[0]]}\N{EN DASH}{tokens[run[-1]]}"
+        if len(run) > 2
+        else " ".join(tokens[index] for index in run)
+        for run in runs
+    )
+
+
+def overlap_notes(rows: Sequence[Row]) -> list[str]:
+    """Name the models that are known to have seen corruptions of the test in training."""
+    seen = {
+        model_name(row, rows): ", ".join(names) for row in rows if (names := overlaps_test(row.run))
+    }
+    models = "; ".join(f"{model} ({names})" for model, names in seen.items())
+    note = (
+        f"{OVERLAP_MARK} Saw corruptions of the test in training, so the result is not about unseen"
+        f" ones: {models}."
+    )
+    return [note] if seen else []
+
+
+def left_out_notes(rows: Sequence[Row]) -> list[str]:
+    """State for each dataset which images were left out because they are unusable."""
+    notes = []
+    for row in rows:
+        faults = ", ".join(f"{count:,} {fault}" for fault, count in row.left_out.items())
+        note = f"Left out of {row.run.dataset}, {row.images:,} images are left: {faults}."
+        notes += [note] if faults else []
+    return list(dict.fromkeys(notes))
+
+
+MEASUREMENT_KEYS = (
+    "task", "dataset", "run", "model", "transfer", "metric", "corruption", "severity", "value",
+    "images", "left_out", "seconds", "protocol",
+)  # fmt: skip
+
+
+def measurements_table(runs: Iterable[Run], measurements: Iterable[Measurement]) -> Table:
+    """Tabulate every measurement with the key of its protocol, for files."""
+    known = {run.name: run for run in runs}
+    lines: list[list[Cell]] = []
+    for one in measurements:
+        run = known.get(one.run)
+        subject: list[Cell] = (
+            [run.task, run.dataset, run.name, run.backbone, run.setting]
+            if run
+            else ["", "", one.run, "", ""]
+        )
+        left_out = sum(one.protocol.get("left_out", {}).values())
+        numbers = [one.metric, one.corruption, one.severity, one.value, one.images, left_out]
+        lines.append([*subject, *numbers, one.seconds, content_key(one.protocol)])
+    return Table.from_rows("Measurements", map(Column, MEASUREMENT_KEYS), lines)
