@@ -168,7 +168,8 @@ def sampled(path: Path, orders: int = 1000) -> list[str]:
 def line(
     kind: str, cells: int, of: int, mean: float, largest: float, inside: float, half: float
 ) -> str:
-    return f"{kind:5}{cells:6}{of / cells:8.1f}x{mean:12.2f}{largest:9.2f}{100 * inside:10.1f}{half:9.2f}"
+    counts = f"{kind:5}{cells:6}{of / cells:8.1f}x"
+    return f"{counts}{mean:12.2f}{largest:9.2f}{100 * inside:10.1f}{half:9.2f}"
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ def logistic(values: np.ndarray) -> np.ndarray:
 
 
 # ---- worlds
-# -----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def top1_world(rng: np.random.Generator, pool: int = POOL, kin: float = 0.67) -> World:
@@ -170,7 +170,7 @@ def drawn(statistics: Arrays, chosen: np.ndarray, pool: int) -> Arrays:
 
 
 # ---- what is asked
-# ----------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def quantities(world: World, weights: np.ndarray, other: np.ndarray | None = None) -> Arrays:
@@ -190,7 +190,7 @@ def quantities(world: World, weights: np.ndarray, other: np.ndarray | None = Non
 
 
 # ---- how intervals may be made (Davison & Hinkley 1997, ch. 5)
-# --------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def percentile(values: np.ndarray, estimate: float) -> tuple[float, float]:
@@ -232,7 +232,7 @@ METHODS: dict[str, tuple[str, Callable[[np.ndarray, float], tuple[float, float]]
 
 
 # ---- trials
-# -----------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def weights(rng: np.random.Generator, times: np.ndarray, count: int, draw: str) -> np.ndarray:

@@ -31,7 +31,8 @@ scenes: {train: 1, val: 1, train_crops: 8, val_crops: 4}
 source_set: {train: 1, val: 1, size: 32}
 protocols: {short: {corruptions: [gaussian_noise, brightness], severities: [1, 3]}}
 runs:
-  - {ids: [made], task: classification, data: source, kind: robustify, recipe: source_small, technique: gaussian,
+  - {ids: [made], task: classification, data: source, kind: robustify, recipe: source_small,
+      technique: gaussian,
      model: "resnet_mini(weights='random')", settings: {resize: 32, crop: 32},
      changes: {steps: 5, batch_size: 8, checkpoint_seconds: 0.0}}
   - task: classification

@@ -1,4 +1,4 @@
-"""Small copies of the official data sets, in the files and folders that their archives unpack to."""
+"""Small copies of the official datasets, in the files and folders of their archives."""
 
 import json
 import struct
@@ -29,7 +29,10 @@ def _encoded(value):
     if isinstance(value, np.ndarray):
         shape = b"(" + b"".join(map(_encoded, value.shape)) + b"t"
         head = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
-        dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        dtype = (
+            b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|"
+            b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        )
         return (
             head
             + shape

@@ -174,8 +174,12 @@ def stages(state, x, depths, heads, window, shifts):
 def dense(state, x, depths, heads, window):
     """The detection backbone: four maps (B, C, h, w); it shifts at every size."""
     outputs = stages(state, x, depths, heads, window, lambda h, w: True)
-    named = [norm(state, f"norm{i}", out) if f"norm{i}.weight" in state else functional.layer_norm(out, out.shape[-1:])
-             for i, out in enumerate(outputs)]  # fmt: skip
+    named = [
+        norm(state, f"norm{i}", out)
+        if f"norm{i}.weight" in state
+        else functional.layer_norm(out, out.shape[-1:])
+        for i, out in enumerate(outputs)
+    ]
     return [out.permute(0, 3, 1, 2) for out in named]
 
 

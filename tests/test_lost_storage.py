@@ -77,7 +77,7 @@ def weights(folder):
 
 
 # ---- a disk of its own
-# ---------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def mounts():
@@ -130,7 +130,7 @@ def on_a_small_disk(disk, whole):
 
 
 # ---- a folder that is gone
-# -----------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_a_network_folder_that_is_gone_in_the_middle_of_an_evaluation(tmp_path):
@@ -217,7 +217,7 @@ def test_an_image_on_a_disk_that_fails_is_not_a_bad_image(number, tmp_path, monk
 
 
 # ---- what another process is at
-# ------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_what_another_is_at_is_left_alone_and_no_failure(tmp_path):
@@ -241,7 +241,7 @@ def test_what_another_is_at_is_left_alone_and_no_failure(tmp_path):
 
 
 # ---- clocks and changes
-# --------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_a_clock_that_goes_back_changes_nothing(tmp_path, whole, monkeypatch):
@@ -379,7 +379,8 @@ name: begun
 scenes: {{train: 1, val: 1, train_crops: 8, val_crops: 4}}
 protocols: {{short: {{corruptions: [brightness], severities: [1]}}}}
 runs:
-  - {{task: classification, data: scenes, settings: {{resize: 32, crop: 32}}, changes: {{steps: 1, batch_size: 4}},
+  - {{task: classification, data: scenes, settings: {{resize: 32, crop: 32}},
+      changes: {{steps: 1, batch_size: 4}},
      model: "resnet_mini(weights='{}')", axes: {{transfer: [fixed_feature, full_network]}}}}
 """
 

@@ -9,7 +9,6 @@ import sys
 
 import numpy as np
 import pytest
-from stillrobust.report.beside import beside_text
 from typer.testing import CliRunner
 
 from stillrobust.cli import app
@@ -63,7 +62,7 @@ def seeing():
 
 
 # ---- specs
-# --------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_a_spec_is_known_by_content_and_shown_by_name(tmp_path, dim):
@@ -141,7 +140,7 @@ def test_two_files_of_one_name_are_refused(tmp_path, rain):
 
 
 # ---- a corruption
-# -------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_a_corruption_is_seeded_like_any_other(rain):
@@ -359,7 +358,7 @@ def test_the_contact_sheet_shows_it(rain, tmp_path):
 
 
 # ---- a study
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 STUDY = """
 name: own

@@ -19,11 +19,42 @@ from stillrobust.errors import UserError
 from stillrobust.grid import COMMON
 from stillrobust.storage.store import Measurement, Run, Store
 
-# Top-1 in %, mean of five severities, in the order of COMMON: game-of-noise, Results/clean_results.txt and ANT_results.txt.
-# fmt: off
-RESNET_50 = (29.29, 27.03, 23.81, 38.75, 26.79, 38.67, 36.24, 32.53, 38.14, 45.83, 68.02, 39.06, 45.25, 44.79, 53.41)
-ANT = (64.77, 65.73, 63.95, 47.02, 36.98, 43.30, 40.56, 36.71, 45.50, 44.20, 69.66, 42.12, 48.89, 54.65, 62.36)
-# fmt: on
+# Top-1 in %, mean of five severities, in the order of COMMON (game-of-noise, Results/
+# clean_results.txt and ANT_results.txt).
+RESNET_50 = (
+    29.29,
+    27.03,
+    23.81,
+    38.75,
+    26.79,
+    38.67,
+    36.24,
+    32.53,
+    38.14,
+    45.83,
+    68.02,
+    39.06,
+    45.25,
+    44.79,
+    53.41,
+)
+ANT = (
+    64.77,
+    65.73,
+    63.95,
+    47.02,
+    36.98,
+    43.30,
+    40.56,
+    36.71,
+    45.50,
+    44.20,
+    69.66,
+    42.12,
+    48.89,
+    54.65,
+    62.36,
+)
 
 
 def run_of(clean, scores, name="run", severities=range(1, 6), metric="top1"):

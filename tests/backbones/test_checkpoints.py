@@ -170,9 +170,13 @@ def test_resnet50_by_name_needs_all_265_trunk_tensors(tmp_path, monkeypatch):
         assert torch.equal(
             backbone.eval().classify(images), model((images.clamp(0, 1) - mean) / std)
         )
-    assert resolve_backbone(row.spec).digest == fetch_checkpoint(row, [str(path)], tmp_path / "copy", lambda *_: None).with_suffix(
-        ".ckpt.sha256"
-    ).read_text().split()[0]  # fmt: skip
+    assert (
+        resolve_backbone(row.spec).digest
+        == fetch_checkpoint(row, [str(path)], tmp_path / "copy", lambda *_: None)
+        .with_suffix(".ckpt.sha256")
+        .read_text()
+        .split()[0]
+    )
     without = {
         key: value
         for key, value in state.items()
@@ -302,8 +306,11 @@ def test_the_unfold_order_is_unfolds():
     theirs = to_openmmlab(state)
     x = torch.randn(2, 6, 8, MINI.embed)
     tokens = nn.Unfold(2, stride=2)(x.permute(0, 3, 1, 2)).transpose(1, 2)
-    merged = official_swin.linear(theirs, "backbone.stages.0.downsample.reduction",
-                                  official_swin.norm(theirs, "backbone.stages.0.downsample.norm", tokens))  # fmt: skip
+    merged = official_swin.linear(
+        theirs,
+        "backbone.stages.0.downsample.reduction",
+        official_swin.norm(theirs, "backbone.stages.0.downsample.norm", tokens),
+    )
     expected = official_swin.merge(state, "layers.0.downsample", x)
     assert torch.allclose(merged.view(expected.shape), expected, rtol=1e-4, atol=1e-4)
 

@@ -112,7 +112,7 @@ def test_classifier_is_torchvisions_and_the_official_one():
     ],
 )
 def test_published_parameter_counts(name, trunk):
-    """Trunks: protocol 2.5; a dense task adds the four output norms of a Swin, and no classifier."""
+    """Trunks of protocol 2.5; a dense task adds a Swin's four output norms, and no classifier."""
     with torch.device("meta"):  # shapes are all that is counted
         backbone = build_backbone(f"{name}(weights='random')")[0]
         backbone.keep_only("maps")

@@ -40,8 +40,20 @@ def mydata(tmp_path_factory):
 def test_own_data_from_the_command_line(mydata, tmp_path):
     data = f"coco:{mydata / 'detection'}"
     settings = [part for setting in SMALL for part in ("--set", setting)]
-    trained = run("train", "--data", data, "--backbone", "efficientnet_lite0", "--out", tmp_path / "mine",
-                  "--steps", "3", "--batch-size", "2", *settings)  # fmt: skip
+    trained = run(
+        "train",
+        "--data",
+        data,
+        "--backbone",
+        "efficientnet_lite0",
+        "--out",
+        tmp_path / "mine",
+        "--steps",
+        "3",
+        "--batch-size",
+        "2",
+        *settings,
+    )
     assert trained.returncode == 0, trained.stderr
     common = [
         "evaluate",
@@ -71,7 +83,7 @@ def test_own_data_from_the_command_line(mydata, tmp_path):
 
 
 def test_readme_example_from_python(mydata, tmp_path, monkeypatch):
-    """The README's program, word for word but for the names of its folders and the number of steps."""
+    """The README's program, except for the names of its folders and the number of steps."""
     code = re.search(
         r"```python\n(from pathlib.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
     )[1]
@@ -149,7 +161,7 @@ def test_version_is_one_line():
 
 
 def test_evaluate_somebody_elses_model(mydata, tmp_path):
-    """A file that answers one class always: the report is named; and what a user gets for mistakes."""
+    """A model file that predicts one class: the report is named, and mistakes are explained."""
     (tmp_path / "first.py").write_text(
         "import numpy as np\nfrom stillrobust.samples import Prediction\ndef create():\n    return"
         " lambda images: [Prediction(probabilities=np.eye(10)[0]) for _ in images]\n"

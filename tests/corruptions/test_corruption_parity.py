@@ -1,5 +1,5 @@
-"""Exact draws against the reference's own code (imagecorruptions-imaug, which `make test` installs):
-equal to the bit.
+"""Exact draws against the reference's own code (imagecorruptions-imaug, which `make test`
+installs): equal to the bit.
 """
 
 import cv2

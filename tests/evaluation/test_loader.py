@@ -1,4 +1,4 @@
-"""How images come to an evaluation: read once a corruption, seen once a cell, and ahead of a GPU."""
+"""Loading for an evaluation: read once per corruption, seen once per cell, ahead of a GPU."""
 
 from collections import Counter
 

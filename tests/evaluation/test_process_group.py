@@ -99,12 +99,17 @@ def test_parts_are_whole_batches_in_order_and_leave_nothing_out(images, batch_si
 
 
 # ---- what a launcher says
-# ---------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 TORCHRUN = {
-    "TORCHELASTIC_RUN_ID": "none", "GROUP_RANK": "1", "LOCAL_WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2", "WORLD_SIZE": "8",
-    "RANK": "5", "LOCAL_RANK": "1",
-}  # fmt: skip
+    "TORCHELASTIC_RUN_ID": "none",
+    "GROUP_RANK": "1",
+    "LOCAL_WORLD_SIZE": "4",
+    "GROUP_WORLD_SIZE": "2",
+    "WORLD_SIZE": "8",
+    "RANK": "5",
+    "LOCAL_RANK": "1",
+}
 
 
 @pytest.mark.parametrize(

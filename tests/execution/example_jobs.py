@@ -88,7 +88,9 @@ class RaiseUnpicklable(Job):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordProcess(Job):
-    """Append a line: the job's affinity, process, GPU, threads, and whether it was launched_processes."""
+    """Append a line: the job's affinity, process, GPU, threads, and whether it was
+    launched_processes.
+    """
 
     path: Path
     seconds: float = 0.3

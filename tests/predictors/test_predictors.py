@@ -43,7 +43,7 @@ def predictions(spec, info):
 
 
 # ---- adapters
-# ------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_torchvision_classifier_equals_the_library(tmp_path):
@@ -164,13 +164,26 @@ def transformers_folder(folder, task):
         processor = hf.SegformerImageProcessor(size={"height": 64, "width": 64})
     else:
         swin = hf.SwinConfig(
-            image_size=64, embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, window_size=2,
+            image_size=64,
+            embed_dim=8,
+            depths=[1] * 4,
+            num_heads=[1] * 4,
+            window_size=2,
             out_features=["stage1", "stage2", "stage3", "stage4"],
-        )  # fmt: skip
+        )
         config = hf.Mask2FormerConfig(
-            backbone_config=swin, feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=32,
-            encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=16, num_queries=6, **names,
-        )  # fmt: skip
+            backbone_config=swin,
+            feature_size=32,
+            mask_feature_size=32,
+            hidden_dim=32,
+            encoder_feedforward_dim=32,
+            encoder_layers=1,
+            decoder_layers=2,
+            num_attention_heads=2,
+            dim_feedforward=16,
+            num_queries=6,
+            **names,
+        )
         model = hf.Mask2FormerForUniversalSegmentation(config)
         processor = hf.Mask2FormerImageProcessor(size={"height": 64, "width": 64}, num_labels=3)
     model.save_pretrained(folder)
@@ -259,7 +272,7 @@ def test_onnx_classifier_and_segmenter_equal_the_model(tmp_path):
 
 
 def test_onnx_detector_scales_boxes_back(tmp_path):
-    """Input 32 x 32, box 16 wide and 8 high there: half as wide and a quarter as high as the image."""
+    """Input 32 x 32, box 16 x 8: half as wide and a quarter as high as the image."""
     export(Boxes(), tmp_path / "d.onnx", ["boxes", "labels", "scores"])
     predictor, found = predictions(
         f"onnx:{tmp_path / 'd.onnx'}(first_label=1)", info_of("detection")
@@ -271,7 +284,7 @@ def test_onnx_detector_scales_boxes_back(tmp_path):
 
 
 # ---- your own
-# -------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 MINE = """
 import numpy as np
@@ -280,7 +293,8 @@ CLASSES = ("wide", "tall")
 WEIGHTS = "weights.bin"
 def create():
     def predict(images):
-        return [Prediction(probabilities=np.array([image.mean() / 255, 1 - image.mean() / 255])) for image in images]
+        means = [image.mean() / 255 for image in images]
+        return [Prediction(probabilities=np.array([mean, 1 - mean])) for mean in means]
     return predict
 """
 
@@ -342,7 +356,7 @@ def test_bad_files(text, message, tmp_path):
 
 
 # ---- what a model may not say
-# ----------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 GOOD = Prediction(
     boxes=np.array([[1.0, 2.0, 30.0, 40.0]], np.float32),
@@ -421,7 +435,7 @@ def test_a_model_that_raises_is_one_sentence_and_nothing_is_written(tmp_path):
 
 
 def test_the_image_that_a_model_fails_on_is_named(tmp_path):
-    """Found by asking for each image of the batch alone; so is one whose answer cannot be scored."""
+    """Found by predicting each image alone; so is an image whose prediction cannot be scored."""
     data = Toys("classification", 6)
     bad = data[4]
 
@@ -447,7 +461,7 @@ def test_the_image_that_a_model_fails_on_is_named(tmp_path):
 
 
 # ---- names and numbers
-# -----------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------
 
 
 def test_labels_both_ways():

@@ -8,6 +8,8 @@ import json
 from dataclasses import replace
 
 import pytest
+from stillrobust.report.came_along import came_along, came_along_csv
+from stillrobust.report.tables import table_csv, text_table
 from typer.testing import CliRunner
 
 from stillrobust.cli import app
@@ -17,10 +19,8 @@ from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.grid import COMMON
 from stillrobust.names import split_technique_spec
 from stillrobust.report import page, summarize
-from stillrobust.report.came_along import came_along, came_along_csv
 from stillrobust.report.downloads import latex_table, results_json
 from stillrobust.report.summary import overlaps_test
-from stillrobust.report.tables import table_csv, text_table
 from stillrobust.robustify import (
     TECHNIQUES,
     Card,

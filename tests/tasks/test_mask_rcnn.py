@@ -169,7 +169,7 @@ def test_box_loss_by_hand():
 
 
 def test_proposal_losses_by_hand(coco_r50):
-    """Both divided by the number of sampled anchors; here all three of four that are not left out."""
+    """Both divided by the number of sampled anchors; here three of four."""
     scores = torch.tensor([[0.3], [-1.0], [2.0], [9.0]])
     deltas, targets = torch.zeros(4, 4), torch.zeros(4, 4)
     deltas[0] = torch.tensor([0.05, -0.1, 0.0, 2.0])

@@ -1,4 +1,4 @@
-"""Two processes train what one trains; half precision; a user's mistake in a child is one sentence."""
+"""Two processes train what one trains; half precision; mistakes in a child are one sentence."""
 
 import dataclasses
 

@@ -372,7 +372,8 @@ runs:
     settings: {resize: 48, crop: 48}
     changes: {steps: 4, batch_size: 8}
     ids: [good]
-  - {ids: [bad], task: classification, data: scenes, model: "resnet18(weights='random')", transfer: full_network,
+  - {ids: [bad], task: classification, data: scenes, model: "resnet18(weights='random')",
+      transfer: full_network,
      settings: {resize: 48, crop: 48}, changes: {steps: 4, batch_size: 8, lr: 1.0e+30, warmup: 0}}
 """
 

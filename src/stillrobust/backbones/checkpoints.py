@@ -86,7 +86,10 @@ _TORCHVISION = "torchvision.models.ResNet*_Weights.IMAGENET1K_V1"
 
 
 def _regular(name: str, digits: str, megabytes: float, top1: float, **scores: float) -> Checkpoint:
-    """torchvision's V1 weights, the paper's Regular. V2 was trained for 600 epochs with augmentation."""
+    """torchvision's V1 weights, the paper's Regular.
+
+    V2 was trained for 600 epochs with augmentation.
+    """
     return Checkpoint(
         name,
         "regular",
@@ -227,60 +230,152 @@ _ROWS = (
     _regular("resnet50", "0676ba61", 97.8, 0.76130, imagenet_c=0.3917, mce=0.7670),
     _ant("ant", "ANT", "adversarial noise training, 1x1 generator", (0.7607, 0.5109, 0.6251)),
     _ant("ant3x3", "ANT3x3", "adversarial noise training, 3x3 generator", (0.761, 0.504, 0.634)),
-    _ant("ant_sin", "ANT_SIN", "adversarial noise training and stylised images", (0.7487, 0.5220, 0.6120)),
-    _ant("ant3x3_sin", "ANT3x3_SIN", "adversarial noise training, 3x3, and stylised images", (0.741, 0.526, 0.607)),
-    _ant("gauss_mult", "Gauss_mult", "Gaussian noise, ImageNet-C's five strengths", (0.761, 0.492, 0.650)),
+    _ant(
+        "ant_sin",
+        "ANT_SIN",
+        "adversarial noise training and stylised images",
+        (0.7487, 0.5220, 0.6120),
+    ),
+    _ant(
+        "ant3x3_sin",
+        "ANT3x3_SIN",
+        "adversarial noise training, 3x3, and stylised images",
+        (0.741, 0.526, 0.607),
+    ),
+    _ant(
+        "gauss_mult",
+        "Gauss_mult",
+        "Gaussian noise, ImageNet-C's five strengths",
+        (0.761, 0.492, 0.650),
+    ),
     _ant("gauss_sigma_0.5", "Gauss_sigma_0.5", "Gaussian noise, σ = 0.5", (0.759, 0.494, 0.645)),
     _ant("speckle", "Speckle", "speckle noise, five strengths", (0.758, 0.464, 0.683)),
     _drive(
-        "augmix", "augmix_checkpoint.pth.tar", "1z-1V3rdFiwqSECz7Wkmn4VJVefJGJGiF", "AugMix with JSD, 180 epochs", "Apache-2.0",
-        "Hendrycks et al. 2020, AugMix", "google-research/augmix README", top1=0.7753, imagenet_c=0.483, mce=0.653,
+        "augmix",
+        "augmix_checkpoint.pth.tar",
+        "1z-1V3rdFiwqSECz7Wkmn4VJVefJGJGiF",
+        "AugMix with JSD, 180 epochs",
+        "Apache-2.0",
+        "Hendrycks et al. 2020, AugMix",
+        "google-research/augmix README",
+        top1=0.7753,
+        imagenet_c=0.483,
+        mce=0.653,
     ),
     _drive(
-        "deepaugment", "deepaugment.pth.tar", "1DPRElQnBG66nd7GUphVm1t-5NroL7t7k", "DeepAugment", "MIT",
-        _MANY, "hendrycks/imagenet-r README", top1=0.767, imagenet_c=0.526, mce=0.604,
+        "deepaugment",
+        "deepaugment.pth.tar",
+        "1DPRElQnBG66nd7GUphVm1t-5NroL7t7k",
+        "DeepAugment",
+        "MIT",
+        _MANY,
+        "hendrycks/imagenet-r README",
+        top1=0.767,
+        imagenet_c=0.526,
+        mce=0.604,
     ),
     _drive(
-        "deepaugment_augmix", "deepaugment_and_augmix.pth.tar", "1QKmc_p6-qDkh51WvsaS9HKFv8bX5jLnP",
-        "DeepAugment and AugMix", "MIT", _MANY, "hendrycks/imagenet-r README", mce=0.536,
+        "deepaugment_augmix",
+        "deepaugment_and_augmix.pth.tar",
+        "1QKmc_p6-qDkh51WvsaS9HKFv8bX5jLnP",
+        "DeepAugment and AugMix",
+        "MIT",
+        _MANY,
+        "hendrycks/imagenet-r README",
+        mce=0.536,
     ),
     _prime(
-        "prime", "PRIME without JSD", "ResNet50_ImageNet_PRIME_noJSD.ckpt", (0.770, 0.550, 0.575),
+        "prime",
+        "PRIME without JSD",
+        "ResNet50_ImageNet_PRIME_noJSD.ckpt",
+        (0.770, 0.550, 0.575),
         url="https://zenodo.org/record/5801872/files/ResNet50_ImageNet_PRIME_noJSD.ckpt",
     ),
     _prime(
-        "prime_jsd", "PRIME with JSD", "ResNet50_ImageNet_PRIME_JSD.ckpt", (0.753, 0.564, 0.555),
-        by_hand="its file's exact name in Zenodo record 5801872 is not known here; take it from there",
+        "prime_jsd",
+        "PRIME with JSD",
+        "ResNet50_ImageNet_PRIME_JSD.ckpt",
+        (0.753, 0.564, 0.555),
+        by_hand=(
+            "its file's exact name in Zenodo record 5801872 is not known here; take it from there"
+        ),
     ),
-    _l2("0", 0.7580), _l2("0.01", 0.7568), _l2("0.03", 0.7576), _l2("0.05", 0.7559), _l2("0.1", 0.7478),
-    _l2("0.25", 0.7414), _l2("0.5", 0.7316), _l2("1", 0.7043), _l2("3", 0.6283), _l2("5", 0.5613),
+    _l2("0", 0.7580),
+    _l2("0.01", 0.7568),
+    _l2("0.03", 0.7576),
+    _l2("0.05", 0.7559),
+    _l2("0.1", 0.7478),
+    _l2("0.25", 0.7414),
+    _l2("0.5", 0.7316),
+    _l2("1", 0.7043),
+    _l2("3", 0.6283),
+    _l2("5", 0.5613),
     _regular("resnet18", "f37072fd", 44.7, 0.69758),
     _regular("resnet34", "b627a593", 83.3, 0.73314),
     _regular("resnet101", "63fe2227", 170.5, 0.77374),
-    _swin("swin_t", "imagenet", "swin_tiny_patch4_window7_224.pth", "standard training", top1=0.812),
-    Checkpoint(
-        "swin_t", "openmmlab", "standard training by OpenMMLab, which the paper's released detection configs take", "Apache-2.0",
-        "Liu et al. 2021, Swin Transformer", "open-mmlab/mmclassification configs/swin_transformer/README.md",
-        file="swin_tiny_224_b16x64_300e_imagenet_20210616_090925-66df6be6.pth",
-        url="https://download.openmmlab.com/mmclassification/v0/swin-transformer/"
-        "swin_tiny_224_b16x64_300e_imagenet_20210616_090925-66df6be6.pth",
-        sha256="66df6be60934ef43e368690bf2d7d60b0dad6d945a44e51660551bd452eacc3a",
-        container="state_dict", prefix="backbone.", may_differ=OPENMMLAB, top1=0.8118,
-    ),
-    _swin("swin_s", "imagenet", "swin_small_patch4_window7_224.pth", "standard training", top1=0.832),
-    _swin("swin_b", "imagenet", "swin_base_patch4_window7_224.pth", "standard training", top1=0.835),
-    _swin("swin_b", "imagenet22k", "swin_base_patch4_window7_224_22k.pth", _IN22K, classes=21841),
-    _swin("swin_b", "imagenet22k_ft", "swin_base_patch4_window7_224_22kto1k.pth", f"{_IN22K}, then ImageNet-1k", top1=0.852),
-    _swin("swin_b_384", "imagenet", "swin_base_patch4_window12_384.pth", "standard training", top1=0.845, image_size=384),
-    _swin("swin_b_384", "imagenet22k", "swin_base_patch4_window12_384_22k.pth", _IN22K, classes=21841, image_size=384),
     _swin(
-        "swin_b_384", "imagenet22k_ft", "swin_base_patch4_window12_384_22kto1k.pth", f"{_IN22K}, then ImageNet-1k",
-        top1=0.864, image_size=384,
+        "swin_t", "imagenet", "swin_tiny_patch4_window7_224.pth", "standard training", top1=0.812
+    ),
+    Checkpoint(
+        "swin_t",
+        "openmmlab",
+        "standard training by OpenMMLab, which the paper's released detection configs take",
+        "Apache-2.0",
+        "Liu et al. 2021, Swin Transformer",
+        "open-mmlab/mmclassification configs/swin_transformer/README.md",
+        file="swin_tiny_224_b16x64_300e_imagenet_20210616_090925-66df6be6.pth",
+        url=(
+            "https://download.openmmlab.com/mmclassification/v0/swin-transformer/"
+            "swin_tiny_224_b16x64_300e_imagenet_20210616_090925-66df6be6.pth"
+        ),
+        sha256="66df6be60934ef43e368690bf2d7d60b0dad6d945a44e51660551bd452eacc3a",
+        container="state_dict",
+        prefix="backbone.",
+        may_differ=OPENMMLAB,
+        top1=0.8118,
+    ),
+    _swin(
+        "swin_s", "imagenet", "swin_small_patch4_window7_224.pth", "standard training", top1=0.832
+    ),
+    _swin(
+        "swin_b", "imagenet", "swin_base_patch4_window7_224.pth", "standard training", top1=0.835
+    ),
+    _swin("swin_b", "imagenet22k", "swin_base_patch4_window7_224_22k.pth", _IN22K, classes=21841),
+    _swin(
+        "swin_b",
+        "imagenet22k_ft",
+        "swin_base_patch4_window7_224_22kto1k.pth",
+        f"{_IN22K}, then ImageNet-1k",
+        top1=0.852,
+    ),
+    _swin(
+        "swin_b_384",
+        "imagenet",
+        "swin_base_patch4_window12_384.pth",
+        "standard training",
+        top1=0.845,
+        image_size=384,
+    ),
+    _swin(
+        "swin_b_384",
+        "imagenet22k",
+        "swin_base_patch4_window12_384_22k.pth",
+        _IN22K,
+        classes=21841,
+        image_size=384,
+    ),
+    _swin(
+        "swin_b_384",
+        "imagenet22k_ft",
+        "swin_base_patch4_window12_384_22kto1k.pth",
+        f"{_IN22K}, then ImageNet-1k",
+        top1=0.864,
+        image_size=384,
     ),
     _lite(0, "*", 0.751),
     _lite(1, "*", 0.767),
     _lite(2, "*", 0.776),
-)  # fmt: skip
+)
 CHECKPOINTS: dict[str, Checkpoint] = {row.name: row for row in _ROWS}
 """By ``ARCHITECTURE/WEIGHTS``; an architecture's first row is the default of its bare name."""
 

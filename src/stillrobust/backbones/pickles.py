@@ -200,9 +200,28 @@ class _Machine:
         self.stack.append(storage)
 
 
-_LITERALS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
-             "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "UNICODE", "BINUNICODE",
-             "SHORT_BINUNICODE", "BINUNICODE8")  # fmt: skip
+_LITERALS = (
+    "INT",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG",
+    "LONG1",
+    "LONG4",
+    "FLOAT",
+    "BINFLOAT",
+    "STRING",
+    "BINSTRING",
+    "SHORT_BINSTRING",
+    "BINBYTES",
+    "SHORT_BINBYTES",
+    "BINBYTES8",
+    "BYTEARRAY8",
+    "UNICODE",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "BINUNICODE8",
+)
 _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     **dict.fromkeys(_LITERALS, lambda m, value: m.stack.append(value)),
     "NONE": lambda m, _: m.stack.append(None),

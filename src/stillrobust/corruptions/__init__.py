@@ -111,8 +111,8 @@ def resolve_corruptions(names: Iterable[str]) -> tuple[str, ...]:
             check_user_corruption(name)
     if len({display_name(name) for name in resolved}) < len(resolved):
         raise UserError(
-            f"Expected corruptions of different names, but got {', '.join(map(display_name, resolved))};"
-            " rename a file"
+            "Expected corruptions of different names, but got"
+            f" {', '.join(map(display_name, resolved))}; rename a file"
         )
     return resolved
 

@@ -157,8 +157,8 @@ def _build_one(spec: str) -> Technique:
     if is_user_file(name):
         if arguments:
             raise UserError(
-                f"Expected no arguments for {display_name(name)}.py, but got {', '.join(arguments)}; write"
-                " them in the file"
+                f"Expected no arguments for {display_name(name)}.py, but got"
+                f" {', '.join(arguments)}; write them in the file"
             )
         return build_user_technique(name)
     entry = lookup("technique", name, TECHNIQUES)

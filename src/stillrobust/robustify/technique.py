@@ -249,8 +249,8 @@ def batch_views(
     """
     if len(views) not in (1, technique.views):
         raise UserError(
-            f"Expected 1 or {technique.views} views of every image for {display_name(technique.spec)}, but"
-            f" got {len(views)}; give so many"
+            f"Expected 1 or {technique.views} views of every image for"
+            f" {display_name(technique.spec)}, but got {len(views)}; give so many"
         )
     views = views if len(views) == technique.views else views * technique.views
     augment = technique.augment_batch
@@ -289,7 +289,8 @@ def require_photometric(technique: Technique, task: str) -> None:
     else:
         return
     raise UserError(
-        f"{display_name(technique.spec)} {why}; {_alternatives(technique.parts or (technique,), dense)}"
+        f"{display_name(technique.spec)} {why};"
+        f" {_alternatives(technique.parts or (technique,), dense)}"
     )
 
 

@@ -116,8 +116,8 @@ def _call(spec: str, function: str, *arguments: Any) -> Any:
         return getattr(load_user_module(spec, EXPECTED), function)(*arguments)
     except USER_CODE_ERRORS as error:
         raise UserError(
-            f"Expected {FUNCTIONS[function]} in {file_name(spec)}, but it raised {error_summary(error)};"
-            " mend it"
+            f"Expected {FUNCTIONS[function]} in {file_name(spec)}, but it raised"
+            f" {error_summary(error)}; mend it"
         ) from error
 
 

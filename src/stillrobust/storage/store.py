@@ -45,9 +45,9 @@ CORRUPTION_FILE = "corruption_file"  # key in a cell's protocol: the content of 
 
 
 RunKind = Literal["transfer", "upstream", "robustify", "external"]
-"""``transfer``: of a backbone to a task; ``upstream``: a published backbone with its own classifier;
-``robustify``: a backbone that stillrobust made robust, with its own classifier; ``external``: a
-model that was trained elsewhere.
+"""``transfer``: of a backbone to a task; ``upstream``: a published backbone with its own
+classifier; ``robustify``: a backbone that stillrobust made robust, with its own classifier;
+``external``: a model that was trained elsewhere.
 """
 Transfer = Literal["fixed_feature", "full_network", "released_freeze"]
 

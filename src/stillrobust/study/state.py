@@ -281,17 +281,16 @@ def status_text(
 
 def _process_lines(content: Mapping[str, Any]) -> list[str]:
     """The progress file of a ``study run``: rate, time left, running jobs and failures."""
-    if not {"summary", "at_work", "failed", "written"} <= content.keys():
-        return ["no process is at work"]
+    if not {"summary", "running", "failed", "written"} <= content.keys():
+        return ["no process is running"]
     age = time.time() - content["written"]
     who = f"{content.get('host')}[{content.get('process')}]"
     if age > SILENT_SECONDS:
-        return [
-            f"{who} has not reported for {format_duration(age)}: it was ended, or its job reports rarely"
-        ]
+        silence = format_duration(age)
+        return [f"{who} has not reported for {silence}: it was ended, or its job reports rarely"]
     lines = [
-        f"at work: {who}, {content['summary']}",
-        *(f"  {name}: {text}" for name, text in content["at_work"].items()),
+        f"running: {who}, {content['summary']}",
+        *(f"  {name}: {text}" for name, text in content["running"].items()),
     ]
     return [*lines, *failures_text(content["failed"])]
 

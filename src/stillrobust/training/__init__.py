@@ -4,6 +4,8 @@ from stillrobust.extras import require_extra
 
 require_extra("torch")
 
-from stillrobust.training.loop import TRANSFERS, Plan, Recipe, identity, load_model, train
+from stillrobust.tasks.recipes import Recipe
+from stillrobust.training.loop import load_model, train
+from stillrobust.training.plan import TRANSFERS, Plan, identity
 
 __all__ = ["TRANSFERS", "Plan", "Recipe", "identity", "load_model", "train"]

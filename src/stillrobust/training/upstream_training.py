@@ -10,8 +10,10 @@ from stillrobust.samples import Dataset
 from stillrobust.storage.files import clear_leftovers
 from stillrobust.storage.leases import lease
 from stillrobust.tasks.heads import backbone_of
+from stillrobust.tasks.recipes import Recipe
 from stillrobust.training.launch import Progress, is_main_process
-from stillrobust.training.loop import Plan, Recipe, load_model, train
+from stillrobust.training.loop import load_model, train
+from stillrobust.training.plan import Plan
 from stillrobust.training.run_files import read_description
 from stillrobust.user_files import display_name
 

@@ -95,6 +95,7 @@ class MultiRootDataset:
         return Sample(image, Target(f"{self.roots[version - 1]}:{image_id}", size, label=label))
 
     def image_id(self, index: int) -> str:
+        """Return the id of an image, with its root unless it is the clean one."""
         version, place = self._version_and_place(index)
         name = self.names[place]
         return name if version == 0 else f"{self.roots[version - 1]}:{name}"
