@@ -21,7 +21,7 @@ import yaml
 from tests.commands import parse
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = ("bash", "python", "yaml", "text")
 BLOCK = re.compile(
     r"(?:^<!-- (not run|file): (.+?) -->\n)?^```(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL
