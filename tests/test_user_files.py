@@ -378,8 +378,8 @@ def test_a_study_takes_files_from_beside_it(rain, dim, tmp_path, monkeypatch):
     path.write_text(STUDY)
     monkeypatch.chdir("/")
     study = read_study(path)
-    assert [display_name(name) for name in study.circumstances().corruptions] == [*COMMON, "rain"]
-    runs = study.selected()
+    assert [display_name(name) for name in study.protocol().corruptions] == [*COMMON, "rain"]
+    runs = selected_runs(study)
     assert [display_name(run.technique) for run in runs] == ["", "dim", "dim+augmix"]
     assert [run.id for run in runs][1:] == [f"{runs[0].id}-dim", f"{runs[0].id}-dim-augmix"]
     assert str(tmp_path) not in runs[1].folder

@@ -156,7 +156,7 @@ def test_estimates_from_part_of_a_run(tmp_path):
     assert (found.cells, found.total_cells, found.metric) == (9, 16, "top1")
     assert found.low < truth < found.high
     assert not summarize(store, 20).rows  # no full table takes it
-    with pytest.raises(UserError, match="needs no estimate"):
+    with pytest.raises(UserError, match="All cells are available"):
         estimate_run(whole, "one", [3])
 
 

@@ -60,7 +60,7 @@ def test_an_array_of_workers_does_all_and_one_that_dies_loses_nothing(slurm, tmp
     )
     assert {failure.job: failure.reason for failure in failures} == {
         "bad": "this cannot be done",
-        "never": "not begun, because this failed: bad",
+        "never": "not started, because this failed: bad",
     }
     assert sorted(ends) == sorted(job.name for job in jobs), "each job ends once"
     seen = [line.split() for line in path.read_text().splitlines()]

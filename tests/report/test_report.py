@@ -76,7 +76,7 @@ def test_a_page_asked_for_nothing(tmp_path):
     assert "No run is complete yet: the page lists what is missing" in told.output
     page = (tmp_path / "out/report.html").read_text()
     assert "no complete run yet. Evaluate what is missing" in page
-    assert "has no measurement for clean (1 missing): run the study again" in page
+    assert "has no measurement for clean (1 missing): evaluate them" in page
 
 
 def test_a_run_of_two_protocols_is_named_and_left_out(tmp_path):
@@ -86,7 +86,7 @@ def test_a_run_of_two_protocols_is_named_and_left_out(tmp_path):
     store.write_cell(Cell("b", "fog", 2), "key", {"top1": 0.5}, {"seed": 1}, 4, 1.0, {})
     text = report(tmp_path / "s", tmp_path / "out").read_text()
     assert (
-        "Expected all cells of b under one protocol, but seed differ between cells: measure them"
-        " again" in text
+        "Expected all cells of b under one protocol, but seed differ between cells: evaluate"
+        " them again under one protocol" in text
     )
     assert [row["run"] for row in csv.DictReader((tmp_path / "out/table.csv").open())] == ["a"]

@@ -8,8 +8,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from stillrobust.report.came_along import came_along, came_along_csv
-from stillrobust.report.tables import table_csv, text_table
 from typer.testing import CliRunner
 
 from stillrobust.cli import app
@@ -18,9 +16,10 @@ from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.grid import COMMON
 from stillrobust.names import split_technique_spec
-from stillrobust.report import page, summarize
-from stillrobust.report.downloads import latex_table, results_json
+from stillrobust.report import render_page, results_table, summarize, to_csv, to_latex, to_text
+from stillrobust.report.downloads import report_files
 from stillrobust.report.summary import overlaps_test
+from stillrobust.report.transfer_gain import transfer_gain, transfer_gain_table
 from stillrobust.robustify import (
     TECHNIQUES,
     Card,
@@ -34,7 +33,7 @@ from stillrobust.storage.store import Store
 from stillrobust.training import Plan, Recipe, train
 from stillrobust.training.upstream_training import robustify, robustify_plan
 from tests.own_toys import DIM, written
-from tests.report.test_came_along import downstream, upstream
+from tests.report.test_transfer_gain import downstream, upstream
 from tests.toys import Toys
 
 FOUR = ("brightness", "contrast", "gaussian_blur", "saturate")
@@ -138,12 +137,12 @@ def test_a_technique_is_added_in_one_place(tmp_path, monkeypatch):
     grid = Protocol(COMMON, (3,))
     for model in (maker, folder):
         evaluate(model, Toys("classification", 4, seed=1), tmp_path / "results", grid)
-    marks = {run.transfer: overlaps_test(run) for run in store.runs()}
+    marks = {run.setting: overlaps_test(run) for run in store.runs()}
     assert marks == {
         "robustify": ("brightness", "gaussian_noise"),
         "fixed_feature": ("brightness", "contrast", "gaussian_noise"),
     }
-    text = text_table(summarize(store, 0).rows)
+    text = to_text(results_table(summarize(store, 0).rows), 1000)
     assert "(brightness, contrast, gaussian_noise)" in text
 
 
@@ -157,21 +156,22 @@ def test_reports_mark_models_that_saw_the_test(tmp_path):
         store.write_run(replace(run, protocol={**run.protocol, "overlaps_test": seen}))
     summary = summarize(store, 200)
     marked = "net (gaussian) (gaussian_noise)"
-    text = text_table(summary.rows)
+    text = to_text(results_table(summary.rows), 1000)
     assert "\N{DAGGER} Saw corruptions of the test in training" in text
     assert marked in text
     assert text.count("net (gaussian) \N{DAGGER}") == 2
     assert "net (regular) \N{DAGGER}" not in text
-    assert r"net (gaussian) \dag{}" in latex_table(summary.rows)
-    html = page(store, summary)
+    assert r"net (gaussian) \dag{}" in to_latex(results_table(summary.rows))
+    html = render_page(store, summary)
     assert marked in html
-    assert "came along; saw gaussian_noise in training" in html
+    assert "transferred; saw gaussian_noise in training" in html
     lines = {
         line["model"]: line["overlaps_test"]
-        for line in csv.DictReader(io.StringIO(table_csv(summary.rows)))
+        for line in csv.DictReader(io.StringIO(to_csv(results_table(summary.rows))))
     }
     assert lines == {"net (gaussian)": "gaussian_noise", "net (regular)": ""}
-    (line,) = csv.DictReader(io.StringIO(came_along_csv(came_along(store.runs(), summary.rows))))
+    gains = transfer_gain_table(transfer_gain(store.runs(), summary.rows))
+    (line,) = csv.DictReader(io.StringIO(to_csv(gains)))
     assert line["overlaps_test"] == "gaussian_noise"
-    rows = json.loads(results_json(summary))["rows"]
+    rows = json.loads(report_files(store, summary)["results.json"].content)["rows"]
     assert {tuple(row["overlaps_test"]) for row in rows} == {("gaussian_noise",), ()}

@@ -113,7 +113,7 @@ def test_upstream_is_published_as_a_run_and_measured(tmp_path):
 
 
 def test_upstream_needs_its_classes_and_its_task(tmp_path):
-    plan = Plan("classification", "resnet_mini(weights='random')", "upstream")
+    plan = Plan("classification", "resnet_mini(weights='random')", None, kind="upstream")
     with pytest.raises(UserError, match="1000 classes of resnet_mini's classifier, but got 2"):
         train(plan, Toys("classification"), tmp_path)
     with pytest.raises(UserError, match="use classification"):

@@ -377,5 +377,5 @@ def test_as_a_technique(source, roots):
         with pytest.raises(UserError) as caught:
             build_technique(spec)
         assert words in str(caught.value)
-    with pytest.raises(UserError, match="folder a class"):
+    with pytest.raises(UserError, match="Expected a changed image for each"):
         technique.extend_dataset(technique.extend_dataset(clean, 0), 0)

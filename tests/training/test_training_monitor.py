@@ -16,7 +16,7 @@ from rich.console import Console
 
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.runtime import progress_display as progress_module
+from stillrobust.runtime import progress as progress_module
 from stillrobust.runtime.forecast import NOT_STARTED, PlannedJob, Work, format_duration
 from stillrobust.runtime.progress import Display, progress_display, render, shorten
 from stillrobust.runtime.run_log import RUN_LOG, last_line, log_failures, note
@@ -402,7 +402,7 @@ def test_a_failing_run_stops_no_other_and_the_end_says_what_to_run(tmp_path):
     assert "training failed: The loss" in logs["bad"]
     text = status_text(site, list(found.values()), read_failures(site))
     assert "1 of 2 runs finished, 3 of 6 cells" in text
-    assert "no process is at work" in text
+    assert "no process is running" in text
     assert "lower the learning rate" in text
     before = {path: path.stat().st_mtime_ns for path in site.results.glob("cells/**/*.json")}
     second = subprocess.run(
@@ -423,7 +423,7 @@ def test_status_says_who_is_at_work_and_who_has_gone_silent(tmp_path):
     }
     site.progress.write_text(json.dumps({**plain, "written": time.time()}))
     assert status_text(site, [], []).splitlines()[1:] == [
-        "at work: here[7], 1/2",
+        "running: here[7], 1/2",
         "  train a: 1/4",
         "failed: train b: no",
     ]
