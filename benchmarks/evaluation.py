@@ -34,7 +34,7 @@ from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
 from stillrobust.data.image_cache import ImageCache
 from stillrobust.data.views import corrupted_view
 from stillrobust.evaluation import Protocol, evaluate
-from stillrobust.evaluation.loader import SeverityViews, load_batches
+from stillrobust.evaluation.loader import SeverityViews, load_severity_batches
 from stillrobust.execution import Job, ProgressCallback, run_jobs
 from stillrobust.grid import Cell
 from stillrobust.predictors import Predictor, load_run_predictor
@@ -287,7 +287,7 @@ def sharing(root: Path, images: int) -> None:
                         corrupted_view(data, corruption, severity, mode=mode, shared=images_of)
                         for severity in SEVERITIES
                     ]
-                    for _ in load_batches(SeverityViews(data, tuple(views)), 8):
+                    for _ in load_severity_batches(SeverityViews(data, tuple(views)), 8):
                         pass
                 times[shared].append(since(begun)[0])
         each = {

@@ -74,7 +74,7 @@ def augmentations(batch: int, size: int, rounds: int) -> None:
             lambda: plain.colour(images, stream),
         ),
         "prime filter": (
-            lambda: primitives.random_filter(images, stream),
+            lambda: primitives.random_color_filter(images, stream),
             lambda: plain.random_filter(images, stream),
         ),
         "prime diffeo": (

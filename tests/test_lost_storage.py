@@ -116,7 +116,7 @@ def on_a_small_disk(disk, whole):
             evaluate(model(), data, results, FEW)
     assert marks(results) == before
     (disk / "filler").unlink()
-    # With the device named, mount does not repeat the uid of the first mount, which is invalid here.
+    # With the device named, mount does not repeat the first mount's uid, which is invalid here.
     subprocess.run(["mount", "-o", "remount,ro", "none", str(disk)], check=True)
     # all there: nothing to write
     evaluate(model(), data, results, Protocol(("brightness",), (1, 3)))

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stillrobust.analysis.budget import Estimate, cell_order, estimate_mpc, image_order
+from stillrobust.analysis.budget import BudgetEstimate, cell_order, estimate_mpc, image_order
 from stillrobust.analysis.intervals import bootstrap_weights
 from stillrobust.analysis.robustness import robustness
 from stillrobust.errors import MissingCellsError, UserError
@@ -175,7 +175,7 @@ def test_estimates_are_refused_where_full_numbers_are_asked_for():
     with pytest.raises(MissingCellsError, match="no measurement for"):
         robustness(cells)
     found = estimate_mpc(0.5, dict.fromkeys(places[1:21], 0.5), "top1")
-    assert isinstance(found, Estimate)
+    assert isinstance(found, BudgetEstimate)
     with pytest.raises(UserError, match="measurements"):
         robustness([found])
 

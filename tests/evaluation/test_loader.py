@@ -14,7 +14,7 @@ from stillrobust.evaluation.loader import (
     PREFETCH,
     LoadedBatch,
     SeverityViews,
-    load_batches,
+    load_severity_batches,
     loader_settings,
 )
 from stillrobust.predictors import Predictor
@@ -81,7 +81,9 @@ def test_workers_change_nothing(workers):
     data = Toys("detection", 5)
     views = tuple(corrupted_view(data, "gaussian_noise", severity) for severity in (1, 4))
     found = [
-        image for batch in load_batches(SeverityViews(data, views), 2, workers) for image in batch
+        image
+        for batch in load_severity_batches(SeverityViews(data, views), 2, workers)
+        for image in batch
     ]
     assert [[sample.target.image_id for sample in image] for image in found] == [
         [f"{n}.png"] * 2 for n in range(5)

@@ -10,7 +10,7 @@ from stillrobust.robustify.noise2net import (
     MEAN,
     STD,
     apply_random_networks,
-    distort,
+    distort_batch,
     normalise_channels,
     random_convolution,
 )
@@ -61,7 +61,7 @@ def test_only_the_first_half_changes():
 def test_it_acts_on_normalised_images():
     """A change of 2 e standard deviations of ImageNet is one of 2 e · 0.226 in 0..1."""
     batch = images(32)
-    change = distort(batch, generator(3), 0.5) - batch
+    change = distort_batch(batch, generator(3), 0.5) - batch
     scale = torch.tensor(STD).view(1, 3, 1, 1)
     assert 2 * 0.25 * 0.8 < (change / scale).square().mean().sqrt() < 2 * 0.5 * 1.2
 
@@ -92,7 +92,7 @@ def test_normalisation_is_batch_norms_in_training():
 def test_any_size_and_no_gradient():
     for height, width in ((1, 1), (5, 17), (64, 48)):
         batch = images(2, height, width).requires_grad_()
-        out = distort(batch, generator(), 0.75, share=0.5)
+        out = distort_batch(batch, generator(), 0.75, share=0.5)
         assert out.shape == batch.shape
         out.sum().backward()
         assert batch.grad[0].abs().max() == 0

@@ -89,10 +89,10 @@ def test_colour_draws_as_the_official_code_does():
 def test_filter_without_noise_is_a_shift_or_nothing(monkeypatch):
     monkeypatch.setattr(primitives, "FILTER_STD", 0.0)
     images = photos(2, (9, 13))
-    assert torch.equal(primitives.random_filter(images, generator(), "center"), images)
+    assert torch.equal(primitives.random_color_filter(images, generator(), "center"), images)
     shifted = torch.zeros_like(images)
     shifted[..., :-1, :-1] = images[..., 1:, 1:]
-    assert torch.equal(primitives.random_filter(images, generator(), "official"), shifted)
+    assert torch.equal(primitives.random_color_filter(images, generator(), "official"), shifted)
 
 
 def test_filter_has_the_moments_of_its_formula():
@@ -136,7 +136,7 @@ def test_filter_passes_white_noise_with_the_power_of_its_kernel():
 
 def test_filter_is_one_for_the_channels_and_another_for_each_image():
     grey = photos(1)[:, :1].expand(2, 3, -1, -1)
-    out = primitives.random_filter(grey, generator(6))
+    out = primitives.random_color_filter(grey, generator(6))
     assert torch.equal(out[:, 0], out[:, 1])
     assert torch.equal(out[:, 0], out[:, 2])
     assert not torch.allclose(out[0], out[1])
@@ -160,7 +160,7 @@ def test_displacement_has_the_rms_of_its_formula(cut):
     """
     n, temperature = 224, 1e-4
     draws = 400 if cut == 3 else 40
-    field = primitives.displacement(
+    field = primitives.displacement_field(
         torch.full((draws,), cut), torch.full((draws,), temperature), n, generator(cut)
     )
     i = torch.arange(1, cut + 1).double()
@@ -177,7 +177,7 @@ def test_displacement_is_its_sum():
     first.
     """
     for size in (32, 224):
-        field = primitives.displacement(
+        field = primitives.displacement_field(
             torch.tensor([3]), torch.tensor([1e-3]), size, generator(9)
         )[0]
         assert (field - plain.field(3, 1e-3, size, generator(9))).abs().max() < 2e-5
@@ -212,7 +212,7 @@ def test_displacements_are_those_of_the_official_code():
 
 def test_warp_is_bilinear_and_keeps_what_is_constant():
     images = photos(3, (32, 32))
-    field = primitives.displacement(
+    field = primitives.displacement_field(
         torch.tensor([3, 7, 20]), torch.tensor([1e-2, 1e-3, 1e-3]), 32, generator(9)
     )
     assert field.abs().max() > 3, "some of it reaches beyond the border"
@@ -221,7 +221,7 @@ def test_warp_is_bilinear_and_keeps_what_is_constant():
     ).abs().max() < 2e-6
     large, slow = (
         photos(1, (224, 224)),
-        primitives.displacement(torch.tensor([3]), torch.tensor([1e-3]), 224, generator(9)),
+        primitives.displacement_field(torch.tensor([3]), torch.tensor([1e-3]), 224, generator(9)),
     )
     assert (
         primitives.warp(large, slow) - plain.bilinear(large.double(), slow.double())
@@ -388,7 +388,7 @@ def test_mix_of_the_paper_has_the_identity_among_its_steps(mix, left, monkeypatc
     """What is left of ones where the three primitives give zeros: the clean weight, and a quarter
     of the rest with the identity.
     """
-    for name in ("colour", "random_filter", "diffeomorphism"):
+    for name in ("colour", "random_color_filter", "diffeomorphism"):
         monkeypatch.setattr(
             f"stillrobust.robustify.prime.{name}",
             lambda images, generator, **_: torch.zeros_like(images),
@@ -414,7 +414,7 @@ def test_any_size_without_geometry_and_squares_with():
 
 def test_shared_parameters_are_of_the_call_or_of_the_image():
     images = photos(1).expand(8, -1, -1, -1)
-    for primitive in (primitives.colour, primitives.random_filter):
+    for primitive in (primitives.colour, primitives.random_color_filter):
         for shared in (True, False):
             assert not torch.allclose(*primitive(images, generator(1), shared=shared)[:2])
     strengths = primitives.draw_filters(64, generator(1), "center", shared=False).flatten(1).std(1)

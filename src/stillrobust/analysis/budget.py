@@ -30,7 +30,7 @@ LEARNED = ("miou", (3,))  # metric and severities of the table
 
 
 @dataclass(frozen=True)
-class Estimate:
+class BudgetEstimate:
     """mPC of one run in one metric, estimated from part of its cells, 0..1."""
 
     metric: str
@@ -114,7 +114,7 @@ def estimate_mpc(
     metric: str,
     severities: Sequence[int] = SEVERITIES,
     replicates: Mapping[Place, Array] | None = None,
-) -> Estimate:
+) -> BudgetEstimate:
     """Estimate mPC from the first cells of :func:`cell_order`.
 
     Args:
@@ -148,7 +148,7 @@ def estimate_mpc(
         # two independent sources of error
         wide = float(np.hypot(reach, (image_high - image_low) / 2))
         low, high = (image_low + image_high) / 2 - wide, (image_low + image_high) / 2 + wide
-    return Estimate(
+    return BudgetEstimate(
         metric, levels, value, low, high, len(places) + 1, len(corrupted_places(levels)) + 1
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stillrobust.analysis.budget import Estimate, cell_order, estimate_mpc
+from stillrobust.analysis.budget import BudgetEstimate, cell_order, estimate_mpc
 from stillrobust.analysis.resampling import resample_cells
 from stillrobust.grid import CLEAN, SEVERITIES
 from stillrobust.storage.store import Store
@@ -11,7 +11,9 @@ from stillrobust.storage.store import Store
 HEADLINE_METRIC = {"classification": "top1", "detection": "box_ap", "segmentation": "miou"}
 
 
-def estimate_run(store: Store, run: str, severities: Sequence[int] = SEVERITIES) -> list[Estimate]:
+def estimate_run(
+    store: Store, run: str, severities: Sequence[int] = SEVERITIES
+) -> list[BudgetEstimate]:
     """Estimate mPC of a run in each of its metrics, with the uncertainty from the images.
 
     Cells with another protocol than the clean cell, such as fewer images, are left out.

@@ -29,7 +29,7 @@ MASKED = -100.0
 
 
 @dataclass(frozen=True)
-class Shape:
+class SwinShape:
     """The sizes of a Swin (Liu et al. 2021, section 3.3)."""
 
     embed: int
@@ -41,13 +41,13 @@ class Shape:
 
 
 # Liu et al. 2021, section 3.3; drop path of microsoft/Swin-Transformer configs/swin/*.yaml.
-SHAPES: dict[str, Shape] = {
-    "swin_t": Shape(96, (2, 2, 6, 2), (3, 6, 12, 24), 7, 0.2),
-    "swin_s": Shape(96, (2, 2, 18, 2), (3, 6, 12, 24), 7, 0.3),
-    "swin_b": Shape(128, (2, 2, 18, 2), (4, 8, 16, 32), 7, 0.5),
-    "swin_b_384": Shape(128, (2, 2, 18, 2), (4, 8, 16, 32), 12, 0.5),
+SHAPES: dict[str, SwinShape] = {
+    "swin_t": SwinShape(96, (2, 2, 6, 2), (3, 6, 12, 24), 7, 0.2),
+    "swin_s": SwinShape(96, (2, 2, 18, 2), (3, 6, 12, 24), 7, 0.3),
+    "swin_b": SwinShape(128, (2, 2, 18, 2), (4, 8, 16, 32), 7, 0.5),
+    "swin_b_384": SwinShape(128, (2, 2, 18, 2), (4, 8, 16, 32), 12, 0.5),
     # Ours: 0.81 M parameters; shallow, since it has to learn from some thousands of images.
-    "swin_mini": Shape(24, (1, 1, 2, 1), (1, 2, 4, 8), 4, 0.0),
+    "swin_mini": SwinShape(24, (1, 1, 2, 1), (1, 2, 4, 8), 4, 0.0),
 }
 
 

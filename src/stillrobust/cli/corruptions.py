@@ -11,7 +11,7 @@ from stillrobust.runtime.progress import progress_display
 
 if TYPE_CHECKING:
     from stillrobust.tools.corrupt_folder import CorruptionPlan
-    from stillrobust.tools.folder_job import Summary
+    from stillrobust.tools.folder_job import FolderSummary
 
 commands = typer.Typer()
 
@@ -70,7 +70,7 @@ def corrupt_(
     print_folder_summary(summary, out)
 
 
-def print_folder_summary(summary: "Summary", out: Path) -> None:
+def print_folder_summary(summary: "FolderSummary", out: Path) -> None:
     """Print what a folder tool did; exit with status 3 if an image was skipped."""
     for title, notes in (("note", summary.remarks), ("skipped", summary.skipped)):
         for name, reason in sorted(notes.items()):

@@ -49,7 +49,7 @@ def read_image(path: Path) -> Image:
         BadImage: If the file is missing, truncated, no image, or larger than ``MAX_PIXELS``, or
             if it is a TIFF with alpha, whose colours OpenCV would darken.
     """
-    content = read_bytes(path)
+    content = read_image_bytes(path)
     decoded = decode_image(np.frombuffer(content, np.uint8))
     if decoded is None:
         raise undecodable_error(path)
@@ -79,14 +79,14 @@ def read_unrotated(path: Path) -> PillowImage.Image:
     Raises:
         BadImage: As in ``read_image``.
     """
-    content = read_bytes(path)
+    content = read_image_bytes(path)
     try:
         return PillowImage.open(io.BytesIO(content)).convert("RGB")
     except UNREADABLE:
         raise undecodable_error(path) from None
 
 
-def read_bytes(path: Path) -> bytes:
+def read_image_bytes(path: Path) -> bytes:
     """Read the bytes of an image file and check that it is complete and not too large.
 
     Args:

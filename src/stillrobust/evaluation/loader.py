@@ -96,7 +96,7 @@ def _default_gpu_workers() -> int:
     )
 
 
-def load_batches(
+def load_severity_batches(
     views: torch.utils.data.Dataset[list[Sample]], batch_size: int, workers: int | None = None
 ) -> Iterator[Sequence[Sequence[Sample]]]:
     """Load all images in order.

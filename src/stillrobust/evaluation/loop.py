@@ -21,7 +21,7 @@ from stillrobust.evaluation.keys import (
     resolve_circumstances,
     select_images,
 )
-from stillrobust.evaluation.loader import SeverityViews, load_batches
+from stillrobust.evaluation.loader import SeverityViews, load_severity_batches
 from stillrobust.evaluation.process_group import SINGLE_PROCESS, ProcessGroup
 from stillrobust.evaluation.protocol import Protocol
 from stillrobust.grid import CLEAN, Cell, Place
@@ -276,7 +276,7 @@ def _score_severities(
     shard = group.shard(len(dataset), protocol.batch_size)
     images = torch.utils.data.Subset(SeverityViews(dataset, views), shard)
     start, seen = time.monotonic(), 0
-    for batch in load_batches(images, protocol.batch_size, protocol.workers):
+    for batch in load_severity_batches(images, protocol.batch_size, protocol.workers):
         seen += len(batch)
         for severity, samples in zip(severities, zip(*batch, strict=True), strict=True):
             names = [f"{sample.target.image_id} at severity {severity}" for sample in samples]

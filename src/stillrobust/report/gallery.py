@@ -47,7 +47,7 @@ Images = dict[str, StoredImage]
 
 
 @dataclass(frozen=True)
-class Shape:
+class GalleryShape:
     """A prediction drawn over an image: a stored overlay or a box ``(x, y, width, height)``."""
 
     overlay: str = ""
@@ -62,7 +62,7 @@ class Tile:
     width: int
     height: int
     image: str
-    shapes: tuple[Shape, ...]
+    shapes: tuple[GalleryShape, ...]
     labels: tuple[tuple[str, str], ...]
     """(colour, text) of the predictions; no colour for plain text."""
 
@@ -204,7 +204,7 @@ def place_name(place: Place) -> str:
     return f"{name.replace('_', ' ')} {level}" if level else "clean"
 
 
-_Drawn = tuple[list[Shape], list[tuple[str, str]]]
+_Drawn = tuple[list[GalleryShape], list[tuple[str, str]]]
 
 
 def make_tile(row: Row, examples: Examples, image_id: str, images: Images) -> Tile | None:
@@ -254,7 +254,7 @@ def _draw_label_map(labels: Array, classes: Sequence[str], images: Images) -> _D
     present, counts = np.unique(labels[labels != IGNORE], return_counts=True)
     largest = present[np.argsort(-counts, kind="stable")][:BOXES]
     named = [(COLOURS[int(one) % len(COLOURS)], _name(classes, int(one))) for one in largest]
-    return [Shape(overlay=_store_image(painted, images))], named
+    return [GalleryShape(overlay=_store_image(painted, images))], named
 
 
 def _draw_boxes(examples: Examples, index: int, classes: Sequence[str], images: Images) -> _Drawn:
@@ -270,9 +270,9 @@ def _draw_boxes(examples: Examples, index: int, classes: Sequence[str], images: 
             mask = np.asarray(examples["masks"][position]) > 0
             painted = np.zeros((*mask.shape, 4), np.uint8)
             painted[mask] = (*_rgb(colour), 130)
-            shapes.append(Shape(overlay=_store_image(painted, images)))
+            shapes.append(GalleryShape(overlay=_store_image(painted, images)))
         x1, y1, x2, y2 = (float(value) for value in examples["boxes"][position])
-        shapes.append(Shape(box=(x1, y1, max(x2 - x1, 0), max(y2 - y1, 0)), colour=colour))
+        shapes.append(GalleryShape(box=(x1, y1, max(x2 - x1, 0), max(y2 - y1, 0)), colour=colour))
         score = f"{100 * float(scores[position]):.0f} %"
         labels.append((colour, f"{_name(classes, found)} {score}"))
     if len(own) > BOXES:

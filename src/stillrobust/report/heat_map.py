@@ -8,7 +8,7 @@ from stillrobust.grid import COMMON, GROUPS, Place
 from stillrobust.report.labels import figure_label
 from stillrobust.report.renderers import HEAT_STEPS, render_html
 from stillrobust.report.rows import Row
-from stillrobust.report.table import Block, Column, Percent, Table, TableRow
+from stillrobust.report.table import Column, Percent, Table, TableBlock, TableRow
 
 # Nine stops of cividis (Nuñez, Anderton & Renslow 2018): even in lightness, the same to red-green
 # blind eyes.
@@ -61,7 +61,7 @@ def heat_table(
     return Table(
         title,
         tuple(columns),
-        tuple(Block(name, tuple(_lines(rows, drops))) for name, drops in blocks.items()),
+        tuple(TableBlock(name, tuple(_lines(rows, drops))) for name, drops in blocks.items()),
     )
 
 

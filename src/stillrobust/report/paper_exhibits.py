@@ -21,7 +21,7 @@ MISSING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ExhibitEntry:
     """One model of a panel."""
 
     label: str
@@ -32,15 +32,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Panel:
+class ExhibitPanel:
     """One table, or one part of a figure."""
 
     title: str
     metric: str
-    entries: tuple[Entry, ...]
+    entries: tuple[ExhibitEntry, ...]
 
     @property
-    def complete(self) -> list[Entry]:
+    def complete(self) -> list[ExhibitEntry]:
         """The entries that have numbers."""
         return [entry for entry in self.entries if entry.row is not None]
 
@@ -54,7 +54,7 @@ class Exhibit:
     layout: str
     """``groups`` (Tables 1 and 2), ``before_after`` (Tables 4 and 5) or ``bars`` (the figures)."""
     bars: tuple[str, ...]
-    panels: tuple[Panel, ...]
+    panels: tuple[ExhibitPanel, ...]
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,11 @@ def _exhibits_of_selection(
         panels = []
         for panel in study.panels:
             entries = [
-                Entry(label or models[key], rows.get((key, panel.metric)), key)
+                ExhibitEntry(label or models[key], rows.get((key, panel.metric)), key)
                 for key, label in panel.labels.items()
             ]
             missing += [entry.run for entry in entries if entry.row is None]
-            panels.append(Panel(panel.title, panel.metric, tuple(entries)))
+            panels.append(ExhibitPanel(panel.title, panel.metric, tuple(entries)))
         exhibits.append(
             Exhibit(study.name, study.title, study.layout, tuple(study.bars), tuple(panels))
         )
@@ -162,19 +162,19 @@ def _exhibits_of_rows(rows: Sequence[Row]) -> Iterable[Exhibit]:
         )
 
 
-def _panel(group: Sequence[Row], rows: Sequence[Row]) -> Panel:
+def _panel(group: Sequence[Row], rows: Sequence[Row]) -> ExhibitPanel:
     run, metric = group[0].run, group[0].robustness.metric
     difference = protocol_difference(group, rows)
     parts = [f"{task_name(run)} on {run.dataset}", metric_name(metric), difference]
     shown = with_seed_means(group)
-    return Panel(
+    return ExhibitPanel(
         ", ".join(filter(None, parts)),
         metric,
-        tuple(Entry(model_name(row, shown), row) for row in shown),
+        tuple(ExhibitEntry(model_name(row, shown), row) for row in shown),
     )
 
 
-def panel_table(panel: Panel, layout: str) -> Table:
+def panel_table(panel: ExhibitPanel, layout: str) -> Table:
     """Tabulate a panel; an incomplete run has dashes.
 
     Args:
@@ -199,7 +199,7 @@ def panel_table(panel: Panel, layout: str) -> Table:
     return Table.from_rows(panel.title, columns, lines, notes)
 
 
-def _before_after(panel: Panel, has_letters: bool) -> tuple[list[Column], list[list[Cell]]]:
+def _before_after(panel: ExhibitPanel, has_letters: bool) -> tuple[list[Column], list[list[Cell]]]:
     columns = [Column(heading="", is_text=True)]
     columns += [Column(heading=entry.label) for entry in panel.entries]
     lines: list[list[Cell]] = []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stillrobust.report.labels import metric_name
-from stillrobust.report.paper_exhibits import Entry, Exhibit, Panel, panel_table
+from stillrobust.report.paper_exhibits import Exhibit, ExhibitEntry, ExhibitPanel, panel_table
 
 # Okabe and Ito's colours, distinct with every kind of colour vision; drops are blue as in the
 # paper. Hatches are for print in grey.
@@ -86,7 +86,7 @@ def _patch(bar: str) -> Any:
     )
 
 
-def _panel(place: Any, panel: Panel, bars: Sequence[str]) -> None:
+def _panel(place: Any, panel: ExhibitPanel, bars: Sequence[str]) -> None:
     """Groups of bars, one for each model; an incomplete run leaves its place empty."""
     width = 0.8 / len(bars)
     for index, entry in enumerate(panel.entries):
@@ -112,7 +112,7 @@ def _panel(place: Any, panel: Panel, bars: Sequence[str]) -> None:
     place.set_ylim(low, high + 0.08 * (high - low))
 
 
-def _bar(place: Any, x: float, width: float, bar: str, entry: Entry) -> None:
+def _bar(place: Any, x: float, width: float, bar: str, entry: ExhibitEntry) -> None:
     assert entry.row is not None
     value = 100 * entry.row.value(bar)
     place.bar(

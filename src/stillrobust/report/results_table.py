@@ -15,7 +15,7 @@ from stillrobust.report.protocol_groups import protocol_difference, protocol_gro
 from stillrobust.report.rows import Row
 from stillrobust.report.seed_means import with_seed_means
 from stillrobust.report.summary import overlaps_test
-from stillrobust.report.table import Block, Cell, Column, Label, Percent, Table, TableRow
+from stillrobust.report.table import Cell, Column, Label, Percent, Table, TableBlock, TableRow
 from stillrobust.storage.files import content_key
 from stillrobust.storage.store import Measurement, Run
 
@@ -74,7 +74,7 @@ def results_table(rows: Sequence[Row], replicates: int = 0) -> Table:
         shown = with_seed_means(group)
         best = {quantity: min(row.value(quantity) for row in shown) for quantity in DROPS}
         lines = tuple(_line(row, shown, best, run.task in several) for row in shown)
-        blocks.append(Block(title, lines))
+        blocks.append(TableBlock(title, lines))
     if not rows:
         return Table("All complete runs", COLUMNS, (), (NO_COMPLETE_RUN,))
     resamples = f" ({replicates} resamples)" if replicates else ""

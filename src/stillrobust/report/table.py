@@ -81,7 +81,7 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class Block:
+class TableBlock:
     """Rows that may be compared with each other."""
 
     title: str
@@ -94,7 +94,7 @@ class Table:
 
     title: str
     columns: tuple[Column, ...]
-    blocks: tuple[Block, ...]
+    blocks: tuple[TableBlock, ...]
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -107,7 +107,7 @@ class Table:
     ) -> "Table":
         """Make a table of a single block without a title."""
         listed = tuple(row if isinstance(row, TableRow) else TableRow(tuple(row)) for row in rows)
-        return cls(title, tuple(columns), (Block("", listed),), tuple(filter(None, notes)))
+        return cls(title, tuple(columns), (TableBlock("", listed),), tuple(filter(None, notes)))
 
     @property
     def rows(self) -> list[TableRow]:

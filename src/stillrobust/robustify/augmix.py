@@ -361,7 +361,7 @@ def augmix(
         draw_mixture, names=names, severity=severity, width=width, depth=depth, alpha=alpha
     )
     return Technique(
-        augment_image=partial(augment, draw=draw, fill=fill),
+        augment_image=partial(apply_augmix, draw=draw, fill=fill),
         loss=jsd_loss if jsd else cross_entropy,
         views=3 if jsd else 1,
         geometric=geometry,
@@ -382,7 +382,7 @@ def allowed_operations(all_ops: bool, geometry: bool) -> tuple[str, ...]:
     )
 
 
-def augment(image: Image, rng: Random, draw: Callable[[Random], Mixture], fill: int) -> Array:
+def apply_augmix(image: Image, rng: Random, draw: Callable[[Random], Mixture], fill: int) -> Array:
     """Make one AugMix view of an image.
 
     Args:

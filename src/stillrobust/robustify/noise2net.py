@@ -70,11 +70,11 @@ def noise2net(epsilon: float = 0.75, share: float = 0.5) -> Technique:
     require_between("epsilon", epsilon, 0, 10, above=True)
     require_between("share", share, 0, 1, above=True)
     return Technique(
-        augment_batch=partial(distort, epsilon=epsilon, share=share), leaves_unit_range=True
+        augment_batch=partial(distort_batch, epsilon=epsilon, share=share), leaves_unit_range=True
     )
 
 
-def distort(
+def distort_batch(
     images: Tensor, generator: torch.Generator, epsilon: float, share: float = 1.0
 ) -> Tensor:
     """Change the first images of a batch by about 2 e standard deviations of ImageNet.
@@ -145,7 +145,7 @@ def apply_block(features: Tensor, groups: int, generator: torch.Generator) -> Te
     done: list[Tensor] = []
     # each is given the result of the one before as well; the last passes as it is
     for part in parts[:-1]:
-        kernel, dilation = (choose(values, generator) for values in (KERNELS, DILATIONS))
+        kernel, dilation = (choose_size(values, generator) for values in (KERNELS, DILATIONS))
         joined = (part + done[-1] if done else part).reshape(1, groups * WIDTH, *size)
         changed = normalise_channels(
             random_convolution(joined, groups, WIDTH, kernel, dilation, generator, bias=True)
@@ -210,7 +210,7 @@ def normalise_channels(features: Tensor) -> Tensor:
     return centred * torch.rsqrt(centred.square().mean(dim=(2, 3), keepdim=True) + 1e-5)
 
 
-def choose(values: tuple[int, ...], generator: torch.Generator) -> int:
+def choose_size(values: tuple[int, ...], generator: torch.Generator) -> int:
     """Draw one of the values with equal probabilities.
 
     Args:

@@ -140,7 +140,7 @@ def _technique(name: str, all_ops: bool, geometry: bool, **settings: Any) -> Tec
     drawn = operations(build_transform(name, all_ops, geometry, chosen))
     return Technique(
         augment_image=partial(
-            augment, name=name, all_ops=all_ops, geometry=geometry, settings=chosen
+            apply_policy, name=name, all_ops=all_ops, geometry=geometry, settings=chosen
         ),
         geometric=bool(drawn & GEOMETRIC),
     )
@@ -194,7 +194,7 @@ def build_transform(
     return transform
 
 
-def augment(
+def apply_policy(
     image: Image,
     rng: np.random.Generator,
     name: str,

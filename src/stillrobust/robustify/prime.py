@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stillrobust.robustify.jsd import jsd_loss
-from stillrobust.robustify.prime_primitives import colour, diffeomorphism, random_filter
+from stillrobust.robustify.prime_primitives import colour, diffeomorphism, random_color_filter
 from stillrobust.robustify.technique import (
     AugmentBatch,
     Card,
@@ -110,7 +110,7 @@ def prime(
     once = shared == "call"
     primitives: list[AugmentBatch] = [
         partial(colour, **curves, shared=once),
-        partial(random_filter, delta=delta, shared=once),
+        partial(random_color_filter, delta=delta, shared=once),
     ]
     if geometry:
         primitives.append(partial(diffeomorphism, largest=cut, shared=once))

@@ -174,7 +174,7 @@ def _interpolate(values: Tensor, curves: Tensor) -> Tensor:
 # ---- filter
 
 
-def random_filter(
+def random_color_filter(
     images: Tensor, generator: torch.Generator, delta: str = "official", shared: bool = True
 ) -> Tensor:
     """Apply a random 3 x 3 kernel to each image, the same to its channels, padded with zeros and
@@ -256,7 +256,7 @@ def diffeomorphism(
     fields = min(1, count) if shared else count
     return warp(
         images,
-        displacement(cut[:fields], temperature[:fields], width, generator).expand(
+        displacement_field(cut[:fields], temperature[:fields], width, generator).expand(
             count, -1, -1, -1
         ),
     )
@@ -309,7 +309,9 @@ def temperatures(cut: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return low, torch.maximum(low, 4 / (math.pi**3 * (cut.double() + 1e-6) ** 2 * log))
 
 
-def displacement(cut: Tensor, temperature: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def displacement_field(
+    cut: Tensor, temperature: Tensor, size: int, generator: torch.Generator
+) -> Tensor:
     """Draw displacements in pixels, zero at the border.
 
     size · sqrt(T) · sum over i² + j² <= (cut + 1/2)² of C_ij / sqrt(i² + j²) · sin(pi i x) sin(pi j

@@ -25,7 +25,7 @@ class PlannedJob:
 
 
 @dataclass
-class JobProgress:
+class JobStatus:
     """Progress of a job that has started."""
 
     kind: str
@@ -71,7 +71,7 @@ class Work:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.planned: dict[str, PlannedJob] = {}
-        self.jobs: dict[str, JobProgress] = {}
+        self.jobs: dict[str, JobStatus] = {}
         self.failed: dict[str, str] = {}
         """Reason by job."""
         self.unfinished: dict[str, set[str]] = {}
@@ -95,7 +95,7 @@ class Work:
         if name not in self.jobs or done < self.jobs[name].done:  # a new job, or a restarted one
             job = self.planned.get(name)
             kind, size = (job.kind, job.size) if job else (name.split()[0], None)
-            self.jobs[name] = JobProgress(kind, self.clock(), done / total if total else 0.0, size)
+            self.jobs[name] = JobStatus(kind, self.clock(), done / total if total else 0.0, size)
         current = self.jobs[name]
         current.done, current.total, current.text = done, total, text
         if name not in self.planned and done >= total:
@@ -115,7 +115,7 @@ class Work:
             self.runs_done += bool(job.run) and not jobs
 
     @property
-    def running(self) -> dict[str, JobProgress]:
+    def running(self) -> dict[str, JobStatus]:
         """Jobs that have started and not finished, in the order of their start."""
         return {name: job for name, job in self.jobs.items() if job.finished is None}
 
@@ -139,7 +139,7 @@ class Work:
         if self.planned and not paces:
             return None
 
-        def expected_seconds(job: PlannedJob | JobProgress) -> float:
+        def expected_seconds(job: PlannedJob | JobStatus) -> float:
             if not (job.size and paces):
                 return 0.0
             same_kind = [pace for kind, pace in paces if kind == job.kind]

@@ -13,7 +13,7 @@ from typing import Any
 
 from stillrobust.runtime.forecast import (
     NOT_STARTED,
-    JobProgress,
+    JobStatus,
     PlannedJob,
     Work,
     format_duration,
@@ -191,7 +191,7 @@ def render(work: Work, width: int, height: int) -> list[str]:
     return [line[: width - 1] for line in [*head, *rows, *more]]
 
 
-def render_job(name: str, job: JobProgress, width: int) -> str:
+def render_job(name: str, job: JobStatus, width: int) -> str:
     """Return one job as a line: name, bar, share, text, rate and remaining time."""
     filled = round(BAR * job.share)
     middle = f" {'━' * filled}{'╺' * (BAR - filled)} {100 * job.share:3.0f}% "
@@ -203,7 +203,7 @@ def render_job(name: str, job: JobProgress, width: int) -> str:
     return f"{shorten(name, left):<{left}}{middle}{shorten(text, right):<{right}}{end}"
 
 
-def rate_text(job: JobProgress) -> str:
+def rate_text(job: JobStatus) -> str:
     """Return the rate and remaining time of a job; empty before any progress."""
     seconds = job.total_seconds(time.monotonic())
     if seconds is None:

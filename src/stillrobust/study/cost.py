@@ -11,7 +11,7 @@ from stillrobust.study.runs import StudyRun
 from stillrobust.training import Plan
 
 
-class Estimate(NamedTuple):
+class CostEstimate(NamedTuple):
     """A number and its source."""
 
     value: float
@@ -27,19 +27,19 @@ _UPER = (
 _CIFAR = "7.5 million images of 224 px at the speed of ImageNet training"
 
 # V100-hours of one training, by recipe and architecture.
-TRAINING: dict[tuple[str, str], Estimate] = {
-    ("coco_r50_2x", "resnet50"): Estimate(103.6, _MMDET),
-    ("coco_swin_t_2x", "swin_t"): Estimate(135, _SWIN_DET),
-    ("coco_swin_3x", "swin_s"): Estimate(280, _SWIN_DET),
-    ("coco_swin_b_3x", "swin_b"): Estimate(340, _SWIN_DET),
-    ("coco_swin_b_3x", "swin_b_384"): Estimate(340, _SWIN_DET),
-    ("ade20k_r50_80k", "resnet50"): Estimate(60, _UPER),
-    ("ade20k_swin_t_80k", "swin_t"): Estimate(60, _UPER),
-    ("ade20k_swin_160k", "swin_s"): Estimate(120, _UPER),
-    ("ade20k_swin_160k", "swin_b"): Estimate(155, _UPER),
-    ("ade20k_swin_160k", "swin_b_384"): Estimate(160, _UPER),
-    ("cifar10", "resnet50"): Estimate(6.5, _CIFAR),
-    ("cifar10", "swin_t"): Estimate(6.5, _CIFAR),
+TRAINING: dict[tuple[str, str], CostEstimate] = {
+    ("coco_r50_2x", "resnet50"): CostEstimate(103.6, _MMDET),
+    ("coco_swin_t_2x", "swin_t"): CostEstimate(135, _SWIN_DET),
+    ("coco_swin_3x", "swin_s"): CostEstimate(280, _SWIN_DET),
+    ("coco_swin_b_3x", "swin_b"): CostEstimate(340, _SWIN_DET),
+    ("coco_swin_b_3x", "swin_b_384"): CostEstimate(340, _SWIN_DET),
+    ("ade20k_r50_80k", "resnet50"): CostEstimate(60, _UPER),
+    ("ade20k_swin_t_80k", "swin_t"): CostEstimate(60, _UPER),
+    ("ade20k_swin_160k", "swin_s"): CostEstimate(120, _UPER),
+    ("ade20k_swin_160k", "swin_b"): CostEstimate(155, _UPER),
+    ("ade20k_swin_160k", "swin_b_384"): CostEstimate(160, _UPER),
+    ("cifar10", "resnet50"): CostEstimate(6.5, _CIFAR),
+    ("cifar10", "swin_t"): CostEstimate(6.5, _CIFAR),
 }
 
 # Milliseconds an image on one V100. COCO: mmdetection's metafile; Swin's, by the ratio of training.
@@ -76,7 +76,7 @@ DATA_GIGABYTES = {"coco": 20.0, "ade20k": 1.0, "imagenet_c": 55.0, "cifar10": 0.
 CELL_MEGABYTES = {"detection": 12.0, "segmentation": 0.6, "classification": 0.2}
 
 
-def training_hours(run: StudyRun) -> Estimate | None:
+def training_hours(run: StudyRun) -> CostEstimate | None:
     """Estimate the training of a run.
 
     Args:
@@ -86,7 +86,7 @@ def training_hours(run: StudyRun) -> Estimate | None:
         Hours of one V100; 0 for an upstream run, which trains nothing.
     """
     if run.kind == "upstream":
-        return Estimate(0, "nothing is trained")
+        return CostEstimate(0, "nothing is trained")
     return TRAINING.get((run.recipe, parse_spec(run.backbone)[0]))
 
 

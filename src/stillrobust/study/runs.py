@@ -16,7 +16,7 @@ from stillrobust.names import lookup, parse_spec
 from stillrobust.samples import TaskName
 from stillrobust.storage.files import content_key
 from stillrobust.storage.store import RunKind, Transfer
-from stillrobust.study.schema import Block, RunValues, Study, StudyProtocol, first_error
+from stillrobust.study.schema import RunBlock, RunValues, Study, StudyProtocol, first_error
 from stillrobust.user_files import display_name, with_content_hash
 
 PREFIX = "run:"
@@ -163,7 +163,7 @@ def _with_backbone_run(run: StudyRun, makers: Mapping[str, StudyRun]) -> StudyRu
     return replace(run, backbone=architecture, backbone_run=maker.folder, label=maker.label)
 
 
-def _expand_block(study: Study, block: Block, where: str) -> Iterable[StudyRun]:
+def _expand_block(study: Study, block: RunBlock, where: str) -> Iterable[StudyRun]:
     common = block.model_dump(exclude={"ids", "axes", "differences"}, exclude_unset=True)
     for axis, choices in block.axes.items():
         lookup(f"axis in {where} of the study {study.name}", axis, RunValues.model_fields)

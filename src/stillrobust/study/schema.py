@@ -61,19 +61,19 @@ class RunValues(StrictModel):
     """Evaluate on this number of images, evenly spaced over the set; the default is all."""
 
 
-class Difference(RunValues):
+class RunDifference(RunValues):
     """Values for the runs of a block that have the values in ``when``."""
 
     when: dict[str, Any]
 
 
-class Block(RunValues):
+class RunBlock(RunValues):
     """Runs that differ in their axes only: one for every combination."""
 
     ids: list[str] = []
     """Names of the runs, in the order of the combinations (the last axis varies fastest)."""
     axes: dict[str, list[Any]] = {}
-    differences: list[Difference] = []
+    differences: list[RunDifference] = []
 
 
 class StudyProtocol(StrictModel):
@@ -117,7 +117,7 @@ class StudyProtocol(StrictModel):
         return [CLEAN, *grid]
 
 
-class Panel(StrictModel):
+class StudyPanel(StrictModel):
     """A table, or a part of a figure."""
 
     title: str
@@ -143,11 +143,11 @@ class Study(StrictModel):
     """Name -> ``FORMAT:PATH``; a relative path starts at the data root."""
     protocols: dict[str, StudyProtocol] = {}
     """Name -> protocol; the first one is the default."""
-    runs: list[Block] = []
+    runs: list[RunBlock] = []
     layout: Literal["groups", "before_after", "bars"] = "bars"
     """Layout of the panels: that of Tables 1 and 2, Tables 4 and 5, or the paper's figures."""
     bars: list[Literal["drop", "clean", "corrupted"]] = ["drop", "clean"]
-    panels: list[Panel] = []
+    panels: list[StudyPanel] = []
     seed: int = 0
     scenes: dict[str, int] = {}
     """Numbers of generated scenes and crops that differ from the defaults of ``SceneCounts``."""

@@ -21,7 +21,7 @@ from stillrobust.tasks.heads import (
     image_batch,
     image_tensors,
 )
-from stillrobust.tasks.upernet import UPerNet, resize
+from stillrobust.tasks.upernet import UPerNet, resize_features
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Segmentation:
         share = mean_over_processes(labels.numel(), device)
 
         def cross_entropy(scores: Tensor) -> Tensor:
-            scores = resize(scores.float(), tuple(labels.shape))
+            scores = resize_features(scores.float(), tuple(labels.shape))
             return (
                 functional.cross_entropy(
                     scores, labels, weights, ignore_index=IGNORE, reduction="sum"
@@ -152,7 +152,7 @@ class Segmentation:
                 transforms.resize_image(images[index], *self.input_size(size)) for index in members
             ]
             logits, _ = model(image_batch(resized, device_of(model)))
-            logits = resize(logits.float(), size)
+            logits = resize_features(logits.float(), size)
             best, maps = logits.max(1)
             # the softmax probability of the predicted label
             confidences = (best - logits.logsumexp(1)).exp()

@@ -31,7 +31,7 @@ class ConvModule(nn.Module):
         return functional.relu(self.bn(self.conv(x)))
 
 
-def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
+def resize_features(x: Tensor, size: tuple[int, ...]) -> Tensor:
     """Resize maps bilinearly, corners not aligned.
 
     Args:
@@ -72,13 +72,15 @@ class UPerHead(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Maps (B, C_i, H/s_i, W/s_i), finest first -> logits (B, classes, H/s_0, W/s_0)."""
         top = maps[-1]
-        pooled = [resize(pool(top), tuple(top.shape)) for pool in self.psp_modules]
+        pooled = [resize_features(pool(top), tuple(top.shape)) for pool in self.psp_modules]
         path = [lateral(x) for lateral, x in zip(self.lateral_convs, maps[:-1], strict=True)]
         path.append(self.bottleneck(torch.cat([top, *pooled], dim=1)))
         for level in range(len(path) - 1, 0, -1):
-            path[level - 1] = path[level - 1] + resize(path[level], tuple(path[level - 1].shape))
+            path[level - 1] = path[level - 1] + resize_features(
+                path[level], tuple(path[level - 1].shape)
+            )
         outputs = [conv(x) for conv, x in zip(self.fpn_convs, path[:-1], strict=True)] + [path[-1]]
-        outputs = [outputs[0]] + [resize(x, tuple(outputs[0].shape)) for x in outputs[1:]]
+        outputs = [outputs[0]] + [resize_features(x, tuple(outputs[0].shape)) for x in outputs[1:]]
         return self.conv_seg(self.dropout(self.fpn_bottleneck(torch.cat(outputs, dim=1))))  # type: ignore[no-any-return]
 
 

@@ -29,7 +29,7 @@ from stillrobust.samples import Image
 from stillrobust.tools.folder_job import (
     FolderPlan,
     FolderSources,
-    Summary,
+    FolderSummary,
     require_outside,
     run_folder_job,
     sha256_of_name,
@@ -137,7 +137,7 @@ def make_corrupted_folder(
     plan: CorruptionPlan,
     workers: int | None = None,
     listen: JobProgressCallback = lambda name, done, total, text: None,
-) -> Summary:
+) -> FolderSummary:
     """Corrupt a photo, or every photo below a folder. A second call resumes.
 
     Args:

@@ -29,7 +29,7 @@ from stillrobust.samples import Image
 from stillrobust.tools.folder_job import (
     FolderPlan,
     FolderSources,
-    Summary,
+    FolderSummary,
     require_outside,
     run_folder_job,
     sha256_of_name,
@@ -93,7 +93,7 @@ def make_deepaugment_folder(
     seed: int = 0,
     workers: int | None = None,
     listen: JobProgressCallback = lambda name, done, total, text: None,
-) -> Summary:
+) -> FolderSummary:
     """Make a folder of changed images for ``deepaugment(roots=...)``. A second call resumes.
 
     Args:

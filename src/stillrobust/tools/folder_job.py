@@ -73,7 +73,7 @@ class FolderPlan(ABC):
 
 
 @dataclass(frozen=True)
-class Summary:
+class FolderSummary:
     """The result of a run."""
 
     written: int
@@ -116,7 +116,7 @@ def run_folder_job(
     workers: int | None = None,
     listen: JobProgressCallback = lambda name, done, total, text: None,
     gpus: Sequence[str] = (),
-) -> Summary:
+) -> FolderSummary:
     """Make the missing outputs of all sources. A second call resumes.
 
     Args:
@@ -277,7 +277,7 @@ def _make_missing(
 
 def _close(
     out: Path, plan: FolderPlan, before: Mapping[str, Record], sources: FolderSources
-) -> Summary:
+) -> FolderSummary:
     """Write the manifest with all records, and only then remove their files."""
     records = {name: json.loads(_record_path(out, name).read_text()) for name in sources.targets}
     written = sum(record["written"] for record in records.values())
@@ -294,4 +294,6 @@ def _close(
     remarks = {name: record["remark"] for name, record in records.items() if record.get("remark")}
     made = [name for name in records if name not in skipped]
     count = sum(len(plan.outputs(sources.targets[name])) for name in made)
-    return Summary(written, count - written, remarks, skipped | dict(sources.skipped), protocol)
+    return FolderSummary(
+        written, count - written, remarks, skipped | dict(sources.skipped), protocol
+    )

@@ -21,7 +21,7 @@ CHOICES: dict[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Difference:
+class ProtocolDifference:
     """The difference of one corruption under two protocols, in grey levels."""
 
     corruption: str
@@ -98,7 +98,7 @@ def compare_protocols(
     first: Mapping[str, Any],
     second: Mapping[str, Any],
     severities: Sequence[int],
-) -> list[Difference]:
+) -> list[ProtocolDifference]:
     """Compare two protocols for each of the 19 corruptions.
 
     Args:
@@ -120,11 +120,13 @@ def compare_protocols(
                 largest = max(largest, int(np.abs(gap).max()))
                 shift += float(gap.sum())
                 samples += gap.size
-        rows.append(Difference(name, total / samples, largest, unequal / samples, shift / samples))
+        rows.append(
+            ProtocolDifference(name, total / samples, largest, unequal / samples, shift / samples)
+        )
     return rows
 
 
-def format_differences(rows: Sequence[Difference]) -> str:
+def format_differences(rows: Sequence[ProtocolDifference]) -> str:
     """Format the differences as a table, the largest mean first."""
     lines = [
         f"{'corruption':18s} {'mean |diff|':>11s} {'largest':>8s} {'differ':>8s} {'brighter':>9s}"

@@ -93,7 +93,7 @@ def random_colour(
     return np.asarray(cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0], np.float32)
 
 
-def smooth_noise(rng: Generator, size: int, cell: float) -> Array:
+def noise_texture(rng: Generator, size: int, cell: float) -> Array:
     """float32 (size, size), uniform noise on a grid of ``cell`` pixels, smoothly interpolated."""
     cells = max(2, int(np.ceil(size / cell)) + 1)
     grid = rng.random((cells, cells)).astype(np.float32)
@@ -107,7 +107,7 @@ def cloud_noise(rng: Generator, size: int, cell: float) -> Array:
     """
     total = np.zeros((size, size), np.float32)
     for octave in range(4):
-        total += smooth_noise(rng, size, max(2, cell / 2**octave)) * 0.5**octave
+        total += noise_texture(rng, size, max(2, cell / 2**octave)) * 0.5**octave
     return np.asarray(np.clip(total / 1.875, 0, 1))  # 1.875 = 1 + 1/2 + 1/4 + 1/8
 
 
@@ -121,13 +121,13 @@ def random_crop(rng: Generator, photo: Image, size: int) -> Image:
     return np.asarray(cv2.resize(square, (size, size), interpolation=interpolation), np.uint8)
 
 
-def pixel_grid(size: int) -> tuple[Array, Array]:
+def pixel_coordinates(size: int) -> tuple[Array, Array]:
     """Row and column of each pixel, float32 (size, size) each."""
     rows, columns = np.mgrid[:size, :size].astype(np.float32)
     return rows, columns
 
 
-def blend(weight: Array, first: Array, second: Array) -> Array:
+def blend_textures(weight: Array, first: Array, second: Array) -> Array:
     """Mix colours (3,) by a weight map (size, size): float32 (size, size, 3)."""
     weights = weight[..., None]
     return np.asarray(first * weights + second * (1 - weights), np.float32)
@@ -142,19 +142,21 @@ def mottled_fill(rng: Generator, size: int, first: Array, second: Array) -> Arra
 
 def cloudy_fill(rng: Generator, size: int, first: Array, second: Array) -> Array:
     """Two colours mixed by clouds."""
-    return blend(cloud_noise(rng, size, size / 4), first, second)
+    return blend_textures(cloud_noise(rng, size, size / 4), first, second)
 
 
 def striped_fill(
     rng: Generator, size: int, first: Array, second: Array, crossed: bool = False
 ) -> Array:
     """Stripes in two colours at any angle; two crossed sets of them make checks."""
-    rows, columns = pixel_grid(size)
+    rows, columns = pixel_coordinates(size)
     angle, period = rng.uniform(0, np.pi), rng.uniform(6, 22)
     on = np.sin(2 * np.pi * (columns * np.cos(angle) + rows * np.sin(angle)) / period) > 0
     if crossed:
         on ^= np.sin(2 * np.pi * (rows * np.cos(angle) - columns * np.sin(angle)) / period) > 0
-    return blend(np.asarray(cv2.GaussianBlur(on.astype(np.float32), (3, 3), 0)), first, second)
+    return blend_textures(
+        np.asarray(cv2.GaussianBlur(on.astype(np.float32), (3, 3), 0)), first, second
+    )
 
 
 def checkered_fill(rng: Generator, size: int, first: Array, second: Array) -> Array:
@@ -168,7 +170,7 @@ def tinted_photo_fill(rng: Generator, size: int, first: Array, second: Array) ->
     if not photos:
         return cloudy_fill(rng, size, first, second)
     piece = random_crop(rng, photos[rng.integers(len(photos))], size)
-    return blend(piece.mean(axis=2, dtype=np.float32) / 255, first, second)
+    return blend_textures(piece.mean(axis=2, dtype=np.float32) / 255, first, second)
 
 
 def photo_fill(rng: Generator, size: int, first: Array, second: Array) -> Array:
@@ -210,7 +212,7 @@ def photographed_material(rng: Generator, photo: Image, size: int) -> Array:
 
 def water(rng: Generator, size: int) -> Array:
     """Weights of wavy horizontal ripples."""
-    rows, columns = pixel_grid(size)
+    rows, columns = pixel_coordinates(size)
     bend = cloud_noise(rng, size, size / 3) * 4.9
     ripples = rows / rng.uniform(5, 11) + bend + 0.3 * np.sin(columns / rng.uniform(9, 25))
     return np.asarray(
@@ -221,13 +223,13 @@ def water(rng: Generator, size: int) -> Array:
 def sky(rng: Generator, size: int) -> Array:
     """Weights of clouds over a slow gradient."""
     clouds = np.clip((cloud_noise(rng, size, size / 2) - 0.35) * 2.2, 0, 1)
-    return np.asarray(clouds * rng.uniform(0.5, 1) + 0.2 * pixel_grid(size)[0] / size)
+    return np.asarray(clouds * rng.uniform(0.5, 1) + 0.2 * pixel_coordinates(size)[0] / size)
 
 
 def wood(rng: Generator, size: int) -> Array:
     """Weights of year rings along bent lines, with fine fibres."""
     bent = cloud_noise(rng, size, size / 2) * rng.uniform(20, 50)
-    distance = bent + pixel_grid(size)[1] * rng.uniform(0.2, 0.5)
+    distance = bent + pixel_coordinates(size)[1] * rng.uniform(0.2, 0.5)
     rings = (distance / rng.uniform(4, 8)) % 1
     fibres = cv2.resize(
         rng.random((max(1, size // 2), size // 8 + 1)).astype(np.float32), (size, size)
@@ -237,7 +239,7 @@ def wood(rng: Generator, size: int) -> Array:
 
 def brick(rng: Generator, size: int) -> Array:
     """Weights of bricks in rows, for use without photographs."""
-    rows, columns = pixel_grid(size)
+    rows, columns = pixel_coordinates(size)
     height = rng.uniform(8, 14)
     row = np.floor(rows / height)
     mortar = (rows % height < 1.5) | ((columns + row % 2 * height) % (2 * height) < 1.5)
@@ -271,7 +273,7 @@ def random_stuff(rng: Generator, name: str, size: int) -> Array:
     if photo is not None:
         return photographed_material(rng, photo, size)
     weights = WEIGHTS[name](rng, size)
-    return blend(
+    return blend_textures(
         weights,
         random_colour(rng, (20, 120), (90, 255)),
         random_colour(rng, (20, 120), (60, 255)),

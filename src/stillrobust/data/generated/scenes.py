@@ -11,7 +11,7 @@ import numpy as np
 from numpy.random import Generator
 
 from stillrobust.data.generated.scene_painters import Place, World
-from stillrobust.data.generated.scene_textures import cloud_noise, pixel_grid
+from stillrobust.data.generated.scene_textures import cloud_noise, pixel_coordinates
 from stillrobust.samples import Array, Image, Sample, Target
 
 # Visible pixels (at 128x128) below which an object is not annotated, because it is unrecognisable.
@@ -110,7 +110,7 @@ def draw_background(rng: Generator, world: World, size: int, most: int) -> tuple
     label_map = np.full((size, size), len(world.things) + chosen[0], np.uint8)
     if many == 1:
         return canvas, label_map
-    rows, columns = pixel_grid(size)
+    rows, columns = pixel_coordinates(size)
     upright = rng.random() >= 0.7  # most borders are level, like a horizon
     angle = rng.normal(0, 0.5) + (np.pi / 2 if upright else 0)
     distance = (rows - size / 2) * np.cos(angle) + (columns - size / 2) * np.sin(angle)

@@ -56,14 +56,14 @@ class CifarDataset:
         return len(self.labels)
 
     def __getitem__(self, index: int, /) -> Sample:
-        return labelled_sample(self.images[index], self.labels[index], self.image_id(index))
+        return cifar_sample(self.images[index], self.labels[index], self.image_id(index))
 
     def image_id(self, index: int) -> str:
         """The place of the image in its file, such as ``00042``."""
         return f"{index:05d}"
 
 
-def labelled_sample(image: Array, label: int, image_id: str) -> Sample:
+def cifar_sample(image: Array, label: int, image_id: str) -> Sample:
     """One image with its label. The image is a copy, so the array of the set is never changed."""
     return Sample(np.array(image), Target(image_id, (SIDE, SIDE), label=int(label)))
 
@@ -191,7 +191,7 @@ class _Stored:
             raise IndexError(index)
         array = open_corruption_array(self.path, len(self))
         image = array[(self.severity - 1) * len(self) + index]
-        return labelled_sample(image, self.whole.labels[index], self.image_id(index))
+        return cifar_sample(image, self.whole.labels[index], self.image_id(index))
 
     def image_id(self, index: int) -> str:
         """The place of the image in its file, such as ``00042``."""

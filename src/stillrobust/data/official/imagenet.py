@@ -97,12 +97,12 @@ class ImageNetDataset:
 
     def __getitem__(self, index: int, /) -> Sample:
         image = read_unrotated(self.path(self.ids[index]))
-        return labelled_sample(
+        return imagenet_sample(
             resize_and_crop(image) if self.split == "val" else np.asarray(image), self.ids[index]
         )
 
 
-def labelled_sample(image: Image, image_id: str) -> Sample:
+def imagenet_sample(image: Image, image_id: str) -> Sample:
     """An image with the label of the class in its id."""
     size = (image.shape[0], image.shape[1])
     return Sample(
@@ -307,7 +307,7 @@ class _Stored:
 
     def __getitem__(self, index: int, /) -> Sample:
         image_id = self.image_id(index)
-        return labelled_sample(read_stored(self.folder / image_id), image_id)
+        return imagenet_sample(read_stored(self.folder / image_id), image_id)
 
     def image_id(self, index: int) -> str:
         """``<wnid>/<file>``."""

@@ -50,7 +50,7 @@ def convolution(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A residual block: x + second(relu(first(x)))."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class EDSR(nn.Module):
         self.sub_mean, self.add_mean = MeanShift(-1), MeanShift(1)
         self.head = nn.Sequential(convolution(3, FEATURES))
         self.body = nn.Sequential(
-            *(Block() for _ in range(BLOCKS)), convolution(FEATURES, FEATURES)
+            *(ResidualBlock() for _ in range(BLOCKS)), convolution(FEATURES, FEATURES)
         )
         doubled = [
             module

@@ -45,7 +45,7 @@ CONFORMING: tuple[Verdict, ...] = ("identical", "±1", "same distribution")
 
 
 @dataclass(frozen=True)
-class Row:
+class ConformanceRow:
     """The result for one corruption."""
 
     corruption: str
@@ -74,7 +74,7 @@ class Conformance:
     own_versions: dict[str, str]
     severities: tuple[int, ...]
     frost_textures: str
-    rows: tuple[Row, ...]
+    rows: tuple[ConformanceRow, ...]
 
     @property
     def passed(self) -> bool:
@@ -163,13 +163,13 @@ class _Job:
             self.adapter, self.python, corruption, self.calls(corruption), images, self.timeout
         )
 
-    def compare(self, corruption: str, result: LibraryResult) -> Row:
+    def compare(self, corruption: str, result: LibraryResult) -> ConformanceRow:
         if result.killed is not None:
-            return Row(corruption, "crashes", note=result.killed)
+            return ConformanceRow(corruption, "crashes", note=result.killed)
         calls = self.calls(corruption)
         if result.errors:
             kinds = list(dict.fromkeys(result.errors.values()))
-            return Row(
+            return ConformanceRow(
                 corruption,
                 "crashes",
                 note=f"{kinds[0]} ({len(result.errors)} of {len(calls)} calls)",
@@ -179,7 +179,7 @@ class _Job:
                 "the reference's photographs are not installed: pip install --no-deps"
                 " imagecorruptions-imaug"
             )
-            return Row(corruption, "not compared", note=note)
+            return ConformanceRow(corruption, "not compared", note=note)
         theirs = [result.images[number] for number in range(len(calls))]
         firsts = len(calls) - len(self.severities) * len(test_images())
         seed = _seed_behaviour(corruption, calls[:firsts], theirs[:firsts], theirs[firsts:])
@@ -187,16 +187,18 @@ class _Job:
 
     def _compare_pixels(
         self, corruption: str, calls: list[Call], theirs: list[Image], seed: Seed
-    ) -> Row:
+    ) -> ConformanceRow:
         ours = [_own_image(corruption, call) for call in calls]
         gaps = [np.abs(one.astype(np.int16) - two) for one, two in zip(theirs, ours, strict=True)]
         largest = max(int(gap.max()) for gap in gaps)
         share = sum(int((gap > 0).sum()) for gap in gaps) / sum(gap.size for gap in gaps)
         if largest <= 1:
-            return Row(corruption, "±1" if largest else "identical", largest, share, seed)
+            return ConformanceRow(
+                corruption, "±1" if largest else "identical", largest, share, seed
+            )
         # without draws, another image is another corruption
         if corruption in DETERMINISTIC:
-            return Row(corruption, "different", largest, share, seed)
+            return ConformanceRow(corruption, "different", largest, share, seed)
         more = [
             (image, severity, first + SEEDS + k)
             for image, severity, first in calls[::SEEDS]
@@ -208,7 +210,7 @@ class _Job:
                 _by_setting(more, [_own_image(corruption, call) for call in more]),
             )
         )
-        return Row(
+        return ConformanceRow(
             corruption, "same distribution" if p > LEVEL else "different", largest, share, seed, p
         )
 
