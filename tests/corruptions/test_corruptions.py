@@ -12,8 +12,8 @@ from stillrobust.corruptions import (
     DETERMINISTIC,
     EXTRA,
     GROUPS,
+    corruption_protocol,
     image_key,
-    protocol,
     textures,
 )
 from stillrobust.corruptions.filters import gaussian_filter, gaussian_weights, zoom_axis
@@ -166,7 +166,7 @@ def test_generated_frost_says_so(monkeypatch):
     textures.enlarged_texture.cache_clear()
     try:
         with pytest.warns(UserWarning, match="not comparable"):
-            assert protocol()["frost_textures"].startswith("generated:")
+            assert corruption_protocol()["frost_textures"].startswith("generated:")
         assert corrupt(photo(), "frost", 3, seed=0, image_id="a").shape == (40, 56, 3)
     finally:
         textures.load_textures.cache_clear()

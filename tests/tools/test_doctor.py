@@ -34,7 +34,7 @@ def test_the_golden_self_test_passes_here_and_sees_another_pixel(monkeypatch):
 
 def test_the_self_test_leaves_out_frost_with_textures_of_ones_own(monkeypatch):
     monkeypatch.setattr(
-        corruptions, "protocol", lambda: {"frost_textures": "reference:0123456789ab"}
+        corruptions, "corruption_protocol", lambda: {"frost_textures": "reference:0123456789ab"}
     )
     assert "18 corruptions (frost" in doctor.pixel_self_test().text
 
@@ -73,7 +73,9 @@ def test_limits_of_a_container(monkeypatch):
 
 
 def test_no_frost_textures_and_missing_extras(monkeypatch):
-    monkeypatch.setattr(corruptions, "protocol", lambda: {"frost_textures": "generated:1"})
+    monkeypatch.setattr(
+        corruptions, "corruption_protocol", lambda: {"frost_textures": "generated:1"}
+    )
     assert "imagecorruptions-imaug" in doctor.frost().remedy
     monkeypatch.setattr(doctor, "EXTRAS", {"onnx": ("no_such_module_of_onnx",)})
     assert "stillrobust[onnx]" in doctor.extras().remedy

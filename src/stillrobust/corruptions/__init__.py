@@ -44,11 +44,11 @@ __all__ = [
     "VERSION",
     "Corruption",
     "corrupt",
+    "corruption_protocol",
     "displacement",
     "get_corruption",
     "get_corruption_names",
     "image_key",
-    "protocol",
     "resolve_corruptions",
     "warm_up",
 ]
@@ -321,7 +321,7 @@ def _as_rgb(image: Array) -> Image:
     return image if image.flags.writeable else image.copy()
 
 
-def protocol(
+def corruption_protocol(
     draws: str = "fast", regime: str = "imagenet", channel_order: str = "rgb"
 ) -> dict[str, Any]:
     """Return everything about the corruptions that decides a pixel, besides seed, name, severity.

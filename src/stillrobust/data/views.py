@@ -138,7 +138,7 @@ class CorruptedView:
         if self.severity == 0:
             return sample
         # Imported here, because reading data does not need the dependencies of corruptions.
-        from stillrobust.corruptions import GEOMETRIC, corrupt, displacement, protocol
+        from stillrobust.corruptions import GEOMETRIC, corrupt, corruption_protocol, displacement
 
         target = sample.target
         drawn: dict[str, Any] = {
@@ -160,7 +160,7 @@ class CorruptedView:
         if self.shared is None:
             image = corrupted()
         else:
-            how = protocol(self.draws, self.regime, self.channel_order)
+            how = corruption_protocol(self.draws, self.regime, self.channel_order)
             how |= {
                 "corruption": with_content_hash(self.corruption),
                 "severity": self.severity,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.analysis.budget import image_order
-from stillrobust.corruptions import protocol as corruption_protocol
+from stillrobust.corruptions import corruption_protocol
 from stillrobust.data.bad_images import count_faults
 from stillrobust.data.views import Subset, corrupted_view, has_stored_corruptions
 from stillrobust.errors import UserError

@@ -17,7 +17,7 @@ from stillrobust.corruptions import (
     REGIMES,
     SEVERITIES,
     corrupt,
-    protocol,
+    corruption_protocol,
     resolve_corruptions,
     warm_up,
 )
@@ -95,7 +95,7 @@ class CorruptionPlan(FolderPlan):
             if is_user_file(name)
         }
         return {
-            **protocol(self.draws, self.regime, self.channel_order),
+            **corruption_protocol(self.draws, self.regime, self.channel_order),
             "format": self.format,
             "quality": self.quality,
             "seed": self.seed,

@@ -136,7 +136,7 @@ def gpus() -> Finding:
 
 def frost() -> Finding:
     """Report the frost textures: the reference's photographs or generated ones."""
-    name = str(corruptions.protocol()["frost_textures"])
+    name = str(corruptions.corruption_protocol()["frost_textures"])
     if name.startswith("generated"):
         remedy = (
             "for published numbers: pip install --no-deps imagecorruptions-imaug==1.1.5,"
@@ -154,7 +154,7 @@ def kernels() -> Finding:
 
 def pixel_self_test() -> Finding:
     """Check that this machine gives the same corrupted pixels as every other one."""
-    textures = str(corruptions.protocol()["frost_textures"])
+    textures = str(corruptions.corruption_protocol()["frost_textures"])
     expected = PIXEL_DIGESTS | (
         {"frost": FROST_DIGESTS[textures]} if textures in FROST_DIGESTS else {}
     )

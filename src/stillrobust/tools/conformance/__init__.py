@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stillrobust import __version__
-from stillrobust.corruptions import CORRUPTIONS, DETERMINISTIC, corrupt, protocol
+from stillrobust.corruptions import CORRUPTIONS, DETERMINISTIC, corrupt, corruption_protocol
 from stillrobust.names import lookup
 from stillrobust.samples import Array, Image
 from stillrobust.tools.conformance.library import (
@@ -131,7 +131,7 @@ def compare_library(
         environment["versions"],
         own,
         tuple(severities),
-        protocol()["frost_textures"],
+        corruption_protocol()["frost_textures"],
         tuple(rows),
     )
 
@@ -174,7 +174,9 @@ class _Job:
                 "crashes",
                 note=f"{kinds[0]} ({len(result.errors)} of {len(calls)} calls)",
             )
-        if corruption == "frost" and protocol()["frost_textures"].startswith("generated"):
+        if corruption == "frost" and corruption_protocol()["frost_textures"].startswith(
+            "generated"
+        ):
             note = (
                 "the reference's photographs are not installed: pip install --no-deps"
                 " imagecorruptions-imaug"
