@@ -96,6 +96,7 @@ def test_contract(task):
     with pytest.raises(UserError, match="counted twice"):
         whole.merge(filled(task, [3]))
     assert METRICS[task].version
+    assert whole.compute().keys() == METRICS[task].names.keys()  # what reports can name
 
 
 @pytest.mark.parametrize("task", sorted(METRICS))

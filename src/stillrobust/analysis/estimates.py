@@ -7,9 +7,6 @@ from stillrobust.analysis.resampling import resample_cells
 from stillrobust.grid import CLEAN, SEVERITIES
 from stillrobust.storage.store import Store
 
-# decides the order of cells under a budget
-HEADLINE_METRIC = {"classification": "top1", "detection": "box_ap", "segmentation": "miou"}
-
 
 def estimate_run(
     store: Store, run: str, severities: Sequence[int] = SEVERITIES

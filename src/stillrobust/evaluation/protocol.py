@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from stillrobust.analysis.budget import cell_order
-from stillrobust.analysis.estimates import HEADLINE_METRIC
 from stillrobust.corruptions import (
     CHANNEL_ORDERS,
     COMMON,
@@ -15,6 +14,7 @@ from stillrobust.corruptions import (
 from stillrobust.data.image_cache import ImageCache
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, Place
+from stillrobust.metrics import HEADLINE_METRIC
 from stillrobust.names import lookup
 
 

@@ -1,7 +1,9 @@
 """Metrics: they count per image, can be merged, and divide once at the end.
 
-``METRICS[task](info)`` creates the metric of a task. To add a metric, write a class that follows
-``Metric`` in a file of its own and add it to ``METRICS``.
+``METRICS[task](info)`` creates the metric of a task. To add a metric for a task, write a class that
+follows ``Metric`` in a file of its own and add it to ``METRICS``. To add a score to a task, add it
+to the class of the task: to ``names``, ``compute`` and the ``recompute`` functions, and raise
+``version``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,7 @@ from stillrobust.metrics.detection import AveragePrecision
 from stillrobust.metrics.segmentation import MeanIoU
 from stillrobust.samples import Array, DatasetInfo, Prediction, Target
 
-__all__ = ["METRICS", "Metric"]
+__all__ = ["HEADLINE_METRIC", "METRICS", "METRIC_NAMES", "Metric"]
 
 
 class Metric(Protocol):
@@ -25,6 +27,8 @@ class Metric(Protocol):
 
     version: ClassVar[str]
     """Part of every protocol. It changes when the metric counts differently."""
+    names: ClassVar[dict[str, str]]
+    """Key of each value of ``compute`` -> its name in reports. The first is the task's headline."""
     marker: ClassVar[str]
     """A key that only this metric's ``statistics()`` have; stored ones are recognised by it."""
 
@@ -79,4 +83,8 @@ METRICS: dict[str, type[Metric]] = {
     "detection": AveragePrecision,
     "segmentation": MeanIoU,
 }
-"""Task -> its metric."""
+"""Task -> its metric. A further score of a task is a further value of the same class."""
+METRIC_NAMES = {key: name for metric in METRICS.values() for key, name in metric.names.items()}
+"""Name in reports of every score, in the order of the report."""
+HEADLINE_METRIC = {task: next(iter(metric.names)) for task, metric in METRICS.items()}
+"""Task -> the score that stands for it if only one can."""

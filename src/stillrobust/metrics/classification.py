@@ -15,6 +15,7 @@ class Top1:
     """Accuracy. Of equal probabilities the lowest class counts, as in ``argmax``."""
 
     version: ClassVar[str] = "top1-2"
+    names: ClassVar[dict[str, str]] = {"top1": "top-1"}
     marker: ClassVar[str] = "correct"
 
     def __init__(self, info: DatasetInfo) -> None:

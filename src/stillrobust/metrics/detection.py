@@ -63,6 +63,7 @@ class AveragePrecision:
     """COCO average precision of boxes and, if the dataset has them, of masks."""
 
     version: ClassVar[str] = "coco-ap-2"
+    names: ClassVar[dict[str, str]] = {"box_ap": "box AP", "mask_ap": "mask AP"}
     marker: ClassVar[str] = "object_sizes"
 
     def __init__(self, info: DatasetInfo) -> None:

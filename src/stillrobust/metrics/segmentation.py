@@ -40,6 +40,7 @@ class MeanIoU:
     """Mean intersection over union. Pixels whose true label is ``IGNORE`` do not count."""
 
     version: ClassVar[str] = "dataset-miou-2"
+    names: ClassVar[dict[str, str]] = {"miou": "mIoU"}
     marker: ClassVar[str] = "unions"
 
     def __init__(self, info: DatasetInfo) -> None:

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 
 from stillrobust.analysis.intervals import LEVEL, interval
+from stillrobust.metrics import METRIC_NAMES
 from stillrobust.paper import Claim, Statement, printed_values
-from stillrobust.report.labels import METRICS
 from stillrobust.report.rows import Row
 from stillrobust.report.table import Percent
 
@@ -84,7 +84,7 @@ def _judge_statement(claim: Claim, statement: Statement, rows: Rows) -> Statemen
     relation = (
         f"{first} = {second} ± {statement.within:g}" if statement.alike else f"{first} < {second}"
     )
-    text = f"{METRICS[metric]}, {quantity}: {relation}"
+    text = f"{METRIC_NAMES[metric]}, {quantity}: {relation}"
     missing = [run for run in statement.runs if (run, metric) not in rows]
     if missing:
         return StatementVerdict(text, "not measured", reason=f"needs {', '.join(missing)}")

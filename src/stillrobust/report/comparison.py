@@ -10,8 +10,8 @@ from stillrobust.analysis.resampling import resample_cells
 from stillrobust.analysis.robustness import Robustness, robustness
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, corrupted_places
+from stillrobust.metrics import HEADLINE_METRIC
 from stillrobust.names import lookup
-from stillrobust.report.headline import PRIMARY_METRICS
 from stillrobust.report.labels import metric_name
 from stillrobust.report.protocol_groups import comparable_protocol, short_value
 from stillrobust.report.renderers import to_text
@@ -179,7 +179,7 @@ def _metric(run: Run, own: Sequence[Sequence[Measurement]], asked: str | None) -
     if asked is not None:
         return lookup("metric", asked, {name: name for name in sorted(both)})
     common = [one for one in report_metrics([*own[0], *own[1]]) if one in both] or sorted(both)
-    primary = PRIMARY_METRICS.get(run.task)
+    primary = HEADLINE_METRIC.get(run.task)
     return primary if primary in both else common[0]
 
 

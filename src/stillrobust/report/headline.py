@@ -4,21 +4,23 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from stillrobust.analysis.intervals import interval
+from stillrobust.metrics import HEADLINE_METRIC
 from stillrobust.report.labels import metric_name, model_name, task_name, transfer_name
 from stillrobust.report.protocol_groups import protocol_difference, protocol_groups
 from stillrobust.report.rows import Row
 from stillrobust.report.table import Interval, Percent, percent
 
 LEAST_CLEAN = 0.05  # a lower clean score may be chance, and its drop means nothing
-PRIMARY_METRICS = {"detection": "box_ap"}  # of the tasks that have two
 
 
 def headline(rows: Sequence[Row]) -> list[str]:
     """Write one sentence for each task, dataset, protocol and transfer."""
+    measured = {(row.run.task, row.robustness.metric) for row in rows}
     primary = [
         row
         for row in rows
-        if row.robustness.metric == PRIMARY_METRICS.get(row.run.task, row.robustness.metric)
+        if (headline_metric := HEADLINE_METRIC.get(row.run.task)) == row.robustness.metric
+        or (row.run.task, headline_metric) not in measured
     ]
     return [
         _sentence(list(members), group, protocol_difference(group, primary))

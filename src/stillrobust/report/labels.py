@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from stillrobust.metrics import METRIC_NAMES
 from stillrobust.report.rows import Row
 from stillrobust.storage.store import Run
 
@@ -11,8 +12,6 @@ TASKS = {
     "detection": "Object detection",
     "segmentation": "Semantic segmentation",
 }
-# in the order of the report
-METRICS = {"top1": "top-1", "box_ap": "box AP", "mask_ap": "mask AP", "miou": "mIoU"}
 TRANSFERS = {
     "fixed_feature": "fixed feature",
     "full_network": "full network",
@@ -29,7 +28,7 @@ def task_name(run: Run) -> str:
 
 def metric_name(metric: str) -> str:
     """The name of a metric."""
-    return METRICS.get(metric, metric)
+    return METRIC_NAMES.get(metric, metric)
 
 
 def transfer_name(run: Run) -> str:

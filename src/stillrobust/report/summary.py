@@ -11,7 +11,8 @@ from stillrobust.analysis.resampling import resample_cells
 from stillrobust.analysis.robustness import robustness
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place, corrupted_places
-from stillrobust.report.labels import METRICS, TASKS
+from stillrobust.metrics import METRIC_NAMES
+from stillrobust.report.labels import TASKS
 from stillrobust.report.protocol_groups import comparable_protocol
 from stillrobust.report.rows import Incomplete, Row, Summary
 from stillrobust.samples import Array
@@ -84,9 +85,9 @@ def severities_of(
 
 
 def report_metrics(measurements: Iterable[Measurement]) -> list[str]:
-    """Return the metrics that get a row: the paper's, or all if none of these was measured."""
+    """Return the metrics that get a row: those of ``METRICS``, or all if it has none of them."""
     found = {measurement.metric for measurement in measurements}
-    return [metric for metric in METRICS if metric in found] or sorted(found)
+    return [metric for metric in METRIC_NAMES if metric in found] or sorted(found)
 
 
 def overlaps_test(run: Run) -> tuple[str, ...]:
@@ -163,7 +164,7 @@ def _quantities(clean: Array, cells: Array, places: Sequence[Place]) -> dict[str
 
 
 def _order(row: Row) -> tuple[object, ...]:
-    tasks, metrics = list(TASKS), list(METRICS)
+    tasks, metrics = list(TASKS), list(METRIC_NAMES)
     task, metric = row.run.task, row.robustness.metric
     return (
         tasks.index(task) if task in tasks else len(tasks),

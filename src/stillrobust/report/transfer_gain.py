@@ -10,8 +10,8 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stillrobust.analysis.estimates import HEADLINE_METRIC
 from stillrobust.analysis.intervals import LEVEL, mean_over_seeds
+from stillrobust.metrics import HEADLINE_METRIC
 from stillrobust.names import parse_spec
 from stillrobust.report.headline import LEAST_CLEAN, difference_interval
 from stillrobust.report.labels import TASKS, TRANSFERS, metric_name
