@@ -37,6 +37,7 @@ def mydata(tmp_path_factory):
     return write_scenes(root, counts=counts, scene_size=64, crop_size=48)
 
 
+@pytest.mark.slow
 def test_own_data_from_the_command_line(mydata, tmp_path):
     data = f"coco:{mydata / 'detection'}"
     settings = [part for setting in SMALL for part in ("--set", setting)]

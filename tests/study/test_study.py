@@ -81,6 +81,7 @@ def kill_when(folder, pattern):
     time.sleep(2)
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_equals_undisturbed(tmp_path):
     whole, killed = tmp_path / "a" / "out", tmp_path / "b" / "out"
     whole.parent.mkdir()
@@ -105,6 +106,7 @@ def test_killed_and_run_again_equals_undisturbed(tmp_path):
     assert len(numbers(whole)) == 2 * 5
 
 
+@pytest.mark.slow
 def test_no_room_is_one_sentence_and_nothing_finished_is_lost(tmp_path):
     """A limit on the size of files stands for the full disk: the kernel refuses the write in the
     same place.
