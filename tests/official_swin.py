@@ -1,4 +1,4 @@
-"""The official Swin, written down anew as functions of a state dict with the official names: the
+"""The official Swin, written as functions of a state dict with the official names: the
 oracle of our Swin.
 
 After SwinTransformer/Swin-Transformer-Object-Detection mmdet/models/backbones/swin_transformer.py

@@ -1,8 +1,8 @@
 """The same pixels on every processor: fast draws against stored digests, exact ones against the
 reference.
 
-numpy, OpenCV and numba choose their code by what the processor can do. Each process here is told to
-do without some of that.
+numpy, OpenCV and numba choose their code by what the processor can do. Each process here runs
+without some of that.
 """
 
 import json
@@ -19,7 +19,7 @@ from tests.corruptions.pixel_digests import digests, picture
 
 HERE = Path(__file__).parent
 DIGESTS = HERE.parent / "fixtures" / "pixel_digests.json"
-"""Written anew by ``python tests/corruptions/pixel_digests.py >
+"""Written by ``python tests/corruptions/pixel_digests.py >
 tests/fixtures/pixel_digests.json``, with a higher ``VERSION``.
 """
 
@@ -80,7 +80,7 @@ def test_fast_draws_on_another_processor(processor):
 
 
 def test_fast_draws_from_kernels_compiled_for_any_processor(tmp_path):
-    """All of it compiled anew without vectors wider than SSE2's, and no libraries' code for this
+    """Everything compiled without vectors wider than SSE2's, and no libraries' code for this
     processor.
     """
     plainest = {

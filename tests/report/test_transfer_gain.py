@@ -1,4 +1,4 @@
-"""Whether robustness came along: by hand, over the three tasks and their real metrics, over seeds,
+"""Whether robustness transfers: by hand, over the three tasks and their real metrics, over seeds,
 and with what is missing.
 """
 

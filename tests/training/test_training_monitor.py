@@ -1,5 +1,5 @@
-"""What is told of long work: the log of a run, TensorBoard's curves, the live display, and what
-another terminal is told.
+"""Reports on long work: the log of a run, TensorBoard's curves, the live display, and the status in
+another terminal.
 """
 
 import io

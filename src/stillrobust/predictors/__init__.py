@@ -1,4 +1,4 @@
-"""Predictors: finished models of any make.
+"""Predictors: finished models from any library.
 
 A spec is ``my_model.py``, ``KIND:NAME`` or ``KIND:NAME(argument=literal, ...)`` with a kind of
 :data:`PREDICTORS`. Each kind is a module with a function ``create_predictor(info, name, ...)``.

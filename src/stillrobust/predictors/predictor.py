@@ -1,4 +1,4 @@
-"""A finished model of any make."""
+"""A finished model from any library."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

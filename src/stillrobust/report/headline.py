@@ -77,7 +77,7 @@ def _sentence(rows: list[Row], group: Sequence[Row], protocol: str) -> str:
     if bounds is None:
         certainty = f"{difference} points more; without per-image statistics it may be chance"
     else:
-        verdict = "a difference beyond chance" if bounds[0] > 0 else "which may be chance"
+        verdict = "a significant difference" if bounds[0] > 0 else "which may be chance"
         low, high = map(percent, bounds)
         certainty = f"{difference} points [{low}, {high}] more, {verdict}"
     name = model_name(second, group)

@@ -2,7 +2,7 @@
 
     OUT/<class>/<stem>.jpg    the changed version of SOURCE/<class>/<stem>.<suffix>
 
-As published, the network's weights are perturbed anew before one image in twenty, in a random
+As published, the network's weights are perturbed again before one image in twenty, in a random
 order. The order depends on the seed; all other draws depend on the seed and the image's path. See
 :mod:`stillrobust.tools.folder_job` for how the work is shared and resumed.
 """
@@ -143,7 +143,7 @@ def _find_images(source: Path, out: Path) -> list[str]:
 
 
 def weight_groups(names: Sequence[str], seed: int) -> list[tuple[str, ...]]:
-    """Shuffle the images and split them where the weights are perturbed anew.
+    """Shuffle the images and split them where the weights are perturbed again.
 
     Returns:
         Groups of images made with the same weights. A group's index keys its perturbation.

@@ -1,7 +1,7 @@
 """The shapes of the ten things in scenes.
 
 A shape is a list of polygons in the square from -1 to 1 (y down), painted back to front. Every part
-has one of three fills, 0 to 2. Fills are drawn anew for every object, so that only the shape, and
+has one of three fills, 0 to 2. Fills are drawn for each object, so that only the shape, and
 not colour or texture, depends on the class.
 """
 

@@ -200,7 +200,7 @@ def random_fill(rng: Generator, size: int) -> Array:
 
 
 def photographed_material(rng: Generator, photo: Image, size: int) -> Array:
-    """A material from its photograph, with contrast, brightness and a pale tint drawn anew."""
+    """A material from its photograph, with random contrast, brightness and a pale tint."""
     grain = random_crop(rng, photo, size).astype(np.float32) / 255
     grain = (grain - grain.mean()) / (grain.std() + 1e-3) * rng.uniform(0.12, 0.2) + rng.uniform(
         0.35, 0.6

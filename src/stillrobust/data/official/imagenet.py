@@ -202,8 +202,8 @@ def list_class_images(folder: Path, part: bool) -> list[str]:
         raise UserError(
             f"Expected ImageNet's 1,000 class folders in {folder}, but {len(missing)} are missing,"
             f" the first {missing[0]}: the set is half there; `stillrobust data check imagenet"
-            f" {folder.parent}` says what is missing, imagenet(part=True):{folder.parent} takes"
-            " what is there on purpose"
+            f" {folder.parent}` says what is missing, imagenet(part=True):{folder.parent}"
+            " accepts the incomplete set"
         )
     return [f"{wnid}/{name}" for wnid in classes for name in list_image_names(folder / wnid)]
 

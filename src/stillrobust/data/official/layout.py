@@ -79,5 +79,5 @@ def require_whole(dataset: str, split: str, root: Path, found: int, part: bool) 
         raise UserError(
             f"Expected the {expected:,} images of {dataset}'s {split} split in {root}, but found"
             f" {found:,}: `stillrobust data check {dataset} {root}` says what is missing;"
-            f" {dataset}(part=True):{root} takes what is there on purpose"
+            f" {dataset}(part=True):{root} accepts the incomplete set"
         )

@@ -32,7 +32,7 @@ class MultiRootDataset:
     """How versions are combined.
 
     ``concat``: all of ``clean``, then all of each root, (1 + roots) · N images. ``choice``: N
-    images, each in a version that is drawn anew in every epoch.
+    images, each in a version that is drawn again in every epoch.
     """
     seed: int = 0
     epoch: int = 0
