@@ -173,7 +173,7 @@ def test_by_hand(store):
     assert (high - low) / 2 == pytest.approx(1.96 * (0.2 * 0.8 / 100) ** 0.5 / 0.8, rel=0.25)
     assert (
         summary_sentence([line])
-        == "Does the robustness transfer? Of 1 pairs of technique and backbone, 1 gained"
+        == "Does the robustness transfer? Of 1 pair of technique and backbone, 1 gained"
         " significantly upstream; they gain significantly downstream with fixed feature in 1 of 1"
         " (image classification)."
     )
@@ -320,7 +320,7 @@ def test_every_form_says_the_same(store, tmp_path):
         assert gain in text
         assert "transferred" in text
     for text in (files["transfer_gain.md"].content, page):
-        assert "Of 1 pairs of technique and backbone, 1 gained significantly upstream" in text
+        assert "Of 1 pair of technique and backbone, 1 gained significantly upstream" in text
     (row,) = csv.DictReader(io.StringIO(to_csv(table)))
     assert float(row["upstream_gain"]) == line.upstream.value
     assert float(row["retained"]) == line.retained

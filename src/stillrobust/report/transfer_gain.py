@@ -378,8 +378,9 @@ def summary_sentence(lines: Sequence[TransferGain]) -> str:
             kept = sum(bool(line.downstream and line.downstream.is_significant) for line in here)
             counts += [f"{kept} of {len(here)} ({name.lower()})"] if here else []
         parts += [f"with {transfer} in {', '.join(counts)}"] if counts else []
+    noun = "pair" if len(pairs) == 1 else "pairs"
     text = (
-        f"Does the robustness transfer? Of {len(pairs)} pairs of technique and backbone,"
+        f"Does the robustness transfer? Of {len(pairs)} {noun} of technique and backbone,"
         f" {len(gained)} gained significantly upstream"
     )
     text += f"; they gain significantly downstream {'; '.join(parts)}" if parts else ""
