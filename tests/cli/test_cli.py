@@ -83,8 +83,10 @@ def test_own_data_from_the_command_line(mydata, tmp_path):
     assert all(path.stat().st_mtime_ns == written for path, written in before.items())
 
 
-def test_readme_example_from_python(mydata, tmp_path, monkeypatch):
+def test_readme_example_from_python(tmp_path, monkeypatch):
     """The README's program, except for the names of its folders and the number of steps."""
+    counts = SceneCounts(train=1, val=1, train_crops=2, val_crops=1)
+    mydata = write_scenes(tmp_path / "data", counts=counts, scene_size=64, crop_size=48)
     code = re.search(
         r"```python\n(from pathlib.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
     )[1]

@@ -79,6 +79,7 @@ def test_fast_draws_on_another_processor(processor):
     assert unlike(json.loads(run([str(HERE / "pixel_digests.py")], PROCESSORS[processor]))) == []
 
 
+@pytest.mark.slow
 def test_fast_draws_from_kernels_compiled_for_any_processor(tmp_path):
     """Everything compiled without vectors wider than SSE2's, and no libraries' code for this
     processor.

@@ -136,6 +136,7 @@ def probe(backbone_spec: str, root: Path) -> float:
     return float(((asked @ weights).argmax(1) == labels["val"]).double().mean())
 
 
+@pytest.mark.slow
 def test_scenes_test_transfer(tmp_path: Path) -> None:
     """ImageNet's features tell the ten classes apart and random ones do not: colour and texture
     give nothing away.
