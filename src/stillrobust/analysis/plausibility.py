@@ -48,7 +48,7 @@ def score_warnings(
         A warning for a clean score that is no better than chance, and one for corrupted scores
         far above the clean score, per metric.
     """
-    warnings = []
+    warnings: list[str] = []
     for metric in METRIC_NAMES:
         cells = {
             (one.corruption, one.severity): one for one in measurements if one.metric == metric

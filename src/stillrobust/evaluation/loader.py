@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from stillrobust.data.contract import read_checked
 from stillrobust.data.views import CorruptedView
 from stillrobust.errors import UserError, unwrap_worker_error
 from stillrobust.predictors.outputs import default_device
@@ -40,10 +41,12 @@ class SeverityViews(torch.utils.data.Dataset[list[Sample]]):
         if index >= len(self.dataset):
             raise IndexError(index)
         if not any(isinstance(view, CorruptedView) for view in self.views):
-            return [view[index] for view in self.views]
-        sample = self.dataset[index]
+            return [read_checked(view, index) for view in self.views]
+        sample = read_checked(self.dataset, index)
         return [
-            view.corrupt_sample(sample) if isinstance(view, CorruptedView) else view[index]
+            view.corrupt_sample(sample)
+            if isinstance(view, CorruptedView)
+            else read_checked(view, index)
             for view in self.views
         ]
 

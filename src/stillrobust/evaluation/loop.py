@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from stillrobust.data.bad_images import format_fault_counts
+from stillrobust.data.contract import require_dataset
 from stillrobust.errors import UserError
 from stillrobust.evaluation.gallery_examples import example_arrays
 from stillrobust.evaluation.keys import (
@@ -75,6 +76,7 @@ def evaluate(
         LeaseHeldError: If another process is evaluating the same run.
     """
     model = Path(model) if isinstance(model, str) else model
+    require_dataset(dataset)
     evaluation = _prepare(model, dataset, Store(results), protocol or Protocol(), run, group, log)
     dataset = evaluation.dataset
     size, cells, missing = (

@@ -12,7 +12,16 @@ import numpy as np
 
 from stillrobust.data.plausibility import chance_score, data_warnings, summarize_targets
 from stillrobust.metrics.matching import box_overlaps
-from stillrobust.samples import IGNORE, Array, Dataset, DatasetInfo, Image, Prediction, Sample
+from stillrobust.samples import (
+    IGNORE,
+    Array,
+    Dataset,
+    DatasetInfo,
+    Image,
+    Prediction,
+    Sample,
+    Target,
+)
 
 BATCH = 8
 """Images of the first batch."""
@@ -92,13 +101,17 @@ def predictions_differ(first: Prediction, second: Prediction) -> bool:
     return bool(1 - same.any(1).sum() / count > DIFFERENT_BOXES)
 
 
+def _boxes(found: Prediction | Target) -> Array:
+    assert found.boxes is not None
+    return found.boxes
+
+
 def _confident_objects(prediction: Prediction) -> tuple[Array, Array]:
     """Boxes (N, 4) and labels (N,) with a score of at least ``CONFIDENT``."""
-    assert prediction.boxes is not None
     assert prediction.labels is not None
     assert prediction.scores is not None
     kept = prediction.scores >= CONFIDENT
-    return prediction.boxes[kept], prediction.labels[kept]
+    return _boxes(prediction)[kept], prediction.labels[kept]
 
 
 def _same_objects(boxes: Array, labels: Array, other_boxes: Array, other_labels: Array) -> Array:
@@ -133,8 +146,8 @@ def _depends_on_batch(first: FirstPredictions) -> str:
 def _found_nothing(first: FirstPredictions) -> str:
     if first.info.task != "detection":
         return ""
-    objects = sum(len(sample.target.boxes) for sample in first.samples)  # type: ignore[arg-type]
-    if not objects or any(len(one.boxes) for one in first.predictions):  # type: ignore[arg-type]
+    objects = sum(len(_boxes(sample.target)) for sample in first.samples)
+    if not objects or any(len(_boxes(one)) for one in first.predictions):
         return ""
     return (
         f"The model finds nothing in the first {len(first.samples)} images, which have"
@@ -146,7 +159,7 @@ def _found_nothing(first: FirstPredictions) -> str:
 def _normalized_boxes(first: FirstPredictions) -> str:
     if first.info.task != "detection":
         return ""
-    boxes = np.concatenate([one.boxes for one in first.predictions])  # type: ignore[arg-type]
+    boxes = np.concatenate([_boxes(one) for one in first.predictions])
     if not len(boxes) or boxes.max() > 1.5:
         return ""
     return (
@@ -191,12 +204,11 @@ def _agreement(first: FirstPredictions, shift: int) -> float:
     agreed = total = 0
     for sample, prediction in zip(first.samples, first.predictions, strict=True):
         boxes, labels = _confident_objects(prediction)
-        truth, expected = sample.target.boxes, sample.target.labels
-        assert truth is not None
+        objects, expected = _boxes(sample.target), sample.target.labels
         assert expected is not None
-        total += len(truth)
-        if len(truth) and len(boxes):
-            overlaps = box_overlaps(boxes, truth, np.zeros(len(truth), bool))
+        total += len(objects)
+        if len(objects) and len(boxes):
+            overlaps = box_overlaps(boxes, objects, np.zeros(len(objects), bool))
             hits = (overlaps >= 0.5) & ((labels + shift)[:, None] == expected[None])
             agreed += int(hits.any(0).sum())
     return agreed / total if total else 0.0

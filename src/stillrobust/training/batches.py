@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import torch
 
+from stillrobust.data.contract import read_checked
 from stillrobust.errors import UserError, unwrap_worker_error
 from stillrobust.samples import Dataset, Sample
 from stillrobust.tasks import Task
@@ -50,7 +51,7 @@ class AugmentedDataset(torch.utils.data.Dataset[list[Sample]]):
         epoch, index = key
         rng = np.random.default_rng(derive_seed(self.seed, self.stream, epoch, index))
         at_epoch = getattr(self.dataset, "at_epoch", lambda _: self.dataset)
-        sample = at_epoch(self.first_epoch + epoch)[index]
+        sample = read_checked(at_epoch(self.first_epoch + epoch), index)
         return self.make_views(self.task.augment(sample, rng), rng)
 
 

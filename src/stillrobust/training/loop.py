@@ -28,6 +28,7 @@ from stillrobust.backbones import (
     robustified_name,
 )
 from stillrobust.backbones.reader import digest, load_strictly
+from stillrobust.data.contract import require_dataset
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, parse_spec
 from stillrobust.robustify import build_technique
@@ -107,6 +108,7 @@ def train(
         LeaseHeldError: If another process trains in the folder.
     """
     folder = Path(folder)
+    require_dataset(dataset)
     if len(dataset) == 0:
         raise UserError(
             "Expected at least one image to train on, but the dataset is empty; check its train"
