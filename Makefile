@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test docs clean
+.PHONY: install demo test lint types docs clean
 
 install: .venv/.installed
 
@@ -10,14 +10,18 @@ demo: .venv/.installed
 	$(BIN)/stillrobust demo --out demo
 
 test: .venv/.installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/mkdocs build --quiet --strict
+	$(MAKE) --no-print-directory -j 2 lint types docs
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.installed-dev
+	$(BIN)/mypy
+
 docs: .venv/.installed-dev
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # What the demo needs. The frost photographs come with imagecorruptions-imaug, whose own dependencies are not needed.
 .venv/.installed: pyproject.toml
