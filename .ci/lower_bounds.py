@@ -1,13 +1,13 @@
 """Print the lower bounds of pyproject.toml as constraints for pip.
 
-Example: python .ci/lower_bounds.py > bounds.txt && pip install -c bounds.txt -e '.[torch]' pytest
+Example: python .ci/lower_bounds.py > bounds.txt && pip install -c bounds.txt -e '.[torch,demo,tensorboard]' pytest
 """
 
 import re
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("torch",)  # extras whose bounds are tried besides the core's
+EXTRAS = ("torch", "demo", "tensorboard")  # extras whose bounds are tried besides the core's
 
 
 def lower_bounds(pyproject: Path) -> list[str]:

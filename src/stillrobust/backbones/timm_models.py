@@ -65,6 +65,8 @@ class TimmBackbone(Backbone):
         """Drop the classifier, and for maps everything after the last stage."""
         if output == "maps":
             self.model.prune_intermediate_layers(self.indices, prune_norm=True)  # type: ignore[operator]
+            for name in self.classifier:  # a norm in the head stays otherwise
+                setattr(self.model, name.split(".")[0], nn.Identity())
         else:
             self.model.reset_classifier(0)  # type: ignore[operator]
 
