@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from stillrobust.backbones.pickles import MAX_STEPS
-from stillrobust.backbones.reader import read_state
+from stillrobust.backbones.reader import read_weights
 from stillrobust.errors import UserError
 
 SECONDS = 20  # of CPU; the largest takes about two on an idle core
@@ -254,7 +254,7 @@ def folder(tmp_path_factory):
 
 def refused(path):
     with pytest.raises(UserError) as caught:
-        read_state(path)
+        read_weights(path)
     text = str(caught.value)
     assert text.startswith("Expected ")
     assert text.isprintable(), text
@@ -277,7 +277,7 @@ def test_hostile_file(folder, name):
 def test_sizes_are_refused_before_torch_sees_them(folder):
     for name in ("offset_beyond", "stride_beyond", "huge_size", "expanded"):
         with pytest.raises(UserError, match="a tensor claims more numbers than it has"):
-            read_state(folder / f"{name}.zip")
+            read_weights(folder / f"{name}.zip")
 
 
 def test_the_corpus_would_run_in_pythons_own_machine(folder):
