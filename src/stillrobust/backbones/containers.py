@@ -122,22 +122,27 @@ def ambiguity(paths: Collection[str]) -> AmbiguousFileError:
 def _candidates(content: Mapping[Any, Any]) -> list[str]:
     """Names of the entries that may be the weights; empty if the content itself is a state dict."""
     texts = {name: value for name, value in content.items() if isinstance(name, str)}
-    known = [name for name in CONTAINERS if _holds_weights(texts.get(name))]
+    seen: set[int] = set()  # one value under two names counts once
+    known = [name for name in CONTAINERS if _holds_weights(texts.get(name), seen)]
     if known:
         return known
     if any(is_tensor(value) for value in texts.values()):
         return []
-    return [name for name, value in texts.items() if _holds_weights(value)]
+    return [name for name, value in texts.items() if _holds_weights(value, seen)]
 
 
-def _holds_weights(value: Any, depth: int = 0) -> bool:
-    """Whether a value is a state dict, a container of one, or an object with a model."""
-    if isinstance(value, Unknown):
-        return value.holds_model
-    if not isinstance(value, Mapping) or depth > MAX_DEPTH or value.keys() >= _OPTIMIZER:
+def _holds_weights(value: Any, seen: set[int], depth: int = 0) -> bool:
+    """Whether a value not seen yet is a state dict, or has one or a pickled model inside."""
+    if depth > MAX_DEPTH or id(value) in seen:
         return False
+    if isinstance(value, Unknown):
+        seen.add(id(value))
+        return value.holds_model
+    if not isinstance(value, Mapping) or value.keys() >= _OPTIMIZER:
+        return False
+    seen.add(id(value))
     return any(isinstance(name, str) and is_tensor(one) for name, one in value.items()) or any(
-        _holds_weights(value.get(name), depth + 1) for name in CONTAINERS
+        _holds_weights(value.get(name), seen, depth + 1) for name in CONTAINERS
     )
 
 

@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import IO, Any
 
 import torch
@@ -70,8 +71,7 @@ def read_weights(path: Path, key: str = "") -> WeightFile:
         UserError: If there is no such file, or it holds anything but tensors, or several sets of
             them.
     """
-    if not path.is_file():
-        raise missing_file_error(path)
+    require_file(path)
     try:
         return _read_file(path, key)
     # a broken or hostile file may raise anything
@@ -86,20 +86,28 @@ def unreadable_error(path: Path, error: Exception) -> UserError:
         path: The file.
         error: What happened; a ``RefusedFileError`` has the reason and what to do.
     """
-    advice = getattr(error, "advice", "") or "get the file again"
+    general = "check its permissions" if isinstance(error, OSError) else "get the file again"
+    advice = getattr(error, "advice", "") or general
     return UserError(
         f"Expected weights in {path} (a state dict, as safetensors or a PyTorch file), but"
         f" {_reason(error)}; {_printable(advice)}"
     )
 
 
-def missing_file_error(path: Path) -> UserError:
-    """The error for a path of weights that is no file."""
-    found = "a folder" if path.is_dir() else "something else than a file"
-    return UserError(
-        f"Expected a weight file at {path}, but there is {found if path.exists() else 'nothing'};"
-        " check the path"
-    )
+def kind_of_path(path: Path) -> str:
+    """What is at a path: ``a file``, ``a folder``, ``something else``, or ``nothing``."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # also a name that is too long, or no name at all
+        return "nothing"
+    return "a file" if S_ISREG(mode) else "a folder" if S_ISDIR(mode) else "something else"
+
+
+def require_file(path: Path) -> None:
+    """Raise ``UserError`` for a path of weights that is no file."""
+    kind = kind_of_path(path)
+    if kind != "a file":
+        raise UserError(f"Expected a weight file at {path}, but there is {kind}; check the path")
 
 
 def unreadable_reason(path: Path) -> str:

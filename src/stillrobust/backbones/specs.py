@@ -15,7 +15,7 @@ from stillrobust.backbones.checkpoints import (
     Checkpoint,
     checkpoints_of,
 )
-from stillrobust.backbones.reader import digest, missing_file_error, read_weights
+from stillrobust.backbones.reader import digest, kind_of_path, read_weights, require_file
 from stillrobust.backbones.resnet import DEPTHS, build_resnet
 from stillrobust.backbones.strict_loading import require_key
 from stillrobust.backbones.swin import SHAPES, build_swin
@@ -174,8 +174,8 @@ def resolve_backbone(spec: str) -> ResolvedBackbone:
         UserError: If a name or argument is unknown, or the weights are missing.
     """
     backbone = _locate(spec)
-    if backbone.file is not None and not backbone.file.is_file():
-        raise missing_file_error(backbone.file)
+    if backbone.file is not None:
+        require_file(backbone.file)
     return backbone
 
 
@@ -193,7 +193,8 @@ def _locate(spec: str) -> ResolvedBackbone:
             f" {', '.join(sorted(arguments))}; leave them out"
         )
     path = Path(value).expanduser()
-    no_file = value not in rows and (value in (RANDOM, HUB, "") or path.is_dir())
+    kind = kind_of_path(path)
+    no_file = value not in rows and (value in (RANDOM, HUB, "") or kind == "a folder")
     key = require_key(key, value if no_file else "")
     if value in rows:
         row = rows[value]
@@ -207,7 +208,7 @@ def _locate(spec: str) -> ResolvedBackbone:
             f"No weights of {name} are published; use {name}(weights='{RANDOM}'), or name a weight"
             " file"
         )
-    if path.is_dir():
+    if kind == "a folder":
         row = read_folder(path)
         if row.architecture != name:
             raise UserError(
@@ -216,7 +217,7 @@ def _locate(spec: str) -> ResolvedBackbone:
             )
         return ResolvedBackbone(spec, name, "folder", row, path / row.file)
     # a bare word is meant as a name
-    if not path.exists() and path.name == value and not path.suffix:
+    if kind == "nothing" and path.name == value and not path.suffix:
         raise unknown_name_error(f"weights of {name}", value, [*rows, RANDOM])
     return ResolvedBackbone(spec, name, "file", None, path, key)
 

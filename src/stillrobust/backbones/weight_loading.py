@@ -133,7 +133,7 @@ def _take_over_classes(backbone: Backbone, state: Mapping[str, torch.Tensor]) ->
         return
     name = f"{backbone.classifier[-1]}.weight"
     theirs, own = state.get(name), backbone.model.state_dict().get(name)
-    if theirs is None or own is None or theirs.shape[1:] != own.shape[1:]:
+    if theirs is None or own is None or theirs.shape[1:] != own.shape[1:] or not len(theirs):
         return  # the strict loading reports it
     if len(theirs) != len(own):
         backbone.reset_classifier(len(theirs))
