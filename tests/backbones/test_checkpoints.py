@@ -24,7 +24,7 @@ from stillrobust.backbones import (
     write_folder,
 )
 from stillrobust.backbones.checkpoints import WRAPPERS
-from stillrobust.backbones.reader import read_state
+from stillrobust.backbones.reader import read_weights
 from stillrobust.backbones.swin import SHAPES
 from stillrobust.backbones.weights import fetch_checkpoint, find_checkpoint, verify_checkpoint
 from stillrobust.cli import app
@@ -137,7 +137,7 @@ def test_reading_agrees_with_torch(tmp_path):
     for zipped in (True, False):
         torch.save(state, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
         ours, torchs = (
-            read_state(tmp_path / "a.pth"),
+            read_weights(tmp_path / "a.pth").tensors,
             torch.load(tmp_path / "a.pth", weights_only=True),
         )
         assert ours.keys() == torchs.keys()
@@ -477,7 +477,7 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     assert "MIT" in shown
     assert "run: stillrobust fetch resnet50/ant" in shown
     fetched = run(app, ["fetch", "ant", "--from", str(tmp_path / "mine.pth")])
-    assert f"{len(state)} tensors" in fetched.stdout
+    assert "ANT_Model.pth (3 MB; MIT)" in fetched.stdout
     assert (tmp_path / "weights" / "ANT_Model.pth").read_bytes() == (
         tmp_path / "mine.pth"
     ).read_bytes()
@@ -504,7 +504,7 @@ def test_from_the_command_line(tmp_path, monkeypatch):
 def test_a_file_of_no_weights_is_never_kept_and_a_file_that_is_named_wins(tmp_path):
     row, place = CHECKPOINTS["resnet50/ant"], tmp_path / "cache" / "weights"
     (tmp_path / "junk.pth").write_bytes(b"<html>not found</html>")
-    with pytest.raises(UserError, match="it begins like no weight file"):
+    with pytest.raises(UserError, match="it is a web page instead of the file"):
         fetch_checkpoint(
             row, [str(tmp_path / "junk.pth")], tmp_path / "cache", lambda done, total: None
         )

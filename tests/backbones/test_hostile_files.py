@@ -15,10 +15,12 @@ import zipfile
 import pytest
 import torch
 
+from stillrobust.backbones.containers import CONTAINERS
 from stillrobust.backbones.pickles import MAX_STEPS
-from stillrobust.backbones.reader import read_state
+from stillrobust.backbones.reader import read_weights
 from stillrobust.errors import UserError
 
+CONTAINER_NAMES = [name.encode() for name in CONTAINERS]
 SECONDS = 20  # of CPU; the largest takes about two on an idle core
 MEGABYTES = 700  # beyond what is in use before: pickles of up to 64 MB, as Python objects
 
@@ -199,6 +201,12 @@ def corpus(ran):
     files["deep_key.stream"] = magic(b"\x80\x02}" + b")" + b"\x85" * 200_000 + b"Ns.")
     files["doubling.stream"] = magic(b"\x80\x02]" + b"2\x86" * 60_000 + b".")
     files["itself.stream"] = magic(b"\x80\x02}q\x00X\x0a\x00\x00\x00state_dicth\x00s.")
+    every = b"".join(b"X" + struct.pack("<I", len(one)) + one + b"h\0s" for one in CONTAINER_NAMES)
+    files["itself_everywhere.stream"] = magic(b"\x80\x02}q\x00" + every + b".")
+    chain = b"".join(b"}" + b"X" + struct.pack("<I", len(one)) + one for one in CONTAINER_NAMES)
+    files["chain.stream"] = magic(
+        b"\x80\x02" + chain * 2000 + b"N" + b"s" * 2000 * len(CONTAINER_NAMES) + b"."
+    )
     files["unbalanced.stream"] = magic(b"\x80\x02eeeu.")
     files["marks.stream"] = magic(b"\x80\x02" + b"(" * 400_000 + b".")
     files["no_stop.stream"] = magic(b"\x80\x02N")
@@ -254,7 +262,7 @@ def folder(tmp_path_factory):
 
 def refused(path):
     with pytest.raises(UserError) as caught:
-        read_state(path)
+        read_weights(path)
     text = str(caught.value)
     assert text.startswith("Expected ")
     assert text.isprintable(), text
@@ -277,7 +285,7 @@ def test_hostile_file(folder, name):
 def test_sizes_are_refused_before_torch_sees_them(folder):
     for name in ("offset_beyond", "stride_beyond", "huge_size", "expanded"):
         with pytest.raises(UserError, match="a tensor claims more numbers than it has"):
-            read_state(folder / f"{name}.zip")
+            read_weights(folder / f"{name}.zip")
 
 
 def test_the_corpus_would_run_in_pythons_own_machine(folder):

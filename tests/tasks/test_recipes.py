@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from stillrobust.backbones.reader import load_strictly
+from stillrobust.backbones.strict_loading import load_strictly
 from stillrobust.errors import UserError
 from stillrobust.tasks import make_task
 from stillrobust.tasks.recipes import FIGURE_5_RATES, RECIPES, Recipe, recipe_of

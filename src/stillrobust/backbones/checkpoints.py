@@ -10,10 +10,8 @@ from dataclasses import dataclass
 # red, green and blue of images in 0..1; torchvision's and timm's constants
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-WRAPPERS = (
-    "module.attacker.",
-    "module.normalizer.",
-)  # MadryLab/robustness keeps its attacker and its normalization beside the model
+# MadryLab/robustness keeps its attacker and its normalization beside the model
+WRAPPERS = ("attacker.", "normalizer.")
 OPENMMLAB = (
     "head.",
     "neck.",

@@ -1,8 +1,8 @@
 """Key layouts: rules that turn the tensor names of other libraries into torchvision's.
 
-A layout is recognized by one key that only it has, after one of the prefixes that training wrappers
-add. Rules are regular expressions. A key without a rule keeps its name, so that the strict loading
-reports it.
+A layout is recognized by one key that only it has, after any prefix that training wrappers add (see
+``stillrobust.backbones.containers``). Rules are regular expressions. A key without a rule keeps its
+name, so that the strict loading reports it.
 """
 
 import re
@@ -13,18 +13,6 @@ import torch
 
 from stillrobust.backbones.reader import State
 
-# Prefixes that wrappers add to every key: MadryLab's attacker inside DataParallel, DataParallel,
-# OpenMMLab, Lightning (PRIME's keeps a model in a model), transformers and game-of-noise.
-PREFIXES = (
-    "",
-    "module.model.",
-    "module.",
-    "backbone.",
-    "model.",
-    "model.model.",
-    "resnet.",
-    "swin.",
-)
 OUTPUT_NORMS = "output_norms."  # of a detection Swin, outside of the model itself
 Rules = Sequence[tuple[str, str]]
 

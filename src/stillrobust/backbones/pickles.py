@@ -2,9 +2,9 @@
 
 A pickle is a program for a small stack machine. Python's own machine imports and calls the names in
 the program. This one has dicts, lists, tuples, numbers, text and the few names that make up a
-tensor. Everything else, such as an optimizer or an argparse namespace, becomes ``UNKNOWN``. Tensors
-become descriptions, which ``stillrobust.backbones.reader`` checks against the file before it reads
-their numbers.
+tensor. Everything else, such as an optimizer or an argparse namespace, becomes a placeholder, which
+keeps the name of its class for messages. Tensors become descriptions, which
+``stillrobust.backbones.reader`` checks against the file before it reads their numbers.
 
 Opcodes: CPython's Lib/pickletools.py, whose ``genops`` splits the stream. Containers: PyTorch's
 torch/serialization.py.
@@ -13,6 +13,7 @@ torch/serialization.py.
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO, Any
 
 import torch
@@ -21,6 +22,7 @@ import torch
 MAX_BYTES = 64 << 20
 MAX_STEPS = 500_000  # opcodes of one pickle; a ResNet-50 with its optimizer has 20,000
 MAX_NUMEL = 1 << 40  # of a run of numbers: beyond any weight file
+MAX_ATTRIBUTES = 64  # of an object that are searched for a model
 
 # The storage classes that torch.save names (torch/storage.py, _storage_type_to_dtype_map), less
 # complex and quantised ones.
@@ -47,17 +49,40 @@ class Buildable:
 
 
 class RefusedFileError(ValueError):
-    """A file is no weight file, or is not safe to read; the text says why."""
+    """A file holds no weights that can be read safely.
+
+    Args:
+        reason: What was found, as a clause about "it".
+        advice: What to do, as an imperative; empty for the general advice.
+    """
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(reason)
+        self.advice = advice
 
 
-class _Unknown:
-    """The placeholder for everything but plain data and tensors."""
+class Unknown(Buildable):
+    """The placeholder for everything but plain data and tensors.
 
-    def __repr__(self) -> str:
-        return "something else"
+    Args:
+        name: What made the value, such as ``torchvision.models.resnet.ResNet``; empty if the pickle
+            does not say.
+    """
 
+    def __init__(self, name: str = "") -> None:
+        self.name = name.replace(" ", ".")
+        self.holds_model = False
+        """Whether it is a torch module, or an object with one, such as an average of weights."""
 
-UNKNOWN = _Unknown()
+    def build(self, state: Any) -> None:
+        """Drop the state; only note whether it is a module's."""
+        if isinstance(state, tuple) and state:
+            state = state[0]  # (attributes, slots)
+        if isinstance(state, dict):
+            self.holds_model = {"_parameters", "_modules"} <= state.keys() or any(
+                isinstance(value, Unknown) and value.holds_model
+                for value in islice(state.values(), MAX_ATTRIBUTES)
+            )
 
 
 @dataclass(frozen=True)
@@ -87,12 +112,21 @@ class TensorRef:
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Any:
-    return TensorRef(storage, offset, size, stride) if isinstance(storage, StorageRef) else UNKNOWN
+    if isinstance(storage, StorageRef):
+        return TensorRef(storage, offset, size, stride)
+    return Unknown(storage.name if isinstance(storage, Unknown) else "")
+
+
+def _tensor_of_dtype(
+    storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
+) -> Any:
+    """A tensor of a type without a storage class, such as float8; none of them is read."""
+    return Unknown(dtype.text if isinstance(dtype, _Name) else "")
 
 
 def _mapping(pairs: Any = ()) -> Any:
     return (
-        {_key(key): value for key, value in pairs} if isinstance(pairs, list | tuple) else UNKNOWN
+        {_key(key): value for key, value in pairs} if isinstance(pairs, list | tuple) else Unknown()
     )
 
 
@@ -102,6 +136,7 @@ KNOWN_GLOBALS: Globals = {
     "collections OrderedDict": _mapping,
     "torch._utils _rebuild_tensor": _tensor,
     "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_tensor_v3": _tensor_of_dtype,
     "torch._utils _rebuild_parameter": lambda tensor, *_: tensor,
     "torch._utils _rebuild_parameter_with_state": lambda tensor, *_: tensor,
     "torch Size": lambda size: size,
@@ -110,11 +145,14 @@ KNOWN_GLOBALS: Globals = {
 
 def _key(value: Any) -> Any:
     """A key of a dict. Nested values become unknown, since hashing them could recurse deeply."""
-    return value if isinstance(value, str | int | float | bool | None) else UNKNOWN
+    return value if isinstance(value, str | int | float | bool | None) else Unknown()
 
 
 def _storage(described: Any) -> Any:
-    """A reference from ("storage", class, key, location, numel); views of storages are unknown."""
+    """A reference from ("storage", class, key, location, numel); views of storages are unknown.
+
+    PyTorch's older streams refer to modules too: ("module", class, file, source).
+    """
     if isinstance(described, tuple) and len(described) >= 5 and described[0] == "storage":
         _, kind, key, _, numel, *view = described
         dtype = DTYPES.get(kind.text.removeprefix("torch ")) if isinstance(kind, _Name) else None
@@ -127,7 +165,10 @@ def _storage(described: Any) -> Any:
             and not any(part is not None for part in view)
         ):
             return StorageRef(dtype, key, numel)
-    return UNKNOWN
+        return Unknown(kind.text if isinstance(kind, _Name) else "")
+    if isinstance(described, tuple) and len(described) > 1 and described[0] == "module":
+        return described[1]
+    return Unknown()
 
 
 class _Machine:
@@ -169,8 +210,8 @@ class _Machine:
             )
 
     def unknown(self, _: list[Any]) -> None:
-        """Push the placeholder."""
-        self.stack.append(UNKNOWN)
+        """Push a placeholder."""
+        self.stack.append(Unknown())
 
     def new_dict(self, values: list[Any]) -> None:
         """Push a dict of alternating keys and values."""
@@ -178,14 +219,17 @@ class _Machine:
         self.update(values)
 
     def call(self, function: Any, arguments: Any) -> None:
-        """Push the value of a known global for its arguments, or the placeholder."""
-        known = self.known.get(function.text) if isinstance(function, _Name) else None
+        """Push the value of a known global for its arguments, or a placeholder."""
+        name = function.text if isinstance(function, _Name) else ""
+        known = self.known.get(name)
         self.stack.append(
-            known(*arguments) if known is not None and isinstance(arguments, tuple) else UNKNOWN
+            known(*arguments)
+            if known is not None and isinstance(arguments, tuple)
+            else Unknown(name)
         )
 
     def build(self, state: Any) -> None:
-        """Complete the value on top of the stack; the state of anything else is dropped."""
+        """Complete the value on top of the stack; a dict or a list drops the state."""
         if self.stack and isinstance(self.stack[-1], Buildable):
             self.stack[-1].build(state)
 
@@ -230,7 +274,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "EMPTY_LIST": lambda m, _: m.stack.append([]),
     "EMPTY_TUPLE": lambda m, _: m.stack.append(()),
     "EMPTY_DICT": lambda m, _: m.stack.append({}),
-    "EMPTY_SET": lambda m, _: m.stack.append(UNKNOWN),
+    "EMPTY_SET": lambda m, _: m.stack.append(Unknown()),
     "LIST": lambda m, _: m.stack.append(m.since_mark()),
     "TUPLE": lambda m, _: m.stack.append(tuple(m.since_mark())),
     "DICT": lambda m, _: m.new_dict(m.since_mark()),
@@ -257,7 +301,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "GLOBAL": lambda m, name: m.stack.append(_Name(name)),
     "STACK_GLOBAL": lambda m, _: m.stack.append(_named(*m.pop(2))),
     **dict.fromkeys(
-        ("EXT1", "EXT2", "EXT4", "PERSID", "NEXT_BUFFER"), lambda m, _: m.stack.append(UNKNOWN)
+        ("EXT1", "EXT2", "EXT4", "PERSID", "NEXT_BUFFER"), lambda m, _: m.stack.append(Unknown())
     ),
     "BINPERSID": lambda m, _: m.persistent(*m.pop(1)),
     **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda m, _: m.call(*m.pop(2))),
@@ -270,7 +314,9 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
 
 def _named(module: Any, name: Any) -> Any:
     return (
-        _Name(f"{module} {name}") if isinstance(module, str) and isinstance(name, str) else UNKNOWN
+        _Name(f"{module} {name}")
+        if isinstance(module, str) and isinstance(name, str)
+        else Unknown()
     )
 
 

@@ -1,28 +1,41 @@
 """The reader of untrusted weight files, which runs no code of theirs.
 
-It reads three containers: safetensors, PyTorch's zip archives (since 1.6), and PyTorch's older
-streams. ``stillrobust.backbones.pickles`` interprets their pickles, dill's included. The result
-holds tensors only. Sizes are checked against the file before memory is allocated, so that reading
-takes no more memory than the size of the file, plus the pickle.
+It reads three formats: safetensors, PyTorch's zip archives (since 1.6), and PyTorch's older
+streams. ``stillrobust.backbones.pickles`` interprets their pickles, dill's included, and
+``stillrobust.backbones.containers`` finds the weights among the entries. The result holds tensors
+only. Sizes are checked against the file before memory is allocated, so that reading takes no more
+memory than twice the size of the file, plus the pickle.
 """
 
 import hashlib
+import io
+import os
 import struct
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import IO, Any
 
 import torch
 
-from stillrobust.backbones.pickles import RefusedFileError, StorageRef, TensorRef, interpret
+from stillrobust.backbones.containers import AmbiguousFileError, Found, find_state
+from stillrobust.backbones.file_kinds import refuse_foreign_archive, refuse_foreign_file
+from stillrobust.backbones.pickles import (
+    DTYPES,
+    RefusedFileError,
+    StorageRef,
+    TensorRef,
+    Unknown,
+    interpret,
+)
 from stillrobust.errors import UserError
+from stillrobust.storage.files import bytes_sha256
 
 State = dict[str, torch.Tensor]
-CONTAINERS = ("state_dict", "model_state_dict", "model")
-"""Entries that hold the weights: of Lightning and DeepAugment, of ANT, of MadryLab and Swin."""
+MAX_FILE = 32 << 30  # bytes: beyond the weights of any vision model
 MAX_HEADER = 16 << 20  # of a safetensors file; a ResNet-50's has 30 kB
-MAX_NAMES = 6  # of tensors in an error
 MAX_DIMENSIONS = 16
 MAX_ENTRIES = 100_000  # files in a zip archive; a ResNet-50 with its optimizer has 700
 MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER: how the older stream begins
@@ -32,82 +45,149 @@ ZIP_SIGNATURE = b"PK\x03\x04"
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 
 
-def read_state(path: Path) -> State:
-    """Read the tensors of a weight file.
+@dataclass(frozen=True)
+class WeightFile:
+    """The weights in a file, and the hash of the bytes that they were read from."""
+
+    tensors: State
+    """By the names that they have in the file, below ``place``."""
+    place: str
+    """Path of the weights in the file; see ``stillrobust.backbones.containers``."""
+    sha256: str
+    """SHA-256 (hex) of the whole file."""
+
+
+def read_weights(path: Path, key: str = "") -> WeightFile:
+    """Read the tensors of a weight file. The file is read once, so that the hash is theirs.
 
     Args:
         path: A safetensors or PyTorch file.
+        key: Path of the weights in the file, such as ``model_ema``; empty to find them.
 
     Returns:
-        Tensors by name.
+        The tensors, and the SHA-256 of the file.
 
     Raises:
-        UserError: If there is no such file, or it holds anything but tensors.
+        UserError: If there is no such file, or it holds anything but tensors, or several sets of
+            them.
     """
-    if not path.is_file():
-        kind = "something else than a file" if path.exists() else "nothing"
+    require_file(path)
+    try:
+        return _read_file(path, key)
+    # a broken or hostile file may raise anything
+    except Exception as error:
+        raise unreadable_error(path, error) from None
+
+
+def unreadable_error(path: Path, error: Exception) -> UserError:
+    """The error for a file whose weights cannot be read, in one sentence.
+
+    Args:
+        path: The file.
+        error: What happened; a ``RefusedFileError`` has the reason and what to do.
+    """
+    general = "check its permissions" if isinstance(error, OSError) else "get the file again"
+    advice = getattr(error, "advice", "") or general
+    return UserError(
+        f"Expected weights in {path} (a state dict, as safetensors or a PyTorch file), but"
+        f" {_reason(error)}; {_printable(advice)}"
+    )
+
+
+def kind_of_path(path: Path) -> str:
+    """What is at a path: ``a file``, ``a folder``, ``something else``, or ``nothing``."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # also a name that is too long, or no name at all
+        return "nothing"
+    return "a file" if S_ISREG(mode) else "a folder" if S_ISDIR(mode) else "something else"
+
+
+def require_file(path: Path) -> None:
+    """Raise ``UserError`` for a path of weights that is no file."""
+    kind = kind_of_path(path)
+    if kind != "a file":
         raise UserError(f"Expected a weight file at {path}, but there is {kind}; check the path")
-    state = _state_or_reason(path)
-    if isinstance(state, str):
-        raise UserError(
-            f"Expected weights in {path} (safetensors, or a PyTorch file that holds tensors), but"
-            f" it cannot be read safely: {state}; get the file again, or convert it to safetensors"
-            " where you trust it"
-        )
-    return state
 
 
 def unreadable_reason(path: Path) -> str:
     """Why a file is no weight file, in a few words; empty if it is one."""
-    state = _state_or_reason(path)
-    return state if isinstance(state, str) else ""
-
-
-def _state_or_reason(path: Path) -> State | str:
     try:
-        with path.open("rb") as file:
-            return _read(file, path.stat().st_size)
-    # a broken or hostile file may raise anything
+        _read_file(path)
+    except AmbiguousFileError:
+        return ""
     except Exception as error:
         return _reason(error)
+    return ""
+
+
+def _read_file(path: Path, key: str = "") -> WeightFile:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE:
+            raise RefusedFileError(f"it is larger than {MAX_FILE >> 30} GiB")
+        content = file.read(size)
+    found = _read(content, path.name, key)
+    for name, value in found.tensors.items():
+        if value.dtype not in DTYPES.values():
+            raise RefusedFileError(
+                f"its {name[:60]!r} is stored as {value.dtype}, which is not read",
+                "save the state_dict() as float32",
+            )
+    return WeightFile(dict(found.tensors), found.path, bytes_sha256(content))
 
 
 def _reason(error: Exception) -> str:
     """One printable line, whatever text the file holds."""
-    text = (
-        str(error) if isinstance(error, RefusedFileError) else ""
-    ) or f"it is cut off or damaged ({type(error).__name__})"
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:200]
+    if isinstance(error, RefusedFileError):
+        return _printable(str(error))
+    if isinstance(error, OSError):
+        return f"it cannot be read ({error.strerror or type(error).__name__})"
+    return f"it is cut off or damaged ({type(error).__name__})"
 
 
-def _read(file: IO[bytes], size: int) -> State:
-    start = file.read(9)
-    file.seek(0)
-    if start[:4] == ZIP_SIGNATURE:
-        return _read_zip(file, size)
-    if start[:1] == b"\x80":  # a pickle of protocol 2 or above
-        return _read_stream(file, size)
-    if start[8:9] == b"{":
-        return _read_safetensors(file, size)
-    raise RefusedFileError("it begins like no weight file" if start else "it is empty")
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:300]
 
 
-def _read_safetensors(file: IO[bytes], size: int) -> State:
+def _read(content: bytes, name: str, key: str) -> Found:
+    if not content:
+        raise RefusedFileError("it is empty")
+    # the length of a safetensors header, at most MAX_HEADER, ends with zeros
+    if content[8:9] == b"{" and content[5:8] == b"\0\0\0":
+        return find_state(_read_safetensors(content), key)
+    refuse_foreign_file(content, name)
+    file = io.BytesIO(content)
+    if content.startswith(ZIP_SIGNATURE):
+        return _read_zip(file, len(content), key)
+    if content.startswith(b"\x80"):  # a pickle of protocol 2 or above
+        return _read_stream(file, len(content), key)
+    raise RefusedFileError("it begins like no weight file")
+
+
+def _read_safetensors(content: bytes) -> State:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    (length,) = struct.unpack("<Q", file.read(8))
-    if length > min(size - 8, MAX_HEADER):
-        raise RefusedFileError(f"its header claims {length} bytes of the file's {size}")
+    (length,) = struct.unpack("<Q", content[:8])
+    if length > min(len(content) - 8, MAX_HEADER):
+        raise RefusedFileError(
+            f"its header claims {length} bytes of the file's {len(content)}; it may be cut off"
+        )
     try:
-        return load_file(file.name)
+        return load(content)
     except SafetensorError as error:
-        raise RefusedFileError(f"its header does not fit the file ({error})") from None
+        raise RefusedFileError(f"it is cut off, or its header is wrong ({error})") from None
 
 
-def _read_zip(file: IO[bytes], size: int) -> State:
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
+def _read_zip(file: IO[bytes], size: int, key: str) -> Found:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+    except zipfile.BadZipFile:
+        raise RefusedFileError("it is cut off: it begins like a PyTorch file") from None
+    if len(entries) <= MAX_ENTRIES:
+        refuse_foreign_archive(entry.filename for entry in entries)
     # PyTorch never compresses, and no two entries share bytes: larger claims are a zip bomb
     if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > size:
         raise RefusedFileError("its entries claim more bytes than the file has")
@@ -134,7 +214,7 @@ def _read_zip(file: IO[bytes], size: int) -> State:
             raise RefusedFileError("the numbers of a tensor are not in it")
         return _entry(file, entry, size)
 
-    return _tensors(content, fetch)
+    return _tensors(content, key, fetch)
 
 
 def _entry_start(file: IO[bytes], entry: zipfile.ZipInfo, size: int) -> int:
@@ -160,10 +240,15 @@ def _bytes(file: IO[bytes], start: int, count: int) -> bytearray:
     return data
 
 
-def _read_stream(file: IO[bytes], size: int) -> State:
+def _read_stream(file: IO[bytes], size: int, key: str) -> Found:
     """PyTorch before 1.6: magic number, version, machine, content, storage keys, then storages."""
-    if interpret(file)[0] != MAGIC or interpret(file)[0] != PROTOCOL:
-        raise RefusedFileError("it is a pickle, but not one that PyTorch wrote")
+    first, _ = interpret(file)
+    if first != MAGIC or interpret(file)[0] != PROTOCOL:
+        model = isinstance(first, Unknown) and first.holds_model
+        raise RefusedFileError(
+            f"it is a plain pickle {'of a whole model ' if model else ''}instead of a PyTorch file",
+            "load it where you trust it, and save its tensors by name with torch.save",
+        )
     machine, _ = interpret(file)
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise RefusedFileError("its numbers are not little-endian")
@@ -172,8 +257,8 @@ def _read_stream(file: IO[bytes], size: int) -> State:
     if not isinstance(keys, list):
         raise RefusedFileError("it does not say where its tensors are")
     places: dict[str, int] = {}
-    for key in keys:
-        storage = storages.get(key) if isinstance(key, str) else None
+    for name in keys:
+        storage = storages.get(name) if isinstance(name, str) else None
         (numel,) = struct.unpack("<q", file.read(8))
         if (
             storage is None
@@ -189,16 +274,15 @@ def _read_stream(file: IO[bytes], size: int) -> State:
             raise RefusedFileError("the numbers of a tensor are not in it")
         return _bytes(file, places[storage.key], storage.numel * storage.dtype.itemsize)
 
-    return _tensors(content, fetch)
+    return _tensors(content, key, fetch)
 
 
-def _tensors(content: Any, fetch: Callable[[StorageRef], bytearray]) -> State:
-    """The tensors that ``content`` describes, as views of storages that are read once each."""
+def _tensors(content: Any, key: str, fetch: Callable[[StorageRef], bytearray]) -> Found:
+    """The weights that ``content`` describes, as views of storages that are read once each."""
+    found = find_state(content, key)
     read: dict[str, torch.Tensor] = {}
     state: State = {}
-    for name, described in unwrap(content).items():
-        if not isinstance(described, TensorRef):
-            raise RefusedFileError(f"it has no tensor under {str(name)[:60]!r}")
+    for name, described in found.tensors.items():
         storage = described.storage
         if storage.key not in read:
             data = fetch(storage)
@@ -209,8 +293,8 @@ def _tensors(content: Any, fetch: Callable[[StorageRef], bytearray]) -> State:
                 if data
                 else torch.empty(0, dtype=storage.dtype)
             )
-        state[str(name)] = _view(read[storage.key], described)
-    return state
+        state[name] = _view(read[storage.key], described)
+    return Found(state, found.path)
 
 
 def _view(numbers: torch.Tensor, described: TensorRef) -> torch.Tensor:
@@ -235,27 +319,6 @@ def _view(numbers: torch.Tensor, described: TensorRef) -> torch.Tensor:
     return numbers.as_strided(size, stride, offset) if count else numbers.new_empty(size)
 
 
-def unwrap(content: Any) -> Mapping[Any, Any]:
-    """Unwrap a container such as ``{"state_dict": {...}, "epoch": 90}``.
-
-    Args:
-        content: What a file holds.
-
-    Returns:
-        The tensors by name; the content itself if it is no container.
-
-    Raises:
-        RefusedFileError: If it is no mapping.
-    """
-    for name in CONTAINERS:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-            break
-    if not isinstance(content, Mapping) or not content:
-        raise RefusedFileError("it holds no tensors by name")
-    return content
-
-
 def digest(state: Mapping[str, torch.Tensor]) -> str:
     """The identity of weights, whichever file they came from.
 
@@ -271,72 +334,3 @@ def digest(state: Mapping[str, torch.Tensor]) -> str:
         total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
-
-
-def load_strictly(
-    model: torch.nn.Module,
-    state: Mapping[str, torch.Tensor],
-    source: str,
-    may_lack: tuple[str, ...] = (),
-) -> int:
-    """Load tensors into a model; every tensor must match by name and shape.
-
-    Args:
-        model: The model to load into.
-        state: Tensors by name.
-        source: Name of the file for messages.
-        may_lack: Beginnings of names that ``state`` need not have; the model keeps its own values.
-
-    Returns:
-        The number of tensors loaded.
-
-    Raises:
-        UserError: If tensors are missing, left over, of another shape, or not finite. It names
-            them.
-    """
-    own = model.state_dict()
-    # files older than PyTorch 0.4.1 have no batch counters; position indices are computed
-    optional = {
-        name for name in own if name.endswith(("num_batches_tracked", "relative_position_index"))
-    }
-    optional |= {name for name in own if may_lack and name.startswith(may_lack)}
-    missing = sorted(own.keys() - state.keys() - optional)
-    extra = sorted(state.keys() - own.keys())
-    shapes = sorted(
-        name for name in own.keys() & state.keys() if own[name].shape != state[name].shape
-    )
-    if missing or extra or shapes:
-        parts = [
-            f"{len(names)} {what} ({tensor_names(names)})"
-            for what, names in (
-                ("missing", missing),
-                ("left over", extra),
-                ("of another shape", shapes),
-            )
-            if names
-        ]
-        raise UserError(
-            f"Expected weights that fit the model exactly, but in {source} the tensors are"
-            f" {'; '.join(parts)}; take a file of this architecture, or name the one that the file"
-            " belongs to"
-        )
-    if wild := sorted(
-        name
-        for name, value in state.items()
-        if value.is_floating_point() and not bool(value.isfinite().all())
-    ):
-        raise UserError(
-            f"Expected finite weights in {source}, but NaN or infinity is in {tensor_names(wild)};"
-            " get the file again"
-        )
-    model.load_state_dict(dict(state), strict=False)
-    return len(state)
-
-
-def tensor_names(names: Sequence[str]) -> str:
-    """The first few names of tensors as printable text, for messages."""
-    clean = [
-        "".join(letter if letter.isprintable() else "?" for letter in name)[:80]
-        for name in names[:MAX_NAMES]
-    ]
-    return ", ".join(clean) + (", ..." if len(names) > MAX_NAMES else "")

@@ -15,15 +15,16 @@ from stillrobust.backbones.checkpoints import (
     Checkpoint,
     checkpoints_of,
 )
-from stillrobust.backbones.reader import digest, read_state
+from stillrobust.backbones.reader import digest, kind_of_path, read_weights, require_file
 from stillrobust.backbones.resnet import DEPTHS, build_resnet
+from stillrobust.backbones.strict_loading import require_key
 from stillrobust.backbones.swin import SHAPES, build_swin
 from stillrobust.backbones.timm_models import LITE_REPEATS, build_lite, build_timm, timm_names
 from stillrobust.backbones.weight_loading import HEAD_KEYS, load_weights
 from stillrobust.backbones.weights import checkpoint_file, read_folder, verify_checkpoint
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, parse_spec, unknown_name_error
-from stillrobust.storage.files import cached_file_sha256
+from stillrobust.storage.files import bytes_sha256, cached_file_sha256
 
 ARCHITECTURES: dict[str, Callable[[str], Backbone]] = {
     **dict.fromkeys([*DEPTHS, "resnet_mini"], build_resnet),
@@ -52,6 +53,8 @@ class ResolvedBackbone:
     """The row of facts of published weights and of folders."""
     file: Path | None = None
     """The weight file; ``None`` for random weights and for timm's hub."""
+    key: str = ""
+    """Path of the weights in the file, such as ``model_ema``; empty to find them."""
     _hub_model: tuple[Backbone, torch.Tensor] | None = field(default=None, repr=False)
     """A model loaded from the hub, and the state of torch's generator after that."""
 
@@ -61,7 +64,8 @@ class ResolvedBackbone:
         if self.kind == "folder" and self.checkpoint:
             return robustified_name(self.architecture, self.checkpoint.technique)
         if self.kind == "file" and self.file:
-            return format_spec(self.architecture, {"weights": self.file.name})
+            key = {"key": self.key} if self.key else {}
+            return format_spec(self.architecture, {"weights": self.file.name, **key})
         return self.spec
 
     @property
@@ -77,7 +81,7 @@ class ResolvedBackbone:
 
     @cached_property
     def digest(self) -> str:
-        """The identity of the weights: the SHA-256 (hex) of their file.
+        """The identity of the weights: the SHA-256 (hex) of their file, or of that and ``key``.
 
         For timm's hub it is the SHA-256 of the tensors, and the next ``build`` returns the model
         that was loaded for it. Random weights depend on the run's seed, so that their identity is
@@ -94,7 +98,7 @@ class ResolvedBackbone:
             return digest(backbone.model.state_dict())
         if self.kind == "published" and self.checkpoint:
             verify_checkpoint(self.checkpoint, self.file)
-        return cached_file_sha256(self.file)
+        return self._identity_of(cached_file_sha256(self.file))
 
     def build(self) -> tuple[Backbone, str]:
         """Build the backbone and load its weights strictly.
@@ -115,11 +119,14 @@ class ResolvedBackbone:
             return backbone, f"{self.spec}: random weights"
         if self.preprocessing:
             backbone.set_preprocessing(**self.preprocessing)
-        state = read_state(self.file)
-        if cached_file_sha256(self.file) != expected:
+        weights = read_weights(self.file, self.key)
+        if self._identity_of(weights.sha256) != expected:
             raise self._changed()
         may_differ = self.checkpoint.may_differ if self.checkpoint else HEAD_KEYS
-        return backbone, f"{self.spec}: {load_weights(backbone, state, str(self.file), may_differ)}"
+        return backbone, f"{self.spec}: {load_weights(backbone, weights, self.file, may_differ)}"
+
+    def _identity_of(self, sha256: str) -> str:
+        return bytes_sha256(f"{sha256} {self.key}".encode()) if self.key else sha256
 
     def _build_architecture(self) -> Backbone:
         name = self.architecture
@@ -160,17 +167,15 @@ def resolve_backbone(spec: str) -> ResolvedBackbone:
     Args:
         spec: ``NAME`` or ``NAME(weights='WEIGHTS')``. WEIGHTS is the name of published weights
             (default: the architecture's first in ``CHECKPOINTS``), ``random``, the path of a weight
-            file, or a folder written by ``stillrobust robustify``.
+            file, or a folder written by ``stillrobust robustify``. For a file with several sets of
+            weights, ``key='ENTRY'`` chooses one.
 
     Raises:
         UserError: If a name or argument is unknown, or the weights are missing.
     """
     backbone = _locate(spec)
-    if backbone.file is not None and not backbone.file.is_file():
-        found = "something else than a file" if backbone.file.exists() else "nothing"
-        raise UserError(
-            f"Expected a weight file at {backbone.file}, but there is {found}; check the path"
-        )
+    if backbone.file is not None:
+        require_file(backbone.file)
     return backbone
 
 
@@ -181,13 +186,19 @@ def _locate(spec: str) -> ResolvedBackbone:
         raise unknown_name_error("backbone", name, [*ARCHITECTURES, *timm_names()])
     rows = checkpoints_of(name)
     value = str(arguments.pop("weights", next(iter(rows), "" if built_in else HUB)))
+    key = arguments.pop("key", None)
     if arguments:
         raise UserError(
-            f"A backbone takes weights=... only, but {spec!r} also has"
+            f"A backbone takes weights=... and key=... only, but {spec!r} also has"
             f" {', '.join(sorted(arguments))}; leave them out"
         )
+    path = Path(value).expanduser()
+    kind = kind_of_path(path)
+    no_file = value not in rows and (value in (RANDOM, HUB, "") or kind == "a folder")
+    key = require_key(key, value if no_file else "")
     if value in rows:
-        return ResolvedBackbone(spec, name, "published", rows[value], checkpoint_file(rows[value]))
+        row = rows[value]
+        return ResolvedBackbone(spec, name, "published", row, checkpoint_file(row), key)
     if value == RANDOM:
         return ResolvedBackbone(spec, name, "random")
     if value == HUB and not built_in:
@@ -197,8 +208,7 @@ def _locate(spec: str) -> ResolvedBackbone:
             f"No weights of {name} are published; use {name}(weights='{RANDOM}'), or name a weight"
             " file"
         )
-    path = Path(value).expanduser()
-    if path.is_dir():
+    if kind == "a folder":
         row = read_folder(path)
         if row.architecture != name:
             raise UserError(
@@ -207,9 +217,9 @@ def _locate(spec: str) -> ResolvedBackbone:
             )
         return ResolvedBackbone(spec, name, "folder", row, path / row.file)
     # a bare word is meant as a name
-    if not path.exists() and path.name == value and not path.suffix:
+    if kind == "nothing" and path.name == value and not path.suffix:
         raise unknown_name_error(f"weights of {name}", value, [*rows, RANDOM])
-    return ResolvedBackbone(spec, name, "file", None, path)
+    return ResolvedBackbone(spec, name, "file", None, path, key)
 
 
 def build_backbone(spec: str) -> tuple[Backbone, str]:

@@ -1,20 +1,28 @@
 """Strict loading of weight files in any key layout: every tensor fits by name and shape."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
 from stillrobust.backbones.base import Backbone
 from stillrobust.backbones.checkpoints import OPENMMLAB, WRAPPERS
+from stillrobust.backbones.containers import (
+    Found,
+    ambiguity,
+    join_path,
+    prefixes_before,
+    strip_prefixes,
+)
 from stillrobust.backbones.layouts import (
     OUTPUT_NORMS,
-    PREFIXES,
     RESNET_LAYOUTS,
     SWIN_LAYOUTS,
     Layout,
     rename_key,
 )
-from stillrobust.backbones.reader import State, load_strictly, tensor_names
+from stillrobust.backbones.reader import WeightFile, unreadable_error
+from stillrobust.backbones.strict_loading import load_strictly, tensor_names
 from stillrobust.errors import UserError
 
 # buffers in official and OpenMMLab files that models compute themselves
@@ -25,7 +33,7 @@ HEAD_KEYS = (*WRAPPERS, *OPENMMLAB)
 
 
 def load_weights(
-    backbone: Backbone, state: State, source: str, may_differ: tuple[str, ...] = HEAD_KEYS
+    backbone: Backbone, weights: WeightFile, path: Path, may_differ: tuple[str, ...] = HEAD_KEYS
 ) -> str:
     """Load the tensors of a file into a backbone.
 
@@ -35,17 +43,21 @@ def load_weights(
 
     Args:
         backbone: The backbone to load into.
-        state: Tensors of the file by name, in one of the backbone's layouts.
-        source: The file's name for messages.
+        weights: The file's content, in one of the backbone's layouts.
+        path: The file, for messages.
         may_differ: Beginnings of further keys that the file may hold.
 
     Returns:
         A few words on what was loaded.
 
     Raises:
-        UserError: If tensors are missing, left over, of another shape, or not finite.
+        UserError: If tensors are missing, left over, of another shape, or not finite, or the
+            file has several sets of them.
     """
-    prefix, layout = _find_layout(backbone, state, source)
+    signatures = [layout.signature for layout in backbone.layouts]
+    found = strip_prefixes(Found(weights.tensors, weights.place), signatures)
+    state = found.tensors
+    prefix, layout = _find_layout(backbone, found, path)
     inside = {
         rename_key(key.removeprefix(prefix), layout.rules): value
         for key, value in state.items()
@@ -72,40 +84,56 @@ def load_weights(
         key if key.startswith(OUTPUT_NORMS) else f"model.{key}": value
         for key, value in converted.items()
     }
-    count = load_strictly(backbone, named, source, may_lack=tuple(optional))
+    count = load_strictly(backbone, named, str(path), may_lack=tuple(optional))
     lacking = f", without {' and '.join(backbone.absent)}" if backbone.absent else ""
-    return f"{count} tensors from {source} ({layout.name} layout{lacking})"
+    place = join_path(found.path, prefix.removesuffix(".")).strip(".")
+    key = f", key {place!r}" if place else ""
+    return f"{count} tensors from {path} ({layout.name} layout{key}{lacking})"
 
 
-def _find_layout(backbone: Backbone, state: State, source: str) -> tuple[str, Layout]:
-    for prefix in PREFIXES:
-        for layout in backbone.layouts:
-            if prefix + layout.signature in state:
-                return prefix, layout
+def _find_layout(backbone: Backbone, found: Found, path: Path) -> tuple[str, Layout]:
+    """The prefix under which the backbone's tensors are, and their layout."""
+    names = found.tensors
+    fitting = {
+        prefix: layout
+        for layout in backbone.layouts
+        for prefix in prefixes_before(layout.signature, names)
+    }
+    # transformers' Swin has the official signature within a part of it
+    outer = [
+        prefix
+        for prefix in sorted(fitting)
+        if not any(prefix.startswith(other) for other in fitting if other != prefix)
+    ]
+    if len(outer) > 1:
+        places = [join_path(found.path, prefix.removesuffix(".")) for prefix in outer]
+        raise unreadable_error(path, ambiguity(places))
+    if outer:
+        return outer[0], fitting[outer[0]]
     of_another = [
         family
         for family, layouts in FAMILIES.items()
-        if any(prefix + layout.signature in state for prefix in PREFIXES for layout in layouts)
+        if any(True for layout in layouts for _ in prefixes_before(layout.signature, names))
     ]
     seems = (
         f"it seems to be a {of_another[0]}'s"
         if of_another
-        else f"its keys are such as {tensor_names(list(state))}"
+        else f"its keys are such as {tensor_names(list(names))}"
     )
     known = " and ".join(layout.name for layout in backbone.layouts)
     raise UserError(
-        f"Expected weights of {backbone.name} in {source} (layouts: {known}), but {seems}; "
+        f"Expected weights of {backbone.name} in {path} (layouts: {known}), but {seems}; "
         "name the architecture that the file belongs to"
     )
 
 
-def _take_over_classes(backbone: Backbone, state: State) -> None:
+def _take_over_classes(backbone: Backbone, state: Mapping[str, torch.Tensor]) -> None:
     """Give the backbone a classifier with the file's number of classes."""
     if not backbone.classifier:
         return
     name = f"{backbone.classifier[-1]}.weight"
     theirs, own = state.get(name), backbone.model.state_dict().get(name)
-    if theirs is None or own is None or theirs.shape[1:] != own.shape[1:]:
+    if theirs is None or own is None or theirs.shape[1:] != own.shape[1:] or not len(theirs):
         return  # the strict loading reports it
     if len(theirs) != len(own):
         backbone.reset_classifier(len(theirs))

@@ -57,7 +57,6 @@ def fetch_command(
 
     Example: stillrobust fetch ant --from https://mirror.example.org/weights/
     """
-    from stillrobust.backbones.reader import read_state
     from stillrobust.backbones.weights import fetch_checkpoint, find_checkpoint
     from stillrobust.storage.downloads import cache_folder
 
@@ -69,5 +68,4 @@ def fetch_command(
             to or cache_folder(),
             lambda done, total: listen(row.file, done >> 20, (total or done) >> 20, "MB"),
         )
-    tensors = len(read_state(path))
-    typer.echo(f"{row.spec}: {path} ({tensors} tensors; {row.licence})")
+    typer.echo(f"{row.spec}: {path} ({path.stat().st_size >> 20} MB; {row.licence})")

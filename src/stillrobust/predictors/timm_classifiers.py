@@ -7,7 +7,8 @@ import timm
 import torch
 from PIL import Image as PillowImage
 
-from stillrobust.backbones.reader import digest, load_strictly, read_state
+from stillrobust.backbones.reader import digest
+from stillrobust.backbones.strict_loading import load_weight_file, require_key
 from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown_name_error
@@ -21,6 +22,7 @@ def create_predictor(
     info: DatasetInfo,
     name: str,
     weights: str = "pretrained",
+    key: str | None = None,
     classes: int | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Predictor:
@@ -30,6 +32,7 @@ def create_predictor(
         info: Description of the dataset.
         name: timm's name of the model.
         weights: ``'pretrained'`` (timm downloads them), ``'random'``, or the path of a file.
+        key: Path of the weights in the file, such as ``'model_ema'`` (default: they are found).
         classes: Number of classes, if it is not the published one. They are then the dataset's in
             their order.
         labels: The dataset's name of a class by the model's name.
@@ -44,9 +47,11 @@ def create_predictor(
         )
     if not timm.is_model(name.partition(".")[0]):
         raise unknown_name_error("timm model", name, timm.list_models())
+    from_file = weights not in ("pretrained", "random")
+    place = require_key(key, "" if from_file else weights)
     model = timm.create_model(name, pretrained=weights == "pretrained", num_classes=classes)
-    if weights not in ("pretrained", "random"):
-        load_strictly(model, read_state(Path(weights).expanduser()), weights)
+    if from_file:
+        load_weight_file(model, Path(weights), place)
     outputs = int(model.num_classes)
     # timm has class names for ImageNet-1k only; other classes are taken as the dataset's
     names = wordnet_ids() if classes is None and outputs == 1000 else None
@@ -55,6 +60,7 @@ def create_predictor(
         **timm.data.resolve_model_data_config(model), is_training=False
     )
     model = model.eval().to(default_device())
+    arguments = {"weights": weights} | ({"key": key} if key else {})
 
     def predict(images: list[Image]) -> list[Prediction]:
         batch = torch.stack([transform(PillowImage.fromarray(image)) for image in images]).to(
@@ -64,7 +70,7 @@ def create_predictor(
 
     return Predictor(
         task="classification",
-        model=f"timm:{format_spec(name, {'weights': weights})}",
+        model=f"timm:{format_spec(name, arguments)}",
         predict=predict,
         weights=digest(model.state_dict()),
         classes=info.classes,

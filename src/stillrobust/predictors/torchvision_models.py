@@ -8,7 +8,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from stillrobust.backbones.reader import digest, load_strictly, read_state
+from stillrobust.backbones.reader import digest
+from stillrobust.backbones.strict_loading import load_weight_file, require_key
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown_name_error
 from stillrobust.predictors.labels import class_columns
@@ -34,6 +35,7 @@ def create_predictor(
     info: DatasetInfo,
     name: str,
     weights: str = "DEFAULT",
+    key: str | None = None,
     classes: int | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Predictor:
@@ -44,6 +46,7 @@ def create_predictor(
         name: torchvision's name of the model.
         weights: Name of published weights (torchvision downloads them), ``'random'``, or the path
             of a file.
+        key: Path of the weights in the file, such as ``'model_ema'`` (default: they are found).
         classes: Number of classes with background, if it is not the published one. They are then
             the dataset's in their order, in detection after the background.
         labels: The dataset's name of a class by the model's name.
@@ -61,6 +64,7 @@ def create_predictor(
             f"Expected weights of {name} as {', '.join(enum.__members__)}, 'random' or the path of"
             f" a file, but got {weights!r}; name one of these"
         )
+    place = require_key(key, weights if published or weights == "random" else "")
     chosen = enum[weights] if published else enum.DEFAULT
     arguments: dict[str, Any] = (
         {"weights": chosen} if published else {"weights": None, "num_classes": classes}
@@ -71,7 +75,7 @@ def create_predictor(
         arguments["weights_backbone"] = None
     model = torchvision.models.get_model(name, **arguments)
     if not published and weights != "random":
-        load_strictly(model, read_state(Path(weights).expanduser()), weights)
+        load_weight_file(model, Path(weights), place)
     published_names = chosen.meta["categories"]
     transform = chosen.transforms()
     head = (
@@ -81,9 +85,10 @@ def create_predictor(
         labels or {},
     )
     model = model.eval().to(default_device())
+    named = {"weights": weights} | ({"key": key} if key else {})
     return Predictor(
         task=info.task,
-        model=f"torchvision:{format_spec(name, {'weights': weights})}",
+        model=f"torchvision:{format_spec(name, named)}",
         predict=_PREDICTS[info.task](model, transform, *head),
         weights=digest(model.state_dict()),
         classes=info.classes,

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
 from torch import nn
 
 from stillrobust.backbones import (
@@ -27,7 +26,8 @@ from stillrobust.backbones import (
     resolve_backbone,
     robustified_name,
 )
-from stillrobust.backbones.reader import digest, load_strictly
+from stillrobust.backbones.reader import digest, read_weights
+from stillrobust.backbones.strict_loading import load_strictly
 from stillrobust.data.contract import require_dataset
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, parse_spec
@@ -395,7 +395,9 @@ def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:
             " train the run again"
         )
     path = folder / "model.safetensors"
-    if not file_matches(path, description["sha256"]):
+    expected = description["sha256"]
+    # the cached hash first: it says at once that a file is missing or damaged
+    if not file_matches(path, expected) or (weights := read_weights(path)).sha256 != expected:
         raise UserError(
             f"The weights in {path} are not those that were written (checksum differs); train the"
             " run again"
@@ -409,7 +411,7 @@ def load_model(folder: Path) -> tuple[Task, nn.Module, dict[str, Any]]:
     model = _assemble(
         "robustify" if plan["kind"] == "upstream" else plan["kind"], task, backbone, info
     )
-    load_strictly(model, load_file(path), str(path))
+    load_strictly(model, weights.tensors, str(path))
     # of its weights, not of the architecture
     backbone_of(model).set_preprocessing(**plan["preprocessing"])
     return task, model.eval().to(memory_format=torch.channels_last), description

@@ -5,7 +5,6 @@ network (``Pretrained.distort``). The technique trains on such folders and the o
 (``roots.py``). ``noise2net`` is the variant that needs no trained networks.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,8 @@ from PIL import Image as Pillow
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillrobust.backbones.reader import State, load_strictly, read_state
+from stillrobust.backbones.reader import State, read_weights
+from stillrobust.backbones.strict_loading import load_strictly
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
 from stillrobust.robustify.deepaugment import cae, edsr
@@ -182,8 +182,9 @@ def load_pretrained(name: str, weights: Path | None, allow_untrained: bool = Fal
         )
     module, sha256 = network.build().eval(), ""
     if weights is not None:
-        load_strictly(module, read_state(weights), str(weights))
-        sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+        content = read_weights(weights)
+        load_strictly(module, content.tensors, str(weights))
+        sha256 = content.sha256
     module.requires_grad_(False)
     found = reconstruction_correlation(network, module)
     if not allow_untrained and not found >= MIN_CORRELATION:  # written so that NaN fails too
