@@ -157,13 +157,11 @@ def test_another_library_s_opener_changes_no_remark(monkeypatch):
         raise ModuleNotFoundError("No module named 'pi_heif'")
 
     monkeypatch.setattr(Pillow, "open", opener)
-    assert read_photo("text.jpg", b"<html>") == (None, "cannot be read: no known image format")
+    assert read_photo(b"<html>") == (None, "its content cannot be decoded; replace the file")
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("a.webp", "WEBP"), ("a.tif", "TIFF"), ("a.jpg", "MPO")]
-)
-def test_every_kind_is_turned_by_its_orientation(name, kind):
+@pytest.mark.parametrize("kind", ["WEBP", "TIFF", "MPO"])
+def test_every_kind_is_turned_by_its_orientation(kind):
     """Of phones' pictures with a second one behind the first, too."""
     exif = Pillow.Exif()
     exif[0x0112] = 6
@@ -172,7 +170,7 @@ def test_every_kind_is_turned_by_its_orientation(name, kind):
         {"save_all": True, "append_images": [Pillow.fromarray(photo(1))]} if kind == "MPO" else {}
     )
     Pillow.fromarray(photo(0)).save(buffer, kind, exif=exif, **several)
-    image, remark = read_photo(name, buffer.getvalue())
+    image, remark = read_photo(buffer.getvalue())
     assert image.shape == (80, 60, 3)
     assert "turned by its EXIF orientation" in remark
 
@@ -189,10 +187,9 @@ def test_each_kind_of_odd_photo_follows_its_policy(tmp_path):
     exif[0x0112] = 6
     whole.save(folder / "turned.jpg", exif=exif)
     whole.convert("RGBA").save(folder / "alpha.png")
-    Pillow.fromarray(np.arange(2000, dtype=np.uint16).reshape(40, 50) * 30).save(
-        folder / "deep.png"
-    )
-    cv2.imwrite(str(folder / "deep_colour.png"), photo(0).astype(np.uint16) * 257)
+    Pillow.fromarray(np.arange(2000, dtype=np.uint16).reshape(40, 50)).save(folder / "deep.png")
+    cv2.imwrite(str(folder / "deep_colour.png"), photo(0).astype(np.uint16) * 16)
+    cv2.imwrite(str(folder / "wide.png"), photo(0)[:40, :50].astype(np.uint16) * 257)
     whole.save(
         folder / "moving.gif", save_all=True, append_images=[Pillow.fromarray(photo(1, 40, 50))]
     )
@@ -235,6 +232,7 @@ def test_each_kind_of_odd_photo_follows_its_policy(tmp_path):
         ("turned.jpg", "EXIF"),
         ("alpha.png", "alpha"),
         ("moving.gif", "first picture"),
+        ("wide.png", "the upper 8 of 16 bits"),
     ):
         assert any(name in line and remark in line for line in run.stdout.splitlines()), name
     made = {path.name for path in (out / "contrast" / "1").iterdir()}
@@ -246,6 +244,7 @@ def test_each_kind_of_odd_photo_follows_its_policy(tmp_path):
         "turned.png",
         "alpha.png",
         "moving.png",
+        "wide.png",
     }
     assert read_image(out / "contrast" / "1" / "turned.png").shape == (50, 40, 3)
     assert "Traceback" not in run.stderr
