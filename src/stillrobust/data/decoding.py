@@ -13,6 +13,7 @@ several frames or pages the first is read.
 
 import io
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -223,7 +224,8 @@ def decode_image(content: bytes, reading: ImageReading = DEFAULT_READING) -> Dec
     else:
         pixels = _decode_by_opencv(content, cv2.IMREAD_COLOR, reading.exif)
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, pixels)
-        require_all_blocks(content, header, pixels[[0, 0, -1, -1], [0, -1, 0, -1]].tolist())
+        if header.jpeg:
+            require_all_blocks(content, header, pixels[[0, 0, -1, -1], [0, -1, 0, -1]].tolist())
     if header.kind == "TIFF" and not reading.exif:
         pixels = _undo_orientation(pixels, header.orientation)
     return DecodedImage(pixels, header, clipped)
@@ -245,7 +247,9 @@ def _decode_by_opencv(content: bytes, flags: int, exif: bool) -> Array:
 def _decode_by_pillow(content: bytes) -> Image:
     """GIF, and TIFF with alpha, which OpenCV would darken, or of few bits."""
     try:
-        opened = PillowImage.open(io.BytesIO(content))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            opened = PillowImage.open(io.BytesIO(content))
         return np.array(ImageOps.exif_transpose(opened).convert("RGB"))
     except UNREADABLE:
         raise undecodable_error() from None

@@ -92,6 +92,8 @@ def read_header(content: bytes) -> ImageHeader | None:
         return _jpeg_header(content)
     if content.startswith(TIFF_STARTS):
         return _tiff_header(content)
+    if content.startswith(b"BM"):
+        return _bmp_header(content)
     refused = _other_kind(content)
     if refused:
         return ImageHeader(refused, 0, 0, refused=f"it is {refused}")
@@ -103,6 +105,14 @@ def _png_header(content: bytes) -> ImageHeader | None:
         return None
     width, height, bits, colour = struct.unpack(">IIBB", content[16:26])
     return ImageHeader("PNG", width, height, bits, has_alpha=colour in PNG_ALPHA)
+
+
+def _bmp_header(content: bytes) -> ImageHeader | None:
+    if len(content) < 26:
+        return None
+    old = content[14] == 12  # the header of OS/2
+    width, height = struct.unpack_from("<HH" if old else "<ii", content, 18)
+    return ImageHeader("BMP", abs(width), abs(height))
 
 
 def _jpeg_header(content: bytes) -> ImageHeader:
@@ -162,7 +172,7 @@ def _tiff_header(content: bytes) -> ImageHeader | None:
 
 
 def _header_by_pillow(content: bytes) -> ImageHeader | None:
-    """The header of a WebP, BMP, GIF or PPM."""
+    """The header of a WebP, GIF or PPM."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
@@ -172,7 +182,7 @@ def _header_by_pillow(content: bytes) -> ImageHeader | None:
     except UNREADABLE:
         return None
     kind, refused = str(opened.format), ""
-    if kind not in ("WEBP", "BMP", "GIF", "PPM"):
+    if kind not in ("WEBP", "GIF", "PPM"):
         refused = f"it is a file of kind {kind}"
     elif kind == "PPM" and (opened.mode not in ("L", "RGB") or opened.tile[0][0] != "raw"):
         refused = "it is a PPM of other than 8 bits, or as text"

@@ -20,6 +20,7 @@ ALONE = frozenset({0x01, 0xD8})  # markers without content, like the end marker 
 HUFFMAN, RESTART_INTERVAL, SCAN, END = 0xC4, 0xDD, 0xDA, 0xD9
 FRAMES = frozenset({*range(0xC0, 0xD0)} - {HUFFMAN, 0xC8, 0xCC})
 SEQUENTIAL, PROGRESSIVE = frozenset({0xC0, 0xC1}), 0xC2  # with Huffman codes
+AC_TABLE = 16  # added to the number of a table of AC coefficients
 MISSING_GREY = 128  # of samples that are not in the file
 
 
@@ -159,22 +160,24 @@ def has_all_blocks(content: bytes, layout: JpegLayout) -> bool:
     scan = layout.scans[-1]
     if any(number not in layout.components for number in scan.tables):
         return False
+    numbers = sorted(layout.huffman)
     try:
-        tables = {key: _lookup_table(packed) for key, packed in layout.huffman.items()}
-        pairs = [
-            (tables[direct], tables[16 + other])
-            for number, (direct, other) in scan.tables.items()
-            for _ in range(_blocks_per_unit(layout, scan, number))
-        ]
-    except (KeyError, IndexError, ValueError):  # a table is missing or damaged
+        tables = np.stack([_lookup_table(layout.huffman[number]) for number in numbers])
+        blocks = np.array(
+            [
+                (numbers.index(direct), numbers.index(AC_TABLE + other))
+                for number, (direct, other) in scan.tables.items()
+                for _ in range(_blocks_per_unit(layout, scan, number))
+            ]
+        )
+        remaining = _count_units(layout, scan)
+    except (IndexError, ValueError, ZeroDivisionError):  # a table or the frame is damaged
         return False
-    direct, other = (np.stack([pair[one] for pair in pairs]) for one in (0, 1))
-    remaining = _count_units(layout, scan)
     for part in RESTART.split(content[scan.start : layout.end]):
         units = min(remaining, layout.restart_interval or remaining)
         data = part.replace(b"\xff\x00", b"\xff")
         padded = np.frombuffer(data + bytes(8), np.uint8)
-        if count_whole_units(padded, 8 * len(data), direct, other, units) < units:
+        if count_whole_units(padded, 8 * len(data), tables, blocks, units) < units:
             return False
         remaining -= units
     return remaining == 0
@@ -202,7 +205,7 @@ def _count_units(layout: JpegLayout, scan: Scan) -> int:
 
 def _lookup_table(packed: bytes) -> Array:
     """The next 16 bits -> length of the code times 256 plus its symbol, 0 if there is none."""
-    table = np.zeros(1 << 16, np.int32)
+    table = np.zeros(1 << 16, np.uint16)
     code, symbol = 0, 16
     for length in range(1, 17):
         for _ in range(packed[length - 1]):
