@@ -258,6 +258,34 @@ def test_each_kind_of_odd_photo_follows_its_policy(tmp_path):
     assert tree(other) == tree(out)
 
 
+def test_a_range_of_16_bits_is_mapped_and_recorded(tmp_path):
+    folder, out = tmp_path / "thermal", tmp_path / "out"
+    folder.mkdir()
+    grey = photo(0)[..., 0]
+    cv2.imwrite(str(folder / "a.png"), 7000 + grey.astype(np.uint16) * 6)
+    cv2.imwrite(str(folder / "b.tif"), 6994 + grey.astype(np.uint16) * 6)
+    command = ["corrupt", str(folder), str(out), "--corruption", "contrast", "--severity", "1"]
+    refused = CliRunner().invoke(app, [*command, "--workers", "1"])
+    assert refused.exit_code == 3
+    assert "a.png: its values (16-bit unsigned numbers) are 7" in refused.stdout
+    assert "2 images skipped" in refused.stdout
+    scaled = [*command, "--workers", "1", "--scale", "7000", "8530"]
+    other = CliRunner().invoke(app, scaled)
+    assert "reading was ''" in str(other.exception)
+    scaled[2] = str(tmp_path / "scaled")
+    done = CliRunner().invoke(app, scaled)
+    assert done.exit_code == 0, done.output
+    assert "a.png: values 7000 to 8530 become 0 to 255\n" in done.stdout
+    assert f"{np.mean(grey == 0):.2%} of its values are outside" in done.stdout
+    manifest = json.loads((tmp_path / "scaled" / "manifest.json").read_text())
+    assert manifest["protocol"]["reading"] == "values 7000 to 8530 become 0 to 255"
+    expected = corrupt(np.dstack([grey] * 3), "contrast", 1, seed=0, image_id="a.png")
+    made = read_image(tmp_path / "scaled" / "contrast" / "1" / "a.png")
+    np.testing.assert_array_equal(made, expected)
+    wrong = CliRunner().invoke(app, [*command, "--scale", "9", "8"])
+    assert "low < high, but got (9.0, 8.0)" in str(wrong.exception)
+
+
 def test_names_that_are_no_utf8(tmp_path):
     """Corrupted under the same name; what no terminal can show is escaped."""
     folder, out = tmp_path / "latin", tmp_path / "out"

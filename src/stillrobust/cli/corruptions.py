@@ -21,6 +21,12 @@ Regime = Annotated[
     str, typer.Option(help="Severity table: imagenet, imagenet-c, cifar or tiny-imagenet.")
 ]
 ChannelOrder = Annotated[str, typer.Option(help="rgb, or bgr as in some detection tools.")]
+Scale = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        metavar="LOW HIGH", help="Values that become 0 and 255 in images with more than 8 bits."
+    ),
+]
 
 
 @commands.command("corrupt")
@@ -47,13 +53,7 @@ def corrupt_(
     channel_order: ChannelOrder = "rgb",
     image_format: Annotated[str, typer.Option("--format", help="png (lossless) or jpeg.")] = "png",
     quality: Annotated[int | None, typer.Option(help="JPEG quality, 1 to 100.")] = None,
-    scale: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="LOW HIGH",
-            help="Values that become 0 and 255 in photos with more than 8 bits.",
-        ),
-    ] = None,
+    scale: Scale = None,
     contact_sheet: Annotated[
         bool,
         typer.Option("--contact-sheet", help="Write one PNG with a photo under all of them."),

@@ -250,7 +250,7 @@ def _decode_by_pillow(content: bytes) -> Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             opened = PillowImage.open(io.BytesIO(content))
-        return np.array(ImageOps.exif_transpose(opened).convert("RGB"))
+            return np.array(ImageOps.exif_transpose(opened).convert("RGB"))
     except UNREADABLE:
         raise undecodable_error() from None
 
