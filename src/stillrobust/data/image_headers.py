@@ -142,13 +142,12 @@ def _tiff_header(content: bytes) -> ImageHeader | None:
             stream = io.BytesIO(content)
             stream.seek(tags.next)
             tags.load(stream)
-            values = {tag: tags.get(tag) for tag in (WIDTH, HEIGHT, BITS, EXTRA, FORMAT)}
+            width, height = int(tags[WIDTH]), int(tags[HEIGHT])
             samples = int(tags.get(SAMPLES, 1))
             colours, planes = tags.get(PHOTOMETRIC, BLACK_IS_ZERO), tags.get(PLANES, 1)
-            width, height = int(values[WIDTH]), int(values[HEIGHT])
-            bits = max(values[BITS] or (1,))
-            sample = SAMPLE_FORMATS.get(max(values[FORMAT] or (1,)), "complex")
-            extra, orientation = values[EXTRA] or (), tags.get(ORIENTATION, 1)
+            bits = max(tags.get(BITS, (1,)))
+            sample = SAMPLE_FORMATS.get(max(tags.get(FORMAT, (1,))), "complex")
+            extra, orientation = tags.get(EXTRA, ()), tags.get(ORIENTATION, 1)
             is_raw = DNG in tags
     except (*UNREADABLE, TypeError, KeyError, IndexError, struct.error):
         return None

@@ -192,11 +192,9 @@ def _blocks_per_unit(layout: JpegLayout, scan: Scan, number: int) -> int:
 
 def _count_units(layout: JpegLayout, scan: Scan) -> int:
     """Number of the scan's coded units (MCUs)."""
-    most = [
-        max(getattr(component, side) for component in layout.components.values())
-        for side in ("horizontal", "vertical")
-    ]
-    across, down = (8 * factor for factor in most)
+    components = layout.components.values()
+    across = 8 * max(component.horizontal for component in components)
+    down = 8 * max(component.vertical for component in components)
     if len(scan.tables) == 1:
         component = layout.components[next(iter(scan.tables))]
         across, down = across // component.horizontal, down // component.vertical
