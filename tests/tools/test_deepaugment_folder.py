@@ -83,6 +83,17 @@ def test_folders_match(source, weights, small, tmp_path):
     assert sum(done == total for _, done, total, _ in heard) == len(small)
 
 
+def test_images_of_16_bits_need_a_range(source, weights, small, tmp_path):
+    deep = np.linspace(7000, 8530, 144).reshape(12, 12).astype(np.uint16)
+    Image.fromarray(deep).save(source / "cat" / "a.png")
+    without = make_deepaugment_folder(source, tmp_path / "one", "edsr", weights)
+    assert list(without.skipped) == ["cat/a.png"]
+    assert "7000 to 8530 of 0 to 65535" in without.skipped["cat/a.png"]
+    scaled = make_deepaugment_folder(source, tmp_path / "two", "edsr", weights, scale=(7000, 8530))
+    assert (scaled.written, scaled.skipped) == (5, {})
+    assert scaled.protocol["reading"] == "values 7000 to 8530 become 0 to 255"
+
+
 def test_workers_and_interruptions_do_not_matter(source, weights, small, tmp_path, monkeypatch):
     monkeypatch.setattr(
         deepaugment_folder, "REDRAW_PROBABILITY", 1.0

@@ -21,6 +21,12 @@ Regime = Annotated[
     str, typer.Option(help="Severity table: imagenet, imagenet-c, cifar or tiny-imagenet.")
 ]
 ChannelOrder = Annotated[str, typer.Option(help="rgb, or bgr as in some detection tools.")]
+Scale = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        metavar="LOW HIGH", help="Values that become 0 and 255 in images with more than 8 bits."
+    ),
+]
 
 
 @commands.command("corrupt")
@@ -47,6 +53,7 @@ def corrupt_(
     channel_order: ChannelOrder = "rgb",
     image_format: Annotated[str, typer.Option("--format", help="png (lossless) or jpeg.")] = "png",
     quality: Annotated[int | None, typer.Option(help="JPEG quality, 1 to 100.")] = None,
+    scale: Scale = None,
     contact_sheet: Annotated[
         bool,
         typer.Option("--contact-sheet", help="Write one PNG with a photo under all of them."),
@@ -61,7 +68,9 @@ def corrupt_(
 
     names = tuple("common" if name.strip() == "all" else name for name in corruption.split(","))
     levels = SEVERITIES if severity == "all" else parse_severities(severity)
-    plan = CorruptionPlan(names, levels, seed, draws, regime, channel_order, image_format, quality)
+    plan = CorruptionPlan(
+        names, levels, seed, draws, regime, channel_order, image_format, quality, scale
+    )
     if contact_sheet:
         _contact_sheet(source, out, plan)
         return
@@ -98,7 +107,9 @@ def _contact_sheet(source: Path, out: Path, plan: "CorruptionPlan") -> None:
             "Expected no --format and --quality with --contact-sheet, whose picture is a .png;"
             " leave them out"
         )
-    write_whole({out: encode_png(contact_sheet(read_image(source), plan, source.name))})
+    write_whole(
+        {out: encode_png(contact_sheet(read_image(source, plan.reading), plan, source.name))}
+    )
     typer.echo(f"Contact sheet: {out}")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stillrobust.cli.corruptions import print_folder_summary
+from stillrobust.cli.corruptions import Scale, print_folder_summary
 from stillrobust.runtime.progress import progress_display
 
 commands = typer.Typer()
@@ -25,6 +25,7 @@ def deepaugment(
         int | None,
         typer.Option(min=0, help="Worker processes (default: one for each GPU or core)."),
     ] = None,
+    scale: Scale = None,
 ) -> None:
     """Make a folder of changed training images for deepaugment(roots=...). Resumes if interrupted.
 
@@ -33,6 +34,8 @@ def deepaugment(
     from stillrobust.tools.deepaugment_folder import make_deepaugment_folder
 
     with progress_display() as listen:
-        summary = make_deepaugment_folder(source, out, network, weights, seed, workers, listen)
+        summary = make_deepaugment_folder(
+            source, out, network, weights, seed, workers, listen, scale
+        )
     typer.echo(f"weights: SHA-256 {summary.protocol['weights']}")
     print_folder_summary(summary, out)

@@ -267,7 +267,7 @@ def _quantisation_steps(quality: int) -> tuple[Array, Array]:
 def jpeg_compression(image: Image, rng: Rng, quality: int) -> Image:
     """Compress with JPEG and decompress. No draws.
 
-    Exact draws use Pillow's codec, as the reference; fast draws compute libjpeg's arithmetic.
+    Exact draws use libjpeg, as the reference; fast draws compute its arithmetic.
     """
     height, width = image.shape[:2]
     if max(height, width) > 65500:
@@ -278,7 +278,9 @@ def jpeg_compression(image: Image, rng: Rng, quality: int) -> Image:
     if not isinstance(rng, Key):
         file = io.BytesIO()
         Pillow.fromarray(image).save(file, "JPEG", quality=quality)
-        return np.array(Pillow.open(file))
+        # OpenCV decodes to the pixels of Pillow, in fewer copies
+        decoded = cv2.imdecode(np.frombuffer(file.getbuffer(), np.uint8), cv2.IMREAD_COLOR)
+        return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, decoded), np.uint8)
     half_height, half_width = (height + 1) // 2, (width + 1) // 2
     luma = np.empty((_round_up(height, 16), _round_up(width, 64)), np.uint8)
     blue, red = (

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import io
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -11,64 +10,62 @@ import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
+from stillrobust.data.decoding import (
+    DEFAULT_READING,
+    ImageReading,
+    RefusedImageError,
+    check_image,
+    decode_image,
+    require_all_blocks,
+    undecodable_error,
+)
+from stillrobust.data.image_headers import IMAGE_KINDS as IMAGE_KINDS
+from stillrobust.data.image_headers import IMAGE_SUFFIXES, UNREADABLE
+from stillrobust.data.image_headers import MAX_PIXELS as MAX_PIXELS
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Array, Image
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-IMAGE_KINDS = "PNG, JPEG, WebP, BMP or TIFF"
-MAX_PIXELS = 178_956_970  # Pillow's limit against decompression bombs
 # Bits per pixel -> the factor by which Pillow multiplies grey values, so that the largest is 255.
 GREY_STRETCH = {2: 85, 4: 17}
-PNG_END = b"IEND\xaeB`\x82"  # the last chunk's name and its checksum
-# Markers as libjpeg finds them. Scan data hold FF only before 00 and the restart markers D0 to D7;
-# FF FF is padding.
-JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-JPEG_ALONE = frozenset({0x01, 0xD8})  # markers without content, like the end marker D9
-# Raised by Pillow for files that are not images. Ultralytics replaces Pillow's opener, which then
-# may raise an ImportError for HEIF.
-UNREADABLE = (OSError, SyntaxError, ValueError, ImportError)
 # Errors of a disk or network folder. They are no fault of the image, so it is not left out.
 STORAGE_ERRORS = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
 # Up to this number of images the fingerprint reads every byte; above it, only file sizes.
 FULL_DIGEST_LIMIT = 2000
 
 
-def read_image(path: Path) -> Image:
-    """Read an image file with OpenCV's rules.
-
-    Grey is repeated, alpha is dropped and the EXIF orientation is applied. CMYK becomes RGB, 16
-    bits become the upper 8, and of several frames or pages the first is read.
+def read_image(path: Path, reading: ImageReading = DEFAULT_READING) -> Image:
+    """Read an image file by the rules of ``stillrobust.data.decoding``.
 
     Args:
         path: A file of one of ``IMAGE_KINDS``.
+        reading: Options of the dataset.
 
     Returns:
         uint8 (H, W, 3) RGB.
 
     Raises:
-        BadImage: If the file is missing, truncated, no image, or larger than ``MAX_PIXELS``, or
-            if it is a TIFF with alpha, whose colours OpenCV would darken.
+        BadImageError: If the file is missing, cut off, no image, larger than ``MAX_PIXELS``, or
+            has values that 8 bits would not tell apart.
+        UserError: If the disk or network folder fails.
     """
     content = read_image_bytes(path)
-    decoded = decode_image(np.frombuffer(content, np.uint8))
-    if decoded is None:
-        raise undecodable_error(path)
-    return decoded
+    try:
+        return decode_image(content, reading).pixels
+    except RefusedImageError as refused:
+        raise bad_image_error(path, refused) from None
 
 
-def undecodable_error(path: Path) -> BadImageError:
-    """The error for a file that is damaged or none of ``IMAGE_KINDS``."""
-    sentence = (
-        f"Expected a {IMAGE_KINDS} image at {path}, but its content cannot be decoded; replace the"
-        " file"
-    )
-    return BadImageError(sentence, "cannot be decoded")
+def bad_image_error(path: Path, refused: RefusedImageError) -> BadImageError:
+    """The error for an image at ``path`` that cannot be used."""
+    sentence = f"Expected {refused.expected} at {path}, but {refused.found}; {refused.advice}"
+    return BadImageError(sentence, refused.fault)
 
 
 def read_unrotated(path: Path) -> PillowImage.Image:
     """Read an image file with Pillow and ignore the EXIF orientation.
 
-    Published accuracies on ImageNet are measured on images that are read so.
+    Published accuracies on ImageNet are measured on images that are read so. Images with more than
+    8 bits are read as by ``read_image``.
 
     Args:
         path: File to read.
@@ -77,17 +74,25 @@ def read_unrotated(path: Path) -> PillowImage.Image:
         A Pillow image in RGB.
 
     Raises:
-        BadImage: As in ``read_image``.
+        BadImageError: As in ``read_image``.
+        UserError: As in ``read_image``.
     """
     content = read_image_bytes(path)
     try:
-        return PillowImage.open(io.BytesIO(content)).convert("RGB")
+        header = check_image(content)
+        if header.kind != "JPEG":
+            return PillowImage.fromarray(decode_image(content, ImageReading(exif=False)).pixels)
+        picture = PillowImage.open(io.BytesIO(content)).convert("RGB")
+        require_all_blocks(content, header, np.asarray(picture)[-1:, -1].tolist())
+    except RefusedImageError as refused:
+        raise bad_image_error(path, refused) from None
     except UNREADABLE:
-        raise undecodable_error(path) from None
+        raise bad_image_error(path, undecodable_error()) from None
+    return picture
 
 
 def read_image_bytes(path: Path) -> bytes:
-    """Read the bytes of an image file and check that it is complete and not too large.
+    """Read the bytes of an image file.
 
     Args:
         path: File to read.
@@ -96,11 +101,11 @@ def read_image_bytes(path: Path) -> bytes:
         Its content.
 
     Raises:
-        BadImage: If the image cannot be used.
+        BadImageError: If the file cannot be read.
         UserError: If the disk or network folder fails.
     """
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         if error.errno in STORAGE_ERRORS:
             raise UserError(
@@ -109,60 +114,6 @@ def read_image_bytes(path: Path) -> bytes:
             ) from None
         sentence = f"Expected a readable image at {path}, but got: {error.strerror}; check the path"
         raise BadImageError(sentence, "cannot be read") from None
-    if is_cut_off(content):
-        sentence = f"Expected a whole image at {path}, but the file is cut off or empty; replace it"
-        raise BadImageError(sentence, "cut off or empty")
-    try:
-        with PillowImage.open(io.BytesIO(content)) as opened:  # reads the header only
-            width, height = opened.size
-            has_alpha = opened.format == "TIFF" and "A" in opened.getbands()
-    except PillowImage.DecompressionBombError:
-        width, height, has_alpha = MAX_PIXELS, MAX_PIXELS, False
-    except UNREADABLE:
-        width, height, has_alpha = 0, 0, False  # unknown to Pillow; OpenCV decides
-    if width * height > MAX_PIXELS:
-        sentence = (
-            f"Expected an image of at most {MAX_PIXELS:,} pixels at {path}, but it has more; scale"
-            " it down"
-        )
-        raise BadImageError(sentence, f"more than {MAX_PIXELS:,} pixels")
-    if has_alpha:
-        sentence = (
-            f"Expected a TIFF without an alpha channel at {path}, but it has one; save it without,"
-            " or as PNG"
-        )
-        raise BadImageError(sentence, "a TIFF with an alpha channel")
-    return content
-
-
-def is_cut_off(content: bytes) -> bool:
-    """Whether a PNG or JPEG lacks its end marker. Decoders would fill the rest with grey."""
-    if content.startswith(b"\xff\xd8"):
-        return not _has_end_marker(content)
-    return not content or (content.startswith(b"\x89PNG") and PNG_END not in content)
-
-
-def _has_end_marker(jpeg: bytes) -> bool:
-    """Whether a JPEG has its end marker. Those of thumbnails and trailing data do not count."""
-    place = 2
-    while marker := JPEG_MARKER.search(jpeg, place):
-        kind, place = jpeg[marker.start() + 1], marker.end()
-        if kind == 0xD9:
-            return True
-        if kind not in JPEG_ALONE:
-            place += int.from_bytes(jpeg[place : place + 2], "big")
-    return False
-
-
-def decode_image(content: Array) -> Image | None:
-    """Decode encoded bytes, uint8 (N,), to uint8 (H, W, 3) RGB; ``None`` if they are no image."""
-    try:
-        decoded = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    except cv2.error:  # for instance a header that claims more pixels than OpenCV accepts
-        return None
-    return (
-        None if decoded is None else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
-    )
 
 
 def encode_png(image: Array) -> bytes:

@@ -21,6 +21,7 @@ from stillrobust.corruptions import (
     resolve_corruptions,
     warm_up,
 )
+from stillrobust.data.decoding import ImageReading
 from stillrobust.data.reading import encode_png
 from stillrobust.errors import UserError
 from stillrobust.execution import JobProgressCallback
@@ -58,6 +59,8 @@ class CorruptionPlan(FolderPlan):
     format: str = "png"
     quality: int | None = None
     """Of JPEG, 1..100; ``None`` for PNG, which is lossless."""
+    scale: tuple[float, float] | None = None
+    """Values of photos with more than 8 bits that become 0 and 255."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "corruptions", resolve_corruptions(self.corruptions))
@@ -78,6 +81,13 @@ class CorruptionPlan(FolderPlan):
                 f" {self.quality!r}; give such a quality, or leave it out"
             )
 
+        object.__setattr__(self, "scale", self.reading.scale)
+
+    @property
+    def reading(self) -> ImageReading:
+        """Return how photos are read."""
+        return ImageReading(self.scale)
+
     def corrupted(self, image: Image, corruption: str, severity: int, image_id: str) -> Image:
         """One photo under one corruption; severity 0 is the photo itself."""
         how: dict[str, Any] = {
@@ -88,7 +98,7 @@ class CorruptionPlan(FolderPlan):
         return corrupt(image, corruption, severity, seed=self.seed, image_id=image_id, **how)
 
     def protocol(self) -> dict[str, Any]:
-        """Return the corruptions' protocol, the file format, and the hashes of user files."""
+        """Return the corruptions' protocol, how files are read and written, and user files."""
         user_files = {
             f"{display_name(name)}.py": with_content_hash(name)
             for name in self.corruptions
@@ -98,6 +108,7 @@ class CorruptionPlan(FolderPlan):
             **corruption_protocol(self.draws, self.regime, self.channel_order),
             "format": self.format,
             "quality": self.quality,
+            "reading": self.reading.protocol,
             "seed": self.seed,
             "stillrobust": __version__,
             **user_files,

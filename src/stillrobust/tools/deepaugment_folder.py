@@ -19,7 +19,9 @@ import torch
 from PIL import Image as Pillow
 
 from stillrobust import __version__
-from stillrobust.data.reading import IMAGE_KINDS, image_files
+from stillrobust.data.decoding import ImageReading
+from stillrobust.data.image_headers import IMAGE_KINDS
+from stillrobust.data.reading import image_files
 from stillrobust.errors import UserError
 from stillrobust.execution import JobProgressCallback
 from stillrobust.robustify.deepaugment import REDRAW_PROBABILITY, Pretrained, load_pretrained
@@ -49,7 +51,14 @@ class DeepAugmentPlan(FolderPlan):
     seed: int
     sources_sha256: str
     """Of all sources' names, which decide the order."""
+    scale: tuple[float, float] | None = None
+    """Values of images with more than 8 bits that become 0 and 255."""
     _pretrained: Pretrained | None = field(default=None, init=False, repr=False)
+
+    @property
+    def reading(self) -> ImageReading:
+        """Return how images are read."""
+        return ImageReading(self.scale)
 
     def protocol(self) -> dict[str, Any]:
         """Return the network, the hashes of its weights and of the sources' names, and the seed."""
@@ -58,6 +67,7 @@ class DeepAugmentPlan(FolderPlan):
             "weights": self.weights_sha256,
             "seed": self.seed,
             "quality": QUALITY,
+            "reading": self.reading.protocol,
             "sources": self.sources_sha256,
             "stillrobust": __version__,
         }
@@ -93,6 +103,7 @@ def make_deepaugment_folder(
     seed: int = 0,
     workers: int | None = None,
     listen: JobProgressCallback = lambda name, done, total, text: None,
+    scale: tuple[float, float] | None = None,
 ) -> FolderSummary:
     """Make a folder of changed images for ``deepaugment(roots=...)``. A second call resumes.
 
@@ -104,6 +115,7 @@ def make_deepaugment_folder(
         seed: Seed of all draws.
         workers: Worker processes; default: one for each GPU, otherwise one for each core.
         listen: Called as ``listen(job, done, total, text)`` while images are processed.
+        scale: Values of images with more than 8 bits that become 0 and 255.
 
     Raises:
         UserError: If the weights do not fit or are not trained, if there is no image, if two images
@@ -113,7 +125,7 @@ def make_deepaugment_folder(
     pretrained = load_pretrained(network, weights)
     names = _find_images(source, out)
     names_sha256 = sha256_of_name("\0".join(names)).hex()
-    plan = DeepAugmentPlan(network, weights, pretrained.sha256, seed, names_sha256)
+    plan = DeepAugmentPlan(network, weights, pretrained.sha256, seed, names_sha256, scale)
     sources = FolderSources(
         source, {name: image_stem(name) for name in names}, weight_groups(names, seed), {}
     )

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillrobust.data.decoding import DEFAULT_READING, ImageReading
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, JobProgressCallback, ProgressCallback, run_jobs
 from stillrobust.execution.serialization import from_json, to_json
@@ -36,6 +37,11 @@ or the reason why it was ``skipped``."""
 
 class FolderPlan(ABC):
     """What a tool makes of each image. A plan is a dataclass, which workers receive as JSON."""
+
+    @property
+    def reading(self) -> ImageReading:
+        """Return how sources are read."""
+        return DEFAULT_READING
 
     @abstractmethod
     def protocol(self) -> dict[str, Any]:
@@ -264,7 +270,7 @@ def _known(out: Path, name: str, content: bytes, before: Record | None) -> Recor
 def _make_missing(
     out: Path, plan: FolderPlan, content: bytes, missing: Mapping[str, Any], record: Record
 ) -> None:
-    image, remark = read_photo(record["name"], content)
+    image, remark = read_photo(content, plan.reading)
     record["remark" if image is not None else "skipped"] = remark
     if image is None:
         return

@@ -22,7 +22,8 @@ from stillrobust.data.generated.scene_textures import (
     random_stuff,
     with_shorter_side,
 )
-from stillrobust.data.reading import IMAGE_KINDS, image_files, read_image, subfolders
+from stillrobust.data.image_headers import IMAGE_KINDS
+from stillrobust.data.reading import image_files, read_image, subfolders
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, Array
 

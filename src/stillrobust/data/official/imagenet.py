@@ -18,6 +18,7 @@ from PIL import Image as Pillow
 
 from stillrobust.data.formats import Format, OpenOptions
 from stillrobust.data.formats.checks import FileChecker, PartCheck, read_by_index, run_check
+from stillrobust.data.image_headers import IMAGE_SUFFIXES
 from stillrobust.data.official.layout import (
     COUNTS,
     STORED,
@@ -27,7 +28,6 @@ from stillrobust.data.official.layout import (
 )
 from stillrobust.data.official.sources import IMAGENET_ADVICE, fetch_advice
 from stillrobust.data.reading import (
-    IMAGE_SUFFIXES,
     derived_fingerprint,
     fingerprint,
     read_unrotated,
