@@ -414,8 +414,8 @@ def test_the_command(small, tmp_path):
     with pytest.raises(
         UserError,
         match=(
-            r"at .*nowhere, but there is none; check the path, or get the published set: `stillrobust"
-            r" data fetch"
+            r"at .*nowhere, but there is none; check the path, or get the published set:"
+            r" `stillrobust data fetch"
         ),
     ):
         check_dataset(f"ade20k:{tmp_path / 'nowhere'}")

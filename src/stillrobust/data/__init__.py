@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stillrobust.data.bad_images import Faults, exclude_bad_images
 from stillrobust.data.formats import Format
+from stillrobust.data.formats.cityscapes import CITYSCAPES
 from stillrobust.data.formats.coco import COCO
 from stillrobust.data.formats.coco_writer import write_coco
 from stillrobust.data.formats.csv_lists import CSV
@@ -20,6 +21,9 @@ from stillrobust.data.formats.image_lists import ImageListDataset
 from stillrobust.data.formats.map_dataset import MapDataset
 from stillrobust.data.formats.maps import MAPS
 from stillrobust.data.formats.options import ANNOTATIONS, OpenOptions, require_options
+from stillrobust.data.formats.voc import VOC
+from stillrobust.data.formats.voc_maps import VOC_MAPS
+from stillrobust.data.formats.yolo import YOLO
 from stillrobust.data.generated.scene_files import write_scenes
 from stillrobust.data.official.ade20k import ADE20K
 from stillrobust.data.official.cifar import CIFAR10, CIFAR10_C
@@ -50,7 +54,11 @@ __all__ = [
 
 FORMATS: Mapping[str, Format] = {
     "coco": COCO,
+    "yolo": YOLO,
+    "voc": VOC,
     "maps": MAPS,
+    "voc_maps": VOC_MAPS,
+    "cityscapes": CITYSCAPES,
     "folders": FOLDERS,
     "csv": CSV,
     "imagenet": IMAGENET,

@@ -56,8 +56,8 @@ class LabelReader:
             allowed = format_ranges(n for n, label in enumerate(self.table) if label != NO_CLASS)
             raise BadImageError(
                 f"Expected labels {allowed} in {path}, but got {int(wrong.min())}"
-                f" ({wrong.size:,} pixels have no class); add the class to classes.txt or correct the"
-                " map",
+                f" ({wrong.size:,} pixels have no class); add the class to classes.txt or correct"
+                " the map",
                 UNKNOWN_CLASS,
             )
         return converted.astype(np.uint8)
@@ -151,6 +151,15 @@ def read_colours(path: Path) -> Array:
         sentence = f"Expected opaque colours in {path}, but some pixels are not; save it without"
         raise BadImageError(f"{sentence} an alpha channel", "a label map with transparent pixels")
     return pixels[..., :3]
+
+
+def is_colour_map(path: Path) -> bool:
+    """Whether a label map has colours in place of indices; False if it cannot be decoded."""
+    try:
+        with _open(path) as opened:
+            return opened.mode in ("RGB", "RGBA")
+    except (*UNREADABLE, PillowImage.DecompressionBombError):
+        return False
 
 
 def index_colours(pixels: Array, colours: Sequence[Colour], path: Path) -> Array:

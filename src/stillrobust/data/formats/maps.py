@@ -154,12 +154,6 @@ def open_maps(root: Path, split: str, options: OpenOptions) -> MapDataset:
     splits = layout.splits(root)
     chosen = choose_split(split, splits, root, options)
     images, labels = (inside_root(root, place, chosen) for place in (layout.images, layout.labels))
-    for folder in (images, labels):
-        if not folder.is_dir():
-            raise UserError(
-                f"Expected the folder {folder}, but there is none; give another with"
-                f" {options.spec(images='FOLDER', labels='FOLDER')}"
-            )
     suffix = find_suffix(images, labels, options)
     items = pair_files(images, labels, options.faults, suffix)
     label_paths = [item.labels for item in items]
