@@ -125,7 +125,7 @@ def parse_dataset_spec(spec: str) -> tuple[Format, Path, OpenOptions]:
     path = Path(text).expanduser()
     if "annotations" not in given and ANNOTATIONS in data_format.options and path.is_file():
         given, path = {**given, "annotations": path.name}, path.parent
-    return data_format, path, OpenOptions(given=given, format_name=name, path=path)
+    return data_format, path, OpenOptions(given=given, typed=given, format_name=name, path=path)
 
 
 def split_dataset_spec(spec: str) -> tuple[str, str]:

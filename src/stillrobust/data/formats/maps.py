@@ -114,10 +114,10 @@ def known_layouts(root: Path) -> Iterable[MapLayout]:
     for images in image_folders:
         for labels in label_folders:
             shared = set(subfolders(root / images)) & set(subfolders(root / labels))
-            if shared:
-                yield MapLayout(f"{images}/{{split}}", f"{labels}/{{split}}")
-            elif _holds(root / images) and _holds(root / labels):
+            if _holds(root / images) and _holds(root / labels):
                 yield MapLayout(images, labels)
+            elif shared:
+                yield MapLayout(f"{images}/{{split}}", f"{labels}/{{split}}")
     for split in top:
         inner = subfolders(root / split)
         for images in (name for name in IMAGE_FOLDERS if name in inner):

@@ -90,7 +90,7 @@ class Notes:
 
     def sentences(self) -> tuple[str, ...]:
         """All sentences, then the repairs with their counts, in the order of their first use."""
-        counts = (f"{count:,} {repair}" for repair, count in self._counts.items())
+        counts = (f"{repair}: {count:,}" for repair, count in self._counts.items())
         return (*self._sentences, *counts)
 
 
@@ -101,7 +101,8 @@ class OpenOptions:
     Attributes:
         training: Drop images without objects to learn from, as mmdetection does (detection).
         faults: Collects images that cannot be used. ``None`` makes the first of them an error.
-        given: The options in the spec, validated: name -> value.
+        given: The options that apply, validated: name -> value.
+        typed: The options as the user wrote them, for messages.
         format_name: Name of the format.
         path: PATH of the spec.
         notes: Collects what was assumed and repaired.
@@ -111,6 +112,7 @@ class OpenOptions:
     training: bool = False
     faults: Faults | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
+    typed: Mapping[str, Any] = field(default_factory=dict)
     format_name: str = ""
     path: Path = Path()
     notes: Notes = field(default_factory=Notes, compare=False)
@@ -127,7 +129,7 @@ class OpenOptions:
     def spec(self, **changes: Any) -> str:
         """The spec with other options, to be shown in a message; ``None`` removes an option."""
         given = {
-            key: value for key, value in {**self.given, **changes}.items() if value is not None
+            key: value for key, value in {**self.typed, **changes}.items() if value is not None
         }
         return f"{format_spec(self.format_name, given)}:{self.path}"
 
