@@ -1,6 +1,6 @@
 """Print the lower bounds of pyproject.toml as constraints for pip.
 
-Example: python .ci/lower_bounds.py > bounds.txt && pip install -c bounds.txt -e '.[torch,demo,tensorboard]' pytest
+Example: python .ci/lower_bounds.py > bounds.txt && pip install -c bounds.txt -e '.[torch]' pytest
 """
 
 import re

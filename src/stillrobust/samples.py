@@ -116,6 +116,7 @@ class DatasetInfo:
         regime: Default severity table.
         left_out: (image id, fault) of every image that was left out because it cannot be used,
             sorted.
+        notes: What was assumed and repaired when the data was read, as sentences with counts.
     """
 
     name: str
@@ -127,6 +128,7 @@ class DatasetInfo:
     stage: str = "before resize"
     regime: str = "imagenet"
     left_out: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Dataset(Protocol):

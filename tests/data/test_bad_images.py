@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as Pillow
 
 from stillrobust.data import open_dataset
-from stillrobust.data.formats.coco import write_coco
+from stillrobust.data.formats.coco_writer import write_coco
 from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.data.reading import encode_png, write_image
 from stillrobust.errors import BadImageError, UserError
@@ -163,7 +163,7 @@ def coco(root):
     }
     (root / "val/0.png").unlink()
     image["2.png"]["id"] = image["1.png"]["id"]
-    of["4.png"]["id"] = of["3.png"]["id"]
+    document["annotations"].append({**of["3.png"]})
     document["images"].append({**image["5.png"], "id": 999})
     document["annotations"].append({**of["6.png"], "id": 998, "image_id": 997})
     of["7.png"]["bbox"] = [60, 60, 40, 40]
@@ -181,7 +181,6 @@ def coco(root):
             "1.png": twice,
             "2.png": twice,
             "3.png": "an annotation id that is there twice",
-            "4.png": "an annotation id that is there twice",
             "5.png": "a file that is listed twice",
             "annotation 998": "annotation of an image that is not listed",
             f"annotation {of['2.png']['id']}": "annotation of an image that is not listed",
@@ -293,10 +292,15 @@ def test_nothing_but_bad_images_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "spec", ["cifar10(leave_out_bad=True):x", "folders(leave_out_bad=1):x", "folders(part=True):x"]
+    ("spec", "sentence"),
+    [
+        ("cifar10(leave_out_bad=True):x", "the format cifar10 has no 'leave_out_bad'"),
+        ("folders(leave_out_bad=1):x", "Expected True or False for leave_out_bad"),
+        ("folders(part=True):x", "the format folders has no 'part'"),
+    ],
 )
-def test_where_it_cannot_be_said(spec):
-    with pytest.raises(UserError, match="leave_out_bad=True"):
+def test_where_it_cannot_be_said(spec, sentence):
+    with pytest.raises(UserError, match=sentence):
         open_dataset(spec, "val")
 
 

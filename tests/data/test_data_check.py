@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stillrobust.cli import app
-from stillrobust.data import FORMATS
+from stillrobust.data import FORMATS, open_dataset
 from stillrobust.data.check import check_dataset
 from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.data.official.layout import COUNTS
@@ -18,7 +18,7 @@ from tests import layouts
 
 
 def states(dataset, root, **options):
-    return {part.name: part.state for part in check_dataset(dataset, root, **options).parts}
+    return {part.name: part.state for part in check_dataset(f"{dataset}:{root}", **options).parts}
 
 
 @pytest.fixture
@@ -54,6 +54,12 @@ def write(dataset, root):
         (home / "annotations").rename(root / "labels")
     elif dataset == "folders":
         layouts.write_imagenet(root, "train", classes=["cat", "dog"])
+        layouts.write_imagenet(root, classes=["cat", "dog"])
+    elif dataset == "csv":
+        layouts.write_imagenet(root, classes=["cat", "dog"])
+        files = sorted((root / "val").rglob("*.JPEG"))
+        rows = [f"{path.relative_to(root / 'val')},{path.parent.name}" for path in files]
+        (root / "val.csv").write_text("\n".join(["file,label", *rows]))
     else:
         pytest.fail(f"write a small dataset of the format {dataset} here")
     return root
@@ -61,9 +67,13 @@ def write(dataset, root):
 
 @pytest.mark.parametrize("dataset", sorted(FORMATS))
 def test_whole_sets_are_whole(small, tmp_path, dataset):
-    verdict = check_dataset(dataset, write(dataset, tmp_path), full=True)
+    spec = f"{dataset}:{write(dataset, tmp_path)}"
+    if dataset.startswith("imagenet"):
+        spec = spec.replace(":", "(part=True):", 1)
+    verdict = check_dataset(spec, full=True)
     assert verdict.whole, verdict.text()
-    assert verdict.text().splitlines()[-1] == f"{dataset} in {tmp_path} is whole."
+    assert verdict.text().splitlines()[-2] == f"{dataset} in {tmp_path} is whole."
+    assert open_dataset(verdict.spec, "val").info.task == FORMATS[dataset].task
 
 
 OFFICIAL = ("ade20k", "cifar10", "cifar10_c", "coco", "imagenet", "imagenet_c")
@@ -71,7 +81,7 @@ OFFICIAL = ("ade20k", "cifar10", "cifar10_c", "coco", "imagenet", "imagenet_c")
 
 @pytest.mark.parametrize("dataset", OFFICIAL)
 def test_small_copies_are_not_the_official_sets(tmp_path, dataset):
-    verdict = check_dataset(dataset, write(dataset, tmp_path))
+    verdict = check_dataset(f"{dataset}:{write(dataset, tmp_path)}")
     assert not verdict.whole
     assert f"{dataset} in {tmp_path} is not whole" in verdict.text()
     assert "data fetch" in verdict.text() or "account" in verdict.text()
@@ -275,7 +285,7 @@ DAMAGES = [
 @pytest.mark.parametrize(("dataset", "happens", "part", "state", "word"), DAMAGES)
 def test_every_damage_is_named(small, tmp_path, dataset, happens, part, state, word):
     happens(write(dataset, tmp_path))
-    verdict = check_dataset(dataset, tmp_path, full=True)
+    verdict = check_dataset(f"{dataset}:{tmp_path}", full=True)
     found = {line.name: line for line in verdict.parts}
     assert found.pop(part).state == state
     assert all(line.state == "whole" for line in found.values()), verdict.text()
@@ -287,11 +297,11 @@ def test_archives_that_wait_or_are_cut_off(small, tmp_path):
     layouts.write_coco2017(tmp_path)
     shutil.rmtree(tmp_path / "val2017")
     (tmp_path / "val2017.zip").write_bytes(b"x")
-    found = {part.name: part for part in check_dataset("coco", tmp_path).parts}
+    found = {part.name: part for part in check_dataset(f"coco:{tmp_path}").parts}
     assert found["val2017.zip"].state == "damaged"
     assert "1 of 815,585,330 bytes" in found["val2017.zip"].text
     (tmp_path / "val2017.zip").rename(tmp_path / ".val2017.zip.part")
-    found = {part.name: part for part in check_dataset("coco", tmp_path).parts}
+    found = {part.name: part for part in check_dataset(f"coco:{tmp_path}").parts}
     assert (
         found["val2017.zip"].state,
         "its download is incomplete: 1 of" in found["val2017.zip"].text,
@@ -324,11 +334,11 @@ def test_a_sample_is_read_or_all(small, tmp_path, monkeypatch):
 
 
 def test_coco_says_what_can_be_learned_from(small, tmp_path, monkeypatch):
-    text = check_dataset("coco", layouts.write_coco2017(tmp_path)).text()
+    text = check_dataset(f"coco:{layouts.write_coco2017(tmp_path)}").text()
     assert "train: 3 images, 3 of them decoded, 2 with something to learn" in text
     with monkeypatch.context() as other:
         other.setattr("stillrobust.data.official.coco_2017.TRAINABLE_IMAGES", 117_266)
-        found = {part.name: part for part in check_dataset("coco", tmp_path).parts}
+        found = {part.name: part for part in check_dataset(f"coco:{tmp_path}").parts}
     assert found["train"].state == "damaged"
     assert "not 117,266: the annotations are others" in found["train"].text
     document = json.loads((tmp_path / "annotations" / "instances_val2017.json").read_text())
@@ -351,18 +361,18 @@ def test_a_coco_set_of_one_s_own(small, tmp_path, annotations, images):
         root / "annotations" / f"{annotations}.json",
     )
     shutil.copytree(made / "val2017", root / images)
-    verdict = check_dataset("coco", root)
+    verdict = check_dataset(f"coco:{root}")
     assert [(part.name, part.state) for part in verdict.parts] == [("val", "whole")], verdict.text()
     damage_first(root, "*.jpg", cut)
-    text = check_dataset("coco", root).text()
+    text = check_dataset(f"coco:{root}").text()
     assert ("Correct or complete" in text, "fetch" in text) == (True, False)
     shutil.rmtree(root / "annotations")
-    text = check_dataset("coco", root).text()
-    assert ("there is no instances_<split>.json" in text, "fetch" in text) == (True, False)
+    text = check_dataset(f"coco:{root}").text()
+    assert ("Expected COCO annotations in" in text, "fetch" in text) == (True, False)
 
 
 def test_an_empty_folder_is_for_coco_2017(tmp_path):
-    verdict = check_dataset("coco", tmp_path)
+    verdict = check_dataset(f"coco:{tmp_path}")
     assert [(part.name, part.state) for part in verdict.parts] == [
         ("train", "missing"),
         ("val", "missing"),
@@ -375,20 +385,17 @@ def test_classes_without_images_and_files_that_are_not_read_are_said(tmp_path):
     layouts.write_imagenet(tmp_path, "val", classes=["cat"])
     (tmp_path / "val" / "cat" / "a.heic").write_bytes(b"a phone's picture")
     (tmp_path / "val" / "lost.png").write_bytes(b"in no class")
-    text = check_dataset("folders", tmp_path).text()
+    text = check_dataset(f"folders:{tmp_path}").text()
     assert "whole    train: 2 images, 2 of them decoded\n" in text
-    assert (
-        "decoded, 1 of the 2 classes without images, 2 other files are not read: a.heic,"
-        " lost.png\n" in text
-    )
+    assert "decoded, 2 other files are not read: a.heic, lost.png\n" in text
     remove_first(tmp_path, "train/dog/*.JPEG")  # a folder with nothing in it
-    found = {part.name: part for part in check_dataset("folders", tmp_path).parts}
-    assert (found["train"].state, "1 of the 2 classes without images" in found["train"].text) == (
+    found = {part.name: part for part in check_dataset(f"folders:{tmp_path}").parts}
+    assert (found["train"].state, found["train"].notes) == (
         "whole",
-        True,
+        ("1 of the 2 classes are without images",),
     )
     (tmp_path / "train" / "dog" / "a.heic").write_bytes(b"a phone's picture")
-    found = {part.name: part for part in check_dataset("folders", tmp_path).parts}
+    found = {part.name: part for part in check_dataset(f"folders:{tmp_path}").parts}
     assert found["train"].state == "damaged"
     assert "what 1 of 2 hold is none, the first 'dog'" in found["train"].text
 
@@ -396,22 +403,22 @@ def test_classes_without_images_and_files_that_are_not_read_are_said(tmp_path):
 def test_the_command(small, tmp_path):
     """Status 0 for a whole set, 3 for one that is not; a mistake is one sentence."""
     write("ade20k", tmp_path)
-    result = CliRunner().invoke(app, ["data", "check", "ade20k", str(tmp_path)])
+    result = CliRunner().invoke(app, ["data", "check", f"ade20k:{tmp_path}"])
     assert (result.exit_code, "is whole" in result.output) == (0, True)
     remove_first(tmp_path, "images/training/*.jpg")
-    result = CliRunner().invoke(app, ["data", "check", "ade20k", str(tmp_path)])
+    result = CliRunner().invoke(app, ["data", "check", f"ade20k:{tmp_path}"])
     assert (result.exit_code, "2 of 3 images" in result.output) == (3, True)
     assert "data fetch ade20k" in result.output
     with pytest.raises(UserError, match="Did you mean: ade20k"):
-        check_dataset("ade", tmp_path)
+        check_dataset(f"ade:{tmp_path}")
     with pytest.raises(
         UserError,
         match=(
-            r"at .*nowhere, but there is none; check the path, or get the set: `stillrobust data"
-            r" fetch"
+            r"at .*nowhere, but there is none; check the path, or get the published set:"
+            r" `stillrobust data fetch"
         ),
     ):
-        check_dataset("ade20k", tmp_path / "nowhere")
+        check_dataset(f"ade20k:{tmp_path / 'nowhere'}")
 
 
 def test_labels_of_cifar10_c(small, tmp_path):

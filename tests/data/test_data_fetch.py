@@ -133,7 +133,8 @@ def test_fetched_sets_are_whole(table, origin, tmp_path, name):
     fetch_dataset(name, tmp_path / "new", progress=lambda *what: seen.append(what))
     if name == "imagenet_c":  # its clean images need an account
         layouts.write_imagenet(tmp_path / "new", classes=wordnet_ids()[:2])
-    verdict = check_dataset(name, tmp_path / "new", full=True)
+    part = "(part=True)" if name == "imagenet_c" else ""
+    verdict = check_dataset(f"{name}{part}:{tmp_path / 'new'}", full=True)
     assert verdict.whole, verdict.text()
     assert len(
         open_dataset(

@@ -52,7 +52,7 @@ def test_a_wrong_root_says_what_should_be_there(tmp_path, dataset):
     refuses(
         f"{dataset}:{tmp_path}",
         "val",
-        f"Expected .* in {tmp_path}, but there is none; .*data check {dataset} {tmp_path}",
+        f"Expected .* in {tmp_path}, but there is none; .*data check {dataset}:{tmp_path}",
     )
     refuses(f"{dataset}:{tmp_path / 'nowhere'}", "val", "no such folder; check the path")
 
@@ -90,9 +90,9 @@ def test_cifar10_half_there(tmp_path, counts):
     refuses(f"cifar10:{tmp_path}", "train", "data_batch_3, but got: No such file")
     refuses(f"cifar10:{tmp_path / 'nowhere'}", "val", "no such folder")
     refuses(f"cifar10:{folder / 'none'}", "val", "no such folder")
-    refuses(f"cifar10:{tmp_path}", "test", "choose one that exists: train, val")
-    refuses(f"cifar10(part=1):{tmp_path}", "val", "part=True")
-    refuses(f"coco(part=True):{tmp_path}", "val", "part=True")
+    refuses(f"cifar10:{tmp_path}", "test", "splits found: train, val")
+    refuses(f"cifar10(part=1):{tmp_path}", "val", "Expected True or False for part")
+    refuses(f"coco(part=True):{tmp_path}", "val", "the format coco has no .part.")
     wide = {"data": layouts.pixels(0, 2, 3072), "labels": [0, 99]}
     (folder / "test_batch").write_bytes(layouts.python2_pickle(wide))
     refuses(f"cifar10:{tmp_path}", "val", "labels 0..9 .* CIFAR-100 is another set")
@@ -288,7 +288,7 @@ def test_imagenet_half_there(tmp_path):
         "Expected train/ and val/ .* there is none; check the path: `stillrobust data check",
     )
     (tmp_path / "train").mkdir()
-    refuses(f"imagenet:{tmp_path}", "val", "choose one that exists: train")
+    refuses(f"imagenet:{tmp_path}", "val", "splits found: train")
     layouts.write_imagenet(tmp_path, classes=wordnet_ids()[:3])
     refuses(
         f"imagenet:{tmp_path}", "val", "997 are missing, the first n01491361: .*data check imagenet"
@@ -365,7 +365,7 @@ def test_ade20k_half_there(tmp_path):
     Pillow.fromarray(np.full((20, 30), 151, np.uint8)).save(
         home / "annotations" / "validation" / "ADE_val_00000001.png"
     )
-    with pytest.raises(UserError, match=r"labels 0..149 or 255 in .*, but got 150"):
+    with pytest.raises(UserError, match=r"labels 0..150 or 255 in .*, but got 151"):
         open_dataset(f"ade20k(part=True):{tmp_path}", "val")[0]
     (home / "annotations" / "validation" / "ADE_val_00000001.png").unlink()
     refuses(f"ade20k(part=True):{tmp_path}", "val", "Expected the label map .*ADE_val_00000001.png")

@@ -45,7 +45,7 @@ def perfect(target):
 
 
 for name in ("coco", "maps", "folders"):
-    assert check_dataset(name, root / name).whole
+    assert check_dataset(f"{name}:{root / name}").whole
     dataset = open_dataset(f"{name}:{root / name}", "val")
     assert len(dataset) == 1 and dataset[0].target.image_id == dataset.image_id(0)
     sample = CorruptedView(dataset, "gaussian_noise", 3)[0]

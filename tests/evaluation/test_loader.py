@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillrobust.data import FolderDataset
+from stillrobust.data import open_dataset
 from stillrobust.data.views import corrupted_view
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.evaluation.loader import (
@@ -69,7 +69,7 @@ def test_a_file_is_decoded_once_a_corruption(tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *arguments: decoded.append(1) or decode(*arguments))
     evaluate(
         says_wide([]),
-        FolderDataset(tmp_path / "data", "val"),
+        open_dataset(f"folders:{tmp_path / 'data'}", "val"),
         tmp_path / "results",
         Protocol(("fog", "snow"), batch_size=1),
     )

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stillrobust.cli import app
-from stillrobust.data.formats.folders import FolderDataset
+from stillrobust.data import open_dataset
 from stillrobust.data.official.imagenet import ImageNetDataset
 from stillrobust.errors import UserError
 from stillrobust.robustify import build_technique
@@ -246,7 +246,7 @@ def roots(source):
 
 
 def test_concat_has_all_of_all(source, roots):
-    clean = FolderDataset(source.parent, "train")
+    clean = open_dataset(f"folders:{source.parent}", "train")
     both = MultiRootDataset(clean, roots)
     assert len(both) == both.info.size == 15
     assert both.info.classes == ("cat", "dog")
@@ -275,7 +275,9 @@ def version_of(sample):
 
 
 def test_choice_keeps_the_length(source, roots):
-    chosen = MultiRootDataset(FolderDataset(source.parent, "train"), roots, combine="choice")
+    chosen = MultiRootDataset(
+        open_dataset(f"folders:{source.parent}", "train"), roots, combine="choice"
+    )
     assert len(chosen) == 5
     versions = [
         [version_of(chosen.at_epoch(epoch)[place]) for place in range(5)] for epoch in range(200)
@@ -294,7 +296,7 @@ def test_training_takes_another_choice_every_epoch(source, roots):
     class Plain:
         augment = staticmethod(lambda sample, rng: sample)
 
-    clean = FolderDataset(source.parent, "train")
+    clean = open_dataset(f"folders:{source.parent}", "train")
     chosen = MultiRootDataset(clean, roots, combine="choice")
     reader = batches.AugmentedDataset(Plain(), chosen, 0, lambda sample, rng: [sample])
     seen = [version_of(reader[epoch, 2][0]) for epoch in range(20)]
@@ -326,14 +328,14 @@ def test_missing_images_are_counted(source, roots):
         UserError,
         match=r"each of the 5 .*1 are missing in .*edsr \(cat/a.png\); 2 are missing in .*cae",
     ) as caught:
-        MultiRootDataset(FolderDataset(source.parent, "train"), roots)
+        MultiRootDataset(open_dataset(f"folders:{source.parent}", "train"), roots)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="there is none"):
-        MultiRootDataset(FolderDataset(source.parent, "train"), ("nowhere",))
+        MultiRootDataset(open_dataset(f"folders:{source.parent}", "train"), ("nowhere",))
 
 
 def test_fingerprint_follows_everything(source, roots):
-    clean = FolderDataset(source.parent, "train")
+    clean = open_dataset(f"folders:{source.parent}", "train")
 
     def fingerprints():
         modes = [
@@ -370,7 +372,7 @@ def test_imagenet_is_extended(tmp_path):
 
 
 def test_as_a_technique(source, roots):
-    clean = FolderDataset(source.parent, "train")
+    clean = open_dataset(f"folders:{source.parent}", "train")
     technique = build_technique(f"deepaugment(roots={roots!r})+augmix")
     assert [card.name for card in technique.cards] == ["deepaugment", "augmix"]
     assert len(technique.extend_dataset(clean, 0)) == 15

@@ -10,8 +10,7 @@ from PIL import Image
 
 from stillrobust.backbones import build_backbone
 from stillrobust.backbones.reader import digest
-from stillrobust.data import write_scenes
-from stillrobust.data.formats.folders import FolderDataset
+from stillrobust.data import open_dataset, write_scenes
 from stillrobust.data.generated.scene_files import SceneCounts
 from stillrobust.errors import UserError
 from stillrobust.robustify import TECHNIQUES
@@ -216,7 +215,7 @@ def folders(tmp_path):
         for root, image in (("set/train", toys[index].image), ("other", 255 - toys[index].image)):
             (tmp_path / root / name).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(tmp_path / root / name)
-    return FolderDataset(tmp_path / "set", "train"), tmp_path / "other"
+    return open_dataset(f"folders:{tmp_path / 'set'}", "train"), tmp_path / "other"
 
 
 def deepaugmented(root, combine="concat", **changes):

@@ -16,27 +16,29 @@ NOT_WHOLE = 3  # exit status for a dataset with missing or damaged parts
 
 @data.command()
 def check(
-    name: Annotated[
+    dataset: Annotated[
         str,
         typer.Argument(
-            help=(
-                "Format: coco, imagenet, imagenet_c, cifar10, cifar10_c, ade20k, maps or folders."
-            )
+            metavar="FORMAT:PATH",
+            help="Dataset as in --data, or PATH alone: its format is then recognised.",
         ),
     ],
-    root: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
     full: Annotated[
         bool, typer.Option("--full", help="Decode every image (default: 200 of each part).")
     ] = False,
 ) -> None:
-    """Check a dataset for missing and damaged parts. The exit status is 0 if it is whole, else 3.
+    """Check a dataset, say what was assumed and repaired, and print its spec.
 
-    Example: stillrobust data check coco datasets/coco
+    The exit status is 0 if the dataset is whole, else 3.
+
+    Example: stillrobust data check mydata
+
+    Example: stillrobust data check "coco(split='valid'):mydata" --full
     """
     from stillrobust.data.check import check_dataset
 
     with progress_display() as listen:
-        report = check_dataset(name, root.expanduser(), full, listen)
+        report = check_dataset(dataset, full, listen)
     typer.echo(report.text())
     if not report.whole:
         raise typer.Exit(NOT_WHOLE)
@@ -66,5 +68,5 @@ def fetch(
     with progress_display() as listen:
         folders = fetch_dataset(name, root, mirror, listen)
     typer.echo(
-        f"{name} in {root}: {', '.join(folders)}; `stillrobust data check {name} {root}` checks it"
+        f"{name} in {root}: {', '.join(folders)}; `stillrobust data check {name}:{root}` checks it"
     )

@@ -122,6 +122,8 @@ def evaluate_command(
             f" {format_fault_counts(dataset.info.left_out)}",
             err=True,
         )
+    for note in dataset.info.notes:
+        typer.echo(f"note on {dataset.info.name}: {note}", err=True)
     opened = _open_model(run, model, dataset.info)
     if (
         isinstance(opened, Predictor)

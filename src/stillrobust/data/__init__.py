@@ -6,13 +6,24 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from stillrobust.data.bad_images import Faults, exclude_bad_images
-from stillrobust.data.formats import Format, OpenOptions
-from stillrobust.data.formats.coco import COCO, CocoDataset, write_coco
-from stillrobust.data.formats.folders import FOLDERS, FolderDataset
-from stillrobust.data.formats.maps import MAPS, MapDataset
+from stillrobust.data.formats import Format
+from stillrobust.data.formats.cityscapes import CITYSCAPES
+from stillrobust.data.formats.coco import COCO
+from stillrobust.data.formats.coco_writer import write_coco
+from stillrobust.data.formats.csv_lists import CSV
+from stillrobust.data.formats.detection import DetectionDataset
+from stillrobust.data.formats.folders import FOLDERS
+from stillrobust.data.formats.image_lists import ImageListDataset
+from stillrobust.data.formats.map_dataset import MapDataset
+from stillrobust.data.formats.maps import MAPS
+from stillrobust.data.formats.options import ANNOTATIONS, OpenOptions, require_options
+from stillrobust.data.formats.voc import VOC
+from stillrobust.data.formats.voc_maps import VOC_MAPS
+from stillrobust.data.formats.yolo import YOLO
 from stillrobust.data.generated.scene_files import write_scenes
 from stillrobust.data.official.ade20k import ADE20K
 from stillrobust.data.official.cifar import CIFAR10, CIFAR10_C
@@ -20,29 +31,36 @@ from stillrobust.data.official.imagenet import IMAGENET, IMAGENET_C
 from stillrobust.data.reading import read_image
 from stillrobust.data.views import CorruptedView, Subset
 from stillrobust.errors import UserError
-from stillrobust.names import lookup, parse_spec
+from stillrobust.names import format_spec, lookup, parse_spec
 from stillrobust.samples import Dataset
 
 __all__ = [
     "FORMATS",
-    "CocoDataset",
     "CorruptedView",
-    "FolderDataset",
+    "DetectionDataset",
     "Format",
+    "ImageListDataset",
     "MapDataset",
     "OpenOptions",
     "Subset",
+    "detect_formats",
     "open_dataset",
     "parse_dataset_spec",
     "read_image",
+    "split_dataset_spec",
     "write_coco",
     "write_scenes",
 ]
 
 FORMATS: Mapping[str, Format] = {
     "coco": COCO,
+    "yolo": YOLO,
+    "voc": VOC,
     "maps": MAPS,
+    "voc_maps": VOC_MAPS,
+    "cityscapes": CITYSCAPES,
     "folders": FOLDERS,
+    "csv": CSV,
     "imagenet": IMAGENET,
     "imagenet_c": IMAGENET_C,
     "cifar10": CIFAR10,
@@ -56,52 +74,92 @@ def open_dataset(spec: str, split: str, training: bool = False) -> Dataset:
     """Open a split of a dataset; the format implies the task.
 
     Args:
-        spec: ``"FORMAT:PATH"``, such as ``"coco:mydata"``. ``"cifar10(part=True):PATH"`` accepts an
-            official set with fewer images than published. ``"coco(leave_out_bad=True):PATH"`` reads
-            every image once and leaves out those that cannot be used; ``info.left_out`` lists them.
-        split: ``"train"`` or ``"val"``.
-        training: Drop images without objects to learn from (see ``CocoDataset``).
+        spec: ``"FORMAT:PATH"`` or ``"FORMAT(option=value):PATH"``, such as ``"coco:mydata"`` or
+            ``"coco(split='valid'):mydata"``. ``FORMATS[name].options`` lists the options of a
+            format. ``leave_out_bad=True`` reads every image once and leaves out those that cannot
+            be used; ``info.left_out`` lists them.
+        split: ``"train"`` or ``"val"``. The option ``split`` replaces it. If there is no ``val``,
+            then ``valid``, ``validation`` and ``test`` are tried.
+        training: Drop images without objects to learn from (see ``DetectionDataset``).
 
     Returns:
-        The dataset.
+        The dataset. ``info.notes`` says what was assumed and repaired.
 
     Raises:
         UserError: If the spec, the folder or its annotations are wrong.
     """
-    data_format, path, arguments = parse_dataset_spec(spec)
-    part = arguments.get("part", False)
-    if not arguments.get("leave_out_bad", False):
-        return data_format.open(path, split, OpenOptions(training, part))
+    data_format, path, options = parse_dataset_spec(spec)
+    options = replace(options, training=training)
+    if not options.value("leave_out_bad", False):
+        return data_format.open(path, split, options)
     faults: Faults = {}
-    return exclude_bad_images(
-        data_format.open(path, split, OpenOptions(training, part, faults)), faults
-    )
+    dataset = data_format.open(path, split, replace(options, faults=faults))
+    return exclude_bad_images(dataset, faults)
 
 
-def parse_dataset_spec(spec: str) -> tuple[Format, Path, dict[str, bool]]:
-    """Parse ``FORMAT:PATH`` or ``FORMAT(KEY=True):PATH``. The path is not read.
+def parse_dataset_spec(spec: str) -> tuple[Format, Path, OpenOptions]:
+    """Parse ``FORMAT:PATH`` or ``FORMAT(option=value, ...):PATH``.
+
+    If PATH is a file of a format that has the option ``annotations``, its folder becomes the path
+    and the file becomes ``annotations``. Nothing is read.
 
     Args:
         spec: Spec of a dataset.
 
     Returns:
-        The format, the path and the options in brackets.
+        The format, the folder and the options.
 
     Raises:
-        UserError: If the format is unknown or does not have an option.
+        UserError: If the format is unknown, or does not have an option or a value.
     """
-    head, colon, path = spec.partition(":")
-    if not colon or not path:
+    head, text = split_dataset_spec(spec)
+    if not head or not text:
         raise UserError(
             f"Expected a dataset as FORMAT:PATH, FORMAT one of {', '.join(FORMATS)}, but got"
-            f" {spec!r}; write it as coco:mydata"
+            f" {spec!r}; write it as coco:mydata, or let `stillrobust data check PATH` print the"
+            " spec of a folder"
         )
-    name, arguments = parse_spec(head)
+    name, given = parse_spec(head)
     data_format = lookup("dataset format", name, FORMATS)
-    known = data_format.spec_options
-    if any(key not in known or type(value) is not bool for key, value in arguments.items()):
-        listed = ", ".join(f"{name}({key}=True):PATH" for key in known)
-        raise UserError(
-            f"Expected one of {name}:PATH, {listed}, but got {spec!r}; correct the options"
-        )
-    return data_format, Path(path).expanduser(), arguments
+    require_options(name, data_format.options, given, spec)
+    path = Path(text).expanduser()
+    if "annotations" not in given and ANNOTATIONS in data_format.options and path.is_file():
+        given, path = {**given, "annotations": path.name}, path.parent
+    return data_format, path, OpenOptions(given=given, typed=given, format_name=name, path=path)
+
+
+def split_dataset_spec(spec: str) -> tuple[str, str]:
+    """Split a spec at the colon between format and path. Colons within brackets do not count.
+
+    Args:
+        spec: Such as ``"coco(annotations='a:b.json'):mydata"``.
+
+    Returns:
+        The format with its options, and the path; both are empty if there is no such colon.
+    """
+    depth, quote = 0, ""
+    for place, letter in enumerate(spec):
+        if quote or (depth and letter in "'\""):
+            quote = "" if letter == quote else quote or letter
+        elif letter == ":" and not depth:
+            return spec[:place].strip(), spec[place + 1 :]
+        else:
+            depth += (letter == "(") - (letter == ")")
+    return "", ""
+
+
+def detect_formats(root: Path) -> list[str]:
+    """Recognise the format of a folder by its telltale files and folders.
+
+    Args:
+        root: A folder.
+
+    Returns:
+        A spec for every format that the folder may have, such as ``["yolo:mydata"]``.
+    """
+    found = {name: data_format.detect(root) for name, data_format in FORMATS.items()}
+    return [
+        f"{format_spec(name, options)}:{root}"
+        for name, options in found.items()
+        if options is not None
+    ]

@@ -1,10 +1,16 @@
 """Check a dataset: which parts are whole, which are missing or damaged, and how to get them."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stillrobust.data import FORMATS
+from stillrobust.data import (
+    FORMATS,
+    detect_formats,
+    parse_dataset_spec,
+    split_dataset_spec,
+)
 from stillrobust.data.formats.checks import MAX_LISTED, FileChecker, PartCheck, ProgressCallback
 from stillrobust.data.official.sources import ARCHIVES
 from stillrobust.errors import UserError
@@ -17,20 +23,36 @@ class CheckReport:
 
     dataset: str
     """Name of the format."""
+    spec: str
+    """The spec to type: ``FORMAT:PATH`` with its options."""
     root: Path
     parts: tuple[PartCheck, ...]
+    notes: tuple[str, ...] = ()
+    """What evaluation assumes and repairs."""
 
     @property
     def whole(self) -> bool:
-        """Whether every part is whole."""
+        """Whether every part is whole and evaluation can start."""
         return all(part.state == "whole" for part in self.parts)
 
     def text(self) -> str:
-        """One line per part, then a summary and, if needed, how to get what is missing."""
-        lines = [f"{part.state:8s} {part.name}: {part.text}" for part in self.parts]
+        """One line per part, then notes, a summary and, if needed, how to get what is missing."""
+        lines = []
+        for part in self.parts:
+            lines.append(f"{part.state:8s} {part.name}: {part.text}")
+            lines += [f"{'note':8s} {part.name}: {note}" for note in part.notes]
+        lines += [
+            f"{'note':8s} {note}"
+            for note in self.notes
+            if all(note not in part.notes for part in self.parts)
+        ]
         bad = [part.name for part in self.parts if part.state != "whole"]
         if not bad:
-            return "\n".join([*lines, f"{self.dataset} in {self.root} is whole."])
+            lines += [
+                f"{self.dataset} in {self.root} is whole.",
+                f"Evaluate on it with --data {shlex.quote(self.spec)}",
+            ]
+            return "\n".join(lines)
         listed = ", ".join(bad[:MAX_LISTED]) + (", ..." if len(bad) > MAX_LISTED else "")
         advice = repair_advice(self.dataset, self.root)
         return "\n".join(
@@ -51,35 +73,75 @@ def repair_advice(dataset: str, root: Path) -> str:
     return lookup("dataset format", dataset, FORMATS).advice(root)
 
 
+def find_spec(text: str) -> str:
+    """The spec of a dataset that a user named by its spec or its folder alone.
+
+    Args:
+        text: ``FORMAT:PATH``, or ``PATH`` of a folder whose format is recognised.
+
+    Returns:
+        The spec.
+
+    Raises:
+        UserError: If no format or several formats fit the folder.
+    """
+    head, _ = split_dataset_spec(text)
+    path = Path(text).expanduser()
+    if head and not path.exists():
+        return text
+    if not path.is_dir():
+        raise UserError(
+            f"Expected FORMAT:PATH or a folder, but got {text!r}; check the path, or write"
+            f" FORMAT:PATH with FORMAT one of {', '.join(FORMATS)}"
+        )
+    specs = detect_formats(path)
+    if len(specs) != 1:
+        found = f"which may be {' or '.join(specs)}" if specs else "which fits none of them"
+        advice = "name one" if specs else "see the table of layouts in the page on data"
+        raise UserError(
+            f"Expected a folder of one format at {path}, but got one {found}; {advice}, or write"
+            f" FORMAT:PATH with FORMAT one of {', '.join(FORMATS)}"
+        )
+    return specs[0]
+
+
 def check_dataset(
-    dataset: str,
-    root: Path,
+    spec: str,
     full: bool = False,
     progress: ProgressCallback = lambda name, done, total, unit: None,
 ) -> CheckReport:
     """Check a dataset: counts, empty files, incomplete archives, and whether images decode.
 
     Args:
-        dataset: Name of a format.
-        root: Folder of the dataset.
+        spec: ``FORMAT:PATH``, or ``PATH`` alone.
         full: Decode every image instead of 200 images per part.
         progress: Called as files are read.
 
     Returns:
-        The result of every part.
+        The result of every part. If all are whole, evaluation can start.
 
     Raises:
         UserError: If the format is unknown or the folder does not exist.
     """
-    check = lookup("dataset format", dataset, FORMATS).check
+    spec = find_spec(spec)
+    data_format, root, options = parse_dataset_spec(spec)
+    name = options.format_name
     if not root.is_dir():
-        command = f"`stillrobust data fetch {dataset} {root}`"
-        fetch = f", or get the set: {command}" if dataset in ARCHIVES else ""
+        command = f"`stillrobust data fetch {name} {root}`"
+        fetch = f", or get the published set: {command}" if name in ARCHIVES else ""
         raise UserError(
-            f"Expected a folder with {dataset} at {root}, but there is none; check the path{fetch}"
+            f"Expected a folder with {name} at {root}, but there is none; check the path{fetch}"
         )
-    parts = check(root, FileChecker(full, progress))
-    return CheckReport(dataset, root, (*parts, *_check_archives(dataset, root)))
+    found = data_format.check(root, FileChecker(full, progress), options)
+    parts = [*found, *_check_archives(name, root)]
+    notes: tuple[str, ...] = ()
+    if all(part.state == "whole" for part in parts):
+        try:
+            data_format.open(root, "val", options)
+            notes = options.notes.sentences()
+        except UserError as error:
+            parts.append(PartCheck("evaluation", "missing", str(error)))
+    return CheckReport(name, options.spec(), root, tuple(parts), notes)
 
 
 def _check_archives(dataset: str, root: Path) -> Iterator[PartCheck]:

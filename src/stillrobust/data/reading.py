@@ -279,8 +279,8 @@ def require_split(kind: str, root: Path, split: str, existing: Iterable[str]) ->
     if split not in names:
         listed = ", ".join(names) if names else "none"
         raise UserError(
-            f"Expected split {split!r} in {root}, but it is missing; choose one that exists:"
-            f" {listed}"
+            f"Expected split {split!r} in {root}, but it is missing (splits found: {listed}); check"
+            " the path or complete the set"
         )
 
 

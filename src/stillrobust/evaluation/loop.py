@@ -176,6 +176,8 @@ def _prepare(
     about = {**predictor.about, "evaluation": circumstances}
     if info.left_out:
         about["left_out_of_the_data"] = dict(info.left_out)
+    if info.notes:
+        about["notes_on_the_data"] = list(info.notes)
     if group.is_main_process:
         transfer, name = predictor.transfer, predictor.model
         store.write_run(

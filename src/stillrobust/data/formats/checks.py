@@ -5,7 +5,7 @@ Formats use them in their ``check`` function; ``stillrobust.data.check`` runs it
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,12 @@ class PartCheck:
     state: State
     text: str
     """What was found, without a period."""
+    notes: tuple[str, ...] = ()
+    """What was assumed and repaired."""
+
+    def with_notes(self, notes: tuple[str, ...]) -> "PartCheck":
+        """The same result with notes."""
+        return replace(self, notes=notes)
 
 
 @dataclass(frozen=True)

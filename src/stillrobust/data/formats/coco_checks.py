@@ -3,18 +3,20 @@
 import gc
 import itertools
 import json
-import os
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stillrobust.data.bad_images import Faults
+from stillrobust.data.bad_images import Faults, record_fault
+from stillrobust.data.formats.coco_files import ImageFiles, locate_images
+from stillrobust.data.formats.coco_repair import outline_area, outline_box, repair_document
 from stillrobust.data.formats.coco_table import (
     NOT_POLYGONS,
     NUMBERS,
@@ -22,35 +24,52 @@ from stillrobust.data.formats.coco_table import (
     Outlines,
     build_table,
 )
-from stillrobust.data.reading import MAX_PIXELS, is_text, resolve_inside
-from stillrobust.errors import UserError
+from stillrobust.data.formats.image_sizes import read_sizes
+from stillrobust.data.formats.options import Notes
+from stillrobust.data.reading import MAX_PIXELS
+from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Array
 
-# Pixels that a box may exceed its image by, from rounding in annotation tools; it is clipped.
-OVERSHOOT = 1.0
+# Pixels that a box may exceed its image by, from rounding and padding in tools; it is clipped.
+OVERSHOOT = 5.0
+ROUNDING = 0.01  # pixels; a smaller excess is not counted
 NO_SEGMENTATION = 0, NOT_POLYGONS
-# Separators of folders and drives on Windows; ``resolve_inside`` decides on such names.
-UNSAFE = frozenset("\\:")
-MAX_LISTED = 3  # file names in an error message
 
 
-class MissingImagesError(UserError):
-    """Image files that a COCO file lists do not exist."""
+@dataclass(frozen=True)
+class ParsedCoco:
+    """The content of a COCO file.
+
+    Attributes:
+        classes: Class names in the order of category ids.
+        table: Images and objects.
+        files: Where the images are.
+    """
+
+    classes: list[str]
+    table: CocoTable
+    files: ImageFiles
 
 
 def parse_coco(
-    images: Path, annotations: Path, faults: Faults | None = None
-) -> tuple[list[str], CocoTable]:
-    """Parse and check a COCO file.
+    folders: Sequence[Path],
+    annotations: Path,
+    root: Path,
+    notes: Notes,
+    faults: Faults | None = None,
+) -> ParsedCoco:
+    """Parse, repair and check a COCO file.
 
     Args:
-        images: Folder of the images.
+        folders: Folders that may hold the images.
         annotations: JSON file.
+        root: Folder of the dataset.
+        notes: Collects what was assumed and repaired.
         faults: Collects images with unusable annotations, and annotations without an image.
             ``None`` makes them an error.
 
     Returns:
-        The class names in the order of category ids, and the table of images and objects.
+        Classes, images and objects.
 
     Raises:
         UserError: If the file is wrong.
@@ -58,31 +77,28 @@ def parse_coco(
     """
     outlines = Outlines()
     document = read_document(annotations, outlines)
+    repair_document(document, notes)
     if faults is not None:
         drop_faulty_rows(document, faults)
     classes, label_of = parse_categories(document, annotations)
-    if not images.is_dir():
-        raise UserError(
-            f"Expected the image folder {images}, but there is no such folder; check the dataset's"
-            " layout"
-        )
     entries = unique_by_id(document["images"], "image", annotations)
     if not entries:
         raise UserError(
             f"Expected at least one image in {annotations}, but it lists none that can be used; add"
             " some"
         )
+    files = locate_images(folders, root, entries, annotations, notes, faults is not None)
+    complete_sizes(entries, files, notes, faults)
     sizes = np.array([image_size(entry, annotations) for entry in entries.values()], np.int64)
     bad: dict[int, str] | None = None if faults is None else {}
     index_of = {identity: index for index, identity in enumerate(entries)}
-    objects = parse_objects(document, sizes, index_of, label_of, annotations, bad)
-    absent = require_images(images.resolve(), entries, annotations, faults is not None)
-    names = [entry["file_name"] for entry in entries.values()]
-    table = build_table(names, sizes, outlines=outlines, **objects)
+    rows = ObjectRows(sizes, index_of, label_of, outlines, annotations, notes)
+    objects = rows.parse(document, bad)
+    table = build_table(files.names, sizes, outlines=outlines, **objects)
     if faults is not None and bad is not None:
         faults |= {
-            **dict.fromkeys(absent, "listed, but not there"),
-            **{names[index]: fault for index, fault in bad.items()},
+            **dict.fromkeys(files.absent, "listed, but not there"),
+            **{files.names[index]: fault for index, fault in bad.items()},
         }
         table = table.without(faults)
     for former, latter in itertools.pairwise(table.file_names):
@@ -90,13 +106,31 @@ def parse_coco(
             raise UserError(
                 f"Expected each file once in {annotations}, but got {latter!r} twice; remove one"
             )
-    return classes, table
+    return ParsedCoco(classes, table, files)
+
+
+def complete_sizes(
+    entries: dict[int, dict[str, Any]], files: ImageFiles, notes: Notes, faults: Faults | None
+) -> None:
+    """Read the sizes of images whose rows have none. Sizes of 1 stand in for bad files."""
+    rows = [
+        (entry, name)
+        for entry, name in zip(entries.values(), files.names, strict=True)
+        if entry.get("height") is None and entry.get("width") is None
+    ]
+    paths = [files.folder / files.paths.get(name, name) for _, name in rows]
+    for (entry, name), size in zip(rows, read_sizes(paths), strict=True):
+        if isinstance(size, BadImageError):
+            record_fault(faults, name, size)
+            size = 1, 1
+        entry["height"], entry["width"] = size
+        notes.count("images without height and width, which were read from their files")
 
 
 def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
     """Read the JSON file and check its three lists. Segmentations are moved to ``outlines``."""
     try:
-        text = annotations.read_text(encoding="utf-8")
+        text = annotations.read_text(encoding="utf-8-sig")
         with _garbage_collection_off():
             document = json.loads(text, object_hook=outlines.take_out)
     except OSError as error:
@@ -141,7 +175,7 @@ def drop_faulty_rows(document: dict[str, Any], faults: Faults) -> None:
             "an image id that is there twice": ids[identity] > 1,
             "a file that is listed twice": files[_key(name)] > 1,
             "an annotation id that is there twice": identity in twice,
-            "no size, or one that cannot be": not _has_size(entry),
+            "no size, or one that cannot be": not _has_size(entry) and _states_size(entry),
         }
         fault = next((fault for fault, holds in conditions.items() if holds), None)
         if fault and isinstance(name, str):
@@ -165,6 +199,10 @@ def _counts(rows: list[dict[str, Any]], key: str) -> Counter[Any]:
 def _key(value: Any) -> Any:
     """The value, or its text if it is a list or object and cannot be a key."""
     return repr(value) if isinstance(value, list | dict) else value
+
+
+def _states_size(entry: dict[str, Any]) -> bool:
+    return entry.get("height") is not None or entry.get("width") is not None
 
 
 def _has_size(entry: dict[str, Any]) -> bool:
@@ -232,83 +270,115 @@ def image_size(entry: dict[str, Any], annotations: Path) -> tuple[int, int]:
     return height, width  # type: ignore[return-value]
 
 
-def parse_objects(
-    document: dict[str, Any],
-    sizes: Array,
-    index_of: dict[int, int],
-    label_of: dict[int, int],
-    annotations: Path,
-    bad: dict[int, str] | None = None,
-) -> dict[str, Array]:
-    """Check every annotation and return them as columns of ``CocoTable``, in the file's order.
+@dataclass(frozen=True)
+class ObjectRows:
+    """Checks the annotations of a file.
 
-    Args:
-        document: The parsed file.
+    Attributes:
         sizes: int64 (images, 2), H and W.
         index_of: Image id -> index in ``sizes``.
         label_of: Category id -> label.
+        outlines: All segmentations.
         annotations: The JSON file, for messages.
-        bad: Collects image index -> fault of wrong annotations. ``None`` makes them an error.
-
-    Returns:
-        The columns by name, and ``image_of``, int64 (objects,): the index of each object's image.
+        notes: Counts what was repaired.
     """
-    rows = unique_by_id(document["annotations"], "annotation", annotations)
-    image_of, labels, places, boxes, areas, crowd = (
-        array("q"),
-        array("q"),
-        array("q"),
-        array("d"),
-        array("d"),
-        array("b"),
-    )
-    numbers: list[int] = []
-    image_sizes = sizes.tolist()  # Python numbers compare faster one by one
-    for number, entry in rows.items():
-        where = f"annotation {number} of {annotations}"
-        image, category, place = (
-            entry.get("image_id"),
-            entry.get("category_id"),
-            entry.get("segmentation") or NO_SEGMENTATION,
-        )
-        if type(image) is not int or image not in index_of:
+
+    sizes: Array
+    index_of: dict[int, int]
+    label_of: dict[int, int]
+    outlines: Outlines
+    annotations: Path
+    notes: Notes
+
+    def parse(
+        self, document: dict[str, Any], bad: dict[int, str] | None = None
+    ) -> dict[str, Array]:
+        """Check every annotation and return them as columns of ``CocoTable``, in their order.
+
+        Args:
+            document: The parsed file.
+            bad: Collects image index -> fault of wrong annotations. ``None`` makes them an error.
+
+        Returns:
+            The columns by name, and ``image_of``, int64 (objects,): the index of each object's
+            image.
+        """
+        rows = unique_by_id(document["annotations"], "annotation", self.annotations)
+        image_of, labels, places = array("q"), array("q"), array("q")
+        boxes, areas, crowd = array("d"), array("d"), array("b")
+        numbers: list[int] = []
+        image_sizes = self.sizes.tolist()  # Python numbers compare faster one by one
+        for number, entry in rows.items():
+            where = f"annotation {number} of {self.annotations}"
+            place = entry.get("segmentation") or NO_SEGMENTATION
+            index = self._index(entry.get("image_id"), where)
+            size = image_sizes[index]
+            try:
+                label = self._label(entry.get("category_id"), where)
+                stated = entry.get("bbox") or self._outline_box(place, size)
+                box = parse_box(stated, size, where)
+                area = entry.get("area")
+                if area is None:
+                    area = self._missing_area(place, size, box)
+                area = parse_area(area, where)
+                alone = parse_crowd(entry.get("iscrowd", 0), where)
+            except UserError:
+                if bad is None:
+                    raise
+                bad[index] = "a damaged annotation"
+                continue
+            numbers.append(number)
+            image_of.append(index)
+            labels.append(label)
+            boxes.extend(box)
+            areas.append(area)
+            crowd.append(alone)
+            places.extend(place)
+        owners = np.array(image_of, np.int64)
+        stated_boxes = np.array(boxes).reshape(-1, 4)
+        inside = clip_boxes(stated_boxes, self.sizes[owners])
+        outside = np.abs(inside - stated_boxes).max(1, initial=0) > ROUNDING
+        self.notes.count("boxes that exceed their image and were clipped", int(outside.sum()))
+        return {
+            "image_of": owners,
+            "ids": np.array(numbers, object),  # integers of any size
+            "boxes": inside,
+            "labels": np.array(labels, np.int64),
+            "areas": np.array(areas, np.float64),
+            "crowd": np.array(crowd, bool),
+            "places": np.array(places, np.int64).reshape(-1, 2),
+        }
+
+    def _index(self, image: Any, where: str) -> int:
+        if type(image) is not int or image not in self.index_of:
             raise UserError(
                 f"Expected an image id from the list 'images' in {where}, but got {image!r};"
                 " declare the image"
             )
-        index = index_of[image]
-        try:
-            if type(category) is not int or category not in label_of:
-                known = ", ".join(map(str, sorted(label_of)[:20]))
-                raise UserError(
-                    f"Expected a declared category in {where}, but got {category!r}; declare it or"
-                    f" use one of: {known}"
-                )
-            box = parse_box(entry.get("bbox"), image_sizes[index], where)
-            area = parse_area(entry.get("area", (box[2] - box[0]) * (box[3] - box[1])), where)
-            alone = parse_crowd(entry.get("iscrowd", 0), where)
-        except UserError:
-            if bad is None:
-                raise
-            bad[index] = "a damaged annotation"
-            continue
-        numbers.append(number)
-        image_of.append(index)
-        labels.append(label_of[category])
-        boxes.extend(box)
-        areas.append(area)
-        crowd.append(alone)
-        places.extend(place)
-    owners = np.array(image_of, np.int64)
-    return {
-        "image_of": owners,
-        "ids": np.array(numbers, object),  # integers of any size
-        "boxes": clip_boxes(np.array(boxes).reshape(-1, 4), sizes[owners]),
-        "labels": np.array(labels, np.int64),
-        "areas": np.array(areas, np.float64),
-        "crowd": np.array(crowd, bool),
-        "places": np.array(places, np.int64).reshape(-1, 2),
-    }
+        return self.index_of[image]
+
+    def _label(self, category: Any, where: str) -> int:
+        if type(category) is not int or category not in self.label_of:
+            known = ", ".join(map(str, sorted(self.label_of)[:20]))
+            raise UserError(
+                f"Expected a declared category in {where}, but got {category!r}; declare it or"
+                f" use one of: {known}"
+            )
+        return self.label_of[category]
+
+    def _outline_box(self, place: Any, size: list[int]) -> list[float] | None:
+        """The box of an object that has an outline only."""
+        box = outline_box(self.outlines.segmentation(*place), (size[0], size[1]))
+        if box:
+            self.notes.count("annotations without a box, which their outline gave")
+        return box
+
+    def _missing_area(self, place: Any, size: list[int], box: Sequence[float]) -> float:
+        """The area of the outline, or of the box without one."""
+        segmentation = self.outlines.segmentation(*place)
+        area = outline_area(segmentation, (size[0], size[1])) if segmentation else None
+        self.notes.count("annotations without an area, which their outline or box gave")
+        return (box[2] - box[0]) * (box[3] - box[1]) if area is None else area
 
 
 def parse_box(box: object, size: list[int], where: str) -> tuple[float, float, float, float]:
@@ -361,65 +431,6 @@ def parse_crowd(crowd: Any, where: str) -> int:
             f"Expected iscrowd 0 or 1 in {where}, but got {crowd!r}; write 0 for single objects"
         )
     return int(crowd)
-
-
-def require_images(
-    folder: Path, entries: dict[int, dict[str, Any]], annotations: Path, tolerant: bool = False
-) -> list[str]:
-    """Require that every image file exists inside ``folder``.
-
-    Each folder is listed once. Only names that are not plain files there, such as links, are
-    looked up one by one.
-
-    Args:
-        folder: Resolved folder of the images.
-        entries: Image id -> row of the file.
-        annotations: The JSON file, for messages.
-        tolerant: Return missing files instead of raising an error.
-
-    Returns:
-        Names of the missing files.
-
-    Raises:
-        UserError: If a name leaves the folder.
-        MissingImagesError: If files are missing and ``tolerant`` is false.
-    """
-    plain: dict[str, set[str]] = {}
-    absent = []
-    for identity, entry in entries.items():
-        name = entry.get("file_name")
-        text = name if isinstance(name, str) else ""
-        parent, _, base = text.rpartition("/")
-        if parent not in plain:
-            plain[parent] = _plain_files(folder, parent)
-        if (
-            base in plain[parent]
-            and not UNSAFE.intersection(text)
-            and text[0] != "/"
-            and is_text(text)
-        ):
-            continue
-        path = resolve_inside(folder, name, f"image {identity} of {annotations}")
-        if not path.is_file():
-            absent.append(text)
-    if absent and not tolerant:
-        named = ", ".join(absent[:MAX_LISTED]) + (", ..." if len(absent) > MAX_LISTED else "")
-        raise MissingImagesError(
-            f"Expected the images of {annotations} in {folder}, but {len(absent):,} of"
-            f" {len(entries):,} images are not there: {named}; download them or remove their"
-            " entries"
-        )
-    return absent
-
-
-def _plain_files(folder: Path, parent: str) -> set[str]:
-    """Names of the files in ``folder / parent`` without links; empty if it cannot be listed."""
-    try:
-        place = resolve_inside(folder, parent, "") if parent else folder
-        with os.scandir(place) as found:
-            return {entry.name for entry in found if entry.is_file(follow_symlinks=False)}
-    except (OSError, UserError):
-        return set()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The content of a COCO file as columns: a few arrays instead of a million Python objects."""
 
+import copy
 import hashlib
 import json
 from array import array
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.data.formats.masks import decode_mask
+from stillrobust.data.formats.masks import decode_mask, unpack_run_lengths
 from stillrobust.samples import Array, Target
 
 SMALLEST_SIDE = 32  # pixels of an image in training: mmdetection's CustomDataset._filter_imgs
@@ -40,6 +41,8 @@ class Outlines:
     def take_out(self, entry: dict[str, Any]) -> dict[str, Any]:
         """Replace the segmentation of a parsed object; an ``object_hook`` for ``json.loads``."""
         segmentation = entry.get("segmentation")
+        if type(segmentation) is list:
+            segmentation = _as_polygons(segmentation)
         if segmentation is not None:
             first = len(self.ends) - 1
             if self._pack(segmentation):
@@ -48,6 +51,14 @@ class Outlines:
                 entry["segmentation"] = len(self.others), NOT_POLYGONS
                 self.others.append(segmentation)
         return entry
+
+    def add(self, polygons: list[list[float]]) -> tuple[int, int]:
+        """Add polygons; the two numbers of their place."""
+        first = len(self.ends) - 1
+        for polygon in polygons:
+            self.numbers.extend(polygon)
+            self.ends.append(len(self.numbers))
+        return first, len(polygons)
 
     def _pack(self, segmentation: object) -> bool:
         """Pack a list of lists of numbers, if it is one. Polygons are checked when decoded."""
@@ -74,6 +85,13 @@ class Outlines:
             self.numbers[self.ends[place] : self.ends[place + 1]].tolist()
             for place in range(first, first + count)
         ]
+
+
+def _as_polygons(segmentation: list[Any]) -> list[Any]:
+    """Polygons without empty ones; a bare list of coordinates is one polygon."""
+    if len(segmentation) >= 6 and NUMBERS.issuperset(map(type, segmentation)):
+        return [segmentation]
+    return [polygon for polygon in segmentation if polygon != []]
 
 
 @dataclass(frozen=True)
@@ -107,11 +125,26 @@ class CocoTable:
     outlines: Outlines
 
     @property
-    def has_masks(self) -> bool:
-        """Whether every object has an outline. A missing one would count as an empty mask."""
+    def without_outline(self) -> Array:
+        """bool (objects,): the objects without an outline."""
         first, count = self.places.T
         empty = [place for place, other in enumerate(self.outlines.others) if not other]
-        return len(first) > 0 and not np.any((count == NOT_POLYGONS) & np.isin(first, empty))
+        return np.asarray((count == NOT_POLYGONS) & np.isin(first, empty))
+
+    def fill_outlines(self) -> "CocoTable":
+        """The table with the box as the outline of every object without one."""
+        outlines, places = copy.deepcopy(self.outlines), self.places.copy()
+        for row in np.flatnonzero(self.without_outline).tolist():
+            left, top, right, bottom = self.boxes[row].tolist()
+            places[row] = outlines.add([[left, top, right, top, right, bottom, left, bottom]])
+        return replace(self, outlines=outlines, places=places)
+
+    def with_classes(self, kept: Sequence[int]) -> "CocoTable":
+        """The table with the objects of the classes ``kept``, whose labels become 0, 1, ..."""
+        table = self._part(np.ones(len(self.sizes), bool), np.isin(self.labels, kept))
+        new = np.zeros(max(kept, default=0) + 1, np.int64)
+        new[list(kept)] = np.arange(len(kept))
+        return replace(table, labels=new[table.labels])
 
     def target(self, index: int, masks: bool) -> Target:
         """The ground truth of one image, with decoded masks if ``masks`` is set."""
@@ -169,25 +202,32 @@ class CocoTable:
     def content(self) -> bytes:
         """SHA-256 digest of sizes, boxes, labels, areas, crowds, outlines and their order.
 
-        Together with classes, file names and pixels they determine a score. Annotation ids and
-        other fields of the file do not.
+        Together with classes, image ids and pixels they determine a score. Annotation ids, other
+        fields and the order of images in the file do not.
         """
-        outlines = np.frombuffer(self.outlines.numbers), np.frombuffer(self.outlines.ends, np.int64)
-        digest = hashlib.sha256(json.dumps(self.outlines.others).encode())
-        for column in (
-            self.sizes,
-            self.starts,
-            self.boxes,
-            self.labels,
-            self.areas,
-            self.crowd,
-            self.places,
-            *outlines,
-        ):
+        digest = hashlib.sha256()
+        for column in (self.sizes, self.starts, self.boxes, self.labels, self.areas, self.crowd):
             # keeps the concatenation unambiguous
             digest.update(f"{column.dtype} {column.shape} ".encode())
             digest.update(np.ascontiguousarray(column).data)
+        numbers = np.frombuffer(self.outlines.numbers)
+        ends = np.frombuffer(self.outlines.ends, np.int64)
+        for first, count in self.places.tolist():
+            if count == NOT_POLYGONS:
+                digest.update(_canonical(self.outlines.others[first]))
+            else:
+                polygons = ends[first : first + count + 1]
+                digest.update(np.diff(polygons).tobytes())
+                digest.update(numbers[polygons[0] : polygons[-1]].data)
         return digest.digest()
+
+
+def _canonical(segmentation: Any) -> bytes:
+    """Run lengths as a list, whatever way they were written; other values as JSON."""
+    if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), str):
+        runs = unpack_run_lengths(segmentation["counts"])
+        segmentation = {**segmentation, "counts": runs or segmentation["counts"]}
+    return json.dumps(segmentation or None, sort_keys=True).encode()
 
 
 def build_table(

@@ -1,135 +1,109 @@
 """The format ``folders``: one folder of images per class."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+import unicodedata
 from pathlib import Path
+from typing import Any
 
-from stillrobust.data.formats import Format, OpenOptions
-from stillrobust.data.formats.checks import (
-    FileChecker,
-    PartCheck,
-    check_splits,
-    unread_files_note,
+from stillrobust.data.formats import Format
+from stillrobust.data.formats.image_lists import (
+    ImageListDataset,
+    LabelledImage,
+    build_image_list,
 )
-from stillrobust.data.reading import (
-    IMAGE_KINDS,
-    fingerprint,
-    image_files,
-    read_image,
-    require_split,
-    subfolders,
+from stillrobust.data.formats.options import CLASSES, LEAVE_OUT_BAD, SPLIT, OpenOptions
+from stillrobust.data.formats.splits import (
+    ALIASES,
+    NOT_CLASSES,
+    SPLIT_NAMES,
+    choose_split,
+    splits_check,
 )
+from stillrobust.data.image_headers import IMAGE_SUFFIXES
+from stillrobust.data.reading import IMAGE_KINDS, image_files, subfolders
 from stillrobust.errors import UserError
-from stillrobust.samples import DatasetInfo, Sample, Target
 
 
-@dataclass(frozen=True)
-class FolderDataset:
-    """Images in ``<split>/<class>/``. Classes are the folder names, sorted.
+def class_folders(folder: Path) -> list[str]:
+    """Names of the folders that are classes, sorted; hidden ones and those of systems are not."""
+    return [name for name in subfolders(folder) if name not in NOT_CLASSES]
+
+
+def folder_splits(root: Path, options: OpenOptions) -> list[str]:
+    """Names of the splits, sorted."""
+    return class_folders(root)
+
+
+def open_folders(root: Path, split: str, options: OpenOptions) -> ImageListDataset:
+    """Open a split of class folders: ``<split>/<class>/``. Classes are the folder names, sorted.
 
     If there is a split ``train``, its classes hold for every split, so that labels agree.
-
-    Attributes:
-        root: Folder of the dataset.
-        split: Name of the split.
-        name: Name in reports; by default folder and split.
-        classes: Class names.
-        files: (file, label) of every image.
     """
-
-    root: Path
-    split: str
-    name: str = ""
-    classes: tuple[str, ...] = field(init=False, default=())
-    files: tuple[tuple[Path, int], ...] = field(init=False, default=(), repr=False)
-
-    def __post_init__(self) -> None:
-        splits = subfolders(self.root)
-        require_split("classification", self.root, self.split, splits)
-        own = subfolders(self.root / self.split)
-        classes = subfolders(self.root / "train") if "train" in splits else own
-        for name in own:
-            if name not in classes:
-                raise UserError(
-                    f"Expected the classes of {self.root / 'train'} in {self.root / self.split},"
-                    f" but got {name!r} as well; add it to train or remove it"
-                )
-        files = [
-            (path, classes.index(name))
-            for name in own
-            for path in image_files(self.root / self.split / name)
-        ]
-        if not files:
+    splits = folder_splits(root, options)
+    chosen = choose_split(split, splits, root, options)
+    folder = root / chosen
+    training = next((name for name in ALIASES["train"] if name in splits), chosen)
+    own, classes = class_folders(folder), class_folders(root / training)
+    for name in own:
+        if name not in classes:
             raise UserError(
-                f"Expected class folders with {IMAGE_KINDS} images in {self.root / self.split}, but"
-                " found no image; add some"
+                f"Expected the classes of {root / training} in {folder}, but got {name!r} as well;"
+                f" add it to {training} or remove it"
             )
-        without = sorted(set(own) - {classes[label] for _, label in files})
-        folders = {name: (self.root / self.split / name).iterdir() for name in without}
-        unread = [
-            name
-            for name, paths in folders.items()
-            if not all(path.name.startswith(".") for path in paths)
-        ]
-        # an empty folder is a class without images yet
-        if self.split == "train" and unread:
-            raise UserError(
-                f"Expected {IMAGE_KINDS} images in every class folder of {self.root / self.split},"
-                f" but what {len(unread)} of {len(own)} hold is none, the first {unread[0]!r}; add"
-                " some, or remove the folder"
-            )
-        object.__setattr__(self, "classes", tuple(classes))
-        object.__setattr__(self, "files", tuple(files))
-
-    def image_id(self, index: int) -> str:
-        """The path of the image below the split: ``<class>/<file>``."""
-        return self.files[index][0].relative_to(self.root / self.split).as_posix()
-
-    @cached_property
-    def info(self) -> DatasetInfo:
-        """Facts about the dataset. For the fingerprint, all files of a small set are read."""
-        ids = [self.image_id(index) for index in range(len(self))]
-        digest = fingerprint(self.classes, ids, [path for path, _ in self.files], b"")
-        return DatasetInfo(
-            self.name or f"{self.root.name}/{self.split}",
-            "classification",
-            self.classes,
-            len(ids),
-            digest,
+    items = [
+        LabelledImage(
+            unicodedata.normalize("NFC", path.relative_to(folder).as_posix()),
+            path,
+            classes.index(name),
         )
+        for name in own
+        for path in image_files(folder / name)
+    ]
+    if not items:
+        raise UserError(
+            f"Expected class folders with {IMAGE_KINDS} images in {folder}, but found no image; add"
+            " some"
+        )
+    if chosen == training:
+        _require_images(folder, own, {classes[item.label] for item in items})
+    return build_image_list(f"{root.name}/{chosen}", classes, items, options, folder)
 
-    def __len__(self) -> int:
-        return len(self.files)
 
-    def __getitem__(self, index: int, /) -> Sample:
-        path, label = self.files[index]
-        image = read_image(path)
-        return Sample(
-            image, Target(self.image_id(index), (image.shape[0], image.shape[1]), label=label)
+def _require_images(folder: Path, own: list[str], used: set[str]) -> None:
+    """Refuse class folders that hold files but no image; an empty folder has no images yet."""
+    contents = {name: (folder / name).iterdir() for name in own if name not in used}
+    unread = [
+        name
+        for name, paths in contents.items()
+        if not all(path.name.startswith(".") for path in paths)
+    ]
+    if unread:
+        raise UserError(
+            f"Expected {IMAGE_KINDS} images in every class folder of {folder},"
+            f" but what {len(unread)} of {len(own)} hold is none, the first {unread[0]!r}; add"
+            " some, or remove the folder"
         )
 
 
-def open_folders(root: Path, split: str, options: OpenOptions) -> FolderDataset:
-    """Open a split of a folder of class folders."""
-    return FolderDataset(root, split)
+def detect_folders(root: Path) -> dict[str, Any] | None:
+    """Recognise splits with folders of images. Files beside these folders, or ``images`` beside
+    ``labels``, belong to other formats.
+    """
+    for split in (name for name in class_folders(root) if name in SPLIT_NAMES):
+        names = class_folders(root / split)
+        beside = any(path.is_file() for path in (root / split).iterdir())
+        if beside or {"images", "labels"} <= set(names):
+            continue
+        for name in names:
+            files = (root / split / name).iterdir()
+            if any(path.suffix.lower() in IMAGE_SUFFIXES for path in files):
+                return {}
+    return None
 
 
-def check_folders(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
-    """Check every split."""
-
-    def check(split: str) -> PartCheck:
-        data = FolderDataset(root, split)
-        files = [path for path, _ in data.files]
-        classes, without = (
-            len(data.classes),
-            len(data.classes) - len({one for _, one in data.files}),
-        )
-        note = f", {without:,} of the {classes:,} classes without images" if without else ""
-        note += unread_files_note(root / split, files)
-        return checker.check_files(split, files, None, data.__getitem__, note)
-
-    return check_splits(root, check)
-
-
-FOLDERS = Format("classification", open_folders, check_folders, ("leave_out_bad",))
+FOLDERS = Format(
+    "classification",
+    open_folders,
+    splits_check(open_folders, folder_splits),
+    detect_folders,
+    (SPLIT, CLASSES, LEAVE_OUT_BAD),
+)

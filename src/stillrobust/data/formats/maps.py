@@ -1,249 +1,358 @@
-"""The format ``maps``: a folder of images and a folder of label PNGs with the same names."""
+"""The format ``maps``: a folder of images and a folder of label maps with the same names."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from stillrobust.data.bad_images import Faults, record_fault
-from stillrobust.data.formats import Format, OpenOptions
-from stillrobust.data.formats.checks import (
-    FileChecker,
-    PartCheck,
-    check_splits,
-    unread_files_note,
+from stillrobust.data.formats import Format
+from stillrobust.data.formats.class_names import (
+    COLOUR_FILES,
+    is_colour_table,
+    read_class_colours,
+    read_names,
+    require_colours,
 )
-from stillrobust.data.reading import (
-    IMAGE_KINDS,
-    fingerprint,
-    image_files,
-    read_image,
-    read_label_map,
-    require_split,
-    subfolders,
+from stillrobust.data.formats.label_files import (
+    LABEL_SUFFIXES,
+    LOSSY_SUFFIXES,
+    Colour,
+    LabelReader,
+    foreground_table,
+    index_table,
+    reduced_table,
 )
-from stillrobust.errors import BadImageError, UserError
-from stillrobust.samples import IGNORE, Array, DatasetInfo, Image, Sample, Target
+from stillrobust.data.formats.map_dataset import (
+    MapDataset,
+    build_map_dataset,
+    is_binary,
+    label_files_by_stem,
+    pair_files,
+    stored_values,
+)
+from stillrobust.data.formats.options import (
+    CLASSES,
+    IMAGES,
+    LABELS,
+    LEAVE_OUT_BAD,
+    SPLIT,
+    SUFFIX,
+    OpenOptions,
+    Option,
+    flag_option,
+)
+from stillrobust.data.formats.splits import (
+    SPLIT_NAMES,
+    UNNAMED,
+    choose_split,
+    inside_root,
+    splits_check,
+)
+from stillrobust.data.reading import image_files, subfolders, visible_files
+from stillrobust.errors import UserError
+from stillrobust.samples import IGNORE
 
-NO_IMAGE = "label map without an image"  # the only fault that is not of an image
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "JPEGImages")
+LABEL_FOLDERS = ("labels", "label", "masks", "mask", "annotations", "ann_dir", "gt")
+BESIDE = ("_labels", "_masks", "annot")
+"""Ends of label folders beside image folders, as in CamVid: ``val_labels``, ``valannot``."""
+ENDINGS = ("_mask", "_label", "_labels", "_gt", "_seg", "_L", "_labelIds", "_labelTrainIds")
+"""Ends of the names of label files beside images: ``x.jpg``, ``x_mask.png``."""
+DEEP_SETS = {
+    "index_ade20k.pkl": (
+        "the full ADE20K, whose label maps hold thousands of classes in two channels; label maps"
+        " have at most 255 classes here, so use its benchmark with 150 classes as ade20k:PATH"
+    ),
+}
+"""Telltale file -> why its label maps cannot be read."""
 
 
 @dataclass(frozen=True)
-class MapDataset:
-    """Images in ``images/<split>/`` with label maps in ``labels/<split>/*.png``.
-
-    Label maps have at most 8 bits. A value is the index of a class, and 255 is not scored. Class
-    names are the lines of ``classes.txt``. Without that file, the label maps of all splits are
-    scanned for the highest index.
+class MapLayout:
+    """Where images and label maps are. ``{split}`` stands for the split.
 
     Attributes:
-        root: Folder of the dataset.
-        split: Name of the split.
-        name: Name in reports; by default folder and split.
-        faults: Collects images and label maps without counterpart. ``None`` makes them an error.
-        classes: Class names.
-        pairs: (image, label map) of every image.
-    """
-
-    root: Path
-    split: str
-    name: str = ""
-    faults: Faults | None = field(default=None, repr=False, compare=False)
-    classes: tuple[str, ...] = field(init=False, default=())
-    pairs: tuple[tuple[Path, Path], ...] = field(init=False, default=(), repr=False)
-
-    def __post_init__(self) -> None:
-        require_split("segmentation", self.root, self.split, subfolders(self.root / "images"))
-        folders = self.root / "images" / self.split, self.root / "labels" / self.split
-        object.__setattr__(self, "pairs", tuple(pair_files(*folders, self.faults)))
-        object.__setattr__(self, "classes", tuple(read_classes(self.root)))
-
-    def image_id(self, index: int) -> str:
-        """The path of the image below ``images/<split>``."""
-        return self.pairs[index][0].relative_to(self.root / "images" / self.split).as_posix()
-
-    @cached_property
-    def info(self) -> DatasetInfo:
-        """Facts about the dataset. For the fingerprint, all files of a small set are read."""
-        ids = [self.image_id(index) for index in range(len(self))]
-        files = [image for image, _ in self.pairs] + [labels for _, labels in self.pairs]
-        digest = fingerprint(self.classes, ids, files, b"")
-        return DatasetInfo(
-            self.name or f"{self.root.name}/{self.split}",
-            "segmentation",
-            self.classes,
-            len(ids),
-            digest,
-        )
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int, /) -> Sample:
-        image, label_map = read_image_and_labels(*self.pairs[index], len(self.classes))
-        return Sample(
-            image,
-            Target(self.image_id(index), (image.shape[0], image.shape[1]), label_map=label_map),
-        )
-
-
-def read_image_and_labels(
-    image_path: Path,
-    label_path: Path,
-    classes: int,
-    reduce: Callable[[Array], Array] = lambda stored: stored,
-) -> tuple[Image, Array]:
-    """Read an image and its label map.
-
-    Args:
-        image_path: File of the image.
-        label_path: PNG of the label map.
-        classes: Number of classes.
-        reduce: Converts stored values to 0..``classes`` - 1 and 255.
-
-    Returns:
-        uint8 (H, W, 3) RGB and uint8 (H, W).
-
-    Raises:
-        BadImage: If a file cannot be used, sizes differ, or a label is not a class.
-    """
-    image, stored = read_image(image_path), read_label_map(label_path)
-    if image.shape[:2] != stored.shape:
-        raise BadImageError(
-            f"Expected {label_path} to have the size of its image,"
-            f" {image.shape[1]}x{image.shape[0]}, but it is {stored.shape[1]}x{stored.shape[0]};"
-            " write the labels at the image's size",
-            "a label map of another size",
-        )
-    labels = reduce(stored)
-    wrong = labels[(labels >= classes) & (labels != IGNORE)]
-    if wrong.size:
-        raise BadImageError(
-            f"Expected labels 0..{classes - 1} or {IGNORE} in {label_path}, but got"
-            f" {int(wrong.min())}; add the class to classes.txt or correct the map",
-            "a label map with a class that there is not",
-        )
-    return image, labels
-
-
-def pair_files(images: Path, labels: Path, faults: Faults | None = None) -> list[tuple[Path, Path]]:
-    """Find the label map of every image.
-
-    Args:
-        images: Folder of the images.
+        images: Folder of the images, below the root.
         labels: Folder of the label maps.
-        faults: Collects files without counterpart. ``None`` makes them an error.
-
-    Returns:
-        (image, label map) pairs, sorted by image.
-
-    Raises:
-        UserError: If there is no image, or a counterpart is missing.
     """
-    found = image_files(images)
-    if not found:
-        raise UserError(f"Expected {IMAGE_KINDS} images in {images}, but it holds none; add some")
-    maps = {path.relative_to(labels).with_suffix(""): path for path in label_files(labels)}
-    stems = Counter(image.relative_to(images).with_suffix("") for image in found)
-    pairs: list[tuple[Path, Path]] = []
-    for image in found:
-        name = image.relative_to(images)
-        stem = name.with_suffix("")
-        if stems[stem] > 1:
-            sentence = (
-                f"Expected one image for each label map, but {images / stem} is there twice;"
-                " remove one"
-            )
-            record_fault(
-                faults, name.as_posix(), BadImageError(sentence, "two images for one label map")
-            )
-        elif stem not in maps:
-            sentence = (
-                f"Expected the label map {labels / stem}.png of {image}, but it is missing; add it"
-            )
-            record_fault(faults, name.as_posix(), BadImageError(sentence, "no label map"))
-        else:
-            pairs.append((image, maps[stem]))
-    for stem, path in maps.items():
-        if stem not in stems:
-            sentence = (
-                f"Expected an image in {images} for the label map {path}, but it is missing; add or"
-                " remove one"
-            )
-            record_fault(
-                faults, path.relative_to(labels).as_posix(), BadImageError(sentence, NO_IMAGE)
-            )
-    return pairs
 
+    images: str
+    labels: str
 
-def label_files(folder: Path) -> list[Path]:
-    """All visible PNG files below ``folder``, sorted."""
-    return [path for path in image_files(folder) if path.suffix == ".png"]
-
-
-def read_classes(root: Path) -> list[str]:
-    """Class names from ``classes.txt``, or numbered names from a scan of all label maps.
-
-    Args:
-        root: Folder of the dataset.
-
-    Returns:
-        One name per class.
-
-    Raises:
-        UserError: If the file is not UTF-8, or names are missing, duplicate or too many.
-    """
-    path = root / "classes.txt"
-    if not path.is_file():
-        return scan_classes(root)
-    try:
-        names = [
-            line.strip()
-            for line in path.read_text(encoding="utf-8-sig").splitlines()
-            if line.strip()
+    def splits(self, root: Path) -> list[str]:
+        """Splits with images and label maps; without label maps if no split has any."""
+        if "{split}" not in self.images:
+            return [UNNAMED] if (root / self.images).is_dir() else []
+        before, _, after = self.images.partition("{split}")
+        there = [
+            name
+            for name in subfolders(root / before)
+            if (root / before / f"{name}{after}").is_dir()
         ]
-    except UnicodeDecodeError:
-        raise UserError(f"Expected UTF-8 text in {path}, but it is not; save it as UTF-8") from None
-    if not 1 <= len(names) <= IGNORE or len(set(names)) != len(names):
-        raise UserError(
-            f"Expected 1 to {IGNORE} distinct class names in {path}, one a line, "
-            f"but got {len(names)} of which {len(set(names))} differ; correct the list"
-        )
-    return names
+        both = [name for name in there if (root / self.labels.replace("{split}", name)).is_dir()]
+        return both or there
 
 
-def scan_classes(root: Path) -> list[str]:
-    """Numbered names up to the highest label of all splits, so that all splits have the same."""
-    highest = -1
-    for path in label_files(root / "labels"):
-        values = np.unique(read_label_map(path))
-        highest = max([highest, *values[values != IGNORE].tolist()])
-    if highest < 0:
-        raise UserError(
-            f"Expected label maps with at least one class in {root / 'labels'}, but found none; add"
-            " some"
+def find_layout(root: Path, options: OpenOptions) -> MapLayout:
+    """The layout of a folder: from the options, else the first known one that is there."""
+    images, labels = options.value("images"), options.value("labels")
+    if images or labels:
+        return MapLayout(
+            _with_split(root, images, IMAGE_FOLDERS), _with_split(root, labels, LABEL_FOLDERS)
         )
-    return [f"class {number}" for number in range(highest + 1)]
+    found = next(iter(known_layouts(root)), MapLayout("images/{split}", "labels/{split}"))
+    if found != MapLayout("images/{split}", "labels/{split}"):
+        options.notes.say(f"images are read from {found.images}/, label maps from {found.labels}/")
+    return found
+
+
+def known_layouts(root: Path) -> Iterable[MapLayout]:
+    """The known layouts that a folder may have, the most usual first."""
+    top = subfolders(root)
+    image_folders = [name for name in IMAGE_FOLDERS if name in top]
+    label_folders = [name for name in LABEL_FOLDERS if name in top]
+    for images in image_folders:
+        for labels in label_folders:
+            shared = set(subfolders(root / images)) & set(subfolders(root / labels))
+            if _holds(root / images) and _holds(root / labels):
+                yield MapLayout(images, labels)
+            elif shared:
+                yield MapLayout(f"{images}/{{split}}", f"{labels}/{{split}}")
+    for split in top:
+        inner = subfolders(root / split)
+        for images in (name for name in IMAGE_FOLDERS if name in inner):
+            for labels in (name for name in LABEL_FOLDERS if name in inner):
+                yield MapLayout(f"{{split}}/{images}", f"{{split}}/{labels}")
+        for ending in BESIDE:
+            if f"{split}{ending}" in top:
+                yield MapLayout("{split}", f"{{split}}{ending}")
+
+
+def _holds(folder: Path) -> bool:
+    """Whether a folder directly holds a file of labels or an image."""
+    suffixes = (*LABEL_SUFFIXES, *LOSSY_SUFFIXES)
+    return any(path.suffix.lower() in suffixes for path in folder.iterdir())
+
+
+def _with_split(root: Path, given: str | None, usual: Sequence[str]) -> str:
+    """The place that an option names, with ``{split}`` if it has folders for splits."""
+    place = given or next((name for name in usual if (root / name).is_dir()), usual[0])
+    if "{split}" in place or not set(SPLIT_NAMES).intersection(subfolders(root / place)):
+        return place
+    return f"{place}/{{split}}"
+
+
+def map_splits(root: Path, options: OpenOptions) -> list[str]:
+    """Names of the splits, sorted."""
+    return find_layout(root, options.renewed()).splits(root)
 
 
 def open_maps(root: Path, split: str, options: OpenOptions) -> MapDataset:
     """Open a split of a folder of images and label maps."""
-    return MapDataset(root, split, faults=options.faults)
+    require_readable(root)
+    layout = find_layout(root, options)
+    splits = layout.splits(root)
+    chosen = choose_split(split, splits, root, options)
+    images, labels = (inside_root(root, place, chosen) for place in (layout.images, layout.labels))
+    suffix = find_suffix(images, labels, options)
+    items = pair_files(images, labels, options.faults, suffix)
+    label_paths = [item.labels for item in items]
+    every = [
+        path
+        for name in splits
+        if (folder := inside_root(root, layout.labels, name)).is_dir()
+        for path in label_files_by_stem(folder, suffix).values()
+    ]
+    classes, reader = choose_reader(root, label_paths, every, options)
+    name = root.name if chosen == UNNAMED else f"{root.name}/{chosen}"
+    return build_map_dataset(
+        name, classes, items, reader, options, None if images == labels else images
+    )
 
 
-def check_maps(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
-    """Check every split."""
-
-    def check(split: str) -> PartCheck:
-        data = MapDataset(root, split)
-        files = [image for image, _ in data.pairs]
-        note = unread_files_note(root / "images" / split, files)
-        return checker.check_files(split, files, None, data.__getitem__, note)
-
-    return check_splits(root / "images", check)
+def require_readable(root: Path) -> None:
+    """Refuse sets whose label maps cannot be read, by their telltale files."""
+    for name, reason in DEEP_SETS.items():
+        if (root / name).exists():
+            raise UserError(f"Expected label maps of indices in {root}, but it is {reason}")
 
 
-MAPS = Format("segmentation", open_maps, check_maps, ("leave_out_bad",))
+def find_suffix(images: Path, labels: Path, options: OpenOptions) -> str | None:
+    """The end of the label files: the option, or one that fits every image.
+
+    Args:
+        images: Folder of the images.
+        labels: Folder of the label maps.
+        options: ``suffix`` and ``notes`` apply.
+
+    Returns:
+        The suffix; ``None`` if label files have the names of their images.
+
+    Raises:
+        UserError: If all label files are in a lossy format.
+    """
+    given = options.value("suffix")
+    if given is not None:
+        require_lossless(str(given), labels)
+        return str(given)
+    stems = [path.relative_to(images).with_suffix("").as_posix() for path in image_files(images)]
+    exact = {} if images == labels else label_files_by_stem(labels)
+    if any(stem in exact for stem in stems):
+        return None
+    names = {path.relative_to(labels).as_posix() for path in visible_files(labels)}
+    ends = sorted(
+        {name[len(stem) :] for stem in stems[:1] for name in names if name.startswith(stem)}
+    )
+    lossless = [end for end in ends if Path(f"x{end}").suffix.lower() in LABEL_SUFFIXES]
+    if images == labels:
+        lossless = [end for end in lossless if Path(end).stem in ENDINGS]
+        stems = [stem for stem in stems if not any(f"{stem}.png".endswith(end) for end in lossless)]
+    fitting = [end for end in lossless if all(f"{stem}{end}" in names for stem in stems)]
+    if len(fitting) == 1:
+        options.notes.say(f"label maps are the files that end with {fitting[0]!r}")
+        return fitting[0]
+    if images != labels and not exact and names:
+        for name in sorted(names):
+            require_lossless(name, labels)
+    return None
+
+
+def require_lossless(name: str, folder: Path) -> None:
+    """Refuse label maps in a format that changes values."""
+    if name.lower().endswith(LOSSY_SUFFIXES):
+        raise UserError(
+            f"Expected label maps in PNG, TIFF, BMP or npy files in {folder}, but got {name!r}:"
+            " JPEG and WebP change class indices at every border; export them again as PNG"
+        )
+
+
+def choose_reader(
+    root: Path, paths: Sequence[Path], every: Sequence[Path], options: OpenOptions
+) -> tuple[list[str], LabelReader]:
+    """The classes of a dataset, and how its label maps are read.
+
+    Args:
+        root: Folder of the dataset.
+        paths: Label files of the split.
+        every: Label files of all splits, which are scanned for the highest index if no file names
+            the classes.
+        options: ``colors``, ``foreground``, ``reduce_zero_label`` and ``divide`` apply.
+
+    Returns:
+        The class names and the reader.
+
+    Raises:
+        UserError: If options contradict, or masks hold 0 and 255 only.
+    """
+    ways = [name for name in ("colors", "foreground", "reduce_zero_label") if options.value(name)]
+    if len(ways) > 1:
+        raise UserError(f"Expected one of {' and '.join(ways)}, but got both; leave one out")
+    listed = root / "classes.txt"
+    names = read_names(listed) if listed.is_file() else None
+    foreground, divisor = options.value("foreground"), options.value("divide", 1)
+    if colours := find_colours(root, options, names is None):
+        return list(colours), LabelReader(index_table(len(colours)), tuple(colours.values()))
+    if foreground is not None:
+        names = names or ["background", "foreground"]
+        if len(names) != 2:
+            raise UserError(
+                f"Expected two classes in {listed} for foreground={foreground}, but got"
+                f" {len(names)}; list background and foreground"
+            )
+        return names, LabelReader(foreground_table(foreground), divisor=divisor)
+    stored = LabelReader(tuple(range(256)), divisor=divisor)
+    if (names is None or len(names) > 1) and is_binary(paths, stored):
+        raise UserError(
+            f"Expected class indices in the label maps of {root}, but they hold 0 and {IGNORE}"
+            f" only, and {IGNORE} means ignored here; {options.spec(foreground=255)} reads"
+            f" {IGNORE} as the foreground, and a classes.txt with one name keeps it ignored"
+        )
+    reduce = bool(options.value("reduce_zero_label"))
+    names = names or number_classes(root, every, stored, reduce)
+    table = reduced_table(len(names)) if reduce else index_table(len(names))
+    return names, LabelReader(table, divisor=divisor)
+
+
+def find_colours(root: Path, options: OpenOptions, search: bool) -> dict[str, Colour]:
+    """The colours of classes: from the option, else from a telltale file; empty without."""
+    given = options.value("colors")
+    if isinstance(given, str):
+        return read_class_colours(inside_root(root, given, ""))
+    if given:
+        colours = {str(name): (int(r), int(g), int(b)) for name, (r, g, b) in given.items()}
+        return require_colours(colours, "colors=")
+    for name in COLOUR_FILES if search else ():
+        if (root / name).is_file():
+            options.notes.say(f"colours are read as the classes that {name} lists")
+            return read_class_colours(root / name)
+    return {}
+
+
+def number_classes(
+    root: Path, paths: Sequence[Path], stored: LabelReader, reduce: bool
+) -> list[str]:
+    """Numbered names up to the highest label of all splits, so that all splits have the same."""
+    highest = max((value for value in stored_values(paths, stored) if value != IGNORE), default=-1)
+    count = highest if reduce else highest + 1
+    if count < 1:
+        raise UserError(
+            f"Expected label maps with at least one class in {root}, but found none; add some"
+        )
+    return [f"class {number}" for number in range(count)]
+
+
+def detect_maps(root: Path) -> dict[str, Any] | None:
+    """Recognise folders of images and label maps, and label files beside images."""
+    if any((root / name).exists() for name in DEEP_SETS):
+        return {}
+    for layout in known_layouts(root):
+        for split in layout.splits(root):
+            folder = root / layout.labels.replace("{split}", split)
+            if any(path.suffix.lower() in LABEL_SUFFIXES for path in visible_files(folder)):
+                return {}
+    splits = [name for name in subfolders(root) if name in SPLIT_NAMES]
+    for place in ("{split}",) if splits else (".",):
+        folder = root / place.replace("{split}", splits[0] if splits else "")
+        options = OpenOptions(path=root)
+        try:
+            suffix = find_suffix(folder, folder, options)
+        except UserError:
+            continue
+        if suffix:
+            return {"images": place, "labels": place, "suffix": suffix}
+    return None
+
+
+MAPS = Format(
+    "segmentation",
+    open_maps,
+    splits_check(open_maps, map_splits),
+    detect_maps,
+    (
+        SPLIT,
+        CLASSES,
+        IMAGES,
+        LABELS,
+        SUFFIX,
+        LEAVE_OUT_BAD,
+        flag_option("reduce_zero_label", "Ignore label 0 and read label k as class k - 1."),
+        Option(
+            "foreground",
+            "a whole number 1 to 255",
+            lambda value: type(value) is int and 1 <= value <= 255,
+            "Read this label as class 1 and label 0 as class 0.",
+        ),
+        Option(
+            "colors",
+            "a file below PATH such as 'class_dict.csv', or {'name': (r, g, b), ...}",
+            lambda value: isinstance(value, str) or is_colour_table(value),
+            "Read colour-coded label maps.",
+        ),
+        Option(
+            "divide",
+            "a whole number 2 to 1000",
+            lambda value: type(value) is int and 2 <= value <= 1000,
+            "Divide labels of 16 bits first; 256 leaves out instance ids in the lower byte.",
+        ),
+    ),
+)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from stillrobust.data.formats.coco import write_coco
+from stillrobust.data.formats.coco_writer import write_coco
 from stillrobust.data.generated.scene_painters import World, build_world
 from stillrobust.data.generated.scene_textures import texture_source
 from stillrobust.data.generated.scenes import Scene, draw_crop, draw_scene

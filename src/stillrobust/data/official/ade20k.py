@@ -1,14 +1,10 @@
 """ADE20K of the SceneParse150 benchmark (ADEChallengeData2016; Zhou et al. 2017)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from stillrobust.data.bad_images import Faults
-from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats import Format
 from stillrobust.data.formats.checks import (
     FileChecker,
     PartCheck,
@@ -16,11 +12,19 @@ from stillrobust.data.formats.checks import (
     read_by_index,
     run_check,
 )
-from stillrobust.data.formats.maps import NO_IMAGE, pair_files, read_image_and_labels
+from stillrobust.data.formats.label_files import LabelReader, reduced_table
+from stillrobust.data.formats.map_dataset import (
+    NO_IMAGE,
+    build_map_dataset,
+    pair_files,
+    read_image_and_labels,
+)
+from stillrobust.data.formats.options import CLASSES as CLASSES_OPTION
+from stillrobust.data.formats.options import LEAVE_OUT_BAD, PART, OpenOptions
 from stillrobust.data.official.layout import ADE20K_FOLDER, COUNTS, require_layout, require_whole
 from stillrobust.data.official.sources import fetch_advice
-from stillrobust.data.reading import fingerprint, image_files
-from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
+from stillrobust.data.reading import image_files
+from stillrobust.samples import Dataset
 
 SPLIT_FOLDERS = {"train": "training", "val": "validation"}
 
@@ -49,67 +53,8 @@ CLASSES = tuple(
 )
 
 
-@dataclass(frozen=True)
-class Ade20kDataset:
-    """Images with label maps: classes from 0, and 255 for pixels without annotation.
-
-    Attributes:
-        images: Folder of the images.
-        labels: Folder of the label maps.
-        name: Name in reports.
-        faults: Collects images and label maps without counterpart. ``None`` makes them an error.
-        pairs: (image, label map) of every image.
-    """
-
-    images: Path
-    labels: Path
-    name: str
-    faults: Faults | None = field(default=None, repr=False, compare=False)
-    pairs: tuple[tuple[Path, Path], ...] = field(init=False, default=(), repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "pairs", tuple(pair_files(self.images, self.labels, self.faults)))
-
-    def image_id(self, index: int) -> str:
-        """The file name of the image."""
-        return self.pairs[index][0].relative_to(self.images).as_posix()
-
-    @cached_property
-    def info(self) -> DatasetInfo:
-        """Facts about the dataset."""
-        ids = [self.image_id(index) for index in range(len(self))]
-        files = [image for image, _ in self.pairs] + [labels for _, labels in self.pairs]
-        return DatasetInfo(
-            self.name,
-            "segmentation",
-            CLASSES,
-            len(ids),
-            fingerprint(CLASSES, ids, files, b"reduce zero label"),
-        )
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int, /) -> Sample:
-        image, label_map = read_image_and_labels(
-            *self.pairs[index], len(CLASSES), reduce_zero_label
-        )
-        return Sample(
-            image,
-            Target(self.image_id(index), (image.shape[0], image.shape[1]), label_map=label_map),
-        )
-
-
-def reduce_zero_label(stored: Array) -> Array:
-    """Convert stored values as mmsegmentation's ``reduce_zero_label`` does.
-
-    Args:
-        stored: uint8, 0 for pixels without annotation and k for class k of 150.
-
-    Returns:
-        uint8, 255 and k - 1.
-    """
-    return stored - np.uint8(1)  # 0 goes to 255
+LABELS = LabelReader(reduced_table(len(CLASSES)))
+"""0 (nothing) is ignored; k is class k - 1 of 150."""
 
 
 def ade20k_folder(root: Path) -> Path:
@@ -125,12 +70,20 @@ def open_ade20k(root: Path, split: str, options: OpenOptions) -> Dataset:
     ]
     require_layout("ade20k", root, split, existing)
     folder = SPLIT_FOLDERS[split]
-    dataset = Ade20kDataset(
-        home / "images" / folder, home / "annotations" / folder, f"ADE20K/{split}", options.faults
+    items = pair_files(home / "images" / folder, home / "annotations" / folder, options.faults)
+    images = len(items) + sum(fault != NO_IMAGE for fault in (options.faults or {}).values())
+    require_whole("ade20k", split, root, images, options.value("part", False))
+    return build_map_dataset(f"ADE20K/{split}", CLASSES, items, LABELS, options)
+
+
+def detect_ade20k(root: Path) -> dict[str, Any] | None:
+    """Recognise the folders of the benchmark."""
+    home = ade20k_folder(root)
+    folders = [home / kind / "validation" for kind in ("images", "annotations")]
+    there = all(folder.is_dir() for folder in folders) and (
+        home != root or (home / "objectInfo150.txt").is_file()
     )
-    images = len(dataset) + sum(fault != NO_IMAGE for fault in (options.faults or {}).values())
-    require_whole("ade20k", split, root, images, options.part)
-    return dataset
+    return {} if there else None
 
 
 def names_agree(table: str) -> bool:
@@ -149,7 +102,7 @@ def names_agree(table: str) -> bool:
     )
 
 
-def check_ade20k(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+def check_ade20k(root: Path, checker: FileChecker, options: OpenOptions) -> Iterator[PartCheck]:
     """Check both splits, and the list of classes if the file exists."""
     home = ade20k_folder(root)
     for split, folder in SPLIT_FOLDERS.items():
@@ -177,12 +130,17 @@ def _check_split(split: str, images: Path, labels: Path, checker: FileChecker) -
 
     def read(path: Path) -> None:
         label_path = labels / f"{path.stem}.png"
-        read_image_and_labels(path, label_path, len(CLASSES), reduce_zero_label)
+        read_image_and_labels(path, label_path, LABELS.read)
 
     expected = COUNTS["ade20k"][split]
     return checker.check_files(split, files, expected, read_by_index(read, files))
 
 
 ADE20K = Format(
-    "segmentation", open_ade20k, check_ade20k, ("part", "leave_out_bad"), fetch_advice("ade20k")
+    "segmentation",
+    open_ade20k,
+    check_ade20k,
+    detect_ade20k,
+    (PART, CLASSES_OPTION, LEAVE_OUT_BAD),
+    fetch_advice("ade20k"),
 )

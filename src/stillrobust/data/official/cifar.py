@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats import Format
 from stillrobust.data.formats.checks import FileChecker, PartCheck, run_check
+from stillrobust.data.formats.options import PART, OpenOptions
 from stillrobust.data.official.layout import (
     CIFAR10_C_FOLDER,
     CIFAR10_FOLDER,
@@ -84,7 +85,7 @@ def open_cifar10(root: Path, split: str, options: OpenOptions) -> CifarDataset:
     )
     parts = [read_batch(folder / name) for name in BATCHES[split]]
     images = np.concatenate([images for images, _ in parts])
-    require_whole("cifar10", split, root, len(images), options.part)
+    require_whole("cifar10", split, root, len(images), options.value("part", False))
     return CifarDataset(
         images, np.concatenate([labels for _, labels in parts]), f"CIFAR-10/{split}"
     )
@@ -271,7 +272,7 @@ def open_cifar10_c(root: Path, split: str, options: OpenOptions) -> Dataset:
     return Cifar10C(clean, clean.labels, folder)
 
 
-def check_cifar10(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+def check_cifar10(root: Path, checker: FileChecker, options: OpenOptions) -> Iterator[PartCheck]:
     """Check the six batches."""
     for split, names in BATCHES.items():
         for name in names:
@@ -287,7 +288,7 @@ def _check_batch(path: Path, expected: int) -> PartCheck:
     return PartCheck(path.name, "whole" if images == expected else "missing", text)
 
 
-def check_cifar10_c(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+def check_cifar10_c(root: Path, checker: FileChecker, options: OpenOptions) -> Iterator[PartCheck]:
     """Check the test batch, the labels and the 15 common corruptions."""
     images = COUNTS["cifar10_c"]["val"]
     place = find_cifar10_root(root)
@@ -316,7 +317,32 @@ def _check_array(path: Path, images: int) -> PartCheck:
     return PartCheck(path.stem, "whole", f"{len(array):,} images of 5 severities")
 
 
-CIFAR10 = Format("classification", open_cifar10, check_cifar10, ("part",), fetch_advice("cifar10"))
+def detect_cifar10(root: Path) -> dict[str, Any] | None:
+    """Recognise a folder with a batch file, without stored corruptions."""
+    found = (cifar10_folder(root) / "test_batch").is_file() and detect_cifar10_c(root) is None
+    return {} if found else None
+
+
+def detect_cifar10_c(root: Path) -> dict[str, Any] | None:
+    """Recognise a folder with the arrays of corruptions."""
+    folder = cifar10_c_folder(root)
+    found = (folder / "labels.npy").is_file() and (folder / "fog.npy").is_file()
+    return {} if found else None
+
+
+CIFAR10 = Format(
+    "classification",
+    open_cifar10,
+    check_cifar10,
+    detect_cifar10,
+    (PART,),
+    fetch_advice("cifar10"),
+)
 CIFAR10_C = Format(
-    "classification", open_cifar10_c, check_cifar10_c, ("part",), fetch_advice("cifar10_c")
+    "classification",
+    open_cifar10_c,
+    check_cifar10_c,
+    detect_cifar10_c,
+    (PART,),
+    fetch_advice("cifar10_c"),
 )

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
 
-from stillrobust.data.formats import Format, OpenOptions
+from stillrobust.data.formats import Format
 from stillrobust.data.formats.checks import FileChecker, PartCheck, read_by_index, run_check
+from stillrobust.data.formats.options import LEAVE_OUT_BAD, PART, OpenOptions
 from stillrobust.data.image_headers import IMAGE_SUFFIXES
 from stillrobust.data.official.layout import (
     COUNTS,
@@ -138,7 +140,7 @@ def resize_and_crop(image: Pillow.Image) -> Image:
 
 def open_imagenet(root: Path, split: str, options: OpenOptions) -> Dataset:
     """Open ``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` folder."""
-    return open_split(root, split, options.part)
+    return open_split(root, split, options.value("part", False))
 
 
 def imagenet_folder(root: Path) -> Path:
@@ -201,8 +203,8 @@ def list_class_images(folder: Path, part: bool) -> list[str]:
     if missing and not part:
         raise UserError(
             f"Expected ImageNet's 1,000 class folders in {folder}, but {len(missing)} are missing,"
-            f" the first {missing[0]}: the set is half there; `stillrobust data check imagenet"
-            f" {folder.parent}` says what is missing, imagenet(part=True):{folder.parent}"
+            f" the first {missing[0]}: the set is half there; `stillrobust data check"
+            f" imagenet:{folder.parent}` says what is missing, imagenet(part=True):{folder.parent}"
             " accepts the incomplete set"
         )
     return [f"{wnid}/{name}" for wnid in classes for name in list_image_names(folder / wnid)]
@@ -279,7 +281,7 @@ class ImageNetC:
             raise UserError(
                 f"Expected the {len(self):,} images of the clean set in {folder}, but {missing:,}"
                 f" are missing and {len(found) - len(self) + missing:,} are others: `stillrobust"
-                f" data check imagenet_c {self.root}` says more; `stillrobust data fetch imagenet_c"
+                f" data check imagenet_c:{self.root}` says more; `stillrobust data fetch imagenet_c"
                 f" {self.root}` gets the set"
             )
         return _Stored(self, folder)
@@ -355,10 +357,10 @@ def open_imagenet_c(root: Path, split: str, options: OpenOptions) -> Dataset:
             f"Expected ImageNet's val folder in {root} for the clean images of ImageNet-C, but it"
             " is not there; a link to it will do"
         )
-    return ImageNetC(open_split(root, "val", options.part), root)
+    return ImageNetC(open_split(root, "val", options.value("part", False)), root)
 
 
-def check_imagenet(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+def check_imagenet(root: Path, checker: FileChecker, options: OpenOptions) -> Iterator[PartCheck]:
     """Check both splits."""
     for split in ("train", "val"):
         yield run_check(split, _check_split, root, split, checker)
@@ -376,7 +378,7 @@ def _check_split(root: Path, split: str, checker: FileChecker) -> PartCheck:
     return checker.check_files(split, files, expected, read_by_index(read_unrotated, files), note)
 
 
-def check_imagenet_c(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
+def check_imagenet_c(root: Path, checker: FileChecker, options: OpenOptions) -> Iterator[PartCheck]:
     """Check the clean images and the 15 common corruptions."""
     yield run_check("val", _check_split, root, "val", checker)
     expected = COUNTS["imagenet_c"]["val"]
@@ -403,18 +405,37 @@ def check_imagenet_c(root: Path, checker: FileChecker) -> Iterator[PartCheck]:
             yield checker.check_files(corruption, files, None, read)
 
 
+def detect_imagenet(root: Path) -> dict[str, Any] | None:
+    """Recognise folders of WordNet ids, and Kaggle's copy."""
+    home = imagenet_folder(root)
+    known = set(wordnet_ids())
+    found = home != root or any(
+        known.issuperset(names) and names
+        for names in (subfolders(home / split) for split in ("train", "val"))
+    )
+    return {} if found and detect_imagenet_c(root) is None else None
+
+
+def detect_imagenet_c(root: Path) -> dict[str, Any] | None:
+    """Recognise the folder of a corruption with its severities."""
+    found = any((stored_folder(root, name) / "1").is_dir() for name in STORED)
+    return {} if found else None
+
+
 IMAGENET = Format(
     "classification",
     open_imagenet,
     check_imagenet,
-    ("part", "leave_out_bad"),
+    detect_imagenet,
+    (PART, LEAVE_OUT_BAD),
     lambda root: f"{IMAGENET_ADVICE}.",
 )
 IMAGENET_C = Format(
     "classification",
     open_imagenet_c,
     check_imagenet_c,
-    ("part",),
+    detect_imagenet_c,
+    (PART,),
     fetch_advice(
         "imagenet_c", f" {IMAGENET_ADVICE}; a link in {{root}} to its val folder will do."
     ),

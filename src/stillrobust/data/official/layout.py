@@ -56,7 +56,7 @@ def require_layout(dataset: str, root: Path, split: str, existing: Sequence[str]
     if root.is_dir() and not existing:
         raise UserError(
             f"Expected {LAYOUTS[dataset]} in {root}, but there is none; check the path: "
-            f"`stillrobust data check {dataset} {root}` says how to get it"
+            f"`stillrobust data check {dataset}:{root}` says how to get it"
         )
     require_split(dataset, root, split, existing)
 
@@ -78,6 +78,6 @@ def require_whole(dataset: str, split: str, root: Path, found: int, part: bool) 
     if found != expected and not part:
         raise UserError(
             f"Expected the {expected:,} images of {dataset}'s {split} split in {root}, but found"
-            f" {found:,}: `stillrobust data check {dataset} {root}` says what is missing;"
+            f" {found:,}: `stillrobust data check {dataset}:{root}` says what is missing;"
             f" {dataset}(part=True):{root} accepts the incomplete set"
         )

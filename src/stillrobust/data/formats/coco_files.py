@@ -1,0 +1,163 @@
+"""Find the image files that a COCO file lists, also under the names that other systems write."""
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stillrobust.data.formats.options import Notes
+from stillrobust.data.image_headers import IMAGE_SUFFIXES
+from stillrobust.data.reading import is_text, resolve_inside
+from stillrobust.errors import UserError
+
+# Separators of folders and drives on Windows; ``resolve_inside`` decides on such names.
+UNSAFE = frozenset("\\:")
+MAX_LISTED = 3  # file names in an error message
+TRIED = 20  # images that are looked for to find out what file names are relative to
+
+
+class MissingImagesError(UserError):
+    """Image files that a COCO file lists do not exist."""
+
+
+@dataclass
+class ImageFiles:
+    """The image files of a COCO file.
+
+    Attributes:
+        folder: Folder of the images, resolved.
+        names: Image id of every entry: its path below ``folder``, normalised.
+        paths: Image id -> path below ``folder``, where they differ.
+        absent: Names of missing files.
+    """
+
+    folder: Path
+    names: list[str] = field(default_factory=list)
+    paths: dict[str, str] = field(default_factory=dict)
+    absent: list[str] = field(default_factory=list)
+
+
+def locate_images(
+    folders: Sequence[Path],
+    root: Path,
+    entries: dict[int, dict[str, Any]],
+    annotations: Path,
+    notes: Notes,
+    tolerant: bool = False,
+) -> ImageFiles:
+    """Find every image file. Each folder is listed once.
+
+    Args:
+        folders: Folders that may hold the images. The first that has one of them is used.
+        root: Folder of the dataset, which names may be relative to.
+        entries: Image id -> row of the file.
+        annotations: The JSON file, for messages.
+        notes: Collects what was assumed.
+        tolerant: Return missing files instead of raising an error.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: If a name leaves the folder.
+        MissingImagesError: If files are missing and ``tolerant`` is false.
+    """
+    existing = [folder for folder in folders if folder.is_dir()]
+    folder, prefix, sure = _find_base(existing, root, entries)
+    if not sure and existing in ([], [root]):
+        listed = ", ".join(str(one) for one in folders if one != root)
+        raise MissingImagesError(
+            f"Expected the images of {annotations} in one of {listed or root}, but none exists;"
+            " move them there, or name their folder with the option images"
+        )
+    if prefix:
+        notes.say(f"file names of {annotations.name} begin with {prefix}")
+    found = ImageFiles(folder.resolve())
+    plain: dict[str, set[str]] = {}
+    others: dict[str, dict[str, list[str]]] = {}
+    for identity, entry in entries.items():
+        stated = entry.get("file_name")
+        text = stated.removeprefix(prefix) if isinstance(stated, str) else stated
+        name = text if isinstance(text, str) else ""
+        parent, _, base = name.rpartition("/")
+        if parent not in plain:
+            plain[parent] = _plain_files(found.folder, parent)
+        safe = name and not UNSAFE.intersection(name) and name[0] != "/" and is_text(name)
+        if not (safe and base in plain[parent]):
+            where = f"image {identity} of {annotations}"
+            path = resolve_inside(found.folder, text, where)
+            if not path.is_file():
+                if parent not in others:
+                    others[parent] = _loose_names(plain[parent])
+                base = _only_match(base, others[parent])
+                if base:
+                    notes.count("file names with another case, suffix or form of accents")
+                    name = f"{parent}/{base}" if parent else base
+                else:
+                    found.absent.append(name)
+        image_id = unicodedata.normalize("NFC", name)
+        found.names.append(image_id)
+        if image_id != name:
+            found.paths[image_id] = name
+    if found.absent and not tolerant:
+        listed = ", ".join(found.absent[:MAX_LISTED])
+        more = ", ..." if len(found.absent) > MAX_LISTED else ""
+        raise MissingImagesError(
+            f"Expected the images of {annotations} in {folder}, but {len(found.absent):,} of"
+            f" {len(entries):,} images are not there: {listed}{more}; download them or remove their"
+            " entries"
+        )
+    return found
+
+
+def _find_base(
+    folders: Sequence[Path], root: Path, entries: dict[int, dict[str, Any]]
+) -> tuple[Path, str, bool]:
+    """The folder of the images, the prefix of file names that is not part of their path, and
+    whether an image was found there.
+    """
+    names = [entry.get("file_name") for entry in list(entries.values())[:TRIED]]
+    for folder in folders:
+        below = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else ""
+        for prefix in dict.fromkeys(("", f"{below}/", f"{folder.name}/")):
+            for name in names:
+                if not isinstance(name, str) or not name.startswith(prefix) or "\0" in name:
+                    continue
+                place = folder / name[len(prefix) :]
+                if is_text(name) and ".." not in place.parts and place.is_file():
+                    return folder, prefix, True
+    return (folders or [root])[0], "", False
+
+
+def _plain_files(folder: Path, parent: str) -> set[str]:
+    """Names of the files in ``folder / parent`` without links; empty if it cannot be listed."""
+    try:
+        place = resolve_inside(folder, parent, "") if parent else folder
+        with os.scandir(place) as found:
+            return {entry.name for entry in found if entry.is_file(follow_symlinks=False)}
+    except (OSError, UserError):
+        return set()
+
+
+def _loose_names(names: set[str]) -> dict[str, list[str]]:
+    """Normalised name, with and without the suffix of an image -> file names."""
+    found = defaultdict(list)
+    for name in names:
+        stem, suffix = Path(name).stem, Path(name).suffix
+        if suffix.lower() in IMAGE_SUFFIXES:
+            found[_loose(name)].append(name)
+            found[_loose(stem)].append(name)
+    return found
+
+
+def _loose(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _only_match(base: str, names: dict[str, list[str]]) -> str:
+    """The only file that a name can mean, or an empty text."""
+    found = names.get(_loose(base), [])
+    return found[0] if len(found) == 1 else ""

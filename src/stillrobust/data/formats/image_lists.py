@@ -1,0 +1,111 @@
+"""The dataset of all classification formats: images with one label each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from stillrobust.data.formats.class_names import chosen_indices
+from stillrobust.data.formats.options import ImageReader, OpenOptions
+from stillrobust.data.reading import fingerprint, read_image
+from stillrobust.errors import UserError
+from stillrobust.samples import DatasetInfo, Sample, Target
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One image: its id, its file and its label."""
+
+    image_id: str
+    image: Path
+    label: int
+
+
+@dataclass(frozen=True)
+class ImageListDataset:
+    """Images with one label each.
+
+    Attributes:
+        name: Name in reports.
+        classes: Class names.
+        items: The images, sorted by id.
+        folder: Folder of the images, for the note on files that are not read.
+        read: Reads images.
+        notes: What was assumed and repaired.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    items: tuple[LabelledImage, ...] = field(repr=False)
+    folder: Path | None = None
+    read: ImageReader = field(default=read_image, repr=False)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[Path]:
+        """The file of every image."""
+        return [item.image for item in self.items]
+
+    def image_id(self, index: int) -> str:
+        """The path of the image below the split, such as ``<class>/<file>``."""
+        return self.items[index].image_id
+
+    @cached_property
+    def info(self) -> DatasetInfo:
+        """Facts about the dataset. For the fingerprint, all files of a small set are read."""
+        ids = [item.image_id for item in self.items]
+        labels = ",".join(str(item.label) for item in self.items).encode()
+        digest = fingerprint(self.classes, ids, self.files, labels)
+        return DatasetInfo(
+            self.name, "classification", self.classes, len(ids), digest, notes=self.notes
+        )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        item = self.items[index]
+        image = self.read(item.image)
+        size = image.shape[0], image.shape[1]
+        return Sample(image, Target(item.image_id, size, label=item.label))
+
+
+def build_image_list(
+    name: str,
+    classes: Sequence[str],
+    items: Sequence[LabelledImage],
+    options: OpenOptions,
+    folder: Path | None = None,
+) -> ImageListDataset:
+    """Build the dataset of a split, with the option ``classes`` applied.
+
+    Args:
+        name: Name in reports.
+        classes: All classes of the files.
+        items: The images, with labels that are indices of ``classes``.
+        options: How the dataset is opened.
+        folder: Folder of the images.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        UserError: If a chosen class does not exist, or no image has one.
+    """
+    kept = chosen_indices(classes, options, "images of the others are left out")
+    if kept is not None:
+        new = {old: place for place, old in enumerate(kept)}
+        items = [replace(item, label=new[item.label]) for item in items if item.label in new]
+        classes = [classes[index] for index in kept]
+        if not items:
+            raise UserError(
+                f"Expected images of the classes {', '.join(classes)} in {options.path}, but there"
+                " are none; choose other classes"
+            )
+    without = len(classes) - len({item.label for item in items})
+    if without:
+        options.notes.say(f"{without:,} of the {len(classes):,} classes are without images")
+    ordered = tuple(sorted(items, key=lambda item: item.image_id))
+    return ImageListDataset(
+        name, tuple(classes), ordered, folder, options.read, options.notes.sentences()
+    )
