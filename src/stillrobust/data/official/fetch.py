@@ -95,13 +95,19 @@ def _fetch_archive(
     def downloaded(done: int, total: int | None) -> None:
         progress(archive.name, done // MIB, (total or archive.limits.size) // MIB, "MB")
 
-    fetch(sources, path, sha256=archive.sha256, size=archive.size, progress=downloaded)
-    if archive.md5 is not None and _md5(path) != archive.md5:
-        path.unlink()
-        raise UserError(
-            f"Expected {archive.name} with the MD5 {archive.md5}, but the download has another;"
-            " fetch it again"
-        )
+    def md5_fault(path: Path) -> str:
+        same = archive.md5 is None or _md5(path) == archive.md5
+        return "" if same else f"expected MD5 {archive.md5}, got another"
+
+    fetch(
+        sources,
+        path,
+        sha256=archive.sha256,
+        size=archive.size,
+        limit=archive.limits.size,
+        check=md5_fault,
+        progress=downloaded,
+    )
     files = archive.limits.files
     unpack(
         path,
