@@ -5,7 +5,6 @@ Actors end with the driver. A driver that is started again skips finished cells.
 """
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -76,8 +75,6 @@ class Ray:
     def __enter__(self) -> "Ray":
         import ray
 
-        # no telemetry unless the user turns it on
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             _require_reachable(self.address)
             ray.init(

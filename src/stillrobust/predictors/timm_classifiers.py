@@ -7,7 +7,9 @@ import timm
 import torch
 from PIL import Image as PillowImage
 
+from stillrobust.backbones.hubs import timm_file
 from stillrobust.backbones.reader import digest, load_strictly, read_state
+from stillrobust.backbones.timm_models import create_timm_model
 from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown_name_error
@@ -29,7 +31,7 @@ def create_predictor(
     Args:
         info: Description of the dataset.
         name: timm's name of the model.
-        weights: ``'pretrained'`` (timm downloads them), ``'random'``, or the path of a file.
+        weights: ``'pretrained'`` (timm's own, fetched before), ``'random'``, or the path of a file.
         classes: Number of classes, if it is not the published one. They are then the dataset's in
             their order.
         labels: The dataset's name of a class by the model's name.
@@ -44,7 +46,8 @@ def create_predictor(
         )
     if not timm.is_model(name.partition(".")[0]):
         raise unknown_name_error("timm model", name, timm.list_models())
-    model = timm.create_model(name, pretrained=weights == "pretrained", num_classes=classes)
+    own = read_state(timm_file(name)) if weights == "pretrained" else None
+    model = create_timm_model(name, own, num_classes=classes)
     if weights not in ("pretrained", "random"):
         load_strictly(model, read_state(Path(weights).expanduser()), weights)
     outputs = int(model.num_classes)

@@ -8,6 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from stillrobust.backbones.hubs import torchvision_file
 from stillrobust.backbones.reader import digest, load_strictly, read_state
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown_name_error
@@ -42,7 +43,7 @@ def create_predictor(
     Args:
         info: Description of the dataset.
         name: torchvision's name of the model.
-        weights: Name of published weights (torchvision downloads them), ``'random'``, or the path
+        weights: Name of published weights (fetched before), ``'random'``, or the path
             of a file.
         classes: Number of classes with background, if it is not the published one. They are then
             the dataset's in their order, in detection after the background.
@@ -62,6 +63,8 @@ def create_predictor(
             f" a file, but got {weights!r}; name one of these"
         )
     chosen = enum[weights] if published else enum.DEFAULT
+    if published:
+        torchvision_file(name, chosen)  # torchvision downloads what is missing
     arguments: dict[str, Any] = (
         {"weights": chosen} if published else {"weights": None, "num_classes": classes}
     )

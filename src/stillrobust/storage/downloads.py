@@ -120,6 +120,27 @@ def fetch(
     )
 
 
+def require_reachable(address: str) -> None:
+    """Check that a server answers, with any status.
+
+    Args:
+        address: URL, ``http`` or ``https``.
+
+    Raises:
+        UserError: If no connection can be made.
+    """
+    try:
+        with open_url(address, {"User-Agent": "stillrobust"}):
+            return
+    except UnreachableError as error:
+        raise UserError(
+            f"Cannot reach {address}: {error}; check the network and its proxy, or carry the files"
+            " over (docs/offline.md)"
+        ) from None
+    except (BrokenError, FinalError):
+        return
+
+
 def _fault(path: Path, sha256: str | None, size: int | None) -> str:
     """Return what is wrong with a file; empty if nothing is."""
     length = path.stat().st_size
