@@ -18,6 +18,7 @@ from stillrobust.data.official.layout import COUNTS
 from stillrobust.data.reading import fingerprint, read_image, require_split, write_image
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
+from stillrobust.storage.files import make_folder
 
 # Other annotation files of COCO's downloads, which are not splits.
 OTHER_KINDS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
@@ -175,7 +176,7 @@ def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Seq
     for image_number, sample in enumerate(samples, 1):
         target = sample.target
         path = folder / split / target.image_id
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_image(path, sample.image)
         height, width = target.size
         document["images"].append(
@@ -184,7 +185,7 @@ def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Seq
         for entry in annotation_entries(target):
             number = len(document["annotations"]) + 1
             document["annotations"].append({"id": number, "image_id": image_number, **entry})
-    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    make_folder(folder / "annotations")
     (folder / "annotations" / f"instances_{split}.json").write_text(
         json.dumps(document), encoding="utf-8"
     )

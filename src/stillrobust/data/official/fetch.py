@@ -10,6 +10,7 @@ from stillrobust.data.official.sources import ARCHIVES, IMAGENET_ADVICE, Archive
 from stillrobust.errors import UserError
 from stillrobust.names import unknown_name_error
 from stillrobust.storage.downloads import fetch
+from stillrobust.storage.files import output_folder
 
 MIB, GB = 1 << 20, 1_000_000_000
 
@@ -43,8 +44,9 @@ def fetch_dataset(
         raise unknown_name_error("data set to fetch", name, [*ARCHIVES, "imagenet"])
     missing = [archive for archive in ARCHIVES[name] if not _is_unpacked(archive, root)]
     _require_space(missing, root)
-    for archive in missing:
-        _fetch_archive(archive, root, mirror, progress)
+    with output_folder(root):
+        for archive in missing:
+            _fetch_archive(archive, root, mirror, progress)
     return [
         str(Path(archive.folder) / given)
         for archive in ARCHIVES[name]
