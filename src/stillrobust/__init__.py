@@ -4,9 +4,13 @@ corruptions.
 
 from typing import Any
 
+from stillrobust.extras import turn_off_telemetry
+
 __version__ = "0.1.0"
 
 __all__ = ["__version__", "corrupt", "get_corruption_names"]
+
+turn_off_telemetry()  # before any library that has some is imported
 
 
 def __getattr__(name: str) -> Any:

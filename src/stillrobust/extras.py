@@ -1,5 +1,8 @@
-"""Optional dependencies: which extra brings a package, and the error if it is missing."""
+"""Optional dependencies: the extra that brings a package, the error if it is missing, and telemetry
+that is turned off.
+"""
 
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 
@@ -15,6 +18,25 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "tensorboard": ("tensorboard",),
 }
 """Extra of ``pyproject.toml`` -> the modules that it brings."""
+
+NOT_UNASKED: Mapping[str, str] = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_SAFETENSORS_CONVERSION": "1",  # transformers asks the hub to convert a model
+    "YOLO_OFFLINE": "true",  # Ultralytics' look-ups, usage statistics and checks for updates
+    "YOLO_AUTOINSTALL": "false",  # it installs missing packages with pip
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""Environment variables that turn off telemetry, checks for updates and installations. Each library
+reads its own when it is imported.
+"""
+
+
+def turn_off_telemetry() -> None:
+    """Set the variables of ``NOT_UNASKED`` that the user has not set."""
+    for name, value in NOT_UNASKED.items():
+        os.environ.setdefault(name, value)
 
 
 class MissingExtraError(ModuleNotFoundError, UserError):

@@ -4,15 +4,17 @@ that is killed.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from stillrobust.errors import UserError
-from stillrobust.execution import run_jobs
+from stillrobust.execution import on_ray, run_jobs
 from stillrobust.storage.store import Store
 from tests.execution.example_jobs import RecordProcess, Refuse
 from tests.toys import SMALL_STUDY
@@ -86,9 +88,25 @@ def test_work_goes_to_every_place_and_a_killed_node_loses_none(cluster, tmp_path
     assert any(report[1:] == (1, 2, "half") for report in reports)
 
 
-def test_no_cluster_is_one_sentence(cluster):
-    with pytest.raises(UserError, match="ray start --head"):
-        run_jobs([Refuse(name="bad")], 1, engine="ray", address="127.0.0.1:1")
+@pytest.mark.parametrize("kind", ["closed", "silent", "talks", "unknown"])
+def test_no_head_is_one_sentence(kind, monkeypatch):
+    """Ray itself waits two minutes for a port that accepts and never answers."""
+    monkeypatch.setattr(on_ray, "CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        if kind == "closed":
+            listener.close()
+        elif kind == "talks":
+            threading.Thread(
+                target=lambda: listener.accept()[0].sendall(b"SSH-2.0"), daemon=True
+            ).start()
+        elif kind == "unknown":
+            address = "nowhere.invalid:6379"
+        began = time.monotonic()
+        with pytest.raises(UserError, match="ray start --head") as caught:
+            run_jobs([Refuse(name="bad")], 1, engine="ray", address=address)
+    assert time.monotonic() - began < 20  # of which importing ray takes the most
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow

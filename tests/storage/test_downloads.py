@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from stillrobust.errors import UserError
-from stillrobust.storage import downloads, leases
+from stillrobust.storage import downloads, http, leases
 from stillrobust.storage.downloads import fetch
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
@@ -117,29 +117,11 @@ class Server(BaseHTTPRequestHandler):
     def page(self, start):
         self.answer(b"<html>Sign in</html>", kind="text/html")
 
-    def drive(self, start):
-        """Google Drive's page: the file comes once the form's hidden fields are sent."""
-        if "confirm=t&uuid=4f" in self.path:
-            self.answer(start=start)
-        else:
-            form = (
-                '<form id="download-form" action="/drive" method="get"><input type="hidden"'
-                ' name="id" value="7">'
-            )
-            form += (
-                '<input type="hidden" name="confirm" value="t"><input type="hidden" name="uuid"'
-                ' value="4f"></form>'
-            )
-            self.answer(
-                f"<html><body>Too large to scan {form}</body></html>".encode(),
-                kind="text/html; charset=utf-8",
-            )
-
 
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(downloads, "PAUSE", 0.01)
-    monkeypatch.setattr(downloads, "TIMEOUT", 0.3)
+    monkeypatch.setattr(http, "TIMEOUT", 0.3)
     Server.requests.clear()
     running = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     running.handle_error = lambda *_: None  # a client that hangs up is what some tests do
@@ -155,7 +137,7 @@ def left(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("way", ["good", "resets", "ignores", "shifts", "drive"])
+@pytest.mark.parametrize("way", ["good", "resets", "ignores", "shifts"])
 def test_the_file_comes_whole(server, tmp_path, way):
     seen = []
     target = fetch(

@@ -1,12 +1,10 @@
 """Backbone specs: the architectures by name, and where the weights of a spec come from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from stillrobust.backbones.base import Backbone
 from stillrobust.backbones.checkpoints import (
@@ -15,7 +13,8 @@ from stillrobust.backbones.checkpoints import (
     Checkpoint,
     checkpoints_of,
 )
-from stillrobust.backbones.reader import digest, kind_of_path, read_weights, require_file
+from stillrobust.backbones.hubs import timm_file
+from stillrobust.backbones.reader import kind_of_path, read_weights, require_file
 from stillrobust.backbones.resnet import DEPTHS, build_resnet
 from stillrobust.backbones.strict_loading import require_key
 from stillrobust.backbones.swin import SHAPES, build_swin
@@ -48,15 +47,13 @@ class ResolvedBackbone:
     spec: str
     architecture: str
     kind: Literal["random", "hub", "published", "folder", "file"]
-    """``hub``: timm's own weights. ``folder``: written by ``stillrobust robustify``."""
+    """``hub``: timm's own weights, from its cache. ``folder``: of ``stillrobust robustify``."""
     checkpoint: Checkpoint | None = None
     """The row of facts of published weights and of folders."""
     file: Path | None = None
-    """The weight file; ``None`` for random weights and for timm's hub."""
+    """The weight file; ``None`` for random weights."""
     key: str = ""
     """Path of the weights in the file, such as ``model_ema``; empty to find them."""
-    _hub_model: tuple[Backbone, torch.Tensor] | None = field(default=None, repr=False)
-    """A model loaded from the hub, and the state of torch's generator after that."""
 
     @property
     def display_name(self) -> str:
@@ -83,19 +80,14 @@ class ResolvedBackbone:
     def digest(self) -> str:
         """The identity of the weights: the SHA-256 (hex) of their file, or of that and ``key``.
 
-        For timm's hub it is the SHA-256 of the tensors, and the next ``build`` returns the model
-        that was loaded for it. Random weights depend on the run's seed, so that their identity is
+        Random weights depend on the run's seed, so that their identity is
         ``random:ARCHITECTURE``.
 
         Raises:
             UserError: If a published file is not the one that its publisher names.
         """
-        if self.kind == "random":
-            return f"random:{self.architecture}"
         if self.file is None:
-            backbone = self._load_hub_model()
-            self._hub_model = backbone, torch.get_rng_state()
-            return digest(backbone.model.state_dict())
+            return f"random:{self.architecture}"
         if self.kind == "published" and self.checkpoint:
             verify_checkpoint(self.checkpoint, self.file)
         return self._identity_of(cached_file_sha256(self.file))
@@ -112,16 +104,18 @@ class ResolvedBackbone:
             UserError: If the weights do not fit, or changed since ``digest`` was computed.
         """
         expected = self.digest
-        if self.kind == "hub":
-            return self._take_hub_model(expected), f"{self.spec}: the weights of timm, from its hub"
-        backbone = self._build_architecture()
         if self.file is None:
-            return backbone, f"{self.spec}: random weights"
-        if self.preprocessing:
-            backbone.set_preprocessing(**self.preprocessing)
+            return self._build_architecture(), f"{self.spec}: random weights"
         weights = read_weights(self.file, self.key)
         if self._identity_of(weights.sha256) != expected:
             raise self._changed()
+        if self.kind == "hub":
+            backbone: Backbone = build_timm(self.architecture.removeprefix(TIMM), weights.tensors)
+            backbone.name = self.architecture
+            return backbone, f"{self.spec}: the weights of timm, {self.file}"
+        backbone = self._build_architecture()
+        if self.preprocessing:
+            backbone.set_preprocessing(**self.preprocessing)
         may_differ = self.checkpoint.may_differ if self.checkpoint else HEAD_KEYS
         return backbone, f"{self.spec}: {load_weights(backbone, weights, self.file, may_differ)}"
 
@@ -137,21 +131,6 @@ class ResolvedBackbone:
         backbone = ARCHITECTURES[name](name)
         if name not in LITE_REPEATS:
             backbone.set_preprocessing(IMAGENET_MEAN, IMAGENET_STD)
-        return backbone
-
-    def _load_hub_model(self) -> Backbone:
-        backbone = build_timm(self.architecture.removeprefix(TIMM), pretrained=True)
-        backbone.name = self.architecture
-        return backbone
-
-    def _take_hub_model(self, expected: str) -> Backbone:
-        if self._hub_model is not None:
-            (backbone, generator_state), self._hub_model = self._hub_model, None
-            torch.set_rng_state(generator_state)  # as if it had been loaded just now
-            return backbone
-        backbone = self._load_hub_model()
-        if digest(backbone.model.state_dict()) != expected:
-            raise self._changed()
         return backbone
 
     def _changed(self) -> UserError:
@@ -202,7 +181,7 @@ def _locate(spec: str) -> ResolvedBackbone:
     if value == RANDOM:
         return ResolvedBackbone(spec, name, "random")
     if value == HUB and not built_in:
-        return ResolvedBackbone(spec, name, "hub")
+        return ResolvedBackbone(spec, name, "hub", None, timm_file(name.removeprefix(TIMM)))
     if not value:
         raise UserError(
             f"No weights of {name} are published; use {name}(weights='{RANDOM}'), or name a weight"
@@ -238,10 +217,10 @@ def build_backbone(spec: str) -> tuple[Backbone, str]:
 
 
 def weights_file(spec: str) -> Path | None:
-    """The weight file of a spec; ``None`` for random weights and for timm's hub.
+    """The weight file of a spec; ``None`` for random weights.
 
     Raises:
-        UserError: If a name is unknown, or published weights are missing.
+        UserError: If a name is unknown, or weights of a publisher or a hub are missing.
     """
     return _locate(spec).file
 

@@ -105,29 +105,38 @@ def timm_names() -> list[str]:
     return names
 
 
-def build_timm(name: str, *, pretrained: bool = False) -> TimmBackbone:
+def create_timm_model(name: str, weights: State | None = None, **options: Any) -> nn.Module:
+    """Create a timm model without a connection.
+
+    Args:
+        name: timm's name.
+        weights: The tensors of timm's own weight file; random weights by default.
+        **options: Further arguments of ``timm.create_model``.
+    """
+    if weights is None:
+        return timm.create_model(name, pretrained=False, **options)  # type: ignore[no-any-return]
+    model = timm.create_model(
+        name, pretrained=True, pretrained_cfg_overlay={"state_dict": weights}, **options
+    )
+    model.pretrained_cfg["state_dict"] = None  # else it keeps the tensors in memory
+    return model  # type: ignore[no-any-return]
+
+
+def build_timm(name: str, weights: State | None = None) -> TimmBackbone:
     """Build a timm architecture.
 
     Args:
         name: timm's name.
-        pretrained: Load timm's own weights from its hub; random weights otherwise.
+        weights: The tensors of timm's own weight file; random weights by default.
 
     Raises:
-        UserError: If the weights cannot be downloaded, or the architecture returns no maps.
+        UserError: If the architecture returns no maps.
     """
     options: dict[str, Any] = {"strict_img_size": False} if name.startswith("swin") else {}
-    try:
-        model = timm.create_model(name, pretrained=pretrained, **options)
-    except Exception as error:
-        if not pretrained:
-            raise
-        raise UserError(
-            f"Cannot download timm's weights for {name} ({str(error).splitlines()[0][:150]}); give"
-            " weights='FILE' for a local file, or weights='random'"
-        ) from None
+    model = create_timm_model(name, weights, **options)
     if not hasattr(model, "forward_intermediates"):
         raise UserError(
             f"timm's {name} cannot return the maps of its stages; take another backbone"
         )
-    cfg = model.pretrained_cfg
+    cfg: Any = model.pretrained_cfg
     return TimmBackbone(name, model, tuple(cfg["mean"]), tuple(cfg["std"]))

@@ -3,6 +3,7 @@
 Heavy imports happen inside the commands.
 """
 
+import signal
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -27,8 +28,10 @@ from stillrobust.cli import (
 from stillrobust.cli.completion import names_of
 from stillrobust.errors import UserError
 from stillrobust.extras import extra_of, missing_extra
+from stillrobust.runtime.stopping import interrupt_on_sigterm
 
-INTERRUPTED = 130  # exit status after Ctrl-C: 128 + SIGINT
+INTERRUPTED = 128 + signal.SIGINT  # exit status after Ctrl-C
+TERMINATED = 128 + signal.SIGTERM
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -74,8 +77,9 @@ def main() -> None:
     """Run the command line.
 
     A ``UserError``, a missing extra, and an error of the operating system are one sentence and exit
-    status 2. Ctrl-C exits with status 130.
+    status 2. Ctrl-C exits with status 130, and SIGTERM, which does the same, with 143.
     """
+    terminated = interrupt_on_sigterm()
     if isinstance(sys.stdout, TextIOWrapper):
         # names of files may hold characters that the terminal cannot print
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -90,6 +94,7 @@ def main() -> None:
                 "stillrobust: stopped; finished work is kept, run the same command again to resume",
                 file=sys.stderr,
             )
+            sys.exit(TERMINATED if terminated.is_set() else INTERRUPTED)
         raise
     except ModuleNotFoundError as error:
         if (extra := extra_of(error.name or "")) is None:

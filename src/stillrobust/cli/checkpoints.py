@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from stillrobust.cli.completion import checkpoints
+from stillrobust.errors import UserError
 from stillrobust.runtime.progress import progress_display
 
 commands = typer.Typer()
@@ -15,6 +16,16 @@ Name = Annotated[
     typer.Argument(
         autocompletion=checkpoints,
         help="A spec of `list checkpoints`, ARCHITECTURE/WEIGHTS, or WEIGHTS.",
+    ),
+]
+FetchName = Annotated[
+    str,
+    typer.Argument(
+        autocompletion=checkpoints,
+        help=(
+            "A spec of `list checkpoints`, or of another library's hub: timm:NAME,"
+            " torchvision:NAME, transformers:OWNER/NAME."
+        ),
     ),
 ]
 
@@ -41,7 +52,7 @@ def show_command(name: Name) -> None:
 
 @commands.command("fetch")
 def fetch_command(
-    name: Name,
+    name: FetchName,
     source: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,10 +64,20 @@ def fetch_command(
         typer.Option(help="Cache (default: $STILLROBUST_CACHE, or ~/.cache/stillrobust)."),
     ] = None,
 ) -> None:
-    """Fetch a published checkpoint into the cache. An interrupted download resumes.
+    """Fetch published weights into the cache. An interrupted download resumes.
 
     Example: stillrobust fetch ant --from https://mirror.example.org/weights/
+
+    Example: stillrobust fetch timm:resnet10t
     """
+    if ":" in name.partition("(")[0]:
+        if source or to:
+            raise UserError(
+                f"{name} goes into its own library's cache, so --from and --to do not apply; leave"
+                " them out"
+            )
+        _fetch_from_hub(name)
+        return
     from stillrobust.backbones.weights import fetch_checkpoint, find_checkpoint
     from stillrobust.storage.downloads import cache_folder
 
@@ -69,3 +90,13 @@ def fetch_command(
             lambda done, total: listen(row.file, done >> 20, (total or done) >> 20, "MB"),
         )
     typer.echo(f"{row.spec}: {path} ({path.stat().st_size >> 20} MB; {row.licence})")
+
+
+def _fetch_from_hub(spec: str) -> None:
+    from stillrobust.backbones.hubs import fetch_hub_model
+
+    with progress_display() as listen:
+        path = fetch_hub_model(
+            spec, lambda done, total: listen(spec, done >> 20, (total or done) >> 20, "MB")
+        )
+    typer.echo(f"{spec}: {path}")

@@ -22,7 +22,7 @@ import numpy as np
 
 from stillrobust.errors import UserError
 from stillrobust.samples import Image
-from stillrobust.storage.files import replace_file
+from stillrobust.storage.files import make_folder, replace_file
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 SIZE = struct.Struct("<II")  # H, W
@@ -96,7 +96,7 @@ class ImageCache:
                 self._room = self._make_room(size)
             if self._room < size:
                 return
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             replace_file(path, hashlib.sha256(packed).digest() + packed)
             self._room -= size
         except OSError as error:

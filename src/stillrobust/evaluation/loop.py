@@ -32,7 +32,7 @@ from stillrobust.predictors import Predictor, load_run_predictor, validated_pred
 from stillrobust.runtime.progress import ProgressCallback, no_progress
 from stillrobust.runtime.run_log import RUN_LOG, note
 from stillrobust.samples import Dataset, Prediction, Sample
-from stillrobust.storage.files import file_matches
+from stillrobust.storage.files import file_matches, output_folder
 from stillrobust.storage.store import Run, Store
 from stillrobust.training.run_files import read_description
 from stillrobust.user_files import display_name
@@ -99,11 +99,12 @@ def evaluate(
         images = min(size, images * group.size)
         progress(done * size + images * severities, cells * size, text)
 
-    for corruption, severities in missing.items():
-        on_images = partial(report, corruption, len(severities), done)
-        _evaluate_corruption(evaluation, corruption, on_images)
-        done += len(severities)
-        report(corruption, 0, done, 0)
+    with output_folder(evaluation.store.root):
+        for corruption, severities in missing.items():
+            on_images = partial(report, corruption, len(severities), done)
+            _evaluate_corruption(evaluation, corruption, on_images)
+            done += len(severities)
+            report(corruption, 0, done, 0)
     if not missing:
         progress(cells * size, cells * size, "all cells were evaluated before")
     return evaluation.run

@@ -18,6 +18,7 @@ from stillrobust.errors import UserError
 from stillrobust.execution.jobs import ONE_THREAD, Event, Job, JobEnd, run_job
 from stillrobust.execution.serialization import from_json, to_json
 from stillrobust.runtime import capacity
+from stillrobust.runtime.stopping import interrupt_on_sigterm
 
 REPORT_SECONDS = 0.2  # shortest interval between two progress reports of a worker
 END_SECONDS = 5.0  # time to terminate, after which a process is killed
@@ -142,11 +143,19 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 def _run_worker(pipe: Any, parent: int) -> None:
-    """Run jobs in this process until the parent ends.
+    """Run jobs in this process until the parent ends, or ends it.
 
-    The parent handles Ctrl-C.
+    The parent handles Ctrl-C, and sends SIGTERM. A job then leaves its blocks, so that its lease
+    and its own child processes end with it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupt_on_sigterm()
+    with contextlib.suppress(KeyboardInterrupt):
+        _run_jobs(pipe, parent)
+
+
+def _run_jobs(pipe: Any, parent: int) -> None:
+    """Run the jobs that arrive in a pipe."""
 
     def watch_parent() -> None:
         while os.getppid() == parent:

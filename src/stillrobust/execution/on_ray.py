@@ -6,9 +6,12 @@ Actors end with the driver. A driver that is started again skips finished cells.
 
 import logging
 import os
+import signal
 import socket
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import util
 from types import TracebackType
@@ -21,6 +24,8 @@ from stillrobust.execution.serialization import from_json, to_json
 REPORT_SECONDS = 2.0  # between two progress reports of a worker: hundreds send 100 in a second
 NODE_SECONDS = 5.0  # between two looks at the list of nodes
 CONNECT_SECONDS = 10.0
+# what a client of gRPC sends first, with empty settings (RFC 9113, section 3.4)
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 FAILED_STARTS = 3  # in a row, after which the driver gives up
 
 
@@ -76,16 +81,15 @@ class Ray:
     def __enter__(self) -> "Ray":
         import ray
 
-        # no telemetry unless the user turns it on
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            _require_reachable(self.address)
-            ray.init(
-                self.address or "auto",
-                runtime_env={"env_vars": ONE_THREAD},
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            _require_reachable(self.address or os.environ.get("RAY_ADDRESS", ""))
+            with _own_sigterm_handler():
+                ray.init(
+                    self.address or "auto",
+                    runtime_env={"env_vars": ONE_THREAD},
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
         except (OSError, RuntimeError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
@@ -209,10 +213,26 @@ def _slots(available: Mapping[str, float], needed: Mapping[str, float]) -> int:
 
 
 def _require_reachable(address: str) -> None:
-    """Raise ``OSError`` if HOST:PORT refuses connections: Ray itself retries for minutes."""
+    """Raise ``OSError`` if no server of gRPC answers at HOST:PORT: Ray itself tries for minutes."""
     host, colon, port = address.rpartition(":")
-    if colon and port.isdigit() and "/" not in host:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    if not colon or not port.isdigit() or "/" in host:
+        return
+    with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":
+            return
+        connection.sendall(HTTP2_PREFACE)
+        start = connection.recv(4)
+        if start[3:] != b"\x04":  # a server begins with its settings, frames of type 4
+            raise OSError("something else than a Ray head answers there")
+
+
+@contextmanager
+def _own_sigterm_handler() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM; Ray installs one that exits at once."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 class _Inbox:

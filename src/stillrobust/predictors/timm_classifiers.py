@@ -7,8 +7,10 @@ import timm
 import torch
 from PIL import Image as PillowImage
 
-from stillrobust.backbones.reader import digest
+from stillrobust.backbones.hubs import timm_file
+from stillrobust.backbones.reader import digest, read_weights
 from stillrobust.backbones.strict_loading import load_weight_file, require_key
+from stillrobust.backbones.timm_models import create_timm_model
 from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown_name_error
@@ -31,7 +33,7 @@ def create_predictor(
     Args:
         info: Description of the dataset.
         name: timm's name of the model.
-        weights: ``'pretrained'`` (timm downloads them), ``'random'``, or the path of a file.
+        weights: ``'pretrained'`` (timm's own, fetched before), ``'random'``, or the path of a file.
         key: Path of the weights in the file, such as ``'model_ema'`` (default: they are found).
         classes: Number of classes, if it is not the published one. They are then the dataset's in
             their order.
@@ -49,10 +51,11 @@ def create_predictor(
         raise unknown_name_error("timm model", name, timm.list_models())
     from_file = weights not in ("pretrained", "random")
     place = require_key(key, "" if from_file else weights)
-    model = timm.create_model(name, pretrained=weights == "pretrained", num_classes=classes)
+    own = read_weights(timm_file(name)).tensors if weights == "pretrained" else None
+    model = create_timm_model(name, own, num_classes=classes)
     if from_file:
         load_weight_file(model, Path(weights), place)
-    outputs = int(model.num_classes)
+    outputs = int(model.num_classes)  # type: ignore[arg-type]
     # timm has class names for ImageNet-1k only; other classes are taken as the dataset's
     names = wordnet_ids() if classes is None and outputs == 1000 else None
     columns = class_columns(info, names, outputs, labels or {}, f"timm's {name}")

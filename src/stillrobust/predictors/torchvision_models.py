@@ -8,6 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from stillrobust.backbones.hubs import torchvision_file
 from stillrobust.backbones.reader import digest
 from stillrobust.backbones.strict_loading import load_weight_file, require_key
 from stillrobust.errors import UserError
@@ -44,7 +45,7 @@ def create_predictor(
     Args:
         info: Description of the dataset.
         name: torchvision's name of the model.
-        weights: Name of published weights (torchvision downloads them), ``'random'``, or the path
+        weights: Name of published weights (fetched before), ``'random'``, or the path
             of a file.
         key: Path of the weights in the file, such as ``'model_ema'`` (default: they are found).
         classes: Number of classes with background, if it is not the published one. They are then
@@ -66,6 +67,8 @@ def create_predictor(
         )
     place = require_key(key, weights if published or weights == "random" else "")
     chosen = enum[weights] if published else enum.DEFAULT
+    if published:
+        torchvision_file(name, chosen)  # torchvision downloads what is missing
     arguments: dict[str, Any] = (
         {"weights": chosen} if published else {"weights": None, "num_classes": classes}
     )

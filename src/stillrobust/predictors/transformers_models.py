@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import transformers
 
+from stillrobust.backbones.hubs import transformers_folder
 from stillrobust.backbones.reader import digest
 from stillrobust.errors import UserError
 from stillrobust.predictors.labels import class_columns
@@ -38,14 +39,14 @@ def create_predictor(
     Args:
         info: Description of the dataset.
         name: Folder that ``save_pretrained`` wrote, with model and image processor, or a name on
-            the hub.
+            the hub (fetched before).
         labels: The dataset's name of a class by the model's name.
 
     Raises:
         UserError: If the model cannot be loaded or does not fit the dataset.
     """
     local = Path(name).expanduser()
-    source = str(local) if local.is_dir() else name
+    source = str(local if local.is_dir() else transformers_folder(name))
     try:
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         head = _head_of(config, info)

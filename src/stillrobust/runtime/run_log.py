@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stillrobust.errors import UserError
+from stillrobust.storage.files import make_folder
 from stillrobust.storage.leases import LeaseHeldError
 
 RUN_LOG = "run.log"
@@ -32,11 +33,12 @@ def note(log: Path, text: str) -> None:
     entry = f"{stamp} {platform.node()}[{os.getpid()}] {text.rstrip()}\n".encode()
     try:
         # without parents: a lost network folder must not be recreated
-        log.parent.mkdir(exist_ok=True)
+        if log.parent.parent.is_dir():
+            make_folder(log.parent)
         # one write per entry, so that processes do not interleave
         with log.open("ab", buffering=0) as file:
             file.write(entry)
-    except OSError:
+    except (OSError, UserError):
         return
 
 

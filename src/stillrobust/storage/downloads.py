@@ -1,22 +1,26 @@
 """Downloads that resume and are verified, from a local file, a mirror or a URL."""
 
-import html
-import http.client
 import json
 import os
 import re
 import shutil
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Sequence
 from email.message import Message
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from stillrobust.errors import UserError
 from stillrobust.storage.files import file_sha256, move_into_place
+from stillrobust.storage.http import (
+    BrokenError,
+    FinalError,
+    RangeError,
+    Reply,
+    UnreachableError,
+    open_url,
+)
 from stillrobust.storage.leases import lease
 
 Check = Callable[[Path], str]
@@ -24,11 +28,10 @@ Check = Callable[[Path], str]
 ByteProgress = Callable[[int, int | None], None]
 """Called with (bytes received, total bytes if known)."""
 
-CHUNK = 1 << 20
-TIMEOUT = 30.0  # seconds without a byte
-FRUITLESS = 4  # consecutive attempts without data before a source is given up
-PAUSE = 1.0  # seconds before the first retry; doubled each time
-MAX_PAGE = 1 << 20  # of a confirmation page
+ATTEMPTS = 100  # requests for one file; the same command resumes after that
+FRUITLESS = 4  # consecutive requests that add too little, after which a source is given up
+FRUITFUL = 1 << 16  # bytes beyond the furthest one so far that a request must add
+PAUSE = 1.0  # seconds after a fruitless request; doubled each time
 MAX_BYTES = 200 << 30  # of any one file: COCO's largest archive has 18 GB
 
 
@@ -39,12 +42,13 @@ def cache_folder() -> Path:
     return Path(own).expanduser() if own else Path(base).expanduser() / "stillrobust"
 
 
-class _Broken(Exception):
-    """One attempt failed; another may succeed."""
+class _Expected(NamedTuple):
+    """What is known of a file before it arrives."""
 
-
-class _Final(Exception):
-    """A source does not serve the file; retrying is useless."""
+    size: int | None
+    limit: int
+    """Its size, or the largest size that is received."""
+    has_digest: bool
 
 
 def fetch(
@@ -53,19 +57,22 @@ def fetch(
     *,
     sha256: str | None = None,
     size: int | None = None,
+    limit: int = MAX_BYTES,
     check: Check = lambda path: "",
     progress: ByteProgress = lambda done, total: None,
 ) -> Path:
     """Get a file from the first source that has it. An existing valid file is kept.
 
     An interrupted download is kept beside ``target`` and resumed if the server still has the same
-    file.
+    file. A server that sends nothing, too little or too much is given up
+    (``stillrobust.storage.http``).
 
     Args:
         sources: Local files or folders, mirrors (``http(s)://.../``), or URLs (``http(s)://...``).
         target: Path of the file.
         sha256: Expected SHA-256 in hex digits, or the first few of them.
         size: Expected size in bytes.
+        limit: Largest size in bytes that is received, if ``size`` is not known.
         check: Further check of the file.
         progress: Called as bytes arrive.
 
@@ -82,6 +89,7 @@ def fetch(
     if target.is_file() and not wrong(target):
         return target
     faults = []
+    expected = _Expected(size, size or limit, bool(sha256))
     try:
         with lease(target, wait=True):
             if target.is_file() and not wrong(target):
@@ -94,11 +102,11 @@ def fetch(
                             if source.endswith("/")
                             else source
                         )
-                        _download(address, target, wrong, size, progress)
+                        _download(address, target, wrong, expected, progress)
                     else:
                         _copy(Path(source).expanduser(), target, wrong)
                     return target
-                except (_Final, _Broken) as error:
+                except (FinalError, BrokenError) as error:
                     faults.append(f"{source}: {error}")
     except OSError as error:
         raise UserError(
@@ -110,6 +118,27 @@ def fetch(
         f"Cannot get {target.name} ({tried}); download it by other means and give the file with"
         " --from"
     )
+
+
+def require_reachable(address: str) -> None:
+    """Check that a server answers, with any status.
+
+    Args:
+        address: URL, ``http`` or ``https``.
+
+    Raises:
+        UserError: If no connection can be made.
+    """
+    try:
+        with open_url(address, {"User-Agent": "stillrobust"}):
+            return
+    except UnreachableError as error:
+        raise UserError(
+            f"Cannot reach {address}: {error}; check the network and its proxy, or carry the files"
+            " over (docs/offline.md)"
+        ) from None
+    except (BrokenError, FinalError):
+        return
 
 
 def _fault(path: Path, sha256: str | None, size: int | None) -> str:
@@ -128,7 +157,7 @@ def _verify_and_place(part: Path, target: Path, wrong: Check) -> None:
     """Verify a received file and move it into place."""
     if fault := wrong(part):
         _delete(part)
-        raise _Final(f"it has another file under this name ({fault})")
+        raise FinalError(f"it has another file under this name ({fault})")
     move_into_place(part, target)
     _note_of(part).unlink(missing_ok=True)
 
@@ -137,7 +166,7 @@ def _copy(source: Path, target: Path, wrong: Check) -> None:
     if source.is_dir():
         source = source / target.name
     if not source.is_file():
-        raise _Final("there is no such file")
+        raise FinalError("there is no such file")
     part = target.with_name(f".{target.name}.{os.getpid()}.copy")
     try:
         shutil.copyfile(source, part)
@@ -147,21 +176,21 @@ def _copy(source: Path, target: Path, wrong: Check) -> None:
 
 
 def _download(
-    address: str, target: Path, wrong: Check, size: int | None, progress: ByteProgress
+    address: str, target: Path, wrong: Check, expected: _Expected, progress: ByteProgress
 ) -> None:
     part = target.with_name(f".{target.name}.part")
-    fruitless, pause = 0, PAUSE
-    while True:
-        before = _length(part)
+    furthest = fruitless = 0
+    for attempt in range(1, ATTEMPTS + 1):
         try:
-            _attempt(address, part, size, progress)
+            _attempt(address, part, expected, progress)
             break
-        except _Broken:
-            fruitless = 0 if _length(part) > before else fruitless + 1
-            if fruitless >= FRUITLESS:
+        except BrokenError as error:
+            fruitless = 0 if _length(part) >= furthest + FRUITFUL else fruitless + 1
+            furthest = max(furthest, _length(part))
+            unreachable = isinstance(error, UnreachableError) and not furthest
+            if unreachable or fruitless == FRUITLESS or attempt == ATTEMPTS:
                 raise
-            time.sleep(pause if fruitless else 0)
-            pause *= 2 if fruitless else 1
+            time.sleep(PAUSE * 2 ** (fruitless - 1) if fruitless else 0)
     _verify_and_place(part, target, wrong)
 
 
@@ -187,7 +216,7 @@ def _stored_state(part: Path, address: str) -> str:
         return ""
 
 
-def _attempt(address: str, part: Path, size: int | None, progress: ByteProgress) -> None:
+def _attempt(address: str, part: Path, expected: _Expected, progress: ByteProgress) -> None:
     """Send one request and append the body to ``part``. Returns when the body is complete."""
     state = _stored_state(part, address)
     if not state:  # the rest might belong to another version of the file
@@ -197,122 +226,87 @@ def _attempt(address: str, part: Path, size: int | None, progress: ByteProgress)
     if there:
         headers |= {"Range": f"bytes={there}-", "If-Range": state}
     try:
-        with _open(address, headers) as reply:
+        with open_url(address, headers) as reply:
+            _require_file(reply.headers)
             there = _begin(reply, part, there)
             total = _total(reply.headers, there)
-            _require_space(part, total, there, size)
+            _require_end(reply.headers, total, expected)
+            _require_space(part, total, there, expected)
             if not there:
                 _store_state(part, address, reply.headers)
-            received = _receive(reply, part, there, total, progress)
-    except urllib.error.HTTPError as error:
-        # range not satisfiable: the part is longer than the file, so it is another file
-        if error.code == 416:
-            _delete(part)
-        if error.code >= 500 or error.code in (408, 416, 429):
-            raise _Broken(f"the server returned {error.code} {error.reason}") from None
-        raise _Final(f"the server returned {error.code} {error.reason}") from None
-    except (
-        urllib.error.URLError,
-        http.client.HTTPException,
-        TimeoutError,
-        ConnectionError,
-    ) as error:
-        raise _Broken(
-            "the connection failed"
-            f" ({getattr(error, 'reason', None) or error or type(error).__name__})"
-        ) from None
+            received = _receive(reply, part, there, total, expected.limit, progress)
+    except RangeError:  # the part is longer than the file, so it is another file
+        _delete(part)
+        raise
     if total is not None and received != total:
-        raise _Broken(f"the connection ended after {received} of {total} bytes")
+        raise BrokenError(f"the connection ended after {received} of {total} bytes")
 
 
-def _open(address: str, headers: dict[str, str]) -> Any:
-    """Open a URL. Confirm the warning page that Google Drive shows for large files."""
-    reply = urllib.request.urlopen(
-        urllib.request.Request(address, headers=headers), timeout=TIMEOUT
-    )
-    if reply.headers.get_content_type() != "text/html":
-        return reply
-    with reply:
-        page = reply.read(MAX_PAGE).decode("utf-8", "replace")
-    confirmed = _confirmation(page, reply.geturl())
-    if confirmed is None:
-        raise _Final("it returns a web page instead of the file; download it with a browser")
-    reply = urllib.request.urlopen(
-        urllib.request.Request(confirmed, headers=headers), timeout=TIMEOUT
-    )
-    if reply.headers.get_content_type() == "text/html":
-        reply.close()
-        raise _Final("it returns a web page even after confirmation; download it with a browser")
-    return reply
+def _require_file(headers: Message) -> None:
+    """Refuse a web page, and a body that is not the file's own bytes."""
+    if headers.get_content_type() == "text/html":
+        raise FinalError("it returns a web page instead of the file; download it with a browser")
+    if headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise FinalError("it sends the file compressed, which was not asked for")
 
 
-def _confirmation(page: str, address: str) -> str | None:
-    """Return the URL of a page's download form with its hidden fields; ``None`` without a form."""
-    form = re.search(
-        r'<form[^>]*id="download-form"[^>]*action="([^"]+)"[^>]*>(.*?)</form>', page, re.DOTALL
-    )
-    if not form:
-        return None
-    fields = re.findall(r'<input[^>]*name="([^"]+)"[^>]*value="([^"]*)"', form[2])
-    query = urllib.parse.urlencode(
-        [(html.unescape(name), html.unescape(value)) for name, value in fields]
-    )
-    target = urllib.parse.urljoin(address, html.unescape(form[1]))
-    return (
-        f"{target}{'&' if '?' in target else '?'}{query}"
-        if re.match(r"https?://", target)
-        else None
-    )
-
-
-def _begin(reply: Any, part: Path, there: int) -> int:
+def _begin(reply: Reply, part: Path, there: int) -> int:
     """Return the offset of the reply's first byte. A server that ignores ranges starts at 0."""
     if reply.status != 206:
         _delete(part)
         return 0
-    match = re.match(r"bytes (\d+)-", reply.headers.get("Content-Range", ""))
+    match = re.match(r"bytes (\d{1,18})-", reply.headers.get("Content-Range", ""))
     if not match or int(match[1]) != there:
         _delete(part)
-        raise _Broken("the server sent another range than requested")
+        raise BrokenError("the server sent another range than requested")
     return there
 
 
 def _total(headers: Message, there: int) -> int | None:
     length = headers.get("Content-Length", "")
-    return there + int(length) if length.isdecimal() else None
+    return there + int(length) if re.fullmatch(r"[0-9]{1,19}", length) else None
 
 
-def _require_space(part: Path, total: int | None, there: int, size: int | None) -> None:
+def _require_end(headers: Message, total: int | None, expected: _Expected) -> None:
+    """Refuse a body that could end anywhere, unless size or content are known."""
+    ends = total is not None or headers.get("Transfer-Encoding", "").lower() == "chunked"
+    if not ends and expected.size is None and not expected.has_digest:
+        raise FinalError("it does not say how long the file is, so a part would pass for the whole")
+
+
+def _require_space(part: Path, total: int | None, there: int, expected: _Expected) -> None:
     """Refuse a file of another size, or one that does not fit on the disk."""
     if total is None:
         return
-    if size is not None and total != size:
+    if expected.size is not None and total != expected.size:
         _delete(part)
-        raise _Final(
-            f"it has another file under this name (expected {size} bytes, it announces {total})"
+        raise FinalError(
+            f"it has another file under this name (expected {expected.size} bytes, it announces"
+            f" {total})"
         )
-    free = shutil.disk_usage(part.parent).free
-    if total > MAX_BYTES or total - there > free:
-        raise _Final(f"it announces {total} bytes, and {free} are free in {part.parent}")
+    free = min(shutil.disk_usage(part.parent).free, expected.limit - there)
+    if total - there > free:
+        raise FinalError(f"it announces {total} bytes, and {free} are free in {part.parent}")
 
 
 def _store_state(part: Path, address: str, headers: Message) -> None:
     state = headers.get("ETag", "")
     state = headers.get("Last-Modified", "") if not state or state.startswith("W/") else state
+    if not re.fullmatch(r"[ -~]{1,200}", state):
+        state = ""  # it is sent back as a header
     _note_of(part).write_text(json.dumps({"address": address, "state": state}), encoding="utf-8")
 
 
-def _receive(reply: Any, part: Path, there: int, total: int | None, progress: ByteProgress) -> int:
+def _receive(
+    reply: Reply, part: Path, there: int, total: int | None, limit: int, progress: ByteProgress
+) -> int:
     with part.open("ab") as file:
-        while True:
-            try:
-                data = reply.read1(CHUNK)
-            except (OSError, http.client.HTTPException) as error:
-                raise _Broken(f"the connection failed ({error or type(error).__name__})") from None
-            if not data:
-                return there
-            file.write(data)
-            there += len(data)
-            if there > MAX_BYTES:
-                raise _Final(f"it sends more than {MAX_BYTES} bytes")
+        for block in reply.blocks():
+            there += len(block)
+            if there > limit:
+                file.close()
+                _delete(part)
+                raise FinalError(f"it sends more than {limit} bytes")
+            file.write(block)
             progress(there, total)
+    return there

@@ -11,7 +11,9 @@ import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +21,65 @@ from typing import IO, Any
 from stillrobust.errors import UserError
 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}")  # the names of :func:`temporary_path`
+
+_outputs: Counter[Path] = Counter()
+"""Folders that this process is writing into."""
+
+
+@contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """Create a folder, and do not create it again while the context is active.
+
+    If somebody renames or removes the folder in the meantime, writing into it raises an error.
+
+    Args:
+        folder: The folder of a running command.
+
+    Raises:
+        UserError: If the folder cannot be created.
+    """
+    place = folder.absolute()
+    try:
+        make_folder(place)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {folder} ({error.strerror or error}); free some space or choose another"
+            " folder"
+        ) from None
+    _outputs[place] += 1
+    try:
+        yield
+    finally:
+        _outputs[place] -= 1
+        if not _outputs[place]:
+            del _outputs[place]
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents, unless an ``output_folder`` among them is gone.
+
+    Raises:
+        UserError: If it is gone.
+        OSError: If the folder cannot be created.
+    """
+    place = folder.absolute()
+    for output in list(_outputs):  # threads write, too
+        if place.is_relative_to(output):
+            require_folder(output)
+    place.mkdir(parents=True, exist_ok=True)
+
+
+def require_folder(output: Path) -> None:
+    """Check that the output folder of a running command still exists.
+
+    Raises:
+        UserError: If it does not.
+    """
+    if not output.is_dir():
+        raise UserError(
+            f"{output} was renamed or removed while this command wrote into it. Finished work is"
+            " kept where it is now; move the folder back, then start again"
+        )
 
 
 def write_whole(files: Mapping[Path, bytes]) -> None:
@@ -37,7 +98,7 @@ def write_whole(files: Mapping[Path, bytes]) -> None:
     target = Path()
     try:
         for target, content in files.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             staged.append((temporary_path(target), target))
             with staged[-1][0].open("xb") as file:
                 file.write(content)

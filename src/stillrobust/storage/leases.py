@@ -22,7 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stillrobust.errors import UserError
-from stillrobust.storage.files import clear_leftovers, flush_to_disk, read_bytes, write_whole
+from stillrobust.storage.files import (
+    clear_leftovers,
+    flush_to_disk,
+    make_folder,
+    read_bytes,
+    write_whole,
+)
 
 # one small write each time: a network folder can take it from hundreds of processes
 HEARTBEAT_SECONDS = 5.0
@@ -152,7 +158,7 @@ def _wait_and_acquire(path: Path) -> Lease:
 def _acquire(path: Path) -> Lease:
     """Create the lease file with the next number, if the holder is dead."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         while True:
             before = max(_numbers(path), default=0)
             content = _read(_file(path, before)) if before else ""

@@ -24,7 +24,7 @@ from stillrobust.execution import Job, JobProgressCallback, ProgressCallback, ru
 from stillrobust.execution.serialization import from_json, to_json
 from stillrobust.runtime import capacity
 from stillrobust.samples import Image
-from stillrobust.storage.files import LEFTOVER, write_whole
+from stillrobust.storage.files import LEFTOVER, output_folder, require_folder, write_whole
 from stillrobust.storage.leases import lease
 from stillrobust.tools.photos import read_photo
 
@@ -137,7 +137,7 @@ def run_folder_job(
         UserError: If ``out`` holds other files or was made with another protocol.
         LeaseHeldError: If another process works on ``out``.
     """
-    with lease(out):
+    with lease(out), output_folder(out):
         before = _open(out, plan.protocol())
         plan.prepare()
         workers = workers or len(gpus) or capacity.cores()
@@ -234,6 +234,11 @@ class FolderJob(Job):
 
     def run(self, progress: ProgressCallback) -> None:
         """Write the missing outputs and a record for every image."""
+        require_folder(self.out)
+        with output_folder(self.out):
+            self._make_outputs(progress)
+
+    def _make_outputs(self, progress: ProgressCallback) -> None:
         plan = from_json(self.plan, FolderPlan)  # type: ignore[type-abstract]
         done, total = 0, sum(len(images) for _, images in self.groups)
         for number, images in self.groups:

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any, Literal
 
 import torch
@@ -71,6 +71,10 @@ def launch(recipe: Recipe, function: TrainFunction, progress: Progress) -> None:
         if not errors:
             raise
         raise UserError(errors[0]) from None
+    except KeyboardInterrupt:  # SIGTERM, unlike Ctrl-C, reaches this process alone
+        for child in active_children():
+            child.terminate()
+        raise
     channel.put(None)
     listener.join()
 

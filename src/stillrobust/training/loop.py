@@ -35,7 +35,7 @@ from stillrobust.robustify import build_technique
 from stillrobust.robustify.technique import require_photometric
 from stillrobust.runtime.run_log import RUN_LOG, note
 from stillrobust.samples import Dataset, DatasetInfo
-from stillrobust.storage.files import file_matches
+from stillrobust.storage.files import file_matches, output_folder
 from stillrobust.storage.leases import Lease, lease
 from stillrobust.storage.store import RunKind
 from stillrobust.tasks import Classification, Task, make_task
@@ -142,9 +142,10 @@ def train(
         if spawns_processes(plan.recipe):
             model = None  # each child builds its own
         training = _Training(plan, backbone, dataset, folder, log, run_identity, held)
-        launch(plan.recipe, partial(_train_in_process, training, model, loaded), progress)
-        if held:
-            note(log, "training finished")
+        with output_folder(folder):
+            launch(plan.recipe, partial(_train_in_process, training, model, loaded), progress)
+            if held:
+                note(log, "training finished")
     return folder
 
 
@@ -171,6 +172,14 @@ def _extend_dataset(plan: Plan, dataset: Dataset) -> Dataset:
 
 
 def _train_in_process(
+    training: _Training, model: nn.Module | None, loaded: str, fabric: Fabric, progress: Progress
+) -> None:
+    """Train in one process, which may be a child of the one that holds the lease."""
+    with output_folder(training.folder):
+        _take_steps(training, model, loaded, fabric, progress)
+
+
+def _take_steps(
     training: _Training, model: nn.Module | None, loaded: str, fabric: Fabric, progress: Progress
 ) -> None:
     """Train in one process: its part of each batch, and the same step as all others.

@@ -28,6 +28,7 @@ from stillrobust.storage.files import (
     content_key,
     file_matches,
     flush_to_disk,
+    make_folder,
     move_into_place,
     set_aside,
     temporary_path,
@@ -58,7 +59,7 @@ def _write_pair(
     """Write the weights, then ``name.json`` with their checksum; returns the weights' path."""
     written = temporary_path(folder / f"{name}.safetensors")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         save_file(
             {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, written
         )

@@ -8,6 +8,7 @@ from typing import Any
 from stillrobust.data.formats.masks import encode_mask
 from stillrobust.data.reading import write_image
 from stillrobust.samples import Sample, Target
+from stillrobust.storage.files import make_folder
 
 
 def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Sequence[str]) -> None:
@@ -30,7 +31,7 @@ def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Seq
     for image_number, sample in enumerate(samples, 1):
         target = sample.target
         path = folder / split / target.image_id
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_image(path, sample.image)
         height, width = target.size
         document["images"].append(
@@ -39,7 +40,7 @@ def write_coco(folder: Path, split: str, samples: Iterable[Sample], classes: Seq
         for entry in annotation_entries(target):
             number = len(document["annotations"]) + 1
             document["annotations"].append({"id": number, "image_id": image_number, **entry})
-    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    make_folder(folder / "annotations")
     (folder / "annotations" / f"instances_{split}.json").write_text(
         json.dumps(document), encoding="utf-8"
     )

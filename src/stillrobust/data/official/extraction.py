@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from stillrobust.errors import UserError
+from stillrobust.storage.files import make_folder
 
 BLOCK = 1 << 20  # bytes copied at a time
 # bytes of headers and padding a file may have in a tar: two headers of a block, a long name,
@@ -67,7 +68,7 @@ def unpack(
     staging = staging_folder(archive, target)
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        staging.mkdir(parents=True)
+        make_folder(staging)
         members = (
             _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive, limits)
         )
@@ -129,7 +130,7 @@ def _write_members(
             raise _RefusedError(f"it has more than {limits.files:,} files and folders")
         path = staging / _safe(name)
         try:
-            (path if content is None else path.parent).mkdir(parents=True, exist_ok=True)
+            make_folder(path if content is None else path.parent)
             if content is None:
                 continue
             file = path.open("xb")

@@ -10,6 +10,7 @@ from stillrobust.data.official.sources import ARCHIVES, IMAGENET_ADVICE, Archive
 from stillrobust.errors import UserError
 from stillrobust.names import unknown_name_error
 from stillrobust.storage.downloads import fetch
+from stillrobust.storage.files import output_folder
 
 MIB, GB = 1 << 20, 1_000_000_000
 
@@ -43,8 +44,9 @@ def fetch_dataset(
         raise unknown_name_error("data set to fetch", name, [*ARCHIVES, "imagenet"])
     missing = [archive for archive in ARCHIVES[name] if not _is_unpacked(archive, root)]
     _require_space(missing, root)
-    for archive in missing:
-        _fetch_archive(archive, root, mirror, progress)
+    with output_folder(root):
+        for archive in missing:
+            _fetch_archive(archive, root, mirror, progress)
     return [
         str(Path(archive.folder) / given)
         for archive in ARCHIVES[name]
@@ -95,13 +97,19 @@ def _fetch_archive(
     def downloaded(done: int, total: int | None) -> None:
         progress(archive.name, done // MIB, (total or archive.limits.size) // MIB, "MB")
 
-    fetch(sources, path, sha256=archive.sha256, size=archive.size, progress=downloaded)
-    if archive.md5 is not None and _md5(path) != archive.md5:
-        path.unlink()
-        raise UserError(
-            f"Expected {archive.name} with the MD5 {archive.md5}, but the download has another;"
-            " fetch it again"
-        )
+    def md5_fault(path: Path) -> str:
+        same = archive.md5 is None or _md5(path) == archive.md5
+        return "" if same else f"expected MD5 {archive.md5}, got another"
+
+    fetch(
+        sources,
+        path,
+        sha256=archive.sha256,
+        size=archive.size,
+        limit=archive.limits.size,
+        check=md5_fault,
+        progress=downloaded,
+    )
     files = archive.limits.files
     unpack(
         path,
