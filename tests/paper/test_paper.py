@@ -335,12 +335,12 @@ def test_intervals_of_an_ambiguous_claim_hold_their_level():
     """Two runs of the same truth: the claim is decided in about 5 % of simulated stores, and not in
     many more.
     """
-    from stillrobust.analysis.intervals import bootstrap_weights, interval
+    from stillrobust.analysis.intervals import bootstrap_weights, paired_interval
 
     rng, decided, images = np.random.default_rng(0), 0, 200
     weights = bootstrap_weights([str(number) for number in range(images)], 100)
     for _ in range(300):
         difference = rng.random(images) - rng.random(images)
-        low, high = interval(weights @ difference / weights.sum(1), difference.mean())
+        low, high = paired_interval(weights @ difference / weights.sum(1), difference.mean())
         decided += low > 0 or high < 0
     assert decided <= 0.09 * 300

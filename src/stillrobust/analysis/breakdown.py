@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillrobust.analysis.intervals import REPLICATES, interval
+from stillrobust.analysis.intervals import REPLICATES, SCORE_RANGE, interval
 from stillrobust.analysis.reference import worst_corruption
 from stillrobust.analysis.resampling import resample_cells
 from stillrobust.analysis.robustness import robustness
@@ -51,7 +51,7 @@ def breakdown(
     lines = []
     for name, values in (replicates.values if replicates else {}).items():
         clean, corrupted = values[0], values[1:].mean(0)
-        bounds = [interval(part[1:], float(part[0])) for part in (clean, corrupted)]
+        bounds = [interval(part[1:], float(part[0]), SCORE_RANGE) for part in (clean, corrupted)]
         lines.append(BreakdownRow(name, float(clean[0]), bounds[0], float(corrupted[0]), bounds[1]))
     return lines
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from stillrobust.analysis.intervals import LEVEL, interval
+from stillrobust.analysis.intervals import LEVEL, paired_interval
 from stillrobust.metrics import METRIC_NAMES
 from stillrobust.paper import Claim, Statement, printed_values
 from stillrobust.report.rows import Row
@@ -95,8 +95,8 @@ def _judge_statement(claim: Claim, statement: Statement, rows: Rows) -> Statemen
     if one.image_ids != other.image_ids or not one.resampled or not other.resampled:
         return StatementVerdict(text, "undecided", effect, reason=NO_INTERVAL)
     values = np.asarray(other.resampled[quantity] - one.resampled[quantity])
-    low, high = interval(values, effect)
-    wide = interval(values, effect, 1 - (1 - LEVEL) / len(claim.statements))
+    low, high = paired_interval(values, effect)
+    wide = paired_interval(values, effect, 1 - (1 - LEVEL) / len(claim.statements))
     margin = statement.within / 100
     if statement.alike:
         effect, low, high, wide = -effect, -high, -low, (-wide[1], -wide[0])

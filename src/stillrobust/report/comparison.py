@@ -5,7 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillrobust.analysis.intervals import LEVEL, REPLICATES, interval, simultaneous_intervals
+from stillrobust.analysis.intervals import (
+    LEVEL,
+    REPLICATES,
+    paired_interval,
+    simultaneous_intervals,
+)
 from stillrobust.analysis.resampling import resample_cells
 from stillrobust.analysis.robustness import Robustness, robustness
 from stillrobust.errors import MissingCellsError, UserError
@@ -226,7 +231,9 @@ def _changes(
         # a clean score of 0 in a resample leaves no drop
         if all(np.isfinite(one).all() for one in paired.values()):
             around = {
-                name: interval(paired[name], sizes[name]) for name in sizes if name not in COMMON
+                name: paired_interval(paired[name], sizes[name])
+                for name in sizes
+                if name not in COMMON
             }
             together = simultaneous_intervals(
                 [sizes[name] for name in COMMON], np.stack([paired[name] for name in COMMON])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from stillrobust.analysis.intervals import interval
+from stillrobust.analysis.intervals import paired_interval
 from stillrobust.metrics import HEADLINE_METRIC
 from stillrobust.report.labels import metric_name, model_name, task_name, transfer_name
 from stillrobust.report.protocol_groups import protocol_difference, protocol_groups
@@ -42,7 +42,7 @@ def difference_interval(first: Row, second: Row, quantity: str = "drop") -> Inte
     """
     if first.drops is None or second.drops is None or first.image_ids != second.image_ids:
         return None
-    return interval(
+    return paired_interval(
         second.resampled[quantity] - first.resampled[quantity],
         second.value(quantity) - first.value(quantity),
     )

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from stillrobust.analysis.intervals import LEVEL, interval
+from stillrobust.analysis.intervals import LEVEL, RATIO_RANGE, SCORE_RANGE, interval
 from stillrobust.report.labels import (
     backbone_name,
     metric_name,
@@ -106,9 +106,12 @@ def _line(row: Row, rows: Sequence[Row], best: dict[str, float], name_dataset: b
     bounds: list[Cell] = [None] * 6
     if row.resampled:  # a mean of seeds has none
         drawn = row.resampled
-        scores = (drawn["clean"], numbers.clean), (drawn["corrupted"], numbers.mpc)
-        ratio = (1 - drawn["drop"], numbers.rpc)
-        bounds = [end for values, value in (*scores, ratio) for end in interval(values, value)]
+        scores = (
+            (drawn["clean"], numbers.clean, SCORE_RANGE),
+            (drawn["corrupted"], numbers.mpc, SCORE_RANGE),
+            (1 - drawn["drop"], numbers.rpc, RATIO_RANGE),
+        )
+        bounds = [end for score in scores for end in interval(*score)]
     cells: tuple[Cell, ...] = (
         Label(run.task, labels["Task"]),
         run.dataset,

@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.analysis.intervals import REPLICATES, interval, rank_groups, robustness_replicates
+from stillrobust.analysis.intervals import (
+    DROP_RANGE,
+    REPLICATES,
+    interval,
+    rank_groups,
+    robustness_replicates,
+)
 from stillrobust.analysis.resampling import resample_cells
 from stillrobust.analysis.robustness import robustness
 from stillrobust.errors import MissingCellsError, UserError
@@ -131,7 +137,7 @@ def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int) ->
         if values is None or not np.isfinite(values["drop"]).all():
             result.append(row)
             continue
-        around = interval(values["drop"], row.robustness.drop)
+        around = interval(values["drop"], row.robustness.drop, DROP_RANGE)
         result.append(replace(row, interval=around, resampled=values, image_ids=drawn.image_ids))
     return result
 
