@@ -140,8 +140,8 @@ def simultaneous_intervals(
 ) -> Array:
     """Return intervals of differences that jointly cover all true ones with probability ``level``.
 
-    As :func:`paired_interval`, but the half-width is the quantile of the largest standardised deviation of
-    a replicate (single-step max-t, Westfall & Young 1993, ch. 2; Romano & Wolf 2005).
+    As :func:`paired_interval`, but the half-width is the quantile of the largest standardised
+    deviation of a replicate (single-step max-t, Westfall & Young 1993, ch. 2; Romano & Wolf 2005).
 
     Args:
         estimates: Differences on the whole dataset (K,).

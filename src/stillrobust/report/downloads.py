@@ -151,5 +151,7 @@ def _row_as_dict(row: Row) -> dict[str, Any]:
         "drop": numbers.drop,
         "drop_interval": row.interval,
         "alike": row.alike,
+        "alike_mpc": row.alike_mpc,
+        "warnings": row.warnings,
         "overlaps_test": overlaps_test(run),
     }

@@ -96,6 +96,7 @@ def _mean(rows: Sequence[Row]) -> Row:
         resampled={},
         image_ids=(),
         alike="",
+        alike_mpc="",
     )
 
 

@@ -138,7 +138,15 @@ def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int) ->
             result.append(row)
             continue
         around = interval(values["drop"], row.robustness.drop, DROP_RANGE)
-        result.append(replace(row, interval=around, resampled=values, image_ids=drawn.image_ids))
+        result.append(
+            replace(
+                row,
+                interval=around,
+                resampled=values,
+                image_ids=drawn.image_ids,
+                images_per_class=drawn.images_per_class,
+            )
+        )
     return result
 
 
@@ -150,10 +158,15 @@ def _with_letters(rows: list[Row]) -> list[Row]:
             tables.setdefault((*row.comparison_key, row.image_ids), []).append(index)
     result = list(rows)
     for members in tables.values():
-        drops = [np.asarray(rows[i].drops) for i in members]
-        letters = rank_groups([rows[i].robustness.drop for i in members], drops)
-        for index, letter in zip(members, letters, strict=True):
-            result[index] = replace(rows[index], alike=letter)
+        drop, mpc = (
+            rank_groups(
+                [sign * rows[i].value(quantity) for i in members],
+                [sign * rows[i].resampled[quantity] for i in members],
+            )
+            for quantity, sign in (("drop", 1), ("corrupted", -1))  # a: the most robust
+        )
+        for index, by_drop, by_mpc in zip(members, drop, mpc, strict=True):
+            result[index] = replace(rows[index], alike=by_drop, alike_mpc=by_mpc)
     return result
 
 
