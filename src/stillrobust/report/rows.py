@@ -41,13 +41,14 @@ class Row:
 
     @cached_property
     def comparison_key(self) -> tuple[object, ...]:
-        """The same for rows that may be compared: task, data, metric, severities, protocol."""
+        """The same for rows that may be compared: task, data, metric, cells, protocol."""
         numbers = self.robustness
         return (
             self.run.task,
             self.run.dataset,
             numbers.metric,
             numbers.severities,
+            numbers.corruptions,
             content_key(self.protocol),
         )
 
@@ -121,5 +122,7 @@ class Summary:
     incomplete: tuple[Incomplete, ...]
     measurements: tuple[Measurement, ...]
     replicates: int
+    partial_rows: tuple[Row, ...] = ()
+    """Of runs with fewer than the 15 corruptions. Their means have another name than mPC."""
     breakdowns: Mapping[tuple[str, str], Breakdown] = field(default_factory=dict)
     """By run and metric; filled by :func:`stillrobust.report.breakdown.add_breakdown`."""
