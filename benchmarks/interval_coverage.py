@@ -19,7 +19,13 @@ from statistics import NormalDist
 
 import numpy as np
 
-from stillrobust.analysis.intervals import LEVEL, interval, robustness_replicates
+from stillrobust.analysis.intervals import (
+    LEVEL,
+    UNBOUNDED,
+    interval,
+    paired_interval,
+    robustness_replicates,
+)
 from stillrobust.metrics.recompute import recompute_metrics
 
 Arrays = dict[str, np.ndarray]
@@ -57,12 +63,22 @@ def top1_world(rng: np.random.Generator, pool: int = POOL, kin: float = 0.67) ->
     return world
 
 
-def miou_world(rng: np.random.Generator, pool: int = POOL, classes: int = 40) -> World:
+def miou_world(
+    rng: np.random.Generator, pool: int = POOL, classes: int = 40, rarest: float | None = None
+) -> World:
     """Some eight classes an image, of long-tailed frequency; areas are lognormal, overlaps depend
     on image and class.
+
+    With ``rarest``, the share of images with a class falls from 0.6 to that, as a power of its
+    rank.
     """
-    frequency = 1 / np.arange(1, classes + 1)
-    present = rng.random((pool, classes)) < np.clip(8 * frequency / frequency.sum(), 0, 0.95)
+    rank = np.arange(1, classes + 1)
+    if rarest is None:
+        frequency = 1 / rank
+        share_of_images = np.clip(8 * frequency / frequency.sum(), 0, 0.95)
+    else:
+        frequency = share_of_images = 0.6 * rank ** (np.log(rarest / 0.6) / np.log(classes))
+    present = rng.random((pool, classes)) < share_of_images
     area = np.where(present, np.exp(rng.normal(7, 1, (pool, classes))), 0)
     difficulty, skill = rng.normal(0, 0.7, (pool, 1)), rng.normal(0, 0.7, classes)
     shared = rng.normal(0, 0.5, (pool, classes))
@@ -140,6 +156,8 @@ WORLDS: dict[str, Callable[[np.random.Generator, int], World]] = {
     "top1-close": partial(top1_world, kin=0.9),
     "miou": miou_world,
     "miou-20": partial(miou_world, classes=20),
+    "miou-150": partial(miou_world, classes=150, rarest=20 / 2000),
+    "miou-150-rare": partial(miou_world, classes=150, rarest=5 / 2000),
     "ap": ap_world,
     "ap-5": partial(ap_world, classes=5),
     "ap-80": partial(ap_world, classes=80),
@@ -220,14 +238,21 @@ def corrected_percentile(values: np.ndarray, estimate: float) -> tuple[float, fl
     return float(low), float(high)
 
 
-METHODS: dict[str, tuple[str, Callable[[np.ndarray, float], tuple[float, float]]]] = {
-    "ours": ("halves", interval),
-    "halves, percentile": ("halves", percentile),
-    "percentile": ("bootstrap", percentile),
-    "basic": ("bootstrap", basic),
-    "normal": ("bootstrap", normal),
-    "corrected normal": ("bootstrap", corrected_normal),
-    "BC": ("bootstrap", corrected_percentile),
+def corrected(values: np.ndarray, estimate: float) -> tuple[float, float]:
+    return interval(values, estimate, UNBOUNDED)
+
+
+Make = Callable[[np.ndarray, float], tuple[float, float]]
+# resamples, interval of a score or drop, interval of a difference
+METHODS: dict[str, tuple[str, Make, Make]] = {
+    "ours": ("halves", corrected, paired_interval),
+    "halves, corrected": ("halves", corrected, corrected),
+    "halves, percentile": ("halves", percentile, percentile),
+    "percentile": ("bootstrap", percentile, percentile),
+    "basic": ("bootstrap", basic, basic),
+    "normal": ("bootstrap", normal, normal),
+    "corrected normal": ("bootstrap", corrected_normal, corrected_normal),
+    "BC": ("bootstrap", corrected_percentile, corrected_percentile),
 }
 
 
@@ -295,9 +320,14 @@ def measure(
         }
         estimates.append([float(estimate[quantity][0]) for quantity in truth])
         for method in methods:
-            draw, make = METHODS[method]
+            draw, *makes = METHODS[method]
             bounds[method].append(
-                [make(draws[draw][quantity], float(estimate[quantity][0])) for quantity in truth]
+                [
+                    makes[quantity.startswith("b - a")](
+                        draws[draw][quantity], float(estimate[quantity][0])
+                    )
+                    for quantity in truth
+                ]
             )
         if index < 20:
             ratios.append(wider(part, times, rng, count))

@@ -103,15 +103,17 @@ def test_a_published_detector_with_21_cells_of_76(kind):
 
 
 def test_sampled_cells_by_hand():
-    """Two of the 15 cells at severity 1, scores 0.4 and 0.6: variance 0.02 / 2 * 13 / 15, one
-    degree of freedom, t = 12.706.
+    """Two of the 15 cells at severity 1, scores 0.48 and 0.52: variance 0.0008 / 2 * 13 / 15, one
+    degree of freedom, t = 12.706. With ten times the distance, the interval is every score.
     """
     places = cell_order("top1", [1])[1:3]
-    found = estimate_mpc(0.8, dict(zip(places, (0.4, 0.6), strict=True)), "top1", [1])
-    reach = 12.7062 * (0.02 / 2 * 13 / 15) ** 0.5
+    found = estimate_mpc(0.8, dict(zip(places, (0.48, 0.52), strict=True)), "top1", [1])
+    reach = 12.7062 * (0.0008 / 2 * 13 / 15) ** 0.5
     assert (found.value, found.low, found.high) == pytest.approx(
         (0.5, 0.5 - reach, 0.5 + reach), abs=1e-4
     )
+    found = estimate_mpc(0.8, dict(zip(places, (0.3, 0.7), strict=True)), "top1", [1])
+    assert (found.low, found.high) == (0, 1)
 
 
 def test_part_of_the_cells_on_part_of_the_images_holds_the_number_of_all():

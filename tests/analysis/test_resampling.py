@@ -94,6 +94,8 @@ def test_tables_say_which_runs_are_alike(tmp_path):
     rows = summarize(top1_store(tmp_path, {"a": 0.0, "bb": 0.005, "ccc": 0.3}), 200).rows
     letters = {row.run.name: row.alike for row in rows}
     assert letters["a"] == letters["bb"] != letters["ccc"]
+    letters = {row.run.name: row.alike_mpc for row in rows}
+    assert letters == {"a": "b", "bb": "b", "ccc": "a"}, "the highest mPC is first"
     assert all(row.interval[0] < row.robustness.drop < row.interval[1] for row in rows)
 
 

@@ -5,7 +5,11 @@ import pytest
 
 from stillrobust.errors import UserError
 from stillrobust.metrics import METRICS
-from stillrobust.metrics.recompute import recompute_by_class, recompute_details
+from stillrobust.metrics.recompute import (
+    images_per_class,
+    recompute_by_class,
+    recompute_details,
+)
 from stillrobust.samples import IGNORE, DatasetInfo, Prediction, Target
 from tests.metrics.test_metrics import random_pair
 
@@ -55,6 +59,26 @@ def test_classes_average_to_the_metric(task):
             assert float(np.nansum(values[0] * shares)) == pytest.approx(metric.compute()[name])
         else:
             assert float(np.nanmean(values)) == pytest.approx(metric.compute()[name])
+
+
+@pytest.mark.parametrize("task", sorted(METRICS))
+def test_images_per_class_are_those_with_the_class(task):
+    pairs = [pair(task, index) for index in range(20)]
+    found = images_per_class(filled_metric(task, pairs).statistics())
+    if task == "classification":
+        assert found is None
+        return
+    counts = [0, 0, 0]
+    for prediction, target in pairs:
+        if task == "detection":
+            present = set(target.labels)
+        else:
+            there = target.label_map != IGNORE
+            present = {*target.label_map[there], *prediction.label_map[there]}
+        for label in present:
+            counts[label] += 1
+    assert found.tolist() == counts
+    assert max(counts) > 0
 
 
 def test_ece_of_images_by_hand():

@@ -13,7 +13,7 @@ import pytest
 from stillrobust import paper
 from stillrobust.errors import UserError
 from stillrobust.report import results_table, summarize, to_latex
-from stillrobust.report.claims import judge
+from stillrobust.report.claims import claims_text, judge
 from stillrobust.report.export import export_measurements
 from stillrobust.report.paper_exhibits import paper_exhibits
 from stillrobust.report.paper_figures import draw_exhibit
@@ -73,7 +73,32 @@ def test_claims_about_printed_values_hold_as_printed():
         "swin-fixed-ade20k-noise", "swin-fixed-ade20k-weather", "prime-drop",
         "prime-clean-coco", "prime-clean-ade20k",
     }  # fmt: skip
+    in_part = {key for key, one in said.items() if one.printed == "holds where printed"}
+    assert in_part == {"prime-clean-coco-models", "prime-clean-ade20k-models"}
     assert not any(one.printed == "does not hold" for one in said.values())
+
+
+def test_where_the_paper_contradicts_itself_is_said_on_both_sides():
+    found = {claim.id: claim.contradicts for claim in paper.load_claims()}
+    pairs = {key: other for key, other in found.items() if other}
+    assert pairs == {
+        "base-clean-alike": "base-clean-lower",
+        "base-clean-lower": "base-clean-alike",
+    }
+    said = [judge(claim, {}) for claim in paper.load_claims() if claim.contradicts]
+    text = claims_text(said)
+    assert all(f"contradicts {key}" in text for key in pairs)
+
+
+def test_a_printed_value_that_speaks_against_a_claim_refutes_it(monkeypatch):
+    """One of four statements is printed: with the printed values exchanged, the claim does not
+    hold.
+    """
+    claim = next(one for one in paper.load_claims() if one.id == "prime-clean-coco-models")
+    values = paper.printed_values()
+    exchanged = values | {"C17": values["C22"], "C22": values["C17"]}
+    monkeypatch.setattr("stillrobust.report.claims.printed_values", lambda: exchanged)
+    assert judge(claim, {}).printed == "does not hold"
 
 
 # ---- claims, planted -----------------------------------------------------------------------------
@@ -157,6 +182,10 @@ def test_wrong_claims_are_one_sentence(tmp_path):
         "[",
         "7",
         "- {id: x, text: x, source: x, of: {metric: top1, quantity: drop}, statements: [{}]}",
+        (
+            "- {id: x, text: x, source: x, of: {metric: top1, quantity: drop}, contradicts: y,"
+            " statements: [{less: [a, b]}]}"
+        ),
     ):
         file.write_text(text)
         with pytest.raises(UserError) as caught:
@@ -335,12 +364,12 @@ def test_intervals_of_an_ambiguous_claim_hold_their_level():
     """Two runs of the same truth: the claim is decided in about 5 % of simulated stores, and not in
     many more.
     """
-    from stillrobust.analysis.intervals import bootstrap_weights, interval
+    from stillrobust.analysis.intervals import bootstrap_weights, paired_interval
 
     rng, decided, images = np.random.default_rng(0), 0, 200
     weights = bootstrap_weights([str(number) for number in range(images)], 100)
     for _ in range(300):
         difference = rng.random(images) - rng.random(images)
-        low, high = interval(weights @ difference / weights.sum(1), difference.mean())
+        low, high = paired_interval(weights @ difference / weights.sum(1), difference.mean())
         decided += low > 0 or high < 0
     assert decided <= 0.09 * 300

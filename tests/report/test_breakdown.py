@@ -4,6 +4,7 @@ number, clean and corrupted.
 
 import csv
 import json
+import re
 from statistics import fmean
 
 import numpy as np
@@ -30,6 +31,7 @@ METRICS_OF = {
     "detection": ["box_ap", "mask_ap"],
     "segmentation": ["miou"],
 }
+WORST = "Worst corruption (lowest of 15)"
 COMMAND = (
     "details {} --severities 3 --reference classification-one --standard classification-one"
     " --standard classification-three"
@@ -192,7 +194,7 @@ def test_every_number_in_every_form(made):
         for row in json.loads((page.parent / "results.json").read_text())["rows"]
     }
     # one a section, in order
-    tables = [table for table in Page(page.read_text()).tables if "Worst corruption" in table[0]]
+    tables = [table for table in Page(page.read_text()).tables if WORST in table[0]]
     hidden = {
         (one[0].run.task, one[0].robustness.metric): table
         for one, table in zip(protocol_groups(summary.rows), tables, strict=True)
@@ -227,11 +229,18 @@ def test_every_number_in_every_form(made):
         assert classes == dict(told.classes)
         assert {name: tuple(pair) for name, pair in kept["classes"].items()} == classes
         for one, (clean, corrupted) in told.classes.items():
-            assert f"{one} {100 * clean:.1f} to {100 * corrupted:.1f}" in blocks[run]
+            found = re.search(
+                rf"    {one}: clean {100 * clean:.1f} \[.*\], corrupted {100 * corrupted:.1f} \[",
+                blocks[run],
+            )
+            assert found, "a class has its scores with intervals"
         worst = next(line for line in mine if line["quantity"] == "worst_corruption")
         assert worst["of"] == kept["worst_corruption"] == told.worst_corruption
-        assert shown["Worst corruption"] == told.worst_corruption.replace("_", " ")
-        assert f"worst corruption {told.worst_corruption}" in blocks[run]
+        assert shown[WORST] == told.worst_corruption.replace("_", " ")
+        assert (
+            f"worst corruption {told.worst_corruption}, {100 * told.worst_score:.1f} ["
+            in blocks[run]
+        )
         if told.relative.mce is not None:
             (line,) = [line for line in mine if line["quantity"] == "mce"]
             assert float(line["corrupted"]) == kept["relative"]["mce"] == told.relative.mce

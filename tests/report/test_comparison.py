@@ -15,14 +15,14 @@ from tests.paper_store import fill
 IMAGES = 200
 
 
-def write(root, name, right, protocol=None, leave_out=None):
+def write(root, name, right, protocol=None, leave_out=None, only=("clean", *COMMON)):
     """A run of which the first ``right[corruption]`` of 200 images are right; 160 on the clean
     data.
     """
     store = Store(root)
     store.write_run(Run(name, "classification", name, None, "toy", {}, ("a", "b"), "upstream"))
     for place in [("clean", 0), *((c, 3) for c in COMMON)]:
-        if place[0] != leave_out:
+        if place[0] != leave_out and place[0] in only:
             correct = np.arange(IMAGES) < (right.get(place[0], 120) if place[1] else 160)
             statistics = {
                 "image_ids": np.array([f"{i}.png" for i in range(IMAGES)]),
@@ -83,13 +83,44 @@ def test_one_protocol_or_a_sentence_that_names_the_fields(tmp_path):
 
 def test_holes_and_unknown_names(tmp_path):
     write(tmp_path, "run-a", {})
-    store = write(tmp_path, "run-b", {}, leave_out="fog")
-    with pytest.raises(MissingCellsError, match="fog 3"):
+    store = write(tmp_path, "run-b", {}, leave_out="clean")
+    with pytest.raises(MissingCellsError, match="clean"):
         compare_runs(store, "run-a", "run-b")
     with pytest.raises(UserError, match="run-a"):
         compare_runs(store, "run_a", "run-b")
     with pytest.raises(UserError, match="folder of results"):
         compare_runs(Store(tmp_path / "none"), "a", "b")
+
+
+def test_few_corruptions_are_compared_and_called_what_they_are(tmp_path):
+    """One run has all 15, the other fog and contrast only: these two are compared, and their mean
+    is not that of all 15.
+    """
+    write(tmp_path, "a", {"fog": 120, "contrast": 80, "snow": 10})
+    store = write(tmp_path, "b", {"fog": 40, "contrast": 80}, only=("clean", "fog", "contrast"))
+    found = compare_runs(store, "a", "b")
+    assert list(found.score) == ["clean", "mean of 2 of 15", "fog", "contrast"]
+    assert found.drop["mean of 2 of 15"].difference == pytest.approx(0.4 / 0.8 / 2)
+    assert 0 < found.drop["fog"].interval[0] < 0.5 < found.drop["fog"].interval[1]
+    text = " ".join(comparison_text(found).split())
+    assert "Both runs have 2 of the 15 corruptions at these severities" in text
+    assert "simultaneous for the 2 corruptions" in text
+    assert "severity 3;" in text
+
+
+def test_runs_without_a_common_corruption_name_what_is_missing(tmp_path):
+    write(tmp_path, "a", {}, only=("clean", "fog"))
+    store = write(tmp_path, "b", {}, only=("clean", "contrast"))
+    with pytest.raises(
+        MissingCellsError, match=r"a \(top1\) has no measurement for gaussian_noise 3"
+    ):
+        compare_runs(store, "a", "b")
+
+
+def test_few_images_are_warned_of(tmp_path):
+    fill(tmp_path, "a", 0.8, 0.6, images=20)
+    fill(tmp_path, "b", 0.8, 0.4, images=20)
+    assert "Only 20 images" in comparison_text(compare_runs(Store(tmp_path), "a", "b"))
 
 
 def test_without_statistics_there_is_no_interval(tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import json
 from html.parser import HTMLParser
 
 import numpy as np
@@ -8,7 +9,7 @@ from typer.testing import CliRunner
 from stillrobust.cli import app
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, Cell
-from stillrobust.report import report
+from stillrobust.report import report, results_table, summarize, to_text
 from stillrobust.storage.store import Run, Store
 
 
@@ -53,6 +54,15 @@ def test_report(tmp_path):
     assert "&lt;script&gt;" in text
     assert all(link.startswith(("#", "data:")) for link in links.links)
     assert "fog 2" in text
+    warning = "toy, top-1: Only 4 images: scores and intervals are not reliable"
+    assert warning in text
+    assert warning in " ".join(
+        to_text(results_table(summarize(Store(tmp_path / "s")).rows)).split()
+    )
+    (row,) = json.loads((tmp_path / "out/results.json").read_text())["rows"]
+    assert row["warnings"] == [
+        warning.partition(": ")[2] + " with fewer than 30; evaluate more images."
+    ]
     rows = list(csv.DictReader((tmp_path / "out/table.csv").open()))
     assert [row["run"] for row in rows] == ["a"]
     assert float(rows[0]["mean_drop"]) == pytest.approx(0.25)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillrobust.analysis.intervals import REPLICATES, interval
+from stillrobust.analysis.intervals import REPLICATES, SCORE_RANGE, interval
 from stillrobust.analysis.reference import worst_corruption
-from stillrobust.analysis.resampling import resample_cells
+from stillrobust.analysis.resampling import CellReplicates, resample_cells
 from stillrobust.analysis.robustness import robustness
 from stillrobust.grid import CLEAN, SEVERITIES, corrupted_places
 from stillrobust.metrics.recompute import recompute_by_class, recompute_details
@@ -48,12 +48,7 @@ def breakdown(
     replicates = resample_cells(
         store, run, (CLEAN, *corrupted_places(severities)), count, compute=recompute_details
     )
-    lines = []
-    for name, values in (replicates.values if replicates else {}).items():
-        clean, corrupted = values[0], values[1:].mean(0)
-        bounds = [interval(part[1:], float(part[0])) for part in (clean, corrupted)]
-        lines.append(BreakdownRow(name, float(clean[0]), bounds[0], float(corrupted[0]), bounds[1]))
-    return lines
+    return _rows_with_intervals(replicates)
 
 
 def class_breakdown(
@@ -95,7 +90,7 @@ def class_breakdown(
 def breakdown_lines(
     store: Store, run: Run, severities: Sequence[int] = SEVERITIES, classes: int = 5
 ) -> list[str]:
-    """Return the breakdown of a run as lines for a terminal, in percent.
+    """Return the breakdown of a run as lines for a terminal, in percent with intervals.
 
     Args:
         store: The results store.
@@ -106,32 +101,79 @@ def breakdown_lines(
     Raises:
         MissingCellsError: If a cell is missing.
     """
-    measurements = store.measurements(run.name)
+    lines = _worst_corruption_lines(store, run.name, severities)
+    for line in breakdown(store, run.name, severities):
+        lines.append(f"{line.name}: {_scores(line)}")
+    for metric, scores in class_breakdown(store, run, severities).items():
+        lost = {
+            name: clean - corrupted
+            for name, (clean, corrupted) in scores.items()
+            if np.isfinite(clean - corrupted)
+        }
+        worst = sorted(lost, key=lambda name: -lost[name])[:classes]
+        lines.append(
+            f"{metric} by class, largest loss first, {len(worst)} of {len(lost)}"
+            " (the extremes of many, so a part of their loss is chance):"
+        )
+        lines += [
+            f"  {line.name}: {_scores(line)}"
+            for line in _class_rows(store, run, metric, worst, severities)
+        ]
+    return lines
+
+
+def _worst_corruption_lines(store: Store, run: str, severities: Sequence[int]) -> list[str]:
+    """The worst corruption in each metric, with the interval of its score."""
+    measurements = store.measurements(run)
     lines = []
     for metric in sorted({one.metric for one in measurements}):
         numbers = robustness([one for one in measurements if one.metric == metric], severities)
         name, part = worst_corruption(numbers)
+        drawn = resample_cells(store, run, [(name, level) for level in severities])
+        bounds = (
+            interval(drawn.values[metric][:, 1:].mean(0), part.mpc, SCORE_RANGE)
+            if drawn and metric in drawn.values
+            else None
+        )
         lines.append(
-            f"{metric}: worst corruption {name}, {100 * part.mpc:.1f} of {100 * numbers.clean:.1f}"
+            f"{metric}: worst corruption {name}, {_percent(part.mpc, bounds)} of"
+            f" {100 * numbers.clean:.1f} (the lowest of {len(numbers.by_corruption)} scores, so a"
+            " part of that is chance)"
         )
-    for line in breakdown(store, run.name, severities):
-        lines.append(
-            f"{line.name}: clean {_percent(line.clean, line.clean_interval)}, "
-            f"corrupted {_percent(line.corrupted, line.corrupted_interval)}"
-        )
-    for metric, scores in class_breakdown(store, run, severities).items():
-        lost = sorted(
-            (clean - corrupted, name)
-            for name, (clean, corrupted) in scores.items()
-            if np.isfinite(clean - corrupted)
-        )
-        worst = ", ".join(
-            f"{name} {100 * scores[name][0]:.1f} to {100 * scores[name][1]:.1f}"
-            for _, name in lost[::-1][:classes]
-        )
-        lines.append(f"{metric} by class, largest loss first: {worst}")
     return lines
 
 
-def _percent(value: float, bounds: Bounds) -> str:
-    return f"{100 * value:.1f} [{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]"
+def _class_rows(
+    store: Store, run: Run, metric: str, names: Sequence[str], severities: Sequence[int]
+) -> list[BreakdownRow]:
+    """The scores of some classes with intervals."""
+    columns = [run.classes.index(name) for name in names]
+
+    def chosen(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        scores = recompute_by_class(statistics, weights)[metric]
+        return {name: scores[:, column] for name, column in zip(names, columns, strict=True)}
+
+    places = (CLEAN, *corrupted_places(severities))
+    return _rows_with_intervals(resample_cells(store, run.name, places, compute=chosen))
+
+
+def _rows_with_intervals(replicates: CellReplicates | None) -> list[BreakdownRow]:
+    """A row per quantity, from the clean cell and the corrupted ones."""
+    rows = []
+    for name, values in (replicates.values if replicates else {}).items():
+        clean, corrupted = values[0], values[1:].mean(0)
+        bounds = [interval(part[1:], float(part[0]), SCORE_RANGE) for part in (clean, corrupted)]
+        rows.append(BreakdownRow(name, float(clean[0]), bounds[0], float(corrupted[0]), bounds[1]))
+    return rows
+
+
+def _scores(row: BreakdownRow) -> str:
+    return (
+        f"clean {_percent(row.clean, row.clean_interval)}, "
+        f"corrupted {_percent(row.corrupted, row.corrupted_interval)}"
+    )
+
+
+def _percent(value: float, bounds: Bounds | None) -> str:
+    around = f" [{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]" if bounds else ""
+    return f"{100 * value:.1f}{around}"

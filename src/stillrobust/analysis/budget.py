@@ -21,7 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.analysis.intervals import LEVEL, interval, student_quantile
+from stillrobust.analysis.intervals import (
+    LEVEL,
+    SCORE_RANGE,
+    UNBOUNDED,
+    interval,
+    student_quantile,
+)
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, SEVERITIES, Place, corrupted_places
 from stillrobust.samples import Array
@@ -144,10 +150,11 @@ def estimate_mpc(
         values = intercept + np.dot(
             weights, np.stack([replicates[place] for place in (CLEAN, *places)])
         )
-        image_low, image_high = interval(values, value)
+        image_low, image_high = interval(values, value, UNBOUNDED)
         # two independent sources of error
         wide = float(np.hypot(reach, (image_high - image_low) / 2))
         low, high = (image_low + image_high) / 2 - wide, (image_low + image_high) / 2 + wide
+    low, high = max(low, SCORE_RANGE[0]), min(high, SCORE_RANGE[1])
     return BudgetEstimate(
         metric, levels, value, low, high, len(places) + 1, len(corrupted_places(levels)) + 1
     )

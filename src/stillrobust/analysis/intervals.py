@@ -26,6 +26,15 @@ LEVEL = 0.95
 FREEDOM = 30
 REPLICATES = 400  # relative error of a standard deviation: 1 / sqrt(2 * 400) = 3.5 %
 
+Range = tuple[float, float]
+SCORE_RANGE: Range = (0.0, 1.0)
+"""Of P, mPC and every other score."""
+RATIO_RANGE: Range = (0.0, float("inf"))
+"""Of rPC, which exceeds 1 if the corrupted score exceeds the clean one."""
+DROP_RANGE: Range = (-float("inf"), 1.0)
+"""Of a drop, which is 1 - rPC."""
+UNBOUNDED: Range = (-float("inf"), float("inf"))
+
 
 def bootstrap_weights(
     image_ids: Sequence[str] | Array, replicates: int = REPLICATES, seed: int = 0
@@ -56,7 +65,9 @@ def bootstrap_weights(
     return weights
 
 
-def interval(values: Array, estimate: float, level: float = LEVEL) -> tuple[float, float]:
+def interval(
+    values: Array, estimate: float, within: Range, level: float = LEVEL
+) -> tuple[float, float]:
     """Return the bias-corrected Student interval of an estimate (Davison & Hinkley 1997, eq. 5.5).
 
     Small datasets raise AP and shift mIoU. A half of the dataset is further off by about as much as
@@ -65,6 +76,7 @@ def interval(values: Array, estimate: float, level: float = LEVEL) -> tuple[floa
     Args:
         values: Bootstrap replicates (R,). NaN replicates are left out.
         estimate: The value on the whole dataset.
+        within: Possible values, such as ``SCORE_RANGE``; the bounds are clipped to them.
         level: Confidence level.
 
     Returns:
@@ -75,7 +87,37 @@ def interval(values: Array, estimate: float, level: float = LEVEL) -> tuple[floa
         return float("nan"), float("nan")
     centre = 2 * estimate - float(values.mean())
     reach = student_quantile((1 + level) / 2, FREEDOM) * float(values.std(ddof=1))
-    return centre - reach, centre + reach
+    low, high = (min(max(end, within[0]), within[1]) for end in (centre - reach, centre + reach))
+    return low, high
+
+
+def paired_interval(values: Array, estimate: float, level: float = LEVEL) -> tuple[float, float]:
+    """Return the interval of a paired difference of two runs.
+
+    Most of the bias cancels in a difference. Where classes are rare, correcting all of the
+    estimated bias adds more variance than bias it removes. Half of it is corrected, and the other
+    half is added to the standard deviation, in squares. Without bias this is :func:`interval`.
+
+    Args:
+        values: Bootstrap replicates of the difference (R,). NaN replicates are left out.
+        estimate: The difference on the whole dataset.
+        level: Confidence level.
+
+    Returns:
+        Lower and upper bound; NaN if fewer than two replicates are left.
+    """
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    centre, deviation = _difference_moments(values, estimate)
+    reach = student_quantile((1 + level) / 2, FREEDOM) * deviation
+    return float(centre - reach), float(centre + reach)
+
+
+def _difference_moments(values: Array, estimate: float | Array) -> tuple[Array, Array]:
+    """Centre and deviation of the intervals of differences (...) from replicates (..., R)."""
+    half_bias = (values.mean(-1) - estimate) / 2
+    return estimate - half_bias, np.hypot(values.std(-1, ddof=1), half_bias)
 
 
 def robustness_replicates(clean: Array, cells: Array) -> dict[str, Array]:
@@ -96,13 +138,13 @@ def robustness_replicates(clean: Array, cells: Array) -> dict[str, Array]:
 def simultaneous_intervals(
     estimates: Sequence[float] | Array, values: Array, level: float = LEVEL
 ) -> Array:
-    """Return intervals that jointly cover all true values with probability ``level``.
+    """Return intervals of differences that jointly cover all true ones with probability ``level``.
 
-    As :func:`interval`, but the half-width is the quantile of the largest standardised deviation of
-    a replicate (single-step max-t, Westfall & Young 1993, ch. 2; Romano & Wolf 2005).
+    As :func:`paired_interval`, but the half-width is the quantile of the largest standardised
+    deviation of a replicate (single-step max-t, Westfall & Young 1993, ch. 2; Romano & Wolf 2005).
 
     Args:
-        estimates: Values on the whole dataset (K,).
+        estimates: Differences on the whole dataset (K,).
         values: Bootstrap replicates (K, R), paired.
         level: Joint confidence level.
 
@@ -114,10 +156,8 @@ def simultaneous_intervals(
     largest = np.abs((values - means[:, None]) / deviations[:, None]).max(0)
     # t instead of normal quantile, as in a single interval
     longer = student_quantile((1 + level) / 2, FREEDOM) / NormalDist().inv_cdf((1 + level) / 2)
-    centre, reach = (
-        2 * np.asarray(estimates, float) - means,
-        longer * np.quantile(largest, level) * deviations,
-    )
+    centre, deviation = _difference_moments(values, np.asarray(estimates, float))
+    reach = longer * np.quantile(largest, level) * deviation
     return np.stack([centre - reach, centre + reach], 1)
 
 

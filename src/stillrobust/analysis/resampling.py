@@ -7,7 +7,7 @@ import numpy as np
 
 from stillrobust.analysis.intervals import REPLICATES, bootstrap_weights
 from stillrobust.grid import Cell, Place
-from stillrobust.metrics.recompute import recompute_metrics
+from stillrobust.metrics.recompute import images_per_class, recompute_metrics
 from stillrobust.samples import Array
 from stillrobust.storage.store import Store
 
@@ -23,6 +23,10 @@ class CellReplicates:
     """The resampled images. Two runs are paired if these are equal."""
     values: dict[str, Array]
     """(cells, 1 + R) by metric: first the whole dataset, then its replicates."""
+    images_per_class: tuple[int, ...] = ()
+    """Images that each class counts in, in the cell with the fewest. Empty if the metric is no mean
+    over classes.
+    """
 
 
 def resample_cells(
@@ -52,6 +56,7 @@ def resample_cells(
     ids: tuple[str, ...] = ()
     weights = np.zeros((0, 0))
     found: dict[str, list[Array]] = {}
+    per_class: list[Array] = []
     for place in places:
         statistics = store.statistics(Cell(run, *place))
         here = tuple(str(image) for image in statistics.get("image_ids", ()))
@@ -61,8 +66,12 @@ def resample_cells(
         if not ids:
             ids = here
             weights = np.concatenate([np.ones((1, len(ids))), bootstrap_weights(ids, count, seed)])
+        counts = images_per_class(statistics)
+        per_class += [] if counts is None else [counts]
         for name, values in compute(statistics, weights).items():
             found.setdefault(name, []).append(values)
     return CellReplicates(
-        ids, {name: np.stack(rows) for name, rows in found.items() if len(rows) == len(places)}
+        ids,
+        {name: np.stack(rows) for name, rows in found.items() if len(rows) == len(places)},
+        tuple(np.min(per_class, axis=0).tolist()) if per_class else (),
     )

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from stillrobust.errors import MissingCellsError, UserError
-from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place, corrupted_places
+from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place
 from stillrobust.storage.store import Measurement
 
 
@@ -34,31 +34,58 @@ class Robustness:
     clean: float
     """P, the score on the clean data."""
     mpc: float
+    """mPC, or the mean over fewer corruptions, which is not mPC; see ``corruptions``."""
     rpc: float
-    """mPC / P, 0..1."""
+    """mpc / P, 0..1."""
     drop: float
     """1 - rPC."""
     by_group: dict[str, SubsetScore]
     by_severity: dict[int, SubsetScore]
     by_corruption: dict[str, SubsetScore]
+    corruptions: tuple[str, ...] = COMMON
+    """The corruptions that the mean covers."""
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The corrupted cells that the mean covers."""
+        return tuple((name, level) for name in self.corruptions for level in self.severities)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the mean covers all 15 corruptions, so that it is mPC."""
+        return self.corruptions == COMMON
 
 
 def missing_places(
-    measurements: Iterable[Measurement], severities: Sequence[int] = SEVERITIES
+    measurements: Iterable[Measurement],
+    severities: Sequence[int] = SEVERITIES,
+    corruptions: Sequence[str] = COMMON,
 ) -> tuple[Place, ...]:
     """Return the cells that robustness needs and the measurements lack, the clean one first."""
     there = {(measurement.corruption, measurement.severity) for measurement in measurements}
-    return tuple(place for place in (CLEAN, *corrupted_places(severities)) if place not in there)
+    needed = (CLEAN, *((name, level) for name in corruptions for level in severities))
+    return tuple(place for place in needed if place not in there)
+
+
+def complete_corruptions(
+    measurements: Iterable[Measurement], severities: Sequence[int]
+) -> tuple[str, ...]:
+    """Return the common corruptions that are measured at all of the severities."""
+    there = {(one.corruption, one.severity) for one in measurements}
+    return tuple(name for name in COMMON if all((name, level) in there for level in severities))
 
 
 def robustness(
-    measurements: Iterable[Measurement], severities: Sequence[int] = SEVERITIES
+    measurements: Iterable[Measurement],
+    severities: Sequence[int] = SEVERITIES,
+    corruptions: Sequence[str] = COMMON,
 ) -> Robustness:
     """Compute the robustness of one run in one metric.
 
     Args:
         measurements: Measurements of the run. Other severities and extra corruptions are ignored.
-        severities: Severities that mPC covers.
+        severities: Severities that the mean covers.
+        corruptions: Corruptions that the mean covers. It is mPC only if these are all 15.
 
     Raises:
         MissingCellsError: If a cell is missing.
@@ -71,7 +98,7 @@ def robustness(
         raise UserError(
             "Expected measurements, but got an estimate from part of the cells: evaluate the rest"
         )
-    needed = {CLEAN, *corrupted_places(severities)}
+    needed = {CLEAN, *((name, level) for name in corruptions for level in severities)}
     used = [
         measurement
         for measurement in given
@@ -79,7 +106,7 @@ def robustness(
     ]
     run = _only("run", (measurement.run for measurement in given))
     metric = _only("metric", (measurement.metric for measurement in given))
-    _check_cells(used, run, metric, severities)
+    _check_cells(used, run, metric, missing_places(used, severities, corruptions))
     _check_protocols(used, run)
     values = {
         (measurement.corruption, measurement.severity): measurement.value for measurement in used
@@ -91,10 +118,8 @@ def robustness(
             " undefined; train the model first or check the ground truth"
         )
 
-    def part(
-        corruptions: Sequence[str] = COMMON, levels: Sequence[int] = severities
-    ) -> SubsetScore:
-        mpc = fmean(values[corruption, level] for corruption in corruptions for level in levels)
+    def part(names: Sequence[str] = corruptions, levels: Sequence[int] = severities) -> SubsetScore:
+        mpc = fmean(values[name, level] for name in names for level in levels)
         return SubsetScore(mpc, 1 - mpc / clean)
 
     everything = part()
@@ -106,9 +131,14 @@ def robustness(
         mpc=everything.mpc,
         rpc=everything.mpc / clean,
         drop=everything.drop,
-        by_group={name: part(members) for name, members in GROUPS.items()},
+        by_group={
+            name: part(members)
+            for name, members in GROUPS.items()
+            if set(members) <= set(corruptions)
+        },
         by_severity={level: part(levels=[level]) for level in severities},
-        by_corruption={name: part([name]) for name in COMMON},
+        by_corruption={name: part([name]) for name in corruptions},
+        corruptions=tuple(corruptions),
     )
 
 
@@ -133,9 +163,7 @@ def _only(what: str, names: Iterable[str]) -> str:
     return found[0]
 
 
-def _check_cells(
-    used: list[Measurement], run: str, metric: str, severities: tuple[int, ...]
-) -> None:
+def _check_cells(used: list[Measurement], run: str, metric: str, missing: Sequence[Place]) -> None:
     counts = Counter((measurement.corruption, measurement.severity) for measurement in used)
     twice = [place for place, count in counts.items() if count > 1]
     if twice:
@@ -143,7 +171,6 @@ def _check_cells(
             f"Expected each cell of {run} ({metric}) once, but got more than one of"
             f" {_format_cells(twice)}: remove the others"
         )
-    missing = missing_places(used, severities)
     if missing:
         raise MissingCellsError(
             f"{run} ({metric}) has no measurement for {_format_cells(missing)} "

@@ -27,6 +27,8 @@ def finish(
     """
     from stillrobust.report import add_breakdown, results_table, summarize, to_text, write_report
     from stillrobust.report.extra_corruptions import extra_corruptions_table
+    from stillrobust.report.headline import headline
+    from stillrobust.report.partial_results import partial_results_table
     from stillrobust.report.transfer_gain import (
         summary_sentence,
         transfer_gain,
@@ -38,11 +40,13 @@ def finish(
     store = Store(results)
     summary = summarize(store)
     page = write_report(store, add_breakdown(store, summary, reference, standard), out)
-    runs, rows = store.runs(), summary.rows
+    runs, rows, partial = store.runs(), summary.rows, summary.partial_rows
     gains = transfer_gain(runs, rows)
     transfer = transfer_gain_table(gains)
     texts = [
-        to_text(results_table(rows, summary.replicates)),
+        to_text(results_table(rows, summary.replicates)) if rows or not partial else "",
+        "\n".join(line for text in headline(partial) for line in textwrap.wrap(text, 100)),
+        to_text(partial_results_table(partial)),
         to_text(upstream_gain_table(upstream_gain(runs, rows))),
         "\n".join(textwrap.wrap(summary_sentence(gains), 100)),
         to_text(transfer) if transfer.rows else "",

@@ -73,6 +73,14 @@ class Metric(Protocol):
         ...
 
     @staticmethod
+    def images_per_class(statistics: Mapping[str, Array]) -> Array | None:
+        """Number of images that each class counts in, int64 (C,).
+
+        ``None`` if the values are no mean over classes. Intervals need several images per class.
+        """
+        ...
+
+    @staticmethod
     def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
         """Calibration error and other further values: name -> float64 (R,); may be empty."""
         ...

@@ -90,6 +90,11 @@ class Top1:
         return {"top1": np.where(count > 0, correct / np.maximum(count, 1), np.nan)}
 
     @staticmethod
+    def images_per_class(statistics: Mapping[str, Array]) -> None:
+        """``None``: top-1 is a mean over images."""
+        return
+
+    @staticmethod
     def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
         """``ece``, the calibration error."""
         confidence = statistics["confidence"]

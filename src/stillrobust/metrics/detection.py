@@ -203,6 +203,13 @@ class AveragePrecision:
         }
 
     @staticmethod
+    def images_per_class(statistics: Mapping[str, Array]) -> Array:
+        """Images with an object of the class, int64 (C,)."""
+        pairs = np.stack([statistics["object_image"], statistics["object_label"]])
+        labels = np.unique(pairs, axis=1)[1].astype(np.int64)
+        return np.bincount(labels, minlength=int(statistics["classes"]))
+
+    @staticmethod
     def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
         """``box_ece`` and ``box_ap_small``, ``_medium``, ``_large``; likewise for masks."""
         found = {}

@@ -46,6 +46,18 @@ def recompute_by_class(statistics: Mapping[str, Array], weights: Array) -> dict[
     return metric_of_statistics(statistics).recompute_by_class(statistics, weights)
 
 
+def images_per_class(statistics: Mapping[str, Array]) -> Array | None:
+    """Return the number of images that each class counts in.
+
+    Args:
+        statistics: Statistics of a metric.
+
+    Returns:
+        int64 (C,); ``None`` if the metric is no mean over classes.
+    """
+    return metric_of_statistics(statistics).images_per_class(statistics)
+
+
 def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
     """Recompute calibration errors and, for detection, AP by object size.
 

@@ -141,6 +141,12 @@ class MeanIoU:
         return {"miou": class_iou(weights @ intersections, weights @ unions)}
 
     @staticmethod
+    def images_per_class(statistics: Mapping[str, Array]) -> Array:
+        """Images with the class in ground truth or prediction, int64 (C,)."""
+        images: Array = (statistics["unions"] > 0).sum(0)
+        return images
+
+    @staticmethod
     def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
         """``ece`` over pixels, if the model gives a confidence."""
         if "bins" not in statistics:

@@ -69,6 +69,8 @@ class Claim(_Strict):
     id: str
     text: str
     source: str
+    contradicts: str | None = None
+    """Id of a claim of the same file that cannot hold together with this one."""
     of: ClaimSubject
     statements: list[Statement]
 
@@ -109,7 +111,13 @@ def load_claims(path: Path = HERE / "claims.yaml") -> list[Claim]:
             f"Expected a list of claims in {path}, but: {str(error).splitlines()[0]}; see"
             " docs/claims.md"
         ) from None
+    known = {claim.id for claim in found}
     for claim in found:
+        if claim.contradicts is not None and claim.contradicts not in known:
+            raise UserError(
+                f"Expected a claim of {path} after `contradicts` in the claim {claim.id}, but got"
+                f" {claim.contradicts}; write the id of another claim"
+            )
         for statement in claim.statements:
             if (statement.less is None) == (statement.alike is None):
                 raise UserError(

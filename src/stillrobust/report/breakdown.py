@@ -195,7 +195,7 @@ def breakdown_table(rows: Sequence[Row], summary: Summary) -> Table:
     pairs = [name for name in PAIRS if any(name in one.pairs for _, one in known)]
     columns = [
         Column(heading="Model", is_text=True),
-        Column(heading="Worst corruption", is_text=True),
+        Column(heading="Worst corruption (lowest of 15)", is_text=True),
         Column(heading="Its score"),
         *(Column(heading=heading) for heading in relative),
     ]
@@ -211,6 +211,7 @@ def breakdown_table(rows: Sequence[Row], summary: Summary) -> Table:
     reference = next((one.relative.reference for _, one in known if one.relative.reference), "")
     notes = [
         "All in %.",
+        "The worst corruption is the lowest of 15 scores, so a part of that is chance.",
         f"mCE: errors in % of those of {reference}." if reference else "",
         "ECE: expected calibration error." if "ece" in pairs else "",
         (
@@ -250,7 +251,8 @@ def class_heat_map(rows: Sequence[Row], summary: Summary) -> Markup:
     if len(names) > FIRST_CLASSES:
         order = f"the {FIRST_CLASSES} of {len(names)} classes with the largest drop"
     table = heat_table(
-        f"Drop in % of each class's clean score, {order}.",
+        f"Drop in % of each class's clean score, {order}: the extremes of many, so a part of the"
+        " first ones' drop is chance.",
         [("", names[:FIRST_CLASSES])],
         shown,
         {"all corruptions": [line[:FIRST_CLASSES] for line in drops]},

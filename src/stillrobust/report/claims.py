@@ -13,13 +13,14 @@ from typing import Literal
 
 import numpy as np
 
-from stillrobust.analysis.intervals import LEVEL, interval
+from stillrobust.analysis.intervals import LEVEL, paired_interval
 from stillrobust.metrics import METRIC_NAMES
 from stillrobust.paper import Claim, Statement, printed_values
 from stillrobust.report.rows import Row
 from stillrobust.report.table import Percent
 
 Verdict = Literal["supported", "refuted", "undecided", "not measured"]
+Printed = Literal["holds", "holds where printed", "does not hold", "not printed"]
 NO_INTERVAL = (
     "no interval: statistics of the same images are missing, or a resample has a clean score of 0"
 )
@@ -51,8 +52,10 @@ class ClaimVerdict:
     source: str
     verdict: Verdict
     statements: tuple[StatementVerdict, ...]
-    printed: Literal["holds", "does not hold", "not printed"]
+    printed: Printed
     """By the paper's printed values, which have no intervals."""
+    contradicts: str | None = None
+    """Id of a claim that cannot hold together with this one."""
 
     @property
     def deciding(self) -> StatementVerdict:
@@ -75,7 +78,10 @@ def judge(claim: Claim, rows: Rows) -> ClaimVerdict:
     verdicts = {one.verdict for one in found}
     order: tuple[Verdict, ...] = ("refuted", "not measured", "undecided", "supported")
     verdict = next(one for one in order if one in verdicts)
-    return ClaimVerdict(claim.id, claim.text, claim.source, verdict, found, _as_printed(claim))
+    printed = _as_printed(claim)
+    return ClaimVerdict(
+        claim.id, claim.text, claim.source, verdict, found, printed, claim.contradicts
+    )
 
 
 def _judge_statement(claim: Claim, statement: Statement, rows: Rows) -> StatementVerdict:
@@ -95,8 +101,8 @@ def _judge_statement(claim: Claim, statement: Statement, rows: Rows) -> Statemen
     if one.image_ids != other.image_ids or not one.resampled or not other.resampled:
         return StatementVerdict(text, "undecided", effect, reason=NO_INTERVAL)
     values = np.asarray(other.resampled[quantity] - one.resampled[quantity])
-    low, high = interval(values, effect)
-    wide = interval(values, effect, 1 - (1 - LEVEL) / len(claim.statements))
+    low, high = paired_interval(values, effect)
+    wide = paired_interval(values, effect, 1 - (1 - LEVEL) / len(claim.statements))
     margin = statement.within / 100
     if statement.alike:
         effect, low, high, wide = -effect, -high, -low, (-wide[1], -wide[0])
@@ -112,18 +118,21 @@ def _equivalence(low: float, high: float, wide: tuple[float, float], margin: flo
     return "refuted" if wide[0] > margin or wide[1] < -margin else "undecided"
 
 
-def _as_printed(claim: Claim) -> Literal["holds", "does not hold", "not printed"]:
+def _as_printed(claim: Claim) -> Printed:
     numbers = printed_values()
     held = []
     for statement in claim.statements:
         _, quantity = claim.subject_of(statement)
         first, second = (numbers.get(run, {}).get(quantity) for run in statement.runs)
-        if first is None or second is None:
-            return "not printed"
-        held.append(
-            first < second if statement.less else abs(first - second) < statement.within / 100
-        )
-    return "holds" if all(held) else "does not hold"
+        if first is not None and second is not None:
+            held.append(
+                first < second if statement.less else abs(first - second) < statement.within / 100
+            )
+    if not held:
+        return "not printed"
+    if not all(held):
+        return "does not hold"
+    return "holds" if len(held) == len(claim.statements) else "holds where printed"
 
 
 def effect_text(one: StatementVerdict) -> str:
@@ -143,6 +152,7 @@ def claims_text(judgements: Sequence[ClaimVerdict]) -> str:
         lines.append(
             f"{'':<12}  {one.deciding.text}: {effect_text(one.deciding)}; {one.source};"
             f" printed values: {one.printed}"
+            + (f"; contradicts {one.contradicts}" if one.contradicts else "")
         )
     return "\n".join(lines)
 

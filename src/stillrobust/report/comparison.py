@@ -5,22 +5,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillrobust.analysis.intervals import LEVEL, REPLICATES, interval, simultaneous_intervals
+from stillrobust.analysis.intervals import (
+    LEVEL,
+    REPLICATES,
+    paired_interval,
+    simultaneous_intervals,
+)
 from stillrobust.analysis.resampling import resample_cells
-from stillrobust.analysis.robustness import Robustness, robustness
+from stillrobust.analysis.robustness import Robustness, complete_corruptions, robustness
+from stillrobust.analysis.sample_size import sample_size_warnings
 from stillrobust.errors import MissingCellsError, UserError
-from stillrobust.grid import CLEAN, COMMON, corrupted_places
+from stillrobust.grid import CLEAN, COMMON, SEVERITIES
 from stillrobust.metrics import HEADLINE_METRIC
 from stillrobust.names import lookup
 from stillrobust.report.labels import metric_name
 from stillrobust.report.protocol_groups import comparable_protocol, short_value
 from stillrobust.report.renderers import to_text
-from stillrobust.report.summary import SEED, report_metrics, severities_of
+from stillrobust.report.summary import SEED, report_metrics
 from stillrobust.report.table import Column, Percent, Table
 from stillrobust.samples import Array
 from stillrobust.storage.store import Measurement, Run, Store
 
-CLEAN_LINE, MEAN_LINE = "clean", "mean of all 15"
+CLEAN_LINE = "clean"
 HEADINGS = ("", "score A", "score B", "B - A", "drop A", "drop B", "B - A")
 
 
@@ -57,7 +63,10 @@ class Comparison:
     second: str
     metric: str
     severities: tuple[int, ...]
+    corruptions: tuple[str, ...]
     images: int
+    images_per_class: tuple[int, ...]
+    """As :attr:`CellReplicates.images_per_class`, the fewer of both runs."""
     score: dict[str, Change]
     drop: dict[str, Change]
 
@@ -75,12 +84,12 @@ def compare_runs(
         replicates: Number of bootstrap resamples.
 
     Returns:
-        The comparison. The intervals of the 15 corruptions are simultaneous; those of the clean
-        score and of the mean hold individually.
+        The comparison, over the corruptions that both runs have. The intervals of the corruptions
+        are simultaneous; those of the clean score and of the mean hold individually.
 
     Raises:
         UserError: If the protocols differ; the message names the keys.
-        MissingCellsError: If cells are missing.
+        MissingCellsError: If the runs have no corruption in common at all their severities.
     """
     runs = {run.name: run for run in store.runs()}
     if not runs:
@@ -95,26 +104,30 @@ def compare_runs(
     ]
     for run, measured in zip(pair, own, strict=True):
         if not measured:
-            raise MissingCellsError(f"{run.name} has no measurement: run the study first")
+            raise MissingCellsError(f"{run.name} has no measurement: evaluate it first")
     _check_protocols(pair, own)
     metric = _metric(pair[0], own, metric)
-    severities = severities_of(pair[0], pair, [*own[0], *own[1]])
     kept = [[one for one in measured if one.metric == metric] for measured in own]
-    numbers = [robustness(measured, severities) for measured in kept]
+    severities, corruptions = _common_cells(kept)
+    numbers = [robustness(measured, severities, corruptions) for measured in kept]
     scores, drops = zip(*(_lines(one) for one in numbers), strict=True)
-    draws = [_draws(store, run.name, metric, severities, replicates) for run in pair]
+    draws = [_draws(store, one, replicates) for one in numbers]
     paired = draws[0] is not None and draws[1] is not None and draws[0][0] == draws[1][0]
     inner = [(draw[1], draw[2]) for draw in draws if paired and draw is not None]
+    per_class = [draw[3] for draw in draws if draw is not None and draw[3]]
     score = _changes(scores, [one[0] for one in inner])
     drop = _changes(drops, [one[1] for one in inner])
-    order = [CLEAN_LINE, MEAN_LINE, *sorted(COMMON, key=lambda name: -abs(drop[name].difference))]
+    ranked = sorted(corruptions, key=lambda name: -abs(drop[name].difference))
+    order = [CLEAN_LINE, mean_line(corruptions), *ranked]
     images = next(one.images for one in kept[0] if (one.corruption, one.severity) == CLEAN)
     return Comparison(
         pair[0].name,
         pair[1].name,
         metric,
         severities,
+        corruptions,
         images,
+        tuple(min(counts) for counts in zip(*per_class, strict=True)),
         {name: score[name] for name in order},
         {name: drop[name] for name in order if name in drop},
     )
@@ -128,8 +141,10 @@ def comparison_table(comparison: Comparison) -> Table:
         cells = [*_cells(score), *(_cells(drop) if drop else [None] * 3)]
         lines.append([name.replace("_", " "), *cells])
     levels = ", ".join(map(str, comparison.severities))
+    count = len(comparison.corruptions)
+    several = "severity" if len(comparison.severities) == 1 else "severities"
     title = (
-        f"{metric_name(comparison.metric)} in %, {comparison.images} images, severities {levels};"
+        f"{metric_name(comparison.metric)} in %, {comparison.images} images, {several} {levels};"
         " largest change first"
     )
     notes = [
@@ -138,11 +153,27 @@ def comparison_table(comparison: Comparison) -> Table:
     if any(change.interval for change in comparison.score.values()):
         alike = [name.replace("_", " ") for name, one in comparison.drop.items() if one.alike]
         notes = [
-            f"[ ]: paired {LEVEL:.0%} intervals over images, simultaneous for the 15 corruptions.",
+            (
+                f"[ ]: paired {LEVEL:.0%} intervals for the population that the images are a sample of,"
+                f" simultaneous for the {count} corruptions, of which any may be picked."
+            ),
             f"Not distinguishable by their drop: {', '.join(alike) or 'nothing'}.",
         ]
+    if count < len(COMMON):
+        notes.append(
+            f"Both runs have {count} of the 15 corruptions at these severities; their mean is not"
+            " mPC."
+        )
+    notes += sample_size_warnings(comparison.images, comparison.images_per_class)
     columns = [Column(heading=text, is_text=not index) for index, text in enumerate(HEADINGS)]
     return Table.from_rows(title, columns, lines, notes)
+
+
+def mean_line(corruptions: Sequence[str]) -> str:
+    """The name of the line with the mean over these corruptions."""
+    if len(corruptions) == len(COMMON):
+        return "mean of all 15"
+    return f"mean of {len(corruptions)} of 15"
 
 
 def comparison_text(comparison: Comparison) -> str:
@@ -183,36 +214,46 @@ def _metric(run: Run, own: Sequence[Sequence[Measurement]], asked: str | None) -
     return primary if primary in both else common[0]
 
 
+def _common_cells(
+    measured: Sequence[Sequence[Measurement]],
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The severities of both runs, and the corruptions that both have at all of these."""
+    levels = [{one.severity for one in own if one.severity} for own in measured]
+    severities = tuple(sorted(set.intersection(*levels))) or tuple(sorted(set.union(*levels)))
+    found = [complete_corruptions(own, severities) for own in measured]
+    common = tuple(name for name in found[0] if name in found[1])
+    # without a corruption in common, `robustness` names what is missing
+    return severities or SEVERITIES, common or COMMON
+
+
 def _lines(numbers: Robustness) -> tuple[dict[str, float], dict[str, float]]:
     """Scores and drops by line."""
+    mean, parts = mean_line(numbers.corruptions), numbers.by_corruption
     scores = {
         CLEAN_LINE: numbers.clean,
-        MEAN_LINE: numbers.mpc,
-        **{name: numbers.by_corruption[name].mpc for name in COMMON},
+        mean: numbers.mpc,
+        **{name: part.mpc for name, part in parts.items()},
     }
-    return scores, {
-        MEAN_LINE: numbers.drop,
-        **{name: numbers.by_corruption[name].drop for name in COMMON},
-    }
+    return scores, {mean: numbers.drop, **{name: part.drop for name, part in parts.items()}}
 
 
 def _draws(
-    store: Store, run: str, metric: str, severities: Sequence[int], replicates: int
-) -> tuple[tuple[str, ...], dict[str, Array], dict[str, Array]] | None:
-    """The images, then scores and drops by line in every resample, each (R,)."""
-    places = corrupted_places(severities)
-    drawn = resample_cells(store, run, (CLEAN, *places), replicates, SEED)
-    if drawn is None or metric not in drawn.values:
+    store: Store, numbers: Robustness, replicates: int
+) -> tuple[tuple[str, ...], dict[str, Array], dict[str, Array], tuple[int, ...]] | None:
+    """The images, scores and drops by line in every resample, each (R,), and images per class."""
+    drawn = resample_cells(store, numbers.run, (CLEAN, *numbers.places), replicates, SEED)
+    if drawn is None or numbers.metric not in drawn.values:
         return None
-    cells = drawn.values[metric][:, 1:]
-    scores = {CLEAN_LINE: cells[0], MEAN_LINE: cells[1:].mean(0)}
-    for name in COMMON:
-        scores[name] = cells[1:][[place[0] == name for place in places]].mean(0)
+    cells = drawn.values[numbers.metric][:, 1:]
+    scores = {CLEAN_LINE: cells[0], mean_line(numbers.corruptions): cells[1:].mean(0)}
+    for name in numbers.corruptions:
+        scores[name] = cells[1:][[place[0] == name for place in numbers.places]].mean(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return (
             drawn.image_ids,
             scores,
             {name: 1 - one / cells[0] for name, one in scores.items() if name != CLEAN_LINE},
+            drawn.images_per_class,
         )
 
 
@@ -226,14 +267,17 @@ def _changes(
         # a clean score of 0 in a resample leaves no drop
         if all(np.isfinite(one).all() for one in paired.values()):
             around = {
-                name: interval(paired[name], sizes[name]) for name in sizes if name not in COMMON
+                name: paired_interval(paired[name], sizes[name])
+                for name in sizes
+                if name not in COMMON
             }
+            names = [name for name in sizes if name in COMMON]
             together = simultaneous_intervals(
-                [sizes[name] for name in COMMON], np.stack([paired[name] for name in COMMON])
+                [sizes[name] for name in names], np.stack([paired[name] for name in names])
             )
             around |= {
                 name: (float(low), float(high))
-                for name, (low, high) in zip(COMMON, together, strict=True)
+                for name, (low, high) in zip(names, together, strict=True)
             }
     return {name: Change(values[0][name], values[1][name], around.get(name)) for name in sizes}
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stillrobust.report.breakdown import breakdown_of, breakdown_quantities_table
+from stillrobust.report.partial_results import partial_results_json, partial_results_table
 from stillrobust.report.renderers import to_csv, to_latex, to_markdown, to_records
 from stillrobust.report.results_table import measurements_table, results_table
 from stillrobust.report.rows import Row, Summary
@@ -73,6 +74,11 @@ def report_files(store: Store, summary: Summary) -> dict[str, ReportFile]:
             "calibration, sizes, classes, mCE", to_csv(breakdown_quantities_table(summary))
         ),
     }
+    if summary.partial_rows:
+        files["fewer_corruptions.csv"] = ReportFile(
+            "runs with fewer than the 15 corruptions",
+            to_csv(partial_results_table(summary.partial_rows)),
+        )
     texts = []
     if transfer.rows:
         files["transfer_gain.csv"] = ReportFile("gain after each transfer", to_csv(transfer))
@@ -126,6 +132,7 @@ def results_json(summary: Summary, transfer: Table, upstream: Table) -> str:
     means = [row for row in with_seed_means(summary.rows) if row not in summary.rows]
     content = {
         "rows": rows,
+        "fewer_corruptions": partial_results_json(summary.partial_rows),
         "seed_means": [_row_as_dict(row) for row in means],
         "transfer_gain": to_records(transfer),
         "upstream_gain": to_records(upstream),
@@ -151,5 +158,7 @@ def _row_as_dict(row: Row) -> dict[str, Any]:
         "drop": numbers.drop,
         "drop_interval": row.interval,
         "alike": row.alike,
+        "alike_mpc": row.alike_mpc,
+        "warnings": row.warnings,
         "overlaps_test": overlaps_test(run),
     }

@@ -70,10 +70,11 @@ def extra_corruptions(
 def extra_corruptions_table(summary: Summary) -> Table:
     """Tabulate the extra corruptions, or all corruptions if no run is complete."""
     title = "Extra corruptions: scores and drops in %; they are in no mean"
-    if not summary.rows:
+    is_finished = summary.rows or summary.partial_rows
+    if not is_finished:
         title = "Measured so far: scores and drops in %; the mean needs all 15 corruptions"
     lines: list[list[Cell]] = []
-    for one in extra_corruptions(summary.measurements, COMMON if summary.rows else ()):
+    for one in extra_corruptions(summary.measurements, COMMON if is_finished else ()):
         drop = 1 - fmean(one.scores.values()) / one.clean if one.clean else None
         scores = [one.clean, *(one.scores.get(level) for level in SEVERITIES), drop]
         cells = [None if score is None else Percent(score) for score in scores]

@@ -9,7 +9,7 @@ from html import escape
 
 from markupsafe import Markup
 
-from stillrobust.analysis.intervals import LEVEL, interval
+from stillrobust.analysis.intervals import LEVEL, SCORE_RANGE, interval
 from stillrobust.report.labels import backbone_name, figure_label, metric_name
 from stillrobust.report.rows import Row
 from stillrobust.report.table import Interval, percent
@@ -135,8 +135,8 @@ def clean_against_corrupted(rows: Sequence[Row]) -> Figure:
             figure_label(row, rows),
             row.robustness.clean,
             row.robustness.mpc,
-            _interval(row, "clean"),
-            _interval(row, "corrupted"),
+            _score_interval(row, "clean"),
+            _score_interval(row, "corrupted"),
         )
         for row in rows
     ]
@@ -214,9 +214,9 @@ def upstream_against_downstream(rows: Sequence[Row], every: Sequence[Row]) -> Fi
     return _scatter(points, len(points), across, up, note, joined=False)
 
 
-def _interval(row: Row, quantity: str) -> Interval | None:
+def _score_interval(row: Row, quantity: str) -> Interval | None:
     draws = row.resampled.get(quantity)
-    return None if draws is None else interval(draws, row.value(quantity))
+    return None if draws is None else interval(draws, row.value(quantity), SCORE_RANGE)
 
 
 def _scatter(
@@ -320,7 +320,7 @@ def _bounds(row: Row) -> dict[int, tuple[float, float]]:
     for level, score in _points(row).items():
         draws = row.resampled.get(f"severity.{level}" if level else "clean")
         if draws is not None:
-            found[level] = interval(draws, score)
+            found[level] = interval(draws, score, SCORE_RANGE)
     return found
 
 

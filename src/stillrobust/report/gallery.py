@@ -170,10 +170,7 @@ def _runs_with_examples(
 
 def _examples(store: Store, row: Row) -> dict[Place, Examples]:
     found = {}
-    for place in (
-        CLEAN,
-        *((name, level) for name in COMMON for level in row.robustness.severities),
-    ):
+    for place in (CLEAN, *row.robustness.places):
         examples = store.examples(Cell(row.run.name, *place))
         if examples is not None and len(examples["images"]):
             found[place] = examples

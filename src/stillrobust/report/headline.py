@@ -3,9 +3,17 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from stillrobust.analysis.intervals import interval
+from stillrobust.analysis.intervals import paired_interval
 from stillrobust.metrics import HEADLINE_METRIC
-from stillrobust.report.labels import metric_name, model_name, task_name, transfer_name
+from stillrobust.report.labels import (
+    corruption_name,
+    mean_name,
+    metric_name,
+    model_name,
+    severities_name,
+    task_name,
+    transfer_name,
+)
 from stillrobust.report.protocol_groups import protocol_difference, protocol_groups
 from stillrobust.report.rows import Row
 from stillrobust.report.table import Interval, Percent, percent
@@ -42,7 +50,7 @@ def difference_interval(first: Row, second: Row, quantity: str = "drop") -> Inte
     """
     if first.drops is None or second.drops is None or first.image_ids != second.image_ids:
         return None
-    return interval(
+    return paired_interval(
         second.resampled[quantity] - first.resampled[quantity],
         second.value(quantity) - first.value(quantity),
     )
@@ -61,12 +69,16 @@ def _sentence(rows: list[Row], group: Sequence[Row], protocol: str) -> str:
         return f"{subject}: no model reaches a clean score of {percent(LEAST_CLEAN)} %."
     ranked = sorted(learned, key=lambda row: row.robustness.drop)
     best, numbers = ranked[0], ranked[0].robustness
-    severity = "severity" if len(numbers.severities) == 1 else "severities"
+    under = (
+        "under the 15 corruptions"
+        if numbers.is_complete
+        else f"as {mean_name(numbers)} ({', '.join(map(corruption_name, numbers.corruptions))})"
+    )
     text = (
         f"{subject}, {transfer_name(best.run)}: {model_name(best, group)} keeps"
         f" {percent(numbers.rpc)} % of its {metric_name(numbers.metric)}"
-        f" ({percent(numbers.clean)} clean, {percent(numbers.mpc)} under the 15 corruptions at"
-        f" {severity} {', '.join(map(str, numbers.severities))}), a drop of {mean_drop(best)} %"
+        f" ({percent(numbers.clean)} clean, {percent(numbers.mpc)} {under} at"
+        f" {severities_name(numbers)}), a drop of {mean_drop(best)} %"
     )
     if len(ranked) == 1:
         return f"{text}. There is no other run to compare it with."

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from stillrobust.analysis.robustness import Robustness
+from stillrobust.grid import COMMON
 from stillrobust.metrics import METRIC_NAMES
 from stillrobust.report.rows import Row
 from stillrobust.storage.store import Run
@@ -24,6 +26,24 @@ TRANSFERS = {
 def task_name(run: Run) -> str:
     """The task of a run."""
     return TASKS.get(run.task, run.task)
+
+
+def mean_name(numbers: Robustness) -> str:
+    """The name of a mean: ``mPC``, or ``mean over 2 of 15 corruptions``."""
+    if numbers.is_complete:
+        return "mPC"
+    return f"mean over {len(numbers.corruptions)} of {len(COMMON)} corruptions"
+
+
+def corruption_name(corruption: str) -> str:
+    """The name of a corruption in words."""
+    return corruption.replace("_", " ")
+
+
+def severities_name(numbers: Robustness) -> str:
+    """``severity 3`` or ``severities 1, 2, 3``."""
+    word = "severity" if len(numbers.severities) == 1 else "severities"
+    return f"{word} {', '.join(map(str, numbers.severities))}"
 
 
 def metric_name(metric: str) -> str:

@@ -5,7 +5,7 @@ It loads nothing from the network, and every name that comes from data is escape
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
@@ -30,6 +30,7 @@ from stillrobust.report.gallery import Images, gallery, severity_steps
 from stillrobust.report.headline import headline
 from stillrobust.report.heat_map import corruption_heat_table, heat_style
 from stillrobust.report.labels import TASKS, metric_name, task_name
+from stillrobust.report.partial_results import partial_results_table
 from stillrobust.report.protocol_groups import protocol_difference, protocol_groups
 from stillrobust.report.renderers import render_html
 from stillrobust.report.results_table import DROPS, FILTERS, GROUP_ORDER, results_table
@@ -74,7 +75,12 @@ def render_page(store: Store, summary: Summary) -> str:
             heat_style=Markup(heat_style()),
             script=script,
             summary=summary,
-            headline=sentences + headline(rows),
+            headline=sentences + headline(rows) + headline(summary.partial_rows),
+            partial=partial_results_table(summary.partial_rows),
+            partial_sections=[
+                _pictures(store, group, summary.partial_rows, images)
+                for group in protocol_groups(summary.partial_rows)
+            ],
             results=results,
             filters=_filter_choices(results),
             gains=[
@@ -109,10 +115,6 @@ def _section(store: Store, rows: list[Row], summary: Summary, images: Images) ->
     for one in summary.measurements:
         if one.run in names and one.metric == numbers.metric:
             values[one.run][one.corruption, one.severity] = one.value
-    first = next(
-        row for row in summary.rows if (row.run.task, row.run.dataset) == (run.task, run.dataset)
-    )
-    has_pictures = first is rows[0]  # once, not for each metric
     title = f"{task_name(run)} on {run.dataset}: {metric_name(numbers.metric)}"
     return {
         "title": ", ".join(filter(None, [title, protocol_difference(rows, summary.rows)])),
@@ -125,8 +127,20 @@ def _section(store: Store, rows: list[Row], summary: Summary, images: Images) ->
         "breakdown": breakdown_table(rows, summary),
         "by_size": size_heat_table(rows, summary),
         "by_class": class_heat_map(rows, summary),
-        "gallery": gallery(store, rows, images) if has_pictures else None,
-        "steps": severity_steps(store, rows, images) if has_pictures else [],
+        **_pictures(store, rows, summary.rows, images),
+    }
+
+
+def _pictures(
+    store: Store, rows: list[Row], all_rows: Sequence[Row], images: Images
+) -> dict[str, Any]:
+    """The gallery of comparable rows; only the first metric of a task and dataset has one."""
+    subject = rows[0].run.task, rows[0].run.dataset
+    first = next(row for row in all_rows if (row.run.task, row.run.dataset) == subject)
+    is_first = first is rows[0]
+    return {
+        "gallery": gallery(store, rows, images) if is_first else None,
+        "steps": severity_steps(store, rows, images) if is_first else [],
     }
 
 

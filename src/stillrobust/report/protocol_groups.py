@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from stillrobust.grid import COMMON
 from stillrobust.report.rows import Row
 
 MODEL_KEYS = {"weights", "data_name", "imported"}
@@ -56,4 +57,9 @@ def short_value(value: object) -> str:
 
 
 def _protocol(row: Row) -> dict[str, Any]:
-    return {**row.protocol, "severities": ", ".join(map(str, row.robustness.severities))}
+    numbers = row.robustness
+    return {
+        **row.protocol,
+        "severities": ", ".join(map(str, numbers.severities)),
+        "corruptions": f"{len(numbers.corruptions)} of {len(COMMON)}",
+    }

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from stillrobust.analysis.intervals import LEVEL, interval
+from stillrobust.analysis.intervals import LEVEL, RATIO_RANGE, SCORE_RANGE, interval
+from stillrobust.analysis.sample_size import sample_size_warnings
 from stillrobust.report.labels import (
     backbone_name,
     metric_name,
@@ -22,8 +23,8 @@ from stillrobust.storage.store import Measurement, Run
 GROUP_ORDER = ("noise", "blur", "digital", "weather")  # the paper's order of columns
 DROPS = (*(f"drop.{group}" for group in GROUP_ORDER), "drop")
 ALIKE = (
-    "Alike: runs that share a letter are not distinguishable (all pairs compared together);"
-    " a\N{EN DASH}d: a, b, c, d."
+    "Alike: runs that share a letter are not distinguishable by their mean drop (all pairs compared"
+    " together); a\N{EN DASH}d: a, b, c, d. Letters after mPC: the same for mPC."
 )
 OVERLAP_MARK = "\N{DAGGER}"
 NO_COMPLETE_RUN = (
@@ -40,11 +41,12 @@ COLUMNS = (
     Column("metric", "Metric", is_text=True),
     *(Column(key) for key in ("severities", "images", "left_out")),
     Column("clean", "Clean"),
-    Column("mpc"),
+    Column("mpc", "mPC"),
     Column("rpc"),
     *(Column(f"{group}_drop", group.capitalize()) for group in GROUP_ORDER),
     Column("mean_drop", "Mean drop", has_interval=True),
     Column("alike", "Alike"),
+    Column("alike_mpc"),
     *(Column(key) for key in ("protocol", *SCORE_BOUNDS, "overlaps_test")),
 )
 
@@ -79,11 +81,13 @@ def results_table(rows: Sequence[Row], replicates: int = 0) -> Table:
         return Table("All complete runs", COLUMNS, (), (NO_COMPLETE_RUN,))
     resamples = f" ({replicates} resamples)" if replicates else ""
     note = (
-        f"Clean score and drops in %, mean over the 15 corruptions at severity {_severities(rows)};"
-        f" lower drops are better. [ ]: {LEVEL:.0%} interval over images{resamples}, in a mean of"
-        " seeds over both; it does not cover the variation between trainings."
+        f"Scores and drops in %, mean over the 15 corruptions at severity {_severities(rows)};"
+        f" lower drops are better. [ ]: {LEVEL:.0%} interval{resamples} for the population that the"
+        " images are a sample of, in a mean of seeds for both; it does not cover the variation"
+        " between trainings."
     )
-    notes = (note, ALIKE, *overlap_notes(rows), *left_out_notes(rows))
+    warnings = warning_notes(rows)
+    notes = (note, ALIKE, *warnings, *overlap_notes(rows), *left_out_notes(rows))
     return Table("All complete runs", COLUMNS, tuple(blocks), notes)
 
 
@@ -106,9 +110,12 @@ def _line(row: Row, rows: Sequence[Row], best: dict[str, float], name_dataset: b
     bounds: list[Cell] = [None] * 6
     if row.resampled:  # a mean of seeds has none
         drawn = row.resampled
-        scores = (drawn["clean"], numbers.clean), (drawn["corrupted"], numbers.mpc)
-        ratio = (1 - drawn["drop"], numbers.rpc)
-        bounds = [end for values, value in (*scores, ratio) for end in interval(values, value)]
+        scores = (
+            (drawn["clean"], numbers.clean, SCORE_RANGE),
+            (drawn["corrupted"], numbers.mpc, SCORE_RANGE),
+            (1 - drawn["drop"], numbers.rpc, RATIO_RANGE),
+        )
+        bounds = [end for score in scores for end in interval(*score)]
     cells: tuple[Cell, ...] = (
         Label(run.task, labels["Task"]),
         run.dataset,
@@ -120,11 +127,12 @@ def _line(row: Row, rows: Sequence[Row], best: dict[str, float], name_dataset: b
         row.images,
         sum(row.left_out.values()),
         Percent(numbers.clean),
-        numbers.mpc,
+        Percent(numbers.mpc, letters=compact_letters(row.alike_mpc)),
         numbers.rpc,
         *drops,
         Percent(numbers.drop, row.interval, best=numbers.drop <= best["drop"]),
         Label(row.alike, compact_letters(row.alike)),
+        row.alike_mpc,
         content_key(row.protocol),
         *bounds,
         " ".join(overlaps),
@@ -161,6 +169,18 @@ def overlap_notes(rows: Sequence[Row]) -> list[str]:
         f" ones: {models}."
     )
     return [note] if seen else []
+
+
+def warning_notes(rows: Sequence[Row]) -> list[str]:
+    """State for each dataset and metric why intervals may be too narrow, if they may be."""
+    notes = []
+    for group in protocol_groups(rows):
+        counted = [row.images_per_class for row in group if row.images_per_class]
+        fewest = [min(counts) for counts in zip(*counted, strict=True)]
+        name = f"{group[0].run.dataset}, {metric_name(group[0].robustness.metric)}"
+        images = min(row.images for row in group)
+        notes += [f"{name}: {text}" for text in sample_size_warnings(images, fewest)]
+    return list(dict.fromkeys(notes))
 
 
 def left_out_notes(rows: Sequence[Row]) -> list[str]:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from stillrobust.analysis.robustness import Robustness
+from stillrobust.analysis.sample_size import sample_size_warnings
 from stillrobust.samples import Array
 from stillrobust.storage.files import content_key
 from stillrobust.storage.store import Measurement, Run
@@ -31,18 +32,23 @@ class Row:
     """Of the images that were resampled."""
     alike: str = ""
     """Letters. Comparable rows that share one are not distinguishable by their mean drop."""
+    alike_mpc: str = ""
+    """The same for mPC."""
+    images_per_class: tuple[int, ...] = ()
+    """As :attr:`CellReplicates.images_per_class`."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
     """Of its cells, without the keys that describe the model."""
 
     @cached_property
     def comparison_key(self) -> tuple[object, ...]:
-        """The same for rows that may be compared: task, data, metric, severities, protocol."""
+        """The same for rows that may be compared: task, data, metric, cells, protocol."""
         numbers = self.robustness
         return (
             self.run.task,
             self.run.dataset,
             numbers.metric,
             numbers.severities,
+            numbers.corruptions,
             content_key(self.protocol),
         )
 
@@ -51,6 +57,11 @@ class Row:
         """Number of unusable images that were left out, by fault."""
         found: Mapping[str, int] = self.protocol.get("left_out", {})
         return found
+
+    @property
+    def warnings(self) -> list[str]:
+        """Reasons why its intervals may be too narrow, as sentences."""
+        return sample_size_warnings(self.images, self.images_per_class)
 
     @property
     def drops(self) -> Array | None:
@@ -111,5 +122,7 @@ class Summary:
     incomplete: tuple[Incomplete, ...]
     measurements: tuple[Measurement, ...]
     replicates: int
+    partial_rows: tuple[Row, ...] = ()
+    """Of runs with fewer than the 15 corruptions. Their means have another name than mPC."""
     breakdowns: Mapping[tuple[str, str], Breakdown] = field(default_factory=dict)
     """By run and metric; filled by :func:`stillrobust.report.breakdown.add_breakdown`."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any, TypeVar
 
-from stillrobust.analysis.intervals import mean_over_seeds
+from stillrobust.analysis.intervals import DROP_RANGE, mean_over_seeds
 from stillrobust.analysis.robustness import Robustness, SubsetScore
 from stillrobust.report.rows import Row
 
@@ -87,7 +87,7 @@ def _mean(rows: Sequence[Row]) -> Row:
         spread = mean_over_seeds(
             [numbers.drop for numbers in all_numbers], [row.resampled["drop"] for row in rows]
         )
-        bounds = spread.low, spread.high
+        bounds = spread.low, min(spread.high, DROP_RANGE[1])
     return replace(
         rows[0],
         run=replace(rows[0].run, name=name),
@@ -96,6 +96,7 @@ def _mean(rows: Sequence[Row]) -> Row:
         resampled={},
         image_ids=(),
         alike="",
+        alike_mpc="",
     )
 
 

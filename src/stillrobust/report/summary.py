@@ -6,11 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.analysis.intervals import REPLICATES, interval, rank_groups, robustness_replicates
+from stillrobust.analysis.intervals import (
+    DROP_RANGE,
+    REPLICATES,
+    interval,
+    rank_groups,
+    robustness_replicates,
+)
 from stillrobust.analysis.resampling import resample_cells
-from stillrobust.analysis.robustness import robustness
+from stillrobust.analysis.robustness import complete_corruptions, robustness
 from stillrobust.errors import MissingCellsError, UserError
-from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place, corrupted_places
+from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place
 from stillrobust.metrics import METRIC_NAMES
 from stillrobust.report.labels import TASKS
 from stillrobust.report.protocol_groups import comparable_protocol
@@ -32,7 +38,8 @@ def summarize(
 ) -> Summary:
     """Summarize the measurements of a store.
 
-    A run with missing cells is listed as incomplete and never averaged.
+    A run with missing cells is listed as incomplete and never averaged. One that has all cells of
+    fewer corruptions has a row of its own kind, whose mean is not mPC.
 
     Args:
         store: The results store.
@@ -45,21 +52,27 @@ def summarize(
     """
     measurements = [one for one in store.measurements() if only is None or one.run in only]
     rows: list[Row] = []
+    partial: list[Row] = []
     incomplete: list[Incomplete] = []
     runs = [run for run in store.runs() if only is None or run.name in only]
     for run in runs:
         own = [measurement for measurement in measurements if measurement.run == run.name]
         found, missing = _rows_of(run, own, severities or severities_of(run, runs, measurements))
         incomplete += missing
-        rows += _with_intervals(store, run, found, replicates) if replicates and found else found
+        if replicates:
+            found = _with_intervals(store, run, found, replicates)
+        for row in found:
+            (rows if row.robustness.is_complete else partial).append(row)
     for name in sorted(
         {measurement.run for measurement in measurements} - {run.name for run in runs}
     ):
         incomplete.append(
             Incomplete(name, "has measurements, but no record of the run: run the study again")
         )
-    rows = _with_letters(sorted(rows, key=_order))
-    return Summary(tuple(rows), tuple(incomplete), tuple(measurements), replicates)
+    complete, fewer = (_with_letters(sorted(found, key=_order)) for found in (rows, partial))
+    return Summary(
+        tuple(complete), tuple(incomplete), tuple(measurements), replicates, tuple(fewer)
+    )
 
 
 def severities_of(
@@ -107,7 +120,7 @@ def _rows_of(
     for metric in report_metrics(own):
         of_metric = [measurement for measurement in own if measurement.metric == metric]
         try:
-            numbers = robustness(of_metric, severities)
+            numbers = robustness(of_metric, *_covered(of_metric, severities))
         except UserError as error:
             incomplete.append(Incomplete(run.name, str(error)))
             continue
@@ -116,9 +129,25 @@ def _rows_of(
     return rows, incomplete
 
 
+def _covered(
+    measurements: list[Measurement], severities: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The severities and corruptions of a run's mean.
+
+    These are all 15 corruptions, unless the run has fewer, each at the same severities.
+    """
+    places = {(one.corruption, one.severity) for one in measurements if one.corruption in COMMON}
+    levels = tuple(sorted({level for _, level in places}))
+    names = complete_corruptions(measurements, levels)
+    is_finished = 0 < len(names) < len(COMMON) and len(places) == len(names) * len(levels)
+    return (levels, names) if is_finished else (severities, COMMON)
+
+
 def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int) -> list[Row]:
+    if not rows:
+        return rows
     try:
-        places = corrupted_places(rows[0].robustness.severities)
+        places = rows[0].robustness.places
         drawn = resample_cells(store, run.name, (CLEAN, *places), replicates, SEED)
     except MissingCellsError:
         return rows  # the numbers stand without their statistics; they only have no interval
@@ -131,8 +160,16 @@ def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int) ->
         if values is None or not np.isfinite(values["drop"]).all():
             result.append(row)
             continue
-        around = interval(values["drop"], row.robustness.drop)
-        result.append(replace(row, interval=around, resampled=values, image_ids=drawn.image_ids))
+        around = interval(values["drop"], row.robustness.drop, DROP_RANGE)
+        result.append(
+            replace(
+                row,
+                interval=around,
+                resampled=values,
+                image_ids=drawn.image_ids,
+                images_per_class=drawn.images_per_class,
+            )
+        )
     return result
 
 
@@ -144,10 +181,15 @@ def _with_letters(rows: list[Row]) -> list[Row]:
             tables.setdefault((*row.comparison_key, row.image_ids), []).append(index)
     result = list(rows)
     for members in tables.values():
-        drops = [np.asarray(rows[i].drops) for i in members]
-        letters = rank_groups([rows[i].robustness.drop for i in members], drops)
-        for index, letter in zip(members, letters, strict=True):
-            result[index] = replace(rows[index], alike=letter)
+        drop, mpc = (
+            rank_groups(
+                [sign * rows[i].value(quantity) for i in members],
+                [sign * rows[i].resampled[quantity] for i in members],
+            )
+            for quantity, sign in (("drop", 1), ("corrupted", -1))  # a: the most robust
+        )
+        for index, by_drop, by_mpc in zip(members, drop, mpc, strict=True):
+            result[index] = replace(rows[index], alike=by_drop, alike_mpc=by_mpc)
     return result
 
 
@@ -155,9 +197,14 @@ def _quantities(clean: Array, cells: Array, places: Sequence[Place]) -> dict[str
     """Every quantity in every resample, from ``clean`` (R,) and ``cells`` (K, R) at ``places``."""
     every = robustness_replicates(clean, cells)
     found = {"clean": every["P"], "corrupted": every["mPC"], "drop": every["drop"]}
+    for name in dict.fromkeys(corruption for corruption, _ in places):
+        found[f"corruption.{name}"] = cells[[corruption == name for corruption, _ in places]].mean(
+            0
+        )
     for group, members in GROUPS.items():
         inside = [index for index, (corruption, _) in enumerate(places) if corruption in members]
-        found[f"drop.{group}"] = robustness_replicates(clean, cells[inside])["drop"]
+        if inside:
+            found[f"drop.{group}"] = robustness_replicates(clean, cells[inside])["drop"]
     for level in sorted({severity for _, severity in places}):
         found[f"severity.{level}"] = cells[[severity == level for _, severity in places]].mean(0)
     return found

@@ -25,9 +25,11 @@ class Percent:
     digits: int = 1
     best: bool = False
     """Whether it is the best of its column; printed in bold on the page."""
+    letters: str = ""
+    """After the number, for readers: values that share a letter are not distinguishable."""
 
     def __str__(self) -> str:
-        text = percent(self.value, self.digits)
+        text = f"{percent(self.value, self.digits)} {self.letters}".rstrip()
         if self.interval is None:
             return text
         low, high = (percent(end, self.digits) for end in self.interval)

@@ -1,0 +1,34 @@
+"""Warnings about intervals from few images, or from classes that occur in few images.
+
+``docs/statistics.md`` has the measured coverage behind the limits.
+"""
+
+from collections.abc import Sequence
+
+FEWEST_IMAGES = 30
+RARE_IMAGES = 10  # a class in fewer images is rare
+RARE_SHARE = 0.25  # of the classes; more rare ones are too many
+
+
+def sample_size_warnings(images: int, images_per_class: Sequence[int] = ()) -> list[str]:
+    """Return a sentence for each reason why intervals may be too narrow.
+
+    Args:
+        images: Number of images.
+        images_per_class: Number of images that each class counts in; 0 for absent classes. Empty
+            if the score is no mean over classes.
+    """
+    found = []
+    if images < FEWEST_IMAGES:
+        found.append(
+            f"Only {images} images: scores and intervals are not reliable with fewer than"
+            f" {FEWEST_IMAGES}; evaluate more images."
+        )
+    present = [count for count in images_per_class if count > 0]
+    rare = sum(count < RARE_IMAGES for count in present)
+    if rare > RARE_SHARE * len(present):
+        found.append(
+            f"{rare} of {len(present)} classes occur in fewer than {RARE_IMAGES} images: intervals"
+            " of drops may be too narrow, those of differences less so; evaluate more images."
+        )
+    return found
