@@ -87,11 +87,15 @@ class CocoDataset:
     def __len__(self) -> int:
         return len(self.table.file_names)
 
-    def __getitem__(self, index: int, /) -> Sample:
+    def target(self, index: int) -> Target:
+        """The ground truth of an image. The image is not read."""
         try:
-            target = self.table.target(range(len(self))[index], self.has_masks)
+            return self.table.target(range(len(self))[index], self.has_masks)
         except UserError as error:
             raise BadImageError(str(error), "a damaged mask") from None
+
+    def __getitem__(self, index: int, /) -> Sample:
+        target = self.target(index)
         path = self.images / target.image_id
         image = read_image(path)
         if image.shape[:2] != target.size:

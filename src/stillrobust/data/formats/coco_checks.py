@@ -78,7 +78,14 @@ def parse_coco(
     objects = parse_objects(document, sizes, index_of, label_of, annotations, bad)
     absent = require_images(images.resolve(), entries, annotations, faults is not None)
     names = [entry["file_name"] for entry in entries.values()]
-    table = build_table(names, sizes, outlines=outlines, **objects)
+    table = build_table(
+        names,
+        sizes,
+        outlines=outlines,
+        image_ids=list(entries),
+        category_ids=list(label_of),
+        **objects,
+    )
     if faults is not None and bad is not None:
         faults |= {
             **dict.fromkeys(absent, "listed, but not there"),

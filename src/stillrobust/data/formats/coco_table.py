@@ -93,6 +93,8 @@ class CocoTable:
         crowd: bool (objects,).
         places: int64 (objects, 2), where each object's segmentation is in ``outlines``.
         outlines: All segmentations.
+        image_ids: One id of the file per image, by which predictions may name it.
+        category_ids: One id of the file per class.
     """
 
     file_names: Sequence[str]
@@ -105,6 +107,8 @@ class CocoTable:
     crowd: Array
     places: Array
     outlines: Outlines
+    image_ids: Sequence[int]
+    category_ids: Sequence[int]
 
     @property
     def has_masks(self) -> bool:
@@ -161,9 +165,14 @@ class CocoTable:
             name: getattr(self, name)[kept]
             for name in ("ids", "boxes", "labels", "areas", "crowd", "places")
         }
-        names = [self.file_names[index] for index in np.flatnonzero(images).tolist()]
+        kept_images = np.flatnonzero(images).tolist()
         return replace(
-            self, file_names=names, sizes=self.sizes[images], starts=_starts(counts), **columns
+            self,
+            file_names=[self.file_names[index] for index in kept_images],
+            image_ids=[self.image_ids[index] for index in kept_images],
+            sizes=self.sizes[images],
+            starts=_starts(counts),
+            **columns,
         )
 
     def content(self) -> bytes:
@@ -191,7 +200,13 @@ class CocoTable:
 
 
 def build_table(
-    file_names: Sequence[str], sizes: Array, image_of: Array, outlines: Outlines, **columns: Array
+    file_names: Sequence[str],
+    sizes: Array,
+    image_of: Array,
+    outlines: Outlines,
+    image_ids: Sequence[int],
+    category_ids: Sequence[int],
+    **columns: Array,
 ) -> CocoTable:
     """Build a table from images and objects in any order.
 
@@ -200,6 +215,8 @@ def build_table(
         sizes: int64 (images, 2), H and W.
         image_of: int64 (objects,), index of each object's image.
         outlines: All segmentations.
+        image_ids: One id of the file per image.
+        category_ids: One id of the file per class.
         **columns: The other columns of ``CocoTable``.
 
     Returns:
@@ -216,6 +233,8 @@ def build_table(
         sizes[order],
         starts,
         outlines=outlines,
+        image_ids=[image_ids[index] for index in order],
+        category_ids=category_ids,
         **sorted_columns,
     )
 
