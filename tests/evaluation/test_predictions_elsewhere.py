@@ -162,7 +162,7 @@ def test_other_files_are_another_model(exported, tmp_path):
     assert summary.scored == (("clean", 0),)
     assert len(summary.without_file) == len(PROTOCOL.cells()) - 1
     dump(exported, files, [("elastic_transform", 3)])
-    with pytest.raises(UserError, match="weights differ; .*--replace"):
+    with pytest.raises(UserError, match=r"weights differ; .*--replace"):
         score(exported, files, results)
     assert len({one.corruption for one in Store(results).measurements()}) == 1
     assert len(score(exported, files, results, replace_stale=True).scored) == 2
@@ -233,7 +233,7 @@ def test_an_export_resumes_and_takes_further_cells(exported, tmp_path, monkeypat
     with pytest.raises(UserError, match="seed differ; choose another folder"):
         export_images(exported.data, out, Protocol(("fog",), (3,), seed=1))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
-    with pytest.raises(UserError, match="Expected about 0.* GB of free space for 1 cells"):
+    with pytest.raises(UserError, match=r"Expected about 0.* GB of free space for 1 cells"):
         export_images(exported.data, out, Protocol(("snow",), (3,)))
     with pytest.raises(UserError, match="holds other files"):
         export_images(exported.data, exported.folder, few)
@@ -497,10 +497,10 @@ def test_without_torch(exported, tmp_path):
     dump(exported, tmp_path / "files", [("clean", 0)])
     export = f"{tmp_path / 'export'} --corruptions elastic_transform --severities 3,5 --workers 1"
     results = tmp_path / "results"
+    scored = f"--data {exported.data} --out {results} --name mine"
     commands = (
         f"predictions export {exported.data} {export} --warp-truth --images 3",
-        f"predictions score {exported.root} {tmp_path / 'files'} --data {exported.data}"
-        f" --out {results} --name mine",
+        f"predictions score {exported.root} {tmp_path / 'files'} {scored}",
         f"runs rename {results} mine other",
         f"report {results} --out {tmp_path / 'page'}",
         f"runs remove {results} other",

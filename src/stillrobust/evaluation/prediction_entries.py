@@ -273,6 +273,8 @@ def _check_duplicates(
     path: Path, manifest: Manifest, image_of: Array, rows: Array, table: Array, labels: Array
 ) -> None:
     """Require that no detection occurs twice, as in results of two processes that were joined."""
+    if not len(rows):
+        return
     # equal detections have equal scores, so only those are compared in full
     order = np.lexsort((table[rows, 4], image_of))
     same = (np.diff(image_of[order]) == 0) & (np.diff(table[rows, 4][order]) == 0)
