@@ -30,7 +30,7 @@ WITH_TORCH = (
 PYTHON_WITH_TORCH = (
     "from stillrobust.training import train",
     "from stillrobust.evaluation import evaluate",
-    "from stillrobust.predictors import open_predictor",
+    "from stillrobust.predictors import load_run_predictor",
     "from stillrobust.backbones import build_backbone",
     "from stillrobust.robustify import build_technique",
     "from stillrobust.tasks import TASKS",

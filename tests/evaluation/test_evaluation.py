@@ -122,12 +122,19 @@ def test_a_name_stands_for_one_model_on_one_set(tmp_path):
         (wide("one"), data, dataclasses.replace(first, seed=1), "seed differ"),
         (wide("one"), data, dataclasses.replace(first, images=2), "images differ"),
     ):
-        with pytest.raises(UserError, match=f"stored cells of x .*{said}; choose another --out"):
+        with pytest.raises(UserError, match=f"stored cells of x .*{said}; .*--name, .*--replace"):
             evaluate(model, other, tmp_path, protocol)
         assert Store(tmp_path).measurements() == before
-    # who names it answers for it: a study's weights changed
-    assert evaluate(wide("two"), data, tmp_path, first, run) == run
-    assert {one.protocol["weights"] for one in Store(tmp_path).measurements()} == {"two"}
+        with pytest.raises(UserError, match=said):
+            evaluate(model, other, tmp_path, protocol, run)
+    assert evaluate(wide("one"), data, tmp_path, first, "other") == "other"
+    snow = Protocol(("snow",), (1,))
+    assert evaluate(wide("two"), data, tmp_path, snow, run, replace_stale=True) == run
+    assert {(one.corruption, one.severity) for one in Store(tmp_path).measurements(run)} == {
+        ("clean", 0),
+        ("snow", 1),
+    }
+    assert {one.protocol["weights"] for one in Store(tmp_path).measurements(run)} == {"two"}
 
 
 def test_more_images_take_the_place_of_fewer_and_no_drop_mixes_them(tmp_path):

@@ -53,6 +53,16 @@ def evaluate_command(
         str | None,
         typer.Option(help="Expected task of the dataset; an error is raised if it differs."),
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the run in the results (default: that of the folder or model)."),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Remove cells of other weights or data under the same name."
+        ),
+    ] = False,
     corruptions: Annotated[
         str,
         typer.Option(
@@ -134,14 +144,16 @@ def evaluate_command(
         typer.echo(f"{opened.model} has no masks: box_ap is computed, mask_ap is not", err=True)
     log = (run or out) / RUN_LOG  # an external model has no folder
     with progress_display() as display, log_failures(log, "evaluation"):
-        name = evaluate(
+        run_name = evaluate(
             opened,
             dataset,
             out / "results",
             protocol,
+            name,
             progress=lambda done, total, text: (
                 display("evaluate", done, total, text) if group.is_main_process else None
             ),
+            replace_stale=replace,
             log=log,
             group=group,
         )
@@ -149,7 +161,7 @@ def evaluate_command(
         return
     finish(out / "results", out)
     if budget is not None:
-        _print_estimates(out / "results", name, protocol.severities)
+        _print_estimates(out / "results", run_name, protocol.severities)
 
 
 def _print_estimates(results: Path, run: str, severities: tuple[int, ...]) -> None:

@@ -45,7 +45,7 @@ def import_(
             f"Expected --known FIELD=VALUE, but got {wrong[0]!r}; give for example --known seed=0"
         )
     for one in import_results(
-        source, path, out, model, dataset, {field: value for field, _, value in pairs}
+        source, path, out / "results", model, dataset, {field: value for field, _, value in pairs}
     ):
         levels = ", ".join(map(str, one.severities)) or "none"
         state = f"{one.missing} cells missing, so no mPC" if one.missing else "complete"

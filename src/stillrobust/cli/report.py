@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stillrobust.errors import UserError
+from stillrobust.cli.results import store_folder
 
 commands = typer.Typer()
 
@@ -58,7 +58,7 @@ def finish(
 
 @commands.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="Folder 'results' of a study or an evaluation.")],
+    results: Annotated[Path, typer.Argument(help="Folder that --out of another command made.")],
     out: Annotated[Path, typer.Option(help="Folder for report.html and the files of its numbers.")],
     paper: Annotated[
         bool,
@@ -81,26 +81,22 @@ def report(
 ) -> None:
     """Write tables and the page from existing results.
 
-    Example: stillrobust report studies/results --out report --paper
+    Example: stillrobust report studies --out report --paper
 
-    Example: stillrobust report studies/results --out report --reference run-a --standard run-a
+    Example: stillrobust report studies --out report --reference run-a --standard run-a
     --standard run-b
     """
-    if not (results / "runs").is_dir():
-        raise UserError(
-            f"Expected a folder of results (with runs/ and cells/) at {results}, but there is none"
-            "; check the path or evaluate a model first"
-        )
-    finish(results, out, reference, standard or ())
+    store = store_folder(results)
+    finish(store, out, reference, standard or ())
     if paper:
-        show_paper(results, out / "paper", protocol)
+        show_paper(store, out / "paper", protocol)
 
 
 @commands.command()
 def compare(
     first: Annotated[str, typer.Argument(metavar="RUN_A", help="Name of a run.")],
     second: Annotated[str, typer.Argument(metavar="RUN_B", help="Name of another run.")],
-    results: Annotated[Path, typer.Option(help="Folder 'results' of a study or an evaluation.")],
+    results: Annotated[Path, typer.Option(help="Folder that --out of another command made.")],
     metric: Annotated[
         str | None,
         typer.Option(help="Metric to compare (default: the task's first, such as box_ap)."),
@@ -108,12 +104,12 @@ def compare(
 ) -> None:
     """Compare two runs corruption by corruption, with intervals.
 
-    Example: stillrobust compare run-a run-b --results studies/results
+    Example: stillrobust compare run-a run-b --results studies
     """
     from stillrobust.report.comparison import compare_runs, comparison_text
     from stillrobust.storage.store import Store
 
-    typer.echo(comparison_text(compare_runs(Store(results), first, second, metric)))
+    typer.echo(comparison_text(compare_runs(Store(store_folder(results)), first, second, metric)))
 
 
 def show_paper(results: Path, out: Path, protocol: str | None, studies: Sequence[str] = ()) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stillrobust.cli.corruptions import parse_severities
+from stillrobust.cli.results import store_folder
 from stillrobust.errors import UserError
 
 commands = typer.Typer()
@@ -13,7 +14,7 @@ commands = typer.Typer()
 
 @commands.command()
 def details(
-    results: Annotated[Path, typer.Argument(help="Folder 'results' of a study or an evaluation.")],
+    results: Annotated[Path, typer.Argument(help="Folder that --out of another command made.")],
     run: Annotated[str | None, typer.Option(help="Show only this run (default: all).")] = None,
     severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
     reference: Annotated[
@@ -30,9 +31,9 @@ def details(
 ) -> None:
     """Print calibration, object sizes, classes, mCE and effective robustness of finished runs.
 
-    Example: stillrobust details results/results --severities 1,3,5
+    Example: stillrobust details results --severities 1,3,5
 
-    Example: stillrobust details results/results --reference a --standard a --standard b
+    Example: stillrobust details results --reference a --standard a --standard b
     """
     from stillrobust.analysis.breakdown import breakdown_lines
     from stillrobust.names import lookup
@@ -40,13 +41,8 @@ def details(
     from stillrobust.report.breakdown import relative_score_lines, relative_scores
     from stillrobust.storage.store import Store
 
-    store = Store(results)
+    store = Store(store_folder(results))
     runs = {one.name: one for one in store.runs()}
-    if not runs:
-        raise UserError(
-            f"Expected a folder of results (with runs/ and cells/) at {results}, but found none;"
-            " check the path or evaluate a model first"
-        )
     levels = parse_severities(severities)
     others = relative_scores(summarize(store, 0, severities=levels).rows, reference, standard or ())
     for one in runs.values() if run is None else [lookup("run", run, runs)]:

@@ -1,6 +1,6 @@
 """Views of a dataset: with corrupted images, and with a part of the images."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -63,6 +63,17 @@ def corrupted_view(dataset: Dataset, corruption: str, severity: int, **how: Any)
     if isinstance(dataset, StoredCorruptions):
         return dataset.corrupted(corruption, severity)
     return CorruptedView(dataset, corruption, severity, **how)
+
+
+def read_target(dataset: Dataset, index: int) -> Target:
+    """The ground truth of an image. The image is only read if the format requires it.
+
+    Args:
+        dataset: A dataset, a subset or a corrupted view.
+        index: Index in ``dataset``.
+    """
+    target: Callable[[int], Target] | None = getattr(dataset, "target", None)
+    return dataset[index].target if target is None else target(index)
 
 
 @dataclass(frozen=True)
@@ -138,15 +149,9 @@ class CorruptedView:
         if self.severity == 0:
             return sample
         # Imported here, because reading data does not need the dependencies of corruptions.
-        from stillrobust.corruptions import GEOMETRIC, corrupt, corruption_protocol, displacement
+        from stillrobust.corruptions import corrupt, corruption_protocol
 
-        target = sample.target
-        drawn: dict[str, Any] = {
-            "seed": self.seed,
-            "image_id": target.image_id,
-            "draws": self.draws,
-            "regime": self.regime,
-        }
+        drawn = self._draws(sample.target.image_id)
 
         def corrupted() -> Image:
             return corrupt(
@@ -167,11 +172,29 @@ class CorruptedView:
                 **drawn,
             }
             image = self.shared.image(sample.image, how, corrupted)
-        if self.warp_truth and self.corruption in GEOMETRIC:
-            target = warp_target(
-                target, displacement(target.size, self.corruption, self.severity, **drawn)
-            )
-        return Sample(image, target)
+        return Sample(image, self._warped(sample.target))
+
+    def target(self, index: int) -> Target:
+        """The ground truth of an image, warped with ``warp_truth``. Nothing is corrupted."""
+        return self._warped(read_target(self.dataset, index))
+
+    def _warped(self, target: Target) -> Target:
+        from stillrobust.corruptions import GEOMETRIC, displacement
+
+        if not self.warp_truth or self.severity == 0 or self.corruption not in GEOMETRIC:
+            return target
+        drawn = self._draws(target.image_id)
+        return warp_target(
+            target, displacement(target.size, self.corruption, self.severity, **drawn)
+        )
+
+    def _draws(self, image_id: str) -> dict[str, Any]:
+        return {
+            "seed": self.seed,
+            "image_id": image_id,
+            "draws": self.draws,
+            "regime": self.regime,
+        }
 
 
 def warp_target(target: Target, field: Array) -> Target:
@@ -249,3 +272,7 @@ class Subset:
     def image_id(self, index: int) -> str:
         """The id of the image in the underlying dataset."""
         return self.dataset.image_id(self.indices[index])
+
+    def target(self, index: int) -> Target:
+        """The ground truth of an image, by ``read_target``."""
+        return read_target(self.dataset, self.indices[index])

@@ -18,7 +18,7 @@ from stillrobust.grid import CLEAN, Cell, Place
 from stillrobust.metrics import METRICS
 from stillrobust.samples import Dataset
 from stillrobust.storage.files import content_key
-from stillrobust.storage.store import CORRUPTION_FILE, Store
+from stillrobust.storage.store import CORRUPTION_FILE, Measurement, Store
 from stillrobust.user_files import display_name, is_user_file, with_content_hash
 
 # may differ between cells of one run: such cells are evaluated again
@@ -145,12 +145,21 @@ def resolve_circumstances(dataset: Dataset, protocol: Protocol, weights: str) ->
 
 
 def cell_keys(
-    dataset: Dataset, circumstances: Mapping[str, Any], views: Mapping[Place, Dataset]
+    dataset: Dataset,
+    circumstances: Mapping[str, Any],
+    views: Mapping[Place, Dataset],
+    predictions: Mapping[Place, str] | None = None,
 ) -> dict[Place, str]:
     """Return the key of each cell, by (corruption, severity).
 
     Computed pixels follow from the circumstances. Stored pixels are identified by their files. The
     name of the dataset does not enter.
+
+    Args:
+        dataset: The selected images.
+        circumstances: See :func:`resolve_circumstances`.
+        views: The dataset under every corruption and severity.
+        predictions: SHA-256 of the prediction files of each cell; ``None`` if a model predicts.
     """
     shared = {key: value for key, value in circumstances.items() if key != "data_name"}
     keys = {}
@@ -158,6 +167,8 @@ def cell_keys(
         cell = {**shared, "corruption": display_name(corruption), "severity": severity}
         if has_stored_corruptions(dataset) and (corruption, severity) != CLEAN:
             cell["stored"] = view.info.fingerprint
+        if predictions is not None:
+            cell["prediction_files"] = predictions[corruption, severity]
         keys[corruption, severity] = content_key({**cell, **corruption_file(corruption)})
     return keys
 
@@ -165,6 +176,45 @@ def cell_keys(
 def corruption_file(corruption: str) -> dict[str, str]:
     """Return the protocol entry of a user's corruption file; empty for a built-in corruption."""
     return {CORRUPTION_FILE: with_content_hash(corruption)} if is_user_file(corruption) else {}
+
+
+def stale_cells(
+    store: Store, run: str, dataset: Dataset, circumstances: Mapping[str, Any]
+) -> dict[Cell, list[str]]:
+    """Return the stored cells of a run name that belong to another model, data or circumstances.
+
+    Args:
+        store: The results store.
+        run: Name of the run.
+        dataset: The whole dataset, of which stored cells may have used fewer images.
+        circumstances: The circumstances of the new evaluation.
+
+    Returns:
+        Cell -> the keys of its protocol that differ; ``images`` if it has more images.
+    """
+    differing_keys: dict[str, list[str]] = {}
+    found = {}
+    for one in store.measurements(run):
+        key = content_key({"images": one.images, **one.circumstances})
+        if key not in differing_keys:
+            differing_keys[key] = _differing_keys(one, dataset, circumstances)
+        if differing_keys[key]:
+            found[Cell(run, one.corruption, one.severity)] = differing_keys[key]
+    return found
+
+
+def _differing_keys(
+    one: Measurement, dataset: Dataset, circumstances: Mapping[str, Any]
+) -> list[str]:
+    stored = one.circumstances
+    same_images = _subset(dataset, one.images, "images_chosen" in stored)
+    expected = {**circumstances, "data": same_images.info.fingerprint}
+    differing = [
+        key
+        for key in sorted((stored.keys() | expected.keys()) - REPLACEABLE)
+        if stored.get(key) != expected.get(key)
+    ]
+    return differing + (["images"] if one.images > circumstances["images"] else [])
 
 
 def require_same_circumstances(
@@ -181,18 +231,9 @@ def require_same_circumstances(
     Raises:
         UserError: If stored cells have other circumstances, or more images.
     """
-    for one in {content_key(one.circumstances): one for one in store.measurements(run)}.values():
-        stored = one.circumstances
-        same_images = _subset(dataset, one.images, "images_chosen" in stored)
-        expected = {**circumstances, "data": same_images.info.fingerprint}
-        differing = [
-            key
-            for key in sorted((stored.keys() | expected.keys()) - REPLACEABLE)
-            if stored.get(key) != expected.get(key)
-        ]
-        differing += ["images"] if one.images > circumstances["images"] else []
-        if differing:
-            raise UserError(
-                f"Expected the model, data and circumstances of the stored cells of {run} in"
-                f" {store.root}, but {', '.join(differing)} differ; choose another --out"
-            )
+    for differing in stale_cells(store, run, dataset, circumstances).values():
+        raise UserError(
+            f"Expected the model, data and circumstances of the stored cells of {run} in"
+            f" {store.root}, but {', '.join(differing)} differ; give the new run another name with"
+            " --name, or remove the stored cells with --replace"
+        )

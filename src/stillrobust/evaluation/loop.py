@@ -13,7 +13,7 @@ import torch
 from stillrobust.data.bad_images import format_fault_counts
 from stillrobust.data.contract import require_dataset
 from stillrobust.errors import UserError
-from stillrobust.evaluation.gallery_examples import example_arrays
+from stillrobust.evaluation.cell_scores import CellScores
 from stillrobust.evaluation.keys import (
     cell_keys,
     cell_views,
@@ -21,23 +21,21 @@ from stillrobust.evaluation.keys import (
     require_same_circumstances,
     resolve_circumstances,
     select_images,
+    stale_cells,
 )
 from stillrobust.evaluation.loader import SeverityViews, load_severity_batches
 from stillrobust.evaluation.process_group import SINGLE_PROCESS, ProcessGroup
 from stillrobust.evaluation.protocol import Protocol
-from stillrobust.grid import CLEAN, Cell, Place
-from stillrobust.metrics import METRICS
+from stillrobust.grid import Cell, Place
 from stillrobust.names import slug
 from stillrobust.predictors import Predictor, load_run_predictor, validated_predictor
 from stillrobust.runtime.progress import ProgressCallback, no_progress
 from stillrobust.runtime.run_log import RUN_LOG, note
-from stillrobust.samples import Dataset, Prediction, Sample
+from stillrobust.samples import Dataset
 from stillrobust.storage.files import file_matches, output_folder
 from stillrobust.storage.store import Run, Store
 from stillrobust.training.run_files import read_description
 from stillrobust.user_files import display_name
-
-EXAMPLE_SEVERITIES = (CLEAN[1], 3)  # shown in the gallery: the clean image and the middle severity
 
 
 def evaluate(
@@ -49,6 +47,7 @@ def evaluate(
     progress: ProgressCallback = no_progress,
     group: ProcessGroup = SINGLE_PROCESS,
     *,
+    replace_stale: bool = False,
     log: Path | None = None,
 ) -> str:
     """Evaluate a model on a dataset under image corruptions.
@@ -61,10 +60,11 @@ def evaluate(
         dataset: Images with ground truth; see ``stillrobust.data``.
         results: Folder of the results store. Created if missing.
         protocol: Corruptions, severities and circumstances (default: the 15 common corruptions).
-        run: Name of the run in the store (default: name of the folder or model). If given, existing
-            cells of other weights or data under that name are re-evaluated.
+        run: Name of the run in the store (default: name of the folder or model).
         progress: Called as images are processed. ``total`` counts each image once per cell.
         group: Processes that share the images; see ``join_process_group``. The first one writes.
+        replace_stale: Whether cells of other weights, data or circumstances under that name are
+            removed first. Otherwise they are an error.
         log: Log file (default: ``run.log`` in the folder of the run, none for a ``Predictor``).
 
     Returns:
@@ -72,12 +72,14 @@ def evaluate(
 
     Raises:
         UserError: If model and dataset do not fit, a prediction is invalid, the run's weights
-            change during evaluation, or cells of another model have the default name.
+            change during evaluation, or cells of another model have the name of the run.
         LeaseHeldError: If another process is evaluating the same run.
     """
     model = Path(model) if isinstance(model, str) else model
     require_dataset(dataset)
-    evaluation = _prepare(model, dataset, Store(results), protocol or Protocol(), run, group, log)
+    evaluation = _prepare(
+        model, dataset, Store(results), protocol or Protocol(), run, replace_stale, group, log
+    )
     dataset = evaluation.dataset
     size, cells, missing = (
         len(dataset),
@@ -159,6 +161,7 @@ def _prepare(
     store: Store,
     protocol: Protocol,
     run: str | None,
+    replace_stale: bool,
     group: ProcessGroup,
     log: Path | None,
 ) -> _Evaluation:
@@ -168,11 +171,13 @@ def _prepare(
     _require_fit(dataset, predictor)
     whole, dataset = dataset, select_images(dataset, protocol)
     circumstances = resolve_circumstances(dataset, protocol, predictor.weights)
-    if run is None:
-        run = slug(folder.resolve().name if folder else predictor.model)
+    run = run or slug(folder.resolve().name if folder else predictor.model)
+    if not replace_stale:
         require_same_circumstances(store, run, whole, circumstances)
     views = cell_views(dataset, protocol)
     keys = cell_keys(dataset, circumstances, views)
+    if replace_stale and group.is_main_process:
+        store.remove_cells(stale_cells(store, run, whole, circumstances))
     info = dataset.info
     about = {**predictor.about, "evaluation": circumstances}
     if info.left_out:
@@ -275,8 +280,7 @@ def _score_severities(
     predictor = evaluation.predictor
     info = dataset.info if predictor.masks else replace(dataset.info, has_masks=False)
     predict = validated_predictor(predictor, len(info.classes), info.has_masks)
-    metrics = {severity: METRICS[info.task](info) for severity in severities}
-    examples: dict[int, list[tuple[Sample, Prediction]]] = {level: [] for level in severities}
+    scores = {level: CellScores(info, level, protocol.examples) for level in severities}
     views = tuple(evaluation.views[corruption, severity] for severity in severities)
     shard = group.shard(len(dataset), protocol.batch_size)
     images = torch.utils.data.Subset(SeverityViews(dataset, views), shard)
@@ -287,25 +291,14 @@ def _score_severities(
             names = [f"{sample.target.image_id} at severity {severity}" for sample in samples]
             with torch.inference_mode():
                 predictions = predict([sample.image for sample in samples], names)
-            metrics[severity].update(predictions, [sample.target for sample in samples])
-            if severity in EXAMPLE_SEVERITIES:
-                room = max(0, protocol.examples - len(examples[severity]))
-                examples[severity] += zip(samples[:room], predictions, strict=False)
+            scores[severity].update(predictions, [sample.target for sample in samples])
+            scores[severity].keep_examples(samples, predictions)
         on_images(seen)
-    if not (gathered := group.gather((metrics, examples))):
+    if not (gathered := group.gather(scores)):
         return {}
-    metrics, examples = gathered[0]
-    for other_metrics, other_examples in gathered[1:]:
+    scores = gathered[0]
+    for other in gathered[1:]:
         for severity in severities:
-            metrics[severity].merge(other_metrics[severity])
-            examples[severity] += other_examples[severity]
+            scores[severity].merge(other[severity])
     seconds = round((time.monotonic() - start) / len(severities), 3)
-    return {
-        severity: {
-            "metrics": metrics[severity].compute(),
-            "seconds": seconds,
-            "statistics": metrics[severity].statistics(),
-            "examples": example_arrays(examples[severity][: protocol.examples]),
-        }
-        for severity in severities
-    }
+    return {severity: scores[severity].record(seconds) for severity in severities}

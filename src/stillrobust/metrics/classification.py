@@ -96,7 +96,9 @@ class Top1:
 
     @staticmethod
     def recompute_details(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:
-        """``ece``, the calibration error."""
+        """``ece``, the calibration error, if the statistics have the confidence."""
+        if "confidence" not in statistics:
+            return {}
         confidence = statistics["confidence"]
         image = np.arange(len(confidence))
         return {"ece": ece_of_rows(image, confidence, statistics["correct"], weights)}

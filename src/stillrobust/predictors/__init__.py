@@ -2,21 +2,22 @@
 
 A spec is ``my_model.py``, ``KIND:NAME`` or ``KIND:NAME(argument=literal, ...)`` with a kind of
 :data:`PREDICTORS`. Each kind is a module with a function ``create_predictor(info, name, ...)``.
+Only the models load torch; the validation of predictions does not.
 """
-
-from stillrobust.extras import require_extra
-
-require_extra("torch")
 
 import importlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from stillrobust.errors import UserError
+from stillrobust.extras import require_extra
 from stillrobust.names import lookup, parse_spec
 from stillrobust.predictors.predictor import Predict, Predictor
-from stillrobust.predictors.trained_run import load_run_predictor
 from stillrobust.predictors.validation import validated_predictor
 from stillrobust.samples import DatasetInfo
+
+if TYPE_CHECKING:
+    from stillrobust.predictors.trained_run import load_run_predictor
 
 __all__ = [
     "PREDICTORS",
@@ -38,6 +39,16 @@ PREDICTORS: Mapping[str, str] = {
 """Module of each kind of model. It is imported on first use, because each library is optional."""
 
 
+def __getattr__(name: str) -> Any:
+    """Import what loads trained models, and with it torch, on first use."""
+    if name == "load_run_predictor":
+        require_extra("torch")
+        from stillrobust.predictors import trained_run
+
+        return trained_run.load_run_predictor
+    raise AttributeError(f"module 'stillrobust.predictors' has no attribute {name!r}")
+
+
 def open_predictor(spec: str, info: DatasetInfo) -> Predictor:
     """Load the model that a spec names.
 
@@ -48,6 +59,7 @@ def open_predictor(spec: str, info: DatasetInfo) -> Predictor:
     Raises:
         UserError: If the model does not exist, does not fit the dataset, or its library is missing.
     """
+    require_extra("torch")
     arguments: Mapping[str, object] = {}
     if spec.endswith(".py"):
         kind, name = "file", spec.removeprefix("file:")

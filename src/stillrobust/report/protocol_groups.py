@@ -7,9 +7,9 @@ from typing import Any
 from stillrobust.grid import COMMON
 from stillrobust.report.rows import Row
 
-MODEL_KEYS = {"weights", "data_name", "imported"}
+MODEL_KEYS = {"weights", "data_name", "imported", "predictions"}
 """Keys of a protocol that may differ between comparable rows: the models, the name of the same
-data, the source of a number.
+data, the source of a number or of predictions.
 """
 LONGEST_VALUE = 20  # characters in a heading; a hash is recognised by its beginning
 

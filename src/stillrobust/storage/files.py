@@ -205,6 +205,20 @@ def read_bytes(path: Path) -> bytes | None:
         ) from error
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file, if it exists.
+
+    Raises:
+        UserError: If it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"Cannot remove {path}: {error.strerror or error}; check the permissions of its folder"
+        ) from error
+
+
 def flush_to_disk(file: IO[Any]) -> None:
     """Flush an open file and wait until its content is on the disk."""
     file.flush()

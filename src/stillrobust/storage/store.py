@@ -17,9 +17,10 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ import numpy as np
 
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import Cell
+from stillrobust.names import lookup
 from stillrobust.samples import Array
 from stillrobust.storage import index
 from stillrobust.storage.files import (
@@ -34,6 +36,7 @@ from stillrobust.storage.files import (
     canonical_json,
     clear_leftovers,
     read_bytes,
+    remove_file,
     set_aside,
     write_whole,
 )
@@ -235,6 +238,75 @@ class Store:
     def examples(self, cell: Cell) -> dict[str, Array] | None:
         """Return the example images and predictions of a cell, or ``None`` if it has none."""
         return self._arrays(cell, ".examples.npz")
+
+    def remove_cells(self, cells: Iterable[Cell]) -> None:
+        """Remove cells. Those that do not exist are skipped.
+
+        Raises:
+            LeaseHeldError: If another process is evaluating one of them.
+            UserError: If a file cannot be removed.
+        """
+        for cell in cells:
+            record = self._cell_path(cell)
+            with self.lease_cells(cell.run, cell.corruption):
+                # the record first: a cell without its record does not exist
+                for suffix in (".json", ".npz", ".examples.npz"):
+                    remove_file(record.with_suffix(suffix))
+
+    def remove_run(self, name: str) -> None:
+        """Remove a run with all its cells.
+
+        Raises:
+            LeaseHeldError: If another process is evaluating it.
+            UserError: If there is no such run, or a file cannot be removed.
+        """
+        self._require_run(name)
+        self.remove_cells(self._cells(name))
+        shutil.rmtree(self._cells_of(name), ignore_errors=True)  # its index, damaged records
+        remove_file(self._run_path(name))
+
+    def rename_run(self, name: str, new_name: str) -> None:
+        """Give a run with all its cells another name. An interruption leaves both, each whole.
+
+        Raises:
+            LeaseHeldError: If another process is evaluating it.
+            UserError: If there is no such run, or one has the new name.
+        """
+        run = self._require_run(name)
+        if self._run_path(new_name).exists() or self._cells(new_name):
+            raise UserError(
+                f"Expected a new name for {name} in {self.root}, but {new_name} exists; choose"
+                " another name, or remove that run first"
+            )
+        cells = self._cells(name)
+        for cell in cells:
+            with self.lease_cells(name, cell.corruption):
+                self._copy_cell(cell, new_name)
+        self.write_run(replace(run, name=new_name))
+        self.remove_run(name)
+
+    def _copy_cell(self, cell: Cell, run: str) -> None:
+        body = self._cell(cell)
+        if body is None:
+            return
+        target = self._cell_path(replace(cell, run=run))
+        files = {
+            target.with_name(name): content
+            for name, digest in body["arrays"].items()
+            if (content := self._array_bytes(cell, name, digest)) is not None
+        }
+        if len(files) == len(body["arrays"]):  # else the cell is damaged, which was warned about
+            write_whole({**files, target: _seal({**body, "run": run})})
+
+    def _cells(self, run: str) -> list[Cell]:
+        """All cells of a run, also of one without a record."""
+        return list(
+            dict.fromkeys(Cell(run, one.corruption, one.severity) for one in self.measurements(run))
+        )
+
+    def _require_run(self, name: str) -> Run:
+        runs = {run.name: run for run in self.runs()}
+        return lookup("run", name, runs)
 
     def _run_path(self, name: str) -> Path:
         return self.root / "runs" / f"{_safe(name)}.json"

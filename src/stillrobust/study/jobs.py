@@ -102,7 +102,14 @@ class EvaluateJob(Job):
             _require_study_folder(self.log)
             data = open_test_data(self.data)
             evaluate(
-                self.folder, data, self.results, protocol, self.run_name, progress, log=self.log
+                self.folder,
+                data,
+                self.results,
+                protocol,
+                self.run_name,
+                progress,
+                replace_stale=True,
+                log=self.log,
             )
 
 

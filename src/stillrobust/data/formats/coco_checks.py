@@ -94,7 +94,14 @@ def parse_coco(
     index_of = {identity: index for index, identity in enumerate(entries)}
     rows = ObjectRows(sizes, index_of, label_of, outlines, annotations, notes)
     objects = rows.parse(document, bad)
-    table = build_table(files.names, sizes, outlines=outlines, **objects)
+    table = build_table(
+        files.names,
+        sizes,
+        outlines=outlines,
+        image_ids=list(entries),
+        category_ids=sorted(label_of, key=label_of.__getitem__),
+        **objects,
+    )
     if faults is not None and bad is not None:
         faults |= {
             **dict.fromkeys(files.absent, "listed, but not there"),

@@ -111,6 +111,8 @@ class CocoTable:
         crowd: bool (objects,).
         places: int64 (objects, 2), where each object's segmentation is in ``outlines``.
         outlines: All segmentations.
+        image_ids: One id of the file per image, by which predictions may name it.
+        category_ids: One id of the file per class.
     """
 
     file_names: Sequence[str]
@@ -123,6 +125,8 @@ class CocoTable:
     crowd: Array
     places: Array
     outlines: Outlines
+    image_ids: Sequence[int]
+    category_ids: Sequence[int]
 
     @property
     def without_outline(self) -> Array:
@@ -144,7 +148,8 @@ class CocoTable:
         table = self._part(np.ones(len(self.sizes), bool), np.isin(self.labels, kept))
         new = np.zeros(max(kept, default=0) + 1, np.int64)
         new[list(kept)] = np.arange(len(kept))
-        return replace(table, labels=new[table.labels])
+        numbers = [self.category_ids[index] for index in kept]
+        return replace(table, labels=new[table.labels], category_ids=numbers)
 
     def target(self, index: int, masks: bool) -> Target:
         """The ground truth of one image, with decoded masks if ``masks`` is set."""
@@ -194,9 +199,14 @@ class CocoTable:
             name: getattr(self, name)[kept]
             for name in ("ids", "boxes", "labels", "areas", "crowd", "places")
         }
-        names = [self.file_names[index] for index in np.flatnonzero(images).tolist()]
+        kept_images = np.flatnonzero(images).tolist()
         return replace(
-            self, file_names=names, sizes=self.sizes[images], starts=_starts(counts), **columns
+            self,
+            file_names=[self.file_names[index] for index in kept_images],
+            image_ids=[self.image_ids[index] for index in kept_images],
+            sizes=self.sizes[images],
+            starts=_starts(counts),
+            **columns,
         )
 
     def content(self) -> bytes:
@@ -231,7 +241,13 @@ def _canonical(segmentation: Any) -> bytes:
 
 
 def build_table(
-    file_names: Sequence[str], sizes: Array, image_of: Array, outlines: Outlines, **columns: Array
+    file_names: Sequence[str],
+    sizes: Array,
+    image_of: Array,
+    outlines: Outlines,
+    image_ids: Sequence[int],
+    category_ids: Sequence[int],
+    **columns: Array,
 ) -> CocoTable:
     """Build a table from images and objects in any order.
 
@@ -240,6 +256,8 @@ def build_table(
         sizes: int64 (images, 2), H and W.
         image_of: int64 (objects,), index of each object's image.
         outlines: All segmentations.
+        image_ids: One id of the file per image.
+        category_ids: One id of the file per class.
         **columns: The other columns of ``CocoTable``.
 
     Returns:
@@ -256,6 +274,8 @@ def build_table(
         sizes[order],
         starts,
         outlines=outlines,
+        image_ids=[image_ids[index] for index in order],
+        category_ids=category_ids,
         **sorted_columns,
     )
 

@@ -100,8 +100,15 @@ class DetectionDataset:
     def __len__(self) -> int:
         return len(self.table.file_names)
 
+    def target(self, index: int) -> Target:
+        """The ground truth of an image. The image is not read."""
+        try:
+            return self.table.target(range(len(self))[index], self.has_masks)
+        except UserError as error:
+            raise BadImageError(str(error), "a damaged mask") from None
+
     def __getitem__(self, index: int, /) -> Sample:
-        target = self._target(range(len(self))[index])
+        target = self.target(index)
         path = self.images / self.paths.get(target.image_id, target.image_id)
         image = self.read(path)
         if image.shape[:2] != target.size:
@@ -112,12 +119,6 @@ class DetectionDataset:
                 "not of the size that its annotations say",
             )
         return Sample(image, target)
-
-    def _target(self, index: int) -> Target:
-        try:
-            return self.table.target(index, self.has_masks)
-        except UserError as error:
-            raise BadImageError(str(error), "a damaged mask") from None
 
 
 def build_detection(

@@ -79,8 +79,12 @@ class TableBuilder:
         self._areas.append((right - left) * (bottom - top) if area is None else area)
         self._places.append(self._outlines.add([list(polygon)]) if polygon else (0, NOT_POLYGONS))
 
-    def build(self) -> CocoTable:
-        """The table, with boxes clipped to their images."""
+    def build(self, classes: int) -> CocoTable:
+        """The table, with boxes clipped to their images.
+
+        Args:
+            classes: Number of classes.
+        """
         image_of, sizes = np.array(self._image_of, np.int64), np.array(self._sizes, np.int64)
         stated = np.array(self._boxes, np.float64).reshape(-1, 4)
         sizes = sizes.reshape(-1, 2)
@@ -92,6 +96,8 @@ class TableBuilder:
             sizes,
             image_of,
             self._outlines,
+            image_ids=range(1, len(self._names) + 1),
+            category_ids=range(1, classes + 1),
             ids=np.arange(1, len(stated) + 1).astype(object),
             boxes=boxes,
             labels=np.array(self._labels, np.int64),

@@ -175,7 +175,13 @@ def open_voc(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
     different = {image_id: name for image_id, name in paths.items() if image_id != name}
     name = root.name if chosen == UNNAMED else f"{root.name}/{chosen}"
     return build_detection(
-        name, classes, builder.build(), files.images, files.annotations.name, options, different
+        name,
+        classes,
+        builder.build(len(classes)),
+        files.images,
+        files.annotations.name,
+        options,
+        different,
     )
 
 

@@ -218,7 +218,13 @@ def open_yolo(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
     reader.finish(path)
     different = {image_id: name for image_id, name in paths.items() if image_id != name}
     return build_detection(
-        f"{root.name}/{chosen}", classes, builder.build(), home, path.name, options, different
+        f"{root.name}/{chosen}",
+        classes,
+        builder.build(len(classes)),
+        home,
+        path.name,
+        options,
+        different,
     )
 
 

@@ -1,0 +1,131 @@
+"""The commands on predictions that are made elsewhere: predictions export, predictions score."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stillrobust.cli.completion import names_of
+from stillrobust.cli.corruptions import ChannelOrder, Draws, parse_severities
+from stillrobust.cli.report import finish
+from stillrobust.runtime.progress import progress_display
+
+commands = typer.Typer(no_args_is_help=True)
+predictions = typer.Typer(
+    no_args_is_help=True, help="Export corrupted images; score predictions made elsewhere."
+)
+commands.add_typer(predictions, name="predictions")
+
+
+@predictions.command()
+def export(
+    data: Annotated[str, typer.Argument(help="FORMAT:PATH; its val split is used.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the images and the manifest.")],
+    corruptions: Annotated[
+        str,
+        typer.Option(
+            autocompletion=names_of("corruptions"),
+            help="Names or Python files with commas; 'common' is the 15.",
+        ),
+    ] = "common",
+    severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
+    images: Annotated[
+        int | None, typer.Option(help="Export N evenly spaced images (default: all).")
+    ] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(help="Export N cells, from which mPC is estimated; see docs/statistics.md."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
+    regime: Annotated[
+        str | None, typer.Option(help="Severity table (default: the dataset's).")
+    ] = None,
+    draws: Draws = "fast",
+    channel_order: ChannelOrder = "rgb",
+    warp_truth: Annotated[
+        bool,
+        typer.Option("--warp-truth", help="Warp ground truth with corruptions that move pixels."),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes (default: one for each core).")
+    ] = None,
+) -> None:
+    """Write the images of every cell as PNG, with a manifest. Finished cells are skipped.
+
+    Example: stillrobust predictions export coco:mydata exported --corruptions fog --severities 3
+    """
+    from stillrobust.evaluation import Protocol
+    from stillrobust.tools.prediction_export import export_images
+
+    protocol = Protocol(
+        tuple(corruptions.split(",")),
+        parse_severities(severities),
+        seed=seed,
+        images=images,
+        budget=budget,
+        draws=draws,
+        regime=regime,
+        channel_order=channel_order,
+        warp_truth=warp_truth,
+    )
+    with progress_display() as listen:
+        summary = export_images(data, out, protocol, workers, listen)
+    typer.echo(
+        f"{summary.exported} cells of {summary.images} images written, {summary.already} existed"
+        f" already: {out}"
+    )
+
+
+@predictions.command()
+def score(
+    exported: Annotated[
+        Path, typer.Argument(metavar="EXPORT", help="Folder that `predictions export` wrote.")
+    ],
+    files: Annotated[
+        Path,
+        typer.Argument(metavar="PREDICTIONS", help="Folder with a file or folder for each cell."),
+    ],
+    data: Annotated[str, typer.Option(help="FORMAT:PATH that was exported.")],
+    out: Annotated[Path, typer.Option(help="Folder for results and the report.")],
+    name: Annotated[str, typer.Option(help="Name of the run in the results.")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="File that identifies the model (default: the prediction files)."),
+    ] = None,
+    missing_are_empty: Annotated[
+        bool,
+        typer.Option(
+            "--missing-are-empty", help="Images that a file does not name have no detections."
+        ),
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Remove cells of other predictions under this name."),
+    ] = False,
+) -> None:
+    """Score predictions for exported images, with the records and the report of `evaluate`.
+
+    Example: stillrobust predictions score exported mine --data coco:mydata --out results --name my
+    """
+    from stillrobust.data import open_dataset
+    from stillrobust.evaluation.prediction_scoring import score_predictions
+
+    with progress_display() as display:
+        summary = score_predictions(
+            exported,
+            files,
+            open_dataset(data, "val"),
+            out / "results",
+            name,
+            weights,
+            missing_are_empty=missing_are_empty,
+            replace_stale=replace,
+            progress=lambda done, total, text: display("score", done, total, text),
+        )
+    if summary.masks_missing:
+        typer.echo(f"{name} has no masks: box_ap is computed, mask_ap is not", err=True)
+    finish(out / "results", out)
+    typer.echo(
+        f"{len(summary.scored)} cells scored, {len(summary.already)} were scored before,"
+        f" {len(summary.without_file)} exported cells have no predictions"
+    )

@@ -1,0 +1,255 @@
+"""Score predictions that were made elsewhere, with the same records as ``evaluate``."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stillrobust.data.views import read_target
+from stillrobust.errors import UserError
+from stillrobust.evaluation.cell_scores import CellScores
+from stillrobust.evaluation.keys import (
+    cell_keys,
+    cell_views,
+    corruption_file,
+    require_same_circumstances,
+    resolve_circumstances,
+    select_images,
+    stale_cells,
+)
+from stillrobust.evaluation.prediction_files import (
+    CellPredictions,
+    files_digest,
+    find_prediction_files,
+    predictions_digest,
+    read_predictions,
+)
+from stillrobust.evaluation.prediction_manifest import Manifest, cell_protocol, read_manifest
+from stillrobust.evaluation.protocol import Protocol
+from stillrobust.grid import Cell, Place
+from stillrobust.predictors.validation import prediction_fault
+from stillrobust.runtime.progress import ProgressCallback, no_progress
+from stillrobust.samples import Dataset, DatasetInfo
+from stillrobust.storage.files import cached_file_sha256
+from stillrobust.storage.store import Run, Store
+from stillrobust.user_files import display_name
+
+BATCH = 256  # images between two calls of progress
+
+
+@dataclass(frozen=True)
+class ScoringSummary:
+    """The result of scoring files."""
+
+    scored: tuple[Place, ...]
+    """Cells that this call wrote."""
+    already: tuple[Place, ...]
+    """Cells that were stored before, with the same files."""
+    without_file: tuple[Place, ...]
+    """Exported cells for which there are no predictions."""
+    masks_missing: bool
+    """Whether the data has masks and the predictions have none, so that only boxes are scored."""
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """Prediction files with everything that is needed to score them."""
+
+    manifest: Manifest
+    dataset: Dataset
+    views: Mapping[Place, Dataset]
+    files: Mapping[Place, Path]
+    missing_are_empty: bool
+
+    def read(self, place: Place) -> CellPredictions:
+        """Read the predictions of a cell."""
+        return read_predictions(self.files[place], self.manifest, self.missing_are_empty)
+
+
+def score_predictions(
+    export: Path,
+    predictions: Path,
+    dataset: Dataset,
+    results: Path,
+    name: str,
+    weights: Path | None = None,
+    *,
+    missing_are_empty: bool = False,
+    replace_stale: bool = False,
+    progress: ProgressCallback = no_progress,
+) -> ScoringSummary:
+    """Score the predictions that were made elsewhere for exported images.
+
+    All files are checked before the first record is written. Cells that are stored with the same
+    files are skipped.
+
+    Args:
+        export: Folder that ``stillrobust predictions export`` wrote.
+        predictions: Folder with a file or folder for each cell; see ``prediction_files``.
+        dataset: The dataset that was exported, with its ground truth.
+        results: Folder of the results store. Created if missing.
+        name: Name of the run in the store.
+        weights: File that identifies the model (default: the prediction files identify it).
+        missing_are_empty: Whether images that a file of detections does not name have none.
+        replace_stale: Whether cells of other files, weights or data under that name are removed.
+        progress: Called as images are processed; every image is checked and then scored.
+
+    Returns:
+        What was scored.
+
+    Raises:
+        UserError: For the first problem of the files; nothing is written.
+        LeaseHeldError: If another process is evaluating the same run.
+    """
+    manifest = read_manifest(export)
+    whole, selected = dataset, select_images(dataset, manifest.protocol)
+    files = find_prediction_files(predictions, manifest)
+    digests = {place: predictions_digest(path) for place, path in files.items()}
+    identity = files_digest(digests) if weights is None else _weights_sha256(weights)
+    circumstances = resolve_circumstances(selected, manifest.protocol, identity)
+    _require_exported_data(manifest, selected, circumstances)
+    circumstances["predictions"] = "from files"
+    views = {place: _view(selected, manifest.protocol, place) for place in files}
+    keys = cell_keys(selected, circumstances, views, digests)
+    store = Store(results)
+    if not replace_stale:
+        require_same_circumstances(store, name, whole, circumstances)
+    missing = [
+        place
+        for place in files
+        if not store.has(Cell(name, display_name(place[0]), place[1]), keys[place])
+    ]
+    scoring = _Scoring(manifest, selected, views, files, missing_are_empty)
+    steps = _Steps(progress, 2 * len(missing) * len(selected))
+    masks = _check(scoring, missing, steps)
+    info = selected.info if masks else replace(selected.info, has_masks=False)
+    if replace_stale:
+        store.remove_cells(stale_cells(store, name, whole, circumstances))
+    if missing:
+        store.write_run(_run(name, selected.info, circumstances))
+    for place in missing:
+        with store.lease_cells(name, display_name(place[0])) as held:
+            record = _score(scoring, place, info, steps)
+            held.check()
+            store.write_cell(
+                Cell(name, display_name(place[0]), place[1]),
+                keys[place],
+                protocol=circumstances | corruption_file(place[0]),
+                images=len(selected),
+                **record,
+            )
+    return ScoringSummary(
+        tuple(missing),
+        tuple(place for place in files if place not in missing),
+        tuple(place for place in manifest.cells if place not in files),
+        bool(missing) and selected.info.has_masks and not masks,
+    )
+
+
+class _Steps:
+    """Counts images for a progress callback."""
+
+    def __init__(self, progress: ProgressCallback, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def advance(self, text: str) -> None:
+        self.done += 1
+        if self.done % BATCH == 0 or self.done == self.total:
+            self.progress(self.done, self.total, text)
+
+
+def _weights_sha256(weights: Path) -> str:
+    try:
+        return cached_file_sha256(weights)
+    except OSError as error:
+        raise UserError(
+            f"Expected a file of weights at {weights}, but got: {error.strerror}; check the path"
+        ) from None
+
+
+def _require_exported_data(
+    manifest: Manifest, dataset: Dataset, circumstances: Mapping[str, Any]
+) -> None:
+    """Require the dataset that was exported, read by the same rules."""
+    exported = manifest.circumstances
+    differing = [
+        key
+        for key in sorted((exported.keys() | circumstances.keys()) - {"weights", "data_name"})
+        if exported.get(key) != circumstances.get(key)
+    ]
+    ids = [dataset.image_id(index) for index in range(len(dataset))]
+    if differing or ids != list(manifest.images) or dataset.info.classes != manifest.classes:
+        raise UserError(
+            f"Expected the dataset that was exported, {exported.get('data_name')}, but"
+            f" {dataset.info.name} differs in {', '.join(differing) or 'its images'}; give the same"
+            " --data as for the export, or export again"
+        )
+
+
+def _view(dataset: Dataset, protocol: Protocol, place: Place) -> Dataset:
+    part = cell_protocol(protocol, place[0], (place[1],))
+    (view,) = cell_views(dataset, part).values()
+    return view
+
+
+def _run(name: str, info: DatasetInfo, circumstances: Mapping[str, Any]) -> Run:
+    about: dict[str, Any] = {"evaluation": dict(circumstances)}
+    if info.left_out:
+        about["left_out_of_the_data"] = dict(info.left_out)
+    return Run(name, info.task, name, None, info.name, about, info.classes, "external")
+
+
+def _check(scoring: _Scoring, places: list[Place], steps: _Steps) -> bool:
+    """Check all predictions of these cells.
+
+    Returns:
+        Whether masks are scored: the data has them, and the detections too.
+    """
+    manifest, info = scoring.manifest, scoring.dataset.info
+    first: tuple[Place, bool] | None = None
+    for place in places:
+        cell = scoring.read(place)
+        if cell.has_masks is not None and info.has_masks:
+            first = first or (place, cell.has_masks)
+            if first[1] != cell.has_masks:
+                raise UserError(
+                    f"Expected masks in all files or in none, but {scoring.files[first[0]]} and"
+                    f" {scoring.files[place]} differ; write 'segmentation' in all of them"
+                )
+        masks = info.has_masks and bool(cell.has_masks)
+        for index, image in enumerate(manifest.images):
+            fault = prediction_fault(
+                cell.prediction(index, masks),
+                info.task,
+                manifest.sizes[index],
+                len(info.classes),
+                masks,
+            )
+            if fault:
+                raise UserError(
+                    f"{scoring.files[place]} cannot be scored on {image}"
+                    f" {manifest.sizes[index]}: expected {fault}"
+                )
+            steps.advance(f"check {display_name(place[0])} {place[1]}")
+    return info.has_masks and (first is None or first[1])
+
+
+def _score(scoring: _Scoring, place: Place, info: DatasetInfo, steps: _Steps) -> dict[str, Any]:
+    """Score one cell.
+
+    Returns:
+        Metrics, seconds, statistics and examples, as ``Store.write_cell`` takes them.
+    """
+    start, cell, view = time.monotonic(), scoring.read(place), scoring.views[place]
+    scores = CellScores(info, place[1], scoring.manifest.protocol.examples)
+    for index in range(len(view)):
+        prediction = cell.prediction(index, info.has_masks)
+        scores.update([prediction], [read_target(view, index)])
+        if scores.missing_examples:
+            scores.keep_examples([view[index]], [prediction])
+        steps.advance(f"score {display_name(place[0])} {place[1]}")
+    record = scores.record(round(time.monotonic() - start, 3))
+    if cell.labels_only:
+        del record["statistics"]["confidence"]  # labels say nothing about calibration
+    return record
