@@ -101,7 +101,8 @@ def evaluate(
         images = min(size, images * group.size)
         progress(done * size + images * severities, cells * size, text)
 
-    with output_folder(evaluation.store.root):
+    writes = output_folder(evaluation.store.root) if group.is_main_process else nullcontext()
+    with writes:
         for corruption, severities in missing.items():
             on_images = partial(report, corruption, len(severities), done)
             _evaluate_corruption(evaluation, corruption, on_images)
