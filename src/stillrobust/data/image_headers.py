@@ -18,8 +18,8 @@ IMAGE_SUFFIXES = frozenset(
 )
 IMAGE_KINDS = "PNG, JPEG, WebP, BMP, TIFF, GIF or PPM"
 MAX_PIXELS = 178_956_970  # Pillow's limit against decompression bombs
-# Raised by Pillow for files that are damaged or not images. Ultralytics replaces Pillow's opener, which then
-# may raise an ImportError for HEIF.
+# Raised by Pillow for files that are damaged or not images. Ultralytics replaces Pillow's opener,
+# which then may raise an ImportError for HEIF.
 UNREADABLE = (
     OSError, SyntaxError, ValueError, ImportError, TypeError, LookupError, EOFError,
     ArithmeticError, struct.error,
