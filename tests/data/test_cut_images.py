@@ -12,8 +12,7 @@ from PIL import Image as Pillow
 from stillrobust.data.jpeg_scans import parse_jpeg
 from stillrobust.data.reading import read_image, read_unrotated
 from stillrobust.errors import BadImageError
-
-from .image_kinds import encoded, tiff
+from tests.data.image_kinds import encoded, tiff
 
 RNG = np.random.default_rng(0)
 PICTURE = cv2.resize(
