@@ -12,8 +12,7 @@ from PIL import Image as Pillow
 from stillrobust.data.jpeg_scans import parse_jpeg
 from stillrobust.data.reading import read_image, read_unrotated
 from stillrobust.errors import BadImageError
-
-from .image_kinds import encoded
+from tests.data.image_kinds import encoded, tiff
 
 RNG = np.random.default_rng(0)
 PICTURE = cv2.resize(
@@ -100,6 +99,7 @@ DAMAGED = {
     "bmp": BMP[:-10],
     "tiff": TIFF[: len(TIFF) // 2],
     "tiff, without compression": PLAIN_TIFF[:-10],
+    "tiff, fewer strips than rows": tiff(PICTURE[..., 0], 8, tag_257=10_000),
     "gif": GIF[: len(GIF) // 2] + b"\0;",
     "pgm": PGM[:-10],
 }

@@ -13,8 +13,7 @@ from stillrobust.data.image_headers import OTHER_SUFFIXES
 from stillrobust.data.reading import read_image, read_unrotated
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.tools.photos import find_photos, read_photo
-
-from .image_kinds import CASES, GREY, RAW, THERMAL, cv2_encoded
+from tests.data.image_kinds import CASES, GREY, RAW, THERMAL, cv2_encoded
 
 FLAT = {f"{row}: {name}": case for row, cases in CASES.items() for name, case in cases.items()}
 

@@ -26,9 +26,9 @@ from PIL import ImageOps
 from stillrobust.data.image_headers import (
     IMAGE_KINDS,
     MAX_PIXELS,
-    PNG_END,
     UNREADABLE,
     ImageHeader,
+    has_all_chunks,
     read_header,
 )
 from stillrobust.data.jpeg_scans import has_all_blocks, has_all_scans, may_lack_data
@@ -180,7 +180,7 @@ def is_cut_off(content: bytes, header: ImageHeader | None) -> bool:
     """
     if header and header.jpeg:
         return not (header.jpeg.has_end and has_all_scans(header.jpeg))
-    return not content or (content.startswith(b"\x89PNG") and PNG_END not in content)
+    return not content or (content.startswith(b"\x89PNG") and not has_all_chunks(content))
 
 
 def require_all_blocks(

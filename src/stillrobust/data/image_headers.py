@@ -18,10 +18,14 @@ IMAGE_SUFFIXES = frozenset(
 )
 IMAGE_KINDS = "PNG, JPEG, WebP, BMP, TIFF, GIF or PPM"
 MAX_PIXELS = 178_956_970  # Pillow's limit against decompression bombs
-# Raised by Pillow for files that are not images. Ultralytics replaces Pillow's opener, which then
-# may raise an ImportError for HEIF.
-UNREADABLE = (OSError, SyntaxError, ValueError, ImportError)
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"  # the end: name and checksum
+# Raised by Pillow for files that are damaged or not images. Ultralytics replaces Pillow's opener,
+# which then may raise an ImportError for HEIF.
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, ImportError, TypeError, LookupError, EOFError,
+    ArithmeticError, struct.error,
+)  # fmt: skip
+PNG_START = b"\x89PNG\r\n\x1a\n"
+DEFLATE_RATIO = 1032  # at most so many bytes from one; a larger picture is not in the file
 PNG_ALPHA = frozenset({4, 6})  # colour types
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Start of a file, and its name in messages.
@@ -47,9 +51,10 @@ OTHER_SUFFIXES = frozenset({
 })  # fmt: skip
 """Suffixes of images that are refused by name."""
 # TIFF: tags, and the photometric interpretations that can be read.
-WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, SAMPLES, PLANES, EXTRA, FORMAT, DNG = (
-    256, 257, 258, 262, 274, 277, 284, 338, 339, 50706,
+WIDTH, HEIGHT, BITS, PHOTOMETRIC, STRIPS, ORIENTATION, SAMPLES, ROWS_PER_STRIP, PLANES = (
+    256, 257, 258, 262, 273, 274, 277, 278, 284,
 )  # fmt: skip
+EXTRA, FORMAT, DNG = 338, 339, 50706
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 TIFF_COLOURS = {BLACK_IS_ZERO, WHITE_IS_ZERO, RGB, 3, 5, 6}  # palette, CMYK and YCbCr too
 SAMPLE_FORMATS = {1: "unsigned", 2: "signed", 3: "floating-point", 4: "unsigned"}
@@ -104,7 +109,20 @@ def _png_header(content: bytes) -> ImageHeader | None:
     if len(content) < 33:
         return None
     width, height, bits, colour = struct.unpack(">IIBB", content[16:26])
+    if width * height <= MAX_PIXELS and width * height * bits // 8 > DEFLATE_RATIO * len(content):
+        return None
     return ImageHeader("PNG", width, height, bits, has_alpha=colour in PNG_ALPHA)
+
+
+def has_all_chunks(png: bytes) -> bool:
+    """Whether the chunks of a PNG, as long as they say, lie in the file up to the last one."""
+    place = len(PNG_START)
+    while place + 12 <= len(png):
+        end = place + 12 + int.from_bytes(png[place : place + 4], "big")
+        if png[place + 4 : place + 8] == b"IEND":
+            return end <= len(png)
+        place = end
+    return False
 
 
 def _bmp_header(content: bytes) -> ImageHeader | None:
@@ -144,12 +162,15 @@ def _tiff_header(content: bytes) -> ImageHeader | None:
             tags.load(stream)
             width, height = int(tags[WIDTH]), int(tags[HEIGHT])
             samples = int(tags.get(SAMPLES, 1))
-            colours, planes = tags.get(PHOTOMETRIC, BLACK_IS_ZERO), tags.get(PLANES, 1)
-            bits = max(tags.get(BITS, (1,)))
+            colours, planes = int(tags.get(PHOTOMETRIC, BLACK_IS_ZERO)), int(tags.get(PLANES, 1))
+            bits = max(map(int, tags.get(BITS, (1,))))
             sample = SAMPLE_FORMATS.get(max(tags.get(FORMAT, (1,))), "complex")
-            extra, orientation = tags.get(EXTRA, ()), tags.get(ORIENTATION, 1)
+            extra, orientation = set(tags.get(EXTRA, ())), tags.get(ORIENTATION, 1)
             is_raw = DNG in tags
-    except (*UNREADABLE, TypeError, KeyError, IndexError, struct.error):
+            strips = -(-height // int(tags.get(ROWS_PER_STRIP, height)))
+            if STRIPS in tags and len(tags[STRIPS]) < strips:  # decoders would leave it black
+                return None
+    except UNREADABLE:
         return None
     deep = bits > 8 or sample != "unsigned"
     reasons = {
@@ -164,7 +185,7 @@ def _tiff_header(content: bytes) -> ImageHeader | None:
     refused = next((reason for reason, holds in reasons.items() if holds), "")
     inverted = colours == WHITE_IS_ZERO
     turned = orientation if orientation in range(1, 9) else 1
-    alpha = any(kind in (1, 2) for kind in extra)
+    alpha = not extra.isdisjoint((1, 2))
     return ImageHeader(
         "TIFF", width, height, bits, sample, alpha, inverted, turned, refused=refused
     )
