@@ -155,6 +155,34 @@ def test_a_network_folder_that_is_gone_in_the_middle_of_an_evaluation(tmp_path):
     assert len(marks(there)) == 5
 
 
+@pytest.mark.parametrize("at", [0, 2, 4])  # clean images, and each of the corruptions
+def test_results_that_are_renamed_are_not_made_again(at, tmp_path):
+    results, away = tmp_path / "results", tmp_path / "away"
+
+    def rename(call):
+        if call == at:
+            results.rename(away)
+
+    with pytest.raises(UserError, match=r"Cannot reach|renamed or removed"):
+        evaluate(model(rename), Toys("classification", 4), results, FEW)
+    assert not results.exists()
+    assert list(away.glob("runs/*.json"))
+
+
+@pytest.mark.parametrize("at", [1, 4, 5])
+def test_a_run_that_is_renamed_is_not_made_again(at, tmp_path):
+    run, away = tmp_path / "runs" / "run", tmp_path / "runs" / "away"
+
+    def rename(step, steps, text):
+        if step == at:
+            run.rename(away)
+
+    with pytest.raises(UserError, match=r"Cannot|renamed or removed"):
+        train(PLAN, Toys("classification"), run, rename)
+    assert not run.exists()
+    assert (away / "run.log").is_file()
+
+
 def test_a_network_folder_that_is_gone_in_the_middle_of_a_training(tmp_path, whole):
     def lose(step, steps, text):
         if step == 4:

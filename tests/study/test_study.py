@@ -124,7 +124,10 @@ def test_no_room_is_one_sentence_and_nothing_finished_is_lost(tmp_path):
     assert len(numbers(folder)) == 2 * 5
 
 
-def test_ctrl_c_is_one_sentence_and_the_workers_end(tmp_path):
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
+def test_a_signal_is_one_sentence_and_the_workers_end(number, tmp_path):
     folder = tmp_path / "out"
     # A shell's background job would ignore SIGINT, and so would what it starts; a terminal's does
     # not.
@@ -137,9 +140,9 @@ def test_ctrl_c_is_one_sentence_and_the_workers_end(tmp_path):
     start = time.monotonic()
     while not list(folder.glob("runs/*/resume.json")) and time.monotonic() - start < 600:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "finished work is kept, run the same command again" in said.splitlines()[-1]
     assert "Traceback" not in said
     assert list(folder.glob("runs/*/resume.json"))
