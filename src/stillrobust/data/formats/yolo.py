@@ -40,7 +40,7 @@ def find_yaml(root: Path, options: OpenOptions) -> Path:
     """The YAML file of a dataset: the option, ``data.yaml``, or the only one with names."""
     given = options.value("annotations")
     if given:
-        return root / given
+        return root / str(given)
     if (root / "data.yaml").is_file():
         return root / "data.yaml"
     found = [path for path in sorted((*root.glob("*.yaml"), *root.glob("*.yml"))) if _fits(path)]
