@@ -6,6 +6,8 @@ import json
 import numpy as np
 from PIL import Image as Pillow
 
+from stillrobust.data import open_dataset
+
 SIZE = 40, 60  # H, W
 CLASSES = ("bus", "car")
 NAMES = ("a.png", "b.png", "sub/c.png")
@@ -293,3 +295,10 @@ def csv_with_splits(root):
 
 
 CLASSIFIED = {one.__name__: one for one in (folders, valid_folders, csv_list, csv_with_splits)}
+
+EXPECTED = [[5, 6, 25, 16], [30, 8, 55, 38]]
+"""The boxes of the first image."""
+
+
+def boxes_of(spec, image=0):
+    return open_dataset(spec, "val")[image].target.boxes.tolist()

@@ -50,7 +50,7 @@ class CheckReport:
         if not bad:
             lines += [
                 f"{self.dataset} in {self.root} is whole.",
-                f"Evaluate on it with --data {shlex.quote(self.spec)}",
+                f"Evaluate on it with --data {quote_spec(self.spec)}",
             ]
             return "\n".join(lines)
         listed = ", ".join(bad[:MAX_LISTED]) + (", ..." if len(bad) > MAX_LISTED else "")
@@ -58,6 +58,13 @@ class CheckReport:
         return "\n".join(
             [*lines, f"{self.dataset} in {self.root} is not whole ({listed}). {advice}"]
         )
+
+
+def quote_spec(spec: str) -> str:
+    """A spec as a word of a shell, in double quotes if it has single quotes only."""
+    if "'" in spec and not any(letter in spec for letter in '"$`\\!'):
+        return f'"{spec}"'
+    return shlex.quote(spec)
 
 
 def repair_advice(dataset: str, root: Path) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from stillrobust.data import split_dataset_spec
 from stillrobust.errors import UserError
 from stillrobust.names import parse_spec
 from stillrobust.study.miniature import CHECKPOINT_FOLDER
@@ -66,10 +67,10 @@ def required_data(runs: Iterable[StudyRun], site: Site) -> list[Requirement]:
 
 def _missing_data(name: str, run: StudyRun, site: Site) -> str:
     try:
-        kind, _, path = site.data_of(run, name).partition(":")
+        kind, path = split_dataset_spec(site.data_of(run, name))
     except UserError as error:
         return str(error)
-    if Path(path).expanduser().is_dir():
+    if Path(path).expanduser().exists():
         return ""
     from stillrobust.data.check import repair_advice
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stillrobust.data import split_dataset_spec
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, parse_spec, unknown_name_error
 from stillrobust.runtime.forecast import NOT_STARTED, format_duration
@@ -226,8 +227,8 @@ def resolve_data(named: Mapping[str, str], root: Path, given: Sequence[str] = ()
     """
     resolved = {}
     for name, spec in named.items():
-        kind, colon, path = spec.partition(":")
-        resolved[name] = f"{kind}:{root / Path(path).expanduser()}" if colon else spec
+        kind, path = split_dataset_spec(spec)
+        resolved[name] = f"{kind}:{root / Path(path).expanduser()}" if kind else spec
     for pair in given:
         name, equals, spec = pair.partition("=")
         if not equals or ":" not in spec:

@@ -123,7 +123,16 @@ def read_indices(path: Path) -> Array:
     """Read stored indices as uint8 (H, W)."""
     suffix = path.suffix.lower()
     if suffix == ".png":
-        return read_label_map(path)
+        try:
+            return read_label_map(path)
+        except BadImageError as error:
+            if error.fault != DEEP:
+                raise
+            raise BadImageError(
+                f"{error}, or read colours with the option colors='FILE' and 16-bit ids of class"
+                " times 256 with divide=256",
+                DEEP,
+            ) from None
     values = _read_npy(path) if suffix == ".npy" else _read_with_pillow(path, ("1", "L", "P"))
     if values.size and (values.min() < 0 or values.max() > IGNORE):
         raise BadImageError(
