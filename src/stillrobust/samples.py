@@ -117,6 +117,7 @@ class DatasetInfo:
         left_out: (image id, fault) of every image that was left out because it cannot be used,
             sorted.
         notes: What was assumed and repaired when the data was read, as sentences with counts.
+        reading: How image files are read, such as ``EXIF orientation ignored``; empty by default.
     """
 
     name: str
@@ -129,6 +130,7 @@ class DatasetInfo:
     regime: str = "imagenet"
     left_out: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    reading: str = ""
 
 
 class Dataset(Protocol):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stillrobust.data.bad_images import Faults, exclude_bad_images
+from stillrobust.data.decoding import ImageReading
 from stillrobust.data.formats import Format
 from stillrobust.data.formats.cityscapes import CITYSCAPES
 from stillrobust.data.formats.coco import COCO
@@ -89,7 +90,9 @@ def open_dataset(spec: str, split: str, training: bool = False) -> Dataset:
         UserError: If the spec, the folder or its annotations are wrong.
     """
     data_format, path, options = parse_dataset_spec(spec)
-    options = replace(options, training=training)
+    scale, exif = options.value("scale"), options.value("exif", True)
+    reading = ImageReading(None if scale is None else tuple(scale), exif)
+    options = replace(options, training=training, reading=reading)
     if not options.value("leave_out_bad", False):
         return data_format.open(path, split, options)
     faults: Faults = {}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from stillrobust.data.views import read_target
 from stillrobust.samples import IGNORE, Array, Dataset, DatasetInfo, Target
 
 MAX_IMAGES = 200
@@ -95,7 +96,7 @@ def summarize_targets(dataset: Dataset, images: int = MAX_IMAGES) -> TargetSumma
     summary = TargetSummary(dataset.info)
     size = len(dataset)
     for index in range(min(size, images)):
-        summary.add(dataset[index * size // min(size, images)].target)
+        summary.add(read_target(dataset, index * size // min(size, images)))
     return summary
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import cv2
@@ -19,11 +20,9 @@ from stillrobust.data.decoding import (
     require_all_blocks,
     undecodable_error,
 )
-from stillrobust.data.image_headers import IMAGE_KINDS as IMAGE_KINDS
 from stillrobust.data.image_headers import IMAGE_SUFFIXES, UNREADABLE
-from stillrobust.data.image_headers import MAX_PIXELS as MAX_PIXELS
 from stillrobust.errors import BadImageError, UserError
-from stillrobust.samples import Array, Image
+from stillrobust.samples import Array, DatasetInfo, Image
 
 # Bits per pixel -> the factor by which Pillow multiplies grey values, so that the largest is 255.
 GREY_STRETCH = {2: 85, 4: 17}
@@ -327,6 +326,14 @@ def derived_fingerprint(base: str, *changes: object) -> str:
         SHA-256 (hex).
     """
     return hashlib.sha256("\0".join([base, *map(repr, changes)]).encode()).hexdigest()
+
+
+def with_reading(info: DatasetInfo, reading: ImageReading) -> DatasetInfo:
+    """The info of a dataset whose images are read in a way that is not the default."""
+    if reading == DEFAULT_READING:
+        return info
+    digest = derived_fingerprint(info.fingerprint, reading.protocol)
+    return replace(info, fingerprint=digest, reading=reading.protocol)
 
 
 def array_fingerprint(classes: Sequence[str], images: Array, labels: Array) -> str:

@@ -130,6 +130,8 @@ def resolve_circumstances(dataset: Dataset, protocol: Protocol, weights: str) ->
         found["scale"] = protocol.scale
     if protocol.budget is not None and isinstance(dataset, Subset):
         found["images_chosen"] = "first of the budget's order"
+    if info.reading:
+        found["reading"] = info.reading
     if info.left_out:
         found["left_out"] = count_faults(info.left_out)
     if has_stored_corruptions(

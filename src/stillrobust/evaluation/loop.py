@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from stillrobust.analysis.plausibility import PLAUSIBILITY
 from stillrobust.data.bad_images import format_fault_counts
 from stillrobust.data.contract import require_dataset
 from stillrobust.errors import UserError
@@ -24,6 +25,7 @@ from stillrobust.evaluation.keys import (
     stale_cells,
 )
 from stillrobust.evaluation.loader import SeverityViews, load_severity_batches
+from stillrobust.evaluation.plausibility import Predict, check_plausibility
 from stillrobust.evaluation.process_group import SINGLE_PROCESS, ProcessGroup
 from stillrobust.evaluation.protocol import Protocol
 from stillrobust.grid import Cell, Place
@@ -31,7 +33,7 @@ from stillrobust.names import slug
 from stillrobust.predictors import Predictor, load_run_predictor, validated_predictor
 from stillrobust.runtime.progress import ProgressCallback, no_progress
 from stillrobust.runtime.run_log import RUN_LOG, note
-from stillrobust.samples import Dataset
+from stillrobust.samples import Dataset, DatasetInfo
 from stillrobust.storage.files import file_matches, output_folder
 from stillrobust.storage.store import Run, Store
 from stillrobust.training.run_files import read_description
@@ -186,6 +188,7 @@ def _prepare(
     if info.notes:
         about["notes_on_the_data"] = list(info.notes)
     if group.is_main_process:
+        about[PLAUSIBILITY] = _plausibility(store, run, predictor, dataset, circumstances)
         transfer, name = predictor.transfer, predictor.model
         store.write_run(
             Run(
@@ -203,6 +206,22 @@ def _prepare(
     return _Evaluation(
         run, predictor, folder, dataset, protocol, circumstances, views, keys, store, group, log
     )
+
+
+def _plausibility(
+    store: Store, run: str, predictor: Predictor, dataset: Dataset, circumstances: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what is stored for the same circumstances, or check data and first predictions."""
+    for one in store.runs():
+        if one.name == run and one.protocol.get("evaluation") == circumstances:
+            return dict(one.protocol.get(PLAUSIBILITY, {}))
+    with torch.inference_mode():
+        return asdict(check_plausibility(dataset, _validated(predictor, dataset.info)))
+
+
+def _validated(predictor: Predictor, info: DatasetInfo) -> Predict:
+    has_masks = info.has_masks and predictor.masks
+    return validated_predictor(predictor, len(info.classes), has_masks)
 
 
 def _weights_in(folder: Path) -> str:
@@ -280,7 +299,7 @@ def _score_severities(
     dataset, protocol, group = evaluation.dataset, evaluation.protocol, evaluation.group
     predictor = evaluation.predictor
     info = dataset.info if predictor.masks else replace(dataset.info, has_masks=False)
-    predict = validated_predictor(predictor, len(info.classes), info.has_masks)
+    predict = _validated(predictor, info)
     scores = {level: CellScores(info, level, protocol.examples) for level in severities}
     views = tuple(evaluation.views[corruption, severity] for severity in severities)
     shard = group.shard(len(dataset), protocol.batch_size)

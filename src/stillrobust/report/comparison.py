@@ -154,8 +154,8 @@ def comparison_table(comparison: Comparison) -> Table:
         alike = [name.replace("_", " ") for name, one in comparison.drop.items() if one.alike]
         notes = [
             (
-                f"[ ]: paired {LEVEL:.0%} intervals for the population that the images are a sample of,"
-                f" simultaneous for the {count} corruptions, of which any may be picked."
+                f"[ ]: paired {LEVEL:.0%} intervals for the population that the images are a sample"
+                f" of, simultaneous for the {count} corruptions, of which any may be picked."
             ),
             f"Not distinguishable by their drop: {', '.join(alike) or 'nothing'}.",
         ]

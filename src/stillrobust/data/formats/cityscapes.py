@@ -8,7 +8,14 @@ from stillrobust.data.bad_images import record_fault
 from stillrobust.data.formats import Format
 from stillrobust.data.formats.label_files import NO_CLASS, LabelReader, index_table
 from stillrobust.data.formats.map_dataset import MapDataset, MapItem, build_map_dataset
-from stillrobust.data.formats.options import CLASSES, LEAVE_OUT_BAD, SPLIT, OpenOptions, Option
+from stillrobust.data.formats.options import (
+    CLASSES,
+    LEAVE_OUT_BAD,
+    READING_OPTIONS,
+    SPLIT,
+    OpenOptions,
+    Option,
+)
 from stillrobust.data.formats.splits import choose_split, splits_check
 from stillrobust.data.reading import image_files, subfolders
 from stillrobust.errors import BadImageError, UserError
@@ -103,6 +110,7 @@ CITYSCAPES = Format(
         SPLIT,
         CLASSES,
         LEAVE_OUT_BAD,
+        *READING_OPTIONS,
         Option("ids", f"one of {KINDS}", lambda value: value in KINDS, "Read these label files."),
     ),
 )

@@ -153,7 +153,14 @@ def open_coco(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
         )
     chosen = choose_split(split, list(found), root, options)
     files = found[chosen]
-    parsed = parse_coco(files.images, files.annotations, root, options.notes, options.faults)
+    parsed = parse_coco(
+        files.images,
+        files.annotations,
+        root,
+        options.notes,
+        options.faults,
+        options.reading.exif,
+    )
     name = root.name if chosen == UNNAMED else f"{root.name}/{chosen}"
     return build_detection(
         name,

@@ -26,7 +26,7 @@ from stillrobust.data.formats.coco_table import (
 )
 from stillrobust.data.formats.image_sizes import read_sizes
 from stillrobust.data.formats.options import Notes
-from stillrobust.data.reading import MAX_PIXELS
+from stillrobust.data.image_headers import MAX_PIXELS
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Array
 
@@ -57,6 +57,7 @@ def parse_coco(
     root: Path,
     notes: Notes,
     faults: Faults | None = None,
+    exif: bool = True,
 ) -> ParsedCoco:
     """Parse, repair and check a COCO file.
 
@@ -67,6 +68,7 @@ def parse_coco(
         notes: Collects what was assumed and repaired.
         faults: Collects images with unusable annotations, and annotations without an image.
             ``None`` makes them an error.
+        exif: Whether the EXIF orientation of images is applied.
 
     Returns:
         Classes, images and objects.
@@ -88,7 +90,7 @@ def parse_coco(
             " some"
         )
     files = locate_images(folders, root, entries, annotations, notes, faults is not None)
-    complete_sizes(entries, files, notes, faults)
+    complete_sizes(entries, files, notes, faults, exif)
     sizes = np.array([image_size(entry, annotations) for entry in entries.values()], np.int64)
     bad: dict[int, str] | None = None if faults is None else {}
     index_of = {identity: index for index, identity in enumerate(entries)}
@@ -117,7 +119,11 @@ def parse_coco(
 
 
 def complete_sizes(
-    entries: dict[int, dict[str, Any]], files: ImageFiles, notes: Notes, faults: Faults | None
+    entries: dict[int, dict[str, Any]],
+    files: ImageFiles,
+    notes: Notes,
+    faults: Faults | None,
+    exif: bool,
 ) -> None:
     """Read the sizes of images whose rows have none. Sizes of 1 stand in for bad files."""
     rows = [
@@ -126,7 +132,7 @@ def complete_sizes(
         if entry.get("height") is None and entry.get("width") is None
     ]
     paths = [files.folder / files.paths.get(name, name) for _, name in rows]
-    for (entry, name), size in zip(rows, read_sizes(paths), strict=True):
+    for (entry, name), size in zip(rows, read_sizes(paths, exif), strict=True):
         if isinstance(size, BadImageError):
             record_fault(faults, name, size)
             size = 1, 1

@@ -21,6 +21,7 @@ from stillrobust.data.formats.options import (
     CLASSES,
     IMAGES,
     LEAVE_OUT_BAD,
+    READING_OPTIONS,
     SPLIT,
     SUFFIX,
     OpenOptions,
@@ -205,5 +206,5 @@ CSV = Format(
     open_csv,
     splits_check(open_csv, csv_splits),
     detect_csv,
-    (SPLIT, CLASSES, ANNOTATIONS, IMAGES, SUFFIX, LEAVE_OUT_BAD),
+    (SPLIT, CLASSES, ANNOTATIONS, IMAGES, SUFFIX, LEAVE_OUT_BAD, *READING_OPTIONS),
 )

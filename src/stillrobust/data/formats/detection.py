@@ -7,18 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
+from stillrobust.data.decoding import DEFAULT_READING, ImageReading
 from stillrobust.data.formats.class_names import chosen_indices
 from stillrobust.data.formats.coco_table import SMALLEST_SIDE, CocoTable
 from stillrobust.data.formats.options import (
     CLASSES,
     LEAVE_OUT_BAD,
+    READING_OPTIONS,
     SPLIT,
-    ImageReader,
     OpenOptions,
     Option,
     flag_option,
 )
-from stillrobust.data.reading import fingerprint, read_image
+from stillrobust.data.reading import fingerprint, read_image, with_reading
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
 
@@ -27,6 +28,7 @@ DETECTION_OPTIONS: tuple[Option, ...] = (
     SPLIT,
     CLASSES,
     LEAVE_OUT_BAD,
+    *READING_OPTIONS,
     flag_option("masks", "True: a box is the outline of objects without one. False: boxes only."),
     Option(
         "crowd",
@@ -58,7 +60,7 @@ class DetectionDataset:
         source: Name of the annotations, for messages.
         has_masks: Whether the ground truth has masks.
         paths: Image id -> path below ``images``, where they differ.
-        read: Reads images.
+        reading: How image files are read.
         notes: What was assumed and repaired.
     """
 
@@ -69,7 +71,7 @@ class DetectionDataset:
     source: str
     has_masks: bool = False
     paths: Mapping[str, str] = field(default_factory=dict, repr=False)
-    read: ImageReader = field(default=read_image, repr=False)
+    reading: ImageReading = DEFAULT_READING
     notes: tuple[str, ...] = ()
 
     @property
@@ -82,16 +84,16 @@ class DetectionDataset:
         """Facts about the dataset. For the fingerprint, all images of a small set are read."""
         ids = self.table.file_names
         content = self.table.content() + bytes([self.has_masks])
-        digest = fingerprint(self.classes, ids, self.files, content)
-        return DatasetInfo(
+        info = DatasetInfo(
             self.name,
             "detection",
             self.classes,
             len(ids),
-            digest,
+            fingerprint(self.classes, ids, self.files, content),
             self.has_masks,
             notes=self.notes,
         )
+        return with_reading(info, self.reading)
 
     def image_id(self, index: int) -> str:
         """The path of the image below the folder of the split."""
@@ -110,7 +112,7 @@ class DetectionDataset:
     def __getitem__(self, index: int, /) -> Sample:
         target = self.target(index)
         path = self.images / self.paths.get(target.image_id, target.image_id)
-        image = self.read(path)
+        image = read_image(path, self.reading)
         if image.shape[:2] != target.size:
             raise BadImageError(
                 f"Expected {path} to be {target.size[1]}x{target.size[0]} pixels as"
@@ -173,7 +175,7 @@ def build_detection(
         source,
         has_masks,
         paths or {},
-        options.read,
+        options.reading,
         options.notes.sentences(),
     )
 

@@ -10,7 +10,13 @@ from stillrobust.data.formats.image_lists import (
     LabelledImage,
     build_image_list,
 )
-from stillrobust.data.formats.options import CLASSES, LEAVE_OUT_BAD, SPLIT, OpenOptions
+from stillrobust.data.formats.options import (
+    CLASSES,
+    LEAVE_OUT_BAD,
+    READING_OPTIONS,
+    SPLIT,
+    OpenOptions,
+)
 from stillrobust.data.formats.splits import (
     ALIASES,
     NOT_CLASSES,
@@ -18,8 +24,8 @@ from stillrobust.data.formats.splits import (
     choose_split,
     splits_check,
 )
-from stillrobust.data.image_headers import IMAGE_SUFFIXES
-from stillrobust.data.reading import IMAGE_KINDS, image_files, subfolders
+from stillrobust.data.image_headers import IMAGE_KINDS, IMAGE_SUFFIXES
+from stillrobust.data.reading import image_files, subfolders
 from stillrobust.errors import UserError
 
 
@@ -105,5 +111,5 @@ FOLDERS = Format(
     open_folders,
     splits_check(open_folders, folder_splits),
     detect_folders,
-    (SPLIT, CLASSES, LEAVE_OUT_BAD),
+    (SPLIT, CLASSES, LEAVE_OUT_BAD, *READING_OPTIONS),
 )

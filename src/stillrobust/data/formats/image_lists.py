@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from stillrobust.data.decoding import DEFAULT_READING, ImageReading
 from stillrobust.data.formats.class_names import chosen_indices
-from stillrobust.data.formats.options import ImageReader, OpenOptions
-from stillrobust.data.reading import fingerprint, read_image
+from stillrobust.data.formats.options import OpenOptions
+from stillrobust.data.reading import fingerprint, read_image, with_reading
 from stillrobust.errors import UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
 
@@ -30,7 +31,7 @@ class ImageListDataset:
         classes: Class names.
         items: The images, sorted by id.
         folder: Folder of the images, for the note on files that are not read.
-        read: Reads images.
+        reading: How image files are read.
         notes: What was assumed and repaired.
     """
 
@@ -38,7 +39,7 @@ class ImageListDataset:
     classes: tuple[str, ...]
     items: tuple[LabelledImage, ...] = field(repr=False)
     folder: Path | None = None
-    read: ImageReader = field(default=read_image, repr=False)
+    reading: ImageReading = DEFAULT_READING
     notes: tuple[str, ...] = ()
 
     @property
@@ -55,17 +56,22 @@ class ImageListDataset:
         """Facts about the dataset. For the fingerprint, all files of a small set are read."""
         ids = [item.image_id for item in self.items]
         labels = ",".join(str(item.label) for item in self.items).encode()
-        digest = fingerprint(self.classes, ids, self.files, labels)
-        return DatasetInfo(
-            self.name, "classification", self.classes, len(ids), digest, notes=self.notes
+        info = DatasetInfo(
+            self.name,
+            "classification",
+            self.classes,
+            len(ids),
+            fingerprint(self.classes, ids, self.files, labels),
+            notes=self.notes,
         )
+        return with_reading(info, self.reading)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int, /) -> Sample:
         item = self.items[index]
-        image = self.read(item.image)
+        image = read_image(item.image, self.reading)
         size = image.shape[0], image.shape[1]
         return Sample(image, Target(item.image_id, size, label=item.label))
 
@@ -107,5 +113,5 @@ def build_image_list(
         options.notes.say(f"{without:,} of the {len(classes):,} classes are without images")
     ordered = tuple(sorted(items, key=lambda item: item.image_id))
     return ImageListDataset(
-        name, tuple(classes), ordered, folder, options.read, options.notes.sentences()
+        name, tuple(classes), ordered, folder, options.reading, options.notes.sentences()
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from PIL import Image as PillowImage
@@ -13,25 +14,28 @@ ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are exchanged
 BATCH = 1000  # files given to the threads at once
 
 
-def read_sizes(paths: Sequence[Path]) -> Iterator[tuple[int, int] | BadImageError]:
+def read_sizes(
+    paths: Sequence[Path], exif: bool = True
+) -> Iterator[tuple[int, int] | BadImageError]:
     """Read the sizes of images.
 
     Args:
         paths: Image files.
+        exif: Whether the EXIF orientation is applied.
 
     Yields:
         (H, W) of each image as it is shown, or the error of a file that is no image.
     """
     with ThreadPoolExecutor() as threads:
         for start in range(0, len(paths), BATCH):
-            yield from threads.map(_read_size, paths[start : start + BATCH])
+            yield from threads.map(partial(_read_size, exif), paths[start : start + BATCH])
 
 
-def _read_size(path: Path) -> tuple[int, int] | BadImageError:
+def _read_size(exif: bool, path: Path) -> tuple[int, int] | BadImageError:
     try:
         with PillowImage.open(path) as opened:
             width, height = opened.size
-            turned = opened.getexif().get(ORIENTATION, 1) >= 5
+            turned = exif and opened.getexif().get(ORIENTATION, 1) >= 5
     except (*UNREADABLE, PillowImage.DecompressionBombError):
         sentence = f"Expected an image at {path}, but its size cannot be read; replace the file"
         return BadImageError(sentence, "cannot be decoded")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PillowImage
 
-from stillrobust.data.image_headers import UNREADABLE
-from stillrobust.data.reading import MAX_PIXELS, read_label_map
+from stillrobust.data.image_headers import MAX_PIXELS, UNREADABLE
+from stillrobust.data.reading import read_label_map
 from stillrobust.errors import BadImageError
 from stillrobust.samples import IGNORE, Array
 

@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from stillrobust.data.bad_images import Faults, record_fault
+from stillrobust.data.decoding import DEFAULT_READING, ImageReading
 from stillrobust.data.formats.class_names import chosen_indices
 from stillrobust.data.formats.label_files import LABEL_SUFFIXES, LabelReader, choose_classes
-from stillrobust.data.formats.options import ImageReader, OpenOptions
+from stillrobust.data.formats.options import OpenOptions
+from stillrobust.data.image_headers import IMAGE_KINDS
 from stillrobust.data.reading import (
     FULL_DIGEST_LIMIT,
-    IMAGE_KINDS,
     fingerprint,
     image_files,
     read_image,
     visible_files,
+    with_reading,
 )
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import IGNORE, Array, DatasetInfo, Image, Sample, Target
@@ -49,7 +51,7 @@ class MapDataset:
         items: The images, sorted by id.
         labels: Reads label maps.
         folder: Folder of the images, for the note on files that are not read.
-        read: Reads images.
+        reading: How image files are read.
         notes: What was assumed and repaired.
     """
 
@@ -58,7 +60,7 @@ class MapDataset:
     items: tuple[MapItem, ...] = field(repr=False)
     labels: LabelReader = field(repr=False)
     folder: Path | None = None
-    read: ImageReader = field(default=read_image, repr=False)
+    reading: ImageReading = DEFAULT_READING
     notes: tuple[str, ...] = ()
 
     @property
@@ -78,10 +80,15 @@ class MapDataset:
             files, content = self.files, self._label_digest()
         else:
             files, content = [*self.files, *(item.labels for item in self.items)], b""
-        digest = fingerprint(self.classes, ids, files, content)
-        return DatasetInfo(
-            self.name, "segmentation", self.classes, len(ids), digest, notes=self.notes
+        info = DatasetInfo(
+            self.name,
+            "segmentation",
+            self.classes,
+            len(ids),
+            fingerprint(self.classes, ids, files, content),
+            notes=self.notes,
         )
+        return with_reading(info, self.reading)
 
     def _label_digest(self) -> bytes:
         """SHA-256 of the decoded label maps, which are equal in every format."""
@@ -102,7 +109,7 @@ class MapDataset:
     def __getitem__(self, index: int, /) -> Sample:
         item = self.items[index]
         image, label_map = read_image_and_labels(
-            item.image, item.labels, self.labels.read, self.read
+            item.image, item.labels, self.labels.read, self.reading
         )
         size = image.shape[0], image.shape[1]
         return Sample(image, Target(item.image_id, size, label_map=label_map))
@@ -112,7 +119,7 @@ def read_image_and_labels(
     image_path: Path,
     label_path: Path,
     read_labels: Callable[[Path], Array],
-    read: ImageReader = read_image,
+    reading: ImageReading = DEFAULT_READING,
 ) -> tuple[Image, Array]:
     """Read an image and its label map.
 
@@ -120,7 +127,7 @@ def read_image_and_labels(
         image_path: File of the image.
         label_path: File of the label map.
         read_labels: Reads label maps.
-        read: Reads images.
+        reading: How the image file is read.
 
     Returns:
         uint8 (H, W, 3) RGB and uint8 (H, W).
@@ -128,7 +135,7 @@ def read_image_and_labels(
     Raises:
         BadImageError: If a file cannot be used, or sizes differ.
     """
-    image, labels = read(image_path), read_labels(label_path)
+    image, labels = read_image(image_path, reading), read_labels(label_path)
     if image.shape[:2] != labels.shape:
         raise BadImageError(
             f"Expected {label_path} to have the size of its image,"
@@ -167,7 +174,7 @@ def build_map_dataset(
         classes = [classes[index] for index in kept]
     ordered = tuple(sorted(items, key=lambda item: item.image_id))
     return MapDataset(
-        name, tuple(classes), ordered, labels, folder, options.read, options.notes.sentences()
+        name, tuple(classes), ordered, labels, folder, options.reading, options.notes.sentences()
     )
 
 

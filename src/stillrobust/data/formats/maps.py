@@ -35,6 +35,7 @@ from stillrobust.data.formats.options import (
     IMAGES,
     LABELS,
     LEAVE_OUT_BAD,
+    READING_OPTIONS,
     SPLIT,
     SUFFIX,
     OpenOptions,
@@ -335,6 +336,7 @@ MAPS = Format(
         LABELS,
         SUFFIX,
         LEAVE_OUT_BAD,
+        *READING_OPTIONS,
         flag_option("reduce_zero_label", "Ignore label 0 and read label k as class k - 1."),
         Option(
             "foreground",

@@ -11,13 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.data.bad_images import Faults
-from stillrobust.data.reading import read_image
+from stillrobust.data.decoding import DEFAULT_READING, ImageReading
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown_name_error
-from stillrobust.samples import Image
-
-ImageReader = Callable[[Path], Image]
-"""Reads a file as uint8 (H, W, 3) RGB. It can be pickled."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,15 @@ def _is_name_list(value: Any) -> bool:
 
 
 PART = flag_option("part", "Accept an official set with fewer images than published.")
+SCALE = Option(
+    "scale",
+    "two numbers (low, high) with low < high",
+    lambda value: isinstance(value, list | tuple) and len(value) == 2,
+    "Map these values of images with more than 8 bits to 0 and 255.",
+)
+EXIF = flag_option("exif", "False: ignore the EXIF orientation, for boxes on images as stored.")
+READING_OPTIONS = (SCALE, EXIF)
+"""How image files are read; options of every format of users' own files."""
 LEAVE_OUT_BAD = flag_option(
     "leave_out_bad", "Leave out images that cannot be used, and count them."
 )
@@ -106,7 +111,7 @@ class OpenOptions:
         format_name: Name of the format.
         path: PATH of the spec.
         notes: Collects what was assumed and repaired.
-        read: Reads image files. Options about decoding belong here.
+        reading: How image files are read.
     """
 
     training: bool = False
@@ -116,7 +121,7 @@ class OpenOptions:
     format_name: str = ""
     path: Path = Path()
     notes: Notes = field(default_factory=Notes, compare=False)
-    read: ImageReader = read_image
+    reading: ImageReading = DEFAULT_READING
 
     def value(self, name: str, default: Any = None) -> Any:
         """The value of an option, or ``default`` if the spec does not have it."""

@@ -150,7 +150,9 @@ def open_voc(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
     reader = BoxReader(options)
     builder = TableBuilder(options.notes)
     paths = {}
-    for (stem, image), size in zip(images.items(), read_sizes(list(images.values())), strict=True):
+    for (stem, image), size in zip(
+        images.items(), read_sizes(list(images.values()), options.reading.exif), strict=True
+    ):
         name = image.relative_to(files.images).as_posix()
         image_id = unicodedata.normalize("NFC", name)
         xml = files.annotations / f"{stem}.xml"

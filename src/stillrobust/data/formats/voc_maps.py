@@ -20,6 +20,7 @@ from stillrobust.data.formats.options import (
     IMAGES,
     LABELS,
     LEAVE_OUT_BAD,
+    READING_OPTIONS,
     SPLIT,
     OpenOptions,
 )
@@ -116,5 +117,5 @@ VOC_MAPS = Format(
     open_voc_maps,
     splits_check(open_voc_maps, voc_map_splits),
     detect_voc_maps,
-    (SPLIT, CLASSES, IMAGES, LABELS, LEAVE_OUT_BAD),
+    (SPLIT, CLASSES, IMAGES, LABELS, LEAVE_OUT_BAD, *READING_OPTIONS),
 )

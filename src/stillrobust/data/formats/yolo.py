@@ -198,7 +198,7 @@ def open_yolo(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
     reader = LineReader(len(classes), options)
     builder = TableBuilder(options.notes)
     paths = {}
-    for image, size in zip(images, read_sizes(images), strict=True):
+    for image, size in zip(images, read_sizes(images, options.reading.exif), strict=True):
         name = image.relative_to(home).as_posix()
         image_id = unicodedata.normalize("NFC", name)
         try:
