@@ -103,7 +103,7 @@ def timm_names() -> list[str]:
     return names
 
 
-def create_timm_model(name: str, weights: State | None = None, **options: Any) -> nn.Module:
+def create_timm_model(name: str, weights: State | None = None, **options: Any) -> Any:
     """Create a timm model without a connection.
 
     Args:
@@ -112,11 +112,11 @@ def create_timm_model(name: str, weights: State | None = None, **options: Any) -
         **options: Further arguments of ``timm.create_model``.
     """
     if weights is None:
-        return timm.create_model(name, pretrained=False, **options)  # type: ignore[no-any-return]
-    model: nn.Module = timm.create_model(
+        return timm.create_model(name, pretrained=False, **options)
+    model = timm.create_model(
         name, pretrained=True, pretrained_cfg_overlay={"state_dict": weights}, **options
     )
-    model.pretrained_cfg["state_dict"] = None  # type: ignore[index, operator]
+    model.pretrained_cfg["state_dict"] = None
     return model
 
 
