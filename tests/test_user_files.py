@@ -243,11 +243,25 @@ def test_it_stands_beside_the_15_and_never_in_their_mean(rain, tmp_path):
     assert to_text(extra_corruptions_table(summarize(Store(tmp_path / "plain"), 0))) == ""
 
 
-def test_what_is_measured_is_told_before_a_run_is_complete(rain, tmp_path):
+def test_a_corruption_of_ones_own_stands_beside_few_of_the_15(rain, tmp_path):
     evaluate(seeing(), Toys("classification", 4), tmp_path, Protocol((rain, "fog"), (3,)))
     summary = summarize(Store(tmp_path), 0)
     told = to_text(extra_corruptions_table(summary))
+    assert [line.split()[1] for line in told.splitlines()[4:]] == ["rain"]
+    assert [row.robustness.corruptions for row in summary.partial_rows] == [("fog",)]
+    page = render_page(Store(tmp_path), summary)
+    assert "<h2>Extra corruptions</h2>" in page
+    assert "mean over 1 of 15 corruptions, severity 3" in page
+
+
+def test_what_is_measured_is_told_before_a_run_is_complete(rain, tmp_path):
+    """Without the clean score there is no drop."""
+    protocol = Protocol((rain, "fog"), (3,), clean=False)
+    evaluate(seeing(), Toys("classification", 4), tmp_path, protocol)
+    summary = summarize(Store(tmp_path), 0)
+    told = to_text(extra_corruptions_table(summary))
     assert not summary.rows
+    assert not summary.partial_rows
     assert [line.split()[1] for line in told.splitlines()[4:]] == ["fog", "rain"]
     assert "Measured so far" in render_page(Store(tmp_path), summary)
 

@@ -104,7 +104,7 @@ def test_few_corruptions_are_compared_and_called_what_they_are(tmp_path):
     assert 0 < found.drop["fog"].interval[0] < 0.5 < found.drop["fog"].interval[1]
     text = " ".join(comparison_text(found).split())
     assert "Both runs have 2 of the 15 corruptions at these severities" in text
-    assert "simultaneous for the 2 corruptions" in text
+    assert "Those of the 2 corruptions are simultaneous" in text
     assert "severity 3;" in text
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from stillrobust.analysis.intervals import REPLICATES, SCORE_RANGE, interval
 from stillrobust.analysis.reference import worst_corruption
 from stillrobust.analysis.resampling import CellReplicates, resample_cells
-from stillrobust.analysis.robustness import robustness
-from stillrobust.grid import CLEAN, SEVERITIES, corrupted_places
+from stillrobust.analysis.robustness import covered_cells, robustness
+from stillrobust.grid import CLEAN, COMMON, SEVERITIES, Place
 from stillrobust.metrics.recompute import recompute_by_class, recompute_details
 from stillrobust.samples import Array
-from stillrobust.storage.store import Run, Store
+from stillrobust.storage.store import Measurement, Run, Store
 
 Bounds = tuple[float, float]
 
@@ -29,7 +29,11 @@ class BreakdownRow:
 
 
 def breakdown(
-    store: Store, run: str, severities: Sequence[int] = SEVERITIES, count: int = REPLICATES
+    store: Store,
+    run: str,
+    severities: Sequence[int] = SEVERITIES,
+    count: int = REPLICATES,
+    corruptions: Sequence[str] = COMMON,
 ) -> list[BreakdownRow]:
     """Return calibration errors and AP by object size.
 
@@ -38,6 +42,7 @@ def breakdown(
         run: Name of the run.
         severities: Severities that the corrupted mean covers.
         count: Number of bootstrap replicates.
+        corruptions: Corruptions that it covers.
 
     Returns:
         A row per quantity; empty if the cells have no statistics for them.
@@ -46,13 +51,16 @@ def breakdown(
         MissingCellsError: If a cell is missing.
     """
     replicates = resample_cells(
-        store, run, (CLEAN, *corrupted_places(severities)), count, compute=recompute_details
+        store, run, _places(severities, corruptions), count, compute=recompute_details
     )
     return _rows_with_intervals(replicates)
 
 
 def class_breakdown(
-    store: Store, run: Run, severities: Sequence[int] = SEVERITIES
+    store: Store,
+    run: Run,
+    severities: Sequence[int] = SEVERITIES,
+    corruptions: Sequence[str] = COMMON,
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Return the clean score and the mean over the corrupted cells of every class.
 
@@ -60,6 +68,7 @@ def class_breakdown(
         store: The results store.
         run: The run.
         severities: Severities that the corrupted mean covers.
+        corruptions: Corruptions that it covers.
 
     Returns:
         (clean, corrupted) by metric and class, 0..1; NaN for a class without ground truth.
@@ -75,7 +84,7 @@ def class_breakdown(
         }
 
     replicates = resample_cells(
-        store, run.name, (CLEAN, *corrupted_places(severities)), 1, compute=columns
+        store, run.name, _places(severities, corruptions), 1, compute=columns
     )
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for key, values in (replicates.values if replicates else {}).items():
@@ -95,16 +104,23 @@ def breakdown_lines(
     Args:
         store: The results store.
         run: The run.
-        severities: Severities that the corrupted mean covers.
+        severities: Severities that the corrupted mean covers, over all 15 corruptions. A run that
+            has fewer corruptions, each at the same severities, is described over those.
         classes: Number of classes to list, those with the largest loss first.
 
     Raises:
         MissingCellsError: If a cell is missing.
     """
-    lines = _worst_corruption_lines(store, run.name, severities)
-    for line in breakdown(store, run.name, severities):
+    measurements = store.measurements(run.name)
+    severities, corruptions = covered_cells(measurements, severities)
+    lines = []
+    if len(corruptions) < len(COMMON):
+        levels = ", ".join(map(str, severities))
+        lines.append(f"over {len(corruptions)} of 15 corruptions at severity {levels}")
+    lines += _worst_corruption_lines(store, measurements, severities, corruptions)
+    for line in breakdown(store, run.name, severities, corruptions=corruptions):
         lines.append(f"{line.name}: {_scores(line)}")
-    for metric, scores in class_breakdown(store, run, severities).items():
+    for metric, scores in class_breakdown(store, run, severities, corruptions).items():
         lost = {
             name: clean - corrupted
             for name, (clean, corrupted) in scores.items()
@@ -117,19 +133,28 @@ def breakdown_lines(
         )
         lines += [
             f"  {line.name}: {_scores(line)}"
-            for line in _class_rows(store, run, metric, worst, severities)
+            for line in _class_rows(store, run, metric, worst, _places(severities, corruptions))
         ]
     return lines
 
 
-def _worst_corruption_lines(store: Store, run: str, severities: Sequence[int]) -> list[str]:
+def _places(severities: Sequence[int], corruptions: Sequence[str]) -> list[Place]:
+    return [CLEAN, *((name, level) for name in corruptions for level in severities)]
+
+
+def _worst_corruption_lines(
+    store: Store,
+    measurements: Sequence[Measurement],
+    severities: Sequence[int],
+    corruptions: Sequence[str],
+) -> list[str]:
     """The worst corruption in each metric, with the interval of its score."""
-    measurements = store.measurements(run)
     lines = []
     for metric in sorted({one.metric for one in measurements}):
-        numbers = robustness([one for one in measurements if one.metric == metric], severities)
+        own = [one for one in measurements if one.metric == metric]
+        numbers = robustness(own, severities, corruptions)
         name, part = worst_corruption(numbers)
-        drawn = resample_cells(store, run, [(name, level) for level in severities])
+        drawn = resample_cells(store, numbers.run, [(name, level) for level in severities])
         bounds = (
             interval(drawn.values[metric][:, 1:].mean(0), part.mpc, SCORE_RANGE)
             if drawn and metric in drawn.values
@@ -144,7 +169,7 @@ def _worst_corruption_lines(store: Store, run: str, severities: Sequence[int]) -
 
 
 def _class_rows(
-    store: Store, run: Run, metric: str, names: Sequence[str], severities: Sequence[int]
+    store: Store, run: Run, metric: str, names: Sequence[str], places: Sequence[Place]
 ) -> list[BreakdownRow]:
     """The scores of some classes with intervals."""
     columns = [run.classes.index(name) for name in names]
@@ -153,7 +178,6 @@ def _class_rows(
         scores = recompute_by_class(statistics, weights)[metric]
         return {name: scores[:, column] for name, column in zip(names, columns, strict=True)}
 
-    places = (CLEAN, *corrupted_places(severities))
     return _rows_with_intervals(resample_cells(store, run.name, places, compute=chosen))
 
 

@@ -75,6 +75,27 @@ def complete_corruptions(
     return tuple(name for name in COMMON if all((name, level) in there for level in severities))
 
 
+def covered_cells(
+    measurements: Iterable[Measurement], severities: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Return the severities and corruptions that the mean of a run covers.
+
+    Args:
+        measurements: Measurements of the run in one metric.
+        severities: Severities of the mean over all 15 corruptions.
+
+    Returns:
+        These severities and the 15 corruptions. If the run has fewer corruptions, each at the same
+        severities, then those.
+    """
+    listed = list(measurements)
+    places = {(one.corruption, one.severity) for one in listed if one.corruption in COMMON}
+    levels = tuple(sorted({level for _, level in places}))
+    names = complete_corruptions(listed, levels)
+    is_finished = 0 < len(names) < len(COMMON) and len(places) == len(names) * len(levels)
+    return (levels, names) if is_finished else (tuple(severities), COMMON)
+
+
 def robustness(
     measurements: Iterable[Measurement],
     severities: Sequence[int] = SEVERITIES,

@@ -153,10 +153,8 @@ def comparison_table(comparison: Comparison) -> Table:
     if any(change.interval for change in comparison.score.values()):
         alike = [name.replace("_", " ") for name, one in comparison.drop.items() if one.alike]
         notes = [
-            (
-                f"[ ]: paired {LEVEL:.0%} intervals for the population that the images are a sample"
-                f" of, simultaneous for the {count} corruptions, of which any may be picked."
-            ),
+            f"[ ]: paired {LEVEL:.0%} intervals for the population that the images are from.",
+            f"Those of the {count} corruptions are simultaneous, so any of them may be picked.",
             f"Not distinguishable by their drop: {', '.join(alike) or 'nothing'}.",
         ]
     if count < len(COMMON):

@@ -14,7 +14,7 @@ from stillrobust.analysis.intervals import (
     robustness_replicates,
 )
 from stillrobust.analysis.resampling import resample_cells
-from stillrobust.analysis.robustness import complete_corruptions, robustness
+from stillrobust.analysis.robustness import covered_cells, robustness
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place
 from stillrobust.metrics import METRIC_NAMES
@@ -81,6 +81,7 @@ def severities_of(
     """Return all severities at which any run of the same task, data and protocol was measured.
 
     A run that lags behind the others is therefore incomplete, not averaged over fewer severities.
+    Runs with fewer than the 15 corruptions do not count.
     """
     measurements = list(measurements)
     protocols: dict[str, Mapping[str, Any]] = {}
@@ -93,7 +94,16 @@ def severities_of(
         if (other.task, other.dataset) == (run.task, run.dataset)
         and comparable_protocol(protocols.get(other.name, {})) == own
     }
-    found = {m.severity for m in measurements if m.run in peers and m.corruption in COMMON}
+    by_peer: dict[str, list[Measurement]] = {name: [] for name in peers}
+    for one in measurements:
+        if one.run in peers and one.corruption in COMMON:
+            by_peer[one.run].append(one)
+    found = {
+        one.severity
+        for own in by_peer.values()
+        if covered_cells(own, SEVERITIES)[1] == COMMON
+        for one in own
+    }
     return tuple(sorted(found & set(SEVERITIES))) or SEVERITIES
 
 
@@ -120,27 +130,13 @@ def _rows_of(
     for metric in report_metrics(own):
         of_metric = [measurement for measurement in own if measurement.metric == metric]
         try:
-            numbers = robustness(of_metric, *_covered(of_metric, severities))
+            numbers = robustness(of_metric, *covered_cells(of_metric, severities))
         except UserError as error:
             incomplete.append(Incomplete(run.name, str(error)))
             continue
         images = next(m.images for m in of_metric if (m.corruption, m.severity) == CLEAN)
         rows.append(Row(run, numbers, images, protocol=comparable_protocol(of_metric[0].protocol)))
     return rows, incomplete
-
-
-def _covered(
-    measurements: list[Measurement], severities: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """The severities and corruptions of a run's mean.
-
-    These are all 15 corruptions, unless the run has fewer, each at the same severities.
-    """
-    places = {(one.corruption, one.severity) for one in measurements if one.corruption in COMMON}
-    levels = tuple(sorted({level for _, level in places}))
-    names = complete_corruptions(measurements, levels)
-    is_finished = 0 < len(names) < len(COMMON) and len(places) == len(names) * len(levels)
-    return (levels, names) if is_finished else (severities, COMMON)
 
 
 def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int) -> list[Row]:
