@@ -19,7 +19,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -246,9 +246,12 @@ class Store:
             LeaseHeldError: If another process is evaluating one of them.
             UserError: If a file cannot be removed.
         """
-        for cell in cells:
-            record = self._cell_path(cell)
-            with self.lease_cells(cell.run, cell.corruption):
+        cells = list(cells)
+        with ExitStack() as leases:  # all of them first, so that a held one leaves all cells
+            for run, corruption in dict.fromkeys((cell.run, cell.corruption) for cell in cells):
+                leases.enter_context(self.lease_cells(run, corruption))
+            for cell in cells:
+                record = self._cell_path(cell)
                 # the record first: a cell without its record does not exist
                 for suffix in (".json", ".npz", ".examples.npz"):
                     remove_file(record.with_suffix(suffix))
