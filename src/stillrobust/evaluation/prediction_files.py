@@ -8,6 +8,7 @@ Each cell has one file, or for segmentation one folder, in the folder of predict
 Readers never hold a whole text: detections become columns of numbers while a file is read.
 """
 
+import csv
 import gzip
 import hashlib
 import json
@@ -198,8 +199,8 @@ def write_predictions(
     """
     if manifest.task == "segmentation":
         folder = root / display_name(place[0]) / str(place[1])
-        for file, one in zip(manifest.files, predictions, strict=True):
-            path = folder / file
+        for name, one in zip(manifest.files, predictions, strict=True):
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(encode_png(np.asarray(one.label_map)))
             if one.confidence is not None:
@@ -225,8 +226,6 @@ def write_predictions(
 def _write_probabilities(
     file: IO[str], manifest: Manifest, predictions: Iterable[Prediction]
 ) -> None:
-    import csv
-
     writer = csv.writer(file)
     writer.writerow(["image", *manifest.classes])
     for image, one in zip(manifest.images, predictions, strict=True):

@@ -162,7 +162,7 @@ def read_manifest(root: Path) -> Manifest:
         )
     try:
         found = json.loads(content)
-        values = {
+        values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in found["protocol"].items()
         }

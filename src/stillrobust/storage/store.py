@@ -19,7 +19,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -246,12 +246,21 @@ class Store:
             LeaseHeldError: If another process is evaluating one of them.
             UserError: If a file cannot be removed.
         """
-        for cell in cells:
-            record = self._cell_path(cell)
-            with self.lease_cells(cell.run, cell.corruption):
+        cells = list(cells)
+        with self._lease_all(cells):
+            for cell in cells:
+                record = self._cell_path(cell)
                 # the record first: a cell without its record does not exist
                 for suffix in (".json", ".npz", ".examples.npz"):
                     remove_file(record.with_suffix(suffix))
+
+    @contextmanager
+    def _lease_all(self, cells: Iterable[Cell]) -> Iterator[None]:
+        """Hold the leases on all cells, so that a change leaves all or none."""
+        with ExitStack() as leases:
+            for run, corruption in dict.fromkeys((cell.run, cell.corruption) for cell in cells):
+                leases.enter_context(self.lease_cells(run, corruption))
+            yield
 
     def remove_run(self, name: str) -> None:
         """Remove a run with all its cells.
@@ -266,23 +275,24 @@ class Store:
         remove_file(self._run_path(name))
 
     def rename_run(self, name: str, new_name: str) -> None:
-        """Give a run with all its cells another name. An interruption leaves both, each whole.
+        """Give a run with all its cells another name. An interruption leaves the old one.
 
         Raises:
             LeaseHeldError: If another process is evaluating it.
             UserError: If there is no such run, or one has the new name.
         """
         run = self._require_run(name)
-        if self._run_path(new_name).exists() or self._cells(new_name):
+        if self._run_path(new_name).exists():
             raise UserError(
                 f"Expected a new name for {name} in {self.root}, but {new_name} exists; choose"
                 " another name, or remove that run first"
             )
+        self.remove_cells(self._cells(new_name))  # of a renaming that was interrupted
         cells = self._cells(name)
-        for cell in cells:
-            with self.lease_cells(name, cell.corruption):
+        with self._lease_all(cells):
+            for cell in cells:
                 self._copy_cell(cell, new_name)
-        self.write_run(replace(run, name=new_name))
+            self.write_run(replace(run, name=new_name))
         self.remove_run(name)
 
     def _copy_cell(self, cell: Cell, run: str) -> None:
