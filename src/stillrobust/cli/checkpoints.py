@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from stillrobust.cli.completion import checkpoints
+from stillrobust.cli.output import print_text
 from stillrobust.runtime.progress import progress_display
 
 commands = typer.Typer()
@@ -36,7 +37,7 @@ def show_command(name: Name) -> None:
     for key, value in facts.items():
         if value not in (None, "", ()):
             text = ", ".join(map(str, value)) if isinstance(value, tuple) else value
-            typer.echo(f"{key:<13} {text}")
+            print_text(f"{key:<13} {text}")
 
 
 @commands.command("fetch")
@@ -70,4 +71,4 @@ def fetch_command(
             lambda done, total: listen(row.file, done >> 20, (total or done) >> 20, "MB"),
         )
     tensors = len(read_state(path))
-    typer.echo(f"{row.spec}: {path} ({tensors} tensors; {row.licence})")
+    print_text(f"{row.spec}: {path} ({tensors} tensors; {row.licence})")

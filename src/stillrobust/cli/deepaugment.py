@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stillrobust.cli.corruptions import print_folder_summary
+from stillrobust.cli.output import print_text
 from stillrobust.runtime.progress import progress_display
 
 commands = typer.Typer()
@@ -34,5 +35,5 @@ def deepaugment(
 
     with progress_display() as listen:
         summary = make_deepaugment_folder(source, out, network, weights, seed, workers, listen)
-    typer.echo(f"weights: SHA-256 {summary.protocol['weights']}")
+    print_text(f"weights: SHA-256 {summary.protocol['weights']}")
     print_folder_summary(summary, out)

@@ -8,6 +8,7 @@ from typing import IO
 from stillrobust.errors import UserError
 
 LARGEST = 1 << 26  # bytes of a file that a user names; tables of other tools have a few megabytes
+CHUNK = 1 << 16
 # a pipe without a writer would block
 NONBLOCKING = getattr(os, "O_NONBLOCK", 0)
 
@@ -31,10 +32,10 @@ def read_regular_file(path: Path, largest: int = LARGEST) -> bytes:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise _not_a_file(path)
-        # the files of /proc have a size of 0
-        content = file.read(found.st_size + 1) if 0 < found.st_size <= largest else b""
-        if found.st_size <= largest and len(content) != found.st_size:
-            content += file.read(largest + 1 - len(content))
+        content = file.read(min(found.st_size, largest) + 1)
+        if len(content) != found.st_size or not content:  # it grows, or is of /proc: its size is 0
+            while len(content) <= largest and (more := file.read(CHUNK)):
+                content += more
         if max(found.st_size, len(content)) > largest:
             raise NotAFileError(
                 f"Expected at most {largest:,} bytes in {path}, but it has more; check that it is"
