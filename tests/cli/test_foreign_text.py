@@ -5,7 +5,6 @@ Every command runs in this process through ``main``, as a user's does.
 
 import csv
 import io
-import os
 import sys
 import warnings
 
@@ -17,8 +16,15 @@ from stillrobust.cli import main
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, Cell
 from stillrobust.names import slug
-from stillrobust.report import Table, to_csv, to_html, to_latex, to_markdown, to_records, to_text
-from stillrobust.report.table import Column
+from stillrobust.report.renderers import (
+    to_csv,
+    to_html,
+    to_latex,
+    to_markdown,
+    to_records,
+    to_text,
+)
+from stillrobust.report.table import Column, Table
 from stillrobust.runtime.forecast import JobStatus
 from stillrobust.runtime.progress import Display, render_job
 from stillrobust.runtime.run_log import last_line, note
@@ -91,7 +97,7 @@ def test_names_of_images_and_classes(tmp_path, capsys, monkeypatch):
         (folder / name / "bad\x1b[2J.png").write_bytes(b"no image")
     code, out, err = run(capsys, monkeypatch, "data", "check", "folders", tmp_path / "data")
     assert code in (0, 2, 3), err
-    arguments = ["--corruptions", "brightness", "--severities", "1", "--workers", "1"]
+    arguments = ["--corruption", "brightness", "--severity", "1", "--workers", "1"]
     code, out, err = run(
         capsys, monkeypatch, "corrupt", tmp_path / "data", tmp_path / "out", *arguments
     )
@@ -100,15 +106,13 @@ def test_names_of_images_and_classes(tmp_path, capsys, monkeypatch):
 
 
 def test_studies(tmp_path, capsys, monkeypatch):
-    for number, text in enumerate(
-        [
-            'name: "\\e[2J\\u202e"\nruns: [{"\\e[31m": 1}]\n',
-            'name: a\nruns: [{task: classification, model: "\\e[2J", data: "\\u202e:x\\0y",'
-            " transfer: full_network}]\n",
-            'name: a\nruns: [{task: classification, model: resnet18, data: "folders:a\\0b",'
-            ' transfer: "\\e[2J"}]\n',
-        ]
-    ):
+    run_of = "name: a\nruns: [{{task: classification, {}, transfer: {}}}]\n"
+    texts = [
+        'name: "\\e[2J\\u202e"\nruns: [{"\\e[31m": 1}]\n',
+        run_of.format('model: "\\e[2J", data: "\\u202e:x\\0y"', "full_network"),
+        run_of.format('model: resnet18, data: "folders:a\\0b"', '"\\e[2J"'),
+    ]
+    for number, text in enumerate(texts):
         path = tmp_path / f"{number}\x1b[2J.yaml"
         path.write_text(text)
         code, _, err = run(capsys, monkeypatch, "study", "plan", path, "--out", tmp_path / "out")
@@ -138,7 +142,7 @@ def test_paths_that_no_file_can_have(tmp_path, capsys, monkeypatch):
             code, _, err = run(capsys, monkeypatch, *command)
             assert code == 2, (command, err)
             assert len(err.strip().splitlines()) == 1 or "Usage" in err, (command, err)
-            assert sorted(os.listdir()) == ["data", "loop"], command
+            assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "loop"], command
 
 
 def table(*values):
@@ -187,7 +191,7 @@ def test_progress_and_logs(tmp_path, capsys):
     display.finish(HOSTILE, f"{HOSTILE}\nfailed: all is well")
     err = capsys.readouterr().err
     assert len(err.splitlines()) == 2
-    line = render_job(HOSTILE, JobStatus(1, 2, HOSTILE), 200)
+    line = render_job(HOSTILE, JobStatus("job", 0.0, 0.0, None, 1, 2, HOSTILE), 200)
     log = tmp_path / "run.log"
     note(log, f"{HOSTILE}{SURROGATE}\n2026-01-01 00:00:00 host[1] all is well")
     written = log.read_text()

@@ -231,7 +231,6 @@ def html_environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        finalize=lambda value: printable(value, lines=True) if type(value) is str else value,
     )
     environment.filters["cell_text"] = cell_text
     environment.filters["heat_step"] = heat_step
@@ -240,8 +239,9 @@ def html_environment() -> jinja2.Environment:
 
 
 def render_html(template: str, **values: Any) -> Markup:
-    """Render a template of the page."""
-    return Markup(html_environment().get_template(template).render(**values))
+    """Render a template of the page. Control characters of names are escaped here for all parts."""
+    rendered = html_environment().get_template(template).render(**values)
+    return Markup(printable(rendered, lines=True))
 
 
 def to_html(table: Table, element_id: str = "") -> Markup:
