@@ -3,15 +3,18 @@
 Every command runs in this process through ``main``, as a user's does.
 """
 
+import ast
 import csv
 import io
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import stillrobust
 from stillrobust.cli import main
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, Cell
@@ -34,6 +37,14 @@ HOSTILE = (
     "a\x1b]0;owned\x07\x1b[2Jb\u202ecod\u2066e\x9b31m\rfog\ttab [red]x[/red] :smile: <b>|\u200f"
 )
 SURROGATE = "b\udcff"
+PRINTS = (
+    "print",
+    "typer.echo",
+    "typer.secho",
+    "click.echo",
+    "sys.stderr.write",
+    "sys.stdout.write",
+)
 RAW = "\x1b\x07\x9b\u202e\u2066\u200f\udcff\r"
 
 
@@ -209,3 +220,19 @@ def test_any_text_has_a_short_slug():
 
 def test_user_errors_are_values():
     assert str(UserError(HOSTILE)) == HOSTILE, "only what is printed is escaped"
+
+
+def test_nothing_is_printed_past_the_escapes():
+    """Commands print with ``print_text``; the few other places that print call ``printable``."""
+    source = Path(stillrobust.__file__).parent
+    found = []
+    for path in sorted(source.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in PRINTS:
+                safe = all(
+                    isinstance(one, ast.Constant) or "printable(" in ast.unparse(one)
+                    for one in node.args
+                )
+                if not safe:
+                    found.append(f"{path.name}:{node.lineno}")
+    assert not found

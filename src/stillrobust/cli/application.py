@@ -97,7 +97,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (extra := extra_of(error.name or "")) is None:
             raise
-        _exit_with(missing_extra(str(error.name), extra))
+        _exit_with(str(missing_extra(str(error.name), extra)))
     except OSError as error:
         _exit_with(f"{error.strerror or error} ({error.filename}); finished work is kept")
     except (ValueError, RuntimeError) as error:

@@ -91,6 +91,7 @@ class CellRecord:
         if protocol is None:
             check_protocol(body.get("protocol"))
             _check_arrays(arrays, cell)
+        assert isinstance(arrays, dict)
         return cls(
             cell,
             body["key"],

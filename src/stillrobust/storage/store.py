@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -155,12 +156,12 @@ class Store:
     def runs(self) -> list[Run]:
         """Return all runs, sorted by name."""
         folder = self.root / "runs"
-        names = {path.name: run_of_file(path.name) for path in sorted(folder.glob("[!.]*.json"))}
-        _warn_of_foreign(folder, [file for file, name in names.items() if name is None])
+        names = [path.name for path in sorted(folder.glob("[!.]*.json"))]
+        runs = {file: name for file in names if (name := run_of_file(file)) is not None}
+        _warn_of_foreign(folder, [file for file in names if file not in runs])
         found = (
-            _read_record(folder / file, lambda body, name=name: Run.from_body(body, name))
-            for file, name in names.items()
-            if name is not None
+            _read_record(folder / file, partial(Run.from_body, name=name))
+            for file, name in runs.items()
         )
         return [run for run in found if run is not None]
 
