@@ -13,6 +13,7 @@ from stillrobust.errors import UserError
 
 T = TypeVar("T")
 
+LONGEST_SLUG = 150  # bytes; files have up to 255, and names of temporary files are longer
 MAX_LISTED = 24  # names in an error message
 
 
@@ -109,13 +110,16 @@ def slug(text: str) -> str:
         text: Any text.
 
     Returns:
-        The text itself if it is safe. Otherwise special characters become ``-`` and a hash is
-        appended, so that different texts have different folders.
+        The text itself if it is safe. Otherwise special characters become ``-``, a long text is
+        cut, and a hash is appended, so that different texts have different folders.
     """
     kept = "".join(
         character if character.isalnum() or character in "-_." else "-" for character in text
     ).strip("-._")
-    return kept if kept == text else f"{kept}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    while len(kept.encode()) > LONGEST_SLUG:
+        kept = kept[:-1]
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return kept if kept == text else f"{kept}-{digest[:6]}"
 
 
 def split_technique_spec(spec: str) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+LARGEST_INTEGER = 2**63
 LARGEST = 100_000  # nodes with all aliases expanded; the largest study has 2,000
 
 
@@ -35,15 +36,23 @@ def load_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Adds the line number of an invalid value, such as the 30th of February."""
+    """Adds the line number of an invalid value, such as the 30th of February or a huge integer."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
-        except ValueError as error:
+            value = super().construct_object(node, deep)
+        except (ValueError, OverflowError) as error:
             raise yaml.constructor.ConstructorError(
                 None, None, str(error), node.start_mark
             ) from None
+        fault = ""
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+            fault = "an integer is too large"
+        if isinstance(value, str) and any("\ud800" <= one <= "\udfff" for one in value):
+            fault = "a text is not valid Unicode"
+        if fault:
+            raise yaml.constructor.ConstructorError(None, None, fault, node.start_mark)
+        return value
 
 
 def _line(mark: Any) -> str:

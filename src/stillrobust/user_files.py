@@ -16,8 +16,10 @@ from types import ModuleType
 from urllib.parse import unquote
 
 from stillrobust.errors import UserError
+from stillrobust.untrusted import read_user_file
 
 DIGITS = 16
+EXPECTED = "a Python file"
 USER_FILE = re.compile(rf"(?P<path>[^+(@]+\.py)(?:@(?P<digest>[0-9a-f]{{{DIGITS}}}))?")
 # in the place of a name, alone or as a part of a+b
 IN_SPEC = re.compile(rf"(?:^|(?<=\+))\s*{USER_FILE.pattern}\s*(?=[(+]|$)")
@@ -100,20 +102,11 @@ def _resolve(path: str, folder: Path) -> str:
             " rename it"
         )
     path = SPECIAL.sub(lambda match: f"%{ord(match[0]):02X}", str(file.resolve()))
-    return f"{path}@{_digest(_read(file))}"
+    return f"{path}@{_digest(read_user_file(file, EXPECTED))}"
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:DIGITS]
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"Expected a Python file at {file}, but {error.strerror}; check the path"
-        ) from None
 
 
 @lru_cache(maxsize=64)
@@ -128,7 +121,7 @@ def load_user_module(spec: str, expected: str) -> ModuleType:
         UserError: If the content has changed, or the file fails.
     """
     path = path_of(spec)
-    content = _read(path)
+    content = read_user_file(path, EXPECTED)
     if _digest(content) != spec.rpartition("@")[2]:
         raise UserError(
             f"Expected {path} unchanged since this command started, but it has changed; start again"

@@ -155,7 +155,7 @@ def test_alexnet_is_the_reference_of_imagenet_in_any_folder(name, classes, offer
         write_image(tmp_path / name / "val" / wnid / "a.png", image)
     info = open_dataset(f"folders:{tmp_path / name}", "val").info
     store = Store(tmp_path / "results")
-    store.write_run(Run(name, "classification", "m", "as_is", info.name, {}, info.classes))
+    store.write_run(Run(name, "classification", "m", None, info.name, {}, info.classes, "external"))
     (run,) = store.runs()
     robust = run_of(0.7, [0.5] * 15)
     assert published_reference(robust, run.classes) == (ALEXNET if offered else None)

@@ -111,7 +111,7 @@ def test_readme_example_from_python(tmp_path, monkeypatch):
         (["evaluate", "nowhere", "--data", "coco:nowhere", "--out", "x"], "nowhere"),
         (["report", "nowhere", "--out", "x"], "nowhere"),
         (["list", "corruption"], "Did you mean: corruptions"),
-        (["study", "run", "nowhere.yaml", "--out", "x"], "Cannot read the study"),
+        (["study", "run", "nowhere.yaml", "--out", "x"], "Expected a study at nowhere.yaml"),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments, message, tmp_path):

@@ -311,7 +311,7 @@ def test_alexnet_stands_in_where_it_applies_and_no_run_is_named(tmp_path):
     store = Store(tmp_path)
     for name, dataset in (("a", "mine"), ("b", "toy"), ("c", "ImageNet-C")):
         classes = wordnet_ids() if name == "a" else ("a", "b")
-        store.write_run(Run(name, "classification", name, "upstream", dataset, {}, classes))
+        store.write_run(Run(name, "classification", name, None, dataset, {}, classes, "upstream"))
         for place in [("clean", 0), *((one, level) for one in COMMON for level in range(1, 6))]:
             store.write_cell(
                 Cell(name, *place),

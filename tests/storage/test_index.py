@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stillrobust.grid import COMMON, Cell
-from stillrobust.storage import index, store
+from stillrobust.storage import index, records, store
 from stillrobust.storage.index import LISTING
 from stillrobust.storage.store import Store
 
@@ -34,10 +34,15 @@ def values(root):
     return {one.severity: (one.value, one.protocol["seed"]) for one in Store(root).measurements()}
 
 
+def index_of(root):
+    cells = {f"fog_{severity}.json": Cell("run", "fog", severity) for severity in (1, 2, 3)}
+    return index._read_index(root / "cells/run" / LISTING, cells)
+
+
 def settled(root, seconds=60):
     """Make what is there older, so that its marks are believed."""
     lines = (root / "cells/run" / LISTING).read_bytes().split(b"\n")[:-1]
-    known = index._read_index(root / "cells/run" / LISTING)
+    known = index_of(root)
     assert len(lines) >= len(known)
     for name in known:
         path = root / "cells/run" / name
@@ -60,14 +65,16 @@ def test_a_settled_store_is_listed_without_opening_a_record(root, monkeypatch):
     assert values(root) == EXPECTED
     settled(root)
     whole = Store(root).measurements()
-    monkeypatch.setattr(store, "_unseal", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(
+        store, "_read_record", lambda path, parse: pytest.fail(f"{path} was opened")
+    )
     assert Store(root).measurements() == whole == Store(root).measurements("run")
     assert whole[0].protocol == {"seed": 0, "text": "a\tb\nü"}
 
 
 def test_writing_puts_down_what_listing_needs(root):
     """No listing was needed before: marks are those of the records as they were written."""
-    known = index._read_index(root / "cells/run" / LISTING)
+    known = index_of(root)
     assert {name: mark for name, (mark, _) in known.items()} == {
         path.name: index._file_stat(path.stat()) for path in (root / "cells/run").glob("*.json")
     }
@@ -116,7 +123,7 @@ def test_the_records_alone_count(root, harm):
     )
     file.write_bytes(changed[harm])
     assert values(root) == EXPECTED | ({3: (0.7, 0)} if harm == "old" else {})
-    assert len(index._read_index(file)) == 3
+    assert len(index_of(root)) == 3
 
 
 def test_a_record_that_is_altered_or_gone_is_not_listed(root):
@@ -158,16 +165,17 @@ def test_100_000_records_are_listed_within_two_seconds(tmp_path):
         folder = tmp_path / "cells" / f"run{number}"
         folder.mkdir(parents=True)
         for name, severity in places:
+            cell = Cell(folder.name, name, severity)
             body = {
-                **asdict(Cell(folder.name, name, severity)),
+                **asdict(cell),
                 "key": "0" * 16,
                 "metrics": {"top1": 0.5, "ece": 0.1},
             }
             body |= {"protocol": protocol, "images": 2000, "seconds": 1.5, "arrays": {}}
             record = folder / f"{name}_{severity}.json"
-            record.write_bytes(store._seal(body))
+            record.write_bytes(records.seal_record(body))
             os.utime(record, ns=(old, old))
-            index.append_record(record, body)
+            index.append_record(record, records.CellRecord.from_body(body, cell))
     begun = time.process_time()
     assert len(Store(tmp_path).measurements()) == 2 * 1316 * 76
     assert time.process_time() - begun < 2

@@ -89,6 +89,8 @@ def class_breakdown(
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for key, values in (replicates.values if replicates else {}).items():
         metric, number = key.split("\0")
+        if int(number) >= len(run.classes):  # an altered record: no name for the class
+            continue
         found.setdefault(metric, {})[run.classes[int(number)]] = (
             float(values[0, 0]),
             float(values[1:, 0].mean()),

@@ -6,8 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from stillrobust.analysis.intervals import REPLICATES, bootstrap_weights
+from stillrobust.errors import MissingCellsError
 from stillrobust.grid import Cell, Place
-from stillrobust.metrics.recompute import images_per_class, recompute_metrics
+from stillrobust.metrics.recompute import (
+    check_statistics,
+    has_known_metric,
+    images_per_class,
+    recompute_metrics,
+)
 from stillrobust.samples import Array
 from stillrobust.storage.store import Store
 
@@ -60,7 +66,16 @@ def resample_cells(
     for place in places:
         statistics = store.statistics(Cell(run, *place))
         here = tuple(str(image) for image in statistics.get("image_ids", ()))
-        if not here or (ids and here != ids):
+        if not here or not has_known_metric(statistics):
+            return None
+        try:
+            check_statistics(statistics)
+        except ValueError as error:
+            store.discard(Cell(run, *place), f"its statistics are wrong: {error}")
+            raise MissingCellsError(
+                f"{run} has no cell for {place[0]} {place[1]}: evaluate it again"
+            ) from None
+        if ids and here != ids:
             # weights of other images, or in another order, would be another resample
             return None
         if not ids:
@@ -68,7 +83,14 @@ def resample_cells(
             weights = np.concatenate([np.ones((1, len(ids))), bootstrap_weights(ids, count, seed)])
         counts = images_per_class(statistics)
         per_class += [] if counts is None else [counts]
-        for name, values in compute(statistics, weights).items():
+        try:
+            computed = compute(statistics, weights)
+        except KeyError as error:
+            raise MissingCellsError(
+                f"The statistics of {run} on {place[0]} {place[1]} have no {error}: evaluate the"
+                " cell again"
+            ) from None
+        for name, values in computed.items():
             found.setdefault(name, []).append(values)
     return CellReplicates(
         ids,

@@ -5,9 +5,10 @@ Heavy imports happen inside the commands.
 
 import signal
 import sys
+import warnings
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -28,9 +29,11 @@ from stillrobust.cli import (
     train,
 )
 from stillrobust.cli.completion import names_of
+from stillrobust.cli.output import print_text
 from stillrobust.errors import UserError
 from stillrobust.extras import extra_of, missing_extra
 from stillrobust.runtime.stopping import interrupt_on_sigterm
+from stillrobust.untrusted import path_fault, printable
 
 INTERRUPTED = 128 + signal.SIGINT  # exit status after Ctrl-C
 TERMINATED = 128 + signal.SIGTERM
@@ -61,7 +64,7 @@ for group in (
 
 def _print_version(requested: bool) -> None:
     if requested:
-        typer.echo(f"stillrobust {__version__}")
+        print_text(f"stillrobust {__version__}")
         raise typer.Exit
 
 
@@ -87,11 +90,11 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # names of files may hold characters that the terminal cannot print
         sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = _format_warning
     try:
         app()
     except UserError as error:
-        print(f"stillrobust: {error}", file=sys.stderr)
-        sys.exit(2)
+        _exit_with(str(error))
     except SystemExit as ending:
         if ending.code == INTERRUPTED:  # typer exits so on Ctrl-C, without a message
             print(
@@ -103,14 +106,25 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (extra := extra_of(error.name or "")) is None:
             raise
-        print(f"stillrobust: {missing_extra(str(error.name), extra)}", file=sys.stderr)
-        sys.exit(2)
+        _exit_with(str(missing_extra(str(error.name), extra)))
     except OSError as error:
-        print(
-            f"stillrobust: {error.strerror or error} ({error.filename}); finished work is kept",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+        _exit_with(f"{error.strerror or error} ({error.filename}); finished work is kept")
+    except (ValueError, RuntimeError) as error:
+        if not (fault := path_fault(error)):
+            raise
+        _exit_with(f"{fault}; check the paths, finished work is kept")
+
+
+def _exit_with(sentence: str) -> NoReturn:
+    print(f"stillrobust: {printable(sentence)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: object = None
+) -> str:
+    """Return a warning on one line; what it names may come from files."""
+    return f"{filename}:{lineno}: {category.__name__}: {printable(str(message))}\n"
 
 
 @app.command()
@@ -151,7 +165,7 @@ def card(
     """
     from stillrobust.robustify import cards_of
 
-    typer.echo("\n\n".join(found.text() for found in cards_of(spec)))
+    print_text("\n\n".join(found.text() for found in cards_of(spec)))
 
 
 @app.command()
@@ -163,6 +177,6 @@ def doctor() -> None:
     from stillrobust.tools.doctor import format_findings, run_checks
 
     findings = run_checks()
-    typer.echo(format_findings(findings))
+    print_text(format_findings(findings))
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from stillrobust.cli.completion import checkpoints
+from stillrobust.cli.output import print_text
 from stillrobust.errors import UserError
 from stillrobust.runtime.progress import progress_display
 
@@ -47,7 +48,7 @@ def show_command(name: Name) -> None:
     for key, value in facts.items():
         if value not in (None, "", ()):
             text = ", ".join(map(str, value)) if isinstance(value, tuple) else value
-            typer.echo(f"{key:<13} {text}")
+            print_text(f"{key:<13} {text}")
 
 
 @commands.command("fetch")
@@ -89,7 +90,7 @@ def fetch_command(
             to or cache_folder(),
             lambda done, total: listen(row.file, done >> 20, (total or done) >> 20, "MB"),
         )
-    typer.echo(f"{row.spec}: {path} ({path.stat().st_size >> 20} MB; {row.licence})")
+    print_text(f"{row.spec}: {path} ({path.stat().st_size >> 20} MB; {row.licence})")
 
 
 def _fetch_from_hub(spec: str) -> None:
@@ -99,4 +100,4 @@ def _fetch_from_hub(spec: str) -> None:
         path = fetch_hub_model(
             spec, lambda done, total: listen(spec, done >> 20, (total or done) >> 20, "MB")
         )
-    typer.echo(f"{spec}: {path}")
+    print_text(f"{spec}: {path}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stillrobust.cli.completion import names_of
+from stillrobust.cli.output import print_text
 from stillrobust.errors import UserError
 from stillrobust.runtime.progress import progress_display
 
@@ -83,8 +84,8 @@ def print_folder_summary(summary: "FolderSummary", out: Path) -> None:
     """Print what a folder tool did; exit with status 3 if an image was skipped."""
     for title, notes in (("note", summary.remarks), ("skipped", summary.skipped)):
         for name, reason in sorted(notes.items()):
-            typer.echo(f"{title}: {name}: {reason}")
-    typer.echo(
+            print_text(f"{title}: {name}: {reason}")
+    print_text(
         f"{summary.written} files written, {summary.already} existed already,"
         f" {len(summary.skipped)} images skipped: {out}"
     )
@@ -110,7 +111,7 @@ def _contact_sheet(source: Path, out: Path, plan: "CorruptionPlan") -> None:
     write_whole(
         {out: encode_png(contact_sheet(read_image(source, plan.reading), plan, source.name))}
     )
-    typer.echo(f"Contact sheet: {out}")
+    print_text(f"Contact sheet: {out}")
 
 
 @commands.command()
@@ -162,7 +163,7 @@ def conformance(
             names,
             lambda done, total, text: listen("compare", done, total, text),
         )
-    typer.echo(format_table(found))
+    print_text(format_table(found))
     if json:
         write_whole({json: (dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n").encode()})
     if not found.passed:
@@ -205,6 +206,6 @@ def explain(
 
     one, other = parse_protocol(first), parse_protocol(second)
     images = read_sample(source, photos)
-    typer.echo(f"{len(images)} photos, severity {severity}: {first} against {second}")
+    print_text(f"{len(images)} photos, severity {severity}: {first} against {second}")
     rows = compare_protocols(images, one, other, parse_severities(severity))
-    typer.echo(format_differences(rows))
+    print_text(format_differences(rows))

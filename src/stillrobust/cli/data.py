@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from stillrobust.cli.output import print_text
 from stillrobust.runtime.progress import progress_display
 
 commands = typer.Typer(no_args_is_help=True)
@@ -39,7 +40,7 @@ def check(
 
     with progress_display() as listen:
         report = check_dataset(dataset, full, listen)
-    typer.echo(report.text())
+    print_text(report.text())
     if not report.whole:
         raise typer.Exit(NOT_WHOLE)
 
@@ -67,6 +68,6 @@ def fetch(
     root = root.expanduser()
     with progress_display() as listen:
         folders = fetch_dataset(name, root, mirror, listen)
-    typer.echo(
+    print_text(
         f"{name} in {root}: {', '.join(folders)}; `stillrobust data check {name}:{root}` checks it"
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stillrobust.cli.corruptions import Scale, print_folder_summary
+from stillrobust.cli.output import print_text
 from stillrobust.runtime.progress import progress_display
 
 commands = typer.Typer()
@@ -37,5 +38,5 @@ def deepaugment(
         summary = make_deepaugment_folder(
             source, out, network, weights, seed, workers, listen, scale
         )
-    typer.echo(f"weights: SHA-256 {summary.protocol['weights']}")
+    print_text(f"weights: SHA-256 {summary.protocol['weights']}")
     print_folder_summary(summary, out)

@@ -7,6 +7,7 @@ import typer
 
 from stillrobust.cli.completion import names_of
 from stillrobust.cli.corruptions import ChannelOrder, Draws, parse_severities
+from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
@@ -127,13 +128,13 @@ def evaluate_command(
             " leave --task out"
         )
     if dataset.info.left_out:
-        typer.echo(
+        print_text(
             f"{len(dataset):,} images of {dataset.info.name}; left out:"
             f" {format_fault_counts(dataset.info.left_out)}",
             err=True,
         )
     for note in dataset.info.notes:
-        typer.echo(f"note on {dataset.info.name}: {note}", err=True)
+        print_text(f"note on {dataset.info.name}: {note}", err=True)
     opened = _open_model(run, model, dataset.info)
     if (
         isinstance(opened, Predictor)
@@ -141,7 +142,7 @@ def evaluate_command(
         and not opened.masks
         and group.is_main_process
     ):
-        typer.echo(f"{opened.model} has no masks: box_ap is computed, mask_ap is not", err=True)
+        print_text(f"{opened.model} has no masks: box_ap is computed, mask_ap is not", err=True)
     log = (run or out) / RUN_LOG  # an external model has no folder
     with progress_display() as display, log_failures(log, "evaluation"):
         run_name = evaluate(
@@ -169,7 +170,7 @@ def _print_estimates(results: Path, run: str, severities: tuple[int, ...]) -> No
     from stillrobust.storage.store import Store
 
     for one in estimate_run(Store(results), run, severities):
-        typer.echo(
+        print_text(
             f"Estimate of mPC of {run}, {one.metric}: {100 * one.value:.1f} [{100 * one.low:.1f},"
             f" {100 * one.high:.1f}] from {one.cells} of {one.total_cells} cells; compare it with"
             " full results only with its interval"

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from stillrobust.cli.output import print_text
 from stillrobust.errors import UserError
 
 commands = typer.Typer()
@@ -49,9 +50,9 @@ def import_(
     ):
         levels = ", ".join(map(str, one.severities)) or "none"
         state = f"{one.missing} cells missing, so no mPC" if one.missing else "complete"
-        typer.echo(
+        print_text(
             "; ".join(
                 [f"{one.run}: {', '.join(one.metrics)} at severities {levels}, {state}", *one.notes]
             )
         )
-    typer.echo(f"Next: stillrobust report {out} --out report")
+    print_text(f"Next: stillrobust report {out} --out report")

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from stillrobust.cli.families import FAMILIES
+from stillrobust.cli.output import print_text
 from stillrobust.names import lookup
 
 commands = typer.Typer()
@@ -16,4 +17,4 @@ def list_(what: Annotated[str, typer.Argument(help=f"One of {', '.join(FAMILIES)
 
     Example: stillrobust list checkpoints
     """
-    typer.echo("\n".join(lookup("family", what, FAMILIES)()))
+    print_text("\n".join(lookup("family", what, FAMILIES)()))

@@ -7,6 +7,7 @@ import typer
 
 from stillrobust.cli.completion import names_of
 from stillrobust.cli.corruptions import ChannelOrder, Draws, parse_severities
+from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish
 from stillrobust.runtime.progress import progress_display
 
@@ -70,7 +71,7 @@ def export(
     )
     with progress_display() as listen:
         summary = export_images(data, out, protocol, workers, listen)
-    typer.echo(
+    print_text(
         f"{summary.exported} cells of {summary.images} images written, {summary.already} existed"
         f" already: {out}"
     )
@@ -123,9 +124,9 @@ def score(
             progress=lambda done, total, text: display("score", done, total, text),
         )
     if summary.masks_missing:
-        typer.echo(f"{name} has no masks: box_ap is computed, mask_ap is not", err=True)
+        print_text(f"{name} has no masks: box_ap is computed, mask_ap is not", err=True)
     finish(out / "results", out)
-    typer.echo(
+    print_text(
         f"{len(summary.scored)} cells scored, {len(summary.already)} were scored before,"
         f" {len(summary.without_file)} exported cells have no predictions"
     )

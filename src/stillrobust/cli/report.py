@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stillrobust.cli.output import print_text
 from stillrobust.cli.results import store_folder
 
 commands = typer.Typer()
@@ -52,8 +53,8 @@ def finish(
         to_text(transfer) if transfer.rows else "",
         to_text(extra_corruptions_table(summary), limit=TERMINAL_ROWS),
     ]
-    typer.echo("\n\n".join(filter(None, texts)))
-    typer.echo(f"\nReport: {page}")
+    print_text("\n\n".join(filter(None, texts)))
+    print_text(f"\nReport: {page}")
 
 
 @commands.command()
@@ -109,7 +110,7 @@ def compare(
     from stillrobust.report.comparison import compare_runs, comparison_text
     from stillrobust.storage.store import Store
 
-    typer.echo(comparison_text(compare_runs(Store(store_folder(results)), first, second, metric)))
+    print_text(comparison_text(compare_runs(Store(store_folder(results)), first, second, metric)))
 
 
 def show_paper(results: Path, out: Path, protocol: str | None, studies: Sequence[str] = ()) -> None:
@@ -125,7 +126,7 @@ def show_paper(results: Path, out: Path, protocol: str | None, studies: Sequence
     from stillrobust.report.paper_report import write_paper_report
 
     report = write_paper_report(results, out, protocol, studies)
-    typer.echo("\n\n".join(filter(None, ["", report.side_by_side, claims_text(report.verdicts)])))
+    print_text("\n\n".join(filter(None, ["", report.side_by_side, claims_text(report.verdicts)])))
     if report.missing:
-        typer.echo(f"\nIncomplete, and therefore not shown: {', '.join(report.missing)}")
-    typer.echo(f"\n{len(report.files)} files: {out}")
+        print_text(f"\nIncomplete, and therefore not shown: {', '.join(report.missing)}")
+    print_text(f"\n{len(report.files)} files: {out}")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stillrobust.cli.output import print_text
 from stillrobust.cli.results import store_folder
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def list_(results: Results) -> None:
         measured = store.measurements(run.name)
         cells = {(one.corruption, one.severity) for one in measured}
         weights = sorted({str(one.protocol.get("weights", "?"))[:12] for one in measured})
-        typer.echo(
+        print_text(
             f"{run.name}: {run.task} on {run.dataset}, {len(cells)} cells, weights"
             f" {', '.join(weights) or 'none'}"
         )
@@ -57,7 +58,7 @@ def remove(
         lookup("run", name, known)
     for name in names:
         store.remove_run(name)
-        typer.echo(f"removed: {name}")
+        print_text(f"removed: {name}")
 
 
 @runs.command()
@@ -71,4 +72,4 @@ def rename(
     Example: stillrobust runs rename results my-model my-model-fp32
     """
     _open(results).rename_run(name, new_name)
-    typer.echo(f"renamed: {name} is {new_name}")
+    print_text(f"renamed: {name} is {new_name}")

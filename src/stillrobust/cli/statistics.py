@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stillrobust.cli.corruptions import parse_severities
+from stillrobust.cli.output import print_text
 from stillrobust.cli.results import store_folder
 from stillrobust.errors import UserError
 
@@ -59,4 +60,4 @@ def details(
             if run is not None:
                 raise
             lines = [str(error)]
-        typer.echo("\n  ".join([one.name, *lines, *comparisons]))
+        print_text("\n  ".join([one.name, *lines, *comparisons]))

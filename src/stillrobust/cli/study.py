@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stillrobust.cli.completion import studies
+from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish, show_paper
 from stillrobust.errors import UserError
 from stillrobust.runtime.progress import progress_display
@@ -187,10 +188,10 @@ def run_and_report(
             )
         _write_report(selection, site)
     for line in failures_text({failure.job: failure.reason for failure in failures}):
-        typer.echo(line, err=True)
+        print_text(line, err=True)
     if failures:
         again = shlex.join(["stillrobust", *sys.argv[1:]])
-        typer.echo(
+        print_text(
             f"{len(failures)} jobs failed or could not start; finished work is kept. Run the same"
             f" command again: {again}",
             err=True,
@@ -234,7 +235,7 @@ def plan(
 
     selection = select(studies or [], protocol, miniature, seeds)
     found = plan_study(selection, _site(selection, out, data_root, data))
-    typer.echo(plan_text(found, runs))
+    print_text(plan_text(found, runs))
     if found.faults:
         raise typer.Exit(FAILED)
 
@@ -252,7 +253,7 @@ def status(
 
     selection, site = load_selection(out), Site(out.resolve())
     states = run_states(selection.runs, selection.protocol, site)
-    typer.echo(status_text(site, states, read_failures(site)))
+    print_text(status_text(site, states, read_failures(site)))
 
 
 @study.command()
@@ -280,7 +281,7 @@ def export(
     from stillrobust.report.export import export_measurements
     from stillrobust.study import Site, load_selection
 
-    typer.echo(
+    print_text(
         f"{export_measurements(load_selection(out), Site(out.resolve()), file)} numbers: {file}"
     )
 
@@ -302,4 +303,4 @@ def explain(
     from stillrobust.study import Site
     from stillrobust.study.explain import compare_cells, explanation_text
 
-    typer.echo(explanation_text(compare_cells(Store(Site(out).results), first, second)))
+    print_text(explanation_text(compare_cells(Store(Site(out).results), first, second)))

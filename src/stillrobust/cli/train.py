@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stillrobust.cli.completion import names_of
+from stillrobust.cli.output import print_text
 from stillrobust.errors import UserError
 from stillrobust.runtime.progress import progress_display
 from stillrobust.runtime.run_log import RUN_LOG, log_failures
@@ -99,7 +100,7 @@ def train_command(
             plan, dataset, out, lambda done, total, text: listen("train", done, total, text)
         )
     if is_main_process():
-        typer.echo(f"Finished model: {folder}")
+        print_text(f"Finished model: {folder}")
 
 
 @commands.command("robustify")
@@ -148,7 +149,7 @@ def robustify_command(
             plan, dataset, out, lambda done, total, text: listen("robustify", done, total, text)
         )
     if is_main_process():
-        typer.echo(f"Backbone: {format_spec(parse_spec(backbone)[0], {'weights': str(folder)})}")
+        print_text(f"Backbone: {format_spec(parse_spec(backbone)[0], {'weights': str(folder)})}")
 
 
 def _recipe(name: str, change: list[str] | None, **options: Any) -> "Recipe":

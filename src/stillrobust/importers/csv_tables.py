@@ -1,9 +1,11 @@
 """CSV files of other tools."""
 
 import csv
+import io
 from pathlib import Path
 
 from stillrobust.errors import UserError
+from stillrobust.untrusted import read_user_text
 
 
 def read_csv_rows(path: Path) -> list[list[str]]:
@@ -13,14 +15,10 @@ def read_csv_rows(path: Path) -> list[list[str]]:
         UserError: If the file cannot be read, has no lines, or lines of different length.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
+        text = read_user_text(path, "CSV")
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except csv.Error as error:
         raise UserError(f"Expected CSV in {path}, but {error}; get the file again") from None
-    except OSError as error:
-        raise UserError(
-            f"Expected to read {path}, but {error.strerror or error}; check the path"
-        ) from None
     if len(rows) < 2:
         raise UserError(
             f"Expected headings and at least one line in {path}, but it has {len(rows)} lines; get"

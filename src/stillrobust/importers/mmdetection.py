@@ -12,7 +12,6 @@ imagecorruptions. It never warps the ground truth. Its AP is that of pycocotools
 ``box_ap`` and ``mask_ap``.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from stillrobust.importers.tables import (
 )
 from stillrobust.metrics import METRICS
 from stillrobust.names import lookup
+from stillrobust.untrusted import JsonError, parse_json, read_user_file
 
 KINDS = {"bbox": "box_ap", "segm": "mask_ap"}
 NOT_TAKEN = ("proposal", "proposal_fast", "keypoints")  # other values of --eval
@@ -92,13 +92,9 @@ def read(path: Path, model: str, dataset: str) -> list[ImportedTable]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        return parse_json(read_user_file(path, "JSON"))
+    except JsonError as error:
         raise UserError(f"Expected JSON in {path}, but {error}; get the file again") from None
-    except OSError as error:
-        raise UserError(
-            f"Expected to read {path}, but {error.strerror or error}; check the path"
-        ) from None
 
 
 def _by_corruption(found: Any, path: Path) -> tuple[dict[Place, Scores], set[str]]:

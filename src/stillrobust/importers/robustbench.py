@@ -6,7 +6,6 @@ clean accuracy in percent, and ``corruptions_acc``, the mean of the 75 cells, wh
 the table. Models are evaluated on the published files of ImageNet-C (5,000 images) and CIFAR-10-C.
 """
 
-import json
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,6 +17,7 @@ from stillrobust.importers.csv_tables import read_csv_rows
 from stillrobust.importers.tables import UNKNOWN, ImportedTable, score
 from stillrobust.metrics import METRICS
 from stillrobust.names import lookup
+from stillrobust.untrusted import JsonError, parse_json, read_user_file
 
 # CIFAR-10: 10,000 by default, some of 1,000
 DATASETS = {"imagenet": ("ImageNet-C", 5000), "cifar10": ("CIFAR-10-C", 0)}
@@ -156,8 +156,8 @@ def _card(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError, OSError) as error:
+        card = parse_json(read_user_file(path, "RobustBench's card"))
+    except JsonError as error:
         raise UserError(
             f"Expected RobustBench's card in {path}, but {error}; get the file again"
         ) from None

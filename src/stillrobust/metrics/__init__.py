@@ -31,6 +31,12 @@ class Metric(Protocol):
     """Key of each value of ``compute`` -> its name in reports. The first is the task's headline."""
     marker: ClassVar[str]
     """A key that only this metric's ``statistics()`` have; stored ones are recognised by it."""
+    shapes: ClassVar[dict[str, str]]
+    """Key of each of ``statistics()`` -> its shape: N images, C classes, other letters for other
+    lengths, digits for fixed ones. Stored statistics are checked against it; a key may be missing.
+    Values are not negative. Keys that end in ``image`` hold indices of images, in ``label`` of
+    classes; ``correct`` and ``confidence`` are at most 1.
+    """
 
     def __init__(self, info: DatasetInfo) -> None: ...
 

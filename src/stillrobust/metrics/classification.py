@@ -17,6 +17,9 @@ class Top1:
     version: ClassVar[str] = "top1-2"
     names: ClassVar[dict[str, str]] = {"top1": "top-1"}
     marker: ClassVar[str] = "correct"
+    shapes: ClassVar[dict[str, str]] = {
+        "image_ids": "N", "correct": "N", "label": "N", "confidence": "N", "classes": "",
+    }  # fmt: skip
 
     def __init__(self, info: DatasetInfo) -> None:
         self.info = info

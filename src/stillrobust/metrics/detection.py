@@ -65,6 +65,14 @@ class AveragePrecision:
     version: ClassVar[str] = "coco-ap-2"
     names: ClassVar[dict[str, str]] = {"box_ap": "box AP", "mask_ap": "mask AP"}
     marker: ClassVar[str] = "object_sizes"
+    shapes: ClassVar[dict[str, str]] = {
+        "image_ids": "N", "classes": "",
+        "object_image": "G", "object_label": "G", "object_sizes": "G",
+        "box_image": "D", "box_label": "D", "box_score": "D",
+        "box_matched": "D 4", "box_ignored": "D 4",
+        "mask_image": "E", "mask_label": "E", "mask_score": "E",
+        "mask_matched": "E 4", "mask_ignored": "E 4",
+    }  # fmt: skip
 
     def __init__(self, info: DatasetInfo) -> None:
         self.info = info

@@ -12,10 +12,60 @@ import numpy as np
 from stillrobust.metrics import METRICS, Metric
 from stillrobust.samples import Array
 
+SHARES = ("correct", "confidence")  # values from 0 to 1
+
 
 def metric_of_statistics(statistics: Mapping[str, Array]) -> type[Metric]:
     """The metric class that these statistics are from."""
     return next(metric for metric in METRICS.values() if metric.marker in statistics)
+
+
+def has_known_metric(statistics: Mapping[str, Array]) -> bool:
+    """Whether the statistics are from a metric of this library."""
+    return any(metric.marker in statistics for metric in METRICS.values())
+
+
+def check_statistics(statistics: Mapping[str, Array]) -> None:
+    """Check stored statistics against the shapes of their metric.
+
+    Arrays that the metric does not have are ignored.
+
+    Args:
+        statistics: Finite arrays with unique ``image_ids``.
+
+    Raises:
+        ValueError: If an array has another type, shape or range.
+    """
+    shapes = metric_of_statistics(statistics).shapes
+    lengths: dict[str, int] = {}
+    known = {name: statistics[name] for name in shapes if name in statistics}
+    for name, array in known.items():
+        if name != "image_ids" and (array.dtype.kind not in "biuf" or (array < 0).any()):
+            raise ValueError(f"{name} has values that are not numbers from 0")
+        symbols = shapes[name].split()
+        expected = [
+            int(symbol) if symbol.isdecimal() else lengths.setdefault(symbol, length)
+            for symbol, length in zip(symbols, array.shape, strict=False)
+        ]
+        if len(symbols) != array.ndim or list(array.shape) != expected:
+            raise ValueError(f"{name} has the shape {array.shape}")
+    classes = int(known["classes"]) if "classes" in known else None
+    for name, array in known.items():
+        largest = (
+            lengths["N"] - 1
+            if name.endswith("_image")
+            else classes - 1
+            if name.endswith("label") and classes is not None
+            else 1
+            if name in SHARES
+            else np.inf
+        )
+        if name != "image_ids" and array.size and array.max() > largest:
+            raise ValueError(f"{name} has a value above {largest}")
+        if name.endswith(("_image", "label")) and array.dtype.kind not in "iu":
+            raise ValueError(f"{name} has values that are no indices")
+    if "unions" in known and (known["intersections"] > known["unions"]).any():
+        raise ValueError("intersections are larger than unions")
 
 
 def recompute_metrics(statistics: Mapping[str, Array], weights: Array) -> dict[str, Array]:

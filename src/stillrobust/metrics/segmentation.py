@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from stillrobust.errors import UserError
-from stillrobust.metrics.calibration import bin_confidences, ece_of_bins
+from stillrobust.metrics.calibration import BINS, bin_confidences, ece_of_bins
 from stillrobust.metrics.image_ids import UniqueImageIds
 from stillrobust.samples import IGNORE, Array, DatasetInfo, Prediction, Target
 
@@ -42,6 +42,9 @@ class MeanIoU:
     version: ClassVar[str] = "dataset-miou-2"
     names: ClassVar[dict[str, str]] = {"miou": "mIoU"}
     marker: ClassVar[str] = "unions"
+    shapes: ClassVar[dict[str, str]] = {
+        "image_ids": "N", "intersections": "N C", "unions": "N C", "bins": f"N 3 {BINS}",
+    }  # fmt: skip
 
     def __init__(self, info: DatasetInfo) -> None:
         self.info = info

@@ -9,6 +9,7 @@ from stillrobust.errors import UserError
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import DatasetInfo
 from stillrobust.storage.files import file_sha256
+from stillrobust.untrusted import read_user_file
 from stillrobust.user_files import USER_CODE_ERRORS, error_summary, run_user_file
 
 EXPECTED = (
@@ -34,7 +35,7 @@ def create_predictor(info: DatasetInfo, name: str) -> Predictor:
     path = Path(name).expanduser()
     if not path.is_file() or path.suffix != ".py":
         raise UserError(f"Expected a Python file with {EXPECTED}, but got {path}; check the path")
-    module = run_user_file(path, path.read_bytes(), EXPECTED)
+    module = run_user_file(path, read_user_file(path, "a Python file"), EXPECTED)
     if not callable(getattr(module, "create", None)):
         raise UserError(f"Expected {EXPECTED} in {path}, but there is no create(); add it")
     try:

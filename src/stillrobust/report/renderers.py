@@ -14,7 +14,9 @@ import jinja2
 from markupsafe import Markup
 
 from stillrobust.report.table import Cell, Column, Label, Percent, Table, cell_text
+from stillrobust.untrusted import printable
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # begins of cells that spreadsheets compute
 TERMINAL_WIDTH = 100  # columns
 WIDEST_TEXT = 34  # columns of a wrapped text
 HEAT_STEPS = 20  # colours of a drop from 0 to 1; the number is in the cell as well
@@ -99,6 +101,7 @@ def to_text(table: Table, width: int = TERMINAL_WIDTH, limit: int | None = None)
 
 
 def _cell_lines(text: str, column: Column, wrap: bool, split: bool) -> list[str]:
+    text = printable(text)
     if column.is_text:
         return (textwrap.wrap(text, WIDEST_TEXT) if wrap else [text]) or [""]
     return text.replace(" [", "\n[").split("\n") if split else [text]
@@ -128,7 +131,10 @@ def _plain(cell: Cell) -> str | int | float | None:
 
 
 def to_csv(table: Table) -> str:
-    """Render the values of :func:`to_records` as CSV, headed by the keys of the columns."""
+    """Render the values of :func:`to_records` as CSV, headed by the keys of the columns.
+
+    Texts that a spreadsheet would take for a formula get an apostrophe before them.
+    """
     names: list[str] = []
     for column in table.columns:
         names += [column.key] if column.key else []
@@ -137,18 +143,36 @@ def to_csv(table: Table) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(to_records(table))
+    writer.writerows(
+        {key: _csv_cell(value) for key, value in record.items()} for record in to_records(table)
+    )
     return buffer.getvalue()
+
+
+def _csv_cell(value: str | int | float | None) -> str | int | float | None:
+    """Neutralise a formula. Numbers, also those written as text, stay numbers."""
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return printable(value) if isinstance(value, str) else value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{printable(value)}"
+    return printable(value)
 
 
 def to_markdown(table: Table) -> str:
     """Render title, rows and notes as Markdown."""
     rules = ["---" if column.is_text else "---:" for _, column in table.visible]
     lines = [table.headings, rules, *map(table.cell_texts, table.rows)]
-    body = "\n".join(
-        f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines
-    )
+    body = "\n".join(f"| {' | '.join(map(escape_markdown, line))} |" for line in lines)
     return "\n\n".join(filter(None, [table.title, body, *table.notes])) + "\n"
+
+
+def escape_markdown(text: str) -> str:
+    """Escape text for a cell of a table: no other cell, line, link or HTML begins in it."""
+    for special, escaped in (("|", r"\|"), ("<", "&lt;"), ("](", r"]\(")):
+        text = text.replace(special, escaped)
+    return printable(text)
 
 
 # ---- LaTeX ---------------------------------------------------------------------------------------
@@ -215,8 +239,9 @@ def html_environment() -> jinja2.Environment:
 
 
 def render_html(template: str, **values: Any) -> Markup:
-    """Render a template of the page."""
-    return Markup(html_environment().get_template(template).render(**values))
+    """Render a template of the page. Control characters of names are escaped here for all parts."""
+    rendered = html_environment().get_template(template).render(**values)
+    return Markup(printable(rendered, lines=True))
 
 
 def to_html(table: Table, element_id: str = "") -> Markup:

@@ -136,7 +136,7 @@ def origin_of(run: Run) -> Origin | None:
     Returns:
         The origin; ``None`` for a run without a training recipe, or without named weights.
     """
-    if "seed" not in run.protocol.get("training", {}).get("recipe", {}):
+    if run.protocol.get("training", {}).get("recipe", {}).get("seed") is None:
         return None
     protocol, trains_backbone = without_seeds(run.protocol), run.kind == "robustify"
     maker, exact = (

@@ -19,6 +19,7 @@ from stillrobust.runtime.forecast import (
     format_duration,
 )
 from stillrobust.storage.files import replace_file
+from stillrobust.untrusted import printable
 
 ProgressCallback = Callable[[int, int, str], None]
 """Called as ``progress(done, total, text)``; ``text`` describes the state in a few words."""
@@ -88,7 +89,7 @@ class Display:
 
     def print_line(self, text: str) -> None:
         """Print a line that stays on the screen."""
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
     def start(
         self, jobs: Sequence[PlannedJob], runs: int, runs_done: int, cells: int, cells_done: int
@@ -161,7 +162,7 @@ class _Live(Display):
             yield
 
     def print_line(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(printable(text), highlight=False, markup=False, emoji=False)
 
     def show_update(self, name: str) -> None:
         """Do nothing: the display is redrawn four times a second."""
@@ -196,7 +197,7 @@ def render_job(name: str, job: JobStatus, width: int) -> str:
     filled = round(BAR * job.share)
     middle = f" {'━' * filled}{'╺' * (BAR - filled)} {100 * job.share:3.0f}% "
     end = f" {rate_text(job):>{RATE}}"
-    text = job.text if job.text else f"{job.done}/{job.total}"
+    name, text = printable(name), printable(job.text) or f"{job.done}/{job.total}"
     room = max(20, width - 1 - len(middle) - len(end))
     left = room * 3 // 5
     right = room - left

@@ -14,6 +14,7 @@ from pathlib import Path
 from stillrobust.errors import UserError
 from stillrobust.storage.files import make_folder
 from stillrobust.storage.leases import LeaseHeldError
+from stillrobust.untrusted import printable
 
 RUN_LOG = "run.log"
 """File name of the log in the folder of a run."""
@@ -27,10 +28,11 @@ def note(log: Path, text: str) -> None:
 
     Args:
         log: The log file. Its folder is created, but not the folder's parents.
-        text: The entry.
+        text: The entry. Lines after the first are indented, so that none can pass for an entry.
     """
     stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
-    entry = f"{stamp} {platform.node()}[{os.getpid()}] {text.rstrip()}\n".encode()
+    lines = printable(text.rstrip(), lines=True).replace("\n", "\n    ")
+    entry = f"{stamp} {platform.node()}[{os.getpid()}] {lines}\n".encode()
     try:
         # without parents: a lost network folder must not be recreated
         if log.parent.parent.is_dir():
@@ -59,7 +61,7 @@ def log_failures(log: Path, work: str) -> Iterator[None]:
         raise
     except UserError as error:
         if log.parent.is_dir():
-            note(log, f"{work} failed: {error}")
+            note(log, f"{work} failed: {printable(str(error))}")
         raise
     except Exception:
         note(log, f"{work} failed:\n{traceback.format_exc()}")

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from stillrobust.errors import UserError
+from stillrobust.untrusted import printable, read_regular_file
+from stillrobust.untrusted.files import LARGEST
 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}")  # the names of :func:`temporary_path`
 
@@ -181,7 +183,8 @@ def clear_leftovers(folder: Path, prefix: str = "") -> None:
 def set_aside(path: Path, reason: str) -> None:
     """Rename a damaged file to ``*.damaged`` and warn with ``reason``."""
     warnings.warn(
-        f"{path} counts as missing and is set aside as {path.name}.damaged: {reason}", stacklevel=2
+        printable(f"{path} counts as missing and is set aside as {path.name}.damaged: {reason}"),
+        stacklevel=2,
     )
     try:
         path.replace(path.with_name(f"{path.name}.damaged"))
@@ -189,14 +192,19 @@ def set_aside(path: Path, reason: str) -> None:
         return  # a read-only folder: the record still counts as missing
 
 
-def read_bytes(path: Path) -> bytes | None:
+def read_bytes(path: Path, largest: int = LARGEST) -> bytes | None:
     """Return the content of a file, or ``None`` if it does not exist.
 
+    Args:
+        path: The file.
+        largest: Most bytes that it may have.
+
     Raises:
+        NotAFileError: If it is a device, a pipe or a folder, or too large.
         UserError: If the file exists and cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_regular_file(path, largest)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -9,31 +9,28 @@
     root/cells/<run>/.listing                                     the index of the records
 
 The JSON of a record is renamed into place last, so its existence means success. Every record holds
-the SHA-256 of itself and of its arrays. A record that does not match is renamed to ``*.damaged``
-with a warning and counts as missing.
+the SHA-256 of itself and of its arrays, and is validated when it is read (``records``). A damaged
+one is renamed to ``*.damaged`` with a warning and counts as missing. Files that this library does
+not write are left alone and named in a warning.
 """
 
-import io
-import json
-import math
-import re
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any, Literal, TypeVar, get_args
 
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import Cell
 from stillrobust.names import lookup
 from stillrobust.samples import Array
 from stillrobust.storage import index
+from stillrobust.storage.arrays import LARGEST as LARGEST_ARRAYS
+from stillrobust.storage.arrays import pack_arrays, unpack_arrays
 from stillrobust.storage.files import (
     bytes_sha256,
-    canonical_json,
     clear_leftovers,
     read_bytes,
     remove_file,
@@ -41,9 +38,24 @@ from stillrobust.storage.files import (
     write_whole,
 )
 from stillrobust.storage.leases import Lease, lease, write_under_lease
+from stillrobust.storage.records import (
+    ARRAY_SUFFIXES,
+    LARGEST,
+    SAFE_NAME,
+    CellRecord,
+    DamagedRecordError,
+    NotARecordError,
+    array_file,
+    check_run,
+    run_of_file,
+    safe_name,
+    seal_record,
+    unseal_record,
+)
+from stillrobust.untrusted import NotAFileError, printable
 
-FORMAT = 1  # of the records; raised when an older reader would misread them
-SAFE_NAME = re.compile(r"[^\W_][\w.-]*")  # becomes a file name: no separators, nothing hidden
+Record = TypeVar("Record")
+MOST_NAMED = 3  # foreign files in a warning
 CORRUPTION_FILE = "corruption_file"  # key in a cell's protocol: the content of a user's corruption
 
 
@@ -83,6 +95,29 @@ class Run:
         """The transfer; for other kinds of runs, the kind."""
         return self.transfer or self.kind
 
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any], name: str) -> "Run":
+        """Make a run from the body of its record.
+
+        Args:
+            body: The parsed JSON. Unknown keys are ignored.
+            name: Name of the run, from the name of the file.
+
+        Raises:
+            DamagedRecordError: If a value is wrong; see :func:`records.check_run`.
+        """
+        check_run(body, name, get_args(RunKind), get_args(Transfer))
+        return cls(
+            name,
+            body["task"],
+            body["backbone"],
+            body["transfer"],
+            body["dataset"],
+            dict(body["protocol"]),
+            tuple(body["classes"]),
+            body["kind"],
+        )
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -118,16 +153,19 @@ class Store:
 
     def write_run(self, run: Run) -> None:
         """Write the record of a run, replacing a different one of the same name."""
-        write_under_lease(self._run_path(run.name), _seal(asdict(run)))
+        write_under_lease(self._run_path(run.name), seal_record(asdict(run)))
 
     def runs(self) -> list[Run]:
         """Return all runs, sorted by name."""
-        bodies = (_unseal(path) for path in sorted((self.root / "runs").glob("[!.]*.json")))
-        return [
-            Run(**{**body, "classes": tuple(body["classes"])})
-            for body in bodies
-            if body is not None
-        ]
+        folder = self.root / "runs"
+        names = [path.name for path in sorted(folder.glob("[!.]*.json"))]
+        runs = {file: name for file in names if (name := run_of_file(file)) is not None}
+        _warn_of_foreign(folder, [file for file in names if file not in runs])
+        found = (
+            _read_record(folder / file, partial(Run.from_body, name=name))
+            for file, name in runs.items()
+        )
+        return [run for run in found if run is not None]
 
     @contextmanager
     def lease_cells(self, run: str, corruption: str) -> Iterator[Lease]:
@@ -136,7 +174,7 @@ class Store:
         Raises:
             LeaseHeldError: If another process holds it.
         """
-        place = self._cells_of(run) / _safe(corruption)
+        place = self._cells_of(run) / safe_name(corruption)
         with lease(place) as held:
             clear_leftovers(place.parent, f"{corruption}_")
             yield held
@@ -157,7 +195,7 @@ class Store:
         Args:
             cell: Run, corruption and severity.
             key: Hash of everything that determines the scores; see :func:`content_key`.
-            metrics: Finite scores by metric.
+            metrics: Scores 0..1 by metric.
             protocol: The circumstances of the evaluation, as plain data.
             images: Number of images.
             seconds: Evaluation time.
@@ -165,39 +203,43 @@ class Store:
             examples: Arrays of a few images and predictions for the gallery.
 
         Raises:
-            UserError: If a score is not finite, or a file cannot be written.
+            UserError: If a score is not finite or not in 0..1, or a file cannot be written.
         """
         values = {name: float(value) for name, value in metrics.items()}
         for name, value in values.items():
-            if not math.isfinite(value):
+            if not 0 <= value <= 1:
                 raise UserError(
-                    f"Expected a finite {name} for {cell.run} on {cell.corruption} {cell.severity},"
-                    f" but got {value}; nothing was written: check the model and the data"
+                    f"Expected a {name} from 0 to 1 for {cell.run} on {cell.corruption}"
+                    f" {cell.severity}, but got {value}; nothing was written: check the model and"
+                    " the data"
                 )
-        record = self._cell_path(cell)
-        arrays = {record.with_suffix(".npz"): _pack(statistics)}
-        if examples is not None:
-            arrays[record.with_suffix(".examples.npz")] = _pack(examples)
-        body = {
-            **asdict(cell),
-            "key": key,
-            "metrics": values,
-            "protocol": dict(protocol),
-            "images": int(images),
-            "seconds": float(seconds),
-            "arrays": {path.name: bytes_sha256(content) for path, content in arrays.items()},
+        packed = {
+            array_file(cell, suffix): pack_arrays(arrays)
+            for suffix, arrays in zip(ARRAY_SUFFIXES, (statistics, examples), strict=True)
+            if arrays is not None
         }
-        write_whole({**arrays, record: _seal(body)})
-        index.append_record(record, body)
+        record = CellRecord(
+            cell,
+            key,
+            values,
+            dict(protocol),
+            int(images),
+            float(seconds),
+            {name: bytes_sha256(content) for name, content in packed.items()},
+        )
+        path = self._cell_path(cell)
+        arrays = {path.with_name(name): content for name, content in packed.items()}
+        write_whole({**arrays, path: seal_record(record.body())})
+        index.append_record(path, record)
 
     def has(self, cell: Cell, key: str) -> bool:
         """Return whether the cell is stored, undamaged, and has this key."""
-        body = self._cell(cell)
-        if body is None or body["key"] != key:
+        record = self._cell(cell)
+        if record is None or record.key != key:
             return False
         return all(
             self._array_bytes(cell, name, digest) is not None
-            for name, digest in body["arrays"].items()
+            for name, digest in record.arrays.items()
         )
 
     def measurements(self, run: str | None = None) -> list[Measurement]:
@@ -205,22 +247,29 @@ class Store:
         folders = (
             sorted((self.root / "cells").glob("[!.]*")) if run is None else [self._cells_of(run)]
         )
-        bodies = (body for folder in folders for body in index.read_bodies(folder, _unseal))
         return [
             Measurement(
-                run=body["run"],
+                run=record.cell.run,
                 metric=metric,
-                corruption=body["corruption"],
-                severity=body["severity"],
+                corruption=record.cell.corruption,
+                severity=record.cell.severity,
                 value=value,
-                protocol=body["protocol"],
-                images=body["images"],
-                seconds=body["seconds"],
-                key=body["key"],
+                protocol=record.protocol,
+                images=record.images,
+                seconds=record.seconds,
+                key=record.key,
             )
-            for body in bodies
-            for metric, value in body["metrics"].items()
+            for folder in folders
+            if SAFE_NAME.fullmatch(folder.name)
+            for record in self._records_in(folder)
+            for metric, value in record.metrics.items()
         ]
+
+    def _records_in(self, folder: Path) -> list[CellRecord]:
+        """Return the records of a run, and warn of files that are none."""
+        found, foreign = index.read_records(folder, lambda cell: self._cell(cell))
+        _warn_of_foreign(folder, foreign)
+        return found
 
     def statistics(self, cell: Cell) -> dict[str, Array]:
         """Return the per-image statistics of a cell.
@@ -271,7 +320,11 @@ class Store:
         """
         self._require_run(name)
         self.remove_cells(self._cells(name))
-        shutil.rmtree(self._cells_of(name), ignore_errors=True)  # its index, damaged records
+        folder = self._cells_of(name)
+        for left in (folder / index.LISTING, *folder.glob("*.damaged*")):
+            remove_file(left)
+        with suppress(OSError):  # not empty: files of others are left alone
+            folder.rmdir()
         remove_file(self._run_path(name))
 
     def rename_run(self, name: str, new_name: str) -> None:
@@ -296,17 +349,18 @@ class Store:
         self.remove_run(name)
 
     def _copy_cell(self, cell: Cell, run: str) -> None:
-        body = self._cell(cell)
-        if body is None:
+        record = self._cell(cell)
+        if record is None:
             return
-        target = self._cell_path(replace(cell, run=run))
+        renamed = replace(record, cell=replace(cell, run=run))
+        target = self._cell_path(renamed.cell)
         files = {
             target.with_name(name): content
-            for name, digest in body["arrays"].items()
+            for name, digest in record.arrays.items()
             if (content := self._array_bytes(cell, name, digest)) is not None
         }
-        if len(files) == len(body["arrays"]):  # else the cell is damaged, which was warned about
-            write_whole({**files, target: _seal({**body, "run": run})})
+        if len(files) == len(record.arrays):  # else the cell is damaged, which was warned about
+            write_whole({**files, target: seal_record(renamed.body())})
 
     def _cells(self, run: str) -> list[Cell]:
         """All cells of a run, also of one without a record."""
@@ -318,90 +372,73 @@ class Store:
         runs = {run.name: run for run in self.runs()}
         return lookup("run", name, runs)
 
+    def discard(self, cell: Cell, fault: str) -> None:
+        """Set the record of a cell aside, because its statistics are wrong.
+
+        Args:
+            cell: The cell.
+            fault: What is wrong, in a few words.
+        """
+        set_aside(self._cell_path(cell), fault)
+
     def _run_path(self, name: str) -> Path:
-        return self.root / "runs" / f"{_safe(name)}.json"
+        return self.root / "runs" / f"{safe_name(name)}.json"
 
     def _cells_of(self, run: str) -> Path:
-        return self.root / "cells" / _safe(run)
+        return self.root / "cells" / safe_name(run)
 
     def _cell_path(self, cell: Cell) -> Path:
-        return self._cells_of(cell.run) / f"{_safe(cell.corruption)}_{int(cell.severity)}.json"
+        return self._cells_of(cell.run) / array_file(cell, ".json")
 
-    def _cell(self, cell: Cell) -> dict[str, Any] | None:
-        return _unseal(self._cell_path(cell))
+    def _cell(self, cell: Cell) -> CellRecord | None:
+        return _read_record(self._cell_path(cell), lambda body: CellRecord.from_body(body, cell))
 
     def _array_bytes(self, cell: Cell, name: str, digest: str) -> bytes | None:
         path = self._cell_path(cell).with_name(name)
-        content = read_bytes(path)
+        content = read_bytes(path, LARGEST_ARRAYS)
         if content is not None and bytes_sha256(content) == digest:
             return content
         # A record without its arrays is damaged: the cell is evaluated again.
         now = self._cell(cell)
-        if now and now["arrays"].get(name) == digest:  # else it was replaced in the meantime
-            set_aside(self._cell_path(cell), f"{name} is missing or altered")
+        if now and now.arrays.get(name) == digest:  # else it was replaced in the meantime
+            self.discard(cell, f"{name} is missing or altered")
         return None
 
     def _arrays(self, cell: Cell, suffix: str) -> dict[str, Array] | None:
-        body = self._cell(cell)
-        name = self._cell_path(cell).with_suffix(suffix).name
-        if body is None or name not in body["arrays"]:
+        record, name = self._cell(cell), array_file(cell, suffix)
+        if record is None or name not in record.arrays:
             return None
-        content = self._array_bytes(cell, name, body["arrays"][name])
-        return None if content is None else _unpack(content)
+        content = self._array_bytes(cell, name, record.arrays[name])
+        if content is None:
+            return None
+        try:
+            return unpack_arrays(content, record.images if suffix == ARRAY_SUFFIXES[0] else None)
+        except ValueError as error:
+            self.discard(cell, f"{name}: {error}")
+            return None
 
 
-def _safe(name: str) -> str:
-    if not SAFE_NAME.fullmatch(name):
-        raise UserError(
-            f"Expected a name of letters, digits, '.', '_' and '-', but got {name!r}: choose"
-            " another name"
-        )
-    return name
-
-
-def _seal(body: dict[str, Any]) -> bytes:
-    digest = bytes_sha256(canonical_json(body))
-    sealed = {"format": FORMAT, "sha256": digest, "body": body}
-    return json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-
-
-def _unseal(path: Path) -> dict[str, Any] | None:
-    content = read_bytes(path)
-    if content is None:
-        return None
+def _read_record(path: Path, parse: Callable[[dict[str, Any]], Record]) -> Record | None:
+    """Read a record; ``None`` if it does not exist, is damaged, or is not a record."""
     try:
-        sealed = json.loads(content)
-        made_by = int(sealed["format"])
-        body: dict[str, Any] = sealed["body"]
-        whole = bytes_sha256(canonical_json(body)) == sealed["sha256"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        made_by, whole = FORMAT, False
-    if made_by > FORMAT:
-        raise UserError(
-            f"Expected records of format {FORMAT}, but {path} has {made_by}: use a newer"
-            " stillrobust"
+        content = read_bytes(path, LARGEST)
+        return None if content is None else parse(unseal_record(content, path))
+    except DamagedRecordError as error:
+        if read_bytes(path, LARGEST) == content:  # else it was replaced in the meantime
+            set_aside(path, str(error))
+    except (NotARecordError, NotAFileError):
+        _warn_of_foreign(path.parent, [path.name])
+    return None
+
+
+def _warn_of_foreign(folder: Path, names: Iterable[str]) -> None:
+    names = list(names)
+    if names:
+        listed = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+        warnings.warn(
+            printable(
+                f"{len(names)} files in {folder} are not records of this library and are ignored:"
+                f" {listed}"
+            ),
+            stacklevel=2,
         )
-    if not whole:
-        if read_bytes(path) == content:  # else it was replaced in the meantime
-            set_aside(path, "it is incomplete or altered")
-        return None
-    return body
-
-
-def _pack(arrays: Mapping[str, Array]) -> bytes:
-    plain = {name: np.asarray(array) for name, array in arrays.items()}
-    for name, array in plain.items():
-        if array.dtype.hasobject:
-            raise UserError(
-                f"Expected plain arrays in a record, but {name!r} holds Python objects: convert it"
-                " first"
-            )
-    buffer = io.BytesIO()
-    save: Any = np.savez_compressed  # its stub mistakes the arrays for allow_pickle
-    save(buffer, **plain)
-    return buffer.getvalue()
-
-
-def _unpack(content: bytes) -> dict[str, Array]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}

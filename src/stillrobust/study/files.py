@@ -1,5 +1,6 @@
 """Read study files: shipped ones by name, others by path."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from stillrobust.names import lookup
 from stillrobust.strict_yaml import YamlError, load_yaml
 from stillrobust.study.runs import selected_runs
 from stillrobust.study.schema import Study, first_error
+from stillrobust.untrusted import read_user_text
 from stillrobust.user_files import resolve_user_file
 
+LARGEST = 1 << 18  # bytes of a study file; the largest one here has 5 kB
 STUDIES = Path(__file__).parent.parent / "studies"
 
 
@@ -56,7 +59,7 @@ def read_study(path: Path) -> Study:
     if study.source is not None:
         if study.runs:
             raise UserError(f"The study {path} has both `from` and `runs`; keep one of them")
-        base = _read(path.parent / study.source)
+        base = _read(_base_of(path, study.source))
         if base.source is not None:
             raise UserError(
                 f"The study {path} is `from` {study.source}, which is `from` {base.source} itself;"
@@ -82,23 +85,35 @@ def read_study(path: Path) -> Study:
     return study
 
 
+def _base_of(path: Path, source: str) -> Path:
+    """The file that a study is `from`, which is in the study's folder."""
+    base = path.parent / source
+    folders = {Path(os.path.realpath(path.parent)), Path(os.path.realpath(path)).parent}
+    if (
+        Path(source).name != source
+        or "\0" in source
+        or Path(os.path.realpath(base)).parent not in folders
+    ):
+        raise UserError(
+            f"Expected `from` in the study {path} to name a file in the same folder, but got"
+            f" {source!r}; copy the file there"
+        )
+    return base
+
+
 def _read(path: Path) -> Study:
+    text = read_user_text(path, "a study", LARGEST)
     try:
-        text = path.read_text(encoding="utf-8")
         return (
             _parsed(text)
             if ".py" not in text
             else Study.model_validate(_resolve_files(load_yaml(text), path.parent))
         )
-    except OSError as error:
-        raise UserError(
-            f"Cannot read the study {path} ({error.strerror}); check the path"
-        ) from None
     except ValidationError as error:
         raise UserError(
             f"The study {path} is wrong {first_error(error)}; correct it there"
         ) from None
-    except (YamlError, UnicodeDecodeError) as error:
+    except YamlError as error:
         raise UserError(
             f"Expected YAML in the study {path}, but {error}; correct it there"
         ) from None

@@ -5,6 +5,8 @@ studies has the same name, folder and numbers.
 """
 
 import itertools
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,6 +23,7 @@ from stillrobust.user_files import display_name, with_content_hash
 
 PREFIX = "run:"
 """Begins a model that is the backbone of another run."""
+MOST_RUNS = 10_000  # of a block; the paper has 78
 REGULAR = "regular"
 """Label of a backbone that was trained without a technique."""
 
@@ -145,10 +148,10 @@ def expand(study: Study) -> list[StudyRun]:
             runs.append(_with_backbone_run(run, makers) if run.backbone.startswith(PREFIX) else run)
             if run.kind == "robustify":
                 makers[run.id] = runs[-1]
-    for one, other in itertools.combinations(runs, 2):
-        if one.id == other.id:
+    for name, times in Counter(run.id for run in runs).items():
+        if times > 1:
             raise UserError(
-                f"The study {study.name} has two runs {one.id!r}; name the runs of each block with"
+                f"The study {study.name} has two runs {name!r}; name the runs of each block with"
                 " `ids`"
             )
     return runs
@@ -172,6 +175,12 @@ def _expand_block(study: Study, block: RunBlock, where: str) -> Iterable[StudyRu
                 f"{where} of the study {study.name} has no values on the axis {axis}; give some, or"
                 " leave the axis out"
             )
+    count = math.prod(map(len, block.axes.values()))
+    if count > MOST_RUNS:
+        raise UserError(
+            f"Expected at most {MOST_RUNS:,} runs in {where} of the study {study.name}, but its"
+            f" axes have {count:,} combinations; leave values out, or split the study"
+        )
     combinations = [
         dict(zip(block.axes, values, strict=True))
         for values in itertools.product(*block.axes.values())

@@ -11,6 +11,7 @@ from stillrobust.study.files import find_study, read_study, shipped
 from stillrobust.study.miniature import miniature_of, read_miniature
 from stillrobust.study.runs import StudyRun, selected_runs, union
 from stillrobust.study.schema import Study, StudyProtocol
+from stillrobust.untrusted import parse_json, read_regular_file
 
 SELECTION_FILE = "study.json"
 """In a study's folder: the selection of the last ``study run``, for the other commands."""
@@ -132,9 +133,7 @@ def save_selection(selection: Selection, out: Path) -> None:
         "miniature": selection.miniature,
         "seeds": selection.seeds,
     }
-    write_under_lease(
-        out / SELECTION_FILE, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
-    )
+    write_under_lease(out / SELECTION_FILE, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def load_selection(out: Path) -> Selection:
@@ -150,9 +149,9 @@ def load_selection(out: Path) -> Selection:
         UserError: If ``out`` is not the folder of a study.
     """
     try:
-        content = json.loads((out / SELECTION_FILE).read_text(encoding="utf-8"))
+        content = parse_json(read_regular_file(out / SELECTION_FILE))
         names, protocol, miniature = (
-            list(content["studies"]),
+            [str(name) for name in content["studies"]],
             str(content["protocol"]),
             bool(content["miniature"]),
         )

@@ -1,6 +1,5 @@
 """The folder of a study and its state, read from files alone: no model is loaded."""
 
-import json
 import textwrap
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ from stillrobust.runtime.run_log import last_line
 from stillrobust.study.miniature import CHECKPOINT_FOLDER
 from stillrobust.study.runs import StudyRun
 from stillrobust.study.schema import StudyProtocol
+from stillrobust.untrusted import parse_json, read_regular_file
 
 FAILURES = "failures.json"
 # without an update of the progress file, after which a `study run` counts as ended
@@ -185,7 +185,8 @@ def run_states(runs: Iterable[StudyRun], protocol: StudyProtocol, site: Site) ->
         name, weights = run.name(protocol), site.weights(run)
         records = {path.stem for path in (site.results / "cells" / name).glob("[!.]*.json")}
         done = sum(f"{corruption}_{severity}" in records for corruption, severity in cells)
-        step = int(_json(weights / "resume.json").get("step", 0))
+        step = _json(weights / "resume.json").get("step", 0)
+        step = step if type(step) is int else 0
         trained = (weights / "model.json").is_file()
         found.append(RunState(run, name, trained, step, done, len(cells)))
     return found
@@ -200,15 +201,21 @@ def read_failures(site: Site) -> list[dict[str, str]]:
     Returns:
         ``job`` and ``reason`` of each failure.
     """
-    content = _json(site.out / FAILURES, [])
-    return content if isinstance(content, list) else []
+    return [
+        one
+        for one in _json(site.out / FAILURES, [])
+        if isinstance(one, dict) and {"job", "reason"} <= one.keys()
+    ]
 
 
 def _json(path: Path, absent: Any = None) -> Any:
+    """The content of a JSON file; ``absent`` (default: ``{}``) if there is none of its kind."""
+    default = {} if absent is None else absent
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_regular_file(path))
     except (OSError, ValueError):
-        return {} if absent is None else absent
+        return default
+    return content if type(content) is type(default) else default
 
 
 def resolve_data(named: Mapping[str, str], root: Path, given: Sequence[str] = ()) -> dict[str, str]:

@@ -14,6 +14,7 @@ import json
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from stillrobust.samples import Image
 from stillrobust.storage.files import LEFTOVER, output_folder, require_folder, write_whole
 from stillrobust.storage.leases import lease
 from stillrobust.tools.photos import read_photo
+from stillrobust.untrusted import parse_json, read_regular_file
 
+LARGEST_MANIFEST = 1 << 30  # bytes; a million images have 500 MB
 JOBS_PER_WORKER = 8  # small jobs, so that no worker waits long for the last one
 
 Record = dict[str, Any]
@@ -190,8 +193,10 @@ def _open(out: Path, protocol: dict[str, Any]) -> dict[str, Record]:
             )
         write_whole({manifest: _as_json({"protocol": protocol, "complete": False, "sources": {}})})
     try:
-        content = json.loads(manifest.read_text())
+        content = parse_json(read_regular_file(manifest, LARGEST_MANIFEST))
         stored, records = dict(content["protocol"]), dict(content["sources"])
+        if not all(isinstance(one, dict) for one in records.values()):
+            raise ValueError
     except (ValueError, KeyError, TypeError):
         raise UserError(
             f"Expected a manifest of this command at {manifest}, but it cannot be read; choose"
@@ -216,8 +221,9 @@ def _open(out: Path, protocol: dict[str, Any]) -> dict[str, Record]:
         if LEFTOVER.fullmatch(path.name):
             path.unlink()
     for path in (out / ".records").glob("*.json"):
-        record = json.loads(path.read_text())
-        records[record["name"]] = record
+        with suppress(OSError, ValueError, KeyError, TypeError):  # not ours: made again
+            record = parse_json(read_regular_file(path))
+            records[str(record["name"])] = dict(record)
     return records
 
 

@@ -1,0 +1,27 @@
+"""Files and text that come from outside: read within bounds, parsed strictly, printed as text.
+
+``read_user_file`` reads a regular file of bounded size: devices and pipes are refused, and nothing
+blocks. ``parse_json`` refuses duplicate keys and values that are no JSON. ``printable`` escapes
+what a terminal would interpret; everything that is printed or logged goes through it.
+"""
+
+from stillrobust.untrusted.files import (
+    NotAFileError,
+    path_fault,
+    read_regular_file,
+    read_user_file,
+    read_user_text,
+)
+from stillrobust.untrusted.strict_json import JsonError, parse_json
+from stillrobust.untrusted.text import printable
+
+__all__ = [
+    "JsonError",
+    "NotAFileError",
+    "parse_json",
+    "path_fault",
+    "printable",
+    "read_regular_file",
+    "read_user_file",
+    "read_user_text",
+]
