@@ -229,7 +229,7 @@ def test_lossy_and_deep_label_maps(tmp_path):
         open_dataset(spec, "val")[0]
     writers.map_set(tmp_path / "ade")
     (tmp_path / "ade/index_ade20k.pkl").write_bytes(b"")
-    with pytest.raises(UserError, match="two channels"):
+    with pytest.raises(UserError, match=r"full ADE20K, .*; use its benchmark"):
         open_dataset(f"maps:{tmp_path / 'ade'}", "val")
 
 
@@ -269,21 +269,13 @@ def test_colours(tmp_path, name, text):
         found[0][0]
 
 
-def write_cityscapes(root, kind, convert):
-    for name in ("ulm_000000_000019", "ulm_000001_000019"):
-        save(root / f"leftImg8bit/val/ulm/{name}_leftImg8bit.png", writers.photo(name))
-        labels = convert(np.arange(SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.uint8) % 34)
-        save(root / f"gtFine/val/ulm/{name}_gtFine_{kind}.png", labels)
-    return f"cityscapes:{root}"
-
-
 def test_label_ids_and_train_ids_of_cityscapes(tmp_path):
     table = np.full(34, 255, np.uint8)
     for train, label in enumerate([7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33]):
         table[label] = train
-    ids = open_dataset(write_cityscapes(tmp_path / "ids", "labelIds", lambda m: m), "val")
+    ids = open_dataset(writers.cityscapes(tmp_path / "ids", "labelIds", lambda m: m), "val")
     train = open_dataset(
-        write_cityscapes(tmp_path / "train", "labelTrainIds", lambda m: table[m]), "val"
+        writers.cityscapes(tmp_path / "train", "labelTrainIds", lambda m: table[m]), "val"
     )
     np.testing.assert_array_equal(ids[0].target.label_map, train[0].target.label_map)
     assert ids.info.fingerprint == train.info.fingerprint
