@@ -148,6 +148,15 @@ def test_yaml_files_that_are_wrong(tmp_path, text, sentence):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("folder", ["images/val", "val/images"])
+def test_a_yaml_file_without_splits(tmp_path, folder):
+    """supervision writes the names only."""
+    spec = writers.yolo(tmp_path, layout=folder)
+    write_text(tmp_path / "data.yaml", "nc: 2\nnames: [bus, car]\n")
+    assert boxes_of(spec) == EXPECTED
+    assert detect_formats(tmp_path) == [spec]
+
+
 def test_lists_of_images(tmp_path):
     """A text file of images, and a list of folders."""
     spec = writers.ultralytics(tmp_path)
@@ -175,8 +184,11 @@ def test_boxes_that_count_from_zero(tmp_path):
     path = tmp_path / "Annotations/b.xml"
     path.write_text(path.read_text().replace("<xmin>1<", "<xmin>0<"))
     notes = open_dataset(spec, "val").info.notes
-    assert any("1 boxes begin at pixel 0" in note and "first_pixel=0" in note for note in notes)
-    assert boxes_of(spec.replace("voc", "voc(first_pixel=0)"))[0] == [6, 7, 25, 16]
+    assert any("1 boxes begin at pixel 0" in note and "corners='from_0'" in note for note in notes)
+    assert boxes_of(f"voc(corners='from_0'):{tmp_path}")[0] == [6, 7, 25, 16]
+    path.write_text(path.read_text().replace("<xmax>60<", "<xmax>61<"))
+    assert "corners='from_1'" in "".join(open_dataset(spec, "val").info.notes)
+    assert boxes_of(f"voc(corners='from_1'):{tmp_path}")[0] == [5, 6, 24, 15]
 
 
 BOMB = (
