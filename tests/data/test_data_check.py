@@ -15,6 +15,7 @@ from stillrobust.data.official.layout import COUNTS
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON
 from tests import layouts
+from tests.data import format_writers
 
 
 def states(dataset, root, **options):
@@ -36,6 +37,15 @@ def small(monkeypatch):
     monkeypatch.setattr("stillrobust.data.official.coco_2017.TRAINABLE_IMAGES", 2)
 
 
+OWN = {
+    "csv": format_writers.csv_list,
+    "yolo": format_writers.ultralytics,
+    "voc": format_writers.voc,
+    "voc_maps": format_writers.voc_maps,
+    "cityscapes": format_writers.cityscapes,
+}
+
+
 def write(dataset, root):
     if dataset in ("cifar10", "cifar10_c"):
         _, labels = layouts.write_cifar10(root)
@@ -55,11 +65,8 @@ def write(dataset, root):
     elif dataset == "folders":
         layouts.write_imagenet(root, "train", classes=["cat", "dog"])
         layouts.write_imagenet(root, classes=["cat", "dog"])
-    elif dataset == "csv":
-        layouts.write_imagenet(root, classes=["cat", "dog"])
-        files = sorted((root / "val").rglob("*.JPEG"))
-        rows = [f"{path.relative_to(root / 'val')},{path.parent.name}" for path in files]
-        (root / "val.csv").write_text("\n".join(["file,label", *rows]))
+    elif dataset in OWN:
+        OWN[dataset](root)
     else:
         pytest.fail(f"write a small dataset of the format {dataset} here")
     return root

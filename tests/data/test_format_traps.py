@@ -148,6 +148,15 @@ def test_yaml_files_that_are_wrong(tmp_path, text, sentence):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("folder", ["images/val", "val/images"])
+def test_a_yaml_file_without_splits(tmp_path, folder):
+    """supervision writes the names only."""
+    spec = writers.yolo(tmp_path, layout=folder)
+    write_text(tmp_path / "data.yaml", "nc: 2\nnames: [bus, car]\n")
+    assert boxes_of(spec) == EXPECTED
+    assert detect_formats(tmp_path) == [spec]
+
+
 def test_lists_of_images(tmp_path):
     """A text file of images, and a list of folders."""
     spec = writers.ultralytics(tmp_path)
@@ -175,8 +184,11 @@ def test_boxes_that_count_from_zero(tmp_path):
     path = tmp_path / "Annotations/b.xml"
     path.write_text(path.read_text().replace("<xmin>1<", "<xmin>0<"))
     notes = open_dataset(spec, "val").info.notes
-    assert any("1 boxes begin at pixel 0" in note and "first_pixel=0" in note for note in notes)
-    assert boxes_of(spec.replace("voc", "voc(first_pixel=0)"))[0] == [6, 7, 25, 16]
+    assert any("1 boxes begin at pixel 0" in note and "corners='from_0'" in note for note in notes)
+    assert boxes_of(f"voc(corners='from_0'):{tmp_path}")[0] == [6, 7, 25, 16]
+    path.write_text(path.read_text().replace("<xmax>60<", "<xmax>61<"))
+    assert "corners='from_1'" in "".join(open_dataset(spec, "val").info.notes)
+    assert boxes_of(f"voc(corners='from_1'):{tmp_path}")[0] == [5, 6, 24, 15]
 
 
 BOMB = (
@@ -229,7 +241,7 @@ def test_lossy_and_deep_label_maps(tmp_path):
         open_dataset(spec, "val")[0]
     writers.map_set(tmp_path / "ade")
     (tmp_path / "ade/index_ade20k.pkl").write_bytes(b"")
-    with pytest.raises(UserError, match="two channels"):
+    with pytest.raises(UserError, match=r"full ADE20K, .*; use its benchmark"):
         open_dataset(f"maps:{tmp_path / 'ade'}", "val")
 
 
@@ -269,21 +281,13 @@ def test_colours(tmp_path, name, text):
         found[0][0]
 
 
-def write_cityscapes(root, kind, convert):
-    for name in ("ulm_000000_000019", "ulm_000001_000019"):
-        save(root / f"leftImg8bit/val/ulm/{name}_leftImg8bit.png", writers.photo(name))
-        labels = convert(np.arange(SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.uint8) % 34)
-        save(root / f"gtFine/val/ulm/{name}_gtFine_{kind}.png", labels)
-    return f"cityscapes:{root}"
-
-
 def test_label_ids_and_train_ids_of_cityscapes(tmp_path):
     table = np.full(34, 255, np.uint8)
     for train, label in enumerate([7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33]):
         table[label] = train
-    ids = open_dataset(write_cityscapes(tmp_path / "ids", "labelIds", lambda m: m), "val")
+    ids = open_dataset(writers.cityscapes(tmp_path / "ids", "labelIds", lambda m: m), "val")
     train = open_dataset(
-        write_cityscapes(tmp_path / "train", "labelTrainIds", lambda m: table[m]), "val"
+        writers.cityscapes(tmp_path / "train", "labelTrainIds", lambda m: table[m]), "val"
     )
     np.testing.assert_array_equal(ids[0].target.label_map, train[0].target.label_map)
     assert ids.info.fingerprint == train.info.fingerprint

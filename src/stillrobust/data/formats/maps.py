@@ -59,13 +59,8 @@ BESIDE = ("_labels", "_masks", "annot")
 """Ends of label folders beside image folders, as in CamVid: ``val_labels``, ``valannot``."""
 ENDINGS = ("_mask", "_label", "_labels", "_gt", "_seg", "_L", "_labelIds", "_labelTrainIds")
 """Ends of the names of label files beside images: ``x.jpg``, ``x_mask.png``."""
-DEEP_SETS = {
-    "index_ade20k.pkl": (
-        "the full ADE20K, whose label maps hold thousands of classes in two channels; label maps"
-        " have at most 255 classes here, so use its benchmark with 150 classes as ade20k:PATH"
-    ),
-}
-"""Telltale file -> why its label maps cannot be read."""
+FULL_ADE20K = "index_ade20k.pkl"
+"""Telltale file of the full ADE20K."""
 
 
 @dataclass(frozen=True)
@@ -172,10 +167,13 @@ def open_maps(root: Path, split: str, options: OpenOptions) -> MapDataset:
 
 
 def require_readable(root: Path) -> None:
-    """Refuse sets whose label maps cannot be read, by their telltale files."""
-    for name, reason in DEEP_SETS.items():
-        if (root / name).exists():
-            raise UserError(f"Expected label maps of indices in {root}, but it is {reason}")
+    """Refuse the full ADE20K, whose label maps hold more classes than a label map can here."""
+    if (root / FULL_ADE20K).exists():
+        raise UserError(
+            f"Expected label maps of at most {IGNORE} classes in {root}, but {FULL_ADE20K} belongs"
+            " to the full ADE20K, with thousands of classes in two channels; use its benchmark of"
+            " 150 classes as ade20k:PATH"
+        )
 
 
 def find_suffix(images: Path, labels: Path, options: OpenOptions) -> str | None:
@@ -304,7 +302,7 @@ def number_classes(
 
 def detect_maps(root: Path) -> dict[str, Any] | None:
     """Recognise folders of images and label maps, and label files beside images."""
-    if any((root / name).exists() for name in DEEP_SETS):
+    if (root / FULL_ADE20K).exists():
         return {}
     for layout in known_layouts(root):
         for split in layout.splits(root):

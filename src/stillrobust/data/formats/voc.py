@@ -29,6 +29,10 @@ from stillrobust.errors import BadImageError, UserError
 
 MAX_XML = 5_000_000  # bytes
 LISTS = "ImageSets/Main"
+CORNERS = {"inclusive": (1, 0), "from_0": (0, 0), "from_1": (1, 1)}
+"""Way to count -> what is taken from left and top, and from right and bottom. Pascal VOC counts
+from 1 and includes the last pixel; datumaro counts from 0, supervision from 1 without the last one.
+"""
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -171,7 +175,7 @@ def open_voc(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
         builder.add_image(image_id, size)
         for one in objects:
             builder.add_object(
-                reader.box(one), classes.index(one.name), str(xml), crowd=one.difficult
+                reader.box(one, size), classes.index(one.name), str(xml), crowd=one.difficult
             )
     reader.finish()
     different = {image_id: name for image_id, name in paths.items() if image_id != name}
@@ -243,27 +247,36 @@ class BoxReader:
     """Converts boxes to pixels from 0.
 
     Args:
-        options: ``first_pixel`` and ``notes`` apply.
+        options: ``corners`` and ``notes`` apply.
     """
 
     def __init__(self, options: OpenOptions) -> None:
         self._options = options
-        self._first = int(options.value("first_pixel", 1))
-        self._zeros = 0
+        self._shifts = CORNERS[options.value("corners", "inclusive")]
+        self._zeros = self._beyond = 0
 
-    def box(self, one: VocObject) -> tuple[float, float, float, float]:
-        """left, top, right, bottom of an object; right and bottom are exclusive."""
+    def box(self, one: VocObject, size: tuple[int, int]) -> tuple[float, ...]:
+        """left, top, right, bottom of an object in an image of ``size`` (H, W); right and bottom
+        are exclusive.
+        """
+        first, last = self._shifts
         left, top, right, bottom = one.corners
-        if self._first and min(left, top) == 0:
-            self._zeros += 1
-        return left - self._first, top - self._first, right, bottom
+        self._zeros += bool(first and min(left, top) == 0)
+        self._beyond += bool(last == 0 and (right == size[1] + 1 or bottom == size[0] + 1))
+        return left - first, top - first, right - last, bottom - last
 
     def finish(self) -> None:
-        """Note boxes that begin at 0 although the first pixel is 1."""
+        """Note boxes that show that the files count in another way."""
         if self._zeros:
             self._options.notes.say(
                 f"{self._zeros:,} boxes begin at pixel 0, although Pascal VOC counts from 1;"
-                f" {self._options.spec(first_pixel=0)} counts from 0"
+                f" {self._options.spec(corners='from_0')} counts from 0"
+            )
+        if self._beyond:
+            self._options.notes.say(
+                f"{self._beyond:,} boxes end one pixel outside their image;"
+                f" {self._options.spec(corners='from_1')} takes 1 from every side, for files of"
+                " supervision"
             )
 
 
@@ -290,10 +303,10 @@ VOC = Format(
         ANNOTATIONS,
         IMAGES,
         Option(
-            "first_pixel",
-            "0 or 1",
-            lambda value: type(value) is int and value in (0, 1),
-            "1: coordinates count from 1 and include the last pixel. 0: they count from 0.",
+            "corners",
+            "'inclusive', 'from_0' or 'from_1'",
+            lambda value: isinstance(value, str) and value in CORNERS,
+            "Count from 1 and include the last pixel; or from 0, or from 1, and exclude it.",
         ),
     ),
 )

@@ -60,7 +60,7 @@ def _fits(path: Path) -> bool:
         content = read_yaml(path)
     except UserError:
         return False
-    return "names" in content and any(key in content for key in SPLIT_KEYS)
+    return "names" in content and bool(split_entries(content, path))
 
 
 def read_yaml(path: Path) -> Yaml:
@@ -126,9 +126,23 @@ def yolo_splits(root: Path, options: OpenOptions) -> list[str]:
     content = read_yaml(path)
     return [
         key
-        for key in SPLIT_KEYS
-        if content.get(key) and any(place.exists() for place in split_places(content, key, path))
+        for key in split_entries(content, path)
+        if any(place.exists() for place in split_places(content, key, path))
     ]
+
+
+def split_entries(content: Yaml, path: Path) -> dict[str, Any]:
+    """Split -> its entry in the YAML file. Without any, as supervision writes it, the usual folders
+    that are there.
+    """
+    stated = {key: content[key] for key in SPLIT_KEYS if content.get(key)}
+    usual = {
+        key: place
+        for key in SPLIT_KEYS
+        for place in (f"images/{key}", f"{key}/images")
+        if (path.parent / place).is_dir()
+    }
+    return stated or usual
 
 
 def split_places(content: Yaml, split: str, path: Path) -> list[Path]:
@@ -137,12 +151,12 @@ def split_places(content: Yaml, split: str, path: Path) -> list[Path]:
     ``path`` is relative to the YAML file. If it is not there, as on another computer, the folder of
     the YAML file takes its place. Roboflow's ``../train/images`` is tried without ``../``, too.
     """
-    entries = content.get(split)
+    entries = split_entries(content, path)[split]
     entries = entries if isinstance(entries, list) else [entries]
     if not all(isinstance(entry, str) and entry for entry in entries):
         raise UserError(
             f"Expected a folder, a text file or a list of them as {split} in {path}, but got"
-            f" {content.get(split)!r:.100}; correct it"
+            f" {entries!r:.100}; correct it"
         )
     stated = content.get("path")
     bases = [path.parent / str(stated)] if stated else []
