@@ -47,15 +47,17 @@ def says_wide(seen):
 
 
 def test_an_image_is_read_once_a_corruption_and_predicted_once_a_cell(tmp_path):
+    """Before that, plausibility is checked: on 7 targets, and on 7 images twice and one alone."""
     data, seen = Counted("classification", 7), []
     evaluate(says_wide(seen), data, tmp_path, GRID)
-    assert data.reads == dict.fromkeys(range(7), 3)  # clean, fog, pixelate
-    assert len(seen) == 7 * len(GRID.cells()) == len(set(seen))
+    assert data.reads == dict.fromkeys(range(7), 2 + 3)  # clean, fog, pixelate
+    checked = 7 + 7 + 1
+    assert len(seen[checked:]) == 7 * len(GRID.cells()) == len(set(seen))
     evaluate(
         says_wide(seen), data, tmp_path, Protocol(("fog", "pixelate"), (1, 2, 3, 5), batch_size=3)
     )
-    assert data.reads == dict.fromkeys(range(7), 5)  # the two that have a new severity
-    assert len(seen) == 7 * (len(GRID.cells()) + 2) == len(set(seen))
+    assert data.reads == dict.fromkeys(range(7), 2 + 5)  # the two that have a new severity
+    assert len(seen[checked:]) == 7 * (len(GRID.cells()) + 2) == len(set(seen))
 
 
 def test_a_file_is_decoded_once_a_corruption(tmp_path, monkeypatch):
@@ -73,7 +75,7 @@ def test_a_file_is_decoded_once_a_corruption(tmp_path, monkeypatch):
         tmp_path / "results",
         Protocol(("fog", "snow"), batch_size=1),
     )
-    assert len(decoded) == 2 * 3
+    assert len(decoded) == 2 * (2 + 3)  # for plausibility, and for clean, fog and snow
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -21,7 +21,7 @@ IMAGES = 100
 def write(root, name, right, places=(("fog", 3), ("contrast", 3))):
     """A run that is right on the first 80 images, and under corruption on the first ``right``."""
     store = Store(root)
-    store.write_run(Run(name, "classification", name, "external", "toy", {}, ("a", "b")))
+    store.write_run(Run(name, "classification", name, None, "toy", {}, ("a", "b"), "external"))
     ids = np.array([f"{i:03}.png" for i in range(IMAGES)])
     for place in [("clean", 0), *places]:
         correct = np.arange(IMAGES) < (right.get(place[0], 60) if place[1] else 80)

@@ -54,6 +54,9 @@ def finish(
         to_text(extra_corruptions_table(summary), limit=TERMINAL_ROWS),
     ]
     print_text("\n\n".join(filter(None, texts)))
+    for run, sentences in summary.implausible.items():
+        for sentence in sentences:
+            print_text(f"\nwarning: {run}: {sentence}", err=True)
     print_text(f"\nReport: {page}")
 
 

@@ -137,6 +137,7 @@ def results_json(summary: Summary, transfer: Table, upstream: Table) -> str:
         "transfer_gain": to_records(transfer),
         "upstream_gain": to_records(upstream),
         "incomplete": [asdict(one) for one in summary.incomplete],
+        "implausible": summary.implausible,
     }
     return json.dumps(content, ensure_ascii=False)
 

@@ -124,5 +124,7 @@ class Summary:
     replicates: int
     partial_rows: tuple[Row, ...] = ()
     """Of runs with fewer than the 15 corruptions. Their means have another name than mPC."""
+    implausible: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Run -> what its data, first predictions or scores probably mean instead."""
     breakdowns: Mapping[tuple[str, str], Breakdown] = field(default_factory=dict)
     """By run and metric; filled by :func:`stillrobust.report.breakdown.add_breakdown`."""

@@ -13,6 +13,7 @@ from stillrobust.analysis.intervals import (
     rank_groups,
     robustness_replicates,
 )
+from stillrobust.analysis.plausibility import run_warnings
 from stillrobust.analysis.resampling import resample_cells
 from stillrobust.analysis.robustness import covered_cells, robustness
 from stillrobust.errors import MissingCellsError, UserError
@@ -69,9 +70,14 @@ def summarize(
         incomplete.append(
             Incomplete(name, "has measurements, but no record of the run: run the study again")
         )
+    implausible = {
+        run.name: found
+        for run in runs
+        if (found := run_warnings(run, [one for one in measurements if one.run == run.name]))
+    }
     complete, fewer = (_with_letters(sorted(found, key=_order)) for found in (rows, partial))
     return Summary(
-        tuple(complete), tuple(incomplete), tuple(measurements), replicates, tuple(fewer)
+        tuple(complete), tuple(incomplete), tuple(measurements), replicates, tuple(fewer), implausible
     )
 
 
