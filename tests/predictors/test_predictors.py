@@ -75,7 +75,7 @@ def test_torchvision_imagenet_classes_are_found_by_their_ids():
 
 
 def test_torchvision_detector_with_masks():
-    spec = "torchvision:maskrcnn_resnet50_fpn(weights='random', classes=3)"
+    spec = "torchvision:maskrcnn_resnet50_fpn(weights='random', classes=2)"
     predictor, found = predictions(spec, info_of("detection"))
     assert predictor.masks
     assert all(
@@ -87,7 +87,7 @@ def test_torchvision_detector_with_masks():
 def test_a_detector_of_boxes_alone_is_scored_on_boxes_and_says_so(tmp_path):
     data = Toys("detection", 4)
     predictor = open_predictor(
-        "torchvision:ssdlite320_mobilenet_v3_large(weights='random', classes=3)", data.info
+        "torchvision:ssdlite320_mobilenet_v3_large(weights='random', classes=2)", data.info
     )
     assert not predictor.masks
     run = evaluate(predictor, data, tmp_path, FEW)

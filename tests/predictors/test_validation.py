@@ -210,11 +210,13 @@ def test_any_object_is_a_prediction_or_one_sentence(task, answer, fields):
     }
     for returned in (answer, [answer, answer], [Prediction(**chosen)] * 2):
         predictor = Predictor(task, "mine", lambda images, made=returned: made, "0")
+        sentence, found = "", []
         try:
             found = validated_predictor(predictor, 2, True)([IMAGE, IMAGE], ["a", "b"])
         except UserError as error:
-            assert "\n" not in str(error)
-            continue
+            sentence = str(error)
+        assert bool(sentence) != bool(found)
+        assert "\n" not in sentence
         for one in found:
             assert type(one) is Prediction
             for name in FIELDS[task]:

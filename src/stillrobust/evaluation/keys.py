@@ -35,7 +35,7 @@ def cells_to_evaluate(
         results: Folder of the results store.
         protocol: Cells and circumstances.
         run: Name of the run in the store.
-        weights: SHA-256 of the weights; see ``Predictor.weights``.
+        weights: Identity of the model; see ``Predictor.weights``.
 
     Returns:
         (corruption, severity) of the cells that are not stored under these circumstances.
@@ -113,7 +113,7 @@ def resolve_circumstances(dataset: Dataset, protocol: Protocol, weights: str) ->
     Args:
         dataset: The selected images.
         protocol: The chosen protocol; ``None`` values are resolved for the dataset.
-        weights: SHA-256 of the weights.
+        weights: Identity of the model; see ``Predictor.weights``.
     """
     info = dataset.info
     found: dict[str, Any] = {
@@ -192,7 +192,8 @@ def require_same_circumstances(
         ]
         differing += ["images"] if one.images > circumstances["images"] else []
         if differing:
+            named = ["weights or options of the model" if k == "weights" else k for k in differing]
             raise UserError(
                 f"Expected the model, data and circumstances of the stored cells of {run} in"
-                f" {store.root}, but {', '.join(differing)} differ; choose another --out"
+                f" {store.root}, but {', '.join(named)} differ; choose another --out"
             )

@@ -19,7 +19,7 @@ from stillrobust.predictors.outputs import (
     float_tensor,
     segmentation_prediction,
 )
-from stillrobust.predictors.predictor import Predict, Predictor
+from stillrobust.predictors.predictor import Predict, Predictor, prediction_identity
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
 MODULES = {
@@ -44,8 +44,8 @@ def create_predictor(
         name: torchvision's name of the model.
         weights: Name of published weights (torchvision downloads them), ``'random'``, or the path
             of a file.
-        classes: Number of classes with background, if it is not the published one. They are then
-            the dataset's in their order, in detection after the background.
+        classes: Number of classes, if it is not the published one. They are then the dataset's in
+            their order. A detector's background is not counted; it has the index 0.
         labels: The dataset's name of a class by the model's name.
 
     Raises:
@@ -62,34 +62,35 @@ def create_predictor(
             f" a file, but got {weights!r}; name one of these"
         )
     chosen = enum[weights] if published else enum.DEFAULT
+    published_names = chosen.meta["categories"]
+    background = int(info.task == "detection")
+    outputs = len(published_names) if classes is None else classes + background
     arguments: dict[str, Any] = (
-        {"weights": chosen} if published else {"weights": None, "num_classes": classes}
+        {"weights": chosen} if published else {"weights": None, "num_classes": outputs}
     )
-    if not published and classes is None:
-        arguments["num_classes"] = len(chosen.meta["categories"])
     if info.task != "classification" and not published:
         arguments["weights_backbone"] = None
     model = torchvision.models.get_model(name, **arguments)
     if not published and weights != "random":
         load_strictly(model, read_state(Path(weights).expanduser()), weights)
-    published_names = chosen.meta["categories"]
     transform = chosen.transforms()
     head = (
         info,
         published_names if classes is None else None,
-        classes or len(published_names),
+        outputs,
         labels or {},
     )
     model = model.eval().to(default_device())
+    preprocessing = " ".join(repr(transform).split())
     return Predictor(
         task=info.task,
         model=f"torchvision:{format_spec(name, {'weights': weights})}",
         predict=_PREDICTS[info.task](model, transform, *head),
-        weights=digest(model.state_dict()),
+        weights=prediction_identity(digest(model.state_dict()), preprocessing=preprocessing),
         classes=info.classes,
         masks=name.startswith("maskrcnn"),
         about={
-            "preprocessing": " ".join(repr(transform).split()),
+            "preprocessing": preprocessing,
             "torchvision": torchvision.__version__,
         },
     )
@@ -170,6 +171,7 @@ def _detector(
                     (image.shape[0], image.shape[1]),
                     columns,
                     outputs,
+                    "the detector",
                 )
             )
         return found

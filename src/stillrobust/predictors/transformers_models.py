@@ -19,7 +19,7 @@ from stillrobust.predictors.outputs import (
     mask_boxes,
     segmentation_prediction,
 )
-from stillrobust.predictors.predictor import Predict, Predictor
+from stillrobust.predictors.predictor import Predict, Predictor, prediction_identity
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
 # heads for each task, in the order in which they are tried
@@ -71,7 +71,11 @@ def create_predictor(
         task=info.task,
         model=f"transformers:{local.name if local.is_dir() else name}",
         predict=makers[info.task](model, processor, columns, len(names)),
-        weights=digest(model.state_dict()),
+        weights=prediction_identity(
+            digest(model.state_dict()),
+            config=_without_versions(config.to_dict()),
+            preprocessing=_without_versions(processor.to_dict()),
+        ),
         classes=info.classes,
         masks=instances,
         about={
@@ -80,6 +84,15 @@ def create_predictor(
             "transformers": transformers.__version__,
         },
     )
+
+
+def _without_versions(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the library's version and the path that a model was loaded from."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if key != "transformers_version" and not key.startswith("_")
+    }
 
 
 def _processor(source: str) -> Any:
@@ -138,7 +151,9 @@ def _detector(model: Any, processor: Any, columns: Any, outputs: int) -> Predict
                 one[key].float().cpu().numpy() for key in ("boxes", "labels", "scores")
             )
             results.append(
-                detection_prediction(boxes, numbers, scores, None, size, columns, outputs)
+                detection_prediction(
+                    boxes, numbers, scores, None, size, columns, outputs, "the detector"
+                )
             )
         return results
 
@@ -164,7 +179,14 @@ def _instances(model: Any, processor: Any, columns: Any, outputs: int) -> Predic
             scores = np.array([segment["score"] for segment in segments], np.float32)
             results.append(
                 detection_prediction(
-                    mask_boxes(masks), numbers, scores, masks, size, columns, outputs
+                    mask_boxes(masks),
+                    numbers,
+                    scores,
+                    masks,
+                    size,
+                    columns,
+                    outputs,
+                    "the segmenter",
                 )
             )
         return results
