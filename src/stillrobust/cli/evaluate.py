@@ -130,6 +130,9 @@ def evaluate_command(
         and group.is_main_process
     ):
         typer.echo(f"{opened.model} has no masks: box_ap is computed, mask_ap is not", err=True)
+    if isinstance(opened, Predictor) and "read_as" in opened.about and group.is_main_process:
+        facts = (f"{name} {value}" for name, value in opened.about["read_as"].items())
+        typer.echo(f"{opened.model} is read as: {', '.join(facts)}", err=True)
     log = (run or out) / RUN_LOG  # an external model has no folder
     with progress_display() as display, log_failures(log, "evaluation"):
         name = evaluate(
