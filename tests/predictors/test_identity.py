@@ -16,7 +16,7 @@ from stillrobust.predictors import PREDICTORS, open_predictor
 from stillrobust.predictors.spec_kinds import kind_of
 from stillrobust.samples import DatasetInfo
 from tests.onnx_files import write_constants
-from tests.predictors.test_predictors import transformers_folder
+from tests.predictors.test_transformers import transformers_folder
 
 CLASSES = ("wide", "tall")
 FILE = "def create():\n    return lambda images: []\n"

@@ -47,7 +47,7 @@ def evaluate_command(
     run: Annotated[Path | None, typer.Argument(help="The folder of a finished run.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="FILE.py or KIND:NAME instead of a run; see docs/models.md."),
+        typer.Option(help="A file, folder, torchvision name or KIND:NAME; see docs/models.md."),
     ] = None,
     task: Annotated[
         str | None,

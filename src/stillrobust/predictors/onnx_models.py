@@ -136,7 +136,12 @@ def create_predictor(
         weights=file.sha256,
         classes=info.classes,
         masks=info.task != "detection" or "masks" in file.outputs,
-        about={"read_as": facts, "file": file.sha256, "onnxruntime": onnxruntime.__version__},
+        about={
+            "read_as": facts,
+            "model_classes": None if names is None else list(names),
+            "file": file.sha256,
+            "onnxruntime": onnxruntime.__version__,
+        },
     )
 
 
@@ -248,7 +253,6 @@ class _Detector:
             "first_label": self.first_label,
             "scores": self.scores,
             "nms": self.overlap,
-            "classes": list(self.names),
         }
 
     def predict(self, outputs: dict[str, Array], placement: Placement) -> Prediction:
@@ -311,7 +315,8 @@ class _Detector:
                     f"Expected normalised boxes of 0..1 from {self.file}, but got values to"
                     f" {largest:.4g}; give normalized=False"
                 )
-            return corners * np.array([*placement.input[::-1]] * 2)
+            scaled: Array = corners * np.array([*placement.input[::-1]] * 2)
+            return scaled
         if len(boxes) and largest > 0 and not self.in_pixels:
             if largest <= NORMALIZED:
                 raise UserError(

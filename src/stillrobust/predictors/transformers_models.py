@@ -1,5 +1,6 @@
 """Hugging Face models for classification, detection and segmentation, with their processors."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,11 @@ def create_predictor(
     model = model.eval().to(default_device())
     universal = head == "AutoModelForUniversalSegmentation"
     instances = universal and info.task == "detection"
+    if instances and not _has_binary_maps(processor.library):
+        raise UserError(
+            f"{type(model).__name__} has no overlapping instances in transformers; evaluate it on"
+            " label maps, or give a MaskFormer or Mask2Former"
+        )
     makers = {
         "classification": _classifier,
         "segmentation": _universal_segmenter if universal else _segmenter,
@@ -129,6 +135,11 @@ def _load_processor(source: str, config: Any, info: DatasetInfo) -> _Processor:
         task if one_former else "",
         getattr(config, "num_channels", 3) == 1,
     )
+
+
+def _has_binary_maps(library: Any) -> bool:
+    convert = getattr(library, "post_process_instance_segmentation", None)
+    return convert is not None and "return_binary_maps" in inspect.signature(convert).parameters
 
 
 def _head_of(config: Any, info: DatasetInfo) -> str:
