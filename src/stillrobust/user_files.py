@@ -157,4 +157,8 @@ def run_user_file(path: Path, content: bytes, expected: str) -> ModuleType:
 
 def error_summary(error: BaseException) -> str:
     """Return type and message of an exception on one line of at most 200 characters."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    try:
+        text = str(error)
+    except Exception:  # an exception of a user's own class
+        text = "without a message"
+    return f"{type(error).__name__}: {text}".splitlines()[0][:200]

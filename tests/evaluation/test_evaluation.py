@@ -117,7 +117,7 @@ def test_a_name_stands_for_one_model_on_one_set(tmp_path):
     run = evaluate(wide("one"), data, tmp_path, first)
     before = Store(tmp_path).measurements()
     for model, other, protocol, said in (
-        (wide("two"), data, Protocol(("snow",), (1,)), "weights differ"),
+        (wide("two"), data, Protocol(("snow",), (1,)), "weights or options of the model differ"),
         (wide("one"), Toys("classification", 4, seed=1), first, "data differ"),
         (wide("one"), data, dataclasses.replace(first, seed=1), "seed differ"),
         (wide("one"), data, dataclasses.replace(first, images=2), "images differ"),

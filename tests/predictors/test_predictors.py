@@ -75,7 +75,7 @@ def test_torchvision_imagenet_classes_are_found_by_their_ids():
 
 
 def test_torchvision_detector_with_masks():
-    spec = "torchvision:maskrcnn_resnet50_fpn(weights='random', classes=3)"
+    spec = "torchvision:maskrcnn_resnet50_fpn(weights='random', classes=2)"
     predictor, found = predictions(spec, info_of("detection"))
     assert predictor.masks
     assert all(
@@ -87,7 +87,7 @@ def test_torchvision_detector_with_masks():
 def test_a_detector_of_boxes_alone_is_scored_on_boxes_and_says_so(tmp_path):
     data = Toys("detection", 4)
     predictor = open_predictor(
-        "torchvision:ssdlite320_mobilenet_v3_large(weights='random', classes=3)", data.info
+        "torchvision:ssdlite320_mobilenet_v3_large(weights='random', classes=2)", data.info
     )
     assert not predictor.masks
     run = evaluate(predictor, data, tmp_path, FEW)
@@ -125,97 +125,6 @@ def test_timm_classifier_equals_the_library(tmp_path):
     assert np.allclose(np.stack([one.probabilities for one in found]), expected, atol=1e-6)
 
 
-def transformers_folder(folder, task):
-    """A small model of its library with the processor that belongs to it, as ``save_pretrained``
-    writes them.
-    """
-    import transformers as hf
-
-    names = {
-        "id2label": {0: "tall", 1: "wide", 2: "other"},
-        "label2id": {"tall": 0, "wide": 1, "other": 2},
-    }
-    torch.manual_seed(0)
-    small = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-    }
-    if task == "classification":
-        model = hf.ViTForImageClassification(
-            hf.ViTConfig(image_size=32, patch_size=8, **small, **names)
-        )
-        processor = hf.ViTImageProcessor(size={"height": 32, "width": 32})
-    elif task == "detection":
-        model = hf.YolosForObjectDetection(
-            hf.YolosConfig(image_size=[64, 64], num_detection_tokens=5, **small, **names)
-        )
-        processor = hf.YolosImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
-    elif task == "segmentation":
-        config = hf.SegformerConfig(
-            hidden_sizes=[8, 16, 16, 16],
-            depths=[1] * 4,
-            num_attention_heads=[1] * 4,
-            decoder_hidden_size=16,
-            **names,
-        )
-        model = hf.SegformerForSemanticSegmentation(config)
-        processor = hf.SegformerImageProcessor(size={"height": 64, "width": 64})
-    else:
-        swin = hf.SwinConfig(
-            image_size=64,
-            embed_dim=8,
-            depths=[1] * 4,
-            num_heads=[1] * 4,
-            window_size=2,
-            out_features=["stage1", "stage2", "stage3", "stage4"],
-        )
-        config = hf.Mask2FormerConfig(
-            backbone_config=swin,
-            feature_size=32,
-            mask_feature_size=32,
-            hidden_dim=32,
-            encoder_feedforward_dim=32,
-            encoder_layers=1,
-            decoder_layers=2,
-            num_attention_heads=2,
-            dim_feedforward=16,
-            num_queries=6,
-            **names,
-        )
-        model = hf.Mask2FormerForUniversalSegmentation(config)
-        processor = hf.Mask2FormerImageProcessor(size={"height": 64, "width": 64}, num_labels=3)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return model.eval(), processor
-
-
-@pytest.mark.parametrize("kind", ["classification", "detection", "segmentation", "instances"])
-def test_transformers(kind, tmp_path):
-    """The data knows two of its three classes, in the other order."""
-    model, processor = transformers_folder(tmp_path / "small", kind)
-    task = "detection" if kind == "instances" else kind
-    predictor, found = predictions(f"transformers:{tmp_path / 'small'}", info_of(task))
-    assert predictor.masks == (kind == "instances")
-    if kind == "classification":
-        with torch.no_grad():
-            logits = model(**processor(images=IMAGES, return_tensors="pt")).logits[:, [1, 0]]
-        assert np.allclose(
-            np.stack([one.probabilities for one in found]), logits.softmax(1).numpy(), atol=1e-6
-        )
-    if kind == "segmentation":
-        with torch.no_grad():
-            logits = model(**processor(images=IMAGES[0], return_tensors="pt")).logits[:, [1, 0]]
-        resized = torch.nn.functional.interpolate(
-            logits, IMAGES[0].shape[:2], mode="bilinear"
-        ).argmax(1)[0]
-        assert (found[0].label_map == resized.numpy()).all()
-    if kind in ("detection", "instances"):
-        assert len(found[0].boxes)
-        assert set(found[0].labels) <= {0, 1}
-
-
 @pytest.mark.parametrize(("name", "masks"), [("yolo11n.yaml", False), ("yolo11n-seg.yaml", True)])
 def test_ultralytics(name, masks):
     # a model made from YAML calls its classes by number
@@ -223,13 +132,6 @@ def test_ultralytics(name, masks):
     predictor, found = predictions(f"ultralytics:{name}(size=64)", info_of("detection", names))
     assert predictor.masks == masks
     assert len(found) == 2
-
-
-class Boxes(torch.nn.Module):
-    def forward(self, images):
-        height = images.shape[2] + 0 * images.sum()
-        box = torch.stack([height * 0, height * 0, height / 2, height / 4])
-        return torch.stack([box, box + 2]), torch.tensor([1, 2]), torch.tensor([0.9, 0.4])
 
 
 def export(model, path, names):
@@ -269,18 +171,6 @@ def test_onnx_classifier_and_segmenter_equal_the_model(tmp_path):
     ).argmax(1)[0]
     # a tie may fall either way in the last bit
     assert (found[0].label_map == resized.numpy()).mean() > 0.999
-
-
-def test_onnx_detector_scales_boxes_back(tmp_path):
-    """Input 32 x 32, box 16 x 8: half as wide and a quarter as high as the image."""
-    export(Boxes(), tmp_path / "d.onnx", ["boxes", "labels", "scores"])
-    predictor, found = predictions(
-        f"onnx:{tmp_path / 'd.onnx'}(first_label=1)", info_of("detection")
-    )
-    assert not predictor.masks
-    height, width = IMAGES[0].shape[:2]
-    assert found[0].boxes[0].tolist() == pytest.approx([0, 0, width / 2, height / 4])
-    assert found[0].labels.tolist() == [0, 1]
 
 
 # ---- your own
@@ -393,8 +283,8 @@ def with_(**changes):
         ("classification", [Prediction(probabilities=np.array([np.nan, 1.0]))], "sum to"),
         ("classification", [Prediction(probabilities=np.ones(3) / 3)], r"shape \(2,\)"),
         ("segmentation", [Prediction(label_map=np.zeros((5, 5), np.uint8))], "resize the logits"),
-        ("segmentation", [Prediction(label_map=np.full((48, 64), 7, np.uint8))], "labels below 2"),
-        ("segmentation", [Prediction(label_map=np.zeros((48, 64)))], "uint8"),
+        ("segmentation", [Prediction(label_map=np.full((48, 64), 7, np.uint8))], r"0\.\.1"),
+        ("segmentation", [Prediction(label_map=np.full((48, 64), 0.5))], "integer labels"),
     ],
 )
 def test_bad_answers_are_one_sentence(task, answer, message):
@@ -403,21 +293,6 @@ def test_bad_answers_are_one_sentence(task, answer, message):
         validated_predictor(predictor, 2, True)(IMAGES[:1], ["a.png"])
     assert "\n" not in str(caught.value)
     assert "mine" in str(caught.value)
-
-
-def test_good_answers_pass():
-    assert validated_predictor(Predictor("detection", "m", lambda images: [GOOD], "0"), 2, True)(
-        IMAGES[:1], ["a.png"]
-    ) == [GOOD]
-    nothing = Prediction(
-        boxes=np.zeros((0, 4)),
-        labels=np.zeros(0, int),
-        scores=np.zeros(0),
-        masks=np.zeros((0, 48, 64), bool),
-    )
-    assert validated_predictor(Predictor("detection", "m", lambda images: [nothing], "0"), 2, True)(
-        IMAGES[:1], ["a.png"]
-    ) == [nothing]
 
 
 def test_a_model_that_raises_is_one_sentence_and_nothing_is_written(tmp_path):
@@ -474,7 +349,7 @@ def test_labels_both_ways():
 @pytest.mark.parametrize(
     ("spec", "task", "message"),
     [
-        ("nothing", "classification", "FILE.py or one of"),
+        ("nothing", "classification", "FILE.py, FILE.onnx"),
         ("torchvison:resnet18", "classification", "Did you mean: torchvision"),
         ("torchvision:resnet181", "classification", "Did you mean"),
         ("torchvision:resnet18(wheights='x')", "classification", "wheights"),

@@ -48,7 +48,7 @@ def evaluate_command(
     run: Annotated[Path | None, typer.Argument(help="The folder of a finished run.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="FILE.py or KIND:NAME instead of a run; see docs/models.md."),
+        typer.Option(help="A file, folder, torchvision name or KIND:NAME; see docs/models.md."),
     ] = None,
     task: Annotated[
         str | None,
@@ -143,6 +143,9 @@ def evaluate_command(
         and group.is_main_process
     ):
         print_text(f"{opened.model} has no masks: box_ap is computed, mask_ap is not", err=True)
+    if isinstance(opened, Predictor) and "read_as" in opened.about and group.is_main_process:
+        facts = (f"{name} {value}" for name, value in opened.about["read_as"].items())
+        print_text(f"{opened.model} is read as: {', '.join(facts)}", err=True)
     log = (run or out) / RUN_LOG  # an external model has no folder
     with progress_display() as display, log_failures(log, "evaluation"):
         run_name = evaluate(

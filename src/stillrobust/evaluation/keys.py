@@ -35,7 +35,7 @@ def cells_to_evaluate(
         results: Folder of the results store.
         protocol: Cells and circumstances.
         run: Name of the run in the store.
-        weights: SHA-256 of the weights; see ``Predictor.weights``.
+        weights: Identity of the model; see ``Predictor.weights``.
 
     Returns:
         (corruption, severity) of the cells that are not stored under these circumstances.
@@ -113,7 +113,7 @@ def resolve_circumstances(dataset: Dataset, protocol: Protocol, weights: str) ->
     Args:
         dataset: The selected images.
         protocol: The chosen protocol; ``None`` values are resolved for the dataset.
-        weights: SHA-256 of the weights.
+        weights: Identity of the model; see ``Predictor.weights``.
     """
     info = dataset.info
     found: dict[str, Any] = {
@@ -234,8 +234,9 @@ def require_same_circumstances(
         UserError: If stored cells have other circumstances, or more images.
     """
     for differing in stale_cells(store, run, dataset, circumstances).values():
+        named = ["weights or options of the model" if k == "weights" else k for k in differing]
         raise UserError(
             f"Expected the model, data and circumstances of the stored cells of {run} in"
-            f" {store.root}, but {', '.join(differing)} differ; give the new run another name with"
+            f" {store.root}, but {', '.join(named)} differ; give the new run another name with"
             " --name, or remove the stored cells with --replace"
         )

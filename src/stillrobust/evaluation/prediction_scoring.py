@@ -28,7 +28,7 @@ from stillrobust.evaluation.prediction_files import (
 from stillrobust.evaluation.prediction_manifest import Manifest, cell_protocol, read_manifest
 from stillrobust.evaluation.protocol import Protocol
 from stillrobust.grid import Cell, Place
-from stillrobust.predictors.validation import prediction_fault
+from stillrobust.predictors.validation import PredictionFault, validated_prediction
 from stillrobust.runtime.progress import ProgressCallback, no_progress
 from stillrobust.samples import Dataset, DatasetInfo
 from stillrobust.storage.files import cached_file_sha256
@@ -219,18 +219,15 @@ def _check(scoring: _Scoring, places: list[Place], steps: _Steps) -> bool:
                 )
         masks = info.has_masks and bool(cell.has_masks)
         for index, image in enumerate(manifest.images):
-            fault = prediction_fault(
-                cell.prediction(index, masks),
-                info.task,
-                manifest.sizes[index],
-                len(info.classes),
-                masks,
-            )
-            if fault:
-                raise UserError(
-                    f"{scoring.files[place]} cannot be scored on {image}"
-                    f" {manifest.sizes[index]}: expected {fault}"
+            size = manifest.sizes[index]
+            try:
+                validated_prediction(
+                    cell.prediction(index, masks), info.task, size, len(info.classes), masks
                 )
+            except PredictionFault as fault:
+                raise UserError(
+                    f"{scoring.files[place]} cannot be scored on {image} {size}: expected {fault}"
+                ) from None
             steps.advance(f"check {display_name(place[0])} {place[1]}")
     return info.has_masks and (first is None or first[1])
 

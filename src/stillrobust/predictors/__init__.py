@@ -1,18 +1,24 @@
 """Predictors: finished models from any library.
 
-A spec is ``my_model.py``, ``KIND:NAME`` or ``KIND:NAME(argument=literal, ...)`` with a kind of
-:data:`PREDICTORS`. Each kind is a module with a function ``create_predictor(info, name, ...)``.
+A spec is a file such as ``my_model.py`` or ``model.onnx``, a folder, a name of torchvision, or
+``KIND:NAME`` with a kind of :data:`PREDICTORS`; arguments follow as ``(argument=literal, ...)``.
+Each kind is a module with a function ``create_predictor(info, name, ...)``.
 Only the models load torch; the validation of predictions does not.
 """
 
 import importlib
+import inspect
+import re
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillrobust.errors import UserError
 from stillrobust.extras import require_extra
 from stillrobust.names import lookup, parse_spec
-from stillrobust.predictors.predictor import Predict, Predictor
+from stillrobust.predictors.predictor import Predict, Predictor, prediction_identity
+from stillrobust.predictors.spec_kinds import kind_of
 from stillrobust.predictors.validation import validated_predictor
 from stillrobust.samples import DatasetInfo
 
@@ -38,6 +44,9 @@ PREDICTORS: Mapping[str, str] = {
 }
 """Module of each kind of model. It is imported on first use, because each library is optional."""
 
+KIND = re.compile(r"[a-z_]{2,}")  # not the drive of a path
+FILES = ("name", "weights")  # arguments that may be paths; adapters hash the content
+
 
 def __getattr__(name: str) -> Any:
     """Import what loads trained models, and with it torch, on first use."""
@@ -52,36 +61,54 @@ def __getattr__(name: str) -> Any:
 def open_predictor(spec: str, info: DatasetInfo) -> Predictor:
     """Load the model that a spec names.
 
+    Everything that the spec says becomes part of the predictor's identity, ``Predictor.weights``:
+    another value of an argument is another model. Files count by their content, not their path.
+
     Args:
-        spec: ``my_model.py``, ``KIND:NAME`` or ``KIND:NAME(argument=literal, ...)``.
+        spec: A file, a folder or a name of torchvision, or ``KIND:NAME``; all of them may end with
+            ``(argument=literal, ...)``.
         info: Description of the dataset; the model's classes are matched to it.
 
     Raises:
         UserError: If the model does not exist, does not fit the dataset, or its library is missing.
     """
     require_extra("torch")
-    arguments: Mapping[str, object] = {}
-    if spec.endswith(".py"):
-        kind, name = "file", spec.removeprefix("file:")
-    else:
-        kind, _, rest = spec.partition(":")
-        if not rest:
-            listed = ", ".join(f"{name}:NAME" for name in PREDICTORS if name != "file")
-            raise UserError(
-                f"Expected a model as FILE.py or one of {listed}, but got {spec!r}; see"
-                " docs/models.md"
-            )
-        lookup("kind of model", kind, PREDICTORS)
-        name, arguments = parse_spec(rest)
+    kind, colon, rest = spec.partition(":")
+    if kind not in PREDICTORS or not colon:
+        if colon and KIND.fullmatch(kind) and not Path(spec.partition("(")[0]).exists():
+            lookup("kind of model", kind, PREDICTORS)
+        kind, rest = "", spec
+    # brackets in the path of a Python file are characters of the path
+    name, arguments = (rest, {}) if rest.endswith(".py") else parse_spec(rest)
+    kind = kind or kind_of(name, info)
     try:
         module = importlib.import_module(f"stillrobust.predictors.{PREDICTORS[kind]}")
-        predictor: Predictor = module.create_predictor(info, name, **arguments)
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"{spec} needs the package {error.name}; run: pip install 'stillrobust[{kind}]'"
-        ) from None
+        raise _missing_package(spec, kind, error) from None
+    try:
+        bound = inspect.signature(module.create_predictor).bind(info, name, **arguments)
     except TypeError as error:
-        if "argument" not in str(error):
-            raise
-        raise UserError(f"{spec} has an argument that {kind} models do not take: {error}") from None
-    return predictor
+        raise UserError(
+            f"{spec} has an argument that {kind} models do not take: {error}; see docs/models.md"
+        ) from None
+    bound.apply_defaults()
+    try:
+        predictor: Predictor = module.create_predictor(*bound.args, **bound.kwargs)
+    except ModuleNotFoundError as error:
+        raise _missing_package(spec, kind, error) from None
+    options = {key: value for key, value in bound.arguments.items() if key != "info"}
+    identity = prediction_identity(
+        predictor.weights,
+        kind=kind,
+        options={
+            key: "a file" if key in FILES and Path(str(value)).expanduser().exists() else value
+            for key, value in options.items()
+        },
+    )
+    return replace(predictor, weights=identity)
+
+
+def _missing_package(spec: str, kind: str, error: ModuleNotFoundError) -> UserError:
+    return UserError(
+        f"{spec} needs the package {error.name}; run: pip install 'stillrobust[{kind}]'"
+    )

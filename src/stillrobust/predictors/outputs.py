@@ -7,8 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stillrobust.errors import UserError
 from stillrobust.predictors.labels import dataset_labels
 from stillrobust.samples import Array, Image, Prediction
+
+ROUNDING = 1e-3  # by which float16 scores may exceed 1
+CORNER_ROUNDING = 0.5  # pixels by which float16 corners of a thin box may be swapped
 
 
 def default_device() -> torch.device:
@@ -57,8 +61,12 @@ def detection_prediction(
     size: tuple[int, int],
     columns: Array,
     outputs: int,
+    model: str,
 ) -> Prediction:
     """Keep the detections of the dataset's classes, and clip boxes to the image.
+
+    Labels, scores and the order of corners are checked first, because clipping and look-up would
+    hide what is wrong.
 
     Args:
         boxes: (N, 4) xyxy in pixels of the image.
@@ -68,16 +76,49 @@ def detection_prediction(
         size: (H, W) of the image.
         columns: The model's index of every class; see ``labels.class_columns``.
         outputs: Number of classes of the model.
+        model: Name of the model, for errors.
+
+    Raises:
+        UserError: If labels, scores or boxes are not what they should be.
     """
+    _check_detections(boxes, labels, scores, outputs, model)
     found = dataset_labels(columns, outputs)[labels.astype(np.int64)]
     kept = found >= 0
     limits = np.array([size[1], size[0], size[1], size[0]], np.float32)
     return Prediction(
-        boxes=np.clip(boxes[kept].astype(np.float32).reshape(-1, 4), 0, limits),
+        boxes=_in_order(np.clip(boxes[kept].astype(np.float32).reshape(-1, 4), 0, limits)),
         labels=found[kept],
         scores=np.clip(scores[kept].astype(np.float32), 0, 1),
         masks=None if masks is None else masks[kept].astype(bool).reshape(-1, *size),
     )
+
+
+def _in_order(boxes: Array) -> Array:
+    return np.concatenate([boxes[:, :2], np.maximum(boxes[:, :2], boxes[:, 2:])], 1)
+
+
+def _check_detections(boxes: Array, labels: Array, scores: Array, outputs: int, model: str) -> None:
+    if not len(labels):
+        return
+    # also refuses NaN
+    if not (scores.min() >= 0 and scores.max() <= 1 + ROUNDING):
+        raise UserError(
+            f"Expected scores of 0..1 from {model}, but got {scores.min():.4g} to"
+            f" {scores.max():.4g}; give scores='percent' or 'logits' to an ONNX file, or correct"
+            " the model"
+        )
+    if not (labels.min() >= 0 and labels.max() < outputs and (labels == np.floor(labels)).all()):
+        raise UserError(
+            f"Expected labels of 0..{outputs - 1} from {model}, but got {labels.min():.4g} to"
+            f" {labels.max():.4g}; give first_label=0 or 1, and classes=[the names in the model's"
+            " order]"
+        )
+    if not np.isfinite(boxes).all() or (boxes[:, 2:] < boxes[:, :2] - CORNER_ROUNDING).any():
+        raise UserError(
+            f"Expected boxes as x1, y1, x2, y2 from {model}, but some end before they start or are"
+            " not finite; give boxes='xywh', 'cxcywh' or 'yxyx' to an ONNX file, or correct the"
+            " model"
+        )
 
 
 def mask_boxes(masks: Array) -> Array:

@@ -16,7 +16,7 @@ from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown_name_error
 from stillrobust.predictors.labels import class_columns
 from stillrobust.predictors.outputs import classification_predictions, default_device
-from stillrobust.predictors.predictor import Predictor
+from stillrobust.predictors.predictor import Predictor, prediction_identity
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
 
@@ -64,6 +64,7 @@ def create_predictor(
     )
     model = model.eval().to(default_device())
     arguments = {"weights": weights} | ({"key": key} if key else {})
+    preprocessing = " ".join(repr(transform).split())
 
     def predict(images: list[Image]) -> list[Prediction]:
         batch = torch.stack([transform(PillowImage.fromarray(image)) for image in images]).to(
@@ -75,7 +76,7 @@ def create_predictor(
         task="classification",
         model=f"timm:{format_spec(name, arguments)}",
         predict=predict,
-        weights=digest(model.state_dict()),
+        weights=prediction_identity(digest(model.state_dict()), preprocessing=preprocessing),
         classes=info.classes,
-        about={"preprocessing": " ".join(repr(transform).split()), "timm": timm.__version__},
+        about={"preprocessing": preprocessing, "timm": timm.__version__},
     )

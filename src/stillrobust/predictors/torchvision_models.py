@@ -21,7 +21,7 @@ from stillrobust.predictors.outputs import (
     float_tensor,
     segmentation_prediction,
 )
-from stillrobust.predictors.predictor import Predict, Predictor
+from stillrobust.predictors.predictor import Predict, Predictor, prediction_identity
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
 MODULES = {
@@ -48,8 +48,8 @@ def create_predictor(
         weights: Name of published weights (fetched before), ``'random'``, or the path
             of a file.
         key: Path of the weights in the file, such as ``'model_ema'`` (default: they are found).
-        classes: Number of classes with background, if it is not the published one. They are then
-            the dataset's in their order, in detection after the background.
+        classes: Number of classes, if it is not the published one. They are then the dataset's in
+            their order. A detector's background is not counted; it has the index 0.
         labels: The dataset's name of a class by the model's name.
 
     Raises:
@@ -69,35 +69,36 @@ def create_predictor(
     chosen = enum[weights] if published else enum.DEFAULT
     if published:
         torchvision_file(name, chosen)  # torchvision downloads what is missing
+    published_names = chosen.meta["categories"]
+    background = int(info.task == "detection")
+    outputs = len(published_names) if classes is None else classes + background
     arguments: dict[str, Any] = (
-        {"weights": chosen} if published else {"weights": None, "num_classes": classes}
+        {"weights": chosen} if published else {"weights": None, "num_classes": outputs}
     )
-    if not published and classes is None:
-        arguments["num_classes"] = len(chosen.meta["categories"])
     if info.task != "classification" and not published:
         arguments["weights_backbone"] = None
     model = torchvision.models.get_model(name, **arguments)
     if not published and weights != "random":
         load_weight_file(model, Path(weights), place)
-    published_names = chosen.meta["categories"]
     transform = chosen.transforms()
     head = (
         info,
         published_names if classes is None else None,
-        classes or len(published_names),
+        outputs,
         labels or {},
     )
     model = model.eval().to(default_device())
     named = {"weights": weights} | ({"key": key} if key else {})
+    preprocessing = " ".join(repr(transform).split())
     return Predictor(
         task=info.task,
         model=f"torchvision:{format_spec(name, named)}",
         predict=_PREDICTS[info.task](model, transform, *head),
-        weights=digest(model.state_dict()),
+        weights=prediction_identity(digest(model.state_dict()), preprocessing=preprocessing),
         classes=info.classes,
         masks=name.startswith("maskrcnn"),
         about={
-            "preprocessing": " ".join(repr(transform).split()),
+            "preprocessing": preprocessing,
             "torchvision": torchvision.__version__,
         },
     )
@@ -178,6 +179,7 @@ def _detector(
                     (image.shape[0], image.shape[1]),
                     columns,
                     outputs,
+                    "the detector",
                 )
             )
         return found

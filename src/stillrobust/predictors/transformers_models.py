@@ -1,12 +1,16 @@
 """Hugging Face models for classification, detection and segmentation, with their processors."""
 
+import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import transformers
+from torch.nn import functional
 
 from stillrobust.backbones.hubs import transformers_folder
 from stillrobust.backbones.reader import digest
@@ -20,14 +24,14 @@ from stillrobust.predictors.outputs import (
     mask_boxes,
     segmentation_prediction,
 )
-from stillrobust.predictors.predictor import Predict, Predictor
+from stillrobust.predictors.predictor import Predict, Predictor, prediction_identity
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
 # heads for each task, in the order in which they are tried
 HEADS = {
     "classification": ("AutoModelForImageClassification",),
     "detection": ("AutoModelForObjectDetection", "AutoModelForUniversalSegmentation"),
-    "segmentation": ("AutoModelForSemanticSegmentation",),
+    "segmentation": ("AutoModelForSemanticSegmentation", "AutoModelForUniversalSegmentation"),
 }
 
 
@@ -53,7 +57,7 @@ def create_predictor(
         model = getattr(transformers, head).from_pretrained(
             source, use_safetensors=True, trust_remote_code=False
         )
-        processor = _processor(source)
+        processor = _load_processor(source, config, info)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise UserError(
@@ -62,30 +66,81 @@ def create_predictor(
     names = class_names(config.id2label)
     columns = class_columns(info, names, len(names), labels or {}, name)
     model = model.eval().to(default_device())
-    instances = head == "AutoModelForUniversalSegmentation"
+    universal = head == "AutoModelForUniversalSegmentation"
+    instances = universal and info.task == "detection"
+    if instances and not _has_binary_maps(processor.library):
+        raise UserError(
+            f"{type(model).__name__} has no overlapping instances in transformers; evaluate it on"
+            " label maps, or give a MaskFormer or Mask2Former"
+        )
     makers = {
         "classification": _classifier,
-        "segmentation": _segmenter,
-        "detection": _instances if instances else _detector,
+        "segmentation": _universal_segmenter if universal else _segmenter,
+        "detection": _instances if universal else _detector,
     }
+    preprocessing = _without_versions(processor.library.to_dict())
     return Predictor(
         task=info.task,
         model=f"transformers:{local.name if local.is_dir() else name}",
         predict=makers[info.task](model, processor, columns, len(names)),
-        weights=digest(model.state_dict()),
+        weights=prediction_identity(
+            digest(model.state_dict()),
+            config=_without_versions(config.to_dict()),
+            preprocessing=preprocessing,
+        ),
         classes=info.classes,
         masks=instances,
         about={
             "architecture": type(model).__name__,
-            "preprocessing": processor.to_dict(),
+            "preprocessing": preprocessing,
             "transformers": transformers.__version__,
         },
     )
 
 
-def _processor(source: str) -> Any:
-    load: Any = transformers.AutoImageProcessor.from_pretrained
-    return load(source, trust_remote_code=False)
+def _without_versions(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the library's version and the path that a model was loaded from."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if key != "transformers_version" and not key.startswith("_")
+    }
+
+
+@dataclass(frozen=True)
+class _Processor:
+    """The image processor of a model."""
+
+    library: Any
+    task: str
+    """Task that OneFormer receives as text; empty for other models."""
+    grey: bool
+    """Whether the model takes one channel."""
+
+    def __call__(self, images: list[Image]) -> Any:
+        """Return the inputs of the model."""
+        if self.grey:
+            images = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] for image in images]
+        text = ([self.task] * len(images),) if self.task else ()
+        return self.library(
+            images, *text, return_tensors="pt", input_data_format="channels_last"
+        ).to(default_device())
+
+
+def _load_processor(source: str, config: Any, info: DatasetInfo) -> _Processor:
+    one_former = config.model_type == "oneformer"
+    load: Any = transformers.OneFormerProcessor if one_former else transformers.AutoImageProcessor
+    task = "instance" if info.task == "detection" else "semantic"
+    return _Processor(
+        load.from_pretrained(source, trust_remote_code=False),
+        task if one_former else "",
+        getattr(config, "num_channels", 3) == 1,
+    )
+
+
+def _has_binary_maps(library: Any) -> bool:
+    convert = getattr(library, "post_process_instance_segmentation", None)
+    return convert is not None and "return_binary_maps" in inspect.signature(convert).parameters
 
 
 def _head_of(config: Any, info: DatasetInfo) -> str:
@@ -98,27 +153,21 @@ def _head_of(config: Any, info: DatasetInfo) -> str:
     )
 
 
-def _inputs(processor: Any, images: list[Image]) -> Any:
-    return processor(images=images, return_tensors="pt", input_data_format="channels_last").to(
-        default_device()
-    )
-
-
 def _sizes(images: list[Image]) -> list[tuple[int, int]]:
     return [(image.shape[0], image.shape[1]) for image in images]
 
 
-def _classifier(model: Any, processor: Any, columns: Any, outputs: int) -> Predict:
+def _classifier(model: Any, processor: _Processor, columns: Any, outputs: int) -> Predict:
     def predict(images: list[Image]) -> list[Prediction]:
-        return classification_predictions(model(**_inputs(processor, images)).logits, columns)
+        return classification_predictions(model(**processor(images)).logits, columns)
 
     return predict
 
 
-def _segmenter(model: Any, processor: Any, columns: Any, outputs: int) -> Predict:
+def _segmenter(model: Any, processor: _Processor, columns: Any, outputs: int) -> Predict:
     def predict(images: list[Image]) -> list[Prediction]:
         # one by one: images of different sizes would need padding, which would be segmented too
-        logits = [model(**_inputs(processor, [image])).logits[0] for image in images]
+        logits = [model(**processor([image])).logits[0] for image in images]
         return [
             segmentation_prediction(one, size, columns)
             for one, size in zip(logits, _sizes(images), strict=True)
@@ -127,10 +176,32 @@ def _segmenter(model: Any, processor: Any, columns: Any, outputs: int) -> Predic
     return predict
 
 
-def _detector(model: Any, processor: Any, columns: Any, outputs: int) -> Predict:
+def _universal_segmenter(model: Any, processor: _Processor, columns: Any, outputs: int) -> Predict:
+    """Sum each query's mask, weighted by its class, as the library does."""
+
     def predict(images: list[Image]) -> list[Prediction]:
-        answer = model(**_inputs(processor, images))
-        found = processor.post_process_object_detection(
+        found = []
+        for image, size in zip(images, _sizes(images), strict=True):
+            answer = model(**processor([image]))
+            if "class_queries_logits" not in answer:
+                raise UserError(
+                    f"{type(model).__name__} has no semantic segmentation in transformers; give a"
+                    " MaskFormer, Mask2Former, OneFormer or EoMT"
+                )
+            classes = answer.class_queries_logits[0].softmax(-1)[:, torch.from_numpy(columns)]
+            masks = answer.masks_queries_logits[0].sigmoid()
+            scores = torch.einsum("qc,qhw->chw", classes.float(), masks.float())[None]
+            resized = functional.interpolate(scores, size, mode="bilinear", align_corners=False)
+            found.append(Prediction(label_map=resized[0].argmax(0).cpu().numpy()))
+        return found
+
+    return predict
+
+
+def _detector(model: Any, processor: _Processor, columns: Any, outputs: int) -> Predict:
+    def predict(images: list[Image]) -> list[Prediction]:
+        answer = model(**processor(images))
+        found = processor.library.post_process_object_detection(
             answer, threshold=0.0, target_sizes=torch.tensor(_sizes(images))
         )
         results = []
@@ -139,18 +210,20 @@ def _detector(model: Any, processor: Any, columns: Any, outputs: int) -> Predict
                 one[key].float().cpu().numpy() for key in ("boxes", "labels", "scores")
             )
             results.append(
-                detection_prediction(boxes, numbers, scores, None, size, columns, outputs)
+                detection_prediction(
+                    boxes, numbers, scores, None, size, columns, outputs, "the detector"
+                )
             )
         return results
 
     return predict
 
 
-def _instances(model: Any, processor: Any, columns: Any, outputs: int) -> Predict:
+def _instances(model: Any, processor: _Processor, columns: Any, outputs: int) -> Predict:
     def predict(images: list[Image]) -> list[Prediction]:
         sizes = _sizes(images)
-        answer = model(**_inputs(processor, images))
-        found = processor.post_process_instance_segmentation(
+        answer = model(**processor(images))
+        found = processor.library.post_process_instance_segmentation(
             answer, threshold=0.0, target_sizes=sizes, return_binary_maps=True
         )
         results = []
@@ -165,7 +238,14 @@ def _instances(model: Any, processor: Any, columns: Any, outputs: int) -> Predic
             scores = np.array([segment["score"] for segment in segments], np.float32)
             results.append(
                 detection_prediction(
-                    mask_boxes(masks), numbers, scores, masks, size, columns, outputs
+                    mask_boxes(masks),
+                    numbers,
+                    scores,
+                    masks,
+                    size,
+                    columns,
+                    outputs,
+                    "the segmenter",
                 )
             )
         return results

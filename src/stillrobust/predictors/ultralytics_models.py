@@ -11,7 +11,7 @@ from stillrobust.backbones.reader import digest
 from stillrobust.errors import UserError
 from stillrobust.predictors.labels import class_columns
 from stillrobust.predictors.outputs import class_names, detection_prediction
-from stillrobust.predictors.predictor import Predictor
+from stillrobust.predictors.predictor import Predictor, prediction_identity
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
 # as in Ultralytics' validation: ultralytics/cfg/default.yaml (conf 0.001 in val mode, iou 0.7,
@@ -85,14 +85,23 @@ def create_predictor(
         if masks:
             drawn = np.zeros((0, *shape), bool) if own is None else own.data.cpu().numpy() > 0.5
         return detection_prediction(
-            boxes.xyxy, boxes.cls, boxes.conf, drawn, (shape[0], shape[1]), columns, len(names)
+            boxes.xyxy,
+            boxes.cls,
+            boxes.conf,
+            drawn,
+            (shape[0], shape[1]),
+            columns,
+            len(names),
+            name,
         )
 
     return Predictor(
         task="detection",
         model=f"ultralytics:{Path(name).stem}",
         predict=predict,
-        weights=digest(model.model.state_dict()),
+        weights=prediction_identity(
+            digest(model.model.state_dict()), architecture=model.model.yaml, classes=names
+        ),
         classes=info.classes,
         masks=masks,
         about={"size": size, "confidence": CONFIDENCE, "nms": OVERLAP, "ultralytics": __version__},

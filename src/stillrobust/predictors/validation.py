@@ -1,6 +1,8 @@
-"""Validation of predictions before they are scored."""
+"""Copying, conversion and validation of what a model returns, before anything reads it."""
 
+import sys
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,26 @@ from stillrobust.user_files import USER_CODE_ERRORS, error_summary
 
 # pixels that a box may exceed the image by: detectors clip in the resized image and scale back
 TOLERANCE = 1.0
+ROUNDING = 1e-6  # by which float32 probabilities may leave 0..1
+SUM_ROUNDING = 1e-2  # of float16 probabilities of many classes
+FIELDS = {
+    "classification": ("probabilities",),
+    "detection": ("boxes", "labels", "scores", "masks"),
+    "segmentation": ("label_map", "confidence"),
+}
+
+
+class PredictionFault(ValueError):
+    """What is wrong with a prediction, as ``"X, but got Y; do Z"``."""
 
 
 def validated_predictor(
     predictor: Predictor, classes: int, has_masks: bool
 ) -> Callable[[Sequence[Image], Sequence[str]], list[Prediction]]:
-    """Wrap ``predictor.predict`` with validation.
+    """Wrap ``predictor.predict`` with copies of the images, conversion and validation.
+
+    A model may write into its images. A model that returns the same memory for several images of a
+    batch, such as one output buffer, receives one image at a time from then on.
 
     Args:
         predictor: The model.
@@ -25,44 +41,60 @@ def validated_predictor(
         has_masks: Whether the ground truth has masks.
 
     Returns:
-        A function of images and their names. An invalid prediction, or an exception of the model,
-        becomes a ``UserError`` that names the image.
+        A function of images and their names, which returns plain copies; see
+        :func:`validated_prediction`. An invalid prediction, or an exception of the model, becomes a
+        ``UserError`` that names the image.
     """
+    one_by_one = False
 
     def predict(images: Sequence[Image], names: Sequence[str]) -> list[Prediction]:
-        try:
-            predictions = predictor.predict(list(images))
-        except UserError:
-            raise
-        except USER_CODE_ERRORS as error:
-            failing = _first_failing_image(predictor, images, names)
-            where = failing or f"a batch of {len(images)} images from {names[0]} on"
-            raise UserError(
-                f"{predictor.model} failed on {where}: {error_summary(error)}; call its predict on"
-                " that image"
-            ) from error
-        if not isinstance(predictions, list | tuple) or len(predictions) != len(images):
-            got = (
-                f"{len(predictions)}"
-                if isinstance(predictions, list | tuple)
-                else type(predictions).__name__
-            )
-            raise UserError(
-                f"Expected a list of {len(images)} predictions from {predictor.model}, but got"
-                f" {got}; return one per image, in their order"
-            )
+        nonlocal one_by_one
+        if one_by_one and len(images) > 1:
+            return [predict([image], [name])[0] for image, name in zip(images, names, strict=True)]
+        predictions = _call(predictor, images, names)
+        if len(images) > 1 and _share_memory(predictions, FIELDS[predictor.task]):
+            one_by_one = True
+            return predict(images, names)
+        valid = []
         for image, name, prediction in zip(images, names, predictions, strict=True):
-            fault = prediction_fault(
-                prediction, predictor.task, image.shape[:2], classes, has_masks
-            )
-            if fault:
-                raise UserError(
-                    f"{predictor.model} cannot be scored on {name} {image.shape[:2]}: expected"
-                    f" {fault}; correct its predict"
+            height, width = image.shape[:2]
+            try:
+                valid.append(
+                    validated_prediction(
+                        prediction, predictor.task, (height, width), classes, has_masks
+                    )
                 )
-        return list(predictions)
+            except PredictionFault as fault:
+                raise UserError(
+                    f"{predictor.model} cannot be scored on {name} {(height, width)}: expected"
+                    f" {fault}; correct its predict"
+                ) from None
+        return valid
 
     return predict
+
+
+def _call(predictor: Predictor, images: Sequence[Image], names: Sequence[str]) -> list[Any]:
+    """Return what the model returns for copies of the images, one object per image."""
+    try:
+        predictions = predictor.predict([image.copy() for image in images])
+        found = list(predictions) if isinstance(predictions, list | tuple) else None
+    except UserError:
+        raise
+    except USER_CODE_ERRORS as error:
+        failing = _first_failing_image(predictor, images, names)
+        where = failing or f"a batch of {len(images)} images from {names[0]} on"
+        raise UserError(
+            f"{predictor.model} failed on {where}: {error_summary(error)}; call its predict on"
+            " that image"
+        ) from error
+    if found is None or len(found) != len(images):
+        got = _type_name(predictions) if found is None else f"{len(found)}"
+        raise UserError(
+            f"Expected a list of {len(images)} predictions from {predictor.model}, but got"
+            f" {got}; return one per image, in their order"
+        )
+    return found
 
 
 def _first_failing_image(
@@ -71,16 +103,48 @@ def _first_failing_image(
     """Return the first image that the model fails on by itself; empty if there is none."""
     for image, name in zip(images, names, strict=True):
         try:
-            predictor.predict([image])
+            predictor.predict([image.copy()])
         except USER_CODE_ERRORS:
             return f"{name} {image.shape[:2]}"
     return ""
 
 
-def prediction_fault(
-    prediction: object, task: str, size: tuple[int, ...], classes: int, has_masks: bool
-) -> str:
-    """Return what is wrong with a prediction, as ``"X, but got Y; do Z"``; empty if valid.
+def _share_memory(predictions: Sequence[Any], fields: Sequence[str]) -> bool:
+    """Return whether two predictions hold the same memory, which the model may have overwritten."""
+    for name in fields:
+        values = [_field(prediction, name) for prediction in predictions]
+        for one, other in combinations([value for value in values if value is not None], 2):
+            if _same_memory(one, other):
+                return True
+    return False
+
+
+def _field(prediction: Any, name: str) -> Any:
+    # anything else is refused later
+    return getattr(prediction, name) if type(prediction) is Prediction else None
+
+
+def _same_memory(one: Any, other: Any) -> bool:
+    if _is_tensor(one) and _is_tensor(other):
+        try:
+            return bool(one.numel() > 0 and one.data_ptr() == other.data_ptr())
+        except (
+            RuntimeError,
+            TypeError,
+        ):  # a tensor without memory of its own, such as a sparse one
+            return False
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        # overlapping bounds suffice: predicting one by one is right in any case
+        return bool(one.size) and bool(np.may_share_memory(one, other))
+    return one is other and isinstance(one, list)
+
+
+def validated_prediction(
+    prediction: object, task: str, size: tuple[int, int], classes: int, has_masks: bool
+) -> Prediction:
+    """Copy a prediction into plain arrays and check it.
+
+    Arrays, tensors on any device, and lists are accepted, of booleans, integers or real numbers.
 
     Args:
         prediction: What the model returned for one image.
@@ -88,116 +152,222 @@ def prediction_fault(
         size: (H, W) of the image.
         classes: Number of classes of the dataset.
         has_masks: Whether the ground truth has masks.
+
+    Returns:
+        A prediction with the fields of the task, in contiguous arrays of its own: float32 or
+        float64 numbers, int64 ``labels``, bool ``masks``, uint8 ``label_map``.
+
+    Raises:
+        PredictionFault: If the prediction cannot be scored.
     """
-    if not isinstance(prediction, Prediction):
-        return (
-            f"a stillrobust.samples.Prediction, but got {type(prediction).__name__}; wrap the"
-            " arrays in one"
+    if type(prediction) is not Prediction:
+        raise PredictionFault(
+            f"a stillrobust.samples.Prediction, but got {_type_name(prediction)}; wrap the arrays"
+            " in one"
         )
+    values = {name: _plain_array(name, getattr(prediction, name)) for name in FIELDS[task]}
     if task == "classification":
-        return _fault_of_probabilities(prediction.probabilities, classes)
+        return Prediction(probabilities=_probabilities(values["probabilities"], classes))
     if task == "segmentation":
-        return _fault_of_map(prediction.label_map, size, classes)
-    return _fault_of_detections(prediction, size, classes, has_masks)
+        return Prediction(
+            label_map=_label_map(values["label_map"], size, classes),
+            confidence=_confidence(values["confidence"], size),
+        )
+    return _detections(values, size, classes, has_masks)
 
 
-def _fault_of_probabilities(values: Array | None, classes: int) -> str:
-    if values is None or np.shape(values) != (classes,):
-        return (
+def _plain_array(name: str, value: Any) -> Array | None:
+    """Return a contiguous copy as bool, integers, float32 or float64; ``None`` for ``None``."""
+    if value is None:
+        return None
+    try:
+        plain = np.array(_as_numpy(name, value), order="C", copy=True, subok=False)
+    except PredictionFault:
+        raise
+    except USER_CODE_ERRORS as error:
+        raise PredictionFault(
+            f"{name} as an array, but {_type_name(value)} cannot be converted to one"
+            f" ({error_summary(error)}); return an array of numbers"
+        ) from None
+    if plain.dtype.kind not in "biuf":
+        raise PredictionFault(
+            f"{name} of booleans, integers or real numbers, but got {_shape(plain)}; convert them"
+        )
+    if plain.dtype.kind == "f":
+        wide = plain.dtype.itemsize >= np.dtype(np.float64).itemsize
+        with np.errstate(over="ignore"):  # of long doubles; infinity is refused later
+            return plain.astype(np.float64 if wide else np.float32)
+    return plain.astype(plain.dtype.newbyteorder("="))
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether this is a tensor. Predictions made elsewhere are validated without torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _as_numpy(name: str, value: Any) -> Any:
+    """Return an array or nested list of numbers; the caller copies it."""
+    if isinstance(value, bool | int | float | np.generic):
+        return value
+    if _is_tensor(value):
+        import torch
+
+        tensor = value.detach().cpu()
+        if tensor.layout is not torch.strided:
+            tensor = tensor.to_dense()
+        if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
+            tensor = tensor.float()  # numpy has no bfloat16 and no float8
+        return tensor.resolve_conj().resolve_neg().numpy()
+    if isinstance(value, np.ma.MaskedArray):
+        raise PredictionFault(
+            f"{name} as a plain array, but got a masked array of shape {np.shape(value)}; fill it"
+            " with .filled(value)"
+        )
+    if isinstance(value, list | tuple):
+        return [_as_numpy(name, item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value
+    if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+        return _as_numpy(name, np.asanyarray(value))
+    raise PredictionFault(
+        f"{name} as an array, a tensor or a list, but got {_type_name(value)}; return an array"
+    )
+
+
+def _probabilities(values: Array | None, classes: int) -> Array:
+    if values is None or values.shape != (classes,):
+        raise PredictionFault(
             f"probabilities of shape ({classes},), but got {_shape(values)}; give one per class of"
             " the dataset, in its order"
         )
-    if (
-        not np.isfinite(values).all()
-        or np.min(values) < -1e-6
-        or abs(float(np.sum(values)) - 1) > 1e-2
-    ):
-        return (
-            f"probabilities that sum to 1, but they sum to {float(np.sum(values)):.4g}; apply a"
-            " softmax"
+    numbers = _as_float(values)
+    total = float(numbers.astype(np.float64).sum()) if np.isfinite(numbers).all() else np.nan
+    if not abs(total - 1) <= SUM_ROUNDING:
+        raise PredictionFault(
+            f"probabilities that sum to 1, but they sum to {total:.4g} and have"
+            f" {_range(numbers)}; apply a softmax"
         )
-    return ""
+    return _within_0_and_1("probabilities", numbers)
 
 
-def _fault_of_map(values: Array | None, size: tuple[int, ...], classes: int) -> str:
-    if values is None or np.shape(values) != tuple(size) or values.dtype != np.uint8:
-        return (
-            f"a label_map uint8 of shape {tuple(size)}, but got {_shape(values)}; resize the logits"
-            " to the image, then argmax"
+def _label_map(values: Array | None, size: tuple[int, int], classes: int) -> Array:
+    if values is None or values.shape != size:
+        raise PredictionFault(
+            f"a label_map of shape {size}, but got {_shape(values)}; resize the logits to the"
+            " image, then argmax"
         )
-    if values.size and int(values.max()) >= classes:
-        return (
-            f"labels below {classes}, but got {int(values.max())}; use the order of the data's"
-            " classes"
+    return _labels("label_map", values, classes).astype(np.uint8)
+
+
+def _confidence(values: Array | None, size: tuple[int, int]) -> Array | None:
+    if values is None:
+        return None
+    if values.shape != size:
+        raise PredictionFault(
+            f"confidence of shape {size}, but got {_shape(values)}; resize it to the image, or"
+            " leave it out"
         )
-    return ""
+    return _within_0_and_1("confidence", _as_float(values))
 
 
-def _fault_of_detections(
-    prediction: Prediction, size: tuple[int, ...], classes: int, has_masks: bool
-) -> str:
-    boxes, labels, scores = prediction.boxes, prediction.labels, prediction.scores
+def _detections(
+    values: dict[str, Array | None], size: tuple[int, int], classes: int, has_masks: bool
+) -> Prediction:
+    boxes, labels, scores, masks = (values[name] for name in FIELDS["detection"])
     if boxes is None or labels is None or scores is None:
-        missing = [
-            name for name in ("boxes", "labels", "scores") if getattr(prediction, name) is None
-        ]
-        return (
+        missing = [name for name in ("boxes", "labels", "scores") if values[name] is None]
+        raise PredictionFault(
             f"boxes, labels and scores, but {', '.join(missing)} is None; give empty arrays where"
             " nothing is found"
         )
-    count = len(boxes)
-    if (
-        np.shape(boxes) != (count, 4)
-        or np.shape(labels) != (count,)
-        or np.shape(scores) != (count,)
-    ):
-        return (
+    count = len(boxes) if boxes.ndim else -1
+    if boxes.shape == (0,):  # an empty list
+        boxes = boxes.reshape(0, 4)
+    if boxes.shape != (count, 4) or labels.shape != (count,) or scores.shape != (count,):
+        raise PredictionFault(
             f"boxes (N, 4), labels (N,) and scores (N,), but got {_shape(boxes)}, {_shape(labels)},"
-            f" {_shape(scores)}"
+            f" {_shape(scores)}; give one row per detection of this image"
         )
-    if count == 0:
-        return ""
-    if not np.isfinite(scores).all() or np.min(scores) < 0 or np.max(scores) > 1:
-        return f"scores in 0..1, but got {_range(scores)}; apply a softmax or sigmoid"
-    if (
-        not np.issubdtype(np.asarray(labels).dtype, np.integer)
-        or np.min(labels) < 0
-        or np.max(labels) >= classes
-    ):
-        return (
-            f"integer labels in 0..{classes - 1}, but got {_range(labels)}; count from 0 in the"
-            " order of the data's classes"
-        )
+    return Prediction(
+        boxes=_boxes(_as_float(boxes), size),
+        labels=_labels("labels", labels, classes),
+        scores=_within_0_and_1("scores", _as_float(scores)),
+        masks=_masks(masks, (count, *size)) if has_masks else None,
+    )
+
+
+def _boxes(boxes: Array, size: tuple[int, int]) -> Array:
     limits = np.array([size[1], size[0], size[1], size[0]], np.float64)
     if (
         not np.isfinite(boxes).all()
         or (boxes < -TOLERANCE).any()
         or (boxes > limits + TOLERANCE).any()
     ):
-        return (
+        raise PredictionFault(
             f"boxes xyxy in pixels of the image, but got {_range(boxes)}; scale them back and clip"
             " them"
         )
     if (boxes[:, 2:] < boxes[:, :2]).any():
-        return (
+        raise PredictionFault(
             "boxes as x1, y1, x2, y2, but some end before they start; convert them from x, y,"
             " width, height"
         )
-    if has_masks and (prediction.masks is None or np.shape(prediction.masks) != (count, *size)):
-        return (
-            f"masks bool of shape {(count, *size)}, but got {_shape(prediction.masks)}; the data"
-            " has masks"
+    return boxes
+
+
+def _labels(name: str, values: Array, classes: int) -> Array:
+    """Return labels as int64."""
+    if values.size and not (
+        np.isfinite(values).all()
+        and np.min(values) >= 0
+        and np.max(values) < classes
+        and (values == np.floor(values)).all()
+    ):
+        raise PredictionFault(
+            f"{name} of integer labels in 0..{classes - 1}, but got {_range(values)}; count from 0"
+            " in the order of the data's classes"
         )
-    return ""
+    return values.astype(np.int64)
 
 
-def _shape(values: Any) -> str:
-    return (
-        "None"
-        if values is None
-        else f"{getattr(values, 'dtype', type(values).__name__)} {np.shape(values)}"
-    )
+def _masks(values: Array | None, shape: tuple[int, ...]) -> Array:
+    if values is not None and shape[0] == 0 and len(values.shape) and len(values) == 0:
+        return np.zeros(shape, bool)
+    if values is None or values.shape != shape:
+        raise PredictionFault(
+            f"masks bool of shape {shape}, but got {_shape(values)}; the data has masks"
+        )
+    if values.dtype != bool and not np.isin(values, (0, 1)).all():
+        raise PredictionFault(
+            f"masks of booleans, or 0 and 1, but got {_range(values)}; apply a threshold"
+        )
+    return values.astype(bool, copy=False)
+
+
+def _within_0_and_1(name: str, values: Array) -> Array:
+    if values.size and not (np.min(values) >= -ROUNDING and np.max(values) <= 1 + ROUNDING):
+        raise PredictionFault(
+            f"{name} in 0..1, but got {_range(values)}; apply a softmax or sigmoid"
+        )
+    return np.clip(values, 0, 1)
+
+
+def _as_float(values: Array) -> Array:
+    """Return float64 values as they are, and others as the float type that holds them exactly."""
+    return values.astype(np.result_type(values.dtype, np.float32), copy=False)
+
+
+def _type_name(value: object) -> str:
+    """Return the printable name of a value's type."""
+    return "".join(letter if letter.isprintable() else "?" for letter in type(value).__name__)[:60]
+
+
+def _shape(values: Array | None) -> str:
+    return "None" if values is None else f"{values.dtype} {values.shape}"
 
 
 def _range(values: Array) -> str:
+    if np.isnan(values).any():
+        return "NaN"
     return f"values from {np.min(values):.4g} to {np.max(values):.4g}"

@@ -77,7 +77,12 @@ def summarize(
     }
     complete, fewer = (_with_letters(sorted(found, key=_order)) for found in (rows, partial))
     return Summary(
-        tuple(complete), tuple(incomplete), tuple(measurements), replicates, tuple(fewer), implausible
+        tuple(complete),
+        tuple(incomplete),
+        tuple(measurements),
+        replicates,
+        tuple(fewer),
+        implausible,
     )
 
 
