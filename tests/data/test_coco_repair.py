@@ -211,3 +211,36 @@ def test_some_classes_of_maps_and_folders(tmp_path):
     dataset = open_dataset(spec, "val")
     assert [dataset.image_id(n) for n in range(len(dataset))] == ["car/a.png", "car/c.png"]
     assert dataset[1].target.label == 0
+
+
+@pytest.mark.parametrize("prefix", ["val/", "../val/", "{}/val/"])
+def test_names_relative_to_other_folders(tmp_path, prefix):
+    """To the root, to the folder of annotations, and absolute."""
+    spec = writers.coco_folders(tmp_path)
+    before = open_dataset(spec, "val").info
+    prefix = prefix.format(tmp_path)
+    for place, name in enumerate(writers.NAMES):
+        edit_coco(tmp_path, lambda document, p=place, n=name: rename(document, p, prefix + n))
+    found = open_dataset(spec, "val").info
+    assert (found.fingerprint, found.classes) == (before.fingerprint, before.classes)
+    assert f"file names of instances_val.json begin with {prefix}" in found.notes
+
+
+def rename(document, place, name):
+    document["images"][place]["file_name"] = name
+
+
+def test_a_root_category_with_objects_is_a_class(tmp_path):
+    spec = writers.roboflow(tmp_path)
+    path = tmp_path / "valid/_annotations.coco.json"
+    assert open_dataset(spec, "val").info.classes == writers.CLASSES
+    document = json.loads(path.read_text())
+    document["annotations"][0]["category_id"] = 0
+    path.write_text(json.dumps(document))
+    assert open_dataset(spec, "val").info.classes == ("vehicles", *writers.CLASSES)
+    del document["annotations"][0]
+    document["categories"][1]["supercategory"] = "others"
+    path.write_text(json.dumps(document))
+    dataset = open_dataset(spec, "val")
+    assert dataset.info.classes == ("vehicles", *writers.CLASSES)
+    assert "1 of the 3 classes have no object: vehicles" in dataset.info.notes

@@ -74,6 +74,9 @@ def test_one_set_in_every_format(references, tmp_path, key):
     assert content(dataset) == samples
     assert dataset.info.fingerprint == info.fingerprint
     assert score(dataset) == scores
+    if dataset.info.task == "detection":
+        training = open_dataset(spec, "val", training=True)
+        assert [training.image_id(n) for n in range(len(training))] == ["a.png", "b.png"]
     report = check_dataset(spec, full=True)
     assert report.whole, report.text()
     assert open_dataset(report.spec, "val").info == dataset.info

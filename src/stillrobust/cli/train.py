@@ -86,6 +86,8 @@ def train_command(
     from stillrobust.training.launch import is_main_process
 
     dataset = open_dataset(data, "val" if upstream else "train", training=not upstream)
+    for note in dataset.info.notes:
+        typer.echo(f"note on {dataset.info.name}: {note}", err=True)
     chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     plan = Plan(
         dataset.info.task,
@@ -144,6 +146,8 @@ def robustify_command(
     if data == "source":
         data = f"folders:{write_source_set(out.resolve().parent / 'source')}"
     dataset = open_dataset(data, "train", training=True)
+    for note in dataset.info.notes:
+        typer.echo(f"note on {dataset.info.name}: {note}", err=True)
     with progress_display() as listen, log_failures(out / RUN_LOG, "training"):
         folder = robustify(
             plan, dataset, out, lambda done, total, text: listen("robustify", done, total, text)

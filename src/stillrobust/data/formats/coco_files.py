@@ -122,11 +122,16 @@ def _find_base(
     names = [entry.get("file_name") for entry in list(entries.values())[:TRIED]]
     for folder in folders:
         below = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else ""
-        for prefix in dict.fromkeys(("", f"{below}/", f"{folder.name}/")):
+        absolute = f"{folder.resolve().as_posix()}/"
+        prefixes = ("", f"{below}/", f"{folder.name}/", f"../{below}/", absolute)
+        for prefix in dict.fromkeys(prefixes):
             for name in names:
                 if not isinstance(name, str) or not name.startswith(prefix) or "\0" in name:
                     continue
-                place = folder / name[len(prefix) :]
+                rest = name[len(prefix) :]
+                place = folder / rest
+                if rest.startswith("/"):
+                    continue
                 if is_text(name) and ".." not in place.parts and place.is_file():
                     return folder, prefix, True
     return (folders or [root])[0], "", False
