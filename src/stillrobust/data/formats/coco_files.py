@@ -2,9 +2,9 @@
 
 import os
 import unicodedata
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,39 +65,26 @@ def locate_images(
         UserError: If a name leaves the folder.
         MissingImagesError: If files are missing and ``tolerant`` is false.
     """
-    existing = [folder for folder in folders if folder.is_dir()]
-    folder, prefix, sure = _find_base(existing, root, entries)
-    if not sure and existing in ([], [root]):
-        listed = ", ".join(str(one) for one in folders if one != root)
-        raise MissingImagesError(
-            f"Expected the images of {annotations} in one of {listed or root}, but none exists;"
-            " move them there, or name their folder with the option images"
-        )
+    folder, prefix = _require_base(folders, root, entries, annotations)
     if prefix:
         notes.say(f"file names of {annotations.name} begin with {prefix}")
     found = ImageFiles(folder.resolve())
-    plain: dict[str, set[str]] = {}
-    others: dict[str, dict[str, list[str]]] = {}
+    names_in: dict[str, _Names] = {}
     for identity, entry in entries.items():
         stated = entry.get("file_name")
         text = stated.removeprefix(prefix) if isinstance(stated, str) else stated
         name = text if isinstance(text, str) else ""
         parent, _, base = name.rpartition("/")
-        if parent not in plain:
-            plain[parent] = _plain_files(found.folder, parent)
+        if parent not in names_in:
+            names_in[parent] = _Names(_plain_files(found.folder, parent))
         safe = name and not UNSAFE.intersection(name) and name[0] != "/" and is_text(name)
-        if not (safe and base in plain[parent]):
-            where = f"image {identity} of {annotations}"
-            path = resolve_inside(found.folder, text, where)
+        if not (safe and base in names_in[parent].plain):
+            path = resolve_inside(found.folder, text, f"image {identity} of {annotations}")
             if not path.is_file():
-                if parent not in others:
-                    others[parent] = _loose_names(plain[parent])
-                base = _only_match(base, others[parent])
-                if base:
-                    notes.count("file names with another case, suffix or form of accents")
-                    name = f"{parent}/{base}" if parent else base
-                else:
-                    found.absent.append(name)
+                match = names_in[parent].only_match(base)
+                notes.count("file names with another case, suffix or form of accents", bool(match))
+                found.absent += [] if match else [name]
+                name = f"{parent}/{match}".lstrip("/") if match else name
         image_id = unicodedata.normalize("NFC", name)
         found.names.append(image_id)
         if image_id != name:
@@ -113,12 +100,25 @@ def locate_images(
     return found
 
 
+def _require_base(
+    folders: Sequence[Path], root: Path, entries: dict[int, dict[str, Any]], annotations: Path
+) -> tuple[Path, str]:
+    """The folder of the images, and the prefix of file names that is not part of their path."""
+    existing = [folder for folder in folders if folder.is_dir()]
+    found = _find_base(existing, root, entries)
+    if found is None and existing in ([], [root]):
+        listed = ", ".join(str(one) for one in folders if one != root)
+        raise MissingImagesError(
+            f"Expected the images of {annotations} in one of {listed or root}, but none exists;"
+            " move them there, or name their folder with the option images"
+        )
+    return found or (existing[0], "")
+
+
 def _find_base(
     folders: Sequence[Path], root: Path, entries: dict[int, dict[str, Any]]
-) -> tuple[Path, str, bool]:
-    """The folder of the images, the prefix of file names that is not part of their path, and
-    whether an image was found there.
-    """
+) -> tuple[Path, str] | None:
+    """The first folder that has one of the first images, and the prefix that their names lose."""
     names = [entry.get("file_name") for entry in list(entries.values())[:TRIED]]
     for folder in folders:
         below = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else ""
@@ -133,8 +133,8 @@ def _find_base(
                 if rest.startswith("/"):
                     continue
                 if is_text(name) and ".." not in place.parts and place.is_file():
-                    return folder, prefix, True
-    return (folders or [root])[0], "", False
+                    return folder, prefix
+    return None
 
 
 def _plain_files(folder: Path, parent: str) -> set[str]:
@@ -147,22 +147,31 @@ def _plain_files(folder: Path, parent: str) -> set[str]:
         return set()
 
 
-def _loose_names(names: set[str]) -> dict[str, list[str]]:
-    """Normalised name, with and without the suffix of an image -> file names."""
-    found = defaultdict(list)
-    for name in names:
-        stem, suffix = Path(name).stem, Path(name).suffix
-        if suffix.lower() in IMAGE_SUFFIXES:
-            found[_loose(name)].append(name)
-            found[_loose(stem)].append(name)
-    return found
+class _Names:
+    """The names of the files in a folder.
+
+    Attributes:
+        plain: The names.
+    """
+
+    def __init__(self, plain: set[str]) -> None:
+        self.plain = plain
+
+    @cached_property
+    def _loose(self) -> dict[str, list[str]]:
+        """Name in one case and form, with and without the suffix of an image -> names."""
+        found: dict[str, list[str]] = {}
+        for name in self.plain:
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                for key in {_loose(name), _loose(Path(name).stem)}:
+                    found.setdefault(key, []).append(name)
+        return found
+
+    def only_match(self, name: str) -> str:
+        """The only image that a name can mean in another case, form or without suffix, or ""."""
+        found = self._loose.get(_loose(name), [])
+        return found[0] if len(found) == 1 else ""
 
 
 def _loose(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def _only_match(base: str, names: dict[str, list[str]]) -> str:
-    """The only file that a name can mean, or an empty text."""
-    found = names.get(_loose(base), [])
-    return found[0] if len(found) == 1 else ""

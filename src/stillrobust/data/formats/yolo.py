@@ -99,13 +99,13 @@ def class_names(content: Yaml, path: Path) -> list[str]:
     names = content.get("names")
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
         names = [names[number] for number in range(len(names))]
-    whole = isinstance(names, list) and names and all(type(n) in (str, int) for n in names)
-    if not whole or len({str(name) for name in names}) < len(names):  # type: ignore[union-attr, arg-type]
+    found = list(map(str, names)) if isinstance(names, list) else []
+    plain = isinstance(names, list) and all(type(name) in (str, int) for name in names)
+    if not plain or not found or len(set(found)) < len(found):
         raise UserError(
             f"Expected names in {path}: different class names, as a list or numbered from 0, but"
             f" got {names!r:.100}; correct them"
         )
-    found = [str(name) for name in names]  # type: ignore[union-attr]
     count = content.get("nc", len(found))
     if count != len(found):
         raise UserError(
