@@ -162,7 +162,7 @@ def test_other_files_are_another_model(exported, tmp_path):
     assert summary.scored == (("clean", 0),)
     assert len(summary.without_file) == len(PROTOCOL.cells()) - 1
     dump(exported, files, [("elastic_transform", 3)])
-    with pytest.raises(UserError, match=r"weights differ; .*--replace"):
+    with pytest.raises(UserError, match=r"weights or options of the model differ; .*--replace"):
         score(exported, files, results)
     assert len({one.corruption for one in Store(results).measurements()}) == 1
     assert len(score(exported, files, results, replace_stale=True).scored) == 2

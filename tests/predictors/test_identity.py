@@ -28,13 +28,13 @@ CASES = {
         "classification",
         "shufflenet_v2_x0_5",
         {"weights": "random", "classes": 2},
-        {"weights": "w.pth", "classes": 2, "labels": SWAP},
+        {"weights": "w.pth", "key": None, "classes": 2, "labels": SWAP},
     ),
     "timm": (
         "classification",
         "resnet10t",
         {"weights": "random", "classes": 2},
-        {"weights": "t.pth", "classes": 2, "labels": SWAP},
+        {"weights": "t.pth", "key": None, "classes": 2, "labels": SWAP},
     ),
     "transformers": ("classification", "hf", {}, {"labels": SWAP}),
     "ultralytics": (
@@ -128,6 +128,20 @@ def test_another_value_of_an_argument_is_another_key(kind, models):
         found[key] = argument
     if others:
         assert identity(models, kind, name, base, info) == plain
+
+
+@pytest.mark.parametrize("kind", ["torchvision", "timm"])
+def test_another_key_in_a_weight_file_is_another_key(kind, models, tmp_path):
+    """It needs a file with several sets of weights, here with the same tensors."""
+    task, name, base, others = CASES[kind]
+    state = torch.load(models / others["weights"])
+    torch.save({"model": state, "model_ema": state}, tmp_path / "two.pth")
+    info = DatasetInfo("data", task, CLASSES, 2, "f")
+    given = [
+        identity(tmp_path, kind, name, {**base, "weights": "two.pth", "key": key}, info)
+        for key in ("model", "model_ema", "model")
+    ]
+    assert given[0] == given[2] != given[1]
 
 
 @pytest.mark.parametrize("kind", ["torchvision", "timm"])

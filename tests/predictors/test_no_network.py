@@ -24,7 +24,8 @@ from stillrobust.backbones.hubs import fetch_hub_model
 from stillrobust.cli.application import app
 from stillrobust.errors import UserError
 from stillrobust.predictors import PREDICTORS, open_predictor
-from tests.predictors.test_predictors import MINE, export, info_of, transformers_folder
+from tests.predictors.test_predictors import MINE, export, info_of
+from tests.predictors.test_transformers import transformers_folder
 
 SECONDS = 2.0
 IMAGE = np.zeros((40, 40, 3), np.uint8)
@@ -70,7 +71,7 @@ def local_models(folder):
             "ultralytics:yolo11n.yaml(size=64)",
             info_of("detection", [f"{number}" for number in range(80)]),
         ),
-        "onnx": (f"onnx:{folder / 'c.onnx'}", info_of("classification", "abc")),
+        "onnx": (f"onnx:{folder / 'c.onnx'}(mean=0, std=1)", info_of("classification", "abc")),
     }
 
 

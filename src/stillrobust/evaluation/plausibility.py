@@ -75,7 +75,7 @@ def check_plausibility(dataset: Dataset, predict: Predict) -> Plausibility:
     summary = summarize_targets(dataset)
     samples = [dataset[index] for index in range(min(BATCH, len(dataset)))]
     images = [sample.image for sample in samples]
-    names = [sample.target.image_id for sample in samples]
+    names = [f"{sample.target.image_id} at severity 0" for sample in samples]
     predictions, again = predict(images, names), predict(images, names)
     first = FirstPredictions(
         dataset.info, samples, predictions, again, predict(images[:1], names[:1])[0]

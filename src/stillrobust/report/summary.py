@@ -71,9 +71,9 @@ def summarize(
             Incomplete(name, "has measurements, but no record of the run: run the study again")
         )
     implausible = {
-        run.name: found
+        run.name: sentences
         for run in runs
-        if (found := run_warnings(run, [one for one in measurements if one.run == run.name]))
+        if (sentences := run_warnings(run, [one for one in measurements if one.run == run.name]))
     }
     complete, fewer = (_with_letters(sorted(found, key=_order)) for found in (rows, partial))
     return Summary(
