@@ -13,6 +13,7 @@ from stillrobust.evaluation.keys import (
     cell_keys,
     cell_views,
     corruption_file,
+    evaluation_facts,
     require_same_circumstances,
     resolve_circumstances,
     select_images,
@@ -194,9 +195,7 @@ def _view(dataset: Dataset, protocol: Protocol, place: Place) -> Dataset:
 
 
 def _run(name: str, info: DatasetInfo, circumstances: Mapping[str, Any]) -> Run:
-    about: dict[str, Any] = {"evaluation": dict(circumstances)}
-    if info.left_out:
-        about["left_out_of_the_data"] = dict(info.left_out)
+    about = evaluation_facts(info, circumstances)
     return Run(name, info.task, name, None, info.name, about, info.classes, "external")
 
 
