@@ -183,7 +183,7 @@ def test_evaluate_somebody_elses_model(mydata, tmp_path):
     for wrong, message in (
         ([*mine, "--task", "detection"], "Expected data for detection"),
         ([], "either the folder of a finished run or --model"),
-        (["--model", "resnet50"], "FILE.py or one of"),
+        (["--model", "resnet50"], "nothing is downloaded unless asked"),
     ):
         refused = run(*base, *wrong)
         assert refused.returncode == 2
