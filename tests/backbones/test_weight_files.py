@@ -231,6 +231,10 @@ def foreign_files():
     fp8 = {**STATE, "conv1.weight": STATE["conv1.weight"].to(torch.float8_e4m3fn)}
     complex_ = {**STATE, "conv1.weight": STATE["conv1.weight"].to(torch.complex64)}
     convert = ".*convert it to PyTorch"
+    try:
+        complex_file = {"complex.safetensors": (save(complex_), r"stored as torch\.complex64")}
+    except KeyError:  # before safetensors 0.7
+        complex_file = {}
     return {
         "whole.zip": (saved(net, "zip"), whole),
         "whole.stream": (saved(net, "stream"), whole),
@@ -286,7 +290,7 @@ def foreign_files():
         "fp8.zip": (saved(fp8, "zip"), r"'conv1\.weight' is stored as torch\.float8_e4m3fn"),
         "fp8.safetensors": (save(fp8), r"'conv1\.weight' is stored as torch\.float8_e4m3fn"),
         "complex.zip": (saved(complex_, "zip"), r"stored as torch\.ComplexFloatStorage"),
-        "complex.safetensors": (save(complex_), r"stored as torch\.complex64"),
+        **complex_file,
         "text.pth": (b"Dear user, this is no weight file", "begins like no weight file"),
         "numbers.pth": (struct.pack("<9f", *range(9)), "begins like no weight file"),
     }
