@@ -8,10 +8,10 @@ import torch
 from stillrobust.errors import UserError
 from stillrobust.predictors import open_predictor
 from stillrobust.predictors.ultralytics_files import read_safe_checkpoint
-from stillrobust.samples import DatasetInfo
+from tests.predictors.test_predictors import info_of
 
 pytest.importorskip("ultralytics")
-EIGHTY = DatasetInfo("data", "detection", tuple(f"{number}" for number in range(80)))
+EIGHTY = info_of("detection", [f"{number}" for number in range(80)])
 
 
 class Runs:
@@ -81,6 +81,6 @@ def test_impossible_values_are_refused(checkpoint, value, message, tmp_path):
 
 
 def test_a_name_longer_than_a_path_may_be_is_no_traceback():
-    info = DatasetInfo("data", "classification", ("a", "b"))
+    info = info_of("classification")
     with pytest.raises(UserError, match="Expected weights of resnet18"):
         open_predictor(f"torchvision:resnet18(weights='{'x' * 300}')", info)
