@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from stillrobust.data.formats.class_names import read_lines
+from stillrobust.data.formats.yolo import read_yaml
 from stillrobust.errors import UserError
 from stillrobust.untrusted import (
     JsonError,
@@ -95,3 +97,15 @@ def test_paths_that_no_file_can_have_are_one_sentence(tmp_path):
     with pytest.raises(UserError, match="byte 1 is not; save the file as UTF-8"):
         read_user_text(tmp_path / "latin", "CSV")
     assert not path_fault(ValueError("another"))
+
+
+@pytest.mark.parametrize("content", ["names: [a]\nnames: [b]\nval: x", "names: &a [*a]\nval: x"])
+def test_yaml_of_yolo_is_strict(content, tmp_path):
+    (tmp_path / "data.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"given twice|aliases"):
+        read_yaml(tmp_path / "data.yaml")
+
+
+def test_a_list_of_names_is_a_regular_file():
+    with pytest.raises(UserError, match="regular file"):
+        read_lines(Path("/dev/zero"))
