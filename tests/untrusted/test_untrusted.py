@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from stillrobust.data.formats.class_names import read_lines
+from stillrobust.data.formats.coco_checks import read_document
+from stillrobust.data.formats.coco_table import Outlines
 from stillrobust.data.formats.yolo import read_yaml
 from stillrobust.errors import UserError
 from stillrobust.untrusted import (
@@ -109,3 +111,10 @@ def test_yaml_of_yolo_is_strict(content, tmp_path):
 def test_a_list_of_names_is_a_regular_file():
     with pytest.raises(UserError, match="regular file"):
         read_lines(Path("/dev/zero"))
+
+
+def test_keys_of_a_coco_file_occur_once(tmp_path):
+    path = tmp_path / "instances.json"
+    path.write_text('{"images": [], "annotations": [], "categories": [], "images": []}')
+    with pytest.raises(UserError, match="'images' is given twice"):
+        read_document(path, Outlines())
