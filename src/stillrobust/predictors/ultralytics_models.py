@@ -1,5 +1,6 @@
 """Detectors of Ultralytics (YOLO, RT-DETR), with or without masks, from ``.pt`` files."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stillrobust.backbones.reader import digest
+from stillrobust.backbones.reader import digest, kind_of_path
+from stillrobust.backbones.strict_loading import require_possible_values
 from stillrobust.errors import UserError
 from stillrobust.predictors.labels import class_columns
 from stillrobust.predictors.outputs import class_names, detection_prediction
 from stillrobust.predictors.predictor import Predictor, prediction_identity
+from stillrobust.predictors.ultralytics_files import read_safe_checkpoint
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
 # as in Ultralytics' validation: ultralytics/cfg/default.yaml (conf 0.001 in val mode, iou 0.7,
@@ -24,7 +27,8 @@ def create_predictor(
 ) -> Predictor:
     """Load a detector of Ultralytics.
 
-    A ``.pt`` file is a pickle that can run code when it is loaded: use files you trust.
+    A ``.pt`` file is a pickle. One that needs anything but layers of Ultralytics and torch is
+    refused, because it could run code.
 
     Args:
         info: Description of the dataset.
@@ -39,21 +43,18 @@ def create_predictor(
         raise UserError(
             f"Ultralytics has detectors, but {info.name} is data for {info.task}; give coco:PATH"
         )
-    if Path(name).suffix not in (".pt", ".yaml") or (
-        Path(name).suffix == ".pt" and not Path(name).is_file()
+    path = Path(name).expanduser()
+    if path.suffix not in (".pt", ".yaml") or (
+        path.suffix == ".pt" and kind_of_path(path) != "a file"
     ):
         raise UserError(
             f"Expected a .pt file that is there, or an architecture's .yaml, but got {name!r};"
             " check the path"
         )
-    from ultralytics import YOLO, __version__  # type: ignore[attr-defined]
+    from ultralytics import __version__
 
-    try:
-        model: Any = YOLO(name)
-    except Exception as error:  # their loader raises errors of any type
-        raise UserError(
-            f"Ultralytics cannot load {name}: {str(error).splitlines()[0][:200]}"
-        ) from None
+    model = _load(path)
+    require_possible_values(model.model, name)
     if model.task not in ("detect", "segment"):
         raise UserError(
             f"Expected a model that detects or segments instances, but {name} is for"
@@ -106,3 +107,21 @@ def create_predictor(
         masks=masks,
         about={"size": size, "confidence": CONFIDENCE, "nms": OVERLAP, "ultralytics": __version__},
     )
+
+
+def _load(path: Path) -> Any:
+    """Load the bytes that were checked: Ultralytics reads a copy of them."""
+    from ultralytics import YOLO  # type: ignore[attr-defined]
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        if path.suffix == ".pt":
+            copy.write_bytes(read_safe_checkpoint(path))
+        try:
+            return YOLO(copy if path.suffix == ".pt" else path)
+        except Exception as error:  # their loader raises errors of any type
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise UserError(
+                f"Ultralytics cannot load {path}: {reason}; check the file, or export the model to"
+                " ONNX"
+            ) from None

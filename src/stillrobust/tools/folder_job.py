@@ -296,7 +296,9 @@ def _close(
     out: Path, plan: FolderPlan, before: Mapping[str, Record], sources: FolderSources
 ) -> FolderSummary:
     """Write the manifest with all records, and only then remove their files."""
-    records = {name: json.loads(_record_path(out, name).read_text()) for name in sources.targets}
+    records = {
+        name: parse_json(read_regular_file(_record_path(out, name))) for name in sources.targets
+    }
     written = sum(record["written"] for record in records.values())
     stored = {
         name: {key: value for key, value in record.items() if value and key != "written"}
@@ -304,7 +306,8 @@ def _close(
         for name, record in {**before, **records}.items()
     }
     manifest = out / "manifest.json"
-    protocol = json.loads(manifest.read_text())["protocol"]  # with the user files of earlier runs
+    # with the user files of earlier runs
+    protocol = parse_json(read_regular_file(manifest, LARGEST_MANIFEST))["protocol"]
     write_whole({manifest: _as_json({"protocol": protocol, "complete": True, "sources": stored})})
     shutil.rmtree(out / ".records")
     skipped = {name: record["skipped"] for name, record in records.items() if "skipped" in record}

@@ -2,7 +2,6 @@
 
 import gc
 import itertools
-import json
 import sys
 from array import array
 from collections import Counter
@@ -29,6 +28,7 @@ from stillrobust.data.formats.options import Notes
 from stillrobust.data.image_headers import MAX_PIXELS
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Array
+from stillrobust.untrusted import parse_json, read_regular_file
 
 # Pixels that a box may exceed its image by, from rounding and padding in tools; it is clipped.
 OVERSHOOT = 5.0
@@ -49,6 +49,9 @@ class ParsedCoco:
     classes: list[str]
     table: CocoTable
     files: ImageFiles
+
+
+LARGEST_DOCUMENT = 4 << 30  # bytes of a JSON file; COCO's instances of train2017 have 450 MB
 
 
 def parse_coco(
@@ -143,17 +146,16 @@ def complete_sizes(
 def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
     """Read the JSON file and check its three lists. Segmentations are moved to ``outlines``."""
     try:
-        text = annotations.read_text(encoding="utf-8-sig")
+        content = read_regular_file(annotations, LARGEST_DOCUMENT)
         with _garbage_collection_off():
-            document = json.loads(text, object_hook=outlines.take_out)
+            document = parse_json(content, outlines.take_out)
     except OSError as error:
         raise UserError(
             f"Expected a COCO JSON file at {annotations}, but got: {error.strerror}; check the path"
         ) from None
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    except ValueError as error:
         raise UserError(
-            f"Expected valid JSON in {annotations}, but got: {reason}; repair or export the file"
+            f"Expected valid JSON in {annotations}, but got: {error}; repair or export the file"
             " again"
         ) from None
     for key in ("images", "annotations", "categories"):

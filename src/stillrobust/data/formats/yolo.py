@@ -28,6 +28,7 @@ from stillrobust.data.formats.table_builder import TableBuilder
 from stillrobust.data.image_headers import IMAGE_SUFFIXES
 from stillrobust.data.reading import image_files
 from stillrobust.errors import BadImageError, UserError
+from stillrobust.strict_yaml import load_yaml
 
 SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
 MAX_YAML = 5_000_000  # bytes
@@ -81,7 +82,7 @@ def read_yaml(path: Path) -> Yaml:
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             raise UserError(f"Expected plain values in {path}, but it has aliases; write them out")
-        content = yaml.safe_load(text)
+        content = load_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, UserError):
             raise

@@ -38,6 +38,7 @@ from stillrobust.data.reading import (
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, GROUPS, SEVERITIES
 from stillrobust.samples import Dataset, DatasetInfo, Image, Sample, Target
+from stillrobust.untrusted import read_user_file
 
 RESIZE, CROP = 256, 224  # pixels: the test transform of torchvision's and Hendrycks' models
 STAGE = f"after resize to {RESIZE} and centre crop to {CROP}"
@@ -231,8 +232,13 @@ def _flat_ids(folder: Path, root: Path) -> list[str]:
             " folder, but found neither; sort the images into class folders, as"
             " torchvision.datasets.ImageNet or valprep.sh does"
         )
-    with table.open(encoding="utf-8", errors="replace", newline="") as file:
-        rows = [row for row in csv.reader(file) if len(row) == 2]
+    text = read_user_file(table, "Kaggle's table").decode("utf-8", "replace")
+    try:
+        rows = [row for row in csv.reader(text.splitlines()) if len(row) == 2]
+    except csv.Error as error:
+        raise UserError(
+            f"Expected Kaggle's table at {table}, but {error}; download it again"
+        ) from None
     wnid_of = {image: boxes.split(" ")[0] for image, boxes in rows}
     ids = []
     for name in list_image_names(folder):
