@@ -13,6 +13,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "transformers": ("transformers",),
     "ultralytics": ("ultralytics",),
     "onnx": ("onnxruntime",),
+    "huggingface": ("datasets",),
     "ray": ("ray",),
     "slurm": ("submitit",),
     "tensorboard": ("tensorboard",),

@@ -141,7 +141,8 @@ def check_dataset(
         command = f"`stillrobust data fetch {name} {root}`"
         fetch = f", or get the published set: {command}" if name in ARCHIVES else ""
         raise UserError(
-            f"Expected a folder with {name} at {root}, but there is none; check the path{fetch}"
+            f"Expected a folder with {name} at {root}, but there is none;"
+            f" {data_format.absent(root)}{fetch}"
         )
     found = data_format.check(root, FileChecker(full, progress), options)
     parts = [*found, *_check_archives(name, root)]

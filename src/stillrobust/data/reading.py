@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -32,7 +33,41 @@ STORAGE_ERRORS = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIME
 FULL_DIGEST_LIMIT = 2000
 
 
-def read_image(path: Path, reading: ImageReading = DEFAULT_READING) -> Image:
+class FileSize(Protocol):
+    """The size of a file, as ``os.stat_result`` has it."""
+
+    @property
+    def st_size(self) -> int:
+        """Bytes."""
+        ...
+
+
+class ImageFile(Protocol):
+    """An encoded image: a ``Path``, or bytes that are stored inside another file.
+
+    Its text is its place, for messages.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        ...
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name, such as ``.png``."""
+        ...
+
+    def read_bytes(self) -> bytes:
+        """Read the content; ``OSError`` if it cannot be read."""
+        ...
+
+    def stat(self) -> FileSize:
+        """Return its size; ``OSError`` if it does not exist."""
+        ...
+
+
+def read_image(path: ImageFile, reading: ImageReading = DEFAULT_READING) -> Image:
     """Read an image file by the rules of ``stillrobust.data.decoding``.
 
     Args:
@@ -54,13 +89,13 @@ def read_image(path: Path, reading: ImageReading = DEFAULT_READING) -> Image:
         raise bad_image_error(path, refused) from None
 
 
-def bad_image_error(path: Path, refused: RefusedImageError) -> BadImageError:
+def bad_image_error(path: ImageFile, refused: RefusedImageError) -> BadImageError:
     """The error for an image at ``path`` that cannot be used."""
     sentence = f"Expected {refused.expected} at {path}, but {refused.found}; {refused.advice}"
     return BadImageError(sentence, refused.fault)
 
 
-def read_unrotated(path: Path) -> PillowImage.Image:
+def read_unrotated(path: ImageFile) -> PillowImage.Image:
     """Read an image file with Pillow and ignore the EXIF orientation.
 
     Published accuracies on ImageNet are measured on images that are read so. Images with more than
@@ -90,7 +125,7 @@ def read_unrotated(path: Path) -> PillowImage.Image:
     return picture
 
 
-def read_image_bytes(path: Path) -> bytes:
+def read_image_bytes(path: ImageFile) -> bytes:
     """Read the bytes of an image file.
 
     Args:
@@ -129,7 +164,7 @@ def write_image(path: Path, image: Array) -> None:
     path.write_bytes(encode_png(image))
 
 
-def read_label_map(path: Path) -> Array:
+def read_label_map(path: ImageFile) -> Array:
     """Read a grey or palette PNG of at most 8 bits.
 
     Pillow reads it, because OpenCV would turn the indices of a palette PNG into colours.
@@ -284,7 +319,7 @@ def require_split(kind: str, root: Path, split: str, existing: Iterable[str]) ->
 
 
 def fingerprint(
-    classes: Sequence[str], image_ids: Sequence[str], files: Iterable[Path], annotations: bytes
+    classes: Sequence[str], image_ids: Sequence[str], files: Iterable[ImageFile], annotations: bytes
 ) -> str:
     """The fingerprint of a dataset of files.
 

@@ -1,5 +1,6 @@
 """Sizes of images, read from the headers of their files."""
 
+import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -8,6 +9,7 @@ from pathlib import Path
 from PIL import Image as PillowImage
 
 from stillrobust.data.image_headers import UNREADABLE
+from stillrobust.data.reading import ImageFile
 from stillrobust.errors import BadImageError
 
 ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are exchanged
@@ -15,7 +17,7 @@ BATCH = 1000  # files given to the threads at once
 
 
 def read_sizes(
-    paths: Sequence[Path], exif: bool = True
+    paths: Sequence[ImageFile], exif: bool = True
 ) -> Iterator[tuple[int, int] | BadImageError]:
     """Read the sizes of images.
 
@@ -28,15 +30,38 @@ def read_sizes(
     """
     with ThreadPoolExecutor() as threads:
         for start in range(0, len(paths), BATCH):
-            yield from threads.map(partial(_read_size, exif), paths[start : start + BATCH])
+            yield from threads.map(partial(_read_size, exif=exif), paths[start : start + BATCH])
 
 
-def _read_size(exif: bool, path: Path) -> tuple[int, int] | BadImageError:
+def read_size(path: ImageFile, exif: bool = True) -> tuple[int, int]:
+    """Read the size of an image. Its pixels are not decoded.
+
+    Args:
+        path: An image file.
+        exif: Whether the EXIF orientation is applied.
+
+    Returns:
+        (H, W) of the image as it is shown.
+
+    Raises:
+        BadImageError: If it is no image.
+    """
     try:
-        with PillowImage.open(path) as opened:
+        with PillowImage.open(path if isinstance(path, Path) else _opened(path)) as opened:
             width, height = opened.size
             turned = exif and opened.getexif().get(ORIENTATION, 1) >= 5
     except (*UNREADABLE, PillowImage.DecompressionBombError):
         sentence = f"Expected an image at {path}, but its size cannot be read; replace the file"
-        return BadImageError(sentence, "cannot be decoded")
+        raise BadImageError(sentence, "cannot be decoded") from None
     return (width, height) if turned else (height, width)
+
+
+def _opened(file: ImageFile) -> io.BytesIO:
+    return io.BytesIO(file.read_bytes())
+
+
+def _read_size(path: ImageFile, exif: bool) -> tuple[int, int] | BadImageError:
+    try:
+        return read_size(path, exif)
+    except BadImageError as error:
+        return error
