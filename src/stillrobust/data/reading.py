@@ -23,11 +23,13 @@ from stillrobust.data.decoding import (
 from stillrobust.data.image_headers import IMAGE_SUFFIXES, UNREADABLE
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Array, DatasetInfo, Image
+from stillrobust.untrusted import NotAFileError, read_regular_file
 
 # Bits per pixel -> the factor by which Pillow multiplies grey values, so that the largest is 255.
 GREY_STRETCH = {2: 85, 4: 17}
 # Errors of a disk or network folder. They are no fault of the image, so it is not left out.
 STORAGE_ERRORS = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
+LARGEST_IMAGE = (1 << 30) + (1 << 20)  # bytes: ``MAX_PIXELS`` of 16-bit RGB without compression
 # Up to this number of images the fingerprint reads every byte; above it, only file sizes.
 FULL_DIGEST_LIMIT = 2000
 
@@ -100,11 +102,13 @@ def read_image_bytes(path: Path) -> bytes:
         Its content.
 
     Raises:
-        BadImageError: If the file cannot be read.
+        BadImageError: If the file cannot be read, is no regular file, or is too large.
         UserError: If the disk or network folder fails.
     """
     try:
-        return path.read_bytes()
+        return read_regular_file(path, LARGEST_IMAGE)
+    except NotAFileError as error:
+        raise BadImageError(str(error), "cannot be read") from None
     except OSError as error:
         if error.errno in STORAGE_ERRORS:
             raise UserError(
@@ -143,8 +147,8 @@ def read_label_map(path: Path) -> Array:
     Raises:
         BadImage: If the file cannot be decoded or has more than 8 bits or several channels.
     """
+    content = read_image_bytes(path)
     try:
-        content = path.read_bytes()
         with PillowImage.open(io.BytesIO(content), formats=("PNG",)) as opened:
             mode = opened.mode
             # the header's bits a pixel
@@ -308,7 +312,7 @@ def fingerprint(
     for path in files:
         # A fixed width per file keeps the concatenation unambiguous.
         digest.update(
-            hashlib.sha256(path.read_bytes()).digest()
+            hashlib.sha256(read_image_bytes(path)).digest()
             if whole
             else path.stat().st_size.to_bytes(8, "big")
         )

@@ -62,7 +62,7 @@ def create_predictor(info: DatasetInfo, name: str) -> Predictor:
 
 
 def _digest(path: Path, weights: Any) -> str:
-    total = hashlib.sha256(path.read_bytes())
+    total = hashlib.sha256(read_user_file(path, "a Python file"))
     listed: Sequence[Any] = weights if isinstance(weights, list | tuple) else (weights,)
     for name in listed:
         file = path.parent / str(name)

@@ -34,6 +34,7 @@ from stillrobust.storage.files import (
     temporary_path,
     write_whole,
 )
+from stillrobust.untrusted import read_regular_file
 
 RESUME_WEIGHTS = "resume-*.safetensors"
 SAFETENSORS_TEMPORARY = ".tmp??????"  # safetensors writes into such a file, then renames it
@@ -87,7 +88,7 @@ def _write_pair(
 def _read_json(path: Path) -> dict[str, Any] | None:
     """The content of a sealed JSON file; a damaged one is set aside."""
     try:
-        content = path.read_bytes()
+        content = read_regular_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -29,10 +29,12 @@ from stillrobust.data.formats.options import Notes
 from stillrobust.data.image_headers import MAX_PIXELS
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Array
+from stillrobust.untrusted import read_user_text
 
 # Pixels that a box may exceed its image by, from rounding and padding in tools; it is clipped.
 OVERSHOOT = 5.0
 ROUNDING = 0.01  # pixels; a smaller excess is not counted
+LARGEST = 8 << 30  # bytes of an annotation file; those of Objects365 have 6 GB
 NO_SEGMENTATION = 0, NOT_POLYGONS
 
 
@@ -142,14 +144,10 @@ def complete_sizes(
 
 def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
     """Read the JSON file and check its three lists. Segmentations are moved to ``outlines``."""
+    text = read_user_text(annotations, "a COCO JSON file", LARGEST)
     try:
-        text = annotations.read_text(encoding="utf-8-sig")
         with _garbage_collection_off():
             document = json.loads(text, object_hook=outlines.take_out)
-    except OSError as error:
-        raise UserError(
-            f"Expected a COCO JSON file at {annotations}, but got: {error.strerror}; check the path"
-        ) from None
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise UserError(

@@ -9,6 +9,7 @@ from PIL import Image as PillowImage
 
 from stillrobust.data.image_headers import UNREADABLE
 from stillrobust.errors import BadImageError
+from stillrobust.untrusted import open_regular_file
 
 ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are exchanged
 BATCH = 1000  # files given to the threads at once
@@ -33,7 +34,7 @@ def read_sizes(
 
 def _read_size(exif: bool, path: Path) -> tuple[int, int] | BadImageError:
     try:
-        with PillowImage.open(path) as opened:
+        with open_regular_file(path) as file, PillowImage.open(file) as opened:
             width, height = opened.size
             turned = exif and opened.getexif().get(ORIENTATION, 1) >= 5
     except (*UNREADABLE, PillowImage.DecompressionBombError):

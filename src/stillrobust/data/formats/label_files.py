@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from stillrobust.data.image_headers import MAX_PIXELS, UNREADABLE
-from stillrobust.data.reading import read_label_map
+from stillrobust.data.reading import read_image_bytes, read_label_map
 from stillrobust.errors import BadImageError
 from stillrobust.samples import IGNORE, Array
+from stillrobust.untrusted import open_regular_file
 
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
@@ -210,7 +211,7 @@ def pack_colours(pixels: Array) -> Array:
 
 
 def _open(path: Path) -> PillowImage.Image:
-    return PillowImage.open(io.BytesIO(path.read_bytes()), formats=("PNG", "TIFF", "BMP"))
+    return PillowImage.open(io.BytesIO(read_image_bytes(path)), formats=("PNG", "TIFF", "BMP"))
 
 
 def _read_with_pillow(path: Path, modes: Sequence[str]) -> Array:
@@ -231,6 +232,7 @@ def _read_with_pillow(path: Path, modes: Sequence[str]) -> Array:
 
 def _read_npy(path: Path) -> Array:
     try:
+        open_regular_file(path).close()
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # reads the header only
     except (OSError, ValueError, EOFError):
         raise _damaged(path) from None

@@ -26,6 +26,7 @@ from stillrobust.data.formats.table_builder import TableBuilder
 from stillrobust.data.image_headers import IMAGE_SUFFIXES
 from stillrobust.data.reading import image_files, subfolders
 from stillrobust.errors import BadImageError, UserError
+from stillrobust.untrusted import NotAFileError, read_regular_file
 
 MAX_XML = 5_000_000  # bytes
 LISTS = "ImageSets/Main"
@@ -65,10 +66,10 @@ def read_objects(path: Path) -> list[VocObject]:
         UserError: If the file is damaged or an object is incomplete.
     """
     try:
-        content = path.read_bytes()
-        if len(content) > MAX_XML:
-            raise ValueError(f"it has more than {MAX_XML:,} bytes")
+        content = read_regular_file(path, MAX_XML)
         root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
+    except NotAFileError:
+        raise
     except (OSError, ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
         raise UserError(
             f"Expected an XML file of annotations at {path}, but got: {error}; export it again"

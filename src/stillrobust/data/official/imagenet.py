@@ -7,6 +7,7 @@ and for the published accuracies.
 """
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ from stillrobust.data.reading import (
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, GROUPS, SEVERITIES
 from stillrobust.samples import Dataset, DatasetInfo, Image, Sample, Target
+from stillrobust.untrusted import read_user_text
 
 RESIZE, CROP = 256, 224  # pixels: the test transform of torchvision's and Hendrycks' models
 STAGE = f"after resize to {RESIZE} and centre crop to {CROP}"
@@ -231,8 +233,8 @@ def _flat_ids(folder: Path, root: Path) -> list[str]:
             " folder, but found neither; sort the images into class folders, as"
             " torchvision.datasets.ImageNet or valprep.sh does"
         )
-    with table.open(encoding="utf-8", errors="replace", newline="") as file:
-        rows = [row for row in csv.reader(file) if len(row) == 2]
+    text = read_user_text(table, "Kaggle's table")
+    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if len(row) == 2]
     wnid_of = {image: boxes.split(" ")[0] for image, boxes in rows}
     ids = []
     for name in list_image_names(folder):
