@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -196,7 +197,7 @@ def resolve_inside(folder: Path, name: object, where: str) -> Path:
             f"Expected a file name inside the image folder in {where}, but got {name!r}; {advice}"
         )
     path = folder / name
-    if not path.resolve().is_relative_to(folder):
+    if not Path(os.path.realpath(path)).is_relative_to(folder):
         raise UserError(
             f"Expected a file inside the image folder in {where}, but {name!r} is a link out of it;"
             f" {advice}"
@@ -229,6 +230,8 @@ def visible_files(folder: Path) -> list[Path]:
 def image_files(folder: Path) -> list[Path]:
     """All visible files below ``folder`` with the suffix of an image, sorted by path.
 
+    Broken links, pipes and devices are among them, so that reading them is an error.
+
     Args:
         folder: Folder to search.
 
@@ -238,11 +241,7 @@ def image_files(folder: Path) -> list[Path]:
     Raises:
         UserError: If a path is not valid UTF-8, because it could not be written to any record.
     """
-    files = [
-        path
-        for path in visible_files(folder)
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    ]
+    files = [path for path in visible_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
     for path in files:
         if not is_text(str(path)):
             raise UserError(

@@ -84,12 +84,14 @@ def open_onnx(path: Path) -> OnnxFile:
     """
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # it prints names of the file as they are; errors are raised
     if not path.is_file():
         raise UserError(f"Expected an ONNX file at {path}, but there is none; check the path")
     sha256 = _hash_with_external_data(path)
     try:
         session = onnxruntime.InferenceSession(
-            str(path), providers=onnxruntime.get_available_providers()
+            str(path), options, providers=onnxruntime.get_available_providers()
         )
     except Exception as error:  # its errors have no common base class
         raise UserError(

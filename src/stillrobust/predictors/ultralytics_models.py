@@ -24,7 +24,8 @@ def create_predictor(
 ) -> Predictor:
     """Load a detector of Ultralytics.
 
-    A ``.pt`` file is a pickle that can run code when it is loaded: use files you trust.
+    A ``.pt`` file is a pickle. It may name known classes of Ultralytics and torch only, so that it
+    runs no code (``ULTRALYTICS_SAFE_LOAD`` in ``stillrobust.extras``).
 
     Args:
         info: Description of the dataset.
@@ -46,8 +47,13 @@ def create_predictor(
             f"Expected a .pt file that is there, or an architecture's .yaml, but got {name!r};"
             " check the path"
         )
-    from ultralytics import YOLO, __version__  # type: ignore[attr-defined]
+    from ultralytics import YOLO, __version__, utils  # type: ignore[attr-defined]
 
+    if not hasattr(utils, "SAFE_LOAD"):
+        raise UserError(
+            f"Ultralytics {__version__} runs the code in a .pt file; install a later version with"
+            " pip install -U ultralytics-opencv-headless"
+        )
     try:
         model: Any = YOLO(name)
     except Exception as error:  # their loader raises errors of any type

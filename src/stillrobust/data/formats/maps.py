@@ -1,5 +1,6 @@
 """The format ``maps``: a folder of images and a folder of label maps with the same names."""
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -247,7 +248,7 @@ def choose_reader(
     if len(ways) > 1:
         raise UserError(f"Expected one of {' and '.join(ways)}, but got both; leave one out")
     listed = root / "classes.txt"
-    names = read_names(listed) if listed.is_file() else None
+    names = read_names(listed) if os.path.lexists(listed) else None
     foreground, divisor = options.value("foreground"), options.value("divide", 1)
     if colours := find_colours(root, options, names is None):
         return list(colours), LabelReader(index_table(len(colours)), tuple(colours.values()))

@@ -4,6 +4,7 @@ Coordinates are 1-based and inclusive. Difficult objects are ignored in evaluati
 """
 
 import math
+import os
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -164,14 +165,16 @@ def open_voc(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
         try:
             if isinstance(size, BadImageError):
                 raise size
-            objects = read_objects(xml) if xml.is_file() else []
+            objects = read_objects(xml) if os.path.lexists(xml) else []
         except UserError as error:
             bad = error if isinstance(error, BadImageError) else None
             record_fault(
                 options.faults, image_id, bad or BadImageError(str(error), "a damaged annotation")
             )
             continue
-        options.notes.count("images without an XML file, which are background", not xml.is_file())
+        options.notes.count(
+            "images without an XML file, which are background", not os.path.lexists(xml)
+        )
         paths[image_id] = name
         builder.add_image(image_id, size)
         for one in objects:
