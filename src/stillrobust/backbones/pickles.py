@@ -341,39 +341,6 @@ class _Bounded:
         return self._spend(self.file.readline(self.left + 1))
 
 
-def pickled_names(file: IO[bytes]) -> tuple[set[str], set[str]]:
-    """Collect the globals that a pickle names, without importing them.
-
-    Args:
-        file: A file opened for reading bytes, at the start of a pickle.
-
-    Returns:
-        All names as ``module name``, and those among them that the pickle calls as functions. A
-        name that the pickle computes, or a call of something unnamed, is an empty text.
-
-    Raises:
-        RefusedFileError: As :func:`interpret`.
-    """
-    machine = _Machine({})
-    named: set[str] = set()
-    called: set[str] = set()
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(_Bounded(file))):  # type: ignore[arg-type]
-        if count >= MAX_STEPS:
-            raise RefusedFileError(f"its pickle takes more than {MAX_STEPS} steps")
-        if opcode.name == "STOP":
-            return named, called
-        if opcode.name in ("INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"):
-            called.add(str(argument) if opcode.name == "INST" else "")
-        if opcode.name == "REDUCE":
-            function = machine.stack[-2]
-            called.add(function.text if isinstance(function, _Name) else "")
-        _STEPS[opcode.name](machine, argument)
-        if opcode.name in ("GLOBAL", "STACK_GLOBAL"):
-            top = machine.stack[-1]
-            named.add(top.text if isinstance(top, _Name) else "")
-    raise RefusedFileError("its pickle has no end")
-
-
 def interpret(file: IO[bytes], known: Globals = KNOWN_GLOBALS) -> tuple[Any, dict[str, StorageRef]]:
     """Interpret the pickle at the position of a file, and leave the position after it.
 

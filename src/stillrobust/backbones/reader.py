@@ -180,19 +180,7 @@ def _read_safetensors(content: bytes) -> State:
         raise RefusedFileError(f"it is cut off, or its header is wrong ({error})") from None
 
 
-def seek_pickle(file: IO[bytes], size: int) -> tuple[dict[str, zipfile.ZipInfo], str]:
-    """Check an archive of PyTorch, and move the position of the file to its pickle.
-
-    Args:
-        file: The archive, opened for reading bytes.
-        size: Its bytes.
-
-    Returns:
-        The entries of the archive by name, and the folder in it that they are in.
-
-    Raises:
-        RefusedFileError: If it is no archive that PyTorch wrote.
-    """
+def _read_zip(file: IO[bytes], size: int, key: str) -> Found:
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -218,11 +206,6 @@ def seek_pickle(file: IO[bytes], size: int) -> tuple[dict[str, zipfile.ZipInfo],
         raise RefusedFileError("its numbers are not little-endian")
     # the pickle ends with its STOP; bytes after it are never read
     file.seek(_entry_start(file, names[pickles[0]], size))
-    return names, folder
-
-
-def _read_zip(file: IO[bytes], size: int, key: str) -> Found:
-    names, folder = seek_pickle(file, size)
     content, _ = interpret(file)
 
     def fetch(storage: StorageRef) -> bytearray:

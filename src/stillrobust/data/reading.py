@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -24,11 +25,13 @@ from stillrobust.data.decoding import (
 from stillrobust.data.image_headers import IMAGE_SUFFIXES, UNREADABLE
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Array, DatasetInfo, Image
+from stillrobust.untrusted import NotAFileError, read_regular_file
 
 # Bits per pixel -> the factor by which Pillow multiplies grey values, so that the largest is 255.
 GREY_STRETCH = {2: 85, 4: 17}
 # Errors of a disk or network folder. They are no fault of the image, so it is not left out.
 STORAGE_ERRORS = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
+LARGEST_IMAGE = (1 << 30) + (1 << 20)  # bytes: ``MAX_PIXELS`` of 16-bit RGB without compression
 # Up to this number of images the fingerprint reads every byte; above it, only file sizes.
 FULL_DIGEST_LIMIT = 2000
 
@@ -135,11 +138,13 @@ def read_image_bytes(path: ImageFile) -> bytes:
         Its content.
 
     Raises:
-        BadImageError: If the file cannot be read.
+        BadImageError: If the file cannot be read, is no regular file, or is too large.
         UserError: If the disk or network folder fails.
     """
     try:
-        return path.read_bytes()
+        return read_regular_file(path, LARGEST_IMAGE)
+    except NotAFileError as error:
+        raise BadImageError(str(error), "cannot be read") from None
     except OSError as error:
         if error.errno in STORAGE_ERRORS:
             raise UserError(
@@ -178,8 +183,8 @@ def read_label_map(path: ImageFile) -> Array:
     Raises:
         BadImage: If the file cannot be decoded or has more than 8 bits or several channels.
     """
+    content = read_image_bytes(path)
     try:
-        content = path.read_bytes()
         with PillowImage.open(io.BytesIO(content), formats=("PNG",)) as opened:
             mode = opened.mode
             # the header's bits a pixel
@@ -227,7 +232,7 @@ def resolve_inside(folder: Path, name: object, where: str) -> Path:
             f"Expected a file name inside the image folder in {where}, but got {name!r}; {advice}"
         )
     path = folder / name
-    if not path.resolve().is_relative_to(folder):
+    if not Path(os.path.realpath(path)).is_relative_to(folder):
         raise UserError(
             f"Expected a file inside the image folder in {where}, but {name!r} is a link out of it;"
             f" {advice}"
@@ -260,6 +265,8 @@ def visible_files(folder: Path) -> list[Path]:
 def image_files(folder: Path) -> list[Path]:
     """All visible files below ``folder`` with the suffix of an image, sorted by path.
 
+    Broken links, pipes and devices are among them, so that reading them is an error.
+
     Args:
         folder: Folder to search.
 
@@ -269,11 +276,7 @@ def image_files(folder: Path) -> list[Path]:
     Raises:
         UserError: If a path is not valid UTF-8, because it could not be written to any record.
     """
-    files = [
-        path
-        for path in visible_files(folder)
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    ]
+    files = [path for path in visible_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
     for path in files:
         if not is_text(str(path)):
             raise UserError(
@@ -343,7 +346,7 @@ def fingerprint(
     for path in files:
         # A fixed width per file keeps the concatenation unambiguous.
         digest.update(
-            hashlib.sha256(path.read_bytes()).digest()
+            hashlib.sha256(read_image_bytes(path)).digest()
             if whole
             else path.stat().st_size.to_bytes(8, "big")
         )

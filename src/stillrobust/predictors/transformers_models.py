@@ -27,6 +27,7 @@ from stillrobust.predictors.outputs import (
 )
 from stillrobust.predictors.predictor import Predict, Predictor, prediction_identity
 from stillrobust.samples import DatasetInfo, Image, Prediction
+from stillrobust.user_files import error_summary
 
 # heads for each task, in the order in which they are tried
 HEADS = {
@@ -59,8 +60,10 @@ def create_predictor(
             source, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
         processor = _load_processor(source, config, info)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+    except UserError:
+        raise
+    except Exception as error:  # a damaged folder may raise errors of any type
+        reason = error_summary(error)
         raise UserError(
             f"Expected a model with its image processor for {info.task} at {name}, but: {reason}"
         ) from None

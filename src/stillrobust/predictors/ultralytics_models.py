@@ -1,6 +1,5 @@
 """Detectors of Ultralytics (YOLO, RT-DETR), with or without masks, from ``.pt`` files."""
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from stillrobust.errors import UserError
 from stillrobust.predictors.labels import class_columns
 from stillrobust.predictors.outputs import class_names, detection_prediction
 from stillrobust.predictors.predictor import Predictor, prediction_identity
-from stillrobust.predictors.ultralytics_files import read_safe_checkpoint
 from stillrobust.samples import DatasetInfo, Image, Prediction
 
 # as in Ultralytics' validation: ultralytics/cfg/default.yaml (conf 0.001 in val mode, iou 0.7,
@@ -27,8 +25,8 @@ def create_predictor(
 ) -> Predictor:
     """Load a detector of Ultralytics.
 
-    A ``.pt`` file is a pickle. One that needs anything but layers of Ultralytics and torch is
-    refused, because it could run code.
+    A ``.pt`` file is a pickle. It may name known classes of Ultralytics and torch only, so that it
+    runs no code (``ULTRALYTICS_SAFE_LOAD`` in ``stillrobust.extras``).
 
     Args:
         info: Description of the dataset.
@@ -51,9 +49,19 @@ def create_predictor(
             f"Expected a .pt file that is there, or an architecture's .yaml, but got {name!r};"
             " check the path"
         )
-    from ultralytics import __version__
+    from ultralytics import YOLO, __version__, utils  # type: ignore[attr-defined]
 
-    model = _load(path)
+    if not hasattr(utils, "SAFE_LOAD"):
+        raise UserError(
+            f"Ultralytics {__version__} runs the code in a .pt file; install a later version with"
+            " pip install -U ultralytics-opencv-headless"
+        )
+    try:
+        model: Any = YOLO(name)
+    except Exception as error:  # their loader raises errors of any type
+        raise UserError(
+            f"Ultralytics cannot load {name}: {str(error).splitlines()[0][:200]}"
+        ) from None
     require_possible_values(model.model, name)
     if model.task not in ("detect", "segment"):
         raise UserError(
@@ -107,21 +115,3 @@ def create_predictor(
         masks=masks,
         about={"size": size, "confidence": CONFIDENCE, "nms": OVERLAP, "ultralytics": __version__},
     )
-
-
-def _load(path: Path) -> Any:
-    """Load the bytes that were checked: Ultralytics reads a copy of them."""
-    from ultralytics import YOLO  # type: ignore[attr-defined]
-
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        if path.suffix == ".pt":
-            copy.write_bytes(read_safe_checkpoint(path))
-        try:
-            return YOLO(copy if path.suffix == ".pt" else path)
-        except Exception as error:  # their loader raises errors of any type
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise UserError(
-                f"Ultralytics cannot load {path}: {reason}; check the file, or export the model to"
-                " ONNX"
-            ) from None

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.data.decoding import DEFAULT_READING, ImageReading
+from stillrobust.data.reading import read_image_bytes
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, JobProgressCallback, ProgressCallback, run_jobs
 from stillrobust.execution.serialization import from_json, to_json
@@ -250,7 +251,7 @@ class FolderJob(Job):
         for number, images in self.groups:
             started = False
             for name, target, before in images:
-                content = (self.root / name).read_bytes()
+                content = read_image_bytes(self.root / name)
                 record = _known(self.out, name, content, before)
                 missing = {
                     path: output

@@ -28,11 +28,12 @@ from stillrobust.data.formats.options import Notes
 from stillrobust.data.image_headers import MAX_PIXELS
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Array
-from stillrobust.untrusted import parse_json, read_regular_file
+from stillrobust.untrusted import parse_json, read_user_file
 
 # Pixels that a box may exceed its image by, from rounding and padding in tools; it is clipped.
 OVERSHOOT = 5.0
 ROUNDING = 0.01  # pixels; a smaller excess is not counted
+LARGEST = 8 << 30  # bytes of an annotation file; those of Objects365 have 6 GB
 NO_SEGMENTATION = 0, NOT_POLYGONS
 
 
@@ -49,9 +50,6 @@ class ParsedCoco:
     classes: list[str]
     table: CocoTable
     files: ImageFiles
-
-
-LARGEST_DOCUMENT = 4 << 30  # bytes of a JSON file; COCO's instances of train2017 have 450 MB
 
 
 def parse_coco(
@@ -145,14 +143,10 @@ def complete_sizes(
 
 def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
     """Read the JSON file and check its three lists. Segmentations are moved to ``outlines``."""
+    content = read_user_file(annotations, "a COCO JSON file", LARGEST)
     try:
-        content = read_regular_file(annotations, LARGEST_DOCUMENT)
         with _garbage_collection_off():
-            document = parse_json(content, outlines.take_out)
-    except OSError as error:
-        raise UserError(
-            f"Expected a COCO JSON file at {annotations}, but got: {error.strerror}; check the path"
-        ) from None
+            document = parse_json(content, outlines.take_out, allow_nan=True)
     except ValueError as error:
         raise UserError(
             f"Expected valid JSON in {annotations}, but got: {error}; repair or export the file"

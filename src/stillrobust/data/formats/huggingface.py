@@ -238,7 +238,7 @@ def build_dataset(dataset: Any, name: str, every: Splits, options: OpenOptions) 
             f"Expected a column of images, and one of labels, label maps or objects, in {name}, but"
             f" got {listed:.200}; name them, such as huggingface(image='photo', label='class')"
         )
-    others = {objects, mask, label} - {truth, None}
+    others = {found for found in (objects, mask, label) if found and found != truth}
     if others:
         options.notes.say(
             f"the ground truth is the column {truth!r}; label={min(others)!r} chooses another"

@@ -5,12 +5,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from PIL import Image as PillowImage
 
 from stillrobust.data.image_headers import UNREADABLE
 from stillrobust.data.reading import ImageFile
 from stillrobust.errors import BadImageError
+from stillrobust.untrusted import open_regular_file
 
 ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are exchanged
 BATCH = 1000  # files given to the threads at once
@@ -47,7 +49,7 @@ def read_size(path: ImageFile, exif: bool = True) -> tuple[int, int]:
         BadImageError: If it is no image.
     """
     try:
-        with PillowImage.open(path if isinstance(path, Path) else _opened(path)) as opened:
+        with _opened(path) as file, PillowImage.open(file) as opened:
             width, height = opened.size
             turned = exif and opened.getexif().get(ORIENTATION, 1) >= 5
     except (*UNREADABLE, PillowImage.DecompressionBombError):
@@ -56,8 +58,8 @@ def read_size(path: ImageFile, exif: bool = True) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def _opened(file: ImageFile) -> io.BytesIO:
-    return io.BytesIO(file.read_bytes())
+def _opened(file: ImageFile) -> IO[bytes]:
+    return open_regular_file(file) if isinstance(file, Path) else io.BytesIO(file.read_bytes())
 
 
 def _read_size(path: ImageFile, exif: bool) -> tuple[int, int] | BadImageError:

@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from stillrobust.data.image_headers import MAX_PIXELS, UNREADABLE
-from stillrobust.data.reading import ImageFile, read_label_map
+from stillrobust.data.reading import ImageFile, read_image_bytes, read_label_map
 from stillrobust.errors import BadImageError
 from stillrobust.samples import IGNORE, Array
+from stillrobust.untrusted import open_regular_file
 
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
@@ -209,7 +210,7 @@ def pack_colours(pixels: Array) -> Array:
 
 
 def _open(path: ImageFile) -> PillowImage.Image:
-    return PillowImage.open(io.BytesIO(path.read_bytes()), formats=("PNG", "TIFF", "BMP"))
+    return PillowImage.open(io.BytesIO(read_image_bytes(path)), formats=("PNG", "TIFF", "BMP"))
 
 
 def _read_with_pillow(path: ImageFile, modes: Sequence[str]) -> Array:
@@ -230,6 +231,8 @@ def _read_with_pillow(path: ImageFile, modes: Sequence[str]) -> Array:
 
 def _read_npy(path: ImageFile) -> Array:
     try:
+        if isinstance(path, Path):
+            open_regular_file(path).close()
         mapped = np.load(str(path), mmap_mode="r", allow_pickle=False)  # reads the header only
     except (OSError, ValueError, EOFError):
         raise _damaged(path) from None

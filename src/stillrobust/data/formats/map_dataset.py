@@ -24,6 +24,7 @@ from stillrobust.data.reading import (
     fingerprint,
     image_files,
     read_image,
+    read_image_bytes,
     visible_files,
     with_reading,
 )
@@ -99,7 +100,7 @@ class MapDataset:
             try:
                 labels = self.labels.read(item.labels)
             except BadImageError:  # reported, or left out, when the image is read
-                return hashlib.sha256(item.labels.read_bytes()).digest()
+                return hashlib.sha256(read_image_bytes(item.labels)).digest()
             return hashlib.sha256(f"{labels.shape}".encode() + labels.tobytes()).digest()
 
         with ThreadPoolExecutor() as threads:  # decoders release the interpreter lock

@@ -1,5 +1,6 @@
 """The format ``maps``: a folder of images and a folder of label maps with the same names."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +153,7 @@ def open_maps(root: Path, split: str, options: OpenOptions) -> MapDataset:
     images, labels = (inside_root(root, place, chosen) for place in (layout.images, layout.labels))
     suffix = find_suffix(images, labels, options)
     items = pair_files(images, labels, options.faults, suffix)
-    label_paths = [item.labels for item in items]
+    label_paths = [path for item in items if isinstance(path := item.labels, Path)]
     every = [
         path
         for name in splits
@@ -244,7 +245,7 @@ def choose_reader(
         UserError: As in ``build_reader``.
     """
     listed = root / "classes.txt"
-    names = read_names(listed) if listed.is_file() else None
+    names = read_names(listed) if os.path.lexists(listed) else None
     colours = find_colours(root, options, names is None)
     return build_reader(str(root), names, colours, paths, every, options)
 

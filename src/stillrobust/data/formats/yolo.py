@@ -253,7 +253,7 @@ def common_folder(places: Sequence[Path], images: Sequence[Path]) -> Path:
 
 def _require_label_files(images: Sequence[Path], options: OpenOptions) -> None:
     """Count images without a label file. If no image has one, the folder is wrong."""
-    missing = sum(not label_path(image).is_file() for image in images)
+    missing = sum(not os.path.lexists(label_path(image)) for image in images)
     if missing == len(images):
         raise UserError(
             f"Expected label files such as {label_path(images[0])}, but no image has one; put them"
@@ -289,7 +289,7 @@ class LineReader:
         Raises:
             UserError: If a line is no box and no polygon.
         """
-        if not path.is_file():
+        if not os.path.lexists(path):
             return []
         lines = [line.strip() for line in read_lines(path) if line.strip()]
         different = list(dict.fromkeys(lines))

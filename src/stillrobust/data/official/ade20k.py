@@ -25,6 +25,7 @@ from stillrobust.data.official.layout import ADE20K_FOLDER, COUNTS, require_layo
 from stillrobust.data.official.sources import fetch_advice
 from stillrobust.data.reading import image_files
 from stillrobust.samples import Dataset
+from stillrobust.untrusted import read_user_file
 
 SPLIT_FOLDERS = {"train": "training", "val": "validation"}
 
@@ -114,7 +115,7 @@ def check_ade20k(root: Path, checker: FileChecker, options: OpenOptions) -> Iter
             yield run_check(split, _check_split, split, images, labels, checker)
     table = home / "objectInfo150.txt"
     if table.is_file():
-        if names_agree(table.read_text(encoding="utf-8", errors="replace")):
+        if names_agree(read_user_file(table, "names of classes").decode(errors="replace")):
             yield PartCheck(table.name, "whole", "the 150 classes in their order")
         else:
             text = "the classes are others, or in another order"

@@ -7,6 +7,7 @@ and for the published accuracies.
 """
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +39,7 @@ from stillrobust.data.reading import (
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, GROUPS, SEVERITIES
 from stillrobust.samples import Dataset, DatasetInfo, Image, Sample, Target
-from stillrobust.untrusted import read_user_file
+from stillrobust.untrusted import read_user_text
 
 RESIZE, CROP = 256, 224  # pixels: the test transform of torchvision's and Hendrycks' models
 STAGE = f"after resize to {RESIZE} and centre crop to {CROP}"
@@ -232,9 +233,9 @@ def _flat_ids(folder: Path, root: Path) -> list[str]:
             " folder, but found neither; sort the images into class folders, as"
             " torchvision.datasets.ImageNet or valprep.sh does"
         )
-    text = read_user_file(table, "Kaggle's table").decode("utf-8", "replace")
+    text = read_user_text(table, "Kaggle's table")
     try:
-        rows = [row for row in csv.reader(text.splitlines()) if len(row) == 2]
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if len(row) == 2]
     except csv.Error as error:
         raise UserError(
             f"Expected Kaggle's table at {table}, but {error}; download it again"
