@@ -2,7 +2,6 @@
 
 import gc
 import itertools
-import json
 import sys
 from array import array
 from collections import Counter
@@ -29,7 +28,7 @@ from stillrobust.data.formats.options import Notes
 from stillrobust.data.image_headers import MAX_PIXELS
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Array
-from stillrobust.untrusted import read_user_text
+from stillrobust.untrusted import JsonError, parse_json, read_user_text
 
 # Pixels that a box may exceed its image by, from rounding and padding in tools; it is clipped.
 OVERSHOOT = 5.0
@@ -147,12 +146,10 @@ def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
     text = read_user_text(annotations, "a COCO JSON file", LARGEST)
     try:
         with _garbage_collection_off():
-            document = json.loads(text, object_hook=outlines.take_out)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            document = parse_json(text, outlines.take_out)
+    except JsonError as error:
         raise UserError(
-            f"Expected valid JSON in {annotations}, but got: {reason}; repair or export the file"
-            " again"
+            f"Expected valid JSON in {annotations}, but {error}; repair or export the file again"
         ) from None
     for key in ("images", "annotations", "categories"):
         rows = document.get(key) if isinstance(document, dict) else None
