@@ -20,6 +20,7 @@ from stillrobust.evaluation.protocol import Protocol
 from stillrobust.grid import CLEAN, Place
 from stillrobust.samples import Dataset
 from stillrobust.storage.files import read_bytes, write_whole
+from stillrobust.untrusted import parse_json
 from stillrobust.user_files import display_name
 
 IMAGE_COLUMNS = ("image", "id", "file", "height", "width")
@@ -161,7 +162,7 @@ def read_manifest(root: Path) -> Manifest:
             " none; run `stillrobust predictions export`, or check the path"
         )
     try:
-        found = json.loads(content)
+        found = parse_json(content)
         values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in found["protocol"].items()
@@ -181,7 +182,7 @@ def read_manifest(root: Path) -> Manifest:
         )
     except UserError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
         raise UserError(
             f"Expected a manifest that `stillrobust predictions export` wrote in {root}, but it"
             f" cannot be read ({error}); export into another folder"
