@@ -80,3 +80,11 @@ def test_a_special_file_has_no_hash(tmp_path):
 def test_yaml_ends_soon(text, fault):
     with pytest.raises(YamlError, match=fault):
         load_yaml(text)
+
+
+def test_a_key_that_is_given_twice_in_an_annotation(tmp_path):
+    spec = format_writers.coco_folders(tmp_path)
+    path = tmp_path / "annotations/instances_val.json"
+    path.write_text(path.read_text().replace('"bbox":', '"bbox": [0, 0, 1, 1], "bbox":', 1))
+    with pytest.raises(UserError, match="'bbox' is given twice"):
+        open_dataset(spec, "val")

@@ -260,7 +260,7 @@ def view(*shape):
         (
             "segmentation",
             lambda images: [Prediction(label_map=torch.ones(1).expand(1 << 40))],
-            "fe",
+            "fewer",
         ),
     ],
 )

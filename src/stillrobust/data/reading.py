@@ -142,6 +142,8 @@ def read_image_bytes(path: ImageFile) -> bytes:
         UserError: If the disk or network folder fails.
     """
     try:
+        if not isinstance(path, Path):
+            return path.read_bytes()
         return read_regular_file(path, LARGEST_IMAGE)
     except NotAFileError as error:
         raise BadImageError(str(error), "cannot be read") from None

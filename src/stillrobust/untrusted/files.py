@@ -2,8 +2,8 @@
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from stillrobust.errors import UserError
 
@@ -48,7 +48,7 @@ def _too_large(path: Path, largest: int) -> NotAFileError:
     )
 
 
-def open_regular_file(path: Path) -> IO[bytes]:
+def open_regular_file(path: Path) -> BufferedReader:
     """Open a regular file for reading bytes. The caller closes it.
 
     Args:
@@ -126,7 +126,7 @@ def path_fault(error: Exception) -> str:
     return ""
 
 
-def _open_without_blocking(path: Path) -> IO[bytes]:
+def _open_without_blocking(path: Path) -> BufferedReader:
     try:
         return open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCKING))
     except IsADirectoryError:

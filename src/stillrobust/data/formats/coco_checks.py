@@ -28,7 +28,7 @@ from stillrobust.data.formats.options import Notes
 from stillrobust.data.image_headers import MAX_PIXELS
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Array
-from stillrobust.untrusted import parse_json, read_user_file
+from stillrobust.untrusted import JsonError, parse_json, read_user_file
 
 # Pixels that a box may exceed its image by, from rounding and padding in tools; it is clipped.
 OVERSHOOT = 5.0
@@ -147,10 +147,9 @@ def read_document(annotations: Path, outlines: Outlines) -> dict[str, Any]:
     try:
         with _garbage_collection_off():
             document = parse_json(content, outlines.take_out, allow_nan=True)
-    except ValueError as error:
+    except JsonError as error:
         raise UserError(
-            f"Expected valid JSON in {annotations}, but got: {error}; repair or export the file"
-            " again"
+            f"Expected valid JSON in {annotations}, but {error}; repair or export the file again"
         ) from None
     for key in ("images", "annotations", "categories"):
         rows = document.get(key) if isinstance(document, dict) else None
