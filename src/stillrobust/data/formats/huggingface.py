@@ -238,10 +238,10 @@ def build_dataset(dataset: Any, name: str, every: Splits, options: OpenOptions) 
             f"Expected a column of images, and one of labels, label maps or objects, in {name}, but"
             f" got {listed:.200}; name them, such as huggingface(image='photo', label='class')"
         )
-    others = {objects, mask, label} - {truth, None}
+    others = [found for found in (mask, label) if found not in (truth, None)]
     if others:
         options.notes.say(
-            f"the ground truth is the column {truth!r}; label={min(others)!r} chooses another"
+            f"the ground truth is the column {truth!r}; label={others[0]!r} chooses another"
         )
     images = stored_images(dataset, column, name)
     ids = image_ids(dataset, images, options)

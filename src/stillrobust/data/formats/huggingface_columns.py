@@ -163,7 +163,8 @@ def image_ids(dataset: Any, images: Sequence[StoredImage], options: OpenOptions)
 
 def named_column(dataset: Any, name: str) -> str:
     """``name``, which must be a column."""
-    return lookup("column", name, {column: column for column in dataset.column_names})
+    columns: dict[str, str] = {column: column for column in dataset.column_names}
+    return lookup("column", name, columns)
 
 
 def find_column(
