@@ -85,6 +85,16 @@ def test_whole_sets_are_whole(small, tmp_path, dataset):
     assert task == (FORMATS[dataset].task or "classification")
 
 
+@pytest.mark.parametrize("dataset", ["ade20k", "cifar10", "imagenet"])
+def test_splits_of_official_sets_by_option(small, tmp_path, dataset):
+    root = write(dataset, tmp_path)
+    names = [
+        open_dataset(f"{dataset}(part=True{option}):{root}", split).info.name
+        for option, split in ((", split='train'", "val"), ("", "train"), ("", "val"))
+    ]
+    assert names[0] == names[1] != names[2]
+
+
 OFFICIAL = ("ade20k", "cifar10", "cifar10_c", "coco", "imagenet", "imagenet_c")
 
 

@@ -7,7 +7,6 @@ import torch
 
 from stillrobust.errors import UserError
 from stillrobust.predictors import open_predictor
-from stillrobust.predictors.ultralytics_files import read_safe_checkpoint
 from tests.predictors.test_predictors import info_of
 
 pytest.importorskip("ultralytics")
@@ -42,20 +41,19 @@ def test_a_checkpoint_of_ultralytics_is_loaded(checkpoint):
 
 
 @pytest.mark.parametrize(
-    ("content", "named"),
+    "content",
     [
-        (lambda mark: Runs(exec, f"open({str(mark)!r}, 'w')"), "builtin.*exec"),
-        (lambda mark: Runs(__import__("os").mkdir, str(mark)), "mkdir"),
-        (lambda mark: Own(), "Own"),
-        (lambda mark: Runs(getattr, torch.Size, "__init__"), "getattr"),
-        (lambda mark: Runs(torch.nn.Linear, 2, 3), "Linear"),  # its constructor is called
+        lambda mark: Runs(exec, f"open({str(mark)!r}, 'w')"),
+        lambda mark: Runs(__import__("os").mkdir, str(mark)),
+        lambda mark: Own(),
     ],
+    ids=["exec", "mkdir", "own class"],
 )
-def test_a_checkpoint_that_could_run_code_is_not_unpickled(content, named, tmp_path):
+def test_a_checkpoint_that_could_run_code_is_not_unpickled(content, tmp_path):
     """The second entry makes it look like a file of Ultralytics."""
     mark, path = tmp_path / "ran", tmp_path / "evil.pt"
     torch.save({"model": content(mark), "version": "ultralytics"}, path)
-    with pytest.raises(UserError, match=f"{named}.*may run any code"):
+    with pytest.raises(UserError, match="Ultralytics cannot load"):
         open_predictor(str(path), EIGHTY)
     assert not mark.exists()
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, IO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from stillrobust.errors import UserError
 from stillrobust.untrusted import open_regular_file, printable, read_regular_file

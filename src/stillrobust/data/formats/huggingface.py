@@ -238,18 +238,17 @@ def build_dataset(dataset: Any, name: str, every: Splits, options: OpenOptions) 
             f"Expected a column of images, and one of labels, label maps or objects, in {name}, but"
             f" got {listed:.200}; name them, such as huggingface(image='photo', label='class')"
         )
-    others = {found for found in (objects, mask, label) if found and found != truth}
+    others = [found for found in (mask, label) if found not in (truth, None)]
     if others:
         options.notes.say(
-            f"the ground truth is the column {truth!r}; label={min(others)!r} chooses another"
+            f"the ground truth is the column {truth!r}; label={others[0]!r} chooses another"
         )
     images = stored_images(dataset, column, name)
     ids = image_ids(dataset, images, options)
     if not ids:
         raise UserError(f"Expected images in {name}, but it has no rows; choose another split")
-    order = sorted(range(len(ids)), key=ids.__getitem__)
     if objects:
-        return _open_objects(dataset, objects, name, every, images, ids, order, options)
+        return _open_objects(dataset, objects, name, every, images, ids, options)
     if mask:
         return _open_maps(dataset, mask, name, every, images, ids, options)
     found = read_column(dataset, truth)
@@ -290,7 +289,6 @@ def _open_objects(
     every: Splits,
     images: Sequence[StoredImage],
     ids: Sequence[str],
-    order: Sequence[int],
     options: OpenOptions,
 ) -> Dataset:
     """A dataset of boxes."""
@@ -316,9 +314,9 @@ def _open_objects(
     label = iter(labels)
     by_row = [[(one, next(label)) for one in objects] for objects in rows]
     builder = TableBuilder(options.notes)
-    sizes = read_sizes([images[row] for row in order], options.reading.exif)
+    sizes = read_sizes(images, options.reading.exif)
     crowd, area = _first(CROWD_FIELDS, fields), "area" if "area" in fields else None
-    for row, size in zip(order, sizes, strict=True):
+    for row, size in enumerate(sizes):
         if isinstance(size, BadImageError):
             record_fault(options.faults, ids[row], size)
             continue
@@ -373,7 +371,10 @@ def _box_column(fields: Mapping[str, Any], column: str, options: OpenOptions) ->
             f" {', '.join(fields)}; rename the field"
         )
     if given is None:
-        first, second = (options.spec(box_format=kind) for kind in BOX_FORMATS)
+        first, second = (
+            options.spec(box_format=kind) if options.path.is_dir() else f"box_format={kind!r}"
+            for kind in BOX_FORMATS
+        )
         raise UserError(
             f"Expected box_format, because nothing in {column}.{box} says what its four numbers"
             f" are; write {first} if they are x, y, width, height, or {second} if they are two"

@@ -227,7 +227,7 @@ def require_lossless(name: str, folder: Path) -> None:
 
 
 def choose_reader(
-    root: Path, paths: Sequence[Path], every: Sequence[Path], options: OpenOptions
+    root: Path, paths: Sequence[ImageFile], every: Sequence[ImageFile], options: OpenOptions
 ) -> tuple[list[str], LabelReader]:
     """The classes of a dataset, and how its label maps are read.
 

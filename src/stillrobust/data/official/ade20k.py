@@ -20,7 +20,7 @@ from stillrobust.data.formats.map_dataset import (
     read_image_and_labels,
 )
 from stillrobust.data.formats.options import CLASSES as CLASSES_OPTION
-from stillrobust.data.formats.options import LEAVE_OUT_BAD, PART, OpenOptions
+from stillrobust.data.formats.options import LEAVE_OUT_BAD, PART, SPLIT, OpenOptions
 from stillrobust.data.official.layout import ADE20K_FOLDER, COUNTS, require_layout, require_whole
 from stillrobust.data.official.sources import fetch_advice
 from stillrobust.data.reading import image_files
@@ -65,7 +65,7 @@ def ade20k_folder(root: Path) -> Path:
 
 def open_ade20k(root: Path, split: str, options: OpenOptions) -> Dataset:
     """Open a split of ``ADEChallengeData2016``, in ``root`` or as ``root`` itself."""
-    home = ade20k_folder(root)
+    home, split = ade20k_folder(root), options.value("split", split)
     existing = [
         name for name, folder in SPLIT_FOLDERS.items() if (home / "images" / folder).is_dir()
     ]
@@ -142,6 +142,6 @@ ADE20K = Format(
     open_ade20k,
     check_ade20k,
     detect_ade20k,
-    (PART, CLASSES_OPTION, LEAVE_OUT_BAD),
+    (SPLIT, PART, CLASSES_OPTION, LEAVE_OUT_BAD),
     fetch_advice("ade20k"),
 )

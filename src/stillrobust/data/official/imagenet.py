@@ -20,7 +20,7 @@ from PIL import Image as Pillow
 
 from stillrobust.data.formats import Format
 from stillrobust.data.formats.checks import FileChecker, PartCheck, read_by_index, run_check
-from stillrobust.data.formats.options import LEAVE_OUT_BAD, PART, OpenOptions
+from stillrobust.data.formats.options import LEAVE_OUT_BAD, PART, SPLIT, OpenOptions
 from stillrobust.data.image_headers import IMAGE_SUFFIXES
 from stillrobust.data.official.layout import (
     COUNTS,
@@ -142,7 +142,7 @@ def resize_and_crop(image: Pillow.Image) -> Image:
 
 def open_imagenet(root: Path, split: str, options: OpenOptions) -> Dataset:
     """Open ``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` folder."""
-    return open_split(root, split, options.value("part", False))
+    return open_split(root, options.value("split", split), options.value("part", False))
 
 
 def imagenet_folder(root: Path) -> Path:
@@ -434,7 +434,7 @@ IMAGENET = Format(
     open_imagenet,
     check_imagenet,
     detect_imagenet,
-    (PART, LEAVE_OUT_BAD),
+    (SPLIT, PART, LEAVE_OUT_BAD),
     lambda root: f"{IMAGENET_ADVICE}.",
 )
 IMAGENET_C = Format(
