@@ -61,8 +61,8 @@ def test_a_checkpoint_that_could_run_code_is_not_unpickled(content, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", pickle.dumps(1)])
 def test_what_is_no_checkpoint_is_one_sentence(content, tmp_path):
     (tmp_path / "a.pt").write_bytes(content)
-    with pytest.raises(UserError, match="Expected a checkpoint of Ultralytics"):
-        read_safe_checkpoint(tmp_path / "a.pt")
+    with pytest.raises(UserError, match="Ultralytics cannot load"):
+        open_predictor(f"ultralytics:{tmp_path / 'a.pt'}", EIGHTY)
 
 
 @pytest.mark.parametrize(

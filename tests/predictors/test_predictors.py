@@ -296,7 +296,7 @@ def with_(**changes):
     [
         ("detection", None, "a list of 1 predictions"),
         ("detection", [], "but got 0"),
-        ("detection", [GOOD, GOOD], "but got 2"),
+        ("detection", [GOOD, GOOD], "but got more than 1"),
         ("detection", [{"boxes": []}], "but got dict"),
         ("detection", with_(scores=None), "scores is None"),
         ("detection", with_(scores=np.array([np.nan])), "scores in 0..1"),
