@@ -15,9 +15,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from stillrobust.errors import UserError
 from stillrobust.untrusted import open_regular_file, printable, read_regular_file
@@ -262,7 +261,7 @@ def bytes_sha256(content: bytes) -> str:
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content as 64 hex digits."""
     with open_regular_file(path) as file:
-        return hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @lru_cache(maxsize=64)
