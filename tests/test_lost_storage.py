@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+from stillrobust import untrusted
 from stillrobust.backbones import build_backbone
 from stillrobust.data import open_dataset
 from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
@@ -54,8 +55,11 @@ def whole(tmp_path_factory):
 
 
 def model(at=lambda call: None):
-    """A model that says "wide" with a fixed probability; ``at`` hears of each call's number."""
-    calls = count()
+    """A model that says "wide" with a fixed probability; ``at`` hears of each call's number.
+
+    The calls before the first cell, which check plausibility, have negative numbers.
+    """
+    calls = count(-3)
 
     def predict(images):
         at(next(calls))
@@ -206,14 +210,19 @@ def test_a_file_that_cannot_be_read_is_not_one_that_is_missing(
 ):
     data = Toys("classification", 4)
     evaluate(model(), data, tmp_path, FEW)
-    before, read = marks(tmp_path), Path.read_bytes
+    before = marks(tmp_path)
 
-    def fail(path):
-        if path.suffix == ".json":
-            raise OSError(number, os.strerror(number), str(path))
-        return read(path)
+    def failing(read):
+        def fail(path):
+            if path.suffix == ".json":
+                raise OSError(number, os.strerror(number), str(path))
+            return read(path)
 
-    monkeypatch.setattr(Path, "read_bytes", fail)
+        return fail
+
+    monkeypatch.setattr(Path, "read_bytes", failing(Path.read_bytes))
+    opened = "_open_without_blocking"
+    monkeypatch.setattr(untrusted.files, opened, failing(getattr(untrusted.files, opened)))
     with pytest.raises(UserError, match=os.strerror(number)):
         evaluate(model(lambda call: pytest.fail("measured again")), data, tmp_path, FEW)
     with pytest.raises(

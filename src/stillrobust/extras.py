@@ -13,6 +13,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "transformers": ("transformers",),
     "ultralytics": ("ultralytics",),
     "onnx": ("onnxruntime",),
+    "huggingface": ("datasets",),
     "ray": ("ray",),
     "slurm": ("submitit",),
     "tensorboard": ("tensorboard",),
@@ -25,6 +26,7 @@ NOT_UNASKED: Mapping[str, str] = {
     "DISABLE_SAFETENSORS_CONVERSION": "1",  # transformers asks the hub to convert a model
     "YOLO_OFFLINE": "true",  # Ultralytics' look-ups, usage statistics and checks for updates
     "YOLO_AUTOINSTALL": "false",  # it installs missing packages with pip
+    "ULTRALYTICS_SAFE_LOAD": "true",  # a .pt file is otherwise a pickle that runs code
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
 }

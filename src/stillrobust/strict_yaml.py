@@ -6,6 +6,8 @@ from typing import Any
 import yaml
 
 LARGEST_INTEGER = 2**63
+LONGEST = 1 << 19  # characters: the parser takes seconds for them; the longest study has 5,000
+DEEPEST = 100  # brackets: the parser's time grows with the square of their number
 LARGEST = 100_000  # nodes with all aliases expanded; the largest study has 2,000
 
 
@@ -17,8 +19,10 @@ def load_yaml(text: str) -> Any:
     """Parse YAML to plain values.
 
     Raises:
-        YamlError: If the text is not valid, or has duplicate keys or cycles.
+        YamlError: If the text is not valid, too long or too deep, or has duplicate keys or cycles.
     """
+    if len(text) > LONGEST:
+        raise YamlError(f"it has more than {LONGEST:,} characters")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -37,6 +41,11 @@ def load_yaml(text: str) -> Any:
 
 class _Loader(yaml.SafeLoader):
     """Adds the line number of an invalid value, such as the 30th of February or a huge integer."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+        if self.flow_level >= DEEPEST:
+            raise YamlError("it is nested too deeply")
+        super().fetch_flow_collection_start(TokenClass)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:

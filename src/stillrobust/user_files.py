@@ -24,10 +24,6 @@ USER_FILE = re.compile(rf"(?P<path>[^+(@]+\.py)(?:@(?P<digest>[0-9a-f]{{{DIGITS}
 # in the place of a name, alone or as a part of a+b
 IN_SPEC = re.compile(rf"(?:^|(?<=\+))\s*{USER_FILE.pattern}\s*(?=[(+]|$)")
 SPECIAL = re.compile(r"""[%+()@'"]""")  # percent-encoded in paths, as specs use them
-USER_CODE_ERRORS = (
-    Exception,
-    SystemExit,
-)  # that a user's code may raise
 STEM = re.compile(r"[^\W_][\w-]*")  # of file names that may stand in specs
 
 
@@ -146,7 +142,9 @@ def run_user_file(path: Path, content: bytes, expected: str) -> ModuleType:
     sys.modules[module.__name__] = module  # where dataclasses and pickle look
     try:
         exec(compile(content, str(path), "exec"), module.__dict__)
-    except USER_CODE_ERRORS as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         del sys.modules[module.__name__]
         raise UserError(
             f"Expected {expected} in {path}, but running it failed: {error_summary(error)};"
@@ -159,6 +157,8 @@ def error_summary(error: BaseException) -> str:
     """Return type and message of an exception on one line of at most 200 characters."""
     try:
         text = str(error)
-    except Exception:  # an exception of a user's own class
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # an exception of a user's own class
         text = "without a message"
     return f"{type(error).__name__}: {text}".splitlines()[0][:200]

@@ -1,8 +1,10 @@
 """One small set for each task, written in every format that can hold it."""
 
 import csv
+import io
 import json
 
+import datasets
 import numpy as np
 from PIL import Image as Pillow
 
@@ -164,14 +166,81 @@ def roboflow_voc(root):
     return voc(root, "valid", "valid", lists=False)
 
 
+def hugging_face(root, rows, features, saved=True):
+    """Save a split ``val`` with the library ``datasets``, or as parquet."""
+    if saved:
+        data = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+        datasets.DatasetDict({"val": data}).save_to_disk(root)
+    else:
+        data = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+        (root / "data").mkdir(parents=True)
+        data.to_parquet(root / "data/val-00000-of-00001.parquet")
+    return f"huggingface:{root}"
+
+
+def encoded(pixels):
+    file = io.BytesIO()
+    Pillow.fromarray(pixels).save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": "x.png"}
+
+
+def hugging_face_boxes(root, saved=True, corners=False):
+    rows = []
+    for name in reversed(NAMES):
+        boxes = [
+            ([x, y, x + w, y + h] if corners else [x, y, w, h], label)
+            for label, x, y, w, h in OBJECTS[name]
+        ]
+        objects = {"bbox": [box for box, _ in boxes], "category": [label for _, label in boxes]}
+        rows.append({"file_name": name, "image": encoded(photo(name)), "objects": objects})
+    fields = {
+        "bbox": datasets.Sequence(datasets.Sequence(datasets.Value("float32"), 4)),
+        "category": datasets.Sequence(datasets.ClassLabel(names=list(CLASSES))),
+    }
+    text = datasets.Value("string")
+    features = {"file_name": text, "image": datasets.Image(), "objects": fields}
+    spec = hugging_face(root, rows, features, saved)
+    kind = "xyxy" if corners else "xywh"
+    return spec.replace("huggingface", f"huggingface(box_format='{kind}')")
+
+
+def parquet_corners(root):
+    return hugging_face_boxes(root, saved=False, corners=True)
+
+
+def hugging_face_maps(root):
+    rows = [
+        {"id": n, "image": encoded(photo(n)), "annotation": encoded(label_map(n))} for n in NAMES
+    ]
+    image = datasets.Image()
+    features = {"id": datasets.Value("string"), "image": image, "annotation": image}
+    spec = hugging_face(root, rows, features)
+    return spec.replace("huggingface", f"huggingface(names={list(MAP_CLASSES)})")
+
+
+def hugging_face_classes(root, saved=True):
+    rows = [
+        {"file_name": f"{c}/{n}", "image": encoded(photo(n)), "label": c} for n, c in LABELS.items()
+    ]
+    label = datasets.ClassLabel(names=list(CLASSES))
+    features = {"file_name": datasets.Value("string"), "image": datasets.Image(), "label": label}
+    return hugging_face(root, rows, features, saved)
+
+
+def parquet_classes(root):
+    return hugging_face_classes(root, saved=False)
+
+
 BOXES = {
     one.__name__: one
     for one in (
         coco_folders, roboflow, cvat, label_studio, fiftyone, labelme, any_coco, ultralytics,
-        roboflow_yolo, voc, roboflow_voc,
+        roboflow_yolo, voc, roboflow_voc, hugging_face_boxes, parquet_corners,
     )
 }  # fmt: skip
-OUTLINES = {name: one for name, one in BOXES.items() if "voc" not in name}
+OUTLINES = {
+    name: one for name, one in BOXES.items() if not name.endswith(("voc", "boxes", "corners"))
+}
 
 # ---- label maps
 COLOURS = ((0, 0, 0), (128, 0, 0), (0, 128, 0))
@@ -256,7 +325,7 @@ def voc_maps(root):
 SEGMENTED = {
     "maps": map_set, "other_folders": other_folders, "mmseg": mmseg, "mapillary": mapillary,
     "no_splits": no_splits, "camvid": camvid, "beside": beside, "deep": deep, "reduced": reduced,
-    "voc_maps": voc_maps,
+    "voc_maps": voc_maps, "hugging_face_maps": hugging_face_maps,
     **{end: with_ending(end) for end in (".PNG", ".tif", ".bmp", ".npy", "_labelIds.png")},
 }  # fmt: skip
 
@@ -302,7 +371,12 @@ def csv_with_splits(root):
     return f"csv:{root}"
 
 
-CLASSIFIED = {one.__name__: one for one in (folders, valid_folders, csv_list, csv_with_splits)}
+CLASSIFIED = {
+    one.__name__: one
+    for one in (
+        folders, valid_folders, csv_list, csv_with_splits, hugging_face_classes, parquet_classes,
+    )
+}  # fmt: skip
 
 EXPECTED = [[5, 6, 25, 16], [30, 8, 55, 38]]
 """The boxes of the first image."""

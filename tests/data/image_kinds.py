@@ -200,7 +200,10 @@ CASES = {
         "int32": Case(
             tiff(GREY.astype(int), 32, sample_format=2), r"signed numbers\) are 0 to 240"
         ),
-        "uint32": Case(tiff(GREY.astype(int), 32), r"32-bit unsigned numbers\) are 0 to 240;"),
+        # OpenCV 4 cannot decode them
+        "uint32": Case(
+            tiff(GREY.astype(int), 32), r"32-bit unsigned numbers\) are 0 to 240;|cannot be decoded"
+        ),
         "int16": Case(tiff(GREY.astype(int) - 50, 16, sample_format=2), r"are -50 to 190;"),
         "float, scaled": Case(
             tiff(GREY / np.float32(255), 32, sample_format=3), GREY, ImageReading((0, 1))

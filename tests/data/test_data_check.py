@@ -43,6 +43,7 @@ OWN = {
     "voc": format_writers.voc,
     "voc_maps": format_writers.voc_maps,
     "cityscapes": format_writers.cityscapes,
+    "huggingface": format_writers.hugging_face_classes,
 }
 
 
@@ -80,7 +81,18 @@ def test_whole_sets_are_whole(small, tmp_path, dataset):
     verdict = check_dataset(spec, full=True)
     assert verdict.whole, verdict.text()
     assert verdict.text().splitlines()[-2] == f"{dataset} in {tmp_path} is whole."
-    assert open_dataset(verdict.spec, "val").info.task == FORMATS[dataset].task
+    task = open_dataset(verdict.spec, "val").info.task
+    assert task == (FORMATS[dataset].task or "classification")
+
+
+@pytest.mark.parametrize("dataset", ["ade20k", "cifar10", "imagenet"])
+def test_splits_of_official_sets_by_option(small, tmp_path, dataset):
+    root = write(dataset, tmp_path)
+    names = [
+        open_dataset(f"{dataset}(part=True{option}):{root}", split).info.name
+        for option, split in ((", split='train'", "val"), ("", "train"), ("", "val"))
+    ]
+    assert names[0] == names[1] != names[2]
 
 
 OFFICIAL = ("ade20k", "cifar10", "cifar10_c", "coco", "imagenet", "imagenet_c")

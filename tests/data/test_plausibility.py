@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stillrobust.data.check import check_dataset
 from stillrobust.data.plausibility import (
     DATA_CHECKS,
     TargetSummary,
@@ -12,6 +13,7 @@ from stillrobust.data.plausibility import (
     data_warnings,
     summarize_targets,
 )
+from stillrobust.data.reading import write_image
 from stillrobust.samples import IGNORE, DatasetInfo, Target
 from tests.toys import Toys
 
@@ -54,6 +56,7 @@ FAULTY = {
     ],
     ("detection", "objects without mask"): [
         *GOOD["detection"],
+        objects([], [], masks=np.zeros((0, 100, 100), bool)),
         objects([[1, 1, 5, 5]], [0], masks=np.zeros((1, 100, 100), bool)),
     ],
     ("segmentation", "absent classes"): [label_map(0, 1, 1, 0) for _ in range(30)],
@@ -95,6 +98,19 @@ def test_a_part_of_a_set_says_nothing_about_absent_classes():
     found.info = replace(found.info, classes=("wide", "tall", "round"))
     found.counts = np.array([2, 1, 0])
     assert data_warnings(found) == ()
+
+
+def test_data_check_prints_the_warnings(tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "val").mkdir(parents=True)
+        write_image(tmp_path / kind / "val" / "1.png", np.ones((9, 9, 3), np.uint8)[..., :3])
+    write_image(tmp_path / "labels" / "val" / "1.png", np.ones((9, 9), np.uint8))
+    (tmp_path / "classes.txt").write_text("ground\ncar\n")
+    report = check_dataset(f"maps:{tmp_path}")
+    assert report.whole
+    [absent, one_class] = report.warnings
+    assert "Every pixel that counts is of class car" in one_class
+    assert f"warning  {absent}" in report.text()
 
 
 def test_chance_by_hand():

@@ -24,6 +24,7 @@ from stillrobust.backbones.hubs import fetch_hub_model
 from stillrobust.cli.application import app
 from stillrobust.errors import UserError
 from stillrobust.predictors import PREDICTORS, open_predictor
+from stillrobust.storage.files import file_sha256
 from tests.predictors.test_predictors import MINE, export, info_of
 from tests.predictors.test_transformers import transformers_folder
 
@@ -159,10 +160,16 @@ def test_what_is_in_a_cache_is_read(refused, tmp_path, monkeypatch):
     with torch.inference_mode():
         assert len(found.predict([IMAGE])[0].probabilities) == 2
 
-    file = torchvision.models.get_model_weights("squeezenet1_1").DEFAULT.url.rpartition("/")[2]
-    (tmp_path / "torch" / "checkpoints").mkdir(parents=True)
-    torch.save(
-        torchvision.models.squeezenet1_1().state_dict(), tmp_path / "torch" / "checkpoints" / file
+    name = torchvision.models.get_model_weights("squeezenet1_1").DEFAULT.url.rpartition("/")[2]
+    file = tmp_path / "torch" / "checkpoints" / name
+    file.parent.mkdir(parents=True)
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), file)
+    with pytest.raises(UserError, match="another SHA-256 than its name says"):
+        open_predictor("torchvision:squeezenet1_1", info_of("classification"))
+    published = file.with_name(f"s-{file_sha256(file)[:8]}.pth")
+    file.rename(published)
+    monkeypatch.setattr(
+        "stillrobust.predictors.torchvision_models.torchvision_file", lambda *_: published
     )
     monkeypatch.setattr(
         "stillrobust.predictors.torchvision_models.class_columns", lambda *_: np.arange(2)

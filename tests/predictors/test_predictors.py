@@ -135,6 +135,33 @@ def test_ultralytics(name, masks):
     assert len(found) == 2
 
 
+class Executes:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_of_ultralytics_runs_no_code(tmp_path, zipped):
+    torch.save(
+        {"model": Executes(tmp_path / "ran")},
+        tmp_path / "m.pt",
+        _use_new_zipfile_serialization=zipped,
+    )
+    with pytest.raises(UserError, match="cannot load"):
+        open_predictor(f"ultralytics:{tmp_path / 'm.pt'}", info_of("detection"))
+    architecture = (
+        f"activation: open({str(tmp_path / 'ran')!r}, 'w')\nnc: 2\n"
+        "backbone: [[-1, 1, Conv, [8, 3, 2]]]\nhead: [[[0], 1, Detect, [nc]]]"
+    )
+    (tmp_path / "m.yaml").write_text(architecture)
+    with pytest.raises(UserError, match="activation"):
+        open_predictor(f"ultralytics:{tmp_path / 'm.yaml'}", info_of("detection"))
+    assert not (tmp_path / "ran").exists()
+
+
 def export(model, path, names):
     torch.onnx.export(
         model.eval(), (torch.zeros(1, 3, 32, 32),), str(path), output_names=names, dynamo=False
@@ -269,7 +296,7 @@ def with_(**changes):
     [
         ("detection", None, "a list of 1 predictions"),
         ("detection", [], "but got 0"),
-        ("detection", [GOOD, GOOD], "but got 2"),
+        ("detection", [GOOD, GOOD], "but got more than 1"),
         ("detection", [{"boxes": []}], "but got dict"),
         ("detection", with_(scores=None), "scores is None"),
         ("detection", with_(scores=np.array([np.nan])), "scores in 0..1"),
@@ -384,3 +411,18 @@ def test_data_of_other_classes_is_refused(tmp_path):
         evaluate(predictor, Toys("classification", 2), tmp_path)
     with pytest.raises(UserError, match="is for detection"):
         evaluate(Predictor("detection", "m", print, "0"), Toys("classification", 2), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "CLASSES = len",
+        "import itertools; CLASSES = itertools.count()",
+        "MASKS = 'no'",
+        "WEIGHTS = '/dev/zero'",
+    ],
+)
+def test_wrong_values_in_a_file(tmp_path, line):
+    (tmp_path / "m.py").write_text(f"{line}\ndef create():\n    return print\n")
+    with pytest.raises(UserError):
+        open_predictor(f"{tmp_path / 'm.py'}", info_of("classification"))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stillrobust.errors import UserError
+from stillrobust.predictors import open_predictor
 from tests.predictors.test_predictors import IMAGES, info_of, predictions
 
 
@@ -201,3 +202,28 @@ def test_one_former_on_semantic_maps(tmp_path):
     assert (found[0].label_map == np.array([1, 2, 0])[expected.numpy()]).mean() > 0.95
     with pytest.raises(UserError, match="no overlapping instances"):
         predictions(str(tmp_path / "one"), info_of("detection"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "[" * 100_000,
+        "[]",
+        '{"id2label": 5}',
+        '{"model_type": "vit", "hidden_size": "a"}',
+        '{"model_type": "vit", "id2label": 5}',
+        '{"model_type": "timm_wrapper"}',
+    ],
+)
+def test_a_damaged_folder_is_one_sentence(tmp_path, config):
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(UserError) as caught:
+        open_predictor(f"transformers:{tmp_path}", info_of("classification"))
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_weights_are_one_sentence(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "vit", "hidden_size": 8}')
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(UserError, match="SafetensorError"):
+        open_predictor(f"transformers:{tmp_path}", info_of("classification"))

@@ -230,3 +230,40 @@ def test_an_exception_without_a_message_is_one_sentence():
 
     with pytest.raises(UserError, match="SilentError: without a message"):
         validated_predictor(Predictor("classification", "m", predict, "0"), 2, True)([IMAGE], ["a"])
+
+
+class Endless(list):
+    def __iter__(self):
+        while True:
+            yield self[0]
+
+
+class Cancelled(BaseException):
+    """As asyncio's, no ``Exception``."""
+
+
+def cancel(images):
+    raise Cancelled
+
+
+def view(*shape):
+    return np.broadcast_to(np.float32(1), shape)
+
+
+@pytest.mark.parametrize(
+    ("task", "predict", "message"),
+    [
+        ("classification", lambda images: Endless([Prediction()]), "got more than 1"),
+        ("classification", cancel, "Cancelled"),
+        ("classification", lambda images: [Prediction(probabilities=view(1 << 40))], "fewer"),
+        ("detection", lambda images: [Prediction(boxes=view(1 << 38, 4))], "fewer"),
+        (
+            "segmentation",
+            lambda images: [Prediction(label_map=torch.ones(1).expand(1 << 40))],
+            "fewer",
+        ),
+    ],
+)
+def test_what_never_ends_or_fills_the_memory(task, predict, message):
+    with pytest.raises(UserError, match=message):
+        validated_predictor(Predictor(task, "m", predict, "0"), 2, True)([IMAGE], ["a"])

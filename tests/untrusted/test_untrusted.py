@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from stillrobust.data.formats.class_names import read_lines
+from stillrobust.data.formats.coco_checks import read_document
+from stillrobust.data.formats.coco_table import Outlines
+from stillrobust.data.formats.yolo import read_yaml
 from stillrobust.errors import UserError
 from stillrobust.untrusted import (
     JsonError,
@@ -95,3 +99,22 @@ def test_paths_that_no_file_can_have_are_one_sentence(tmp_path):
     with pytest.raises(UserError, match="byte 1 is not; save the file as UTF-8"):
         read_user_text(tmp_path / "latin", "CSV")
     assert not path_fault(ValueError("another"))
+
+
+@pytest.mark.parametrize("content", ["names: [a]\nnames: [b]\nval: x", "names: &a [*a]\nval: x"])
+def test_yaml_of_yolo_is_strict(content, tmp_path):
+    (tmp_path / "data.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"given twice|aliases"):
+        read_yaml(tmp_path / "data.yaml")
+
+
+def test_a_list_of_names_is_a_regular_file():
+    with pytest.raises(UserError, match="regular file"):
+        read_lines(Path("/dev/zero"))
+
+
+def test_keys_of_a_coco_file_occur_once(tmp_path):
+    path = tmp_path / "instances.json"
+    path.write_text('{"images": [], "annotations": [], "categories": [], "images": []}')
+    with pytest.raises(UserError, match="'images' is given twice"):
+        read_document(path, Outlines())

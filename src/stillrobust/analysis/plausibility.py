@@ -58,7 +58,7 @@ def score_warnings(
             continue
         name = METRIC_NAMES[metric]
         warnings += filter(None, [_chance_warning(clean, name, chance)])
-        margin = max(FAR_ABOVE, clean.images**-0.5)
+        margin = max(FAR_ABOVE, max(clean.images, 1) ** -0.5)
         above = [one for one in cells.values() if one.value > clean.value + margin]
         if above:
             worst = max(above, key=lambda one: one.value)
@@ -76,7 +76,7 @@ def _chance_warning(clean: Measurement, name: str, chance: float | None) -> str:
     score, advice = clean.value, "Check the order of the classes, the input range and the weights."
     if score <= NOTHING:
         return f"The clean {name} is {100 * score:.1f}. {advice}"
-    error = STANDARD_ERRORS / (2 * clean.images**0.5) if clean.metric == "top1" else 0.0
+    error = STANDARD_ERRORS / (2 * max(clean.images, 1) ** 0.5) if clean.metric == "top1" else 0.0
     if chance is None or score > chance + min(error, 0.5 * chance):
         return ""
     return (

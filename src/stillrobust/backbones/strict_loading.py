@@ -112,6 +112,20 @@ def load_strictly(
     return len(state)
 
 
+def require_possible_values(model: nn.Module, source: str) -> None:
+    """Check the values of a model whose weights another library loaded.
+
+    Args:
+        model: The model.
+        source: Name of its file or folder, for messages.
+
+    Raises:
+        UserError: If weights are not finite, or variances negative. It names them.
+    """
+    state = model.state_dict()
+    _refuse_impossible_values(state, state, source)
+
+
 def _misfit_error(
     own: Mapping[str, Tensor],
     state: Mapping[str, Tensor],

@@ -1,11 +1,12 @@
 """The families of components that can be listed. Each is imported only when it is listed."""
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from stillrobust.errors import UserError
 from stillrobust.names import format_spec
+from stillrobust.untrusted import parse_json, read_regular_file
 
 
 def backbones() -> list[str]:
@@ -24,8 +25,8 @@ def _local_backbones() -> list[str]:
     )
     specs = []
     for path in found:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            architecture = json.loads(path.read_text(encoding="utf-8"))["architecture"]
+        with suppress(OSError, UserError, ValueError, KeyError, TypeError):
+            architecture = parse_json(read_regular_file(path))["architecture"]
             specs.append(format_spec(architecture, {"weights": str(path.parent)}))
     return list(dict.fromkeys(specs))
 

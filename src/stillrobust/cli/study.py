@@ -168,25 +168,25 @@ def run_and_report(
     Raises:
         typer.Exit: With status 3, if jobs failed.
     """
-    from stillrobust.storage.files import output_folder
+    from stillrobust.storage.files import require_folder
     from stillrobust.study.execute import run_study
     from stillrobust.study.state import failures_text
 
-    with output_folder(site.out):
-        with progress_display(site.progress) as display:
-            failures = run_study(
-                selection,
-                site,
-                workers or 0,
-                message=display.print_line,
-                progress=display,
-                on_end=display.finish,
-                on_workload=display.start,
-                shared_bytes=shared_bytes,
-                engine=engine,
-                options=options or {},
-            )
-        _write_report(selection, site)
+    with progress_display(site.progress) as display:
+        failures = run_study(
+            selection,
+            site,
+            workers or 0,
+            message=display.print_line,
+            progress=display,
+            on_end=display.finish,
+            on_workload=display.start,
+            shared_bytes=shared_bytes,
+            engine=engine,
+            options=options or {},
+        )
+    require_folder(site.out)
+    _write_report(selection, site)
     for line in failures_text({failure.job: failure.reason for failure in failures}):
         print_text(line, err=True)
     if failures:

@@ -87,7 +87,7 @@ def train_command(
 
     dataset = open_dataset(data, "val" if upstream else "train", training=not upstream)
     for note in dataset.info.notes:
-        typer.echo(f"note on {dataset.info.name}: {note}", err=True)
+        print_text(f"note on {dataset.info.name}: {note}", err=True)
     chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     plan = Plan(
         dataset.info.task,
@@ -147,7 +147,7 @@ def robustify_command(
         data = f"folders:{write_source_set(out.resolve().parent / 'source')}"
     dataset = open_dataset(data, "train", training=True)
     for note in dataset.info.notes:
-        typer.echo(f"note on {dataset.info.name}: {note}", err=True)
+        print_text(f"note on {dataset.info.name}: {note}", err=True)
     with progress_display() as listen, log_failures(out / RUN_LOG, "training"):
         folder = robustify(
             plan, dataset, out, lambda done, total, text: listen("robustify", done, total, text)

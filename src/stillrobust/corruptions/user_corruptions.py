@@ -10,7 +10,7 @@ import numpy as np
 from stillrobust.corruptions.draws import Key, Rng
 from stillrobust.errors import UserError
 from stillrobust.samples import Image
-from stillrobust.user_files import USER_CODE_ERRORS, error_summary, file_name, load_user_module
+from stillrobust.user_files import error_summary, file_name, load_user_module
 
 EXPECTED = (
     "one function corrupt(image uint8 (H, W, 3) RGB, severity 1 to 5, rng np.random.Generator) ->"
@@ -66,7 +66,9 @@ def _corrupt(spec: str, image: Image, severity: int, rng: Rng, regime: str) -> I
         result = load_user_module(spec, EXPECTED).corrupt(
             image.copy(), severity, np.random.default_rng(words)
         )
-    except USER_CODE_ERRORS as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UserError(
             f"Expected an image of the same kind from corrupt() in {where}, but it raised"
             f" {error_summary(error)}; correct it there"

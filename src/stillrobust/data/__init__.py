@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from stillrobust.data.bad_images import Faults, exclude_bad_images
-from stillrobust.data.decoding import ImageReading
+from stillrobust.data.contract import fingerprint_samples
 from stillrobust.data.formats import Format
 from stillrobust.data.formats.cityscapes import CITYSCAPES
 from stillrobust.data.formats.coco import COCO
@@ -18,10 +17,16 @@ from stillrobust.data.formats.coco_writer import write_coco
 from stillrobust.data.formats.csv_lists import CSV
 from stillrobust.data.formats.detection import DetectionDataset
 from stillrobust.data.formats.folders import FOLDERS
+from stillrobust.data.formats.huggingface import HUGGINGFACE, huggingface_dataset
 from stillrobust.data.formats.image_lists import ImageListDataset
 from stillrobust.data.formats.map_dataset import MapDataset
 from stillrobust.data.formats.maps import MAPS
-from stillrobust.data.formats.options import ANNOTATIONS, OpenOptions, require_options
+from stillrobust.data.formats.options import (
+    ANNOTATIONS,
+    OpenOptions,
+    open_usable,
+    require_options,
+)
 from stillrobust.data.formats.voc import VOC
 from stillrobust.data.formats.voc_maps import VOC_MAPS
 from stillrobust.data.formats.yolo import YOLO
@@ -38,6 +43,7 @@ from stillrobust.samples import Dataset
 __all__ = [
     "FORMATS",
     "CorruptedView",
+    "Dataset",
     "DetectionDataset",
     "Format",
     "ImageListDataset",
@@ -45,6 +51,8 @@ __all__ = [
     "OpenOptions",
     "Subset",
     "detect_formats",
+    "fingerprint_samples",
+    "huggingface_dataset",
     "open_dataset",
     "parse_dataset_spec",
     "read_image",
@@ -62,6 +70,7 @@ FORMATS: Mapping[str, Format] = {
     "cityscapes": CITYSCAPES,
     "folders": FOLDERS,
     "csv": CSV,
+    "huggingface": HUGGINGFACE,
     "imagenet": IMAGENET,
     "imagenet_c": IMAGENET_C,
     "cifar10": CIFAR10,
@@ -90,14 +99,9 @@ def open_dataset(spec: str, split: str, training: bool = False) -> Dataset:
         UserError: If the spec, the folder or its annotations are wrong.
     """
     data_format, path, options = parse_dataset_spec(spec)
-    scale, exif = options.value("scale"), options.value("exif", True)
-    reading = ImageReading(None if scale is None else tuple(scale), exif)
-    options = replace(options, training=training, reading=reading)
-    if not options.value("leave_out_bad", False):
-        return data_format.open(path, split, options)
-    faults: Faults = {}
-    dataset = data_format.open(path, split, replace(options, faults=faults))
-    return exclude_bad_images(dataset, faults)
+    return open_usable(
+        lambda applied: data_format.open(path, split, applied), replace(options, training=training)
+    )
 
 
 def parse_dataset_spec(spec: str) -> tuple[Format, Path, OpenOptions]:

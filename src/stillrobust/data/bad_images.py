@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from stillrobust.data.reading import derived_fingerprint
+from stillrobust.data.views import read_target
 from stillrobust.errors import BadImageError, UserError
-from stillrobust.samples import Dataset, DatasetInfo, Sample
+from stillrobust.samples import Dataset, DatasetInfo, Sample, Target
 
 Faults = dict[str, str]
 """Image id, or the name of another file or annotation -> its fault (``BadImage.fault``)."""
@@ -51,6 +52,10 @@ class UsableImages:
 
     def __getitem__(self, index: int, /) -> Sample:
         return self.dataset[self.indices[index]]
+
+    def target(self, index: int) -> Target:
+        """The ground truth of an image, by ``read_target``."""
+        return read_target(self.dataset, self.indices[index])
 
 
 def exclude_bad_images(dataset: Dataset, faults: Faults) -> Dataset:

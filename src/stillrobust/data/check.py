@@ -13,6 +13,7 @@ from stillrobust.data import (
 )
 from stillrobust.data.formats.checks import MAX_LISTED, FileChecker, PartCheck, ProgressCallback
 from stillrobust.data.official.sources import ARCHIVES
+from stillrobust.data.plausibility import data_warnings, summarize_targets
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
 
@@ -29,6 +30,8 @@ class CheckReport:
     parts: tuple[PartCheck, ...]
     notes: tuple[str, ...] = ()
     """What evaluation assumes and repairs."""
+    warnings: tuple[str, ...] = ()
+    """What the data probably means instead; see ``stillrobust.data.plausibility``."""
 
     @property
     def whole(self) -> bool:
@@ -36,7 +39,7 @@ class CheckReport:
         return all(part.state == "whole" for part in self.parts)
 
     def text(self) -> str:
-        """One line per part, then notes, a summary and, if needed, how to get what is missing."""
+        """One line per part, notes, warnings, a summary, and how to get what is missing."""
         lines = []
         for part in self.parts:
             lines.append(f"{part.state:8s} {part.name}: {part.text}")
@@ -46,6 +49,7 @@ class CheckReport:
             for note in self.notes
             if all(note not in part.notes for part in self.parts)
         ]
+        lines += [f"{'warning':8s} {warning}" for warning in self.warnings]
         bad = [part.name for part in self.parts if part.state != "whole"]
         if not bad:
             lines += [
@@ -137,18 +141,21 @@ def check_dataset(
         command = f"`stillrobust data fetch {name} {root}`"
         fetch = f", or get the published set: {command}" if name in ARCHIVES else ""
         raise UserError(
-            f"Expected a folder with {name} at {root}, but there is none; check the path{fetch}"
+            f"Expected a folder with {name} at {root}, but there is none;"
+            f" {data_format.absent(root)}{fetch}"
         )
     found = data_format.check(root, FileChecker(full, progress), options)
     parts = [*found, *_check_archives(name, root)]
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     if all(part.state == "whole" for part in parts):
         try:
-            data_format.open(root, "val", options)
+            dataset = data_format.open(root, "val", options)
             notes = options.notes.sentences()
+            warnings = data_warnings(summarize_targets(dataset))
         except UserError as error:
             parts.append(PartCheck("evaluation", "missing", str(error)))
-    return CheckReport(name, options.spec(), root, tuple(parts), notes)
+    return CheckReport(name, options.spec(), root, tuple(parts), notes, warnings)
 
 
 def _check_archives(dataset: str, root: Path) -> Iterator[PartCheck]:

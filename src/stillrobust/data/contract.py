@@ -8,7 +8,7 @@ import numpy as np
 
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, Array, Dataset, DatasetInfo, Sample, Target
-from stillrobust.user_files import USER_CODE_ERRORS, error_summary
+from stillrobust.user_files import error_summary
 
 ADVICE = "see docs/your_data.md, which wraps other libraries' datasets in a few lines"
 
@@ -71,7 +71,9 @@ def read_checked(dataset: Dataset, index: int) -> Sample:
         sample: object = dataset[index]
     except (UserError, IndexError):
         raise
-    except USER_CODE_ERRORS as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UserError(
             f"{dataset.info.name} failed at index {index}: {error_summary(error)}; call"
             f" dataset[{index}]"

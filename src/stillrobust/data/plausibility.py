@@ -73,7 +73,7 @@ class TargetSummary:
             limits = np.array([width, height, width, height]) + OUTSIDE
             self.outside += int((target.boxes > limits).any(1).sum())
         if target.masks is not None:
-            self.without_mask += int((~target.masks.reshape(len(target.boxes), -1).any(1)).sum())
+            self.without_mask += int((~target.masks.any((1, 2))).sum())
         found: Array = np.asarray(target.labels)[~np.asarray(crowd, bool)]
         return found
 

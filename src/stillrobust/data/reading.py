@@ -3,9 +3,11 @@
 import errno
 import hashlib
 import io
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -23,16 +25,52 @@ from stillrobust.data.decoding import (
 from stillrobust.data.image_headers import IMAGE_SUFFIXES, UNREADABLE
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import Array, DatasetInfo, Image
+from stillrobust.untrusted import NotAFileError, read_regular_file
 
 # Bits per pixel -> the factor by which Pillow multiplies grey values, so that the largest is 255.
 GREY_STRETCH = {2: 85, 4: 17}
 # Errors of a disk or network folder. They are no fault of the image, so it is not left out.
 STORAGE_ERRORS = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT})
+LARGEST_IMAGE = (1 << 30) + (1 << 20)  # bytes: ``MAX_PIXELS`` of 16-bit RGB without compression
 # Up to this number of images the fingerprint reads every byte; above it, only file sizes.
 FULL_DIGEST_LIMIT = 2000
 
 
-def read_image(path: Path, reading: ImageReading = DEFAULT_READING) -> Image:
+class FileSize(Protocol):
+    """The size of a file, as ``os.stat_result`` has it."""
+
+    @property
+    def st_size(self) -> int:
+        """Bytes."""
+        ...
+
+
+class ImageFile(Protocol):
+    """An encoded image: a ``Path``, or bytes that are stored inside another file.
+
+    Its text is its place, for messages.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        ...
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name, such as ``.png``."""
+        ...
+
+    def read_bytes(self) -> bytes:
+        """Read the content; ``OSError`` if it cannot be read."""
+        ...
+
+    def stat(self) -> FileSize:
+        """Return its size; ``OSError`` if it does not exist."""
+        ...
+
+
+def read_image(path: ImageFile, reading: ImageReading = DEFAULT_READING) -> Image:
     """Read an image file by the rules of ``stillrobust.data.decoding``.
 
     Args:
@@ -54,13 +92,13 @@ def read_image(path: Path, reading: ImageReading = DEFAULT_READING) -> Image:
         raise bad_image_error(path, refused) from None
 
 
-def bad_image_error(path: Path, refused: RefusedImageError) -> BadImageError:
+def bad_image_error(path: ImageFile, refused: RefusedImageError) -> BadImageError:
     """The error for an image at ``path`` that cannot be used."""
     sentence = f"Expected {refused.expected} at {path}, but {refused.found}; {refused.advice}"
     return BadImageError(sentence, refused.fault)
 
 
-def read_unrotated(path: Path) -> PillowImage.Image:
+def read_unrotated(path: ImageFile) -> PillowImage.Image:
     """Read an image file with Pillow and ignore the EXIF orientation.
 
     Published accuracies on ImageNet are measured on images that are read so. Images with more than
@@ -90,7 +128,7 @@ def read_unrotated(path: Path) -> PillowImage.Image:
     return picture
 
 
-def read_image_bytes(path: Path) -> bytes:
+def read_image_bytes(path: ImageFile) -> bytes:
     """Read the bytes of an image file.
 
     Args:
@@ -100,11 +138,15 @@ def read_image_bytes(path: Path) -> bytes:
         Its content.
 
     Raises:
-        BadImageError: If the file cannot be read.
+        BadImageError: If the file cannot be read, is no regular file, or is too large.
         UserError: If the disk or network folder fails.
     """
     try:
-        return path.read_bytes()
+        if not isinstance(path, Path):
+            return path.read_bytes()
+        return read_regular_file(path, LARGEST_IMAGE)
+    except NotAFileError as error:
+        raise BadImageError(str(error), "cannot be read") from None
     except OSError as error:
         if error.errno in STORAGE_ERRORS:
             raise UserError(
@@ -129,7 +171,7 @@ def write_image(path: Path, image: Array) -> None:
     path.write_bytes(encode_png(image))
 
 
-def read_label_map(path: Path) -> Array:
+def read_label_map(path: ImageFile) -> Array:
     """Read a grey or palette PNG of at most 8 bits.
 
     Pillow reads it, because OpenCV would turn the indices of a palette PNG into colours.
@@ -143,8 +185,8 @@ def read_label_map(path: Path) -> Array:
     Raises:
         BadImage: If the file cannot be decoded or has more than 8 bits or several channels.
     """
+    content = read_image_bytes(path)
     try:
-        content = path.read_bytes()
         with PillowImage.open(io.BytesIO(content), formats=("PNG",)) as opened:
             mode = opened.mode
             # the header's bits a pixel
@@ -192,7 +234,7 @@ def resolve_inside(folder: Path, name: object, where: str) -> Path:
             f"Expected a file name inside the image folder in {where}, but got {name!r}; {advice}"
         )
     path = folder / name
-    if not path.resolve().is_relative_to(folder):
+    if not Path(os.path.realpath(path)).is_relative_to(folder):
         raise UserError(
             f"Expected a file inside the image folder in {where}, but {name!r} is a link out of it;"
             f" {advice}"
@@ -225,6 +267,8 @@ def visible_files(folder: Path) -> list[Path]:
 def image_files(folder: Path) -> list[Path]:
     """All visible files below ``folder`` with the suffix of an image, sorted by path.
 
+    Broken links, pipes and devices are among them, so that reading them is an error.
+
     Args:
         folder: Folder to search.
 
@@ -234,11 +278,7 @@ def image_files(folder: Path) -> list[Path]:
     Raises:
         UserError: If a path is not valid UTF-8, because it could not be written to any record.
     """
-    files = [
-        path
-        for path in visible_files(folder)
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    ]
+    files = [path for path in visible_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
     for path in files:
         if not is_text(str(path)):
             raise UserError(
@@ -284,7 +324,7 @@ def require_split(kind: str, root: Path, split: str, existing: Iterable[str]) ->
 
 
 def fingerprint(
-    classes: Sequence[str], image_ids: Sequence[str], files: Iterable[Path], annotations: bytes
+    classes: Sequence[str], image_ids: Sequence[str], files: Iterable[ImageFile], annotations: bytes
 ) -> str:
     """The fingerprint of a dataset of files.
 
@@ -308,7 +348,7 @@ def fingerprint(
     for path in files:
         # A fixed width per file keeps the concatenation unambiguous.
         digest.update(
-            hashlib.sha256(path.read_bytes()).digest()
+            hashlib.sha256(read_image_bytes(path)).digest()
             if whole
             else path.stat().st_size.to_bytes(8, "big")
         )

@@ -31,6 +31,7 @@ DIFFERENT_PIXELS = 1e-2
 DIFFERENT_BOXES = 0.1
 SAME_BOX = 0.8  # IoU of two boxes that are the same
 CONFIDENT = 0.3  # detections with lower scores come and go with rounding
+MOST_OBJECTS = 1000  # of an image that are compared with each other
 SHIFT_GAIN = 0.2  # share of answers that a shift of the labels by one must add
 
 Predict = Callable[[Sequence[Image], Sequence[str]], list[Prediction]]
@@ -107,10 +108,11 @@ def _boxes(found: Prediction | Target) -> Array:
 
 
 def _confident_objects(prediction: Prediction) -> tuple[Array, Array]:
-    """Boxes (N, 4) and labels (N,) with a score of at least ``CONFIDENT``."""
+    """Boxes (N, 4) and labels (N,) of the best ``MOST_OBJECTS`` with at least ``CONFIDENT``."""
     assert prediction.labels is not None
     assert prediction.scores is not None
-    kept = prediction.scores >= CONFIDENT
+    kept = np.argsort(-prediction.scores, kind="stable")[:MOST_OBJECTS]
+    kept = kept[prediction.scores[kept] >= CONFIDENT]
     return _boxes(prediction)[kept], prediction.labels[kept]
 
 

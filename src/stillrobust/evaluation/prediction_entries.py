@@ -16,6 +16,7 @@ from stillrobust.data.formats.masks import decode_mask
 from stillrobust.errors import UserError
 from stillrobust.evaluation.prediction_manifest import Manifest
 from stillrobust.samples import Array, Prediction
+from stillrobust.untrusted import open_regular_file
 
 CHUNK = 1 << 20  # characters
 LONGEST_ENTRY = 1 << 26  # characters; a longer one is not an entry but a damaged file
@@ -25,6 +26,7 @@ NAME_TYPES = (int, str, float)
 
 def open_text(path: Path) -> IO[str]:
     """Open a text file, compressed if its name ends with ``.gz``. A byte-order mark is skipped."""
+    open_regular_file(path).close()  # a device or a pipe is refused
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")

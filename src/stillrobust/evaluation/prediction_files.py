@@ -26,6 +26,7 @@ from stillrobust.evaluation.prediction_manifest import Manifest, cell_name
 from stillrobust.grid import Place
 from stillrobust.samples import Prediction
 from stillrobust.storage.files import bytes_sha256, file_sha256, move_into_place, temporary_path
+from stillrobust.untrusted import open_regular_file
 from stillrobust.user_files import display_name
 
 SUFFIXES = {
@@ -85,8 +86,10 @@ class LabelMaps:
         confidence = None
         if beside.exists():
             try:
-                confidence = np.load(beside, allow_pickle=False)
-            except (ValueError, OSError, EOFError):
+                open_regular_file(beside).close()
+                # a header that claims more than the file has is refused before memory is allocated
+                confidence = np.load(beside, mmap_mode="r", allow_pickle=False)
+            except (ValueError, OSError, EOFError):  # of a pipe or device too
                 raise UserError(
                     f"Expected an array of floats at {beside}, but it cannot be read; write it with"
                     " numpy.save"

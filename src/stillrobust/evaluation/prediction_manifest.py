@@ -182,7 +182,7 @@ def read_manifest(root: Path) -> Manifest:
         )
     except UserError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
         raise UserError(
             f"Expected a manifest that `stillrobust predictions export` wrote in {root}, but it"
             f" cannot be read ({error}); export into another folder"

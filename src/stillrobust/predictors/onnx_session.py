@@ -13,8 +13,10 @@ from stillrobust.errors import UserError
 from stillrobust.predictors.predictor import prediction_identity
 from stillrobust.samples import Array
 from stillrobust.storage.files import file_sha256
+from stillrobust.untrusted import read_user_file
 from stillrobust.user_files import error_summary
 
+LARGEST = 2 << 30  # bytes: protobuf's limit; larger models keep their weights in other files
 # StringStringEntryProto of onnx.proto: key (field 1) "location", value (field 2), a path
 EXTERNAL_DATA = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x01-\x7f])", re.DOTALL)
 
@@ -82,12 +84,14 @@ def open_onnx(path: Path) -> OnnxFile:
     """
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # it prints names of the file as they are; errors are raised
     if not path.is_file():
         raise UserError(f"Expected an ONNX file at {path}, but there is none; check the path")
     sha256 = _hash_with_external_data(path)
     try:
         session = onnxruntime.InferenceSession(
-            str(path), providers=onnxruntime.get_available_providers()
+            str(path), options, providers=onnxruntime.get_available_providers()
         )
     except Exception as error:  # its errors have no common base class
         raise UserError(
@@ -101,7 +105,7 @@ def open_onnx(path: Path) -> OnnxFile:
 
 def _hash_with_external_data(path: Path) -> str:
     found = set()
-    content = path.read_bytes()
+    content = read_user_file(path, "an ONNX file", LARGEST)
     for match in EXTERNAL_DATA.finditer(content):
         low, *high = match[1]
         length = (low & 0x7F) | (high[0] << 7 if high else 0)

@@ -10,7 +10,7 @@ from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import DatasetInfo
 from stillrobust.storage.files import file_sha256
 from stillrobust.untrusted import read_user_file
-from stillrobust.user_files import USER_CODE_ERRORS, error_summary, run_user_file
+from stillrobust.user_files import error_summary, run_user_file
 
 EXPECTED = (
     "one function create() that returns predict(images: list of uint8 (H, W, 3) RGB) -> list of"
@@ -40,7 +40,9 @@ def create_predictor(info: DatasetInfo, name: str) -> Predictor:
         raise UserError(f"Expected {EXPECTED} in {path}, but there is no create(); add it")
     try:
         predict = module.create()
-    except USER_CODE_ERRORS as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UserError(
             f"Expected {EXPECTED} in {path}, but create() failed: {error_summary(error)}"
         ) from error
@@ -50,19 +52,27 @@ def create_predictor(info: DatasetInfo, name: str) -> Predictor:
             " correct create()"
         )
     classes = getattr(module, "CLASSES", None)
+    if not isinstance(classes, list | tuple | None):
+        raise UserError(
+            f"Expected a list of names as CLASSES in {path}, but got {type(classes).__name__};"
+            " correct it"
+        )
+    masks = getattr(module, "MASKS", True)
+    if type(masks) is not bool:
+        raise UserError(f"Expected True or False as MASKS in {path}, but got {masks!r}; correct it")
     return Predictor(
         task=info.task,
         model=path.stem,
         predict=predict,
         weights=_digest(path, getattr(module, "WEIGHTS", ())),
         classes=None if classes is None else tuple(str(name) for name in classes),
-        masks=bool(getattr(module, "MASKS", True)),
+        masks=masks,
         about={"file": path.name},
     )
 
 
 def _digest(path: Path, weights: Any) -> str:
-    total = hashlib.sha256(path.read_bytes())
+    total = hashlib.sha256(read_user_file(path, "a Python file"))
     listed: Sequence[Any] = weights if isinstance(weights, list | tuple) else (weights,)
     for name in listed:
         file = path.parent / str(name)

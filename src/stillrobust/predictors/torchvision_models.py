@@ -3,14 +3,19 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from stillrobust.backbones.hubs import torchvision_file
-from stillrobust.backbones.reader import digest
-from stillrobust.backbones.strict_loading import load_weight_file, require_key
+from stillrobust.backbones.reader import digest, kind_of_path, read_weights
+from stillrobust.backbones.strict_loading import (
+    load_weight_file,
+    require_key,
+    require_possible_values,
+)
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown_name_error
 from stillrobust.predictors.labels import class_columns
@@ -59,7 +64,7 @@ def create_predictor(
     if name not in known:
         raise unknown_name_error(f"torchvision model for {info.task}", name, known)
     enum = torchvision.models.get_model_weights(name)
-    published = weights != "random" and not Path(weights).expanduser().exists()
+    published = weights != "random" and kind_of_path(Path(weights).expanduser()) == "nothing"
     if published and weights not in enum.__members__:
         raise UserError(
             f"Expected weights of {name} as {', '.join(enum.__members__)}, 'random' or the path of"
@@ -67,17 +72,16 @@ def create_predictor(
         )
     place = require_key(key, weights if published or weights == "random" else "")
     chosen = enum[weights] if published else enum.DEFAULT
-    if published:
-        torchvision_file(name, chosen)  # torchvision downloads what is missing
     published_names = chosen.meta["categories"]
     background = int(info.task == "detection")
     outputs = len(published_names) if classes is None else classes + background
-    arguments: dict[str, Any] = (
-        {"weights": chosen} if published else {"weights": None, "num_classes": outputs}
-    )
-    if info.task != "classification" and not published:
+    arguments: dict[str, Any] = {"weights": None, "num_classes": outputs}
+    if info.task != "classification":
         arguments["weights_backbone"] = None
-    model = torchvision.models.get_model(name, **arguments)
+    if published:
+        model = _published_model(name, chosen)
+    else:
+        model = torchvision.models.get_model(name, **arguments)
     if not published and weights != "random":
         load_weight_file(model, Path(weights), place)
     transform = chosen.transforms()
@@ -102,6 +106,32 @@ def create_predictor(
             "torchvision": torchvision.__version__,
         },
     )
+
+
+def _published_model(name: str, weights: Any) -> nn.Module:
+    """The model with published weights, which our reader reads from torch's cache.
+
+    torchvision builds another architecture where there are weights, such as frozen BatchNorm, and
+    renames old keys. So it builds the model, and receives the tensors of our reader.
+    """
+    path = torchvision_file(name, weights)
+    content = read_weights(path)
+    # torchvision's files are named with the first digits of their SHA-256
+    if not content.sha256.startswith(path.stem.rpartition("-")[2]):
+        raise UserError(
+            f"Expected the weights that torchvision published in {path}, but the file has another"
+            " SHA-256 than its name says; remove it and fetch it again"
+        )
+    with patch.object(type(weights), "get_state_dict", lambda *_, **__: dict(content.tensors)):
+        try:
+            model: nn.Module = torchvision.models.get_model(name, weights=weights)
+        except RuntimeError as error:
+            raise UserError(
+                f"Expected the weights of {name} in {path}, but they do not fit:"
+                f" {' '.join(str(error).split())[:200]}; remove the file and fetch it again"
+            ) from None
+    require_possible_values(model, str(path))
+    return model
 
 
 def _classifier(

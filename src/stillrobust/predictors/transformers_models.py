@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from stillrobust.backbones.hubs import transformers_folder
 from stillrobust.backbones.reader import digest
+from stillrobust.backbones.strict_loading import require_possible_values, tensor_names
 from stillrobust.errors import UserError
 from stillrobust.predictors.labels import class_columns
 from stillrobust.predictors.outputs import (
@@ -26,6 +27,7 @@ from stillrobust.predictors.outputs import (
 )
 from stillrobust.predictors.predictor import Predict, Predictor, prediction_identity
 from stillrobust.samples import DatasetInfo, Image, Prediction
+from stillrobust.user_files import error_summary
 
 # heads for each task, in the order in which they are tried
 HEADS = {
@@ -54,15 +56,23 @@ def create_predictor(
     try:
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         head = _head_of(config, info)
-        model = getattr(transformers, head).from_pretrained(
-            source, use_safetensors=True, trust_remote_code=False
+        model, loaded = getattr(transformers, head).from_pretrained(
+            source, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
         processor = _load_processor(source, config, info)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+    except UserError:
+        raise
+    except Exception as error:  # a damaged folder may raise errors of any type
+        reason = error_summary(error)
         raise UserError(
             f"Expected a model with its image processor for {info.task} at {name}, but: {reason}"
         ) from None
+    if missing := sorted(loaded["missing_keys"]):
+        raise UserError(
+            f"Expected all weights of {type(model).__name__} at {name}, but {len(missing)} are"
+            f" missing ({tensor_names(missing)}); give a model that was trained for {info.task}"
+        )
+    require_possible_values(model, name)
     names = class_names(config.id2label)
     columns = class_columns(info, names, len(names), labels or {}, name)
     model = model.eval().to(default_device())

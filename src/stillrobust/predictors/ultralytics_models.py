@@ -7,7 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from stillrobust.backbones.reader import digest
+from stillrobust.backbones.reader import digest, kind_of_path
+from stillrobust.backbones.strict_loading import require_possible_values
 from stillrobust.errors import UserError
 from stillrobust.predictors.labels import class_columns
 from stillrobust.predictors.outputs import class_names, detection_prediction
@@ -24,7 +25,8 @@ def create_predictor(
 ) -> Predictor:
     """Load a detector of Ultralytics.
 
-    A ``.pt`` file is a pickle that can run code when it is loaded: use files you trust.
+    A ``.pt`` file is a pickle. It may name known classes of Ultralytics and torch only, so that it
+    runs no code (``ULTRALYTICS_SAFE_LOAD`` in ``stillrobust.extras``).
 
     Args:
         info: Description of the dataset.
@@ -39,21 +41,28 @@ def create_predictor(
         raise UserError(
             f"Ultralytics has detectors, but {info.name} is data for {info.task}; give coco:PATH"
         )
-    if Path(name).suffix not in (".pt", ".yaml") or (
-        Path(name).suffix == ".pt" and not Path(name).is_file()
+    path = Path(name).expanduser()
+    if path.suffix not in (".pt", ".yaml") or (
+        path.suffix == ".pt" and kind_of_path(path) != "a file"
     ):
         raise UserError(
             f"Expected a .pt file that is there, or an architecture's .yaml, but got {name!r};"
             " check the path"
         )
-    from ultralytics import YOLO, __version__  # type: ignore[attr-defined]
+    from ultralytics import YOLO, __version__, utils  # type: ignore[attr-defined]
 
+    if not hasattr(utils, "SAFE_LOAD"):
+        raise UserError(
+            f"Ultralytics {__version__} runs the code in a .pt file; install a later version with"
+            " pip install -U ultralytics-opencv-headless"
+        )
     try:
         model: Any = YOLO(name)
     except Exception as error:  # their loader raises errors of any type
         raise UserError(
             f"Ultralytics cannot load {name}: {str(error).splitlines()[0][:200]}"
         ) from None
+    require_possible_values(model.model, name)
     if model.task not in ("detect", "segment"):
         raise UserError(
             f"Expected a model that detects or segments instances, but {name} is for"

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,14 @@ from stillrobust.errors import UserError
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import Array, Image, Prediction
 from stillrobust.untrusted import printable
-from stillrobust.user_files import USER_CODE_ERRORS, error_summary
+from stillrobust.user_files import error_summary
 
 # pixels that a box may exceed the image by: detectors clip in the resized image and scale back
 TOLERANCE = 1.0
 ROUNDING = 1e-6  # by which float32 probabilities may leave 0..1
 SUM_ROUNDING = 1e-2  # of float16 probabilities of many classes
+LARGEST = 1 << 28  # numbers in an array of one image
+LARGEST_MASKS = 1 << 33  # a thousand masks of 8 megapixels
 FIELDS = {
     "classification": ("probabilities",),
     "detection": ("boxes", "labels", "scores", "masks"),
@@ -79,10 +81,14 @@ def _call(predictor: Predictor, images: Sequence[Image], names: Sequence[str]) -
     """Return what the model returns for copies of the images, one object per image."""
     try:
         predictions = predictor.predict([image.copy() for image in images])
-        found = list(predictions) if isinstance(predictions, list | tuple) else None
+        known = isinstance(predictions, list | tuple)
+        # one more than expected suffices: a class of the user's may iterate without end
+        found = list(islice(predictions, len(images) + 1)) if known else None
     except UserError:
         raise
-    except USER_CODE_ERRORS as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         failing = _first_failing_image(predictor, images, names)
         where = failing or f"a batch of {len(images)} images from {names[0]} on"
         raise UserError(
@@ -91,6 +97,7 @@ def _call(predictor: Predictor, images: Sequence[Image], names: Sequence[str]) -
         ) from error
     if found is None or len(found) != len(images):
         got = _type_name(predictions) if found is None else f"{len(found)}"
+        got = f"more than {len(images)}" if found and len(found) > len(images) else got
         raise UserError(
             f"Expected a list of {len(images)} predictions from {predictor.model}, but got"
             f" {got}; return one per image, in their order"
@@ -105,7 +112,9 @@ def _first_failing_image(
     for image, name in zip(images, names, strict=True):
         try:
             predictor.predict([image.copy()])
-        except USER_CODE_ERRORS:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             return f"{name} {image.shape[:2]}"
     return ""
 
@@ -182,10 +191,14 @@ def _plain_array(name: str, value: Any) -> Array | None:
     if value is None:
         return None
     try:
-        plain = np.array(_as_numpy(name, value), order="C", copy=True, subok=False)
+        found = _as_numpy(name, value)
+        _require_bounded(name, found.size if isinstance(found, np.ndarray) else 0)
+        plain = np.array(found, order="C", copy=True, subok=False)
     except PredictionFault:
         raise
-    except USER_CODE_ERRORS as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise PredictionFault(
             f"{name} as an array, but {_type_name(value)} cannot be converted to one"
             f" ({error_summary(error)}); return an array of numbers"
@@ -201,6 +214,12 @@ def _plain_array(name: str, value: Any) -> Array | None:
     return plain.astype(plain.dtype.newbyteorder("="))
 
 
+def _require_bounded(name: str, size: int) -> None:
+    """Refuse an array before it is copied; a view may claim more than the memory has."""
+    if size > (LARGEST_MASKS if name == "masks" else LARGEST):
+        raise PredictionFault(f"{name} of one image, but got {size:,} numbers; return fewer")
+
+
 def _is_tensor(value: Any) -> bool:
     """Whether this is a tensor. Predictions made elsewhere are validated without torch."""
     torch = sys.modules.get("torch")
@@ -214,6 +233,7 @@ def _as_numpy(name: str, value: Any) -> Any:
     if _is_tensor(value):
         import torch
 
+        _require_bounded(name, value.numel())
         tensor = value.detach().cpu()
         if tensor.layout is not torch.strided:
             tensor = tensor.to_dense()

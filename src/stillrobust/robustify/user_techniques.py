@@ -18,7 +18,6 @@ from stillrobust.grid import COMMON
 from stillrobust.robustify.technique import TOLERANCE, Card, Technique, cross_entropy
 from stillrobust.samples import Array, Image
 from stillrobust.user_files import (
-    USER_CODE_ERRORS,
     display_name,
     error_summary,
     file_name,
@@ -114,7 +113,9 @@ def user_card(spec: str) -> Card:
 def _call(spec: str, function: str, *arguments: Any) -> Any:
     try:
         return getattr(load_user_module(spec, EXPECTED), function)(*arguments)
-    except USER_CODE_ERRORS as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UserError(
             f"Expected {FUNCTIONS[function]} in {file_name(spec)}, but it raised"
             f" {error_summary(error)}; mend it"

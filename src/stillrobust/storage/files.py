@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stillrobust.errors import UserError
-from stillrobust.untrusted import printable, read_regular_file
+from stillrobust.untrusted import open_regular_file, printable, read_regular_file
 from stillrobust.untrusted.files import LARGEST
 
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}")  # the names of :func:`temporary_path`
@@ -260,7 +260,7 @@ def bytes_sha256(content: bytes) -> str:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content as 64 hex digits."""
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

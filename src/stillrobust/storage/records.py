@@ -245,9 +245,18 @@ def check_protocol(protocol: object) -> None:
     _require(type(protocol.get("evaluation", {})) is dict, "evaluation is no mapping")
     _require(type(protocol.get("imported", {})) is dict, "imported is no mapping")
     _require(_is_list_of(protocol.get("overlaps_test", []), str), "overlaps_test is no list")
+    _check_plausibility(protocol.get("plausibility", {}))
     if "training" in protocol:
         _check_training(protocol["training"])
     _check_maker(protocol.get("made_by"))
+
+
+def _check_plausibility(found: object) -> None:
+    if type(found) is not dict:
+        raise DamagedRecordError("plausibility is no mapping")
+    _require(_is_list_of(found.get("warnings", []), str), "warnings of plausibility are no list")
+    chance = found.get("chance", 0.0)
+    _require(type(chance) in (int, float) and 0 <= chance <= 1, "chance is not within 0..1")
 
 
 def _check_maker(maker: object) -> None:

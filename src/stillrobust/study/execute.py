@@ -25,6 +25,7 @@ from stillrobust.names import lookup
 from stillrobust.runtime import capacity
 from stillrobust.runtime.forecast import NOT_STARTED, PlannedJob
 from stillrobust.runtime.run_log import note
+from stillrobust.storage.files import output_folder
 from stillrobust.storage.leases import remove_dead_leases, write_under_lease
 from stillrobust.study.jobs import EvaluateJob, MakeBackboneJob, TrainJob
 from stillrobust.study.selection import (
@@ -86,25 +87,26 @@ def run_study(
             "A study starts its own processes: run it once, without torchrun or srun; --engine"
             " slurm asks Slurm for more"
         )
-    runs, protocol = selection.runs, selection.protocol
-    save_selection(selection, site.out)
-    data = {name for run in runs for name in (run.data, run.test_data)}
-    _generate_data(data, selection.generated, site.out / "data", message, progress)
-    jobs, failures = missing_jobs(runs, protocol, site)
-    if shared_bytes:
-        jobs = share_corrupted_images(jobs, site.out / "corrupted", shared_bytes)
-    on_workload(*_workload(jobs, run_states(runs, protocol, site)))
-    if jobs:
-        message("compiling corruption kernels, unless this machine has them")
-        warm_up()
-        failures += run_jobs(
-            jobs, workers, progress, on_end, keep_going=True, engine=engine, **settings
-        )
-    _record_failures(failures, jobs, site)
-    patterns = ("*", "runs/*", "results/*", "results/cells/*")
-    for folder in chain([site.out], *(site.out.glob(pattern) for pattern in patterns)):
-        remove_dead_leases(folder)  # leases of killed processes whose work is finished by now
-    return failures
+    with output_folder(site.out):
+        runs, protocol = selection.runs, selection.protocol
+        save_selection(selection, site.out)
+        data = {name for run in runs for name in (run.data, run.test_data)}
+        _generate_data(data, selection.generated, site.out / "data", message, progress)
+        jobs, failures = missing_jobs(runs, protocol, site)
+        if shared_bytes:
+            jobs = share_corrupted_images(jobs, site.out / "corrupted", shared_bytes)
+        on_workload(*_workload(jobs, run_states(runs, protocol, site)))
+        if jobs:
+            message("compiling corruption kernels, unless this machine has them")
+            warm_up()
+            failures += run_jobs(
+                jobs, workers, progress, on_end, keep_going=True, engine=engine, **settings
+            )
+        _record_failures(failures, jobs, site)
+        patterns = ("*", "runs/*", "results/*", "results/cells/*")
+        for folder in chain([site.out], *(site.out.glob(pattern) for pattern in patterns)):
+            remove_dead_leases(folder)  # leases of killed processes whose work is finished by now
+        return failures
 
 
 def share_corrupted_images(jobs: Sequence[Job], folder: Path, limit: int) -> list[Job]:

@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
+from stillrobust.backbones.reader import read_weights
 from stillrobust.data import open_dataset
 from stillrobust.execution import ProgressCallback
 from stillrobust.storage.files import clear_leftovers, write_whole
@@ -50,7 +51,7 @@ def _train(target: Path, data: str, progress: ProgressCallback) -> None:
     folder = train(
         plan, open_dataset(data, "train", training=True), target.with_suffix(".training"), progress
     )
-    state = load_file(folder / "model.safetensors")
+    state = read_weights(folder / "model.safetensors").tensors
     write_whole(
         {
             target: save(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.data.decoding import DEFAULT_READING, ImageReading
+from stillrobust.data.reading import read_image_bytes
 from stillrobust.errors import UserError
 from stillrobust.execution import Job, JobProgressCallback, ProgressCallback, run_jobs
 from stillrobust.execution.serialization import from_json, to_json
@@ -250,7 +251,7 @@ class FolderJob(Job):
         for number, images in self.groups:
             started = False
             for name, target, before in images:
-                content = (self.root / name).read_bytes()
+                content = read_image_bytes(self.root / name)
                 record = _known(self.out, name, content, before)
                 missing = {
                     path: output
@@ -296,7 +297,9 @@ def _close(
     out: Path, plan: FolderPlan, before: Mapping[str, Record], sources: FolderSources
 ) -> FolderSummary:
     """Write the manifest with all records, and only then remove their files."""
-    records = {name: json.loads(_record_path(out, name).read_text()) for name in sources.targets}
+    records = {
+        name: parse_json(read_regular_file(_record_path(out, name))) for name in sources.targets
+    }
     written = sum(record["written"] for record in records.values())
     stored = {
         name: {key: value for key, value in record.items() if value and key != "written"}
@@ -304,7 +307,8 @@ def _close(
         for name, record in {**before, **records}.items()
     }
     manifest = out / "manifest.json"
-    protocol = json.loads(manifest.read_text())["protocol"]  # with the user files of earlier runs
+    # with the user files of earlier runs
+    protocol = parse_json(read_regular_file(manifest, LARGEST_MANIFEST))["protocol"]
     write_whole({manifest: _as_json({"protocol": protocol, "complete": True, "sources": stored})})
     shutil.rmtree(out / ".records")
     skipped = {name: record["skipped"] for name, record in records.items() if "skipped" in record}

@@ -36,6 +36,7 @@ from stillrobust.samples import Dataset
 from stillrobust.storage.files import bytes_sha256, write_whole
 from stillrobust.storage.leases import lease
 from stillrobust.tools.corrupt_folder import unique_targets
+from stillrobust.untrusted import parse_json, read_user_file
 from stillrobust.user_files import display_name
 
 BATCH = 32  # images of a job, which an interruption may repeat
@@ -175,7 +176,17 @@ def _open_export(out: Path, circumstances: dict[str, Any], protocol: Protocol) -
             )
         write_whole({begun: json.dumps(now).encode()})
         return []
-    before = json.loads(place.read_text(encoding="utf-8"))
+    try:
+        found = parse_json(read_user_file(place, "the export's description"))
+        before = {part: dict(found[part]) for part in ("circumstances", "protocol")}
+        finished = [(one["corruption"], one["severity"]) for one in found.get("cells", [])]
+    except UserError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UserError(
+            f"Expected the description of this export in {place}, but it is damaged; export into"
+            " another folder"
+        ) from None
     differing = [
         key
         for part, cells in (("circumstances", ()), ("protocol", ("corruptions", "severities")))
@@ -187,7 +198,7 @@ def _open_export(out: Path, circumstances: dict[str, Any], protocol: Protocol) -
             f"Expected the data and protocol of the images in {out}, but"
             f" {', '.join(dict.fromkeys(differing))} differ; choose another folder"
         )
-    return [(one["corruption"], one["severity"]) for one in before.get("cells", [])]
+    return finished
 
 
 def _jobs(

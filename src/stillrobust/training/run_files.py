@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from lightning_fabric.plugins import Precision
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from stillrobust.backbones.reader import read_weights
 from stillrobust.errors import UserError
 from stillrobust.samples import DatasetInfo
 from stillrobust.storage.files import (
@@ -34,6 +35,7 @@ from stillrobust.storage.files import (
     temporary_path,
     write_whole,
 )
+from stillrobust.untrusted import parse_json, read_regular_file
 
 RESUME_WEIGHTS = "resume-*.safetensors"
 SAFETENSORS_TEMPORARY = ".tmp??????"  # safetensors writes into such a file, then renames it
@@ -87,13 +89,13 @@ def _write_pair(
 def _read_json(path: Path) -> dict[str, Any] | None:
     """The content of a sealed JSON file; a damaged one is set aside."""
     try:
-        content = path.read_bytes()
+        content = read_regular_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise _cannot_read(path, error) from None
     try:
-        description = json.loads(content)
+        description = parse_json(content)
         seal = description.pop("seal")
         if description.keys() >= {"identity", "sha256"} and seal == content_key(description):
             return dict(description)
@@ -171,13 +173,22 @@ def load_resume_state(
     Returns:
         Steps that are done, and the tensors of what trains beside the model; 0 and nothing without
         a state.
+
+    Raises:
+        UserError: If the weights change while they are read.
     """
     description = _read_pair(folder, "resume", identity)
     if description is None:
         return 0, {}
-    tensors = load_file(_weights_of(folder, "resume", description["sha256"]))
+    path = _weights_of(folder, "resume", description["sha256"])
+    weights = read_weights(path)
+    if weights.sha256 != description["sha256"]:
+        raise UserError(
+            f"Expected {path} unchanged since its checksum was verified, but it has changed; start"
+            " again, and let nothing else write to the folder"
+        )
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "companion": {}}
-    for key, value in tensors.items():
+    for key, value in weights.tensors.items():
         part, _, name = key.partition(".")
         parts[part][name] = value
     model.load_state_dict(parts["model"])

@@ -7,6 +7,7 @@ what a terminal would interpret; everything that is printed or logged goes throu
 
 from stillrobust.untrusted.files import (
     NotAFileError,
+    open_regular_file,
     path_fault,
     read_regular_file,
     read_user_file,
@@ -18,6 +19,7 @@ from stillrobust.untrusted.text import printable
 __all__ = [
     "JsonError",
     "NotAFileError",
+    "open_regular_file",
     "parse_json",
     "path_fault",
     "printable",

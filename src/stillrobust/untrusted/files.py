@@ -2,8 +2,8 @@
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from stillrobust.errors import UserError
 
@@ -28,20 +28,41 @@ def read_regular_file(path: Path, largest: int = LARGEST) -> bytes:
         OSError: If the file cannot be opened or read.
         NotAFileError: If it is a device, a pipe or a folder, or too large.
     """
-    with _open_without_blocking(path) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise _not_a_file(path)
-        content = file.read(min(found.st_size, largest) + 1)
-        if len(content) != found.st_size or not content:  # it grows, or is of /proc: its size is 0
+    with open_regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > largest:
+            raise _too_large(path, largest)
+        content = file.read(size + 1)
+        if len(content) != size or not content:  # it grows, or is of /proc: its size is 0
             while len(content) <= largest and (more := file.read(CHUNK)):
                 content += more
-        if max(found.st_size, len(content)) > largest:
-            raise NotAFileError(
-                f"Expected at most {largest:,} bytes in {path}, but it has more; check that it is"
-                " the right file"
-            )
+        if len(content) > largest:
+            raise _too_large(path, largest)
         return content
+
+
+def _too_large(path: Path, largest: int) -> NotAFileError:
+    return NotAFileError(
+        f"Expected at most {largest:,} bytes in {path}, but it has more; check that it is the right"
+        " file"
+    )
+
+
+def open_regular_file(path: Path) -> BufferedReader:
+    """Open a regular file for reading bytes. The caller closes it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If the file cannot be opened.
+        NotAFileError: If it is a device, a pipe or a folder.
+    """
+    file = _open_without_blocking(path)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _not_a_file(path)
+    return file
 
 
 def read_user_file(path: Path, expected: str, largest: int = LARGEST) -> bytes:
@@ -105,7 +126,7 @@ def path_fault(error: Exception) -> str:
     return ""
 
 
-def _open_without_blocking(path: Path) -> IO[bytes]:
+def _open_without_blocking(path: Path) -> BufferedReader:
     try:
         return open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCKING))
     except IsADirectoryError:

@@ -10,7 +10,9 @@ class JsonError(ValueError):
 
 
 def parse_json(
-    content: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None
+    content: str | bytes,
+    object_hook: Callable[[dict[str, Any]], Any] | None = None,
+    allow_nan: bool = False,
 ) -> Any:
     """Parse JSON to plain values.
 
@@ -20,6 +22,7 @@ def parse_json(
     Args:
         content: The text; bytes in UTF-8. A byte order mark is left out.
         object_hook: Called with every mapping; its return value takes the place of the mapping.
+        allow_nan: Whether NaN and Infinity, which JSON does not have, become floats.
 
     Raises:
         JsonError: If the text is not JSON, or a key occurs twice in one mapping.
@@ -34,7 +37,9 @@ def parse_json(
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
         return json.loads(
-            text.removeprefix("\ufeff"), object_pairs_hook=unique, parse_constant=_refuse_constant
+            text.removeprefix("\ufeff"),
+            object_pairs_hook=unique,
+            parse_constant=float if allow_nan else _refuse_constant,
         )
     except JsonError:
         raise

@@ -23,6 +23,11 @@ def correct_parts(root: Path) -> str:
     return "Correct or complete the parts that are named."
 
 
+def check_path(root: Path) -> str:
+    """What to do if a folder does not exist."""
+    return "check the path"
+
+
 def no_layout(root: Path) -> None:
     """Recognise nothing, for formats without a telltale."""
     return
@@ -33,7 +38,7 @@ class Format:
     """One layout of a dataset on disk.
 
     Attributes:
-        task: Task that the ground truth is for.
+        task: Task that the ground truth is for; ``None`` if the data says it.
         open: ``open(root, split, options)`` returns the dataset of a split, ``"train"`` or
             ``"val"``. It raises ``UserError`` if the folder does not have this layout.
         check: ``check(root, checker, options)`` yields one result per part, in the order of
@@ -43,11 +48,13 @@ class Format:
             files and no images.
         options: Options that a user may set in a spec.
         advice: ``advice(root)`` returns one or two sentences on how to get or repair the data.
+        absent: ``absent(root)`` returns what to do if there is no such folder.
     """
 
-    task: TaskName
+    task: TaskName | None
     open: Callable[[Path, str, OpenOptions], Dataset]
     check: Callable[[Path, FileChecker, OpenOptions], Iterator[PartCheck]]
     detect: Callable[[Path], Mapping[str, Any] | None] = no_layout
     options: tuple[Option, ...] = ()
     advice: Callable[[Path], str] = correct_parts
+    absent: Callable[[Path], str] = check_path

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from stillrobust.data.reading import subfolders, visible_files
+from stillrobust.data.reading import ImageFile, subfolders, visible_files
 from stillrobust.errors import UserError
 
 SAMPLE = 200  # images of each part that are decoded, evenly spaced; all of them with ``full``
@@ -52,7 +52,7 @@ class FileChecker:
     def check_files(
         self,
         name: str,
-        files: Sequence[Path],
+        files: Sequence[ImageFile],
         expected: int | None,
         read: Callable[[int], Any],
         note: str = "",
@@ -107,7 +107,7 @@ class FileChecker:
                 self.progress(f"read {name}", done, len(indices), "images")
         return found
 
-    def _is_empty(self, name: str, path: Path, number: int, total: int) -> bool:
+    def _is_empty(self, name: str, path: ImageFile, number: int, total: int) -> bool:
         if number % 1000 == 0:
             self.progress(f"sizes {name}", number, total, "files")
         try:
@@ -138,13 +138,14 @@ def read_by_index(read: Callable[[Path], Any], files: Sequence[Path]) -> Callabl
     return lambda index: read(files[index])
 
 
-def unread_files_note(folder: Path, files: Sequence[Path]) -> str:
+def unread_files_note(folder: Path, files: Sequence[ImageFile]) -> str:
     """A note on files in ``folder`` that are not among the images ``files``; else empty."""
-    others = sorted(set(visible_files(folder)) - set(files))
+    known = set(files)
+    others = sorted(path for path in visible_files(folder) if path not in known)
     return f", {len(others):,} other files are not read: {join_names(others)}" if others else ""
 
 
-def join_names(paths: Sequence[Path]) -> str:
+def join_names(paths: Sequence[ImageFile]) -> str:
     """The first file names, separated by commas."""
     more = ", ..." if len(paths) > MAX_LISTED else ""
     return ", ".join(path.name for path in paths[:MAX_LISTED]) + more

@@ -9,9 +9,13 @@ from stillrobust.data.formats.options import OpenOptions
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
 from stillrobust.samples import IGNORE
+from stillrobust.untrusted import read_user_text
 
 COLOUR_FILES = ("class_dict.csv", "label_colors.txt", "labelmap.txt")
 """Files that list the colours of classes: ``name,r,g,b``, ``r g b name`` and ``name:r,g,b::``."""
+
+
+LARGEST = 1 << 30  # bytes of a text file: ten million rows of 100 characters
 
 
 def chosen_indices(classes: Sequence[str], options: OpenOptions, others: str) -> list[int] | None:
@@ -60,14 +64,7 @@ def read_names(path: Path) -> list[str]:
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 text file, with or without byte order mark."""
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise UserError(
-            f"Expected a text file at {path}, but got: {error.strerror}; check the path"
-        ) from None
-    except UnicodeDecodeError:
-        raise UserError(f"Expected UTF-8 text in {path}, but it is not; save it as UTF-8") from None
+    return read_user_text(path, "a text file", LARGEST).splitlines()
 
 
 def read_class_colours(path: Path) -> dict[str, Colour]:

@@ -131,12 +131,18 @@ def _repair_box(entry: dict[str, Any], box: Any, notes: Notes) -> None:
         notes.count("boxes as an object of x, y, width, height")
     elif isinstance(box, list):
         try:
-            numbers = [float(side) for side in box]
+            numbers = [_as_number(side) for side in box]
         except (TypeError, ValueError):
             return
         if all(map(math.isfinite, numbers)):
             entry["bbox"] = numbers
             notes.count("boxes of texts, read as numbers")
+
+
+def _as_number(value: Any) -> float:
+    if type(value) is str and "_" in value:  # Python reads 1_0 as 10
+        raise ValueError
+    return float(value)
 
 
 def _drop_empty_category(document: dict[str, Any], notes: Notes) -> None:

@@ -39,7 +39,7 @@ class Outlines:
     others: list[Any] = field(default_factory=lambda: [None])
 
     def take_out(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """Replace the segmentation of a parsed object; an ``object_hook`` for ``json.loads``."""
+        """Replace the segmentation of a parsed object; an ``object_hook`` for ``parse_json``."""
         segmentation = entry.get("segmentation")
         if type(segmentation) is list:
             segmentation = _as_polygons(segmentation)

@@ -19,7 +19,7 @@ from stillrobust.data.formats.options import (
     Option,
     flag_option,
 )
-from stillrobust.data.reading import fingerprint, read_image, with_reading
+from stillrobust.data.reading import ImageFile, fingerprint, read_image, with_reading
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
 
@@ -59,7 +59,7 @@ class DetectionDataset:
         images: Folder that image ids are relative to.
         source: Name of the annotations, for messages.
         has_masks: Whether the ground truth has masks.
-        paths: Image id -> path below ``images``, where they differ.
+        paths: Image id -> its path below ``images`` or its file, where they differ.
         reading: How image files are read.
         notes: What was assumed and repaired.
     """
@@ -70,14 +70,18 @@ class DetectionDataset:
     images: Path
     source: str
     has_masks: bool = False
-    paths: Mapping[str, str] = field(default_factory=dict, repr=False)
+    paths: Mapping[str, str | ImageFile] = field(default_factory=dict, repr=False)
     reading: ImageReading = DEFAULT_READING
     notes: tuple[str, ...] = ()
 
     @property
-    def files(self) -> list[Path]:
+    def files(self) -> list[ImageFile]:
         """The file of every image."""
-        return [self.images / self.paths.get(name, name) for name in self.table.file_names]
+        return [self._file(name) for name in self.table.file_names]
+
+    def _file(self, image_id: str) -> ImageFile:
+        found = self.paths.get(image_id, image_id)
+        return self.images / found if isinstance(found, str) else found
 
     @cached_property
     def info(self) -> DatasetInfo:
@@ -111,7 +115,7 @@ class DetectionDataset:
 
     def __getitem__(self, index: int, /) -> Sample:
         target = self.target(index)
-        path = self.images / self.paths.get(target.image_id, target.image_id)
+        path = self._file(target.image_id)
         image = read_image(path, self.reading)
         if image.shape[:2] != target.size:
             raise BadImageError(
@@ -130,7 +134,7 @@ def build_detection(
     images: Path,
     source: str,
     options: OpenOptions,
-    paths: Mapping[str, str] | None = None,
+    paths: Mapping[str, str | ImageFile] | None = None,
 ) -> DetectionDataset:
     """Build the dataset of a split, with the options of every detection format applied.
 
@@ -141,7 +145,7 @@ def build_detection(
         images: Folder that image ids are relative to.
         source: Name of the annotations, for messages.
         options: How the dataset is opened.
-        paths: Image id -> path below ``images``, where they differ.
+        paths: Image id -> its path below ``images`` or its file, where they differ.
 
     Returns:
         The dataset.

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from stillrobust.data.decoding import DEFAULT_READING, ImageReading
 from stillrobust.data.formats.class_names import chosen_indices
+from stillrobust.data.formats.image_sizes import read_size
 from stillrobust.data.formats.options import OpenOptions
-from stillrobust.data.reading import fingerprint, read_image, with_reading
+from stillrobust.data.reading import ImageFile, fingerprint, read_image, with_reading
 from stillrobust.errors import UserError
 from stillrobust.samples import DatasetInfo, Sample, Target
 
@@ -18,7 +19,7 @@ class LabelledImage:
     """One image: its id, its file and its label."""
 
     image_id: str
-    image: Path
+    image: ImageFile
     label: int
 
 
@@ -43,7 +44,7 @@ class ImageListDataset:
     notes: tuple[str, ...] = ()
 
     @property
-    def files(self) -> list[Path]:
+    def files(self) -> list[ImageFile]:
         """The file of every image."""
         return [item.image for item in self.items]
 
@@ -68,6 +69,11 @@ class ImageListDataset:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def target(self, index: int) -> Target:
+        """The ground truth of an image. Of the image, the header is read."""
+        item = self.items[index]
+        return Target(item.image_id, read_size(item.image, self.reading.exif), label=item.label)
 
     def __getitem__(self, index: int, /) -> Sample:
         item = self.items[index]

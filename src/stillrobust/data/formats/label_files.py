@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from stillrobust.data.image_headers import MAX_PIXELS, UNREADABLE
-from stillrobust.data.reading import read_label_map
+from stillrobust.data.reading import ImageFile, read_image_bytes, read_label_map
 from stillrobust.errors import BadImageError
 from stillrobust.samples import IGNORE, Array
+from stillrobust.untrusted import open_regular_file
 
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
@@ -38,7 +39,7 @@ class LabelReader:
     colours: tuple[Colour, ...] = ()
     divisor: int = 1
 
-    def read(self, path: Path) -> Array:
+    def read(self, path: ImageFile) -> Array:
         """Read a label map.
 
         Args:
@@ -63,7 +64,7 @@ class LabelReader:
             )
         return converted.astype(np.uint8)
 
-    def read_stored(self, path: Path) -> Array:
+    def read_stored(self, path: ImageFile) -> Array:
         """Read the stored values, or the indices of colours, as uint8 (H, W)."""
         if self.colours:
             return index_colours(read_colours(path), self.colours, path)
@@ -119,7 +120,7 @@ def format_ranges(values: Iterable[int]) -> str:
     return " or ".join([", ".join(texts[:-1]), texts[-1]] if len(texts) > 1 else texts)
 
 
-def read_indices(path: Path) -> Array:
+def read_indices(path: ImageFile) -> Array:
     """Read stored indices as uint8 (H, W)."""
     suffix = path.suffix.lower()
     if suffix == ".png":
@@ -143,14 +144,14 @@ def read_indices(path: Path) -> Array:
     return values.astype(np.uint8)
 
 
-def read_deep(path: Path) -> Array:
+def read_deep(path: ImageFile) -> Array:
     """Read indices of up to 16 bits as int64 (H, W)."""
     if path.suffix.lower() == ".npy":
         return _read_npy(path)
     return _read_with_pillow(path, ("1", "L", "P", "I", "I;16", "I;16B"))
 
 
-def read_colours(path: Path) -> Array:
+def read_colours(path: ImageFile) -> Array:
     """Read a colour-coded label map as uint8 (H, W, 3) RGB; alpha must be opaque."""
     try:
         with _open(path) as opened:
@@ -163,7 +164,7 @@ def read_colours(path: Path) -> Array:
     return pixels[..., :3]
 
 
-def is_colour_map(path: Path) -> bool:
+def is_colour_map(path: ImageFile) -> bool:
     """Whether a label map has colours in place of indices; False if it cannot be decoded."""
     try:
         with _open(path) as opened:
@@ -172,7 +173,7 @@ def is_colour_map(path: Path) -> bool:
         return False
 
 
-def index_colours(pixels: Array, colours: Sequence[Colour], path: Path) -> Array:
+def index_colours(pixels: Array, colours: Sequence[Colour], path: ImageFile) -> Array:
     """Look up colours.
 
     Args:
@@ -209,11 +210,11 @@ def pack_colours(pixels: Array) -> Array:
     return np.asarray(red << 16 | green << 8 | blue)
 
 
-def _open(path: Path) -> PillowImage.Image:
-    return PillowImage.open(io.BytesIO(path.read_bytes()), formats=("PNG", "TIFF", "BMP"))
+def _open(path: ImageFile) -> PillowImage.Image:
+    return PillowImage.open(io.BytesIO(read_image_bytes(path)), formats=("PNG", "TIFF", "BMP"))
 
 
-def _read_with_pillow(path: Path, modes: Sequence[str]) -> Array:
+def _read_with_pillow(path: ImageFile, modes: Sequence[str]) -> Array:
     try:
         with _open(path) as opened:
             mode = opened.mode
@@ -229,9 +230,11 @@ def _read_with_pillow(path: Path, modes: Sequence[str]) -> Array:
     return values
 
 
-def _read_npy(path: Path) -> Array:
+def _read_npy(path: ImageFile) -> Array:
     try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # reads the header only
+        if isinstance(path, Path):
+            open_regular_file(path).close()
+        mapped = np.load(str(path), mmap_mode="r", allow_pickle=False)  # reads the header only
     except (OSError, ValueError, EOFError):
         raise _damaged(path) from None
     whole = isinstance(mapped, np.ndarray) and mapped.dtype.kind in "iub"
@@ -244,6 +247,6 @@ def _read_npy(path: Path) -> Array:
     return np.array(mapped, np.int64)
 
 
-def _damaged(path: Path) -> BadImageError:
+def _damaged(path: ImageFile) -> BadImageError:
     sentence = f"Expected a label map at {path}, but it cannot be decoded; replace the file"
     return BadImageError(sentence, DAMAGED)

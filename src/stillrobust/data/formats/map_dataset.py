@@ -14,14 +14,17 @@ import numpy as np
 from stillrobust.data.bad_images import Faults, record_fault
 from stillrobust.data.decoding import DEFAULT_READING, ImageReading
 from stillrobust.data.formats.class_names import chosen_indices
+from stillrobust.data.formats.image_sizes import read_size
 from stillrobust.data.formats.label_files import LABEL_SUFFIXES, LabelReader, choose_classes
 from stillrobust.data.formats.options import OpenOptions
 from stillrobust.data.image_headers import IMAGE_KINDS
 from stillrobust.data.reading import (
     FULL_DIGEST_LIMIT,
+    ImageFile,
     fingerprint,
     image_files,
     read_image,
+    read_image_bytes,
     visible_files,
     with_reading,
 )
@@ -37,8 +40,8 @@ class MapItem:
     """One image: its id, its file and the file of its label map."""
 
     image_id: str
-    image: Path
-    labels: Path
+    image: ImageFile
+    labels: ImageFile
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class MapDataset:
     notes: tuple[str, ...] = ()
 
     @property
-    def files(self) -> list[Path]:
+    def files(self) -> list[ImageFile]:
         """The file of every image."""
         return [item.image for item in self.items]
 
@@ -97,7 +100,7 @@ class MapDataset:
             try:
                 labels = self.labels.read(item.labels)
             except BadImageError:  # reported, or left out, when the image is read
-                return hashlib.sha256(item.labels.read_bytes()).digest()
+                return hashlib.sha256(read_image_bytes(item.labels)).digest()
             return hashlib.sha256(f"{labels.shape}".encode() + labels.tobytes()).digest()
 
         with ThreadPoolExecutor() as threads:  # decoders release the interpreter lock
@@ -105,6 +108,13 @@ class MapDataset:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def target(self, index: int) -> Target:
+        """The ground truth of an image. Of the image, the header is read."""
+        item = self.items[index]
+        size, label_map = read_size(item.image, self.reading.exif), self.labels.read(item.labels)
+        _require_size(label_map, size, item.labels)
+        return Target(item.image_id, size, label_map=label_map)
 
     def __getitem__(self, index: int, /) -> Sample:
         item = self.items[index]
@@ -116,9 +126,9 @@ class MapDataset:
 
 
 def read_image_and_labels(
-    image_path: Path,
-    label_path: Path,
-    read_labels: Callable[[Path], Array],
+    image_path: ImageFile,
+    label_path: ImageFile,
+    read_labels: Callable[[ImageFile], Array],
     reading: ImageReading = DEFAULT_READING,
 ) -> tuple[Image, Array]:
     """Read an image and its label map.
@@ -136,14 +146,18 @@ def read_image_and_labels(
         BadImageError: If a file cannot be used, or sizes differ.
     """
     image, labels = read_image(image_path, reading), read_labels(label_path)
-    if image.shape[:2] != labels.shape:
+    _require_size(labels, (image.shape[0], image.shape[1]), label_path)
+    return image, labels
+
+
+def _require_size(labels: Array, size: tuple[int, int], label_path: ImageFile) -> None:
+    """Require that a label map (H, W) has the size (H, W) of its image."""
+    if labels.shape != size:
         raise BadImageError(
-            f"Expected {label_path} to have the size of its image,"
-            f" {image.shape[1]}x{image.shape[0]}, but it is {labels.shape[1]}x{labels.shape[0]};"
-            " write the labels at the image's size",
+            f"Expected {label_path} to have the size of its image, {size[1]}x{size[0]}, but it is"
+            f" {labels.shape[1]}x{labels.shape[0]}; write the labels at the image's size",
             "a label map of another size",
         )
-    return image, labels
 
 
 def build_map_dataset(
@@ -252,7 +266,7 @@ def label_files(folder: Path) -> list[Path]:
     return [path for path in visible_files(folder) if path.suffix.lower() in LABEL_SUFFIXES]
 
 
-def stored_values(paths: Iterable[Path], reader: LabelReader) -> set[int]:
+def stored_values(paths: Iterable[ImageFile], reader: LabelReader) -> set[int]:
     """All values that are stored in some label maps."""
     values: set[int] = set()
     with ThreadPoolExecutor() as threads:
@@ -261,7 +275,7 @@ def stored_values(paths: Iterable[Path], reader: LabelReader) -> set[int]:
     return values
 
 
-def is_binary(paths: Sequence[Path], reader: LabelReader) -> bool:
+def is_binary(paths: Sequence[ImageFile], reader: LabelReader) -> bool:
     """Whether label maps hold 0 and 255 only, both of them. A few are looked at first."""
     step = max(1, len(paths) // LOOKED_AT)
     for chosen in (paths[::step], paths):

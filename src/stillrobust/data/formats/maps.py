@@ -1,6 +1,7 @@
 """The format ``maps``: a folder of images and a folder of label maps with the same names."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ from stillrobust.data.formats.splits import (
     inside_root,
     splits_check,
 )
-from stillrobust.data.reading import image_files, subfolders, visible_files
+from stillrobust.data.reading import ImageFile, image_files, subfolders, visible_files
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE
 
@@ -152,7 +153,7 @@ def open_maps(root: Path, split: str, options: OpenOptions) -> MapDataset:
     images, labels = (inside_root(root, place, chosen) for place in (layout.images, layout.labels))
     suffix = find_suffix(images, labels, options)
     items = pair_files(images, labels, options.faults, suffix)
-    label_paths = [item.labels for item in items]
+    label_paths = [path for item in items if isinstance(path := item.labels, Path)]
     every = [
         path
         for name in splits
@@ -226,7 +227,7 @@ def require_lossless(name: str, folder: Path) -> None:
 
 
 def choose_reader(
-    root: Path, paths: Sequence[Path], every: Sequence[Path], options: OpenOptions
+    root: Path, paths: Sequence[ImageFile], every: Sequence[ImageFile], options: OpenOptions
 ) -> tuple[list[str], LabelReader]:
     """The classes of a dataset, and how its label maps are read.
 
@@ -241,33 +242,61 @@ def choose_reader(
         The class names and the reader.
 
     Raises:
+        UserError: As in ``build_reader``.
+    """
+    listed = root / "classes.txt"
+    names = read_names(listed) if os.path.lexists(listed) else None
+    colours = find_colours(root, options, names is None)
+    return build_reader(str(root), names, colours, paths, every, options)
+
+
+def build_reader(
+    where: str,
+    names: list[str] | None,
+    colours: Mapping[str, Colour],
+    paths: Sequence[ImageFile],
+    every: Sequence[ImageFile],
+    options: OpenOptions,
+) -> tuple[list[str], LabelReader]:
+    """The classes of a dataset and its reader, from what is known of them.
+
+    Args:
+        where: The dataset, for messages.
+        names: Class names; ``None`` numbers them.
+        colours: Class name -> colour; empty for label maps of indices.
+        paths: Label files of the split.
+        every: Label files of all splits.
+        options: ``foreground``, ``reduce_zero_label`` and ``divide`` apply.
+
+    Returns:
+        The class names and the reader.
+
+    Raises:
         UserError: If options contradict, or masks hold 0 and 255 only.
     """
     ways = [name for name in ("colors", "foreground", "reduce_zero_label") if options.value(name)]
     if len(ways) > 1:
         raise UserError(f"Expected one of {' and '.join(ways)}, but got both; leave one out")
-    listed = root / "classes.txt"
-    names = read_names(listed) if listed.is_file() else None
     foreground, divisor = options.value("foreground"), options.value("divide", 1)
-    if colours := find_colours(root, options, names is None):
+    if colours:
         return list(colours), LabelReader(index_table(len(colours)), tuple(colours.values()))
     if foreground is not None:
         names = names or ["background", "foreground"]
         if len(names) != 2:
             raise UserError(
-                f"Expected two classes in {listed} for foreground={foreground}, but got"
+                f"Expected two class names in {where} for foreground={foreground}, but got"
                 f" {len(names)}; list background and foreground"
             )
         return names, LabelReader(foreground_table(foreground), divisor=divisor)
     stored = LabelReader(tuple(range(256)), divisor=divisor)
     if (names is None or len(names) > 1) and is_binary(paths, stored):
         raise UserError(
-            f"Expected class indices in the label maps of {root}, but they hold 0 and {IGNORE}"
+            f"Expected class indices in the label maps of {where}, but they hold 0 and {IGNORE}"
             f" only, and {IGNORE} means ignored here; {options.spec(foreground=255)} reads"
             f" {IGNORE} as the foreground, and a classes.txt with one name keeps it ignored"
         )
     reduce = bool(options.value("reduce_zero_label"))
-    names = names or number_classes(root, every, stored, reduce)
+    names = names or number_classes(where, every, stored, reduce)
     table = reduced_table(len(names)) if reduce else index_table(len(names))
     return names, LabelReader(table, divisor=divisor)
 
@@ -288,14 +317,14 @@ def find_colours(root: Path, options: OpenOptions, search: bool) -> dict[str, Co
 
 
 def number_classes(
-    root: Path, paths: Sequence[Path], stored: LabelReader, reduce: bool
+    where: str, paths: Sequence[ImageFile], stored: LabelReader, reduce: bool
 ) -> list[str]:
     """Numbered names up to the highest label of all splits, so that all splits have the same."""
     highest = max((value for value in stored_values(paths, stored) if value != IGNORE), default=-1)
     count = highest if reduce else highest + 1
     if count < 1:
         raise UserError(
-            f"Expected label maps with at least one class in {root}, but found none; add some"
+            f"Expected label maps with at least one class in {where}, but found none; add some"
         )
     return [f"class {number}" for number in range(count)]
 
@@ -322,6 +351,29 @@ def detect_maps(root: Path) -> dict[str, Any] | None:
     return None
 
 
+MAP_OPTIONS: tuple[Option, ...] = (
+    flag_option("reduce_zero_label", "Ignore label 0 and read label k as class k - 1."),
+    Option(
+        "foreground",
+        "a whole number 1 to 255",
+        lambda value: type(value) is int and 1 <= value <= 255,
+        "Read this label as class 1 and label 0 as class 0.",
+    ),
+    Option(
+        "colors",
+        "a file below PATH such as 'class_dict.csv', or {'name': (r, g, b), ...}",
+        lambda value: isinstance(value, str) or is_colour_table(value),
+        "Read colour-coded label maps.",
+    ),
+    Option(
+        "divide",
+        "a whole number 2 to 1000",
+        lambda value: type(value) is int and 2 <= value <= 1000,
+        "Divide labels of 16 bits first; 256 leaves out instance ids in the lower byte.",
+    ),
+)
+"""How the values of label maps become classes."""
+
 MAPS = Format(
     "segmentation",
     open_maps,
@@ -335,24 +387,6 @@ MAPS = Format(
         SUFFIX,
         LEAVE_OUT_BAD,
         *READING_OPTIONS,
-        flag_option("reduce_zero_label", "Ignore label 0 and read label k as class k - 1."),
-        Option(
-            "foreground",
-            "a whole number 1 to 255",
-            lambda value: type(value) is int and 1 <= value <= 255,
-            "Read this label as class 1 and label 0 as class 0.",
-        ),
-        Option(
-            "colors",
-            "a file below PATH such as 'class_dict.csv', or {'name': (r, g, b), ...}",
-            lambda value: isinstance(value, str) or is_colour_table(value),
-            "Read colour-coded label maps.",
-        ),
-        Option(
-            "divide",
-            "a whole number 2 to 1000",
-            lambda value: type(value) is int and 2 <= value <= 1000,
-            "Divide labels of 16 bits first; 256 leaves out instance ids in the lower byte.",
-        ),
+        *MAP_OPTIONS,
     ),
 )

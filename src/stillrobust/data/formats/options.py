@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from stillrobust.data.bad_images import Faults
+from stillrobust.data.bad_images import Faults, exclude_bad_images
 from stillrobust.data.decoding import DEFAULT_READING, ImageReading
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown_name_error
+from stillrobust.samples import Dataset
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,28 @@ class OpenOptions:
             key: value for key, value in {**self.typed, **changes}.items() if value is not None
         }
         return f"{format_spec(self.format_name, given)}:{self.path}"
+
+
+def open_usable(open_with: Callable[[OpenOptions], Dataset], options: OpenOptions) -> Dataset:
+    """Open a dataset with the options of all formats: ``scale``, ``exif``, ``leave_out_bad``.
+
+    Args:
+        open_with: Opens the dataset.
+        options: The options as given.
+
+    Returns:
+        The dataset, without bad images if ``leave_out_bad`` is given.
+
+    Raises:
+        UserError: If the dataset or an option is wrong.
+    """
+    scale, exif = options.value("scale"), options.value("exif", True)
+    reading = ImageReading(None if scale is None else tuple(scale), exif)
+    options = replace(options, reading=reading)
+    if not options.value("leave_out_bad", False):
+        return open_with(options)
+    faults: Faults = {}
+    return exclude_bad_images(open_with(replace(options, faults=faults)), faults)
 
 
 def require_options(

@@ -46,6 +46,7 @@ class TableBuilder:
         where: str,
         crowd: bool = False,
         polygon: Sequence[float] | None = None,
+        area: float | None = None,
     ) -> None:
         """Add an object of the last image.
 
@@ -55,6 +56,7 @@ class TableBuilder:
             where: Its place in a file, for messages.
             crowd: Whether it is ignored in evaluation as a crowd is.
             polygon: Its outline, ``x1, y1, x2, y2, ...`` in pixels.
+            area: Its area in pixels; by default that of the outline or box.
 
         Raises:
             UserError: If the box is not inside the image.
@@ -71,7 +73,8 @@ class TableBuilder:
                 f"Expected a box inside its image of {width}x{height} pixels in {where}, but got"
                 f" left, top, right, bottom = {[round(side, 2) for side in box]}; correct it"
             )
-        area = outline_area([list(polygon)], self._sizes[-1]) if polygon else None
+        if area is None and polygon:
+            area = outline_area([list(polygon)], self._sizes[-1])
         self._image_of.append(len(self._names) - 1)
         self._boxes.append(box)
         self._labels.append(label)

@@ -4,6 +4,7 @@ Coordinates are 1-based and inclusive. Difficult objects are ignored in evaluati
 """
 
 import math
+import os
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from stillrobust.data.formats.table_builder import TableBuilder
 from stillrobust.data.image_headers import IMAGE_SUFFIXES
 from stillrobust.data.reading import image_files, subfolders
 from stillrobust.errors import BadImageError, UserError
+from stillrobust.untrusted import NotAFileError, read_regular_file
 
 MAX_XML = 5_000_000  # bytes
 LISTS = "ImageSets/Main"
@@ -65,10 +67,10 @@ def read_objects(path: Path) -> list[VocObject]:
         UserError: If the file is damaged or an object is incomplete.
     """
     try:
-        content = path.read_bytes()
-        if len(content) > MAX_XML:
-            raise ValueError(f"it has more than {MAX_XML:,} bytes")
+        content = read_regular_file(path, MAX_XML)
         root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
+    except NotAFileError:
+        raise
     except (OSError, ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
         raise UserError(
             f"Expected an XML file of annotations at {path}, but got: {error}; export it again"
@@ -163,14 +165,16 @@ def open_voc(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
         try:
             if isinstance(size, BadImageError):
                 raise size
-            objects = read_objects(xml) if xml.is_file() else []
+            objects = read_objects(xml) if os.path.lexists(xml) else []
         except UserError as error:
             bad = error if isinstance(error, BadImageError) else None
             record_fault(
                 options.faults, image_id, bad or BadImageError(str(error), "a damaged annotation")
             )
             continue
-        options.notes.count("images without an XML file, which are background", not xml.is_file())
+        options.notes.count(
+            "images without an XML file, which are background", not os.path.lexists(xml)
+        )
         paths[image_id] = name
         builder.add_image(image_id, size)
         for one in objects:

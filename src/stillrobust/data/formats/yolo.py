@@ -28,6 +28,7 @@ from stillrobust.data.formats.table_builder import TableBuilder
 from stillrobust.data.image_headers import IMAGE_SUFFIXES
 from stillrobust.data.reading import image_files
 from stillrobust.errors import BadImageError, UserError
+from stillrobust.strict_yaml import load_yaml
 
 SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
 MAX_YAML = 5_000_000  # bytes
@@ -81,7 +82,7 @@ def read_yaml(path: Path) -> Yaml:
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             raise UserError(f"Expected plain values in {path}, but it has aliases; write them out")
-        content = yaml.safe_load(text)
+        content = load_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -252,7 +253,7 @@ def common_folder(places: Sequence[Path], images: Sequence[Path]) -> Path:
 
 def _require_label_files(images: Sequence[Path], options: OpenOptions) -> None:
     """Count images without a label file. If no image has one, the folder is wrong."""
-    missing = sum(not label_path(image).is_file() for image in images)
+    missing = sum(not os.path.lexists(label_path(image)) for image in images)
     if missing == len(images):
         raise UserError(
             f"Expected label files such as {label_path(images[0])}, but no image has one; put them"
@@ -288,7 +289,7 @@ class LineReader:
         Raises:
             UserError: If a line is no box and no polygon.
         """
-        if not path.is_file():
+        if not os.path.lexists(path):
             return []
         lines = [line.strip() for line in read_lines(path) if line.strip()]
         different = list(dict.fromkeys(lines))

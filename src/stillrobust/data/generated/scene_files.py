@@ -19,6 +19,7 @@ from stillrobust.errors import UserError
 from stillrobust.samples import Sample
 from stillrobust.storage.files import clear_leftovers, temporary_path
 from stillrobust.storage.leases import lease
+from stillrobust.untrusted import parse_json, read_regular_file
 
 # Increased whenever the same parameters give other pixels, so that old folders are drawn again.
 RECIPE = 2
@@ -180,8 +181,8 @@ def is_replaceable(root: Path) -> bool:
 def stored_parameters(root: Path) -> Any:
     """The content of ``scenes.json``, or ``None`` if it cannot be read."""
     try:
-        return json.loads((root / "scenes.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return parse_json(read_regular_file(root / "scenes.json"))
+    except (OSError, UserError, ValueError):
         return None
 
 

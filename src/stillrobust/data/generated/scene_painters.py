@@ -23,7 +23,7 @@ from stillrobust.data.generated.scene_textures import (
     with_shorter_side,
 )
 from stillrobust.data.image_headers import IMAGE_KINDS
-from stillrobust.data.reading import image_files, read_image, subfolders
+from stillrobust.data.reading import image_files, read_image, read_image_bytes, subfolders
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE, Array
 
@@ -174,7 +174,7 @@ def paint_cutout(
 
 def read_cutout(path: Path) -> Array:
     """Read the visible part of a cut-out: float32 (H, W, 4), RGB times alpha, and alpha 0 to 1."""
-    content = np.frombuffer(path.read_bytes(), np.uint8)
+    content = np.frombuffer(read_image_bytes(path), np.uint8)
     picture = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
     if picture is None or picture.ndim != 3 or picture.shape[2] != 4 or picture.dtype != np.uint8:
         raise UserError(

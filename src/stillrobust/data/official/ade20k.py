@@ -20,11 +20,12 @@ from stillrobust.data.formats.map_dataset import (
     read_image_and_labels,
 )
 from stillrobust.data.formats.options import CLASSES as CLASSES_OPTION
-from stillrobust.data.formats.options import LEAVE_OUT_BAD, PART, OpenOptions
+from stillrobust.data.formats.options import LEAVE_OUT_BAD, PART, SPLIT, OpenOptions
 from stillrobust.data.official.layout import ADE20K_FOLDER, COUNTS, require_layout, require_whole
 from stillrobust.data.official.sources import fetch_advice
 from stillrobust.data.reading import image_files
 from stillrobust.samples import Dataset
+from stillrobust.untrusted import read_user_file
 
 SPLIT_FOLDERS = {"train": "training", "val": "validation"}
 
@@ -64,7 +65,7 @@ def ade20k_folder(root: Path) -> Path:
 
 def open_ade20k(root: Path, split: str, options: OpenOptions) -> Dataset:
     """Open a split of ``ADEChallengeData2016``, in ``root`` or as ``root`` itself."""
-    home = ade20k_folder(root)
+    home, split = ade20k_folder(root), options.value("split", split)
     existing = [
         name for name, folder in SPLIT_FOLDERS.items() if (home / "images" / folder).is_dir()
     ]
@@ -114,7 +115,7 @@ def check_ade20k(root: Path, checker: FileChecker, options: OpenOptions) -> Iter
             yield run_check(split, _check_split, split, images, labels, checker)
     table = home / "objectInfo150.txt"
     if table.is_file():
-        if names_agree(table.read_text(encoding="utf-8", errors="replace")):
+        if names_agree(read_user_file(table, "names of classes").decode(errors="replace")):
             yield PartCheck(table.name, "whole", "the 150 classes in their order")
         else:
             text = "the classes are others, or in another order"
@@ -141,6 +142,6 @@ ADE20K = Format(
     open_ade20k,
     check_ade20k,
     detect_ade20k,
-    (PART, CLASSES_OPTION, LEAVE_OUT_BAD),
+    (SPLIT, PART, CLASSES_OPTION, LEAVE_OUT_BAD),
     fetch_advice("ade20k"),
 )

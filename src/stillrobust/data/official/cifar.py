@@ -10,7 +10,7 @@ import numpy as np
 
 from stillrobust.data.formats import Format
 from stillrobust.data.formats.checks import FileChecker, PartCheck, run_check
-from stillrobust.data.formats.options import PART, OpenOptions
+from stillrobust.data.formats.options import PART, SPLIT, OpenOptions
 from stillrobust.data.official.layout import (
     CIFAR10_C_FOLDER,
     CIFAR10_FOLDER,
@@ -76,7 +76,7 @@ def cifar10_folder(root: Path) -> Path:
 
 def open_cifar10(root: Path, split: str, options: OpenOptions) -> CifarDataset:
     """Open ``cifar-10-batches-py``, in ``root`` or as ``root`` itself; ``val`` is the test set."""
-    folder = cifar10_folder(root)
+    folder, split = cifar10_folder(root), options.value("split", split)
     require_layout(
         "cifar10",
         root,
@@ -335,7 +335,7 @@ CIFAR10 = Format(
     open_cifar10,
     check_cifar10,
     detect_cifar10,
-    (PART,),
+    (SPLIT, PART),
     fetch_advice("cifar10"),
 )
 CIFAR10_C = Format(

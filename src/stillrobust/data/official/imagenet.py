@@ -7,6 +7,7 @@ and for the published accuracies.
 """
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from PIL import Image as Pillow
 
 from stillrobust.data.formats import Format
 from stillrobust.data.formats.checks import FileChecker, PartCheck, read_by_index, run_check
-from stillrobust.data.formats.options import LEAVE_OUT_BAD, PART, OpenOptions
+from stillrobust.data.formats.options import LEAVE_OUT_BAD, PART, SPLIT, OpenOptions
 from stillrobust.data.image_headers import IMAGE_SUFFIXES
 from stillrobust.data.official.layout import (
     COUNTS,
@@ -38,6 +39,7 @@ from stillrobust.data.reading import (
 from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, GROUPS, SEVERITIES
 from stillrobust.samples import Dataset, DatasetInfo, Image, Sample, Target
+from stillrobust.untrusted import read_user_text
 
 RESIZE, CROP = 256, 224  # pixels: the test transform of torchvision's and Hendrycks' models
 STAGE = f"after resize to {RESIZE} and centre crop to {CROP}"
@@ -140,7 +142,7 @@ def resize_and_crop(image: Pillow.Image) -> Image:
 
 def open_imagenet(root: Path, split: str, options: OpenOptions) -> Dataset:
     """Open ``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` folder."""
-    return open_split(root, split, options.value("part", False))
+    return open_split(root, options.value("split", split), options.value("part", False))
 
 
 def imagenet_folder(root: Path) -> Path:
@@ -231,8 +233,13 @@ def _flat_ids(folder: Path, root: Path) -> list[str]:
             " folder, but found neither; sort the images into class folders, as"
             " torchvision.datasets.ImageNet or valprep.sh does"
         )
-    with table.open(encoding="utf-8", errors="replace", newline="") as file:
-        rows = [row for row in csv.reader(file) if len(row) == 2]
+    text = read_user_text(table, "Kaggle's table")
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if len(row) == 2]
+    except csv.Error as error:
+        raise UserError(
+            f"Expected Kaggle's table at {table}, but {error}; download it again"
+        ) from None
     wnid_of = {image: boxes.split(" ")[0] for image, boxes in rows}
     ids = []
     for name in list_image_names(folder):
@@ -427,7 +434,7 @@ IMAGENET = Format(
     open_imagenet,
     check_imagenet,
     detect_imagenet,
-    (PART, LEAVE_OUT_BAD),
+    (SPLIT, PART, LEAVE_OUT_BAD),
     lambda root: f"{IMAGENET_ADVICE}.",
 )
 IMAGENET_C = Format(

@@ -12,6 +12,7 @@ import numpy as np
 
 from stillrobust.errors import UserError
 from stillrobust.samples import Array
+from stillrobust.untrusted import read_regular_file
 
 LARGEST = 1 << 26  # bytes; a batch of CIFAR-10 has 31 million
 # The only names that a file may contain. They are placeholders: no numpy function is called.
@@ -78,18 +79,12 @@ def read_pickle(path: Path) -> dict[str, Any]:
         UserError: If the file contains anything else, is too large or damaged.
     """
     try:
-        size = path.stat().st_size
-        content = path.read_bytes() if size <= LARGEST else b""
+        content = read_regular_file(path, LARGEST)
     except OSError as error:
         raise UserError(
             f"Expected a batch of CIFAR-10 at {path}, but got: {error.strerror}; download the set"
             " again"
         ) from None
-    if size > LARGEST:
-        raise UserError(
-            f"Expected a batch of CIFAR-10 (31 MB) at {path}, but it has {size:,} bytes; download"
-            " the set again"
-        )
     try:
         return _Machine().run(content)
     except _RefusedError as refusal:
