@@ -72,6 +72,8 @@ def read_entries(path: Path) -> Iterator[dict[str, Any]]:
                 except json.JSONDecodeError:
                     if ended or len(text) - place > LONGEST_ENTRY:
                         raise _damaged(path, count) from None
+                except UserError:
+                    raise
                 except (RecursionError, ValueError):  # nested too deeply, or thousands of digits
                     raise _damaged(path, count) from None
                 else:
