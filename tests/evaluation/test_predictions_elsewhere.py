@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from stillrobust.analysis.plausibility import run_warnings
 from stillrobust.data import open_dataset
 from stillrobust.data.reading import encode_png, write_image
 from stillrobust.errors import UserError
-from stillrobust.evaluation import Protocol, evaluate, prediction_entries
+from stillrobust.evaluation import Protocol, evaluate, plausibility, prediction_entries
 from stillrobust.evaluation.prediction_entries import read_entries
 from stillrobust.evaluation.prediction_manifest import cell_name, read_manifest
 from stillrobust.evaluation.prediction_scoring import score_predictions
@@ -299,3 +300,15 @@ def test_without_torch(exported, tmp_path):
     subprocess.run([sys.executable, "-c", CODE, *commands], check=True)
     assert read_manifest(tmp_path / "export").images == ("0.png", "1.png", "3.png")
     assert not Store(results / "results").runs()
+
+
+def test_notes_and_warnings_about_the_data_are_stored(exported, tmp_path, monkeypatch):
+    """As by ``evaluate``: the report then shows them."""
+    monkeypatch.setattr(plausibility, "data_warnings", lambda summary: ("odd data",))
+    dump(exported, tmp_path / "files", [("clean", 0)])
+    dataset = open_dataset(exported.data, "val")
+    object.__setattr__(dataset, "notes", ("one repair: 3",))
+    score_predictions(exported.root, tmp_path / "files", dataset, tmp_path / "out", "mine")
+    (run,) = Store(tmp_path / "out").runs()
+    assert run.protocol["notes_on_the_data"] == ["one repair: 3"]
+    assert run_warnings(run, [])[0] == "odd data"
