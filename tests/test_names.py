@@ -1,7 +1,7 @@
 import pytest
 
 from stillrobust.errors import UserError
-from stillrobust.names import format_spec, lookup, parse_spec
+from stillrobust.names import format_count, format_spec, lookup, parse_spec
 
 
 def test_lookup_says_what_was_meant():
@@ -37,3 +37,8 @@ def test_specs_go_there_and_back():
 def test_specs_are_never_evaluated(spec):
     with pytest.raises(UserError, match="spec"):
         parse_spec(spec)
+
+
+def test_counts_have_the_right_noun():
+    found = [format_count(number, "image") for number in (0, 1, 2, 5000)]
+    assert found == ["0 images", "1 image", "2 images", "5,000 images"]

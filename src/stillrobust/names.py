@@ -1,4 +1,4 @@
-"""Look-up of components by name, and specs such as ``resnet50(weights='ant')``.
+"""Look-up of components by name, specs such as ``resnet50(weights='ant')``, and counts with nouns.
 
 Specs are parsed, never evaluated.
 """
@@ -101,6 +101,19 @@ def format_spec(name: str, arguments: Mapping[str, Any]) -> str:
     if not arguments:
         return name
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in sorted(arguments.items()))})"
+
+
+def format_count(number: int, noun: str) -> str:
+    """Format a number with its noun.
+
+    Args:
+        number: The number.
+        noun: The noun in the singular, whose plural ends with ``s``.
+
+    Returns:
+        Such as ``1 image`` or ``5,000 images``.
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def slug(text: str) -> str:

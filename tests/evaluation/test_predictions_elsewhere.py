@@ -157,7 +157,7 @@ def test_an_export_resumes_and_takes_further_cells(exported, tmp_path, monkeypat
     with pytest.raises(UserError, match="seed differ; choose another folder"):
         export_images(exported.data, out, Protocol(("fog",), (3,), seed=1))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
-    with pytest.raises(UserError, match=r"Expected about 0.* GB of free space for 1 cells"):
+    with pytest.raises(UserError, match=r"Expected about 0.* GB of free space for 1 cell "):
         export_images(exported.data, out, Protocol(("snow",), (3,)))
     with pytest.raises(UserError, match="holds other files"):
         export_images(exported.data, exported.folder, few)

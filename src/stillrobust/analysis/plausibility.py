@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from stillrobust.grid import CLEAN
 from stillrobust.metrics import METRIC_NAMES
+from stillrobust.names import format_count
 from stillrobust.storage.store import Measurement, Run
 
 # The clean score must exceed chance by two standard errors of a share, at most 1 / (2 sqrt(n)).
@@ -65,7 +66,7 @@ def score_warnings(
             warnings.append(
                 f"The {name} on {worst.corruption} at severity {worst.severity} is"
                 f" {100 * worst.value:.1f}, far above the clean {100 * clean.value:.1f}, in"
-                f" {len(above)} cell{'s' * (len(above) > 1)}. Check that the model receives the"
+                f" {format_count(len(above), 'cell')}. Check that the model receives the"
                 " input it expects and that the ground truth means what it should."
             )
     return tuple(warnings)

@@ -5,6 +5,8 @@
 
 from collections.abc import Sequence
 
+from stillrobust.names import format_count
+
 FEWEST_IMAGES = 30
 RARE_IMAGES = 10  # a class in fewer images is rare
 RARE_SHARE = 0.25  # of the classes; more rare ones are too many
@@ -21,8 +23,8 @@ def sample_size_warnings(images: int, images_per_class: Sequence[int] = ()) -> l
     found = []
     if images < FEWEST_IMAGES:
         found.append(
-            f"Only {images} images: scores and intervals are not reliable with fewer than"
-            f" {FEWEST_IMAGES}; evaluate more images."
+            f"Only {format_count(images, 'image')}: scores and intervals are not reliable with"
+            f" fewer than {FEWEST_IMAGES}; evaluate more images."
         )
     present = [count for count in images_per_class if count > 0]
     rare = sum(count < RARE_IMAGES for count in present)

@@ -8,6 +8,7 @@ import typer
 from stillrobust.cli.completion import names_of
 from stillrobust.cli.output import print_text
 from stillrobust.errors import UserError
+from stillrobust.names import format_count
 from stillrobust.runtime.progress import progress_display
 
 if TYPE_CHECKING:
@@ -101,8 +102,8 @@ def print_folder_summary(summary: "FolderSummary", out: Path) -> None:
         for name, reason in sorted(notes.items()):
             print_text(f"{title}: {name}: {reason}")
     print_text(
-        f"{summary.written} files written, {summary.already} existed already,"
-        f" {len(summary.skipped)} images skipped: {out}"
+        f"{format_count(summary.written, 'file')} written, {summary.already} existed already,"
+        f" {format_count(len(summary.skipped), 'image')} skipped: {out}"
     )
     if summary.skipped:
         raise typer.Exit(3)

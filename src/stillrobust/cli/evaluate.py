@@ -18,7 +18,7 @@ from stillrobust.cli.corruptions import (
 from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish
 from stillrobust.errors import UserError
-from stillrobust.names import lookup
+from stillrobust.names import format_count, lookup
 from stillrobust.runtime.progress import progress_display
 from stillrobust.runtime.run_log import RUN_LOG, log_failures
 
@@ -126,7 +126,7 @@ def evaluate_command(
         )
     if dataset.info.left_out:
         print_text(
-            f"{len(dataset):,} images of {dataset.info.name}; left out:"
+            f"{format_count(len(dataset), 'image')} of {dataset.info.name}; left out:"
             f" {format_fault_counts(dataset.info.left_out)}",
             err=True,
         )

@@ -17,6 +17,7 @@ from stillrobust.cli.corruptions import (
 )
 from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish
+from stillrobust.names import format_count
 from stillrobust.runtime.progress import progress_display
 
 commands = typer.Typer(no_args_is_help=True)
@@ -69,8 +70,8 @@ def export(
     with progress_display() as listen:
         summary = export_images(data, out, protocol, workers, listen)
     print_text(
-        f"{summary.exported} cells of {summary.images} images written, {summary.already} existed"
-        f" already: {out}"
+        f"{format_count(summary.exported, 'cell')} of {format_count(summary.images, 'image')}"
+        f" written, {summary.already} existed already: {out}"
     )
 
 
@@ -124,6 +125,6 @@ def score(
         print_text(f"{name} has no masks: box_ap is computed, mask_ap is not", err=True)
     finish(out / "results", out)
     print_text(
-        f"{len(summary.scored)} cells scored, {len(summary.already)} were scored before,"
-        f" {len(summary.without_file)} exported cells have no predictions"
+        f"{format_count(len(summary.scored), 'cell')} scored,"
+        f" {len(summary.already)} scored before, {len(summary.without_file)} without predictions"
     )

@@ -9,6 +9,7 @@ import typer
 
 from stillrobust.cli.output import print_text
 from stillrobust.cli.results import store_folder
+from stillrobust.names import format_count
 
 commands = typer.Typer()
 
@@ -132,4 +133,4 @@ def show_paper(results: Path, out: Path, protocol: str | None, studies: Sequence
     print_text("\n\n".join(filter(None, ["", report.side_by_side, claims_text(report.verdicts)])))
     if report.missing:
         print_text(f"\nIncomplete, and therefore not shown: {', '.join(report.missing)}")
-    print_text(f"\n{len(report.files)} files: {out}")
+    print_text(f"\n{format_count(len(report.files), 'file')}: {out}")

@@ -7,6 +7,7 @@ import typer
 
 from stillrobust.cli.output import print_text
 from stillrobust.cli.results import store_folder
+from stillrobust.names import format_count
 
 if TYPE_CHECKING:
     from stillrobust.storage.store import Store
@@ -36,7 +37,7 @@ def list_(results: Results) -> None:
         cells = {(one.corruption, one.severity) for one in measured}
         weights = sorted({str(one.protocol.get("weights", "?"))[:12] for one in measured})
         print_text(
-            f"{run.name}: {run.task} on {run.dataset}, {len(cells)} cells, weights"
+            f"{run.name}: {run.task} on {run.dataset}, {format_count(len(cells), 'cell')}, weights"
             f" {', '.join(weights) or 'none'}"
         )
 

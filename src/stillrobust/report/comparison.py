@@ -17,8 +17,8 @@ from stillrobust.analysis.sample_size import sample_size_warnings
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, SEVERITIES
 from stillrobust.metrics import HEADLINE_METRIC
-from stillrobust.names import lookup
-from stillrobust.report.labels import metric_name
+from stillrobust.names import format_count, lookup
+from stillrobust.report.labels import metric_name, severities_name
 from stillrobust.report.protocol_groups import comparable_protocol, short_value
 from stillrobust.report.renderers import to_text
 from stillrobust.report.summary import SEED, report_metrics
@@ -140,12 +140,10 @@ def comparison_table(comparison: Comparison) -> Table:
         drop = comparison.drop.get(name)
         cells = [*_cells(score), *(_cells(drop) if drop else [None] * 3)]
         lines.append([name.replace("_", " "), *cells])
-    levels = ", ".join(map(str, comparison.severities))
     count = len(comparison.corruptions)
-    several = "severity" if len(comparison.severities) == 1 else "severities"
     title = (
-        f"{metric_name(comparison.metric)} in %, {comparison.images} images, {several} {levels};"
-        " largest change first"
+        f"{metric_name(comparison.metric)} in %, {format_count(comparison.images, 'image')},"
+        f" {severities_name(comparison.severities)}; largest change first"
     )
     notes = [
         "Significance unknown: at least one run has no per-image statistics of the same images."

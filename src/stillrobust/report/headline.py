@@ -78,7 +78,7 @@ def _sentence(rows: list[Row], group: Sequence[Row], protocol: str) -> str:
         f"{subject}, {transfer_name(best.run)}: {model_name(best, group)} keeps"
         f" {percent(numbers.rpc)} % of its {metric_name(numbers.metric)}"
         f" ({percent(numbers.clean)} clean, {percent(numbers.mpc)} {under} at"
-        f" {severities_name(numbers)}), a drop of {mean_drop(best)} %"
+        f" {severities_name(numbers.severities)}), a drop of {mean_drop(best)} %"
     )
     if len(ranked) == 1:
         return f"{text}. There is no other run to compare it with."

@@ -40,10 +40,10 @@ def corruption_name(corruption: str) -> str:
     return corruption.replace("_", " ")
 
 
-def severities_name(numbers: Robustness) -> str:
+def severities_name(severities: Sequence[int]) -> str:
     """``severity 3`` or ``severities 1, 2, 3``."""
-    word = "severity" if len(numbers.severities) == 1 else "severities"
-    return f"{word} {', '.join(map(str, numbers.severities))}"
+    word = "severity" if len(severities) == 1 else "severities"
+    return f"{word} {', '.join(map(str, severities))}"
 
 
 def metric_name(metric: str) -> str:

@@ -50,7 +50,7 @@ def partial_results_table(rows: Sequence[Row]) -> Table:
         run, numbers = group[0].run, group[0].robustness
         title = (
             f"{task_name(run)} on {run.dataset}, {metric_name(numbers.metric)}:"
-            f" {mean_name(numbers)}, {severities_name(numbers)}"
+            f" {mean_name(numbers)}, {severities_name(numbers.severities)}"
         )
         lines = [line for row in group for line in _lines(row, group)]
         blocks.append(TableBlock(title, tuple(lines)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from stillrobust.analysis.intervals import LEVEL, mean_over_seeds
 from stillrobust.metrics import HEADLINE_METRIC
-from stillrobust.names import parse_spec
+from stillrobust.names import format_count, parse_spec
 from stillrobust.report.headline import LEAST_CLEAN, difference_interval
 from stillrobust.report.labels import TASKS, TRANSFERS, metric_name
 from stillrobust.report.rows import Row
@@ -378,10 +378,9 @@ def summary_sentence(lines: Sequence[TransferGain]) -> str:
             kept = sum(bool(line.downstream and line.downstream.is_significant) for line in here)
             counts += [f"{kept} of {len(here)} ({name.lower()})"] if here else []
         parts += [f"with {transfer} in {', '.join(counts)}"] if counts else []
-    noun = "pair" if len(pairs) == 1 else "pairs"
     text = (
-        f"Does the robustness transfer? Of {len(pairs)} {noun} of technique and backbone,"
-        f" {len(gained)} gained significantly upstream"
+        f"Does the robustness transfer? Of {format_count(len(pairs), 'pair')} of technique"
+        f" and backbone, {len(gained)} gained significantly upstream"
     )
     text += f"; they gain significantly downstream {'; '.join(parts)}" if parts else ""
     left = len(lines) - len(compared)

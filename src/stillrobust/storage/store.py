@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import Cell
-from stillrobust.names import lookup
+from stillrobust.names import format_count, lookup
 from stillrobust.samples import Array
 from stillrobust.storage import index
 from stillrobust.storage.arrays import LARGEST as LARGEST_ARRAYS
@@ -437,8 +437,8 @@ def _warn_of_foreign(folder: Path, names: Iterable[str]) -> None:
         listed = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
         warnings.warn(
             printable(
-                f"{len(names)} files in {folder} are not records of this library and are ignored:"
-                f" {listed}"
+                f"Ignored {format_count(len(names), 'file')} in {folder} that this library did not"
+                f" write: {listed}"
             ),
             stacklevel=2,
         )

@@ -31,6 +31,7 @@ from stillrobust.evaluation.prediction_manifest import (
 from stillrobust.evaluation.protocol import Protocol, planned_cells
 from stillrobust.execution import Job, JobProgressCallback, ProgressCallback, run_jobs
 from stillrobust.grid import Place
+from stillrobust.names import format_count
 from stillrobust.runtime import capacity
 from stillrobust.samples import Dataset
 from stillrobust.storage.files import bytes_sha256, write_whole
@@ -251,9 +252,9 @@ def _require_space(
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"Expected about {needed / 1e9:.2f} GB of free space for {len(missing)} cells in {out},"
-            f" but the disk has {free / 1e9:.2f} GB; export fewer corruptions, severities or images"
-            " at a time"
+            f"Expected about {needed / 1e9:.2f} GB of free space for"
+            f" {format_count(len(missing), 'cell')} in {out}, but the disk has"
+            f" {free / 1e9:.2f} GB; export fewer corruptions, severities or images at a time"
         )
 
 
