@@ -508,25 +508,3 @@ def test_without_torch(exported, tmp_path):
     subprocess.run([sys.executable, "-c", CODE, *commands], check=True)
     assert read_manifest(tmp_path / "export").images == ("0.png", "1.png", "3.png")
     assert not Store(results / "results").runs()
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("manifest.json", "[" * 100_000),
-        ("manifest.json", "[]"),
-        ("manifest.json", '{"protocol": 5}'),
-        ("images.csv", "a" * 200_000),
-    ],
-)
-def test_a_damaged_manifest_is_one_sentence(tmp_path, name, text):
-    for file, content in {"manifest.json": "{}", "images.csv": "image\n", name: text}.items():
-        (tmp_path / file).write_text(content)
-    with pytest.raises(UserError, match="it cannot be read"):
-        read_manifest(tmp_path)
-
-
-def test_deep_entries_are_one_sentence(tmp_path):
-    (tmp_path / "fog_1.json").write_text('[{"a":' * 100_000)
-    with pytest.raises(UserError, match="damaged"):
-        list(read_entries(tmp_path / "fog_1.json"))
