@@ -1,7 +1,6 @@
 """Predictions that were made elsewhere are scored as ``evaluate`` scores the same model."""
 
 import gzip
-import hashlib
 import json
 import shutil
 import subprocess
@@ -11,105 +10,30 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stillrobust.data import open_dataset, write_coco
-from stillrobust.data.reading import encode_png, read_image, write_image
+from stillrobust.analysis.plausibility import run_warnings
+from stillrobust.data import open_dataset
+from stillrobust.data.reading import encode_png, write_image
 from stillrobust.errors import UserError
-from stillrobust.evaluation import Protocol, evaluate, prediction_entries
+from stillrobust.evaluation import Protocol, evaluate, plausibility, prediction_entries
 from stillrobust.evaluation.prediction_entries import read_entries
-from stillrobust.evaluation.prediction_files import write_predictions
 from stillrobust.evaluation.prediction_manifest import cell_name, read_manifest
 from stillrobust.evaluation.prediction_scoring import score_predictions
 from stillrobust.grid import Cell
 from stillrobust.predictors import Predictor
-from stillrobust.samples import Prediction
 from stillrobust.storage.files import bytes_sha256
 from stillrobust.storage.store import Store
 from stillrobust.tools import prediction_export
 from stillrobust.tools.prediction_export import export_images
-from tests.toys import Toys
-
-PROTOCOL = Protocol(("gaussian_noise", "elastic_transform"), (3, 5), warp_truth=True)
-FORMATS = {"classification": "folders", "detection": "coco", "segmentation": "maps"}
-IMAGES = 5
-BOX = [10.0, 10.0, 34.0, 14.0]
-
-
-def predict(task, classes, image):
-    """What a model without learning makes of the pixels: another answer for every pixel changed."""
-    seed = int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:8], "big")
-    rng, (height, width) = np.random.default_rng(seed), image.shape[:2]
-    if task == "classification":
-        values = rng.random(classes, np.float32)
-        return Prediction(probabilities=values / values.sum())
-    if task == "segmentation":
-        label_map = rng.integers(0, classes, (height, width), np.uint8)
-        return Prediction(label_map=label_map, confidence=rng.random((height, width), np.float32))
-    count = seed % 3  # also none
-    corners = rng.random((count, 2, 2), np.float32) * np.array([width, height], np.float32)
-    boxes = np.concatenate([corners.min(1), corners.max(1)], 1)
-    masks = rng.random((count, height, width)) < 0.3
-    return Prediction(
-        boxes=boxes,
-        labels=rng.integers(0, classes, count),
-        scores=np.full(count, 0.1, np.float32) + rng.integers(0, 2, count).astype(np.float32) / 3,
-        masks=masks,
-    )
-
-
-def run_in_this_process(jobs, workers, listen):
-    for job in jobs:
-        job.run(lambda *_: None)
-
-
-@pytest.fixture(scope="module", params=sorted(FORMATS))
-def exported(request, tmp_path_factory):
-    """A dataset on disk with its export."""
-    task, root = request.param, tmp_path_factory.mktemp(request.param)
-    toys = Toys(task, IMAGES)
-    samples = [toys[index] for index in range(IMAGES)]
-    folders = {"segmentation": ("maps/images/val", "maps/labels/val")}.get(task, ())
-    for folder in (*folders, *(f"folders/val/{name}" for name in toys.info.classes)):
-        (root / folder).mkdir(parents=True)
-    for sample in samples:
-        name, target = sample.target.image_id, sample.target
-        if task == "classification":
-            place = root / "folders" / "val" / toys.info.classes[target.label]
-            write_image(place / name, sample.image)
-        if task == "segmentation":
-            write_image(root / "maps/images/val" / name, sample.image)
-            write_image(root / "maps/labels/val" / name, target.label_map)
-    if task == "detection":
-        write_coco(root / "coco", "val", samples, toys.info.classes)
-    else:
-        (root / "maps").mkdir(exist_ok=True)
-        (root / "maps/classes.txt").write_text("\n".join(toys.info.classes))
-    data = f"{FORMATS[task]}:{root / FORMATS[task]}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prediction_export, "run_jobs", run_in_this_process)
-        export_images(data, root / "export", PROTOCOL)
-    return SimpleNamespace(task=task, data=data, root=root / "export", folder=root)
-
-
-def dump(exported, out, places=None):
-    """Do what a person does: read the exported images, and write what the model answers."""
-    manifest = read_manifest(exported.root)
-    for corruption, severity in places or manifest.cells:
-        found = (
-            predict(
-                exported.task,
-                len(manifest.classes),
-                read_image(exported.root / corruption / str(severity) / file),
-            )
-            for file in manifest.files
-        )
-        write_predictions(out, manifest, (corruption, severity), found)
-    return manifest
-
-
-def score(exported, files, results, name="mine", **options):
-    return score_predictions(
-        exported.root, files, open_dataset(exported.data, "val"), results, name, **options
-    )
+from tests.evaluation.exports import (
+    BOX,
+    FORMATS,
+    IMAGES,
+    PROTOCOL,
+    dump,
+    predict,
+    run_in_this_process,
+    score,
+)
 
 
 def same_arrays(first, second):
@@ -237,138 +161,6 @@ def test_an_export_resumes_and_takes_further_cells(exported, tmp_path, monkeypat
         export_images(exported.data, out, Protocol(("snow",), (3,)))
     with pytest.raises(UserError, match="holds other files"):
         export_images(exported.data, exported.folder, few)
-
-
-FAULTS = {
-    "detection": {
-        "image_id 99": [{"image_id": 99, "category_id": 1, "bbox": BOX, "score": 0.5}],
-        "category": [{"image_id": 1, "category_id": 3, "bbox": BOX, "score": 0.5}],
-        "NaN": '[{"image_id": 1, "category_id": 1, "bbox": [1, 1, NaN, 2], "score": 0.5}]',
-        "infinite": '[{"image_id": 1, "category_id": 1, "bbox": [1, 1, 1e999, 2], "score": 0.5}]',
-        "negative": [{"image_id": 1, "category_id": 1, "bbox": [9, 9, -1, 2], "score": 0.5}],
-        "outside": [{"image_id": 1, "category_id": 1, "bbox": [9, 9, 99, 2], "score": 0.5}],
-        "score": [{"image_id": 1, "category_id": 1, "bbox": BOX, "score": 2}],
-        "no score": [{"image_id": 1, "category_id": 1, "bbox": BOX}],
-        "text": [{"image_id": 1, "category_id": 1, "bbox": BOX, "score": "0.5"}],
-        "twice": [
-            {"image_id": 1, "category_id": 1, "bbox": BOX, "score": 0.5},
-            {"image_id": 1, "category_id": 2, "bbox": BOX, "score": 0.5},
-            {"image_id": "0.png", "category_id": "wide", "bbox": BOX, "score": 0.5},
-        ],
-        "empty twice": [{"image_id": 1}, {"image_id": 1}],
-        "empty and not": [
-            {"image_id": 1},
-            {"image_id": 1, "category_id": 1, "bbox": BOX, "score": 0.5},
-        ],
-        "cut off": '[{"image_id": 1},\n{"image_id": 2}',
-        "in an entry": '[{"image_id": 1},\n{"image_id',
-        "two arrays": '[{"image_id": 1}][{"image_id": 2}]',
-        "no comma": '[{"image_id": 1} {"image_id": 2}]',
-        "not entries": "[1, 2]",
-        "an object": "{}",
-        "missing": [{"image_id": 1}],
-        "size": [
-            {
-                "image_id": 1,
-                "category_id": 1,
-                "bbox": BOX,
-                "score": 0.5,
-                "segmentation": {"size": [2, 2], "counts": [4]},
-            }
-        ],
-        "some masks": [
-            {
-                "image_id": 1,
-                "category_id": 1,
-                "bbox": BOX,
-                "score": 0.5,
-                "segmentation": {"size": [64, 64], "counts": [64 * 64]},
-            },
-            {"image_id": 2, "category_id": 1, "bbox": BOX, "score": 0.5},
-        ],
-    },
-    "classification": {
-        "no header": "tall/1.png,tall\n",
-        "unknown": "image,label\nother.png,tall\n",
-        "class": "image,label\ntall/1.png,high\n",
-        "index": "image,label\ntall/1.png,1\n",
-        "twice": "image,label\ntall/1.png,tall\ntall/1.png,tall\n",
-        "missing": "image,label\ntall/1.png,tall\n",
-        "other classes": "image,wide,high\ntall/1.png,0.5,0.5\n",
-        "not a number": "image,wide,tall\ntall/1.png,nan,1\n",
-        "text": "image,wide,tall\ntall/1.png,x,1\n",
-        "short": "image,wide,tall\ntall/1.png,1\n",
-        "empty": "",
-    },
-}
-SAID = {
-    "image_id 99": "got 99; use the columns 'id' or 'image' of images.csv",
-    "category": "got 3 for 1",
-    "NaN": "entry 1 has NaN",
-    "infinite": "detection 1, of '0.png', has .*inf",
-    "negative": "x, y, width, height as 'bbox'",
-    "outside": "scored on 0.png .*boxes xyxy in pixels",
-    "score": "scores in 0..1",
-    "no score": "and None; write COCO results",
-    "twice": "twice|as detections 1 and 3",
-    "empty twice": "'0.png' once as without detections",
-    "empty and not": "'0.png' once as without detections",
-    "cut off": "after entry 2 it is damaged or cut off",
-    "in an entry": "after entry 1 it is damaged or cut off",
-    "missing": "first '1.png'|4 are missing, first",
-    "size": r"size \[64, 64\] in detection 1",
-    "some masks": "detection 2, of 2, differs",
-    "unknown": "got 'other.png'",
-    "class": "got 'high' for 'tall/1.png'",
-    "other classes": "the 2 classes",
-    "short": "line 2",
-    "not a number": "'tall/1.png' has one that is not a number",
-}
-
-
-def test_the_first_fault_is_named_and_nothing_is_written(exported, tmp_path):
-    if exported.task == "segmentation":
-        pytest.skip("label maps are tested below")
-    options = {"missing_are_empty": True} if exported.task == "detection" else {}
-    for name, content in FAULTS[exported.task].items():
-        files, results = tmp_path / "files" / name, tmp_path / "out"
-        text = content if isinstance(content, str) else json.dumps(content)
-        suffix = "json" if exported.task == "detection" else "csv"
-        if exported.task == "detection":
-            files.mkdir(parents=True)
-            nothing = [{"image_id": number} for number in range(1, IMAGES + 1)]
-            (files / "clean_0.json").write_text(json.dumps(nothing))
-        else:
-            dump(exported, files, [("clean", 0)])
-        (files / f"elastic_transform_3.{suffix}").write_text(text)
-        with pytest.raises(UserError, match=SAID.get(name, "Expected")) as error:
-            score(exported, files, results, **({} if name == "missing" else options))
-        assert "\n" not in str(error.value), name
-        assert not results.exists(), name
-
-
-@pytest.mark.parametrize("fault", ["missing", "other", "size", "class", "confidence", "damaged"])
-def test_label_maps_are_checked(exported, tmp_path, fault):
-    if exported.task != "segmentation":
-        pytest.skip("label maps only")
-    files = tmp_path / "files"
-    dump(exported, files, [("clean", 0)])
-    path = files / "clean/0/2.png"
-    if fault == "missing":
-        path.unlink()
-    elif fault == "other":
-        (files / "clean/0/9.png").write_bytes(path.read_bytes())
-    elif fault == "size":
-        write_image(path, np.zeros((32, 32), np.uint8))
-    elif fault == "class":
-        write_image(path, np.full((64, 64), 3, np.uint8))
-    elif fault == "confidence":
-        path.with_name("2.confidence.npy").write_bytes(b"no")
-    else:
-        path.write_bytes(b"no")
-    with pytest.raises(UserError, match=r"2\.png|9\.png|2\.confidence\.npy"):
-        score(exported, files, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_every_way_to_write_the_same_predictions(exported, tmp_path):
@@ -508,3 +300,15 @@ def test_without_torch(exported, tmp_path):
     subprocess.run([sys.executable, "-c", CODE, *commands], check=True)
     assert read_manifest(tmp_path / "export").images == ("0.png", "1.png", "3.png")
     assert not Store(results / "results").runs()
+
+
+def test_notes_and_warnings_about_the_data_are_stored(exported, tmp_path, monkeypatch):
+    """As by ``evaluate``: the report then shows them."""
+    monkeypatch.setattr(plausibility, "data_warnings", lambda summary: ("odd data",))
+    dump(exported, tmp_path / "files", [("clean", 0)])
+    dataset = open_dataset(exported.data, "val")
+    object.__setattr__(dataset, "notes", ("one repair: 3",))
+    score_predictions(exported.root, tmp_path / "files", dataset, tmp_path / "out", "mine")
+    (run,) = Store(tmp_path / "out").runs()
+    assert run.protocol["notes_on_the_data"] == ["one repair: 3"]
+    assert run_warnings(run, [])[0] == "odd data"

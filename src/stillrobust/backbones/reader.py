@@ -32,11 +32,13 @@ from stillrobust.backbones.pickles import (
 )
 from stillrobust.errors import UserError
 from stillrobust.storage.files import bytes_sha256
+from stillrobust.untrusted import printable
 
 State = dict[str, torch.Tensor]
 MAX_FILE = 32 << 30  # bytes: beyond the weights of any vision model
 MAX_HEADER = 16 << 20  # of a safetensors file; a ResNet-50's has 30 kB
 MAX_DIMENSIONS = 16
+MAX_REASON = 300  # characters; names in the file may be of any length
 MAX_ENTRIES = 100_000  # files in a zip archive; a ResNet-50 with its optimizer has 700
 MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER: how the older stream begins
 PROTOCOL = 1001  # torch/serialization.py PROTOCOL_VERSION
@@ -90,7 +92,7 @@ def unreadable_error(path: Path, error: Exception) -> UserError:
     advice = getattr(error, "advice", "") or general
     return UserError(
         f"Expected weights in {path} (a state dict, as safetensors or a PyTorch file), but"
-        f" {_reason(error)}; {_printable(advice)}"
+        f" {_reason(error)}; {printable(advice)[:MAX_REASON]}"
     )
 
 
@@ -140,14 +142,10 @@ def _read_file(path: Path, key: str = "") -> WeightFile:
 def _reason(error: Exception) -> str:
     """One printable line, whatever text the file holds."""
     if isinstance(error, RefusedFileError):
-        return _printable(str(error))
+        return printable(str(error))[:MAX_REASON]
     if isinstance(error, OSError):
         return f"it cannot be read ({error.strerror or type(error).__name__})"
     return f"it is cut off or damaged ({type(error).__name__})"
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:300]
 
 
 def _read(content: bytes, name: str, key: str) -> Found:

@@ -14,8 +14,10 @@ from stillrobust.backbones.containers import (
 )
 from stillrobust.backbones.reader import read_weights, unreadable_error
 from stillrobust.errors import UserError
+from stillrobust.untrusted import printable
 
 MAX_NAMES = 6  # of tensors in an error
+MAX_NAME_LENGTH = 80
 
 
 def load_weight_file(model: nn.Module, path: Path, key: str = "") -> None:
@@ -244,8 +246,5 @@ def _is_finite(value: Tensor) -> bool:
 
 def tensor_names(names: Sequence[str]) -> str:
     """The first few names of tensors as printable text, for messages."""
-    clean = [
-        "".join(letter if letter.isprintable() else "?" for letter in name)[:80]
-        for name in names[:MAX_NAMES]
-    ]
+    clean = [printable(name)[:MAX_NAME_LENGTH] for name in names[:MAX_NAMES]]
     return ", ".join(clean) + (", ..." if len(names) > MAX_NAMES else "")

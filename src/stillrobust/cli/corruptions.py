@@ -22,6 +22,21 @@ Regime = Annotated[
     str, typer.Option(help="Severity table: imagenet, imagenet-c, cifar or tiny-imagenet.")
 ]
 ChannelOrder = Annotated[str, typer.Option(help="rgb, or bgr as in some detection tools.")]
+# Options of the commands that evaluate cells or export them.
+Corruptions = Annotated[
+    str,
+    typer.Option(
+        autocompletion=names_of("corruptions"),
+        help="Names or Python files with commas; 'common' is the 15.",
+    ),
+]
+Severities = Annotated[str, typer.Option(help="Severities with commas.")]
+Seed = Annotated[int, typer.Option(help="Seed of the corruptions.")]
+DatasetRegime = Annotated[str | None, typer.Option(help="Severity table (default: the dataset's).")]
+WarpTruth = Annotated[
+    bool,
+    typer.Option("--warp-truth", help="Warp ground truth with corruptions that move pixels."),
+]
 Scale = Annotated[
     tuple[float, float] | None,
     typer.Option(

@@ -5,8 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillrobust.cli.completion import names_of
-from stillrobust.cli.corruptions import ChannelOrder, Draws, parse_severities
+from stillrobust.cli.corruptions import (
+    ChannelOrder,
+    Corruptions,
+    DatasetRegime,
+    Draws,
+    Seed,
+    Severities,
+    WarpTruth,
+    parse_severities,
+)
 from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish
 from stillrobust.errors import UserError
@@ -64,14 +72,8 @@ def evaluate_command(
             "--replace", help="Remove cells of other weights or data under the same name."
         ),
     ] = False,
-    corruptions: Annotated[
-        str,
-        typer.Option(
-            autocompletion=names_of("corruptions"),
-            help="Names or Python files with commas; 'common' is the 15.",
-        ),
-    ] = "common",
-    severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
+    corruptions: Corruptions = "common",
+    severities: Severities = "1,2,3,4,5",
     images: Annotated[
         int | None, typer.Option(help="Evaluate on N evenly spaced images (default: all).")
     ] = None,
@@ -79,16 +81,11 @@ def evaluate_command(
         int | None,
         typer.Option(help="Evaluate N cells, then estimate mPC; see docs/statistics.md."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
-    regime: Annotated[
-        str | None, typer.Option(help="Severity table (default: the dataset's).")
-    ] = None,
+    seed: Seed = 0,
+    regime: DatasetRegime = None,
     draws: Draws = "fast",
     channel_order: ChannelOrder = "rgb",
-    warp_truth: Annotated[
-        bool,
-        typer.Option("--warp-truth", help="Warp ground truth with corruptions that move pixels."),
-    ] = False,
+    warp_truth: WarpTruth = False,
 ) -> None:
     """Evaluate a model under image corruptions. Finished cells are skipped, so the command resumes.
 

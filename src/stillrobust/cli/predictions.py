@@ -5,8 +5,16 @@ from typing import Annotated
 
 import typer
 
-from stillrobust.cli.completion import names_of
-from stillrobust.cli.corruptions import ChannelOrder, Draws, parse_severities
+from stillrobust.cli.corruptions import (
+    ChannelOrder,
+    Corruptions,
+    DatasetRegime,
+    Draws,
+    Seed,
+    Severities,
+    WarpTruth,
+    parse_severities,
+)
 from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish
 from stillrobust.runtime.progress import progress_display
@@ -22,14 +30,8 @@ commands.add_typer(predictions, name="predictions")
 def export(
     data: Annotated[str, typer.Argument(help="FORMAT:PATH; its val split is used.")],
     out: Annotated[Path, typer.Argument(help="Folder for the images and the manifest.")],
-    corruptions: Annotated[
-        str,
-        typer.Option(
-            autocompletion=names_of("corruptions"),
-            help="Names or Python files with commas; 'common' is the 15.",
-        ),
-    ] = "common",
-    severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
+    corruptions: Corruptions = "common",
+    severities: Severities = "1,2,3,4,5",
     images: Annotated[
         int | None, typer.Option(help="Export N evenly spaced images (default: all).")
     ] = None,
@@ -37,16 +39,11 @@ def export(
         int | None,
         typer.Option(help="Export N cells, from which mPC is estimated; see docs/statistics.md."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the corruptions.")] = 0,
-    regime: Annotated[
-        str | None, typer.Option(help="Severity table (default: the dataset's).")
-    ] = None,
+    seed: Seed = 0,
+    regime: DatasetRegime = None,
     draws: Draws = "fast",
     channel_order: ChannelOrder = "rgb",
-    warp_truth: Annotated[
-        bool,
-        typer.Option("--warp-truth", help="Warp ground truth with corruptions that move pixels."),
-    ] = False,
+    warp_truth: WarpTruth = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes (default: one for each core).")
     ] = None,

@@ -16,7 +16,7 @@ from stillrobust.errors import UserError
 from stillrobust.evaluation.protocol import Protocol, planned_cells
 from stillrobust.grid import CLEAN, Cell, Place
 from stillrobust.metrics import METRICS
-from stillrobust.samples import Dataset
+from stillrobust.samples import Dataset, DatasetInfo
 from stillrobust.storage.files import content_key
 from stillrobust.storage.store import CORRUPTION_FILE, Measurement, Store
 from stillrobust.user_files import display_name, is_user_file, with_content_hash
@@ -175,6 +175,16 @@ def cell_keys(
     return keys
 
 
+def evaluation_facts(info: DatasetInfo, circumstances: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run stores about its evaluation and its data, whoever made the predictions."""
+    facts: dict[str, Any] = {"evaluation": dict(circumstances)}
+    if info.left_out:
+        facts["left_out_of_the_data"] = dict(info.left_out)
+    if info.notes:
+        facts["notes_on_the_data"] = list(info.notes)
+    return facts
+
+
 def corruption_file(corruption: str) -> dict[str, str]:
     """Return the protocol entry of a user's corruption file; empty for a built-in corruption."""
     return {CORRUPTION_FILE: with_content_hash(corruption)} if is_user_file(corruption) else {}
@@ -183,7 +193,7 @@ def corruption_file(corruption: str) -> dict[str, str]:
 def stale_cells(
     store: Store, run: str, dataset: Dataset, circumstances: Mapping[str, Any]
 ) -> dict[Cell, list[str]]:
-    """Return the stored cells of a run name that belong to another model, data or circumstances.
+    """Return the stored cells of a run name that belong to another model, data or protocol.
 
     Args:
         store: The results store.
@@ -231,12 +241,12 @@ def require_same_circumstances(
         circumstances: The circumstances of the new evaluation.
 
     Raises:
-        UserError: If stored cells have other circumstances, or more images.
+        UserError: If stored cells have another protocol, or more images.
     """
     for differing in stale_cells(store, run, dataset, circumstances).values():
         named = ["weights or options of the model" if k == "weights" else k for k in differing]
         raise UserError(
-            f"Expected the model, data and circumstances of the stored cells of {run} in"
+            f"Expected the model, data and protocol of the stored cells of {run} in"
             f" {store.root}, but {', '.join(named)} differ; give the new run another name with"
             " --name, or remove the stored cells with --replace"
         )

@@ -19,6 +19,7 @@ from stillrobust.evaluation.keys import (
     cell_keys,
     cell_views,
     corruption_file,
+    evaluation_facts,
     require_same_circumstances,
     resolve_circumstances,
     select_images,
@@ -61,12 +62,12 @@ def evaluate(
         model: Folder of a finished run, or a ``Predictor``.
         dataset: Images with ground truth; see ``stillrobust.data``.
         results: Folder of the results store. Created if missing.
-        protocol: Corruptions, severities and circumstances (default: the 15 common corruptions).
+        protocol: Corruptions, severities and draws (default: the 15 common corruptions).
         run: Name of the run in the store (default: name of the folder or model).
         progress: Called as images are processed. ``total`` counts each image once per cell.
         group: Processes that share the images; see ``join_process_group``. The first one writes.
-        replace_stale: Whether cells of other weights, data or circumstances under that name are
-            removed first. Otherwise they are an error.
+        replace_stale: Whether cells of other weights, data or protocol under that name are removed
+            first. Otherwise they are an error.
         log: Log file (default: ``run.log`` in the folder of the run, none for a ``Predictor``).
 
     Returns:
@@ -182,11 +183,7 @@ def _prepare(
     if replace_stale and group.is_main_process:
         store.remove_cells(stale_cells(store, run, whole, circumstances))
     info = dataset.info
-    about = {**predictor.about, "evaluation": circumstances}
-    if info.left_out:
-        about["left_out_of_the_data"] = dict(info.left_out)
-    if info.notes:
-        about["notes_on_the_data"] = list(info.notes)
+    about = {**predictor.about, **evaluation_facts(info, circumstances)}
     if group.is_main_process:
         about[PLAUSIBILITY] = _plausibility(store, run, predictor, dataset, circumstances)
         transfer, name = predictor.transfer, predictor.model
@@ -211,7 +208,7 @@ def _prepare(
 def _plausibility(
     store: Store, run: str, predictor: Predictor, dataset: Dataset, circumstances: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return what is stored for the same circumstances, or check data and first predictions."""
+    """Return what is stored for the same protocol, or check data and first predictions."""
     for one in store.runs():
         if one.name == run and one.protocol.get("evaluation") == circumstances:
             return dict(one.protocol.get(PLAUSIBILITY, {}))

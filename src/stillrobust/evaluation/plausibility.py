@@ -6,7 +6,7 @@ was found, its likely cause, and what mends it. To add a check, write a function
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def check_plausibility(dataset: Dataset, predict: Predict) -> Plausibility:
     Raises:
         UserError: If a prediction is invalid.
     """
-    summary = summarize_targets(dataset)
+    data = check_data(dataset)
     samples = [dataset[index] for index in range(min(BATCH, len(dataset)))]
     images = [sample.image for sample in samples]
     names = [f"{sample.target.image_id} at severity 0" for sample in samples]
@@ -82,9 +82,20 @@ def check_plausibility(dataset: Dataset, predict: Predict) -> Plausibility:
         dataset.info, samples, predictions, again, predict(images[:1], names[:1])[0]
     )
     found = (check(first) for check in PREDICTION_CHECKS.values())
-    return Plausibility(
-        (*data_warnings(summary), *(text for text in found if text)), chance_score(summary)
-    )
+    return replace(data, warnings=(*data.warnings, *filter(None, found)))
+
+
+def check_data(dataset: Dataset) -> Plausibility:
+    """Check the data alone, for predictions that are made elsewhere.
+
+    Args:
+        dataset: The clean dataset.
+
+    Returns:
+        Warnings, and the score of chance on this data.
+    """
+    summary = summarize_targets(dataset)
+    return Plausibility(data_warnings(summary), chance_score(summary))
 
 
 def predictions_differ(first: Prediction, second: Prediction) -> bool:

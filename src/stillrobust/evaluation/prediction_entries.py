@@ -72,7 +72,9 @@ def read_entries(path: Path) -> Iterator[dict[str, Any]]:
                 except json.JSONDecodeError:
                     if ended or len(text) - place > LONGEST_ENTRY:
                         raise _damaged(path, count) from None
-                except RecursionError:
+                except UserError:
+                    raise
+                except (RecursionError, ValueError):  # nested too deeply, or thousands of digits
                     raise _damaged(path, count) from None
                 else:
                     if not isinstance(entry, dict):
@@ -227,17 +229,7 @@ def read_detections(path: Path, manifest: Manifest, missing_are_empty: bool) -> 
     table = np.frombuffer(numbers).reshape(-1, 5)
     _check_numbers(path, manifest, image_of, table)
     counts = np.bincount(image_of, minlength=len(listed))
-    twice = np.flatnonzero(listed & (counts > 0))
-    if len(twice):
-        raise _listed_twice(path, manifest, int(twice[0]))
-    missing = np.flatnonzero(~listed & (counts == 0))
-    if len(missing) and not missing_are_empty:
-        raise UserError(
-            f"Expected every image in {path}, but {len(missing):,} have no entry, first"
-            f" {manifest.images[missing[0]]!r}; list images without detections as"
-            f' {{"image_id": {manifest.image_ids[missing[0]]}}}, or, if the writer leaves them out,'
-            " give --missing-are-empty"
-        )
+    _check_images(path, manifest, listed, counts, missing_are_empty)
     rows = np.argsort(image_of, kind="stable")
     label_column = np.frombuffer(labels, np.int16)
     _check_duplicates(path, manifest, image_of[rows], rows, table, label_column)
@@ -258,6 +250,23 @@ def _listed_twice(path: Path, manifest: Manifest, index: int) -> UserError:
         f"Expected {manifest.images[index]!r} once as without detections in {path}, but it has"
         " another entry too; remove one"
     )
+
+
+def _check_images(
+    path: Path, manifest: Manifest, listed: Array, counts: Array, missing_are_empty: bool
+) -> None:
+    """Require that every image has detections or is listed as without any, but not both."""
+    twice = np.flatnonzero(listed & (counts > 0))
+    if len(twice):
+        raise _listed_twice(path, manifest, int(twice[0]))
+    missing = np.flatnonzero(~listed & (counts == 0))
+    if len(missing) and not missing_are_empty:
+        raise UserError(
+            f"Expected every image in {path}, but {len(missing):,} have no entry, first"
+            f" {manifest.images[missing[0]]!r}; list images without detections as"
+            f' {{"image_id": {manifest.image_ids[missing[0]]}}}, or, if the writer leaves them out,'
+            " give --missing-are-empty"
+        )
 
 
 def _check_numbers(path: Path, manifest: Manifest, image_of: Array, table: Array) -> None:

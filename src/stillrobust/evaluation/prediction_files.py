@@ -10,8 +10,8 @@ Readers never hold a whole text: detections become columns of numbers while a fi
 
 import csv
 import gzip
-import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
@@ -21,10 +21,7 @@ import numpy as np
 from stillrobust.data.formats.masks import encode_mask
 from stillrobust.data.reading import encode_png, read_label_map, visible_files
 from stillrobust.errors import UserError
-from stillrobust.evaluation.prediction_entries import (
-    read_classifications,
-    read_detections,
-)
+from stillrobust.evaluation.prediction_entries import read_classifications, read_detections
 from stillrobust.evaluation.prediction_manifest import Manifest, cell_name
 from stillrobust.grid import Place
 from stillrobust.samples import Prediction
@@ -169,7 +166,7 @@ def read_predictions(path: Path, manifest: Manifest, missing_are_empty: bool) ->
         if manifest.task == "detection":
             return read_detections(path, manifest, missing_are_empty)
         return read_classifications(path, manifest)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise UserError(
             f"Expected a whole text file at {path}, but it cannot be read ({error}); write it again"
         ) from None
@@ -271,4 +268,4 @@ def detection_entries(
 def files_digest(digests: Mapping[Place, str]) -> str:
     """Return one SHA-256 for the prediction files of all cells."""
     lines = sorted(f"{cell_name(place)} {digest}" for place, digest in digests.items())
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return bytes_sha256("\n".join(lines).encode())

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stillrobust.analysis.plausibility import PLAUSIBILITY
 from stillrobust.data.views import read_target
 from stillrobust.errors import UserError
 from stillrobust.evaluation.cell_scores import CellScores
@@ -13,11 +14,13 @@ from stillrobust.evaluation.keys import (
     cell_keys,
     cell_views,
     corruption_file,
+    evaluation_facts,
     require_same_circumstances,
     resolve_circumstances,
     select_images,
     stale_cells,
 )
+from stillrobust.evaluation.plausibility import check_data
 from stillrobust.evaluation.prediction_files import (
     CellPredictions,
     files_digest,
@@ -56,11 +59,20 @@ class ScoringSummary:
 class _Scoring:
     """Prediction files with everything that is needed to score them."""
 
+    name: str
     manifest: Manifest
     dataset: Dataset
+    """The exported images."""
     views: Mapping[Place, Dataset]
     files: Mapping[Place, Path]
     missing_are_empty: bool
+    circumstances: dict[str, Any]
+    keys: Mapping[Place, str]
+    store: Store
+
+    def cell_and_key(self, place: Place) -> tuple[Cell, str]:
+        """Return the cell in the store and its key."""
+        return Cell(self.name, display_name(place[0]), place[1]), self.keys[place]
 
     def read(self, place: Place) -> CellPredictions:
         """Read the predictions of a cell."""
@@ -102,8 +114,53 @@ def score_predictions(
         UserError: For the first problem of the files; nothing is written.
         LeaseHeldError: If another process is evaluating the same run.
     """
+    scoring = _prepare(
+        export, predictions, dataset, Store(results), name, weights, missing_are_empty
+    )
+    store, info, circumstances = scoring.store, scoring.dataset.info, scoring.circumstances
+    if not replace_stale:
+        require_same_circumstances(store, name, dataset, circumstances)
+    missing = [place for place in scoring.files if not store.has(*scoring.cell_and_key(place))]
+    steps = _Steps(progress, 2 * len(missing) * len(scoring.dataset))
+    has_masks = _check(scoring, missing, steps)
+    if replace_stale:
+        store.remove_cells(stale_cells(store, name, dataset, circumstances))
+    if missing:
+        facts = evaluation_facts(info, circumstances)
+        facts[PLAUSIBILITY] = asdict(check_data(scoring.dataset))
+        store.write_run(
+            Run(name, info.task, name, None, info.name, facts, info.classes, "external")
+        )
+    for place in missing:
+        with store.lease_cells(name, display_name(place[0])) as held:
+            record = _score(scoring, place, replace(info, has_masks=has_masks), steps)
+            held.check()
+            store.write_cell(
+                *scoring.cell_and_key(place),
+                protocol=circumstances | corruption_file(place[0]),
+                images=len(scoring.dataset),
+                **record,
+            )
+    return ScoringSummary(
+        scored=tuple(missing),
+        already=tuple(place for place in scoring.files if place not in missing),
+        without_file=tuple(place for place in scoring.manifest.cells if place not in scoring.files),
+        masks_missing=bool(missing) and info.has_masks and not has_masks,
+    )
+
+
+def _prepare(
+    export: Path,
+    predictions: Path,
+    dataset: Dataset,
+    store: Store,
+    name: str,
+    weights: Path | None,
+    missing_are_empty: bool,
+) -> _Scoring:
+    """Find the files and compare the dataset with the exported one."""
     manifest = read_manifest(export)
-    whole, selected = dataset, select_images(dataset, manifest.protocol)
+    selected = select_images(dataset, manifest.protocol)
     files = find_prediction_files(predictions, manifest)
     digests = {place: predictions_digest(path) for place, path in files.items()}
     identity = files_digest(digests) if weights is None else _weights_sha256(weights)
@@ -112,38 +169,8 @@ def score_predictions(
     circumstances["predictions"] = "from files"
     views = {place: _view(selected, manifest.protocol, place) for place in files}
     keys = cell_keys(selected, circumstances, views, digests)
-    store = Store(results)
-    if not replace_stale:
-        require_same_circumstances(store, name, whole, circumstances)
-    missing = [
-        place
-        for place in files
-        if not store.has(Cell(name, display_name(place[0]), place[1]), keys[place])
-    ]
-    scoring = _Scoring(manifest, selected, views, files, missing_are_empty)
-    steps = _Steps(progress, 2 * len(missing) * len(selected))
-    masks = _check(scoring, missing, steps)
-    info = selected.info if masks else replace(selected.info, has_masks=False)
-    if replace_stale:
-        store.remove_cells(stale_cells(store, name, whole, circumstances))
-    if missing:
-        store.write_run(_run(name, selected.info, circumstances))
-    for place in missing:
-        with store.lease_cells(name, display_name(place[0])) as held:
-            record = _score(scoring, place, info, steps)
-            held.check()
-            store.write_cell(
-                Cell(name, display_name(place[0]), place[1]),
-                keys[place],
-                protocol=circumstances | corruption_file(place[0]),
-                images=len(selected),
-                **record,
-            )
-    return ScoringSummary(
-        tuple(missing),
-        tuple(place for place in files if place not in missing),
-        tuple(place for place in manifest.cells if place not in files),
-        bool(missing) and selected.info.has_masks and not masks,
+    return _Scoring(
+        name, manifest, selected, views, files, missing_are_empty, circumstances, keys, store
     )
 
 
@@ -191,13 +218,6 @@ def _view(dataset: Dataset, protocol: Protocol, place: Place) -> Dataset:
     part = cell_protocol(protocol, place[0], (place[1],))
     (view,) = cell_views(dataset, part).values()
     return view
-
-
-def _run(name: str, info: DatasetInfo, circumstances: Mapping[str, Any]) -> Run:
-    about: dict[str, Any] = {"evaluation": dict(circumstances)}
-    if info.left_out:
-        about["left_out_of_the_data"] = dict(info.left_out)
-    return Run(name, info.task, name, None, info.name, about, info.classes, "external")
 
 
 def _check(scoring: _Scoring, places: list[Place], steps: _Steps) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from stillrobust.errors import UserError
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import Array, Image, Prediction
+from stillrobust.untrusted import printable
 from stillrobust.user_files import error_summary
 
 # pixels that a box may exceed the image by: detectors clip in the resized image and scale back
@@ -380,7 +381,7 @@ def _as_float(values: Array) -> Array:
 
 def _type_name(value: object) -> str:
     """Return the printable name of a value's type."""
-    return "".join(letter if letter.isprintable() else "?" for letter in type(value).__name__)[:60]
+    return printable(type(value).__name__)[:60]
 
 
 def _shape(values: Array | None) -> str:
