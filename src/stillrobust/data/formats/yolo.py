@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stillrobust.data.bad_images import record_fault
 from stillrobust.data.formats import Format
 from stillrobust.data.formats.class_names import read_lines
@@ -28,7 +26,8 @@ from stillrobust.data.formats.table_builder import TableBuilder
 from stillrobust.data.image_headers import IMAGE_SUFFIXES
 from stillrobust.data.reading import image_files
 from stillrobust.errors import BadImageError, UserError
-from stillrobust.strict_yaml import load_yaml
+from stillrobust.strict_yaml import YamlError, load_yaml
+from stillrobust.untrusted import read_user_text
 
 SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
 MAX_YAML = 5_000_000  # bytes
@@ -76,20 +75,11 @@ def read_yaml(path: Path) -> Yaml:
     Raises:
         UserError: If it cannot be read or is no mapping.
     """
-    if path.is_file() and path.stat().st_size > MAX_YAML:
-        raise UserError(f"Expected at most {MAX_YAML:,} bytes in {path}, but it has more; check it")
-    text = "\n".join(read_lines(path))
+    text = read_user_text(path, "YAML", MAX_YAML)
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise UserError(f"Expected plain values in {path}, but it has aliases; write them out")
         content = load_yaml(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"Expected valid YAML in {path}, but got: {' '.join(str(error).split()):.150}; repair"
-            " it"
-        ) from None
+    except YamlError as error:
+        raise UserError(f"Expected valid YAML in {path}, but {error}; repair it") from None
     if not isinstance(content, dict):
         raise UserError(f"Expected keys such as names and val in {path}, but it has none; add them")
     return content
