@@ -1,9 +1,11 @@
 """One set in every format: the same tables, fingerprints and scores; each is recognised."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from stillrobust.data import detect_formats, open_dataset, parse_dataset_spec
+from stillrobust.data import FORMATS, detect_formats, open_dataset, parse_dataset_spec
 from stillrobust.data.check import check_dataset
 from stillrobust.errors import UserError
 from stillrobust.metrics import METRICS
@@ -16,6 +18,9 @@ ALL = {
     **{("maps", name): (write, {}) for name, write in writers.SEGMENTED.items()},
     **{("classes", name): (write, {}) for name, write in writers.CLASSIFIED.items()},
 }
+# its classes are fixed, so it cannot hold the same set
+EVERY = {**ALL, ("maps", "cityscapes"): (writers.cityscapes, {})}
+OWN_FORMATS = "stillrobust.data.formats."  # the others are of published sets
 FIRST = {kind: next(key for key in ALL if key[0] == kind) for kind, _ in ALL}
 
 
@@ -96,3 +101,29 @@ def test_the_reference_is_not_trivial(references):
     assert references["outlines"][0].has_masks
     assert not references["boxes"][0].has_masks
     assert references["boxes"][0].fingerprint != references["outlines"][0].fingerprint
+
+
+@pytest.mark.parametrize("key", EVERY, ids="-".join)
+def test_a_cut_image_is_refused_or_left_out(tmp_path, key):
+    write, how = EVERY[key]
+    spec = write(tmp_path / "set", **how)
+    whole = open_dataset(spec, "val")
+    victim = whole.files[0]
+    if not isinstance(victim, Path):
+        pytest.skip("images in tables; see test_huggingface.py")
+    victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
+    with pytest.raises(UserError, match="image"):
+        content(open_dataset(spec, "val"))
+    options = parse_dataset_spec(spec)[2]
+    rest = open_dataset(options.spec(leave_out_bad=True), "val")
+    assert [name for name, _ in rest.info.left_out] == [whole.image_id(0)]
+    assert len(content(rest)) == len(whole) - 1
+
+
+def test_every_format_of_users_has_a_writer(tmp_path):
+    """A new format cannot be forgotten above."""
+    written = set()
+    for number, (write, how) in enumerate(EVERY.values()):
+        written.add(write(tmp_path / str(number), **how).partition(":")[0].partition("(")[0])
+    own = {name for name, one in FORMATS.items() if one.open.__module__.startswith(OWN_FORMATS)}
+    assert written == own

@@ -51,26 +51,31 @@ def random_detection(rng, index):
     return prediction, target
 
 
-def random_pair(task, rng, index):
-    if task == "detection":
-        return random_detection(rng, index)
-    if task == "classification":
-        chances = rng.random(3)
-        return Prediction(probabilities=chances / chances.sum()), Target(
-            f"{index}", (4, 4), label=int(rng.integers(3))
-        )
+def random_classification(rng, index):
+    chances = rng.random(3)
+    target = Target(f"{index}", (4, 4), label=int(rng.integers(3)))
+    return Prediction(probabilities=chances / chances.sum()), target
+
+
+def random_segmentation(rng, index):
     truth = rng.integers(0, 3, (6, 5)).astype(np.uint8)
-    found = np.where(rng.random(truth.shape) < 0.6, truth, rng.integers(0, 3, truth.shape)).astype(
-        np.uint8
-    )
+    found = np.where(rng.random(truth.shape) < 0.6, truth, rng.integers(0, 3, truth.shape))
     truth[rng.random(truth.shape) < 0.1] = IGNORE
-    return Prediction(label_map=found), Target(f"{index}", (6, 5), label_map=truth)
+    target = Target(f"{index}", (6, 5), label_map=truth)
+    return Prediction(label_map=found.astype(np.uint8)), target
+
+
+RANDOM_PAIRS = {
+    "classification": random_classification,
+    "detection": random_detection,
+    "segmentation": random_segmentation,
+}  # a new task needs an entry
 
 
 def filled(task, indices):
     metric = METRICS[task](info(task))
     for index in indices:
-        prediction, target = random_pair(task, np.random.default_rng([5, index]), index)
+        prediction, target = RANDOM_PAIRS[task](np.random.default_rng([5, index]), index)
         metric.update([prediction], [target])
     return metric
 
@@ -106,7 +111,7 @@ def test_weights_equal_a_set_with_repeated_images(task):
     metric = METRICS[task](info(task))
     for index, count in enumerate(weights):
         for copy in range(count):
-            prediction, target = random_pair(task, np.random.default_rng([5, index]), index)
+            prediction, target = RANDOM_PAIRS[task](np.random.default_rng([5, index]), index)
             metric.update(
                 [prediction], [Target(**{**vars(target), "image_id": f"{index:03}-{copy}"})]
             )
@@ -246,7 +251,7 @@ def test_weights_are_paired_by_image():
 def test_a_refused_update_or_merge_leaves_no_trace(task):
     metric = filled(task, range(6))
     before = metric.compute()
-    _, target = random_pair(task, np.random.default_rng([5, 7]), 7)
+    _, target = RANDOM_PAIRS[task](np.random.default_rng([5, 7]), 7)
     with pytest.raises(UserError):
         metric.update([Prediction()], [target])
     with pytest.raises(UserError, match="counted twice"):

@@ -11,7 +11,7 @@ from stillrobust.metrics.recompute import (
     recompute_details,
 )
 from stillrobust.samples import IGNORE, DatasetInfo, Prediction, Target
-from tests.metrics.test_metrics import random_pair
+from tests.metrics.test_metrics import RANDOM_PAIRS
 
 CLASSES = ("a", "b", "c")
 
@@ -23,7 +23,7 @@ def filled_metric(task, pairs, has_masks=True):
 
 
 def pair(task, index, name=None):
-    prediction, target = random_pair(task, np.random.default_rng([5, index]), index)
+    prediction, target = RANDOM_PAIRS[task](np.random.default_rng([5, index]), index)
     if task == "segmentation":
         chances = np.random.default_rng(index).random(target.size).astype(np.float32)
         prediction = Prediction(label_map=prediction.label_map, confidence=chances)
@@ -126,7 +126,8 @@ def test_ece_of_detections_by_hand():
 
 
 def test_models_without_confidence_have_no_ece():
-    pairs = [random_pair("segmentation", np.random.default_rng(index), index) for index in range(3)]
+    draw = RANDOM_PAIRS["segmentation"]
+    pairs = [draw(np.random.default_rng(index), index) for index in range(3)]
     statistics = filled_metric("segmentation", pairs).statistics()
     assert recompute_details(statistics, np.ones((1, 3))) == {}
 
