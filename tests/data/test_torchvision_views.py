@@ -63,7 +63,7 @@ def test_any_dataset_by_index():
         CorruptedItems([{"img": photo()}], "fog", 3)[0]
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 2, pytest.param(4, marks=pytest.mark.slow)])
 def test_workers_and_order_do_not_matter(workers):
     items = CorruptedItems([photo(i) for i in range(6)], "glass_blur", 2)
     context = multiprocessing.get_context("spawn") if workers else None

@@ -75,7 +75,8 @@ def test_torchvision_imagenet_classes_are_found_by_their_ids():
     assert all(one.probabilities.shape == (3,) for one in found)
 
 
-def test_torchvision_detector_with_masks():
+def test_torchvision_detector_with_masks(monkeypatch):
+    monkeypatch.setitem(globals(), "IMAGES", IMAGES[:1])  # each takes eight seconds
     spec = "torchvision:maskrcnn_resnet50_fpn(weights='random', classes=2)"
     predictor, found = predictions(spec, info_of("detection"))
     assert predictor.masks
