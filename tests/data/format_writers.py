@@ -146,6 +146,18 @@ def roboflow_yolo(root, **how):
     return yolo(root, layout="valid/images", **how)
 
 
+def darknet(root):
+    """As datumaro writes it: ``data/`` in every path, though there is no such folder."""
+    yolo(root, layout="obj_train_data")
+    for path in (root / "labels").rglob("*.txt"):
+        path.rename(root / "obj_train_data" / path.relative_to(root / "labels"))
+    text = "classes = 2\nvalid = data/valid.txt\nnames = data/obj.names\nbackup = backup/\n"
+    write_text(root / "obj.data", text)
+    write_text(root / "obj.names", "bus\ncar\n")
+    write_text(root / "valid.txt", "\n".join(f"data/obj_train_data/{name}" for name in NAMES))
+    return f"yolo:{root}"
+
+
 def voc(root, images="JPEGImages", annotations="Annotations", lists=True):
     save_photos(root / images)
     for name in NAMES:
@@ -235,11 +247,13 @@ BOXES = {
     one.__name__: one
     for one in (
         coco_folders, roboflow, cvat, label_studio, fiftyone, labelme, any_coco, ultralytics,
-        roboflow_yolo, voc, roboflow_voc, hugging_face_boxes, parquet_corners,
+        roboflow_yolo, darknet, voc, roboflow_voc, hugging_face_boxes, parquet_corners,
     )
 }  # fmt: skip
 OUTLINES = {
-    name: one for name, one in BOXES.items() if not name.endswith(("voc", "boxes", "corners"))
+    name: one
+    for name, one in BOXES.items()
+    if not name.endswith(("voc", "darknet", "boxes", "corners"))
 }
 
 # ---- label maps

@@ -159,6 +159,51 @@ def test_a_yaml_file_without_splits(tmp_path, folder):
     assert detect_formats(tmp_path) == [spec]
 
 
+def test_a_yaml_file_without_splits_beside_one_folder(tmp_path):
+    """supervision without a split; text files in ``labels/`` set it apart from label maps."""
+    spec = writers.yolo(tmp_path, layout="images")
+    write_text(tmp_path / "data.yaml", "nc: 2\nnames: [bus, car]\n")
+    assert boxes_of(spec) == EXPECTED
+    assert detect_formats(tmp_path) == [spec]
+    info = open_dataset(spec, "val").info
+    assert info.name == tmp_path.name
+    assert "the set has no splits" in info.notes[0]
+    (tmp_path / "labels").rename(tmp_path / "elsewhere")
+    assert detect_formats(tmp_path) == []
+
+
+def test_darknet_without_classes_is_one_sentence(tmp_path):
+    spec = writers.darknet(tmp_path / "images" / "set")
+    assert boxes_of(spec) == EXPECTED, "label files lie beside images, also below a folder 'images'"
+    (tmp_path / "images/set/obj.names").unlink()
+    with pytest.raises(UserError, match=r"Expected a line 'names = FILE' in .*obj\.data"):
+        open_dataset(spec, "val")
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"a.json": '{"imagePath": "a.png", "shapes": []}'}, "JSON files of labelme; convert"),
+        ({"annotations.xml": "<annotations><image/></annotations>"}, "an XML file of CVAT; export"),
+        ({"Annotations/x/a.xml": "<annotation><filename>"}, "XML files that are no Pascal VOC"),
+        ({"images/a.png": "", "labels/a.txt": "0 .5 .5 .1 .1"}, "write .*data.yaml with the line"),
+    ],
+)
+def test_layouts_that_are_not_read_are_named(tmp_path, files, sentence):
+    for name, text in files.items():
+        write_text(tmp_path / name, text)
+    with pytest.raises(UserError, match=sentence) as caught:
+        check_dataset(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_voc_says_how_it_counts(tmp_path):
+    writers.voc(tmp_path)
+    notes = open_dataset(f"voc:{tmp_path}", "val").info.notes
+    assert any(f"voc(corners='from_0'):{tmp_path}" in note for note in notes)
+    assert not open_dataset(f"voc(corners='inclusive'):{tmp_path}", "val").info.notes
+
+
 def test_lists_of_images(tmp_path):
     """A text file of images, and a list of folders."""
     spec = writers.ultralytics(tmp_path)

@@ -204,6 +204,7 @@ def test_models_without_a_prefix(name, kind, models):
         ("script.pt", "is TorchScript"),
         ("m.engine", "a TensorRT engine; export it to ONNX"),
         ("gone.pt", "there is none"),
+        ("fog_3.json", "score it with `stillrobust predictions score`"),
         ("empty", "config.json"),
         ("saved", "SavedModel of TensorFlow"),
         ("run", "without --model"),

@@ -109,6 +109,18 @@ def test_complete_runs_and_others_are_never_ranked_together(tmp_path):
     assert not summary.incomplete
 
 
+def test_a_clean_score_of_zero_is_the_reason_that_is_printed(tmp_path):
+    """The protocol is finished, so nobody is asked to evaluate again."""
+    store = write(tmp_path / "s", "a", {})
+    for place in (("clean", 0), ("fog", 3), ("contrast", 3)):
+        store.write_cell(Cell("a", *place), "k", {"top1": 0.0}, {"seed": 0}, IMAGES, 1.0, {})
+    told = CliRunner().invoke(app, ["report", str(store.root), "--out", str(tmp_path / "out")])
+    assert told.exit_code == 0
+    assert "a: Expected a clean top1 above 0 for a, but got 0" in told.output
+    assert "complete" not in told.output
+    assert "again" not in told.output
+
+
 def test_a_run_that_stopped_within_a_corruption_is_incomplete(tmp_path):
     store = write(tmp_path, "a", {}, [("fog", 1), ("fog", 3), ("contrast", 1)])
     summary = summarize(store, 20)

@@ -83,7 +83,8 @@ def test_a_page_asked_for_nothing(tmp_path):
     fill(tmp_path / "s", "a", 0.6, leave_out=[("clean", 0)])
     told = runner.invoke(app, ["report", str(tmp_path / "s"), "--out", str(tmp_path / "out")])
     assert told.exit_code == 0
-    assert "No run is complete yet: the page lists what is missing" in told.output
+    assert "No run has a mean drop yet. What each run lacks:" in told.output
+    assert "a (top1) has no measurement for clean (1 missing): evaluate them" in told.output
     page = (tmp_path / "out/report.html").read_text()
     assert "no complete run yet. Evaluate what is missing" in page
     assert "has no measurement for clean (1 missing): evaluate them" in page

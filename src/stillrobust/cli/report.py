@@ -45,8 +45,10 @@ def finish(
     runs, rows, partial = store.runs(), summary.rows, summary.partial_rows
     gains = transfer_gain(runs, rows)
     transfer = transfer_gain_table(gains)
+    lacking = [f"{one.run}: {one.reason}" for one in summary.incomplete]
     texts = [
         to_text(results_table(rows, summary.replicates)) if rows or not partial else "",
+        "\n".join(lacking) if not rows and not partial else "",
         "\n".join(line for text in headline(partial) for line in textwrap.wrap(text, 100)),
         to_text(partial_results_table(partial)),
         to_text(upstream_gain_table(upstream_gain(runs, rows))),

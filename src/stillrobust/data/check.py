@@ -14,6 +14,7 @@ from stillrobust.data import (
 from stillrobust.data.formats.checks import MAX_LISTED, FileChecker, PartCheck, ProgressCallback
 from stillrobust.data.official.sources import ARCHIVES
 from stillrobust.data.plausibility import data_warnings, summarize_targets
+from stillrobust.data.unread_layouts import unread_layout
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
 
@@ -108,6 +109,9 @@ def find_spec(text: str) -> str:
     specs = detect_formats(path)
     if len(specs) != 1:
         found = f"which may be {' or '.join(specs)}" if specs else "which fits none of them"
+        known = "" if specs else unread_layout(path)
+        if known:
+            raise UserError(f"Expected a folder of one format at {path}, but got {known}")
         advice = "name one" if specs else "see the table of layouts in the page on data"
         raise UserError(
             f"Expected a folder of one format at {path}, but got one {found}; {advice}, or write"

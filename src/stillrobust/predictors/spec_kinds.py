@@ -17,6 +17,7 @@ OTHER_FILES = {
     ".keras": "a Keras file",
     ".pb": "a TensorFlow file",
 }
+PREDICTIONS = (".json", ".jsonl", ".csv", ".gz")
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
@@ -47,6 +48,11 @@ def kind_of(name: str, info: DatasetInfo) -> str:
         raise UserError(
             f"Expected a model that can be run here, but {path} is {OTHER_FILES[suffix]}; export it"
             f" to ONNX, or {PYTHON_FILE}"
+        )
+    if suffix in PREDICTIONS:
+        raise UserError(
+            f"Expected a model, but {path} looks like a file of predictions; score it with"
+            " `stillrobust predictions score` (docs/predictions.md)"
         )
     import torchvision
 

@@ -72,7 +72,7 @@ def extra_corruptions_table(summary: Summary) -> Table:
     title = "Extra corruptions: scores and drops in %; they are in no mean"
     is_finished = summary.rows or summary.partial_rows
     if not is_finished:
-        title = "Measured so far: scores and drops in %; the mean needs all 15 corruptions"
+        title = "Measured so far: scores and drops in %"
     lines: list[list[Cell]] = []
     for one in extra_corruptions(summary.measurements, COMMON if is_finished else ()):
         drop = 1 - fmean(one.scores.values()) / one.clean if one.clean else None

@@ -27,9 +27,7 @@ ALIKE = (
     " together); a\N{EN DASH}d: a, b, c, d. Letters after mPC: the same for mPC."
 )
 OVERLAP_MARK = "\N{DAGGER}"
-NO_COMPLETE_RUN = (
-    "No run is complete yet: the page lists what is missing. Evaluate it, then report again."
-)
+NO_COMPLETE_RUN = "No run has a mean drop yet. What each run lacks:"
 SCORE_BOUNDS = tuple(f"{name}_{end}" for name in ("clean", "mpc", "rpc") for end in ("low", "high"))
 FILTERS = ("Task", "Backbone", "Transfer", "Metric")
 COLUMNS = (

@@ -270,7 +270,13 @@ class BoxReader:
         return left - first, top - first, right - last, bottom - last
 
     def finish(self) -> None:
-        """Note boxes that show that the files count in another way."""
+        """Note how boxes are counted, and boxes that show that the files count in another way."""
+        if "corners" not in self._options.given and not self._zeros and not self._beyond:
+            self._options.notes.say(
+                "boxes count from 1 and include the last pixel, as in Pascal VOC; files of"
+                f" datumaro, globox and pylabel need {self._options.spec(corners='from_0')}, those"
+                f" of supervision {self._options.spec(corners='from_1')}"
+            )
         if self._zeros:
             self._options.notes.say(
                 f"{self._zeros:,} boxes begin at pixel 0, although Pascal VOC counts from 1;"

@@ -1,4 +1,5 @@
-"""The format ``yolo``: Ultralytics' ``data.yaml`` with a text file of boxes or polygons per image.
+"""The format ``yolo``: Ultralytics' ``data.yaml``, or Darknet's ``obj.data``, with a text file of
+boxes or polygons per image.
 
 A line is ``class cx cy w h`` or ``class x1 y1 x2 y2 ...``, in fractions of the image's size. Pixels
 are rounded to a hundredth, because six decimals carry no more.
@@ -14,6 +15,7 @@ from typing import Any
 from stillrobust.data.bad_images import record_fault
 from stillrobust.data.formats import Format
 from stillrobust.data.formats.class_names import read_lines
+from stillrobust.data.formats.darknet import DARKNET, find_listed, read_darknet
 from stillrobust.data.formats.detection import (
     DETECTION_OPTIONS,
     DetectionDataset,
@@ -21,7 +23,7 @@ from stillrobust.data.formats.detection import (
 )
 from stillrobust.data.formats.image_sizes import read_sizes
 from stillrobust.data.formats.options import ANNOTATIONS, OpenOptions, flag_option
-from stillrobust.data.formats.splits import choose_split, splits_check
+from stillrobust.data.formats.splits import UNNAMED, choose_split, splits_check
 from stillrobust.data.formats.table_builder import TableBuilder
 from stillrobust.data.image_headers import IMAGE_SUFFIXES
 from stillrobust.data.reading import image_files
@@ -38,12 +40,13 @@ Yaml = Mapping[str, Any]
 
 
 def find_yaml(root: Path, options: OpenOptions) -> Path:
-    """The YAML file of a dataset: the option, ``data.yaml``, or the only one with names."""
+    """The file of keys: the option, ``data.yaml``, ``obj.data``, or the only YAML with names."""
     given = options.value("annotations")
     if given:
         return root / str(given)
-    if (root / "data.yaml").is_file():
-        return root / "data.yaml"
+    for name in ("data.yaml", DARKNET):
+        if (root / name).is_file():
+            return root / name
     found = [path for path in sorted((*root.glob("*.yaml"), *root.glob("*.yml"))) if _fits(path)]
     if len(found) == 1:
         options.notes.say(f"{found[0].name} describes the dataset")
@@ -64,7 +67,7 @@ def _fits(path: Path) -> bool:
 
 
 def read_yaml(path: Path) -> Yaml:
-    """Read a YAML file of keys; no tags are run.
+    """Read a YAML file of keys, without running tags, or Darknet's ``obj.data``.
 
     Args:
         path: A file of at most ``MAX_YAML`` bytes.
@@ -75,6 +78,8 @@ def read_yaml(path: Path) -> Yaml:
     Raises:
         UserError: If it cannot be read or is no mapping.
     """
+    if path.name == DARKNET:
+        return read_darknet(path)
     text = read_user_text(path, "YAML", MAX_YAML)
     try:
         content = load_yaml(text)
@@ -124,7 +129,7 @@ def yolo_splits(root: Path, options: OpenOptions) -> list[str]:
 
 def split_entries(content: Yaml, path: Path) -> dict[str, Any]:
     """Split -> its entry in the YAML file. Without any, as supervision writes it, the usual folders
-    that are there.
+    that exist, or ``images/`` with label files in ``labels/`` as a set without splits.
     """
     stated = {key: content[key] for key in SPLIT_KEYS if content.get(key)}
     usual = {
@@ -133,7 +138,8 @@ def split_entries(content: Yaml, path: Path) -> dict[str, Any]:
         for place in (f"images/{key}", f"{key}/images")
         if (path.parent / place).is_dir()
     }
-    return stated or usual
+    flat = (path.parent / "images").is_dir() and any((path.parent / "labels").rglob("*.txt"))
+    return stated or usual or ({UNNAMED: "images"} if flat else {})
 
 
 def split_places(content: Yaml, split: str, path: Path) -> list[Path]:
@@ -174,12 +180,22 @@ def list_images(places: Sequence[Path]) -> list[Path]:
         for line in read_lines(place):
             name = line.strip().replace("\\", "/")
             if name:
-                found.append(place.parent / name)
+                found.append(find_listed(place.parent, name))
     return list(dict.fromkeys(found))
 
 
-def label_path(image: Path) -> Path:
-    """The label file of an image: its path with the last ``/images/`` as ``/labels/``."""
+def label_path(image: Path, beside: bool) -> Path:
+    """The label file of an image: its path with the last ``/images/`` as ``/labels/``.
+
+    Args:
+        image: An image file.
+        beside: Whether the label file lies beside the image, as in Darknet.
+
+    Returns:
+        The path, which need not exist.
+    """
+    if beside:
+        return image.with_suffix(".txt")
     before, images, after = image.as_posix().rpartition("/images/")
     return (Path(f"{before}/labels/{after}") if images else image).with_suffix(".txt")
 
@@ -199,7 +215,8 @@ def open_yolo(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
             f"Expected images for {chosen} of {path} in {places[0]}, but found none; add some"
         )
     home = common_folder(places, images)
-    _require_label_files(images, options)
+    labels = {image: label_path(image, path.name == DARKNET) for image in images}
+    _require_label_files(labels, options)
     reader = LineReader(len(classes), options)
     builder = TableBuilder(options.notes)
     paths = {}
@@ -209,7 +226,7 @@ def open_yolo(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
         try:
             if isinstance(size, BadImageError):
                 raise size
-            objects = reader.read(label_path(image), size)
+            objects = reader.read(labels[image], size)
         except UserError as error:
             bad = error if isinstance(error, BadImageError) else None
             record_fault(
@@ -219,11 +236,11 @@ def open_yolo(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
         paths[image_id] = name
         builder.add_image(image_id, size)
         for box, label, polygon in objects:
-            builder.add_object(box, label, str(label_path(image)), polygon=polygon)
+            builder.add_object(box, label, str(labels[image]), polygon=polygon)
     reader.finish(path)
     different = {image_id: name for image_id, name in paths.items() if image_id != name}
     return build_detection(
-        f"{root.name}/{chosen}",
+        root.name if chosen == UNNAMED else f"{root.name}/{chosen}",
         classes,
         builder.build(len(classes)),
         home,
@@ -241,13 +258,13 @@ def common_folder(places: Sequence[Path], images: Sequence[Path]) -> Path:
     return Path(os.path.commonpath(sorted(folders)))
 
 
-def _require_label_files(images: Sequence[Path], options: OpenOptions) -> None:
+def _require_label_files(labels: Mapping[Path, Path], options: OpenOptions) -> None:
     """Count images without a label file. If no image has one, the folder is wrong."""
-    missing = sum(not os.path.lexists(label_path(image)) for image in images)
-    if missing == len(images):
+    missing = sum(not os.path.lexists(path) for path in labels.values())
+    if missing == len(labels):
         raise UserError(
-            f"Expected label files such as {label_path(images[0])}, but no image has one; put them"
-            " there"
+            f"Expected label files such as {next(iter(labels.values()))}, but no image has one;"
+            " put them there"
         )
     options.notes.count("images without a label file, which are background", missing)
 
@@ -339,7 +356,7 @@ class LineReader:
 
 
 def detect_yolo(root: Path) -> dict[str, Any] | None:
-    """Recognise the YAML file."""
+    """Recognise the YAML file or ``obj.data``."""
     try:
         path = find_yaml(root, OpenOptions(path=root))
     except UserError:
