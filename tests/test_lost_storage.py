@@ -239,14 +239,14 @@ def test_an_image_on_a_disk_that_fails_is_not_a_bad_image(number, tmp_path, monk
     (tmp_path / "val" / "class").mkdir(parents=True)
     for name in "ab":
         write_image(tmp_path / "val" / "class" / f"{name}.png", np.zeros((32, 32, 3), np.uint8))
-    read = Path.read_bytes
+    opened = untrusted.files._open_without_blocking
 
     def fail(path):
         if path.name == "b.png":
             raise OSError(number, os.strerror(number), str(path))
-        return read(path)
+        return opened(path)
 
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr(untrusted.files, "_open_without_blocking", fail)
     with pytest.raises(
         UserError,
         match=rf"Cannot read .*b.png \({os.strerror(number)}\); start again when its disk",

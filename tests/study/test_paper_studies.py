@@ -269,6 +269,7 @@ def tiny(folder, runs, severities):
     return select([str(file)], miniature=True)
 
 
+@pytest.mark.slow
 def test_a_study_in_miniature_and_what_a_changed_axis_runs(tmp_path, monkeypatch):
     small = read_miniature()
     monkeypatch.setitem(

@@ -128,6 +128,7 @@ def test_what_is_published_with_a_thousand_classes_gets_the_data_s(tmp_path):
     ).shape == (1, 2)
 
 
+@pytest.mark.slow
 def test_from_the_command_line(tmp_path):
     root = write_scenes(
         tmp_path / "data",
