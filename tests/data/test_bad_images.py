@@ -130,7 +130,7 @@ def maps(root, images="images/val", labels="labels/val"):
         {
             "small.png": "a label map of another size",
             "deep_labels.png": "a label map that is not of 8 bits",
-            "many.png": "a label map with a class that there is not",
+            "many.png": "a label map with an unknown class",
             "torn.png": "a label map that cannot be decoded",
             "lone.png": "no label map",
             "lone_labels.png": "label map without an image",
@@ -172,15 +172,15 @@ def coco(root):
     of["9.png"]["segmentation"] = {"size": [SIZE, SIZE + 1], "counts": [SIZE * (SIZE + 1)]}
     of["10.png"]["segmentation"] = {"size": [SIZE, SIZE], "counts": [1, 2]}
     path.write_text(json.dumps(document))
-    twice = "an image id that is there twice"
+    twice = "a duplicate image id"
     return (
         "coco",
         "",
         {
-            "0.png": "listed, but not there",
+            "0.png": "listed, but missing",
             "1.png": twice,
             "2.png": twice,
-            "3.png": "an annotation id that is there twice",
+            "3.png": "a duplicate annotation id",
             "5.png": "a file that is listed twice",
             "annotation 998": "annotation of an image that is not listed",
             f"annotation {of['2.png']['id']}": "annotation of an image that is not listed",

@@ -143,7 +143,7 @@ DAMAGES = [
         lambda root: remove_first(root, "train2017/*.jpg"),
         "train",
         "missing",
-        "1 of 3 images are not there",
+        "1 of 3 images are missing",
     ),
     ("coco", lambda root: remove_first(root, "val2017"), "val", "missing", "none exists"),
     (

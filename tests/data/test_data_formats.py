@@ -131,7 +131,7 @@ def test_names_that_a_listing_does_not_show(tmp_path: Path) -> None:
     assert len(open_dataset(f"coco:{root}", "val")) == 2
     (root / "val" / "sub" / "1.png").unlink()
     (root / "val" / "sub" / "1.png").mkdir()
-    with pytest.raises(UserError, match="2 of 2 images are not there"):
+    with pytest.raises(UserError, match="2 of 2 images are missing"):
         open_dataset(f"coco:{root}", "val")
 
 
@@ -180,7 +180,7 @@ def edit(path: str, value: Any) -> Any:
         (edit("images.0.file_name", "C:\\1.png"), "inside the image folder"),
         (edit("images.0.file_name", "\udce9.png"), "Expected a file name in image 1"),
         (edit("images.0.file_name", None), "Expected a file name in image 1"),
-        (edit("images.0.file_name", "9.png"), "1 of 2 images are not there: 9.png"),
+        (edit("images.0.file_name", "9.png"), "1 of 2 images are missing: 9.png"),
         (edit("images.0.file_name", "2.png"), "'2.png' twice"),
         (edit("images.0.id", 2), "image id once .* 2 twice"),
         (edit("images.0.width", 0), "height and width"),

@@ -16,6 +16,8 @@ from stillrobust.samples import Dataset, DatasetInfo, Sample, Target
 
 Faults = dict[str, str]
 """Image id, or the name of another file or annotation -> its fault (``BadImage.fault``)."""
+LISTED_BUT_MISSING = "listed, but missing"
+"""Fault of an image that annotations list."""
 BATCH = 1000  # images given to the threads at once, so that a million images stay out of memory
 
 

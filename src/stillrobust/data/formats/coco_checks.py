@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.data.bad_images import Faults, record_fault
+from stillrobust.data.bad_images import LISTED_BUT_MISSING, Faults, record_fault
 from stillrobust.data.formats.coco_files import ImageFiles, locate_images
 from stillrobust.data.formats.coco_repair import outline_area, outline_box, repair_document
 from stillrobust.data.formats.coco_table import (
@@ -107,7 +107,7 @@ def parse_coco(
     )
     if faults is not None and bad is not None:
         faults |= {
-            **dict.fromkeys(files.absent, "listed, but not there"),
+            **dict.fromkeys(files.absent, LISTED_BUT_MISSING),
             **{files.names[index]: fault for index, fault in bad.items()},
         }
         table = table.without(faults)
@@ -180,9 +180,9 @@ def drop_faulty_rows(document: dict[str, Any], faults: Faults) -> None:
     for entry in images:
         identity, name = _key(entry.get("id")), entry.get("file_name")
         conditions = {
-            "an image id that is there twice": ids[identity] > 1,
+            "a duplicate image id": ids[identity] > 1,
             "a file that is listed twice": files[_key(name)] > 1,
-            "an annotation id that is there twice": identity in twice,
+            "a duplicate annotation id": identity in twice,
             "no size, or one that cannot be": not _has_size(entry) and _states_size(entry),
         }
         fault = next((fault for fault, holds in conditions.items() if holds), None)

@@ -94,7 +94,7 @@ def locate_images(
         more = ", ..." if len(found.absent) > MAX_LISTED else ""
         raise MissingImagesError(
             f"Expected the images of {annotations} in {folder}, but {len(found.absent):,} of"
-            f" {len(entries):,} images are not there: {listed}{more}; download them or remove their"
+            f" {len(entries):,} images are missing: {listed}{more}; download them or remove their"
             " entries"
         )
     return found

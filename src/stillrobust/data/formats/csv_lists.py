@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillrobust.data.bad_images import record_fault
+from stillrobust.data.bad_images import LISTED_BUT_MISSING, record_fault
 from stillrobust.data.formats import Format
 from stillrobust.data.formats.class_names import read_lines, read_names
 from stillrobust.data.formats.image_lists import (
@@ -144,7 +144,7 @@ def open_csv(root: Path, split: str, options: OpenOptions) -> ImageListDataset:
                 f"Expected the image {path}, which the table lists, but it is not there; add it,"
                 f" or name its folder or ending: {options.spec(images='FOLDER', suffix='.jpg')}"
             )
-            record_fault(options.faults, name, BadImageError(sentence, "listed, but not there"))
+            record_fault(options.faults, name, BadImageError(sentence, LISTED_BUT_MISSING))
             continue
         identity = unicodedata.normalize("NFC", name.removeprefix(prefix))
         items.append(LabelledImage(identity, path, label))

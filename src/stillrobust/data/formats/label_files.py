@@ -18,7 +18,7 @@ LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
 NO_CLASS = -1
 """Entry of a table for stored values that are not allowed."""
-UNKNOWN_CLASS = "a label map with a class that there is not"
+UNKNOWN_CLASS = "a label map with an unknown class"
 DAMAGED, DEEP = "a label map that cannot be decoded", "a label map that is not of 8 bits"
 
 Colour = tuple[int, int, int]

@@ -223,7 +223,7 @@ def pair_files(
         fault = None
         if stems[stem] > 1:
             fault = BadImageError(
-                f"Expected one image for each label map, but {images / stem} is there twice;"
+                f"Expected one image for each label map, but {images / stem} has several;"
                 " remove one",
                 "two images for one label map",
             )

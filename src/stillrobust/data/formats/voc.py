@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from stillrobust.data.bad_images import record_fault
+from stillrobust.data.bad_images import LISTED_BUT_MISSING, record_fault
 from stillrobust.data.formats import Format
 from stillrobust.data.formats.class_names import read_lines, read_names
 from stillrobust.data.formats.detection import (
@@ -241,7 +241,7 @@ def images_of(files: VocFiles, options: OpenOptions) -> dict[str, Path]:
             f"Expected the image {files.images / stem} with a suffix such as .jpg, but it is not"
             " there; add it or remove its name"
         )
-        record_fault(options.faults, stem, BadImageError(sentence, "listed, but not there"))
+        record_fault(options.faults, stem, BadImageError(sentence, LISTED_BUT_MISSING))
     if not found:
         raise UserError(f"Expected images in {files.images}, but found none; add some")
     return found
