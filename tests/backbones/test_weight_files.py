@@ -496,7 +496,9 @@ def test_torchvision_predictor(tmp_path):
     torch.save(model.state_dict(), tmp_path / "plain.pth")
     weights = open_predictor(spec.format("plain", 3), INFO).weights
     assert open_predictor(spec.format("ema", 3), INFO).weights == weights
-    with pytest.raises(UserError, match=r"number of classes \(3 outputs instead of 4\)"):
+    with pytest.raises(
+        UserError, match=r"number of classes \(3 outputs instead of 4\); give classes=3"
+    ):
         open_predictor(spec.format("ema", 4), INFO)
     (tmp_path / "whole.pth").write_bytes(FOREIGN["whole.zip"][0])
     with pytest.raises(UserError, match="whole pickled model"):

@@ -30,3 +30,5 @@ def test_commands_take_the_folder_of_out(tmp_path):
     with pytest.raises(UserError, match="Unknown run 'x'"):
         call("runs", "remove", out, "one", "x")
     assert "one" in call("runs", "list", out)
+    call("runs", "remove", out, "one")
+    assert call("runs", "list", out) == f"no runs in {out}\n"

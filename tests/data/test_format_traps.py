@@ -197,6 +197,16 @@ def test_layouts_that_are_not_read_are_named(tmp_path, files, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_a_set_without_a_pixel_that_counts_is_not_whole(tmp_path):
+    """datumaro writes ids of its own into a layout of Cityscapes, where they mean nothing."""
+    image = np.zeros((8, 12, 3), np.uint8)
+    save(tmp_path / "leftImg8bit/val/a/x_leftImg8bit.png", image)
+    save(tmp_path / "gtFine/val/a/x_gtFine_labelIds.png", image[..., 0] + 2)
+    report = check_dataset(f"cityscapes:{tmp_path}")
+    assert not report.whole
+    assert "all of 1 images are ignored" in report.text()
+
+
 def test_voc_says_how_it_counts(tmp_path):
     writers.voc(tmp_path)
     notes = open_dataset(f"voc:{tmp_path}", "val").info.notes

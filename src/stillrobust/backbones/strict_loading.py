@@ -177,7 +177,7 @@ def _likely_cause(
         theirs, ours = (values[min(shapes)].shape[0] for values in (state, own))
         return (
             f"the file probably has another number of classes ({theirs} outputs instead of {ours});"
-            " set the number of classes to the file's, or take another file"
+            f" give classes={theirs} in the spec of the model, or take another file"
         )
     if missing and not extra and not shapes:
         return (

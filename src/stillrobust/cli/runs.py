@@ -32,6 +32,8 @@ def list_(results: Results) -> None:
     Example: stillrobust runs list results
     """
     store = _open(results)
+    if not store.runs():
+        print_text(f"no runs in {results}")
     for run in store.runs():
         measured = store.measurements(run.name)
         cells = {(one.corruption, one.severity) for one in measured}

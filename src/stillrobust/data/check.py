@@ -156,7 +156,14 @@ def check_dataset(
         try:
             dataset = data_format.open(root, "val", options)
             notes = options.notes.sentences()
-            warnings = data_warnings(summarize_targets(dataset))
+            summary = summarize_targets(dataset)
+            warnings = data_warnings(summary)
+            if summary.empty == len(dataset):  # of objects, opening a dataset requires one
+                text = (
+                    f"Expected pixels of a class in the label maps, but all of {len(dataset):,}"
+                    " images are ignored; check how the classes are numbered"
+                )
+                parts.append(PartCheck("evaluation", "damaged", text))
         except UserError as error:
             parts.append(PartCheck("evaluation", "missing", str(error)))
     return CheckReport(name, options.spec(), root, tuple(parts), notes, warnings)
