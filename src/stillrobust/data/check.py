@@ -111,7 +111,10 @@ def find_spec(text: str) -> str:
         found = f"which may be {' or '.join(specs)}" if specs else "which fits none of them"
         known = "" if specs else unread_layout(path)
         if known:
-            raise UserError(f"Expected a folder of one format at {path}, but got {known}")
+            raise UserError(
+                f"Expected a folder of one format at {path}, but got {known}; see docs/data.md for"
+                " all formats"
+            )
         advice = "name one" if specs else "see the table of layouts in the page on data"
         raise UserError(
             f"Expected a folder of one format at {path}, but got one {found}; {advice}, or write"
