@@ -55,7 +55,7 @@ def whole(tmp_path_factory):
 
 
 def model(at=lambda call: None):
-    """A model that says "wide" with a fixed probability; ``at`` hears of each call's number.
+    """A model that says "wide" with a fixed probability; ``at`` receives each call's number.
 
     The calls before the first cell, which check plausibility, have negative numbers.
     """

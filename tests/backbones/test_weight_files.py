@@ -145,7 +145,7 @@ def test_several_sets_of_weights_are_a_question(tmp_path, name):
 
 
 def test_the_key_chooses(tmp_path):
-    """Other values under the other key; and a key that is not there is told what is."""
+    """Other values under the other key; an error lists the keys of the file."""
     path = tmp_path / "weights.pth"
     average = {name: value + 1 for name, value in STATE.items()}
     path.write_bytes(saved({"model": STATE, "model_ema": prefixed("module.", average)}, "zip"))
@@ -170,7 +170,7 @@ def test_averaged_model_of_torch(tmp_path):
 
 
 def test_heads_beside_a_prefix(tmp_path):
-    """A backbone may have known heads beside it; a predictor is told which key has its tensors."""
+    """A backbone may have known heads beside it; for a predictor the error names the key."""
     path = tmp_path / "weights.pth"
     trunk = {name: value for name, value in STATE.items() if not name.startswith("fc.")}
     path.write_bytes(
@@ -376,7 +376,7 @@ def test_wrong_tensors_are_named_with_their_cause(tmp_path, name):
 
 
 def test_another_number_of_classes(tmp_path):
-    """A predictor is told both numbers; a backbone takes the file's."""
+    """The error of a predictor has both numbers; a backbone takes the file's."""
     path = tmp_path / "weights.pth"
     path.write_bytes(saved(MiniResNet((2, 2, 4, 4), 7).state_dict(), "zip"))
     message = r"2 of another shape .*number of classes \(7 outputs instead of 3\)"

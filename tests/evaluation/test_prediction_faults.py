@@ -1,14 +1,17 @@
 """Files of predictions with a fault: one sentence, and nothing is written."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from stillrobust.data.reading import write_image
 from stillrobust.errors import UserError
+from stillrobust.evaluation import prediction_scoring
 from stillrobust.evaluation.prediction_entries import read_entries
 from stillrobust.evaluation.prediction_manifest import read_manifest
+from stillrobust.storage.store import Store
 from tests.evaluation.exports import BOX, IMAGES, dump, score
 
 FAULTS = {
@@ -159,6 +162,36 @@ def test_a_damaged_manifest_is_one_sentence(tmp_path, name, text):
         (tmp_path / file).write_text(content)
     with pytest.raises(UserError, match="it cannot be read"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("task", [None, "captions", ["detection"]])
+def test_a_manifest_of_no_known_task_is_one_sentence(exported, tmp_path, task):
+    shutil.copytree(exported.root, tmp_path / "export")
+    path = tmp_path / "export" / "manifest.json"
+    content = json.loads(path.read_text())
+    content["circumstances"] |= {"task": task}
+    if task is None:
+        del content["circumstances"]["task"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="it cannot be read"):
+        read_manifest(tmp_path / "export")
+
+
+def test_a_file_that_changes_while_it_is_scored_is_not_stored(exported, tmp_path, monkeypatch):
+    """The key of a cell stands for the content that was hashed."""
+    files, results = tmp_path / "files", tmp_path / "out"
+    dump(exported, files, [("clean", 0)])
+    digest, calls = prediction_scoring.predictions_digest, []
+
+    def changed(path):
+        calls.append(path)
+        return digest(path) if len(calls) == 1 else "another"
+
+    monkeypatch.setattr(prediction_scoring, "predictions_digest", changed)
+    with pytest.raises(UserError, match="but it changed"):
+        score(exported, files, results)
+    assert len(calls) == 2
+    assert not Store(results).measurements()
 
 
 @pytest.mark.parametrize("text", ['[{"a":' * 100_000, f'[{{"a":{"1" * 5000}}}]'])

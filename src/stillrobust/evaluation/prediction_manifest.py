@@ -18,6 +18,7 @@ from stillrobust.data.formats.detection import DetectionDataset
 from stillrobust.errors import UserError
 from stillrobust.evaluation.protocol import Protocol
 from stillrobust.grid import CLEAN, Place
+from stillrobust.metrics import METRICS
 from stillrobust.samples import Dataset
 from stillrobust.storage.files import read_bytes, write_whole
 from stillrobust.untrusted import parse_json
@@ -169,8 +170,11 @@ def read_manifest(root: Path) -> Manifest:
         }
         rows = list(csv.reader(io.StringIO(table.decode())))[1:]
         images, image_ids, files, heights, widths = zip(*rows, strict=True)
+        circumstances = dict(found["circumstances"])
+        if circumstances["task"] not in METRICS:
+            raise ValueError(f"there is no task {circumstances['task']!r}")
         return Manifest(
-            circumstances=dict(found["circumstances"]),
+            circumstances=circumstances,
             protocol=Protocol(**values),
             classes=tuple(one["name"] for one in found["classes"]),
             category_ids=tuple(one["id"] for one in found["classes"]),

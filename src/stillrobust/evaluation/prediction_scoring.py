@@ -65,6 +65,8 @@ class _Scoring:
     """The exported images."""
     views: Mapping[Place, Dataset]
     files: Mapping[Place, Path]
+    digests: Mapping[Place, str]
+    """Of the content of the files when the keys were made."""
     missing_are_empty: bool
     circumstances: dict[str, Any]
     keys: Mapping[Place, str]
@@ -73,6 +75,14 @@ class _Scoring:
     def cell_and_key(self, place: Place) -> tuple[Cell, str]:
         """Return the cell in the store and its key."""
         return Cell(self.name, display_name(place[0]), place[1]), self.keys[place]
+
+    def require_unchanged_file(self, place: Place) -> None:
+        """Raise ``UserError`` if a file is not the one that the key of its cell stands for."""
+        if predictions_digest(self.files[place]) != self.digests[place]:
+            raise UserError(
+                f"Expected {self.files[place]} to stay as it is while it is scored, but it changed;"
+                " run the same command again when it is complete"
+            )
 
     def read(self, place: Place) -> CellPredictions:
         """Read the predictions of a cell."""
@@ -135,6 +145,7 @@ def score_predictions(
         with store.lease_cells(name, display_name(place[0])) as held:
             record = _score(scoring, place, replace(info, has_masks=has_masks), steps)
             held.check()
+            scoring.require_unchanged_file(place)
             store.write_cell(
                 *scoring.cell_and_key(place),
                 protocol=circumstances | corruption_file(place[0]),
@@ -170,7 +181,16 @@ def _prepare(
     views = {place: _view(selected, manifest.protocol, place) for place in files}
     keys = cell_keys(selected, circumstances, views, digests)
     return _Scoring(
-        name, manifest, selected, views, files, missing_are_empty, circumstances, keys, store
+        name=name,
+        manifest=manifest,
+        dataset=selected,
+        views=views,
+        files=files,
+        digests=digests,
+        missing_are_empty=missing_are_empty,
+        circumstances=circumstances,
+        keys=keys,
+        store=store,
     )
 
 
