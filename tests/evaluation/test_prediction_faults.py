@@ -8,11 +8,13 @@ import pytest
 
 from stillrobust.data.reading import write_image
 from stillrobust.errors import UserError
-from stillrobust.evaluation import prediction_scoring
+from stillrobust.evaluation import Protocol, prediction_scoring
 from stillrobust.evaluation.prediction_entries import read_entries
 from stillrobust.evaluation.prediction_manifest import read_manifest
 from stillrobust.storage.store import Store
-from tests.evaluation.exports import BOX, IMAGES, dump, score
+from stillrobust.tools import prediction_export
+from stillrobust.tools.prediction_export import export_images
+from tests.evaluation.exports import BOX, IMAGES, dump, run_in_this_process, score
 
 FAULTS = {
     "detection": {
@@ -175,6 +177,19 @@ def test_a_manifest_of_no_known_task_is_one_sentence(exported, tmp_path, task):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="it cannot be read"):
         read_manifest(tmp_path / "export")
+
+
+def test_a_damaged_record_of_an_export_is_one_sentence(exported, tmp_path, monkeypatch):
+    """Of a finished batch, after an interruption."""
+
+    def damage(jobs, workers, listen):
+        run_in_this_process(jobs, workers, listen)
+        for path in (tmp_path / "out").glob(".records/*/*.json"):
+            path.write_text("[1,")
+
+    monkeypatch.setattr(prediction_export, "run_jobs", damage)
+    with pytest.raises(UserError, match="remove it and run the same command again"):
+        export_images(exported.data, tmp_path / "out", Protocol(("fog",), (3,)))
 
 
 def test_a_file_that_changes_while_it_is_scored_is_not_stored(exported, tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """Weight files: published ones in the cache or in a package, and folders of ``robustify``."""
 
 import dataclasses
-import hashlib
 import importlib.util
 import json
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ from stillrobust.backbones.reader import unreadable_reason
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec, unknown_name_error
 from stillrobust.storage.downloads import ByteProgress, cache_folder, fetch
-from stillrobust.storage.files import cached_file_sha256, file_sha256, write_whole
+from stillrobust.storage.files import bytes_sha256, cached_file_sha256, file_sha256, write_whole
+from stillrobust.untrusted import parse_json, read_regular_file
 
 FORMAT = 1  # of checkpoint.json
 
@@ -187,7 +187,7 @@ def write_folder(folder: Path, backbone: Backbone, row: Checkpoint) -> Path:
         architecture=backbone.name,
         weights=str(folder),
         file="weights.safetensors",
-        sha256=hashlib.sha256(weights).hexdigest(),
+        sha256=bytes_sha256(weights),
         **backbone.preprocessing(),
     )
     text = (
@@ -209,7 +209,7 @@ def read_folder(folder: Path) -> Checkpoint:
     """
     path = folder / "checkpoint.json"
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = parse_json(read_regular_file(path))
         version = content.pop("format")
         if version != FORMAT:
             raise UserError(

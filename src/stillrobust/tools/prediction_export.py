@@ -37,7 +37,7 @@ from stillrobust.samples import Dataset
 from stillrobust.storage.files import bytes_sha256, write_whole
 from stillrobust.storage.leases import lease
 from stillrobust.tools.corrupt_folder import unique_targets
-from stillrobust.untrusted import parse_json, read_user_file
+from stillrobust.untrusted import parse_json, read_regular_file, read_user_file
 from stillrobust.user_files import display_name
 
 BATCH = 32  # images of a job, which an interruption may repeat
@@ -262,7 +262,14 @@ def _join_records(out: Path, place: Place, files: Sequence[str]) -> list[tuple[s
     """Write the sums of a cell, and return its records in the order of the images."""
     rows: list[tuple[str, int, int]] = []
     for start in range(0, len(files), BATCH):
-        rows += json.loads(record_path(out, place, start).read_text(encoding="utf-8"))
+        path = record_path(out, place, start)
+        try:
+            rows += parse_json(read_regular_file(path))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"Expected the record {path} of this export, but {error}; remove it and run the"
+                " same command again"
+            ) from None
     lines = [
         f"{digest}  {image_path(place, file)}\n"
         for (digest, _, _), file in zip(rows, files, strict=True)

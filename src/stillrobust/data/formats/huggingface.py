@@ -3,7 +3,6 @@
 Nothing is downloaded. Images are decoded from their stored bytes by ``stillrobust.data.decoding``.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,6 +46,7 @@ from stillrobust.data.reading import visible_files
 from stillrobust.errors import BadImageError, UserError
 from stillrobust.extras import require_extra
 from stillrobust.samples import Dataset
+from stillrobust.untrusted import parse_json, read_regular_file
 
 SHARD = re.compile(r"^(.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?$")
 """Names of parquet files without suffix, such as ``train-00000-of-00004``."""
@@ -66,7 +66,7 @@ def list_splits(root: Path, options: OpenOptions) -> list[str]:
     listed = root / "dataset_dict.json"
     if listed.is_file():
         try:
-            found = json.loads(listed.read_bytes())["splits"]
+            found = parse_json(read_regular_file(listed))["splits"]
         except UNREADABLE:
             raise _damaged(root) from None
         return [str(name) for name in found]
