@@ -38,6 +38,13 @@ WarpTruth = Annotated[
     bool,
     typer.Option("--warp-truth", help="Warp ground truth with corruptions that move pixels."),
 ]
+CHANCE_PICTURE = "first_predictions.png"
+AcceptChance = Annotated[
+    bool,
+    typer.Option(
+        "--accept-chance", help="Go on if the clean score is no better than chance (default: stop)."
+    ),
+]
 Scale = Annotated[
     tuple[float, float] | None,
     typer.Option(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stillrobust.cli.corruptions import (
+    CHANCE_PICTURE,
+    AcceptChance,
     ChannelOrder,
     Corruptions,
     DatasetRegime,
@@ -90,6 +92,7 @@ def evaluate_command(
     draws: Draws = "fast",
     channel_order: ChannelOrder = "rgb",
     warp_truth: WarpTruth = False,
+    accept_chance: AcceptChance = False,
 ) -> None:
     """Evaluate a model under image corruptions. Finished cells are skipped, so the command resumes.
 
@@ -161,6 +164,7 @@ def evaluate_command(
             replace_stale=replace,
             log=log,
             group=group,
+            chance_picture=None if accept_chance else out / CHANCE_PICTURE,
         )
     if not group.is_main_process:
         return
