@@ -24,7 +24,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to those of docs/."""
-    for name, text in ({"commands.md": commands(), "cards.md": cards()} | api()).items():
+    for name, text in (
+        {"reference/commands.md": commands(), "reference/cards.md": cards()} | api()
+    ).items():
         files.append(File.generated(config, name, content=text))
     return files
 

@@ -56,7 +56,9 @@ def evaluate_command(
     run: Annotated[Path | None, typer.Argument(help="The folder of a finished run.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="A file, folder, torchvision name or KIND:NAME; see docs/models.md."),
+        typer.Option(
+            help="A file, folder, torchvision name or KIND:NAME; see docs/reference/models.md."
+        ),
     ] = None,
     task: Annotated[
         str | None,
@@ -79,7 +81,9 @@ def evaluate_command(
     ] = None,
     budget: Annotated[
         int | None,
-        typer.Option(help="Evaluate N cells, then estimate mPC; see docs/statistics.md."),
+        typer.Option(
+            help="Evaluate N cells, then estimate mPC; see docs/explanation/statistics.md."
+        ),
     ] = None,
     seed: Seed = 0,
     regime: DatasetRegime = None,

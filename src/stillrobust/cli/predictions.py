@@ -38,7 +38,9 @@ def export(
     ] = None,
     budget: Annotated[
         int | None,
-        typer.Option(help="Export N cells, from which mPC is estimated; see docs/statistics.md."),
+        typer.Option(
+            help="Export N cells, from which mPC is estimated; see docs/explanation/statistics.md."
+        ),
     ] = None,
     seed: Seed = 0,
     regime: DatasetRegime = None,

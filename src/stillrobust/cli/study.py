@@ -22,7 +22,7 @@ study = typer.Typer(
     no_args_is_help=True,
     help=(
         "Run whole studies: the paper's tables and figures, or your own file of axes. See"
-        " docs/studies.md."
+        " docs/how_to/studies.md."
     ),
 )
 commands.add_typer(study, name="study")
@@ -92,7 +92,7 @@ def run(
         ),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="Run on local, ray or slurm; see docs/cluster.md.")
+        str, typer.Option(help="Run on local, ray or slurm; see docs/how_to/cluster.md.")
     ] = "local",
     address: Annotated[
         str | None,
