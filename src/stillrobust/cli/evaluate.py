@@ -91,7 +91,9 @@ def evaluate_command(
     channel_order: ChannelOrder = "rgb",
     warp_truth: WarpTruth = False,
 ) -> None:
-    """Evaluate a model under image corruptions. Finished cells are skipped, so the command resumes.
+    """Evaluate a model under image corruptions.
+
+    Finished cells are skipped, so the command resumes.
 
     If torchrun starts the command, each process evaluates a shard of the images on its own GPU.
 
