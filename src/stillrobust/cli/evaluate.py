@@ -94,7 +94,9 @@ def evaluate_command(
     warp_truth: WarpTruth = False,
     accept_chance: AcceptChance = False,
 ) -> None:
-    """Evaluate a model under image corruptions. Finished cells are skipped, so the command resumes.
+    """Evaluate a model under image corruptions.
+
+    Finished cells are skipped, so the command resumes.
 
     If torchrun starts the command, each process evaluates a shard of the images on its own GPU.
 
