@@ -1,5 +1,4 @@
 import hashlib
-import os
 
 import cv2
 import numpy as np
