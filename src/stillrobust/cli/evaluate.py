@@ -1,5 +1,6 @@
 """The command ``evaluate``."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -104,6 +105,7 @@ def evaluate_command(
 
     Example: stillrobust evaluate --data coco:mydata --model my_model.py --out results
     """
+    from stillrobust.corruptions.compilation import warm_up
     from stillrobust.data import open_dataset
     from stillrobust.data.bad_images import format_fault_counts
     from stillrobust.evaluation import Protocol, evaluate
@@ -154,6 +156,7 @@ def evaluate_command(
         print_text(f"{opened.model} is read as: {', '.join(facts)}", err=True)
     log = (run or out) / RUN_LOG  # an external model has no folder
     with progress_display() as display, log_failures(log, "evaluation"):
+        warm_up(protocol.corruptions, protocol.draws, partial(display, "kernels"))
         run_name = evaluate(
             opened,
             dataset,
