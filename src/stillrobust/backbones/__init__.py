@@ -10,7 +10,7 @@ from stillrobust.extras import require_extra
 
 require_extra("torch")
 
-from stillrobust.backbones.base import Backbone, require_pyramid
+from stillrobust.backbones.base import LEVELS, Backbone
 from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint
 from stillrobust.backbones.specs import (
     ARCHITECTURES,
@@ -26,12 +26,12 @@ from stillrobust.backbones.weights import write_folder
 __all__ = [
     "ARCHITECTURES",
     "CHECKPOINTS",
+    "LEVELS",
     "Backbone",
     "Checkpoint",
     "ResolvedBackbone",
     "build_backbone",
     "missing_weights",
-    "require_pyramid",
     "resolve_backbone",
     "robustified_name",
     "weights_file",

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillrobust.backbones import Backbone, require_pyramid
+from stillrobust.backbones import Backbone
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import transforms
 from stillrobust.tasks.heads import Photometric, device_of, image_tensors
 from stillrobust.tasks.mask_rcnn import MaskRCNNSettings, build_mask_rcnn, detect
+from stillrobust.tasks.necks import require_maps
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Detection(MaskRCNNSettings):
 
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
         """A Mask R-CNN on the backbone's maps, its heads not yet initialized."""
-        require_pyramid(backbone)
+        require_maps(backbone)
         backbone.keep_only("maps")
         return build_mask_rcnn(backbone, len(info.classes), info.has_masks, self)  # type: ignore[no-any-return]
 
