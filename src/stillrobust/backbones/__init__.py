@@ -12,6 +12,7 @@ require_extra("torch")
 
 from stillrobust.backbones.base import LEVELS, Backbone
 from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint
+from stillrobust.backbones.layer_rates import layer_rates
 from stillrobust.backbones.specs import (
     ARCHITECTURES,
     ResolvedBackbone,
@@ -31,6 +32,7 @@ __all__ = [
     "Checkpoint",
     "ResolvedBackbone",
     "build_backbone",
+    "layer_rates",
     "missing_weights",
     "resolve_backbone",
     "robustified_name",

@@ -208,6 +208,20 @@ class Backbone(nn.Module):
             " another recipe"
         )
 
+    def set_windows(self, side: int) -> None:
+        """Restrict attention to windows, but in four blocks of a plain ViT, as ViTDet does.
+
+        Args:
+            side: Side of the windows, in patches.
+
+        Raises:
+            UserError: If the architecture is no plain ViT with positions of its own.
+        """
+        raise UserError(
+            f"{self.name} has no attention that window={side} could restrict; take a vit_* of timm,"
+            " or window=0"
+        )
+
     def reset_classifier(self, classes: int) -> None:
         """Replace the upstream classifier by a new one, drawn from torch's generator.
 

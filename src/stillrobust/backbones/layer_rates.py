@@ -7,7 +7,7 @@ the layers, such as the last norm, trains as the head.
 
 import re
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from timm.models import group_parameters
 from torch import nn
@@ -63,9 +63,7 @@ def layers_of(backbone: Backbone, unit: LayerUnit = "block") -> tuple[dict[str, 
         (known for pattern, known in _FAMILIES.items() if any(re.match(pattern, n) for n in names)),
         None,
     )
-    found = family(names, unit) if family else None
-    if found is None:
-        found = _by_timm(backbone.model, unit)
+    found = family(names, unit) if family else _by_timm(backbone.model, unit)
     if found is None:
         raise UserError(
             f"{backbone.name} has no {unit}s that layer decay could count; set layer_decay: 1.0, or"
@@ -103,7 +101,9 @@ def _resnet(names: list[str], unit: LayerUnit) -> Found:
 def _swin(names: list[str], unit: LayerUnit) -> Found:
     """SimMIM's: a merging belongs to the last block of the stage before it."""
     places = {
-        n: (int(m[1]), int(m[2])) for n in names if (m := re.match(r"features\.(\d*[13579])\.(\d+)\.", n))
+        n: (int(m[1]), int(m[2]))
+        for n in names
+        if (m := re.match(r"features\.(\d*[13579])\.(\d+)\.", n))
     }
     for n in names:
         if (m := re.match(r"features\.(\d*[2468])\.", n)) and int(m[1]) > 0:
@@ -129,8 +129,14 @@ def _by_timm(model: nn.Module, unit: LayerUnit) -> Found:
     """The groups of timm's ``group_matcher``, coarse ones for stages."""
     if not hasattr(model, "group_matcher"):
         return None
-    matcher = model.group_matcher(coarse=unit == "stage")  # type: ignore[operator]
+    matcher: dict[str, Any] = model.group_matcher(coarse=unit == "stage")  # type: ignore[operator]
+    patterns = [
+        entry[0]
+        for value in matcher.values()
+        for entry in ([(value, None)] if isinstance(value, str) else value or [])
+    ]
     layers: dict[str, int] = group_parameters(model, matcher, reverse=True)
+    layers = {n: i for n, i in layers.items() if any(re.match(p, n) for p in patterns)}
     return layers, max(layers.values()) + 1
 
 

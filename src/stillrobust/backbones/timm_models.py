@@ -5,8 +5,10 @@ from typing import Any
 import timm
 import torch
 from timm.layers import DropPath
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from stillrobust.backbones.attention_windows import restrict_attention
 from stillrobust.backbones.base import LEVELS, Backbone, Output
 from stillrobust.backbones.layouts import Layout, lite_to_timm
 from stillrobust.backbones.reader import State
@@ -129,6 +131,12 @@ class TimmBackbone(Backbone):
             for name in names:
                 setattr(module, name, DropPath(share) if share else nn.Identity())
 
+    def set_windows(self, side: int) -> None:
+        """See ``Backbone.set_windows``."""
+        if not isinstance(self.model, VisionTransformer):
+            super().set_windows(side)
+        restrict_attention(self.model, side)
+
     def reset_classifier(self, classes: int) -> None:
         """Replace the classifier by timm's own method."""
         self.model.reset_classifier(classes)  # type: ignore[operator]
@@ -159,8 +167,8 @@ def _may_drop(module: nn.Module, name: str) -> bool:
 def _map_indices(strides: list[int]) -> list[int]:
     """The stages or blocks whose maps are returned.
 
-    The last four stages of a hierarchy up to stride 32. A plain ViT has one stride; its blocks are those of BEiT
-    and MAE in mmsegmentation, 3, 5, 7 and 11 of 12, or 7, 11, 15 and 23 of 24.
+    The last four stages of a hierarchy up to stride 32. A plain ViT has one stride; its blocks are
+    those of BEiT and MAE in mmsegmentation, 3, 5, 7 and 11 of 12, or 7, 11, 15 and 23 of 24.
     """
     count = sum(stride <= 32 for stride in strides) or len(strides)
     if count > LEVELS and len(set(strides)) == 1:

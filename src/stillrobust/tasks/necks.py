@@ -4,6 +4,7 @@ A plain ViT has one stride, and some hierarchies lack the finest or the coarsest
 every transfer, also with a frozen backbone. The strides of a patch of 14 are 3.5, 7, 14 and 28.
 """
 
+import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -85,11 +86,11 @@ def level_sources(backbone: Backbone) -> list[tuple[int, float]]:
 
 
 class RescaledMaps(nn.Module):
-    """BEiT's neck for UPerNet (Bao et al. 2022): each level from a map of its own, by learnt scales.
+    """BEiT's neck for UPerNet (Bao et al. 2022): a map for each level, rescaled.
 
-    Maps (B, C_i, h_i, w_i) -> four maps (B, C_i, H/s_i, W/s_i) at ``pyramid_strides``. To double a
-    map's size, a ConvTranspose of 2 × 2; BatchNorm and GELU between two of them. To halve it, max
-    pooling.
+    Maps (B, C_i, h_i, w_i) -> four maps (B, C_i, H/s_i, W/s_i) at ``pyramid_strides``. To
+    double a map's size, a ConvTranspose of 2 × 2; BatchNorm and GELU between two of them. To halve
+    it, max pooling.
 
     Args:
         backbone: Without a pyramid.
@@ -107,8 +108,7 @@ class RescaledMaps(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps (B, C_i, h_i, w_i) of the backbone -> four maps, finest first."""
         return [
-            level(maps[index])
-            for level, (index, _) in zip(self.levels, self.sources, strict=True)
+            level(maps[index]) for level, (index, _) in zip(self.levels, self.sources, strict=True)
         ]
 
 
@@ -193,7 +193,7 @@ def _rescale(widths: Sequence[int], factor: float, norm: type[nn.Module]) -> nn.
         pool = round(1 / factor)
         return nn.MaxPool2d(pool, pool, ceil_mode=True)  # no row of an odd map is lost
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         if layers:
             options = {"eps": NORM_EPSILON} if norm is LayerNorm2d else {}
             layers += [norm(before, **options), nn.GELU()]
