@@ -15,6 +15,7 @@ from stillrobust.cli.corruptions import (
     WarpTruth,
     parse_severities,
 )
+from stillrobust.cli.grouping import GroupBy
 from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish
 from stillrobust.errors import UserError
@@ -86,6 +87,7 @@ def evaluate_command(
     draws: Draws = "fast",
     channel_order: ChannelOrder = "rgb",
     warp_truth: WarpTruth = False,
+    group_by: GroupBy = None,
 ) -> None:
     """Evaluate a model under image corruptions. Finished cells are skipped, so the command resumes.
 
@@ -157,6 +159,7 @@ def evaluate_command(
             replace_stale=replace,
             log=log,
             group=group,
+            group_by=group_by,
         )
     if not group.is_main_process:
         return

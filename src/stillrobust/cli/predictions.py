@@ -15,6 +15,7 @@ from stillrobust.cli.corruptions import (
     WarpTruth,
     parse_severities,
 )
+from stillrobust.cli.grouping import GroupBy
 from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish
 from stillrobust.names import format_count
@@ -101,6 +102,7 @@ def score(
         bool,
         typer.Option("--replace", help="Remove cells of other predictions under this name."),
     ] = False,
+    group_by: GroupBy = None,
 ) -> None:
     """Score predictions for exported images, with the records and the report of `evaluate`.
 
@@ -120,6 +122,7 @@ def score(
             missing_are_empty=missing_are_empty,
             replace_stale=replace,
             progress=lambda done, total, text: display("score", done, total, text),
+            group_by=group_by,
         )
     if summary.masks_missing:
         print_text(f"{name} has no masks: box_ap is computed, mask_ap is not", err=True)

@@ -15,6 +15,7 @@ from stillrobust.data.bad_images import format_fault_counts
 from stillrobust.data.contract import require_dataset
 from stillrobust.errors import UserError
 from stillrobust.evaluation.cell_scores import CellScores
+from stillrobust.evaluation.image_groups import store_groups
 from stillrobust.evaluation.keys import (
     cell_keys,
     cell_views,
@@ -52,6 +53,7 @@ def evaluate(
     *,
     replace_stale: bool = False,
     log: Path | None = None,
+    group_by: str | None = None,
 ) -> str:
     """Evaluate a model on a dataset under image corruptions.
 
@@ -69,6 +71,8 @@ def evaluate(
         replace_stale: Whether cells of other weights, data or protocol under that name are removed
             first. Otherwise they are an error.
         log: Log file (default: ``run.log`` in the folder of the run, none for a ``Predictor``).
+        group_by: Rule for images that belong together, which intervals then resample as groups;
+            see ``dataset_groups`` (default: the rule that is stored with the run, if any).
 
     Returns:
         The name of the run in the store.
@@ -84,6 +88,8 @@ def evaluate(
         model, dataset, Store(results), protocol or Protocol(), run, replace_stale, group, log
     )
     dataset = evaluation.dataset
+    if group.is_main_process:
+        store_groups(evaluation.store, evaluation.run, dataset, group_by)
     size, cells, missing = (
         len(dataset),
         len(evaluation.views),

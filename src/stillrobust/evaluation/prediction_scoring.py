@@ -10,6 +10,7 @@ from stillrobust.analysis.plausibility import PLAUSIBILITY
 from stillrobust.data.views import read_target
 from stillrobust.errors import UserError
 from stillrobust.evaluation.cell_scores import CellScores
+from stillrobust.evaluation.image_groups import store_groups
 from stillrobust.evaluation.keys import (
     cell_keys,
     cell_views,
@@ -100,6 +101,7 @@ def score_predictions(
     missing_are_empty: bool = False,
     replace_stale: bool = False,
     progress: ProgressCallback = no_progress,
+    group_by: str | None = None,
 ) -> ScoringSummary:
     """Score the predictions that were made elsewhere for exported images.
 
@@ -116,6 +118,7 @@ def score_predictions(
         missing_are_empty: Whether images that a file of detections does not name have none.
         replace_stale: Whether cells of other files, weights or data under that name are removed.
         progress: Called as images are processed; every image is checked and then scored.
+        group_by: Rule for images that belong together; see ``dataset_groups``.
 
     Returns:
         What was scored.
@@ -141,6 +144,7 @@ def score_predictions(
         store.write_run(
             Run(name, info.task, name, None, info.name, facts, info.classes, "external")
         )
+    store_groups(store, name, scoring.dataset, group_by)
     for place in missing:
         with store.lease_cells(name, display_name(place[0])) as held:
             record = _score(scoring, place, replace(info, has_masks=has_masks), steps)
