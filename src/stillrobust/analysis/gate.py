@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from stillrobust.analysis.groups import Grouping
+from stillrobust.analysis.groups import Grouping, effective_groups
 from stillrobust.analysis.intervals import LEVEL, REPLICATES, paired_interval
 from stillrobust.analysis.plausibility import run_warnings
 from stillrobust.analysis.protocols import require_same_protocol
@@ -226,7 +226,7 @@ def _judge(
         severities,
         grouping,
         protocol,
-        (*sample_size_warnings(images, fewest, drawn[0].freedom + 1), *same, *implausible),
+        (*sample_size_warnings(images, fewest, effective_groups(grouping)), *same, *implausible),
     )
 
 

@@ -43,15 +43,25 @@ class Grouping:
         """Number of groups of equal size that are as good: (sum m)² / sum m² (Kish 1965)."""
         return sum(self.sizes) ** 2 / sum(size**2 for size in self.sizes)
 
-    @property
+    @cached_property
     def freedom(self) -> float:
-        """Degrees of freedom of the groups, at least 1."""
-        return max(1.0, self.effective - 1)
+        """Degrees of freedom, at least 1: G - 1 for groups of equal size, fewer otherwise.
+
+        A variance over groups that count as their squared sizes has (sum m²)² / sum m⁴ of them
+        (Satterthwaite 1946), less the share that the mean takes.
+        """
+        degrees = sum(m**2 for m in self.sizes) ** 2 / sum(m**4 for m in self.sizes)
+        return max(1.0, degrees * (1 - 1 / self.effective))
 
     @cached_property
     def protocol(self) -> str:
         """The entry of the protocol: the number of groups, the rule, and a hash of the groups."""
         return f"{len(self.sizes)} by {self.by} ({content_key({'': list(self.labels)})[:12]})"
+
+
+def effective_groups(grouping: Grouping | None) -> float:
+    """Return the effective number of groups; infinite if images are independent."""
+    return float("inf") if grouping is None else grouping.effective
 
 
 def groups_entry(grouping: Grouping | None) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Warnings about intervals from few images or groups, or classes that occur in few images.
 
-``docs/statistics.md`` has the measured coverage behind the limits.
+``docs/explanation/statistics.md`` has the measured coverage behind the limits.
 """
 
 import math

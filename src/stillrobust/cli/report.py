@@ -92,7 +92,7 @@ def report(
     ] = None,
     group_by: RegroupBy = None,
 ) -> None:
-    """Write tables and the page from existing results.
+    """Write the report of finished results.
 
     Example: stillrobust report studies --out report --paper
 

@@ -1,12 +1,11 @@
 """Comparison of two runs, corruption by corruption, on the same images."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from stillrobust.analysis.groups import Grouping
+from stillrobust.analysis.groups import Grouping, effective_groups
 from stillrobust.analysis.intervals import (
     INDEPENDENT,
     LEVEL,
@@ -181,7 +180,7 @@ def comparison_table(comparison: Comparison) -> Table:
         )
     grouping = comparison.grouping
     notes += [] if grouping is None else [f"Groups of images are resampled: {grouping.protocol}."]
-    groups = math.inf if grouping is None else grouping.effective
+    groups = effective_groups(grouping)
     notes += sample_size_warnings(comparison.images, comparison.images_per_class, groups)
     columns = [Column(heading=text, is_text=not index) for index, text in enumerate(HEADINGS)]
     return Table.from_rows(title, columns, lines, notes)

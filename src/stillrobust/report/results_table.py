@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from stillrobust.analysis.groups import effective_groups
 from stillrobust.analysis.intervals import LEVEL, RATIO_RANGE, SCORE_RANGE, interval
 from stillrobust.analysis.sample_size import sample_size_warnings
 from stillrobust.report.labels import (
@@ -184,7 +185,7 @@ def warning_notes(rows: Sequence[Row]) -> list[str]:
         fewest = [min(counts) for counts in zip(*counted, strict=True)]
         name = f"{group[0].run.dataset}, {metric_name(group[0].robustness.metric)}"
         images = min(row.images for row in group)
-        groups = min(row.freedom for row in group) + 1
+        groups = min(effective_groups(row.grouping) for row in group)
         notes += [f"{name}: {text}" for text in sample_size_warnings(images, fewest, groups)]
     return list(dict.fromkeys(notes))
 

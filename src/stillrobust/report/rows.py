@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from stillrobust.analysis.groups import Grouping
+from stillrobust.analysis.groups import Grouping, effective_groups
 from stillrobust.analysis.intervals import INDEPENDENT
 from stillrobust.analysis.robustness import Robustness
 from stillrobust.analysis.sample_size import sample_size_warnings
@@ -72,7 +72,9 @@ class Row:
     @property
     def warnings(self) -> list[str]:
         """Reasons why its intervals may be too narrow, as sentences."""
-        return sample_size_warnings(self.images, self.images_per_class, self.freedom + 1)
+        return sample_size_warnings(
+            self.images, self.images_per_class, effective_groups(self.grouping)
+        )
 
     @property
     def drops(self) -> Array | None:
