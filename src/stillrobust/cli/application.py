@@ -21,6 +21,7 @@ from stillrobust.cli import (
     corruptions,
     data,
     evaluate,
+    gate,
     predictions,
     report,
     runs,
@@ -41,7 +42,15 @@ SUMMARY = 64  # characters of a command's summary
 
 SECTIONS = {
     "Start": ("demo", "doctor"),
-    "Measure robustness": ("corrupt", "evaluate", "compare", "report", "runs", "predictions"),
+    "Measure robustness": (
+        "corrupt",
+        "evaluate",
+        "compare",
+        "gate",
+        "report",
+        "runs",
+        "predictions",
+    ),
     "Train": ("train", "robustify", "study"),
     "Data and components": (
         "data",
@@ -84,7 +93,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (corruptions.corrupt_command, evaluate.commands, report.commands, train.commands):
+for commands in (
+    corruptions.corrupt_command,
+    evaluate.commands,
+    gate.commands,
+    report.commands,
+    train.commands,
+):
     app.add_typer(commands)
 for name, commands in {
     "backbones": components.backbones,
