@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.backbones.base import Backbone
-from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint, checkpoints_of
+from stillrobust.backbones.checkpoint_facts import Checkpoint
+from stillrobust.backbones.checkpoints import CHECKPOINTS, checkpoints_of
 from stillrobust.backbones.reader import unreadable_reason
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec, unknown_name_error
