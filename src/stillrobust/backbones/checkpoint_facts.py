@@ -65,7 +65,7 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """``ARCHITECTURE/WEIGHTS``, which ``show`` and ``fetch`` take."""
+        """``ARCHITECTURE/WEIGHTS``, which ``checkpoints show`` and ``fetch`` take."""
         return f"{self.architecture}/{self.weights}"
 
     @property

@@ -29,7 +29,7 @@ Corruptions = Annotated[
     str,
     typer.Option(
         autocompletion=names_of("corruptions"),
-        help="Names or Python files with commas; 'common' is the 15.",
+        help="Names or Python files with commas; 'common' is the 15, 'c-bar' ten others.",
     ),
 ]
 Severities = Annotated[str, typer.Option(help="Severities with commas.")]
@@ -38,6 +38,13 @@ DatasetRegime = Annotated[str | None, typer.Option(help="Severity table (default
 WarpTruth = Annotated[
     bool,
     typer.Option("--warp-truth", help="Warp ground truth with corruptions that move pixels."),
+]
+CHANCE_PICTURE = "first_predictions.png"
+AcceptChance = Annotated[
+    bool,
+    typer.Option(
+        "--accept-chance", help="Go on if the clean score is no better than chance (default: stop)."
+    ),
 ]
 Scale = Annotated[
     tuple[float, float] | None,
@@ -173,7 +180,7 @@ def conformance(
     """
     from json import dumps
 
-    from stillrobust.corruptions import CORRUPTIONS, SEVERITIES
+    from stillrobust.corruptions import REFERENCE, SEVERITIES
     from stillrobust.storage.files import write_whole
     from stillrobust.tools.conformance import FEWER_SEVERITIES, compare_library, format_table
 
@@ -182,7 +189,7 @@ def conformance(
             f"Expected a folder for {json.name} at {json.parent}, but there is none; make it first"
         )
     names = (
-        tuple(CORRUPTIONS)
+        REFERENCE
         if corruptions == "all"
         else tuple(name.strip() for name in corruptions.split(","))
     )

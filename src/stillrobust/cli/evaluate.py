@@ -1,11 +1,14 @@
 """The command ``evaluate``."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from stillrobust.cli.corruptions import (
+    CHANCE_PICTURE,
+    AcceptChance,
     ChannelOrder,
     Corruptions,
     DatasetRegime,
@@ -102,6 +105,7 @@ def evaluate_command(
     draws: Draws = "fast",
     channel_order: ChannelOrder = "rgb",
     warp_truth: WarpTruth = False,
+    accept_chance: AcceptChance = False,
 ) -> None:
     """Evaluate a model under image corruptions.
 
@@ -113,6 +117,7 @@ def evaluate_command(
 
     Example: stillrobust evaluate --data coco:mydata --model my_model.py --out results
     """
+    from stillrobust.corruptions.compilation import warm_up
     from stillrobust.data import open_dataset
     from stillrobust.data.bad_images import format_fault_counts
     from stillrobust.evaluation import Protocol
@@ -164,6 +169,7 @@ def evaluate_command(
         print_text(f"{opened.model} is read as: {', '.join(facts)}", err=True)
     log = (run or out) / RUN_LOG  # an external model has no folder
     with progress_display() as display, log_failures(log, "evaluation"):
+        warm_up(protocol.corruptions, protocol.draws, partial(display, "kernels"))
         run_name = evaluate(
             opened,
             dataset,
@@ -176,6 +182,7 @@ def evaluate_command(
             replace_stale=replace,
             log=log,
             group=group,
+            chance_picture=None if accept_chance else out / CHANCE_PICTURE,
         )
     if not group.is_main_process:
         return

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from stillrobust.cli.corruptions import (
+    CHANCE_PICTURE,
+    AcceptChance,
     ChannelOrder,
     Corruptions,
     DatasetRegime,
@@ -114,6 +116,7 @@ def score(
         bool,
         typer.Option("--replace", help="Remove cells of other predictions under this name."),
     ] = False,
+    accept_chance: AcceptChance = False,
 ) -> None:
     """Score predictions for exported images.
 
@@ -135,6 +138,7 @@ def score(
             missing_are_empty=missing_are_empty,
             replace_stale=replace,
             progress=lambda done, total, text: display("score", done, total, text),
+            chance_picture=None if accept_chance else out / CHANCE_PICTURE,
         )
     if summary.masks_missing:
         print_text(f"{name} has no masks: box_ap is computed, mask_ap is not", err=True)
