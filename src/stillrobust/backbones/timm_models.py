@@ -205,12 +205,6 @@ def build_lite(name: str) -> TimmBackbone:
     return backbone
 
 
-def timm_names() -> list[str]:
-    """The names of timm's architectures."""
-    names: list[str] = timm.list_models()
-    return names
-
-
 def create_timm_model(name: str, weights: State | None = None, **options: Any) -> nn.Module:
     """Create a timm model without a connection.
 
