@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from stillrobust.errors import UserError
-from stillrobust.finetuning.method import Fit, Method, MethodCard
+from stillrobust.finetuning.method import Fit, Method, MethodCard, MethodEntry, checked_arguments
 from stillrobust.robustify.technique import require_between
 
 EMA_CARD = MethodCard(
@@ -30,11 +30,12 @@ def floating_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
 
 
-class EMA(Method):
+class ExponentialMovingAverage(Method):
     """See the card."""
 
     changes_backbone_only = False
 
+    @checked_arguments
     def __init__(self, decay: float = 0.999) -> None:
         require_between("decay", decay, 0.0, 1.0)
         self.decay = decay
@@ -52,9 +53,10 @@ class EMA(Method):
         keep = min(self.decay, (1 + self._steps) / (10 + self._steps))
         self._steps += 1
         values = floating_tensors(fit.model)
-        averages = list(self._average.values())
-        torch._foreach_mul_(averages, keep)
-        torch._foreach_add_(averages, [values[name] for name in self._average], alpha=1 - keep)
+        # lerp leaves equal values, such as a frozen backbone's, as they are to the bit
+        torch._foreach_lerp_(
+            list(self._average.values()), [values[name] for name in self._average], 1 - keep
+        )
 
     @override
     @torch.no_grad()
@@ -87,8 +89,8 @@ WISE_FT_CARD = MethodCard(
     parameters={"alpha": "share of the fine-tuned model (0.5: the paper's recommendation)"},
     differences=(
         (
-            "the paper interpolates with a zero-shot model; dense tasks have none, so theta_a is the"
-            " model whose head alone was trained (our proposal)"
+            "the paper interpolates with a zero-shot model; dense tasks have none, so that theta_a"
+            " is the model whose head alone was trained (our proposal)"
         ),
         "BatchNorm's running mean and variance are interpolated as the weights are",
     ),
@@ -123,21 +125,17 @@ def interpolate_weights(
             f" differs ({len(unlike)} of {len({*first, *second})} tensors in all); interpolate runs"
             " of the same backbone, task and classes"
         )
-    if alpha in (0, 1):
-        return dict(second if alpha else first)
+    # lerp returns either end, and equal values, to the bit
     return {
-        name: (
-            (1 - alpha) * first[name] + alpha * value.to(first[name].device)
-            if value.is_floating_point()
-            else value
-        )
+        name: torch.lerp(first[name], value, alpha) if value.is_floating_point() else value
         for name, value in second.items()
     }
 
 
-class WiseFT(Method):
+class WeightInterpolation(Method):
     """See the card."""
 
+    @checked_arguments
     def __init__(self, alpha: float = 0.5) -> None:
         require_between("alpha", alpha, 0.0, 1.0)
         self.alpha = alpha
@@ -162,3 +160,7 @@ class WiseFT(Method):
     @override
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self._first = dict(state)
+
+
+EMA = MethodEntry(ExponentialMovingAverage, EMA_CARD)
+WISE_FT = MethodEntry(WeightInterpolation, WISE_FT_CARD)

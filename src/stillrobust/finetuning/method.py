@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
+from pydantic import ConfigDict, validate_call
 from torch import Tensor, nn
 
 from stillrobust.backbones import Backbone
@@ -102,6 +103,10 @@ class Fit:
         raise KeyError(name)
 
 
+checked_arguments = validate_call(config=ConfigDict(strict=True))
+"""Decorates a method's ``__init__``: a value of another type raises ``ValidationError``."""
+
+
 class Method:
     """A fine-tuning method. Every hook does nothing unless a method overrides it."""
 
@@ -160,5 +165,6 @@ class MethodEntry:
     """A method of ``METHODS``: its factory and its card."""
 
     build: Callable[..., Method]
-    """Takes literal arguments. Raises ``UserError`` for one out of range."""
+    """Takes literal arguments. Raises ``UserError`` for one out of range, ``ValidationError`` for
+    one of another type."""
     card: MethodCard

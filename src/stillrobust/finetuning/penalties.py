@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from stillrobust.finetuning.method import Fit, Method, MethodCard
+from stillrobust.finetuning.method import Fit, Method, MethodCard, MethodEntry, checked_arguments
 from stillrobust.robustify.technique import require_between
 from stillrobust.tasks.recipes import Recipe
 
@@ -25,9 +25,10 @@ L2_SP_CARD = MethodCard(
 )
 
 
-class L2SP(Method):
+class StartingPointDecay(Method):
     """See the card."""
 
+    @checked_arguments
     def __init__(self, alpha: float = 1e-4, beta: float = 1e-3) -> None:
         require_between("alpha", alpha, 0.0, 1e6)
         self.alpha = alpha
@@ -76,9 +77,10 @@ RGN_CARD = MethodCard(
 )
 
 
-class RGN(Method):
+class GradientNormDecay(Method):
     """See the card."""
 
+    @checked_arguments
     def __init__(self, c: float = 0.1, iterations: int = 100) -> None:
         require_between("c", c, 0.0, 1e6)
         self.c = c
@@ -119,3 +121,7 @@ class RGN(Method):
     @override
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self._sums.update(state)
+
+
+L2_SP = MethodEntry(StartingPointDecay, L2_SP_CARD)
+RGN = MethodEntry(GradientNormDecay, RGN_CARD)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from stillrobust.finetuning.method import Fit, Method, MethodCard
+from stillrobust.finetuning.method import Fit, Method, MethodCard, MethodEntry, checked_arguments
 from stillrobust.robustify.technique import require_between
 from stillrobust.tasks.recipes import Recipe
 
@@ -23,9 +23,10 @@ SPD_CARD = MethodCard(
 )
 
 
-class SPD(Method):
+class SelectiveProjectionDecay(Method):
     """See the card."""
 
+    @checked_arguments
     def __init__(self, strength: float = 1.0) -> None:
         require_between("strength", strength, 0.0, 10.0)
         self.strength = strength
@@ -61,3 +62,6 @@ class SPD(Method):
             share = ((norm - former) / norm.clamp(min=1e-30)).clamp(0, 1)
             share = torch.where(moves_away.to(share.device), share * self.strength, 0.0)
             fit.parameters[name].sub_(distance * share)
+
+
+SPD = MethodEntry(SelectiveProjectionDecay, SPD_CARD)

@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing_extensions import override
 
 from stillrobust.backbones import Backbone
+from stillrobust.backbones.layer_rates import LayerUnit
 from stillrobust.errors import UserError
-from stillrobust.finetuning.method import Method, MethodCard, Phase
+from stillrobust.finetuning.method import Method, MethodCard, MethodEntry, Phase, checked_arguments
 from stillrobust.robustify.technique import require_between
 from stillrobust.tasks.recipes import Recipe
 
@@ -24,9 +25,10 @@ LP_FT_CARD = MethodCard(
 )
 
 
-class LpFt(Method):
+class HeadFirst(Method):
     """See the card."""
 
+    @checked_arguments
     def __init__(self, head_steps: float = 0.5) -> None:
         require_between("head_steps", head_steps, 0.0, 1.0)
         self.head_steps = head_steps
@@ -58,9 +60,10 @@ SURGICAL_CARD = MethodCard(
 )
 
 
-class Surgical(Method):
+class ChosenStages(Method):
     """See the card."""
 
+    @checked_arguments
     def __init__(self, stages: Sequence[str] = ("layer4",)) -> None:
         self.stages = (stages,) if isinstance(stages, str) else tuple(map(str, stages))
 
@@ -93,7 +96,9 @@ LAYER_DECAY_CARD = MethodCard(
     paper="Howard & Ruder 2018; BEiT, arXiv 2106.08254; for detection: ViTDet, arXiv 2203.16527",
     formula="the rate of layer k of K is lr * rate^(K - k); the head has lr",
     parameters={
-        "rate": "ViTDet-B 0.7 per layer (detectron2), ConvNeXt-T with UPerNet 0.9 (mmsegmentation)"
+        "rate": "ViTDet-B 0.7 per block (detectron2), ConvNeXt-T with UPerNet 0.9 per stage"
+        " (mmsegmentation)",
+        "unit": "what a layer is: block or stage",
     },
     differences=("replaces the recipe's backbone_lr_factor",),
     cost="1.0 x the time of a plain step",
@@ -103,10 +108,17 @@ LAYER_DECAY_CARD = MethodCard(
 class LayerDecay(Method):
     """See the card."""
 
-    def __init__(self, rate: float = 0.7) -> None:
+    @checked_arguments
+    def __init__(self, rate: float = 0.7, unit: LayerUnit = "block") -> None:
         require_between("rate", rate, 0.0, 1.0)
         self.rate = rate
+        self.unit = unit
 
     @override
     def change_recipe(self, recipe: Recipe) -> Recipe:
-        return replace(recipe, layer_decay=self.rate, backbone_lr_factor=1.0)
+        return replace(recipe, layer_decay=self.rate, layer_unit=self.unit, backbone_lr_factor=1.0)
+
+
+LP_FT = MethodEntry(HeadFirst, LP_FT_CARD)
+SURGICAL = MethodEntry(ChosenStages, SURGICAL_CARD)
+LAYER_DECAY = MethodEntry(LayerDecay, LAYER_DECAY_CARD)

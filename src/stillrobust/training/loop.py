@@ -139,7 +139,7 @@ def train(
 
 
 def _require_fit(plan: Plan) -> None:
-    """Raise ``UserError`` for a technique, a method or a batch that the task cannot be trained with."""
+    """Raise ``UserError`` for a technique, method or batch that the task cannot be trained with."""
     if plan.technique and plan.kind != "robustify":
         require_photometric(build_technique(plan.technique), plan.task)
     plan.make_methods()
