@@ -12,6 +12,7 @@ from stillrobust.backbones.attention_windows import restrict_attention
 from stillrobust.backbones.base import LEVELS, Backbone, Output
 from stillrobust.backbones.layouts import Layout, lite_to_timm
 from stillrobust.backbones.reader import State
+from stillrobust.backbones.timm_layouts import timm_layouts
 from stillrobust.backbones.timm_sizes import (
     allow_any_size,
     find_size_limits,
@@ -47,7 +48,7 @@ class TimmBackbone(Backbone):
             channels=tuple(int(stages[i]["num_chs"]) for i in indices),
             strides=tuple(int(stages[i]["reduction"]) for i in indices),
             embed_dim=int(getattr(model, "head_hidden_size", 0) or model.num_features),  # type: ignore[arg-type]
-            layouts=(Layout("timm", next(iter(model.state_dict()))),),
+            layouts=timm_layouts(model),
             classifier=_names(model.pretrained_cfg.get("classifier")),  # type: ignore[union-attr, operator]
         )
         self.indices = indices
@@ -202,12 +203,6 @@ def build_lite(name: str) -> TimmBackbone:
         Layout("EfficientNet-Lite", "_conv_stem.weight", convert=convert),
     )
     return backbone
-
-
-def timm_names() -> list[str]:
-    """The names of timm's architectures."""
-    names: list[str] = timm.list_models()
-    return names
 
 
 def create_timm_model(name: str, weights: State | None = None, **options: Any) -> nn.Module:
