@@ -49,11 +49,12 @@ def _helps(command: Any, name: str) -> Iterator[tuple[str, str]]:
 
 
 def cards() -> str:
-    """Return a section for each technique, with the output of ``stillrobust card``."""
+    """Return a section for each technique, with the output of ``stillrobust techniques show``."""
     sections = [
         f"## {name}\n\n```text\n{entry.card.text()}\n```\n" for name, entry in TECHNIQUES.items()
     ]
-    return "# Method cards\n\nThe output of `stillrobust card NAME`.\n\n" + "\n".join(sections)
+    text = "The output of `stillrobust techniques show NAME`."
+    return f"# Method cards\n\n{text}\n\n" + "\n".join(sections)
 
 
 def api() -> dict[str, str]:

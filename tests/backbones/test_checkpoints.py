@@ -472,28 +472,28 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     run = CliRunner().invoke
     _, state = random("resnet_mini")
     torch.save({"model_state_dict": state}, tmp_path / "mine.pth")
-    assert "resnet50(weights='ant')" in run(app, ["list", "checkpoints"]).stdout
-    shown = run(app, ["show", "ant"]).stdout
+    assert "resnet50(weights='ant')" in run(app, ["checkpoints", "list"]).stdout
+    shown = run(app, ["checkpoints", "show", "ant"]).stdout
     assert "MIT" in shown
-    assert "run: stillrobust fetch resnet50/ant" in shown
-    fetched = run(app, ["fetch", "ant", "--from", str(tmp_path / "mine.pth")])
+    assert "run: stillrobust checkpoints fetch resnet50/ant" in shown
+    fetched = run(app, ["checkpoints", "fetch", "ant", "--from", str(tmp_path / "mine.pth")])
     assert "ANT_Model.pth (3 MB; MIT)" in fetched.stdout
     assert (tmp_path / "weights" / "ANT_Model.pth").read_bytes() == (
         tmp_path / "mine.pth"
     ).read_bytes()
-    assert run(app, ["show", "ant"]).stdout.strip().endswith("yes")
+    assert run(app, ["checkpoints", "show", "ant"]).stdout.strip().endswith("yes")
     (tmp_path / "weights" / "ANT_Model.pth").write_bytes(b"damaged")
-    with pytest.raises(UserError, match="remove it and run: stillrobust fetch resnet50/ant"):
+    with pytest.raises(UserError, match="run: stillrobust checkpoints fetch resnet50/ant"):
         build_backbone("resnet50(weights='ant')")
     for arguments, message in (
-        (["fetch", "regular"], "Did you mean: resnet50/regular"),
+        (["checkpoints", "fetch", "regular"], "Did you mean: resnet50/regular"),
         (
-            ["fetch", "resnet50/regular", "--from", str(tmp_path / "mine.pth")],
+            ["checkpoints", "fetch", "resnet50/regular", "--from", str(tmp_path / "mine.pth")],
             "expected SHA-256 0676ba61",
         ),
-        (["fetch", "prime_jsd"], "by hand"),
-        (["show", "resnet50/nothing"], "Unknown checkpoint"),
-        (["show", "antt"], "Did you mean: ant"),
+        (["checkpoints", "fetch", "prime_jsd"], "by hand"),
+        (["checkpoints", "show", "resnet50/nothing"], "Unknown checkpoint"),
+        (["checkpoints", "show", "antt"], "Did you mean: ant"),
     ):
         failed = run(app, arguments).exception
         assert isinstance(failed, UserError)

@@ -35,7 +35,7 @@ class Checkpoint:
     file: str
     """The file's name in the cache; in a package, a pattern."""
     url: str = ""
-    """Address for ``stillrobust fetch``; empty if the file has no address or is in a package."""
+    """Address for ``checkpoints fetch``; empty if the file has no address or is in a package."""
     by_hand: str = ""
     """How to get a file without an address."""
     package: str = ""
@@ -65,7 +65,7 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """``ARCHITECTURE/WEIGHTS``, which ``show`` and ``fetch`` take."""
+        """``ARCHITECTURE/WEIGHTS``, which ``checkpoints show`` and ``fetch`` take."""
         return f"{self.architecture}/{self.weights}"
 
     @property

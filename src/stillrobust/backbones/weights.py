@@ -34,8 +34,8 @@ def checkpoint_file(row: Checkpoint) -> Path:
     path = cache_folder() / "weights" / row.file
     if not path.is_file():
         raise UserError(
-            f"The weights {row.spec} are not here yet (expected {path}); run: stillrobust fetch"
-            f" {row.name}"
+            f"The weights {row.spec} are not here yet (expected {path}); run:"
+            f" stillrobust checkpoints fetch {row.name}"
         )
     return path
 
@@ -102,8 +102,8 @@ def fetch_checkpoint(
         return _in_package(row)
     if not sources and not row.url:
         raise UserError(
-            f"{row.file} has to be fetched by hand: {row.by_hand}, then run: stillrobust fetch"
-            f" {row.name} --from FILE"
+            f"{row.file} has to be fetched by hand: {row.by_hand}, then run:"
+            f" stillrobust checkpoints fetch {row.name} --from FILE"
         )
     target = cache / "weights" / row.file
     digest = _named_digest(row, sources) or _known_digest(row, target)
@@ -155,7 +155,7 @@ def verify_checkpoint(row: Checkpoint, path: Path) -> None:
     if not cached_file_sha256(path).startswith(_known_digest(row, path)):
         raise UserError(
             f"Expected {row.spec} in {path}, but its SHA-256 is not that of the published file or"
-            f" of the first fetch; remove it and run: stillrobust fetch {row.name}"
+            f" of the first fetch; remove it and run: stillrobust checkpoints fetch {row.name}"
         )
 
 

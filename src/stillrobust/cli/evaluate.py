@@ -1,11 +1,14 @@
 """The command ``evaluate``."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stillrobust.cli.corruptions import (
+    CHANCE_PICTURE,
+    AcceptChance,
     ChannelOrder,
     Corruptions,
     DatasetRegime,
@@ -90,8 +93,11 @@ def evaluate_command(
     draws: Draws = "fast",
     channel_order: ChannelOrder = "rgb",
     warp_truth: WarpTruth = False,
+    accept_chance: AcceptChance = False,
 ) -> None:
-    """Evaluate a model under image corruptions. Finished cells are skipped, so the command resumes.
+    """Evaluate a model under image corruptions.
+
+    Finished cells are skipped, so the command resumes.
 
     If torchrun starts the command, each process evaluates a shard of the images on its own GPU.
 
@@ -99,6 +105,7 @@ def evaluate_command(
 
     Example: stillrobust evaluate --data coco:mydata --model my_model.py --out results
     """
+    from stillrobust.corruptions.compilation import warm_up
     from stillrobust.data import open_dataset
     from stillrobust.data.bad_images import format_fault_counts
     from stillrobust.evaluation import Protocol, evaluate
@@ -149,6 +156,7 @@ def evaluate_command(
         print_text(f"{opened.model} is read as: {', '.join(facts)}", err=True)
     log = (run or out) / RUN_LOG  # an external model has no folder
     with progress_display() as display, log_failures(log, "evaluation"):
+        warm_up(protocol.corruptions, protocol.draws, partial(display, "kernels"))
         run_name = evaluate(
             opened,
             dataset,
@@ -161,6 +169,7 @@ def evaluate_command(
             replace_stale=replace,
             log=log,
             group=group,
+            chance_picture=None if accept_chance else out / CHANCE_PICTURE,
         )
     if not group.is_main_process:
         return
