@@ -18,7 +18,7 @@ from stillrobust.study.miniature import read_miniature
 from stillrobust.study.workload import training_plan
 from tests.paper_store import fill
 
-MODELS = "ResNet-50 ConvNeXt-T Swin-T DeiT-S MAE-B CLIP-B DINOv2-S DINOv2-B".split()
+MODELS = ["ResNet-50", "ConvNeXt-T", "Swin-T", "DeiT-S", "MAE-B", "CLIP-B", "DINOv2-S", "DINOv2-B"]
 TASKS = ("detection", "segmentation", "classification")
 TRANSFERS = ("fixed_feature", "full_network")
 

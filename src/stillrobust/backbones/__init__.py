@@ -10,9 +10,10 @@ from stillrobust.extras import require_extra
 
 require_extra("torch")
 
-from stillrobust.backbones.base import Backbone, require_pyramid
+from stillrobust.backbones.base import LEVELS, Backbone
 from stillrobust.backbones.checkpoint_facts import Checkpoint
 from stillrobust.backbones.checkpoints import CHECKPOINTS
+from stillrobust.backbones.layer_rates import layer_rates
 from stillrobust.backbones.specs import (
     ARCHITECTURES,
     ResolvedBackbone,
@@ -27,12 +28,13 @@ from stillrobust.backbones.weights import write_folder
 __all__ = [
     "ARCHITECTURES",
     "CHECKPOINTS",
+    "LEVELS",
     "Backbone",
     "Checkpoint",
     "ResolvedBackbone",
     "build_backbone",
+    "layer_rates",
     "missing_weights",
-    "require_pyramid",
     "resolve_backbone",
     "robustified_name",
     "weights_file",
