@@ -21,6 +21,7 @@ from stillrobust.cli import (
     data,
     evaluate,
     gate,
+    power,
     predictions,
     report,
     runs,
@@ -45,6 +46,7 @@ SECTIONS = {
         "evaluate",
         "compare",
         "gate",
+        "power",
         "report",
         "runs",
         "predictions",
@@ -95,6 +97,7 @@ for commands in (
     corruptions.corrupt_command,
     evaluate.commands,
     gate.commands,
+    power.commands,
     report.commands,
     train.commands,
 ):
