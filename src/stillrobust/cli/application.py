@@ -6,6 +6,7 @@ Heavy imports happen inside the commands.
 import signal
 import sys
 import warnings
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -32,6 +33,7 @@ from stillrobust.cli import (
 from stillrobust.cli.output import print_text
 from stillrobust.errors import UserError
 from stillrobust.extras import extra_of, missing_extra
+from stillrobust.runtime.progress import progress_display
 from stillrobust.runtime.stopping import interrupt_on_sigterm
 from stillrobust.untrusted import path_fault, printable
 
@@ -214,13 +216,15 @@ def demo(
 def doctor() -> None:
     """Check the installation and print what to fix.
 
-    The kernels are compiled. The exit status is 1 if there is a problem.
+    The kernels are compiled, which takes about 20 s once. The exit status is 1 if there is a
+    problem.
 
     Example: stillrobust doctor
     """
     from stillrobust.tools.doctor import format_findings, run_checks
 
-    findings = run_checks()
+    with progress_display() as display:
+        findings = run_checks(partial(display, "kernels"))
     print_text(format_findings(findings))
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)
