@@ -81,10 +81,12 @@ def test_a_mean_varies_as_the_means_of_groups_do():
 
 
 def test_few_groups_have_students_t_of_their_number():
-    """Five groups of equal size have 4 degrees of freedom; 6 and 2 images are 64 / 40 groups."""
+    """Five groups of equal size have 4 degrees of freedom; of 4, 2 and 2, fewer than 2."""
     five = Grouping("folder", tuple("abcde"))
     assert (five.effective, five.freedom) == (5, 4)
-    assert Grouping("folder", tuple("aaaaaabb")).effective == pytest.approx(1.6)
+    unequal = Grouping("folder", tuple("aaaabbcc"))  # 24² / 288 = 2 degrees, 64 / 24 groups
+    assert unequal.effective == pytest.approx(8 / 3)
+    assert unequal.freedom == pytest.approx(2 * (1 - 3 / 8))
     values = np.array([-1.0, 0.0, 1.0])
     for bounds in (
         interval(values, 0.0, UNBOUNDED, freedom=4),

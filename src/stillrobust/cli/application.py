@@ -22,6 +22,7 @@ from stillrobust.cli import (
     data,
     evaluate,
     gate,
+    power,
     predictions,
     report,
     runs,
@@ -47,6 +48,7 @@ SECTIONS = {
         "evaluate",
         "compare",
         "gate",
+        "power",
         "report",
         "runs",
         "predictions",
@@ -97,6 +99,7 @@ for commands in (
     corruptions.corrupt_command,
     evaluate.commands,
     gate.commands,
+    power.commands,
     report.commands,
     train.commands,
 ):
