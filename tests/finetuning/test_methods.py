@@ -15,6 +15,7 @@ from stillrobust.finetuning.penalties import GradientNormDecay, StartingPointDec
 from stillrobust.finetuning.projection import SelectiveProjectionDecay
 from stillrobust.tasks.heads import backbone_of
 from stillrobust.training import Plan, Recipe, load_model, train
+from stillrobust.training.interpolation import interpolate_runs
 from stillrobust.training.loop import build_model
 from tests.toys import SETTINGS, Toys, head_names
 
@@ -365,3 +366,48 @@ def test_every_card_names_every_argument(name):
     assert entry.card.name == name
     assert list(inspect.signature(entry.build).parameters) == list(entry.card.parameters)
     assert entry.card.paper in entry.card.text()
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return folder, trained(folder / "first"), trained(folder / "second", lr=1e-2)
+
+
+def test_a_path_between_two_runs(two_runs, tmp_path):
+    folder, first, second = two_runs
+    paths = interpolate_runs(folder / "first", folder / "second", [0, 0.5, 1], tmp_path)
+    made = {alpha: load_file(path / "model.safetensors") for alpha, path in paths.items()}
+    assert equal(
+        made[0], {**first, **{k: v for k, v in second.items() if not v.is_floating_point()}}
+    )
+    assert equal(made[1], second)
+    for name, value in made[0.5].items():
+        if value.is_floating_point():
+            assert torch.allclose(value, (first[name] + second[name]) / 2, atol=1e-7)
+    _, _, description = load_model(paths[0.5])
+    assert "interpolated 0.5" in description["plan"]["display_name"]
+    before = (paths[0.5] / "model.json").stat().st_mtime_ns
+    interpolate_runs(folder / "first", folder / "second", [0.5], tmp_path)
+    assert (paths[0.5] / "model.json").stat().st_mtime_ns == before
+
+
+def test_a_path_between_runs_that_do_not_fit_is_refused(two_runs, tmp_path):
+    folder, *_ = two_runs
+    trained(tmp_path / "other", task="segmentation")
+    with pytest.raises(UserError, match="same tasks"):
+        interpolate_runs(folder / "first", tmp_path / "other", [0.5], tmp_path / "path")
+    with pytest.raises(UserError, match="from 0 to 1"):
+        interpolate_runs(folder / "first", folder / "second", [1.5], tmp_path / "path")
+    assert not (tmp_path / "path").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune_as_one_does(tmp_path):
+    """lp_ft changes between its phases what every process trains."""
+    spec = "lp_ft + rgn(iterations=2) + ema(decay=0.5)"
+    one = trained(tmp_path / "one", spec, optimizer="sgd", accelerator="cpu", steps=4)
+    two = trained(tmp_path / "two", spec, optimizer="sgd", accelerator="cpu", steps=4, devices=2)
+    for name, value in one.items():
+        if value.is_floating_point():
+            assert torch.allclose(value, two[name], atol=1e-4), name

@@ -153,7 +153,7 @@ def build_methods(spec: str) -> Methods:
     if "wise_ft" in parts and "lp_ft" not in parts:
         raise UserError(
             "wise_ft interpolates from the end of lp_ft's first phase, but the spec has no lp_ft;"
-            " write lp_ft + wise_ft, or interpolate two finished runs with `runs interpolate`"
+            " write lp_ft + wise_ft, or interpolate two finished runs with `methods interpolate`"
         )
     return Methods(parts, " + ".join(canonical))
 

@@ -1,6 +1,5 @@
 """Methods that choose what trains, when, and how fast: LP-FT, surgical, layer decay."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from typing_extensions import override
@@ -64,8 +63,8 @@ class ChosenStages(Method):
     """See the card."""
 
     @checked_arguments
-    def __init__(self, stages: Sequence[str] = ("layer4",)) -> None:
-        self.stages = (stages,) if isinstance(stages, str) else tuple(map(str, stages))
+    def __init__(self, stages: str | tuple[str, ...] = "layer4") -> None:
+        self.stages = (stages,) if isinstance(stages, str) else stages
 
     @override
     def freeze(self, backbone: Backbone) -> None:

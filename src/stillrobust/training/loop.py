@@ -112,7 +112,7 @@ def train(
     # built before anything is written: parts that do not fit leave no folder
     model: nn.Module | None
     model, loaded = build_model(plan, backbone, dataset.info)
-    _require_fit(plan)
+    _require_fit(plan, len(dataset))
     # of several launched processes, the first holds the lease for all
     with lease(folder) if is_main_process() else nullcontext() as held:
         finished = is_finished(folder, run_identity)
@@ -138,11 +138,11 @@ def train(
     return folder
 
 
-def _require_fit(plan: Plan) -> None:
+def _require_fit(plan: Plan, size: int) -> None:
     """Raise ``UserError`` for a technique, method or batch that the task cannot be trained with."""
     if plan.technique and plan.kind != "robustify":
         require_photometric(build_technique(plan.technique), plan.task)
-    plan.make_methods()
+    plan.make_methods().phases(plan.recipe.total_steps(size))
     if plan.task == "segmentation" and plan.recipe.batch_size == 1 and plan.kind != "upstream":
         raise UserError(
             "Expected at least two images a step in training for segmentation, but batch_size is 1;"
