@@ -1,12 +1,12 @@
 r"""Renders a :class:`~stillrobust.report.table.Table` as text, CSV, records, Markdown, LaTeX, HTML.
 
-Text from data is escaped in each format. LaTeX needs no package: ``\input`` it anywhere.
+Text from data is escaped in each format. LaTeX needs ``booktabs``: ``\input`` it anywhere.
 """
 
 import csv
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -194,29 +194,59 @@ def escape_latex(text: str) -> str:
     )
 
 
-def latex_line(texts: Sequence[str]) -> str:
+def to_latex(table: Table, caption: str = "", comments: Iterable[str] = ()) -> str:
+    r"""Render a table with the rules of ``booktabs``, which CVPR's style loads.
+
+    Text columns whose cells are all equal are left out and named in a comment. The best of a column
+    is bold.
+
+    Args:
+        table: What to render.
+        caption: If given, the ``tabular`` is in a ``table*`` environment, which spans both columns.
+        comments: Lines of comment at the top.
+    """
+    kept, shared = [], []
+    for index, column in table.visible:
+        texts = {cell_text(row.cells[index]) for row in table.rows}
+        is_constant = column.is_text and index != table.row_header and len(texts) == 1
+        if is_constant:
+            shared.append(f"{column.heading}: {texts.pop()}")
+        else:
+            kept.append((index, column))
+    alignment = "".join("l" if column.is_text else "r" for _, column in kept)
+    heads = [column.heading or "" for _, column in kept]
+    lines = [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", latex_line(heads), r"\midrule"]
+    for number, block in enumerate(table.blocks):
+        lines += [r"\midrule"] if number else []
+        if block.title:
+            title = escape_latex(block.title)
+            lines.append(rf"\multicolumn{{{len(alignment)}}}{{l}}{{{title}}} \\")
+        lines += [latex_line([row.cells[index] for index, _ in kept]) for row in block.rows]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if caption:
+        lines = [r"\begin{table*}[t]", r"\centering", *lines]
+        lines += [rf"\caption{{{escape_latex(caption)}}}", r"\end{table*}"]
+    notes = [f"% {escape_latex(line)}" for line in (*comments, *shared)]
+    return "\n".join([r"% needs \usepackage{booktabs}", *notes, *lines, ""])
+
+
+def latex_line(cells: Sequence[Cell]) -> str:
     """Render one line of a ``tabular``.
 
     A bracket or star at its beginning would be read as an argument of the line break before it.
     """
-    text = " & ".join(map(escape_latex, texts))
+    text = " & ".join(map(_latex_cell, cells))
     return ("{}" if text.startswith(("[", "*")) else "") + text + r" \\"
 
 
-def to_latex(table: Table, caption: str = "") -> str:
-    """Render a table as a ``tabular``, within a ``table`` environment if it has a caption."""
-    alignment = "".join("l" if column.is_text else "r" for _, column in table.visible)
-    lines = [rf"\begin{{tabular}}{{{alignment}}}", r"\hline", latex_line(table.headings), r"\hline"]
-    for block in table.blocks:
-        if block.title:
-            title = escape_latex(block.title)
-            lines.append(rf"\multicolumn{{{len(alignment)}}}{{l}}{{{title}}} \\")
-        lines += [latex_line(table.cell_texts(row)) for row in block.rows]
-    lines += [r"\hline", r"\end{tabular}"]
-    if caption:
-        lines = [r"\begin{table}[t]", r"\centering", *lines]
-        lines += [rf"\caption{{{escape_latex(caption)}}}", r"\end{table}"]
-    return "\n".join([*lines, ""])
+def _latex_cell(cell: Cell) -> str:
+    """A cell with its number in bold if it is the best, and its interval in small type."""
+    if not isinstance(cell, Percent):
+        return escape_latex(cell_text(cell))
+    number = escape_latex(cell.number)
+    parts = [rf"\textbf{{{number}}}" if cell.best else number, escape_latex(cell.letters)]
+    parts += [rf"{{\scriptsize {escape_latex(cell.bounds)}}}"] if cell.bounds else []
+    return " ".join(filter(None, parts))
 
 
 # ---- HTML ----------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from stillrobust.analysis.intervals import LEVEL, RATIO_RANGE, SCORE_RANGE, interval
+from stillrobust.analysis.intervals import LEVEL
+from stillrobust.analysis.rounding import decimals
 from stillrobust.analysis.sample_size import sample_size_warnings
 from stillrobust.report.labels import (
     backbone_name,
@@ -28,7 +29,6 @@ ALIKE = (
 )
 OVERLAP_MARK = "\N{DAGGER}"
 NO_COMPLETE_RUN = "No run has a mean drop yet. What each run lacks:"
-SCORE_BOUNDS = tuple(f"{name}_{end}" for name in ("clean", "mpc", "rpc") for end in ("low", "high"))
 FILTERS = ("Task", "Backbone", "Transfer", "Metric")
 COLUMNS = (
     Column("task", "Task", is_text=True),
@@ -38,14 +38,14 @@ COLUMNS = (
     Column("transfer", "Transfer", is_text=True),
     Column("metric", "Metric", is_text=True),
     *(Column(key) for key in ("severities", "images", "left_out")),
-    Column("clean", "Clean"),
-    Column("mpc", "mPC"),
-    Column("rpc"),
+    Column("clean", "Clean", has_interval=True),
+    Column("mpc", "mPC", has_interval=True),
+    Column("rpc", has_interval=True),
     *(Column(f"{group}_drop", group.capitalize()) for group in GROUP_ORDER),
     Column("mean_drop", "Mean drop", has_interval=True),
     Column("alike", "Alike"),
     Column("alike_mpc"),
-    *(Column(key) for key in ("protocol", *SCORE_BOUNDS, "overlaps_test")),
+    *(Column(key) for key in ("protocol", "overlaps_test")),
 )
 
 
@@ -104,16 +104,15 @@ def _line(row: Row, rows: Sequence[Row], best: dict[str, float], name_dataset: b
         "Metric": metric_name(numbers.metric),
     }
     model = model_name(row, rows) + (f" {OVERLAP_MARK}" if overlaps else "")
-    drops = [Percent(row.value(drop), best=row.value(drop) <= best[drop]) for drop in DROPS[:-1]]
-    bounds: list[Cell] = [None] * 6
-    if row.resampled:  # a mean of seeds has none
-        drawn = row.resampled
-        scores = (
-            (drawn["clean"], numbers.clean, SCORE_RANGE),
-            (drawn["corrupted"], numbers.mpc, SCORE_RANGE),
-            (1 - drawn["drop"], numbers.rpc, RATIO_RANGE),
+    drops = [
+        Percent(
+            row.value(drop),
+            digits=decimals(row.interval_of(drop)),
+            best=row.value(drop) <= best[drop],
         )
-        bounds = [end for score in scores for end in interval(*score)]
+        for drop in DROPS[:-1]
+    ]
+    kept = row.interval and (1 - row.interval[1], 1 - row.interval[0])
     cells: tuple[Cell, ...] = (
         Label(run.task, labels["Task"]),
         run.dataset,
@@ -124,15 +123,14 @@ def _line(row: Row, rows: Sequence[Row], best: dict[str, float], name_dataset: b
         " ".join(map(str, numbers.severities)),
         row.images,
         sum(row.left_out.values()),
-        Percent(numbers.clean),
-        Percent(numbers.mpc, letters=compact_letters(row.alike_mpc)),
-        numbers.rpc,
+        Percent(numbers.clean, row.interval_of("clean")),
+        Percent(numbers.mpc, row.interval_of("corrupted"), letters=compact_letters(row.alike_mpc)),
+        Percent(numbers.rpc, kept),
         *drops,
         Percent(numbers.drop, row.interval, best=numbers.drop <= best["drop"]),
         Label(row.alike, compact_letters(row.alike)),
         row.alike_mpc,
         content_key(row.protocol),
-        *bounds,
         " ".join(overlaps),
     )
     return TableRow(cells, run.name, labels)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from stillrobust.analysis.intervals import DROP_RANGE, SCORE_RANGE, interval
 from stillrobust.analysis.robustness import Robustness
 from stillrobust.analysis.sample_size import sample_size_warnings
 from stillrobust.samples import Array
@@ -34,6 +35,10 @@ class Row:
     """Letters. Comparable rows that share one are not distinguishable by their mean drop."""
     alike_mpc: str = ""
     """The same for mPC."""
+    seed_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Of a mean of seeds, which has no resamples: the interval of each quantity over seeds and
+    images.
+    """
     images_per_class: tuple[int, ...] = ()
     """As :attr:`CellReplicates.images_per_class`."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
@@ -69,15 +74,40 @@ class Row:
         return self.resampled.get("drop")
 
     def value(self, quantity: str) -> float:
-        """Return one of :data:`summary.QUANTITIES` as a fraction."""
-        kind, _, group = quantity.partition(".")
-        if group:
-            return self.robustness.by_group[group].drop
-        return {
-            "clean": self.robustness.clean,
-            "corrupted": self.robustness.mpc,
-            "drop": self.robustness.drop,
-        }[kind]
+        """Return a quantity as a fraction.
+
+        Args:
+            quantity: One of :data:`summary.QUANTITIES`, the mean score at a severity
+                (``severity.3``) or under a corruption (``corruption.fog``), or the drop under a
+                corruption (``drop.fog``).
+        """
+        numbers = self.robustness
+        kind, _, part = quantity.partition(".")
+        if kind == "severity":
+            return numbers.by_severity[int(part)].mpc
+        if kind == "corruption":
+            return numbers.by_corruption[part].mpc
+        if part:
+            parts = numbers.by_group if part in numbers.by_group else numbers.by_corruption
+            return parts[part].drop
+        return {"clean": numbers.clean, "corrupted": numbers.mpc, "drop": numbers.drop}[kind]
+
+    def interval_of(self, quantity: str) -> tuple[float, float] | None:
+        """Return the interval of a quantity of :meth:`value`, within its possible values.
+
+        Returns:
+            Lower and upper bound as fractions; ``None`` without per-image statistics.
+        """
+        if quantity == "drop":
+            return self.interval
+        kind, _, part = quantity.partition(".")
+        draws = self.resampled.get(quantity)
+        if kind == "drop" and f"corruption.{part}" in self.resampled:
+            draws = 1 - self.resampled[f"corruption.{part}"] / self.resampled["clean"]
+        if draws is None:
+            return self.seed_intervals.get(quantity)
+        within = DROP_RANGE if kind == "drop" else SCORE_RANGE
+        return interval(draws, self.value(quantity), within)
 
 
 @dataclass(frozen=True)
