@@ -108,12 +108,13 @@ def format_count(number: int, noun: str) -> str:
 
     Args:
         number: The number.
-        noun: The noun in the singular, whose plural ends with ``s``.
+        noun: The noun in the singular, whose plural ends with ``s`` or ``es``.
 
     Returns:
-        Such as ``1 image`` or ``5,000 images``.
+        Such as ``1 image``, ``5,000 images`` or ``2 boxes``.
     """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    plural = "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def slug(text: str) -> str:

@@ -7,11 +7,14 @@ import pytest
 
 from stillrobust import corrupt
 from stillrobust.corruptions import (
+    C_BAR,
     COMMON,
     CORRUPTIONS,
     DETERMINISTIC,
     EXTRA,
     GROUPS,
+    REFERENCE,
+    c_bar,
     corruption_protocol,
     image_key,
     textures,
@@ -29,7 +32,9 @@ def photo(height=40, width=56, seed=0):
 def test_names():
     assert len(COMMON) == 15
     assert EXTRA == ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-    assert tuple(CORRUPTIONS) == (*COMMON, *EXTRA)  # the reference's order
+    assert tuple(CORRUPTIONS) == (*REFERENCE, *C_BAR)
+    assert (*COMMON, *EXTRA) == REFERENCE  # the reference's order
+    assert tuple(c_bar.C_BAR) == C_BAR
     groups = {
         "noise": COMMON[:3],
         "blur": COMMON[3:7],

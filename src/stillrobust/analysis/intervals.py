@@ -6,7 +6,7 @@ image twice: average precision would count a copy as a second detection.
 
 Resamples depend on the image ids only. All runs and cells over the same images are therefore
 paired, and what two scores have in common cancels in their difference (Efron & Tibshirani 1993,
-ch. 6 and 13). ``docs/statistics.md`` has the formulas and the measured coverage.
+ch. 6 and 13). ``docs/explanation/statistics.md`` has the formulas and the measured coverage.
 """
 
 import hashlib

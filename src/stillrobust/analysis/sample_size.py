@@ -1,6 +1,6 @@
 """Warnings about intervals from few images, or from classes that occur in few images.
 
-``docs/statistics.md`` has the measured coverage behind the limits.
+``docs/explanation/statistics.md`` has the measured coverage behind the limits.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,8 @@ from stillrobust.extras import require_extra
 require_extra("torch")
 
 from stillrobust.backbones.base import Backbone, require_pyramid
-from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint
+from stillrobust.backbones.checkpoint_facts import Checkpoint
+from stillrobust.backbones.checkpoints import CHECKPOINTS
 from stillrobust.backbones.specs import (
     ARCHITECTURES,
     ResolvedBackbone,

@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stillrobust.backbones.base import Backbone
-from stillrobust.backbones.checkpoints import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Checkpoint,
-    checkpoints_of,
-)
+from stillrobust.backbones.checkpoint_facts import IMAGENET_MEAN, IMAGENET_STD, Checkpoint
+from stillrobust.backbones.checkpoints import checkpoints_of
+from stillrobust.backbones.conv_stem import CONV_STEMS, build_conv_stem
 from stillrobust.backbones.hubs import timm_file
 from stillrobust.backbones.reader import kind_of_path, read_weights, require_file
 from stillrobust.backbones.resnet import DEPTHS, build_resnet
@@ -29,6 +26,7 @@ ARCHITECTURES: dict[str, Callable[[str], Backbone]] = {
     **dict.fromkeys([*DEPTHS, "resnet_mini"], build_resnet),
     **dict.fromkeys(SHAPES, build_swin),
     **dict.fromkeys(LITE_REPEATS, build_lite),
+    **dict.fromkeys(CONV_STEMS, build_conv_stem),
 }
 """Built-in architectures. Any other name is timm's, and so is ``timm/NAME`` if both have it."""
 TIMM = "timm/"
@@ -164,7 +162,7 @@ def _locate(spec: str) -> ResolvedBackbone:
     if not built_in and name.removeprefix(TIMM).split(".")[0] not in timm_names():
         raise unknown_name_error("backbone", name, [*ARCHITECTURES, *timm_names()])
     rows = checkpoints_of(name)
-    value = str(arguments.pop("weights", next(iter(rows), "" if built_in else HUB)))
+    value = str(arguments.pop("weights", next(iter(rows), "") if built_in else HUB))
     key = arguments.pop("key", None)
     if arguments:
         raise UserError(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from stillrobust.backbones.base import LEVELS, Backbone, Output
 from stillrobust.backbones.layouts import Layout, lite_to_timm
 from stillrobust.backbones.reader import State
+from stillrobust.backbones.timm_layouts import timm_layouts
 from stillrobust.errors import UserError
 
 
@@ -35,7 +36,7 @@ class TimmBackbone(Backbone):
             channels=tuple(int(stages[i]["num_chs"]) for i in indices),
             strides=tuple(int(stages[i]["reduction"]) for i in indices),
             embed_dim=int(getattr(model, "head_hidden_size", 0) or model.num_features),  # type: ignore[arg-type]
-            layouts=(Layout("timm", next(iter(model.state_dict()))),),
+            layouts=timm_layouts(model),
             classifier=_names(model.pretrained_cfg.get("classifier")),  # type: ignore[union-attr, operator]
         )
         self.indices = indices

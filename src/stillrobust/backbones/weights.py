@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from stillrobust.backbones.base import Backbone
-from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint, checkpoints_of
+from stillrobust.backbones.checkpoint_facts import Checkpoint
+from stillrobust.backbones.checkpoints import CHECKPOINTS, checkpoints_of
 from stillrobust.backbones.reader import unreadable_reason
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec, unknown_name_error
@@ -33,8 +34,8 @@ def checkpoint_file(row: Checkpoint) -> Path:
     path = cache_folder() / "weights" / row.file
     if not path.is_file():
         raise UserError(
-            f"The weights {row.spec} are not here yet (expected {path}); run: stillrobust fetch"
-            f" {row.name}"
+            f"The weights {row.spec} are not here yet (expected {path}); run:"
+            f" stillrobust checkpoints fetch {row.name}"
         )
     return path
 
@@ -101,8 +102,8 @@ def fetch_checkpoint(
         return _in_package(row)
     if not sources and not row.url:
         raise UserError(
-            f"{row.file} has to be fetched by hand: {row.by_hand}, then run: stillrobust fetch"
-            f" {row.name} --from FILE"
+            f"{row.file} has to be fetched by hand: {row.by_hand}, then run:"
+            f" stillrobust checkpoints fetch {row.name} --from FILE"
         )
     target = cache / "weights" / row.file
     digest = _named_digest(row, sources) or _known_digest(row, target)
@@ -154,7 +155,7 @@ def verify_checkpoint(row: Checkpoint, path: Path) -> None:
     if not cached_file_sha256(path).startswith(_known_digest(row, path)):
         raise UserError(
             f"Expected {row.spec} in {path}, but its SHA-256 is not that of the published file or"
-            f" of the first fetch; remove it and run: stillrobust fetch {row.name}"
+            f" of the first fetch; remove it and run: stillrobust checkpoints fetch {row.name}"
         )
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stillrobust.cli.corruptions import (
+    CHANCE_PICTURE,
+    AcceptChance,
     ChannelOrder,
     Corruptions,
     DatasetRegime,
@@ -56,7 +58,9 @@ def evaluate_command(
     run: Annotated[Path | None, typer.Argument(help="The folder of a finished run.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="A file, folder, torchvision name or KIND:NAME; see docs/models.md."),
+        typer.Option(
+            help="A file, folder, torchvision name or KIND:NAME; see docs/reference/models.md."
+        ),
     ] = None,
     task: Annotated[
         str | None,
@@ -79,15 +83,20 @@ def evaluate_command(
     ] = None,
     budget: Annotated[
         int | None,
-        typer.Option(help="Evaluate N cells, then estimate mPC; see docs/statistics.md."),
+        typer.Option(
+            help="Evaluate N cells, then estimate mPC; see docs/explanation/statistics.md."
+        ),
     ] = None,
     seed: Seed = 0,
     regime: DatasetRegime = None,
     draws: Draws = "fast",
     channel_order: ChannelOrder = "rgb",
     warp_truth: WarpTruth = False,
+    accept_chance: AcceptChance = False,
 ) -> None:
-    """Evaluate a model under image corruptions. Finished cells are skipped, so the command resumes.
+    """Evaluate a model under image corruptions.
+
+    Finished cells are skipped, so the command resumes.
 
     If torchrun starts the command, each process evaluates a shard of the images on its own GPU.
 
@@ -157,6 +166,7 @@ def evaluate_command(
             replace_stale=replace,
             log=log,
             group=group,
+            chance_picture=None if accept_chance else out / CHANCE_PICTURE,
         )
     if not group.is_main_process:
         return

@@ -86,7 +86,7 @@ def report(
         typer.Option(help="Run without a technique, for effective robustness; at least two."),
     ] = None,
 ) -> None:
-    """Write tables and the page from existing results.
+    """Write the report of finished results.
 
     Example: stillrobust report studies --out report --paper
 

@@ -21,7 +21,7 @@ RecipeName = Annotated[
     str,
     typer.Option(
         autocompletion=names_of("recipes"),
-        help="One of `stillrobust list recipes`; other options change it.",
+        help="One of `stillrobust recipes list`; other options change it.",
     ),
 ]
 Steps = Annotated[int | None, typer.Option(help="Training steps.")]
@@ -36,7 +36,7 @@ Change = Annotated[
 
 @commands.command("train")
 def train_command(
-    data: Annotated[str, typer.Option(help="FORMAT:PATH; see `stillrobust list formats`.")],
+    data: Annotated[str, typer.Option(help="FORMAT:PATH; see `stillrobust data list`.")],
     backbone: Annotated[
         str,
         typer.Option(
@@ -48,7 +48,8 @@ def train_command(
     transfer: Annotated[
         str,
         typer.Option(
-            autocompletion=names_of("transfers"), help="One of `stillrobust list transfers`."
+            autocompletion=names_of("transfers"),
+            help="full_network trains everything, fixed_feature only the head; see training.md.",
         ),
     ] = "full_network",
     upstream: Annotated[
@@ -75,7 +76,9 @@ def train_command(
         typer.Option("--set", help="Change a setting of the task: KEY=VALUE (YAML), repeatable."),
     ] = None,
 ) -> None:
-    """Transfer a backbone to your data. Finished work is skipped, so the command resumes.
+    """Transfer a backbone to your data.
+
+    Finished work is skipped, so the command resumes.
 
     On several GPUs: --change devices=8, or start the command with torchrun.
 
@@ -129,9 +132,10 @@ def robustify_command(
     seed: Seed = None,
     change: Change = None,
 ) -> None:
-    """Train a backbone with a technique, and write it as a checkpoint.
+    """Make a backbone robust with a technique.
 
-    Use it as BACKBONE(weights='FOLDER'). Finished work is skipped, so the command resumes.
+    The result is a checkpoint: use it as BACKBONE(weights='FOLDER'). Finished work is skipped, so
+    the command resumes.
 
     Example: stillrobust robustify --technique augmix --backbone resnet50 --data source --out made
     """

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -198,24 +199,31 @@ def smooth_noise(
     return out
 
 
-def gaussian_filter(values: Array, sigma: float, exact: bool, between: type = np.float64) -> Array:
-    """Filter (H, W) with a Gaussian in float64, edges repeated.
+def gaussian_filter(
+    values: Array,
+    sigma: float,
+    exact: bool,
+    between: type = np.float64,
+    border: Literal["edge", "symmetric"] = "edge",
+) -> Array:
+    """Filter (H, W) with a Gaussian in float64.
 
     Args:
         values: (H, W).
         sigma: In pixels.
         exact: Equal to scikit-image's ``gaussian`` to the last bit; see :func:`gaussian_weights`.
         between: The type in which scipy stores the first pass.
+        border: How the image goes on outside, as in ``np.pad``: scipy's ``nearest`` or ``reflect``.
     """
     weights = gaussian_weights(float(sigma), 4.0, exact)
     radius = len(weights) // 2
     first, second = np.empty(values.shape), np.empty(values.shape)
     kernels.correlate_rows(
-        np.pad(values.astype(np.float64), ((radius, radius), (0, 0)), mode="edge"), weights, first
+        np.pad(values.astype(np.float64), ((radius, radius), (0, 0)), mode=border), weights, first
     )
     first = first.astype(between).astype(np.float64)
     kernels.correlate_columns(
-        np.pad(first, ((0, 0), (radius, radius)), mode="edge"), weights, second
+        np.pad(first, ((0, 0), (radius, radius)), mode=border), weights, second
     )
     return second
 

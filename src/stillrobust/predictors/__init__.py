@@ -89,7 +89,8 @@ def open_predictor(spec: str, info: DatasetInfo) -> Predictor:
         bound = inspect.signature(module.create_predictor).bind(info, name, **arguments)
     except TypeError as error:
         raise UserError(
-            f"{spec} has an argument that {kind} models do not take: {error}; see docs/models.md"
+            f"{spec} has an argument that {kind} models do not take: {error}; see"
+            " docs/reference/models.md"
         ) from None
     bound.apply_defaults()
     try:

@@ -9,6 +9,7 @@ import torch
 from torchvision.ops import batched_nms
 
 from stillrobust.errors import UserError
+from stillrobust.names import format_count
 from stillrobust.predictors.onnx_input import SIZE_INPUT
 from stillrobust.predictors.onnx_session import OnnxFile
 from stillrobust.samples import Array
@@ -100,7 +101,7 @@ def find_convention(file: OnnxFile, nms: float | bool | None) -> Convention:
     raise UserError(
         f"Expected the outputs of a known detector in {file.path}, but it has"
         f" {file.description()}; export it with boxes, labels and scores, or write a Python file"
-        " (docs/your_model.md)"
+        " (docs/how_to/your_model.md)"
     )
 
 
@@ -153,7 +154,8 @@ def _read_yolo(values: Array, classes: int, extra: int, name: str, file: str) ->
         return Raw(table[:, :4], table[:, 4:5] * table[:, 5 : 5 + classes], None)
     raise UserError(
         f"Expected {name} of {file} as ({4 + classes + extra}, N) or (N, {5 + classes + extra}) for"
-        f" {classes} classes, but got {values.shape}; give classes=[the names in the model's order]"
+        f" {format_count(classes, 'class')}, but got {values.shape}; give classes=[the names in"
+        f" the model's order]"
     )
 
 
@@ -176,7 +178,8 @@ def _read_detr(outputs: Mapping[str, Array], classes: int, file: str) -> Raw:
     if logits.shape[1] == classes:
         return Raw(outputs["pred_boxes"], logits.sigmoid().numpy(), None)
     raise UserError(
-        f"Expected logits of {file} with {classes} classes, and one more for no object, but got"
+        f"Expected logits of {file} with {format_count(classes, 'class')}, and one more for no"
+        f" object, but got"
         f" shape {outputs['logits'].shape}; give classes=[the names in the model's order]"
     )
 
@@ -208,7 +211,7 @@ def _unknown_shape(file: str, name: str, shape: Any) -> UserError:
     return UserError(
         f"Expected the output of a known detector in {file}, but {name} has the shape"
         f" {tuple(shape)}; export it with boxes, labels and scores, or write a Python file"
-        " (docs/your_model.md)"
+        " (docs/how_to/your_model.md)"
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from stillrobust.errors import UserError
+from stillrobust.names import format_count
 from stillrobust.predictors import onnx_detections as detections
 from stillrobust.predictors.labels import class_columns, dataset_labels
 from stillrobust.predictors.onnx_input import OnnxInput, Placement, read_input
@@ -119,7 +120,7 @@ def create_predictor(
     if missing:
         raise UserError(
             f"Expected options for what {file.path} does not tell: {'; '.join(missing.values())};"
-            f" give {', '.join(missing)}, see docs/models.md ({file.description()})"
+            f" give {', '.join(missing)}, see docs/reference/models.md ({file.description()})"
         )
 
     def predict(images: list[Image]) -> list[Prediction]:
@@ -195,7 +196,8 @@ def _segment(
         first, last = values.shape[1] == count, values.shape[3] == count
         if not first and not last:
             raise UserError(
-                f"Expected {count} classes on the axis 1 or 3 of the logits, but got {described};"
+                f"Expected {format_count(count, 'class')} on the axis 1 or 3 of the logits, but"
+                f" got {described};"
                 " give classes=[the names in the model's order], or export all classes' logits"
             )
         channels_last = last and (not first or entrance.layout == "nhwc")
@@ -212,7 +214,8 @@ def _segment(
         table = dataset_labels(columns, count)[np.where(inside, found, 0)]
         if not inside.all() or (table < 0).any():
             raise UserError(
-                f"Expected labels of the {len(info.classes)} classes of {info.name}, but got"
+                f"Expected labels of the {format_count(len(info.classes), 'class')} of"
+                f" {info.name}, but got"
                 f" {described} with labels from {found.min()} to {found.max()}; give classes=[the"
                 " names in the model's order], or export logits in place of argmax"
             )
@@ -269,7 +272,8 @@ class _Detector:
             self._require_rows(boxes, scores, scores)
             if scores.shape[1] != len(self.names) + background:
                 raise UserError(
-                    f"Expected scores of {len(self.names) + background} classes from {self.file},"
+                    f"Expected scores of {format_count(len(self.names) + background, 'class')}"
+                    f" from {self.file},"
                     f" but got the shape {scores.shape}; give classes=[the names in the model's"
                     " order], and first_label=1 if the first is the background"
                 )
@@ -296,7 +300,7 @@ class _Detector:
             self.columns,
             len(self.names),
             f"{self.file} (boxes='{self.boxes}', first_label={self.first_label},"
-            f" {len(self.names)} classes)",
+            f" {format_count(len(self.names), 'class')})",
         )
 
     def _require_rows(self, boxes: Array, labels: Array, scores: Array) -> None:

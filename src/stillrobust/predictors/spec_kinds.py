@@ -6,7 +6,7 @@ from pathlib import Path
 from stillrobust.errors import UserError
 from stillrobust.samples import DatasetInfo
 
-PYTHON_FILE = "write a Python file that runs it (docs/your_model.md)"
+PYTHON_FILE = "write a Python file that runs it (docs/how_to/your_model.md)"
 OTHER_FILES = {
     ".engine": "a TensorRT engine",
     ".tflite": "a TensorFlow Lite file",
@@ -52,7 +52,7 @@ def kind_of(name: str, info: DatasetInfo) -> str:
     if suffix in PREDICTIONS:
         raise UserError(
             f"Expected a model, but {path} looks like a file of predictions; score it with"
-            " `stillrobust predictions score` (docs/predictions.md)"
+            " `stillrobust predictions score` (docs/how_to/predictions.md)"
         )
     import torchvision
 
@@ -60,7 +60,7 @@ def kind_of(name: str, info: DatasetInfo) -> str:
         return "torchvision"
     raise UserError(
         "Expected a model as FILE.py, FILE.onnx, an Ultralytics FILE.pt, a folder of transformers,"
-        f" a name of torchvision or KIND:NAME, but got {name!r}; see docs/models.md"
+        f" a name of torchvision or KIND:NAME, but got {name!r}; see docs/reference/models.md"
     )
 
 

@@ -1,6 +1,7 @@
 """Recipes as data: how each task of the paper is trained, every number with its source.
 
-docs/recipes.md is their table. If the paper's text and its released code differ, both are recipes.
+docs/reference/recipes.md is their table. If the paper's text and its released code differ, both are
+recipes.
 In sources, ``mmdetection`` stands for open-mmlab/mmdetection 2.x (configs/_base_),
 ``mmsegmentation`` for open-mmlab/mmsegmentation (the same), ``Swin`` for
 SwinTransformer/Swin-Transformer-{Object-Detection,Semantic-Segmentation}, ``released`` for

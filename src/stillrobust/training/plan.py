@@ -20,7 +20,7 @@ TRANSFERS: dict[str, str] = {
     "full_network": "everything trains",
     "released_freeze": (
         "the paper's released fixed-feature: rate 0 in the backbone, with the leaks that it has"
-        " (docs/training.md)"
+        " (docs/how_to/training.md)"
     ),
 }
 TRAINING_VERSION = 1  # raised when a change of the loop changes trained weights

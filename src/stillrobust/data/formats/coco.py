@@ -28,6 +28,7 @@ from stillrobust.data.official import coco_2017
 from stillrobust.data.official.layout import COUNTS
 from stillrobust.data.reading import subfolders
 from stillrobust.errors import UserError
+from stillrobust.names import format_count
 
 # Other annotation files of COCO's downloads, which are not splits.
 OTHER_KINDS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
@@ -213,7 +214,7 @@ def _check_split(root: Path, split: str, checker: FileChecker, options: OpenOpti
         note = f", {trainable:,} with something to learn"
         if len(data) == expected and trainable != coco_2017.TRAINABLE_IMAGES:
             text = (
-                f"{trainable:,} images with something to learn, not"
+                f"{format_count(trainable, 'image')} with something to learn, not"
                 f" {coco_2017.TRAINABLE_IMAGES:,}: the annotations are others"
             )
             return PartCheck(split, "damaged", text)
