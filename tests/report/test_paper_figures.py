@@ -164,7 +164,7 @@ def test_a_table_for_each_protocol_in_latex(made):
     text = (made[2] / "table.tex").read_text()
     assert text.startswith("% Tables of stillrobust report. Use: \\input{table}\n")
     assert text.count(r"\begin{table*}") == text.count(r"\bottomrule") == 4
-    assert "% Protocol: severities [1, 2]; seed 0\n" in text
+    assert "% Protocol: severities 1, 2; seed 0\n" in text
     assert "hline" not in text
     assert "% Task: Semantic segmentation\n" in text
     assert r"Model & Clean & mPC & Noise & Blur & Digital & Weather & Mean drop & Alike \\" in text

@@ -17,7 +17,11 @@ TERMINAL_ROWS = 40  # of the extra corruptions; the page has all
 
 
 def finish(
-    results: Path, out: Path, reference: str | None = None, standard: Sequence[str] = ()
+    results: Path,
+    out: Path,
+    reference: str | None = None,
+    standard: Sequence[str] = (),
+    chance_corrected: bool = False,
 ) -> None:
     """Write the report of a results store, and print its tables and its path.
 
@@ -26,6 +30,7 @@ def finish(
         out: Folder of the report.
         reference: Run that mCE is relative to.
         standard: Runs without a technique, for effective robustness.
+        chance_corrected: Whether the table has the drop corrected for chance as well.
     """
     from stillrobust.report import add_breakdown, results_table, summarize, to_text, write_report
     from stillrobust.report.extra_corruptions import extra_corruptions_table
@@ -47,7 +52,9 @@ def finish(
     transfer = transfer_gain_table(gains)
     lacking = [f"{one.run}: {one.reason}" for one in summary.incomplete]
     texts = [
-        to_text(results_table(rows, summary.replicates)) if rows or not partial else "",
+        to_text(results_table(rows, summary.replicates, chance_corrected))
+        if rows or not partial
+        else "",
         "\n".join(lacking) if not rows and not partial else "",
         "\n".join(line for text in headline(partial) for line in textwrap.wrap(text, 100)),
         to_text(partial_results_table(partial)),
@@ -85,6 +92,10 @@ def report(
         list[str] | None,
         typer.Option(help="Run without a technique, for effective robustness; at least two."),
     ] = None,
+    chance_corrected: Annotated[
+        bool,
+        typer.Option("--chance-corrected", help="Also print the drop of the score above chance."),
+    ] = False,
 ) -> None:
     """Write the report of finished results.
 
@@ -94,7 +105,7 @@ def report(
     --standard run-b
     """
     store = store_folder(results)
-    finish(store, out, reference, standard or ())
+    finish(store, out, reference, standard or (), chance_corrected)
     if paper:
         show_paper(store, out / "paper", protocol)
 

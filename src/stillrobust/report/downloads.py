@@ -13,7 +13,7 @@ from stillrobust.report.paper_figures import PaperFigure
 from stillrobust.report.partial_results import partial_results_json, partial_results_table
 from stillrobust.report.protocol_groups import protocol_groups
 from stillrobust.report.renderers import to_csv, to_latex, to_markdown, to_records
-from stillrobust.report.results_table import measurements_table, results_table
+from stillrobust.report.results_table import ALIKE, measurements_table, results_table
 from stillrobust.report.rows import Row, Summary
 from stillrobust.report.seed_means import with_seed_means
 from stillrobust.report.summary import overlaps_test
@@ -112,12 +112,10 @@ def results_latex(summary: Summary) -> str:
             " the 15 corruptions (mPC), and the drop by corruption group and in the mean, in %."
             f" Brackets: {LEVEL:.0%} intervals. Models that share a letter are not distinguishable."
         )
-        protocol = {"severities": numbers.severities, **group[0].protocol}
-        values = "; ".join(
-            f"{key.replace('_', ' ')} {json.dumps(value, ensure_ascii=False)}"
-            for key, value in protocol.items()
-        )
-        parts.append(to_latex(table, caption, [f"Protocol: {values}", *table.notes]))
+        protocol = {"severities": ", ".join(map(str, numbers.severities)), **group[0].protocol}
+        values = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in protocol.items())
+        notes = [note for note in table.notes if note != ALIKE]
+        parts.append(to_latex(table, caption, [f"Protocol: {values}", *notes]))
     return "\n".join(parts)
 
 
@@ -197,7 +195,12 @@ def _row_as_dict(row: Row) -> dict[str, Any]:
         "mpc": numbers.mpc,
         "rpc": numbers.rpc,
         "drop": numbers.drop,
+        "clean_interval": row.interval_of("clean"),
+        "mpc_interval": row.interval_of("corrupted"),
         "drop_interval": row.interval,
+        "chance": row.chance,
+        "corrected_drop": row.corrected_drop,
+        "corrected_drop_interval": row.corrected_drop_interval,
         "alike": row.alike,
         "alike_mpc": row.alike_mpc,
         "warnings": row.warnings,

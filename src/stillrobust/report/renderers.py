@@ -18,7 +18,7 @@ from stillrobust.untrusted import printable
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # begins of cells that spreadsheets compute
 TERMINAL_WIDTH = 100  # columns
-WIDEST_TEXT = 34  # columns of a wrapped text
+WIDEST_TEXT, NARROW_TEXT = 34, 18  # columns of a wrapped text; narrower ones if nothing else fits
 HEAT_STEPS = 20  # colours of a drop from 0 to 1; the number is in the cell as well
 
 
@@ -44,17 +44,22 @@ def to_text(table: Table, width: int = TERMINAL_WIDTH, limit: int | None = None)
         return "\n".join(notes)
     columns = [column for _, column in table.visible]
     blocks = [(block.title, list(map(table.cell_texts, block.rows))) for block in table.blocks]
+    names = [index for index, column in enumerate(columns) if column.is_row_header]
     texts = [index for index, column in enumerate(columns) if column.is_text]
-    raised = [index for index in texts[:-1] if not columns[index].is_row_header]
-    layouts = [(0, False, False)]
-    layouts += [(many, True, split) for split in (False, True) for many in range(len(raised) + 1)]
+    raised = [index for index in texts if index not in (names or texts[-1:])]
+    layouts: list[tuple[int, int | None, bool]] = [(0, None, False)]
+    layouts += [
+        (many, WIDEST_TEXT, split) for split in (False, True) for many in range(len(raised) + 1)
+    ]
+    narrower = range(WIDEST_TEXT - 1, NARROW_TEXT - 1, -1)
+    layouts += [(len(raised), wrap, True) for wrap in narrower]
     for many, wrap, split in layouts:
         kept = [index for index in range(len(columns)) if index not in raised[:many]]
 
         def lines_of(
             cells: Sequence[str],
             kept: Sequence[int] = kept,
-            wrap: bool = wrap,
+            wrap: int | None = wrap,
             split: bool = split,
         ) -> list[list[str]]:
             return [_cell_lines(cells[index], columns[index], wrap, split) for index in kept]
@@ -100,10 +105,10 @@ def to_text(table: Table, width: int = TERMINAL_WIDTH, limit: int | None = None)
     return "\n".join([*title_lines, *body, *([""] if notes else []), *notes])
 
 
-def _cell_lines(text: str, column: Column, wrap: bool, split: bool) -> list[str]:
+def _cell_lines(text: str, column: Column, wrap: int | None, split: bool) -> list[str]:
     text = printable(text)
     if column.is_text:
-        return (textwrap.wrap(text, WIDEST_TEXT) if wrap else [text]) or [""]
+        return (textwrap.wrap(text, wrap) if wrap else [text]) or [""]
     return text.replace(" [", "\n[").split("\n") if split else [text]
 
 
@@ -226,8 +231,13 @@ def to_latex(table: Table, caption: str = "", comments: Iterable[str] = ()) -> s
     if caption:
         lines = [r"\begin{table*}[t]", r"\centering", *lines]
         lines += [rf"\caption{{{escape_latex(caption)}}}", r"\end{table*}"]
-    notes = [f"% {escape_latex(line)}" for line in (*comments, *shared)]
-    return "\n".join([r"% needs \usepackage{booktabs}", *notes, *lines, ""])
+    notes = [_latex_comment(line) for line in (r"needs \usepackage{booktabs}", *comments, *shared)]
+    return "\n".join([*notes, *lines, ""])
+
+
+def _latex_comment(text: str) -> str:
+    """A line of comment in ASCII; printable text has no line breaks, which would end it."""
+    return f"% {printable(text)}".encode("ascii", "replace").decode()
 
 
 def latex_line(cells: Sequence[Cell]) -> str:

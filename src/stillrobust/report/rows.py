@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from stillrobust.analysis.intervals import DROP_RANGE, SCORE_RANGE, interval
-from stillrobust.analysis.robustness import Robustness
+from stillrobust.analysis.intervals import DROP_RANGE, SCORE_RANGE, UNBOUNDED, interval
+from stillrobust.analysis.plausibility import PLAUSIBILITY
+from stillrobust.analysis.robustness import Robustness, chance_corrected_drop
 from stillrobust.analysis.sample_size import sample_size_warnings
 from stillrobust.samples import Array
 from stillrobust.storage.files import content_key
@@ -56,6 +57,32 @@ class Row:
             numbers.corruptions,
             content_key(self.protocol),
         )
+
+    @property
+    def chance(self) -> float | None:
+        """Score of a model that always returns the same; ``None`` if it was not stored."""
+        stored = self.run.protocol.get(PLAUSIBILITY)
+        found = stored.get("chance") if isinstance(stored, Mapping) else None
+        return None if found is None else float(found)
+
+    @property
+    def corrected_drop(self) -> float | None:
+        """The mean drop corrected for chance; ``None`` if chance is unknown or not exceeded."""
+        numbers = self.robustness
+        if self.chance is None or numbers.clean <= self.chance:
+            return None
+        return chance_corrected_drop(numbers.clean, numbers.mpc, self.chance)
+
+    @property
+    def corrected_drop_interval(self) -> tuple[float, float] | None:
+        """Of :attr:`corrected_drop`; ``None`` if a resample does not exceed chance."""
+        chance, value = self.chance, self.corrected_drop
+        if chance is None or value is None or not self.resampled:
+            return None
+        clean, mpc = self.resampled["clean"], self.resampled["corrupted"]
+        if (clean <= chance).any():
+            return None
+        return interval(1 - (mpc - chance) / (clean - chance), value, UNBOUNDED)
 
     @property
     def left_out(self) -> Mapping[str, int]:
