@@ -512,7 +512,7 @@ def test_every_row_names_an_architecture_and_its_source():
 
 def test_a_bare_name_of_timm_means_its_hub():
     """Rows of timm's architectures are chosen by name."""
-    with pytest.raises(UserError, match='stillrobust fetch "timm:convnext_tiny"'):
+    with pytest.raises(UserError, match='stillrobust checkpoints fetch "timm:convnext_tiny"'):
         build_backbone("convnext_tiny")
-    with pytest.raises(UserError, match="stillrobust fetch convnext_tiny/in22k"):
+    with pytest.raises(UserError, match="stillrobust checkpoints fetch convnext_tiny/in22k"):
         build_backbone("convnext_tiny(weights='in22k')")

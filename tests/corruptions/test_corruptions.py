@@ -1,5 +1,4 @@
 import hashlib
-import os
 
 import cv2
 import numpy as np
@@ -202,16 +201,3 @@ def test_frost_is_scaled_to_eleven_tenths_of_what_is_needed(monkeypatch):
         assert textures.frost_layer(0, 200, 400, None, False).shape == (330, 616, 3)
     finally:
         textures.enlarged_texture.cache_clear()
-
-
-def test_what_was_compiled_before_a_source_changed_is_forgotten(tmp_path):
-    from stillrobust.corruptions.kernels.jit import remove_stale_cache
-
-    (tmp_path / "__pycache__").mkdir()
-    for second, name in enumerate(
-        ("caller.py", "__pycache__/old.nbi", "called.py", "__pycache__/new.nbi")
-    ):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (second, second))
-    remove_stale_cache(tmp_path)
-    assert [path.name for path in (tmp_path / "__pycache__").iterdir()] == ["new.nbi"]

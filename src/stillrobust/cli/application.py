@@ -6,6 +6,7 @@ Heavy imports happen inside the commands.
 import signal
 import sys
 import warnings
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -20,6 +21,8 @@ from stillrobust.cli import (
     corruptions,
     data,
     evaluate,
+    gate,
+    power,
     predictions,
     report,
     runs,
@@ -30,6 +33,7 @@ from stillrobust.cli import (
 from stillrobust.cli.output import print_text
 from stillrobust.errors import UserError
 from stillrobust.extras import extra_of, missing_extra
+from stillrobust.runtime.progress import progress_display
 from stillrobust.runtime.stopping import interrupt_on_sigterm
 from stillrobust.untrusted import path_fault, printable
 
@@ -39,7 +43,16 @@ SUMMARY = 64  # characters of a command's summary
 
 SECTIONS = {
     "Start": ("demo", "doctor"),
-    "Measure robustness": ("corrupt", "evaluate", "compare", "report", "runs", "predictions"),
+    "Measure robustness": (
+        "corrupt",
+        "evaluate",
+        "compare",
+        "gate",
+        "power",
+        "report",
+        "runs",
+        "predictions",
+    ),
     "Train": ("train", "robustify", "study"),
     "Data and components": (
         "data",
@@ -82,7 +95,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (corruptions.corrupt_command, evaluate.commands, report.commands, train.commands):
+for commands in (
+    corruptions.corrupt_command,
+    evaluate.commands,
+    gate.commands,
+    power.commands,
+    report.commands,
+    train.commands,
+):
     app.add_typer(commands)
 for name, commands in {
     "backbones": components.backbones,
@@ -196,13 +216,15 @@ def demo(
 def doctor() -> None:
     """Check the installation and print what to fix.
 
-    The kernels are compiled. The exit status is 1 if there is a problem.
+    The kernels are compiled, which takes about 20 s once. The exit status is 1 if there is a
+    problem.
 
     Example: stillrobust doctor
     """
     from stillrobust.tools.doctor import format_findings, run_checks
 
-    findings = run_checks()
+    with progress_display() as display:
+        findings = run_checks(partial(display, "kernels"))
     print_text(format_findings(findings))
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)

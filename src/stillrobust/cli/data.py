@@ -62,7 +62,7 @@ def fetch(
     name: Annotated[
         str,
         typer.Argument(
-            help="Dataset: coco, ade20k, cifar10, cifar10_c (with cifar10) or imagenet_c."
+            help="coco, ade20k, cifar10, cifar10_c, imagenet_c, or huggingface:OWNER/NAME."
         ),
     ],
     root: Annotated[Path, typer.Argument(help="Folder for the dataset.")],
@@ -76,10 +76,22 @@ def fetch(
     Complete parts are skipped. Archives are removed afterwards.
 
     Example: stillrobust data fetch cifar10_c datasets
+
+    Example: stillrobust data fetch huggingface:cppe-5/cppe-5 cppe5
     """
+    from stillrobust.data import split_dataset_spec
     from stillrobust.data.official.fetch import fetch_dataset
+    from stillrobust.data.official.hub import fetch_hub_dataset
 
     root = root.expanduser()
+    head, repository = split_dataset_spec(name)
+    if head:
+        saved = fetch_hub_dataset(head, repository, root, mirror)
+        print_text(
+            f"{repository} in {root}: {', '.join(saved)}; `stillrobust data check"
+            f" huggingface:{root}` checks it"
+        )
+        return
     with progress_display() as listen:
         folders = fetch_dataset(name, root, mirror, listen)
     print_text(

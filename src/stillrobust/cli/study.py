@@ -241,9 +241,10 @@ def plan(
     Example: stillrobust study plan table1 figure2 --protocol benchmark
     """
     from stillrobust.study import select
-    from stillrobust.study.plan import plan_study, plan_text
 
     selection = select(studies or [], protocol, miniature, seeds)
+    from stillrobust.study.plan import plan_study, plan_text
+
     found = plan_study(selection, _site(selection, out, data_root, data))
     print_text(plan_text(found, runs))
     if found.faults:

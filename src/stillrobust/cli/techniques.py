@@ -48,6 +48,9 @@ def show_command(
 
     Example: stillrobust techniques show prime
     """
+    from stillrobust.robustify.techniques import require_known_techniques
+
+    require_known_techniques(technique)
     from stillrobust.robustify import cards_of
 
     print_text("\n\n".join(card.text() for card in cards_of(technique)))

@@ -8,6 +8,7 @@ import typer
 from stillrobust.cli.completion import names_of
 from stillrobust.cli.output import print_text
 from stillrobust.errors import UserError
+from stillrobust.names import format_spec, lookup, parse_spec
 from stillrobust.runtime.progress import progress_display
 from stillrobust.runtime.run_log import RUN_LOG, log_failures
 
@@ -85,13 +86,17 @@ def train_command(
     Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine
     """
     from stillrobust.data import open_dataset
-    from stillrobust.training import Plan, train
-    from stillrobust.training.launch import is_main_process
+    from stillrobust.training import TRANSFERS
 
+    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    lookup("transfer", transfer, TRANSFERS)
+    _require_known_names(backbone, technique)
     dataset = open_dataset(data, "val" if upstream else "train", training=not upstream)
     for note in dataset.info.notes:
         print_text(f"note on {dataset.info.name}: {note}", err=True)
-    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    from stillrobust.training import Plan, train
+    from stillrobust.training.launch import is_main_process
+
     plan = Plan(
         dataset.info.task,
         backbone,
@@ -141,15 +146,17 @@ def robustify_command(
     """
     from stillrobust.data import open_dataset
     from stillrobust.data.generated.source_set import write_source_set
-    from stillrobust.names import format_spec, parse_spec
+
+    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    _require_known_names(backbone, "" if technique == "regular" else technique)
+    dataset = None if data == "source" else open_dataset(data, "train", training=True)
     from stillrobust.training.launch import is_main_process
     from stillrobust.training.upstream_training import robustify, robustify_plan
 
-    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     plan = robustify_plan(backbone, technique, chosen)
-    if data == "source":
-        data = f"folders:{write_source_set(out.resolve().parent / 'source')}"
-    dataset = open_dataset(data, "train", training=True)
+    if dataset is None:
+        source = write_source_set(out.resolve().parent / "source")
+        dataset = open_dataset(f"folders:{source}", "train", training=True)
     for note in dataset.info.notes:
         print_text(f"note on {dataset.info.name}: {note}", err=True)
     with progress_display() as listen, log_failures(out / RUN_LOG, "training"):
@@ -158,6 +165,16 @@ def robustify_command(
         )
     if is_main_process():
         print_text(f"Backbone: {format_spec(parse_spec(backbone)[0], {'weights': str(folder)})}")
+
+
+def _require_known_names(backbone: str, technique: str) -> None:
+    """Check the names in specs before torch is imported."""
+    from stillrobust.backbones.architectures import require_known_backbone
+    from stillrobust.robustify.techniques import require_known_techniques
+
+    require_known_backbone(backbone)
+    if technique:
+        require_known_techniques(technique)
 
 
 def _recipe(name: str, change: list[str] | None, **options: Any) -> "Recipe":

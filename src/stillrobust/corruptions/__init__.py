@@ -63,7 +63,6 @@ __all__ = [
     "get_corruption_names",
     "image_key",
     "resolve_corruptions",
-    "warm_up",
 ]
 
 _FAMILIES: dict[str, Corruption] = {**NOISE, **BLUR, **WEATHER, **DIGITAL, **c_bar.C_BAR}
@@ -362,12 +361,3 @@ def corruption_protocol(
         "frost_textures": textures.load_textures()[0],
         "corruptions_version": VERSION,
     }
-
-
-def warm_up() -> None:
-    """Compile every kernel, or read it from the disk cache, for workers that start later."""
-    image = np.random.RandomState(0).randint(0, 256, (40, 48, 3)).astype(np.uint8)
-    for name in CORRUPTIONS:
-        for severity in (1, 5):
-            for draws in DRAWS:
-                corrupt(image, name, severity, seed=0, image_id="warm up", draws=draws)

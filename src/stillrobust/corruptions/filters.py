@@ -102,9 +102,8 @@ def gaussian_uint8(image: Image, sigma: float, exact: bool) -> Image:
     tables = (
         padded.reshape(height + 2 * radius, -1),
         half.astype(np.float32),
-        half,
+        half if exact else None,
         FRACTIONS,
-        exact,
         levels,
     )
     done = kernels.gaussian_uint8(*tables, *NO_FLAT_AREAS, tolerance, 0, out.reshape(height, -1))
@@ -330,8 +329,7 @@ def motion_uint8(image: Image, taps: Taps, exact: bool) -> Image:
         rows,
         *places,
         taps.kept_weights,
-        taps.weights,
-        exact,
+        taps.weights if exact else None,
         table,
         tolerance,
         out.reshape(len(out), -1),

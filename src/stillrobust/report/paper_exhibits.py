@@ -1,11 +1,13 @@
 """The paper's tables and figures, filled with the rows of a store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from stillrobust.analysis.intervals import REPLICATES
 from stillrobust.analysis.rounding import decimals
 from stillrobust.errors import UserError
+from stillrobust.paper import Claim, load_claims
 from stillrobust.report.claims import Rows
 from stillrobust.report.labels import metric_name
 from stillrobust.report.results_table import ALIKE, DROPS, GROUP_ORDER
@@ -13,8 +15,9 @@ from stillrobust.report.rows import Row
 from stillrobust.report.summary import summarize
 from stillrobust.report.table import Cell, Column, Percent, Table
 from stillrobust.storage.store import Store
-from stillrobust.study import Selection, select
+from stillrobust.study import Selection, Study, select
 
+PAPER = "paper"  # the study of all of the paper's runs, studies/paper.yaml
 MISSING = "\N{EN DASH}"
 
 
@@ -65,6 +68,8 @@ class PaperExhibits:
     miniature: bool = False
     missing: tuple[str, ...] = field(default=())
     """Ids of incomplete runs in the exhibits."""
+    claims: tuple[Claim, ...] = ()
+    """Claims about the runs: the paper's, or those of the studies' own files."""
 
 
 def paper_exhibits(
@@ -131,7 +136,19 @@ def _exhibits_of_selection(store: Store, selection: Selection, replicates: int) 
         severities,
         selection.miniature,
         tuple(dict.fromkeys(missing)),
+        tuple(_claims_of(selection.studies)),
     )
+
+
+def _claims_of(studies: Iterable[Study]) -> Iterable[Claim]:
+    """The claims of each study's file once; those of the paper, for the studies of its runs."""
+    files = [
+        Path(study.claims) if study.claims else None
+        for study in studies
+        if study.claims or PAPER in (study.name, Path(study.source or "").stem)
+    ]
+    for file in dict.fromkeys(files):
+        yield from load_claims(file) if file else load_claims()
 
 
 def panel_table(panel: ExhibitPanel, layout: str) -> Table:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from stillrobust.analysis.groups import effective_groups
 from stillrobust.analysis.intervals import LEVEL
 from stillrobust.analysis.robustness import falls_by_clean_score_only
 from stillrobust.analysis.rounding import decimals
@@ -111,6 +112,7 @@ def results_table(
         *([CORRECTED] if chance_corrected else []),
         ALIKE,
         *clean_score_notes(rows),
+        *grouping_notes(rows),
         *warnings,
         *overlap_notes(rows),
         *left_out_notes(rows),
@@ -253,7 +255,18 @@ def warning_notes(rows: Sequence[Row]) -> list[str]:
         fewest = [min(counts) for counts in zip(*counted, strict=True)]
         name = f"{group[0].run.dataset}, {metric_name(group[0].robustness.metric)}"
         images = min(row.images for row in group)
-        notes += [f"{name}: {text}" for text in sample_size_warnings(images, fewest)]
+        groups = min(effective_groups(row.grouping) for row in group)
+        notes += [f"{name}: {text}" for text in sample_size_warnings(images, fewest, groups)]
+    return list(dict.fromkeys(notes))
+
+
+def grouping_notes(rows: Sequence[Row]) -> list[str]:
+    """State for each dataset which groups of images were resampled, if any."""
+    notes = [
+        f"Groups of images of {row.run.dataset} are resampled: {row.grouping.protocol}."
+        for row in rows
+        if row.grouping is not None
+    ]
     return list(dict.fromkeys(notes))
 
 

@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from stillrobust.analysis.intervals import DROP_RANGE, SCORE_RANGE, UNBOUNDED, interval
+from stillrobust.analysis.groups import Grouping, effective_groups
+from stillrobust.analysis.intervals import (
+    DROP_RANGE,
+    INDEPENDENT,
+    SCORE_RANGE,
+    UNBOUNDED,
+    interval,
+)
 from stillrobust.analysis.plausibility import PLAUSIBILITY
 from stillrobust.analysis.robustness import Robustness, chance_corrected_drop
 from stillrobust.analysis.sample_size import sample_size_warnings
@@ -43,7 +50,16 @@ class Row:
     images_per_class: tuple[int, ...] = ()
     """As :attr:`CellReplicates.images_per_class`."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    """Of its cells, without the keys that describe the model."""
+    """Of its cells, without the keys that describe the model; with ``groups`` if groups of images
+    were resampled.
+    """
+    grouping: Grouping | None = None
+    """As :attr:`CellReplicates.grouping`."""
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the groups, for intervals; infinite without groups."""
+        return INDEPENDENT if self.grouping is None else self.grouping.freedom
 
     @cached_property
     def comparison_key(self) -> tuple[object, ...]:
@@ -82,7 +98,8 @@ class Row:
         clean, mpc = self.resampled["clean"], self.resampled["corrupted"]
         if (clean <= chance).any():
             return None
-        return interval(1 - (mpc - chance) / (clean - chance), value, UNBOUNDED)
+        draws = 1 - (mpc - chance) / (clean - chance)
+        return interval(draws, value, UNBOUNDED, freedom=self.freedom)
 
     @property
     def left_out(self) -> Mapping[str, int]:
@@ -93,7 +110,9 @@ class Row:
     @property
     def warnings(self) -> list[str]:
         """Reasons why its intervals may be too narrow, as sentences."""
-        return sample_size_warnings(self.images, self.images_per_class)
+        return sample_size_warnings(
+            self.images, self.images_per_class, effective_groups(self.grouping)
+        )
 
     @property
     def drops(self) -> Array | None:
@@ -134,7 +153,7 @@ class Row:
         if draws is None:
             return self.seed_intervals.get(quantity)
         within = DROP_RANGE if kind == "drop" else SCORE_RANGE
-        return interval(draws, self.value(quantity), within)
+        return interval(draws, self.value(quantity), within, freedom=self.freedom)
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ def _mean(rows: Sequence[Row]) -> Row:
 def _interval(rows: Sequence[Row], quantity: str) -> tuple[float, float]:
     """The interval of a quantity's mean over seeds and images, within its possible values."""
     values = [row.value(quantity) for row in rows]
-    spread = mean_over_seeds(values, [row.resampled[quantity] for row in rows])
+    draws = [row.resampled[quantity] for row in rows]
+    spread = mean_over_seeds(values, draws, freedom=rows[0].freedom)
     low, high = DROP_RANGE if quantity.startswith("drop") else SCORE_RANGE
     return max(spread.low, low), min(spread.high, high)
 
