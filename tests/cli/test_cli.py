@@ -131,7 +131,7 @@ def test_readme_example_from_python(tmp_path, monkeypatch):
         ),
         (["evaluate", "nowhere", "--data", "coco:nowhere", "--out", "x"], "nowhere"),
         (["report", "nowhere", "--out", "x"], "nowhere"),
-        (["list", "corruption"], "Did you mean: corruptions"),
+        (["compare", "a", "b", "--results", "nowhere"], "Expected a folder of results"),
         (["study", "run", "nowhere.yaml", "--out", "x"], "Expected a study at nowhere.yaml"),
     ],
 )
@@ -170,7 +170,7 @@ def test_help_is_instant_and_complete():
     listed = run("--help").stdout
     assert all(
         command in listed
-        for command in ("demo", "train", "evaluate", "report", "study", "list", "doctor")
+        for command in ("demo", "train", "evaluate", "report", "study", "checkpoints", "doctor")
     )
 
 

@@ -11,7 +11,7 @@ from stillrobust.names import format_count
 from stillrobust.samples import IGNORE, Array, Dataset, DatasetInfo, Sample, Target
 from stillrobust.user_files import error_summary
 
-ADVICE = "see docs/your_data.md, which wraps other libraries' datasets in a few lines"
+ADVICE = "see docs/how_to/your_data.md, which wraps other libraries' datasets in a few lines"
 
 
 def require_dataset(dataset: object) -> Dataset:

@@ -105,7 +105,7 @@ def find_convention(file: OnnxFile, nms: float | bool | None) -> Convention:
     raise UserError(
         f"Expected the outputs of a known detector in {file.path}, but it has"
         f" {file.description()}; export it with boxes, labels and scores, or write a Python file"
-        " (docs/your_model.md)"
+        " (docs/how_to/your_model.md)"
     )
 
 
@@ -223,7 +223,7 @@ def _unknown_shape(file: str, name: str, shape: Any) -> UserError:
     return UserError(
         f"Expected the output of a known detector in {file}, but {name} has the shape"
         f" {tuple(shape)}; export it with boxes, labels and scores, or write a Python file"
-        " (docs/your_model.md)"
+        " (docs/how_to/your_model.md)"
     )
 
 

@@ -122,7 +122,7 @@ def create_predictor(
     if missing:
         raise UserError(
             f"Expected options for what {file.path} does not tell: {'; '.join(missing.values())};"
-            f" give {', '.join(missing)}, see docs/models.md ({file.description()})"
+            f" give {', '.join(missing)}, see docs/reference/models.md ({file.description()})"
         )
 
     def predict(images: list[Image]) -> list[Prediction]:
