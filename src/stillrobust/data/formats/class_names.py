@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stillrobust.data.formats.label_files import Colour
 from stillrobust.data.formats.options import OpenOptions
+from stillrobust.data.reading import is_text
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
 from stillrobust.samples import IGNORE
@@ -30,8 +31,14 @@ def chosen_indices(classes: Sequence[str], options: OpenOptions, others: str) ->
         The indices, or ``None`` without the option or if it names all classes in their order.
 
     Raises:
-        UserError: If a name is unknown.
+        UserError: If a name is unknown, or cannot be written as UTF-8, as records are.
     """
+    broken = [name for name in classes if not is_text(name)]
+    if broken:
+        raise UserError(
+            f"Expected class names that can be written as UTF-8 in {options.path}, but got"
+            f" {broken[0]!r:.80}; rename the class"
+        )
     names = options.value("classes")
     if names is None or list(names) == list(classes):
         return None
