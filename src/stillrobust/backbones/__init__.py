@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from stillrobust.backbones.base import LEVELS, Backbone
     from stillrobust.backbones.checkpoint_facts import Checkpoint
     from stillrobust.backbones.checkpoints import CHECKPOINTS
-    from stillrobust.backbones.layer_rates import layer_rates
     from stillrobust.backbones.specs import (
         ResolvedBackbone,
         build_backbone,
@@ -34,7 +33,6 @@ __all__ = [
     "Checkpoint",
     "ResolvedBackbone",
     "build_backbone",
-    "layer_rates",
     "missing_weights",
     "resolve_backbone",
     "robustified_name",
@@ -49,7 +47,6 @@ __getattr__ = lazy_exports(
         "base": ("LEVELS", "Backbone"),
         "checkpoint_facts": ("Checkpoint",),
         "checkpoints": ("CHECKPOINTS",),
-        "layer_rates": ("layer_rates",),
         "specs": (
             "ResolvedBackbone",
             "build_backbone",
