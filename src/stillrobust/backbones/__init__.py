@@ -12,7 +12,7 @@ from stillrobust.extras import lazy_exports
 
 if TYPE_CHECKING:
     from stillrobust.backbones.architectures import ARCHITECTURES
-    from stillrobust.backbones.base import Backbone, require_pyramid
+    from stillrobust.backbones.base import LEVELS, Backbone
     from stillrobust.backbones.checkpoint_facts import Checkpoint
     from stillrobust.backbones.checkpoints import CHECKPOINTS
     from stillrobust.backbones.specs import (
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ARCHITECTURES",
     "CHECKPOINTS",
+    "LEVELS",
     "Backbone",
     "Checkpoint",
     "ResolvedBackbone",
     "build_backbone",
     "missing_weights",
-    "require_pyramid",
     "resolve_backbone",
     "robustified_name",
     "weights_file",
@@ -44,10 +44,7 @@ __getattr__ = lazy_exports(
     __name__,
     {
         "architectures": ("ARCHITECTURES",),
-        "base": (
-            "Backbone",
-            "require_pyramid",
-        ),
+        "base": ("LEVELS", "Backbone"),
         "checkpoint_facts": ("Checkpoint",),
         "checkpoints": ("CHECKPOINTS",),
         "specs": (

@@ -18,6 +18,7 @@ from stillrobust.cli.corruptions import (
     WarpTruth,
     parse_severities,
 )
+from stillrobust.cli.grouping import GroupBy
 from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish
 from stillrobust.errors import UserError
@@ -105,6 +106,7 @@ def evaluate_command(
     draws: Draws = "fast",
     channel_order: ChannelOrder = "rgb",
     warp_truth: WarpTruth = False,
+    group_by: GroupBy = None,
     accept_chance: AcceptChance = False,
 ) -> None:
     """Evaluate a model under image corruptions.
@@ -182,6 +184,7 @@ def evaluate_command(
             replace_stale=replace,
             log=log,
             group=group,
+            group_by=group_by,
             chance_picture=None if accept_chance else out / CHANCE_PICTURE,
         )
     if not group.is_main_process:

@@ -17,6 +17,7 @@ from stillrobust.cli.corruptions import (
     WarpTruth,
     parse_severities,
 )
+from stillrobust.cli.grouping import GroupBy
 from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish
 from stillrobust.names import format_count
@@ -118,6 +119,7 @@ def score(
         bool,
         typer.Option("--replace", help="Remove cells of other predictions under this name."),
     ] = False,
+    group_by: GroupBy = None,
     accept_chance: AcceptChance = False,
 ) -> None:
     """Score predictions for exported images.
@@ -140,6 +142,7 @@ def score(
             missing_are_empty=missing_are_empty,
             replace_stale=replace,
             progress=lambda done, total, text: display("score", done, total, text),
+            group_by=group_by,
             chance_picture=None if accept_chance else out / CHANCE_PICTURE,
         )
     if summary.masks_missing:
