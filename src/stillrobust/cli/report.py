@@ -74,7 +74,9 @@ def finish(
 
 @commands.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="Folder that --out of another command made.")],
+    results: Annotated[
+        Path, typer.Argument(help="Folder of results: the --out of evaluate, study run or others.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for report.html and the files of its numbers.")],
     paper: Annotated[
         bool,
@@ -88,11 +90,13 @@ def report(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Run that mCE is relative to (default: AlexNet, on ImageNet)."),
+        typer.Option(help="Reference run of mCE (default: AlexNet, for results on ImageNet)."),
     ] = None,
     standard: Annotated[
         list[str] | None,
-        typer.Option(help="Run without a technique, for effective robustness; at least two."),
+        typer.Option(
+            help="Run without a technique, for effective robustness. Repeat it: two are required."
+        ),
     ] = None,
     group_by: RegroupBy = None,
     chance_corrected: Annotated[
@@ -117,7 +121,9 @@ def report(
 def compare(
     first: Annotated[str, typer.Argument(metavar="RUN_A", help="Name of a run.")],
     second: Annotated[str, typer.Argument(metavar="RUN_B", help="Name of another run.")],
-    results: Annotated[Path, typer.Option(help="Folder that --out of another command made.")],
+    results: Annotated[
+        Path, typer.Option(help="Folder of results: the --out of evaluate, study run or others.")
+    ],
     metric: Annotated[
         str | None,
         typer.Option(help="Metric to compare (default: the task's first, such as box_ap)."),

@@ -73,7 +73,8 @@ def import_results(
     if source not in SOURCES:
         raise UserError(
             f"{unknown_name_error('source', source, SOURCES)}; `stillrobust predictions score`"
-            " scores predictions of your own, in COCO's format and others (docs/how_to/predictions.md)"
+            " scores predictions of your own, in COCO's format and others"
+            " (docs/how_to/predictions.md)"
         )
     tables = SOURCES[source](path, model, dataset)
     store = Store(results)

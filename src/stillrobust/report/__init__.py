@@ -1,6 +1,6 @@
-"""Reports: from a store of measurements to tables, files and one offline page.
+"""Reports of a results store: tables, files and one offline page.
 
-Reads the store; never loads a model or an image folder.
+Neither models nor datasets are read.
 """
 
 from pathlib import Path
