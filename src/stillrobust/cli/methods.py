@@ -56,9 +56,9 @@ def interpolate_command(
         str, typer.Option(help="Shares of the second run, 0 to 1, with commas.")
     ] = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1",
 ) -> None:
-    """Write the models between two finished runs, by interpolating their weights.
+    """Write models between two finished runs.
 
-    Evaluate each of them as any finished run.
+    Their weights are interpolated. Evaluate each of them as any finished run.
 
     Example: stillrobust methods interpolate runs/frozen runs/full --out runs/path --alphas 0.5
     """

@@ -23,8 +23,8 @@ def interpolate_runs(
 
     Args:
         first: Folder of a finished run, such as one whose backbone was frozen.
-        second: Folder of a finished run of the same backbone, task and classes, such as one that was
-            fine-tuned from there.
+        second: Folder of a finished run of the same backbone, task and classes, such as one
+            that was fine-tuned from there.
         alphas: Shares of the second run, 0..1.
         out: Folder for the runs, one folder for each share.
 
