@@ -72,7 +72,7 @@ def import_results(
     if source not in SOURCES:
         raise UserError(
             f"{unknown_name_error('source', source, SOURCES)}; `stillrobust predictions score`"
-            " scores predictions of your own, in COCO's format and others (docs/how_to/predictions.md)"
+            " scores predictions of your own (docs/how_to/predictions.md)"
         )
     tables = SOURCES[source](path, model, dataset)
     origin = {"source": source, "file": path.name, "sha256": _digest(path)}
