@@ -119,3 +119,49 @@ def test_tab_offers_checkpoints_studies_and_local_backbones(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert studies("mi") == ["miniature", "mine.yaml"]
     assert names_of("backbones")("resnet_mini(") == ["resnet_mini(weights='made/lamp')"]
+
+
+TYPOS = {
+    "evaluate --model resnet5O --data folders:data --out x": "did you mean resnet50",
+    "evaluate --model timm:resnet5O --data folders:data --out x": "Did you mean: resnet50",
+    "evaluate --model torchvision:resnet5O --data folders:data --out x": "Did you mean: resnet50",
+    "evaluate --model tmm:resnet50 --data folders:data --out x": "Did you mean: timm",
+    "evaluate --model nowhere.onnx --data folders:data --out x": "nowhere.onnx",
+    "evaluate nowhere --data folders:data --out x": "nowhere",
+    "evaluate --model resnet50 --data foldrs:data --out x": "Did you mean: folders",
+    "evaluate --model resnet50 --data folders:nowhere --out x": "nowhere",
+    "evaluate --model resnet50 --data folders:data --out x --corruptions fg": "Did you mean: fog",
+    "evaluate --model resnet50 --data folders:data --out x --severities 7": "severities among",
+    "evaluate --model resnet50 --data folders:data --out x --task detektion": "detection",
+    "train --backbone resnet5O --data folders:data --out x": "Did you mean: resnet50",
+    "train --backbone resnet50(weights='annt') --data folders:data --out x": "Did you mean: ant",
+    "train --backbone resnet18 --data folders:nowhere --out x": "nowhere",
+    "train --backbone resnet18 --data folders:data --out x --technique prme": "Did you mean: prime",
+    "train --backbone resnet18 --data folders:data --out x --recipe smal": "Did you mean: small",
+    "train --backbone resnet18 --data folders:data --out x --transfer full": "full_network",
+    "robustify --backbone resnt18 --technique prime --data source --out x": "resnet18",
+    "robustify --backbone resnet18 --technique prme --data source --out x": "Did you mean: prime",
+    "compare a b --results nowhere": "nowhere",
+    "checkpoints show annt": "Did you mean: ant",
+    "checkpoints fetch annt": "Did you mean: ant",
+    "checkpoints fetch timm:resnt50": "Did you mean: resnet50",
+    "techniques show prme": "Did you mean: prime",
+    "study plan tabel1": "Did you mean: table1",
+    "data check foldrs:data": "Did you mean: folders",
+}
+
+
+def test_wrong_names_are_found_without_loading_torch(tmp_path):
+    """It takes seconds to load."""
+    code = f"""
+import sys
+from typer.testing import CliRunner
+from stillrobust.cli import app
+from stillrobust.errors import UserError
+for line, expected in {TYPOS!r}.items():
+    error = CliRunner().invoke(app, line.split()).exception
+    assert isinstance(error, UserError) and expected in str(error), (line, error)
+    assert not {{"torch", "timm"}} & set(sys.modules), line
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -33,7 +33,7 @@ METRICS_OF = {
 }
 WORST = "Worst corruption (lowest of 15)"
 COMMAND = (
-    "details {} --severities 3 --reference classification-one --standard classification-one"
+    "runs show {} --severities 3 --reference classification-one --standard classification-one"
     " --standard classification-three"
 )
 DROPS = {"one": 3, "two": 4, "three": 6}  # of ten images that are seen wrong under corruption

@@ -9,6 +9,7 @@ from stillrobust.analysis.intervals import REPLICATES, SCORE_RANGE, interval
 from stillrobust.analysis.reference import worst_corruption
 from stillrobust.analysis.resampling import CellReplicates, resample_cells
 from stillrobust.analysis.robustness import covered_cells, robustness
+from stillrobust.analysis.rounding import decimals
 from stillrobust.grid import CLEAN, COMMON, SEVERITIES, Place
 from stillrobust.metrics.recompute import recompute_by_class, recompute_details
 from stillrobust.samples import Array
@@ -158,7 +159,9 @@ def _worst_corruption_lines(
         name, part = worst_corruption(numbers)
         drawn = resample_cells(store, numbers.run, [(name, level) for level in severities])
         bounds = (
-            interval(drawn.values[metric][:, 1:].mean(0), part.mpc, SCORE_RANGE)
+            interval(
+                drawn.values[metric][:, 1:].mean(0), part.mpc, SCORE_RANGE, freedom=drawn.freedom
+            )
             if drawn and metric in drawn.values
             else None
         )
@@ -185,10 +188,15 @@ def _class_rows(
 
 def _rows_with_intervals(replicates: CellReplicates | None) -> list[BreakdownRow]:
     """A row per quantity, from the clean cell and the corrupted ones."""
+    if replicates is None:
+        return []
     rows = []
-    for name, values in (replicates.values if replicates else {}).items():
+    for name, values in replicates.values.items():
         clean, corrupted = values[0], values[1:].mean(0)
-        bounds = [interval(part[1:], float(part[0]), SCORE_RANGE) for part in (clean, corrupted)]
+        bounds = [
+            interval(part[1:], float(part[0]), SCORE_RANGE, freedom=replicates.freedom)
+            for part in (clean, corrupted)
+        ]
         rows.append(BreakdownRow(name, float(clean[0]), bounds[0], float(corrupted[0]), bounds[1]))
     return rows
 
@@ -201,5 +209,6 @@ def _scores(row: BreakdownRow) -> str:
 
 
 def _percent(value: float, bounds: Bounds | None) -> str:
-    around = f" [{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]" if bounds else ""
-    return f"{100 * value:.1f}{around}"
+    digits = decimals(bounds)
+    around = f" [{100 * bounds[0]:.{digits}f}, {100 * bounds[1]:.{digits}f}]" if bounds else ""
+    return f"{100 * value:.{digits}f}{around}"

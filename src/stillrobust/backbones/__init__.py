@@ -6,24 +6,24 @@ gives four maps (B, C_i, H/s_i, W/s_i); ``embed(x)`` gives (B, embed_dim); ``cla
 upstream classifier's logits; the backbone normalizes by itself (``pixel_mean``, ``pixel_std``).
 """
 
-from stillrobust.extras import require_extra
+from typing import TYPE_CHECKING
 
-require_extra("torch")
+from stillrobust.extras import lazy_exports
 
-from stillrobust.backbones.base import LEVELS, Backbone
-from stillrobust.backbones.checkpoint_facts import Checkpoint
-from stillrobust.backbones.checkpoints import CHECKPOINTS
-from stillrobust.backbones.layer_rates import layer_rates
-from stillrobust.backbones.specs import (
-    ARCHITECTURES,
-    ResolvedBackbone,
-    build_backbone,
-    missing_weights,
-    resolve_backbone,
-    robustified_name,
-    weights_file,
-)
-from stillrobust.backbones.weights import write_folder
+if TYPE_CHECKING:
+    from stillrobust.backbones.architectures import ARCHITECTURES
+    from stillrobust.backbones.base import LEVELS, Backbone
+    from stillrobust.backbones.checkpoint_facts import Checkpoint
+    from stillrobust.backbones.checkpoints import CHECKPOINTS
+    from stillrobust.backbones.specs import (
+        ResolvedBackbone,
+        build_backbone,
+        missing_weights,
+        resolve_backbone,
+        robustified_name,
+        weights_file,
+    )
+    from stillrobust.backbones.weights import write_folder
 
 __all__ = [
     "ARCHITECTURES",
@@ -33,10 +33,28 @@ __all__ = [
     "Checkpoint",
     "ResolvedBackbone",
     "build_backbone",
-    "layer_rates",
     "missing_weights",
     "resolve_backbone",
     "robustified_name",
     "weights_file",
     "write_folder",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "architectures": ("ARCHITECTURES",),
+        "base": ("LEVELS", "Backbone"),
+        "checkpoint_facts": ("Checkpoint",),
+        "checkpoints": ("CHECKPOINTS",),
+        "specs": (
+            "ResolvedBackbone",
+            "build_backbone",
+            "missing_weights",
+            "resolve_backbone",
+            "robustified_name",
+            "weights_file",
+        ),
+        "weights": ("write_folder",),
+    },
+)

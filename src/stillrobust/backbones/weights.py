@@ -5,17 +5,18 @@ import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stillrobust.backbones.base import Backbone
 from stillrobust.backbones.checkpoint_facts import Checkpoint
 from stillrobust.backbones.checkpoints import CHECKPOINTS, checkpoints_of
-from stillrobust.backbones.reader import unreadable_reason
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec, unknown_name_error
 from stillrobust.storage.downloads import ByteProgress, cache_folder, fetch
 from stillrobust.storage.files import bytes_sha256, cached_file_sha256, file_sha256, write_whole
 from stillrobust.untrusted import parse_json, read_regular_file
+
+if TYPE_CHECKING:
+    from stillrobust.backbones.base import Backbone
 
 FORMAT = 1  # of checkpoint.json
 
@@ -38,6 +39,15 @@ def checkpoint_file(row: Checkpoint) -> Path:
             f" stillrobust checkpoints fetch {row.name}"
         )
     return path
+
+
+def missing_checkpoint(row: Checkpoint) -> str:
+    """Why the file of a row is missing, and how to get it; empty if it exists."""
+    try:
+        checkpoint_file(row)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _in_package(row: Checkpoint) -> Path:
@@ -98,6 +108,8 @@ def fetch_checkpoint(
     Raises:
         UserError: If no source has the file, or it is another file.
     """
+    from stillrobust.backbones.reader import unreadable_reason
+
     if row.package:
         return _in_package(row)
     if not sources and not row.url:
@@ -162,7 +174,7 @@ def verify_checkpoint(row: Checkpoint, path: Path) -> None:
 # ---- folders of robustify
 
 
-def write_folder(folder: Path, backbone: Backbone, row: Checkpoint) -> Path:
+def write_folder(folder: Path, backbone: "Backbone", row: Checkpoint) -> Path:
     """Write a backbone as a checkpoint: ``weights.safetensors`` and ``checkpoint.json``.
 
     Args:

@@ -21,6 +21,8 @@ from stillrobust.cli import (
     corruptions,
     data,
     evaluate,
+    gate,
+    power,
     predictions,
     report,
     runs,
@@ -41,7 +43,16 @@ SUMMARY = 64  # characters of a command's summary
 
 SECTIONS = {
     "Start": ("demo", "doctor"),
-    "Measure robustness": ("corrupt", "evaluate", "compare", "report", "runs", "predictions"),
+    "Measure robustness": (
+        "corrupt",
+        "evaluate",
+        "compare",
+        "gate",
+        "power",
+        "report",
+        "runs",
+        "predictions",
+    ),
     "Train": ("train", "robustify", "study"),
     "Data and components": (
         "data",
@@ -84,7 +95,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (corruptions.corrupt_command, evaluate.commands, report.commands, train.commands):
+for commands in (
+    corruptions.corrupt_command,
+    evaluate.commands,
+    gate.commands,
+    power.commands,
+    report.commands,
+    train.commands,
+):
     app.add_typer(commands)
 for name, commands in {
     "backbones": components.backbones,

@@ -40,7 +40,8 @@ def list_command() -> None:
 
     Example: stillrobust checkpoints list
     """
-    from stillrobust.backbones import CHECKPOINTS, missing_weights
+    from stillrobust.backbones.checkpoints import CHECKPOINTS
+    from stillrobust.backbones.weights import missing_checkpoint
 
     rows = CHECKPOINTS.values()
     width = max(len(row.spec) for row in rows)
@@ -48,7 +49,7 @@ def list_command() -> None:
     for row in rows:
         print_text(
             f"{row.spec:<{width}}  {_percent(row.top1):>6}  {_percent(row.imagenet_c):>6}  "
-            f"{'-' if missing_weights(row.spec) else 'here':<4}  {row.technique}"
+            f"{'-' if missing_checkpoint(row) else 'here':<4}  {row.technique}"
         )
 
 
@@ -64,12 +65,11 @@ def show_command(name: Name) -> None:
     """
     from dataclasses import asdict
 
-    from stillrobust.backbones import missing_weights
-    from stillrobust.backbones.weights import find_checkpoint
+    from stillrobust.backbones.weights import find_checkpoint, missing_checkpoint
 
     row = find_checkpoint(name)
     facts: dict[str, Any] = {"spec": row.spec, **asdict(row)}
-    facts["here"] = missing_weights(row.spec) or "yes"
+    facts["here"] = missing_checkpoint(row) or "yes"
     for key, value in facts.items():
         if value not in (None, "", ()):
             text = ", ".join(map(str, value)) if isinstance(value, tuple) else value
@@ -122,7 +122,9 @@ def fetch_command(
 
 def _fetch_from_hub(spec: str) -> None:
     from stillrobust.backbones.hubs import fetch_hub_model
+    from stillrobust.predictors import parse_model_spec
 
+    parse_model_spec(spec)
     with progress_display() as listen:
         path = fetch_hub_model(
             spec, lambda done, total: listen(spec, done >> 20, (total or done) >> 20, "MB")

@@ -22,7 +22,7 @@ def names_of(family: str) -> Callable[[str], list[str]]:
 
 
 def _backbones() -> Iterable[str]:
-    from stillrobust.backbones import ARCHITECTURES
+    from stillrobust.backbones.architectures import ARCHITECTURES
     from stillrobust.cli.components import local_backbones
 
     return [*ARCHITECTURES, *local_backbones()]
@@ -41,7 +41,7 @@ def _recipes() -> Iterable[str]:
 
 
 def _techniques() -> Iterable[str]:
-    from stillrobust.robustify import TECHNIQUES
+    from stillrobust.robustify.techniques import TECHNIQUES
 
     return TECHNIQUES
 
@@ -67,7 +67,7 @@ def checkpoints(incomplete: str) -> list[str]:
 
     The form with a slash needs no quotes in a shell.
     """
-    from stillrobust.backbones import CHECKPOINTS
+    from stillrobust.backbones.checkpoints import CHECKPOINTS
 
     names = dict.fromkeys(
         name

@@ -22,7 +22,7 @@ def list_backbones() -> None:
 
     Example: stillrobust backbones list
     """
-    from stillrobust.backbones import ARCHITECTURES
+    from stillrobust.backbones.architectures import ARCHITECTURES
 
     print_text("\n".join([*ARCHITECTURES, *local_backbones()]))
     print_text("... and every model of timm by its name")

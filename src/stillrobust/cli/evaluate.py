@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -18,6 +18,7 @@ from stillrobust.cli.corruptions import (
     WarpTruth,
     parse_severities,
 )
+from stillrobust.cli.grouping import GroupBy
 from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish
 from stillrobust.errors import UserError
@@ -32,16 +33,28 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 
+def _require_known_model(run: Path | None, model: str | None) -> None:
+    """Check that there is one model and that its name exists, before its library is imported."""
+    from stillrobust.predictors import parse_model_spec
+
+    if (run is None) == (model is None):
+        raise UserError(
+            "Expected either the folder of a finished run or --model, and not both; give one of"
+            " them"
+        )
+    if model is not None:
+        parse_model_spec(model)
+    elif run is not None and not run.is_dir():
+        raise UserError(
+            f"Expected the folder of a finished run at {run}, but there is none; check the path, or"
+            " give another library's model with --model"
+        )
+
+
 def _open_model(run: Path | None, model: str | None, info: "DatasetInfo") -> "Path | Predictor":
     from stillrobust.predictors import open_predictor
 
-    if run is not None and model is None:
-        return run
-    if run is None and model is not None:
-        return open_predictor(model, info)
-    raise UserError(
-        "Expected either the folder of a finished run or --model, and not both; give one of them"
-    )
+    return open_predictor(model, info) if model is not None else cast(Path, run)
 
 
 @commands.command("evaluate")
@@ -50,22 +63,24 @@ def evaluate_command(
         str,
         typer.Option(
             help=(
-                "FORMAT:PATH; its val split is used. FORMAT(leave_out_bad=True):PATH leaves out bad"
-                " images."
+                "Dataset as FORMAT:PATH, such as coco:mydata; see `stillrobust data check`. Its"
+                " val split is used."
             )
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for results and the report.")],
-    run: Annotated[Path | None, typer.Argument(help="The folder of a finished run.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="Folder that `train` wrote; leave it out with --model.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            help="A file, folder, torchvision name or KIND:NAME; see docs/reference/models.md."
+            help="Model from elsewhere: a file, a folder, or KIND:NAME such as timm:resnet50."
         ),
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="Expected task of the dataset; an error is raised if it differs."),
+        typer.Option(help="Stop if the dataset is for another task."),
     ] = None,
     name: Annotated[
         str | None,
@@ -84,15 +99,14 @@ def evaluate_command(
     ] = None,
     budget: Annotated[
         int | None,
-        typer.Option(
-            help="Evaluate N cells, then estimate mPC; see docs/explanation/statistics.md."
-        ),
+        typer.Option(help="Evaluate N cells only, and estimate mPC from them."),
     ] = None,
     seed: Seed = 0,
     regime: DatasetRegime = None,
     draws: Draws = "fast",
     channel_order: ChannelOrder = "rgb",
     warp_truth: WarpTruth = False,
+    group_by: GroupBy = None,
     accept_chance: AcceptChance = False,
 ) -> None:
     """Evaluate a model under image corruptions.
@@ -108,10 +122,9 @@ def evaluate_command(
     from stillrobust.corruptions.compilation import warm_up
     from stillrobust.data import open_dataset
     from stillrobust.data.bad_images import format_fault_counts
-    from stillrobust.evaluation import Protocol, evaluate
-    from stillrobust.evaluation.process_group import join_process_group
+    from stillrobust.evaluation import Protocol
+    from stillrobust.metrics import METRICS
     from stillrobust.predictors import Predictor
-    from stillrobust.tasks import TASKS
 
     protocol = Protocol(
         tuple(corruptions.split(",")),
@@ -124,13 +137,11 @@ def evaluate_command(
         channel_order=channel_order,
         warp_truth=warp_truth,
     )
-    group = join_process_group()
+    _require_known_model(run, model)
+    if task is not None:
+        lookup("task", task, METRICS)
     dataset = open_dataset(data, "val")
-    if (
-        task is not None
-        and lookup("task", task, dict.fromkeys(TASKS, task))
-        and task != dataset.info.task
-    ):
+    if task is not None and task != dataset.info.task:
         raise UserError(
             f"Expected data for {task}, but {data} is for {dataset.info.task}; give other data or"
             " leave --task out"
@@ -141,6 +152,10 @@ def evaluate_command(
             f" {format_fault_counts(dataset.info.left_out)}",
             err=True,
         )
+    from stillrobust.evaluation import evaluate
+    from stillrobust.evaluation.process_group import join_process_group
+
+    group = join_process_group()
     for note in dataset.info.notes:
         print_text(f"note on {dataset.info.name}: {note}", err=True)
     opened = _open_model(run, model, dataset.info)
@@ -169,6 +184,7 @@ def evaluate_command(
             replace_stale=replace,
             log=log,
             group=group,
+            group_by=group_by,
             chance_picture=None if accept_chance else out / CHANCE_PICTURE,
         )
     if not group.is_main_process:
@@ -180,11 +196,12 @@ def evaluate_command(
 
 def _print_estimates(results: Path, run: str, severities: tuple[int, ...]) -> None:
     from stillrobust.analysis.estimates import estimate_run
+    from stillrobust.report.table import Percent
     from stillrobust.storage.store import Store
 
     for one in estimate_run(Store(results), run, severities):
         print_text(
-            f"Estimate of mPC of {run}, {one.metric}: {100 * one.value:.1f} [{100 * one.low:.1f},"
-            f" {100 * one.high:.1f}] from {one.cells} of {one.total_cells} cells; compare it with"
-            " full results only with its interval"
+            f"Estimate of mPC of {run}, {one.metric}: {Percent(one.value, (one.low, one.high))}"
+            f" from {one.cells} of {one.total_cells} cells; compare it with full results only with"
+            " its interval"
         )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stillrobust.cli.grouping import RegroupBy, open_store
 from stillrobust.cli.output import print_text
 from stillrobust.cli.results import store_folder
 from stillrobust.names import format_count
@@ -17,7 +18,12 @@ TERMINAL_ROWS = 40  # of the extra corruptions; the page has all
 
 
 def finish(
-    results: Path, out: Path, reference: str | None = None, standard: Sequence[str] = ()
+    results: Path,
+    out: Path,
+    reference: str | None = None,
+    standard: Sequence[str] = (),
+    group_by: str | None = None,
+    chance_corrected: bool = False,
 ) -> None:
     """Write the report of a results store, and print its tables and its path.
 
@@ -26,6 +32,8 @@ def finish(
         out: Folder of the report.
         reference: Run that mCE is relative to.
         standard: Runs without a technique, for effective robustness.
+        group_by: Rule for groups of images, instead of the stored groups.
+        chance_corrected: Whether the table has the drop corrected for chance as well.
     """
     from stillrobust.report import add_breakdown, results_table, summarize, to_text, write_report
     from stillrobust.report.extra_corruptions import extra_corruptions_table
@@ -37,9 +45,8 @@ def finish(
         transfer_gain_table,
     )
     from stillrobust.report.upstream_gain import upstream_gain, upstream_gain_table
-    from stillrobust.storage.store import Store
 
-    store = Store(results)
+    store = open_store(results, group_by)
     summary = summarize(store)
     page = write_report(store, add_breakdown(store, summary, reference, standard), out)
     runs, rows, partial = store.runs(), summary.rows, summary.partial_rows
@@ -47,7 +54,9 @@ def finish(
     transfer = transfer_gain_table(gains)
     lacking = [f"{one.run}: {one.reason}" for one in summary.incomplete]
     texts = [
-        to_text(results_table(rows, summary.replicates)) if rows or not partial else "",
+        to_text(results_table(rows, summary.replicates, chance_corrected))
+        if rows or not partial
+        else "",
         "\n".join(lacking) if not rows and not partial else "",
         "\n".join(line for text in headline(partial) for line in textwrap.wrap(text, 100)),
         to_text(partial_results_table(partial)),
@@ -65,7 +74,9 @@ def finish(
 
 @commands.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="Folder that --out of another command made.")],
+    results: Annotated[
+        Path, typer.Argument(help="Folder of results: the --out of evaluate, study run or others.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for report.html and the files of its numbers.")],
     paper: Annotated[
         bool,
@@ -79,12 +90,19 @@ def report(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Run that mCE is relative to (default: AlexNet, on ImageNet)."),
+        typer.Option(help="Reference run of mCE (default: AlexNet, for results on ImageNet)."),
     ] = None,
     standard: Annotated[
         list[str] | None,
-        typer.Option(help="Run without a technique, for effective robustness; at least two."),
+        typer.Option(
+            help="Run without a technique, for effective robustness. Repeat it: two are required."
+        ),
     ] = None,
+    group_by: RegroupBy = None,
+    chance_corrected: Annotated[
+        bool,
+        typer.Option("--chance-corrected", help="Also print the drop of the score above chance."),
+    ] = False,
 ) -> None:
     """Write the report of finished results.
 
@@ -94,7 +112,7 @@ def report(
     --standard run-b
     """
     store = store_folder(results)
-    finish(store, out, reference, standard or ())
+    finish(store, out, reference, standard or (), group_by, chance_corrected)
     if paper:
         show_paper(store, out / "paper", protocol)
 
@@ -103,20 +121,23 @@ def report(
 def compare(
     first: Annotated[str, typer.Argument(metavar="RUN_A", help="Name of a run.")],
     second: Annotated[str, typer.Argument(metavar="RUN_B", help="Name of another run.")],
-    results: Annotated[Path, typer.Option(help="Folder that --out of another command made.")],
+    results: Annotated[
+        Path, typer.Option(help="Folder of results: the --out of evaluate, study run or others.")
+    ],
     metric: Annotated[
         str | None,
         typer.Option(help="Metric to compare (default: the task's first, such as box_ap)."),
     ] = None,
+    group_by: RegroupBy = None,
 ) -> None:
     """Compare two runs corruption by corruption, with intervals.
 
     Example: stillrobust compare run-a run-b --results studies
     """
     from stillrobust.report.comparison import compare_runs, comparison_text
-    from stillrobust.storage.store import Store
 
-    print_text(comparison_text(compare_runs(Store(store_folder(results)), first, second, metric)))
+    store = open_store(results, group_by)
+    print_text(comparison_text(compare_runs(store, first, second, metric)))
 
 
 def show_paper(results: Path, out: Path, protocol: str | None, studies: Sequence[str] = ()) -> None:

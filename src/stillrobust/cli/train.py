@@ -8,6 +8,7 @@ import typer
 from stillrobust.cli.completion import names_of
 from stillrobust.cli.output import print_text
 from stillrobust.errors import UserError
+from stillrobust.names import format_spec, lookup, parse_spec
 from stillrobust.runtime.progress import progress_display
 from stillrobust.runtime.run_log import RUN_LOG, log_failures
 
@@ -21,7 +22,7 @@ RecipeName = Annotated[
     str,
     typer.Option(
         autocompletion=names_of("recipes"),
-        help="One of `stillrobust recipes list`; other options change it.",
+        help="A recipe of `stillrobust recipes list`. The next options change it.",
     ),
 ]
 Steps = Annotated[int | None, typer.Option(help="Training steps.")]
@@ -49,13 +50,13 @@ def train_command(
         str,
         typer.Option(
             autocompletion=names_of("transfers"),
-            help="full_network trains everything, fixed_feature only the head; see training.md.",
+            help="full_network trains everything; fixed_feature trains the head only.",
         ),
     ] = "full_network",
     upstream: Annotated[
         bool,
         typer.Option(
-            "--upstream", help="Train nothing: keep the backbone's own classifier, to evaluate it."
+            "--upstream", help="Train nothing: write the backbone with its own classifier."
         ),
     ] = False,
     recipe: RecipeName = "small",
@@ -63,7 +64,7 @@ def train_command(
         str,
         typer.Option(
             autocompletion=names_of("techniques"),
-            help="Technique that augments the images: prime(geometry=False).",
+            help="Technique that augments the images, such as prime(geometry=False).",
         ),
     ] = "",
     steps: Steps = None,
@@ -85,13 +86,17 @@ def train_command(
     Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine
     """
     from stillrobust.data import open_dataset
-    from stillrobust.training import Plan, train
-    from stillrobust.training.launch import is_main_process
+    from stillrobust.training import TRANSFERS
 
+    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    lookup("transfer", transfer, TRANSFERS)
+    _require_known_names(backbone, technique)
     dataset = open_dataset(data, "val" if upstream else "train", training=not upstream)
     for note in dataset.info.notes:
         print_text(f"note on {dataset.info.name}: {note}", err=True)
-    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    from stillrobust.training import Plan, train
+    from stillrobust.training.launch import is_main_process
+
     plan = Plan(
         dataset.info.task,
         backbone,
@@ -114,7 +119,7 @@ def robustify_command(
         str,
         typer.Option(
             autocompletion=names_of("techniques"),
-            help="augmix, prime, ant(kernel=3), a+b; regular for none.",
+            help="Technique, such as prime, ant(kernel=3) or augmix+prime; regular for none.",
         ),
     ],
     backbone: Annotated[
@@ -122,7 +127,7 @@ def robustify_command(
     ],
     data: Annotated[
         str,
-        typer.Option(help="imagenet:PATH, folders:PATH, or source: a set generated beside OUT."),
+        typer.Option(help="imagenet:PATH, folders:PATH, or source for a small generated dataset."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
     recipe: RecipeName = "source_small",
@@ -141,15 +146,17 @@ def robustify_command(
     """
     from stillrobust.data import open_dataset
     from stillrobust.data.generated.source_set import write_source_set
-    from stillrobust.names import format_spec, parse_spec
+
+    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    _require_known_names(backbone, "" if technique == "regular" else technique)
+    dataset = None if data == "source" else open_dataset(data, "train", training=True)
     from stillrobust.training.launch import is_main_process
     from stillrobust.training.upstream_training import robustify, robustify_plan
 
-    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     plan = robustify_plan(backbone, technique, chosen)
-    if data == "source":
-        data = f"folders:{write_source_set(out.resolve().parent / 'source')}"
-    dataset = open_dataset(data, "train", training=True)
+    if dataset is None:
+        source = write_source_set(out.resolve().parent / "source")
+        dataset = open_dataset(f"folders:{source}", "train", training=True)
     for note in dataset.info.notes:
         print_text(f"note on {dataset.info.name}: {note}", err=True)
     with progress_display() as listen, log_failures(out / RUN_LOG, "training"):
@@ -158,6 +165,16 @@ def robustify_command(
         )
     if is_main_process():
         print_text(f"Backbone: {format_spec(parse_spec(backbone)[0], {'weights': str(folder)})}")
+
+
+def _require_known_names(backbone: str, technique: str) -> None:
+    """Check the names in specs before torch is imported."""
+    from stillrobust.backbones.architectures import require_known_backbone
+    from stillrobust.robustify.techniques import require_known_techniques
+
+    require_known_backbone(backbone)
+    if technique:
+        require_known_techniques(technique)
 
 
 def _recipe(name: str, change: list[str] | None, **options: Any) -> "Recipe":

@@ -16,6 +16,7 @@ from stillrobust.data.contract import require_dataset
 from stillrobust.errors import UserError
 from stillrobust.evaluation.cell_scores import CellScores
 from stillrobust.evaluation.clean_score import stored_chance_error
+from stillrobust.evaluation.image_groups import store_groups
 from stillrobust.evaluation.keys import (
     cell_keys,
     cell_views,
@@ -53,6 +54,7 @@ def evaluate(
     *,
     replace_stale: bool = False,
     log: Path | None = None,
+    group_by: str | None = None,
     chance_picture: Path | None = None,
 ) -> str:
     """Evaluate a model on a dataset under image corruptions.
@@ -71,6 +73,8 @@ def evaluate(
         replace_stale: Whether cells of other weights, data or protocol under that name are removed
             first. Otherwise they are an error.
         log: Log file (default: ``run.log`` in the folder of the run, none for a ``Predictor``).
+        group_by: Rule for images that belong together, which intervals then resample as groups;
+            see ``dataset_groups`` (default: the rule that is stored with the run, if any).
         chance_picture: PNG file. If it is given and the clean score is no better than chance, the
             evaluation ends after the clean cell, with a picture of three predictions in this file.
 
@@ -89,6 +93,8 @@ def evaluate(
         model, dataset, Store(results), protocol or Protocol(), run, replace_stale, group, log
     )
     dataset = evaluation.dataset
+    if group.is_main_process:
+        store_groups(evaluation.store, evaluation.run, dataset, group_by)
     size, cells, missing = (
         len(dataset),
         len(evaluation.views),

@@ -11,6 +11,7 @@ from stillrobust.data.views import read_target
 from stillrobust.errors import UserError
 from stillrobust.evaluation.cell_scores import CellScores
 from stillrobust.evaluation.clean_score import stored_chance_error
+from stillrobust.evaluation.image_groups import store_groups
 from stillrobust.evaluation.keys import (
     cell_keys,
     cell_views,
@@ -101,6 +102,7 @@ def score_predictions(
     missing_are_empty: bool = False,
     replace_stale: bool = False,
     progress: ProgressCallback = no_progress,
+    group_by: str | None = None,
     chance_picture: Path | None = None,
 ) -> ScoringSummary:
     """Score the predictions that were made elsewhere for exported images.
@@ -118,6 +120,7 @@ def score_predictions(
         missing_are_empty: Whether images that a file of detections does not name have none.
         replace_stale: Whether cells of other files, weights or data under that name are removed.
         progress: Called as images are processed; every image is checked and then scored.
+        group_by: Rule for images that belong together; see ``dataset_groups``.
         chance_picture: PNG file. If it is given and the clean score is no better than chance,
             scoring ends after the clean cell, with a picture of three predictions in this file.
 
@@ -148,6 +151,7 @@ def score_predictions(
         )
         if CLEAN not in missing:
             _require_better_than_chance(scoring, chance_picture)
+    store_groups(store, name, scoring.dataset, group_by)
     for place in missing:
         with store.lease_cells(name, display_name(place[0])) as held:
             record = _score(scoring, place, replace(info, has_masks=has_masks), steps)

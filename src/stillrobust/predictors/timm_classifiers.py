@@ -13,7 +13,7 @@ from stillrobust.backbones.strict_loading import load_weight_file, require_key
 from stillrobust.backbones.timm_models import create_timm_model
 from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.errors import UserError
-from stillrobust.names import format_spec, unknown_name_error
+from stillrobust.names import format_spec
 from stillrobust.predictors.folding import fold_batch_norm
 from stillrobust.predictors.labels import class_columns
 from stillrobust.predictors.outputs import classification_predictions, default_device
@@ -48,8 +48,6 @@ def create_predictor(
             f"timm has classifiers, but {info.name} is data for {info.task}; transfer one as a"
             " backbone first"
         )
-    if not timm.is_model(name.partition(".")[0]):
-        raise unknown_name_error("timm model", name, timm.list_models())
     from_file = weights not in ("pretrained", "random")
     place = require_key(key, "" if from_file else weights)
     own = read_weights(timm_file(name)).tensors if weights == "pretrained" else None

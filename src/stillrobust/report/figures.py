@@ -216,7 +216,11 @@ def upstream_against_downstream(rows: Sequence[Row], every: Sequence[Row]) -> Fi
 
 def _score_interval(row: Row, quantity: str) -> Interval | None:
     draws = row.resampled.get(quantity)
-    return None if draws is None else interval(draws, row.value(quantity), SCORE_RANGE)
+    return (
+        None
+        if draws is None
+        else interval(draws, row.value(quantity), SCORE_RANGE, freedom=row.freedom)
+    )
 
 
 def _scatter(
@@ -320,7 +324,7 @@ def _bounds(row: Row) -> dict[int, tuple[float, float]]:
     for level, score in _points(row).items():
         draws = row.resampled.get(f"severity.{level}" if level else "clean")
         if draws is not None:
-            found[level] = interval(draws, score, SCORE_RANGE)
+            found[level] = interval(draws, score, SCORE_RANGE, freedom=row.freedom)
     return found
 
 

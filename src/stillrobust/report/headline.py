@@ -46,13 +46,17 @@ def difference_interval(first: Row, second: Row, quantity: str = "drop") -> Inte
         quantity: One of :data:`summary.QUANTITIES`.
 
     Returns:
-        The interval, or ``None`` without per-image statistics of the same images.
+        The interval, or ``None`` without per-image statistics of the same images and
+        groups.
     """
     if first.drops is None or second.drops is None or first.image_ids != second.image_ids:
+        return None
+    if first.grouping != second.grouping:
         return None
     return paired_interval(
         second.resampled[quantity] - first.resampled[quantity],
         second.value(quantity) - first.value(quantity),
+        freedom=first.freedom,
     )
 
 

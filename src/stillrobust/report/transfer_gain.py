@@ -351,7 +351,7 @@ def gain_of(pairs: Sequence[tuple[Row, Row]], quantity: str = "drop") -> Gain:
     if len(distinct) == 1:
         return Gain(value, bounds[0])
     draws = [one.resampled[quantity] - other.resampled[quantity] for one, other in distinct]
-    spread = mean_over_seeds(values, draws)
+    spread = mean_over_seeds(values, draws, freedom=distinct[0][0].freedom)
     return Gain(value, (spread.low, spread.high))
 
 

@@ -23,7 +23,7 @@ from stillrobust.names import lookup
 from stillrobust.robustify.deepaugment import cae, edsr
 from stillrobust.robustify.deepaugment.random_tensors import Random
 from stillrobust.robustify.deepaugment.roots import COMBINATIONS, MultiRootDataset
-from stillrobust.robustify.technique import Card, Technique
+from stillrobust.robustify.technique import Card, Technique, TechniqueEntry
 from stillrobust.samples import Dataset, Image
 
 __all__ = [
@@ -257,3 +257,6 @@ def deepaugment(roots: tuple[str, ...] = (), combine: str = "concat") -> Techniq
 
 def _extend(dataset: Dataset, seed: int, roots: tuple[str, ...], combine: str) -> Dataset:
     return MultiRootDataset(dataset, roots, combine, seed)
+
+
+DEEPAUGMENT = TechniqueEntry(deepaugment, CARD)
