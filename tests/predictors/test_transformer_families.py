@@ -141,7 +141,7 @@ def test_eomt_of_whole_and_of_cut_images(tmp_path, split):
         shares.append(np.bincount(expected.flatten().numpy()).max() / expected.numel())
         assert split == (len(answer.class_queries_logits) > 1)
         # the library resizes masks once more before it resizes the sum
-        assert (one.label_map == expected.numpy()).mean() > (0.99 if split else 0.95)
+        assert (one.label_map == expected.numpy()).mean() > (0.99 if split else 0.9)
     assert max(shares) < 0.9, "no map is of one class"
 
 
