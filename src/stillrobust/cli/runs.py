@@ -18,7 +18,9 @@ commands = typer.Typer(
     no_args_is_help=True, help="List, show, import, export, remove and rename evaluated models."
 )
 
-Results = Annotated[Path, typer.Argument(help="Folder that --out of another command made.")]
+Results = Annotated[
+    Path, typer.Argument(help="Folder of results: the --out of evaluate, study run or others.")
+]
 
 
 def _open(results: Path) -> "Store":
@@ -30,7 +32,7 @@ def _open(results: Path) -> "Store":
 @commands.command("list")
 def list_command(
     results: Annotated[
-        Path, typer.Argument(help="Folder that --out of another command made.")
+        Path, typer.Argument(help="Folder of results: the --out of evaluate, study run or others.")
     ] = Path("results"),
 ) -> None:
     """List runs with task, dataset and number of cells.
@@ -56,17 +58,19 @@ def list_command(
 def show_command(
     results: Results,
     run: Annotated[str | None, typer.Option(help="Show only this run (default: all).")] = None,
-    severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
+    severities: Annotated[str, typer.Option(help="Severities, separated by commas.")] = "1,2,3,4,5",
     reference: Annotated[
         str | None,
-        typer.Option(help="Run that mCE is relative to (default: AlexNet, on ImageNet)."),
+        typer.Option(help="Reference run of mCE (default: AlexNet, for results on ImageNet)."),
     ] = None,
     standard: Annotated[
         list[str] | None,
-        typer.Option(help="A run without a technique, for effective robustness; repeat it."),
+        typer.Option(
+            help="Run without a technique, for effective robustness. Repeat it: two are required."
+        ),
     ] = None,
     classes: Annotated[
-        int, typer.Option(help="Number of classes, those with the largest loss first.")
+        int, typer.Option(help="Number of classes to show, largest loss first.")
     ] = 5,
 ) -> None:
     """Show calibration, object sizes, classes and mCE of runs.
@@ -110,18 +114,17 @@ def import_command(
     path: Annotated[
         Path, typer.Argument(help="File of the tool, a folder of cards, or RobustBench's folder.")
     ],
-    out: Annotated[
-        Path, typer.Option(help="Folder of results to write to; it may have other runs.")
-    ],
+    out: Annotated[Path, typer.Option(help="Folder of results to add to.")],
     model: Annotated[
-        str, typer.Option(help="Name of the model (mmdetection), or the only one to import.")
+        str,
+        typer.Option(help="Name of the model (mmdetection), or the one model to import (others)."),
     ] = "",
     dataset: Annotated[
-        str, typer.Option(help="Name of the dataset as in your runs, or the only one to import.")
+        str, typer.Option(help="Name of the dataset as in your runs, or the one dataset to import.")
     ] = "",
     known: Annotated[
         list[str] | None,
-        typer.Option(help="FIELD=VALUE of the protocol that the source does not document."),
+        typer.Option(help="FIELD=VALUE: a fact of the protocol that you know and the file lacks."),
     ] = None,
 ) -> None:
     """Import results of other tools.

@@ -17,7 +17,7 @@ from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, Cell
 from stillrobust.importers import mmdetection, robustbench, run_cards, semsegbench
 from stillrobust.importers.tables import UNKNOWN, ImportedTable
-from stillrobust.names import lookup
+from stillrobust.names import lookup, unknown_name_error
 from stillrobust.storage.files import content_key
 from stillrobust.storage.store import Measurement, Run, Store
 
@@ -70,7 +70,13 @@ def import_results(
     Raises:
         UserError: If the file or the arguments are invalid. Nothing is written then.
     """
-    tables = lookup("source", source, SOURCES)(path, model, dataset)
+    if source not in SOURCES:
+        raise UserError(
+            f"{unknown_name_error('source', source, SOURCES)}; `stillrobust predictions score`"
+            " scores predictions of your own, in COCO's format and others"
+            " (docs/how_to/predictions.md)"
+        )
+    tables = SOURCES[source](path, model, dataset)
     store = Store(results)
     existing = {run.name: run for run in store.runs()}
     whole = _origin(source, path)
