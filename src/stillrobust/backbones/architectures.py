@@ -5,7 +5,7 @@ To add an architecture, write its builder in a module of this package and add an
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from stillrobust.backbones.checkpoints import checkpoints_of
 from stillrobust.backbones.library_names import model_names
@@ -14,6 +14,8 @@ from stillrobust.names import LazyTable, parse_spec, unknown_name_error
 if TYPE_CHECKING:
     from stillrobust.backbones.base import Backbone
 
+LayerUnit = Literal["block", "stage"]
+"""What a layer is where learning rates fall from layer to layer; see ``layer_rates``."""
 _PACKAGE = "stillrobust.backbones"
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet_mini")
 _SWINS = ("swin_t", "swin_s", "swin_b", "swin_b_384", "swin_mini")

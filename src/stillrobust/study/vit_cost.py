@@ -80,8 +80,8 @@ TRAINING: dict[tuple[str, str], tuple[float, str]] = {
         )
     },
 }
-"""(V100-hours, source) of one training, by recipe and architecture, at the study's length: 24 epochs
-of COCO and 80,000 steps of ADE20K.
+"""(V100-hours, source) of one training, by recipe and architecture, at the study's length: 24
+epochs of COCO and 80,000 steps of ADE20K.
 """
 MILLISECONDS: dict[tuple[str, str], float] = {
     ("coco", "convnext_tiny"): SWIN_COCO_MILLISECONDS * CONVNEXT_TO_SWIN,
