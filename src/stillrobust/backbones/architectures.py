@@ -38,6 +38,8 @@ ARCHITECTURES: LazyTable[Callable[[str], "Backbone"]] = LazyTable(
 """Built-in architectures. Any other name is timm's, and so is ``timm/NAME`` if both have it."""
 TIMM = "timm/"
 RANDOM = "random"
+LayerUnit = Literal["block", "stage"]
+"""What layer decay counts, see ``layers_of``."""
 HUB = "imagenet"  # the default weights of a timm name: timm's own, from its hub
 
 

@@ -196,11 +196,12 @@ def evaluate_command(
 
 def _print_estimates(results: Path, run: str, severities: tuple[int, ...]) -> None:
     from stillrobust.analysis.estimates import estimate_run
+    from stillrobust.report.table import Percent
     from stillrobust.storage.store import Store
 
     for one in estimate_run(Store(results), run, severities):
         print_text(
-            f"Estimate of mPC of {run}, {one.metric}: {100 * one.value:.1f} [{100 * one.low:.1f},"
-            f" {100 * one.high:.1f}] from {one.cells} of {one.total_cells} cells; compare it with"
-            " full results only with its interval"
+            f"Estimate of mPC of {run}, {one.metric}: {Percent(one.value, (one.low, one.high))}"
+            f" from {one.cells} of {one.total_cells} cells; compare it with full results only with"
+            " its interval"
         )

@@ -1,4 +1,4 @@
-"""The commands on the runs of a results store: runs list, show, import, remove, rename."""
+"""The commands on the runs of a results store: runs list, show, import, export, remove, rename."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stillrobust.storage.store import Store
 
 commands = typer.Typer(
-    no_args_is_help=True, help="List, show, import, remove and rename evaluated models."
+    no_args_is_help=True, help="List, show, import, export, remove and rename evaluated models."
 )
 
 Results = Annotated[
@@ -110,9 +110,9 @@ def show_command(
 
 @commands.command("import")
 def import_command(
-    source: Annotated[str, typer.Argument(help="mmdetection, robustbench or semsegbench.")],
+    source: Annotated[str, typer.Argument(help="card, mmdetection, robustbench or semsegbench.")],
     path: Annotated[
-        Path, typer.Argument(help="File of the tool, or RobustBench's folder of cards and tables.")
+        Path, typer.Argument(help="File of the tool, a folder of cards, or RobustBench's folder.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of results to add to.")],
     model: Annotated[
@@ -134,6 +134,8 @@ def import_command(
     Example: stillrobust runs import mmdetection results.pkl --dataset "COCO val2017" --out results
 
     Example: stillrobust runs import semsegbench miou.csv --dataset ADE20K --out results
+
+    Example: stillrobust runs import card cards --out leaderboard
     """
     from stillrobust.importers import import_results
 
@@ -154,6 +156,26 @@ def import_command(
             )
         )
     print_text(f"Next: stillrobust report {out} --out report")
+
+
+@commands.command()
+def export(
+    results: Results,
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")],
+    card: Annotated[Path, typer.Option(help="JSON file to write.")],
+) -> None:
+    """Write the card of a run, which others can import.
+
+    The card has scores, intervals, protocol and hashes, and no image.
+
+    Example: stillrobust runs export results my-model --card my-model.json
+    """
+    from stillrobust.report.run_cards import card_json, make_card
+    from stillrobust.storage.files import write_whole
+
+    made = make_card(_open(results), name)
+    write_whole({card: card_json(made).encode()})
+    print_text(f"Card: {card}\nCite it so: {made.cite}")
 
 
 @commands.command()
