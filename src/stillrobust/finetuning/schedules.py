@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing_extensions import override
 
 from stillrobust.backbones import Backbone
-from stillrobust.backbones.layer_decay import LayerUnit
+from stillrobust.backbones.architectures import LayerUnit
 from stillrobust.errors import UserError
 from stillrobust.finetuning.method import Method, MethodCard, MethodEntry, Phase, checked_arguments
 from stillrobust.robustify.technique import require_between
