@@ -14,6 +14,8 @@ from stillrobust.names import LazyTable, parse_spec, unknown_name_error
 if TYPE_CHECKING:
     from stillrobust.backbones.base import Backbone
 
+LayerUnit = Literal["block", "stage"]
+"""What a layer is where learning rates fall from layer to layer; see ``layer_rates``."""
 _PACKAGE = "stillrobust.backbones"
 _RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet_mini")
 _SWINS = ("swin_t", "swin_s", "swin_b", "swin_b_384", "swin_mini")
