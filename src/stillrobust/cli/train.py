@@ -67,6 +67,13 @@ def train_command(
             help="Technique that augments the images, such as prime(geometry=False).",
         ),
     ] = "",
+    method: Annotated[
+        str,
+        typer.Option(
+            autocompletion=names_of("methods"),
+            help="Fine-tuning methods that keep robustness: lp_ft + ema(decay=0.99).",
+        ),
+    ] = "",
     steps: Steps = None,
     batch_size: BatchSize = None,
     lr: Rate = None,
@@ -86,11 +93,13 @@ def train_command(
     Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine
     """
     from stillrobust.data import open_dataset
+    from stillrobust.finetuning.methods import split_methods
     from stillrobust.training import TRANSFERS
 
     chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     lookup("transfer", transfer, TRANSFERS)
     _require_known_names(backbone, technique)
+    split_methods(method)
     dataset = open_dataset(data, "val" if upstream else "train", training=not upstream)
     for note in dataset.info.notes:
         print_text(f"note on {dataset.info.name}: {note}", err=True)
@@ -104,6 +113,7 @@ def train_command(
         chosen,
         parse_pairs("--set", settings or []),
         technique,
+        method,
     )
     with progress_display() as listen, log_failures(out / RUN_LOG, "training"):
         folder = train(

@@ -127,8 +127,8 @@ def parse_card(text: str, path: Path) -> RunCard:
 def _contradiction(card: RunCard) -> str:
     """Return what in a card contradicts its scores or its protocol; empty if nothing does."""
     stated = {"task": card.task, "images": card.images, "weights": card.weights, "data": card.data}
-    for key, value in stated.items():
-        if card.protocol.get(key) != value:
+    for key, given in stated.items():
+        if card.protocol.get(key) != given:
             return f"its {key} is not that of its protocol"
     if len(canonical_json(card.protocol)) > LONGEST_PROTOCOL:
         return f"its protocol has more than {LONGEST_PROTOCOL:,} characters"
@@ -150,16 +150,14 @@ def _contradiction(card: RunCard) -> str:
             found = robustness(card_measurements(card, name), tuple(metric.severities))
         except UserError as error:
             return f"its scores are not complete: {error}"
-        values = {"p": found.clean, "mpc": found.mpc, "rpc": found.rpc, "drop": found.drop}
-        pairs = [(key, getattr(metric, key), value) for key, value in values.items()]
-        pairs += [
-            (group, metric.groups[group], part.drop)  # type: ignore[index]
-            for group, part in found.by_group.items()
-            if group in metric.groups
-        ]
-        if len(metric.groups) < len(found.by_group):
+        if metric.groups.keys() != found.by_group.keys():
             return f"{name} lacks the drop of a group"
-        for key, estimate, value in pairs:
+        values = {"p": found.clean, "mpc": found.mpc, "rpc": found.rpc, "drop": found.drop}
+        values |= {group: part.drop for group, part in found.by_group.items()}
+        estimates: dict[str, Estimate] = {str(key): one for key, one in metric.groups.items()}
+        estimates |= {"p": metric.p, "mpc": metric.mpc, "rpc": metric.rpc, "drop": metric.drop}
+        for key, value in values.items():
+            estimate = estimates[key]
             if not math.isclose(estimate.value, value, abs_tol=TOLERANCE):
                 return f"its {key} of {name} is {estimate.value:g}, and its scores give {value:g}"
             low, high = estimate.interval or (value, value)

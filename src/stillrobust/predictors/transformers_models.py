@@ -232,10 +232,10 @@ def _universal_segmenter(model: Any, processor: _Processor, columns: Any, output
             classes = answer.class_queries_logits.softmax(-1)[..., torch.from_numpy(columns)]
             masks = answer.masks_queries_logits.float()
             offsets = inputs.get("patch_offsets")
-            if offsets:
+            if offsets is not None:  # EoMT, whose masks are coarse
                 masks = _resize(masks, tuple(inputs["pixel_values"].shape[-2:]))
             scores = torch.einsum("bqc,bqhw->bchw", classes.float(), masks.sigmoid())
-            if offsets:  # EoMT cuts a long image into squares, which overlap
+            if offsets:  # it cuts a long image into squares, which overlap
                 library = processor.library
                 whole = library.merge_image_patches(scores, offsets, [size], library.size)[0]
             else:

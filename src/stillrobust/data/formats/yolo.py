@@ -334,7 +334,7 @@ class LineReader:
                 f"Expected a class with four numbers, or with three or more x, y pairs, in {path},"
                 f" but got {line!r:.80}; correct the line"
             )
-        label = self._labels.get(numbers[0])
+        label = self._labels.get(int(numbers[0])) if numbers[0].is_integer() else None
         if label is None:
             raise UserError(
                 f"Expected a class {format_ranges(self._labels)} in {path}, but got {line!r:.80};"
