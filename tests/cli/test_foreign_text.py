@@ -96,7 +96,7 @@ def test_report_and_compare(tmp_path, capsys, monkeypatch):
     code, _, err = run(capsys, monkeypatch, "compare", HOSTILE, "b", "--results", tmp_path / "s")
     assert code == 2
     assert len(err.strip().splitlines()) == 1
-    code, _, _ = run(capsys, monkeypatch, "details", "a", tmp_path / "s", "--severities", "1")
+    code, _, _ = run(capsys, monkeypatch, "runs", "show", tmp_path / "s", "--severities", "1")
     assert code in (0, 2)
 
 
