@@ -96,7 +96,7 @@ def test_report_and_compare(tmp_path, capsys, monkeypatch):
     code, _, err = run(capsys, monkeypatch, "compare", HOSTILE, "b", "--results", tmp_path / "s")
     assert code == 2
     assert len(err.strip().splitlines()) == 1
-    code, _, _ = run(capsys, monkeypatch, "details", "a", tmp_path / "s", "--severities", "1")
+    code, _, _ = run(capsys, monkeypatch, "runs", "show", tmp_path / "s", "--severities", "1")
     assert code in (0, 2)
 
 
@@ -139,14 +139,14 @@ def test_paths_that_no_file_can_have(tmp_path, capsys, monkeypatch):
         for command in (
             ["report", path, "--out", "out"],
             ["compare", "a", "b", "--results", path],
-            ["details", "a", path],
+            ["runs", "show", path],
             ["study", "plan", f"{path}.yaml", "--out", "out"],
             ["study", "status", "--out", path],
-            ["study", "export", "x.csv", "--out", path],
+            ["study", "numbers", "x.csv", "--out", path],
             ["corrupt", path, "out"],
             ["data", "check", "folders", path],
-            ["import", "mmdetection", f"{path}.json", "--out", "out"],
-            ["import", "semsegbench", path, "--out", "out"],
+            ["runs", "import", "mmdetection", f"{path}.json", "--out", "out"],
+            ["runs", "import", "semsegbench", path, "--out", "out"],
             ["evaluate", "--data", f"folders:{path}", "--model", "m.py", "--out", "out"],
             ["evaluate", "--data", "folders:data", "--model", f"{path}.py", "--out", "out"],
         ):
