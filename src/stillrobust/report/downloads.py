@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stillrobust.report.breakdown import breakdown_of, breakdown_quantities_table
+from stillrobust.report.headline import headline
 from stillrobust.report.partial_results import partial_results_json, partial_results_table
 from stillrobust.report.renderers import to_csv, to_latex, to_markdown, to_records
 from stillrobust.report.results_table import measurements_table, results_table
@@ -14,11 +15,11 @@ from stillrobust.report.rows import Row, Summary
 from stillrobust.report.seed_means import with_seed_means
 from stillrobust.report.summary import overlaps_test
 from stillrobust.report.table import Table
-from stillrobust.report.transfer_gain import summary_sentence, transfer_gain, transfer_gain_table
+from stillrobust.report.transfer_gain import transfer_gain, transfer_gain_table
 from stillrobust.report.upstream_gain import upstream_gain, upstream_gain_table
 from stillrobust.storage.store import Store
 
-MAX_LINK_BYTES = 4_000_000  # of all links in the page; other files are only in its folder
+MAX_LINK_BYTES = 600_000  # of all links in the page; other files are only in its folder
 MEDIA_TYPES = {
     "csv": "text/csv",
     "json": "application/json",
@@ -82,7 +83,7 @@ def report_files(store: Store, summary: Summary) -> dict[str, ReportFile]:
     texts = []
     if transfer.rows:
         files["transfer_gain.csv"] = ReportFile("gain after each transfer", to_csv(transfer))
-        texts.append(f"{summary_sentence(lines)}\n\n{to_markdown(transfer)}")
+        texts.append(f"{headline(runs, summary).sentence}\n\n{to_markdown(transfer)}")
     if upstream.rows:
         files["upstream_gain.csv"] = ReportFile("gain upstream by group", to_csv(upstream))
         texts.append(to_markdown(upstream))

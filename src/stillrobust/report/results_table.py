@@ -23,8 +23,8 @@ from stillrobust.storage.store import Measurement, Run
 GROUP_ORDER = ("noise", "blur", "digital", "weather")  # the paper's order of columns
 DROPS = (*(f"drop.{group}" for group in GROUP_ORDER), "drop")
 ALIKE = (
-    "Alike: runs that share a letter are not distinguishable by their mean drop (all pairs compared"
-    " together); a\N{EN DASH}d: a, b, c, d. Letters after mPC: the same for mPC."
+    "Letters: values of a column that share one are not distinguishable (all pairs compared"
+    " together); a\N{EN DASH}d: a, b, c, d."
 )
 OVERLAP_MARK = "\N{DAGGER}"
 NO_COMPLETE_RUN = "No run has a mean drop yet. What each run lacks:"
@@ -43,7 +43,7 @@ COLUMNS = (
     Column("rpc"),
     *(Column(f"{group}_drop", group.capitalize()) for group in GROUP_ORDER),
     Column("mean_drop", "Mean drop", has_interval=True),
-    Column("alike", "Alike"),
+    Column("alike"),
     Column("alike_mpc"),
     *(Column(key) for key in ("protocol", *SCORE_BOUNDS, "overlaps_test")),
 )
@@ -103,8 +103,12 @@ def _line(row: Row, rows: Sequence[Row], best: dict[str, float], name_dataset: b
         "Transfer": transfer_name(run),
         "Metric": metric_name(numbers.metric),
     }
+    several = len(rows) > 1  # a single one is not compared
     model = model_name(row, rows) + (f" {OVERLAP_MARK}" if overlaps else "")
-    drops = [Percent(row.value(drop), best=row.value(drop) <= best[drop]) for drop in DROPS[:-1]]
+    drops = [
+        Percent(row.value(drop), best=several and row.value(drop) <= best[drop])
+        for drop in DROPS[:-1]
+    ]
     bounds: list[Cell] = [None] * 6
     if row.resampled:  # a mean of seeds has none
         drawn = row.resampled
@@ -125,11 +129,16 @@ def _line(row: Row, rows: Sequence[Row], best: dict[str, float], name_dataset: b
         row.images,
         sum(row.left_out.values()),
         Percent(numbers.clean),
-        Percent(numbers.mpc, letters=compact_letters(row.alike_mpc)),
+        Percent(numbers.mpc, letters=compact_letters(row.alike_mpc if several else "")),
         numbers.rpc,
         *drops,
-        Percent(numbers.drop, row.interval, best=numbers.drop <= best["drop"]),
-        Label(row.alike, compact_letters(row.alike)),
+        Percent(
+            numbers.drop,
+            row.interval,
+            best=several and numbers.drop <= best["drop"],
+            letters=compact_letters(row.alike if several else ""),
+        ),
+        row.alike,
         row.alike_mpc,
         content_key(row.protocol),
         *bounds,
