@@ -42,8 +42,8 @@ def test_of_two_models_one_is_more_robust(tmp_path):
     write(tmp_path, "a", 80, 60)
     found = answer(write(tmp_path, "b", 80, 20))
     start = (
-        "a is more robust than b: it loses 25.0 % of its top-1 under corruption instead of 75.0 %, a"
-        " certain difference of 50.0 points ["
+        "a is more robust than b: it loses 25.0 % of its top-1 under corruption instead of 75.0 %,"
+        " a certain difference of 50.0 points ["
     )
     assert found.sentence.startswith(start)
     assert found.sentence.endswith("].")
@@ -192,15 +192,15 @@ def line(technique, upstream, downstream, transfer="full network", width=0.02):
         (
             [line("ant", 0.1, 0.01)],
             (
-                "ANT's robustness is lost in the transfer, as far as can be told: 10 % of its gain after"
-                " full fine-tuning (which may be chance)."
+                "ANT's robustness is lost in the transfer, as far as can be told: 10 % of its gain"
+                " after full fine-tuning (which may be chance)."
             ),
         ),
         (
             [line("ant", 0.1, -0.05)],
             (
-                "ANT's robustness turns into a loss after the transfer: \N{MINUS SIGN}50 % of its gain"
-                " after full fine-tuning (a loss)."
+                "ANT's robustness turns into a loss after the transfer: \N{MINUS SIGN}50 % of its"
+                " gain after full fine-tuning (a loss)."
             ),
         ),
         (
@@ -213,15 +213,15 @@ def line(technique, upstream, downstream, transfer="full network", width=0.02):
         (
             [line("ant", 0.1, 0.05), line("mine(1)", 0.2, 0.18), line("l2", 0.001, 0.1)],
             (
-                "Of 3 techniques, mine(1) keeps the largest gain: its robustness mostly survives the"
-                " transfer: 90 % of its gain after full fine-tuning."
+                "Of 3 techniques, mine(1) keeps the largest gain: its robustness mostly survives"
+                " the transfer: 90 % of its gain after full fine-tuning."
             ),
         ),
         (
             [line("ant", 0.01, 0.3)],
             (
-                "ANT gains no robustness for certain upstream (1.0 points [\N{MINUS SIGN}1.0, 3.0]), so"
-                " there is none to transfer."
+                "ANT gains no robustness for certain upstream (1.0 points [\N{MINUS SIGN}1.0,"
+                " 3.0]), so there is none to transfer."
             ),
         ),
         (

@@ -70,9 +70,9 @@ def test_terminal_and_page_have_the_numbers_and_call_them_what_they_are(told):
     page = " ".join(whole.split())
     for shown in (text, page):
         assert (
-            "Partial evaluation, 2 of 15 corruptions (fog, contrast) at severity 3: a is more robust"
-            " than b: it loses 37.5 % of its top-1 under corruption instead of 68.8 %, a certain"
-            " difference of 31.2 points [" in shown
+            "Partial evaluation, 2 of 15 corruptions (fog, contrast) at severity 3: a is more"
+            " robust than b: it loses 37.5 % of its top-1 under corruption instead of 68.8 %, a"
+            " certain difference of 31.2 points [" in shown
         )
         assert "top-1: mean over 2 of 15 corruptions, severity 3" in shown
         assert "is not mPC" in shown
