@@ -87,7 +87,16 @@ function styled(chart) {
   return [resolved(chart.traces), resolved({ ...chart.layout, font })];
 }
 
+// The library is text until the first chart is drawn: the numbers need not wait for it.
+function loadLibrary() {
+  if (window.Plotly) return;
+  const script = document.createElement("script");
+  script.textContent = document.getElementById("library").textContent;
+  document.head.append(script);
+}
+
 function draw(chart, width) {
+  loadLibrary();
   const [traces, layout] = styled(chart);
   chart.isDrawn = true;
   return Plotly.react(chart.plot, traces, width ? { ...layout, width } : { ...layout, autosize: true }, CONFIG);
@@ -98,6 +107,7 @@ function redraw(width) {
 }
 
 async function save(chart, format) {
+  loadLibrary();
   const [traces, layout] = styled(chart);
   const size = { width: chart.plot.clientWidth || 800, height: chart.layout.height + 60 };
   const whole = { ...layout, ...size, showlegend: traces.length > 1, paper_bgcolor: getComputedStyle(root).getPropertyValue("--paper").trim() };
@@ -130,7 +140,7 @@ const watcher = new IntersectionObserver(
   },
   { rootMargin: "300px" }
 );
-charts.forEach((chart) => watcher.observe(chart.plot));
+addEventListener("load", () => setTimeout(() => charts.forEach((chart) => watcher.observe(chart.plot))));
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
 addEventListener("beforeprint", () => {
