@@ -24,7 +24,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to those of docs/."""
-    for name, text in ({"commands.md": commands(), "cards.md": cards()} | api()).items():
+    for name, text in (
+        {"reference/commands.md": commands(), "reference/cards.md": cards()} | api()
+    ).items():
         files.append(File.generated(config, name, content=text))
     return files
 
@@ -47,11 +49,12 @@ def _helps(command: Any, name: str) -> Iterator[tuple[str, str]]:
 
 
 def cards() -> str:
-    """Return a section for each technique, with the output of ``stillrobust card``."""
+    """Return a section for each technique, with the output of ``stillrobust techniques show``."""
     sections = [
         f"## {name}\n\n```text\n{entry.card.text()}\n```\n" for name, entry in TECHNIQUES.items()
     ]
-    return "# Method cards\n\nThe output of `stillrobust card NAME`.\n\n" + "\n".join(sections)
+    text = "The output of `stillrobust techniques show NAME`."
+    return f"# Method cards\n\n{text}\n\n" + "\n".join(sections)
 
 
 def api() -> dict[str, str]:

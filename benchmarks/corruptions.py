@@ -18,7 +18,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from stillrobust.corruptions import COMMON, CORRUPTIONS, SEVERITIES, corrupt
+from stillrobust.corruptions import COMMON, CORRUPTIONS, REFERENCE, SEVERITIES, corrupt
 
 Candidate = Callable[[np.ndarray, str, int], object]
 
@@ -117,7 +117,13 @@ def main() -> None:
         )
         totals = dict.fromkeys(candidates, 0.0)
         for name in COMMON if arguments.common else CORRUPTIONS:
-            medians = measure(image, name, candidates, arguments.rounds)
+            # the reference has no code for the ten of ImageNet-C-bar
+            able = {
+                label: call
+                for label, call in candidates.items()
+                if label != "reference" or name in REFERENCE
+            }
+            medians = measure(image, name, able, arguments.rounds)
             took = {label: statistics.mean(values) for label, values in medians.items()}
             print(line(name, took) + least_gain(medians), flush=True)
             for label, value in took.items():
@@ -144,7 +150,7 @@ def least_gain(medians: dict[str, list[float]]) -> str:
 
 
 def line(name: str, took: dict[str, float]) -> str:
-    text = f"{name:18s}" + "".join(f" {label} {value:9.2f}" for label, value in took.items())
+    text = f"{name:26s}" + "".join(f" {label} {value:9.2f}" for label, value in took.items())
     if "reference" in took:
         text += (
             f"   exact {took['reference'] / took['exact']:6.1f}x  fast"

@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stillrobust.corruptions import COMMON, SEVERITIES, warm_up
+from stillrobust.corruptions import COMMON, SEVERITIES
+from stillrobust.corruptions.compilation import warm_up
 from stillrobust.data import Subset, open_dataset
 from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
 from stillrobust.data.image_cache import ImageCache
@@ -67,7 +68,7 @@ def prepare(root: Path, images: int) -> None:
         data = data_of(root, task, "train")
         plan = Plan(task, backbone, "full_network", Recipe(steps=2, batch_size=2), settings)
         train(plan, data, root / "runs" / task)
-    warm_up()
+    warm_up(COMMON)
 
 
 def clocks() -> tuple[float, float]:

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import cv2
 
-from stillrobust.corruptions import warm_up
+from stillrobust.corruptions import CORRUPTIONS
+from stillrobust.corruptions.compilation import warm_up
 from stillrobust.execution.job_queue import ATTEMPTS
 from stillrobust.study import Site, select
 from stillrobust.study.execute import run_study
@@ -244,7 +245,7 @@ def main(root: Path, kills: int, seed: int) -> None:
     fork = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method=None: fork  # type: ignore[assignment,misc]
     cv2.setNumThreads(1)  # its threads do not fork
-    warm_up()
+    warm_up(CORRUPTIONS)
     root.mkdir(parents=True, exist_ok=True)
     file = root / "small.yaml"
     file.write_text(STUDY)

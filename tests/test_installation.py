@@ -21,11 +21,11 @@ WITH_TORCH = (
     "evaluate run --data folders:data --out results",
     "evaluate --model torchvision:resnet50 --data folders:data --out results",
     "robustify --technique prime --backbone resnet50 --data folders:data --out made",
-    "deepaugment photos out --network edsr",
+    "techniques deepaugment photos out --network edsr",
     "study plan",
     "demo --out demo",
-    "list techniques",
-    "card prime",
+    "techniques list",
+    "techniques show prime",
 )
 PYTHON_WITH_TORCH = (
     "from stillrobust.training import train",
@@ -91,9 +91,9 @@ def test_the_core_works_without_torch(call, tmp_path):
     fill(tmp_path / "results", "two", 0.9, 0.7)
     for command in (
         "doctor",
-        "list corruptions",
-        "list formats",
-        "list studies",
+        "corruptions list",
+        "data list",
+        "study list",
         "corrupt photos corrupted --corruption fog --severity 3",
         "corrupt photos/photo.png sheet.png --contact-sheet",
         "report results --out out",

@@ -42,3 +42,8 @@ def test_specs_are_never_evaluated(spec):
 def test_counts_have_the_right_noun():
     found = [format_count(number, "image") for number in (0, 1, 2, 5000)]
     assert found == ["0 images", "1 image", "2 images", "5,000 images"]
+    assert [format_count(2, noun) for noun in ("box", "class", "batch")] == [
+        "2 boxes",
+        "2 classes",
+        "2 batches",
+    ]

@@ -409,5 +409,5 @@ def test_a_study_takes_files_from_beside_it(rain, dim, tmp_path, monkeypatch):
 
 
 def test_the_registry_is_as_it_was(rain):
-    assert len(CORRUPTIONS) == 19
+    assert len(CORRUPTIONS) == 29
     assert resolve_corruptions(["common"]) == COMMON

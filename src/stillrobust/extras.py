@@ -3,8 +3,10 @@ that is turned off.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from stillrobust.errors import UserError
 
@@ -72,3 +74,30 @@ def extra_of(module: str) -> str | None:
     """Return the extra that brings ``module`` or its package; ``None`` if there is none."""
     package = module.partition(".")[0]
     return next((extra for extra, modules in EXTRAS.items() if package in modules), None)
+
+
+def lazy_exports(
+    package: str, exports: Mapping[str, tuple[str, ...]], extra: str = "torch"
+) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package whose exports are imported on first use.
+
+    Importing such a package loads nothing heavy, so that its modules of names can be read at once.
+
+    Args:
+        package: The ``__name__`` of the package.
+        exports: Module within the package -> the names that it defines.
+        extra: The extra that the modules need.
+
+    Returns:
+        A function that returns the value of a name. It raises ``MissingExtraError`` without the
+        extra.
+    """
+    modules = {name: module for module, names in exports.items() for name in names}
+
+    def __getattr__(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        require_extra(extra)
+        return getattr(import_module(f"{package}.{modules[name]}"), name)
+
+    return __getattr__

@@ -10,6 +10,23 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 }
 COMMON: tuple[str, ...] = tuple(corruption for members in GROUPS.values() for corruption in members)
+EXTRA: tuple[str, ...] = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+"""The four that Hendrycks & Dietterich set aside for validation."""
+C_BAR: tuple[str, ...] = (
+    "blue_noise_sample",
+    "plasma_noise",
+    "checkerboard_cutout",
+    "cocentric_sine_waves",
+    "single_frequency_greyscale",
+    "brownish_noise",
+    "perlin_noise",
+    "sparkles",
+    "inverse_sparkles",
+    "caustic_refraction",
+)
+"""The ten of ImageNet-C-bar. No technique here trains on anything like them."""
+CORRUPTION_SETS: dict[str, tuple[str, ...]] = {"common": COMMON, "extra": EXTRA, "c-bar": C_BAR}
+"""Names that stand for several corruptions. Only ``common`` is part of mPC."""
 SEVERITIES: tuple[int, ...] = (1, 2, 3, 4, 5)
 CLEAN = ("clean", 0)
 

@@ -6,7 +6,8 @@ Specs are parsed, never evaluated.
 import ast
 import difflib
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from importlib import import_module
 from typing import Any, TypeVar
 
 from stillrobust.errors import UserError
@@ -15,6 +16,39 @@ T = TypeVar("T")
 
 LONGEST_SLUG = 150  # bytes; files have up to 255, and names of temporary files are longer
 MAX_LISTED = 24  # names in an error message
+
+
+class LazyTable(MutableMapping[str, T]):
+    """Components by name, each imported on first use. Names are known without importing anything.
+
+    Args:
+        places: Name -> ``"module:attribute"`` of the component.
+    """
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self.components: dict[str, T | str] = dict(places)
+
+    def __getitem__(self, name: str) -> T:
+        found = self.components[name]
+        if isinstance(found, str):
+            module, _, attribute = found.partition(":")
+            found = self.components[name] = getattr(import_module(module), attribute)
+        return found
+
+    def __setitem__(self, name: str, component: T) -> None:
+        self.components[name] = component
+
+    def __delitem__(self, name: str) -> None:
+        del self.components[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.components)
+
+    def __len__(self) -> int:
+        return len(self.components)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.components
 
 
 def unknown_name_error(kind: str, name: object, available: Iterable[str]) -> UserError:
@@ -28,13 +62,19 @@ def unknown_name_error(kind: str, name: object, available: Iterable[str]) -> Use
     Returns:
         The error to raise.
     """
-    names = sorted(available)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-    hint = f" Did you mean: {', '.join(near)}?" if near else ""
+    names = sorted(set(available))
+    near = similar_names(str(name), names)
+    hint = f" Did you mean: {near}?" if near else ""
     listed = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
     return UserError(
         f"Unknown {kind} {str(name)!r}.{hint} Available: {listed} ({len(names)} in all)"
     )
+
+
+def similar_names(name: str, available: Iterable[str]) -> str:
+    """Return up to three similar names with commas; empty if no name is similar."""
+    near = difflib.get_close_matches(name, sorted(set(available)), n=3, cutoff=0.5)
+    return ", ".join(near)
 
 
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
@@ -108,12 +148,13 @@ def format_count(number: int, noun: str) -> str:
 
     Args:
         number: The number.
-        noun: The noun in the singular, whose plural ends with ``s``.
+        noun: The noun in the singular, whose plural ends with ``s`` or ``es``.
 
     Returns:
-        Such as ``1 image`` or ``5,000 images``.
+        Such as ``1 image``, ``5,000 images`` or ``2 boxes``.
     """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    plural = "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def slug(text: str) -> str:

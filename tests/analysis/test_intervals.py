@@ -145,7 +145,7 @@ def test_differences_are_covered_where_classes_are_rare():
 
 def test_pairing_halves_the_interval_of_runs_that_are_close():
     """Of mPC already where the runs disagree in a fifth of the images, of the drop where they do in
-    a tenth; docs/statistics.md.
+    a tenth; docs/explanation/statistics.md.
     """
     narrower = {
         name: simulations().measure(name, 5, 400, 200, 0, 4000, ["ours"])[1]

@@ -90,12 +90,12 @@ def test_weights_that_are_not_there_name_the_command(monkeypatch, tmp_path):
     monkeypatch.setenv("STILLROBUST_CACHE", str(tmp_path))
     for ask in (build_backbone, resolve_backbone):
         with pytest.raises(
-            UserError, match=r"not here yet .*; run: stillrobust fetch resnet50/ant$"
+            UserError, match=r"not here yet .*; run: stillrobust checkpoints fetch resnet50/ant$"
         ):
             ask("resnet50(weights='ant')")
     assert missing_weights("resnet50") == missing_weights("resnet50(weights='regular')")
     assert missing_weights("swin_b_384(weights='imagenet22k')").endswith(
-        "run: stillrobust fetch swin_b_384/imagenet22k"
+        "run: stillrobust checkpoints fetch swin_b_384/imagenet22k"
     )
     assert (
         missing_weights("efficientnet_lite0") == missing_weights("swin_t(weights='random')") == ""

@@ -23,7 +23,7 @@ from stillrobust.backbones import (
     resolve_backbone,
     write_folder,
 )
-from stillrobust.backbones.checkpoints import WRAPPERS
+from stillrobust.backbones.checkpoint_facts import WRAPPERS
 from stillrobust.backbones.reader import read_weights
 from stillrobust.backbones.swin import SHAPES
 from stillrobust.backbones.weights import fetch_checkpoint, find_checkpoint, verify_checkpoint
@@ -428,7 +428,7 @@ def test_rows_are_complete():
         assert row.url.startswith("https://") or row.by_hand or row.package, row.name
         assert row.top1 is None or 0.5 < row.top1 < 0.9, row.name
         assert row.sha256 == "" or (
-            row.sha256[:8] in row.file and set(row.sha256) <= set("0123456789abcdef")
+            row.sha256[:8] in row.file + row.url and set(row.sha256) <= set("0123456789abcdef")
         ), row.name
     wanted = (
         "regular ant ant3x3 ant_sin speckle gauss_mult augmix deepaugment deepaugment_augmix prime"
@@ -448,7 +448,7 @@ def test_rows_are_complete():
 
 
 def table():
-    """The reference in docs/backbones.md."""
+    """The reference in docs/reference/backbones.md."""
 
     def percent(value):
         return "" if value is None else f"{100 * value:.1f}"
@@ -462,7 +462,7 @@ def table():
 
 
 def test_the_docs_have_every_row_as_it_is():
-    text = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs/reference/backbones.md").read_text(encoding="utf-8")
     assert text.endswith("\n".join(table()) + "\n")
 
 
@@ -472,28 +472,28 @@ def test_from_the_command_line(tmp_path, monkeypatch):
     run = CliRunner().invoke
     _, state = random("resnet_mini")
     torch.save({"model_state_dict": state}, tmp_path / "mine.pth")
-    assert "resnet50(weights='ant')" in run(app, ["list", "checkpoints"]).stdout
-    shown = run(app, ["show", "ant"]).stdout
+    assert "resnet50(weights='ant')" in run(app, ["checkpoints", "list"]).stdout
+    shown = run(app, ["checkpoints", "show", "ant"]).stdout
     assert "MIT" in shown
-    assert "run: stillrobust fetch resnet50/ant" in shown
-    fetched = run(app, ["fetch", "ant", "--from", str(tmp_path / "mine.pth")])
+    assert "run: stillrobust checkpoints fetch resnet50/ant" in shown
+    fetched = run(app, ["checkpoints", "fetch", "ant", "--from", str(tmp_path / "mine.pth")])
     assert "ANT_Model.pth (3 MB; MIT)" in fetched.stdout
     assert (tmp_path / "weights" / "ANT_Model.pth").read_bytes() == (
         tmp_path / "mine.pth"
     ).read_bytes()
-    assert run(app, ["show", "ant"]).stdout.strip().endswith("yes")
+    assert run(app, ["checkpoints", "show", "ant"]).stdout.strip().endswith("yes")
     (tmp_path / "weights" / "ANT_Model.pth").write_bytes(b"damaged")
-    with pytest.raises(UserError, match="remove it and run: stillrobust fetch resnet50/ant"):
+    with pytest.raises(UserError, match="run: stillrobust checkpoints fetch resnet50/ant"):
         build_backbone("resnet50(weights='ant')")
     for arguments, message in (
-        (["fetch", "regular"], "Did you mean: resnet50/regular"),
+        (["checkpoints", "fetch", "regular"], "Did you mean: resnet50/regular"),
         (
-            ["fetch", "resnet50/regular", "--from", str(tmp_path / "mine.pth")],
+            ["checkpoints", "fetch", "resnet50/regular", "--from", str(tmp_path / "mine.pth")],
             "expected SHA-256 0676ba61",
         ),
-        (["fetch", "prime_jsd"], "by hand"),
-        (["show", "resnet50/nothing"], "Unknown checkpoint"),
-        (["show", "antt"], "Did you mean: ant"),
+        (["checkpoints", "fetch", "prime_jsd"], "by hand"),
+        (["checkpoints", "show", "resnet50/nothing"], "Unknown checkpoint"),
+        (["checkpoints", "show", "antt"], "Did you mean: ant"),
     ):
         failed = run(app, arguments).exception
         assert isinstance(failed, UserError)

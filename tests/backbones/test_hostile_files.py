@@ -47,6 +47,30 @@ def archive(content, compression=zipfile.ZIP_STORED, folder="a/", **entries):
     return buffer.getvalue()
 
 
+def numpy_archives():
+    """Archives of arrays that claim more than they have, or hold pickles."""
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': %s, }"
+    files = {}
+    for name, text in {
+        "claims": header % "(1 << 40, 8)".replace("1 << 40", str(1 << 40)),
+        "negative": header % "(-1, -4)",
+        "pickled": header.replace("<f4", "|O") % "(1,)",
+        "calls": "__import__('os').system('touch ran')",
+        "deep": "(" * 5000,
+    }.items():
+        line = text.encode().ljust(118) + b"\n"
+        array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(line)) + line + bytes(16)
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as file:
+            file.writestr("w.npy", array)
+        files[f"{name}.npz"] = buffer.getvalue()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("w.npy", b"\x93NUMPY\x01\x00" + bytes(160 << 20))
+    files["bomb.npz"] = buffer.getvalue()
+    return files
+
+
 def tensors(size=(2, 2), stride=(2, 1), offset=0, numel=4, key="0", kind="FloatStorage"):
     """{"w": a tensor as it is described}, as PyTorch pickles it, with any numbers in the
     description.
@@ -185,6 +209,11 @@ def corpus(ran):
     files["climbing_names.zip"] = archive(tensors(), folder="../../../../tmp/", data_0=b"")
     files["two_pickles.zip"] = archive(tensors(), **{"b_data.pkl": tensors()})
     files["not_pytorchs.zip"] = archive(b"", folder="word/document.xml/")
+    script = b"\x80\x02c__torch__ M\n)\x81q\x00}X\x01\x00\x00\x00ah\x00sb."
+    files["script_in_itself.zip"] = archive(script, constants_pkl=b"\x80\x02).")
+    code = archive(tensors(), zipfile.ZIP_DEFLATED, code_bomb=b"\0" * (160 << 20))
+    files["compressed_code.zip"] = code
+    files.update(numpy_archives())
     files["entry_beyond.zip"] = archive(tensors(), data_0=numbers).replace(
         struct.pack("<2L", 16, 16), struct.pack("<2L", 9999, 9999)
     )

@@ -31,6 +31,7 @@ INFO = DatasetInfo("toys", "classification", CLASSES, size=3, fingerprint="0" * 
 MODEL = MiniResNet((2, 2, 4, 4), len(CLASSES))
 TARGET = ResNetBackbone("tiny", MiniResNet((2, 2, 4, 4), len(CLASSES)))
 STATE = {name: value.clone() for name, value in MODEL.state_dict().items()}
+SCRIPTED = nn.Sequential(nn.Conv2d(3, 4, 2), nn.BatchNorm2d(4))
 OPTIMIZER = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]}
 
 
@@ -209,10 +210,15 @@ def compressed_tar(content=b"hello"):
     return buffer.getvalue()
 
 
-def script():
+def script(model):
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.script(nn.Sequential(nn.Linear(2, 2))), buffer)
+    torch.jit.save(model, buffer)
     return buffer.getvalue()
+
+
+def frozen_script():
+    """TorchScript whose weights are constants of its code."""
+    return script(torch.jit.freeze(torch.jit.script(nn.Sequential(nn.Linear(2, 2)).eval())))
 
 
 def numpy_bytes(write):
@@ -251,7 +257,7 @@ def foreign_files():
         ),
         "ema_beside.zip": (saved({"model": STATE, "ema": Average(net)}, "zip"), "'model', 'ema'"),
         "ema_in_state.zip": (saved({**STATE, "x": Average(net)}, "zip"), "'x' is a pickled model"),
-        "script.pt": (script(), r"TorchScript archive.*state_dict\(\)"),
+        "script.pt": (frozen_script(), "holds no tensors by name"),
         "settings.zip": (saved(Settings(), "zip"), "Settings"),
         "optimizer.zip": (saved(OPTIMIZER, "zip"), "an optimizer and no weights"),
         "optimizer_in_dict.zip": (
@@ -283,7 +289,14 @@ def foreign_files():
         "renamed_onnx.pth": (b"\x08\x09\x12\x07pytorch\x1a\x052.1.0", "ONNX model"),
         "packed.gz": (gzip.compress(whole_zip), "compressed with gzip; unpack it"),
         "packed.tar": (compressed_tar(), "a tar archive; unpack it"),
-        "arrays.npz": (numpy_bytes(lambda file: np.savez(file, **arrays)), "NumPy arrays"),
+        "objects.npz": (
+            numpy_bytes(lambda file: np.savez(file, w=np.array([{}, 1]))),
+            "'w' is an array of object",
+        ),
+        "big_endian.npz": (
+            numpy_bytes(lambda file: np.savez(file, w=np.ones(2, ">f4"))),
+            "'w' is an array of >f4",
+        ),
         "array.npy": (numpy_bytes(lambda file: np.save(file, np.ones(2))), "a NumPy array"),
         "arrays.pkl": (pickle.dumps(arrays, 2), "a plain pickle instead of a PyTorch file"),
         "arrays.zip": (saved(arrays, "zip"), "an array of NumPy and no tensor"),
@@ -308,6 +321,22 @@ def test_what_is_wrong_is_named(tmp_path, name):
         assert text.count("; ") >= 1, text
         with pytest.raises(AssertionError, match=expected):
             raise AssertionError(text)
+
+
+def test_arrays_and_torchscript_are_read(tmp_path):
+    """Arrays of NumPy, compressed or not, and the attributes of a scripted module."""
+    arrays = {name: value.numpy() for name, value in STATE.items()}
+    for save_arrays in (np.savez, np.savez_compressed):
+        save_arrays(tmp_path / "a.npz", **arrays)
+        expect_loaded(tmp_path / "a.npz")
+    # a Fortran order, which NumPy keeps
+    arrays["conv1.weight"] = np.asfortranarray(arrays["conv1.weight"])
+    np.savez(tmp_path / "a.npz", **arrays)
+    expect_loaded(tmp_path / "a.npz")
+    (tmp_path / "script.pt").write_bytes(script(torch.jit.script(nn.Sequential(SCRIPTED))))
+    found = read_weights(tmp_path / "script.pt").tensors
+    assert all(torch.equal(found[f"0.{k}"], v) for k, v in SCRIPTED.state_dict().items())
+    assert len(found) == len(SCRIPTED.state_dict())
 
 
 def test_what_is_no_file(tmp_path):

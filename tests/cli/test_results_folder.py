@@ -21,11 +21,11 @@ def test_commands_take_the_folder_of_out(tmp_path):
     assert "one: classification on toy, 16 cells, weights one" in call("runs", "list", out)
     assert "fog" in call("compare", "one", "two", "--results", out)
     with pytest.raises(UserError, match="Unknown run 'x'"):
-        call("details", out, "--run", "x")
+        call("runs", "show", out, "--run", "x")
     assert "renamed: two is three" in call("runs", "rename", out, "two", "three")
     assert "removed: three" in call("runs", "remove", out, "three")
     assert "two" not in call("runs", "list", out)
-    with pytest.raises(UserError, match="which --out of evaluate, import or study made"):
+    with pytest.raises(UserError, match="which --out of evaluate, runs import or study made"):
         store_folder(tmp_path)
     with pytest.raises(UserError, match="Unknown run 'x'"):
         call("runs", "remove", out, "one", "x")

@@ -61,6 +61,8 @@ def digests(names=tuple(CORRUPTIONS), sizes=SIZES):
             for regime in REGIMES:
                 how = {"seed": 7, "image_id": "a", "regime": regime}
                 for name in names:
+                    if CORRUPTIONS[name].severities.get(regime, ()) is None:
+                        continue
                     case = f"{regime} {size[0]}x{size[1]} {name}"
                     found[case] = digest(
                         corrupt(image, name, severity, **how) for severity in SEVERITIES

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stillrobust import corrupt
-from stillrobust.corruptions import CORRUPTIONS, SEVERITIES
+from stillrobust.corruptions import REFERENCE, SEVERITIES
 
 reference = pytest.importorskip("imagecorruptions.corruptions")
 corrupt_as_reference = pytest.importorskip("imagecorruptions").corrupt
@@ -41,7 +41,7 @@ IMAGES = {
 # frost draws one of six photographs in this package; impulse_noise has a stream of its own there
 # (both: test_corruption_draws)
 @pytest.mark.parametrize(
-    "name", [name for name in CORRUPTIONS if name not in {"frost", "impulse_noise"}]
+    "name", [name for name in REFERENCE if name not in {"frost", "impulse_noise"}]
 )
 @pytest.mark.parametrize("image", IMAGES)
 def test_every_pixel_is_the_references(name, image, monkeypatch):
@@ -58,7 +58,7 @@ def test_every_pixel_is_the_references(name, image, monkeypatch):
         assert np.array_equal(made, expected), severity
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("name", REFERENCE)
 def test_the_references_next_draw_is_ours(name):
     """numpy's global stream, which the reference draws from, ends where ours does.
 

@@ -1,5 +1,4 @@
 import hashlib
-import os
 
 import cv2
 import numpy as np
@@ -7,11 +6,14 @@ import pytest
 
 from stillrobust import corrupt
 from stillrobust.corruptions import (
+    C_BAR,
     COMMON,
     CORRUPTIONS,
     DETERMINISTIC,
     EXTRA,
     GROUPS,
+    REFERENCE,
+    c_bar,
     corruption_protocol,
     image_key,
     textures,
@@ -29,7 +31,9 @@ def photo(height=40, width=56, seed=0):
 def test_names():
     assert len(COMMON) == 15
     assert EXTRA == ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-    assert tuple(CORRUPTIONS) == (*COMMON, *EXTRA)  # the reference's order
+    assert tuple(CORRUPTIONS) == (*REFERENCE, *C_BAR)
+    assert (*COMMON, *EXTRA) == REFERENCE  # the reference's order
+    assert tuple(c_bar.C_BAR) == C_BAR
     groups = {
         "noise": COMMON[:3],
         "blur": COMMON[3:7],
@@ -197,16 +201,3 @@ def test_frost_is_scaled_to_eleven_tenths_of_what_is_needed(monkeypatch):
         assert textures.frost_layer(0, 200, 400, None, False).shape == (330, 616, 3)
     finally:
         textures.enlarged_texture.cache_clear()
-
-
-def test_what_was_compiled_before_a_source_changed_is_forgotten(tmp_path):
-    from stillrobust.corruptions.kernels.jit import remove_stale_cache
-
-    (tmp_path / "__pycache__").mkdir()
-    for second, name in enumerate(
-        ("caller.py", "__pycache__/old.nbi", "called.py", "__pycache__/new.nbi")
-    ):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (second, second))
-    remove_stale_cache(tmp_path)
-    assert [path.name for path in (tmp_path / "__pycache__").iterdir()] == ["new.nbi"]

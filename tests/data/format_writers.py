@@ -293,8 +293,37 @@ def mmseg(root):
     return map_set(root, "img_dir/val", "ann_dir/val")
 
 
-def mapillary(root):
-    return map_set(root, "validation/images", "validation/labels")
+def vistas(version="", kind="labels", convert=lambda m: m):
+    """Mapillary Vistas: label 3 is not evaluated, and stands for what is ignored elsewhere."""
+
+    def write(root):
+        folder = f"validation/{version}/{kind}" if version else f"validation/{kind}"
+        spec = map_set(root, "validation/images", folder, convert=lambda m: convert(_with(3, m)))
+        (root / "classes.txt").unlink()
+        names = (*MAP_CLASSES, "unlabeled")
+        labels = [
+            {"name": f"object--{name}", "readable": name, "color": colour, "evaluate": n < 3}
+            for n, (name, colour) in enumerate(zip(names, (*COLOURS, (9, 9, 9)), strict=True))
+        ]
+        name = f"config_{version}.json" if version else "config.json"
+        (root / name).write_text(json.dumps({"labels": labels, "version": version}))
+        return spec
+
+    return write
+
+
+def _with(label, labels):
+    return np.where(labels == 255, np.uint8(label), labels)
+
+
+def vistas_instances(root):
+    write = vistas(kind="instances", convert=lambda m: m.astype(np.uint16) * 256 + 1)
+    options = "images='{split}/images', labels='{split}/instances', divide=256"
+    return write(root).replace("maps", f"maps({options})")
+
+
+def vistas_colours(root):
+    return vistas(convert=lambda m: np.array((*COLOURS, (9, 9, 9)), np.uint8)[m])(root)
 
 
 def no_splits(root):
@@ -337,7 +366,9 @@ def voc_maps(root):
 
 
 SEGMENTED = {
-    "maps": map_set, "other_folders": other_folders, "mmseg": mmseg, "mapillary": mapillary,
+    "maps": map_set, "other_folders": other_folders, "mmseg": mmseg, "vistas": vistas(),
+    "vistas_2": vistas("v2.0"),
+    "vistas_instances": vistas_instances, "vistas_colours": vistas_colours,
     "no_splits": no_splits, "camvid": camvid, "beside": beside, "deep": deep, "reduced": reduced,
     "voc_maps": voc_maps, "hugging_face_maps": hugging_face_maps,
     **{end: with_ending(end) for end in (".PNG", ".tif", ".bmp", ".npy", "_labelIds.png")},

@@ -1,5 +1,5 @@
-"""Files of every kind of image, one list for each row of the table in ``docs/data.md``, each with
-its right pixels or the words of its error.
+"""Files of every kind of image, one list for each row of the table in
+``docs/reference/data.md``, each with its right pixels or the words of its error.
 """
 
 import io

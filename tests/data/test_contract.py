@@ -111,7 +111,9 @@ def test_an_error_of_the_dataset_is_one_sentence():
     ids=["Hugging Face", "list", "dict", "None", "text", "number"],
 )
 def test_other_objects_are_one_sentence(other):
-    with pytest.raises(UserError, match=r"Expected a dataset whose info .* docs/your_data\.md"):
+    with pytest.raises(
+        UserError, match=r"Expected a dataset whose info .* docs/how_to/your_data\.md"
+    ):
         require_dataset(other)
 
 

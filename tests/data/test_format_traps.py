@@ -1,5 +1,6 @@
 """The traps of each format: what is read with a note, and what is refused in one sentence."""
 
+import json
 import shutil
 
 import numpy as np
@@ -398,3 +399,50 @@ def test_numbers_as_labels(tmp_path):
     dataset = open_dataset(spec, "val")
     assert [dataset[n].target.label for n in range(2)] == [9, 10]
     assert Pillow.open(dataset.items[0].image).size == SIZE[::-1]
+
+
+# ---- Mapillary Vistas
+
+
+def test_classes_of_vistas_are_those_that_are_evaluated(tmp_path):
+    spec = writers.vistas()(tmp_path)
+    info = open_dataset(spec, "val").info
+    assert info.classes == writers.MAP_CLASSES
+    assert "classes are those of config.json; ignored: unlabeled" in info.notes
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd")  # a list of one's own comes first
+    assert open_dataset(spec, "val").info.classes == ("a", "b", "c", "d")
+
+
+def test_versions_of_vistas_are_not_guessed(tmp_path):
+    writers.vistas("v1.2")(tmp_path)
+    spec = writers.vistas("v2.0")(tmp_path)
+    with pytest.raises(UserError, match=r"choose one: maps\(labels='{split}/v1.2/labels'\):"):
+        open_dataset(spec, "val")
+    chosen = spec.replace("maps", "maps(labels='{split}/v1.2/labels')")
+    assert "classes are those of config_v1.2.json" in " ".join(
+        open_dataset(chosen, "val").info.notes
+    )
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [{"name": "a", "color": [1, 2]}],
+        [{"color": [1, 2, 3]}],
+        [{"name": "a", "color": [1, 2, 300]}],
+        [{"name": str(n), "color": [0, 0, 0]} for n in range(256)],
+    ],
+)
+def test_damaged_classes_of_vistas(labels, tmp_path):
+    spec = writers.vistas()(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"labels": labels}))
+    with pytest.raises(UserError, match=r"Expected at most 255 labels with name and color"):
+        open_dataset(spec, "val")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"labels": 3}', '{"labels": ["a"]}', "{}"])
+def test_other_files_of_that_name_are_not_of_vistas(text, tmp_path):
+    spec = writers.map_set(tmp_path)
+    (tmp_path / "classes.txt").unlink()
+    (tmp_path / "config.json").write_text(text)
+    assert open_dataset(spec, "val").info.classes == ("class 0", "class 1", "class 2")

@@ -1,11 +1,15 @@
 """Hugging Face datasets: columns, box formats, objects in Python, and what is refused."""
 
+import re
+import shutil
 import socket
 
 import datasets
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from stillrobust.cli import app
 from stillrobust.data import huggingface_dataset, open_dataset
 from stillrobust.data.check import check_dataset
 from stillrobust.errors import UserError
@@ -114,7 +118,7 @@ def test_what_cannot_be_used_is_one_sentence(made, options, sentence):
 
 @pytest.mark.parametrize("use", [lambda spec: open_dataset(spec, "val"), check_dataset])
 def test_a_name_of_the_hub_is_not_downloaded(use):
-    sentence = r"load_dataset\('cppe-5/nowhere'\).save_to_disk\('nowhere'\)"
+    sentence = "`stillrobust data fetch huggingface:cppe-5/nowhere nowhere` saves"
     with pytest.raises(UserError, match=sentence):
         use("huggingface:cppe-5/nowhere")
 
@@ -176,3 +180,69 @@ def test_targets_are_read_without_decoding_the_image(tmp_path, monkeypatch, writ
     for module in ("image_lists", "map_dataset"):
         monkeypatch.setattr(f"stillrobust.data.formats.{module}.read_image", None)
     assert all(same(data.target(index), one) for index, one in enumerate(targets))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A folder with two repositories: tables with pictures in them, and a folder of pictures."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub/cache")
+    tables, pictures = tmp_path / "hub/owner/tables", tmp_path / "hub/owner/pictures"
+    (tables / "data").mkdir(parents=True)
+    data = objects([BOX, [], BOX], datasets.ClassLabel(names=["bus", "car"]))
+    data.to_parquet(tables / "data" / "validation-00000-of-00001.parquet")
+    for split in ("train", "test"):
+        for label in ("bus", "car"):
+            (pictures / split / label).mkdir(parents=True)
+            (pictures / split / label / "1.png").write_bytes(PHOTOS[0]["bytes"])
+    return tmp_path / "hub"
+
+
+def fetch(*words):
+    return CliRunner().invoke(app, ["data", "fetch", *map(str, words)])
+
+
+def test_fetch_saves_a_dataset_of_the_hub(hub, tmp_path):
+    told = fetch("huggingface:owner/tables", tmp_path / "tables", "--from", hub)
+    assert told.exit_code == 0, told.output
+    assert "validation: 3 images" in told.output
+    data = open_dataset(f"huggingface(box_format='xywh'):{tmp_path / 'tables'}", "val")
+    assert data.info.classes == ("bus", "car")
+    assert data[0].target.boxes.tolist() == [[4, 5, 14, 25]]
+    again = fetch("huggingface:owner/tables", tmp_path / "tables", "--from", hub)
+    assert "is not empty" in str(again.exception)
+
+
+def test_fetched_images_do_not_stay_in_a_cache(hub, tmp_path):
+    fetch("huggingface:owner/pictures", tmp_path / "pictures", "--from", hub)
+    shutil.rmtree(hub)
+    data = open_dataset(f"huggingface:{tmp_path / 'pictures'}", "train")
+    assert data.info.classes == ("bus", "car")
+    assert (data[0].image == writers.photo(writers.NAMES[0])).all()
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("huggingface:owner/nowhere", "Expected a copy of owner/nowhere at"),
+        ("huggingface:name", "Expected a dataset of the hub as huggingface:OWNER/NAME"),
+        ("huggingface(split='a'):owner/tables", "Expected a dataset of the hub as"),
+        ("coco:owner/tables", "Expected a dataset of the hub as"),
+        ("huggingface(config='none'):owner/tables", "Cannot fetch owner/tables .*'none' not found"),
+    ],
+)
+def test_fetches_that_are_refused(spec, sentence, hub, tmp_path):
+    told = fetch(spec, tmp_path / "out", "--from", hub)
+    assert isinstance(told.exception, UserError)
+    assert re.search(sentence, str(told.exception))
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_network_the_sentence_names_the_hub(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    told = fetch("huggingface:owner/tables", tmp_path / "out")
+    assert "Cannot reach https://huggingface.co" in str(told.exception)
+    assert not (tmp_path / "out").exists()

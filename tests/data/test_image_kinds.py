@@ -1,5 +1,5 @@
-"""Every row of the table of images in ``docs/data.md``: right pixels, or a refusal by name, the
-same in datasets, in folders that are corrupted, and for ImageNet.
+"""Every row of the table of images in ``docs/reference/data.md``: right pixels, or a refusal by
+name, the same in datasets, in folders that are corrupted, and for ImageNet.
 """
 
 import re
@@ -51,7 +51,7 @@ def test_every_kind_has_its_right_pixels_or_is_refused(tmp_path, case):
 
 
 def test_the_page_has_these_rows():
-    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/reference/data.md").read_text()
     table = page.partition("| Image | What is read |\n|---|---|\n")[2].partition("\n\n")[0]
     assert [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()] == list(CASES)
 

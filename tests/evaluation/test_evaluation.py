@@ -9,9 +9,9 @@ from stillrobust.data import views
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.evaluation.keys import cell_views
-from stillrobust.grid import COMMON, Cell
+from stillrobust.grid import C_BAR, COMMON, Cell
 from stillrobust.predictors import Predictor
-from stillrobust.report.extra_corruptions import extra_corruptions
+from stillrobust.report.extra_corruptions import CorruptionScores, extra_corruptions, set_means
 from stillrobust.samples import Prediction
 from stillrobust.storage.store import Store
 from stillrobust.training import Plan, Recipe, train
@@ -251,3 +251,17 @@ def test_the_severity_table_is_the_datas_own(run, tmp_path):
         assert (
             cell_views(data, Protocol(("fog",), (1,), regime=regime))["fog", 1].regime == expected
         )
+
+
+def test_a_further_set_has_a_mean_of_its_own_only_if_it_is_whole():
+    entries = [
+        CorruptionScores("a", "top1", name, 0.8, {3: 0.1 * index})
+        for index, name in enumerate(C_BAR)
+    ]
+    (mean,) = set_means(entries)
+    assert mean.corruption == "mean of c-bar (10)"
+    assert mean.scores == {3: pytest.approx(0.45)}  # the mean of 0, 0.1, ..., 0.9
+    assert set_means(entries[1:]) == []
+    assert set_means([*entries[1:], CorruptionScores("a", "top1", C_BAR[0], 0.8, {1: 0.5})]) == []
+    assert set_means([*entries, entries[0]]) == []  # two protocols
+    assert set_means([CorruptionScores("a", "top1", name, 0.8, {3: 0.5}) for name in COMMON]) == []

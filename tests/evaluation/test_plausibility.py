@@ -97,7 +97,7 @@ def test_labels_one_too_high(task):
 def test_a_detector_that_finds_nothing():
     none = Prediction(boxes=np.zeros((0, 4)), labels=np.zeros(0, int), scores=np.zeros(0))
     [text] = warnings_of("detection", lambda target, call, size: none)
-    assert text.startswith("The model finds nothing in the first 8 images, which have 8 objects")
+    assert text.startswith("The model finds nothing in the first 8 images, with 8 objects")
 
 
 def test_normalised_boxes():

@@ -289,7 +289,7 @@ def test_without_torch(exported, tmp_path):
     dump(exported, tmp_path / "files", [("clean", 0)])
     export = f"{tmp_path / 'export'} --corruptions elastic_transform --severities 3,5 --workers 1"
     results = tmp_path / "results"
-    scored = f"--data {exported.data} --out {results} --name mine"
+    scored = f"--data {exported.data} --out {results} --name mine --accept-chance"
     commands = (
         f"predictions export {exported.data} {export} --warp-truth --images 3",
         f"predictions score {exported.root} {tmp_path / 'files'} {scored}",

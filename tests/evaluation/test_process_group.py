@@ -230,6 +230,7 @@ def test_torchrun_trains_and_evaluates_as_one_process(tmp_path):
             "--out",
             str(out),
             *corruptions,
+            "--accept-chance",
         )
         assert said.count("Report:") == 1
         store = Store(out / "results")

@@ -96,9 +96,9 @@ def test_a_local_model_opens_no_connection(kind, models, refused):
 HUB_MODELS = {
     "torchvision:resnet18": "fetch \"torchvision:resnet18(weights='IMAGENET1K_V1')\"",
     "torchvision:resnet18(weights='IMAGENET1K_V1')": "fetch",
-    "timm:resnet10t": 'fetch "timm:resnet10t"',
-    "timm:gcvit_base.in1k": 'fetch "timm:gcvit_base.in1k"',
-    "transformers:microsoft/resnet-18": 'fetch "transformers:microsoft/resnet-18"',
+    "timm:resnet10t": 'checkpoints fetch "timm:resnet10t"',
+    "timm:gcvit_base.in1k": 'checkpoints fetch "timm:gcvit_base.in1k"',
+    "transformers:microsoft/resnet-18": 'checkpoints fetch "transformers:microsoft/resnet-18"',
     "ultralytics:yolo11n.pt": "Expected a .pt file that is there",
 }
 
@@ -128,10 +128,10 @@ BACKBONES = [
 @pytest.mark.parametrize("spec", BACKBONES)
 def test_a_backbone_is_not_downloaded(spec, refused):
     began = time.monotonic()
-    with pytest.raises(UserError, match="run: stillrobust fetch"):
+    with pytest.raises(UserError, match="run: stillrobust checkpoints fetch"):
         resolve_backbone(spec)
     assert time.monotonic() - began < SECONDS
-    assert "stillrobust fetch" in missing_weights(spec)
+    assert "stillrobust checkpoints fetch" in missing_weights(spec)
     assert refused == []
 
 
@@ -195,7 +195,9 @@ def test_the_command(refused):
         (["timm:resnet10t", "--to", "x"], "own library's cache"),
         (["onnx:resnet10t"], "timm"),
     ):
-        assert message in str(CliRunner().invoke(app, ["fetch", *arguments]).exception)
+        assert message in str(
+            CliRunner().invoke(app, ["checkpoints", "fetch", *arguments]).exception
+        )
 
 
 def test_telemetry_is_off_before_anything_is_imported():

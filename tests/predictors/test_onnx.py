@@ -267,6 +267,40 @@ def test_masks_follow_their_boxes(tmp_path):
     assert found.masks[0, 30:70, 40:100].all()
 
 
+COEFFICIENTS = [0.5, 2]  # of the planes below: their sum is above 0 in the left half
+PLANES = np.full((1, 2, 30, 40), -1, np.float32)
+PLANES[0, 1, :, :20] = 1
+SEGMENTERS = {
+    "YOLOv8": (yolo(50, [*CENTRE[0], 0.9, 0, *COEFFICIENTS], [5, 5, 4, 4, 0.01, 0, 1, 1]), RANGE),
+    "YOLOv5": (yolo(50, [*CENTRE[0], 1, 0.9, 0, *COEFFICIENTS]).transpose(0, 2, 1), RANGE),
+    "with NMS": (
+        yolo(50, [*BOX[0], 0.9, 0, *COEFFICIENTS]).transpose(0, 2, 1),
+        f"{RANGE}, nms=False, classes='data'",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SEGMENTERS)
+@pytest.mark.parametrize("letterbox", [True, False])
+def test_masks_of_yolo_are_sums_of_prototypes(kind, letterbox, tmp_path):
+    """In an image twice as large; with a letterbox of 20 pixels above and below."""
+    table, options = SEGMENTERS[kind]
+    write_constants(tmp_path / "m.onnx", {"o": table, "p": PLANES}, (1, 3, *SIZE))
+    spec = f"{tmp_path / 'm.onnx'}({options}, letterbox={letterbox})"
+    predictor = open_predictor(spec, INFO)
+    assert predictor.masks
+    assert predictor.about["read_as"]["masks"] == "prototypes"
+    image = np.zeros((160 if letterbox else 240, 320, 3), np.uint8)
+    found = validated_predictor(predictor, 2, True)([image], ["a"])[0]
+    best = int(found.scores.argmax())
+    top, bottom = (20, 100) if letterbox else (60, 140)
+    assert found.boxes[best].tolist() == pytest.approx([80, top, 200, bottom], abs=1e-3)
+    expected = np.zeros(image.shape[:2], bool)
+    # the sum falls from 1.5 to -2.5 between the middles of two planes' pixels, 156 and 164
+    expected[top:bottom, 80:159] = True
+    assert (found.masks[best] == expected).all()
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype", "options", "expected"),
     [

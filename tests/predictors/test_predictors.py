@@ -295,7 +295,7 @@ def with_(**changes):
 @pytest.mark.parametrize(
     ("task", "answer", "message"),
     [
-        ("detection", None, "a list of 1 predictions"),
+        ("detection", None, "a list of 1 prediction"),
         ("detection", [], "but got 0"),
         ("detection", [GOOD, GOOD], "but got more than 1"),
         ("detection", [{"boxes": []}], "but got dict"),

@@ -33,7 +33,7 @@ METRICS_OF = {
 }
 WORST = "Worst corruption (lowest of 15)"
 COMMAND = (
-    "details {} --severities 3 --reference classification-one --standard classification-one"
+    "runs show {} --severities 3 --reference classification-one --standard classification-one"
     " --standard classification-three"
 )
 DROPS = {"one": 3, "two": 4, "three": 6}  # of ten images that are seen wrong under corruption
@@ -295,11 +295,11 @@ def test_a_run_with_holes_keeps_nothing_back_from_the_others(tmp_path):
                 1.0,
                 {},
             )
-    output = CliRunner().invoke(app, ["details", str(tmp_path), "--severities", "3"]).output
+    output = CliRunner().invoke(app, ["runs", "show", str(tmp_path), "--severities", "3"]).output
     assert "holes\n  holes (top1) has no measurement for" in output
     assert "whole\n  top1: worst corruption" in output
     alone = CliRunner().invoke(
-        app, ["details", str(tmp_path), "--severities", "3", "--run", "holes"]
+        app, ["runs", "show", str(tmp_path), "--severities", "3", "--run", "holes"]
     )
     assert isinstance(alone.exception, UserError)
 

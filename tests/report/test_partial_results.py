@@ -100,7 +100,9 @@ def test_files_have_the_numbers_under_other_names(told):
 
 
 def test_details_of_few_corruptions(told):
-    output = CliRunner().invoke(app, ["details", str(told[1].parent / "s"), "--run", "b"]).output
+    output = (
+        CliRunner().invoke(app, ["runs", "show", str(told[1].parent / "s"), "--run", "b"]).output
+    )
     assert "over 2 of 15 corruptions at severity 3" in output
     assert "worst corruption fog, 20.0 [" in output
     assert "(the lowest of 2 scores" in output

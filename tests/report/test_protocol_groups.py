@@ -10,6 +10,7 @@ from statistics import fmean
 import numpy as np
 import pytest
 
+from stillrobust.analysis.protocols import comparable_protocol
 from stillrobust.grid import COMMON, Cell
 from stillrobust.paper import Claim
 from stillrobust.report import render_page, results_table, summarize, to_csv, to_latex, to_text
@@ -17,7 +18,6 @@ from stillrobust.report.claims import TWO_PROTOCOLS, judge
 from stillrobust.report.downloads import report_files
 from stillrobust.report.paper_exhibits import paper_exhibits
 from stillrobust.report.protocol_groups import (
-    comparable_protocol,
     protocol_difference,
     protocol_groups,
 )

@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 from stillrobust.cli import app
-from stillrobust.cli.families import techniques
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.grid import COMMON
@@ -75,7 +74,8 @@ def test_overlaps_of_autoaugment_are_what_torchvision_draws(policy, geometry):
 
 @pytest.mark.parametrize("name", TECHNIQUES)
 def test_the_list_names_overlaps(name):
-    line = next(line for line in techniques() if line.startswith(f"{name}:"))
+    lines = CliRunner().invoke(app, ["techniques", "list"]).output.splitlines()
+    line = next(line for line in lines if line.startswith(f"{name}:"))
     assert line.endswith("of the test in training") == bool(cards_of(name)[0].overlaps_test)
 
 
@@ -115,8 +115,9 @@ def test_a_technique_is_added_in_one_place(tmp_path, monkeypatch):
     entry = TechniqueEntry(lambda: Technique(augment_batch=darken), card)
     monkeypatch.setitem(TECHNIQUES, "night", entry)
 
-    assert any(line.startswith("night: Half") and "brightness" in line for line in techniques())
-    printed = CliRunner().invoke(app, ["card", "night"]).output
+    listed = CliRunner().invoke(app, ["techniques", "list"]).output.splitlines()
+    assert any(line.startswith("night: Half") and "brightness" in line for line in listed)
+    printed = CliRunner().invoke(app, ["techniques", "show", "night"]).output
     assert "Preparation: switch the lamp off" in printed
     assert "of the test: brightness" in printed
 

@@ -250,8 +250,8 @@ def test_range_is_checked():
 
 @pytest.mark.parametrize("name", TECHNIQUES)
 def test_the_page_says_what_the_card_says(name):
-    """Every argument stands in docs/robustify.md as code, and so does every published number."""
-    page = (Path(__file__).parents[2] / "docs" / "robustify.md").read_text(encoding="utf-8")
+    """Every argument and every published number stands in docs/reference/robustify.md as code."""
+    page = (Path(__file__).parents[2] / "docs/reference/robustify.md").read_text(encoding="utf-8")
     card = TECHNIQUES[name].card
     assert f"`{name}" in page
     for parameter in card.parameters:
@@ -284,7 +284,7 @@ def test_the_published_result_of_deepaugment_with_augmix_stands_where_it_belongs
     assert [name for name, entry in TECHNIQUES.items() if "53.6" in entry.card.published] == [
         "deepaugment"
     ]
-    page = (Path(__file__).parents[2] / "docs" / "robustify.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/reference/robustify.md").read_text(encoding="utf-8")
     spec, claimed = re.search(
         r"`(deepaugment\(roots=\.\.\.\)\+augmix.*?)`.*?mCE (\d+\.\d)", page
     ).groups()

@@ -44,7 +44,7 @@ RUNS = {"C": 23, "S": 23, "K": 4, "I": 8}  # protocol, section 6
 
 def test_the_shipped_studies_are_the_papers():
     assert sorted(paper_studies()) == STUDIES
-    assert set(shipped()) == {"demo", "miniature", "paper", *STUDIES}
+    assert set(shipped()) == {"architectures", "demo", "miniature", "paper", *STUDIES}
 
 
 @pytest.mark.parametrize(("protocol", "cells"), [("paper", 928), ("benchmark", 4408)])
@@ -161,7 +161,7 @@ def test_what_is_missing_is_told_before_anything_is_trained(tmp_path):
     assert len(refused) == 4
     assert [failure.job.split(",")[0] for failure in refused] == ["C1", "C2", "C3", "C4"]
     assert all(
-        "stillrobust fetch" in failure.reason or str(tmp_path) in failure.reason
+        "stillrobust checkpoints fetch" in failure.reason or str(tmp_path) in failure.reason
         for failure in refused
     )
 
@@ -177,7 +177,8 @@ def test_what_failed_is_listed_at_the_end_with_the_command_that_tries_again(tmp_
     )
     assert ended.returncode == 3, ended.stderr
     said = ended.stderr.splitlines()
-    assert sum(line.startswith("failed: C") and "stillrobust fetch" in line for line in said) == 4
+    advice = "run: stillrobust checkpoints fetch"
+    assert sum(line.startswith("failed: C") and advice in line for line in said) == 4
     assert said[-1].endswith(f"Run the same command again: stillrobust {' '.join(asked)}")
 
 

@@ -158,7 +158,9 @@ def _worst_corruption_lines(
         name, part = worst_corruption(numbers)
         drawn = resample_cells(store, numbers.run, [(name, level) for level in severities])
         bounds = (
-            interval(drawn.values[metric][:, 1:].mean(0), part.mpc, SCORE_RANGE)
+            interval(
+                drawn.values[metric][:, 1:].mean(0), part.mpc, SCORE_RANGE, freedom=drawn.freedom
+            )
             if drawn and metric in drawn.values
             else None
         )
@@ -185,10 +187,15 @@ def _class_rows(
 
 def _rows_with_intervals(replicates: CellReplicates | None) -> list[BreakdownRow]:
     """A row per quantity, from the clean cell and the corrupted ones."""
+    if replicates is None:
+        return []
     rows = []
-    for name, values in (replicates.values if replicates else {}).items():
+    for name, values in replicates.values.items():
         clean, corrupted = values[0], values[1:].mean(0)
-        bounds = [interval(part[1:], float(part[0]), SCORE_RANGE) for part in (clean, corrupted)]
+        bounds = [
+            interval(part[1:], float(part[0]), SCORE_RANGE, freedom=replicates.freedom)
+            for part in (clean, corrupted)
+        ]
         rows.append(BreakdownRow(name, float(clean[0]), bounds[0], float(corrupted[0]), bounds[1]))
     return rows
 

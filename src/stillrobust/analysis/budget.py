@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from stillrobust.analysis.intervals import (
+    INDEPENDENT,
     LEVEL,
     SCORE_RANGE,
     UNBOUNDED,
@@ -120,6 +121,7 @@ def estimate_mpc(
     metric: str,
     severities: Sequence[int] = SEVERITIES,
     replicates: Mapping[Place, Array] | None = None,
+    freedom: float = INDEPENDENT,
 ) -> BudgetEstimate:
     """Estimate mPC from the first cells of :func:`cell_order`.
 
@@ -130,6 +132,7 @@ def estimate_mpc(
         severities: Severities that mPC covers.
         replicates: Bootstrap replicates (R,) of the clean and every measured cell, paired. They add
             the uncertainty from the images; without them the interval is for these images.
+        freedom: Degrees of freedom of the groups of images; see ``Grouping.freedom``.
 
     Raises:
         UserError: If the cells are too few, or complete.
@@ -150,7 +153,7 @@ def estimate_mpc(
         values = intercept + np.dot(
             weights, np.stack([replicates[place] for place in (CLEAN, *places)])
         )
-        image_low, image_high = interval(values, value, UNBOUNDED)
+        image_low, image_high = interval(values, value, UNBOUNDED, freedom=freedom)
         # two independent sources of error
         wide = float(np.hypot(reach, (image_high - image_low) / 2))
         low, high = (image_low + image_high) / 2 - wide, (image_low + image_high) / 2 + wide

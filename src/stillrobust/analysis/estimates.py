@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from stillrobust.analysis.budget import BudgetEstimate, cell_order, estimate_mpc
+from stillrobust.analysis.intervals import INDEPENDENT
 from stillrobust.analysis.resampling import resample_cells
 from stillrobust.grid import CLEAN, SEVERITIES
 from stillrobust.storage.store import Store
@@ -40,5 +41,6 @@ def estimate_run(
             if replicates and metric in replicates.values
             else None
         )
-        found.append(estimate_mpc(measured[CLEAN], measured, metric, severities, by_place))
+        freedom = replicates.freedom if replicates else INDEPENDENT
+        found.append(estimate_mpc(measured[CLEAN], measured, metric, severities, by_place, freedom))
     return found

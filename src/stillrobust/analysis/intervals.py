@@ -1,4 +1,5 @@
-"""Confidence intervals: paired half-sample bootstrap over images, groups of runs, seeds.
+"""Confidence intervals: paired half-sample bootstrap over images or groups of images, groups of
+runs, seeds.
 
 A resample is a random half of the images (McCarthy 1969; Shao & Tu 1995, sec. 5.2). Its score
 varies around that of the whole dataset as much as the latter varies around the truth. It has no
@@ -6,7 +7,7 @@ image twice: average precision would count a copy as a second detection.
 
 Resamples depend on the image ids only. All runs and cells over the same images are therefore
 paired, and what two scores have in common cancels in their difference (Efron & Tibshirani 1993,
-ch. 6 and 13). ``docs/statistics.md`` has the formulas and the measured coverage.
+ch. 6 and 13). ``docs/explanation/statistics.md`` has the formulas and the measured coverage.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ LEVEL = 0.95
 # degrees of freedom of Student's t: deviations that depend on rare classes are uncertain; chosen by
 # measured coverage
 FREEDOM = 30
+INDEPENDENT = float("inf")  # freedom of images that are independent of each other
 REPLICATES = 400  # relative error of a standard deviation: 1 / sqrt(2 * 400) = 3.5 %
 
 Range = tuple[float, float]
@@ -37,7 +39,10 @@ UNBOUNDED: Range = (-float("inf"), float("inf"))
 
 
 def bootstrap_weights(
-    image_ids: Sequence[str] | Array, replicates: int = REPLICATES, seed: int = 0
+    image_ids: Sequence[str] | Array,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> Array:
     """Return the resamples as weights of the images.
 
@@ -45,6 +50,8 @@ def bootstrap_weights(
         image_ids: Ids of N images. Weights depend on the set of ids and not on their order.
         replicates: Number R of resamples.
         seed: Seed of the resampling.
+        groups: The group of each image (default: every image stands for itself). A resample is
+            then half of the groups, with all their images.
 
     Returns:
         int64 (R, N) of 0 and 1. For odd N, halves are rounded down and up in turn.
@@ -52,6 +59,9 @@ def bootstrap_weights(
     Raises:
         UserError: If there are no images.
     """
+    if groups is not None:
+        names, members = np.unique(np.array(groups, dtype=np.str_), return_inverse=True)
+        return np.asarray(bootstrap_weights(names, replicates, seed)[:, members])
     ids = [str(image_id) for image_id in image_ids]
     if not ids:
         raise UserError("Expected images to resample, but there are none; check the dataset")
@@ -66,7 +76,11 @@ def bootstrap_weights(
 
 
 def interval(
-    values: Array, estimate: float, within: Range, level: float = LEVEL
+    values: Array,
+    estimate: float,
+    within: Range,
+    level: float = LEVEL,
+    freedom: float = INDEPENDENT,
 ) -> tuple[float, float]:
     """Return the bias-corrected Student interval of an estimate (Davison & Hinkley 1997, eq. 5.5).
 
@@ -78,6 +92,7 @@ def interval(
         estimate: The value on the whole dataset.
         within: Possible values, such as ``SCORE_RANGE``; the bounds are clipped to them.
         level: Confidence level.
+        freedom: Degrees of freedom of the groups of images; see ``Grouping.freedom``.
 
     Returns:
         Lower and upper bound; NaN if fewer than two replicates are left.
@@ -86,12 +101,14 @@ def interval(
     if len(values) < 2:
         return float("nan"), float("nan")
     centre = 2 * estimate - float(values.mean())
-    reach = student_quantile((1 + level) / 2, FREEDOM) * float(values.std(ddof=1))
+    reach = _quantile(level, freedom) * float(values.std(ddof=1))
     low, high = (min(max(end, within[0]), within[1]) for end in (centre - reach, centre + reach))
     return low, high
 
 
-def paired_interval(values: Array, estimate: float, level: float = LEVEL) -> tuple[float, float]:
+def paired_interval(
+    values: Array, estimate: float, level: float = LEVEL, freedom: float = INDEPENDENT
+) -> tuple[float, float]:
     """Return the interval of a paired difference of two runs.
 
     Most of the bias cancels in a difference. Where classes are rare, correcting all of the
@@ -102,6 +119,7 @@ def paired_interval(values: Array, estimate: float, level: float = LEVEL) -> tup
         values: Bootstrap replicates of the difference (R,). NaN replicates are left out.
         estimate: The difference on the whole dataset.
         level: Confidence level.
+        freedom: Degrees of freedom of the groups of images; see ``Grouping.freedom``.
 
     Returns:
         Lower and upper bound; NaN if fewer than two replicates are left.
@@ -110,8 +128,13 @@ def paired_interval(values: Array, estimate: float, level: float = LEVEL) -> tup
     if len(values) < 2:
         return float("nan"), float("nan")
     centre, deviation = _difference_moments(values, estimate)
-    reach = student_quantile((1 + level) / 2, FREEDOM) * deviation
+    reach = _quantile(level, freedom) * deviation
     return float(centre - reach), float(centre + reach)
+
+
+def _quantile(level: float, freedom: float) -> float:
+    """Student's quantile of a two-sided interval."""
+    return student_quantile((1 + level) / 2, min(FREEDOM, freedom))
 
 
 def _difference_moments(values: Array, estimate: float | Array) -> tuple[Array, Array]:
@@ -136,7 +159,10 @@ def robustness_replicates(clean: Array, cells: Array) -> dict[str, Array]:
 
 
 def simultaneous_intervals(
-    estimates: Sequence[float] | Array, values: Array, level: float = LEVEL
+    estimates: Sequence[float] | Array,
+    values: Array,
+    level: float = LEVEL,
+    freedom: float = INDEPENDENT,
 ) -> Array:
     """Return intervals of differences that jointly cover all true ones with probability ``level``.
 
@@ -147,6 +173,7 @@ def simultaneous_intervals(
         estimates: Differences on the whole dataset (K,).
         values: Bootstrap replicates (K, R), paired.
         level: Joint confidence level.
+        freedom: Degrees of freedom of the groups of images; see ``Grouping.freedom``.
 
     Returns:
         Bounds (K, 2).
@@ -155,14 +182,17 @@ def simultaneous_intervals(
     deviations = np.maximum(values.std(1, ddof=1), 1e-12)  # of equal scores
     largest = np.abs((values - means[:, None]) / deviations[:, None]).max(0)
     # t instead of normal quantile, as in a single interval
-    longer = student_quantile((1 + level) / 2, FREEDOM) / NormalDist().inv_cdf((1 + level) / 2)
+    longer = _quantile(level, freedom) / NormalDist().inv_cdf((1 + level) / 2)
     centre, deviation = _difference_moments(values, np.asarray(estimates, float))
     reach = longer * np.quantile(largest, level) * deviation
     return np.stack([centre - reach, centre + reach], 1)
 
 
 def rank_groups(
-    estimates: Sequence[float] | Array, values: Sequence[Array] | Array, level: float = LEVEL
+    estimates: Sequence[float] | Array,
+    values: Sequence[Array] | Array,
+    level: float = LEVEL,
+    freedom: float = INDEPENDENT,
 ) -> list[str]:
     """Return letters for runs: two runs that share a letter are not distinguishable.
 
@@ -173,6 +203,7 @@ def rank_groups(
         estimates: Values on the whole dataset, one per run.
         values: Bootstrap replicates (runs, R), paired.
         level: Joint confidence level.
+        freedom: Degrees of freedom of the groups of images; see ``Grouping.freedom``.
 
     Returns:
         Letters in the order of the runs.
@@ -184,7 +215,7 @@ def rank_groups(
         return ["a"] * len(order)
     differences = replicates[order[seconds]] - replicates[order[firsts]]
     low, high = simultaneous_intervals(
-        numbers[order[seconds]] - numbers[order[firsts]], differences, level
+        numbers[order[seconds]] - numbers[order[firsts]], differences, level, freedom
     ).T
     apart = (low > 0) | (high < 0)
     alike = np.ones((len(order), len(order)), bool)
@@ -229,7 +260,10 @@ class SeedMean:
 
 
 def mean_over_seeds(
-    estimates: Sequence[float] | Array, values: Sequence[Array] | Array, level: float = LEVEL
+    estimates: Sequence[float] | Array,
+    values: Sequence[Array] | Array,
+    level: float = LEVEL,
+    freedom: float = INDEPENDENT,
 ) -> SeedMean:
     """Return the mean over seeds with an interval over seeds and images.
 
@@ -237,12 +271,14 @@ def mean_over_seeds(
     interaction is in both terms, so the interval errs on the wide side (crossed random effects,
     Owen 2007). Student's t has (S - 1) * total / seed variance degrees of freedom. Satterthwaite
     (1946) squares that ratio, but it is estimated from S values, and with the square only 88 to
-    93 % of the intervals cover the truth for two and three seeds.
+    93 % of the intervals cover the truth for two and three seeds. Few groups of images add their
+    own uncertainty: (S - 1) * total / (seed variance + (S - 1) * image variance / groups' freedom).
 
     Args:
         estimates: Values on the whole dataset, one per seed.
         values: Bootstrap replicates (seeds, R), paired.
         level: Confidence level.
+        freedom: Degrees of freedom of the groups of images; see ``Grouping.freedom``.
 
     Raises:
         UserError: If there are fewer than two seeds.
@@ -255,8 +291,10 @@ def mean_over_seeds(
         )
     of_seeds, of_images = float(numbers.var(ddof=1)) / len(numbers), float(replicates.var(ddof=1))
     total = of_seeds + of_images
-    freedom = (len(numbers) - 1) * total / of_seeds if of_seeds > 0 else np.inf
-    reach = student_quantile((1 + level) / 2, min(freedom, 1e4)) * total**0.5
+    several = len(numbers) - 1
+    uncertain = of_seeds + several * of_images / freedom
+    degrees = several * total / uncertain if uncertain > 0 else np.inf
+    reach = student_quantile((1 + level) / 2, min(degrees, 1e4)) * total**0.5
     centre = 2 * float(numbers.mean()) - float(replicates.mean())
     return SeedMean(
         float(numbers.mean()),

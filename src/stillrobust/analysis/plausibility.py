@@ -72,6 +72,16 @@ def score_warnings(
     return tuple(warnings)
 
 
+def no_better_than_chance(score: float, chance: float | None) -> bool:
+    """Whether a clean score is so low that an evaluation is of no use.
+
+    Args:
+        score: Clean score of a run, 0..1.
+        chance: Score of a model that always returns the same; ``None`` if unknown.
+    """
+    return score <= max(NOTHING, chance or 0.0)
+
+
 def _chance_warning(clean: Measurement, name: str, chance: float | None) -> str:
     """The warning for a clean score that is no better than chance; empty if it is."""
     score, advice = clean.value, "Check the order of the classes, the input range and the weights."

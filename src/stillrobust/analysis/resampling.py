@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stillrobust.analysis.intervals import REPLICATES, bootstrap_weights
-from stillrobust.errors import MissingCellsError
+from stillrobust.analysis.groups import Grouping, grouping_of
+from stillrobust.analysis.intervals import INDEPENDENT, REPLICATES, bootstrap_weights
+from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import Cell, Place
 from stillrobust.metrics.recompute import (
     check_statistics,
@@ -33,6 +34,13 @@ class CellReplicates:
     """Images that each class counts in, in the cell with the fewest. Empty if the metric is no mean
     over classes.
     """
+    grouping: Grouping | None = None
+    """The groups that were resampled; ``None`` if the images were."""
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the groups, for intervals; infinite without groups."""
+        return INDEPENDENT if self.grouping is None else self.grouping.freedom
 
 
 def resample_cells(
@@ -43,7 +51,7 @@ def resample_cells(
     seed: int = 0,
     compute: Compute = recompute_metrics,
 ) -> CellReplicates | None:
-    """Recompute the scores of cells in bootstrap resamples of their images.
+    """Recompute the scores of cells in bootstrap resamples of their images, or of their groups.
 
     Args:
         store: The results store.
@@ -58,9 +66,11 @@ def resample_cells(
 
     Raises:
         MissingCellsError: If a cell is missing.
+        UserError: If the run has groups, but not of every image.
     """
     ids: tuple[str, ...] = ()
     weights = np.zeros((0, 0))
+    grouping: Grouping | None = None
     found: dict[str, list[Array]] = {}
     per_class: list[Array] = []
     for place in places:
@@ -79,8 +89,9 @@ def resample_cells(
             # weights of other images, or in another order, would be another resample
             return None
         if not ids:
-            ids = here
-            weights = np.concatenate([np.ones((1, len(ids))), bootstrap_weights(ids, count, seed)])
+            ids, grouping = here, grouping_of(store, run, here)
+            drawn = bootstrap_weights(ids, count, seed, grouping and grouping.labels)
+            weights = np.concatenate([np.ones((1, len(ids))), drawn])
         counts = images_per_class(statistics)
         per_class += [] if counts is None else [counts]
         try:
@@ -96,4 +107,25 @@ def resample_cells(
         ids,
         {name: np.stack(rows) for name, rows in found.items() if len(rows) == len(places)},
         tuple(np.min(per_class, axis=0).tolist()) if per_class else (),
+        grouping,
     )
+
+
+def require_same_grouping(drawn: Mapping[str, CellReplicates]) -> None:
+    """Require that two runs over the same images resample the same groups.
+
+    Args:
+        drawn: Run -> its replicates, of two runs.
+
+    Raises:
+        UserError: If only one of them has groups, or they have other groups.
+    """
+    (first, one), (second, other) = drawn.items()
+    if one.grouping != other.grouping:
+        stated = [
+            "none" if found.grouping is None else found.grouping.protocol for found in (one, other)
+        ]
+        raise UserError(
+            f"Expected the same groups of images in both runs, but {first} has {stated[0]} and"
+            f" {second} has {stated[1]}; give --group-by here, or evaluate both with it"
+        )

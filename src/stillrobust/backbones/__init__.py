@@ -6,34 +6,55 @@ gives four maps (B, C_i, H/s_i, W/s_i); ``embed(x)`` gives (B, embed_dim); ``cla
 upstream classifier's logits; the backbone normalizes by itself (``pixel_mean``, ``pixel_std``).
 """
 
-from stillrobust.extras import require_extra
+from typing import TYPE_CHECKING
 
-require_extra("torch")
+from stillrobust.extras import lazy_exports
 
-from stillrobust.backbones.base import Backbone, require_pyramid
-from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint
-from stillrobust.backbones.specs import (
-    ARCHITECTURES,
-    ResolvedBackbone,
-    build_backbone,
-    missing_weights,
-    resolve_backbone,
-    robustified_name,
-    weights_file,
-)
-from stillrobust.backbones.weights import write_folder
+if TYPE_CHECKING:
+    from stillrobust.backbones.architectures import ARCHITECTURES
+    from stillrobust.backbones.base import LEVELS, Backbone
+    from stillrobust.backbones.checkpoint_facts import Checkpoint
+    from stillrobust.backbones.checkpoints import CHECKPOINTS
+    from stillrobust.backbones.specs import (
+        ResolvedBackbone,
+        build_backbone,
+        missing_weights,
+        resolve_backbone,
+        robustified_name,
+        weights_file,
+    )
+    from stillrobust.backbones.weights import write_folder
 
 __all__ = [
     "ARCHITECTURES",
     "CHECKPOINTS",
+    "LEVELS",
     "Backbone",
     "Checkpoint",
     "ResolvedBackbone",
     "build_backbone",
     "missing_weights",
-    "require_pyramid",
     "resolve_backbone",
     "robustified_name",
     "weights_file",
     "write_folder",
 ]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "architectures": ("ARCHITECTURES",),
+        "base": ("LEVELS", "Backbone"),
+        "checkpoint_facts": ("Checkpoint",),
+        "checkpoints": ("CHECKPOINTS",),
+        "specs": (
+            "ResolvedBackbone",
+            "build_backbone",
+            "missing_weights",
+            "resolve_backbone",
+            "robustified_name",
+            "weights_file",
+        ),
+        "weights": ("write_folder",),
+    },
+)

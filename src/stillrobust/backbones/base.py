@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from stillrobust.backbones.layouts import Layout
 from stillrobust.errors import UserError
 
-LEVELS = 4  # Mask R-CNN's FPN and UPerNet both take the last four stages, strides 4 to 32
-Output = Literal["maps", "embedding"]
+LEVELS = 4  # Mask R-CNN's FPN and UPerNet both take four maps, strides 4 to 32
+Output = Literal["maps", "normed_maps", "embedding"]
+"""What a task uses; ``normed_maps`` also passes a plain ViT's maps through its last norm."""
 
 
 class Backbone(nn.Module):
@@ -56,6 +57,8 @@ class Backbone(nn.Module):
         self.classifier = classifier
         self.absent: tuple[str, ...] = ()
         """Modules of the classifier that the weight file lacked."""
+        self.native_size = (64, 64)
+        """A size (H, W) of images that the model computes; that of its training if only that."""
         self.clamp = False
         self.frozen = False
         self.norm_eval = False
@@ -181,6 +184,16 @@ class Backbone(nn.Module):
         """``classify`` on normalized images (B, 3, H, W): (B, classes)."""
         raise NotImplementedError
 
+    def require_size(self, size: tuple[int, int] | None) -> None:
+        """Check that the backbone computes images of a size.
+
+        Args:
+            size: (H, W); ``None`` for maps of images of any size.
+
+        Raises:
+            UserError: If it does not; the message names the sizes that it computes.
+        """
+
     def set_drop_path(self, rate: float) -> None:
         """Set stochastic depth in training (Huang et al. 2016).
 
@@ -193,6 +206,20 @@ class Backbone(nn.Module):
         raise UserError(
             f"{self.name} has no drop path, but the recipe asks for {rate:g}; take a swin_*, or"
             " another recipe"
+        )
+
+    def set_windows(self, side: int) -> None:
+        """Restrict attention to windows, but in four blocks of a plain ViT, as ViTDet does.
+
+        Args:
+            side: Side of the windows, in patches.
+
+        Raises:
+            UserError: If the architecture is no plain ViT with positions of its own.
+        """
+        raise UserError(
+            f"{self.name} has no attention that window={side} could restrict; take a vit_* of timm,"
+            " or window=0"
         )
 
     def reset_classifier(self, classes: int) -> None:
@@ -209,20 +236,6 @@ class Backbone(nn.Module):
         Every parameter that is left gets a gradient. Published parameter counts refer to these.
 
         Args:
-            output: ``maps`` or ``embedding``.
+            output: What stays.
         """
         raise NotImplementedError
-
-
-def require_pyramid(backbone: Backbone) -> None:
-    """Check that a backbone has four maps at growing strides, as dense tasks need.
-
-    Raises:
-        UserError: If it has not; the maps of a plain ViT all have one stride.
-    """
-    if len(backbone.strides) != LEVELS or list(backbone.strides) != sorted(set(backbone.strides)):
-        raise UserError(
-            "Detection and segmentation need a backbone with four maps at growing strides, but"
-            f" {backbone.name} has strides {backbone.strides}; take a hierarchical one, such as"
-            " resnet50, swin_t or efficientnet_lite0"
-        )

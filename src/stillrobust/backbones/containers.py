@@ -54,8 +54,21 @@ PREFIXES = (
     "trunk.",
     "resnet.",
     "swin.",
+    "vit.",
+    "deit.",
+    "dinov2.",
+    "dinov2_with_registers.",
+    "convnext.",
+    "vision_model.",
+    "visual.",
+    "params.",
+    "img.",
+    "opt.",
+    "target.",
 )
-"""What DataParallel, torch.compile, Lightning, OpenMMLab, MoCo, transformers, ... add to names."""
+"""What DataParallel, torch.compile, Lightning, OpenMMLab, MoCo, transformers, CLIP, big_vision, ...
+add to names.
+"""
 MAX_DEPTH = 8  # of nested entries
 MAX_LISTED = 8  # places in an error
 _OPTIMIZER = {"state", "param_groups"}

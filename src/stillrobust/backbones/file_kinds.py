@@ -32,8 +32,6 @@ _SIGNATURES = (
 _TABLE_FOOTER = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # of a LevelDB table: TensorFlow's .index files
 # entries of a zip archive -> what it is, what to do
 _ARCHIVES = (
-    (r".*(^|/)constants\.pkl", "it is a TorchScript archive", SAVE_STATE_DICT),
-    (r".*\.npy", "it is an archive of NumPy arrays", "save them as tensors with torch.save"),
     (r"model\.weights\.h5", "it is a Keras model", _CONVERT),
     (
         r"(.*/)?(models/.*\.json|serialized_exported_program\.json)",

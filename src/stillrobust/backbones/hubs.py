@@ -177,5 +177,5 @@ def _torch_file(url: str) -> Path:
 def _missing(what: str, spec: str) -> UserError:
     return UserError(
         f"{what} are not on this machine, and nothing is downloaded unless asked; run: stillrobust"
-        f' fetch "{spec}"'
+        f' checkpoints fetch "{spec}"'
     )

@@ -1,4 +1,4 @@
-"""Key layouts: rules that turn the tensor names of other libraries into torchvision's.
+"""Key layouts: rules that turn the tensor names of other libraries into the model's own.
 
 A layout is recognized by one key that only it has, after any prefix that training wrappers add (see
 ``stillrobust.backbones.containers``). Rules are regular expressions. A key without a rule keeps its
@@ -28,6 +28,10 @@ class Layout:
     """(pattern, replacement) pairs; the first that matches the beginning of a key is applied."""
     unprefixed: Rules = ()
     """The same for keys without the prefix: the classifier of OpenMMLab and transformers."""
+    unused: tuple[str, ...] = ()
+    """Beginnings of keys below the prefix that no backbone needs: masks, decoders."""
+    beside: str = ""
+    """Pattern of keys without the prefix that belong to other parts, such as CLIP's text tower."""
     convert: Callable[[State], State] = lambda state: state
     """Changes of the tensors themselves, after renaming."""
 
@@ -170,11 +174,18 @@ def _from_openmmlab(state: State) -> State:
     return state
 
 
-def _join_query_key_value(state: State) -> State:
-    """Concatenate query, key and value, which transformers stores as three tensors."""
+def join_query_key_value(state: State) -> State:
+    """Concatenate query, key and value, which other libraries store as three tensors.
+
+    Args:
+        state: Tensors by name; the three are called ``query``, ``key`` and ``value``.
+
+    Returns:
+        The tensors with ``qkv`` in their place.
+    """
     joined: State = {}
     for key, value in state.items():
-        match = re.match(r"(.*\.attn)\.(query|key|value)\.(weight|bias)$", key)
+        match = re.match(r"(.*attn(?:_pool)?)\.(query|key|value)\.(weight|bias)$", key)
         if not match:
             joined[key] = value
         elif match[2] == "query":
@@ -210,7 +221,7 @@ SWIN_LAYOUTS = (
         "embeddings.patch_embeddings.projection.weight",
         _HF_SWIN,
         unprefixed=((r"classifier\.", "head."),),
-        convert=_join_query_key_value,
+        convert=join_query_key_value,
     ),
 )
 

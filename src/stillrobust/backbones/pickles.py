@@ -22,6 +22,8 @@ import torch
 MAX_BYTES = 64 << 20
 MAX_STEPS = 500_000  # opcodes of one pickle; a ResNet-50 with its optimizer has 20,000
 MAX_NUMEL = 1 << 40  # of a run of numbers: beyond any weight file
+MAX_SCRIPT_DEPTH = 64  # of modules within modules of TorchScript
+SCRIPT = "__torch__"  # how TorchScript names the classes of its modules
 MAX_ATTRIBUTES = 64  # of an object that are searched for a model
 
 # The storage classes that torch.save names (torch/storage.py, _storage_type_to_dtype_map), less
@@ -83,6 +85,39 @@ class Unknown(Buildable):
                 isinstance(value, Unknown) and value.holds_model
                 for value in islice(state.values(), MAX_ATTRIBUTES)
             )
+
+
+class ScriptModule(Buildable):
+    """A module of TorchScript: its attributes by name. Its code is elsewhere and is not read."""
+
+    def __init__(self) -> None:
+        self.attributes: dict[Any, Any] = {}
+
+    def build(self, state: Any) -> None:
+        """Keep the attributes."""
+        if isinstance(state, dict):
+            self.attributes = state
+
+    def tensors(self) -> dict[str, Any]:
+        """The tensors of the module and of those inside it, named as in a state dict.
+
+        Raises:
+            RefusedFileError: If modules are nested too deeply, or in each other.
+        """
+        found: dict[str, Any] = {}
+        waiting: list[tuple[str, int, ScriptModule]] = [("", 0, self)]
+        for count in range(MAX_STEPS):
+            if not waiting:
+                return found
+            prefix, depth, module = waiting.pop()
+            for name, value in module.attributes.items():
+                if isinstance(value, TensorRef):
+                    found[f"{prefix}{name}"] = value
+                elif isinstance(value, ScriptModule):
+                    waiting.append((f"{prefix}{name}.", depth + 1, value))
+            if depth > MAX_SCRIPT_DEPTH or count + len(waiting) > MAX_STEPS:
+                break
+        raise RefusedFileError("its modules are nested too deeply")
 
 
 @dataclass(frozen=True)
@@ -222,6 +257,9 @@ class _Machine:
         """Push the value of a known global for its arguments, or a placeholder."""
         name = function.text if isinstance(function, _Name) else ""
         known = self.known.get(name)
+        if known is None and name.split(" ")[0].split(".")[0] == SCRIPT:
+            self.stack.append(ScriptModule())
+            return
         self.stack.append(
             known(*arguments)
             if known is not None and isinstance(arguments, tuple)

@@ -1,10 +1,10 @@
 """The reader of untrusted weight files, which runs no code of theirs.
 
-It reads three formats: safetensors, PyTorch's zip archives (since 1.6), and PyTorch's older
-streams. ``stillrobust.backbones.pickles`` interprets their pickles, dill's included, and
-``stillrobust.backbones.containers`` finds the weights among the entries. The result holds tensors
-only. Sizes are checked against the file before memory is allocated, so that reading takes no more
-memory than twice the size of the file, plus the pickle.
+It reads safetensors, PyTorch's zip archives (since 1.6), TorchScript's included, PyTorch's older
+streams, and archives of NumPy arrays. ``stillrobust.backbones.pickles`` interprets their pickles,
+dill's included, and ``stillrobust.backbones.containers`` finds the weights among the entries. The
+result holds tensors only. Sizes are checked against the file before memory is allocated, so that
+reading takes no more memory than twice the size of the file, plus the pickle.
 """
 
 import hashlib
@@ -22,9 +22,11 @@ import torch
 
 from stillrobust.backbones.containers import AmbiguousFileError, Found, find_state
 from stillrobust.backbones.file_kinds import refuse_foreign_archive, refuse_foreign_file
+from stillrobust.backbones.numpy_archives import is_numpy_archive, read_arrays
 from stillrobust.backbones.pickles import (
     DTYPES,
     RefusedFileError,
+    ScriptModule,
     StorageRef,
     TensorRef,
     Unknown,
@@ -185,8 +187,12 @@ def _read_zip(file: IO[bytes], size: int, key: str) -> Found:
     except zipfile.BadZipFile:
         raise RefusedFileError("it is cut off: it begins like a PyTorch file") from None
     if len(entries) <= MAX_ENTRIES:
+        if is_numpy_archive(entry.filename for entry in entries):
+            return find_state(read_arrays(file), key)
         refuse_foreign_archive(entry.filename for entry in entries)
-    # PyTorch never compresses, and no two entries share bytes: larger claims are a zip bomb
+        # TorchScript compresses its code, which is not read
+        entries = [entry for entry in entries if "/code/" not in entry.filename]
+    # PyTorch never compresses weights, and no two entries share bytes: more is a zip bomb
     if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > size:
         raise RefusedFileError("its entries claim more bytes than the file has")
     if any(
@@ -205,6 +211,8 @@ def _read_zip(file: IO[bytes], size: int, key: str) -> Found:
     # the pickle ends with its STOP; bytes after it are never read
     file.seek(_entry_start(file, names[pickles[0]], size))
     content, _ = interpret(file)
+    if isinstance(content, ScriptModule):
+        content = content.tensors()
 
     def fetch(storage: StorageRef) -> bytearray:
         entry = names.get(f"{folder}data/{storage.key}")

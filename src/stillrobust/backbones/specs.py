@@ -1,39 +1,29 @@
 """Backbone specs: the architectures by name, and where the weights of a spec come from."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from stillrobust.backbones.base import Backbone
-from stillrobust.backbones.checkpoints import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Checkpoint,
-    checkpoints_of,
+from stillrobust.backbones.architectures import (
+    ARCHITECTURES,
+    HUB,
+    RANDOM,
+    TIMM,
+    require_known_backbone,
 )
+from stillrobust.backbones.base import Backbone
+from stillrobust.backbones.checkpoint_facts import IMAGENET_MEAN, IMAGENET_STD, Checkpoint
+from stillrobust.backbones.checkpoints import checkpoints_of
 from stillrobust.backbones.hubs import timm_file
 from stillrobust.backbones.reader import kind_of_path, read_weights, require_file
-from stillrobust.backbones.resnet import DEPTHS, build_resnet
 from stillrobust.backbones.strict_loading import require_key
-from stillrobust.backbones.swin import SHAPES, build_swin
-from stillrobust.backbones.timm_models import LITE_REPEATS, build_lite, build_timm, timm_names
+from stillrobust.backbones.timm_models import LITE_REPEATS, build_timm
 from stillrobust.backbones.weight_loading import HEAD_KEYS, load_weights
 from stillrobust.backbones.weights import checkpoint_file, read_folder, verify_checkpoint
 from stillrobust.errors import UserError
-from stillrobust.names import format_spec, parse_spec, unknown_name_error
+from stillrobust.names import format_spec, parse_spec
 from stillrobust.storage.files import bytes_sha256, cached_file_sha256
-
-ARCHITECTURES: dict[str, Callable[[str], Backbone]] = {
-    **dict.fromkeys([*DEPTHS, "resnet_mini"], build_resnet),
-    **dict.fromkeys(SHAPES, build_swin),
-    **dict.fromkeys(LITE_REPEATS, build_lite),
-}
-"""Built-in architectures. Any other name is timm's, and so is ``timm/NAME`` if both have it."""
-TIMM = "timm/"
-RANDOM = "random"
-HUB = "imagenet"  # the default weights of a timm name: timm's own, from its hub
 
 
 @dataclass
@@ -159,12 +149,11 @@ def resolve_backbone(spec: str) -> ResolvedBackbone:
 
 
 def _locate(spec: str) -> ResolvedBackbone:
+    require_known_backbone(spec)
     name, arguments = parse_spec(spec)
     built_in = name in ARCHITECTURES
-    if not built_in and name.removeprefix(TIMM).split(".")[0] not in timm_names():
-        raise unknown_name_error("backbone", name, [*ARCHITECTURES, *timm_names()])
     rows = checkpoints_of(name)
-    value = str(arguments.pop("weights", next(iter(rows), "" if built_in else HUB)))
+    value = str(arguments.pop("weights", next(iter(rows), "") if built_in else HUB))
     key = arguments.pop("key", None)
     if arguments:
         raise UserError(
@@ -195,9 +184,6 @@ def _locate(spec: str) -> ResolvedBackbone:
                 f" {row.spec}"
             )
         return ResolvedBackbone(spec, name, "folder", row, path / row.file)
-    # a bare word is meant as a name
-    if kind == "nothing" and path.name == value and not path.suffix:
-        raise unknown_name_error(f"weights of {name}", value, [*rows, RANDOM])
     return ResolvedBackbone(spec, name, "file", None, path, key)
 
 

@@ -118,7 +118,7 @@ class SwinBackbone(Backbone):
     def keep_only(self, output: Output) -> None:
         """Drop the classifier, and the final norm (maps) or the output norms (embedding)."""
         self.model.head = nn.Identity()
-        if output == "maps":
+        if output != "embedding":
             self.model.norm = nn.Identity()
         else:
             self.output_norms = nn.ModuleList()

@@ -1,12 +1,13 @@
 """Strict loading of weight files in any key layout: every tensor fits by name and shape."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from stillrobust.backbones.base import Backbone
-from stillrobust.backbones.checkpoints import OPENMMLAB, WRAPPERS
+from stillrobust.backbones.checkpoint_facts import OPENMMLAB, WRAPPERS
 from stillrobust.backbones.containers import (
     Found,
     ambiguity,
@@ -27,6 +28,8 @@ from stillrobust.errors import UserError
 
 # buffers in official and OpenMMLab files that models compute themselves
 RECOMPUTED = ("relative_position_index", "attn_mask")
+NORMALIZATION = ("normalize.mean", "normalize.std")  # robustbench, ImageNormalizer
+CHANNELS = 3
 FAMILIES = {"ResNet": RESNET_LAYOUTS, "Swin": SWIN_LAYOUTS}
 HEAD_KEYS = (*WRAPPERS, *OPENMMLAB)
 """Beginnings of keys besides the backbone that a user's file may hold."""
@@ -59,9 +62,9 @@ def load_weights(
     state = found.tensors
     prefix, layout = _find_layout(backbone, found, path)
     inside = {
-        rename_key(key.removeprefix(prefix), layout.rules): value
-        for key, value in state.items()
-        if key.startswith(prefix)
+        rename_key(name, layout.rules): value
+        for name, value in _below(state, prefix).items()
+        if not name.startswith(layout.unused)
     }
     if prefix:
         outside = {
@@ -70,8 +73,9 @@ def load_weights(
         inside |= {
             new: state[key]
             for key, new in outside.items()
-            if new != key or not key.startswith(may_differ)
+            if new != key or not (key.startswith(may_differ) or _is_beside(key, layout))
         }
+    _take_over_normalization(backbone, inside)
     converted = {
         key: value for key, value in layout.convert(inside).items() if not key.endswith(RECOMPUTED)
     }
@@ -125,6 +129,33 @@ def _find_layout(backbone: Backbone, found: Found, path: Path) -> tuple[str, Lay
         f"Expected weights of {backbone.name} in {path} (layouts: {known}), but {seems}; "
         "name the architecture that the file belongs to"
     )
+
+
+def _below(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {
+        key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    }
+
+
+def _is_beside(key: str, layout: Layout) -> bool:
+    return bool(layout.beside) and re.match(layout.beside, key) is not None
+
+
+def _take_over_normalization(backbone: Backbone, state: dict[str, torch.Tensor]) -> None:
+    """Use the mean and the deviation of a file that has them, as RobustBench's models do.
+
+    They are removed from ``state``. Values that are no such statistics stay, so that the strict
+    loading reports them.
+    """
+    mean, std = (state.get(name) for name in NORMALIZATION)
+    if mean is None or std is None or not mean.numel() == std.numel() == CHANNELS:
+        return
+    if bool(mean.isfinite().all()) and bool(std.isfinite().all()) and bool((std > 0).all()):
+        backbone.set_preprocessing(
+            tuple(mean.flatten().tolist()), tuple(std.flatten().tolist()), backbone.clamp
+        )
+        for name in NORMALIZATION:
+            del state[name]
 
 
 def _take_over_classes(backbone: Backbone, state: Mapping[str, torch.Tensor]) -> None:

@@ -5,16 +5,18 @@ import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stillrobust.backbones.base import Backbone
-from stillrobust.backbones.checkpoints import CHECKPOINTS, Checkpoint, checkpoints_of
-from stillrobust.backbones.reader import unreadable_reason
+from stillrobust.backbones.checkpoint_facts import Checkpoint
+from stillrobust.backbones.checkpoints import CHECKPOINTS, checkpoints_of
 from stillrobust.errors import UserError
 from stillrobust.names import lookup, parse_spec, unknown_name_error
 from stillrobust.storage.downloads import ByteProgress, cache_folder, fetch
 from stillrobust.storage.files import bytes_sha256, cached_file_sha256, file_sha256, write_whole
 from stillrobust.untrusted import parse_json, read_regular_file
+
+if TYPE_CHECKING:
+    from stillrobust.backbones.base import Backbone
 
 FORMAT = 1  # of checkpoint.json
 
@@ -33,10 +35,19 @@ def checkpoint_file(row: Checkpoint) -> Path:
     path = cache_folder() / "weights" / row.file
     if not path.is_file():
         raise UserError(
-            f"The weights {row.spec} are not here yet (expected {path}); run: stillrobust fetch"
-            f" {row.name}"
+            f"The weights {row.spec} are not here yet (expected {path}); run:"
+            f" stillrobust checkpoints fetch {row.name}"
         )
     return path
+
+
+def missing_checkpoint(row: Checkpoint) -> str:
+    """Why the file of a row is missing, and how to get it; empty if it exists."""
+    try:
+        checkpoint_file(row)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _in_package(row: Checkpoint) -> Path:
@@ -97,12 +108,14 @@ def fetch_checkpoint(
     Raises:
         UserError: If no source has the file, or it is another file.
     """
+    from stillrobust.backbones.reader import unreadable_reason
+
     if row.package:
         return _in_package(row)
     if not sources and not row.url:
         raise UserError(
-            f"{row.file} has to be fetched by hand: {row.by_hand}, then run: stillrobust fetch"
-            f" {row.name} --from FILE"
+            f"{row.file} has to be fetched by hand: {row.by_hand}, then run:"
+            f" stillrobust checkpoints fetch {row.name} --from FILE"
         )
     target = cache / "weights" / row.file
     digest = _named_digest(row, sources) or _known_digest(row, target)
@@ -154,14 +167,14 @@ def verify_checkpoint(row: Checkpoint, path: Path) -> None:
     if not cached_file_sha256(path).startswith(_known_digest(row, path)):
         raise UserError(
             f"Expected {row.spec} in {path}, but its SHA-256 is not that of the published file or"
-            f" of the first fetch; remove it and run: stillrobust fetch {row.name}"
+            f" of the first fetch; remove it and run: stillrobust checkpoints fetch {row.name}"
         )
 
 
 # ---- folders of robustify
 
 
-def write_folder(folder: Path, backbone: Backbone, row: Checkpoint) -> Path:
+def write_folder(folder: Path, backbone: "Backbone", row: Checkpoint) -> Path:
     """Write a backbone as a checkpoint: ``weights.safetensors`` and ``checkpoint.json``.
 
     Args:

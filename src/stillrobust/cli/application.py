@@ -6,60 +6,117 @@ Heavy imports happen inside the commands.
 import signal
 import sys
 import warnings
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from stillrobust import __version__
 from stillrobust.cli import (
     checkpoints,
+    components,
     corruptions,
     data,
-    deepaugment,
     evaluate,
-    import_results,
-    list_components,
+    gate,
+    power,
     predictions,
     report,
     runs,
-    statistics,
     study,
+    techniques,
     train,
 )
-from stillrobust.cli.completion import names_of
 from stillrobust.cli.output import print_text
 from stillrobust.errors import UserError
 from stillrobust.extras import extra_of, missing_extra
+from stillrobust.runtime.progress import progress_display
 from stillrobust.runtime.stopping import interrupt_on_sigterm
 from stillrobust.untrusted import path_fault, printable
 
 INTERRUPTED = 128 + signal.SIGINT  # exit status after Ctrl-C
 TERMINATED = 128 + signal.SIGTERM
+SUMMARY = 64  # characters of a command's summary
+
+SECTIONS = {
+    "Start": ("demo", "doctor"),
+    "Measure robustness": (
+        "corrupt",
+        "evaluate",
+        "compare",
+        "gate",
+        "power",
+        "report",
+        "runs",
+        "predictions",
+    ),
+    "Train": ("train", "robustify", "study"),
+    "Data and components": (
+        "data",
+        "tasks",
+        "backbones",
+        "checkpoints",
+        "corruptions",
+        "techniques",
+        "recipes",
+    ),
+}
+"""Heading in ``stillrobust --help`` -> its commands."""
+
+
+class SectionedGroup(TyperGroup):
+    """The commands under the headings of ``SECTIONS``."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names in the order of ``SECTIONS``."""
+        ordered = [name for names in SECTIONS.values() for name in names]
+        return sorted(self.commands, key=ordered.index)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each heading."""
+        width = max(map(len, self.commands))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [
+                        (f"{name:<{width}}", self.commands[name].get_short_help_str(SUMMARY))
+                        for name in names
+                    ]
+                )
+
 
 app = typer.Typer(
+    cls=SectionedGroup,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (
-    checkpoints,
-    corruptions,
-    data,
-    deepaugment,
-    evaluate,
-    import_results,
-    list_components,
-    predictions,
-    report,
-    runs,
-    statistics,
-    study,
-    train,
+for commands in (
+    corruptions.corrupt_command,
+    evaluate.commands,
+    gate.commands,
+    power.commands,
+    report.commands,
+    train.commands,
 ):
-    app.add_typer(group.commands)
+    app.add_typer(commands)
+for name, commands in {
+    "backbones": components.backbones,
+    "checkpoints": checkpoints.commands,
+    "corruptions": corruptions.commands,
+    "data": data.commands,
+    "predictions": predictions.commands,
+    "recipes": components.recipes,
+    "runs": runs.commands,
+    "study": study.commands,
+    "tasks": components.tasks,
+    "techniques": techniques.commands,
+}.items():
+    app.add_typer(commands, name=name)
 
 
 def _print_version(requested: bool) -> None:
@@ -72,11 +129,15 @@ def _print_version(requested: bool) -> None:
 def stillrobust(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
-    """Are these models still robust? Transfer ImageNet backbones, evaluate them under image
-    corruptions, report.
+    """Are these models still robust?
+
+    Transfer ImageNet backbones to your task, evaluate models under image corruptions, and report
+    how much robustness is left.
     """
 
 
@@ -140,7 +201,9 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Run a small study on generated data: three tasks, both transfers, 15 corruptions.
+    """Run a small study on generated data.
+
+    It has three tasks, both transfers and the 15 corruptions.
 
     Example: stillrobust demo --out demo
     """
@@ -150,33 +213,18 @@ def demo(
 
 
 @app.command()
-def card(
-    spec: Annotated[
-        str,
-        typer.Argument(
-            autocompletion=names_of("techniques"),
-            help="A technique such as prime, or a composition.",
-        ),
-    ],
-) -> None:
-    """Print the card of a technique: paper, arguments, cost, published result, what was left out.
-
-    Example: stillrobust card prime
-    """
-    from stillrobust.robustify import cards_of
-
-    print_text("\n\n".join(found.text() for found in cards_of(spec)))
-
-
-@app.command()
 def doctor() -> None:
-    """Check the installation, compile the kernels, and print what to fix (exit status 1).
+    """Check the installation and print what to fix.
+
+    The kernels are compiled, which takes about 20 s once. The exit status is 1 if there is a
+    problem.
 
     Example: stillrobust doctor
     """
     from stillrobust.tools.doctor import format_findings, run_checks
 
-    findings = run_checks()
+    with progress_display() as display:
+        findings = run_checks(partial(display, "kernels"))
     print_text(format_findings(findings))
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)

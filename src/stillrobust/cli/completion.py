@@ -1,6 +1,6 @@
 """Tab completion of the values of options. Components are imported only when Tab is pressed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 
@@ -8,24 +8,58 @@ def names_of(family: str) -> Callable[[str], list[str]]:
     """Return a completer for the names of a family.
 
     Args:
-        family: A key of ``FAMILIES``, as in ``stillrobust list``.
+        family: A key of ``NAMES``.
 
     Returns:
         A function that completes the last of several names with commas.
     """
 
     def complete(incomplete: str) -> list[str]:
-        from stillrobust.cli.families import FAMILIES
-
         before, comma, last = incomplete.rpartition(",")
-        names = [line.partition(":")[0].split("  ")[0] for line in FAMILIES[family]()]
-        return [
-            f"{before}{comma}{name}"
-            for name in names
-            if name.startswith(last) and not name.startswith("...")
-        ]
+        return [f"{before}{comma}{name}" for name in NAMES[family]() if name.startswith(last)]
 
     return complete
+
+
+def _backbones() -> Iterable[str]:
+    from stillrobust.backbones.architectures import ARCHITECTURES
+    from stillrobust.cli.components import local_backbones
+
+    return [*ARCHITECTURES, *local_backbones()]
+
+
+def _corruptions() -> Iterable[str]:
+    from stillrobust.corruptions import CORRUPTIONS
+
+    return CORRUPTIONS
+
+
+def _recipes() -> Iterable[str]:
+    from stillrobust.tasks.recipes import RECIPES
+
+    return RECIPES
+
+
+def _techniques() -> Iterable[str]:
+    from stillrobust.robustify.techniques import TECHNIQUES
+
+    return TECHNIQUES
+
+
+def _transfers() -> Iterable[str]:
+    from stillrobust.training import TRANSFERS
+
+    return TRANSFERS
+
+
+NAMES: Mapping[str, Callable[[], Iterable[str]]] = {
+    "backbones": _backbones,
+    "corruptions": _corruptions,
+    "recipes": _recipes,
+    "techniques": _techniques,
+    "transfers": _transfers,
+}
+"""Name of a family -> function that returns the names of its components."""
 
 
 def checkpoints(incomplete: str) -> list[str]:
@@ -33,7 +67,7 @@ def checkpoints(incomplete: str) -> list[str]:
 
     The form with a slash needs no quotes in a shell.
     """
-    from stillrobust.backbones import CHECKPOINTS
+    from stillrobust.backbones.checkpoints import CHECKPOINTS
 
     names = dict.fromkeys(
         name

@@ -1,4 +1,4 @@
-"""The commands about corruptions: corrupt, explain, conformance."""
+"""The commands on corruptions: corrupt; corruptions list, conformance, difference."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from stillrobust.tools.corrupt_folder import CorruptionPlan
     from stillrobust.tools.folder_job import FolderSummary
 
-commands = typer.Typer()
+corrupt_command = typer.Typer()
+commands = typer.Typer(no_args_is_help=True, help="List corruptions, and compare implementations.")
 
 # Options of every command that corrupts images.
 Draws = Annotated[str, typer.Option(help="fast, or exact for the reference's draws.")]
@@ -28,7 +29,7 @@ Corruptions = Annotated[
     str,
     typer.Option(
         autocompletion=names_of("corruptions"),
-        help="Names or Python files with commas; 'common' is the 15.",
+        help="Names or Python files with commas; 'common' is the 15, 'c-bar' ten others.",
     ),
 ]
 Severities = Annotated[str, typer.Option(help="Severities with commas.")]
@@ -38,6 +39,13 @@ WarpTruth = Annotated[
     bool,
     typer.Option("--warp-truth", help="Warp ground truth with corruptions that move pixels."),
 ]
+CHANCE_PICTURE = "first_predictions.png"
+AcceptChance = Annotated[
+    bool,
+    typer.Option(
+        "--accept-chance", help="Go on if the clean score is no better than chance (default: stop)."
+    ),
+]
 Scale = Annotated[
     tuple[float, float] | None,
     typer.Option(
@@ -46,7 +54,7 @@ Scale = Annotated[
 ]
 
 
-@commands.command("corrupt")
+@corrupt_command.command("corrupt")
 def corrupt_(
     source: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
     out: Annotated[
@@ -76,7 +84,9 @@ def corrupt_(
         typer.Option("--contact-sheet", help="Write one PNG with a photo under all of them."),
     ] = False,
 ) -> None:
-    """Corrupt a photo or a whole folder on all cores. Finished files are skipped.
+    """Corrupt a photo or a folder of photos.
+
+    All cores are used. Finished files are skipped.
 
     Example: stillrobust corrupt photos corrupted --corruption fog,snow --severity 3
     """
@@ -130,6 +140,17 @@ def _contact_sheet(source: Path, out: Path, plan: "CorruptionPlan") -> None:
     print_text(f"Contact sheet: {out}")
 
 
+@commands.command("list")
+def list_command() -> None:
+    """List the corruptions: 15 common ones, then the extra ones.
+
+    Example: stillrobust corruptions list
+    """
+    from stillrobust.corruptions import CORRUPTIONS
+
+    print_text("\n".join(CORRUPTIONS))
+
+
 @commands.command()
 def conformance(
     library: Annotated[
@@ -151,13 +172,15 @@ def conformance(
         Path | None, typer.Option(help="Also write all results and versions to this file.")
     ] = None,
 ) -> None:
-    """Compare another library's corruptions with the reference's; status 1 if one differs.
+    """Compare another library's corruptions with the reference.
 
-    Example: stillrobust conformance imagecorruptions --python other/bin/python --full
+    The exit status is 1 if one differs.
+
+    Example: stillrobust corruptions conformance imagecorruptions --python other/bin/python --full
     """
     from json import dumps
 
-    from stillrobust.corruptions import CORRUPTIONS, SEVERITIES
+    from stillrobust.corruptions import REFERENCE, SEVERITIES
     from stillrobust.storage.files import write_whole
     from stillrobust.tools.conformance import FEWER_SEVERITIES, compare_library, format_table
 
@@ -166,7 +189,7 @@ def conformance(
             f"Expected a folder for {json.name} at {json.parent}, but there is none; make it first"
         )
     names = (
-        tuple(CORRUPTIONS)
+        REFERENCE
         if corruptions == "all"
         else tuple(name.strip() for name in corruptions.split(","))
     )
@@ -197,7 +220,7 @@ def parse_severities(text: str) -> tuple[int, ...]:
 
 
 @commands.command()
-def explain(
+def difference(
     source: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
     first: Annotated[
         str,
@@ -209,9 +232,11 @@ def explain(
         int, typer.Option(help="Maximum number of photos, evenly spaced over the folder.")
     ] = 20,
 ) -> None:
-    """Compare two protocols on a sample of photos, in grey levels for each corruption.
+    """Measure how two protocols change the pixels of photos.
 
-    Example: stillrobust explain photos --first channel_order=rgb --second channel_order=bgr
+    The result is the mean difference in grey levels for each corruption.
+
+    Example: stillrobust corruptions difference photos --first draws=exact --second draws=fast
     """
     from stillrobust.tools.protocol_difference import (
         compare_protocols,

@@ -1,4 +1,4 @@
-"""The commands on datasets: data check, data fetch."""
+"""The commands on datasets: data list, check, fetch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,14 +8,25 @@ import typer
 from stillrobust.cli.output import print_text
 from stillrobust.runtime.progress import progress_display
 
-commands = typer.Typer(no_args_is_help=True)
-data = typer.Typer(no_args_is_help=True, help="Check and download datasets.")
-commands.add_typer(data, name="data")
+commands = typer.Typer(no_args_is_help=True, help="List formats; check and download datasets.")
 
 NOT_WHOLE = 3  # exit status for a dataset with missing or damaged parts
 
 
-@data.command()
+@commands.command("list")
+def list_command() -> None:
+    """List the formats of datasets, with task and options.
+
+    Example: stillrobust data list
+    """
+    from stillrobust.data import FORMATS
+
+    for name, one in FORMATS.items():
+        options = ", ".join(option.name for option in one.options)
+        print_text(f"{name}: {one.task or 'any task'}{f'; options {options}' if options else ''}")
+
+
+@commands.command()
 def check(
     dataset: Annotated[
         str,
@@ -28,9 +39,10 @@ def check(
         bool, typer.Option("--full", help="Decode every image (default: 200 of each part).")
     ] = False,
 ) -> None:
-    """Check a dataset, say what was assumed and repaired, and print its spec.
+    """Check a dataset and print its spec.
 
-    The exit status is 0 if the dataset is whole, else 3.
+    What was assumed and repaired is printed too. The exit status is 0 if the dataset is whole,
+    else 3.
 
     Example: stillrobust data check mydata
 
@@ -45,12 +57,12 @@ def check(
         raise typer.Exit(NOT_WHOLE)
 
 
-@data.command()
+@commands.command()
 def fetch(
     name: Annotated[
         str,
         typer.Argument(
-            help="Dataset: coco, ade20k, cifar10, cifar10_c (with cifar10) or imagenet_c."
+            help="coco, ade20k, cifar10, cifar10_c, imagenet_c, or huggingface:OWNER/NAME."
         ),
     ],
     root: Annotated[Path, typer.Argument(help="Folder for the dataset.")],
@@ -59,13 +71,27 @@ def fetch(
         typer.Option("--from", help="Folder or base URL with the archives, tried first."),
     ] = None,
 ) -> None:
-    """Download and unpack a dataset. Complete parts are skipped; archives are removed afterwards.
+    """Download and unpack a dataset.
+
+    Complete parts are skipped. Archives are removed afterwards.
 
     Example: stillrobust data fetch cifar10_c datasets
+
+    Example: stillrobust data fetch huggingface:cppe-5/cppe-5 cppe5
     """
+    from stillrobust.data import split_dataset_spec
     from stillrobust.data.official.fetch import fetch_dataset
+    from stillrobust.data.official.hub import fetch_hub_dataset
 
     root = root.expanduser()
+    head, repository = split_dataset_spec(name)
+    if head:
+        saved = fetch_hub_dataset(head, repository, root, mirror)
+        print_text(
+            f"{repository} in {root}: {', '.join(saved)}; `stillrobust data check"
+            f" huggingface:{root}` checks it"
+        )
+        return
     with progress_display() as listen:
         folders = fetch_dataset(name, root, mirror, listen)
     print_text(

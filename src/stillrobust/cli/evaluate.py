@@ -1,11 +1,14 @@
 """The command ``evaluate``."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from stillrobust.cli.corruptions import (
+    CHANCE_PICTURE,
+    AcceptChance,
     ChannelOrder,
     Corruptions,
     DatasetRegime,
@@ -15,6 +18,7 @@ from stillrobust.cli.corruptions import (
     WarpTruth,
     parse_severities,
 )
+from stillrobust.cli.grouping import GroupBy
 from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish
 from stillrobust.errors import UserError
@@ -29,16 +33,28 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 
+def _require_known_model(run: Path | None, model: str | None) -> None:
+    """Check that there is one model and that its name exists, before its library is imported."""
+    from stillrobust.predictors import parse_model_spec
+
+    if (run is None) == (model is None):
+        raise UserError(
+            "Expected either the folder of a finished run or --model, and not both; give one of"
+            " them"
+        )
+    if model is not None:
+        parse_model_spec(model)
+    elif run is not None and not run.is_dir():
+        raise UserError(
+            f"Expected the folder of a finished run at {run}, but there is none; check the path, or"
+            " give another library's model with --model"
+        )
+
+
 def _open_model(run: Path | None, model: str | None, info: "DatasetInfo") -> "Path | Predictor":
     from stillrobust.predictors import open_predictor
 
-    if run is not None and model is None:
-        return run
-    if run is None and model is not None:
-        return open_predictor(model, info)
-    raise UserError(
-        "Expected either the folder of a finished run or --model, and not both; give one of them"
-    )
+    return open_predictor(model, info) if model is not None else cast(Path, run)
 
 
 @commands.command("evaluate")
@@ -56,7 +72,9 @@ def evaluate_command(
     run: Annotated[Path | None, typer.Argument(help="The folder of a finished run.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="A file, folder, torchvision name or KIND:NAME; see docs/models.md."),
+        typer.Option(
+            help="A file, folder, torchvision name or KIND:NAME; see docs/reference/models.md."
+        ),
     ] = None,
     task: Annotated[
         str | None,
@@ -79,15 +97,21 @@ def evaluate_command(
     ] = None,
     budget: Annotated[
         int | None,
-        typer.Option(help="Evaluate N cells, then estimate mPC; see docs/statistics.md."),
+        typer.Option(
+            help="Evaluate N cells, then estimate mPC; see docs/explanation/statistics.md."
+        ),
     ] = None,
     seed: Seed = 0,
     regime: DatasetRegime = None,
     draws: Draws = "fast",
     channel_order: ChannelOrder = "rgb",
     warp_truth: WarpTruth = False,
+    group_by: GroupBy = None,
+    accept_chance: AcceptChance = False,
 ) -> None:
-    """Evaluate a model under image corruptions. Finished cells are skipped, so the command resumes.
+    """Evaluate a model under image corruptions.
+
+    Finished cells are skipped, so the command resumes.
 
     If torchrun starts the command, each process evaluates a shard of the images on its own GPU.
 
@@ -95,12 +119,12 @@ def evaluate_command(
 
     Example: stillrobust evaluate --data coco:mydata --model my_model.py --out results
     """
+    from stillrobust.corruptions.compilation import warm_up
     from stillrobust.data import open_dataset
     from stillrobust.data.bad_images import format_fault_counts
-    from stillrobust.evaluation import Protocol, evaluate
-    from stillrobust.evaluation.process_group import join_process_group
+    from stillrobust.evaluation import Protocol
+    from stillrobust.metrics import METRICS
     from stillrobust.predictors import Predictor
-    from stillrobust.tasks import TASKS
 
     protocol = Protocol(
         tuple(corruptions.split(",")),
@@ -113,13 +137,11 @@ def evaluate_command(
         channel_order=channel_order,
         warp_truth=warp_truth,
     )
-    group = join_process_group()
+    _require_known_model(run, model)
+    if task is not None:
+        lookup("task", task, METRICS)
     dataset = open_dataset(data, "val")
-    if (
-        task is not None
-        and lookup("task", task, dict.fromkeys(TASKS, task))
-        and task != dataset.info.task
-    ):
+    if task is not None and task != dataset.info.task:
         raise UserError(
             f"Expected data for {task}, but {data} is for {dataset.info.task}; give other data or"
             " leave --task out"
@@ -130,6 +152,10 @@ def evaluate_command(
             f" {format_fault_counts(dataset.info.left_out)}",
             err=True,
         )
+    from stillrobust.evaluation import evaluate
+    from stillrobust.evaluation.process_group import join_process_group
+
+    group = join_process_group()
     for note in dataset.info.notes:
         print_text(f"note on {dataset.info.name}: {note}", err=True)
     opened = _open_model(run, model, dataset.info)
@@ -145,6 +171,7 @@ def evaluate_command(
         print_text(f"{opened.model} is read as: {', '.join(facts)}", err=True)
     log = (run or out) / RUN_LOG  # an external model has no folder
     with progress_display() as display, log_failures(log, "evaluation"):
+        warm_up(protocol.corruptions, protocol.draws, partial(display, "kernels"))
         run_name = evaluate(
             opened,
             dataset,
@@ -157,6 +184,8 @@ def evaluate_command(
             replace_stale=replace,
             log=log,
             group=group,
+            group_by=group_by,
+            chance_picture=None if accept_chance else out / CHANCE_PICTURE,
         )
     if not group.is_main_process:
         return

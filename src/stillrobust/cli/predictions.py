@@ -1,4 +1,4 @@
-"""The commands on predictions that are made elsewhere: predictions export, predictions score."""
+"""The commands on predictions that are made elsewhere: predictions list, export, score."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from stillrobust.cli.corruptions import (
+    CHANCE_PICTURE,
+    AcceptChance,
     ChannelOrder,
     Corruptions,
     DatasetRegime,
@@ -15,19 +17,29 @@ from stillrobust.cli.corruptions import (
     WarpTruth,
     parse_severities,
 )
+from stillrobust.cli.grouping import GroupBy
 from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish
 from stillrobust.names import format_count
 from stillrobust.runtime.progress import progress_display
 
-commands = typer.Typer(no_args_is_help=True)
-predictions = typer.Typer(
-    no_args_is_help=True, help="Export corrupted images; score predictions made elsewhere."
-)
-commands.add_typer(predictions, name="predictions")
+commands = typer.Typer(no_args_is_help=True, help="Score predictions that were made elsewhere.")
 
 
-@predictions.command()
+@commands.command("list")
+def list_command() -> None:
+    """List the files of predictions that can be scored.
+
+    Example: stillrobust predictions list
+    """
+    from stillrobust.evaluation.prediction_files import SUFFIXES
+
+    for task, suffixes in SUFFIXES.items():
+        names = (f"fog_3{suffix}" if suffix else "fog/3/" for suffix in suffixes)
+        print_text(f"{task}: {', '.join(names)}")
+
+
+@commands.command()
 def export(
     data: Annotated[str, typer.Argument(help="FORMAT:PATH; its val split is used.")],
     out: Annotated[Path, typer.Argument(help="Folder for the images and the manifest.")],
@@ -38,7 +50,9 @@ def export(
     ] = None,
     budget: Annotated[
         int | None,
-        typer.Option(help="Export N cells, from which mPC is estimated; see docs/statistics.md."),
+        typer.Option(
+            help="Export N cells, from which mPC is estimated; see docs/explanation/statistics.md."
+        ),
     ] = None,
     seed: Seed = 0,
     regime: DatasetRegime = None,
@@ -49,7 +63,9 @@ def export(
         int | None, typer.Option(min=1, help="Worker processes (default: one for each core).")
     ] = None,
 ) -> None:
-    """Write the images of every cell as PNG, with a manifest. Finished cells are skipped.
+    """Export the images of every cell, for a model elsewhere.
+
+    The images are PNG, with a manifest. Finished cells are skipped.
 
     Example: stillrobust predictions export coco:mydata exported --corruptions fog --severities 3
     """
@@ -75,7 +91,7 @@ def export(
     )
 
 
-@predictions.command()
+@commands.command()
 def score(
     exported: Annotated[
         Path, typer.Argument(metavar="EXPORT", help="Folder that `predictions export` wrote.")
@@ -101,8 +117,12 @@ def score(
         bool,
         typer.Option("--replace", help="Remove cells of other predictions under this name."),
     ] = False,
+    group_by: GroupBy = None,
+    accept_chance: AcceptChance = False,
 ) -> None:
-    """Score predictions for exported images, with the records and the report of `evaluate`.
+    """Score predictions for exported images.
+
+    The records and the report are those of `evaluate`.
 
     Example: stillrobust predictions score exported mine --data coco:mydata --out results --name my
     """
@@ -120,6 +140,8 @@ def score(
             missing_are_empty=missing_are_empty,
             replace_stale=replace,
             progress=lambda done, total, text: display("score", done, total, text),
+            group_by=group_by,
+            chance_picture=None if accept_chance else out / CHANCE_PICTURE,
         )
     if summary.masks_missing:
         print_text(f"{name} has no masks: box_ap is computed, mask_ap is not", err=True)

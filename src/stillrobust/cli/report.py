@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stillrobust.cli.grouping import RegroupBy, open_store
 from stillrobust.cli.output import print_text
 from stillrobust.cli.results import store_folder
 from stillrobust.names import format_count
@@ -17,7 +18,11 @@ TERMINAL_ROWS = 40  # of the extra corruptions; the page has all
 
 
 def finish(
-    results: Path, out: Path, reference: str | None = None, standard: Sequence[str] = ()
+    results: Path,
+    out: Path,
+    reference: str | None = None,
+    standard: Sequence[str] = (),
+    group_by: str | None = None,
 ) -> None:
     """Write the report of a results store, and print its tables and its path.
 
@@ -26,6 +31,7 @@ def finish(
         out: Folder of the report.
         reference: Run that mCE is relative to.
         standard: Runs without a technique, for effective robustness.
+        group_by: Rule for groups of images, instead of the stored groups.
     """
     from stillrobust.report import add_breakdown, results_table, summarize, to_text, write_report
     from stillrobust.report.extra_corruptions import extra_corruptions_table
@@ -33,9 +39,8 @@ def finish(
     from stillrobust.report.partial_results import partial_results_table
     from stillrobust.report.transfer_gain import transfer_gain, transfer_gain_table
     from stillrobust.report.upstream_gain import upstream_gain, upstream_gain_table
-    from stillrobust.storage.store import Store
 
-    store = Store(results)
+    store = open_store(results, group_by)
     summary = summarize(store)
     page = write_report(store, add_breakdown(store, summary, reference, standard), out)
     runs, rows, partial = store.runs(), summary.rows, summary.partial_rows
@@ -79,8 +84,9 @@ def report(
         list[str] | None,
         typer.Option(help="Run without a technique, for effective robustness; at least two."),
     ] = None,
+    group_by: RegroupBy = None,
 ) -> None:
-    """Write tables and the page from existing results.
+    """Write the report of finished results.
 
     Example: stillrobust report studies --out report --paper
 
@@ -88,7 +94,7 @@ def report(
     --standard run-b
     """
     store = store_folder(results)
-    finish(store, out, reference, standard or ())
+    finish(store, out, reference, standard or (), group_by)
     if paper:
         show_paper(store, out / "paper", protocol)
 
@@ -102,15 +108,16 @@ def compare(
         str | None,
         typer.Option(help="Metric to compare (default: the task's first, such as box_ap)."),
     ] = None,
+    group_by: RegroupBy = None,
 ) -> None:
     """Compare two runs corruption by corruption, with intervals.
 
     Example: stillrobust compare run-a run-b --results studies
     """
     from stillrobust.report.comparison import compare_runs, comparison_text
-    from stillrobust.storage.store import Store
 
-    print_text(comparison_text(compare_runs(Store(store_folder(results)), first, second, metric)))
+    store = open_store(results, group_by)
+    print_text(comparison_text(compare_runs(store, first, second, metric)))
 
 
 def show_paper(results: Path, out: Path, protocol: str | None, studies: Sequence[str] = ()) -> None:

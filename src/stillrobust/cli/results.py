@@ -18,6 +18,6 @@ def store_folder(out: Path) -> Path:
         if (folder / "runs").is_dir():
             return folder
     raise UserError(
-        f"Expected a folder of results, which --out of evaluate, import or study made, at {out},"
-        " but there is none; check the path or evaluate a model first"
+        "Expected a folder of results, which --out of evaluate, runs import or study made, at"
+        f" {out}, but there is none; check the path or evaluate a model first"
     )

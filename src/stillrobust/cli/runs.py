@@ -1,20 +1,22 @@
-"""The commands on the runs of a results store: list, remove, rename."""
+"""The commands on the runs of a results store: runs list, show, import, remove, rename."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stillrobust.cli.corruptions import parse_severities
 from stillrobust.cli.output import print_text
 from stillrobust.cli.results import store_folder
+from stillrobust.errors import UserError
 from stillrobust.names import format_count
 
 if TYPE_CHECKING:
     from stillrobust.storage.store import Store
 
-commands = typer.Typer(no_args_is_help=True)
-runs = typer.Typer(no_args_is_help=True, help="List, remove and rename the runs in results.")
-commands.add_typer(runs, name="runs")
+commands = typer.Typer(
+    no_args_is_help=True, help="List, show, import, remove and rename evaluated models."
+)
 
 Results = Annotated[Path, typer.Argument(help="Folder that --out of another command made.")]
 
@@ -25,9 +27,15 @@ def _open(results: Path) -> "Store":
     return Store(store_folder(results))
 
 
-@runs.command("list")
-def list_(results: Results) -> None:
-    """List runs with task, dataset, number of cells, and the beginning of their weights' SHA-256.
+@commands.command("list")
+def list_command(
+    results: Annotated[
+        Path, typer.Argument(help="Folder that --out of another command made.")
+    ] = Path("results"),
+) -> None:
+    """List runs with task, dataset and number of cells.
+
+    The last column is the beginning of the SHA-256 of their weights.
 
     Example: stillrobust runs list results
     """
@@ -44,7 +52,108 @@ def list_(results: Results) -> None:
         )
 
 
-@runs.command()
+@commands.command("show")
+def show_command(
+    results: Results,
+    run: Annotated[str | None, typer.Option(help="Show only this run (default: all).")] = None,
+    severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Run that mCE is relative to (default: AlexNet, on ImageNet)."),
+    ] = None,
+    standard: Annotated[
+        list[str] | None,
+        typer.Option(help="A run without a technique, for effective robustness; repeat it."),
+    ] = None,
+    classes: Annotated[
+        int, typer.Option(help="Number of classes, those with the largest loss first.")
+    ] = 5,
+) -> None:
+    """Show calibration, object sizes, classes and mCE of runs.
+
+    Effective robustness is shown too, if --standard names runs.
+
+    Example: stillrobust runs show results --severities 1,3,5
+
+    Example: stillrobust runs show results --reference a --standard a --standard b
+    """
+    from stillrobust.analysis.breakdown import breakdown_lines
+    from stillrobust.names import lookup
+    from stillrobust.report import summarize
+    from stillrobust.report.breakdown import relative_score_lines, relative_scores
+    from stillrobust.storage.store import Store
+
+    store = Store(store_folder(results))
+    runs = {one.name: one for one in store.runs()}
+    levels = parse_severities(severities)
+    others = relative_scores(summarize(store, 0, severities=levels).rows, reference, standard or ())
+    for one in runs.values() if run is None else [lookup("run", run, runs)]:
+        comparisons = [
+            f"{metric}: {line}"
+            for (name, metric), against in others.items()
+            if name == one.name
+            for line in relative_score_lines(against)
+        ]
+        try:
+            lines = breakdown_lines(store, one, levels, classes)
+        # a run with missing cells must not hide the others
+        except UserError as error:
+            if run is not None:
+                raise
+            lines = [str(error)]
+        print_text("\n  ".join([one.name, *lines, *comparisons]))
+
+
+@commands.command("import")
+def import_command(
+    source: Annotated[str, typer.Argument(help="mmdetection, robustbench or semsegbench.")],
+    path: Annotated[
+        Path, typer.Argument(help="File of the tool, or RobustBench's folder of cards and tables.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder of results to write to; it may have other runs.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="Name of the model (mmdetection), or the only one to import.")
+    ] = "",
+    dataset: Annotated[
+        str, typer.Option(help="Name of the dataset as in your runs, or the only one to import.")
+    ] = "",
+    known: Annotated[
+        list[str] | None,
+        typer.Option(help="FIELD=VALUE of the protocol that the source does not document."),
+    ] = None,
+) -> None:
+    """Import results of other tools.
+
+    Each result has its protocol; `report` shows them.
+
+    Example: stillrobust runs import mmdetection results.pkl --dataset "COCO val2017" --out results
+
+    Example: stillrobust runs import semsegbench miou.csv --dataset ADE20K --out results
+    """
+    from stillrobust.importers import import_results
+
+    pairs = [text.partition("=") for text in known or []]
+    wrong = [field for field, sign, value in pairs if not (field and sign and value)]
+    if wrong:
+        raise UserError(
+            f"Expected --known FIELD=VALUE, but got {wrong[0]!r}; give for example --known seed=0"
+        )
+    for one in import_results(
+        source, path, out / "results", model, dataset, {field: value for field, _, value in pairs}
+    ):
+        levels = ", ".join(map(str, one.severities)) or "none"
+        state = f"{one.missing} cells missing, so no mPC" if one.missing else "complete"
+        print_text(
+            "; ".join(
+                [f"{one.run}: {', '.join(one.metrics)} at severities {levels}, {state}", *one.notes]
+            )
+        )
+    print_text(f"Next: stillrobust report {out} --out report")
+
+
+@commands.command()
 def remove(
     results: Results,
     names: Annotated[list[str], typer.Argument(help="Names of runs.", metavar="RUN...")],
@@ -64,7 +173,7 @@ def remove(
         print_text(f"removed: {name}")
 
 
-@runs.command()
+@commands.command()
 def rename(
     results: Results,
     name: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")],

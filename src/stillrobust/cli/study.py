@@ -1,4 +1,4 @@
-"""The commands for studies: plan, run, status, report, explain, export."""
+"""The commands on studies: list, plan, run, status, report, numbers, explain."""
 
 import shlex
 import sys
@@ -17,15 +17,10 @@ from stillrobust.runtime.progress import progress_display
 if TYPE_CHECKING:
     from stillrobust.study import Selection, Site
 
-commands = typer.Typer()
-study = typer.Typer(
+commands = typer.Typer(
     no_args_is_help=True,
-    help=(
-        "Run whole studies: the paper's tables and figures, or your own file of axes. See"
-        " docs/studies.md."
-    ),
+    help="Plan, run and report studies: the paper's, or your own.",
 )
-commands.add_typer(study, name="study")
 
 FAILED = 3  # exit status if some jobs failed
 
@@ -70,7 +65,19 @@ def _site(selection: "Selection", out: Path | None, root: Path, data: list[str] 
     return Site(folder.resolve(), resolve_data(named, root, data or []))
 
 
-@study.command()
+@commands.command("list")
+def list_command() -> None:
+    """List the shipped studies with their titles.
+
+    Example: stillrobust study list
+    """
+    from stillrobust.study.files import read_study, shipped
+
+    for name, path in shipped().items():
+        print_text(f"{name}: {read_study(path).title}")
+
+
+@commands.command()
 def run(
     studies: Names = None,
     out: Out = None,
@@ -92,7 +99,7 @@ def run(
         ),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="Run on local, ray or slurm; see docs/cluster.md.")
+        str, typer.Option(help="Run on local, ray or slurm; see docs/how_to/cluster.md.")
     ] = "local",
     address: Annotated[
         str | None,
@@ -110,7 +117,9 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run studies and report. Finished cells are skipped, so the command resumes.
+    """Run studies and write their report.
+
+    Finished cells are skipped, so the command resumes.
 
     Example: stillrobust study run table1 --miniature --out small
 
@@ -213,7 +222,7 @@ def _write_report(selection: "Selection", site: "Site") -> None:
         show_paper(site.results, site.out / "paper", name, selection.names)
 
 
-@study.command()
+@commands.command()
 def plan(
     studies: Names = None,
     out: Out = None,
@@ -224,23 +233,25 @@ def plan(
     seeds: Seeds = 1,
     runs: Annotated[bool, typer.Option("--runs", help="List every run.")] = False,
 ) -> None:
-    """Print finished and missing work, missing weights and data, and the estimated cost.
+    """Print what is finished, what is missing, and the cost.
 
-    Wrong runs, such as one with an unknown recipe, are listed; the exit status is then 3.
+    Missing weights and data are listed, and so are wrong runs, such as one with an unknown recipe.
+    Wrong runs make the exit status 3.
 
     Example: stillrobust study plan table1 figure2 --protocol benchmark
     """
     from stillrobust.study import select
-    from stillrobust.study.plan import plan_study, plan_text
 
     selection = select(studies or [], protocol, miniature, seeds)
+    from stillrobust.study.plan import plan_study, plan_text
+
     found = plan_study(selection, _site(selection, out, data_root, data))
     print_text(plan_text(found, runs))
     if found.faults:
         raise typer.Exit(FAILED)
 
 
-@study.command()
+@commands.command()
 def status(
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies"),
 ) -> None:
@@ -256,11 +267,13 @@ def status(
     print_text(status_text(site, states, read_failures(site)))
 
 
-@study.command()
+@commands.command()
 def report(
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies"),
 ) -> None:
-    """Write the report of a study: page, tables and figures with the paper's values, claims.
+    """Write the report of a study.
+
+    It has the page, tables and figures beside the paper's values, and the verdicts on claims.
 
     Example: stillrobust study report --out small
     """
@@ -269,14 +282,16 @@ def report(
     _write_report(load_selection(out), Site(out.resolve()))
 
 
-@study.command()
-def export(
+@commands.command()
+def numbers(
     file: Annotated[Path, typer.Argument(help="A .csv or .json file to write.")],
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies"),
 ) -> None:
-    """Write every number of a study with its key, run and protocol.
+    """Write every number of a study to a file.
 
-    Example: stillrobust study export numbers.csv --out small
+    Each number has its key, run and protocol.
+
+    Example: stillrobust study numbers numbers.csv --out small
     """
     from stillrobust.report.export import export_measurements
     from stillrobust.study import Site, load_selection
@@ -286,7 +301,7 @@ def export(
     )
 
 
-@study.command()
+@commands.command()
 def explain(
     first: Annotated[
         str,
@@ -295,7 +310,9 @@ def explain(
     second: Annotated[str, typer.Argument(help="Key of another cell.")],
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("studies"),
 ) -> None:
-    """Explain why two numbers differ: print the differences of their protocols.
+    """Explain why two numbers differ.
+
+    The differences of their protocols are printed.
 
     Example: stillrobust study explain 3f2a91bc 77e01d45 --out small
     """

@@ -8,6 +8,7 @@ import typer
 from stillrobust.cli.completion import names_of
 from stillrobust.cli.output import print_text
 from stillrobust.errors import UserError
+from stillrobust.names import format_spec, lookup, parse_spec
 from stillrobust.runtime.progress import progress_display
 from stillrobust.runtime.run_log import RUN_LOG, log_failures
 
@@ -21,7 +22,7 @@ RecipeName = Annotated[
     str,
     typer.Option(
         autocompletion=names_of("recipes"),
-        help="One of `stillrobust list recipes`; other options change it.",
+        help="One of `stillrobust recipes list`; other options change it.",
     ),
 ]
 Steps = Annotated[int | None, typer.Option(help="Training steps.")]
@@ -36,7 +37,7 @@ Change = Annotated[
 
 @commands.command("train")
 def train_command(
-    data: Annotated[str, typer.Option(help="FORMAT:PATH; see `stillrobust list formats`.")],
+    data: Annotated[str, typer.Option(help="FORMAT:PATH; see `stillrobust data list`.")],
     backbone: Annotated[
         str,
         typer.Option(
@@ -48,7 +49,8 @@ def train_command(
     transfer: Annotated[
         str,
         typer.Option(
-            autocompletion=names_of("transfers"), help="One of `stillrobust list transfers`."
+            autocompletion=names_of("transfers"),
+            help="full_network trains everything, fixed_feature only the head; see training.md.",
         ),
     ] = "full_network",
     upstream: Annotated[
@@ -75,20 +77,26 @@ def train_command(
         typer.Option("--set", help="Change a setting of the task: KEY=VALUE (YAML), repeatable."),
     ] = None,
 ) -> None:
-    """Transfer a backbone to your data. Finished work is skipped, so the command resumes.
+    """Transfer a backbone to your data.
+
+    Finished work is skipped, so the command resumes.
 
     On several GPUs: --change devices=8, or start the command with torchrun.
 
     Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine
     """
     from stillrobust.data import open_dataset
-    from stillrobust.training import Plan, train
-    from stillrobust.training.launch import is_main_process
+    from stillrobust.training import TRANSFERS
 
+    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    lookup("transfer", transfer, TRANSFERS)
+    _require_known_names(backbone, technique)
     dataset = open_dataset(data, "val" if upstream else "train", training=not upstream)
     for note in dataset.info.notes:
         print_text(f"note on {dataset.info.name}: {note}", err=True)
-    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    from stillrobust.training import Plan, train
+    from stillrobust.training.launch import is_main_process
+
     plan = Plan(
         dataset.info.task,
         backbone,
@@ -129,23 +137,26 @@ def robustify_command(
     seed: Seed = None,
     change: Change = None,
 ) -> None:
-    """Train a backbone with a technique, and write it as a checkpoint.
+    """Make a backbone robust with a technique.
 
-    Use it as BACKBONE(weights='FOLDER'). Finished work is skipped, so the command resumes.
+    The result is a checkpoint: use it as BACKBONE(weights='FOLDER'). Finished work is skipped, so
+    the command resumes.
 
     Example: stillrobust robustify --technique augmix --backbone resnet50 --data source --out made
     """
     from stillrobust.data import open_dataset
     from stillrobust.data.generated.source_set import write_source_set
-    from stillrobust.names import format_spec, parse_spec
+
+    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
+    _require_known_names(backbone, "" if technique == "regular" else technique)
+    dataset = None if data == "source" else open_dataset(data, "train", training=True)
     from stillrobust.training.launch import is_main_process
     from stillrobust.training.upstream_training import robustify, robustify_plan
 
-    chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     plan = robustify_plan(backbone, technique, chosen)
-    if data == "source":
-        data = f"folders:{write_source_set(out.resolve().parent / 'source')}"
-    dataset = open_dataset(data, "train", training=True)
+    if dataset is None:
+        source = write_source_set(out.resolve().parent / "source")
+        dataset = open_dataset(f"folders:{source}", "train", training=True)
     for note in dataset.info.notes:
         print_text(f"note on {dataset.info.name}: {note}", err=True)
     with progress_display() as listen, log_failures(out / RUN_LOG, "training"):
@@ -154,6 +165,16 @@ def robustify_command(
         )
     if is_main_process():
         print_text(f"Backbone: {format_spec(parse_spec(backbone)[0], {'weights': str(folder)})}")
+
+
+def _require_known_names(backbone: str, technique: str) -> None:
+    """Check the names in specs before torch is imported."""
+    from stillrobust.backbones.architectures import require_known_backbone
+    from stillrobust.robustify.techniques import require_known_techniques
+
+    require_known_backbone(backbone)
+    if technique:
+        require_known_techniques(technique)
 
 
 def _recipe(name: str, change: list[str] | None, **options: Any) -> "Recipe":

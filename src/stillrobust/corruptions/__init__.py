@@ -1,11 +1,13 @@
-"""The 15 common and 4 extra corruptions of Hendrycks & Dietterich (ICLR 2019), and user files.
+"""The 15 common and 4 extra corruptions of Hendrycks & Dietterich (ICLR 2019), the ten of
+ImageNet-C-bar, and user files.
 
 Contract: ``CORRUPTIONS[name](image uint8 (H, W, 3) RGB, severity 1..5, rng, regime) -> uint8 (H, W,
 3)``, for images of any size. The input is not changed.
 
 The type of ``rng`` selects the draws. *Exact*, with a ``np.random.RandomState``: the pixels of the
-library imagecorruptions (repository head), quirks included. *Fast*, with a ``Key``: the same
-distributions from cheaper draws, and the same pixels on every processor.
+library imagecorruptions (repository head) or of the authors of ImageNet-C-bar, quirks included.
+*Fast*, with a ``Key``: the same distributions from cheaper draws, and the same pixels on every
+processor.
 
 To add a corruption, write its function in one of the family modules and add one entry to the dict
 at its end.
@@ -16,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.corruptions import textures
+from stillrobust.corruptions import c_bar, textures
 from stillrobust.corruptions.blur import BLUR
 from stillrobust.corruptions.corruption import REGIMES, Corruption
 from stillrobust.corruptions.digital import DIGITAL
@@ -25,7 +27,15 @@ from stillrobust.corruptions.noise import NOISE
 from stillrobust.corruptions.user_corruptions import check_user_corruption, load_user_corruption
 from stillrobust.corruptions.weather import WEATHER
 from stillrobust.errors import UserError
-from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES
+from stillrobust.grid import (
+    C_BAR,
+    CLEAN,
+    COMMON,
+    CORRUPTION_SETS,
+    EXTRA,
+    GROUPS,
+    SEVERITIES,
+)
 from stillrobust.names import lookup
 from stillrobust.samples import Array, Image
 from stillrobust.user_files import display_name, is_user_file, require_free, resolve_user_file
@@ -34,11 +44,14 @@ __all__ = [
     "CHANNEL_ORDERS",
     "COMMON",
     "CORRUPTIONS",
+    "CORRUPTION_SETS",
+    "C_BAR",
     "DETERMINISTIC",
     "DRAWS",
     "EXTRA",
     "GEOMETRIC",
     "GROUPS",
+    "REFERENCE",
     "REGIMES",
     "SEVERITIES",
     "VERSION",
@@ -50,13 +63,15 @@ __all__ = [
     "get_corruption_names",
     "image_key",
     "resolve_corruptions",
-    "warm_up",
 ]
 
-_FAMILIES: dict[str, Corruption] = {**NOISE, **BLUR, **WEATHER, **DIGITAL}
-CORRUPTIONS: dict[str, Corruption] = {name: _FAMILIES[name] for name in COMMON} | _FAMILIES
-"""The 15 common ones first, in the reference's order."""
-EXTRA = tuple(name for name in CORRUPTIONS if name not in COMMON)
+_FAMILIES: dict[str, Corruption] = {**NOISE, **BLUR, **WEATHER, **DIGITAL, **c_bar.C_BAR}
+CORRUPTIONS: dict[str, Corruption] = {
+    name: _FAMILIES[name] for members in CORRUPTION_SETS.values() for name in members
+}
+"""The 15 common ones first, then the extra ones and further sets."""
+REFERENCE = (*COMMON, *EXTRA)
+"""The 19 of the library imagecorruptions, in its order."""
 DETERMINISTIC = frozenset(name for name, entry in CORRUPTIONS.items() if entry.deterministic)
 """Corruptions that draw no random numbers."""
 GEOMETRIC = tuple(name for name, entry in CORRUPTIONS.items() if entry.displacement)
@@ -87,7 +102,7 @@ def get_corruption(name: str) -> Callable[[Image, int, Rng, str], Image]:
     name = resolve_user_file(name)
     if not is_user_file(name):
         return lookup("corruption", name, CORRUPTIONS)
-    require_free(name, "corruption", {*CORRUPTIONS, CLEAN[0], "common", "all"})
+    require_free(name, "corruption", {*CORRUPTIONS, *CORRUPTION_SETS, CLEAN[0], "all"})
     return load_user_corruption(name.strip())
 
 
@@ -95,7 +110,8 @@ def resolve_corruptions(names: Iterable[str]) -> tuple[str, ...]:
     """Expand and check the corruptions of an evaluation.
 
     Args:
-        names: Names of ``CORRUPTIONS``, ``common`` for the 15, or paths of user files.
+        names: Names of ``CORRUPTIONS`` or of ``CORRUPTION_SETS`` (``common`` is the 15), or paths
+            of user files.
 
     Returns:
         Each corruption once. User files are tried, and their paths are pinned to their content.
@@ -103,7 +119,7 @@ def resolve_corruptions(names: Iterable[str]) -> tuple[str, ...]:
     Raises:
         UserError: If a name is unknown, a user file does not work, or two files share a name.
     """
-    expanded = [one for name in names for one in (COMMON if name.strip() == "common" else (name,))]
+    expanded = [one for name in names for one in CORRUPTION_SETS.get(name.strip(), (name,))]
     resolved = tuple(dict.fromkeys(resolve_user_file(name.strip()) for name in expanded))
     for name in resolved:
         get_corruption(name)
@@ -202,12 +218,12 @@ def _select_name(corruption: str | int | None, name: str | None, number: int | N
     if isinstance(value, str):
         return value
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not 0 <= value < len(CORRUPTIONS):
+    if not whole or not 0 <= value < len(REFERENCE):
         raise UserError(
-            f"Expected a corruption's name, or its number from 0 to {len(CORRUPTIONS) - 1}, but got"
+            f"Expected a corruption's name, or its number from 0 to {len(REFERENCE) - 1}, but got"
             f" {value!r}; give one of these"
         )
-    return list(CORRUPTIONS)[value]
+    return REFERENCE[value]
 
 
 def _draw_source(
@@ -294,9 +310,16 @@ def get_corruption_names(subset: str = "common") -> list[str]:
     """List names in the reference's order.
 
     Args:
-        subset: ``common`` (15), ``validation`` (the 4 extra ones), ``all``, or a group.
+        subset: ``common`` (15), ``validation`` (the 4 extra ones), ``all`` (both), ``c-bar`` (10),
+            or a group.
     """
-    subsets = {"common": COMMON, "validation": EXTRA, "all": tuple(CORRUPTIONS), **GROUPS}
+    subsets = {
+        "common": COMMON,
+        "validation": EXTRA,
+        "all": REFERENCE,
+        "c-bar": C_BAR,
+        **GROUPS,
+    }
     return list(lookup("subset of the corruptions", subset, subsets))
 
 
@@ -338,12 +361,3 @@ def corruption_protocol(
         "frost_textures": textures.load_textures()[0],
         "corruptions_version": VERSION,
     }
-
-
-def warm_up() -> None:
-    """Compile every kernel, or read it from the disk cache, for workers that start later."""
-    image = np.random.RandomState(0).randint(0, 256, (40, 48, 3)).astype(np.uint8)
-    for name in CORRUPTIONS:
-        for severity in (1, 5):
-            for draws in DRAWS:
-                corrupt(image, name, severity, seed=0, image_id="warm up", draws=draws)

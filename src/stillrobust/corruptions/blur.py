@@ -150,8 +150,8 @@ def defocus_blur(image: Image, rng: Rng, radius: float, alias_sigma: float) -> I
         parts.weights,
         parts.ends,
         parts.whole,
-        filters.FRACTIONS,
-        exact,
+        float(parts.whole.max()) / 255,
+        filters.FRACTIONS if exact else None,
         near,
     )
     done = disks.disk_uint8(
@@ -267,7 +267,7 @@ def zoom_blur(image: Image, rng: Rng, stop: float, step: float) -> Image:
     )
     maps = _zoom_maps(height, factors), _zoom_maps(width, factors), *_zoom_columns(width, factors)
     out = np.empty_like(image)
-    tables = filters.FRACTIONS32, not isinstance(rng, Key), _flat_zoom_levels(len(factors))
+    tables = None if isinstance(rng, Key) else filters.FRACTIONS32, _flat_zoom_levels(len(factors))
     geometry.zoom_mean(samples, four, *maps, *tables, filters.TOLERANCE, out.reshape(height, -1))
     return out
 

@@ -8,6 +8,13 @@ from typing import Any
 _announced = False
 
 
+def kernel_cache() -> tuple[Path, str]:
+    """Return the folder of the kernels' cache, and what the code there was compiled by and for."""
+    jit = importlib.import_module("stillrobust.corruptions.kernels.jit")
+    folder, compiler = jit.cache_folder(), jit.compiler()
+    return folder, compiler
+
+
 class Kernels:
     """One module of ``kernels``. Its attributes are the compiled functions."""
 
@@ -24,12 +31,13 @@ class Kernels:
 
 
 def _announce_compilation(function: Any) -> None:
-    """Log once that compiling takes a while, if the disk cache is empty."""
+    """Log once that compiling takes a while, if a function is not in the disk cache."""
     global _announced
-    if not _announced and not any(Path(function.stats.cache_path).glob("*.nbi")):
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}-*.nbi"
+    if not _announced and not any(Path(function.stats.cache_path).glob(name)):
         text = (
-            "compiling the corruption kernels, once on this machine: some 20 s in all (`stillrobust"
-            " doctor` does it ahead)"
+            "compiling corruption kernels, once on this machine: up to half a minute in all"
+            " (`stillrobust doctor` does it ahead, on all cores)"
         )
         logging.getLogger("stillrobust").warning(text)
-    _announced = True
+        _announced = True

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillrobust.corruptions.draws import Rng
+from stillrobust.errors import UserError
 from stillrobust.samples import Array, Image
 
 REGIMES = {
@@ -29,8 +30,9 @@ class Corruption:
 
     function: Callable[..., Image]
     """``function(image, rng, *parameters) -> image``."""
-    severities: Mapping[str, Severities]
-    """Regime -> parameters. A regime that is left out has those of ``imagenet``."""
+    severities: Mapping[str, Severities | None]
+    """Regime -> parameters. A regime that is left out has those of ``imagenet``. ``None``: the
+    regime's benchmark does not define this corruption."""
     deterministic: bool = False
     """Whether it draws no random numbers."""
     displacement: Callable[..., Array] | None = None
@@ -38,8 +40,18 @@ class Corruption:
     (H, W, 2), see :func:`stillrobust.corruptions.displacement`."""
 
     def parameters(self, severity: int, regime: str = "imagenet") -> tuple[Any, ...]:
-        """Return the function's parameters at severity 1..5."""
-        values = self.severities.get(regime, self.severities["imagenet"])[severity - 1]
+        """Return the function's parameters at severity 1..5.
+
+        Raises:
+            UserError: If the regime does not define this corruption.
+        """
+        table = self.severities.get(regime, self.severities["imagenet"])
+        if table is None:
+            raise UserError(
+                f"{self.function.__name__} has no published severities in the regime {regime};"
+                " leave it out, or use --regime imagenet"
+            )
+        values = table[severity - 1]
         return values if isinstance(values, tuple) else (values,)
 
     def __call__(self, image: Image, severity: int, rng: Rng, regime: str = "imagenet") -> Image:

@@ -145,8 +145,9 @@ def elastic_transform(
     padded = cv2.copyMakeBorder(values, *(margin,) * 4, cv2.BORDER_REFLECT)
     four = cv2.cvtColor(padded, cv2.COLOR_RGB2RGBA).reshape(len(padded), -1)
     # only the library's variant with exact draws has a reference to the bit
-    tolerance = filters.TOLERANCE if field.drawn[0].size and field.matrix is None else np.float32(0)
-    again = field.drawn, field.weights, field.strength, filters.FRACTIONS32, tolerance
+    drawn = field.drawn if field.drawn[0].size and field.matrix is None else None
+    tolerance = np.float32(0) if drawn is None else filters.TOLERANCE
+    again = drawn, field.weights, field.strength, filters.FRACTIONS32, tolerance
     out = np.empty_like(image)
     geometry.displace(four, margin, field.down, field.across, *again, out.reshape(height, -1))
     return out

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -101,9 +102,8 @@ def gaussian_uint8(image: Image, sigma: float, exact: bool) -> Image:
     tables = (
         padded.reshape(height + 2 * radius, -1),
         half.astype(np.float32),
-        half,
+        half if exact else None,
         FRACTIONS,
-        exact,
         levels,
     )
     done = kernels.gaussian_uint8(*tables, *NO_FLAT_AREAS, tolerance, 0, out.reshape(height, -1))
@@ -198,24 +198,31 @@ def smooth_noise(
     return out
 
 
-def gaussian_filter(values: Array, sigma: float, exact: bool, between: type = np.float64) -> Array:
-    """Filter (H, W) with a Gaussian in float64, edges repeated.
+def gaussian_filter(
+    values: Array,
+    sigma: float,
+    exact: bool,
+    between: type = np.float64,
+    border: Literal["edge", "symmetric"] = "edge",
+) -> Array:
+    """Filter (H, W) with a Gaussian in float64.
 
     Args:
         values: (H, W).
         sigma: In pixels.
         exact: Equal to scikit-image's ``gaussian`` to the last bit; see :func:`gaussian_weights`.
         between: The type in which scipy stores the first pass.
+        border: How the image goes on outside, as in ``np.pad``: scipy's ``nearest`` or ``reflect``.
     """
     weights = gaussian_weights(float(sigma), 4.0, exact)
     radius = len(weights) // 2
     first, second = np.empty(values.shape), np.empty(values.shape)
     kernels.correlate_rows(
-        np.pad(values.astype(np.float64), ((radius, radius), (0, 0)), mode="edge"), weights, first
+        np.pad(values.astype(np.float64), ((radius, radius), (0, 0)), mode=border), weights, first
     )
     first = first.astype(between).astype(np.float64)
     kernels.correlate_columns(
-        np.pad(first, ((0, 0), (radius, radius)), mode="edge"), weights, second
+        np.pad(first, ((0, 0), (radius, radius)), mode=border), weights, second
     )
     return second
 
@@ -322,8 +329,7 @@ def motion_uint8(image: Image, taps: Taps, exact: bool) -> Image:
         rows,
         *places,
         taps.kept_weights,
-        taps.weights,
-        exact,
+        taps.weights if exact else None,
         table,
         tolerance,
         out.reshape(len(out), -1),

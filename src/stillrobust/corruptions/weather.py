@@ -43,7 +43,7 @@ def snow(
     )
     # exact draws need OpenCV's grey, whose last bit depends on the processor
     grey = (
-        NO_GREY
+        None
         if isinstance(rng, Key)
         else cv2.cvtColor(filters.FRACTIONS32[image], cv2.COLOR_RGB2GRAY)
     )
@@ -57,9 +57,6 @@ def snow(
         out.reshape(height, -1),
     )
     return out
-
-
-NO_GREY = np.zeros((0, 0), np.float32)
 
 
 def _snow_layer(
@@ -83,7 +80,7 @@ def _snow_layer(
             for start, (a, b, p, q) in ((top, rows), (left, columns))
         ]
         geometry.enlarge_flakes_fast(seen, *near, np.float32(threshold), out)
-        field, angle = NO_FIELD, rng.uniform(2, -135, -45)
+        field, angle = None, rng.uniform(2, -135, -45)
     else:
         field = (draws.normals(rng, size[0] * size[1]) * std + mean).reshape(size)
         geometry.enlarge_flakes(field, rows, columns, threshold, out)
@@ -106,9 +103,6 @@ def _snow_layer(
             layer,
         )
     return layer
-
-
-NO_FIELD = np.zeros((0, 0))
 
 
 def frost(

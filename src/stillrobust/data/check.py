@@ -112,7 +112,8 @@ def find_spec(text: str) -> str:
         known = "" if specs else unread_layout(path)
         if known:
             raise UserError(
-                f"Expected a folder of one format at {path}, but got {known}; see docs/data.md for"
+                f"Expected a folder of one format at {path}, but got {known}; see"
+                " docs/reference/data.md for"
                 " all formats"
             )
         advice = "name one" if specs else "see the table of layouts in the page on data"

@@ -7,10 +7,11 @@ from dataclasses import fields
 import numpy as np
 
 from stillrobust.errors import UserError
+from stillrobust.names import format_count
 from stillrobust.samples import IGNORE, Array, Dataset, DatasetInfo, Sample, Target
 from stillrobust.user_files import error_summary
 
-ADVICE = "see docs/your_data.md, which wraps other libraries' datasets in a few lines"
+ADVICE = "see docs/how_to/your_data.md, which wraps other libraries' datasets in a few lines"
 
 
 def require_dataset(dataset: object) -> Dataset:
@@ -43,7 +44,8 @@ def require_dataset(dataset: object) -> Dataset:
     found: Dataset = dataset  # type: ignore[assignment]
     if len(found) != info.size:
         raise UserError(
-            f"Expected {info.size} images in {info.name}, as its info says, but len() is"
+            f"Expected {format_count(info.size, 'image')} in {info.name}, as its info says, but"
+            f" len() is"
             f" {len(found)}; correct one of them"
         )
     if not info.classes or not info.fingerprint:

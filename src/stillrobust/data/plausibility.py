@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stillrobust.data.views import read_target
+from stillrobust.names import format_count
 from stillrobust.samples import IGNORE, Array, Dataset, DatasetInfo, Target
 
 MAX_IMAGES = 200
@@ -136,8 +137,8 @@ def _name_classes(classes: Iterable[str], limit: int = 5) -> str:
 
 def _seen(summary: TargetSummary) -> str:
     if summary.covers_all:
-        return f"the {summary.images:,} images"
-    return f"{summary.images:,} of {summary.info.size:,} images"
+        return f"the {format_count(summary.images, 'image')}"
+    return f"{summary.images:,} of {format_count(summary.info.size, 'image')}"
 
 
 def _absent_classes(summary: TargetSummary) -> str:
@@ -170,7 +171,8 @@ def _no_truth(summary: TargetSummary) -> str:
         return ""
     what = "an object" if summary.info.task == "detection" else "a pixel that counts"
     return (
-        f"{summary.empty:,} of {summary.images:,} images are without {what}. Check that the"
+        f"{summary.empty:,} of {format_count(summary.images, 'image')} without {what}. Check"
+        f" that the"
         " annotations belong to these images."
     )
 
@@ -201,7 +203,7 @@ def _normalized_boxes(summary: TargetSummary) -> str:
     if summary.boxes < MIN_OBJECTS or summary.farthest > 1.5:
         return ""
     return (
-        f"All {summary.boxes:,} boxes lie within 0 to 1 pixels. They may be normalised: multiply"
+        f"All boxes ({summary.boxes:,}) lie within 0 to 1 pixels. They may be normalised: multiply"
         " them by width and height."
     )
 
@@ -210,7 +212,8 @@ def _boxes_outside(summary: TargetSummary) -> str:
     if summary.outside <= MANY_OUTSIDE * max(summary.boxes, 1):
         return ""
     return (
-        f"{summary.outside:,} of {summary.boxes:,} boxes exceed their image. Boxes stored as x1,"
+        f"{summary.outside:,} of {format_count(summary.boxes, 'box')} outside their image. Boxes"
+        f" stored as x1,"
         " y1, x2, y2 may have been read as x, y, width, height."
     )
 
@@ -219,7 +222,7 @@ def _all_crowds(summary: TargetSummary) -> str:
     if not summary.boxes or summary.ignored < summary.boxes:
         return ""
     return (
-        f"All {summary.boxes:,} objects are crowds (iscrowd: 1), which are not scored. Some tools"
+        f"All objects ({summary.boxes:,}) are crowds (iscrowd: 1), which are not scored. Some tools"
         " write it for every mask: set iscrowd to 0."
     )
 
@@ -228,7 +231,8 @@ def _objects_without_mask(summary: TargetSummary) -> str:
     if not summary.without_mask:
         return ""
     return (
-        f"{summary.without_mask:,} of {summary.boxes:,} objects have an empty mask. No prediction"
+        f"{summary.without_mask:,} of {format_count(summary.boxes, 'object')} with an empty"
+        f" mask. No prediction"
         " can match them in mask AP: add their outlines."
     )
 

@@ -1,7 +1,7 @@
 """The evaluation loop: the missing cells of a run are evaluated, one corruption after another."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
@@ -15,6 +15,8 @@ from stillrobust.data.bad_images import format_fault_counts
 from stillrobust.data.contract import require_dataset
 from stillrobust.errors import UserError
 from stillrobust.evaluation.cell_scores import CellScores
+from stillrobust.evaluation.clean_score import stored_chance_error
+from stillrobust.evaluation.image_groups import store_groups
 from stillrobust.evaluation.keys import (
     cell_keys,
     cell_views,
@@ -29,12 +31,12 @@ from stillrobust.evaluation.loader import SeverityViews, load_severity_batches
 from stillrobust.evaluation.plausibility import Predict, check_plausibility
 from stillrobust.evaluation.process_group import SINGLE_PROCESS, ProcessGroup
 from stillrobust.evaluation.protocol import Protocol
-from stillrobust.grid import Cell, Place
-from stillrobust.names import slug
+from stillrobust.grid import CLEAN, Cell, Place
+from stillrobust.names import format_count, slug
 from stillrobust.predictors import Predictor, load_run_predictor, validated_predictor
 from stillrobust.runtime.progress import ProgressCallback, no_progress
 from stillrobust.runtime.run_log import RUN_LOG, note
-from stillrobust.samples import Dataset, DatasetInfo
+from stillrobust.samples import Dataset, DatasetInfo, Prediction, Sample
 from stillrobust.storage.files import file_matches, output_folder
 from stillrobust.storage.store import Run, Store
 from stillrobust.training.run_files import read_description
@@ -52,6 +54,8 @@ def evaluate(
     *,
     replace_stale: bool = False,
     log: Path | None = None,
+    group_by: str | None = None,
+    chance_picture: Path | None = None,
 ) -> str:
     """Evaluate a model on a dataset under image corruptions.
 
@@ -69,13 +73,18 @@ def evaluate(
         replace_stale: Whether cells of other weights, data or protocol under that name are removed
             first. Otherwise they are an error.
         log: Log file (default: ``run.log`` in the folder of the run, none for a ``Predictor``).
+        group_by: Rule for images that belong together, which intervals then resample as groups;
+            see ``dataset_groups`` (default: the rule that is stored with the run, if any).
+        chance_picture: PNG file. If it is given and the clean score is no better than chance, the
+            evaluation ends after the clean cell, with a picture of three predictions in this file.
 
     Returns:
         The name of the run in the store.
 
     Raises:
         UserError: If model and dataset do not fit, a prediction is invalid, the run's weights
-            change during evaluation, or cells of another model have the name of the run.
+            change during evaluation, cells of another model have the name of the run, or the
+            clean score is no better than chance (only with ``chance_picture``).
         LeaseHeldError: If another process is evaluating the same run.
     """
     model = Path(model) if isinstance(model, str) else model
@@ -84,6 +93,8 @@ def evaluate(
         model, dataset, Store(results), protocol or Protocol(), run, replace_stale, group, log
     )
     dataset = evaluation.dataset
+    if group.is_main_process:
+        store_groups(evaluation.store, evaluation.run, dataset, group_by)
     size, cells, missing = (
         len(dataset),
         len(evaluation.views),
@@ -93,8 +104,8 @@ def evaluate(
     if missing:
         names = ", ".join(map(display_name, missing))
         evaluation.note(
-            f"evaluation of {evaluation.run}: {cells - done} of {cells} cells,"
-            f" {size} images of {dataset.info.name}, {names}"
+            f"evaluation of {evaluation.run}: {cells - done} of {format_count(cells, 'cell')},"
+            f" {format_count(size, 'image')} of {dataset.info.name}, {names}"
         )
         left_out = format_fault_counts(dataset.info.left_out) or "nothing"
         evaluation.note(f"left out of the data: {left_out}")
@@ -106,11 +117,15 @@ def evaluate(
 
     writes = output_folder(evaluation.store.root) if group.is_main_process else nullcontext()
     with writes:
+        if missing and CLEAN[0] not in missing:  # a run that was stopped is not resumed in silence
+            evaluation.require_better_than_chance(chance_picture)
         for corruption, severities in missing.items():
             on_images = partial(report, corruption, len(severities), done)
             _evaluate_corruption(evaluation, corruption, on_images)
             done += len(severities)
             report(corruption, 0, done, 0)
+            if corruption == CLEAN[0]:
+                evaluation.require_better_than_chance(chance_picture)
     if not missing:
         progress(cells * size, cells * size, "all cells were evaluated before")
     return evaluation.run
@@ -146,6 +161,30 @@ class _Evaluation:
         """Write an entry to the log, if there is one."""
         if self.log and self.group.is_main_process:
             note(self.log, text)
+
+    def require_better_than_chance(self, picture: Path | None) -> None:
+        """Raise ``UserError`` in all processes if the clean score is no better than chance."""
+        if picture is None or CLEAN not in self.keys:
+            return
+        error = None
+        if self.group.is_main_process:
+            error = stored_chance_error(
+                self.store, self.run, self.dataset, self._predict_clean, picture
+            )
+        if error := self.group.broadcast(error):
+            raise error
+
+    def _predict_clean(self, indices: Sequence[int]) -> list[tuple[Sample, Prediction]]:
+        """Predict some clean images, a batch at a time."""
+        samples, size = [self.dataset[index] for index in indices], self.protocol.batch_size
+        predict = _validated(self.predictor, self.dataset.info)
+        found: list[Prediction] = []
+        for first in range(0, len(samples), size):
+            batch = samples[first : first + size]
+            names = [f"{sample.target.image_id} at severity 0" for sample in batch]
+            with torch.inference_mode():
+                found += predict([sample.image for sample in batch], names)
+        return list(zip(samples, found, strict=True))
 
     def require_unchanged_weights(self) -> None:
         """Raise ``UserError`` if the run's weights are not those that were loaded."""
@@ -241,7 +280,7 @@ def _require_fit(dataset: Dataset, predictor: Predictor) -> None:
         )
     if expected is not None and info.classes != expected:
         raise UserError(
-            f"{predictor.model} has {len(expected)} classes"
+            f"{predictor.model} has {format_count(len(expected), 'class')}"
             f" ({', '.join(expected[:6])}{', ...' if len(expected) > 6 else ''}), but {info.name}"
             f" has {len(info.classes)} ({', '.join(info.classes[:6])}); evaluate on data with the"
             " same classes in the same order"
@@ -277,7 +316,7 @@ def _evaluate_corruption(
             numbers = ", ".join(f"{name} {value:.4f}" for name, value in score["metrics"].items())
             evaluation.note(
                 f"{run} on {shown} {severity},"
-                f" {images} images in {score['seconds']:.1f} s: {numbers}"
+                f" {format_count(images, 'image')} in {score['seconds']:.1f} s: {numbers}"
             )
 
 

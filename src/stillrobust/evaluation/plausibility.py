@@ -1,8 +1,8 @@
 """Plausibility of a model's first predictions, before a number is believed.
 
-The first batch is predicted twice, and its first image once more by itself. A warning names what
-was found, its likely cause, and what mends it. To add a check, write a function of
-``FirstPredictions`` and add it to ``PREDICTION_CHECKS``.
+The first batch is predicted twice, and its first image once more by itself; predictions from files
+are checked as they are. A warning names what was found, its likely cause, and what mends it. To add
+a check, write a function of ``FirstPredictions`` and add it to ``PREDICTION_CHECKS``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,7 @@ import numpy as np
 
 from stillrobust.data.plausibility import chance_score, data_warnings, summarize_targets
 from stillrobust.metrics.matching import box_overlaps
+from stillrobust.names import format_count
 from stillrobust.samples import (
     IGNORE,
     Array,
@@ -45,10 +46,10 @@ class FirstPredictions:
     info: DatasetInfo
     samples: Sequence[Sample]
     predictions: Sequence[Prediction]
-    again: Sequence[Prediction]
-    """The same images in the same batch, once more."""
-    alone: Prediction
-    """The first image by itself."""
+    again: Sequence[Prediction] | None = None
+    """The same images in the same batch, once more; ``None`` for predictions from files."""
+    alone: Prediction | None = None
+    """The first image by itself; ``None`` for predictions from files."""
 
 
 @dataclass(frozen=True)
@@ -73,20 +74,38 @@ def check_plausibility(dataset: Dataset, predict: Predict) -> Plausibility:
     Raises:
         UserError: If a prediction is invalid.
     """
-    data = check_data(dataset)
     samples = [dataset[index] for index in range(min(BATCH, len(dataset)))]
     images = [sample.image for sample in samples]
     names = [f"{sample.target.image_id} at severity 0" for sample in samples]
     predictions, again = predict(images, names), predict(images, names)
-    first = FirstPredictions(
-        dataset.info, samples, predictions, again, predict(images[:1], names[:1])[0]
+    alone = predict(images[:1], names[:1])[0]
+    return _plausibility(
+        dataset, FirstPredictions(dataset.info, samples, predictions, again, alone)
     )
+
+
+def check_file_plausibility(dataset: Dataset, predictions: Sequence[Prediction]) -> Plausibility:
+    """Check the data and predictions that were read from files.
+
+    Args:
+        dataset: The images that were predicted, clean or corrupted.
+        predictions: Those of the first images; the first ``BATCH`` are checked.
+
+    Returns:
+        Warnings, and the score of chance on this data.
+    """
+    samples = [dataset[index] for index in range(min(BATCH, len(predictions)))]
+    return _plausibility(dataset, FirstPredictions(dataset.info, samples, predictions[:BATCH]))
+
+
+def _plausibility(dataset: Dataset, first: FirstPredictions) -> Plausibility:
+    data = check_data(dataset)
     found = (check(first) for check in PREDICTION_CHECKS.values())
     return replace(data, warnings=(*data.warnings, *filter(None, found)))
 
 
 def check_data(dataset: Dataset) -> Plausibility:
-    """Check the data alone, for predictions that are made elsewhere.
+    """Check the data alone.
 
     Args:
         dataset: The clean dataset.
@@ -135,6 +154,8 @@ def _same_objects(boxes: Array, labels: Array, other_boxes: Array, other_labels:
 
 
 def _not_deterministic(first: FirstPredictions) -> str:
+    if first.again is None:
+        return ""
     pairs = zip(first.predictions, first.again, strict=True)
     differing = sum(predictions_differ(one, two) for one, two in pairs)
     if not differing:
@@ -147,6 +168,8 @@ def _not_deterministic(first: FirstPredictions) -> str:
 
 
 def _depends_on_batch(first: FirstPredictions) -> str:
+    if first.again is None or first.alone is None:
+        return ""
     unsteady = predictions_differ(first.predictions[0], first.again[0])
     if unsteady or not predictions_differ(first.predictions[0], first.alone):
         return ""
@@ -163,8 +186,9 @@ def _found_nothing(first: FirstPredictions) -> str:
     if not objects or any(len(_boxes(one)) for one in first.predictions):
         return ""
     return (
-        f"The model finds nothing in the first {len(first.samples)} images, which have"
-        f" {objects} objects. Check the range and normalisation of its input, and its threshold of"
+        f"The model finds nothing in the first {format_count(len(first.samples), 'image')}, with"
+        f" {format_count(objects, 'object')}. Check the range and normalisation of its input,"
+        f" and its threshold of"
         " scores."
     )
 
@@ -176,7 +200,8 @@ def _normalized_boxes(first: FirstPredictions) -> str:
     if not len(boxes) or boxes.max() > 1.5:
         return ""
     return (
-        f"All {len(boxes)} boxes of the first {len(first.samples)} images lie within 0 to 1 pixels."
+        f"All boxes of the first {format_count(len(first.samples), 'image')} ({len(boxes)}) lie"
+        f" within 0 to 1 pixels."
         " They are probably normalised: multiply them by width and height (normalized=True)."
     )
 

@@ -127,7 +127,7 @@ def find_prediction_files(root: Path, manifest: Manifest) -> dict[Place, Path]:
         if path.is_dir() != (manifest.task == "segmentation"):
             raise UserError(
                 f"Expected {'a folder of label maps' if path.is_file() else 'a file'} for"
-                f" {manifest.task}, but got {path}; see docs/predictions.md"
+                f" {manifest.task}, but got {path}; see docs/how_to/predictions.md"
             )
     return found
 

@@ -1,7 +1,7 @@
 """Score predictions that were made elsewhere, with the same records as ``evaluate``."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from stillrobust.analysis.plausibility import PLAUSIBILITY
 from stillrobust.data.views import read_target
 from stillrobust.errors import UserError
 from stillrobust.evaluation.cell_scores import CellScores
+from stillrobust.evaluation.clean_score import stored_chance_error
+from stillrobust.evaluation.image_groups import store_groups
 from stillrobust.evaluation.keys import (
     cell_keys,
     cell_views,
@@ -20,7 +22,7 @@ from stillrobust.evaluation.keys import (
     select_images,
     stale_cells,
 )
-from stillrobust.evaluation.plausibility import check_data
+from stillrobust.evaluation.plausibility import BATCH, check_data, check_file_plausibility
 from stillrobust.evaluation.prediction_files import (
     CellPredictions,
     files_digest,
@@ -30,15 +32,15 @@ from stillrobust.evaluation.prediction_files import (
 )
 from stillrobust.evaluation.prediction_manifest import Manifest, cell_protocol, read_manifest
 from stillrobust.evaluation.protocol import Protocol
-from stillrobust.grid import Cell, Place
+from stillrobust.grid import CLEAN, Cell, Place
 from stillrobust.predictors.validation import PredictionFault, validated_prediction
 from stillrobust.runtime.progress import ProgressCallback, no_progress
-from stillrobust.samples import Dataset, DatasetInfo
+from stillrobust.samples import Dataset, DatasetInfo, Prediction, Sample
 from stillrobust.storage.files import cached_file_sha256
 from stillrobust.storage.store import Run, Store
 from stillrobust.user_files import display_name
 
-BATCH = 256  # images between two calls of progress
+STEP = 256  # images between two calls of progress
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ def score_predictions(
     missing_are_empty: bool = False,
     replace_stale: bool = False,
     progress: ProgressCallback = no_progress,
+    group_by: str | None = None,
+    chance_picture: Path | None = None,
 ) -> ScoringSummary:
     """Score the predictions that were made elsewhere for exported images.
 
@@ -116,12 +120,16 @@ def score_predictions(
         missing_are_empty: Whether images that a file of detections does not name have none.
         replace_stale: Whether cells of other files, weights or data under that name are removed.
         progress: Called as images are processed; every image is checked and then scored.
+        group_by: Rule for images that belong together; see ``dataset_groups``.
+        chance_picture: PNG file. If it is given and the clean score is no better than chance,
+            scoring ends after the clean cell, with a picture of three predictions in this file.
 
     Returns:
         What was scored.
 
     Raises:
-        UserError: For the first problem of the files; nothing is written.
+        UserError: For the first problem of the files; nothing is written. For a clean score that
+            is no better than chance, with ``chance_picture``.
         LeaseHeldError: If another process is evaluating the same run.
     """
     scoring = _prepare(
@@ -132,15 +140,18 @@ def score_predictions(
         require_same_circumstances(store, name, dataset, circumstances)
     missing = [place for place in scoring.files if not store.has(*scoring.cell_and_key(place))]
     steps = _Steps(progress, 2 * len(missing) * len(scoring.dataset))
-    has_masks = _check(scoring, missing, steps)
+    has_masks, first = _check(scoring, missing, steps)
     if replace_stale:
         store.remove_cells(stale_cells(store, name, dataset, circumstances))
     if missing:
         facts = evaluation_facts(info, circumstances)
-        facts[PLAUSIBILITY] = asdict(check_data(scoring.dataset))
+        facts[PLAUSIBILITY] = _plausibility(scoring, first)
         store.write_run(
             Run(name, info.task, name, None, info.name, facts, info.classes, "external")
         )
+        if CLEAN not in missing:
+            _require_better_than_chance(scoring, chance_picture)
+    store_groups(store, name, scoring.dataset, group_by)
     for place in missing:
         with store.lease_cells(name, display_name(place[0])) as held:
             record = _score(scoring, place, replace(info, has_masks=has_masks), steps)
@@ -152,6 +163,8 @@ def score_predictions(
                 images=len(scoring.dataset),
                 **record,
             )
+        if place == CLEAN:
+            _require_better_than_chance(scoring, chance_picture)
     return ScoringSummary(
         scored=tuple(missing),
         already=tuple(place for place in scoring.files if place not in missing),
@@ -202,7 +215,7 @@ class _Steps:
 
     def advance(self, text: str) -> None:
         self.done += 1
-        if self.done % BATCH == 0 or self.done == self.total:
+        if self.done % STEP == 0 or self.done == self.total:
             self.progress(self.done, self.total, text)
 
 
@@ -240,14 +253,39 @@ def _view(dataset: Dataset, protocol: Protocol, place: Place) -> Dataset:
     return view
 
 
-def _check(scoring: _Scoring, places: list[Place], steps: _Steps) -> bool:
+def _plausibility(scoring: _Scoring, first: Sequence[Prediction]) -> dict[str, Any]:
+    """Check the data and the first clean predictions, or return what an earlier call stored."""
+    if first:
+        return asdict(check_file_plausibility(scoring.views[CLEAN], first))
+    for run in scoring.store.runs():
+        if run.name == scoring.name and PLAUSIBILITY in run.protocol:
+            return dict(run.protocol[PLAUSIBILITY])
+    return asdict(check_data(scoring.dataset))
+
+
+def _require_better_than_chance(scoring: _Scoring, picture: Path | None) -> None:
+    if picture is None or CLEAN not in scoring.files:
+        return
+    view = scoring.views[CLEAN]
+
+    def read(indices: Sequence[int]) -> list[tuple[Sample, Prediction]]:
+        cell = scoring.read(CLEAN)
+        return [(view[index], cell.prediction(index, False)) for index in indices]
+
+    if error := stored_chance_error(scoring.store, scoring.name, view, read, picture):
+        raise error
+
+
+def _check(scoring: _Scoring, places: list[Place], steps: _Steps) -> tuple[bool, list[Prediction]]:
     """Check all predictions of these cells.
 
     Returns:
-        Whether masks are scored: the data has them, and the detections too.
+        Whether masks are scored: the data has them, and the detections too. And the first
+        predictions of the clean cell, if it is one of these cells.
     """
     manifest, info = scoring.manifest, scoring.dataset.info
     first: tuple[Place, bool] | None = None
+    first_predictions: list[Prediction] = []
     for place in places:
         cell = scoring.read(place)
         if cell.has_masks is not None and info.has_masks:
@@ -259,17 +297,17 @@ def _check(scoring: _Scoring, places: list[Place], steps: _Steps) -> bool:
                 )
         masks = info.has_masks and bool(cell.has_masks)
         for index, image in enumerate(manifest.images):
-            size = manifest.sizes[index]
+            size, found = manifest.sizes[index], cell.prediction(index, masks)
             try:
-                validated_prediction(
-                    cell.prediction(index, masks), info.task, size, len(info.classes), masks
-                )
+                validated_prediction(found, info.task, size, len(info.classes), masks)
             except PredictionFault as fault:
                 raise UserError(
                     f"{scoring.files[place]} cannot be scored on {image} {size}: expected {fault}"
                 ) from None
+            if place == CLEAN and index < BATCH:
+                first_predictions.append(found)
             steps.advance(f"check {display_name(place[0])} {place[1]}")
-    return info.has_masks and (first is None or first[1])
+    return info.has_masks and (first is None or first[1]), first_predictions
 
 
 def _score(scoring: _Scoring, place: Place, info: DatasetInfo, steps: _Steps) -> dict[str, Any]:

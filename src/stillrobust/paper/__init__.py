@@ -90,7 +90,7 @@ def load_claims(path: Path = HERE / "claims.yaml") -> list[Claim]:
     """Load the claims of a file.
 
     Args:
-        path: A YAML list of claims; see ``docs/claims.md`` (default: the paper's claims).
+        path: A YAML list of claims; see ``docs/reference/claims.md`` (default: the paper's claims).
 
     Returns:
         The claims in the order of the file.
@@ -109,7 +109,7 @@ def load_claims(path: Path = HERE / "claims.yaml") -> list[Claim]:
     except (YamlError, ValidationError, TypeError) as error:
         raise UserError(
             f"Expected a list of claims in {path}, but: {str(error).splitlines()[0]}; see"
-            " docs/claims.md"
+            " docs/reference/claims.md"
         ) from None
     known = {claim.id for claim in found}
     for claim in found:

@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stillrobust.backbones.library_names import model_names
 from stillrobust.errors import UserError
 from stillrobust.extras import require_extra
-from stillrobust.names import lookup, parse_spec
+from stillrobust.names import lookup, parse_spec, unknown_name_error
 from stillrobust.predictors.predictor import Predict, Predictor, prediction_identity
 from stillrobust.predictors.spec_kinds import kind_of
 from stillrobust.predictors.validation import validated_predictor
@@ -31,6 +32,7 @@ __all__ = [
     "Predictor",
     "load_run_predictor",
     "open_predictor",
+    "parse_model_spec",
     "validated_predictor",
 ]
 
@@ -72,15 +74,7 @@ def open_predictor(spec: str, info: DatasetInfo) -> Predictor:
     Raises:
         UserError: If the model does not exist, does not fit the dataset, or its library is missing.
     """
-    require_extra("torch")
-    kind, colon, rest = spec.partition(":")
-    if kind not in PREDICTORS or not colon:
-        if colon and KIND.fullmatch(kind) and not Path(spec.partition("(")[0]).exists():
-            lookup("kind of model", kind, PREDICTORS)
-        kind, rest = "", spec
-    # brackets in the path of a Python file are characters of the path
-    name, arguments = (rest, {}) if rest.endswith(".py") else parse_spec(rest)
-    kind = kind or kind_of(name, info)
+    kind, name, arguments = parse_model_spec(spec)
     try:
         module = importlib.import_module(f"stillrobust.predictors.{PREDICTORS[kind]}")
     except ModuleNotFoundError as error:
@@ -89,7 +83,8 @@ def open_predictor(spec: str, info: DatasetInfo) -> Predictor:
         bound = inspect.signature(module.create_predictor).bind(info, name, **arguments)
     except TypeError as error:
         raise UserError(
-            f"{spec} has an argument that {kind} models do not take: {error}; see docs/models.md"
+            f"{spec} has an argument that {kind} models do not take: {error}; see"
+            " docs/reference/models.md"
         ) from None
     bound.apply_defaults()
     try:
@@ -106,6 +101,37 @@ def open_predictor(spec: str, info: DatasetInfo) -> Predictor:
         },
     )
     return replace(predictor, weights=identity)
+
+
+def parse_model_spec(spec: str) -> tuple[str, str, dict[str, Any]]:
+    """Parse a model spec, and check the names of models of timm and torchvision.
+
+    No library is imported.
+
+    Args:
+        spec: As for :func:`open_predictor`.
+
+    Returns:
+        A key of ``PREDICTORS``, the name, and the arguments.
+
+    Raises:
+        UserError: If the kind, the file or the model does not exist.
+    """
+    require_extra("torch")
+    kind, colon, rest = spec.partition(":")
+    if kind not in PREDICTORS or not colon:
+        if colon and KIND.fullmatch(kind) and not Path(spec.partition("(")[0]).exists():
+            lookup("kind of model", kind, PREDICTORS)
+        kind, rest = "", spec
+    # brackets in the path of a Python file are characters of the path
+    name, arguments = (rest, {}) if rest.endswith(".py") else parse_spec(rest)
+    if not kind:
+        return kind_of(name), name, arguments
+    if kind == "timm" or kind == "torchvision":
+        known = model_names(kind)
+        if name.partition(".")[0] not in known:
+            raise unknown_name_error(f"{kind} model", name, known)
+    return kind, name, arguments
 
 
 def _missing_package(spec: str, kind: str, error: ModuleNotFoundError) -> UserError:

@@ -7,6 +7,7 @@ import numpy as np
 
 from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.errors import UserError
+from stillrobust.names import format_count
 from stillrobust.samples import Array, DatasetInfo
 
 WORDNET_ID = re.compile(r"n\d{8}")
@@ -42,7 +43,7 @@ def class_columns(
     if model_classes is None:
         if outputs != len(info.classes):
             raise UserError(
-                f"{model} has {outputs} classes without names, but {info.name} has"
+                f"{model} has {format_count(outputs, 'class')} without names, but {info.name} has"
                 f" {len(info.classes)}; give a model trained on these classes, in their order"
             )
         return np.arange(outputs)
@@ -54,7 +55,8 @@ def class_columns(
     missing = [name for name in info.classes if _normalise(name) not in numbers]
     if missing:
         raise UserError(
-            f"{model} has no class for {len(missing)} of {len(info.classes)} classes of"
+            f"{model} has no class for {len(missing)} of"
+            f" {format_count(len(info.classes), 'class')} of"
             f" {info.name}: {', '.join(missing[:6])}{', ...' if len(missing) > 6 else ''}; if"
             " only the names differ, give labels={'its name': 'the data\\'s name'}"
         )

@@ -9,6 +9,7 @@ import torch
 from torchvision.ops import batched_nms
 
 from stillrobust.errors import UserError
+from stillrobust.names import format_count
 from stillrobust.predictors.onnx_input import SIZE_INPUT
 from stillrobust.predictors.onnx_session import OnnxFile
 from stillrobust.samples import Array
@@ -29,11 +30,13 @@ class Raw:
     """Rows of detections as a file gives them.
 
     ``labels`` is (N,) with ``scores`` (N,), or ``None`` with ``scores`` (N, classes).
+    ``coefficients`` (N, K) belong to the prototypes of masks.
     """
 
     boxes: Array
     scores: Array
     labels: Array | None
+    coefficients: Array | None = None
 
 
 Read = Callable[[Mapping[str, Array], int, str], Raw]
@@ -53,6 +56,8 @@ class Convention:
     """Whether non-maximum suppression is left to us."""
     dense: bool = False
     """Whether the number of classes follows from the shape of the scores."""
+    prototypes: str = ""
+    """Output (1, K, h, w) of the prototypes of masks, if there is one."""
 
 
 def find_convention(file: OnnxFile, nms: float | bool | None) -> Convention:
@@ -100,7 +105,7 @@ def find_convention(file: OnnxFile, nms: float | bool | None) -> Convention:
     raise UserError(
         f"Expected the outputs of a known detector in {file.path}, but it has"
         f" {file.description()}; export it with boxes, labels and scores, or write a Python file"
-        " (docs/your_model.md)"
+        " (docs/how_to/your_model.md)"
     )
 
 
@@ -121,24 +126,31 @@ def _yolo(file: OnnxFile, nms: float | bool | None) -> Convention:
         return Convention("YOLOv7 with NMS", lambda o, classes, f: _rows_of_7(o[name]), "xyxy")
     classes = file.metadata.get("names")
     few = len(classes) if isinstance(classes, dict | list) else None
+    prototypes = next((one for one in file.outputs[1:] if len(file.shape(one)) == 4), "")
+    planes = file.shape(prototypes)[1] if prototypes else 0
+    extra = planes if isinstance(planes, int) else 0
+    row = NMS_ROW + extra
     # six columns are also a YOLOv5 of one class, or a YOLOv8 of two that was transposed
-    if shape[-1] == NMS_ROW and (did or nms is False or few not in (None, 1, 2)):
-        return Convention("YOLO with NMS", lambda o, classes, f: _rows_of_6(o[name]), "xyxy")
-    if shape[-1] == NMS_ROW and nms is None and shape[-2] != NMS_ROW:
+    if shape[-1] == row and (did or nms is False or few not in (None, 1, 2)):
+        return Convention(
+            "YOLO with NMS",
+            lambda o, classes, f: _rows_of_6(o[name], row),
+            "xyxy",
+            prototypes=prototypes,
+        )
+    if shape[-1] == row and nms is None and shape[-2] != row:
         raise UserError(
-            f"Expected nms= for {file.path}, because rows of 6 numbers have two meanings"
+            f"Expected nms= for {file.path}, because rows of {row} numbers have two meanings"
             f" ({file.description()}); give nms=False if the file suppresses overlapping boxes"
             f" itself, or nms={OVERLAP} if it does not"
         )
-    protos = next((one for one in file.outputs[1:] if len(file.shape(one)) == 4), None)
-    coefficients = file.shape(protos)[1] if protos else 0
-    extra = coefficients if isinstance(coefficients, int) else 0
     return Convention(
         "YOLO without NMS",
         lambda outputs, classes, f: _read_yolo(outputs[name], classes, extra, name, f),
         "cxcywh",
         suppress=True,
         dense=True,
+        prototypes=prototypes,
     )
 
 
@@ -148,18 +160,20 @@ def _read_yolo(values: Array, classes: int, extra: int, name: str, file: str) ->
     if table.shape[0] == 4 + classes + extra and table.shape[1] != 5 + classes + extra:
         table = table.T
     if table.shape[1] == 4 + classes + extra:
-        return Raw(table[:, :4], table[:, 4 : 4 + classes], None)
+        return Raw(table[:, :4], table[:, 4 : 4 + classes], None, table[:, 4 + classes :])
     if table.shape[1] == 5 + classes + extra:
-        return Raw(table[:, :4], table[:, 4:5] * table[:, 5 : 5 + classes], None)
+        scores = table[:, 4:5] * table[:, 5 : 5 + classes]
+        return Raw(table[:, :4], scores, None, table[:, 5 + classes :])
     raise UserError(
         f"Expected {name} of {file} as ({4 + classes + extra}, N) or (N, {5 + classes + extra}) for"
-        f" {classes} classes, but got {values.shape}; give classes=[the names in the model's order]"
+        f" {format_count(classes, 'class')}, but got {values.shape}; give classes=[the names in"
+        f" the model's order]"
     )
 
 
-def _rows_of_6(values: Array) -> Raw:
-    table = values.reshape(-1, NMS_ROW)
-    return Raw(table[:, :4], table[:, 4], table[:, 5])
+def _rows_of_6(values: Array, columns: int) -> Raw:
+    table = values.reshape(-1, columns)
+    return Raw(table[:, :4], table[:, 4], table[:, 5], table[:, NMS_ROW:])
 
 
 def _rows_of_7(values: Array) -> Raw:
@@ -176,7 +190,8 @@ def _read_detr(outputs: Mapping[str, Array], classes: int, file: str) -> Raw:
     if logits.shape[1] == classes:
         return Raw(outputs["pred_boxes"], logits.sigmoid().numpy(), None)
     raise UserError(
-        f"Expected logits of {file} with {classes} classes, and one more for no object, but got"
+        f"Expected logits of {file} with {format_count(classes, 'class')}, and one more for no"
+        f" object, but got"
         f" shape {outputs['logits'].shape}; give classes=[the names in the model's order]"
     )
 
@@ -208,7 +223,7 @@ def _unknown_shape(file: str, name: str, shape: Any) -> UserError:
     return UserError(
         f"Expected the output of a known detector in {file}, but {name} has the shape"
         f" {tuple(shape)}; export it with boxes, labels and scores, or write a Python file"
-        " (docs/your_model.md)"
+        " (docs/how_to/your_model.md)"
     )
 
 
@@ -248,20 +263,19 @@ def as_probabilities(scores: Array, kind: str) -> Array:
     return scores / 100 if kind == "percent" else scores
 
 
-def candidates(boxes: Array, scores: Array) -> tuple[Array, Array, Array]:
+def candidates(scores: Array) -> tuple[Array, Array, Array]:
     """Turn scores of all classes into detections, the best ``CANDIDATES`` of them.
 
     Args:
-        boxes: (N, 4).
         scores: (N, classes), 0..1.
 
     Returns:
-        Boxes (D, 4), labels (D,) and scores (D,), by descending score.
+        Rows (D,), labels (D,) and scores (D,), by descending score.
     """
     rows, labels = np.nonzero(scores > CONFIDENCE)
     found = scores[rows, labels]
     order = np.argsort(-found, kind="stable")[:CANDIDATES]
-    return boxes[rows[order]], labels[order], found[order]
+    return rows[order], labels[order], found[order]
 
 
 def suppressed(boxes: Array, labels: Array, scores: Array, overlap: float) -> Array:

@@ -136,7 +136,8 @@ def read_input(file: OnnxFile, options: Mapping[str, Any], missing: dict[str, st
     if len(images) != 1 or len(images[0].shape) != 4:
         raise UserError(
             f"Expected one input of images with 4 axes in {file.path}, but it has"
-            f" {file.description()}; export it so, or write a Python file (docs/your_model.md)"
+            f" {file.description()}; export it so, or write a Python file"
+            " (docs/how_to/your_model.md)"
         )
     shape, kind = list(images[0].shape), images[0].type
     if kind not in FLOAT_TYPES and kind != "tensor(uint8)":
@@ -180,7 +181,8 @@ def _layout(file: OnnxFile, shape: list[Any], given: str | None, missing: dict[s
         raise UserError(
             f"Expected an input of 3 channels (RGB) or 1 (grey)"
             f"{f' in the layout {given}' if given else ''} in {file.path}, but it has"
-            f" {file.description()}; export it so, or write a Python file (docs/your_model.md)"
+            f" {file.description()}; export it so, or write a Python file"
+            " (docs/how_to/your_model.md)"
         )
     if given is None and len(possible) > 1:
         missing["layout"] = "layout='nchw' or 'nhwc'"

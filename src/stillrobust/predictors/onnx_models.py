@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from stillrobust.errors import UserError
+from stillrobust.names import format_count
 from stillrobust.predictors import onnx_detections as detections
 from stillrobust.predictors.labels import class_columns, dataset_labels
 from stillrobust.predictors.onnx_input import OnnxInput, Placement, read_input
+from stillrobust.predictors.onnx_masks import prototype_masks, soft_masks
 from stillrobust.predictors.onnx_options import check_options, named_classes
 from stillrobust.predictors.onnx_session import OnnxFile, open_onnx
 from stillrobust.predictors.outputs import (
@@ -24,7 +26,6 @@ from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import Array, DatasetInfo, Image, Prediction
 
 DETECTOR_OPTIONS = ("first_label", "boxes", "normalized", "scores", "nms")
-MASK_THRESHOLD = 0.5  # of soft masks, as torchvision exports them
 SUM_ROUNDING = 1e-3  # of float16 probabilities; logits of this sum are not expected
 NORMALIZED = 1.5  # largest coordinate of boxes relative to the image; they may stick out a little
 MANY_PIXELS = 10  # no normalised coordinate is that large
@@ -103,10 +104,12 @@ def create_predictor(
     entrance = read_input(file, options, missing)
     names = named_classes(file, options["classes"], info)
     facts = entrance.facts()
+    masks = "masks" in file.outputs
     if info.task == "detection":
         reader = _detector(file, entrance, options, names, info, labels or {}, missing)
         make: Callable[[dict[str, Array], Placement], Prediction] = reader.predict
         facts |= reader.facts()
+        masks = masks or bool(reader.convention.prototypes)
     else:
         kind = _classify if info.task == "classification" else _segment
         make = kind(file, entrance, names, info, labels or {})
@@ -119,7 +122,7 @@ def create_predictor(
     if missing:
         raise UserError(
             f"Expected options for what {file.path} does not tell: {'; '.join(missing.values())};"
-            f" give {', '.join(missing)}, see docs/models.md ({file.description()})"
+            f" give {', '.join(missing)}, see docs/reference/models.md ({file.description()})"
         )
 
     def predict(images: list[Image]) -> list[Prediction]:
@@ -135,7 +138,7 @@ def create_predictor(
         predict=predict,
         weights=file.sha256,
         classes=info.classes,
-        masks=info.task != "detection" or "masks" in file.outputs,
+        masks=info.task != "detection" or masks,
         about={
             "read_as": facts,
             "model_classes": None if names is None else list(names),
@@ -195,7 +198,8 @@ def _segment(
         first, last = values.shape[1] == count, values.shape[3] == count
         if not first and not last:
             raise UserError(
-                f"Expected {count} classes on the axis 1 or 3 of the logits, but got {described};"
+                f"Expected {format_count(count, 'class')} on the axis 1 or 3 of the logits, but"
+                f" got {described};"
                 " give classes=[the names in the model's order], or export all classes' logits"
             )
         channels_last = last and (not first or entrance.layout == "nhwc")
@@ -212,7 +216,8 @@ def _segment(
         table = dataset_labels(columns, count)[np.where(inside, found, 0)]
         if not inside.all() or (table < 0).any():
             raise UserError(
-                f"Expected labels of the {len(info.classes)} classes of {info.name}, but got"
+                f"Expected labels of the {format_count(len(info.classes), 'class')} of"
+                f" {info.name}, but got"
                 f" {described} with labels from {found.min()} to {found.max()}; give classes=[the"
                 " names in the model's order], or export logits in place of argmax"
             )
@@ -253,6 +258,7 @@ class _Detector:
             "first_label": self.first_label,
             "scores": self.scores,
             "nms": self.overlap,
+            **({"masks": "prototypes"} if self.convention.prototypes else {}),
         }
 
     def predict(self, outputs: dict[str, Array], placement: Placement) -> Prediction:
@@ -263,17 +269,17 @@ class _Detector:
         dense = raw.labels is None
         scores = detections.without_batch("scores", raw.scores, 2 if dense else 1, self.file)
         scores = detections.as_probabilities(scores.astype(np.float64), self.scores)
-        masks = outputs.get("masks")
-        rows: Array | None = None
         if raw.labels is None:
             self._require_rows(boxes, scores, scores)
             if scores.shape[1] != len(self.names) + background:
                 raise UserError(
-                    f"Expected scores of {len(self.names) + background} classes from {self.file},"
+                    f"Expected scores of {format_count(len(self.names) + background, 'class')}"
+                    f" from {self.file},"
                     f" but got the shape {scores.shape}; give classes=[the names in the model's"
                     " order], and first_label=1 if the first is the background"
                 )
-            boxes, labels, scores = detections.candidates(boxes, scores[:, background:])
+            rows, labels, scores = detections.candidates(scores[:, background:])
+            boxes = boxes[rows]
         else:
             labels = detections.without_batch("labels", raw.labels, 1, self.file)
             labels = labels.astype(np.float64)
@@ -284,19 +290,29 @@ class _Detector:
             first = 0 if self.convention.dense else self.first_label
             boxes, labels, scores = boxes[rows], labels[rows] - first, scores[rows]
         boxes = self._in_input_pixels(boxes, placement)
-        kept = np.arange(len(boxes) if rows is not None else min(len(boxes), detections.DETECTIONS))
+        kept = np.arange(min(len(boxes), detections.DETECTIONS) if dense else len(boxes))
         if self.overlap is not None:
             kept = detections.suppressed(boxes, labels, scores, self.overlap)
+        placed, rows = placement.boxes_to_image(boxes[kept]), rows[kept]
+        masks = None
+        if self.convention.prototypes and raw.coefficients is not None:
+            planes = detections.without_batch(
+                "prototypes", outputs[self.convention.prototypes], 3, self.file
+            )
+            masks = prototype_masks(planes, raw.coefficients[rows], placed, placement)
+        elif "masks" in outputs:
+            planes = outputs["masks"]
+            masks = soft_masks(planes.reshape(-1, *planes.shape[-2:])[rows], placement, self.file)
         return detection_prediction(
-            placement.boxes_to_image(boxes[kept]),
+            placed,
             labels[kept],
             scores[kept],
-            None if masks is None or rows is None else self._masks(masks, rows[kept], placement),
+            masks,
             placement.image,
             self.columns,
             len(self.names),
             f"{self.file} (boxes='{self.boxes}', first_label={self.first_label},"
-            f" {len(self.names)} classes)",
+            f" {format_count(len(self.names), 'class')})",
         )
 
     def _require_rows(self, boxes: Array, labels: Array, scores: Array) -> None:
@@ -325,23 +341,6 @@ class _Detector:
                 )
             self.in_pixels = True
         return corners
-
-    def _masks(self, masks: Array, rows: Array, placement: Placement) -> Array:
-        height, width = placement.image
-        planes = masks.reshape(-1, *masks.shape[-2:])[rows].astype(np.float32)
-        if planes.size and not (planes.min() >= 0 and planes.max() <= 1):
-            raise UserError(
-                f"Expected masks of 0..1 from {self.file}, but got values from {planes.min():.4g}"
-                f" to {planes.max():.4g}; export them after the sigmoid"
-            )
-        soft = [
-            cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
-            for plane in placement.crop(planes)
-        ]
-        if not soft:
-            return np.zeros((0, height, width), bool)
-        drawn: Array = np.stack(soft) > MASK_THRESHOLD
-        return drawn
 
 
 def _detector(

@@ -3,10 +3,12 @@
 import zipfile
 from pathlib import Path
 
+from stillrobust.backbones.library_names import model_names
 from stillrobust.errors import UserError
-from stillrobust.samples import DatasetInfo
+from stillrobust.names import similar_names
 
-PYTHON_FILE = "write a Python file that runs it (docs/your_model.md)"
+PYTHON_FILE = "write a Python file that runs it (docs/how_to/your_model.md)"
+RUNNABLE = {".py": "file", ".onnx": "onnx"}
 OTHER_FILES = {
     ".engine": "a TensorRT engine",
     ".tflite": "a TensorFlow Lite file",
@@ -21,12 +23,11 @@ PREDICTIONS = (".json", ".jsonl", ".csv", ".gz")
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
-def kind_of(name: str, info: DatasetInfo) -> str:
+def kind_of(name: str) -> str:
     """Return the kind of a model that is given without a prefix.
 
     Args:
         name: A file, a folder or the name of a model of torchvision.
-        info: Description of the dataset.
 
     Returns:
         A key of ``PREDICTORS``.
@@ -36,13 +37,13 @@ def kind_of(name: str, info: DatasetInfo) -> str:
     """
     path = Path(name).expanduser()
     suffix = path.suffix.lower()
-    if suffix in (".py", ".onnx"):
-        return {".py": "file", ".onnx": "onnx"}[suffix]
+    if suffix in RUNNABLE and path.exists():
+        return RUNNABLE[suffix]
     if path.is_dir():
         return _kind_of_folder(path)
     if suffix in WEIGHTS and path.is_file():
         return _kind_of_weights(path)
-    if suffix in (*WEIGHTS, *OTHER_FILES) and not path.exists():
+    if suffix in (*RUNNABLE, *WEIGHTS, *OTHER_FILES) and not path.exists():
         raise UserError(f"Expected a model at {path}, but there is none; check the path")
     if suffix in OTHER_FILES:
         raise UserError(
@@ -52,15 +53,17 @@ def kind_of(name: str, info: DatasetInfo) -> str:
     if suffix in PREDICTIONS:
         raise UserError(
             f"Expected a model, but {path} looks like a file of predictions; score it with"
-            " `stillrobust predictions score` (docs/predictions.md)"
+            " `stillrobust predictions score` (docs/how_to/predictions.md)"
         )
-    import torchvision
-
-    if name in torchvision.models.list_models():
+    known = model_names("torchvision")
+    if name in known:
         return "torchvision"
+    near = similar_names(name, known)
+    hint = f" (did you mean {near}?)" if near else ""
     raise UserError(
         "Expected a model as FILE.py, FILE.onnx, an Ultralytics FILE.pt, a folder of transformers,"
-        f" a name of torchvision or KIND:NAME, but got {name!r}; see docs/models.md"
+        f" a name of torchvision or KIND:NAME, but got"
+        f" {name!r}{hint}; see docs/reference/models.md"
     )
 
 

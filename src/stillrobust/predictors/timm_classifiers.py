@@ -13,7 +13,8 @@ from stillrobust.backbones.strict_loading import load_weight_file, require_key
 from stillrobust.backbones.timm_models import create_timm_model
 from stillrobust.data.official.imagenet import wordnet_ids
 from stillrobust.errors import UserError
-from stillrobust.names import format_spec, unknown_name_error
+from stillrobust.names import format_spec
+from stillrobust.predictors.folding import fold_batch_norm
 from stillrobust.predictors.labels import class_columns
 from stillrobust.predictors.outputs import classification_predictions, default_device
 from stillrobust.predictors.predictor import Predictor, prediction_identity
@@ -47,8 +48,6 @@ def create_predictor(
             f"timm has classifiers, but {info.name} is data for {info.task}; transfer one as a"
             " backbone first"
         )
-    if not timm.is_model(name.partition(".")[0]):
-        raise unknown_name_error("timm model", name, timm.list_models())
     from_file = weights not in ("pretrained", "random")
     place = require_key(key, "" if from_file else weights)
     own = read_weights(timm_file(name)).tensors if weights == "pretrained" else None
@@ -62,7 +61,7 @@ def create_predictor(
     transform = timm.data.create_transform(
         **timm.data.resolve_model_data_config(model), is_training=False
     )
-    model = model.eval().to(default_device())
+    model = model.eval().to(default_device(), memory_format=torch.channels_last)
     arguments = {"weights": weights} | ({"key": key} if key else {})
     preprocessing = " ".join(repr(transform).split())
 
@@ -72,11 +71,13 @@ def create_predictor(
         )
         return classification_predictions(model(batch), columns)
 
+    weights_digest = digest(model.state_dict())
+    fold_batch_norm(model, predict)
     return Predictor(
         task="classification",
         model=f"timm:{format_spec(name, arguments)}",
         predict=predict,
-        weights=prediction_identity(digest(model.state_dict()), preprocessing=preprocessing),
+        weights=prediction_identity(weights_digest, preprocessing=preprocessing),
         classes=info.classes,
         about={"preprocessing": preprocessing, "timm": timm.__version__},
     )

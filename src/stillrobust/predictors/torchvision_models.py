@@ -18,6 +18,7 @@ from stillrobust.backbones.strict_loading import (
 )
 from stillrobust.errors import UserError
 from stillrobust.names import format_spec, unknown_name_error
+from stillrobust.predictors.folding import fold_batch_norm
 from stillrobust.predictors.labels import class_columns
 from stillrobust.predictors.outputs import (
     classification_predictions,
@@ -91,14 +92,17 @@ def create_predictor(
         outputs,
         labels or {},
     )
-    model = model.eval().to(default_device())
+    model = model.eval().to(default_device(), memory_format=torch.channels_last)
+    weights_digest = digest(model.state_dict())
+    predict = _PREDICTS[info.task](model, transform, *head)
+    fold_batch_norm(model, predict)
     named = {"weights": weights} | ({"key": key} if key else {})
     preprocessing = " ".join(repr(transform).split())
     return Predictor(
         task=info.task,
         model=f"torchvision:{format_spec(name, named)}",
-        predict=_PREDICTS[info.task](model, transform, *head),
-        weights=prediction_identity(digest(model.state_dict()), preprocessing=preprocessing),
+        predict=predict,
+        weights=prediction_identity(weights_digest, preprocessing=preprocessing),
         classes=info.classes,
         masks=name.startswith("maskrcnn"),
         about={

@@ -16,6 +16,7 @@ from stillrobust.backbones.hubs import transformers_folder
 from stillrobust.backbones.reader import digest
 from stillrobust.backbones.strict_loading import require_possible_values, tensor_names
 from stillrobust.errors import UserError
+from stillrobust.predictors.folding import fold_batch_norm
 from stillrobust.predictors.labels import class_columns
 from stillrobust.predictors.outputs import (
     class_names,
@@ -89,12 +90,15 @@ def create_predictor(
         "detection": _instances if universal else _detector,
     }
     preprocessing = _without_versions(processor.library.to_dict())
+    weights_digest = digest(model.state_dict())
+    predict = makers[info.task](model, processor, columns, len(names))
+    fold_batch_norm(model, predict)
     return Predictor(
         task=info.task,
         model=f"transformers:{local.name if local.is_dir() else name}",
-        predict=makers[info.task](model, processor, columns, len(names)),
+        predict=predict,
         weights=prediction_identity(
-            digest(model.state_dict()),
+            weights_digest,
             config=_without_versions(config.to_dict()),
             preprocessing=preprocessing,
         ),

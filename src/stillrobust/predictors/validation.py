@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stillrobust.errors import UserError
+from stillrobust.names import format_count
 from stillrobust.predictors.predictor import Predictor
 from stillrobust.samples import Array, Image, Prediction
 from stillrobust.untrusted import printable
@@ -90,7 +91,7 @@ def _call(predictor: Predictor, images: Sequence[Image], names: Sequence[str]) -
         raise
     except BaseException as error:
         failing = _first_failing_image(predictor, images, names)
-        where = failing or f"a batch of {len(images)} images from {names[0]} on"
+        where = failing or f"a batch of {format_count(len(images), 'image')} from {names[0]} on"
         raise UserError(
             f"{predictor.model} failed on {where}: {error_summary(error)}; call its predict on"
             " that image"
@@ -99,7 +100,8 @@ def _call(predictor: Predictor, images: Sequence[Image], names: Sequence[str]) -
         got = _type_name(predictions) if found is None else f"{len(found)}"
         got = f"more than {len(images)}" if found and len(found) > len(images) else got
         raise UserError(
-            f"Expected a list of {len(images)} predictions from {predictor.model}, but got"
+            f"Expected a list of {format_count(len(images), 'prediction')} from"
+            f" {predictor.model}, but got"
             f" {got}; return one per image, in their order"
         )
     return found

@@ -101,8 +101,9 @@ def _judge_statement(claim: Claim, statement: Statement, rows: Rows) -> Statemen
     if one.image_ids != other.image_ids or not one.resampled or not other.resampled:
         return StatementVerdict(text, "undecided", effect, reason=NO_INTERVAL)
     values = np.asarray(other.resampled[quantity] - one.resampled[quantity])
-    low, high = paired_interval(values, effect)
-    wide = paired_interval(values, effect, 1 - (1 - LEVEL) / len(claim.statements))
+    low, high = paired_interval(values, effect, freedom=one.freedom)
+    level = 1 - (1 - LEVEL) / len(claim.statements)
+    wide = paired_interval(values, effect, level, one.freedom)
     margin = statement.within / 100
     if statement.alike:
         effect, low, high, wide = -effect, -high, -low, (-wide[1], -wide[0])

@@ -5,13 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stillrobust.analysis.groups import Grouping, effective_groups
 from stillrobust.analysis.intervals import (
+    INDEPENDENT,
     LEVEL,
     REPLICATES,
     paired_interval,
     simultaneous_intervals,
 )
-from stillrobust.analysis.resampling import resample_cells
+from stillrobust.analysis.protocols import require_same_protocol
+from stillrobust.analysis.resampling import (
+    CellReplicates,
+    require_same_grouping,
+    resample_cells,
+)
 from stillrobust.analysis.robustness import Robustness, complete_corruptions, robustness
 from stillrobust.analysis.sample_size import sample_size_warnings
 from stillrobust.errors import MissingCellsError, UserError
@@ -19,7 +26,6 @@ from stillrobust.grid import CLEAN, COMMON, SEVERITIES
 from stillrobust.metrics import HEADLINE_METRIC
 from stillrobust.names import format_count, lookup
 from stillrobust.report.labels import metric_name, severities_name
-from stillrobust.report.protocol_groups import comparable_protocol, short_value
 from stillrobust.report.renderers import to_text
 from stillrobust.report.summary import SEED, report_metrics
 from stillrobust.report.table import Column, Percent, Table
@@ -69,6 +75,8 @@ class Comparison:
     """As :attr:`CellReplicates.images_per_class`, the fewer of both runs."""
     score: dict[str, Change]
     drop: dict[str, Change]
+    grouping: Grouping | None = None
+    """The groups that were resampled; ``None`` if the images were."""
 
 
 def compare_runs(
@@ -105,18 +113,27 @@ def compare_runs(
     for run, measured in zip(pair, own, strict=True):
         if not measured:
             raise MissingCellsError(f"{run.name} has no measurement: evaluate it first")
-    _check_protocols(pair, own)
+    require_same_protocol(
+        {run.name: {"task": run.task, **m[0].protocol} for run, m in zip(pair, own, strict=True)}
+    )
     metric = _metric(pair[0], own, metric)
     kept = [[one for one in measured if one.metric == metric] for measured in own]
     severities, corruptions = _common_cells(kept)
     numbers = [robustness(measured, severities, corruptions) for measured in kept]
     scores, drops = zip(*(_lines(one) for one in numbers), strict=True)
-    draws = [_draws(store, one, replicates) for one in numbers]
-    paired = draws[0] is not None and draws[1] is not None and draws[0][0] == draws[1][0]
-    inner = [(draw[1], draw[2]) for draw in draws if paired and draw is not None]
-    per_class = [draw[3] for draw in draws if draw is not None and draw[3]]
-    score = _changes(scores, [one[0] for one in inner])
-    drop = _changes(drops, [one[1] for one in inner])
+    drawn = [
+        resample_cells(store, one.run, (CLEAN, *one.places), replicates, SEED) for one in numbers
+    ]
+    found = [one for one in drawn if one is not None and metric in one.values]
+    paired = len(found) == 2 and found[0].image_ids == found[1].image_ids
+    if paired:
+        require_same_grouping({run.name: one for run, one in zip(pair, found, strict=True)})
+    inner = [_draws(*both) for both in zip(found, numbers, strict=True)] if paired else []
+    per_class = [one.images_per_class for one in found if one.images_per_class]
+    grouping = found[0].grouping if paired else None
+    freedom = found[0].freedom if paired else INDEPENDENT
+    score = _changes(scores, [one[0] for one in inner], freedom)
+    drop = _changes(drops, [one[1] for one in inner], freedom)
     ranked = sorted(corruptions, key=lambda name: -abs(drop[name].difference))
     order = [CLEAN_LINE, mean_line(corruptions), *ranked]
     images = next(one.images for one in kept[0] if (one.corruption, one.severity) == CLEAN)
@@ -130,6 +147,7 @@ def compare_runs(
         tuple(min(counts) for counts in zip(*per_class, strict=True)),
         {name: score[name] for name in order},
         {name: drop[name] for name in order if name in drop},
+        grouping,
     )
 
 
@@ -160,7 +178,10 @@ def comparison_table(comparison: Comparison) -> Table:
             f"Both runs have {count} of the 15 corruptions at these severities; their mean is not"
             " mPC."
         )
-    notes += sample_size_warnings(comparison.images, comparison.images_per_class)
+    grouping = comparison.grouping
+    notes += [] if grouping is None else [f"Groups of images are resampled: {grouping.protocol}."]
+    groups = effective_groups(grouping)
+    notes += sample_size_warnings(comparison.images, comparison.images_per_class, groups)
     columns = [Column(heading=text, is_text=not index) for index, text in enumerate(HEADINGS)]
     return Table.from_rows(title, columns, lines, notes)
 
@@ -176,24 +197,6 @@ def comparison_text(comparison: Comparison) -> str:
     """Render a comparison for a terminal."""
     names = f"A  {comparison.first}\nB  {comparison.second}"
     return f"{names}\n{to_text(comparison_table(comparison))}"
-
-
-def _check_protocols(pair: Sequence[Run], own: Sequence[Sequence[Measurement]]) -> None:
-    """Reject runs of two protocols; ``robustness`` checks the cells of each run."""
-    one, other = (
-        {"task": run.task, **comparable_protocol(measured[0].protocol)}
-        for run, measured in zip(pair, own, strict=True)
-    )
-    differ = [
-        f"{key} ({short_value(one.get(key))} and {short_value(other.get(key))})"
-        for key in sorted(one.keys() | other.keys())
-        if one.get(key) != other.get(key)
-    ]
-    if differ:
-        raise UserError(
-            f"Expected two runs under one protocol, but {pair[0].name} and {pair[1].name} differ in"
-            f" {', '.join(differ)}: measure one of them again"
-        )
 
 
 def _metric(run: Run, own: Sequence[Sequence[Measurement]], asked: str | None) -> str:
@@ -233,28 +236,21 @@ def _lines(numbers: Robustness) -> tuple[dict[str, float], dict[str, float]]:
     return scores, {mean: numbers.drop, **{name: part.drop for name, part in parts.items()}}
 
 
-def _draws(
-    store: Store, numbers: Robustness, replicates: int
-) -> tuple[tuple[str, ...], dict[str, Array], dict[str, Array], tuple[int, ...]] | None:
-    """The images, scores and drops by line in every resample, each (R,), and images per class."""
-    drawn = resample_cells(store, numbers.run, (CLEAN, *numbers.places), replicates, SEED)
-    if drawn is None or numbers.metric not in drawn.values:
-        return None
+def _draws(drawn: CellReplicates, numbers: Robustness) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The scores and drops by line in every resample, each (R,)."""
     cells = drawn.values[numbers.metric][:, 1:]
     scores = {CLEAN_LINE: cells[0], mean_line(numbers.corruptions): cells[1:].mean(0)}
     for name in numbers.corruptions:
         scores[name] = cells[1:][[place[0] == name for place in numbers.places]].mean(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return (
-            drawn.image_ids,
             scores,
             {name: 1 - one / cells[0] for name, one in scores.items() if name != CLEAN_LINE},
-            drawn.images_per_class,
         )
 
 
 def _changes(
-    values: Sequence[dict[str, float]], draws: Sequence[dict[str, Array]]
+    values: Sequence[dict[str, float]], draws: Sequence[dict[str, Array]], freedom: float
 ) -> dict[str, Change]:
     sizes = {name: values[1][name] - values[0][name] for name in values[0]}
     around: dict[str, tuple[float, float]] = {}
@@ -263,13 +259,15 @@ def _changes(
         # a clean score of 0 in a resample leaves no drop
         if all(np.isfinite(one).all() for one in paired.values()):
             around = {
-                name: paired_interval(paired[name], sizes[name])
+                name: paired_interval(paired[name], sizes[name], freedom=freedom)
                 for name in sizes
                 if name not in COMMON
             }
             names = [name for name in sizes if name in COMMON]
             together = simultaneous_intervals(
-                [sizes[name] for name in names], np.stack([paired[name] for name in names])
+                [sizes[name] for name in names],
+                np.stack([paired[name] for name in names]),
+                freedom=freedom,
             )
             around |= {
                 name: (float(low), float(high))

@@ -1,4 +1,4 @@
-"""Scores under corruptions outside the 15 common ones: the four extra ones and user corruptions.
+"""Scores under corruptions outside the 15 common ones: extra ones, further sets, user files.
 
 If no run is complete, the table has every measurement of the report's metrics.
 """
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
-from stillrobust.grid import CLEAN, COMMON, SEVERITIES
+from stillrobust.grid import CLEAN, COMMON, CORRUPTION_SETS, SEVERITIES
 from stillrobust.report.labels import metric_name
 from stillrobust.report.rows import Summary
 from stillrobust.report.summary import report_metrics
@@ -67,14 +67,46 @@ def extra_corruptions(
     return [found[key] for key in sorted(found)]
 
 
+def set_means(entries: Iterable[CorruptionScores]) -> list[CorruptionScores]:
+    """Average each further set of corruptions that a run was evaluated under completely.
+
+    For ImageNet-C-bar, one minus this mean of ``top1`` is the published number.
+
+    Args:
+        entries: Scores of single corruptions.
+
+    Returns:
+        An entry per run, metric and set. A set with several protocols, or with other severities for
+        some corruptions, has none.
+    """
+    found: dict[tuple[str, str], dict[str, list[CorruptionScores]]] = {}
+    for one in entries:
+        found.setdefault((one.run, one.metric), {}).setdefault(one.corruption, []).append(one)
+    means = []
+    further = {name: members for name, members in CORRUPTION_SETS.items() if name != "common"}
+    for name, members in further.items():
+        for (run, metric), own in found.items():
+            parts = [one for member in members for one in own.get(member, ())]
+            severities = {tuple(sorted(one.scores)) for one in parts}
+            if {len(own.get(member, ())) for member in members} != {1} or len(severities) > 1:
+                continue
+            scores = {
+                level: fmean(one.scores[level] for one in parts) for level in severities.pop()
+            }
+            label = f"mean of {name} ({len(members)})"
+            means.append(CorruptionScores(run, metric, label, parts[0].clean, scores))
+    return means
+
+
 def extra_corruptions_table(summary: Summary) -> Table:
     """Tabulate the extra corruptions, or all corruptions if no run is complete."""
-    title = "Extra corruptions: scores and drops in %; they are in no mean"
+    title = "Further corruptions: scores and drops in %; they are no part of mPC"
     is_finished = summary.rows or summary.partial_rows
     if not is_finished:
         title = "Measured so far: scores and drops in %"
     lines: list[list[Cell]] = []
-    for one in extra_corruptions(summary.measurements, COMMON if is_finished else ()):
+    entries = extra_corruptions(summary.measurements, COMMON if is_finished else ())
+    for one in [*entries, *set_means(entries)]:
         drop = 1 - fmean(one.scores.values()) / one.clean if one.clean else None
         scores = [one.clean, *(one.scores.get(level) for level in SEVERITIES), drop]
         cells = [None if score is None else Percent(score) for score in scores]

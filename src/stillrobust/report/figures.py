@@ -40,7 +40,9 @@ def score(row: Row, quantity: str, value: float) -> Percent:
         value: The score as a fraction.
     """
     draws = row.resampled.get(quantity)
-    return Percent(value, None if draws is None else interval(draws, value, SCORE_RANGE))
+    if draws is None:
+        return Percent(value)
+    return Percent(value, interval(draws, value, SCORE_RANGE, freedom=row.freedom))
 
 
 def clean_score(row: Row) -> Percent:

@@ -5,7 +5,9 @@ A store of other runs gets exhibits of the same layouts.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from stillrobust.paper import Claim, load_claims
 from stillrobust.report.claims import Rows
 from stillrobust.report.labels import metric_name, model_name, task_name, transfer_name
 from stillrobust.report.protocol_groups import protocol_difference, protocol_groups
@@ -15,8 +17,9 @@ from stillrobust.report.seed_means import with_seed_means
 from stillrobust.report.summary import summarize
 from stillrobust.report.table import Cell, Column, Percent, Table
 from stillrobust.storage.store import Store
-from stillrobust.study import Selection, select
+from stillrobust.study import Selection, Study, select
 
+PAPER = "paper"  # the study of all of the paper's runs, studies/paper.yaml
 MISSING = "\N{EN DASH}"
 
 
@@ -68,6 +71,8 @@ class PaperExhibits:
     miniature: bool = False
     missing: tuple[str, ...] = field(default=())
     """Ids of incomplete runs in the exhibits."""
+    claims: tuple[Claim, ...] = ()
+    """Claims about the runs: the paper's, or those of the studies' own files."""
 
 
 def paper_exhibits(
@@ -136,7 +141,19 @@ def _exhibits_of_selection(
         severities,
         selection.miniature,
         tuple(dict.fromkeys(missing)),
+        tuple(_claims_of(selection.studies)),
     )
+
+
+def _claims_of(studies: Iterable[Study]) -> Iterable[Claim]:
+    """The claims of each study's file once; those of the paper, for the studies of its runs."""
+    files = [
+        Path(study.claims) if study.claims else None
+        for study in studies
+        if study.claims or PAPER in (study.name, Path(study.source or "").stem)
+    ]
+    for file in dict.fromkeys(files):
+        yield from load_claims(file) if file else load_claims()
 
 
 def _exhibits_of_rows(rows: Sequence[Row]) -> Iterable[Exhibit]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stillrobust.analysis.intervals import LEVEL
 from stillrobust.errors import UserError
-from stillrobust.paper import load_claims, printed_tables, printed_values
+from stillrobust.paper import printed_tables, printed_values
 from stillrobust.report.claims import ClaimVerdict, claims_json, claims_text, judge
 from stillrobust.report.paper_exhibits import (
     Exhibit,
@@ -80,14 +80,10 @@ def write_paper_report(
         if exhibit.layout != "bars":
             files[folder / f"{exhibit.name}.tex"] = exhibit_latex(exhibit, note).encode()
     comparison = side_by_side(found)
-    verdicts = tuple(judge(claim, found.rows) for claim in load_claims()) if found.rows else ()
-    if found.rows:
-        text = (
-            f"{comparison}\n\n{claims_text(verdicts)}\n"
-            if comparison
-            else f"{claims_text(verdicts)}\n"
-        )
-        files[folder / "side_by_side.txt"] = text.encode()
+    verdicts = tuple(judge(claim, found.rows) for claim in found.claims)
+    if comparison or verdicts:
+        text = "\n\n".join(filter(None, [comparison, claims_text(verdicts)]))
+        files[folder / "side_by_side.txt"] = f"{text}\n".encode()
         files[folder / "claims.json"] = claims_json(verdicts).encode()
     write_whole(files)
     return PaperReport(tuple(files), comparison, verdicts, found.missing)

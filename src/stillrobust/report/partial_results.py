@@ -20,7 +20,12 @@ from stillrobust.report.labels import (
     task_name,
 )
 from stillrobust.report.protocol_groups import protocol_groups
-from stillrobust.report.results_table import compact_letters, left_out_notes, warning_notes
+from stillrobust.report.results_table import (
+    compact_letters,
+    grouping_notes,
+    left_out_notes,
+    warning_notes,
+)
 from stillrobust.report.rows import Row
 from stillrobust.report.table import Cell, Column, Label, Percent, Table, TableBlock, TableRow
 
@@ -59,6 +64,7 @@ def partial_results_table(rows: Sequence[Row]) -> Table:
         f"In %. [ ]: {LEVEL:.0%} interval for the population that the images are a sample of.",
         "A mean over fewer corruptions is not mPC, which covers all 15.",
         "Letters: drops of means that share one are not distinguishable.",
+        *grouping_notes(rows),
         *warning_notes(rows),
         *left_out_notes(rows),
     )
@@ -105,9 +111,13 @@ def _lines(row: Row, rows: Sequence[Row]) -> list[TableRow]:
         clean, value = Percent(numbers.clean), Percent(score)
         if drawn:
             drops = robustness_replicates(drawn["clean"], drawn[quantity][None])["drop"]
-            clean = Percent(clean.value, interval(drawn["clean"], clean.value, SCORE_RANGE))
-            value = Percent(score, interval(drawn[quantity], score, SCORE_RANGE))
-            drop = Percent(drop.value, interval(drops, drop.value, DROP_RANGE))
+            clean = Percent(
+                clean.value, interval(drawn["clean"], clean.value, SCORE_RANGE, freedom=row.freedom)
+            )
+            value = Percent(
+                score, interval(drawn[quantity], score, SCORE_RANGE, freedom=row.freedom)
+            )
+            drop = Percent(drop.value, interval(drops, drop.value, DROP_RANGE, freedom=row.freedom))
         letters = row.alike if index == 0 else ""
         drop = replace(drop, letters=compact_letters(letters))
         cells: tuple[Cell, ...] = (

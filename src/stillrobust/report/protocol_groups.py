@@ -1,21 +1,11 @@
 """Groups of rows under one protocol. Numbers of two protocols are never ranked together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from stillrobust.analysis.protocols import short_value
 from stillrobust.grid import COMMON
 from stillrobust.report.rows import Row
-
-MODEL_KEYS = {"weights", "data_name", "imported", "predictions"}
-"""Keys of a protocol that may differ between comparable rows: the models, the name of the same
-data, the source of a number or of predictions.
-"""
-LONGEST_VALUE = 20  # characters in a heading; a hash is recognised by its beginning
-
-
-def comparable_protocol(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a protocol that comparable measurements have in common."""
-    return {key: value for key, value in protocol.items() if key not in MODEL_KEYS}
 
 
 def protocol_groups(rows: Sequence[Row]) -> list[list[Row]]:
@@ -54,12 +44,6 @@ def protocol_difference(group: Sequence[Row], rows: Sequence[Row]) -> str:
         if own.get(key) != other.get(key)
     }
     return "; ".join(f"{key.replace('_', ' ')} {short_value(own.get(key))}" for key in sorted(keys))
-
-
-def short_value(value: object) -> str:
-    """Abbreviate a value of a protocol."""
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[:12]}…"
 
 
 def _protocol(row: Row) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from stillrobust.analysis.groups import effective_groups
 from stillrobust.analysis.intervals import LEVEL, RATIO_RANGE, SCORE_RANGE, interval
 from stillrobust.analysis.sample_size import sample_size_warnings
 from stillrobust.report.labels import (
@@ -85,7 +86,14 @@ def results_table(rows: Sequence[Row], replicates: int = 0) -> Table:
         " between trainings."
     )
     warnings = warning_notes(rows)
-    notes = (note, ALIKE, *warnings, *overlap_notes(rows), *left_out_notes(rows))
+    notes = (
+        note,
+        ALIKE,
+        *grouping_notes(rows),
+        *warnings,
+        *overlap_notes(rows),
+        *left_out_notes(rows),
+    )
     return Table("All complete runs", COLUMNS, tuple(blocks), notes)
 
 
@@ -117,7 +125,7 @@ def _line(row: Row, rows: Sequence[Row], best: dict[str, float], name_dataset: b
             (drawn["corrupted"], numbers.mpc, SCORE_RANGE),
             (1 - drawn["drop"], numbers.rpc, RATIO_RANGE),
         )
-        bounds = [end for score in scores for end in interval(*score)]
+        bounds = [end for score in scores for end in interval(*score, freedom=row.freedom)]
     cells: tuple[Cell, ...] = (
         Label(run.task, labels["Task"]),
         run.dataset,
@@ -186,7 +194,18 @@ def warning_notes(rows: Sequence[Row]) -> list[str]:
         fewest = [min(counts) for counts in zip(*counted, strict=True)]
         name = f"{group[0].run.dataset}, {metric_name(group[0].robustness.metric)}"
         images = min(row.images for row in group)
-        notes += [f"{name}: {text}" for text in sample_size_warnings(images, fewest)]
+        groups = min(effective_groups(row.grouping) for row in group)
+        notes += [f"{name}: {text}" for text in sample_size_warnings(images, fewest, groups)]
+    return list(dict.fromkeys(notes))
+
+
+def grouping_notes(rows: Sequence[Row]) -> list[str]:
+    """State for each dataset which groups of images were resampled, if any."""
+    notes = [
+        f"Groups of images of {row.run.dataset} are resampled: {row.grouping.protocol}."
+        for row in rows
+        if row.grouping is not None
+    ]
     return list(dict.fromkeys(notes))
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from stillrobust.analysis.groups import Grouping, effective_groups
+from stillrobust.analysis.intervals import INDEPENDENT
 from stillrobust.analysis.robustness import Robustness
 from stillrobust.analysis.sample_size import sample_size_warnings
 from stillrobust.samples import Array
@@ -50,7 +52,16 @@ class Row:
     images_per_class: tuple[int, ...] = ()
     """As :attr:`CellReplicates.images_per_class`."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    """Of its cells, without the keys that describe the model."""
+    """Of its cells, without the keys that describe the model; with ``groups`` if groups of images
+    were resampled.
+    """
+    grouping: Grouping | None = None
+    """As :attr:`CellReplicates.grouping`."""
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the groups, for intervals; infinite without groups."""
+        return INDEPENDENT if self.grouping is None else self.grouping.freedom
 
     @cached_property
     def comparison_key(self) -> tuple[object, ...]:
@@ -74,7 +85,9 @@ class Row:
     @property
     def warnings(self) -> list[str]:
         """Reasons why its intervals may be too narrow, as sentences."""
-        return sample_size_warnings(self.images, self.images_per_class)
+        return sample_size_warnings(
+            self.images, self.images_per_class, effective_groups(self.grouping)
+        )
 
     @property
     def drops(self) -> Array | None:

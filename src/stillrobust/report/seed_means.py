@@ -85,7 +85,9 @@ def _mean(rows: Sequence[Row]) -> Row:
     bounds = None
     if all(row.drops is not None for row in rows):
         spread = mean_over_seeds(
-            [numbers.drop for numbers in all_numbers], [row.resampled["drop"] for row in rows]
+            [numbers.drop for numbers in all_numbers],
+            [row.resampled["drop"] for row in rows],
+            freedom=rows[0].freedom,
         )
         bounds = spread.low, min(spread.high, DROP_RANGE[1])
     return replace(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stillrobust.analysis.groups import groups_entry
 from stillrobust.analysis.intervals import (
     DROP_RANGE,
     REPLICATES,
@@ -14,13 +15,13 @@ from stillrobust.analysis.intervals import (
     robustness_replicates,
 )
 from stillrobust.analysis.plausibility import run_warnings
+from stillrobust.analysis.protocols import comparable_protocol
 from stillrobust.analysis.resampling import resample_cells
 from stillrobust.analysis.robustness import covered_cells, robustness
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place
 from stillrobust.metrics import METRIC_NAMES
 from stillrobust.report.labels import TASKS
-from stillrobust.report.protocol_groups import comparable_protocol
 from stillrobust.report.rows import Incomplete, Row, Summary, data_identity
 from stillrobust.samples import Array
 from stillrobust.storage.store import Measurement, Run, Store
@@ -167,7 +168,7 @@ def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int) ->
         if values is None or not np.isfinite(values["drop"]).all():
             result.append(row)
             continue
-        around = interval(values["drop"], row.robustness.drop, DROP_RANGE)
+        around = interval(values["drop"], row.robustness.drop, DROP_RANGE, freedom=drawn.freedom)
         result.append(
             replace(
                 row,
@@ -175,6 +176,8 @@ def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int) ->
                 resampled=values,
                 image_ids=drawn.image_ids,
                 images_per_class=drawn.images_per_class,
+                grouping=drawn.grouping,
+                protocol={**row.protocol, **groups_entry(drawn.grouping)},
             )
         )
     return result
@@ -192,6 +195,7 @@ def _with_letters(rows: list[Row]) -> list[Row]:
             rank_groups(
                 [sign * rows[i].value(quantity) for i in members],
                 [sign * rows[i].resampled[quantity] for i in members],
+                freedom=rows[members[0]].freedom,
             )
             for quantity, sign in (("drop", 1), ("corrupted", -1))  # a: the most robust
         )

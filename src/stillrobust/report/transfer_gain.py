@@ -316,7 +316,8 @@ def _mean_drop(rows: Sequence[Row]) -> Percent:
     mean = sum(drops) / len(drops)
     if any(row.drops is None for row in distinct) or len({row.image_ids for row in distinct}) > 1:
         return Percent(mean)
-    spread = mean_over_seeds(drops, [row.resampled["drop"] for row in distinct])
+    draws = [row.resampled["drop"] for row in distinct]
+    spread = mean_over_seeds(drops, draws, freedom=distinct[0].freedom)
     return Percent(mean, (spread.low, min(spread.high, DROP_RANGE[1])))
 
 
@@ -356,13 +357,16 @@ def difference_interval(first: Row, second: Row, quantity: str = "drop") -> Inte
         quantity: One of :data:`summary.QUANTITIES`.
 
     Returns:
-        The interval, or ``None`` without per-image statistics of the same images.
+        The interval, or ``None`` without per-image statistics of the same images and groups.
     """
     if first.drops is None or second.drops is None or first.image_ids != second.image_ids:
+        return None
+    if first.grouping != second.grouping:
         return None
     return paired_interval(
         second.resampled[quantity] - first.resampled[quantity],
         second.value(quantity) - first.value(quantity),
+        freedom=first.freedom,
     )
 
 
@@ -386,7 +390,7 @@ def gain_of(pairs: Sequence[tuple[Row, Row]], quantity: str = "drop") -> Gain:
     if len(distinct) == 1:
         return Gain(value, bounds[0])
     draws = [one.resampled[quantity] - other.resampled[quantity] for one, other in distinct]
-    spread = mean_over_seeds(values, draws)
+    spread = mean_over_seeds(values, draws, freedom=distinct[0][0].freedom)
     return Gain(value, (spread.low, spread.high))
 
 

@@ -3,63 +3,32 @@
 Specs look like ``ant(kernel=3)``, ``prime(geometry=False)``, ``deepaugment+augmix`` or
 ``my_technique.py``. ``technique.py`` defines the contract, ``user_techniques.py`` reads files.
 
-To add a technique, write a module with a factory and its card, and add one entry to ``TECHNIQUES``.
+To add a technique, write a module with a factory and its card, and add one entry to
+``TECHNIQUES`` in ``techniques.py``.
 Listing, card, training and the report's marks follow from the card.
 
 Nothing here imports ``corruptions/``, so that no technique can train on the test. A technique that
 still resembles a corruption of the test names it in its card.
 """
 
-from stillrobust.extras import require_extra
+from typing import TYPE_CHECKING
 
-require_extra("torch")
+from stillrobust.extras import lazy_exports
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial, reduce
-from typing import Any
-
-import numpy as np
-import torch
-from pydantic import ConfigDict, ValidationError, validate_call
-from torch import Tensor
-
-from stillrobust.errors import UserError
-from stillrobust.names import (
-    format_spec,
-    lookup,
-    parse_spec,
-    split_technique_spec,
-    unknown_name_error,
-)
-from stillrobust.robustify import (
-    adversarial,
-    ant,
-    augmix,
-    deepaugment,
-    noise,
-    noise2net,
-    policies,
-    prime,
-)
-from stillrobust.robustify.technique import (
-    AugmentBatch,
-    AugmentImage,
-    AuxiliaryNetwork,
-    Card,
-    ExtendDataset,
-    Technique,
-    batch_views,
-    cross_entropy,
-    image_views,
-    require_between,
-    require_photometric,
-    require_unit_range,
-)
-from stillrobust.robustify.user_techniques import build_user_technique, user_card
-from stillrobust.samples import Array, Dataset, Image
-from stillrobust.user_files import display_name, is_user_file, require_free, resolve_user_file
+if TYPE_CHECKING:
+    from stillrobust.robustify.composition import build_technique, cards_of
+    from stillrobust.robustify.technique import (
+        AuxiliaryNetwork,
+        Card,
+        Technique,
+        TechniqueEntry,
+        batch_views,
+        image_views,
+        require_between,
+        require_photometric,
+        require_unit_range,
+    )
+    from stillrobust.robustify.techniques import TECHNIQUES
 
 __all__ = [
     "TECHNIQUES",
@@ -76,172 +45,24 @@ __all__ = [
     "require_unit_range",
 ]
 
-
-@dataclass(frozen=True)
-class TechniqueEntry:
-    """A technique of ``TECHNIQUES``: its factory and its card."""
-
-    build: Callable[..., Technique]
-    """Takes literal arguments with defaults. Raises ``UserError`` for one out of range."""
-    card: Card
-
-
-TECHNIQUES: dict[str, TechniqueEntry] = {
-    "ant": TechniqueEntry(ant.ant, ant.CARD),
-    "augmix": TechniqueEntry(augmix.augmix, augmix.CARD),
-    "autoaugment": TechniqueEntry(policies.autoaugment, policies.AUTOAUGMENT_CARD),
-    "deepaugment": TechniqueEntry(deepaugment.deepaugment, deepaugment.CARD),
-    "gaussian": TechniqueEntry(noise.gaussian, noise.GAUSSIAN_CARD),
-    "l2": TechniqueEntry(adversarial.l2, adversarial.CARD),
-    "noise2net": TechniqueEntry(noise2net.noise2net, noise2net.CARD),
-    "prime": TechniqueEntry(prime.prime, prime.CARD),
-    "randaugment": TechniqueEntry(policies.randaugment, policies.RANDAUGMENT_CARD),
-    "speckle": TechniqueEntry(noise.speckle, noise.SPECKLE_CARD),
-    "trivialaugment": TechniqueEntry(policies.trivialaugment, policies.TRIVIALAUGMENT_CARD),
-}
-
-
-def build_technique(spec: str) -> Technique:
-    """Build the technique that a spec names.
-
-    ``a+b`` applies both. Parts act in the order of the fields of :class:`Technique`: single images
-    are augmented before batches, whichever technique is named first. Within one field, ``a`` acts
-    before ``b``.
-
-    Args:
-        spec: A spec such as ``augmix(severity=3)+prime`` or the path of a Python file.
-
-    Returns:
-        The technique, with its canonical spec and its cards.
-
-    Raises:
-        UserError: If a name or argument is unknown or a value is out of range; if there are two
-            losses or two auxiliary networks; or if a part would be given images beyond 0..1.
-    """
-    return reduce(_compose, [_build_one(part) for part in _parts(spec)])
-
-
-def cards_of(spec: str) -> list[Card]:
-    """Return the cards of the techniques that a spec names.
-
-    Required arguments may be missing.
-
-    Args:
-        spec: As for :func:`build_technique`.
-
-    Raises:
-        UserError: If a name is unknown.
-    """
-    return [_card(*parse_spec(part)) for part in _parts(spec)]
-
-
-def _card(name: str, arguments: Mapping[str, Any]) -> Card:
-    if is_user_file(name):
-        return user_card(name)
-    entry = lookup("technique", name, TECHNIQUES)
-    defaults = {key: one.default for key, one in inspect.signature(entry.build).parameters.items()}
-    return entry.card.with_arguments({**defaults, **arguments})
-
-
-def _parts(spec: str) -> list[str]:
-    """Return the parts of a sum: ``"a(x=1)+b"`` -> ``["a(x=1)", "b"]``. User files are resolved."""
-    found = split_technique_spec(resolve_user_file(spec))
-    for name in (parse_spec(part)[0] for part in found):
-        if is_user_file(name):
-            require_free(name, "technique", {*TECHNIQUES, "regular"})
-    return found
-
-
-def _build_one(spec: str) -> Technique:
-    name, arguments = parse_spec(spec)
-    if is_user_file(name):
-        if arguments:
-            raise UserError(
-                f"Expected no arguments for {display_name(name)}.py, but got"
-                f" {', '.join(arguments)}; write them in the file"
-            )
-        return build_user_technique(name)
-    entry = lookup("technique", name, TECHNIQUES)
-    known = inspect.signature(entry.build).parameters
-    for key in arguments:
-        if key not in known:
-            raise unknown_name_error(f"argument of {name}", key, known)
-    try:
-        made: Technique = validate_call(config=ConfigDict(strict=True))(entry.build)(**arguments)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = str(first["loc"][0])
-        hint = f" ({entry.card.parameters[key]})" if key in entry.card.parameters else ""
-        raise UserError(
-            f"The argument {key} of {name} got {arguments.get(key)!r}: {first['msg'].lower()}{hint}"
-        ) from None
-    return replace(made, cards=(_card(name, arguments),), spec=format_spec(name, arguments))
-
-
-def _compose(first: Technique, second: Technique) -> Technique:
-    spec = f"{first.spec}+{second.spec}"
-    both = display_name(spec)
-    if first.loss is not cross_entropy and second.loss is not cross_entropy:
-        raise UserError(f"{both} has two losses; leave one of them out")
-    if first.auxiliary_network and second.auxiliary_network:
-        raise UserError(f"{both} would train two auxiliary networks; leave one of them out")
-    leaves_unit_range, needs_unit_range = (
-        first.leaves_unit_range or second.leaves_unit_range,
-        first.needs_unit_range or second.needs_unit_range,
-    )
-    if (first.leaves_unit_range and second.augment_batch) or (
-        leaves_unit_range and needs_unit_range
-    ):
-        leaving, other = (
-            display_name(one.spec)
-            for one in ((first, second) if first.leaves_unit_range else (second, first))
-        )
-        what_next = (
-            "leave one of them out"
-            if second.leaves_unit_range or needs_unit_range
-            else f"write {other}+{leaving}"
-        )
-        raise UserError(
-            f"In {both} {other} expects images of 0..1, but those of {leaving} leave it;"
-            f" {what_next}"
-        )
-    return Technique(
-        extend_dataset=_both(first.extend_dataset, second.extend_dataset, _extend_twice),
-        augment_image=_both(first.augment_image, second.augment_image, _augment_image_twice),
-        augment_batch=_both(first.augment_batch, second.augment_batch, _augment_batch_twice),
-        auxiliary_network=first.auxiliary_network or second.auxiliary_network,
-        loss=second.loss if first.loss is cross_entropy else first.loss,
-        views=max(first.views, second.views),
-        leaves_unit_range=leaves_unit_range,
-        needs_unit_range=needs_unit_range,
-        geometric=first.geometric or second.geometric,
-        parts=(*(first.parts or (first,)), second),
-        cards=(*first.cards, *second.cards),
-        spec=spec,
-    )
-
-
-def _both(
-    first: Callable[..., Any] | None, second: Callable[..., Any] | None, twice: Callable[..., Any]
-) -> Any:
-    # Not a closure: a loader's workers receive it by pickle.
-    return partial(twice, first, second) if first and second else first or second
-
-
-def _extend_twice(
-    first: ExtendDataset, second: ExtendDataset, dataset: Dataset, seed: int
-) -> Dataset:
-    return second(first(dataset, seed), seed)
-
-
-def _augment_image_twice(
-    first: AugmentImage, second: AugmentImage, image: Image, rng: np.random.Generator
-) -> Array:
-    # Every ``augment_image`` takes 8 bits.
-    return second(np.round(first(image, rng) * 255).clip(0, 255).astype(np.uint8), rng)
-
-
-def _augment_batch_twice(
-    first: AugmentBatch, second: AugmentBatch, images: Tensor, generator: torch.Generator
-) -> Tensor:
-    return second(first(images, generator), generator)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "composition": (
+            "build_technique",
+            "cards_of",
+        ),
+        "technique": (
+            "AuxiliaryNetwork",
+            "Card",
+            "Technique",
+            "TechniqueEntry",
+            "batch_views",
+            "image_views",
+            "require_between",
+            "require_photometric",
+            "require_unit_range",
+        ),
+        "techniques": ("TECHNIQUES",),
+    },
+)

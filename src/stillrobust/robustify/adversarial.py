@@ -19,6 +19,7 @@ from stillrobust.errors import UserError
 from stillrobust.robustify.technique import (
     Card,
     Technique,
+    TechniqueEntry,
     attack_mode,
     require_between,
     require_eight_bit,
@@ -273,3 +274,6 @@ def jitter_colours(image: Image, rng: np.random.Generator) -> Array:
     shift = EIGENVECTORS @ (rng.normal(0, LIGHTING_STD, 3) * EIGENVALUES)
     lit: Array = (np.asarray(picture, np.float32) / 255 + shift.astype(np.float32)).clip(0, 1)
     return lit
+
+
+L2 = TechniqueEntry(l2, CARD)

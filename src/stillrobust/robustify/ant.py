@@ -18,6 +18,7 @@ from stillrobust.errors import UserError
 from stillrobust.robustify.technique import (
     Card,
     Technique,
+    TechniqueEntry,
     attack_mode,
     chunk_size,
     require_between,
@@ -370,3 +371,6 @@ class AdversarialNoise:
         self.optimiser.load_state_dict(
             {"state": moments, "param_groups": self.optimiser.state_dict()["param_groups"]}
         )
+
+
+ANT = TechniqueEntry(ant, CARD)

@@ -22,6 +22,7 @@ from stillrobust.robustify.technique import (
     ENHANCEMENT_OVERLAPS,
     Card,
     Technique,
+    TechniqueEntry,
     cross_entropy,
     require_between,
     require_eight_bit,
@@ -396,3 +397,6 @@ def apply_augmix(image: Image, rng: Random, draw: Callable[[Random], Mixture], f
     """
     require_eight_bit(image)
     return mix(image, draw(rng), fill)
+
+
+AUGMIX = TechniqueEntry(augmix, CARD)

@@ -12,6 +12,7 @@ from stillrobust.errors import UserError
 from stillrobust.robustify.technique import (
     Card,
     Technique,
+    TechniqueEntry,
     require_between,
     require_unit_range,
     stochastic_count,
@@ -150,3 +151,9 @@ def add_noise(
     if relative:
         noise.mul_(noisy)
     return torch.cat([images[:clean], noise.add_(noisy).clamp_(0, 1)])
+
+
+GAUSSIAN = TechniqueEntry(gaussian, GAUSSIAN_CARD)
+
+
+SPECKLE = TechniqueEntry(speckle, SPECKLE_CARD)

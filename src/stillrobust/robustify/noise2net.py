@@ -15,6 +15,7 @@ from torch.nn import functional
 from stillrobust.robustify.technique import (
     Card,
     Technique,
+    TechniqueEntry,
     require_between,
     require_unit_range,
     stochastic_count,
@@ -218,3 +219,6 @@ def choose_size(values: tuple[int, ...], generator: torch.Generator) -> int:
         generator: Source of the draw.
     """
     return values[int(torch.randint(len(values), (), generator=generator, device=generator.device))]
+
+
+NOISE2NET = TechniqueEntry(noise2net, CARD)

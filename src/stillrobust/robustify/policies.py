@@ -17,6 +17,7 @@ from stillrobust.robustify.technique import (
     ENHANCEMENT_OVERLAPS,
     Card,
     Technique,
+    TechniqueEntry,
     require_between,
     require_eight_bit,
 )
@@ -222,3 +223,12 @@ def apply_policy(
         torch.manual_seed(int(rng.integers(2**63)))
         changed: torch.Tensor = build_transform(name, all_ops, geometry, settings)(tensor)
     return np.asarray(changed.permute(1, 2, 0).numpy() / np.float32(255))
+
+
+AUTOAUGMENT = TechniqueEntry(autoaugment, AUTOAUGMENT_CARD)
+
+
+RANDAUGMENT = TechniqueEntry(randaugment, RANDAUGMENT_CARD)
+
+
+TRIVIALAUGMENT = TechniqueEntry(trivialaugment, TRIVIALAUGMENT_CARD)

@@ -18,6 +18,7 @@ from stillrobust.robustify.technique import (
     AugmentBatch,
     Card,
     Technique,
+    TechniqueEntry,
     cross_entropy,
     require_between,
     require_unit_range,
@@ -191,3 +192,6 @@ def mix_primitives(
         ):
             mixed.addcmul_(chain, weight[:, None, None, None])
         return mixed.to(kind)
+
+
+PRIME = TechniqueEntry(prime, CARD)

@@ -466,3 +466,12 @@ def require_between(what: str, value: float, low: float, high: float, above: boo
         least = f"above {low:g}" if above else f"at least {low:g}"
         most = "" if math.isinf(high) else f" and at most {high:g}"
         raise UserError(f"Expected {what} {least}{most}, but got {value:g}; choose one within")
+
+
+@dataclass(frozen=True)
+class TechniqueEntry:
+    """A technique of ``TECHNIQUES``: its factory and its card."""
+
+    build: Callable[..., Technique]
+    """Takes literal arguments with defaults. Raises ``UserError`` for one out of range."""
+    card: Card

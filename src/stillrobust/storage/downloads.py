@@ -135,7 +135,7 @@ def require_reachable(address: str) -> None:
     except UnreachableError as error:
         raise UserError(
             f"Cannot reach {address}: {error}; check the network and its proxy, or carry the files"
-            " over (docs/offline.md)"
+            " over (docs/how_to/offline.md)"
         ) from None
     except (BrokenError, FinalError):
         return

@@ -3,6 +3,7 @@
 ::
 
     root/runs/<run>.json                                          one run
+    root/groups/<run>.json                                        the groups of its images
     root/cells/<run>/<corruption>_<severity>.json                 the scores of one cell
     root/cells/<run>/<corruption>_<severity>.npz                  per-image statistics
     root/cells/<run>/<corruption>_<severity>.examples.npz         a few images with predictions
@@ -37,6 +38,7 @@ from stillrobust.storage.files import (
     set_aside,
     write_whole,
 )
+from stillrobust.storage.image_groups import ImageGroups
 from stillrobust.storage.leases import Lease, lease, write_under_lease
 from stillrobust.storage.records import (
     ARRAY_SUFFIXES,
@@ -166,6 +168,36 @@ class Store:
             for file, name in runs.items()
         )
         return [run for run in found if run is not None]
+
+    def write_groups(self, run: str, groups: ImageGroups | None) -> None:
+        """Write the groups of a run's images.
+
+        Args:
+            run: Name of the run.
+            groups: Its groups; ``None`` removes them, so that every image stands for itself.
+        """
+        if groups is None:
+            remove_file(self._groups_path(run))
+        else:
+            write_under_lease(self._groups_path(run), seal_record(groups.body(run)))
+
+    def groups(self, run: str) -> ImageGroups | None:
+        """Return the stored groups of a run's images; ``None`` if every image stands for itself.
+
+        Raises:
+            UserError: If the record is damaged: without the groups, intervals would be too narrow.
+        """
+        path = self._groups_path(run)
+        try:
+            content = read_bytes(path, LARGEST)
+            if content is None:
+                return None
+            return ImageGroups.from_body(unseal_record(content, path), run)
+        except (DamagedRecordError, NotARecordError, NotAFileError) as error:
+            raise UserError(
+                f"Expected the groups of {run} in {path}, but {error}; evaluate the run again with"
+                " --group-by, which only writes the groups"
+            ) from None
 
     @contextmanager
     def lease_cells(self, run: str, corruption: str) -> Iterator[Lease]:
@@ -325,6 +357,7 @@ class Store:
             remove_file(left)
         with suppress(OSError):  # not empty: files of others are left alone
             folder.rmdir()
+        remove_file(self._groups_path(name))
         remove_file(self._run_path(name))
 
     def rename_run(self, name: str, new_name: str) -> None:
@@ -345,6 +378,7 @@ class Store:
         with self._lease_all(cells):
             for cell in cells:
                 self._copy_cell(cell, new_name)
+            self.write_groups(new_name, self.groups(name))
             self.write_run(replace(run, name=new_name))
         self.remove_run(name)
 
@@ -383,6 +417,9 @@ class Store:
 
     def _run_path(self, name: str) -> Path:
         return self.root / "runs" / f"{safe_name(name)}.json"
+
+    def _groups_path(self, name: str) -> Path:
+        return self.root / "groups" / f"{safe_name(name)}.json"
 
     def _cells_of(self, run: str) -> Path:
         return self.root / "cells" / safe_name(run)

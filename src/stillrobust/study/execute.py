@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from stillrobust.corruptions import warm_up
+from stillrobust.corruptions.compilation import uncompiled, warm_up
 from stillrobust.data.generated.scene_files import SceneCounts, write_scenes
 from stillrobust.data.generated.source_set import write_source_set
 from stillrobust.errors import UserError
@@ -21,13 +21,14 @@ from stillrobust.execution import (
     JobProgressCallback,
     run_jobs,
 )
-from stillrobust.names import lookup
+from stillrobust.names import format_count, lookup
 from stillrobust.runtime import capacity
 from stillrobust.runtime.forecast import NOT_STARTED, PlannedJob
 from stillrobust.runtime.run_log import note
 from stillrobust.storage.files import output_folder
 from stillrobust.storage.leases import remove_dead_leases, write_under_lease
 from stillrobust.study.jobs import EvaluateJob, MakeBackboneJob, TrainJob
+from stillrobust.study.schema import StudyProtocol
 from stillrobust.study.selection import (
     SELECTION_FILE,
     GeneratedData,
@@ -97,8 +98,7 @@ def run_study(
             jobs = share_corrupted_images(jobs, site.out / "corrupted", shared_bytes)
         on_workload(*_workload(jobs, run_states(runs, protocol, site)))
         if jobs:
-            message("compiling corruption kernels, unless this machine has them")
-            warm_up()
+            _compile_kernels(protocol, message, progress)
             failures += run_jobs(
                 jobs, workers, progress, on_end, keep_going=True, engine=engine, **settings
             )
@@ -107,6 +107,18 @@ def run_study(
         for folder in chain([site.out], *(site.out.glob(pattern) for pattern in patterns)):
             remove_dead_leases(folder)  # leases of killed processes whose work is finished by now
         return failures
+
+
+def _compile_kernels(
+    protocol: StudyProtocol, message: Callable[[str], None], progress: JobProgressCallback
+) -> None:
+    """Compile what the study's corruptions need, so that no worker waits for it later."""
+    if missing := uncompiled(protocol.corruptions, protocol.draws):
+        message(
+            f"compiling the kernels of {format_count(len(missing), 'corruption')}, once on this"
+            " machine (about 20 s on one core)"
+        )
+        warm_up(protocol.corruptions, protocol.draws, partial(progress, "kernels"))
 
 
 def share_corrupted_images(jobs: Sequence[Job], folder: Path, limit: int) -> list[Job]:

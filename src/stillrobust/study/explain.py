@@ -106,7 +106,7 @@ def _find_cell(measurements: list[Measurement], runs: Mapping[str, Run], name: s
     keys = {(one.run, one.key) for one in found}
     if not keys:
         raise UserError(
-            f"No cell of this store has the key {name!r}; `stillrobust study export` lists them"
+            f"No cell of this store has the key {name!r}; `stillrobust study numbers` lists them"
             " with their numbers"
         )
     if len({key for _, key in keys}) > 1:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from stillrobust.corruptions import CORRUPTIONS
 from stillrobust.errors import UserError
-from stillrobust.grid import CLEAN, COMMON, SEVERITIES, Place
+from stillrobust.grid import CLEAN, COMMON, CORRUPTION_SETS, SEVERITIES, Place
 from stillrobust.names import lookup, unknown_name_error
 from stillrobust.samples import TaskName
 from stillrobust.storage.store import RunKind
@@ -91,8 +91,8 @@ class StudyProtocol(StrictModel):
 
     @field_validator("corruptions")
     @classmethod
-    def _expand_common(cls, names: list[str]) -> list[str]:
-        found = [one for name in names for one in (COMMON if name == "common" else (name,))]
+    def _expand_sets(cls, names: list[str]) -> list[str]:
+        found = [one for name in names for one in CORRUPTION_SETS.get(name, (name,))]
         for name in found:
             if not is_user_file(name):  # a user's file is only run when the study is
                 lookup("corruption", name, CORRUPTIONS)
@@ -148,6 +148,8 @@ class Study(StrictModel):
     """Layout of the panels: that of Tables 1 and 2, Tables 4 and 5, or the paper's figures."""
     bars: list[Literal["drop", "clean", "corrupted"]] = ["drop", "clean"]
     panels: list[StudyPanel] = []
+    claims: str | None = None
+    """A file of claims about the runs, in the same folder; the report judges them."""
     seed: int = 0
     scenes: dict[str, int] = {}
     """Numbers of generated scenes and crops that differ from the defaults of ``SceneCounts``."""

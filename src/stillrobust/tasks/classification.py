@@ -41,7 +41,7 @@ class LinearClassifier(nn.Module):
 def class_count(backbone: Backbone) -> int:
     """The number of classes of a backbone's upstream classifier."""
     training = backbone.training
-    classes = backbone.eval().classify(torch.zeros(1, 3, 64, 64)).shape[1]
+    classes = backbone.eval().classify(torch.zeros(1, 3, *backbone.native_size)).shape[1]
     backbone.train(training)
     return int(classes)
 
@@ -111,6 +111,7 @@ class Classification:
 
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
         """A ``LinearClassifier``, its head not yet initialized."""
+        backbone.require_size((self.crop, self.crop))
         return LinearClassifier(self._with_normalization(backbone), len(info.classes))
 
     def build_upstream(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
@@ -123,6 +124,7 @@ class Classification:
         Raises:
             UserError: If the numbers of classes differ.
         """
+        backbone.require_size((self.crop, self.crop))
         return UpstreamClassifier(self._with_normalization(backbone), len(info.classes))
 
     def _with_normalization(self, backbone: Backbone) -> Backbone:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillrobust.backbones import Backbone, require_pyramid
+from stillrobust.backbones import Backbone
 from stillrobust.samples import DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import transforms
 from stillrobust.tasks.heads import Photometric, device_of, image_tensors
 from stillrobust.tasks.mask_rcnn import MaskRCNNSettings, build_mask_rcnn, detect
+from stillrobust.tasks.necks import require_maps
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,22 @@ class Detection(MaskRCNNSettings):
     crop_range: tuple[int, ...] = (384, 600)
     """Shortest and longest side of the crop."""
 
+    scale_jitter: tuple[float, ...] = ()
+    """Range of the size in training, relative to ``image_size`` (Ghiasi et al. 2021); images are
+    then cropped to its longest side. Empty for none.
+    """
+    window: int = 0
+    """Side, in patches, of the windows to which ViTDet restricts attention in most blocks of a
+    plain ViT (14); 0 for global attention in all of them.
+    """
+
     name = "detection"
 
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
         """A Mask R-CNN on the backbone's maps, its heads not yet initialized."""
-        require_pyramid(backbone)
+        require_maps(backbone)
+        if self.window:
+            backbone.set_windows(self.window)
         backbone.keep_only("maps")
         return build_mask_rcnn(backbone, len(info.classes), info.has_masks, self)  # type: ignore[no-any-return]
 
@@ -49,9 +61,20 @@ class Detection(MaskRCNNSettings):
                 sample.target.size, long, int(rng.choice(self.crop_sizes))
             )
             sample = transforms.crop(transforms.resize(sample, size), self._crop_window(size, rng))
+        if self.scale_jitter:
+            return self._jittered(sample, rng)
         if self.train_sizes:
             short = int(rng.choice(self.train_sizes))
         return transforms.resize(sample, transforms.rescaled_size(sample.target.size, long, short))
+
+    def _jittered(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """detectron2's ResizeScale and FixedSizeCrop; padding is added with the batch."""
+        long, short = max(self.image_size), min(self.image_size)
+        factor = rng.uniform(*self.scale_jitter)
+        size = transforms.rescaled_size(sample.target.size, long * factor, short * factor)
+        height, width = (min(side, long) for side in size)
+        top, left = int(rng.integers(size[0] - height + 1)), int(rng.integers(size[1] - width + 1))
+        return transforms.crop(transforms.resize(sample, size), (top, left, height, width))
 
     def _crop_window(
         self, size: tuple[int, int], rng: np.random.Generator

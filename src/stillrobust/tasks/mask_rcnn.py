@@ -10,7 +10,6 @@ is the last class in mmdetection; no number depends on it. Boxes are xyxy in pix
 image.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,11 +24,11 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.roi_heads import RoIHeads, maskrcnn_inference
 from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, roi_align
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops import MultiScaleRoIAlign, roi_align
 
 from stillrobust.backbones import Backbone
 from stillrobust.tasks.distributed import mean_over_processes
+from stillrobust.tasks.necks import detection_neck, pyramid_strides
 
 # RoIs come from strides 4 to 32; the pooled fifth map serves proposals only
 ROI_LEVELS = ["0", "1", "2", "3"]
@@ -64,26 +63,23 @@ class MaskRCNNSettings:
 
 
 class Pyramid(nn.Module):
-    """Backbone and FPN: (B, 3, H, W) -> five named maps (B, channels, H/s_i, W/s_i).
+    """Backbone and neck: (B, 3, H, W) -> five named maps (B, channels, H/s_i, W/s_i).
 
     Args:
-        backbone: With four maps.
+        backbone: With maps at ``pyramid_strides``, or such that a neck makes them.
         channels: Channels of the maps; the fifth is pooled from the fourth.
     """
 
     def __init__(self, backbone: Backbone, channels: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.fpn = FeaturePyramidNetwork(
-            list(backbone.channels), channels, extra_blocks=LastLevelMaxPool()
-        )
+        self.fpn = detection_neck(backbone, channels)
         self.out_channels = channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Float (B, 3, H, W) of 0..1 -> maps (B, channels, H/s_i, W/s_i), finest first."""
         images = images.contiguous(memory_format=torch.channels_last)
-        maps = OrderedDict((str(level), x) for level, x in enumerate(self.backbone(images)))
-        return self.fpn(maps)  # type: ignore[no-any-return]
+        return self.fpn(self.backbone(images))  # type: ignore[no-any-return]
 
 
 class PadWithMean(GeneralizedRCNNTransform):  # type: ignore[misc]
@@ -129,7 +125,7 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]
         scale: Side of the square anchors, in strides.
     """
 
-    def __init__(self, strides: Sequence[int], scale: int) -> None:
+    def __init__(self, strides: Sequence[float], scale: int) -> None:
         super().__init__(
             tuple((scale * stride,) for stride in strides), ((0.5, 1.0, 2.0),) * len(strides)
         )
@@ -137,7 +133,7 @@ class Anchors(AnchorGenerator):  # type: ignore[misc]
 
     def generate_anchors(
         self,
-        scales: Sequence[int],
+        scales: Sequence[float],
         aspect_ratios: Sequence[float],
         dtype: torch.dtype = torch.float32,
         device: torch.device = torch.device("cpu"),
@@ -201,7 +197,7 @@ class RegionPool(MultiScaleRoIAlign):  # type: ignore[misc]
         size: Side of the pooled regions.
     """
 
-    def __init__(self, strides: Sequence[int], size: int) -> None:
+    def __init__(self, strides: Sequence[float], size: int) -> None:
         super().__init__(ROI_LEVELS, size, sampling_ratio=0)
         self.strides = tuple(strides)
 
@@ -421,7 +417,8 @@ def build_mask_rcnn(
         Images (3, H_i, W_i) of 0..1 -> detections of each image, and in training the losses.
     """
     width, outputs = settings.channels, classes + 1
-    strides = (*backbone.strides, 2 * backbone.strides[-1])
+    levels = pyramid_strides(backbone)
+    strides = (*levels, 2 * levels[-1])
     proposals = ProposalNetwork(
         Anchors(strides, settings.anchor_scale),
         RPNHead(width, 3),

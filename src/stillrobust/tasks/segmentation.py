@@ -1,4 +1,6 @@
-"""Semantic segmentation: UPerNet as mmsegmentation's upernet_r50_512x512_80k_ade20k."""
+"""Semantic segmentation: UPerNet as mmsegmentation's upernet_r50_512x512_80k_ade20k, or a linear
+head.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillrobust.backbones import Backbone, require_pyramid
+from stillrobust.backbones import Backbone
 from stillrobust.errors import UserError
+from stillrobust.names import lookup
 from stillrobust.samples import IGNORE, Array, DatasetInfo, Image, Prediction, Sample
 from stillrobust.tasks import transforms
 from stillrobust.tasks.distributed import mean_over_processes
@@ -21,13 +24,16 @@ from stillrobust.tasks.heads import (
     image_batch,
     image_tensors,
 )
-from stillrobust.tasks.upernet import UPerNet, resize_features
+from stillrobust.tasks.necks import require_maps
+from stillrobust.tasks.upernet import LinearSegmenter, UPerNet, resize_features
 
 
 @dataclass(frozen=True)
 class Segmentation:
     """Settings of segmentation, in pixels. The defaults are the paper's (ADE20K)."""
 
+    head: str = "upernet"
+    """``upernet``, or ``linear`` for BatchNorm and one convolution on the last map (DINOv2)."""
     channels: int = 512
     auxiliary_channels: int = 256
     auxiliary_weight: float = 0.4
@@ -47,21 +53,27 @@ class Segmentation:
 
     name = "segmentation"
 
+    def __post_init__(self) -> None:
+        lookup("head", self.head, dict.fromkeys(("upernet", "linear")))
+
     def build_model(self, backbone: Backbone, info: DatasetInfo) -> nn.Module:
-        """A ``UPerNet`` on the backbone's maps, its heads not yet initialized."""
-        require_pyramid(backbone)
+        """A ``UPerNet`` or a ``LinearSegmenter`` on the backbone, its heads not yet initialized."""
+        require_maps(backbone)
         if len(info.classes) > IGNORE:
             raise UserError(
                 f"Expected at most {IGNORE} classes in label maps of 8 bits, but {info.name} has"
                 f" {len(info.classes)}; merge some of them"
             )
-        backbone.keep_only("maps")
         if self.class_weights and len(self.class_weights) != len(info.classes):
             raise UserError(
                 f"Expected one of class_weights for each of the {len(info.classes)} classes, but"
                 f" got {len(self.class_weights)}; list them in the order of classes.txt, or leave"
                 " class_weights out"
             )
+        if self.head == "linear":
+            backbone.keep_only("normed_maps")
+            return LinearSegmenter(backbone, len(info.classes))
+        backbone.keep_only("maps")
         return UPerNet(
             backbone, self.channels, self.auxiliary_channels, len(info.classes), self.dropout
         )
@@ -96,7 +108,7 @@ class Segmentation:
     def loss(
         self, model: nn.Module, batch: Sequence[Sample], photometric: Photometric | None = None
     ) -> dict[str, Tensor]:
-        """Cross-entropies of both heads at full resolution, without pixels of ``IGNORE``."""
+        """Cross-entropies of the heads at full resolution, without pixels of ``IGNORE``."""
         device = device_of(model)
         images = image_tensors([sample.image for sample in batch], device, photometric)
         logits, auxiliary = model(self._padded(images, model))
@@ -122,10 +134,10 @@ class Segmentation:
                 / share
             )
 
-        return {
-            "decode": cross_entropy(logits),
-            "auxiliary": self.auxiliary_weight * cross_entropy(auxiliary),
-        }
+        losses = {"decode": cross_entropy(logits)}
+        if auxiliary is not None:
+            losses["auxiliary"] = self.auxiliary_weight * cross_entropy(auxiliary)
+        return losses
 
     def _padded(self, images: list[Tensor], model: nn.Module) -> Tensor:
         """Crops (3, H_i, W_i) -> (B, 3, H, W), padded with the backbone's mean."""

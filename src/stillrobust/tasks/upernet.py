@@ -1,4 +1,5 @@
-"""UPerNet (Xiao et al., ECCV 2018): pyramid pooling, FPN and an auxiliary FCN head on four maps.
+"""UPerNet (Xiao et al., ECCV 2018), with pyramid pooling, FPN and an auxiliary FCN head on four
+maps; and a linear head on the last map.
 
 Modules have mmsegmentation's names (upernet_r50.py), so that published weights load by name.
 """
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stillrobust.backbones import Backbone
+from stillrobust.tasks.necks import RescaledMaps, has_pyramid, pyramid_strides
 
 POOL_SIZES = (1, 2, 3, 6)  # Zhao et al. 2017 (PSPNet), kept by UPerNet
 
@@ -105,14 +107,32 @@ class FCNHead(nn.Module):
         return self.conv_seg(self.dropout(self.convs[0](x)))  # type: ignore[no-any-return]
 
 
-class UPerNet(nn.Module):
-    """Backbone, decode head and auxiliary head.
-
-    Images (B, 3, H, W) -> logits (B, classes, H/4, W/4) and, in training, auxiliary logits
-    (B, classes, H/16, W/16).
+def crop_to_image(logits: Tensor, stride: float, size: tuple[int, ...]) -> Tensor:
+    """Cut logits of whole patches to the image, which may end inside of a patch.
 
     Args:
-        backbone: With maps at strides 4, 8, 16 and 32.
+        logits: (B, classes, h, w).
+        stride: Pixels of the image for one of a logit map.
+        size: The last two values are the image's (H, W).
+
+    Returns:
+        The same logits if they end where the image ends; otherwise resized, (B, classes, H, W).
+    """
+    covered = tuple(round(side * stride) for side in logits.shape[-2:])
+    if covered == tuple(size[-2:]):
+        return logits
+    return resize_features(logits, covered)[..., : size[-2], : size[-1]]
+
+
+class UPerNet(nn.Module):
+    """Backbone, neck if the backbone has no pyramid, decode head and auxiliary head.
+
+    Images (B, 3, H, W) -> logits (B, classes, H/s_0, W/s_0) and, in training, auxiliary logits
+    (B, classes, H/s_2, W/s_2), at ``pyramid_strides`` s. Logits of a neck's maps are (B, classes,
+    H, W) where an image ends inside of a patch.
+
+    Args:
+        backbone: With maps at strides 4, 8, 16 and 32, or such that ``RescaledMaps`` makes them.
         channels: Channels of the decode head.
         auxiliary_channels: Channels of the auxiliary head.
         classes: Number of classes.
@@ -129,10 +149,43 @@ class UPerNet(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.decode_head = UPerHead(backbone.channels, channels, classes, dropout)
-        self.auxiliary_head = FCNHead(backbone.channels[2], auxiliary_channels, classes, dropout)
+        self.strides = pyramid_strides(backbone)
+        self.neck = None if has_pyramid(backbone) else RescaledMaps(backbone)
+        widths = self.neck.channels if self.neck else backbone.channels
+        self.decode_head = UPerHead(widths, channels, classes, dropout)
+        self.auxiliary_head = FCNHead(widths[2], auxiliary_channels, classes, dropout)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Float (B, 3, H, W) of 0..1 -> logits, and auxiliary logits or ``None``."""
         maps = self.backbone(images)
-        return self.decode_head(maps), self.auxiliary_head(maps[2]) if self.training else None
+        maps = self.neck(maps) if self.neck else maps
+        logits = self.decode_head(maps)
+        auxiliary = self.auxiliary_head(maps[2]) if self.training else None
+        if self.neck:
+            logits = crop_to_image(logits, self.strides[0], images.shape)
+            if auxiliary is not None:
+                auxiliary = crop_to_image(auxiliary, self.strides[2], images.shape)
+        return logits, auxiliary
+
+
+class LinearSegmenter(nn.Module):
+    """DINOv2's linear head (Oquab et al. 2023): BatchNorm and one convolution on the last map.
+
+    Images (B, 3, H, W) -> logits (B, classes, H/s, W/s) at the stride s of the last map, or (B,
+    classes, H, W) where an image ends inside of a cell; and ``None``, for it has no auxiliary head.
+
+    Args:
+        backbone: A plain ViT passes its last map through its last norm.
+        classes: Number of classes.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.bn = nn.BatchNorm2d(backbone.channels[-1])
+        self.conv_seg = nn.Conv2d(backbone.channels[-1], classes, 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, None]:
+        """Float (B, 3, H, W) of 0..1 -> logits, and ``None``."""
+        logits = self.conv_seg(self.bn(self.backbone(images)[-1]))
+        return crop_to_image(logits, self.backbone.strides[-1], images.shape), None

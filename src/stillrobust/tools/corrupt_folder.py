@@ -19,8 +19,8 @@ from stillrobust.corruptions import (
     corrupt,
     corruption_protocol,
     resolve_corruptions,
-    warm_up,
 )
+from stillrobust.corruptions.compilation import warm_up
 from stillrobust.data.decoding import ImageReading
 from stillrobust.data.reading import encode_png
 from stillrobust.errors import UserError
@@ -116,7 +116,7 @@ class CorruptionPlan(FolderPlan):
 
     def prepare(self) -> None:
         """Compile the kernels."""
-        warm_up()
+        warm_up(self.corruptions, self.draws)
 
     def outputs(self, target: str) -> dict[str, tuple[str, int]]:
         """Map CORRUPTION/SEVERITY/TARGET.SUFFIX to (corruption, severity)."""

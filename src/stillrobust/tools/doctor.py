@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from stillrobust import corruptions
+from stillrobust.corruptions.compilation import warm_up
 from stillrobust.extras import EXTRAS
 from stillrobust.runtime import capacity
+from stillrobust.runtime.progress import ProgressCallback, no_progress
 from stillrobust.storage.downloads import cache_folder
 
 OLDEST_PYTHON = (3, 11)  # pyproject.toml, requires-python
@@ -146,9 +149,9 @@ def frost() -> Finding:
     return Finding("ok", f"frost textures: {name}")
 
 
-def kernels() -> Finding:
-    """Compile the kernels, so that the first use does not wait."""
-    corruptions.warm_up()
+def kernels(progress: ProgressCallback = no_progress) -> Finding:
+    """Compile the kernels of fast draws on all cores, so that the first use does not wait."""
+    warm_up(corruptions.CORRUPTIONS, "fast", progress)
     return Finding("ok", "corruption kernels: compiled")
 
 
@@ -241,9 +244,14 @@ CHECKS: dict[str, Callable[[], Finding]] = {
 """Name -> check, in the order of the report."""
 
 
-def run_checks() -> list[Finding]:
-    """Run all checks. A check that raises is reported as a problem, and the others still run."""
-    return [_safely(name, check) for name, check in CHECKS.items()]
+def run_checks(progress: ProgressCallback = no_progress) -> list[Finding]:
+    """Run all checks. A check that raises is reported as a problem, and the others still run.
+
+    Args:
+        progress: Called while kernels are compiled, the only check that takes more than seconds.
+    """
+    checks = {**CHECKS, **({"kernels": partial(kernels, progress)} if "kernels" in CHECKS else {})}
+    return [_safely(name, check) for name, check in checks.items()]
 
 
 def _safely(name: str, check: Callable[[], Finding]) -> Finding:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.corruptions import warm_up
+from stillrobust.corruptions.compilation import warm_up
 from stillrobust.data import open_dataset
 from stillrobust.data.reading import encode_png
 from stillrobust.errors import UserError
@@ -140,7 +140,7 @@ def export_images(
         _require_space(out, dataset, protocol, missing)
         jobs = _jobs(data, out, protocol, missing, files)
         if jobs:
-            warm_up()
+            warm_up(protocol.corruptions, protocol.draws)
             run_jobs(jobs, min(workers or capacity.cores(), len(jobs)), listen)
         image_ids, category_ids = coco_ids(dataset)
         for place in missing:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stillrobust.corruptions import CHANNEL_ORDERS, CORRUPTIONS, DRAWS, REGIMES, corrupt
+from stillrobust.corruptions import CHANNEL_ORDERS, DRAWS, REFERENCE, REGIMES, corrupt
 from stillrobust.data.reading import image_files, read_image
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
@@ -108,7 +108,7 @@ def compare_protocols(
         severities: All of them are pooled.
     """
     rows = []
-    for name in CORRUPTIONS:
+    for name in REFERENCE:
         total, unequal, largest, shift, samples = 0.0, 0, 0, 0.0, 0
         for image_id, image in images.items():
             for severity in severities:

@@ -1,11 +1,17 @@
 """Training: a plan, and the one loop that trains it."""
 
-from stillrobust.extras import require_extra
+from typing import TYPE_CHECKING
 
-require_extra("torch")
-
+from stillrobust.extras import lazy_exports
 from stillrobust.tasks.recipes import Recipe
-from stillrobust.training.loop import load_model, train
-from stillrobust.training.plan import TRANSFERS, Plan, identity
+from stillrobust.training.transfers import TRANSFERS
+
+if TYPE_CHECKING:
+    from stillrobust.training.loop import load_model, train
+    from stillrobust.training.plan import Plan, identity
 
 __all__ = ["TRANSFERS", "Plan", "Recipe", "identity", "load_model", "train"]
+
+__getattr__ = lazy_exports(
+    __name__, {"loop": ("load_model", "train"), "plan": ("Plan", "identity")}
+)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from stillrobust.backbones.layer_rates import layer_rates
 from stillrobust.tasks.heads import backbone_of
 from stillrobust.tasks.recipes import Recipe
 
@@ -77,7 +78,7 @@ def _one_cycle(
 def parameter_groups(
     recipe: Recipe, transfer: str | None, model: nn.Module
 ) -> list[dict[str, Any]]:
-    """Group the trainable parameters by learning rate and weight decay.
+    """Group the trainable parameters by learning rate and weight decay; each is in one group.
 
     ``released_freeze`` keeps every parameter in the optimizer, as the released code does: the
     backbone has rate and decay 0.
@@ -91,7 +92,11 @@ def parameter_groups(
         Groups for a torch optimizer, each also with its highest rate ``base_lr`` and the ``names``
         of its parameters.
     """
-    inside = {id(parameter) for parameter in backbone_of(model).parameters()}
+    backbone = backbone_of(model)
+    rates = dict.fromkeys((name for name, _ in backbone.named_parameters()), 1.0)
+    if recipe.layer_decay != 1:
+        rates = layer_rates(backbone, recipe.layer_decay, recipe.layer_unit)
+    inside = {id(parameter): rates[name] for name, parameter in backbone.named_parameters()}
     norms = {
         id(p)
         for module in model.modules()
@@ -103,8 +108,11 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         label = f"{name} norm" if id(parameter) in norms else name
+        label = f"{label} vectors" if parameter.ndim <= 1 else label
         decays = not any(fragment in label for fragment in recipe.no_decay)
-        factor = recipe.backbone_lr_factor if id(parameter) in inside else 1.0
+        factor = 1.0
+        if id(parameter) in inside:
+            factor = recipe.backbone_lr_factor * inside[id(parameter)]
         if transfer == "released_freeze" and id(parameter) in inside:
             factor, decays = (1.0 if RELEASED_LEAK in name else 0.0), False
         decay = recipe.weight_decay if decays else 0.0

@@ -13,16 +13,9 @@ from stillrobust.samples import DatasetInfo
 from stillrobust.storage.store import RunKind, Transfer
 from stillrobust.tasks import Task, make_task
 from stillrobust.tasks.recipes import Recipe
+from stillrobust.training.transfers import TRANSFERS
 from stillrobust.user_files import display_name, resolve_user_file, with_content_hash
 
-TRANSFERS: dict[str, str] = {
-    "fixed_feature": "the backbone frozen: no gradient, BatchNorm statistics and DropPath included",
-    "full_network": "everything trains",
-    "released_freeze": (
-        "the paper's released fixed-feature: rate 0 in the backbone, with the leaks that it has"
-        " (docs/training.md)"
-    ),
-}
 TRAINING_VERSION = 1  # raised when a change of the loop changes trained weights
 IN_TRANSFER_VERSION = 1  # raised when a technique acts differently in a transfer
 

@@ -32,7 +32,8 @@ def disk_sums(padded, half, out):
             row = padded[radius + dy][3 * j : 3 * j + width]
             for x in range(width):
                 total[x] += np.int32(row[x])
-    out[0] = total
+    for x in range(width):
+        out[0, x] = total[x]
     for y in range(1, out.shape[0]):
         change[:] = 0
         for j in range(size):
@@ -100,8 +101,8 @@ def disk_uint8(
     weights,
     ends,
     whole,
+    single,
     fractions,
-    exact,
     levels,
     flat,
     flat_levels,
@@ -119,8 +120,9 @@ def disk_uint8(
         weights: See ``places``.
         ends: See ``places``.
         whole: float64 (K, K): the kernel that the parts above add up to.
-        fractions: float64 (256,): grey level / 255.
-        exact: Whether uncertain samples are correlated with ``whole`` again.
+        single: Its largest weight / 255, which all have if nothing is smoothed.
+        fractions: float64 (256,): grey level / 255, to correlate uncertain samples with ``whole``
+            again; or ``None``, and they are not.
         levels: uint8 (256,): the result for each grey level in a flat area.
         flat: Where windows are flat, like ``out``; empty if not computed yet.
         flat_levels: The results there.
@@ -137,20 +139,13 @@ def disk_uint8(
         (padded.shape[0] - out.shape[0]) // 2,
         out.shape[1],
     )
-    inner, fractional, sum64 = margin - len(whole) // 2, np.empty((0, 0)), np.empty(width)
-    taps = np.argwhere(whole)
-    down, across, weights64 = (
-        taps[:, 0] + inner,
-        3 * (taps[:, 1] + inner),
-        whole.reshape(-1)[np.flatnonzero(whole)],
-    )
+    inner, fractional = margin - len(whole) // 2, np.empty((0, 0))
     column, line, alike = (
         np.empty(sums.shape[1], np.float32),
         np.empty(width, np.float32),
         np.empty(width, np.int16),
     )
     near, found = truncation_buffers(width)
-    single = whole.max() / 255
     for y in range(start, out.shape[0]):
         if spread == 0:  # all weights are equal: the sum is the result
             for x in range(width):
@@ -160,7 +155,7 @@ def disk_uint8(
         _horizontal(column, 3, smoothing[1], line)
         _add_places(padded, y, places, weights, ends, alike, line)
         target = out[y]
-        if not exact:
+        if fractions is None:
             truncate_near(line, tolerance, levels, near, found, target)
             continue
         count = truncate_row(y, line, tolerance, flat, flat_levels, near, found, target)
@@ -169,6 +164,9 @@ def disk_uint8(
         if 32 * count > width:
             if not fractional.size:
                 fractional = fractions[padded.reshape(-1)].reshape(padded.shape)
+            taps, sum64 = np.argwhere(whole), np.empty(width)
+            down, across = taps[:, 0] + inner, 3 * (taps[:, 1] + inner)
+            weights64 = whole.reshape(-1)[np.flatnonzero(whole)]
             correlate_line_exact(fractional, y, down, across, weights64, sum64)
             for x in range(width):
                 target[x] = to_grey_level(sum64[x])

@@ -83,7 +83,8 @@ def plasma(draws, decay, first, second, needed, heights):
         noise, low_row, high_row = whole_noise[:count], low[:count], high[:count]
         rows = (min(needed, size) + 1) // 2 if 2 * count == size else count
         for i in range(count):
-            wrapped[i, :count] = grid[i]
+            for j in range(count):
+                wrapped[i, j] = grid[i, j]
             wrapped[i, count] = grid[i, 0]
         for i in range(-1, min(rows, count - 1)):  # from the last row on, which is above the first
             i %= count
@@ -115,7 +116,10 @@ def plasma(draws, decay, first, second, needed, heights):
                 even[2 * j], even[2 * j + 1] = a[j], above[j]
                 odd[2 * j], odd[2 * j + 1] = left[j], row[j]
         grid, wobble, counter = finer, wobble / decay, counter + 3 * count * count
-    return low.min(), high.max()
+    lowest, highest = low[0], high[0]
+    for x in range(1, size):
+        lowest, highest = min(lowest, low[x]), max(highest, high[x])
+    return lowest, highest
 
 
 @kernel
@@ -162,7 +166,7 @@ def snow(image, flakes, mix, rest, fractions32, fractions, grey, tolerance, out)
     """Whiten, then add the layer of flakes and the same layer rotated by 180 degrees.
 
     Image uint8 (H, W * 3), flakes uint8 (H, W). ``grey`` float32 (H, W) is the grey image, from
-    which uncertain samples are computed again; if it is empty they are not.
+    which uncertain samples are computed again; if it is ``None`` they are not.
     """
     height, width = flakes.shape
     white, fallen = np.empty(3 * width, np.float32), np.empty(3 * width, np.float32)
@@ -185,7 +189,9 @@ def snow(image, flakes, mix, rest, fractions32, fractions, grey, tolerance, out)
             own = np.float32(source[x])
             line[x] = mix * own + rest * max(own, white[x]) + fallen[x]
         count = truncate(line, tolerance, near, found, out[y])
-        for i in range(count if grey.size else 0):
+        if grey is None:
+            continue
+        for i in range(count):
             x = found[i] // 3
             layers = fractions[layer[x]], fractions[turned[width - 1 - x]]
             out[y, found[i]] = _snow_exact(

@@ -148,16 +148,16 @@ def _gaussian_row_exact(padded, middle, weights, fractions, out):
 
 @kernel
 def gaussian_uint8(
-    padded, weights32, weights64, fractions, exact, levels, flat, flat_levels, tolerance, start, out
+    padded, weights32, weights64, fractions, levels, flat, flat_levels, tolerance, start, out
 ):
     """Gaussian filter of uint8 (H + 2R, (W + 2R) * 3) -> uint8 (H, W * 3).
 
     Args:
         padded: The image with a border of R pixels.
         weights32: At distances 0..R, float32.
-        weights64: The same in float64.
+        weights64: The same in float64, to compute uncertain samples again; or ``None``, and they
+            are not.
         fractions: float64 (256,): grey level / 255.
-        exact: Whether uncertain samples are computed again.
         levels: uint8 (256,): the result for each grey level in a flat area.
         flat: Where windows are flat, like ``out``; empty if not computed yet.
         flat_levels: The results there.
@@ -176,7 +176,7 @@ def gaussian_uint8(
         _vertical(padded, y + radius, weights32, column)
         _horizontal(column, 3, weights32, line)
         target = out[y]
-        if not exact:
+        if weights64 is None:
             truncate_near(line, tolerance, levels, near, found, target)
             continue
         count = truncate_row(y, line, tolerance, flat, flat_levels, near, found, target)
@@ -255,30 +255,32 @@ def spread(rows, first, weights, out):
 
 
 @kernel
-def motion_uint8(padded, down, across, weights32, weights64, exact, levels, tolerance, out):
+def motion_uint8(padded, down, across, weights32, weights64, levels, tolerance, out):
     """Sum shifted copies of float32 rows -> uint8. Shifts count from the corner of ``padded``.
 
-    ``weights32`` may be shorter than ``weights64``; ``tolerance`` then includes the omitted tail.
-    ``levels``, uint8 (256,), holds the results of flat areas.
+    Uncertain samples are computed again with ``weights64``, unless it is ``None``. ``weights32``
+    may be shorter; ``tolerance`` then includes the omitted tail. ``levels``, uint8 (256,), holds
+    the results of flat areas.
     """
-    width, taps = out.shape[1], len(weights64)
-    line, sums = np.empty(width, np.float32), np.empty(width)
+    width = out.shape[1]
+    line = np.empty(width, np.float32)
     near, found = truncation_buffers(width)
     for y in range(out.shape[0]):
         correlate_line(padded, y, down, across, weights32, line)
         target = out[y]
-        if not exact:
+        if weights64 is None:
             truncate_near(line, tolerance, levels, near, found, target)
             continue
         count = truncate(line, tolerance, near, found, target)
         if 8 * count > width:
+            sums = np.empty(width)
             correlate_line_exact(padded, y, down, across, weights64, sums)
             for x in range(width):
                 target[x] = np.uint8(np.int32(min(sums[x], 255.0)))
             continue
         for i in range(count):
             total = 0.0
-            for tap in range(taps):
+            for tap in range(len(weights64)):
                 total += weights64[tap] * np.float64(padded[y + down[tap], found[i] + across[tap]])
             target[found[i]] = np.uint8(np.int32(min(total, 255.0)))
 

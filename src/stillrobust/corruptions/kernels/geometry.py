@@ -111,9 +111,7 @@ def _zoom_exact(samples, y, x, c, down, across, fractions):
 
 
 @kernel
-def zoom_mean(
-    samples, four, down, across, places, beyond, fractions, exact, levels, tolerance, out
-):
+def zoom_mean(samples, four, down, across, places, beyond, fractions, levels, tolerance, out):
     """Mean of the image, counted twice, and its enlarged layers -> uint8 (H, W * 3).
 
     Args:
@@ -123,8 +121,8 @@ def zoom_mean(
         across: The same, (layers, W).
         places: ``across`` in the form that :func:`_stretch_two` needs, like ``beyond``.
         beyond: See ``places``.
-        fractions: float32 (256,): grey level / 255.
-        exact: Whether uncertain samples are computed again.
+        fractions: float32 (256,): grey level / 255, to compute uncertain samples again; or
+            ``None``, and they are not.
         levels: uint8 (256,): the result for each grey level in a flat area.
         tolerance: Of the float32 sums, in grey levels.
         out: Result.
@@ -163,7 +161,7 @@ def zoom_mean(
                 line[4 * x + 1] * share,
                 line[4 * x + 2] * share,
             )
-        if not exact:
+        if fractions is None:
             truncate_near(mean, tolerance, levels, near, found, out[y])
             continue
         count = truncate(mean, tolerance, near, found, out[y])
@@ -238,8 +236,9 @@ def blur_flakes(
 ):
     """Motion blur of flakes, times 255, rounded: float32 ``padded`` -> uint8 (H, W).
 
-    Shifts count from the corner of ``padded``; the flakes begin at its ``corner``. If the float64
-    ``field`` is not empty, samples near a half are blurred again from it in float64.
+    Shifts count from the corner of ``padded``; the flakes begin at its ``corner``.
+    Samples near a half are blurred again in float64 from the float64 ``field``, unless it is
+    ``None``.
     """
     line = np.empty(out.shape[1], np.float32)
     near, found = truncation_buffers(line.size)
@@ -249,7 +248,9 @@ def blur_flakes(
         for x in range(line.size):
             line[x] = line[x] * np.float32(255) + np.float32(0.5)
         count = truncate(line, tolerance, near, found, out[y])
-        for i in range(count if field.size else 0):
+        if field is None:
+            continue
+        for i in range(count):
             total = 0.0
             for tap in range(len(weights64)):
                 row = min(max(y + down[tap] - corner[0], 0), height - 1)
@@ -320,18 +321,19 @@ def displace(four, margin, down, across, drawn, weights, strength, fractions, to
         margin: Border of ``four``; no displacement is larger.
         down: float32 (H, W), in pixels.
         across: The same.
-        drawn: float64 noise (down, across), from which uncertain samples are computed again.
+        drawn: float64 noise (down, across), from which uncertain samples are computed again; or
+            ``None``, and they are not.
         weights: The Gaussian that smooths ``drawn`` (down, across).
         strength: Factor of the smoothed noise.
         fractions: float32 (256,): grey level / 255.
-        tolerance: Of the float32 sums, in grey levels; 0: nothing is computed again.
+        tolerance: Of the float32 sums, in grey levels.
         out: Result.
     """
     width, stride = down.shape[1], four.shape[1] // 4
     flat = four.reshape(-1)
     places = np.empty(width, np.uint64)
     shift_down, shift_across = np.empty(width, np.float32), np.empty(width, np.float32)
-    line, part = np.empty(3 * width + 1, np.float32), np.empty(2 * len(weights[1]) - 1)
+    line = np.empty(3 * width + 1, np.float32)
     near, found = truncation_buffers(3 * width)
     for y in range(out.shape[0]):
         rows, columns, start = down[y], across[y], (y + margin) * stride + margin
@@ -393,6 +395,9 @@ def displace(four, margin, down, across, drawn, weights, strength, fractions, to
             # the fourth value is overwritten by the next pixel's first
             line[o], line[o + ONE], line[o + TWO], line[o + THREE] = a0, a1, a2, a3
         count = truncate(line[: 3 * width], tolerance, near, found, out[y])
+        if drawn is None:
+            continue
+        part = np.empty(2 * len(weights[1]) - 1)
         for i in range(count):
             x, c = found[i] // 3, found[i] % 3
             a = places[x] + np.uint64(c)
@@ -455,7 +460,8 @@ def gather_nearest(small, rows, columns, out):
     """out(y, x) = small(rows[y], columns[x]). A repeated row is copied."""
     for y in range(out.shape[0]):
         if y and rows[y] == rows[y - 1]:
-            out[y] = out[y - 1]
+            for x in range(out.shape[1]):
+                out[y, x] = out[y - 1, x]
             continue
         source, target = small[rows[y]], out[y]
         for x in range(len(columns)):

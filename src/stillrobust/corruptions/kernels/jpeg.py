@@ -189,9 +189,11 @@ def rgb_to_planes(image, luma, blue, red):
                 >> 2
             )
     for y in range(height, luma.shape[0]):
-        luma[y] = luma[height - 1]
+        for x in range(luma.shape[1]):
+            luma[y, x] = luma[height - 1, x]
     for y in range(half_height, blue.shape[0]):
-        blue[y], red[y] = blue[half_height - 1], red[half_height - 1]
+        for x in range(blue.shape[1]):
+            blue[y, x], red[y, x] = blue[half_height - 1, x], red[half_height - 1, x]
 
 
 @kernel

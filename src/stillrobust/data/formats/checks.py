@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from stillrobust.data.reading import ImageFile, subfolders, visible_files
 from stillrobust.errors import UserError
+from stillrobust.names import format_count
 
 SAMPLE = 200  # images of each part that are decoded, evenly spaced; all of them with ``full``
 MAX_LISTED = 3  # file names in one line
@@ -85,7 +86,7 @@ class FileChecker:
             return PartCheck(name, "damaged", text)
         if expected is not None and len(files) != expected:
             return PartCheck(name, "missing", f"{len(files):,} of {expected:,} images{note}")
-        text = f"{len(files):,} images, {count:,} of them decoded{note}"
+        text = f"{format_count(len(files), 'image')}, {count:,} of them decoded{note}"
         return PartCheck(name, "whole" if files else "missing", text)
 
     def _problems(self, name: str, indices: Sequence[int], read: Callable[[int], Any]) -> list[str]:

@@ -5,12 +5,13 @@ The layouts of the tools that export it are recognised by the name of the JSON f
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stillrobust.data.formats import Format
 from stillrobust.data.formats.checks import FileChecker, PartCheck, run_check
-from stillrobust.data.formats.coco_checks import parse_coco
+from stillrobust.data.formats.coco_checks import ParsedCoco, parse_coco
 from stillrobust.data.formats.coco_files import MissingImagesError
 from stillrobust.data.formats.detection import (
     DETECTION_OPTIONS,
@@ -28,6 +29,7 @@ from stillrobust.data.official import coco_2017
 from stillrobust.data.official.layout import COUNTS
 from stillrobust.data.reading import subfolders
 from stillrobust.errors import UserError
+from stillrobust.names import format_count, lookup
 
 # Other annotation files of COCO's downloads, which are not splits.
 OTHER_KINDS = ("captions_", "person_keypoints_", "stuff_", "panoptic_", "image_info_")
@@ -153,14 +155,7 @@ def open_coco(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
         )
     chosen = choose_split(split, list(found), root, options)
     files = found[chosen]
-    parsed = parse_coco(
-        files.images,
-        files.annotations,
-        root,
-        options.notes,
-        options.faults,
-        options.reading.exif,
-    )
+    parsed = _parse(files, root, options)
     name = root.name if chosen == UNNAMED else f"{root.name}/{chosen}"
     return build_detection(
         name,
@@ -170,7 +165,36 @@ def open_coco(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
         files.annotations.name,
         options,
         parsed.files.paths,
+        partial(_read_image_field, files, root, options.renewed()),
     )
+
+
+def _parse(files: SplitFiles, root: Path, options: OpenOptions) -> ParsedCoco:
+    return parse_coco(
+        files.images,
+        files.annotations,
+        root,
+        options.notes,
+        options.faults,
+        options.reading.exif,
+    )
+
+
+def _read_image_field(
+    files: SplitFiles, root: Path, options: OpenOptions, name: str
+) -> dict[str, str]:
+    """Read a field of the rows of images, such as ``video_id``: image id -> text.
+
+    The file is read again: only groups of images need the fields, which take memory in large sets.
+    """
+    parsed = _parse(files, root, options)
+    known = dict.fromkeys(key for row in parsed.rows for key in row)
+    lookup(f"field of images in {files.annotations.name}", name, known)
+    return {
+        image: str(value)
+        for image, row in zip(parsed.files.names, parsed.rows, strict=True)
+        if type(value := row.get(name)) in (str, int)
+    }
 
 
 def detect_coco(root: Path) -> dict[str, Any] | None:
@@ -213,7 +237,7 @@ def _check_split(root: Path, split: str, checker: FileChecker, options: OpenOpti
         note = f", {trainable:,} with something to learn"
         if len(data) == expected and trainable != coco_2017.TRAINABLE_IMAGES:
             text = (
-                f"{trainable:,} images with something to learn, not"
+                f"{format_count(trainable, 'image')} with something to learn, not"
                 f" {coco_2017.TRAINABLE_IMAGES:,}: the annotations are others"
             )
             return PartCheck(split, "damaged", text)

@@ -5,7 +5,7 @@ import itertools
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +45,13 @@ class ParsedCoco:
         classes: Class names in the order of category ids.
         table: Images and objects.
         files: Where the images are.
+        rows: The row of each image in the file, in the order of ``files.names``.
     """
 
     classes: list[str]
     table: CocoTable
     files: ImageFiles
+    rows: Collection[Mapping[str, Any]]
 
 
 def parse_coco(
@@ -116,7 +118,7 @@ def parse_coco(
             raise UserError(
                 f"Expected each file once in {annotations}, but got {latter!r} twice; remove one"
             )
-    return ParsedCoco(classes, table, files)
+    return ParsedCoco(classes, table, files, entries.values())
 
 
 def complete_sizes(

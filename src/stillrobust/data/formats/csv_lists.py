@@ -3,8 +3,9 @@
 import csv
 import itertools
 import unicodedata
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from stillrobust.data.formats.splits import (
 )
 from stillrobust.data.reading import resolve_inside
 from stillrobust.errors import BadImageError, UserError
+from stillrobust.names import lookup
 
 FILE_COLUMNS = ("file", "filename", "file_name", "image", "path", "image_path", "filepath", "id")
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target")
@@ -50,6 +52,8 @@ class Row:
     file: str
     label: str
     split: str
+    cells: Mapping[str, str]
+    """All cells by their column, in small letters."""
 
 
 def tables(root: Path, options: OpenOptions) -> dict[str, Path]:
@@ -103,7 +107,8 @@ def read_table(path: Path) -> list[Row]:
                 " complete the row"
             )
         part = "" if split is None or len(cells) <= split else cells[split].strip()
-        found.append(Row(cells[file].strip().replace("\\", "/"), cells[label].strip(), part))
+        named = {column: cell.strip() for column, cell in zip(columns, cells, strict=False)}
+        found.append(Row(cells[file].strip().replace("\\", "/"), cells[label].strip(), part, named))
     return found
 
 
@@ -134,7 +139,7 @@ def open_csv(root: Path, split: str, options: OpenOptions) -> ImageListDataset:
     prefix = f"{chosen}/" if all(row.file.startswith(f"{chosen}/") for row in rows) else ""
     label_of = {name: label for label, name in enumerate(classes)}
     numbered = set(label_of).isdisjoint(row.label for row in rows)
-    items = []
+    items, rows_of = [], {}
     for row in rows:
         name = f"{row.file}{ending}"
         path = resolve_inside(folder.resolve(), name, f"the table of {root}")
@@ -148,9 +153,18 @@ def open_csv(root: Path, split: str, options: OpenOptions) -> ImageListDataset:
             continue
         identity = unicodedata.normalize("NFC", name.removeprefix(prefix))
         items.append(LabelledImage(identity, path, label))
+        rows_of[identity] = row.cells
     _require_different(items, root)
     name = root.name if chosen == UNNAMED else f"{root.name}/{chosen}"
-    return build_image_list(name, classes, items, options)
+    dataset = build_image_list(name, classes, items, options)
+    return replace(dataset, image_field=partial(_read_column, rows_of))
+
+
+def _read_column(rows: Mapping[str, Mapping[str, str]], name: str) -> dict[str, str]:
+    """Return a column of the table: image id -> text."""
+    known = {column: column for row in rows.values() for column in row}
+    column = lookup("column", name.lower(), known)
+    return {image: row[column] for image, row in rows.items() if row.get(column)}
 
 
 def class_list(root: Path, labels: set[str]) -> Sequence[str]:

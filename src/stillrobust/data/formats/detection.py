@@ -1,6 +1,6 @@
 """The dataset of all detection formats: images with boxes, labels and, perhaps, masks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +62,8 @@ class DetectionDataset:
         paths: Image id -> its path below ``images`` or its file, where they differ.
         reading: How image files are read.
         notes: What was assumed and repaired.
+        image_field: Reads a field of the rows of images: image id -> text. ``None`` if the format
+            has no fields.
     """
 
     name: str
@@ -73,6 +75,9 @@ class DetectionDataset:
     paths: Mapping[str, str | ImageFile] = field(default_factory=dict, repr=False)
     reading: ImageReading = DEFAULT_READING
     notes: tuple[str, ...] = ()
+    image_field: Callable[[str], Mapping[str, str]] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def files(self) -> list[ImageFile]:
@@ -135,6 +140,7 @@ def build_detection(
     source: str,
     options: OpenOptions,
     paths: Mapping[str, str | ImageFile] | None = None,
+    image_field: Callable[[str], Mapping[str, str]] | None = None,
 ) -> DetectionDataset:
     """Build the dataset of a split, with the options of every detection format applied.
 
@@ -146,6 +152,7 @@ def build_detection(
         source: Name of the annotations, for messages.
         options: How the dataset is opened.
         paths: Image id -> its path below ``images`` or its file, where they differ.
+        image_field: Reads a field of the rows of images.
 
     Returns:
         The dataset.
@@ -181,6 +188,7 @@ def build_detection(
         paths or {},
         options.reading,
         options.notes.sentences(),
+        image_field,
     )
 
 

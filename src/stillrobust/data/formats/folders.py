@@ -92,12 +92,13 @@ def _require_images(folder: Path, own: list[str], used: set[str]) -> None:
 
 def detect_folders(root: Path) -> dict[str, Any] | None:
     """Recognise splits with folders of images. Files beside these folders, or ``images`` beside
-    ``labels``, belong to other formats.
+    ``labels`` or ``v2.0/labels``, belong to other formats.
     """
     for split in (name for name in class_folders(root) if name in SPLIT_NAMES):
         names = class_folders(root / split)
         beside = any(path.is_file() for path in (root / split).iterdir())
-        if beside or {"images", "labels"} <= set(names):
+        labels = "labels" in names or any((root / split / n / "labels").is_dir() for n in names)
+        if beside or ("images" in names and labels):
             continue
         for name in names:
             files = (root / split / name).iterdir()

@@ -148,10 +148,10 @@ def _damaged(folder: Path, error: Exception | None = None) -> UserError:
 def how_to_save(root: Path) -> str:
     """How to get a dataset of the hub, since only commands named fetch open a connection."""
     name = root.as_posix() if re.fullmatch(r"[\w.-]+/[\w.-]+", root.as_posix()) else "OWNER/NAME"
+    folder = name.rpartition("/")[2]
     return (
-        "save a dataset of the hub to a folder first: `from datasets import load_dataset` and"
-        f" `load_dataset({name!r}).save_to_disk({name.rpartition('/')[2]!r})`, then name"
-        " that folder"
+        f"`stillrobust data fetch huggingface:{name} {folder}` saves a dataset of the hub to a"
+        f" folder, and huggingface:{folder} reads it"
     )
 
 

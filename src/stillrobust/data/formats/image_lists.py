@@ -1,6 +1,6 @@
 """The dataset of all classification formats: images with one label each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ class ImageListDataset:
         folder: Folder of the images, for the note on files that are not read.
         reading: How image files are read.
         notes: What was assumed and repaired.
+        image_field: Reads a column of a table: image id -> text. ``None`` if the format has none.
     """
 
     name: str
@@ -42,6 +43,9 @@ class ImageListDataset:
     folder: Path | None = None
     reading: ImageReading = DEFAULT_READING
     notes: tuple[str, ...] = ()
+    image_field: Callable[[str], Mapping[str, str]] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def files(self) -> list[ImageFile]:

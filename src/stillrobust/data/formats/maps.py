@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from stillrobust.data.formats.label_files import (
     LOSSY_SUFFIXES,
     Colour,
     LabelReader,
+    choose_classes,
     foreground_table,
     index_table,
+    is_colour_map,
     reduced_table,
 )
 from stillrobust.data.formats.map_dataset import (
@@ -50,6 +52,7 @@ from stillrobust.data.formats.splits import (
     inside_root,
     splits_check,
 )
+from stillrobust.data.formats.vistas import VERSION, VistasClasses, find_vistas_classes
 from stillrobust.data.reading import ImageFile, image_files, subfolders, visible_files
 from stillrobust.errors import UserError
 from stillrobust.samples import IGNORE
@@ -93,11 +96,22 @@ class MapLayout:
 def find_layout(root: Path, options: OpenOptions) -> MapLayout:
     """The layout of a folder: from the options, else the first known one that is there."""
     images, labels = options.value("images"), options.value("labels")
+    known = list(dict.fromkeys(known_layouts(root)))
+    beside = next((one for one in known if one.labels == labels), None)
+    if beside and not images:
+        return beside
     if images or labels:
         return MapLayout(
             _with_split(root, images, IMAGE_FOLDERS), _with_split(root, labels, LABEL_FOLDERS)
         )
-    found = next(iter(known_layouts(root)), MapLayout("images/{split}", "labels/{split}"))
+    versions = [one.labels for one in known if VERSION.search(one.labels)]
+    if len(versions) > 1:  # of Mapillary Vistas: other classes
+        specs = " or ".join(options.spec(labels=place) for place in versions)
+        raise UserError(
+            f"Expected label maps of one version in {root}, but found {' and '.join(versions)};"
+            f" choose one: {specs}"
+        )
+    found = next(iter(known), MapLayout("images/{split}", "labels/{split}"))
     if found != MapLayout("images/{split}", "labels/{split}"):
         options.notes.say(f"images are read from {found.images}/, label maps from {found.labels}/")
     return found
@@ -117,6 +131,9 @@ def known_layouts(root: Path) -> Iterable[MapLayout]:
                 yield MapLayout(f"{images}/{{split}}", f"{labels}/{{split}}")
     for split in top:
         inner = subfolders(root / split)
+        for version in (name for name in inner if VERSION.fullmatch(name)):
+            if "images" in inner and (root / split / version / "labels").is_dir():
+                yield MapLayout("{split}/images", f"{{split}}/{version}/labels")
         for images in (name for name in IMAGE_FOLDERS if name in inner):
             for labels in (name for name in LABEL_FOLDERS if name in inner):
                 yield MapLayout(f"{{split}}/{images}", f"{{split}}/{labels}")
@@ -160,7 +177,11 @@ def open_maps(root: Path, split: str, options: OpenOptions) -> MapDataset:
         if (folder := inside_root(root, layout.labels, name)).is_dir()
         for path in label_files_by_stem(folder, suffix).values()
     ]
-    classes, reader = choose_reader(root, label_paths, every, options)
+    vistas = find_vistas_classes(root, layout.labels)
+    if vistas is None or os.path.lexists(root / "classes.txt"):
+        classes, reader = choose_reader(root, label_paths, every, options)
+    else:
+        classes, reader = choose_vistas_reader(vistas, root, label_paths, options)
     name = root.name if chosen == UNNAMED else f"{root.name}/{chosen}"
     return build_map_dataset(
         name, classes, items, reader, options, None if images == labels else images
@@ -248,6 +269,31 @@ def choose_reader(
     names = read_names(listed) if os.path.lexists(listed) else None
     colours = find_colours(root, options, names is None)
     return build_reader(str(root), names, colours, paths, every, options)
+
+
+def choose_vistas_reader(
+    listed: VistasClasses, root: Path, paths: Sequence[ImageFile], options: OpenOptions
+) -> tuple[list[str], LabelReader]:
+    """The classes of a configuration of Mapillary Vistas, and how its label maps are read.
+
+    Args:
+        listed: The configuration.
+        root: Folder of the dataset.
+        paths: Label files of the split: of indices or of colours.
+        options: As in ``build_reader``.
+
+    Returns:
+        The names of the classes that are scored, and the reader.
+    """
+    ignored = [name for n, name in enumerate(listed.names) if n not in listed.scored]
+    options.notes.say(
+        f"classes are those of {listed.file}; ignored: {', '.join(ignored) or 'none'}"
+    )
+    coloured = bool(paths) and not options.value("divide") and is_colour_map(paths[0])
+    colours = dict(zip(listed.names, listed.colours, strict=True)) if coloured else {}
+    names, reader = build_reader(str(root), list(listed.names), colours, paths, paths, options)
+    kept = [names.index(listed.names[n]) for n in listed.scored]
+    return [names[n] for n in kept], replace(reader, table=choose_classes(reader.table, kept))
 
 
 def build_reader(

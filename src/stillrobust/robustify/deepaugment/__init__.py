@@ -1,8 +1,8 @@
 """DeepAugment: training images from image-to-image networks with perturbed weights and features.
 
-Hendrycks et al. 2021 (ICCV). ``stillrobust deepaugment`` makes a folder of changed images with each
-network (``Pretrained.distort``). The technique trains on such folders and the originals
-(``roots.py``). ``noise2net`` is the variant that needs no trained networks.
+Hendrycks et al. 2021 (ICCV). ``stillrobust techniques deepaugment`` makes a folder of changed
+images with each network (``Pretrained.distort``). The technique trains on such folders and the
+originals (``roots.py``). ``noise2net`` is the variant that needs no trained networks.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from stillrobust.names import lookup
 from stillrobust.robustify.deepaugment import cae, edsr
 from stillrobust.robustify.deepaugment.random_tensors import Random
 from stillrobust.robustify.deepaugment.roots import COMBINATIONS, MultiRootDataset
-from stillrobust.robustify.technique import Card, Technique
+from stillrobust.robustify.technique import Card, Technique, TechniqueEntry
 from stillrobust.samples import Dataset, Image
 
 __all__ = [
@@ -82,7 +82,7 @@ CARD = Card(
         "ResNet-50, 30 epochs from the ImageNet checkpoint: clean 76.7 %, mCE 60.4; with AugMix"
         " 53.6"
     ),
-    preparation="folders of changed training images, which 'stillrobust deepaugment' makes",
+    preparation="folders of changed training images, which 'techniques deepaugment' makes",
 )
 
 
@@ -248,7 +248,8 @@ def deepaugment(roots: tuple[str, ...] = (), combine: str = "concat") -> Techniq
     if not roots:
         raise UserError(
             "Expected folders of changed images, as in deepaugment(roots=('EDSR', 'CAE')), but got"
-            " none; make them with 'stillrobust deepaugment', or take noise2net, which needs none"
+            " none; make them with 'stillrobust techniques deepaugment', or take"
+            " noise2net, which needs none"
         )
     lookup("combination", combine, dict.fromkeys(COMBINATIONS))
     return Technique(extend_dataset=partial(_extend, roots=roots, combine=combine))
@@ -256,3 +257,6 @@ def deepaugment(roots: tuple[str, ...] = (), combine: str = "concat") -> Techniq
 
 def _extend(dataset: Dataset, seed: int, roots: tuple[str, ...], combine: str) -> Dataset:
     return MultiRootDataset(dataset, roots, combine, seed)
+
+
+DEEPAUGMENT = TechniqueEntry(deepaugment, CARD)

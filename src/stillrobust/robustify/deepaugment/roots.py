@@ -143,6 +143,6 @@ def _match(names: Sequence[str], roots: Sequence[Path]) -> tuple[tuple[Path, ...
     if complaints:
         raise UserError(
             f"Expected a changed image for each of the {len(names)} in the training set, but"
-            f" {'; '.join(complaints)}; 'stillrobust deepaugment' makes what is missing"
+            f" {'; '.join(complaints)}; 'stillrobust techniques deepaugment' makes what is missing"
         )
     return tuple(found)

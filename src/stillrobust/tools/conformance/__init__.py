@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stillrobust import __version__
-from stillrobust.corruptions import CORRUPTIONS, DETERMINISTIC, corrupt, corruption_protocol
+from stillrobust.corruptions import DETERMINISTIC, REFERENCE, corrupt, corruption_protocol
 from stillrobust.names import lookup
 from stillrobust.samples import Array, Image
 from stillrobust.tools.conformance.library import (
@@ -96,7 +96,7 @@ def compare_library(
     library: str,
     python: Path | str | None = None,
     severities: Sequence[int] = FEWER_SEVERITIES,
-    corruptions: Iterable[str] = tuple(CORRUPTIONS),
+    corruptions: Iterable[str] = REFERENCE,
     listen: Callable[[int, int, str], None] = lambda done, total, text: None,
     timeout: float = TIMEOUT_SECONDS,
 ) -> Conformance:
@@ -106,7 +106,7 @@ def compare_library(
         library: A name of ``ADAPTERS``, or ``module:function``.
         python: The interpreter that has the library; default: this one.
         severities: Of 1..5.
-        corruptions: Names of ``CORRUPTIONS``.
+        corruptions: Names of ``REFERENCE``.
         listen: Called as ``listen(done, total, corruption)`` after each corruption.
         timeout: Seconds for one corruption.
 
@@ -115,7 +115,7 @@ def compare_library(
     """
     names = tuple(corruptions)
     for name in names:
-        lookup("corruption", name, CORRUPTIONS)
+        lookup("corruption of the reference", name, dict.fromkeys(REFERENCE))
     adapter, interpreter = get_adapter(library), str(python or sys.executable)
     environment = probe_library(adapter, interpreter)
     job = _Job(adapter, interpreter, tuple(severities), timeout, environment["crash"])
