@@ -166,7 +166,7 @@ def test_a_study_has_its_shares(tmp_path):
     regular, prime = group.charts[0].traces
     assert regular["y"] == pytest.approx([50, 50, 45])
     assert prime["y"] == pytest.approx([25, 32.5, 32.5])
-    assert prime["text"] == ["", "keeps 70 %", "keeps 50 %"]
+    assert prime["text"] == ["", "70 %", "50 %"]
 
 
 def line(technique, upstream, downstream, transfer="full network", width=0.02):

@@ -23,11 +23,6 @@ BEFORE = "upstream"
 STEP = (
     0.05  # by which the marks of a stage are moved apart, so that intervals do not hide each other
 )
-STAGES = {
-    "fixed feature": "fixed feature<br>(frozen backbone)",
-    "full network": "full network<br>(full fine-tuning)",
-}
-"""Labels that explain a transfer; others are named as in tables."""
 MOST_SHARES = 2  # techniques whose shares are written beside their marks
 
 
@@ -55,34 +50,40 @@ def _chart(backbone: str, task: str, dataset: str, lines: Sequence[TransferGain]
         drops[REGULAR] |= {BEFORE: before_regular, line.transfer: after_regular}
         drops.setdefault(line.technique, {}).update({BEFORE: before, line.transfer: after})
         if line.retained is not None:
-            shares[line.technique, line.transfer] = f"keeps {percent(line.retained, 0)} %"
+            shares[line.technique, line.transfer] = f"{percent(line.retained, 0)} %"
     series = {
         name: Series(technique_name(name), max(index - 1, 0), is_reference=name == REGULAR)
         for index, name in enumerate(drops)
     }
-    traces = []
+    traces, shares_drawn = [], []
     for index, (name, own) in enumerate(drops.items()):
         shift = STEP * (index - (len(drops) - 1) / 2)
         known = [stage for stage in stages if stage in own]
         notes = [shares.get((name, stage), "") for stage in known]
         if len(drops) > 1 + MOST_SHARES:
             notes = []
+        shares_drawn.append(notes)
         places = [stages.index(stage) + shift for stage in known]
         traces.append(_line(index, series[name], places, known, own, notes))
     title = f"{TASKS[task]} on {dataset}, {backbone}"
+    caption = [
+        f"Mean drop in %: lower is more robust. Lines: {LEVEL:.0%} intervals of each drop.",
+        "The gain is a paired difference and more certain than they suggest.",
+        "Fixed feature: the backbone stays frozen." if "fixed feature" in stages else "",
+        "Beside a mark: the share of the gain that is kept." if any(map(any, shares_drawn)) else "",
+    ]
     chart = Chart(
         title,
-        f"Mean drop in %: lower is more robust. Lines: {LEVEL:.0%} intervals of each drop. The"
-        " models of a stage see the same images, so their difference, the gain, is more certain"
-        " than these intervals suggest; the table has its own.",
+        " ".join(filter(None, caption)),
         tuple(traces),
         layout(
             400,
             up="Mean drop, %",
             xaxis={
                 "tickvals": list(range(len(stages))),
-                "ticktext": [STAGES.get(stage, chart_text(stage)) for stage in stages],
-                "range": [-0.3, len(stages) - 1 + 0.55],
+                "ticktext": [chart_text(stage).replace(" ", "<br>", 1) for stage in stages],
+                "range": [-0.3, len(stages) - 1 + 0.45],
+                "tickangle": 0,
                 "showgrid": False,
             },
             yaxis={"rangemode": "tozero"},
@@ -128,5 +129,6 @@ def _line(
             hover(f"{one.label}, {stage}", ("mean drop", drops[stage])) for stage in stages
         ],
         "hoverinfo": "text",
+        "cliponaxis": False,
         "meta": index,
     }

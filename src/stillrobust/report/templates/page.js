@@ -172,7 +172,7 @@ for (const group of all(".chart-group")) {
       updateSeries(group);
     });
   }
-  if (buttons.length < 3) continue;
+  if (buttons.length < 10) continue;
   const every = document.createElement("button");
   every.type = "button";
   every.className = "every";
