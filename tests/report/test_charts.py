@@ -1,8 +1,12 @@
 """Charts are values: their numbers are the rows' numbers, and every text in them is text."""
 
+import itertools
 import json
 import math
+import re
+from importlib.resources import files
 
+import numpy as np
 import pytest
 
 from stillrobust.analysis.intervals import SCORE_RANGE, interval
@@ -121,3 +125,38 @@ def test_json_never_has_nan():
     assert json.loads(text) == {"y": [None, None, 1.0], "</script>": r"\u2028&'"}
     assert not any(character in text for character in "<>&'")
     json.loads(safe_json(layout(300)))
+
+
+# Simulations of colour vision deficiency (Machado, Oliveira and Fernandes 2009, severity 1), of
+# linear sRGB.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                   [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                     [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                   [0.004733, 0.691367, 0.303900]],
+}  # fmt: skip
+XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_series_are_told_apart_with_every_kind_of_colour_vision(vision):
+    """Distances in CIELAB (1976) of at least 15; a just noticeable one is 2.3."""
+    style = files("stillrobust.report").joinpath("templates/page.css").read_text("utf-8")
+    found = re.findall(r"--series-\d: #(\w{6})", style)
+    assert len(found) == 12, "six for light and six for dark"
+    for palette in (found[:6], found[6:]):
+        channels = np.array(
+            [[int(one[at : at + 2], 16) / 255 for at in (0, 2, 4)] for one in palette]
+        )
+        linear = np.where(
+            channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
+        )
+        seen = np.clip(linear @ np.transpose(VISION[vision]), 0, 1)
+        roots = np.cbrt(np.maximum(seen @ np.transpose(XYZ) / [0.9505, 1, 1.089], 0.008856))
+        x, y, z = roots.T
+        lab = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
+        for one, other in itertools.combinations(range(6), 2):
+            assert np.linalg.norm(lab[one] - lab[other]) > 15, (palette[one], palette[other])
