@@ -24,9 +24,15 @@ from stillrobust.storage.store import Measurement, Run
 GROUP_ORDER = ("noise", "blur", "digital", "weather")  # the paper's order of columns
 DROPS = (*(f"drop.{group}" for group in GROUP_ORDER), "drop")
 ALIKE = (
+    "Alike: runs that share a letter are not distinguishable by their mean drop (all pairs compared"
+    " together); a\N{EN DASH}d: a, b, c, d."
+)
+"""Note on a column of letters."""
+LETTERS = (
     "Letters: values of a column that share one are not distinguishable (all pairs compared"
     " together); a\N{EN DASH}d: a, b, c, d."
 )
+"""Note on letters beside numbers."""
 OVERLAP_MARK = "\N{DAGGER}"
 NO_COMPLETE_RUN = "No run has a mean drop yet. What each run lacks:"
 SCORE_BOUNDS = tuple(f"{name}_{end}" for name in ("clean", "mpc", "rpc") for end in ("low", "high"))
@@ -88,7 +94,7 @@ def results_table(rows: Sequence[Row], replicates: int = 0) -> Table:
     warnings = warning_notes(rows)
     notes = (
         note,
-        ALIKE,
+        LETTERS,
         *grouping_notes(rows),
         *warnings,
         *overlap_notes(rows),
