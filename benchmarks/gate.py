@@ -22,7 +22,7 @@ from stillrobust.analysis.groups import Grouping
 from stillrobust.analysis.intervals import INDEPENDENT, bootstrap_weights
 
 SCENARIOS = (
-    "top1-100", "top1-500", "top1-2000", "top1-close-500", "miou-20-200", "ap-20-200",
+    "top1-100", "top1-500", "top1-2000", "top1-close-500", "miou-20-500", "ap-5-500",
     "rare-100", "rare-500", "rare-2000", "clusters-500", "clusters-100",
 )  # fmt: skip
 EQUAL_MARGIN = 0.02

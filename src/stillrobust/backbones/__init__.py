@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stillrobust.backbones.base import LEVELS, Backbone
     from stillrobust.backbones.checkpoint_facts import Checkpoint
     from stillrobust.backbones.checkpoints import CHECKPOINTS
+    from stillrobust.backbones.layer_decay import layer_rates
     from stillrobust.backbones.specs import (
         ResolvedBackbone,
         build_backbone,
@@ -33,6 +34,7 @@ __all__ = [
     "Checkpoint",
     "ResolvedBackbone",
     "build_backbone",
+    "layer_rates",
     "missing_weights",
     "resolve_backbone",
     "robustified_name",
@@ -47,6 +49,7 @@ __getattr__ = lazy_exports(
         "base": ("LEVELS", "Backbone"),
         "checkpoint_facts": ("Checkpoint",),
         "checkpoints": ("CHECKPOINTS",),
+        "layer_decay": ("layer_rates",),
         "specs": (
             "ResolvedBackbone",
             "build_backbone",

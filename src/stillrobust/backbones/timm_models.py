@@ -100,7 +100,7 @@ class TimmBackbone(Backbone):
             with torch.no_grad():
                 self.eval().embedding_of(torch.zeros(1, 3, *size, device=self.pixel_mean.device))
         except Exception as error:  # each of timm's architectures fails in its own way
-            height, width = self.model.pretrained_cfg["input_size"][1:]  # type: ignore[union-attr, index]
+            height, width = self.model.pretrained_cfg["input_size"][1:]  # type: ignore[index]
             raise UserError(
                 f"{self.name} cannot compute images of {size[0]} × {size[1]}; take larger"
                 f" ones, such as {height} × {width} (resize={height}, crop={height})"

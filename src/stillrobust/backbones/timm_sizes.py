@@ -96,7 +96,7 @@ def find_size_limits(
     Returns:
         The limits with the smallest padding that works.
     """
-    height, width = model.pretrained_cfg["input_size"][1:]  # type: ignore[union-attr, index]
+    height, width = model.pretrained_cfg["input_size"][1:]  # type: ignore[index]
     if module_of(name) in _RESIZING:
         return SizeLimits(fixed=(height, width))
     size = TRIAL_HEIGHT, 2 * width + 1
@@ -177,4 +177,5 @@ def allow_any_size(model: nn.Module) -> None:
     """Let a model of one size take others, if that needs more than ``size_options``."""
     if type(model) is Hiera:
         model.__class__ = AnySizeHiera
+        assert isinstance(model, AnySizeHiera)
         model.trained_grid = tuple(model.tokens_spatial_shape)

@@ -22,6 +22,7 @@ from stillrobust.cli import (
     data,
     evaluate,
     gate,
+    methods,
     power,
     predictions,
     report,
@@ -61,6 +62,7 @@ SECTIONS = {
         "checkpoints",
         "corruptions",
         "techniques",
+        "methods",
         "recipes",
     ),
 }
@@ -109,6 +111,7 @@ for name, commands in {
     "checkpoints": checkpoints.commands,
     "corruptions": corruptions.commands,
     "data": data.commands,
+    "methods": methods.commands,
     "predictions": predictions.commands,
     "recipes": components.recipes,
     "runs": runs.commands,

@@ -25,30 +25,35 @@ QUANTITIES = ("mpc", "drop", "clean")
 def power(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="One or two runs of a pilot, on the same images."),
+        typer.Argument(
+            metavar="[RUN]...", help="One or two runs of a pilot: a first evaluation on few images."
+        ),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Folder of the pilot, that --out of another command made.")
+        Path | None, typer.Option(help="Folder of results that holds the pilot.")
     ] = None,
     discordant: Annotated[
         float | None,
-        typer.Option(help="Without a pilot: % of the images that only one model has right."),
+        typer.Option(help="Without a pilot: % of the images on which only one model is right."),
     ] = None,
     metric: Annotated[str, typer.Option(help="mpc, drop or clean.")] = "mpc",
     images: Annotated[int | None, typer.Option(help="Planned number of images.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Planned seeds of each model.")] = 1,
     difference: Annotated[
-        float | None, typer.Option(help="Points that should be shown; prints the images needed.")
+        float | None,
+        typer.Option(help="Difference in points to detect; the images it needs are printed."),
     ] = None,
     seed_deviation: Annotated[
         float, typer.Option(help="Standard deviation of a model over its seeds, in points.")
     ] = 0.0,
     probability: Annotated[
-        float, typer.Option("--power", help="Probability of showing it, in %.")
+        float, typer.Option("--power", help="Probability of detecting the difference, in %.")
     ] = 80.0,
     group_by: RegroupBy = None,
 ) -> None:
-    """Plan an evaluation: what difference it will show, and how many images one needs.
+    """Plan how many images a difference needs.
+
+    With --images, the smallest difference that an evaluation can show is printed.
 
     Example: stillrobust power run-a run-b --results out --images 2000
 

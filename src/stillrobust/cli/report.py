@@ -23,6 +23,7 @@ def finish(
     reference: str | None = None,
     standard: Sequence[str] = (),
     group_by: str | None = None,
+    chance_corrected: bool = False,
 ) -> None:
     """Write the report of a results store, and print its tables and its path.
 
@@ -32,6 +33,7 @@ def finish(
         reference: Run that mCE is relative to.
         standard: Runs without a technique, for effective robustness.
         group_by: Rule for groups of images, instead of the stored groups.
+        chance_corrected: Whether the table has the drop corrected for chance as well.
     """
     from stillrobust.report import add_breakdown, results_table, summarize, to_text, write_report
     from stillrobust.report.extra_corruptions import extra_corruptions_table
@@ -48,7 +50,9 @@ def finish(
     lacking = [f"{one.run}: {one.reason}" for one in summary.incomplete]
     texts = [
         "\n".join(textwrap.wrap(headline(runs, summary).sentence, 100)) if rows or partial else "",
-        to_text(results_table(rows, summary.replicates)) if rows or not partial else "",
+        to_text(results_table(rows, summary.replicates, chance_corrected))
+        if rows or not partial
+        else "",
         "\n".join(lacking) if not rows and not partial else "",
         to_text(partial_results_table(partial)),
         to_text(upstream_gain_table(upstream_gain(runs, rows))),
@@ -64,7 +68,9 @@ def finish(
 
 @commands.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="Folder that --out of another command made.")],
+    results: Annotated[
+        Path, typer.Argument(help="Folder of results: the --out of evaluate, study run or others.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for report.html and the files of its numbers.")],
     paper: Annotated[
         bool,
@@ -78,13 +84,19 @@ def report(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Run that mCE is relative to (default: AlexNet, on ImageNet)."),
+        typer.Option(help="Reference run of mCE (default: AlexNet, for results on ImageNet)."),
     ] = None,
     standard: Annotated[
         list[str] | None,
-        typer.Option(help="Run without a technique, for effective robustness; at least two."),
+        typer.Option(
+            help="Run without a technique, for effective robustness. Repeat it: two are required."
+        ),
     ] = None,
     group_by: RegroupBy = None,
+    chance_corrected: Annotated[
+        bool,
+        typer.Option("--chance-corrected", help="Also print the drop of the score above chance."),
+    ] = False,
 ) -> None:
     """Write the report of finished results.
 
@@ -94,7 +106,7 @@ def report(
     --standard run-b
     """
     store = store_folder(results)
-    finish(store, out, reference, standard or (), group_by)
+    finish(store, out, reference, standard or (), group_by, chance_corrected)
     if paper:
         show_paper(store, out / "paper", protocol)
 
@@ -103,7 +115,9 @@ def report(
 def compare(
     first: Annotated[str, typer.Argument(metavar="RUN_A", help="Name of a run.")],
     second: Annotated[str, typer.Argument(metavar="RUN_B", help="Name of another run.")],
-    results: Annotated[Path, typer.Option(help="Folder that --out of another command made.")],
+    results: Annotated[
+        Path, typer.Option(help="Folder of results: the --out of evaluate, study run or others.")
+    ],
     metric: Annotated[
         str | None,
         typer.Option(help="Metric to compare (default: the task's first, such as box_ap)."),

@@ -25,6 +25,7 @@ from stillrobust.report.gallery import Images, gallery, severity_steps
 from stillrobust.report.headline import answers_table, headline
 from stillrobust.report.heat_map import corruption_heat_table, heat_style
 from stillrobust.report.labels import TASKS, mean_name, metric_name, task_name
+from stillrobust.report.paper_figures import list_paper_figures
 from stillrobust.report.partial_results import partial_results_table
 from stillrobust.report.protocol_groups import protocol_difference, protocol_groups
 from stillrobust.report.renderers import render_html
@@ -96,7 +97,7 @@ def render_page(store: Store, summary: Summary) -> str:
             shared_protocol=shared,
             protocols=by_run,
             provenance=_provenance(summary),
-            links=download_links(report_files(store, summary)),
+            links=download_links(report_files(store, summary), list_paper_figures(runs, summary)),
         )
     )
     return html.replace(LIBRARY_PLACE, _library() if 'class="chart"' in html else "")

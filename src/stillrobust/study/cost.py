@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from stillrobust.names import parse_spec
 from stillrobust.study import vit_cost
 from stillrobust.study.runs import StudyRun
+from stillrobust.tasks.recipes import RECIPES
 from stillrobust.training import Plan
 
 
@@ -91,7 +92,19 @@ def training_hours(run: StudyRun) -> CostEstimate | None:
     """
     if run.kind == "upstream":
         return CostEstimate(0, "nothing is trained")
-    return TRAINING.get((run.recipe, parse_spec(run.backbone)[0]))
+    estimate = TRAINING.get((run.recipe, parse_spec(run.backbone)[0]))
+    if estimate is None:
+        return None
+    return estimate._replace(value=estimate.value * _relative_length(run))
+
+
+def _relative_length(run: StudyRun) -> float:
+    """The length of a training, relative to that of its recipe."""
+    recipe = RECIPES[run.recipe]
+    for name in ("epochs", "steps"):
+        if name in run.changes:
+            return float(run.changes[name]) / (getattr(recipe, name) or 1)
+    return 1.0
 
 
 def cell_hours(run: StudyRun) -> float | None:

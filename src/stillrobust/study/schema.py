@@ -55,6 +55,8 @@ class RunValues(StrictModel):
     """The spec of a technique that acts in training. The path of a technique's file is relative to
     the study file.
     """
+    method: str | None = None
+    """Fine-tuning methods, such as ``lp_ft + ema``."""
     settings: dict[str, Any] = {}
     """Settings of the task that differ from its defaults."""
     images: int | None = None

@@ -10,16 +10,17 @@ A100 = 2.0
 # a training and an evaluated image of Mask R-CNN with ViT-B at 1024 pixels, in seconds of one A100:
 # detectron2 projects/ViTDet/README
 TRAINING_SECONDS, TEST_SECONDS = 0.314, 0.079
-COCO_IMAGES = 24 * 117_266  # 2x, of train2017 with annotations
+COCO_IMAGES = 100 * 117_266  # 100 epochs of train2017 with annotations
 # images a second of UPerNet at 512 pixels: mmsegmentation configs/{swin,convnext,vit,mae}/README,
 # ViTs with MLN; the ratio of S and B serves for detection, too
 UPERNET = {"swin_t": 21.06, "convnext_t": 19.90, "S": 11.18, "B": 7.14}
 # images a second of classifiers at 224 pixels on one V100: Liu et al. 2021, table 1 (Swin-T,
 # DeiT-S, DeiT-B); Liu et al. 2022, table 1 (ConvNeXt-T)
 CLASSIFIER = {"swin_t": 755.2, "convnext_t": 774.7, "S": 940.4, "B": 292.3}
-# the table of `cost`: hours of Swin-T's training on ADE20K (80k) and CIFAR-10
+# the table of `cost`: hours of Swin-T's training on ADE20K (80,000 steps) and CIFAR-10
 SWIN_ADE20K, SWIN_CIFAR = 60.0, 6.5
-# GFLOPs of Mask R-CNN: facebookresearch/ConvNeXt object_detection/README, and Swin's
+# GFLOPs of Mask R-CNN: facebookresearch/ConvNeXt object_detection/README, and Swin's; Swin-T's
+# hours are those of 24 epochs
 CONVNEXT_TO_SWIN = 262 / 267
 SWIN_COCO, SWIN_COCO_MILLISECONDS = 135.0, 80.7
 
@@ -40,11 +41,11 @@ _CONVNEXT = "Swin-T's hours by FLOPs: facebookresearch/ConvNeXt object_detection
 
 
 def _hours_of_vit(size: str, tokens: float) -> tuple[float, float, float]:
-    """V100-hours of a training on COCO, ADE20K and CIFAR-10."""
+    """V100-hours of 100 epochs of COCO, 160,000 steps of ADE20K, and of CIFAR-10's recipe."""
     slower = UPERNET["B"] / UPERNET[size]
     return (
         COCO_IMAGES * TRAINING_SECONDS * A100 * slower * tokens / 3600,
-        SWIN_ADE20K * UPERNET["swin_t"] / UPERNET[size] * tokens,
+        2 * SWIN_ADE20K * UPERNET["swin_t"] / UPERNET[size] * tokens,
         SWIN_CIFAR * CLASSIFIER["swin_t"] / CLASSIFIER[size] * tokens,
     )
 
@@ -60,9 +61,9 @@ def _milliseconds_of_vit(size: str, tokens: float) -> tuple[float, float, float]
 
 
 TRAINING: dict[tuple[str, str], tuple[float, str]] = {
-    ("coco_convnext_t_3x", "convnext_tiny"): (SWIN_COCO * CONVNEXT_TO_SWIN, _CONVNEXT),
+    ("coco_convnext_t_3x", "convnext_tiny"): (SWIN_COCO * 36 / 24 * CONVNEXT_TO_SWIN, _CONVNEXT),
     ("ade20k_convnext_t_160k", "convnext_tiny"): (
-        SWIN_ADE20K * UPERNET["swin_t"] / UPERNET["convnext_t"],
+        2 * SWIN_ADE20K * UPERNET["swin_t"] / UPERNET["convnext_t"],
         _SEGMENTATION,
     ),
     ("cifar10", "convnext_tiny"): (
@@ -80,9 +81,7 @@ TRAINING: dict[tuple[str, str], tuple[float, str]] = {
         )
     },
 }
-"""(V100-hours, source) of one training, by recipe and architecture, at the study's length: 24 epochs
-of COCO and 80,000 steps of ADE20K.
-"""
+"""(V100-hours, source) of one training of a recipe's own length, by recipe and architecture."""
 MILLISECONDS: dict[tuple[str, str], float] = {
     ("coco", "convnext_tiny"): SWIN_COCO_MILLISECONDS * CONVNEXT_TO_SWIN,
     ("ade20k", "convnext_tiny"): 1000 / UPERNET["convnext_t"],

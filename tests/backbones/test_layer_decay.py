@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from stillrobust.backbones import build_backbone
-from stillrobust.backbones.layer_rates import layer_rates, layers_of
+from stillrobust.backbones import build_backbone, layer_rates
+from stillrobust.backbones.layer_decay import layers_of
 from stillrobust.errors import UserError
 from stillrobust.tasks import make_task
 from stillrobust.tasks.recipes import recipe_of
