@@ -235,7 +235,7 @@ def test_it_stands_beside_the_15_and_never_in_their_mean(rain, tmp_path):
     assert measured["rain"].protocol["corruption_file"] == with_content_hash(rain)
     assert "corruption_file" not in measured["fog"].protocol
     text = render_page(Store(tmp_path / "own"), summarize(Store(tmp_path / "own"), 0))
-    table = text.partition("<h2>Extra corruptions</h2>")[2].partition("</table>")[0]
+    table = text.partition("<caption>Further corruptions")[2].partition("</table>")[0]
     score, clean = (100 * measured[name].value for name in ("rain", "clean"))
     for text in ("seeing", "rain", f"{score:.1f}", f"{100 - 100 * score / clean:.1f}".lstrip("-")):
         assert text in table
@@ -250,7 +250,7 @@ def test_a_corruption_of_ones_own_stands_beside_few_of_the_15(rain, tmp_path):
     assert [line.split()[1] for line in told.splitlines()[4:]] == ["rain"]
     assert [row.robustness.corruptions for row in summary.partial_rows] == [("fog",)]
     page = render_page(Store(tmp_path), summary)
-    assert "<h2>Extra corruptions</h2>" in page
+    assert "<caption>Further corruptions" in page
     assert "mean over 1 of 15 corruptions, severity 3" in page
 
 

@@ -14,9 +14,7 @@ import pytest
 from stillrobust.grid import COMMON, Cell
 from stillrobust.report import add_breakdown, render_page, results_table, summarize
 from stillrobust.report.breakdown import class_heat_map, size_heat_table
-from stillrobust.report.figures import pareto_front, upstream_against_downstream
-from stillrobust.report.headline import mean_drop
-from stillrobust.report.heat_map import heat_colour
+from stillrobust.report.heat_map import DARK, LIGHT, heat_colour
 from stillrobust.report.table import percent
 from stillrobust.storage.store import Run, Store
 from tests.paper_store import fill
@@ -25,17 +23,23 @@ HOSTILE = "<script>alert(1)</script>\"'&"
 
 
 class Page(HTMLParser):
-    """Tags with their attributes, and the tables with their captions and cells by row."""
+    """Tags with their attributes, the tables as cells by row, the table of all runs, and the values
+    of scripts that are JSON.
+    """
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.tables, self.cell = [], [], None
+        self.tags, self.tables, self.runs, self.json, self.cell = [], [], [], [], None
+        self.in_json = False
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
         if tag == "table":
             self.tables.append([])
+            if dict(attributes).get("id") == "runs":
+                self.runs = self.tables[-1]
+        self.in_json = ("type", "application/json") in attributes
         if tag == "tr":
             self.tables[-1].append([])
         if tag in ("td", "th"):
@@ -49,6 +53,9 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self.cell is not None:
             self.cell[-1] += data
+        if self.in_json:
+            self.json.append(json.loads(data))
+            self.in_json = False
 
     def links(self):
         return [
@@ -80,13 +87,13 @@ def made(store):
 
 def test_numbers_are_the_summary_s(made):
     summary, _, parsed = made
-    shown = {line[1]: line for line in parsed.tables[0] if line[2] == "full network"}
-    assert len(parsed.tables[0]) == 1 + len(summary.rows)
+    shown = {line[1]: line for line in parsed.runs if line[2] == "full network"}
+    assert len(parsed.runs) == 1 + len(summary.rows)
     rows = [row for row in summary.rows if row.run.task == "segmentation"]
     table = results_table(rows)
     for row, line in zip(rows, table.rows, strict=True):
         assert shown[row.run.backbone] == table.cell_texts(line)
-        assert str(mean_drop(row)) in shown[row.run.backbone]
+        assert shown[row.run.backbone][-1].startswith(percent(row.robustness.drop))
     heat = next(
         table
         for table in parsed.tables
@@ -102,31 +109,42 @@ def test_numbers_are_the_summary_s(made):
 def test_names_are_text(made):
     _, text, parsed = made
     assert "alert(1)</script>" not in text
-    assert sum(tag == "script" for tag, _ in parsed.tags) == 1  # ours
-    assert any(line[1] == HOSTILE for line in parsed.tables[0])
+    scripts = [attributes for tag, attributes in parsed.tags if tag == "script"]
+    assert sum("type" not in attributes for attributes in scripts) == 1  # ours
+    assert any(line[1] == HOSTILE for line in parsed.runs)
 
 
 def test_it_asks_for_nothing(made):
     _, text, parsed = made
     assert all(link.startswith(("#", "data:", "figures/")) for link in parsed.links())
     assert "default-src 'none'" in text
-    assert "@import" not in text
-    assert len(text) < 1_000_000
+    assert text.count("plotly.js v") == 1, "the library is embedded once"
+    assert len(text) < 6_000_000
+
+
+def test_contents_lead_to_sections_in_order(made):
+    _, text, parsed = made
+    places = [
+        link[1:] for link in parsed.links() if link.startswith("#") and link[1:] != "contents"
+    ]
+    assert places == ["results", "where", "severity", "details", "downloads"]
+    found = [attributes["id"] for tag, attributes in parsed.tags if tag == "h2"]
+    assert found == places
+    assert text.index("<h1>") < text.index('class="chart"') < text.index("<nav"), "answer first"
 
 
 def test_readable_without_eyes(made):
     _, _, parsed = made
     tags = [tag for tag, _ in parsed.tags]
     assert tags.count("caption") >= 3
-    assert all(
-        "aria-label" in attributes
-        for tag, attributes in parsed.tags
-        if tag == "svg" and attributes.get("role") == "img"
-    )
+    plots = [attributes for _, attributes in parsed.tags if attributes.get("class") == "plot"]
+    assert len(plots) == len(parsed.json)
+    assert all(one["aria-label"] and one["tabindex"] == "0" for one in plots)
+    assert tags.count("details") >= len(plots), "each chart has its numbers as a table"
     assert all(attributes.get("scope") for tag, attributes in parsed.tags if tag == "th")
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert {"table", "downloads"} <= set(ids)
+    assert {"results", "downloads"} <= set(ids)
 
 
 def test_downloads_hold_the_numbers(made):
@@ -152,54 +170,6 @@ def test_downloads_hold_the_numbers(made):
     assert "<script>" not in files["table.tex"]
 
 
-def test_pareto_front_by_hand():
-    assert pareto_front([(0.5, 0.9), (0.9, 0.2), (0.6, 0.5), (0.5, 0.5), (0.9, 0.1)]) == [1, 2, 0]
-    assert pareto_front([(1, 1), (1, 1), (0, 0)]) == [0, 1]
-
-
-def test_upstream_pairs_are_the_same_backbone(made):
-    summary, _, _ = made
-    segmentation = [row for row in summary.rows if row.run.task == "segmentation"]
-    figure = upstream_against_downstream(segmentation, summary.rows)
-    texts = [point.text for point in figure.points]
-    up = {
-        row.run.backbone: row.value("drop")
-        for row in summary.rows
-        if row.run.transfer == "upstream"
-    }
-    for row in segmentation:
-        if row.run.backbone in up:
-            assert (
-                f"{row.run.backbone}: {percent(up[row.run.backbone])} →"
-                f" {percent(row.value('drop'))}" in texts
-            )
-    assert len(texts) == 2  # the third backbone was not measured upstream
-    assert (
-        upstream_against_downstream(
-            [row for row in summary.rows if row.run.task == "classification"], summary.rows
-        )
-        is None
-    )
-
-
-def test_no_pair_with_two_ways_upstream(tmp_path):
-    """Which of the two would stand across cannot be known, so the backbone is left out and named;
-    the other's pair stays.
-    """
-    for name, backbone in (("up-a", "<a>"), ("up-a2", "<a>"), ("up-b", "b")):
-        fill(tmp_path, name, 0.9, 0.5, backbone=backbone, transfer=None, kind="upstream")
-    fill(tmp_path, "seg-a", 0.8, 0.4, "segmentation", backbone="<a>")
-    fill(tmp_path, "seg-b", 0.8, 0.6, "segmentation", backbone="b")
-    every = summarize(Store(tmp_path), replicates=20).rows
-    rows = [row for row in every if row.run.task == "segmentation"]
-    figure = upstream_against_downstream(rows, every)
-    assert len(figure.points) == 1
-    left_out = "Left out, with more than one run upstream: <a>."
-    assert left_out in figure.caption
-    alone = upstream_against_downstream([row for row in rows if row.run.backbone == "<a>"], every)
-    assert (alone.caption, alone.drawing) == (left_out, None)
-
-
 def test_text_on_colour_can_be_read():
     """Contrast of at least 4.5 : 1 (WCAG 2.2, 1.4.3) on every step of the scale."""
 
@@ -208,15 +178,19 @@ def test_text_on_colour_can_be_read():
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    for step in range(21):
-        back, text = heat_colour(step / 20)
-        dark, light = sorted([luminance(back), 1.0 if text == "#fff" else 0.0])
-        assert (light + 0.05) / (dark + 0.05) >= 4.5, step
+    for stops in (LIGHT, DARK):
+        for step in range(21):
+            back, text = heat_colour(step / 20, stops)
+            dark, light = sorted([luminance(back), 1.0 if text == "#fff" else 0.0])
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (stops, step)
+        lightness = [luminance(heat_colour(step / 20, stops)[0]) for step in range(21)]
+        assert lightness in (sorted(lightness), sorted(lightness)[::-1]), "one order for all eyes"
 
 
 def test_an_empty_store_says_so(tmp_path):
     text = render_page(Store(tmp_path), summarize(Store(tmp_path)))
-    assert "There is no complete run yet" in text
+    assert "<h1>No run has a mean drop yet.</h1>" in text
+    assert "plotly.js v" not in text, "no chart, no library"
 
 
 def test_by_class_by_hand(tmp_path):

@@ -108,17 +108,18 @@ def test_terminal_names_what_differs(mixed):
 def test_page_has_a_block_and_a_section_for_each(mixed):
     store, summary = mixed
     text = render_page(store, summary)
-    table = Page(text).tables[0]
+    table = Page(text).runs
     heads = [line[0] for line in table if len(line) == 1]
     assert len(heads) == 4
     assert any("seed unknown" in head for head in heads)
-    assert text.count("<section ") == 4
-    best = [line for line in text.split("<tr ") if 'class="number best"' in line]
-    # one of each block: nothing is ranked across
-    assert len([line for line in best if line.startswith("data-run")]) == 4
-    answer = text.split("<main>")[1].split("Results</h2>")[0]
-    assert answer.count('<p class="answer">') == 4
-    assert "on toy (channel order bgr; seed 0; severities 1), full network: net_a keeps" in answer
+    severity = text.split('id="severity"')[1].split("</section>")[0]
+    assert severity.count("<h3>") == 4
+    assert "channel order bgr; seed 0; severities 1</h3>" in severity
+    best = [line for line in text.split("<tr ") if "number bar drop best" in line]
+    assert [line.split('"')[1] for line in best] == ["a"], "only of what is compared"
+    sentence = text.split("<h1>")[1].split("</h1>")[0]
+    assert sentence.startswith("net_a is more robust than net_b: it loses 25.0 % of its top-1")
+    assert "channel order nothing; seed 0; severities 1." in text.split("<nav")[0]
 
 
 def test_files_say_the_protocol(mixed):
@@ -135,7 +136,7 @@ def test_files_say_the_protocol(mixed):
     }
     assert found["c"] == {"seed": 0, "channel_order": "bgr"}
     latex = to_latex(results_table(summary.rows))
-    assert latex.count(r"\multicolumn{9}{l}{") == 4
+    assert latex.count(r"\multicolumn{8}{l}{") == 4
     figures = [
         one.name for one in list_paper_figures(store.runs(), summary) if "drop_by" in one.name
     ]
@@ -168,10 +169,10 @@ def test_a_mean_of_seeds_everywhere(tmp_path):
     assert mean["drop"] == pytest.approx(drop)
     shown = f"{100 * drop:.1f} ["
     lines = [
-        line for line in Page(render_page(store, summary)).tables[0] if "mean of 3 seeds" in line[1]
+        line for line in Page(render_page(store, summary)).runs if "mean of 3 seeds" in line[0]
     ]
     assert len(lines) == 1
-    assert lines[0][10].startswith(shown)
+    assert lines[0][-1].startswith(shown)
     assert re.search(
         r"net \(mean of 3 seeds\) & 80.0 \{\\scriptsize \[\S+ \S+\]\} & 56.0 .*( & 30.0){4}"
         rf" & {100 * drop:.1f} \{{\\scriptsize \[",

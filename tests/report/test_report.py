@@ -50,7 +50,7 @@ def test_report(tmp_path):
     text = path.read_text()
     links = Links()
     links.feed(text)
-    assert links.tags.count("script") == 1  # the page's own
+    assert text.count("<script>") == 1  # the page's own
     assert "&lt;script&gt;" in text
     assert all(link.startswith(("#", "data:", "figures/")) for link in links.links)
     assert "fog 2" in text
@@ -86,7 +86,7 @@ def test_a_page_asked_for_nothing(tmp_path):
     assert "No run has a mean drop yet. What each run lacks:" in told.output
     assert "a (top1) has no measurement for clean (1 missing): evaluate them" in told.output
     page = (tmp_path / "out/report.html").read_text()
-    assert "no complete run yet. Evaluate what is missing" in page
+    assert "<h1>No run has a mean drop yet.</h1>" in page
     assert "has no measurement for clean (1 missing): evaluate them" in page
 
 

@@ -15,7 +15,8 @@ from stillrobust.grid import COMMON, GROUPS, Cell
 from stillrobust.metrics import METRICS
 from stillrobust.report import render_page, summarize, to_csv, to_markdown, to_text, write_report
 from stillrobust.report.downloads import report_files
-from stillrobust.report.transfer_gain import summary_sentence, transfer_gain, transfer_gain_table
+from stillrobust.report.headline import headline, transfer_sentence
+from stillrobust.report.transfer_gain import transfer_gain, transfer_gain_table
 from stillrobust.report.upstream_gain import upstream_gain, upstream_gain_table
 from stillrobust.samples import DatasetInfo, Prediction, Target
 from stillrobust.storage.store import Run, Store
@@ -171,11 +172,9 @@ def test_by_hand(store):
     # / 0.8, the ratio's own aside.
     low, high = line.upstream.interval
     assert (high - low) / 2 == pytest.approx(1.96 * (0.2 * 0.8 / 100) ** 0.5 / 0.8, rel=0.25)
-    assert (
-        summary_sentence([line])
-        == "Does the robustness transfer? Of 1 pair of technique and backbone, 1 gained"
-        " significantly upstream; they gain significantly downstream with fixed feature in 1 of 1"
-        " (image classification)."
+    assert [drop.value for drop in line.drops] == pytest.approx([0.5, 0.25, 0.5, 0.375])
+    assert transfer_sentence([line]) == (
+        "PRIME's robustness mostly survives the transfer: 50 % of its gain with a frozen backbone."
     )
 
 
@@ -239,7 +238,8 @@ def test_what_learnt_nothing_is_said_and_not_compared(store):
         == "not compared: the regular backbone's transfer is at chance level (clean 33.0 %, limit"
         " 33.7 %)"
     )
-    assert summary_sentence([fixed, full]).endswith("1 of 2 lines could not be compared.")
+    context = headline(store.runs(), summarize(store, 200)).context
+    assert context.endswith("1 of 2 transfers cannot be compared; the table has the reason.")
     downstream(store, "", 20, clean=34, mode="full_network")
     assert lines_of(store)[1].upstream is not None
 
@@ -320,7 +320,7 @@ def test_every_form_says_the_same(store, tmp_path):
         assert gain in text
         assert "transferred" in text
     for text in (files["transfer_gain.md"].content, page):
-        assert "Of 1 pair of technique and backbone, 1 gained significantly upstream" in text
+        assert "robustness mostly survives the transfer: 50 % of its gain" in text
     (row,) = csv.DictReader(io.StringIO(to_csv(table)))
     assert float(row["upstream_gain"]) == line.upstream.value
     assert float(row["retained"]) == line.retained
@@ -392,7 +392,7 @@ def test_a_store_without_made_backbones_says_nothing(tmp_path):
     )
     summary = summarize(store, 20)
     assert transfer_gain(store.runs(), summary.rows) == []
-    assert to_text(upstream_gain_table([])) == summary_sentence([]) == ""
-    assert "robustness transfer" not in render_page(store, summary)
+    assert to_text(upstream_gain_table([])) == ""
+    assert "survives" not in render_page(store, summary)
     write_report(store, summary, tmp_path / "out")
     assert not (tmp_path / "out/transfer_gain.md").exists()

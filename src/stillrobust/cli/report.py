@@ -39,29 +39,23 @@ def finish(
     from stillrobust.report.extra_corruptions import extra_corruptions_table
     from stillrobust.report.headline import headline
     from stillrobust.report.partial_results import partial_results_table
-    from stillrobust.report.transfer_gain import (
-        summary_sentence,
-        transfer_gain,
-        transfer_gain_table,
-    )
+    from stillrobust.report.transfer_gain import transfer_gain, transfer_gain_table
     from stillrobust.report.upstream_gain import upstream_gain, upstream_gain_table
 
     store = open_store(results, group_by)
     summary = summarize(store)
     page = write_report(store, add_breakdown(store, summary, reference, standard), out)
     runs, rows, partial = store.runs(), summary.rows, summary.partial_rows
-    gains = transfer_gain(runs, rows)
-    transfer = transfer_gain_table(gains)
+    transfer = transfer_gain_table(transfer_gain(runs, rows))
     lacking = [f"{one.run}: {one.reason}" for one in summary.incomplete]
     texts = [
+        "\n".join(textwrap.wrap(headline(runs, summary).sentence, 100)) if rows or partial else "",
         to_text(results_table(rows, summary.replicates, chance_corrected))
         if rows or not partial
         else "",
         "\n".join(lacking) if not rows and not partial else "",
-        "\n".join(line for text in headline(partial) for line in textwrap.wrap(text, 100)),
         to_text(partial_results_table(partial)),
         to_text(upstream_gain_table(upstream_gain(runs, rows))),
-        "\n".join(textwrap.wrap(summary_sentence(gains), 100)),
         to_text(transfer) if transfer.rows else "",
         to_text(extra_corruptions_table(summary), limit=TERMINAL_ROWS),
     ]

@@ -19,6 +19,7 @@ from stillrobust.analysis.reference import (
 from stillrobust.analysis.robustness import Robustness
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.names import lookup
+from stillrobust.report.charts import safe_json
 from stillrobust.report.heat_map import heat_map, heat_table
 from stillrobust.report.labels import figure_label
 from stillrobust.report.protocol_groups import protocol_groups
@@ -260,7 +261,7 @@ def class_heat_map(rows: Sequence[Row], summary: Summary) -> Markup:
     if len(names) <= FIRST_CLASSES:
         return heat_map(table)
     percents = [[None if drop is None else round(100 * drop) for drop in line] for line in drops]
-    numbers = {"names": names, "drops": percents}
+    numbers = Markup(safe_json({"names": names, "drops": percents}))
     return render_html("class_heat_map.html", table=table, numbers=numbers)
 
 

@@ -8,21 +8,22 @@ from typing import Any
 
 from stillrobust.analysis.intervals import LEVEL
 from stillrobust.report.breakdown import breakdown_of, breakdown_quantities_table
+from stillrobust.report.headline import headline
 from stillrobust.report.labels import metric_name, task_name
 from stillrobust.report.paper_figures import PaperFigure
 from stillrobust.report.partial_results import partial_results_json, partial_results_table
 from stillrobust.report.protocol_groups import protocol_groups
 from stillrobust.report.renderers import to_csv, to_latex, to_markdown, to_records
-from stillrobust.report.results_table import ALIKE, measurements_table, results_table
+from stillrobust.report.results_table import LETTERS, measurements_table, results_table
 from stillrobust.report.rows import Row, Summary
 from stillrobust.report.seed_means import with_seed_means
 from stillrobust.report.summary import overlaps_test
 from stillrobust.report.table import Table
-from stillrobust.report.transfer_gain import summary_sentence, transfer_gain, transfer_gain_table
+from stillrobust.report.transfer_gain import transfer_gain, transfer_gain_table
 from stillrobust.report.upstream_gain import upstream_gain, upstream_gain_table
 from stillrobust.storage.store import Store
 
-MAX_LINK_BYTES = 4_000_000  # of all links in the page; other files are only in its folder
+MAX_LINK_BYTES = 600_000  # of all links in the page; other files are only in its folder
 MEDIA_TYPES = {
     "csv": "text/csv",
     "json": "application/json",
@@ -89,7 +90,7 @@ def report_files(store: Store, summary: Summary) -> dict[str, ReportFile]:
     texts = []
     if transfer.rows:
         files["transfer_gain.csv"] = ReportFile("gain after each transfer", to_csv(transfer))
-        texts.append(f"{summary_sentence(lines)}\n\n{to_markdown(transfer)}")
+        texts.append(f"{headline(runs, summary).sentence}\n\n{to_markdown(transfer)}")
     if upstream.rows:
         files["upstream_gain.csv"] = ReportFile("gain upstream by group", to_csv(upstream))
         texts.append(to_markdown(upstream))
@@ -114,7 +115,7 @@ def results_latex(summary: Summary) -> str:
         )
         protocol = {"severities": ", ".join(map(str, numbers.severities)), **group[0].protocol}
         values = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in protocol.items())
-        notes = [note for note in table.notes if note != ALIKE]
+        notes = [note for note in table.notes if note != LETTERS]
         parts.append(to_latex(table, caption, [f"Protocol: {values}", *notes]))
     return "\n".join(parts)
 

@@ -1,383 +1,401 @@
-"""The figures of the page: scores by severity, and runs as points, drawn as SVG.
+"""The charts of the page. Each has the numbers of its rows, and a table of the same numbers."""
 
-They need no script, and every name in them is escaped.
-"""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from html import escape
-
-from markupsafe import Markup
+from collections.abc import Mapping, Sequence
 
 from stillrobust.analysis.intervals import LEVEL, SCORE_RANGE, interval
-from stillrobust.report.labels import backbone_name, figure_label, metric_name
+from stillrobust.grid import COMMON
+from stillrobust.report.charts import (
+    LONGEST_NAME,
+    Chart,
+    ChartGroup,
+    Series,
+    Trace,
+    bounds_in_percent,
+    chart_text,
+    error_bars,
+    hover,
+    in_percent,
+    layout,
+    series_colour,
+)
+from stillrobust.report.labels import corruption_name, figure_label, mean_name, metric_name
 from stillrobust.report.rows import Row
-from stillrobust.report.table import Interval, percent
+from stillrobust.report.table import Column, Interval, Percent, Table, TableRow, percent
 
-# Okabe and Ito's colours (2008, Color Universal Design), distinct with every kind of colour vision;
-# dashes and markers tell the lines apart without colour.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-DASHES = ("", "7 3", "2 3", "9 3 2 3")
-FOREMOST = len(COLOURS)  # lines or points that get a colour; the others are grey
-
-WIDTH, HEIGHT = 640, 330
-LEFT, RIGHT, TOP, BOTTOM = 48, 14, 14, 42
-CROWDED = 20  # from this many numbered points on, the numbers are smaller
+MOST_LINES = 10  # shown at first; beyond it the best and the worst, and the legend shows others
+BEST, WORST = 5, 3
+MOST_BANDS = 4  # lines up to which bands do not hide each other
+MOST_BARS = 12  # models in the chart of bars
+ROW_HEIGHT, WIDE_ROW_HEIGHT, CROWDED_ROW_HEIGHT = 46, 76, 36  # pixels of a bar with its label
+FEW_BARS = 4
+INTERVALS = f"{LEVEL:.0%} intervals over images"
 
 
-@dataclass(frozen=True)
-class LegendEntry:
-    """A run in a legend or list."""
-
-    run: str
-    text: str
-    key: Markup | None = None
-    """The line and mark of the run, if it has one."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure with its caption; without a drawing, the caption states the reason."""
-
-    caption: str
-    label: str = ""
-    """For screen readers."""
-    drawing: Markup | None = None
-    """What is inside the ``svg``."""
-    legend: tuple[LegendEntry, ...] = ()
-    """Above the caption."""
-    points: tuple[LegendEntry, ...] = ()
-    """A numbered list below the caption."""
-
-    @property
-    def is_crowded(self) -> bool:
-        """Whether the numbers of points are smaller."""
-        return len(self.points) > CROWDED
-
-
-@dataclass(frozen=True)
-class Point:
-    """One run at (x, y), fractions, with its intervals."""
-
-    run: str
-    name: str
-    x: float
-    y: float
-    x_interval: Interval | None = None
-    y_interval: Interval | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name}: {percent(self.x)} → {percent(self.y)}"
-
-
-def severity_curves(rows: Sequence[Row]) -> Figure:
-    """Draw the mean score over the 15 corruptions by severity, one line per model.
-
-    Severity 0 is clean. The six models with the smallest drop have colours and, with per-image
-    statistics, bands; the others are grey.
-    """
-    metric = metric_name(rows[0].robustness.metric)
-    top = axis_end(max(max(_points(row).values()) for row in rows))
-    levels = sorted(_points(rows[0]))
-    span = max(levels)
-
-    def x(severity: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * severity / span
-
-    def y(score: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(max(score, 0.0), top) / top
-
-    parts = _score_axis(top, y)
-    for level in levels:
-        name = str(level) if level else "clean"
-        parts.append(
-            f'<text x="{x(level):.1f}" y="{HEIGHT - BOTTOM + 18}"'
-            f' text-anchor="middle">{name}</text>'
-        )
-    parts.append(
-        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">severity</text>'
-    )
-    ranked = sorted(rows, key=lambda row: row.robustness.drop)
-    lines, bands = [], []
-    for index, row in enumerate(ranked):
-        places = [(x(level), y(score)) for level, score in sorted(_points(row).items())]
-        lines.append(
-            _line(
-                index,
-                places,
-                f"{figure_label(row, rows)}: {metric} {_scores_text(row)}",
-                row.run.name,
-            )
-        )
-        if index < FOREMOST:
-            ends = [
-                (x(level), y(low), y(high)) for level, (low, high) in sorted(_bounds(row).items())
-            ]
-            bands.append(_band(index, ends, row.run.name) if ends else "")
-    parts += [*bands, *reversed(lines)]  # grey below colour
-    legend = tuple(
-        LegendEntry(row.run.name, figure_label(row, rows), _key(index))
-        for index, row in enumerate(ranked[:FOREMOST])
-    )
-    rest = len(ranked) - FOREMOST
-    grey = f"; grey: the {rest} models with larger drops" if rest > 0 else ""
-    band = f"; bands: {LEVEL:.0%} intervals over images" if any(bands) else ""
-    caption = f"{metric} in %, mean over the 15 corruptions, by severity{grey}{band}."
-    return Figure(caption, f"{metric} against severity", Markup("".join(parts)), legend)
-
-
-def clean_against_corrupted(rows: Sequence[Row]) -> Figure:
-    """Draw the clean score (across) and mPC (up), with the Pareto front."""
-    metric = metric_name(rows[0].robustness.metric)
-    points = [
-        Point(
-            row.run.name,
-            figure_label(row, rows),
-            row.robustness.clean,
-            row.robustness.mpc,
-            _score_interval(row, "clean"),
-            _score_interval(row, "corrupted"),
-        )
-        for row in rows
-    ]
-    front = pareto_front([(one.x, one.y) for one in points])
-    order = [points[index] for index in front] + [
-        one for index, one in enumerate(points) if index not in front
-    ]
-    note = (
-        "Numbered: the Pareto front, which no other model beats in both. Dashed diagonal: no drop."
-    )
-    return _scatter(
-        order,
-        len(front),
-        f"{metric}, clean, %",
-        f"{metric} under corruption (mPC), %",
-        note,
-        joined=True,
-    )
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the indices of the points that no other dominates, from right to left."""
-    order = sorted(range(len(points)), key=lambda index: (-points[index][0], -points[index][1]))
-    front: list[int] = []
-    for index in order:
-        if (
-            not front
-            or points[index][1] > points[front[-1]][1]
-            or points[index] == points[front[-1]]
-        ):
-            front.append(index)
-    return front
-
-
-def upstream_against_downstream(rows: Sequence[Row], every: Sequence[Row]) -> Figure | None:
-    """Draw the drop of a backbone's own classifier (across) and of a transferred model (up).
-
-    A pair has the same backbone and severities. A backbone with several upstream runs, on other
-    data or under another protocol, is left out and named in the caption.
+def score(row: Row, quantity: str, value: float) -> Percent:
+    """A score of a row with its interval, which lies within 0 and 100 %.
 
     Args:
-        rows: The transferred models.
-        every: All rows, among them those upstream.
-
-    Returns:
-        The figure; ``None`` without pairs.
+        row: The row.
+        quantity: Key of :attr:`Row.resampled`, such as ``clean`` or ``severity.3``.
+        value: The score as a fraction.
     """
-    upstream: dict[tuple[str, tuple[int, ...]], list[Row]] = {}
-    for row in every:
-        if row.run.is_upstream and row.robustness.metric == "top1":
-            upstream.setdefault((row.run.backbone, row.robustness.severities), []).append(row)
-    points, several = [], set()
-    for row in rows:
-        before = upstream.get((row.run.backbone, row.robustness.severities), [])
-        if row.run.is_upstream or not before:
-            continue
-        if len(before) > 1:
-            several.add(backbone_name(row.run))
-            continue
-        drops = before[0].robustness.drop, row.robustness.drop
-        points.append(
-            Point(row.run.name, figure_label(row, rows), *drops, before[0].interval, row.interval)
-        )
-    left_out = (
-        f"Left out, with more than one run upstream: {', '.join(sorted(several))}."
-        if several
-        else ""
-    )
-    if not points:
-        return Figure(left_out) if several else None
-    points.sort(key=lambda one: (one.x, one.y, one.name))
-    note = "Above the dashed diagonal the drop is larger downstream than upstream."
-    note = f"{note} {left_out}".strip()
-    across, up = "upstream drop, %", "downstream drop, %"
-    return _scatter(points, len(points), across, up, note, joined=False)
-
-
-def _score_interval(row: Row, quantity: str) -> Interval | None:
     draws = row.resampled.get(quantity)
-    return (
-        None
-        if draws is None
-        else interval(draws, row.value(quantity), SCORE_RANGE, freedom=row.freedom)
-    )
+    if draws is None:
+        return Percent(value)
+    return Percent(value, interval(draws, value, SCORE_RANGE, freedom=row.freedom))
 
 
-def _scatter(
-    points: Sequence[Point], numbered: int, across: str, up: str, note: str, joined: bool
-) -> Figure:
-    """The first ``numbered`` points have a number that the list below the figure explains."""
-    high = axis_end(max(max(one.x, one.y) for one in points))
-    low = min(0.0, *(min(one.x, one.y) for one in points))
-
-    def scaled(value: float) -> float:
-        return (min(max(value, low), high) - low) / (high - low)
-
-    def x(value: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * scaled(value)
-
-    def y(value: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * scaled(value)
-
-    parts = _score_axis(high, y, low)
-    for step in range(5):
-        value = low + (high - low) * step / 4
-        parts.append(
-            f'<text x="{x(value):.1f}" y="{HEIGHT - BOTTOM + 18}"'
-            f' text-anchor="middle">{percent(value, 0)}</text>'
-        )
-    parts.append(
-        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 6}"'
-        f' text-anchor="middle">{escape(across)}</text>'
-    )
-    parts.append(
-        f'<line class="diagonal" x1="{x(low):.1f}" y1="{y(low):.1f}" x2="{x(high):.1f}"'
-        f' y2="{y(high):.1f}"/>'
-    )
-    if joined:
-        line = " ".join(f"{x(one.x):.1f},{y(one.y):.1f}" for one in points[:numbered])
-        parts.append(f'<polyline class="front" points="{line}"/>')
-    for index, one in reversed(list(enumerate(points))):
-        style = index if index < numbered else FOREMOST
-        drawn = ""
-        if one.x_interval:
-            drawn += (
-                f'<path class="bar" d="M{x(one.x_interval[0]):.1f}'
-                f' {y(one.y):.1f}H{x(one.x_interval[1]):.1f}"/>'
-            )
-        if one.y_interval:
-            drawn += (
-                f'<path class="bar" d="M{x(one.x):.1f}'
-                f' {y(one.y_interval[0]):.1f}V{y(one.y_interval[1]):.1f}"/>'
-            )
-        drawn += _mark(style, x(one.x), y(one.y))
-        if index < numbered:
-            drawn += (
-                f'<text class="number" x="{x(one.x) + 7:.1f}"'
-                f' y="{y(one.y) - 6:.1f}">{index + 1}</text>'
-            )
-        parts.append(
-            f'<g data-run="{escape(one.run)}"><title>{escape(str(one))}</title>{drawn}</g>'
-        )
-    bars = any(one.y_interval for one in points)
-    note += f" Bars: {LEVEL:.0%} intervals over images." if bars else ""
-    return Figure(
-        f"Up: {up}. {note}",
-        f"{up}, against {across}",
-        Markup("".join(parts)),
-        points=tuple(LegendEntry(one.run, str(one)) for one in points[:numbered]),
-    )
+def clean_score(row: Row) -> Percent:
+    """The clean score of a row with its interval."""
+    return score(row, "clean", row.robustness.clean)
 
 
-def _score_axis(top: float, y: Callable[[float], float], bottom: float = 0.0) -> list[str]:
-    """Horizontal lines with their percentages, quarters of the span from ``bottom`` to ``top``."""
-    parts = []
-    for step in range(5):
-        score = bottom + (top - bottom) * step / 4
-        parts.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(score):.1f}"'
-            f' y2="{y(score):.1f}"/>'
-        )
-        parts.append(
-            f'<text x="{LEFT - 6}" y="{y(score) + 4:.1f}"'
-            f' text-anchor="end">{percent(score, 0)}</text>'
-        )
-    return parts
+def corrupted_score(row: Row) -> Percent:
+    """The mean score of a row under corruption with its interval."""
+    return score(row, "corrupted", row.robustness.mpc)
 
 
-def _points(row: Row) -> dict[int, float]:
-    return {
-        0: row.robustness.clean,
-        **{level: part.mpc for level, part in row.robustness.by_severity.items()},
-    }
-
-
-def _scores_text(row: Row) -> str:
-    return ", ".join(
-        f"{percent(score)} at {level or 'clean'}" for level, score in _points(row).items()
-    )
-
-
-def _bounds(row: Row) -> dict[int, tuple[float, float]]:
-    """The interval of the score at each severity that has statistics."""
-    found = {}
-    for level, score in _points(row).items():
-        draws = row.resampled.get(f"severity.{level}" if level else "clean")
-        if draws is not None:
-            found[level] = interval(draws, score, SCORE_RANGE, freedom=row.freedom)
+def severity_scores(row: Row) -> dict[int, Percent]:
+    """The clean score (at 0), and the mean score at each severity."""
+    found = {0: clean_score(row)}
+    for level, part in sorted(row.robustness.by_severity.items()):
+        found[level] = score(row, f"severity.{level}", part.mpc)
     return found
 
 
-def _style(index: int) -> str:
-    if index >= FOREMOST:
-        return 'class="rest"'
-    dash = DASHES[index % len(DASHES)]
-    return f'stroke="{COLOURS[index]}" stroke-width="2.2" fill="none"' + (
-        f' stroke-dasharray="{dash}"' if dash else ""
+# ---- bars of scores ------------------------------------------------------------------------------
+
+
+def score_bars(rows: Sequence[Row], names: Sequence[Row]) -> Chart:
+    """Draw a bar from 0 to the clean score of each model, and one to its score under corruption.
+
+    Args:
+        rows: Comparable rows, the most robust first. Of many the first and the last are drawn.
+        names: All rows among which names are unique.
+    """
+    drawn = list(rows)
+    if len(rows) > MOST_BARS:
+        drawn = [*rows[: MOST_BARS - WORST], *rows[-WORST:]]
+    metric, mean = metric_name(rows[0].robustness.metric), mean_name(rows[0].robustness)
+    labels = [figure_label(row, names) for row in drawn]
+    scores = {
+        "Clean": [clean_score(row) for row in drawn],
+        "Corrupted": [corrupted_score(row) for row in drawn],
+    }
+    texts = [
+        hover(
+            label,
+            ("clean", clean),
+            (f"corrupted, {mean}", corrupted),
+            ("drop", Percent(row.robustness.drop, row.interval)),
+        )
+        for row, label, clean, corrupted in zip(drawn, labels, *scores.values(), strict=True)
+    ]
+    notes = [
+        (label, f"{percent(row.robustness.drop)} % lost")
+        for row, label in zip(drawn, labels, strict=True)
+    ]
+    left_out = len(rows) - len(drawn)
+    caption = [
+        f"Pale: clean {metric} in %. Solid: under corruption, {mean}.",
+        f"Lines: {INTERVALS}." if any(one.interval for one in scores["Clean"]) else "",
+        f"The {left_out} models between the first and the last are in the table."
+        if left_out
+        else "",
+    ]
+    columns = [
+        Column(heading="Model", is_text=True),
+        *(Column(heading=name) for name in (f"Clean {metric}", "Corrupted", "Drop")),
+    ]
+    lines = [
+        TableRow((label, clean, corrupted, Percent(row.robustness.drop, row.interval)))
+        for row, label, clean, corrupted in zip(drawn, labels, *scores.values(), strict=True)
+    ]
+    title = f"{metric}, clean and under corruption"
+    return _bars(title, _sentences(caption), scores, texts, notes, columns, lines)
+
+
+def corruption_bars(row: Row, names: Sequence[Row]) -> Chart:
+    """Draw a bar from 0 to the clean score for each corruption, and one to the score under it.
+
+    Args:
+        row: The only model.
+        names: All rows among which names are unique.
+    """
+    numbers = row.robustness
+    parts = sorted(numbers.by_corruption.items(), key=lambda part: part[1].mpc)
+    metric, clean = metric_name(numbers.metric), clean_score(row)
+    under = [score(row, f"corruption.{name}", part.mpc) for name, part in parts]
+    labels = [corruption_name(name) for name, _ in parts]
+    drops = [Percent(1 - one.value / numbers.clean) for one in under]
+    scores = {"Clean": [clean] * len(parts), "Corrupted": under}
+    texts = [
+        hover(label, ("clean", clean), ("corrupted", one), ("drop", drop))
+        for label, one, drop in zip(labels, under, drops, strict=True)
+    ]
+    notes = [(label, f"{drop} % lost") for label, drop in zip(labels, drops, strict=True)]
+    caption = [
+        f"Pale: clean {metric} of {figure_label(row, names)} in %.",
+        "Solid: under each corruption, mean over the severities, lowest first.",
+        f"Lines: {INTERVALS}." if clean.interval else "",
+    ]
+    columns = [
+        Column(heading="Corruption", is_text=True),
+        *(Column(heading=name) for name in (f"Clean {metric}", "Corrupted", "Drop")),
+    ]
+    lines = [
+        TableRow((label, clean, one, drop))
+        for label, one, drop in zip(labels, under, drops, strict=True)
+    ]
+    title = f"{metric} under each corruption"
+    return _bars(title, _sentences(caption), scores, texts, notes, columns, lines)
+
+
+def _bars(
+    title: str,
+    caption: str,
+    scores: Mapping[str, Sequence[Percent]],
+    texts: Sequence[str],
+    notes: Sequence[tuple[str, str]],
+    columns: Sequence[Column],
+    lines: Sequence[TableRow],
+) -> Chart:
+    """Overlaid horizontal bars from top to bottom, each with its name and a note above it."""
+    places = list(range(len(texts)))
+    per_row = (
+        WIDE_ROW_HEIGHT
+        if len(places) <= FEW_BARS
+        else ROW_HEIGHT
+        if len(places) <= MOST_BARS
+        else CROWDED_ROW_HEIGHT
     )
+    traces: list[Trace] = []
+    for (name, values), opacity in zip(scores.items(), (0.28, 1.0), strict=True):
+        lengths = [in_percent(one.value) for one in values]
+        bounds = [bounds_in_percent(one.interval) for one in values]
+        traces.append(
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": name,
+                "x": lengths,
+                "y": places,
+                "width": 0.46,
+                "marker": {"color": series_colour(0, opacity), "line": {"width": 0}},
+                "error_x": error_bars(lengths, bounds) or {"visible": False},
+                "hovertext": list(texts),
+                "hoverinfo": "text",
+            }
+        )
+    annotations = []
+    for place, (left, right) in zip(places, notes, strict=True):
+        for text, position, anchor in ((left, 0, "left"), (right, 1, "right")):
+            annotations.append(
+                {
+                    "xref": "paper",
+                    "x": position,
+                    "xanchor": anchor,
+                    "y": place - 0.24,
+                    "yanchor": "bottom",
+                    "text": chart_text(text, LONGEST_NAME),
+                    "showarrow": False,
+                    "borderpad": 0,
+                    "font": {"color": "--ink" if anchor == "left" else "--soft", "size": 13},
+                }
+            )
+    found = layout(
+        per_row * len(places) + 48,
+        barmode="overlay",
+        annotations=annotations,
+        xaxis={"range": [0, 100], "ticksuffix": " %", "dtick": 20},
+        yaxis={"range": [len(places) - 0.6, -0.75], "visible": False},
+    )
+    table = Table.from_rows(f"{title}, in %", columns, lines)
+    return Chart(title, caption, tuple(traces), found, table)
 
 
-def _line(index: int, places: Sequence[tuple[float, float]], title: str, run: str) -> str:
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    marks = "".join(_mark(index, x, y) for x, y in places) if index < FOREMOST else ""
-    line = f"<polyline {_style(index)} points='{points}'/>"
-    return f'<g data-run="{escape(run)}"><title>{escape(title)}</title>{line}{marks}</g>'
+# ---- curves and points ---------------------------------------------------------------------------
 
 
-def _band(index: int, ends: Sequence[tuple[float, float, float]], run: str) -> str:
-    around = [*((x, low) for x, low, _ in ends), *((x, high) for x, _, high in reversed(ends))]
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in around)
+def score_charts(rows: Sequence[Row]) -> ChartGroup:
+    """Draw scores by severity and, of several models, clean score against mPC, with one legend.
+
+    Of many models the ones with the smallest and the largest drops are shown at first.
+
+    Args:
+        rows: Comparable rows.
+    """
+    ranked = sorted(rows, key=lambda row: (row.robustness.drop, row.run.name))
+    first = {*range(BEST), *range(len(ranked) - WORST, len(ranked))}
+    series = [
+        Series(
+            figure_label(row, rows),
+            index,
+            row.run.name,
+            len(ranked) <= MOST_LINES or index in first,
+        )
+        for index, row in enumerate(ranked)
+    ]
+    charts = [severity_chart(ranked, series)]
+    if len(ranked) > 1:
+        charts.append(clean_against_corrupted(ranked, series))
+    return ChartGroup(tuple(charts), tuple(series) if len(series) > 1 else ())
+
+
+def severity_chart(rows: Sequence[Row], series: Sequence[Series]) -> Chart:
+    """Draw the mean score over the corruptions by severity, a line per model; 0 is clean.
+
+    Args:
+        rows: Comparable rows.
+        series: The legend entry of each.
+    """
+    metric = metric_name(rows[0].robustness.metric)
+    with_bands = len(rows) <= MOST_BANDS
+    traces: list[Trace] = []
+    lines = []
+    for index, (row, one) in enumerate(zip(rows, series, strict=True)):
+        scores = severity_scores(row)
+        levels = [_severity_name(level) for level in scores]
+        if with_bands and all(value.interval for value in scores.values()):
+            traces.append(_band(index, one, list(scores), list(scores.values())))
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": chart_text(one.label),
+                "x": list(scores),
+                "y": [in_percent(value.value) for value in scores.values()],
+                "line": {"color": one.colour, "width": 2.2, "dash": one.dash},
+                "marker": {"color": one.colour, "symbol": one.marker, "size": 7},
+                "hovertext": [
+                    hover(one.label, (level, value))
+                    for level, value in zip(levels, scores.values(), strict=True)
+                ],
+                "hoverinfo": "text",
+                "meta": index,
+                "visible": one.shown,
+            }
+        )
+        lines.append(TableRow((one.label, *scores.values()), row.run.name))
+    levels_of_all = list(severity_scores(rows[0]))
+    names = [_severity_name(level) for level in levels_of_all]
+    found = layout(
+        380,
+        "Severity",
+        f"{metric}, %",
+        xaxis={"tickvals": levels_of_all, "ticktext": [name.split()[-1] for name in names]},
+        yaxis={"rangemode": "tozero"},
+    )
+    bands = any(trace.get("fill") for trace in traces)
+    caption = [
+        f"Mean {metric} over the {_corruptions(rows[0])} in %; severity 0 is clean.",
+        f"Bands: {INTERVALS}." if bands else "",
+        _shown_note(series),
+    ]
+    columns = [Column(heading="Model", is_text=True), *(Column(heading=name) for name in names)]
+    title = f"{metric} by severity"
+    table = Table.from_rows(f"{title}, in %", columns, lines)
+    return Chart(title, _sentences(caption), tuple(traces), found, table)
+
+
+def clean_against_corrupted(rows: Sequence[Row], series: Sequence[Series]) -> Chart:
+    """Draw the clean score (across) and the score under corruption (up), a point per model.
+
+    Args:
+        rows: Comparable rows.
+        series: The legend entry of each.
+    """
+    metric, mean = metric_name(rows[0].robustness.metric), mean_name(rows[0].robustness)
+    traces: list[Trace] = []
+    lines = []
+    for index, (row, one) in enumerate(zip(rows, series, strict=True)):
+        clean, corrupted = clean_score(row), corrupted_score(row)
+        x, y = in_percent(clean.value), in_percent(corrupted.value)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": chart_text(one.label),
+                "x": [x],
+                "y": [y],
+                "error_x": _cross(x, clean.interval, one),
+                "error_y": _cross(y, corrupted.interval, one),
+                "marker": {"color": one.colour, "symbol": one.marker, "size": 10},
+                "hovertext": [hover(one.label, ("clean", clean), (mean, corrupted))],
+                "hoverinfo": "text",
+                "meta": index,
+                "visible": one.shown,
+            }
+        )
+        lines.append(TableRow((one.label, clean, corrupted), row.run.name))
+    ends = [in_percent(row.robustness.clean) for row in rows]
+    ends += [in_percent(row.robustness.mpc) for row in rows]
+    low, high = min(ends), max(ends)
+    traces.append(
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "no drop",
+            "x": [low, high],
+            "y": [low, high],
+            "line": {"color": "--soft", "width": 1, "dash": "dot"},
+            "hoverinfo": "skip",
+        }
+    )
+    caption = [
+        f"Each mark is a model. Up: {metric} under corruption; right: clean.",
+        "On the dotted line nothing is lost.",
+        f"Bars: {INTERVALS}." if any(row.resampled for row in rows) else "",
+        _shown_note(series),
+    ]
+    columns = [Column(heading="Model", is_text=True), Column(heading="Clean"), Column(heading=mean)]
+    title = f"{metric}, clean against corrupted"
+    table = Table.from_rows(f"{title}, in %", columns, lines)
+    found = layout(380, f"Clean {metric}, %", f"{metric} under corruption, %")
+    return Chart(title, _sentences(caption), tuple(traces), found, table)
+
+
+def _band(index: int, one: Series, levels: Sequence[int], scores: Sequence[Percent]) -> Trace:
+    """The area between the bounds of intervals."""
+    bounds = [bounds_in_percent(value.interval) or (0.0, 0.0) for value in scores]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": chart_text(one.label),
+        "x": [*levels, *reversed(levels)],
+        "y": [*(low for low, _ in bounds), *(high for _, high in reversed(bounds))],
+        "fill": "toself",
+        "fillcolor": series_colour(one.style, 0.16),
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "meta": index,
+        "visible": one.shown,
+    }
+
+
+def _cross(value: float, bounds: Interval | None, one: Series) -> Trace:
+    bars = error_bars([value], [bounds_in_percent(bounds)])
+    return {"visible": False} if bars is None else {**bars, "color": one.colour, "width": 0}
+
+
+def _severity_name(level: int) -> str:
+    return f"severity {level}" if level else "clean"
+
+
+def _corruptions(row: Row) -> str:
+    number = len(row.robustness.corruptions)
+    return f"{number} corruptions" if number == len(COMMON) else mean_name(row.robustness)[10:]
+
+
+def _shown_note(series: Sequence[Series]) -> str:
+    if all(one.shown for one in series):
+        return ""
     return (
-        f'<polygon data-run="{escape(run)}" points="{points}" fill="{COLOURS[index]}"'
-        ' fill-opacity=".13"/>'
+        f"At first the {BEST} models with the smallest and the {WORST} with the largest drop are"
+        " shown; the legend adds others."
     )
 
 
-def _mark(index: int, x: float, y: float) -> str:
-    """A mark of the index's shape and colour, grey beyond the foremost."""
-    if index >= FOREMOST:
-        return f'<circle class="rest" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
-    fill = f'class="mark" fill="{COLOURS[index]}"'
-    shapes = (
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" {fill}/>',
-        f'<rect x="{x - 3.5:.1f}" y="{y - 3.5:.1f}" width="7" height="7" {fill}/>',
-        f'<path d="M{x:.1f} {y - 5:.1f}l5 9h-10z" {fill}/>',
-        f'<path d="M{x:.1f} {y - 5:.1f}l5 5-5 5-5-5z" {fill}/>',
-    )
-    return shapes[index % len(shapes)]
-
-
-def _key(index: int) -> Markup:
-    """A line with its mark, for a legend."""
-    line = f"<polyline {_style(index)} points='0,7 34,7'/>"
-    return Markup(
-        f'<svg class="key" viewBox="0 0 34 14" aria-hidden="true">{line}{_mark(index, 17, 7)}</svg>'
-    )
-
-
-def axis_end(highest: float) -> float:
-    """The end of the axis: the next multiple of 0.2 up to 1, so that quarters of it are round."""
-    for end in (0.04, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0):
-        if highest <= end:
-            return end
-    return highest
+def _sentences(parts: Sequence[str]) -> str:
+    return " ".join(filter(None, parts))

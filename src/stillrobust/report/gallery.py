@@ -6,7 +6,6 @@ Every model sees the same pixels, so the page has each image once and refers to 
 import base64
 import hashlib
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,12 +13,14 @@ import numpy as np
 from PIL import Image as Picture
 
 from stillrobust.grid import CLEAN, COMMON, GROUPS, Cell, Place
-from stillrobust.report.figures import COLOURS
+from stillrobust.report.charts import safe_json
 from stillrobust.report.labels import figure_label
 from stillrobust.report.rows import Row
 from stillrobust.samples import IGNORE, Array
 from stillrobust.storage.store import Store
 
+# Okabe and Ito's colours (2008, Color Universal Design), distinct with every kind of colour vision.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 LONGEST = 320  # pixels of the longer side in the page
 QUALITY = 82  # of the JPEG in the page
 RUNS = 6  # shown per task
@@ -156,7 +157,7 @@ def severity_steps(store: Store, rows: Sequence[Row], images: Images) -> list[Se
             )
             for (row, examples), change in zip(shown, here, strict=True)
         )
-        names = json.dumps(sorted(classes), ensure_ascii=False)
+        names = safe_json(sorted(classes))
         steps.append(SeverityStep(place_name(place), image_id, names, models))
     return steps
 

@@ -10,35 +10,48 @@ from stillrobust.report.renderers import HEAT_STEPS, render_html
 from stillrobust.report.rows import Row
 from stillrobust.report.table import Column, Percent, Table, TableBlock, TableRow
 
-# Nine stops of cividis (Nuñez, Anderton & Renslow 2018): even in lightness, the same to red-green
-# blind eyes.
-CIVIDIS = (
-    "#00224e", "#173b6d", "#3f4f6e", "#5b6570", "#757a76", "#8f8f77", "#b0a56f", "#d4be5c",
-    "#fee838",
-)  # fmt: skip
+# From no drop to a score of zero, in one hue and even in lightness, so that every kind of colour
+# vision sees the same order. No drop has the colour of the page, in light and in dark.
+LIGHT = ("#f6f7f8", "#fbe3c9", "#f8c48f", "#ef9d55", "#d9752a", "#b45015", "#8a330d", "#5c1d0a")
+DARK = ("#1d2227", "#3b2a1d", "#63391a", "#934c16", "#c4661c", "#e78a3c", "#f6b478", "#ffe2c2")
+
+BLACK_FROM = 0.179  # luminance at which black and white text have the same contrast (WCAG 2.2)
 
 ColumnGroups = Iterable[tuple[str, Sequence[str]]]  # (heading of the group, its columns)
 Drops = Sequence[Sequence[float | None]]  # (rows, columns), fractions
 
 
-def heat_colour(drop: float) -> tuple[str, str]:
-    """The colours of a cell and of its text, for a drop from 0 (dark) to 1 (bright)."""
-    position = min(max(drop, 0.0), 1.0) * (len(CIVIDIS) - 1)
-    below = min(int(position), len(CIVIDIS) - 2)
-    low, high = (_rgb(CIVIDIS[index]) for index in (below, below + 1))
+def heat_colour(drop: float, stops: Sequence[str] = LIGHT) -> tuple[str, str]:
+    """The colours of a cell and of its text, for a drop from 0 (the page's colour) to 1."""
+    position = min(max(drop, 0.0), 1.0) * (len(stops) - 1)
+    below = min(int(position), len(stops) - 2)
+    low, high = (_rgb(stops[index]) for index in (below, below + 1))
     mixed = [round(a + (b - a) * (position - below)) for a, b in zip(low, high, strict=True)]
-    luminance = 0.2126 * mixed[0] + 0.7152 * mixed[1] + 0.0722 * mixed[2]
     background = "#" + "".join(f"{channel:02x}" for channel in mixed)
-    return background, "#000" if luminance > 120 else "#fff"
+    return background, "#000" if _luminance(mixed) > BLACK_FROM else "#fff"
 
 
 def heat_style() -> str:
     """The style rules of the cells: ``h0`` for no drop to ``h20`` for a score of zero."""
-    colours = (heat_colour(step / HEAT_STEPS) for step in range(HEAT_STEPS + 1))
-    return "\n".join(
-        f".h{step} {{ background: {back}; color: {text}; }}"
-        for step, (back, text) in enumerate(colours)
-    )
+
+    def rules(before: str, stops: Sequence[str]) -> str:
+        colours = (heat_colour(step / HEAT_STEPS, stops) for step in range(HEAT_STEPS + 1))
+        return "\n".join(
+            f"{before}.h{step} {{ background: {back}; color: {text}; }}"
+            for step, (back, text) in enumerate(colours)
+        )
+
+    dark = rules(":root:not(.printing) ", DARK)
+    return f"{rules('', LIGHT)}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}"
+
+
+def _luminance(channels: Sequence[int]) -> float:
+    """Relative luminance (WCAG 2.2) of 8-bit sRGB."""
+    parts = [channel / 255 for channel in channels]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def heat_table(

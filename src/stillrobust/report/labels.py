@@ -20,7 +20,16 @@ TRANSFERS = {
     "released_freeze": "released freeze",
     "upstream": "upstream",
     "robustify": "upstream",
+    "external": "finished model",
 }
+TECHNIQUES = {
+    "ant": "ANT",
+    "augmix": "AugMix",
+    "deepaugment": "DeepAugment",
+    "deepaugment_augmix": "DeepAugment + AugMix",
+    "prime": "PRIME",
+}
+"""Names as their papers write them; other techniques keep the name of their spec."""
 
 
 def task_name(run: Run) -> str:
@@ -56,6 +65,12 @@ def transfer_name(run: Run) -> str:
     return TRANSFERS.get(run.setting, run.setting)
 
 
+def technique_name(technique: str) -> str:
+    """The name of a technique; parameters of its spec stay."""
+    name, bracket, parameters = technique.partition("(")
+    return TECHNIQUES.get(name, name) + bracket + parameters
+
+
 def backbone_name(run: Run) -> str:
     """The backbone's spec, in which files of weights are named without their folder."""
     return re.sub(r"(['\"])[^'\"]*[/\\]([^'\"/\\]+)\1", r"\1\2\1", run.backbone)
@@ -80,7 +95,7 @@ def figure_label(row: Row, rows: Sequence[Row]) -> str:
     """The model, with the transfer if the rows have more than one."""
     name = model_name(row, rows)
     several = len({other.run.setting for other in rows}) > 1
-    return f"{name}, {row.run.setting.split('_')[0]}" if several else name
+    return f"{name}, {transfer_name(row.run)}" if several else name
 
 
 def _model(run: Run) -> str:

@@ -1,12 +1,13 @@
-"""The page: one offline file with headline, tables, figures, pictures and protocol.
+"""The page: one offline file with the answer, tables, charts, examples and details.
 
-It loads nothing from the network, and every name that comes from data is escaped.
+It loads nothing from the network, and every name that comes from data is escaped. The charting
+library is in the file once.
 """
 
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from typing import Any
 
@@ -19,17 +20,11 @@ from stillrobust.grid import Place
 from stillrobust.report.breakdown import breakdown_table, class_heat_map, size_heat_table
 from stillrobust.report.downloads import download_links, report_files
 from stillrobust.report.extra_corruptions import extra_corruptions_table
-from stillrobust.report.figures import (
-    HEIGHT,
-    WIDTH,
-    clean_against_corrupted,
-    severity_curves,
-    upstream_against_downstream,
-)
+from stillrobust.report.figures import score_charts
 from stillrobust.report.gallery import Images, gallery, severity_steps
-from stillrobust.report.headline import headline
+from stillrobust.report.headline import answers_table, headline
 from stillrobust.report.heat_map import corruption_heat_table, heat_style
-from stillrobust.report.labels import TASKS, metric_name, task_name
+from stillrobust.report.labels import TASKS, mean_name, metric_name, task_name
 from stillrobust.report.paper_figures import list_paper_figures
 from stillrobust.report.partial_results import partial_results_table
 from stillrobust.report.protocol_groups import protocol_difference, protocol_groups
@@ -37,12 +32,19 @@ from stillrobust.report.renderers import render_html
 from stillrobust.report.results_table import DROPS, FILTERS, GROUP_ORDER, results_table
 from stillrobust.report.rows import Row, Summary
 from stillrobust.report.summary import SEED
-from stillrobust.report.table import Cell, Column, Percent, Table
-from stillrobust.report.transfer_gain import summary_sentence, transfer_gain, transfer_gain_table
+from stillrobust.report.table import Cell, Column, Percent, Table, cell_text
+from stillrobust.report.transfer_gain import transfer_gain, transfer_gain_table
 from stillrobust.report.upstream_gain import upstream_gain, upstream_gain_table
 from stillrobust.storage.files import content_key
 from stillrobust.storage.store import Store
 
+LIBRARY_PLACE = "<!-- charting library -->"  # no text from data contains a comment
+FEW_ROWS = 6  # up to which nobody needs a search
+BARS = {
+    **dict.fromkeys(("clean", "mpc", "score"), "score"),
+    **dict.fromkeys((*(f"{group}_drop" for group in GROUP_ORDER), "mean_drop", "drop"), "drop"),
+}
+"""Key of a column of percentages -> kind of the bar behind its numbers."""
 PAPER_TABLES = {"detection": "Table 1", "segmentation": "Table 2"}
 
 
@@ -59,45 +61,57 @@ def render_page(store: Store, summary: Summary) -> str:
     images: Images = {}
     runs, rows = store.runs(), summary.rows
     results = results_table(rows, summary.replicates)
-    gains = transfer_gain(runs, rows)
-    sentences = [summary_sentence(gains)] if gains else []
-    links = download_links(report_files(store, summary), list_paper_figures(runs, summary))
+    shared, by_run = _protocols(store, summary)
     style, script = (
         Markup(files("stillrobust.report").joinpath(f"templates/page.{kind}").read_text("utf-8"))
         for kind in ("css", "js")
     )
-    shared, by_run = _protocols(store, summary)
-    return str(
+    html = str(
         render_html(
             "page.html",
-            width=WIDTH,
-            height=HEIGHT,
             style=style,
             heat_style=Markup(heat_style()),
             script=script,
             summary=summary,
-            headline=sentences + headline(rows) + headline(summary.partial_rows),
-            partial=partial_results_table(summary.partial_rows),
-            partial_sections=[
-                _pictures(store, group, summary.partial_rows, images)
-                for group in protocol_groups(summary.partial_rows)
-            ],
-            results=results,
+            headline=headline(runs, summary),
+            results=without_constant_columns(results),
             filters=_filter_choices(results),
-            gains=[
-                transfer_gain_table(gains),
+            few_rows=FEW_ROWS,
+            partial=partial_results_table(summary.partial_rows),
+            answers=[
+                transfer_gain_table(transfer_gain(runs, rows)),
                 upstream_gain_table(upstream_gain(runs, rows)),
+                answers_table(summary),
             ],
-            sections=[_section(store, group, summary, images) for group in protocol_groups(rows)],
+            groups=[
+                *(_group(store, group, summary, images) for group in protocol_groups(rows)),
+                *(
+                    _partial_group(store, group, summary, images)
+                    for group in protocol_groups(summary.partial_rows)
+                ),
+            ],
             images=images,
+            bars=BARS,
             extra=extra_corruptions_table(summary),
             published=_published_table(rows),
             shared_protocol=shared,
             protocols=by_run,
             provenance=_provenance(summary),
-            links=links,
+            links=download_links(report_files(store, summary), list_paper_figures(runs, summary)),
         )
     )
+    return html.replace(LIBRARY_PLACE, _library() if 'class="chart"' in html else "")
+
+
+def _library() -> str:
+    """The charting library as text, which the page's script runs when it draws the first chart.
+
+    It takes a second to run, and the numbers are there before. It is not a value of the template,
+    so nothing in it is escaped.
+    """
+    from plotly.offline import get_plotlyjs
+
+    return f'<script type="text/plain" id="library">{get_plotlyjs()}</script>'
 
 
 def _filter_choices(results: Table) -> dict[str, list[str]]:
@@ -108,28 +122,56 @@ def _filter_choices(results: Table) -> dict[str, list[str]]:
     return {name: values for name, values in choices.items() if len(values) > 1}
 
 
-def _section(store: Store, rows: list[Row], summary: Summary, images: Images) -> dict[str, Any]:
-    """Figures, tables and pictures of comparable rows."""
-    run, numbers = rows[0].run, rows[0].robustness
+def without_constant_columns(table: Table) -> Table:
+    """Move text columns with a single value from a table to its title."""
+    constant: dict[int, str] = {}
+    for index, column in table.visible:
+        values = {cell_text(row.cells[index]) for row in table.rows}
+        if column.is_text and index != table.row_header and len(values) == 1:
+            constant[index] = values.pop()
+    columns = tuple(
+        replace(column, heading=None) if index in constant else column
+        for index, column in enumerate(table.columns)
+    )
+    title = ", ".join([table.title, *filter(None, constant.values())])
+    return replace(table, title=title, columns=columns)
+
+
+def _group(store: Store, rows: list[Row], summary: Summary, images: Images) -> dict[str, Any]:
+    """Charts, tables and pictures of comparable rows."""
+    numbers = rows[0].robustness
     names = {row.run.name for row in rows}
     values: dict[str, dict[Place, float]] = {name: {} for name in names}
     for one in summary.measurements:
         if one.run in names and one.metric == numbers.metric:
             values[one.run][one.corruption, one.severity] = one.value
-    title = f"{task_name(run)} on {run.dataset}: {metric_name(numbers.metric)}"
     return {
-        "title": ", ".join(filter(None, [title, protocol_difference(rows, summary.rows)])),
-        "figures": {
-            "Score by severity": severity_curves(rows),
-            "Clean against corrupted": clean_against_corrupted(rows),
-            "Upstream against downstream": upstream_against_downstream(rows, summary.rows),
-        },
+        "title": _group_title(rows, summary.rows),
+        "curves": score_charts(rows),
         "by_corruption": corruption_heat_table(rows, values),
         "breakdown": breakdown_table(rows, summary),
         "by_size": size_heat_table(rows, summary),
         "by_class": class_heat_map(rows, summary),
         **_pictures(store, rows, summary.rows, images),
     }
+
+
+def _partial_group(
+    store: Store, rows: list[Row], summary: Summary, images: Images
+) -> dict[str, Any]:
+    """Pictures of comparable rows with fewer than the 15 corruptions; a table has their numbers."""
+    title = f"{_group_title(rows, summary.partial_rows)}, {mean_name(rows[0].robustness)}"
+    return {
+        "title": title,
+        "curves": None,
+        **_pictures(store, rows, summary.partial_rows, images),
+    }
+
+
+def _group_title(rows: Sequence[Row], all_rows: Sequence[Row]) -> str:
+    run, metric = rows[0].run, rows[0].robustness.metric
+    title = f"{task_name(run)} on {run.dataset}, {metric_name(metric)}"
+    return ", ".join(filter(None, [title, protocol_difference(rows, all_rows)]))
 
 
 def _pictures(

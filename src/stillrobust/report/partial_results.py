@@ -1,6 +1,7 @@
 """Results of runs with fewer than the 15 common corruptions. Their mean is never called mPC."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from stillrobust.analysis.intervals import (
@@ -40,7 +41,7 @@ COLUMNS = (
     Column("clean", "Clean", has_interval=True),
     Column("score", "Score", has_interval=True),
     Column("drop", "Drop", has_interval=True),
-    Column("alike", "Alike"),
+    Column("alike"),
 )
 
 
@@ -62,7 +63,7 @@ def partial_results_table(rows: Sequence[Row]) -> Table:
     notes = (
         f"In %. [ ]: {LEVEL:.0%} interval for the population that the images are a sample of.",
         "A mean over fewer corruptions is not mPC, which covers all 15.",
-        "Alike: runs that share a letter are not distinguishable by the drop of their mean.",
+        "Letters: drops of means that share one are not distinguishable.",
         *grouping_notes(rows),
         *warning_notes(rows),
         *left_out_notes(rows),
@@ -118,6 +119,7 @@ def _lines(row: Row, rows: Sequence[Row]) -> list[TableRow]:
             )
             drop = Percent(drop.value, interval(drops, drop.value, DROP_RANGE, freedom=row.freedom))
         letters = row.alike if index == 0 else ""
+        drop = replace(drop, letters=compact_letters(letters))
         cells: tuple[Cell, ...] = (
             row.run.task,
             row.run.dataset,
@@ -130,7 +132,7 @@ def _lines(row: Row, rows: Sequence[Row]) -> list[TableRow]:
             clean,
             value,
             drop,
-            Label(letters, compact_letters(letters)),
+            letters,
         )
         lines.append(TableRow(cells, row.run.name))
     return lines

@@ -1,7 +1,6 @@
 """Groups of rows under one protocol. Numbers of two protocols are never ranked together."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 from stillrobust.analysis.protocols import short_value
@@ -10,8 +9,15 @@ from stillrobust.report.rows import Row
 
 
 def protocol_groups(rows: Sequence[Row]) -> list[list[Row]]:
-    """Split sorted rows by task, dataset, metric, severities and protocol."""
-    return [list(group) for _, group in groupby(rows, key=lambda row: row.comparison_key)]
+    """Split rows by task, data, metric, severities and protocol.
+
+    Finished models and trained runs on the same data are in one group, and so is data under two
+    names.
+    """
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.comparison_key, []).append(row)
+    return list(groups.values())
 
 
 def protocol_difference(group: Sequence[Row], rows: Sequence[Row]) -> str:
@@ -21,8 +27,8 @@ def protocol_difference(group: Sequence[Row], rows: Sequence[Row]) -> str:
         Keys and values such as ``seed 0; stage stored``; empty if there is no other protocol.
     """
 
-    def subject(row: Row) -> tuple[str, str, str]:
-        return row.run.task, row.run.dataset, row.robustness.metric
+    def subject(row: Row) -> tuple[object, ...]:
+        return row.comparison_key[:3]
 
     first = group[0]
     own = _protocol(first)

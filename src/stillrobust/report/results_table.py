@@ -31,8 +31,14 @@ GROUP_ORDER = ("noise", "blur", "digital", "weather")  # the paper's order of co
 DROPS = (*(f"drop.{group}" for group in GROUP_ORDER), "drop")
 ALIKE = (
     "Alike: runs that share a letter are not distinguishable by their mean drop (all pairs compared"
-    " together); a\N{EN DASH}d: a, b, c, d. Letters after mPC: the same for mPC."
+    " together); a\N{EN DASH}d: a, b, c, d."
 )
+"""Note on a column of letters."""
+LETTERS = (
+    "Letters: values of a column that share one are not distinguishable (all pairs compared"
+    " together); a\N{EN DASH}d: a, b, c, d."
+)
+"""Note on letters beside numbers."""
 CORRECTED = (
     "Corrected drop: share of the score above chance that is lost, 1 - (mPC - chance) / (clean -"
     " chance); empty where chance is unknown or not exceeded."
@@ -55,7 +61,7 @@ COLUMNS = (
     *(Column(f"{group}_drop", group.capitalize()) for group in GROUP_ORDER),
     Column("mean_drop", "Mean drop", has_interval=True),
     Column("corrected_drop", has_interval=True),
-    Column("alike", "Alike"),
+    Column("alike"),
     Column("alike_mpc"),
     *(Column(key) for key in ("protocol", "overlaps_test")),
 )
@@ -110,7 +116,7 @@ def results_table(
     notes = (
         note,
         *([CORRECTED] if chance_corrected else []),
-        ALIKE,
+        LETTERS,
         *clean_score_notes(rows),
         *grouping_notes(rows),
         *warnings,
@@ -134,12 +140,13 @@ def _line(row: Row, rows: Sequence[Row], best: dict[str, float], name_dataset: b
         "Transfer": transfer_name(run),
         "Metric": metric_name(numbers.metric),
     }
+    several = len(rows) > 1  # a single one is not compared
     model = model_name(row, rows) + (f" {OVERLAP_MARK}" if overlaps else "")
     drops = [
         Percent(
             row.value(drop),
             digits=decimals(row.interval_of(drop)),
-            best=row.value(drop) <= best[drop],
+            best=several and row.value(drop) <= best[drop],
         )
         for drop in DROPS[:-1]
     ]
@@ -155,14 +162,23 @@ def _line(row: Row, rows: Sequence[Row], best: dict[str, float], name_dataset: b
         row.images,
         sum(row.left_out.values()),
         Percent(numbers.clean, row.interval_of("clean")),
-        Percent(numbers.mpc, row.interval_of("corrupted"), letters=compact_letters(row.alike_mpc)),
+        Percent(
+            numbers.mpc,
+            row.interval_of("corrupted"),
+            letters=compact_letters(row.alike_mpc if several else ""),
+        ),
         Percent(numbers.rpc, kept),
         *drops,
-        Percent(numbers.drop, row.interval, best=numbers.drop <= best["drop"]),
+        Percent(
+            numbers.drop,
+            row.interval,
+            best=several and numbers.drop <= best["drop"],
+            letters=compact_letters(row.alike if several else ""),
+        ),
         None
         if row.corrected_drop is None
         else Percent(row.corrected_drop, row.corrected_drop_interval),
-        Label(row.alike, compact_letters(row.alike)),
+        row.alike,
         row.alike_mpc,
         content_key(row.protocol),
         " ".join(overlaps),

@@ -23,6 +23,19 @@ from stillrobust.storage.store import Measurement, Run
 Pair = tuple[float, float]  # on the clean data, and the mean over the corrupted cells
 
 
+def data_identity(run: Run, protocol: Mapping[str, Any]) -> str:
+    """Return what is the same for runs on the same data, whatever its name: its fingerprint.
+
+    Args:
+        run: A run.
+        protocol: Of its cells.
+
+    Returns:
+        The fingerprint; for numbers of other tools, which have none, the name of the dataset.
+    """
+    return str(protocol.get("data") or run.dataset)
+
+
 @dataclass(frozen=True)
 class Row:
     """One run in one metric."""
@@ -67,7 +80,7 @@ class Row:
         numbers = self.robustness
         return (
             self.run.task,
-            self.run.dataset,
+            data_identity(self.run, self.protocol),
             numbers.metric,
             numbers.severities,
             numbers.corruptions,

@@ -22,7 +22,7 @@ from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import CLEAN, COMMON, GROUPS, SEVERITIES, Place
 from stillrobust.metrics import METRIC_NAMES
 from stillrobust.report.labels import TASKS
-from stillrobust.report.rows import Incomplete, Row, Summary
+from stillrobust.report.rows import Incomplete, Row, Summary, data_identity
 from stillrobust.samples import Array
 from stillrobust.storage.store import Measurement, Run, Store
 
@@ -99,13 +99,13 @@ def severities_of(
     protocols: dict[str, Mapping[str, Any]] = {}
     for one in measurements:
         protocols.setdefault(one.run, one.protocol)
-    own = comparable_protocol(protocols.get(run.name, {}))
-    peers = {
-        other.name
-        for other in runs
-        if (other.task, other.dataset) == (run.task, run.dataset)
-        and comparable_protocol(protocols.get(other.name, {})) == own
-    }
+
+    def subject(one: Run) -> tuple[object, ...]:
+        protocol = protocols.get(one.name, {})
+        return one.task, data_identity(one, protocol), comparable_protocol(protocol)
+
+    own = subject(run)
+    peers = {other.name for other in runs if subject(other) == own}
     by_peer: dict[str, list[Measurement]] = {name: [] for name in peers}
     for one in measurements:
         if one.run in peers and one.corruption in COMMON:

@@ -10,19 +10,19 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stillrobust.analysis.intervals import LEVEL, mean_over_seeds
+from stillrobust.analysis.intervals import DROP_RANGE, LEVEL, mean_over_seeds, paired_interval
 from stillrobust.metrics import HEADLINE_METRIC
-from stillrobust.names import format_count, parse_spec
-from stillrobust.report.headline import LEAST_CLEAN, difference_interval
+from stillrobust.names import parse_spec
 from stillrobust.report.labels import TASKS, TRANSFERS, metric_name
 from stillrobust.report.rows import Row
 from stillrobust.report.seed_means import without_seeds
 from stillrobust.report.summary import overlaps_test
-from stillrobust.report.table import Cell, Column, Label, Percent, Table, percent
+from stillrobust.report.table import Cell, Column, Interval, Label, Percent, Table, percent
 from stillrobust.storage.files import content_key
 from stillrobust.storage.store import Run
 
 REGULAR = "regular"
+LEAST_CLEAN = 0.05  # a lower clean score may be chance, and its drop means nothing
 TITLE = "Gain upstream and after each transfer"
 COLUMNS = (
     Column("backbone", "Backbone", is_text=True),
@@ -83,6 +83,8 @@ class TransferGain:
     """Number of seeds that are compared."""
     upstream: Gain | None = None
     downstream: Gain | None = None
+    drops: tuple[Percent, ...] = ()
+    """Mean drop of each of :data:`PARTS`, over the seeds; empty if nothing is compared."""
     missing: str = ""
     """Why it is not compared, or which seeds are left out."""
 
@@ -264,7 +266,8 @@ def _line(
     before, after = (
         gain_of([(rows[first], rows[first + 1]) for rows in complete.values()]) for first in (0, 2)
     )
-    return TransferGain(*subject, len(complete), before, after, missing)
+    drops = tuple(_mean_drop(rows) for rows in zip(*complete.values(), strict=True))
+    return TransferGain(*subject, len(complete), before, after, drops, missing)
 
 
 def _four(
@@ -304,6 +307,20 @@ def _draws(row: Row) -> tuple[object, ...]:
     )
 
 
+def _mean_drop(rows: Sequence[Row]) -> Percent:
+    """The mean drop over seeds; a repeated run counts once."""
+    distinct = list({row.run.name: row for row in rows}.values())
+    drops = [row.robustness.drop for row in distinct]
+    if len(distinct) == 1:
+        return Percent(drops[0], distinct[0].interval)
+    mean = sum(drops) / len(drops)
+    if any(row.drops is None for row in distinct) or len({row.image_ids for row in distinct}) > 1:
+        return Percent(mean)
+    draws = [row.resampled["drop"] for row in distinct]
+    spread = mean_over_seeds(drops, draws, freedom=distinct[0].freedom)
+    return Percent(mean, (spread.low, min(spread.high, DROP_RANGE[1])))
+
+
 def left_out_seeds(seeds: Iterable[int], complete: Collection[int]) -> str:
     """Name the seeds that are left out of a mean; empty if all are complete."""
     others = ", ".join(str(seed) for seed in seeds if seed not in complete)
@@ -331,6 +348,28 @@ def chance_limit(row: Row) -> float:
     return max(LEAST_CLEAN, guess + 2 * math.sqrt(guess * (1 - guess) / row.images))
 
 
+def difference_interval(first: Row, second: Row, quantity: str = "drop") -> Interval | None:
+    """Return the paired interval of the second row's quantity less the first's.
+
+    Args:
+        first: A row.
+        second: Another row.
+        quantity: One of :data:`summary.QUANTITIES`.
+
+    Returns:
+        The interval, or ``None`` without per-image statistics of the same images and groups.
+    """
+    if first.drops is None or second.drops is None or first.image_ids != second.image_ids:
+        return None
+    if first.grouping != second.grouping:
+        return None
+    return paired_interval(
+        second.resampled[quantity] - first.resampled[quantity],
+        second.value(quantity) - first.value(quantity),
+        freedom=first.freedom,
+    )
+
+
 def gain_of(pairs: Sequence[tuple[Row, Row]], quantity: str = "drop") -> Gain:
     """Average the gain over seeds.
 
@@ -353,38 +392,6 @@ def gain_of(pairs: Sequence[tuple[Row, Row]], quantity: str = "drop") -> Gain:
     draws = [one.resampled[quantity] - other.resampled[quantity] for one, other in distinct]
     spread = mean_over_seeds(values, draws, freedom=distinct[0][0].freedom)
     return Gain(value, (spread.low, spread.high))
-
-
-def summary_sentence(lines: Sequence[TransferGain]) -> str:
-    """State how many techniques gained upstream, and how many of these gain after each transfer."""
-    if not lines:
-        return ""
-    compared = [line for line in lines if line.upstream is not None]
-    pairs = {(line.backbone, line.technique) for line in compared}
-    gained = {
-        (line.backbone, line.technique)
-        for line in compared
-        if line.upstream and line.upstream.is_significant
-    }
-    parts = []
-    for transfer in dict.fromkeys(line.transfer for line in lines):
-        counts = []
-        for task, name in TASKS.items():
-            here = [
-                line
-                for line in compared
-                if (line.transfer, line.task) == (transfer, task) and line.retained is not None
-            ]
-            kept = sum(bool(line.downstream and line.downstream.is_significant) for line in here)
-            counts += [f"{kept} of {len(here)} ({name.lower()})"] if here else []
-        parts += [f"with {transfer} in {', '.join(counts)}"] if counts else []
-    text = (
-        f"Does the robustness transfer? Of {format_count(len(pairs), 'pair')} of technique"
-        f" and backbone, {len(gained)} gained significantly upstream"
-    )
-    text += f"; they gain significantly downstream {'; '.join(parts)}" if parts else ""
-    left = len(lines) - len(compared)
-    return text + (f". {left} of {len(lines)} lines could not be compared." if left else ".")
 
 
 def gain_cell(gain: Gain | None) -> Percent | None:

@@ -1,4 +1,4 @@
-// Sorting, filters, search and the choice of a block of a table. Nothing is loaded or sent.
+// Charts, sorting, filters, search and the choice of a block of a table. Nothing is loaded or sent.
 "use strict";
 
 const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
@@ -58,6 +58,142 @@ for (const table of all("table.cards")) {
   table.parentElement.before(label);
 }
 
+// ---- charts: drawn when they come near the screen, in the colours of the page -----------------------------------------
+
+const root = document.documentElement;
+const CONFIG = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false };
+const PRINT_WIDTH = 680; // pixels of an A4 page between its margins
+
+// Colours are names of style variables, such as --series-1 or --series-1/0.2 with an opacity.
+function resolved(value, key = "") {
+  if (Array.isArray(value)) return value.map((one) => resolved(one, key));
+  if (value && typeof value === "object")
+    return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, resolved(one, name)]));
+  if (typeof value !== "string" || !key.endsWith("color") || !value.startsWith("--")) return value;
+  const [name, opacity] = value.split("/");
+  const colour = getComputedStyle(root).getPropertyValue(name).trim();
+  return opacity ? colour + Math.round(255 * opacity).toString(16).padStart(2, "0") : colour;
+}
+
+const charts = all("figure.chart").map((figure) => ({
+  figure,
+  plot: figure.querySelector(".plot"),
+  ...JSON.parse(figure.querySelector("script").textContent),
+  isDrawn: false,
+}));
+
+function styled(chart) {
+  const font = { ...chart.layout.font, family: getComputedStyle(document.body).fontFamily };
+  return [resolved(chart.traces), resolved({ ...chart.layout, font })];
+}
+
+// The library is text until the first chart is drawn: the numbers need not wait for it.
+function loadLibrary() {
+  if (window.Plotly) return;
+  const script = document.createElement("script");
+  script.textContent = document.getElementById("library").textContent;
+  document.head.append(script);
+}
+
+function draw(chart, width) {
+  loadLibrary();
+  const [traces, layout] = styled(chart);
+  chart.isDrawn = true;
+  return Plotly.react(chart.plot, traces, width ? { ...layout, width } : { ...layout, autosize: true }, CONFIG);
+}
+
+function redraw(width) {
+  for (const chart of charts) if (chart.isDrawn || width) draw(chart, width);
+}
+
+async function save(chart, format) {
+  loadLibrary();
+  const [traces, layout] = styled(chart);
+  const size = { width: chart.plot.clientWidth || 800, height: chart.layout.height + 60 };
+  const whole = { ...layout, ...size, showlegend: traces.length > 1, paper_bgcolor: getComputedStyle(root).getPropertyValue("--paper").trim() };
+  whole.title = { text: chart.title, font: { size: 14 } };
+  whole.margin = { ...layout.margin, t: 52 };
+  const scale = format === "png" ? 2 : 1;
+  await Plotly.downloadImage({ data: traces, layout: whole }, { format, scale, filename: chart.title.replace(/[^\w]+/g, "_"), ...size });
+}
+
+for (const chart of charts) {
+  const tools = document.createElement("span");
+  tools.className = "tools";
+  for (const format of ["PNG", "SVG"]) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = format;
+    button.setAttribute("aria-label", `Save as ${format}: ${chart.title}`);
+    button.addEventListener("click", () => save(chart, format.toLowerCase()));
+    tools.append(button);
+  }
+  chart.figure.querySelector("figcaption").prepend(tools);
+}
+
+const watcher = new IntersectionObserver(
+  (entries) => {
+    for (const entry of entries.filter((one) => one.isIntersecting)) {
+      watcher.unobserve(entry.target);
+      draw(charts.find((chart) => chart.plot === entry.target));
+    }
+  },
+  { rootMargin: "300px" }
+);
+addEventListener("load", () => setTimeout(() => charts.forEach((chart) => watcher.observe(chart.plot))));
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
+addEventListener("beforeprint", () => {
+  root.classList.add("printing");
+  redraw(PRINT_WIDTH);
+});
+addEventListener("afterprint", () => {
+  root.classList.remove("printing");
+  redraw();
+});
+
+// A series is shown if its button is pressed and no filter hides its run.
+function updateSeries(group) {
+  const buttons = all(".legend [data-series]", group);
+  for (const chart of charts.filter((one) => group.contains(one.figure))) {
+    for (const trace of chart.traces) {
+      const button = buttons[trace.meta];
+      if (button) trace.visible = button.getAttribute("aria-pressed") === "true" && !button.hidden;
+    }
+    if (chart.isDrawn) draw(chart);
+  }
+}
+
+for (const group of all(".chart-group")) {
+  const buttons = all(".legend [data-series]", group);
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") === "false");
+      updateSeries(group);
+    });
+  }
+  if (buttons.length < 10) continue;
+  const every = document.createElement("button");
+  every.type = "button";
+  every.className = "every";
+  every.textContent = "Show all";
+  every.addEventListener("click", () => {
+    const pressed = buttons.some((one) => one.getAttribute("aria-pressed") === "false");
+    buttons.forEach((one) => one.setAttribute("aria-pressed", pressed));
+    updateSeries(group);
+  });
+  group.querySelector(".legend").prepend(every);
+}
+
+for (const picture of all(".picture.several")) {
+  const choices = all(".choice", picture);
+  const options = choices.map((one, index) => [String(index), one.dataset.choice]);
+  const form = document.createElement("form");
+  form.className = "filters";
+  form.append(choice("Show", options, (value) => choices.forEach((one, index) => (one.hidden = String(index) !== value))));
+  picture.prepend(form);
+}
+
 // ---- filter and search: apply to the table and to every figure ------------------------------------
 
 const filters = document.getElementById("filters");
@@ -74,8 +210,12 @@ function filter() {
     if (!row.hidden) shown.add(row.dataset.run);
   }
   for (const body of document.getElementById("runs").tBodies) body.hidden = !body.querySelector("[data-run]:not([hidden])");
-  for (const one of all("section [data-run]")) one.toggleAttribute("hidden", !shown.has(one.dataset.run));
-  for (const section of all("section")) section.hidden = !section.querySelector("[data-run]:not([hidden])");
+  for (const one of all(".group [data-run]")) one.toggleAttribute("hidden", !shown.has(one.dataset.run));
+  for (const group of all(".group:not(tr)")) {
+    const runs = all("[data-run]", group);
+    group.hidden = runs.length > 0 && runs.every((one) => one.hidden);
+  }
+  all("main .chart-group").forEach(updateSeries);
   filters.querySelector("output").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
 }
 
@@ -103,6 +243,7 @@ function choice(title, options, choose) {
 for (const table of all("table.heat")) {
   const bodies = [...table.tBodies];
   if (bodies.length < 2) continue;
+  table.classList.add("chosen");
   const options = bodies.map((body, index) => [String(index), body.dataset.block]);
   const choose = (value) => bodies.forEach((body, index) => (body.hidden = String(index) !== value));
   const form = document.createElement("form");
