@@ -1,6 +1,4 @@
-"""Are these models still robust? Transfer ImageNet backbones and measure them under image
-corruptions.
-"""
+"""Measure the robustness of vision models under image corruptions, before and after a transfer."""
 
 from typing import Any
 

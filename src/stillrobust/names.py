@@ -176,11 +176,13 @@ def slug(text: str) -> str:
     return kept if kept == text else f"{kept}-{digest[:6]}"
 
 
-def split_technique_spec(spec: str) -> list[str]:
-    """Split the spec of combined techniques at its plus signs.
+def split_sum(spec: str, what: str, example: str) -> list[str]:
+    """Split the spec of combined components at its plus signs.
 
     Args:
         spec: Such as ``"a(x='+')+b"``. Plus signs within brackets do not split.
+        what: What the parts are, for the message, such as ``a technique``.
+        example: A valid part.
 
     Returns:
         The specs of the parts, such as ``["a(x='+')", "b"]``.
@@ -203,7 +205,6 @@ def split_technique_spec(spec: str) -> list[str]:
     found = [part.strip() for part in found]
     if depth or not all(found):
         raise UserError(
-            f'Expected a technique like "augmix", "ant(kernel=3)" or "a+b", but got {spec!r};'
-            " correct it"
+            f'Expected {what} like "{example}", or a sum like "a+b", but got {spec!r}; correct it'
         )
     return found

@@ -24,6 +24,7 @@ from stillrobust.data import open_dataset
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.evaluation.image_groups import dataset_groups, store_groups
+from stillrobust.grid import Cell
 from stillrobust.predictors import Predictor
 from stillrobust.report import results_table, summarize, to_text
 from stillrobust.report.comparison import compare_runs, comparison_text
@@ -81,10 +82,12 @@ def test_a_mean_varies_as_the_means_of_groups_do():
 
 
 def test_few_groups_have_students_t_of_their_number():
-    """Five groups of equal size have 4 degrees of freedom; 6 and 2 images are 64 / 40 groups."""
+    """Five groups of equal size have 4 degrees of freedom; of 4, 2 and 2, fewer than 2."""
     five = Grouping("folder", tuple("abcde"))
     assert (five.effective, five.freedom) == (5, 4)
-    assert Grouping("folder", tuple("aaaaaabb")).effective == pytest.approx(1.6)
+    unequal = Grouping("folder", tuple("aaaabbcc"))  # 24² / 288 = 2 degrees, 64 / 24 groups
+    assert unequal.effective == pytest.approx(8 / 3)
+    assert unequal.freedom == pytest.approx(2 * (1 - 3 / 8))
     values = np.array([-1.0, 0.0, 1.0])
     for bounds in (
         interval(values, 0.0, UNBOUNDED, freedom=4),
@@ -147,6 +150,16 @@ def test_tables_and_comparisons_resample_the_groups_and_say_so(tmp_path):
     assert "Groups of images are resampled: 4 by" in text
     assert "4 effective groups" in text
     assert summarize(GroupedStore(store, "image"), 200).rows[0].interval == plain.rows[0].interval
+
+
+def test_scores_are_recomputed_in_halves_of_the_groups(tmp_path):
+    store = grouped_store(tmp_path)
+    drawn = resample_cells(store, "one", CELLS[:2], 50)
+    correct = store.statistics(Cell("one", *CELLS[1]))["correct"]
+    groups = [one[:2] for one in drawn.image_ids]
+    weights = bootstrap_weights(drawn.image_ids, 50, groups=groups)
+    expected = weights @ correct / weights.sum(1)
+    assert drawn.values["top1"][1, 1:] == pytest.approx(expected)
 
 
 def test_runs_of_other_groups_are_not_compared(tmp_path):

@@ -132,7 +132,7 @@ def test_runs_that_differ_in_their_seed_alone_have_a_mean(tmp_path):
         [first.robustness.drop, second.robustness.drop], [first.drops, second.drops]
     )
     assert last.interval == (spread.low, spread.high)
-    assert "resnet (mean of 2 seeds)" in to_text(results_table(rows))
+    assert "(mean of 2" in to_text(results_table(rows))
     assert [line.split(",")[2] for line in to_csv(results_table(rows)).splitlines()].count(
         "mean of 2 seeds"
     ) == 1
@@ -253,7 +253,7 @@ def test_details_in_the_terminal(tmp_path):
     top1_store(tmp_path, {"one": 0.0, "other": 0.1})
     text = (
         CliRunner()
-        .invoke(app, ["details", str(tmp_path), "--run", "one", "--severities", "3"])
+        .invoke(app, ["runs", "show", str(tmp_path), "--run", "one", "--severities", "3"])
         .output
     )
     assert "worst corruption" in text
@@ -261,7 +261,7 @@ def test_details_in_the_terminal(tmp_path):
     assert "largest loss first" in text
     assert "other" not in text
     for arguments in (
-        ["details", str(tmp_path / "none")],
-        ["details", str(tmp_path), "--run", "onne", "--severities", "3"],
+        ["runs", "show", str(tmp_path / "none")],
+        ["runs", "show", str(tmp_path), "--run", "onne", "--severities", "3"],
     ):
         assert isinstance(CliRunner().invoke(app, arguments).exception, UserError)

@@ -1,10 +1,15 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from stillrobust import paper
-from stillrobust.analysis.robustness import robustness
+from stillrobust.analysis.robustness import (
+    chance_corrected_drop,
+    falls_by_clean_score_only,
+    robustness,
+)
 from stillrobust.errors import MissingCellsError, UserError
 from stillrobust.grid import COMMON
 from stillrobust.storage.store import Measurement
@@ -69,3 +74,26 @@ def test_mixed_protocols_duplicates_and_zero():
         robustness([*grid(0.5, 0.25), one("fog", 1, 0.2)])
     with pytest.raises(UserError, match="above 0"):
         robustness(grid(0.0, 0.0))
+
+
+def test_a_score_that_falls_to_chance_has_lost_everything():
+    assert chance_corrected_drop(0.9, 0.1, 0.1) == pytest.approx(1.0)
+    assert chance_corrected_drop(0.9, 0.5, 0.1) == pytest.approx(0.5)  # 0.4 of 0.8 is left
+    assert chance_corrected_drop(0.8, 0.6, 0.0) == pytest.approx(0.25)  # the plain drop
+    assert chance_corrected_drop(0.5, 0.0, 0.25) == pytest.approx(2.0)  # below chance
+    assert math.isnan(chance_corrected_drop(0.1, 0.1, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),  # P, mPC; the first has 0.8, 0.4: it drops 50 %
+    [
+        ((0.6, 0.36), True),  # drops 40 %, with the lower mPC
+        ((0.6, 0.4), True),  # the same mPC
+        ((0.6, 0.42), False),  # its mPC is higher: more robust
+        ((0.8, 0.44), False),
+        ((0.6, 0.3), False),  # drops as much
+        ((0.6, 0.2), False),
+    ],
+)
+def test_a_drop_that_falls_only_with_the_clean_score(second, expected):
+    assert falls_by_clean_score_only((0.8, second[0]), (0.4, second[1])) == expected

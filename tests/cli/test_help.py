@@ -31,8 +31,8 @@ GROUPS = {path[0] for path in COMMANDS if len(path) > 1}
 SAME_MEANING = {"list", "show", "fetch", "report"}  # the only names that may occur twice
 VERBS = {
     "check", "compare", "corrupt", "download", "evaluate", "explain", "export", "import", "list",
-    "make", "measure", "plan", "print", "remove", "rename", "run", "score", "show", "transfer",
-    "write",
+    "make", "measure", "pass", "plan", "print", "remove", "rename", "run", "score", "show",
+    "transfer", "write",
 }  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def test_a_second_sigterm_does_not_disturb_the_end_of_the_first():
 def test_the_exit_status(number, monkeypatch, capsys):
     """The same for every command: typer ends with 130, whatever raised."""
 
-    def command():
+    def command(*_):
         signal.raise_signal(number)
 
     before = signal.getsignal(signal.SIGTERM)

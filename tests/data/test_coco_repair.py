@@ -70,6 +70,8 @@ REPAIRS = {
     "no box": (first(bbox=...), "annotations without a box, which their outline gave: 1"),
     "empty box": (first(bbox=[]), "annotations without a box"),
     "dot": (first("images", file_name="./a.png"), "file names with backslashes or a leading ./"),
+    "absolute": (first("images", file_name="/home/me/a.png"), "absolute file names, found by"),
+    "drive": (first("images", file_name="C:\\sets\\a.png"), "absolute file names, found by"),
     "no suffix": (first("images", file_name="a"), "file names with another case, suffix or form"),
     "case": (first("images", file_name="A.PNG"), "file names with another case, suffix or form"),
     "bare polygon": (first(segmentation=writers.corners(5, 6, 20, 10)), None),
@@ -147,6 +149,7 @@ REFUSED = {
         "at least one object in instances_val.json",
     ),
     "crowds only": (every(iscrowd=1), r"all 3 are marked as crowds .*coco\(crowd=False\):"),
+    "a class name that is no text": (first("categories", name="c\udce9r"), "written as UTF-8"),
     "a name that leaves the folder": (first("images", file_name="../val/a.png"), "no '..'"),
 }
 

@@ -177,7 +177,7 @@ def edit(path: str, value: Any) -> Any:
         (edit("images.0.file_name", "../1.png"), "inside the image folder"),
         (edit("images.0.file_name", "/etc/passwd"), "inside the image folder"),
         (edit("images.0.file_name", "..\\1.png"), "inside the image folder"),
-        (edit("images.0.file_name", "C:\\1.png"), "inside the image folder"),
+        (edit("images.0.file_name", "C:\\9.png"), "inside the image folder"),
         (edit("images.0.file_name", "\udce9.png"), "Expected a file name in image 1"),
         (edit("images.0.file_name", None), "Expected a file name in image 1"),
         (edit("images.0.file_name", "9.png"), "1 of 2 images are missing: 9.png"),

@@ -411,3 +411,51 @@ def test_what_training_leaves_out(tmp_path, change, kept):
             open_dataset(f"coco:{tmp_path}", "train", training=True)
         return
     assert len(open_dataset(f"coco:{tmp_path}", "train", training=True)) == (2 if kept else 1)
+
+
+# ---- options of the official sets
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10_c"])
+def test_some_classes_of_cifar(name, tmp_path, counts):
+    images, labels = layouts.write_cifar10(tmp_path)
+    layouts.write_cifar10_c(tmp_path, labels)
+    counts("cifar10", train=20, val=4)
+    whole = open_dataset(f"{name}:{tmp_path}", "val")
+    names = [whole.info.classes[labels[place]] for place in (2, 0)]
+    data = open_dataset(f"{name}(classes={names}, split='test'):{tmp_path}", "val")
+    assert data.info.classes == tuple(names)
+    assert [data[n].target.label for n in range(2)] == [1, 0]  # in the order of the option
+    assert [data.image_id(n) for n in range(2)] == ["00000", "00002"]
+    assert np.array_equal(data[1].image, images[2])
+    assert data.info.notes == ("2 of 10 classes are used; images of the others are left out",)
+    assert data.info.fingerprint != whole.info.fingerprint
+    assert isinstance(data, StoredCorruptions) == (name == "cifar10_c")
+    if name == "cifar10_c":
+        stored, all_stored = data.corrupted("fog", 3), whole.corrupted("fog", 3)
+        assert np.array_equal(stored[1].image, all_stored[2].image)
+        assert stored[1].target == data[1].target
+        assert stored.info.stage == "stored"
+
+
+def test_some_classes_of_imagenet(tmp_path):
+    classes = wordnet_ids()[:3]
+    layouts.write_imagenet_c(layouts.write_imagenet(tmp_path, classes=classes, images=2), ["fog"])
+    chosen = f"(part=True, classes=['{classes[2]}', '{classes[0]}']):{tmp_path}"
+    for name in ("imagenet", "imagenet_c"):
+        data = open_dataset(name + chosen, "val")
+        assert data.info.classes == (classes[2], classes[0])
+        assert [data[n].target.label for n in range(4)] == [1, 1, 0, 0]
+    stored = data.corrupted("fog", 2)
+    assert [stored[n].target for n in range(4)] == [data[n].target for n in range(4)]
+    with pytest.raises(UserError, match=r"Unknown class .n01440765.*n01440764"):
+        open_dataset(f"imagenet(part=True, classes=['n01440765']):{tmp_path}", "val")
+    missing = wordnet_ids()[7]
+    with pytest.raises(UserError, match="Expected images of the chosen classes"):
+        open_dataset(f"imagenet(part=True, classes=['{missing}']):{tmp_path}", "val")
+
+
+@pytest.mark.parametrize("name", ["cifar10_c", "imagenet_c"])
+def test_stored_corruptions_have_one_split(name, tmp_path):
+    with pytest.raises(UserError, match=f"Expected split='val' for {name}, .*train on {name[:-2]}"):
+        open_dataset(f"{name}(split='train'):{tmp_path}", "val")

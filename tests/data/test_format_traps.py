@@ -132,7 +132,7 @@ def test_other_tasks_of_yolo_are_refused_by_name(tmp_path):
     [
         ("names: [a, a]\nval: images/val", "different class names"),
         ("names: [a, b]\nnc: 3\nval: images/val", "as many names as nc"),
-        ("names: {1: a, 2: b}\nval: images/val", "numbered from 0"),
+        ("names: {1: a, 2: b}\nval: images/val", r"Expected a class 1\.\.2"),
         ("names: [a, b]\nval: 3", "Expected a folder, a text file or a list"),
         ("names: [a, b]\nval: nowhere", "Expected split 'val'"),
         ("names: [a]\nnames: [b]\nval: images/val", "'names' is given twice"),

@@ -52,7 +52,7 @@ def test_report(tmp_path):
     links.feed(text)
     assert links.tags.count("script") == 1  # the page's own
     assert "&lt;script&gt;" in text
-    assert all(link.startswith(("#", "data:")) for link in links.links)
+    assert all(link.startswith(("#", "data:", "figures/")) for link in links.links)
     assert "fog 2" in text
     warning = "toy, top-1: Only 4 images: scores and intervals are not reliable"
     assert warning in text

@@ -14,7 +14,7 @@ from stillrobust.cli import app
 from stillrobust.errors import UserError
 from stillrobust.evaluation import Protocol, evaluate
 from stillrobust.grid import COMMON
-from stillrobust.names import split_technique_spec
+from stillrobust.names import split_sum
 from stillrobust.report import render_page, results_table, summarize, to_csv, to_latex, to_text
 from stillrobust.report.downloads import report_files
 from stillrobust.report.summary import overlaps_test
@@ -85,13 +85,13 @@ def test_a_card_names_overlaps_for_the_given_arguments():
 
 
 def test_parts():
-    assert split_technique_spec("a(x=('+', \"b)+'\", 'it\\'s+')) + b") == [
+    assert split_sum("a(x=('+', \"b)+'\", 'it\\'s+')) + b", "a technique", "a") == [
         "a(x=('+', \"b)+'\", 'it\\'s+'))",
         "b",
     ]
     for wrong in ("a+", "+a", "a(", "a)+b", ""):
         with pytest.raises(UserError, match="Expected a technique like"):
-            split_technique_spec(wrong)
+            split_sum(wrong, "a technique", "a")
 
 
 def darken(images, generator):

@@ -44,7 +44,7 @@ RUNS = {"C": 23, "S": 23, "K": 4, "I": 8}  # protocol, section 6
 
 def test_the_shipped_studies_are_the_papers():
     assert sorted(paper_studies()) == STUDIES
-    assert set(shipped()) == {"demo", "miniature", "paper", *STUDIES}
+    assert set(shipped()) == {"architectures", "demo", "miniature", "paper", *STUDIES}
 
 
 @pytest.mark.parametrize(("protocol", "cells"), [("paper", 928), ("benchmark", 4408)])

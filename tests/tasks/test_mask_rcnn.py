@@ -26,7 +26,8 @@ from stillrobust.tasks.mask_rcnn import (
 )
 from stillrobust.tasks.recipes import recipe_of
 from stillrobust.training import Plan
-from stillrobust.training.loop import build_model, freeze_modules
+from stillrobust.training.loop import build_model
+from stillrobust.training.steps import freeze_modules
 from tests.toys import SETTINGS, Toys
 
 COCO = DatasetInfo("coco", "detection", tuple(map(str, range(80))), 1, "", has_masks=True)

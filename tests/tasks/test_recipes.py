@@ -55,6 +55,7 @@ def test_coco_2x_by_hand():
         ("coco_r50_2x", 24, (16, 22)),
         ("coco_swin_t_2x", 24, (16, 22)),
         ("coco_swin_3x", 36, (27, 33)),
+        ("coco_convnext_t_3x", 36, (27, 33)),
         ("cifar10", 150, (50, 100)),
         ("cifar10_step30", 150, (30, 60, 90, 120)),
         ("imagenet_augmix", 90, (30, 60)),
@@ -75,6 +76,26 @@ def test_step_is_torchs_multistep(name, epochs, drops):
         scheduler.step()
     assert recipe.total_steps(recipe.batch_size) == epochs == recipe.epochs
     assert rates(recipe, epochs) == pytest.approx(expected)
+
+
+def test_vitdet_by_hand():
+    """118,000 images, 64 a step: 184,375 steps in 100 epochs, tenths at 163,889 and 177,546, the
+    same fractions of 75 epochs; warm-up of 250 from 0.0000001.
+    """
+    recipe = recipe_of("coco_vit_b_100ep")
+    steps = recipe.total_steps(118_000)
+    assert steps == 184_375
+    rate = [learning_rate(recipe, 1e-4, step, steps) for step in (0, 250, 163_888, 163_889)]
+    assert rate == pytest.approx([1e-7, 1e-4, 1e-4, 1e-5])
+    assert learning_rate(recipe, 1e-4, 177_546, steps) == pytest.approx(1e-6)
+    assert recipe_of("coco_vit_h_75ep").total_steps(118_000) == 138_282
+    decays = {n: (recipe_of(n).layer_decay, recipe_of(n).drop_path) for n in RECIPES if "vit" in n}
+    assert decays == {
+        "coco_vit_b_100ep": (0.7, 0.1),
+        "coco_vit_l_100ep": (0.8, 0.4),
+        "coco_vit_h_75ep": (0.9, 0.5),
+        "ade20k_vit_b_160k": (0.65, 0.1),
+    }
 
 
 def test_poly_by_hand():
@@ -236,6 +257,9 @@ def test_steps_that_are_given_are_meant():
         {"lr": datetime.date(2024, 2, 3)},
         {"min_lr": math.nan},
         {"drop_path": 2.0},
+        {"layer_decay": 0.0},
+        {"layer_decay": 1.5},
+        {"layer_unit": "blocks"},
         {"no_decay": [1]},
     ],
 )

@@ -88,9 +88,6 @@ def test_wrong_settings():
         make_task("detection", {"channels": "many"})
     with pytest.raises(UserError, match="one of class_weights for each"):
         build("segmentation", class_weights=[1.0])
-    plain = build_backbone("vit_tiny_patch16_224(weights='random')")[0]
-    with pytest.raises(UserError, match="four maps"):
-        make_task("segmentation").build_model(plain, Toys("segmentation").info)
 
 
 def test_class_weights_by_hand():

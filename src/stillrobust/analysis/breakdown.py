@@ -9,6 +9,7 @@ from stillrobust.analysis.intervals import REPLICATES, SCORE_RANGE, interval
 from stillrobust.analysis.reference import worst_corruption
 from stillrobust.analysis.resampling import CellReplicates, resample_cells
 from stillrobust.analysis.robustness import covered_cells, robustness
+from stillrobust.analysis.rounding import decimals
 from stillrobust.grid import CLEAN, COMMON, SEVERITIES, Place
 from stillrobust.metrics.recompute import recompute_by_class, recompute_details
 from stillrobust.samples import Array
@@ -208,5 +209,6 @@ def _scores(row: BreakdownRow) -> str:
 
 
 def _percent(value: float, bounds: Bounds | None) -> str:
-    around = f" [{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]" if bounds else ""
-    return f"{100 * value:.1f}{around}"
+    digits = decimals(bounds)
+    around = f" [{100 * bounds[0]:.{digits}f}, {100 * bounds[1]:.{digits}f}]" if bounds else ""
+    return f"{100 * value:.{digits}f}{around}"

@@ -205,28 +205,45 @@ def _judge(
     gain = float(gains[0])
     low, high = gain_interval(gains[1:], gain, unit, drawn[0].freedom)
     state, finding = decide(gain, low, high, rule)
-    per_class = [one.images_per_class for one in drawn if one.images_per_class]
-    fewest = [min(counts) for counts in zip(*per_class, strict=True)]
-    implausible = [
-        f"{run.name}: {sentence}"
-        for run, measured in zip(runs, own, strict=True)
-        for sentence in run_warnings(run, measured)
-    ]
-    protocol, other = (cells[places[0]].protocol for cells in found)
-    weights = {one.get("weights", "none") for one in (protocol, other)}
-    same = [SAME_WEIGHTS] if len(weights) == 1 and weights != {"none"} else []
     return GateVerdict(
         state,
         f"{names[0]} {finding}",
         *names,
         rule,
         score,
-        *(number if math.isfinite(number) else None for number in (gain, low, high)),
-        images,
-        severities,
-        grouping,
-        protocol,
-        (*sample_size_warnings(images, fewest, effective_groups(grouping)), *same, *implausible),
+        gain=_finite(gain),
+        low=_finite(low),
+        high=_finite(high),
+        images=images,
+        severities=severities,
+        grouping=grouping,
+        protocol=found[0][places[0]].protocol,
+        warnings=_warnings(runs, own, drawn),
+    )
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _warnings(
+    runs: Sequence[Run],
+    own: Sequence[Sequence[Measurement]],
+    drawn: Sequence[CellReplicates],
+) -> tuple[str, ...]:
+    """What a reader should know besides: few images, the same weights, implausible scores."""
+    per_class = [one.images_per_class for one in drawn if one.images_per_class]
+    fewest = [min(counts) for counts in zip(*per_class, strict=True)]
+    groups = effective_groups(drawn[0].grouping)
+    weights = {str(one.protocol.get("weights", "none")) for measured in own for one in measured}
+    return (
+        *sample_size_warnings(len(drawn[0].image_ids), fewest, groups),
+        *([SAME_WEIGHTS] if len(weights) == 1 and weights != {"none"} else []),
+        *(
+            f"{run.name}: {sentence}"
+            for run, measured in zip(runs, own, strict=True)
+            for sentence in run_warnings(run, measured)
+        ),
     )
 
 

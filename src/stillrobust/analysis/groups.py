@@ -1,7 +1,7 @@
 """Groups of images that are not independent, such as the frames of one video or one drive.
 
-Intervals resample whole groups where a run has them. ``docs/how_to/gate.md`` and the page on
-statistics describe when they are needed.
+Intervals resample whole groups where a run has them. ``docs/how_to/gate.md`` describes the rules,
+and ``docs/explanation/statistics.md`` the measured coverage.
 """
 
 import re

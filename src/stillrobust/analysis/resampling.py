@@ -90,7 +90,7 @@ def resample_cells(
             return None
         if not ids:
             ids, grouping = here, grouping_of(store, run, here)
-            drawn = bootstrap_weights(ids, count, seed, grouping and grouping.labels)
+            drawn = bootstrap_weights(ids, count, seed, grouping.labels if grouping else None)
             weights = np.concatenate([np.ones((1, len(ids))), drawn])
         counts = images_per_class(statistics)
         per_class += [] if counts is None else [counts]

@@ -163,6 +163,35 @@ def robustness(
     )
 
 
+def chance_corrected_drop(clean: float, mpc: float, chance: float) -> float:
+    """Return the share of the score above chance that is lost: 1 - (mPC - chance) / (P - chance).
+
+    A score that falls to chance has lost everything, although its plain drop is below 1. The two
+    agree if chance is 0.
+
+    Args:
+        clean: P, 0..1.
+        mpc: Mean score under corruption, 0..1.
+        chance: Score of a model that always returns the same, 0..1.
+
+    Returns:
+        The corrected drop; above 1 for a score below chance; NaN if P does not exceed chance.
+    """
+    return 1 - (mpc - chance) / (clean - chance) if clean > chance else math.nan
+
+
+def falls_by_clean_score_only(clean: Sequence[float], mpc: Sequence[float]) -> bool:
+    """Return whether the second of two models drops less only because its clean score is lower.
+
+    Its drop 1 - mPC / P is then smaller although its mPC is not higher, so P must be lower.
+
+    Args:
+        clean: P of both models, 0..1, above 0.
+        mpc: mPC of both models, 0..1.
+    """
+    return mpc[1] <= mpc[0] and mpc[1] / clean[1] > mpc[0] / clean[0]
+
+
 def _validated_severities(severities: Sequence[int]) -> tuple[int, ...]:
     levels = tuple(severities)
     if not levels or len(set(levels)) != len(levels) or not set(levels) <= set(SEVERITIES):

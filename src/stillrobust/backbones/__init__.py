@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stillrobust.backbones.base import LEVELS, Backbone
     from stillrobust.backbones.checkpoint_facts import Checkpoint
     from stillrobust.backbones.checkpoints import CHECKPOINTS
-    from stillrobust.backbones.layer_rates import layer_rates
+    from stillrobust.backbones.layer_decay import layer_rates
     from stillrobust.backbones.specs import (
         ResolvedBackbone,
         build_backbone,
@@ -49,7 +49,7 @@ __getattr__ = lazy_exports(
         "base": ("LEVELS", "Backbone"),
         "checkpoint_facts": ("Checkpoint",),
         "checkpoints": ("CHECKPOINTS",),
-        "layer_rates": ("layer_rates",),
+        "layer_decay": ("layer_rates",),
         "specs": (
             "ResolvedBackbone",
             "build_backbone",

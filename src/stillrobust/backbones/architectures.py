@@ -5,7 +5,7 @@ To add an architecture, write its builder in a module of this package and add an
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from stillrobust.backbones.checkpoints import checkpoints_of
 from stillrobust.backbones.library_names import model_names
@@ -36,6 +36,8 @@ ARCHITECTURES: LazyTable[Callable[[str], "Backbone"]] = LazyTable(
 """Built-in architectures. Any other name is timm's, and so is ``timm/NAME`` if both have it."""
 TIMM = "timm/"
 RANDOM = "random"
+LayerUnit = Literal["block", "stage"]
+"""What layer decay counts, see ``layers_of``."""
 HUB = "imagenet"  # the default weights of a timm name: timm's own, from its hub
 
 

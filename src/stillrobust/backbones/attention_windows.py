@@ -38,9 +38,10 @@ class AttentionWindows:
         """Forward pre-hook of attention: (B, prefix + h w, C) -> (B windows, prefix + side², C)."""
         (tokens,) = inputs
         side, (height, width) = self.side, self.grid
-        patches = tokens[:, self.prefix :].unflatten(1, self.grid)
+        patches = tokens[:, self.prefix :].unflatten(1, self.grid)  # type: ignore[no-untyped-call]
         patches = functional.pad(patches, (0, 0, 0, -width % side, 0, -height % side))
-        windows = patches.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3)
+        windows = patches.unflatten(2, (-1, side))  # type: ignore[no-untyped-call]
+        windows = windows.unflatten(1, (-1, side)).transpose(2, 3)
         windows = windows.flatten(3, 4).flatten(1, 2)  # (B, windows, side², C)
         prefix = tokens[:, None, : self.prefix].expand(-1, windows.shape[1], -1, -1)
         return (torch.cat([prefix, windows], dim=2).flatten(0, 1),)
@@ -49,7 +50,7 @@ class AttentionWindows:
         """Forward hook of attention: (B windows, prefix + side², C) -> (B, prefix + h w, C)."""
         side, (height, width) = self.side, self.grid
         rows, columns = -(-height // side), -(-width // side)
-        windows = output.unflatten(0, (-1, rows * columns))
+        windows = output.unflatten(0, (-1, rows * columns))  # type: ignore[no-untyped-call]
         prefix = windows[:, :, : self.prefix].mean(1)
         patches = windows[:, :, self.prefix :].unflatten(2, (side, side))
         patches = patches.unflatten(1, (rows, columns)).transpose(2, 3)

@@ -267,9 +267,11 @@ def from_big_vision(state: State, model: nn.Module) -> State:
     for part in ("weight", "bias"):
         key_value = joined.pop(f"attn_pool.qkv.{part}", None)
         if key_value is not None and f"attn_pool.q.{part}" in own:
-            joined[f"attn_pool.q.{part}"], joined[f"attn_pool.kv.{part}"] = key_value.split(
-                [len(own[f"attn_pool.q.{part}"]), len(own[f"attn_pool.kv.{part}"])]
-            )
+            count = len(own[f"attn_pool.q.{part}"])
+            joined |= {
+                f"attn_pool.q.{part}": key_value[:count],
+                f"attn_pool.kv.{part}": key_value[count:],
+            }
     return joined
 
 

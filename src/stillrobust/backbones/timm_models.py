@@ -100,9 +100,9 @@ class TimmBackbone(Backbone):
             with torch.no_grad():
                 self.eval().embedding_of(torch.zeros(1, 3, *size, device=self.pixel_mean.device))
         except Exception as error:  # each of timm's architectures fails in its own way
-            height, width = self.model.pretrained_cfg["input_size"][1:]  # type: ignore[union-attr, index]
+            height, width = self.model.pretrained_cfg["input_size"][1:]  # type: ignore[index]
             raise UserError(
-                f"timm's {self.name} cannot compute images of {size[0]} × {size[1]}; take larger"
+                f"{self.name} cannot compute images of {size[0]} × {size[1]}; take larger"
                 f" ones, such as {height} × {width} (resize={height}, crop={height})"
             ) from error
         finally:
@@ -113,7 +113,7 @@ class TimmBackbone(Backbone):
         if fixed and size != fixed:
             wanted = "images of any size" if size is None else f"{size[0]} × {size[1]}"
             raise UserError(
-                f"timm's {self.name} computes images of {fixed[0]} × {fixed[1]} only, but {wanted}"
+                f"{self.name} computes images of {fixed[0]} × {fixed[1]} only, but {wanted}"
                 " are needed; take vit_small_patch16_224, swin_t or resnet50, or classify at"
                 f" resize={fixed[0]}, crop={fixed[0]}"
             )

@@ -96,13 +96,12 @@ def find_size_limits(
     Returns:
         The limits with the smallest padding that works.
     """
-    height, width = model.pretrained_cfg["input_size"][1:]  # type: ignore[union-attr, index]
+    height, width = model.pretrained_cfg["input_size"][1:]  # type: ignore[index]
     if module_of(name) in _RESIZING:
         return SizeLimits(fixed=(height, width))
-    patch = _patch_side(model)
     size = TRIAL_HEIGHT, 2 * width + 1
     runs = 0
-    for multiple in dict.fromkeys((patch, math.lcm(patch, strides[-1]))):
+    for multiple in dict.fromkeys((1, strides[0], math.lcm(*strides))):
         covers = _maps_cover(model, indices, strides, size, multiple)
         runs = runs or (multiple if covers is not None else 0)
         if covers:
@@ -113,11 +112,6 @@ def find_size_limits(
     if _maps_cover(model, indices, strides, size, windows):
         return SizeLimits(windows, windows)
     return SizeLimits(fixed=(height, width))
-
-
-def _patch_side(model: nn.Module) -> int:
-    patch: Any = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
-    return max(patch) if isinstance(patch, tuple | list) else int(patch)
 
 
 @torch.no_grad()
@@ -183,4 +177,5 @@ def allow_any_size(model: nn.Module) -> None:
     """Let a model of one size take others, if that needs more than ``size_options``."""
     if type(model) is Hiera:
         model.__class__ = AnySizeHiera
+        assert isinstance(model, AnySizeHiera)
         model.trained_grid = tuple(model.tokens_spatial_shape)

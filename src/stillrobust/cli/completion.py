@@ -34,6 +34,12 @@ def _corruptions() -> Iterable[str]:
     return CORRUPTIONS
 
 
+def _methods() -> Iterable[str]:
+    from stillrobust.finetuning.methods import METHODS
+
+    return METHODS
+
+
 def _recipes() -> Iterable[str]:
     from stillrobust.tasks.recipes import RECIPES
 
@@ -55,6 +61,7 @@ def _transfers() -> Iterable[str]:
 NAMES: Mapping[str, Callable[[], Iterable[str]]] = {
     "backbones": _backbones,
     "corruptions": _corruptions,
+    "methods": _methods,
     "recipes": _recipes,
     "techniques": _techniques,
     "transfers": _transfers,

@@ -19,11 +19,15 @@ corrupt_command = typer.Typer()
 commands = typer.Typer(no_args_is_help=True, help="List corruptions, and compare implementations.")
 
 # Options of every command that corrupts images.
-Draws = Annotated[str, typer.Option(help="fast, or exact for the reference's draws.")]
+Draws = Annotated[
+    str, typer.Option(help="fast, or exact for the pixels of the reference implementation.")
+]
 Regime = Annotated[
     str, typer.Option(help="Severity table: imagenet, imagenet-c, cifar or tiny-imagenet.")
 ]
-ChannelOrder = Annotated[str, typer.Option(help="rgb, or bgr as in some detection tools.")]
+ChannelOrder = Annotated[
+    str, typer.Option(help="Channel order of the image that is corrupted: rgb or bgr.")
+]
 # Options of the commands that evaluate cells or export them.
 Corruptions = Annotated[
     str,
@@ -32,12 +36,14 @@ Corruptions = Annotated[
         help="Names or Python files with commas; 'common' is the 15, 'c-bar' ten others.",
     ),
 ]
-Severities = Annotated[str, typer.Option(help="Severities with commas.")]
+Severities = Annotated[str, typer.Option(help="Severities, separated by commas.")]
 Seed = Annotated[int, typer.Option(help="Seed of the corruptions.")]
 DatasetRegime = Annotated[str | None, typer.Option(help="Severity table (default: the dataset's).")]
 WarpTruth = Annotated[
     bool,
-    typer.Option("--warp-truth", help="Warp ground truth with corruptions that move pixels."),
+    typer.Option(
+        "--warp-truth", help="Move boxes, masks and label maps with corruptions that move pixels."
+    ),
 ]
 CHANCE_PICTURE = "first_predictions.png"
 AcceptChance = Annotated[
@@ -49,7 +55,7 @@ AcceptChance = Annotated[
 Scale = Annotated[
     tuple[float, float] | None,
     typer.Option(
-        metavar="LOW HIGH", help="Values that become 0 and 255 in images with more than 8 bits."
+        metavar="LOW HIGH", help="For images of more than 8 bits: the values that become 0 and 255."
     ),
 ]
 
@@ -59,17 +65,19 @@ def corrupt_(
     source: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
     out: Annotated[
         Path,
-        typer.Argument(help="Output folder; with --contact-sheet the PNG to write."),
+        typer.Argument(help="Output folder, or the PNG to write with --contact-sheet."),
     ],
     corruption: Annotated[
         str,
         typer.Option(
             autocompletion=names_of("corruptions"),
-            help="Names or Python files, with commas; 'all' for the 15.",
+            help="Names or Python files, separated by commas; 'all' for the 15.",
         ),
     ] = "all",
-    severity: Annotated[str, typer.Option(help="1 to 5, with commas, or 'all'.")] = "all",
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    severity: Annotated[
+        str, typer.Option(help="Severities from 1 to 5, separated by commas, or 'all'.")
+    ] = "all",
+    seed: Annotated[int, typer.Option(help="Seed of the random draws.")] = 0,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Worker processes (default: one for each core).")
     ] = None,
@@ -81,7 +89,10 @@ def corrupt_(
     scale: Scale = None,
     contact_sheet: Annotated[
         bool,
-        typer.Option("--contact-sheet", help="Write one PNG with a photo under all of them."),
+        typer.Option(
+            "--contact-sheet",
+            help="Write one PNG that shows a photo under every corruption and severity.",
+        ),
     ] = False,
 ) -> None:
     """Corrupt a photo or a folder of photos.
@@ -160,14 +171,13 @@ def conformance(
         ),
     ],
     python: Annotated[
-        Path | None, typer.Option(help="Interpreter that has the library (default: this one).")
+        Path | None,
+        typer.Option(help="Python interpreter that has the library (default: this one)."),
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="All five severities, not only 1, 3 and 5.")
+        bool, typer.Option("--full", help="Compare all five severities (default: 1, 3 and 5).")
     ] = False,
-    corruptions: Annotated[
-        str, typer.Option(help="Names with commas, or 'all' for the 19.")
-    ] = "all",
+    corruptions: Annotated[str, typer.Option(help="Names, separated by commas, or 'all'.")] = "all",
     json: Annotated[
         Path | None, typer.Option(help="Also write all results and versions to this file.")
     ] = None,
@@ -224,10 +234,14 @@ def difference(
     source: Annotated[Path, typer.Argument(help="A photo, or a folder of photos.")],
     first: Annotated[
         str,
-        typer.Option(help="KEY=VALUE with commas; keys: draws, regime, channel_order, seed."),
+        typer.Option(
+            help="KEY=VALUE, separated by commas. Keys: draws, regime, channel_order, seed."
+        ),
     ],
     second: Annotated[str, typer.Option(help="The protocol to compare with.")],
-    severity: Annotated[str, typer.Option(help="1 to 5, with commas.")] = "3",
+    severity: Annotated[
+        str, typer.Option(help="Severities from 1 to 5, separated by commas.")
+    ] = "3",
     photos: Annotated[
         int, typer.Option(help="Maximum number of photos, evenly spaced over the folder.")
     ] = 20,

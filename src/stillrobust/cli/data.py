@@ -32,7 +32,7 @@ def check(
         str,
         typer.Argument(
             metavar="FORMAT:PATH",
-            help="Dataset as in --data, or PATH alone: its format is then recognised.",
+            help="A folder, whose format is recognised, or a dataset as FORMAT:PATH.",
         ),
     ],
     full: Annotated[
@@ -41,8 +41,8 @@ def check(
 ) -> None:
     """Check a dataset and print its spec.
 
-    What was assumed and repaired is printed too. The exit status is 0 if the dataset is whole,
-    else 3.
+    What was assumed and what was repaired is printed too. The exit status is 0 if the dataset is
+    whole, else 3.
 
     Example: stillrobust data check mydata
 

@@ -63,22 +63,24 @@ def evaluate_command(
         str,
         typer.Option(
             help=(
-                "FORMAT:PATH; its val split is used. FORMAT(leave_out_bad=True):PATH leaves out bad"
-                " images."
+                "Dataset as FORMAT:PATH, such as coco:mydata; see `stillrobust data check`. Its"
+                " val split is used."
             )
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for results and the report.")],
-    run: Annotated[Path | None, typer.Argument(help="The folder of a finished run.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="Folder that `train` wrote; leave it out with --model.")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            help="A file, folder, torchvision name or KIND:NAME; see docs/reference/models.md."
+            help="Model from elsewhere: a file, a folder, or KIND:NAME such as timm:resnet50."
         ),
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="Expected task of the dataset; an error is raised if it differs."),
+        typer.Option(help="Stop if the dataset is for another task."),
     ] = None,
     name: Annotated[
         str | None,
@@ -97,9 +99,7 @@ def evaluate_command(
     ] = None,
     budget: Annotated[
         int | None,
-        typer.Option(
-            help="Evaluate N cells, then estimate mPC; see docs/explanation/statistics.md."
-        ),
+        typer.Option(help="Evaluate N cells only, and estimate mPC from them."),
     ] = None,
     seed: Seed = 0,
     regime: DatasetRegime = None,
@@ -196,11 +196,12 @@ def evaluate_command(
 
 def _print_estimates(results: Path, run: str, severities: tuple[int, ...]) -> None:
     from stillrobust.analysis.estimates import estimate_run
+    from stillrobust.report.table import Percent
     from stillrobust.storage.store import Store
 
     for one in estimate_run(Store(results), run, severities):
         print_text(
-            f"Estimate of mPC of {run}, {one.metric}: {100 * one.value:.1f} [{100 * one.low:.1f},"
-            f" {100 * one.high:.1f}] from {one.cells} of {one.total_cells} cells; compare it with"
-            " full results only with its interval"
+            f"Estimate of mPC of {run}, {one.metric}: {Percent(one.value, (one.low, one.high))}"
+            f" from {one.cells} of {one.total_cells} cells; compare it with full results only with"
+            " its interval"
         )

@@ -15,17 +15,19 @@ commands = typer.Typer()
 def gate(
     candidate: Annotated[str, typer.Argument(help="Name of the run to judge.")],
     baseline: Annotated[str, typer.Option(help="Name of the run that it is compared with.")],
-    results: Annotated[Path, typer.Option(help="Folder that --out of another command made.")],
+    results: Annotated[
+        Path, typer.Option(help="Folder of results: the --out of evaluate, study run or others.")
+    ],
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="mpc, drop, clean or corruption:NAME (default: mpc); repeat it for more gates."
+            help="mpc, drop, clean or corruption:NAME (default: mpc). Repeat it to judge several."
         ),
     ] = None,
     margin: Annotated[
         float | None,
         typer.Option(
-            help="Points that the candidate may lose (default: 1), or gain with --superior (0)."
+            help="Points that the candidate may lose (default: 1). With --superior: must gain (0)."
         ),
     ] = None,
     superior: Annotated[
@@ -35,7 +37,8 @@ def gate(
         str | None, typer.Option(help="Score such as mask_ap (default: the task's first).")
     ] = None,
     severities: Annotated[
-        str | None, typer.Option(help="Severities with commas (default: all that a run has).")
+        str | None,
+        typer.Option(help="Severities, separated by commas (default: all that a run has)."),
     ] = None,
     baseline_results: Annotated[
         Path | None, typer.Option(help="Folder of the baseline (default: --results).")
@@ -48,7 +51,9 @@ def gate(
         Path | None, typer.Option(help="Write JUnit XML, which CI systems show, to this file.")
     ] = None,
 ) -> None:
-    """Pass a candidate that is not worse than a baseline. Exit status: 0 pass, 1 fail, 2 unknown.
+    """Pass a candidate that is not worse than a baseline.
+
+    The exit status is 0 for pass, 1 for fail and 2 for unknown.
 
     Example: stillrobust gate int8 --baseline float32 --results out --margin 1.0 --junit gate.xml
 

@@ -14,16 +14,14 @@ GroupBy = Annotated[
     str | None,
     typer.Option(
         help=(
-            "Images that belong together: folder, REGEX or field:NAME (default: the run's; image:"
-            " none)."
+            "Images that belong together, such as the frames of a video: folder, REGEX or"
+            " field:NAME; image for none."
         )
     ),
 ]
 RegroupBy = Annotated[
     str | None,
-    typer.Option(
-        help="Group images by folder or REGEX, or not (image), instead of as stored with the runs."
-    ),
+    typer.Option(help="Group images by folder or REGEX; image for no groups (default: as stored)."),
 ]
 
 

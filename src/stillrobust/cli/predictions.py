@@ -50,9 +50,7 @@ def export(
     ] = None,
     budget: Annotated[
         int | None,
-        typer.Option(
-            help="Export N cells, from which mPC is estimated; see docs/explanation/statistics.md."
-        ),
+        typer.Option(help="Export N cells only, and estimate mPC from them."),
     ] = None,
     seed: Seed = 0,
     regime: DatasetRegime = None,
@@ -98,9 +96,12 @@ def score(
     ],
     files: Annotated[
         Path,
-        typer.Argument(metavar="PREDICTIONS", help="Folder with a file or folder for each cell."),
+        typer.Argument(
+            metavar="PREDICTIONS",
+            help="Folder of the predictions, with one file or folder for each cell.",
+        ),
     ],
-    data: Annotated[str, typer.Option(help="FORMAT:PATH that was exported.")],
+    data: Annotated[str, typer.Option(help="The dataset that was exported, as FORMAT:PATH.")],
     out: Annotated[Path, typer.Option(help="Folder for results and the report.")],
     name: Annotated[str, typer.Option(help="Name of the run in the results.")],
     weights: Annotated[
@@ -110,7 +111,8 @@ def score(
     missing_are_empty: Annotated[
         bool,
         typer.Option(
-            "--missing-are-empty", help="Images that a file does not name have no detections."
+            "--missing-are-empty",
+            help="Count images that a file does not name as images without detections.",
         ),
     ] = False,
     replace: Annotated[

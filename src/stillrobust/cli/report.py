@@ -23,6 +23,7 @@ def finish(
     reference: str | None = None,
     standard: Sequence[str] = (),
     group_by: str | None = None,
+    chance_corrected: bool = False,
 ) -> None:
     """Write the report of a results store, and print its tables and its path.
 
@@ -32,6 +33,7 @@ def finish(
         reference: Run that mCE is relative to.
         standard: Runs without a technique, for effective robustness.
         group_by: Rule for groups of images, instead of the stored groups.
+        chance_corrected: Whether the table has the drop corrected for chance as well.
     """
     from stillrobust.report import add_breakdown, results_table, summarize, to_text, write_report
     from stillrobust.report.extra_corruptions import extra_corruptions_table
@@ -52,7 +54,9 @@ def finish(
     transfer = transfer_gain_table(gains)
     lacking = [f"{one.run}: {one.reason}" for one in summary.incomplete]
     texts = [
-        to_text(results_table(rows, summary.replicates)) if rows or not partial else "",
+        to_text(results_table(rows, summary.replicates, chance_corrected))
+        if rows or not partial
+        else "",
         "\n".join(lacking) if not rows and not partial else "",
         "\n".join(line for text in headline(partial) for line in textwrap.wrap(text, 100)),
         to_text(partial_results_table(partial)),
@@ -70,7 +74,9 @@ def finish(
 
 @commands.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="Folder that --out of another command made.")],
+    results: Annotated[
+        Path, typer.Argument(help="Folder of results: the --out of evaluate, study run or others.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for report.html and the files of its numbers.")],
     paper: Annotated[
         bool,
@@ -84,13 +90,19 @@ def report(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Run that mCE is relative to (default: AlexNet, on ImageNet)."),
+        typer.Option(help="Reference run of mCE (default: AlexNet, for results on ImageNet)."),
     ] = None,
     standard: Annotated[
         list[str] | None,
-        typer.Option(help="Run without a technique, for effective robustness; at least two."),
+        typer.Option(
+            help="Run without a technique, for effective robustness. Repeat it: two are required."
+        ),
     ] = None,
     group_by: RegroupBy = None,
+    chance_corrected: Annotated[
+        bool,
+        typer.Option("--chance-corrected", help="Also print the drop of the score above chance."),
+    ] = False,
 ) -> None:
     """Write the report of finished results.
 
@@ -100,7 +112,7 @@ def report(
     --standard run-b
     """
     store = store_folder(results)
-    finish(store, out, reference, standard or (), group_by)
+    finish(store, out, reference, standard or (), group_by, chance_corrected)
     if paper:
         show_paper(store, out / "paper", protocol)
 
@@ -109,7 +121,9 @@ def report(
 def compare(
     first: Annotated[str, typer.Argument(metavar="RUN_A", help="Name of a run.")],
     second: Annotated[str, typer.Argument(metavar="RUN_B", help="Name of another run.")],
-    results: Annotated[Path, typer.Option(help="Folder that --out of another command made.")],
+    results: Annotated[
+        Path, typer.Option(help="Folder of results: the --out of evaluate, study run or others.")
+    ],
     metric: Annotated[
         str | None,
         typer.Option(help="Metric to compare (default: the task's first, such as box_ap)."),

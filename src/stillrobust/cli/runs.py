@@ -1,4 +1,4 @@
-"""The commands on the runs of a results store: runs list, show, import, remove, rename."""
+"""The commands on the runs of a results store: runs list, show, import, export, remove, rename."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from stillrobust.storage.store import Store
 
 commands = typer.Typer(
-    no_args_is_help=True, help="List, show, import, remove and rename evaluated models."
+    no_args_is_help=True, help="List, show, import, export, remove and rename evaluated models."
 )
 
-Results = Annotated[Path, typer.Argument(help="Folder that --out of another command made.")]
+Results = Annotated[
+    Path, typer.Argument(help="Folder of results: the --out of evaluate, study run or others.")
+]
 
 
 def _open(results: Path) -> "Store":
@@ -30,7 +32,7 @@ def _open(results: Path) -> "Store":
 @commands.command("list")
 def list_command(
     results: Annotated[
-        Path, typer.Argument(help="Folder that --out of another command made.")
+        Path, typer.Argument(help="Folder of results: the --out of evaluate, study run or others.")
     ] = Path("results"),
 ) -> None:
     """List runs with task, dataset and number of cells.
@@ -56,17 +58,19 @@ def list_command(
 def show_command(
     results: Results,
     run: Annotated[str | None, typer.Option(help="Show only this run (default: all).")] = None,
-    severities: Annotated[str, typer.Option(help="Severities with commas.")] = "1,2,3,4,5",
+    severities: Annotated[str, typer.Option(help="Severities, separated by commas.")] = "1,2,3,4,5",
     reference: Annotated[
         str | None,
-        typer.Option(help="Run that mCE is relative to (default: AlexNet, on ImageNet)."),
+        typer.Option(help="Reference run of mCE (default: AlexNet, for results on ImageNet)."),
     ] = None,
     standard: Annotated[
         list[str] | None,
-        typer.Option(help="A run without a technique, for effective robustness; repeat it."),
+        typer.Option(
+            help="Run without a technique, for effective robustness. Repeat it: two are required."
+        ),
     ] = None,
     classes: Annotated[
-        int, typer.Option(help="Number of classes, those with the largest loss first.")
+        int, typer.Option(help="Number of classes to show, largest loss first.")
     ] = 5,
 ) -> None:
     """Show calibration, object sizes, classes and mCE of runs.
@@ -106,22 +110,21 @@ def show_command(
 
 @commands.command("import")
 def import_command(
-    source: Annotated[str, typer.Argument(help="mmdetection, robustbench or semsegbench.")],
+    source: Annotated[str, typer.Argument(help="card, mmdetection, robustbench or semsegbench.")],
     path: Annotated[
-        Path, typer.Argument(help="File of the tool, or RobustBench's folder of cards and tables.")
+        Path, typer.Argument(help="File of the tool, a folder of cards, or RobustBench's folder.")
     ],
-    out: Annotated[
-        Path, typer.Option(help="Folder of results to write to; it may have other runs.")
-    ],
+    out: Annotated[Path, typer.Option(help="Folder of results to add to.")],
     model: Annotated[
-        str, typer.Option(help="Name of the model (mmdetection), or the only one to import.")
+        str,
+        typer.Option(help="Name of the model (mmdetection), or the one model to import (others)."),
     ] = "",
     dataset: Annotated[
-        str, typer.Option(help="Name of the dataset as in your runs, or the only one to import.")
+        str, typer.Option(help="Name of the dataset as in your runs, or the one dataset to import.")
     ] = "",
     known: Annotated[
         list[str] | None,
-        typer.Option(help="FIELD=VALUE of the protocol that the source does not document."),
+        typer.Option(help="FIELD=VALUE: a fact of the protocol that you know and the file lacks."),
     ] = None,
 ) -> None:
     """Import results of other tools.
@@ -131,6 +134,8 @@ def import_command(
     Example: stillrobust runs import mmdetection results.pkl --dataset "COCO val2017" --out results
 
     Example: stillrobust runs import semsegbench miou.csv --dataset ADE20K --out results
+
+    Example: stillrobust runs import card cards --out leaderboard
     """
     from stillrobust.importers import import_results
 
@@ -151,6 +156,26 @@ def import_command(
             )
         )
     print_text(f"Next: stillrobust report {out} --out report")
+
+
+@commands.command()
+def export(
+    results: Results,
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")],
+    card: Annotated[Path, typer.Option(help="JSON file to write.")],
+) -> None:
+    """Write the card of a run, which others can import.
+
+    The card has scores, intervals, protocol and hashes, and no image.
+
+    Example: stillrobust runs export results my-model --card my-model.json
+    """
+    from stillrobust.report.run_cards import card_json, make_card
+    from stillrobust.storage.files import write_whole
+
+    made = make_card(_open(results), name)
+    write_whole({card: card_json(made).encode()})
+    print_text(f"Card: {card}\nCite it so: {made.cite}")
 
 
 @commands.command()

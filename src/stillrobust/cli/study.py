@@ -38,18 +38,18 @@ Out = Annotated[
 ]
 Protocol = Annotated[
     str | None,
-    typer.Option(help="paper (severity 1) or benchmark (1 to 5); the default is the file's first."),
+    typer.Option(help="paper (severity 1) or benchmark (1 to 5); default: the study's first."),
 ]
 DataRoot = Annotated[
     Path, typer.Option(help="Folder of the datasets: coco/, ade20k/, cifar10/, ...")
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option(help="NAME=FORMAT:PATH of a dataset in another folder, repeatable."),
+    typer.Option(help="NAME=FORMAT:PATH of a dataset that is elsewhere, repeatable."),
 ]
 Small = Annotated[
     bool,
-    typer.Option("--miniature", help="Use small substitutes for data, weights and steps."),
+    typer.Option("--miniature", help="Use small data, small models and few steps."),
 ]
 
 Seeds = Annotated[
@@ -89,9 +89,7 @@ def run(
     seeds: Seeds = 1,
     workers: Annotated[
         int | None,
-        typer.Option(
-            min=0, help="Highest number of workers; 0 (default): one per GPU, or per core."
-        ),
+        typer.Option(min=0, help="Maximum number of workers (default: one per GPU, or per core)."),
     ] = None,
     share_corrupted: Annotated[
         str | None,

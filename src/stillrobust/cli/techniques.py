@@ -43,8 +43,7 @@ def show_command(
 ) -> None:
     """Show the card of a technique.
 
-    It has the paper, arguments, cost, published result, overlap with the test, and what was left
-    out.
+    The card names the paper, the arguments, the cost, published results, and overlap with the test.
 
     Example: stillrobust techniques show prime
     """
@@ -63,7 +62,7 @@ def deepaugment(
     network: Annotated[str, typer.Option(help="edsr or cae.")],
     weights: Annotated[
         Path | None,
-        typer.Option(help="Its published weights: edsr_baseline_x4.pt or model_final.state."),
+        typer.Option(help="Weights of the network: edsr_baseline_x4.pt or model_final.state."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
     workers: Annotated[

@@ -22,7 +22,7 @@ RecipeName = Annotated[
     str,
     typer.Option(
         autocompletion=names_of("recipes"),
-        help="One of `stillrobust recipes list`; other options change it.",
+        help="A recipe of `stillrobust recipes list`. The next options change it.",
     ),
 ]
 Steps = Annotated[int | None, typer.Option(help="Training steps.")]
@@ -50,13 +50,13 @@ def train_command(
         str,
         typer.Option(
             autocompletion=names_of("transfers"),
-            help="full_network trains everything, fixed_feature only the head; see training.md.",
+            help="full_network trains everything; fixed_feature trains the head only.",
         ),
     ] = "full_network",
     upstream: Annotated[
         bool,
         typer.Option(
-            "--upstream", help="Train nothing: keep the backbone's own classifier, to evaluate it."
+            "--upstream", help="Train nothing: write the backbone with its own classifier."
         ),
     ] = False,
     recipe: RecipeName = "small",
@@ -64,7 +64,14 @@ def train_command(
         str,
         typer.Option(
             autocompletion=names_of("techniques"),
-            help="Technique that augments the images: prime(geometry=False).",
+            help="Technique that augments the images, such as prime(geometry=False).",
+        ),
+    ] = "",
+    method: Annotated[
+        str,
+        typer.Option(
+            autocompletion=names_of("methods"),
+            help="Fine-tuning methods that keep robustness: lp_ft + ema(decay=0.99).",
         ),
     ] = "",
     steps: Steps = None,
@@ -86,11 +93,13 @@ def train_command(
     Example: stillrobust train --data coco:mydata --backbone efficientnet_lite0 --out runs/mine
     """
     from stillrobust.data import open_dataset
+    from stillrobust.finetuning.methods import split_methods
     from stillrobust.training import TRANSFERS
 
     chosen = _recipe(recipe, change, steps=steps, batch_size=batch_size, lr=lr, seed=seed)
     lookup("transfer", transfer, TRANSFERS)
     _require_known_names(backbone, technique)
+    split_methods(method)
     dataset = open_dataset(data, "val" if upstream else "train", training=not upstream)
     for note in dataset.info.notes:
         print_text(f"note on {dataset.info.name}: {note}", err=True)
@@ -104,6 +113,7 @@ def train_command(
         chosen,
         parse_pairs("--set", settings or []),
         technique,
+        method,
     )
     with progress_display() as listen, log_failures(out / RUN_LOG, "training"):
         folder = train(
@@ -119,7 +129,7 @@ def robustify_command(
         str,
         typer.Option(
             autocompletion=names_of("techniques"),
-            help="augmix, prime, ant(kernel=3), a+b; regular for none.",
+            help="Technique, such as prime, ant(kernel=3) or augmix+prime; regular for none.",
         ),
     ],
     backbone: Annotated[
@@ -127,7 +137,7 @@ def robustify_command(
     ],
     data: Annotated[
         str,
-        typer.Option(help="imagenet:PATH, folders:PATH, or source: a set generated beside OUT."),
+        typer.Option(help="imagenet:PATH, folders:PATH, or source for a small generated dataset."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
     recipe: RecipeName = "source_small",

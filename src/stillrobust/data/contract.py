@@ -6,6 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 
+from stillrobust.data.reading import is_text
 from stillrobust.errors import UserError
 from stillrobust.names import format_count
 from stillrobust.samples import IGNORE, Array, Dataset, DatasetInfo, Sample, Target
@@ -52,6 +53,12 @@ def require_dataset(dataset: object) -> Dataset:
         raise UserError(
             f"Expected class names and a fingerprint in the info of {info.name}, but one is empty;"
             " compute it with stillrobust.data.fingerprint_samples"
+        )
+    broken = [name for name in found.info.classes if not is_text(name)]
+    if broken:
+        raise UserError(
+            f"Expected class names that can be written as UTF-8 in {found.info.name}, but got"
+            f" {broken[0]!r:.80}; rename the class"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Evaluation of models under image corruptions. Only the loop loads torch."""
+"""Evaluation of models under image corruptions, and scores of predictions from files."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -15,13 +15,14 @@ from typing import Any
 from stillrobust.analysis.robustness import missing_places
 from stillrobust.errors import UserError
 from stillrobust.grid import CLEAN, COMMON, Cell
-from stillrobust.importers import mmdetection, robustbench, semsegbench
+from stillrobust.importers import mmdetection, robustbench, run_cards, semsegbench
 from stillrobust.importers.tables import UNKNOWN, ImportedTable
-from stillrobust.names import lookup
+from stillrobust.names import lookup, unknown_name_error
 from stillrobust.storage.files import content_key
 from stillrobust.storage.store import Measurement, Run, Store
 
 SOURCES: dict[str, Callable[[Path, str, str], list[ImportedTable]]] = {
+    "card": run_cards.read,
     "mmdetection": mmdetection.read,
     "robustbench": robustbench.read,
     "semsegbench": semsegbench.read,
@@ -69,13 +70,20 @@ def import_results(
     Raises:
         UserError: If the file or the arguments are invalid. Nothing is written then.
     """
-    tables = lookup("source", source, SOURCES)(path, model, dataset)
-    origin = {"source": source, "file": path.name, "sha256": _digest(path)}
+    if source not in SOURCES:
+        raise UserError(
+            f"{unknown_name_error('source', source, SOURCES)}; `stillrobust predictions score`"
+            " scores predictions of your own, in COCO's format and others"
+            " (docs/how_to/predictions.md)"
+        )
+    tables = SOURCES[source](path, model, dataset)
     store = Store(results)
     existing = {run.name: run for run in store.runs()}
+    whole = _origin(source, path)
+    origins = [_origin(source, one.file) if one.file else whole for one in tables]
     prepared = [
         (_run(source, table, origin), table, _with_known_fields(table.protocol, known or {}))
-        for table in tables
+        for table, origin in zip(tables, origins, strict=True)
     ]
     for run, _, _ in prepared:
         _check_name(run, existing)
@@ -87,8 +95,12 @@ def import_results(
         )
     return [
         _write(store, run, table, {**protocol, IMPORTED: origin})
-        for run, table, protocol in prepared
+        for (run, table, protocol), origin in zip(prepared, origins, strict=True)
     ]
+
+
+def _origin(source: str, path: Path) -> dict[str, str]:
+    return {"source": source, "file": path.name, "sha256": _digest(path)}
 
 
 def _run(source: str, table: ImportedTable, origin: Mapping[str, str]) -> Run:
@@ -99,7 +111,7 @@ def _run(source: str, table: ImportedTable, origin: Mapping[str, str]) -> Run:
         table.backbone,
         None,
         table.dataset,
-        {IMPORTED: dict(origin)},
+        {IMPORTED: {**origin, **table.facts}},
         table.classes,
         table.kind,
     )

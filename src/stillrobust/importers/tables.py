@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from stillrobust.errors import UserError
@@ -31,6 +32,10 @@ class ImportedTable:
     """What a reader must know: what was left out, and contradictions in the source."""
     classes: tuple[str, ...] = ()
     """Classes of the dataset, if the source documents them."""
+    file: Path | None = None
+    """The file of this run, if the source has a file for each."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the record of the run keeps besides."""
 
 
 def score(value: Any, where: str, scale: float = 1.0) -> float:

@@ -1,4 +1,4 @@
-"""Metrics: they count per image, can be merged, and divide once at the end.
+"""Metrics. A metric counts per image, can be merged with others, and divides once at the end.
 
 ``METRICS[task](info)`` creates the metric of a task. To add a metric for a task, write a class that
 follows ``Metric`` in a file of its own and add it to ``METRICS``. To add a score to a task, add it

@@ -3,7 +3,7 @@
 A spec is a file such as ``my_model.py`` or ``model.onnx``, a folder, a name of torchvision, or
 ``KIND:NAME`` with a kind of :data:`PREDICTORS`; arguments follow as ``(argument=literal, ...)``.
 Each kind is a module with a function ``create_predictor(info, name, ...)``.
-Only the models load torch; the validation of predictions does not.
+Torch is imported when a model is opened.
 """
 
 import importlib

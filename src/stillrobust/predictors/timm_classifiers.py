@@ -61,7 +61,7 @@ def create_predictor(
     transform = timm.data.create_transform(
         **timm.data.resolve_model_data_config(model), is_training=False
     )
-    model = model.eval().to(default_device(), memory_format=torch.channels_last)
+    model = model.eval().to(default_device()).to(memory_format=torch.channels_last)
     arguments = {"weights": weights} | ({"key": key} if key else {})
     preprocessing = " ".join(repr(transform).split())
 

@@ -92,7 +92,7 @@ def create_predictor(
         outputs,
         labels or {},
     )
-    model = model.eval().to(default_device(), memory_format=torch.channels_last)
+    model = model.eval().to(default_device()).to(memory_format=torch.channels_last)
     weights_digest = digest(model.state_dict())
     predict = _PREDICTS[info.task](model, transform, *head)
     fold_batch_norm(model, predict)

@@ -1,6 +1,7 @@
 """Hugging Face models for classification, detection and segmentation, with their processors."""
 
 import inspect
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 import transformers
+from torch import Tensor
 from torch.nn import functional
 
 from stillrobust.backbones.hubs import transformers_folder
@@ -30,11 +32,27 @@ from stillrobust.predictors.predictor import Predict, Predictor, prediction_iden
 from stillrobust.samples import DatasetInfo, Image, Prediction
 from stillrobust.user_files import error_summary
 
+UNIVERSAL = "AutoModelForUniversalSegmentation"
 # heads for each task, in the order in which they are tried
 HEADS = {
     "classification": ("AutoModelForImageClassification",),
-    "detection": ("AutoModelForObjectDetection", "AutoModelForUniversalSegmentation"),
-    "segmentation": ("AutoModelForSemanticSegmentation", "AutoModelForUniversalSegmentation"),
+    "detection": ("AutoModelForObjectDetection", UNIVERSAL),
+    "segmentation": ("AutoModelForSemanticSegmentation", UNIVERSAL),
+}
+# heads that are not evaluated: why, and what would be
+UNSUITED = {
+    "AutoModelForMaskGeneration": (
+        "proposes masks without classes, for points or boxes that it is given, so that there is no"
+        " class to score; give a Mask2Former, or a Python file that prompts it and names classes"
+    ),
+    "AutoModelForZeroShotObjectDetection": (
+        "finds what a text names, so that its classes depend on a prompt; give a detector that was"
+        " trained for classes, or a Python file that prompts it"
+    ),
+    "AutoModelForZeroShotImageClassification": (
+        "compares an image with texts, so that its classes depend on prompts; give a classifier"
+        " that was fine-tuned, or a Python file that prompts it"
+    ),
 }
 
 
@@ -53,7 +71,42 @@ def create_predictor(
         UserError: If the model cannot be loaded or does not fit the dataset.
     """
     local = Path(name).expanduser()
-    source = str(local if local.is_dir() else transformers_folder(name))
+    config, head, model, processor = _load(
+        str(local if local.is_dir() else transformers_folder(name)), name, info
+    )
+    names = class_names(config.id2label)
+    columns = class_columns(info, names, len(names), labels or {}, name)
+    instances = info.task == "detection" and head == UNIVERSAL
+    if instances and not _has_binary_maps(processor.library):
+        raise UserError(
+            f"{type(model).__name__} has no overlapping instances in transformers; evaluate it on"
+            " label maps, or give a MaskFormer or Mask2Former"
+        )
+    preprocessing = _without_versions(processor.library.to_dict())
+    weights_digest = digest(model.state_dict())
+    predict = MAKERS[info.task, head == UNIVERSAL](model, processor, columns, len(names))
+    fold_batch_norm(model, predict)
+    return Predictor(
+        task=info.task,
+        model=f"transformers:{local.name if local.is_dir() else name}",
+        predict=predict,
+        weights=prediction_identity(
+            weights_digest,
+            config=_without_versions(config.to_dict()),
+            preprocessing=preprocessing,
+        ),
+        classes=info.classes,
+        masks=instances,
+        about={
+            "architecture": type(model).__name__,
+            "preprocessing": preprocessing,
+            "transformers": transformers.__version__,
+        },
+    )
+
+
+def _load(source: str, name: str, info: DatasetInfo) -> tuple[Any, str, Any, "_Processor"]:
+    """Load the configuration, the head's name, the model in evaluation mode and its processor."""
     try:
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         head = _head_of(config, info)
@@ -74,42 +127,7 @@ def create_predictor(
             f" missing ({tensor_names(missing)}); give a model that was trained for {info.task}"
         )
     require_possible_values(model, name)
-    names = class_names(config.id2label)
-    columns = class_columns(info, names, len(names), labels or {}, name)
-    model = model.eval().to(default_device())
-    universal = head == "AutoModelForUniversalSegmentation"
-    instances = universal and info.task == "detection"
-    if instances and not _has_binary_maps(processor.library):
-        raise UserError(
-            f"{type(model).__name__} has no overlapping instances in transformers; evaluate it on"
-            " label maps, or give a MaskFormer or Mask2Former"
-        )
-    makers = {
-        "classification": _classifier,
-        "segmentation": _universal_segmenter if universal else _segmenter,
-        "detection": _instances if universal else _detector,
-    }
-    preprocessing = _without_versions(processor.library.to_dict())
-    weights_digest = digest(model.state_dict())
-    predict = makers[info.task](model, processor, columns, len(names))
-    fold_batch_norm(model, predict)
-    return Predictor(
-        task=info.task,
-        model=f"transformers:{local.name if local.is_dir() else name}",
-        predict=predict,
-        weights=prediction_identity(
-            weights_digest,
-            config=_without_versions(config.to_dict()),
-            preprocessing=preprocessing,
-        ),
-        classes=info.classes,
-        masks=instances,
-        about={
-            "architecture": type(model).__name__,
-            "preprocessing": preprocessing,
-            "transformers": transformers.__version__,
-        },
-    )
+    return config, head, model.eval().to(default_device()), processor
 
 
 def _without_versions(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,9 +179,12 @@ def _head_of(config: Any, info: DatasetInfo) -> str:
     for head in HEADS[info.task]:
         if type(config) in getattr(transformers, head)._model_mapping:
             return head
+    kind = type(config).__name__
+    for head, reason in UNSUITED.items():
+        if type(config) in getattr(getattr(transformers, head, None), "_model_mapping", ()):
+            raise UserError(f"Expected a model for {info.task}, but {kind}'s {reason}")
     raise UserError(
-        f"{type(config).__name__} has no head for {info.task} in transformers; give a model that"
-        " was trained for it"
+        f"{kind} has no head for {info.task} in transformers; give a model that was trained for it"
     )
 
 
@@ -190,26 +211,55 @@ def _segmenter(model: Any, processor: _Processor, columns: Any, outputs: int) ->
     return predict
 
 
+def _resize(values: Tensor, size: tuple[int, ...]) -> Tensor:
+    """(B, C, h, w) -> (B, C, H, W)."""
+    return functional.interpolate(values, size, mode="bilinear", align_corners=False)
+
+
 def _universal_segmenter(model: Any, processor: _Processor, columns: Any, outputs: int) -> Predict:
     """Sum each query's mask, weighted by its class, as the library does."""
 
     def predict(images: list[Image]) -> list[Prediction]:
         found = []
         for image, size in zip(images, _sizes(images), strict=True):
-            answer = model(**processor([image]))
+            inputs = processor([image])
+            answer = model(**inputs)
             if "class_queries_logits" not in answer:
                 raise UserError(
                     f"{type(model).__name__} has no semantic segmentation in transformers; give a"
                     " MaskFormer, Mask2Former, OneFormer or EoMT"
                 )
-            classes = answer.class_queries_logits[0].softmax(-1)[:, torch.from_numpy(columns)]
-            masks = answer.masks_queries_logits[0].sigmoid()
-            scores = torch.einsum("qc,qhw->chw", classes.float(), masks.float())[None]
-            resized = functional.interpolate(scores, size, mode="bilinear", align_corners=False)
-            found.append(Prediction(label_map=resized[0].argmax(0).cpu().numpy()))
+            classes = answer.class_queries_logits.softmax(-1)[..., torch.from_numpy(columns)]
+            masks = answer.masks_queries_logits.float()
+            offsets = inputs.get("patch_offsets")
+            if offsets is not None:  # EoMT, whose masks are coarse
+                masks = _resize(masks, tuple(inputs["pixel_values"].shape[-2:]))
+            scores = torch.einsum("bqc,bqhw->bchw", classes.float(), masks.sigmoid())
+            if offsets:  # it cuts a long image into squares, which overlap
+                library = processor.library
+                whole = library.merge_image_patches(scores, offsets, [size], library.size)[0]
+            else:
+                whole = _resize(scores, size)[0]
+            found.append(Prediction(label_map=whole.argmax(0).cpu().numpy()))
         return found
 
     return predict
+
+
+def _by_size(predict: Predict) -> Predict:
+    """Predict images of different sizes apart: smaller ones would be padded to the largest.
+
+    Some detectors see the padding, so that a prediction would depend on the rest of its batch.
+    """
+
+    def predict_by_size(images: list[Image]) -> list[Prediction]:
+        return [
+            one
+            for _, alike in itertools.groupby(images, lambda image: image.shape)
+            for one in predict(list(alike))
+        ]
+
+    return predict_by_size
 
 
 def _detector(model: Any, processor: _Processor, columns: Any, outputs: int) -> Predict:
@@ -230,7 +280,7 @@ def _detector(model: Any, processor: _Processor, columns: Any, outputs: int) -> 
             )
         return results
 
-    return predict
+    return _by_size(predict)
 
 
 def _instances(model: Any, processor: _Processor, columns: Any, outputs: int) -> Predict:
@@ -264,4 +314,14 @@ def _instances(model: Any, processor: _Processor, columns: Any, outputs: int) ->
             )
         return results
 
-    return predict
+    return _by_size(predict)
+
+
+MAKERS = {
+    ("classification", False): _classifier,
+    ("segmentation", False): _segmenter,
+    ("segmentation", True): _universal_segmenter,
+    ("detection", False): _detector,
+    ("detection", True): _instances,
+}
+"""By task, and whether the head is ``UNIVERSAL``."""

@@ -1,6 +1,6 @@
-"""Reports: from a store of measurements to tables, files and one offline page.
+"""Reports of a results store: tables, files and one offline page.
 
-Reads the store; never loads a model or an image folder.
+Neither models nor datasets are read.
 """
 
 from pathlib import Path
@@ -9,6 +9,7 @@ from stillrobust.analysis.intervals import REPLICATES
 from stillrobust.report.breakdown import add_breakdown
 from stillrobust.report.downloads import report_files
 from stillrobust.report.page import render_page
+from stillrobust.report.paper_figures import list_paper_figures
 from stillrobust.report.renderers import to_csv, to_latex, to_markdown, to_text
 from stillrobust.report.results_table import measurements_table, results_table
 from stillrobust.report.rows import Row, Summary
@@ -36,7 +37,7 @@ __all__ = [
 
 
 def report(store_root: Path | str, out_dir: Path | str, replicates: int = REPLICATES) -> Path:
-    """Write ``report.html`` and the files of its numbers.
+    """Write ``report.html``, the files of its numbers, and its figures for a paper.
 
     Args:
         store_root: Folder of the results store.
@@ -51,7 +52,7 @@ def report(store_root: Path | str, out_dir: Path | str, replicates: int = REPLIC
 
 
 def write_report(store: Store, summary: Summary, out_dir: Path | str) -> Path:
-    """Write the page and the files of a summary.
+    """Write the page, files and figures of a summary.
 
     Args:
         store: The results store.
@@ -66,5 +67,7 @@ def write_report(store: Store, summary: Summary, out_dir: Path | str) -> Path:
     files = {
         folder / name: file.content.encode() for name, file in report_files(store, summary).items()
     }
+    for figure in list_paper_figures(store.runs(), summary):
+        files |= {folder / name: content for name, content in figure.files.items()}
     write_whole({**files, path: render_page(store, summary).encode()})
     return path

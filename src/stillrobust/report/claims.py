@@ -141,8 +141,8 @@ def effect_text(one: StatementVerdict) -> str:
     if one.effect is None:
         return one.reason
     if one.low is None or one.high is None:
-        return f"{Percent(one.effect, digits=2)} points, {one.reason}"
-    return f"{Percent(one.effect, (one.low, one.high), 2)} points"
+        return f"{Percent(one.effect)} points, {one.reason}"
+    return f"{Percent(one.effect, (one.low, one.high))} points"
 
 
 def claims_text(judgements: Sequence[ClaimVerdict]) -> str:

@@ -2,14 +2,18 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from stillrobust.analysis.intervals import LEVEL
 from stillrobust.report.breakdown import breakdown_of, breakdown_quantities_table
+from stillrobust.report.labels import metric_name, task_name
+from stillrobust.report.paper_figures import PaperFigure
 from stillrobust.report.partial_results import partial_results_json, partial_results_table
+from stillrobust.report.protocol_groups import protocol_groups
 from stillrobust.report.renderers import to_csv, to_latex, to_markdown, to_records
-from stillrobust.report.results_table import measurements_table, results_table
+from stillrobust.report.results_table import ALIKE, measurements_table, results_table
 from stillrobust.report.rows import Row, Summary
 from stillrobust.report.seed_means import with_seed_means
 from stillrobust.report.summary import overlaps_test
@@ -37,13 +41,14 @@ class ReportFile:
 
 @dataclass(frozen=True)
 class DownloadLink:
-    """A link of the page that contains its file."""
+    """A link of the page to a file."""
 
     name: str
     description: str
-    kilobytes: int
     address: str
-    """A ``data:`` address; empty if the file is only in the folder of the page."""
+    """A ``data:`` address, or a path from the page; empty for a file that is too large to be in the
+    page.
+    """
 
 
 def report_files(store: Store, summary: Summary) -> dict[str, ReportFile]:
@@ -64,7 +69,9 @@ def report_files(store: Store, summary: Summary) -> dict[str, ReportFile]:
     measurements = measurements_table(runs, summary.measurements)
     files = {
         "table.csv": ReportFile("results with full precision", to_csv(results)),
-        "table.tex": ReportFile("results for a paper", to_latex(results)),
+        "table.tex": ReportFile(
+            "tables for a paper in LaTeX, one for each protocol", results_latex(summary)
+        ),
         "results.json": ReportFile(
             "rows with intervals, protocols, scores and breakdowns",
             results_json(summary, transfer, upstream),
@@ -91,8 +98,36 @@ def report_files(store: Store, summary: Summary) -> dict[str, ReportFile]:
     return files
 
 
-def download_links(files: Mapping[str, ReportFile]) -> list[DownloadLink]:
-    """Make links that contain their files, up to ``MAX_LINK_BYTES``."""
+def results_latex(summary: Summary) -> str:
+    """Render the results in LaTeX, a table for each task, dataset, metric and protocol.
+
+    A comment above each table has the protocol.
+    """
+    parts = [r"% Tables of stillrobust report. Use: \input{table}", ""]
+    for group in protocol_groups(summary.rows):
+        run, numbers = group[0].run, group[0].robustness
+        table = results_table(group, summary.replicates)
+        caption = (
+            f"{task_name(run)} on {run.dataset}: clean {metric_name(numbers.metric)}, its mean over"
+            " the 15 corruptions (mPC), and the drop by corruption group and in the mean, in %."
+            f" Brackets: {LEVEL:.0%} intervals. Models that share a letter are not distinguishable."
+        )
+        protocol = {"severities": ", ".join(map(str, numbers.severities)), **group[0].protocol}
+        values = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in protocol.items())
+        notes = [note for note in table.notes if note != ALIKE]
+        parts.append(to_latex(table, caption, [f"Protocol: {values}", *notes]))
+    return "\n".join(parts)
+
+
+def download_links(
+    files: Mapping[str, ReportFile], figures: Iterable[PaperFigure] = ()
+) -> list[DownloadLink]:
+    """Make links to the files of a report.
+
+    Args:
+        files: Files of numbers. The links contain them, up to ``MAX_LINK_BYTES`` in all.
+        figures: Figures. Their files are in the folder of the page.
+    """
     room, links = MAX_LINK_BYTES, []
     for name, file in files.items():
         content = file.content.encode()
@@ -102,7 +137,10 @@ def download_links(files: Mapping[str, ReportFile]) -> list[DownloadLink]:
         media_type = MEDIA_TYPES[name.rpartition(".")[2]]
         address = f"data:{media_type};base64,{encoded}" if fits else ""
         kilobytes = max(1, round(len(content) / 1000))
-        links.append(DownloadLink(name, file.description, kilobytes, address))
+        links.append(DownloadLink(name, f"{file.description}, {kilobytes} kB", address))
+    links += [
+        DownloadLink(path, figure.description, path) for figure in figures for path in figure.paths
+    ]
     return links
 
 
@@ -157,7 +195,12 @@ def _row_as_dict(row: Row) -> dict[str, Any]:
         "mpc": numbers.mpc,
         "rpc": numbers.rpc,
         "drop": numbers.drop,
+        "clean_interval": row.interval_of("clean"),
+        "mpc_interval": row.interval_of("corrupted"),
         "drop_interval": row.interval,
+        "chance": row.chance,
+        "corrected_drop": row.corrected_drop,
+        "corrected_drop_interval": row.corrected_drop_interval,
         "alike": row.alike,
         "alike_mpc": row.alike_mpc,
         "warnings": row.warnings,

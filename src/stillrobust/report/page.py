@@ -30,6 +30,7 @@ from stillrobust.report.gallery import Images, gallery, severity_steps
 from stillrobust.report.headline import headline
 from stillrobust.report.heat_map import corruption_heat_table, heat_style
 from stillrobust.report.labels import TASKS, metric_name, task_name
+from stillrobust.report.paper_figures import list_paper_figures
 from stillrobust.report.partial_results import partial_results_table
 from stillrobust.report.protocol_groups import protocol_difference, protocol_groups
 from stillrobust.report.renderers import render_html
@@ -60,7 +61,7 @@ def render_page(store: Store, summary: Summary) -> str:
     results = results_table(rows, summary.replicates)
     gains = transfer_gain(runs, rows)
     sentences = [summary_sentence(gains)] if gains else []
-    links = download_links(report_files(store, summary))
+    links = download_links(report_files(store, summary), list_paper_figures(runs, summary))
     style, script = (
         Markup(files("stillrobust.report").joinpath(f"templates/page.{kind}").read_text("utf-8"))
         for kind in ("css", "js")

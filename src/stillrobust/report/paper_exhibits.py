@@ -1,22 +1,23 @@
-"""The paper's tables and figures, filled with the rows of a store.
-
-A store of other runs gets exhibits of the same layouts.
-"""
+"""The paper's tables and figures, filled with the rows of a store."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from stillrobust.analysis.intervals import REPLICATES
+from stillrobust.analysis.rounding import decimals
+from stillrobust.errors import UserError
+from stillrobust.paper import Claim, load_claims
 from stillrobust.report.claims import Rows
-from stillrobust.report.labels import metric_name, model_name, task_name, transfer_name
-from stillrobust.report.protocol_groups import protocol_difference, protocol_groups
+from stillrobust.report.labels import metric_name
 from stillrobust.report.results_table import ALIKE, DROPS, GROUP_ORDER
-from stillrobust.report.rows import Row, Summary
-from stillrobust.report.seed_means import with_seed_means
+from stillrobust.report.rows import Row
 from stillrobust.report.summary import summarize
 from stillrobust.report.table import Cell, Column, Percent, Table
 from stillrobust.storage.store import Store
-from stillrobust.study import Selection, select
+from stillrobust.study import Selection, Study, select
 
+PAPER = "paper"  # the study of all of the paper's runs, studies/paper.yaml
 MISSING = "\N{EN DASH}"
 
 
@@ -47,7 +48,7 @@ class ExhibitPanel:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One of the paper's tables or figures, or one like them."""
+    """One of the tables or figures of a study, such as the paper's."""
 
     name: str
     title: str
@@ -59,22 +60,23 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class PaperExhibits:
-    """The exhibits of a store, and the rows behind them."""
+    """The exhibits of a store, and the rows behind them by (id of a run, metric)."""
 
     exhibits: tuple[Exhibit, ...]
     rows: Rows
-    summary: Summary
     severities: tuple[int, ...]
     miniature: bool = False
     missing: tuple[str, ...] = field(default=())
     """Ids of incomplete runs in the exhibits."""
+    claims: tuple[Claim, ...] = ()
+    """Claims about the runs: the paper's, or those of the studies' own files."""
 
 
 def paper_exhibits(
     store: Store,
     protocol: str | None = None,
     studies: Sequence[str] = (),
-    replicates: int | None = None,
+    replicates: int = REPLICATES,
 ) -> PaperExhibits:
     """Fill the paper's exhibits with the runs of a store.
 
@@ -82,10 +84,13 @@ def paper_exhibits(
         store: The results store.
         protocol: As for ``stillrobust study``.
         studies: Names or files (default: the paper's).
-        replicates: Number of bootstrap resamples (default: that of :func:`summarize`).
+        replicates: Number of bootstrap resamples.
 
     Returns:
         The exhibits. If the store has real and miniature results, only the real ones are used.
+
+    Raises:
+        UserError: If the store has no run of the studies.
     """
     names = {run.name for run in store.runs()}
     for miniature in (False, True):
@@ -93,22 +98,18 @@ def paper_exhibits(
         known = {run.name(selection.protocol): run.id for run in selection.runs}
         if names & known.keys():
             return _exhibits_of_selection(store, selection, replicates)
-    summary = _summarize(store, replicates)
-    return PaperExhibits(tuple(_exhibits_of_rows(summary.rows)), {}, summary, ())
+    raise UserError(
+        f"Expected a run of the studies with tables and figures in {store.root}, but there is none;"
+        " stillrobust report has tables and figures of all other runs without --paper"
+    )
 
 
-def _summarize(store: Store, replicates: int | None, **choice: object) -> Summary:
-    return summarize(store, **choice, **({} if replicates is None else {"replicates": replicates}))  # type: ignore[arg-type]
-
-
-def _exhibits_of_selection(
-    store: Store, selection: Selection, replicates: int | None
-) -> PaperExhibits:
+def _exhibits_of_selection(store: Store, selection: Selection, replicates: int) -> PaperExhibits:
     protocol = selection.protocol
     severities = tuple(protocol.severities)
     ids = {run.id: run.name(protocol) for runs in selection.runs_of for run in runs}
     models = {run.id: run.label for runs in selection.runs_of for run in runs}
-    summary = _summarize(store, replicates, only=set(ids.values()), severities=severities)
+    summary = summarize(store, replicates, set(ids.values()), severities)
     by_name = {(row.run.name, row.robustness.metric): row for row in summary.rows}
     rows = {
         (key, metric): row
@@ -132,46 +133,22 @@ def _exhibits_of_selection(
     return PaperExhibits(
         tuple(exhibits),
         rows,
-        summary,
         severities,
         selection.miniature,
         tuple(dict.fromkeys(missing)),
+        tuple(_claims_of(selection.studies)),
     )
 
 
-def _exhibits_of_rows(rows: Sequence[Row]) -> Iterable[Exhibit]:
-    """A table by corruption group and a figure for each transfer in the store."""
-    for transfer, name in {row.run.setting: transfer_name(row.run) for row in rows}.items():
-        panels = tuple(
-            _panel(group, rows)
-            for group in protocol_groups([row for row in rows if row.run.setting == transfer])
-        )
-        yield Exhibit(
-            f"table_{transfer}",
-            f"Performance drop by corruption group, {name}",
-            "groups",
-            ("drop",),
-            panels,
-        )
-        yield Exhibit(
-            f"figure_{transfer}",
-            f"Performance drop and clean score, {name}",
-            "bars",
-            ("drop", "clean"),
-            panels,
-        )
-
-
-def _panel(group: Sequence[Row], rows: Sequence[Row]) -> ExhibitPanel:
-    run, metric = group[0].run, group[0].robustness.metric
-    difference = protocol_difference(group, rows)
-    parts = [f"{task_name(run)} on {run.dataset}", metric_name(metric), difference]
-    shown = with_seed_means(group)
-    return ExhibitPanel(
-        ", ".join(filter(None, parts)),
-        metric,
-        tuple(ExhibitEntry(model_name(row, shown), row) for row in shown),
-    )
+def _claims_of(studies: Iterable[Study]) -> Iterable[Claim]:
+    """The claims of each study's file once; those of the paper, for the studies of its runs."""
+    files = [
+        Path(study.claims) if study.claims else None
+        for study in studies
+        if study.claims or PAPER in (study.name, Path(study.source or "").stem)
+    ]
+    for file in dict.fromkeys(files):
+        yield from load_claims(file) if file else load_claims()
 
 
 def panel_table(panel: ExhibitPanel, layout: str) -> Table:
@@ -193,7 +170,7 @@ def panel_table(panel: ExhibitPanel, layout: str) -> Table:
         if entry.row is None:
             lines.append([entry.label, *[MISSING] * len(headings)])
             continue
-        cells: list[Cell] = [Percent(entry.row.value(drop), digits=2) for drop in DROPS[:-1]]
+        cells: list[Cell] = [score_cell(entry.row, drop) for drop in DROPS[:-1]]
         cells.append(mean_drop_cell(entry.row))
         lines.append([entry.label, *cells, *([entry.row.alike] if has_letters else [])])
     return Table.from_rows(panel.title, columns, lines, notes)
@@ -209,7 +186,7 @@ def _before_after(panel: ExhibitPanel, has_letters: bool) -> tuple[list[Column],
             if entry.row is None
             else mean_drop_cell(entry.row)
             if quantity == "drop"
-            else Percent(entry.row.value(quantity), digits=2)
+            else score_cell(entry.row, quantity)
             for entry in panel.entries
         ]
         lines.append([f"{metric_name(panel.metric)} {title}", *cells])
@@ -218,5 +195,10 @@ def _before_after(panel: ExhibitPanel, has_letters: bool) -> tuple[list[Column],
 
 
 def mean_drop_cell(row: Row) -> Percent:
-    """The mean drop as the paper prints drops, with its interval."""
-    return Percent(row.value("drop"), row.interval, 2)
+    """The mean drop with its interval."""
+    return Percent(row.value("drop"), row.interval)
+
+
+def score_cell(row: Row, quantity: str) -> Percent:
+    """A quantity as the paper prints it: without its interval, which gives the decimals."""
+    return Percent(row.value(quantity), digits=decimals(row.interval_of(quantity)))

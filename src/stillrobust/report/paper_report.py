@@ -4,18 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stillrobust.analysis.intervals import LEVEL
+from stillrobust.analysis.intervals import LEVEL, REPLICATES
 from stillrobust.errors import UserError
-from stillrobust.paper import load_claims, printed_tables, printed_values
+from stillrobust.paper import printed_tables, printed_values
 from stillrobust.report.claims import ClaimVerdict, claims_json, claims_text, judge
+from stillrobust.report.exhibit_figures import draw_exhibit
 from stillrobust.report.paper_exhibits import (
     Exhibit,
     PaperExhibits,
     mean_drop_cell,
     panel_table,
     paper_exhibits,
+    score_cell,
 )
-from stillrobust.report.paper_figures import draw_exhibit
 from stillrobust.report.renderers import to_latex, to_text
 from stillrobust.report.results_table import DROPS
 from stillrobust.report.table import Cell, Column, Percent, Table
@@ -41,7 +42,7 @@ def write_paper_report(
     out_dir: Path | str,
     protocol: str | None = None,
     studies: Sequence[str] = (),
-    replicates: int | None = None,
+    replicates: int = REPLICATES,
 ) -> PaperReport:
     """Write every exhibit (PDF, PNG, LaTeX for tables), ``side_by_side.txt`` and ``claims.json``.
 
@@ -58,7 +59,7 @@ def write_paper_report(
         The files, the comparison with the printed values, and the verdicts on the claims.
 
     Raises:
-        UserError: If no run is complete.
+        UserError: If the store has no run of the studies, or none is complete.
     """
     store, folder = Store(store_root), Path(out_dir)
     found = paper_exhibits(store, protocol, studies, replicates)
@@ -80,14 +81,10 @@ def write_paper_report(
         if exhibit.layout != "bars":
             files[folder / f"{exhibit.name}.tex"] = exhibit_latex(exhibit, note).encode()
     comparison = side_by_side(found)
-    verdicts = tuple(judge(claim, found.rows) for claim in load_claims()) if found.rows else ()
-    if found.rows:
-        text = (
-            f"{comparison}\n\n{claims_text(verdicts)}\n"
-            if comparison
-            else f"{claims_text(verdicts)}\n"
-        )
-        files[folder / "side_by_side.txt"] = text.encode()
+    verdicts = tuple(judge(claim, found.rows) for claim in found.claims)
+    if comparison or verdicts:
+        text = "\n\n".join(filter(None, [comparison, claims_text(verdicts)]))
+        files[folder / "side_by_side.txt"] = f"{text}\n".encode()
         files[folder / "claims.json"] = claims_json(verdicts).encode()
     write_whole(files)
     return PaperReport(tuple(files), comparison, verdicts, found.missing)
@@ -133,7 +130,7 @@ def side_by_side(exhibits: PaperExhibits) -> str:
             if row is None:
                 lines.append(["", "ours", *["not measured"] * len(quantities)])
                 continue
-            own = [Percent(row.value(quantity), digits=2) for quantity in quantities[:-1]]
+            own = [score_cell(row, quantity) for quantity in quantities[:-1]]
             lines.append(["", "ours", *own, mean_drop_cell(row)])
         columns = [Column(heading="", is_text=True) for _ in range(2)]
         columns += [Column(heading=heading) for heading in headings]

@@ -1,12 +1,12 @@
 r"""Renders a :class:`~stillrobust.report.table.Table` as text, CSV, records, Markdown, LaTeX, HTML.
 
-Text from data is escaped in each format. LaTeX needs no package: ``\input`` it anywhere.
+Text from data is escaped in each format. LaTeX needs ``booktabs``: ``\input`` it anywhere.
 """
 
 import csv
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,7 @@ from stillrobust.untrusted import printable
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # begins of cells that spreadsheets compute
 TERMINAL_WIDTH = 100  # columns
-WIDEST_TEXT = 34  # columns of a wrapped text
+WIDEST_TEXT, NARROW_TEXT = 34, 18  # columns of a wrapped text; narrower ones if nothing else fits
 HEAT_STEPS = 20  # colours of a drop from 0 to 1; the number is in the cell as well
 
 
@@ -44,17 +44,22 @@ def to_text(table: Table, width: int = TERMINAL_WIDTH, limit: int | None = None)
         return "\n".join(notes)
     columns = [column for _, column in table.visible]
     blocks = [(block.title, list(map(table.cell_texts, block.rows))) for block in table.blocks]
+    names = [index for index, column in enumerate(columns) if column.is_row_header]
     texts = [index for index, column in enumerate(columns) if column.is_text]
-    raised = [index for index in texts[:-1] if not columns[index].is_row_header]
-    layouts = [(0, False, False)]
-    layouts += [(many, True, split) for split in (False, True) for many in range(len(raised) + 1)]
+    raised = [index for index in texts if index not in (names or texts[-1:])]
+    layouts: list[tuple[int, int | None, bool]] = [(0, None, False)]
+    layouts += [
+        (many, WIDEST_TEXT, split) for split in (False, True) for many in range(len(raised) + 1)
+    ]
+    narrower = range(WIDEST_TEXT - 1, NARROW_TEXT - 1, -1)
+    layouts += [(len(raised), wrap, True) for wrap in narrower]
     for many, wrap, split in layouts:
         kept = [index for index in range(len(columns)) if index not in raised[:many]]
 
         def lines_of(
             cells: Sequence[str],
             kept: Sequence[int] = kept,
-            wrap: bool = wrap,
+            wrap: int | None = wrap,
             split: bool = split,
         ) -> list[list[str]]:
             return [_cell_lines(cells[index], columns[index], wrap, split) for index in kept]
@@ -100,10 +105,10 @@ def to_text(table: Table, width: int = TERMINAL_WIDTH, limit: int | None = None)
     return "\n".join([*title_lines, *body, *([""] if notes else []), *notes])
 
 
-def _cell_lines(text: str, column: Column, wrap: bool, split: bool) -> list[str]:
+def _cell_lines(text: str, column: Column, wrap: int | None, split: bool) -> list[str]:
     text = printable(text)
     if column.is_text:
-        return (textwrap.wrap(text, WIDEST_TEXT) if wrap else [text]) or [""]
+        return (textwrap.wrap(text, wrap) if wrap else [text]) or [""]
     return text.replace(" [", "\n[").split("\n") if split else [text]
 
 
@@ -194,29 +199,64 @@ def escape_latex(text: str) -> str:
     )
 
 
-def latex_line(texts: Sequence[str]) -> str:
+def to_latex(table: Table, caption: str = "", comments: Iterable[str] = ()) -> str:
+    r"""Render a table with the rules of ``booktabs``, which CVPR's style loads.
+
+    Text columns whose cells are all equal are left out and named in a comment. The best of a column
+    is bold.
+
+    Args:
+        table: What to render.
+        caption: If given, the ``tabular`` is in a ``table*`` environment, which spans both columns.
+        comments: Lines of comment at the top.
+    """
+    kept, shared = [], []
+    for index, column in table.visible:
+        texts = {cell_text(row.cells[index]) for row in table.rows}
+        is_constant = column.is_text and index != table.row_header and len(texts) == 1
+        if is_constant:
+            shared.append(f"{column.heading}: {texts.pop()}")
+        else:
+            kept.append((index, column))
+    alignment = "".join("l" if column.is_text else "r" for _, column in kept)
+    heads = [column.heading or "" for _, column in kept]
+    lines = [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule", latex_line(heads), r"\midrule"]
+    for number, block in enumerate(table.blocks):
+        lines += [r"\midrule"] if number else []
+        if block.title:
+            title = escape_latex(block.title)
+            lines.append(rf"\multicolumn{{{len(alignment)}}}{{l}}{{{title}}} \\")
+        lines += [latex_line([row.cells[index] for index, _ in kept]) for row in block.rows]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if caption:
+        lines = [r"\begin{table*}[t]", r"\centering", *lines]
+        lines += [rf"\caption{{{escape_latex(caption)}}}", r"\end{table*}"]
+    notes = [_latex_comment(line) for line in (r"needs \usepackage{booktabs}", *comments, *shared)]
+    return "\n".join([*notes, *lines, ""])
+
+
+def _latex_comment(text: str) -> str:
+    """A line of comment in ASCII; printable text has no line breaks, which would end it."""
+    return f"% {printable(text)}".encode("ascii", "replace").decode()
+
+
+def latex_line(cells: Sequence[Cell]) -> str:
     """Render one line of a ``tabular``.
 
     A bracket or star at its beginning would be read as an argument of the line break before it.
     """
-    text = " & ".join(map(escape_latex, texts))
+    text = " & ".join(map(_latex_cell, cells))
     return ("{}" if text.startswith(("[", "*")) else "") + text + r" \\"
 
 
-def to_latex(table: Table, caption: str = "") -> str:
-    """Render a table as a ``tabular``, within a ``table`` environment if it has a caption."""
-    alignment = "".join("l" if column.is_text else "r" for _, column in table.visible)
-    lines = [rf"\begin{{tabular}}{{{alignment}}}", r"\hline", latex_line(table.headings), r"\hline"]
-    for block in table.blocks:
-        if block.title:
-            title = escape_latex(block.title)
-            lines.append(rf"\multicolumn{{{len(alignment)}}}{{l}}{{{title}}} \\")
-        lines += [latex_line(table.cell_texts(row)) for row in block.rows]
-    lines += [r"\hline", r"\end{tabular}"]
-    if caption:
-        lines = [r"\begin{table}[t]", r"\centering", *lines]
-        lines += [rf"\caption{{{escape_latex(caption)}}}", r"\end{table}"]
-    return "\n".join([*lines, ""])
+def _latex_cell(cell: Cell) -> str:
+    """A cell with its number in bold if it is the best, and its interval in small type."""
+    if not isinstance(cell, Percent):
+        return escape_latex(cell_text(cell))
+    number = escape_latex(cell.number)
+    parts = [rf"\textbf{{{number}}}" if cell.best else number, escape_latex(cell.letters)]
+    parts += [rf"{{\scriptsize {escape_latex(cell.bounds)}}}"] if cell.bounds else []
+    return " ".join(filter(None, parts))
 
 
 # ---- HTML ----------------------------------------------------------------------------------------

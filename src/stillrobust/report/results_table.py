@@ -2,12 +2,18 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from stillrobust.analysis.groups import effective_groups
-from stillrobust.analysis.intervals import LEVEL, RATIO_RANGE, SCORE_RANGE, interval
+from stillrobust.analysis.intervals import LEVEL
+from stillrobust.analysis.robustness import falls_by_clean_score_only
+from stillrobust.analysis.rounding import decimals
 from stillrobust.analysis.sample_size import sample_size_warnings
+from stillrobust.names import format_count
+from stillrobust.report.headline import difference_interval
 from stillrobust.report.labels import (
     backbone_name,
+    figure_label,
     metric_name,
     model_name,
     task_name,
@@ -15,7 +21,7 @@ from stillrobust.report.labels import (
 )
 from stillrobust.report.protocol_groups import protocol_difference, protocol_groups
 from stillrobust.report.rows import Row
-from stillrobust.report.seed_means import with_seed_means
+from stillrobust.report.seed_means import merge_seeds, with_seed_means
 from stillrobust.report.summary import overlaps_test
 from stillrobust.report.table import Cell, Column, Label, Percent, Table, TableBlock, TableRow
 from stillrobust.storage.files import content_key
@@ -27,9 +33,13 @@ ALIKE = (
     "Alike: runs that share a letter are not distinguishable by their mean drop (all pairs compared"
     " together); a\N{EN DASH}d: a, b, c, d. Letters after mPC: the same for mPC."
 )
+CORRECTED = (
+    "Corrected drop: share of the score above chance that is lost, 1 - (mPC - chance) / (clean -"
+    " chance); empty where chance is unknown or not exceeded."
+)
+MOST_CLEAN_NOTES = 5  # of a protocol
 OVERLAP_MARK = "\N{DAGGER}"
 NO_COMPLETE_RUN = "No run has a mean drop yet. What each run lacks:"
-SCORE_BOUNDS = tuple(f"{name}_{end}" for name in ("clean", "mpc", "rpc") for end in ("low", "high"))
 FILTERS = ("Task", "Backbone", "Transfer", "Metric")
 COLUMNS = (
     Column("task", "Task", is_text=True),
@@ -39,24 +49,35 @@ COLUMNS = (
     Column("transfer", "Transfer", is_text=True),
     Column("metric", "Metric", is_text=True),
     *(Column(key) for key in ("severities", "images", "left_out")),
-    Column("clean", "Clean"),
-    Column("mpc", "mPC"),
-    Column("rpc"),
+    Column("clean", "Clean", has_interval=True),
+    Column("mpc", "mPC", has_interval=True),
+    Column("rpc", has_interval=True),
     *(Column(f"{group}_drop", group.capitalize()) for group in GROUP_ORDER),
     Column("mean_drop", "Mean drop", has_interval=True),
+    Column("corrected_drop", has_interval=True),
     Column("alike", "Alike"),
     Column("alike_mpc"),
-    *(Column(key) for key in ("protocol", *SCORE_BOUNDS, "overlaps_test")),
+    *(Column(key) for key in ("protocol", "overlaps_test")),
 )
 
 
-def results_table(rows: Sequence[Row], replicates: int = 0) -> Table:
+def results_table(
+    rows: Sequence[Row], replicates: int = 0, chance_corrected: bool = False
+) -> Table:
     """Tabulate rows, and the means of their seeds, in a block for each protocol.
 
     Args:
         rows: Of a summary.
         replicates: Number of bootstrap resamples, for the note on the intervals.
+        chance_corrected: Whether readers see the drop that is corrected for chance as well; files
+            always have it.
     """
+    columns = [
+        replace(column, heading="Corrected drop")
+        if chance_corrected and column.key == "corrected_drop"
+        else column
+        for column in COLUMNS
+    ]
     several = {
         row.run.task
         for row in rows
@@ -88,13 +109,15 @@ def results_table(rows: Sequence[Row], replicates: int = 0) -> Table:
     warnings = warning_notes(rows)
     notes = (
         note,
+        *([CORRECTED] if chance_corrected else []),
         ALIKE,
+        *clean_score_notes(rows),
         *grouping_notes(rows),
         *warnings,
         *overlap_notes(rows),
         *left_out_notes(rows),
     )
-    return Table("All complete runs", COLUMNS, tuple(blocks), notes)
+    return Table("All complete runs", tuple(columns), tuple(blocks), notes)
 
 
 def _severities(rows: Sequence[Row]) -> str:
@@ -112,16 +135,15 @@ def _line(row: Row, rows: Sequence[Row], best: dict[str, float], name_dataset: b
         "Metric": metric_name(numbers.metric),
     }
     model = model_name(row, rows) + (f" {OVERLAP_MARK}" if overlaps else "")
-    drops = [Percent(row.value(drop), best=row.value(drop) <= best[drop]) for drop in DROPS[:-1]]
-    bounds: list[Cell] = [None] * 6
-    if row.resampled:  # a mean of seeds has none
-        drawn = row.resampled
-        scores = (
-            (drawn["clean"], numbers.clean, SCORE_RANGE),
-            (drawn["corrupted"], numbers.mpc, SCORE_RANGE),
-            (1 - drawn["drop"], numbers.rpc, RATIO_RANGE),
+    drops = [
+        Percent(
+            row.value(drop),
+            digits=decimals(row.interval_of(drop)),
+            best=row.value(drop) <= best[drop],
         )
-        bounds = [end for score in scores for end in interval(*score, freedom=row.freedom)]
+        for drop in DROPS[:-1]
+    ]
+    kept = row.interval and (1 - row.interval[1], 1 - row.interval[0])
     cells: tuple[Cell, ...] = (
         Label(run.task, labels["Task"]),
         run.dataset,
@@ -132,15 +154,17 @@ def _line(row: Row, rows: Sequence[Row], best: dict[str, float], name_dataset: b
         " ".join(map(str, numbers.severities)),
         row.images,
         sum(row.left_out.values()),
-        Percent(numbers.clean),
-        Percent(numbers.mpc, letters=compact_letters(row.alike_mpc)),
-        numbers.rpc,
+        Percent(numbers.clean, row.interval_of("clean")),
+        Percent(numbers.mpc, row.interval_of("corrupted"), letters=compact_letters(row.alike_mpc)),
+        Percent(numbers.rpc, kept),
         *drops,
         Percent(numbers.drop, row.interval, best=numbers.drop <= best["drop"]),
+        None
+        if row.corrected_drop is None
+        else Percent(row.corrected_drop, row.corrected_drop_interval),
         Label(row.alike, compact_letters(row.alike)),
         row.alike_mpc,
         content_key(row.protocol),
-        *bounds,
         " ".join(overlaps),
     )
     return TableRow(cells, run.name, labels)
@@ -161,6 +185,52 @@ def compact_letters(letters: str) -> str:
         if len(run) > 2
         else " ".join(tokens[index] for index in run)
         for run in runs
+    )
+
+
+def clean_score_notes(rows: Sequence[Row]) -> list[str]:
+    """Name the models whose drop is smaller than another's only because their clean score is lower.
+
+    Each is compared with the most robust such model by mPC. With per-image statistics the drop must
+    be significantly smaller. Models of several seeds count with their mean.
+    """
+    notes = []
+    for group in protocol_groups(rows):
+        shown = merge_seeds(group)
+        found = [
+            (row, max(higher, key=lambda one: one.robustness.mpc))
+            for row in shown
+            if (higher := [one for one in shown if _drops_less_by_clean_score(row, one)])
+        ]
+        notes += [_clean_score_note(*pair, shown) for pair in found[:MOST_CLEAN_NOTES]]
+        left = len(found) - MOST_CLEAN_NOTES
+        if left > 0:
+            notes.append(
+                f"The same holds for {format_count(left, 'other model')} on {group[0].run.dataset}."
+            )
+    return notes
+
+
+def _drops_less_by_clean_score(row: Row, other: Row) -> bool:
+    numbers = other.robustness, row.robustness
+    if not falls_by_clean_score_only([one.clean for one in numbers], [one.mpc for one in numbers]):
+        return False
+    bounds = difference_interval(other, row)
+    return bounds is None or bounds[1] < 0
+
+
+def _clean_score_note(row: Row, other: Row, rows: Sequence[Row]) -> str:
+    drops, clean, mpc = (
+        " against ".join(
+            Percent(one.value(quantity), digits=decimals(one.interval_of(quantity))).number
+            for one in (row, other)
+        )
+        for quantity in ("drop", "clean", "corrupted")
+    )
+    return (
+        f"{figure_label(row, rows)} drops less than {figure_label(other, rows)} ({drops} %) only"
+        f" because its clean {metric_name(row.robustness.metric)} is lower ({clean}); its mPC is"
+        f" not higher ({mpc})."
     )
 
 

@@ -6,8 +6,15 @@ from functools import cached_property
 from typing import Any
 
 from stillrobust.analysis.groups import Grouping, effective_groups
-from stillrobust.analysis.intervals import INDEPENDENT
-from stillrobust.analysis.robustness import Robustness
+from stillrobust.analysis.intervals import (
+    DROP_RANGE,
+    INDEPENDENT,
+    SCORE_RANGE,
+    UNBOUNDED,
+    interval,
+)
+from stillrobust.analysis.plausibility import PLAUSIBILITY
+from stillrobust.analysis.robustness import Robustness, chance_corrected_drop
 from stillrobust.analysis.sample_size import sample_size_warnings
 from stillrobust.samples import Array
 from stillrobust.storage.files import content_key
@@ -36,6 +43,10 @@ class Row:
     """Letters. Comparable rows that share one are not distinguishable by their mean drop."""
     alike_mpc: str = ""
     """The same for mPC."""
+    seed_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Of a mean of seeds, which has no resamples: the interval of each quantity over seeds and
+    images.
+    """
     images_per_class: tuple[int, ...] = ()
     """As :attr:`CellReplicates.images_per_class`."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
@@ -64,6 +75,33 @@ class Row:
         )
 
     @property
+    def chance(self) -> float | None:
+        """Score of a model that always returns the same; ``None`` if it was not stored."""
+        stored = self.run.protocol.get(PLAUSIBILITY)
+        found = stored.get("chance") if isinstance(stored, Mapping) else None
+        return None if found is None else float(found)
+
+    @property
+    def corrected_drop(self) -> float | None:
+        """The mean drop corrected for chance; ``None`` if chance is unknown or not exceeded."""
+        numbers = self.robustness
+        if self.chance is None or numbers.clean <= self.chance:
+            return None
+        return chance_corrected_drop(numbers.clean, numbers.mpc, self.chance)
+
+    @property
+    def corrected_drop_interval(self) -> tuple[float, float] | None:
+        """Of :attr:`corrected_drop`; ``None`` if a resample does not exceed chance."""
+        chance, value = self.chance, self.corrected_drop
+        if chance is None or value is None or not self.resampled:
+            return None
+        clean, mpc = self.resampled["clean"], self.resampled["corrupted"]
+        if (clean <= chance).any():
+            return None
+        draws = 1 - (mpc - chance) / (clean - chance)
+        return interval(draws, value, UNBOUNDED, freedom=self.freedom)
+
+    @property
     def left_out(self) -> Mapping[str, int]:
         """Number of unusable images that were left out, by fault."""
         found: Mapping[str, int] = self.protocol.get("left_out", {})
@@ -82,15 +120,40 @@ class Row:
         return self.resampled.get("drop")
 
     def value(self, quantity: str) -> float:
-        """Return one of :data:`summary.QUANTITIES` as a fraction."""
-        kind, _, group = quantity.partition(".")
-        if group:
-            return self.robustness.by_group[group].drop
-        return {
-            "clean": self.robustness.clean,
-            "corrupted": self.robustness.mpc,
-            "drop": self.robustness.drop,
-        }[kind]
+        """Return a quantity as a fraction.
+
+        Args:
+            quantity: One of :data:`summary.QUANTITIES`, the mean score at a severity
+                (``severity.3``) or under a corruption (``corruption.fog``), or the drop under a
+                corruption (``drop.fog``).
+        """
+        numbers = self.robustness
+        kind, _, part = quantity.partition(".")
+        if kind == "severity":
+            return numbers.by_severity[int(part)].mpc
+        if kind == "corruption":
+            return numbers.by_corruption[part].mpc
+        if part:
+            parts = numbers.by_group if part in numbers.by_group else numbers.by_corruption
+            return parts[part].drop
+        return {"clean": numbers.clean, "corrupted": numbers.mpc, "drop": numbers.drop}[kind]
+
+    def interval_of(self, quantity: str) -> tuple[float, float] | None:
+        """Return the interval of a quantity of :meth:`value`, within its possible values.
+
+        Returns:
+            Lower and upper bound as fractions; ``None`` without per-image statistics.
+        """
+        if quantity == "drop":
+            return self.interval
+        kind, _, part = quantity.partition(".")
+        draws = self.resampled.get(quantity)
+        if kind == "drop" and f"corruption.{part}" in self.resampled:
+            draws = 1 - self.resampled[f"corruption.{part}"] / self.resampled["clean"]
+        if draws is None:
+            return self.seed_intervals.get(quantity)
+        within = DROP_RANGE if kind == "drop" else SCORE_RANGE
+        return interval(draws, self.value(quantity), within, freedom=self.freedom)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any, TypeVar
 
-from stillrobust.analysis.intervals import DROP_RANGE, mean_over_seeds
+from stillrobust.analysis.intervals import DROP_RANGE, SCORE_RANGE, mean_over_seeds
 from stillrobust.analysis.robustness import Robustness, SubsetScore
 from stillrobust.report.rows import Row
 
@@ -17,7 +17,7 @@ Key = TypeVar("Key")
 def with_seed_means(rows: Sequence[Row]) -> list[Row]:
     """Return the rows, with a row of means after the last of those that differ only in their seed.
 
-    The interval of its mean drop is over seeds and images (``over_seeds``). It has no letters.
+    Its intervals are over seeds and images (``mean_over_seeds``). It has no letters.
     """
     seeds: dict[str, list[Row]] = {}
     for row in rows:
@@ -29,6 +29,14 @@ def with_seed_means(rows: Sequence[Row]) -> list[Row]:
         if len(alike) > 1 and row is alike[-1]:
             found.append(_mean(alike))
     return found
+
+
+def merge_seeds(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows, with those that differ only in their seed replaced by their mean."""
+    seeds: dict[str, list[Row]] = {}
+    for row in rows:
+        seeds.setdefault(_key_without_seed(row), []).append(row)
+    return [alike[0] if len(alike) == 1 else _mean(alike) for alike in seeds.values()]
 
 
 def _key_without_seed(row: Row) -> str:
@@ -81,25 +89,33 @@ def _mean(rows: Sequence[Row]) -> Row:
         by_group=_mean_parts(numbers.by_group for numbers in all_numbers),
         by_severity=_mean_parts(numbers.by_severity for numbers in all_numbers),
         by_corruption=_mean_parts(numbers.by_corruption for numbers in all_numbers),
+        corruptions=all_numbers[0].corruptions,
     )
-    bounds = None
-    if all(row.drops is not None for row in rows):
-        spread = mean_over_seeds(
-            [numbers.drop for numbers in all_numbers],
-            [row.resampled["drop"] for row in rows],
-            freedom=rows[0].freedom,
-        )
-        bounds = spread.low, min(spread.high, DROP_RANGE[1])
+    intervals = {
+        quantity: _interval(rows, quantity)
+        for quantity in rows[0].resampled
+        if all(quantity in row.resampled for row in rows)
+    }
     return replace(
         rows[0],
         run=replace(rows[0].run, name=name),
         robustness=means_row,
-        interval=bounds,
+        interval=intervals.get("drop"),
+        seed_intervals=intervals,
         resampled={},
         image_ids=(),
         alike="",
         alike_mpc="",
     )
+
+
+def _interval(rows: Sequence[Row], quantity: str) -> tuple[float, float]:
+    """The interval of a quantity's mean over seeds and images, within its possible values."""
+    values = [row.value(quantity) for row in rows]
+    draws = [row.resampled[quantity] for row in rows]
+    spread = mean_over_seeds(values, draws, freedom=rows[0].freedom)
+    low, high = DROP_RANGE if quantity.startswith("drop") else SCORE_RANGE
+    return max(spread.low, low), min(spread.high, high)
 
 
 def _mean_parts(all_parts: Iterable[Mapping[Key, SubsetScore]]) -> dict[Key, SubsetScore]:

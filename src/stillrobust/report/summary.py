@@ -160,7 +160,7 @@ def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int) ->
     except MissingCellsError:
         return rows  # the numbers stand without their statistics; they only have no interval
     if drawn is None:
-        return rows
+        return [replace(row, interval=_imported_interval(row)) for row in rows]
     result = []
     for row in rows:
         cells = drawn.values.get(row.robustness.metric)
@@ -181,6 +181,15 @@ def _with_intervals(store: Store, run: Run, rows: list[Row], replicates: int) ->
             )
         )
     return result
+
+
+def _imported_interval(row: Row) -> tuple[float, float] | None:
+    """The interval of the drop that an imported card states for the same severities."""
+    stated = row.run.protocol.get("imported", {}).get("intervals", {}).get(row.robustness.metric)
+    if stated is None or tuple(stated["severities"]) != row.robustness.severities:
+        return None
+    low, high = stated["drop"]
+    return low, high
 
 
 def _with_letters(rows: list[Row]) -> list[Row]:

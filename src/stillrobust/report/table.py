@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from stillrobust.analysis.rounding import decimals
+
 Interval = tuple[float, float]
 
 
@@ -22,18 +24,32 @@ class Percent:
 
     value: float
     interval: Interval | None = None
-    digits: int = 1
+    digits: int | None = None
+    """Decimals; by default as many as the interval allows."""
     best: bool = False
     """Whether it is the best of its column; printed in bold on the page."""
     letters: str = ""
     """After the number, for readers: values that share a letter are not distinguishable."""
 
     def __str__(self) -> str:
-        text = f"{percent(self.value, self.digits)} {self.letters}".rstrip()
+        return " ".join(filter(None, [self.number, self.letters, self.bounds]))
+
+    @property
+    def number(self) -> str:
+        """The text of the value alone."""
+        return percent(self.value, self._decimals)
+
+    @property
+    def bounds(self) -> str:
+        """The text of the interval: ``[21.8, 22.8]``; empty without one."""
         if self.interval is None:
-            return text
-        low, high = (percent(end, self.digits) for end in self.interval)
-        return f"{text} [{low}, {high}]"
+            return ""
+        low, high = (percent(end, self._decimals) for end in self.interval)
+        return f"[{low}, {high}]"
+
+    @property
+    def _decimals(self) -> int:
+        return decimals(self.interval) if self.digits is None else self.digits
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ Specs look like ``ant(kernel=3)``, ``prime(geometry=False)``, ``deepaugment+augm
 
 To add a technique, write a module with a factory and its card, and add one entry to
 ``TECHNIQUES`` in ``techniques.py``.
-Listing, card, training and the report's marks follow from the card.
+The commands and the report read
+it from there.
 
 Nothing here imports ``corruptions/``, so that no technique can train on the test. A technique that
 still resembles a corruption of the test names it in its card.

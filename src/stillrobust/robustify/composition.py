@@ -16,7 +16,7 @@ from stillrobust.names import (
     format_spec,
     lookup,
     parse_spec,
-    split_technique_spec,
+    split_sum,
     unknown_name_error,
 )
 from stillrobust.robustify.technique import (
@@ -77,7 +77,7 @@ def _card(name: str, arguments: Mapping[str, Any]) -> Card:
 
 def _parts(spec: str) -> list[str]:
     """Return the parts of a sum: ``"a(x=1)+b"`` -> ``["a(x=1)", "b"]``. User files are resolved."""
-    found = split_technique_spec(resolve_user_file(spec))
+    found = split_sum(resolve_user_file(spec), "a technique", "ant(kernel=3)")
     for name in (parse_spec(part)[0] for part in found):
         if is_user_file(name):
             require_free(name, "technique", {*TECHNIQUES, "regular"})

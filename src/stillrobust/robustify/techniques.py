@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from stillrobust.names import LazyTable, lookup, parse_spec, split_technique_spec
+from stillrobust.names import LazyTable, lookup, parse_spec, split_sum
 from stillrobust.user_files import is_user_file, resolve_user_file
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def require_known_techniques(spec: str) -> None:
     Raises:
         UserError: If a name is unknown or a file does not exist.
     """
-    for part in split_technique_spec(resolve_user_file(spec)):
+    for part in split_sum(resolve_user_file(spec), "a technique", "ant(kernel=3)"):
         name = parse_spec(part)[0]
         if not is_user_file(name):
             lookup("technique", name, dict.fromkeys(TECHNIQUES))

@@ -1,7 +1,7 @@
-"""Studies: axes and differences -> runs -> cells. Finished work is kept, missing work is done.
+"""Studies: a file of axes is expanded into runs and cells. Finished work is kept.
 
 ``files`` reads study files, ``runs`` expands them, ``selection`` combines several. ``state`` and
-``plan`` report what is finished and missing, ``workload`` makes jobs of it, ``execute`` runs them.
+``plan`` report what is finished and missing, ``workload`` makes jobs, ``execute`` runs them.
 ``explain`` compares two numbers. ``miniature`` replaces data, weights and steps with small ones.
 """
 

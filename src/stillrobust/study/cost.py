@@ -7,7 +7,9 @@ precision takes a quarter to a third.
 from typing import Any, NamedTuple
 
 from stillrobust.names import parse_spec
+from stillrobust.study import vit_cost
 from stillrobust.study.runs import StudyRun
+from stillrobust.tasks.recipes import RECIPES
 from stillrobust.training import Plan
 
 
@@ -40,6 +42,7 @@ TRAINING: dict[tuple[str, str], CostEstimate] = {
     ("ade20k_swin_160k", "swin_b_384"): CostEstimate(160, _UPER),
     ("cifar10", "resnet50"): CostEstimate(6.5, _CIFAR),
     ("cifar10", "swin_t"): CostEstimate(6.5, _CIFAR),
+    **{key: CostEstimate(*estimate) for key, estimate in vit_cost.TRAINING.items()},
 }
 
 # Milliseconds an image on one V100. COCO: mmdetection's metafile; Swin's, by the ratio of training.
@@ -52,6 +55,7 @@ MILLISECONDS: dict[tuple[str, str], float] = {
     ("ade20k", "swin_b"): 79.1, ("ade20k", "swin_b_384"): 82.6,
     ("imagenet_c", "resnet50"): 1.3, ("imagenet_c", "swin_t"): 1.3,
     ("cifar10_c", "resnet50"): 1.3, ("cifar10_c", "swin_t"): 1.3,
+    **vit_cost.MILLISECONDS,
 }  # fmt: skip
 TEST_IMAGES = {"coco": 5_000, "ade20k": 2_000, "imagenet_c": 50_000, "cifar10_c": 10_000}
 
@@ -64,6 +68,7 @@ PARAMETERS: dict[tuple[str, str], float] = {
     ("segmentation", "swin_s"): 81.3, ("segmentation", "swin_b"): 121.3,
     ("segmentation", "swin_b_384"): 121.3,
     ("classification", "resnet50"): 25.6, ("classification", "swin_t"): 28.3,
+    **vit_cost.PARAMETERS,
 }  # fmt: skip
 
 # Gigabytes unpacked. COCO: 18 + 1 + 0.8 (cocodataset.org); ADE20K: the scene-parsing archive;
@@ -87,7 +92,19 @@ def training_hours(run: StudyRun) -> CostEstimate | None:
     """
     if run.kind == "upstream":
         return CostEstimate(0, "nothing is trained")
-    return TRAINING.get((run.recipe, parse_spec(run.backbone)[0]))
+    estimate = TRAINING.get((run.recipe, parse_spec(run.backbone)[0]))
+    if estimate is None:
+        return None
+    return estimate._replace(value=estimate.value * _relative_length(run))
+
+
+def _relative_length(run: StudyRun) -> float:
+    """The length of a training, relative to that of its recipe."""
+    recipe = RECIPES[run.recipe]
+    for name in ("epochs", "steps"):
+        if name in run.changes:
+            return float(run.changes[name]) / (getattr(recipe, name) or 1)
+    return 1.0
 
 
 def cell_hours(run: StudyRun) -> float | None:

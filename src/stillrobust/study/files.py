@@ -17,11 +17,14 @@ from stillrobust.user_files import resolve_user_file
 
 LARGEST = 1 << 18  # bytes of a study file; the largest one here has 5 kB
 STUDIES = Path(__file__).parent.parent / "studies"
+CLAIMS = ".claims"
+"""End of the stem of a file of claims that lies beside a shipped study."""
 
 
 def shipped() -> dict[str, Path]:
     """Return the studies that come with the package: name -> path."""
-    return {path.stem: path for path in sorted(STUDIES.glob("*.yaml"))}
+    files = sorted(STUDIES.glob("*.yaml"))
+    return {path.stem: path for path in files if not path.stem.endswith(CLAIMS)}
 
 
 def find_study(name: str) -> Path:
@@ -50,7 +53,8 @@ def read_study(path: Path) -> Study:
         path: The file.
 
     Returns:
-        The study. A study with ``from`` has the runs of that file.
+        The study. A study with ``from`` has the runs of that file; the path of its claims is
+        complete.
 
     Raises:
         UserError: If the file cannot be read or is wrong; it names the position.
@@ -59,7 +63,7 @@ def read_study(path: Path) -> Study:
     if study.source is not None:
         if study.runs:
             raise UserError(f"The study {path} has both `from` and `runs`; keep one of them")
-        base = _read(_base_of(path, study.source))
+        base = _read(_neighbour(path, study.source, "from"))
         if base.source is not None:
             raise UserError(
                 f"The study {path} is `from` {study.source}, which is `from` {base.source} itself;"
@@ -82,11 +86,14 @@ def read_study(path: Path) -> Study:
             " file with `from`"
         )
     selected_runs(study)
+    if study.claims is not None:
+        claims = _neighbour(path, study.claims, "claims")
+        study = study.model_copy(update={"claims": str(claims)})
     return study
 
 
-def _base_of(path: Path, source: str) -> Path:
-    """The file that a study is `from`, which is in the study's folder."""
+def _neighbour(path: Path, source: str, key: str) -> Path:
+    """A file that a study names, which is in the study's folder."""
     base = path.parent / source
     folders = {Path(os.path.realpath(path.parent)), Path(os.path.realpath(path)).parent}
     if (
@@ -95,7 +102,7 @@ def _base_of(path: Path, source: str) -> Path:
         or Path(os.path.realpath(base)).parent not in folders
     ):
         raise UserError(
-            f"Expected `from` in the study {path} to name a file in the same folder, but got"
+            f"Expected `{key}` in the study {path} to name a file in the same folder, but got"
             f" {source!r}; copy the file there"
         )
     return base

@@ -172,6 +172,7 @@ def _run_text(state: RunState) -> str:
             [
                 run.recipe,
                 display_name(run.technique),
+                run.method,
                 *(f"{k} {v}" for k, v in run.changes.items() if k != "seed"),
             ],
         )

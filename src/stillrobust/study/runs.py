@@ -45,6 +45,7 @@ class StudyRun:
     settings: Mapping[str, Any]
     test_data: str
     images: int | None
+    method: str = ""
     backbone_run: str = ""
     """The folder of the run that makes the backbone; empty if ``backbone`` names its weights."""
     scale: str = ""
@@ -86,7 +87,12 @@ class StudyRun:
         return f"{self._slug()}-{key[:8]}"
 
     def _slug(self) -> str:
-        rest = [display_name(self.technique), self.label if self.backbone_run else "", self.scale]
+        rest = [
+            display_name(self.technique),
+            self.method,
+            self.label if self.backbone_run else "",
+            self.scale,
+        ]
         return readable("-".join([self.task, self.backbone, self.setting, *filter(None, rest)]))
 
 
@@ -258,6 +264,7 @@ def _study_run(study: Study, given: dict[str, Any], name: str, where: str) -> St
         settings=values.settings,
         test_data=values.test_data or values.data,
         images=values.images,
+        method=values.method or "",
     )
 
 

@@ -55,6 +55,8 @@ class RunValues(StrictModel):
     """The spec of a technique that acts in training. The path of a technique's file is relative to
     the study file.
     """
+    method: str | None = None
+    """Fine-tuning methods, such as ``lp_ft + ema``."""
     settings: dict[str, Any] = {}
     """Settings of the task that differ from its defaults."""
     images: int | None = None
@@ -148,6 +150,8 @@ class Study(StrictModel):
     """Layout of the panels: that of Tables 1 and 2, Tables 4 and 5, or the paper's figures."""
     bars: list[Literal["drop", "clean", "corrupted"]] = ["drop", "clean"]
     panels: list[StudyPanel] = []
+    claims: str | None = None
+    """A file of claims about the runs, in the same folder; the report judges them."""
     seed: int = 0
     scenes: dict[str, int] = {}
     """Numbers of generated scenes and crops that differ from the defaults of ``SceneCounts``."""

@@ -45,7 +45,7 @@ def training_plan(run: StudyRun, site: Site) -> Plan:
         The plan.
 
     Raises:
-        UserError: If the recipe, technique, transfer or a setting is wrong.
+        UserError: If the recipe, technique, method, transfer or a setting is wrong.
     """
     recipe = recipe_of(run.recipe or "small", **run.changes)
     if run.transfer is not None:
@@ -53,7 +53,17 @@ def training_plan(run: StudyRun, site: Site) -> Plan:
     if run.technique:
         build_technique(run.technique)
     backbone = site.backbone_of(run)
-    plan = Plan(run.task, backbone, run.transfer, recipe, run.settings, run.technique, run.kind)
+    plan = Plan(
+        run.task,
+        backbone,
+        run.transfer,
+        recipe,
+        run.settings,
+        run.technique,
+        run.method,
+        run.kind,
+    )
+    plan.make_methods()
     plan.make_task()
     return plan
 

@@ -1,6 +1,6 @@
 """Tasks: frozen dataclasses of settings with ``build_model``, ``augment``, ``loss``, ``predict``.
 
-Their defaults are the paper's scale; the demo uses other settings.
+The default settings are those of the paper; the demo uses smaller ones.
 """
 
 from typing import TYPE_CHECKING

@@ -2,7 +2,7 @@
 
 In sources, ``ViTDet`` stands for facebookresearch/detectron2 projects/ViTDet, ``MAE`` for
 open-mmlab/mmsegmentation configs/mae, ``ConvNeXt`` for facebookresearch/ConvNeXt. Layer decay is
-explained in ``stillrobust.backbones.layer_rates``.
+explained in ``stillrobust.backbones.layer_decay``.
 """
 
 from typing import Any
@@ -25,11 +25,15 @@ VITDET_SETTINGS = {"image_size": (1024, 1024), "scale_jitter": (0.1, 2.0), "wind
 
 
 def _vitdet(
-    size: str, layer_decay: float, drop_path: float, no_decay: tuple[str, ...] = VITDET_NO_DECAY
+    size: str,
+    epochs: int,
+    layer_decay: float,
+    drop_path: float,
+    no_decay: tuple[str, ...] = VITDET_NO_DECAY,
 ) -> Recipe:
-    """ViTDet's Mask R-CNN: 184,375 steps of 64 images, tenths at 163,889 and 177,546."""
+    """ViTDet's Mask R-CNN: 100 epochs are 184,375 steps, with tenths at 163,889 and 177,546."""
     return Recipe(
-        epochs=100,
+        epochs=epochs,
         batch_size=64,
         reference_batch=64,
         optimizer="adamw",
@@ -47,7 +51,7 @@ def _vitdet(
         drop_path=drop_path,
         precision="16-mixed",
         settings=VITDET_SETTINGS,
-        source=f"ViTDet mask_rcnn_vitdet_{size}",
+        source=f"ViTDet mask_rcnn_vitdet_{size}_{epochs}ep",
     )
 
 
@@ -76,9 +80,9 @@ def _ade20k(source: str, **differences: Any) -> Recipe:
 
 
 ARCHITECTURE_RECIPES: dict[str, Recipe] = {
-    "coco_vit_b_100ep": _vitdet("b_100ep", 0.7, 0.1),
-    "coco_vit_l_100ep": _vitdet("l_100ep", 0.8, 0.4),
-    "coco_vit_h_75ep": _vitdet("h_75ep", 0.9, 0.5, no_decay=()),
+    "coco_vit_b_100ep": _vitdet("b", 100, 0.7, 0.1),
+    "coco_vit_l_100ep": _vitdet("l", 100, 0.8, 0.4),
+    "coco_vit_h_75ep": _vitdet("h", 75, 0.9, 0.5, no_decay=()),
     "coco_convnext_t_3x": Recipe(
         epochs=36,
         batch_size=16,

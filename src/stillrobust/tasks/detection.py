@@ -33,9 +33,9 @@ class Detection(MaskRCNNSettings):
     crop_range: tuple[int, ...] = (384, 600)
     """Shortest and longest side of the crop."""
 
-    scale_jitter: tuple[float, ...] = ()
+    scale_jitter: tuple[float, float] | None = None
     """Range of the size in training, relative to ``image_size`` (Ghiasi et al. 2021); images are
-    then cropped to its longest side. Empty for none.
+    then cropped to its longest side.
     """
     window: int = 0
     """Side, in patches, of the windows to which ViTDet restricts attention in most blocks of a
@@ -61,16 +61,18 @@ class Detection(MaskRCNNSettings):
                 sample.target.size, long, int(rng.choice(self.crop_sizes))
             )
             sample = transforms.crop(transforms.resize(sample, size), self._crop_window(size, rng))
-        if self.scale_jitter:
-            return self._jittered(sample, rng)
+        if self.scale_jitter is not None:
+            return self._jittered(sample, rng, self.scale_jitter)
         if self.train_sizes:
             short = int(rng.choice(self.train_sizes))
         return transforms.resize(sample, transforms.rescaled_size(sample.target.size, long, short))
 
-    def _jittered(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    def _jittered(
+        self, sample: Sample, rng: np.random.Generator, scale: tuple[float, float]
+    ) -> Sample:
         """detectron2's ResizeScale and FixedSizeCrop; padding is added with the batch."""
         long, short = max(self.image_size), min(self.image_size)
-        factor = rng.uniform(*self.scale_jitter)
+        factor = rng.uniform(*scale)
         size = transforms.rescaled_size(sample.target.size, long * factor, short * factor)
         height, width = (min(side, long) for side in size)
         top, left = int(rng.integers(size[0] - height + 1)), int(rng.integers(size[1] - width + 1))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from stillrobust.backbones.layer_rates import LayerUnit
+from stillrobust.backbones.architectures import LayerUnit
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
 from stillrobust.tasks.field_types import type_mismatch

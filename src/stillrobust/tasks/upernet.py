@@ -175,13 +175,15 @@ class LinearSegmenter(nn.Module):
     classes, H, W) where an image ends inside of a cell; and ``None``, for it has no auxiliary head.
 
     Args:
-        backbone: A plain ViT passes its last map through its last norm.
+        backbone: A plain ViT passes its last map through its last norm. Parameters that only
+            other maps need are frozen.
         classes: Number of classes.
     """
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
         super().__init__()
         self.backbone = backbone
+        _freeze_unused(backbone)
         self.bn = nn.BatchNorm2d(backbone.channels[-1])
         self.conv_seg = nn.Conv2d(backbone.channels[-1], classes, 1)
 
@@ -189,3 +191,16 @@ class LinearSegmenter(nn.Module):
         """Float (B, 3, H, W) of 0..1 -> logits, and ``None``."""
         logits = self.conv_seg(self.bn(self.backbone(images)[-1]))
         return crop_to_image(logits, self.backbone.strides[-1], images.shape), None
+
+
+def _freeze_unused(backbone: Backbone) -> None:
+    """Freeze parameters that the last map does not depend on: norms and branches of other maps."""
+    parameters = list(backbone.parameters())
+    images = torch.zeros(1, 3, 64, 64, device=parameters[0].device)
+    training = backbone.training
+    last = backbone.eval()(images)[-1]
+    backbone.train(training)
+    found = torch.autograd.grad(last.sum(), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, found, strict=True):
+        if gradient is None:
+            parameter.requires_grad_(False)

@@ -1,1 +1,1 @@
-"""Tools beside training and evaluation: folders, conformance, protocol differences, doctor."""
+"""Tools: corrupted folders, conformance of other libraries, protocol differences, doctor."""

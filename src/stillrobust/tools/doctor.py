@@ -250,7 +250,9 @@ def run_checks(progress: ProgressCallback = no_progress) -> list[Finding]:
     Args:
         progress: Called while kernels are compiled, the only check that takes more than seconds.
     """
-    checks = {**CHECKS, **({"kernels": partial(kernels, progress)} if "kernels" in CHECKS else {})}
+    checks: dict[str, Callable[[], Finding]] = dict(CHECKS)
+    if "kernels" in checks:
+        checks["kernels"] = partial(kernels, progress)
     return [_safely(name, check) for name, check in checks.items()]
 
 

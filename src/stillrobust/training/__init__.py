@@ -1,4 +1,4 @@
-"""Training: a plan, and the one loop that trains it."""
+"""Training: a plan says what is trained, and one loop trains it."""
 
 from typing import TYPE_CHECKING
 

@@ -6,10 +6,8 @@ same bits as an undisturbed one on the same machine.
 """
 
 import json
-import math
-import time
 from collections.abc import Mapping
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,27 +40,18 @@ from stillrobust.tasks import Classification, Task, make_task
 from stillrobust.tasks.classification import class_count
 from stillrobust.tasks.distributed import synchronize_batch_norm
 from stillrobust.tasks.heads import backbone_of, initialize_head
-from stillrobust.training.batches import (
-    AugmentedDataset,
-    batch_indices,
-    companion_batches,
-    derive_seed,
-    load_batches,
-)
 from stillrobust.training.launch import Progress, is_main_process, launch, spawns_processes
-from stillrobust.training.optimizer import make_optimizer, set_learning_rates
+from stillrobust.training.optimizer import make_optimizer
 from stillrobust.training.plan import TRAINING_VERSION, Plan, identity
 from stillrobust.training.run_files import (
     has_leftovers,
     is_finished,
-    load_resume_state,
     read_description,
     remove_leftovers,
-    save_resume_state,
     write_finished_model,
 )
+from stillrobust.training.steps import TrainingProcess, freeze_modules
 from stillrobust.training.technique_hooks import TrainingHooks, TransferHooks, UpstreamHooks
-from stillrobust.training.training_monitor import TrainingMonitor
 from stillrobust.user_files import display_name
 
 
@@ -123,7 +112,7 @@ def train(
     # built before anything is written: parts that do not fit leave no folder
     model: nn.Module | None
     model, loaded = build_model(plan, backbone, dataset.info)
-    _require_fit(plan)
+    _require_fit(plan, len(dataset))
     # of several launched processes, the first holds the lease for all
     with lease(folder) if is_main_process() else nullcontext() as held:
         finished = is_finished(folder, run_identity)
@@ -149,10 +138,11 @@ def train(
     return folder
 
 
-def _require_fit(plan: Plan) -> None:
-    """Raise ``UserError`` for a technique or a batch that the task cannot be trained with."""
+def _require_fit(plan: Plan, size: int) -> None:
+    """Raise ``UserError`` for a technique, method or batch that the task cannot be trained with."""
     if plan.technique and plan.kind != "robustify":
         require_photometric(build_technique(plan.technique), plan.task)
+    plan.make_methods().phases(plan.recipe.total_steps(size))
     if plan.task == "segmentation" and plan.recipe.batch_size == 1 and plan.kind != "upstream":
         raise UserError(
             "Expected at least two images a step in training for segmentation, but batch_size is 1;"
@@ -191,10 +181,11 @@ def _take_steps(
         fabric: Device and processes.
         progress: Called after every step.
     """
-    plan, recipe, size = training.plan, training.plan.recipe, len(training.dataset)
+    plan = training.plan
+    methods = plan.make_methods()
+    recipe = methods.change_recipe(plan.recipe)
     if model is None:
         model, loaded = build_model(plan, training.backbone, training.dataset.info)
-    held = training.lease if fabric.is_global_zero else None
     task, backbone = plan.make_task(), backbone_of(model)
     before = digest(backbone.state_dict()) if plan.transfer == "fixed_feature" else ""
     hooks: TrainingHooks = (
@@ -202,58 +193,28 @@ def _take_steps(
         if plan.kind == "robustify"
         else TransferHooks(task, plan.technique)
     )
-    steps = recipe.total_steps(size)
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(fabric.device).to(memory_format=torch.channels_last)
     if fabric.world_size > 1:
         synchronize_batch_norm(model)
-    wrapped, optimizer = fabric.setup(model, make_optimizer(recipe, plan.transfer, model))
-    precision = fabric.strategy.precision
-    step, state = load_resume_state(training.folder, training.identity, model, optimizer, precision)
-    hooks.load_state(state)
-    wrapped.train()
-    freeze_modules(backbone, recipe.frozen)
-    saved = time.monotonic()
-    examples = AugmentedDataset(task, training.dataset, recipe.seed, hooks.make_views)
-    share = recipe.workers, fabric.global_rank, fabric.world_size
-    extra = partial(companion_batches, examples, recipe.batch_size, *share)
-    indices = batch_indices(recipe.seed, size, recipe.batch_size, steps, step)
-    with (
-        closing(TrainingMonitor(training.folder, training.log, step, steps, recipe.batch_size))
-        if held
-        else nullcontext()
-    ) as monitor:
-        for batch in load_batches(examples, indices, *share):
-            torch.manual_seed(derive_seed(recipe.seed, "step", step, fabric.global_rank))
-            set_learning_rates(optimizer, recipe, step, steps)
-            # a generator of its own: draws of the model do not change those of the technique
-            draws = torch.Generator(fabric.device).manual_seed(
-                derive_seed(recipe.seed, "technique", step, fabric.global_rank)
-            )
-            hooks.begin_epoch(step * recipe.batch_size // size, wrapped, extra, draws)
-            losses = hooks.loss(wrapped, batch, draws)
-            loss = torch.stack(list(losses.values())).sum()
-            _require_finite(loss.item(), plan, f"step {step} of {steps}")
-            optimizer.zero_grad()
-            fabric.backward(loss)
-            if recipe.clip is not None:
-                fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip)
-            optimizer.step()
-            step += 1
-            if monitor:
-                monitor.record(step, losses, [group["lr"] for group in optimizer.param_groups])
-            progress(step, steps, f"loss {loss.item():.3f}")
-            if held and step < steps and time.monotonic() - saved > recipe.checkpoint_seconds:
-                held.check()
-                save_resume_state(
-                    training.folder,
-                    training.identity,
-                    model,
-                    optimizer,
-                    precision,
-                    step,
-                    hooks.state(),
-                )
-                saved = time.monotonic()
+    optimizer = make_optimizer(recipe, plan.transfer, model)
+    held = training.lease if fabric.is_global_zero else None
+    process = TrainingProcess(
+        plan,
+        recipe,
+        methods,
+        task,
+        hooks,
+        model,
+        optimizer,
+        training.dataset,
+        training.folder,
+        training.log,
+        training.identity,
+        held,
+        fabric,
+        progress,
+    )
+    process.take_steps()
     if before and digest(backbone.state_dict()) != before:
         # such a model must never be published
         raise AssertionError("the frozen backbone changed in training")
@@ -268,14 +229,6 @@ def _take_steps(
             training.dataset.info,
         )
     fabric.barrier()
-
-
-def _require_finite(loss: float, plan: Plan, where: str) -> None:
-    if not math.isfinite(loss):
-        raise UserError(
-            f"The loss of {plan.task} on {plan.backbone} became {loss} at {where}; "
-            f"lower the learning rate (now {plan.recipe.lr:g}); what was finished before stays"
-        )
 
 
 def build_model(plan: Plan, backbone: ResolvedBackbone, info: DatasetInfo) -> tuple[nn.Module, str]:
@@ -308,6 +261,7 @@ def build_model(plan: Plan, backbone: ResolvedBackbone, info: DatasetInfo) -> tu
     if plan.transfer == "fixed_feature":
         inner.freeze()
     freeze_modules(inner, plan.recipe.frozen)
+    plan.make_methods().freeze(inner)
     if plan.recipe.drop_path is not None:
         inner.set_drop_path(plan.recipe.drop_path)
     return model, loaded
@@ -324,26 +278,6 @@ def _assemble(kind: RunKind, task: Task, backbone: Backbone, info: DatasetInfo) 
     if kind == "robustify" and class_count(backbone) != len(info.classes):
         backbone.reset_classifier(len(info.classes))
     return task.build_upstream(backbone, info)
-
-
-def freeze_modules(backbone: Backbone, names: tuple[str, ...]) -> None:
-    """Freeze modules of a backbone: no gradient, and evaluation mode until ``train()`` is called.
-
-    Args:
-        backbone: The backbone to change.
-        names: Names of modules inside ``backbone.model``.
-
-    Raises:
-        UserError: If the backbone has no module of a name.
-    """
-    modules = dict(backbone.model.named_modules())
-    for name in names:
-        if name not in modules:
-            raise UserError(
-                f"The recipe freezes {', '.join(names)} of the backbone, but {backbone.name} has no"
-                f" {name}; take a recipe that was made for it, or set frozen: []"
-            )
-        modules[name].requires_grad_(False).eval()
 
 
 def _plan_description(plan: Plan, backbone: ResolvedBackbone, model: nn.Module) -> dict[str, Any]:
@@ -363,6 +297,7 @@ def _plan_description(plan: Plan, backbone: ResolvedBackbone, model: nn.Module) 
         "transfer": plan.transfer,
         "settings": {**plan.recipe.settings, **plan.settings},
         "technique": technique,
+        "method": plan.make_methods().spec,
         # the identity of the training that made the upstream weights: two backbones that differ in
         # the seed alone are recognized by it
         "made_by": {**maker["identity"], "made_by": maker["plan"]["made_by"]} if maker else None,

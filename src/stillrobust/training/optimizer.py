@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stillrobust.backbones import layer_rates
+from stillrobust.backbones.layer_decay import layer_rates
 from stillrobust.tasks.heads import backbone_of
 from stillrobust.tasks.recipes import Recipe
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from stillrobust.backbones import ResolvedBackbone
 from stillrobust.errors import UserError
+from stillrobust.finetuning import Methods, build_methods
 from stillrobust.names import lookup
 from stillrobust.robustify import build_technique
 from stillrobust.samples import DatasetInfo
@@ -39,6 +40,8 @@ class Plan:
     """Technique that acts on the images in training, such as ``prime(geometry=False)``; empty for
     none.
     """
+    method: str = ""
+    """Fine-tuning methods, such as ``lp_ft + ema``; empty for plain fine-tuning."""
     kind: RunKind = "transfer"
     """``upstream`` trains nothing; ``robustify`` trains the backbone with its own classifier."""
 
@@ -50,6 +53,16 @@ class Plan:
             )
         # a training uses one content of a user's file
         object.__setattr__(self, "technique", resolve_user_file(self.technique))
+
+    def make_methods(self) -> Methods:
+        """The fine-tuning methods.
+
+        Raises:
+            UserError: If the spec is wrong, or a method cannot act in this run.
+        """
+        methods = build_methods(self.method)
+        methods.require_fit(self.kind, self.transfer)
+        return methods
 
     def make_task(self) -> Task:
         """The task with the recipe's settings, overridden by the plan's own."""
@@ -85,6 +98,7 @@ def identity(plan: Plan, backbone: ResolvedBackbone, info: DatasetInfo) -> dict[
         "kind": plan.kind,
         "transfer": plan.transfer,
         "technique": display_name(technique),
+        "method": plan.make_methods().spec,
         **(
             {"in_transfer_version": IN_TRANSFER_VERSION}
             if technique and plan.kind != "robustify"

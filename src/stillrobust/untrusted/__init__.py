@@ -1,7 +1,7 @@
-"""Files and text that come from outside: read within bounds, parsed strictly, printed as text.
+"""Files and text from outside: reads are bounded, parsers strict, and terminals safe.
 
 ``read_user_file`` reads a regular file of bounded size: devices and pipes are refused, and nothing
-blocks. ``parse_json`` refuses duplicate keys and values that are no JSON. ``printable`` escapes
+blocks. ``parse_json`` refuses duplicate keys and values that are not JSON. ``printable`` escapes
 what a terminal would interpret; everything that is printed or logged goes through it.
 """
 

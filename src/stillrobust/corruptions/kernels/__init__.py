@@ -1,1 +1,1 @@
-"""Compiled inner loops, loaded by ``corruptions.compiled`` at first use: numba imports slowly."""
+"""Compiled inner loops, which ``corruptions.compiled`` imports on first use: numba is slow."""

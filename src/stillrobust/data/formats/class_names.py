@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stillrobust.data.formats.label_files import Colour
 from stillrobust.data.formats.options import OpenOptions
+from stillrobust.data.reading import is_text
 from stillrobust.errors import UserError
 from stillrobust.names import lookup
 from stillrobust.samples import IGNORE
@@ -30,8 +31,14 @@ def chosen_indices(classes: Sequence[str], options: OpenOptions, others: str) ->
         The indices, or ``None`` without the option or if it names all classes in their order.
 
     Raises:
-        UserError: If a name is unknown.
+        UserError: If a name is unknown, or cannot be written as UTF-8, as records are.
     """
+    broken = [name for name in classes if not is_text(name)]
+    if broken:
+        raise UserError(
+            f"Expected class names that can be written as UTF-8 in {options.path}, but got"
+            f" {broken[0]!r:.80}; rename the class"
+        )
     names = options.value("classes")
     if names is None or list(names) == list(classes):
         return None
@@ -83,7 +90,7 @@ def read_class_colours(path: Path) -> dict[str, Colour]:
     for number, line in enumerate(read_lines(path)):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        row = _colour_row(line)
+        row = _colour_row(line) or _default_colour(line, len(found))
         if row is None and number == 0:  # a header
             continue
         if row is None or row[0] in found:
@@ -120,6 +127,21 @@ def _colour_row(line: str) -> tuple[str, Colour] | None:
         return None
     red, green, blue = map(int, numbers)
     return cells[0].strip(), (red, green, blue)
+
+
+def _default_colour(line: str, number: int) -> tuple[str, Colour] | None:
+    """The class of a line ``name:::`` without a colour, with its colour in Pascal VOC's palette.
+
+    The palette spreads the bits of the number over the channels, the lowest three first.
+    """
+    name, colon, rest = line.partition(":")
+    if not colon or rest.strip(":") or not name.strip():
+        return None
+    red, green, blue = (
+        sum(((number >> (3 * place + channel)) & 1) << (7 - place) for place in range(3))
+        for channel in range(3)
+    )
+    return name.strip(), (red, green, blue)
 
 
 def is_colour_table(value: object) -> bool:

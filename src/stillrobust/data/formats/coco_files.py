@@ -1,6 +1,7 @@
 """Find the image files that a COCO file lists, also under the names that other systems write."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from stillrobust.errors import UserError
 
 # Separators of folders and drives on Windows; ``resolve_inside`` decides on such names.
 UNSAFE = frozenset("\\:")
+ABSOLUTE = re.compile(r"/|[A-Za-z]:[/\\]")
 MAX_LISTED = 3  # file names in an error message
 TRIED = 20  # images that are looked for to find out what file names are relative to
 
@@ -73,6 +75,9 @@ def locate_images(
     for identity, entry in entries.items():
         stated = entry.get("file_name")
         text = stated.removeprefix(prefix) if isinstance(stated, str) else stated
+        if isinstance(text, str) and (end := _end_of_absolute(found.folder, text)):
+            text = end
+            notes.count("absolute file names, found by their end")
         name = text if isinstance(text, str) else ""
         parent, _, base = name.rpartition("/")
         if parent not in names_in:
@@ -135,6 +140,17 @@ def _find_base(
                 if is_text(name) and ".." not in place.parts and place.is_file():
                     return folder, prefix
     return None
+
+
+def _end_of_absolute(folder: Path, name: str) -> str:
+    """The longest end of an absolute name that is a file below ``folder``; empty without one."""
+    if not ABSOLUTE.match(name) or not is_text(name):
+        return ""
+    parts = [part for part in re.split(r"[/\\]", name) if part]
+    if ".." in parts:
+        return ""
+    ends = ("/".join(parts[first:]) for first in range(len(parts)))
+    return next((end for end in ends if (folder / end).is_file()), "")
 
 
 def _plain_files(folder: Path, parent: str) -> set[str]:

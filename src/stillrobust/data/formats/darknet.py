@@ -52,7 +52,7 @@ def read_darknet(path: Path) -> dict[str, Any]:
     }
     if given.get("classes", "").isdecimal():
         content["nc"] = int(given["classes"])
-    for split in ("train", "valid", "test"):
+    for split in ("train", "val", "valid", "test"):
         if given.get(split):
             listed = find_listed(path.parent, given[split])
             content[split] = listed.relative_to(path.parent).as_posix()

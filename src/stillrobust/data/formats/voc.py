@@ -97,6 +97,10 @@ def _parse_object(node: ElementTree.Element, path: Path) -> VocObject:
     return VocObject(name, corners, (node.findtext("difficult") or "0").strip() in ("1", "true"))
 
 
+IMAGE_FOLDERS = ("JPEGImages", "images")
+"""Folders of the images: Pascal VOC's, and that of Label Studio and CVAT."""
+
+
 @dataclass(frozen=True)
 class VocFiles:
     """The files of one split.
@@ -114,7 +118,8 @@ class VocFiles:
 
 def find_splits(root: Path, options: OpenOptions) -> dict[str, VocFiles]:
     """The splits: lists in ``ImageSets/Main``, or folders with the XML beside the images."""
-    images = inside_root(root, options.value("images", "JPEGImages"), "")
+    usual = next((name for name in IMAGE_FOLDERS if (root / name).is_dir()), IMAGE_FOLDERS[0])
+    images = inside_root(root, options.value("images", usual), "")
     annotations = inside_root(root, options.value("annotations", "Annotations"), "")
     if annotations.is_dir():
         lists = [path for path in sorted((root / LISTS).glob("*.txt")) if "_" not in path.stem]
@@ -274,7 +279,8 @@ class BoxReader:
         if "corners" not in self._options.given and not self._zeros and not self._beyond:
             self._options.notes.say(
                 "boxes count from 1 and include the last pixel, as in Pascal VOC; files of"
-                f" datumaro, globox and pylabel need {self._options.spec(corners='from_0')}, those"
+                f" datumaro, globox, labelformat and pylabel need"
+                f" {self._options.spec(corners='from_0')}, those"
                 f" of supervision {self._options.spec(corners='from_1')}"
             )
         if self._zeros:

@@ -14,7 +14,7 @@ from typing import Any
 
 from stillrobust.data.bad_images import record_fault
 from stillrobust.data.formats import Format
-from stillrobust.data.formats.class_names import read_lines
+from stillrobust.data.formats.class_names import read_lines, read_names
 from stillrobust.data.formats.darknet import DARKNET, find_listed, read_darknet
 from stillrobust.data.formats.detection import (
     DETECTION_OPTIONS,
@@ -22,6 +22,7 @@ from stillrobust.data.formats.detection import (
     build_detection,
 )
 from stillrobust.data.formats.image_sizes import read_sizes
+from stillrobust.data.formats.label_files import format_ranges
 from stillrobust.data.formats.options import ANNOTATIONS, OpenOptions, flag_option
 from stillrobust.data.formats.splits import UNNAMED, choose_split, splits_check
 from stillrobust.data.formats.table_builder import TableBuilder
@@ -32,6 +33,7 @@ from stillrobust.strict_yaml import YamlError, load_yaml
 from stillrobust.untrusted import read_user_text
 
 SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
+NAMES = "classes.txt"
 MAX_YAML = 5_000_000  # bytes
 OBB_NUMBERS = 9  # of a line with a rotated box, and of a polygon with four corners
 DECIMALS = 2  # of a pixel
@@ -40,7 +42,9 @@ Yaml = Mapping[str, Any]
 
 
 def find_yaml(root: Path, options: OpenOptions) -> Path:
-    """The file of keys: the option, ``data.yaml``, ``obj.data``, or the only YAML with names."""
+    """The file of keys: the option, ``data.yaml``, ``obj.data``, the only YAML with names, or Label
+    Studio's list of names.
+    """
     given = options.value("annotations")
     if given:
         return root / str(given)
@@ -51,6 +55,10 @@ def find_yaml(root: Path, options: OpenOptions) -> Path:
     if len(found) == 1:
         options.notes.say(f"{found[0].name} describes the dataset")
         return found[0]
+    labelled = next((root / "labels").rglob("*.txt"), None)
+    if not found and labelled and _fits(root / NAMES):
+        options.notes.say(f"{NAMES} lists the classes in the order of their numbers")
+        return root / NAMES
     raise UserError(
         f"Expected data.yaml with names and train or val in {root}, but found"
         f" {', '.join(path.name for path in found) or 'none'}; name the file:"
@@ -80,6 +88,8 @@ def read_yaml(path: Path) -> Yaml:
     """
     if path.name == DARKNET:
         return read_darknet(path)
+    if path.name == NAMES:
+        return {"names": read_names(path)}
     text = read_user_text(path, "YAML", MAX_YAML)
     try:
         content = load_yaml(text)
@@ -90,16 +100,17 @@ def read_yaml(path: Path) -> Yaml:
     return content
 
 
-def class_names(content: Yaml, path: Path) -> list[str]:
-    """Class names of ``names``, a list or id -> name. ``nc`` must agree if it is there."""
-    names = content.get("names")
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        names = [names[number] for number in range(len(names))]
+def class_names(content: Yaml, path: Path) -> dict[int, str]:
+    """Number -> class name of ``names``, a list or id -> name. ``nc`` must agree if it is there."""
+    names, numbers = content.get("names"), None
+    if isinstance(names, dict) and all(type(number) is int and number >= 0 for number in names):
+        numbers = sorted(names)
+        names = [names[number] for number in numbers]
     found = list(map(str, names)) if isinstance(names, list) else []
     plain = isinstance(names, list) and all(type(name) in (str, int) for name in names)
     if not plain or not found or len(set(found)) < len(found):
         raise UserError(
-            f"Expected names in {path}: different class names, as a list or numbered from 0, but"
+            f"Expected names in {path}: different class names, as a list or numbered, but"
             f" got {names!r:.100}; correct them"
         )
     count = content.get("nc", len(found))
@@ -113,7 +124,7 @@ def class_names(content: Yaml, path: Path) -> list[str]:
             f"Expected boxes or polygons, but {path} has kpt_shape, which is for key points; pose"
             " estimation is not supported, use the detection labels of the set"
         )
-    return found
+    return dict(zip(range(len(found)) if numbers is None else numbers, found, strict=True))
 
 
 def yolo_splits(root: Path, options: OpenOptions) -> list[str]:
@@ -206,7 +217,10 @@ def open_yolo(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
         choose_split(split, (), root, options)
     path = find_yaml(root, options)
     content = read_yaml(path)
-    classes = class_names(content, path)
+    names = class_names(content, path)
+    classes = list(names.values())
+    if list(names) != list(range(len(names))):
+        options.notes.say(f"classes have the numbers {', '.join(map(str, names))} in {path.name}")
     chosen = choose_split(split, yolo_splits(root, options), root, options)
     places = split_places(content, chosen, path)
     images = list_images(places)
@@ -217,7 +231,7 @@ def open_yolo(root: Path, split: str, options: OpenOptions) -> DetectionDataset:
     home = common_folder(places, images)
     labels = {image: label_path(image, path.name == DARKNET) for image in images}
     _require_label_files(labels, options)
-    reader = LineReader(len(classes), options)
+    reader = LineReader(list(names), options)
     builder = TableBuilder(options.notes)
     paths = {}
     for image, size in zip(images, read_sizes(images, options.reading.exif), strict=True):
@@ -273,12 +287,13 @@ class LineReader:
     """Reads label files and collects what is odd about them.
 
     Args:
-        classes: Number of classes.
+        numbers: Numbers of the classes in label files, in their order.
         options: ``polygons`` and ``notes`` apply.
     """
 
-    def __init__(self, classes: int, options: OpenOptions) -> None:
-        self._classes, self._options = classes, options
+    def __init__(self, numbers: Sequence[int], options: OpenOptions) -> None:
+        self._labels = {number: label for label, number in enumerate(numbers)}
+        self._options = options
         self._lengths: set[int] = set()
 
     def read(
@@ -319,11 +334,11 @@ class LineReader:
                 f"Expected a class with four numbers, or with three or more x, y pairs, in {path},"
                 f" but got {line!r:.80}; correct the line"
             )
-        label = numbers[0]
-        if not label.is_integer() or not 0 <= label < self._classes:
+        label = self._labels.get(int(numbers[0])) if numbers[0].is_integer() else None
+        if label is None:
             raise UserError(
-                f"Expected a class 0..{self._classes - 1} in {path}, but got {line!r:.80}; correct"
-                " the line or the names"
+                f"Expected a class {format_ranges(self._labels)} in {path}, but got {line!r:.80};"
+                " correct the line or the names"
             )
         values = numbers[1:]
         if min(values) < -EXCESS or max(values) > 1 + EXCESS:
@@ -337,13 +352,13 @@ class LineReader:
         if count == 5:
             x, y, w, h = (value * scale[place % 2] for place, value in enumerate(values))
             corners = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-            return [round(corner, DECIMALS) for corner in corners], int(label), None
+            return [round(corner, DECIMALS) for corner in corners], label, None
         points = [
             round(min(max(value, 0.0), 1.0) * scale[place % 2], DECIMALS)
             for place, value in enumerate(values)
         ]
         xs, ys = points[0::2], points[1::2]
-        return [min(xs), min(ys), max(xs), max(ys)], int(label), points
+        return [min(xs), min(ys), max(xs), max(ys)], label, points
 
     def finish(self, path: Path) -> None:
         """Refuse rotated boxes, which look like polygons of four corners."""

@@ -1,1 +1,1 @@
-"""Data that are drawn: scenes for the tasks, and the source set."""
+"""Generated images: scenes for the three tasks, and a source set for upstream training."""

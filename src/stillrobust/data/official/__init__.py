@@ -1,1 +1,1 @@
-"""Official sets as they are served, their checks and downloads."""
+"""Readers, checks and downloads of published datasets in their official layouts."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from stillrobust.data.formats import Format
 from stillrobust.data.formats.checks import FileChecker, PartCheck, run_check
-from stillrobust.data.formats.options import PART, SPLIT, OpenOptions
+from stillrobust.data.formats.options import CLASSES, PART, SPLIT, OpenOptions
+from stillrobust.data.official.class_subset import choose_images, require_test_split
 from stillrobust.data.official.layout import (
     CIFAR10_C_FOLDER,
     CIFAR10_FOLDER,
@@ -26,7 +27,18 @@ from stillrobust.errors import UserError
 from stillrobust.grid import COMMON, SEVERITIES
 from stillrobust.samples import Array, Dataset, DatasetInfo, Sample, Target
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CLASS_NAMES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 BATCHES = {"train": tuple(f"data_batch_{number}" for number in range(1, 6)), "val": ("test_batch",)}
 SIDE = 32  # pixels
 
@@ -39,7 +51,7 @@ class CifarDataset:
 
     Attributes:
         images: uint8 (N, 32, 32, 3) RGB.
-        labels: int64 (N,), in the order of ``CLASSES``.
+        labels: int64 (N,), in the order of ``CLASS_NAMES``.
         name: Name in reports.
     """
 
@@ -50,8 +62,10 @@ class CifarDataset:
     @cached_property
     def info(self) -> DatasetInfo:
         """Facts about the dataset. The regime has the severities for 32 pixels."""
-        digest = array_fingerprint(CLASSES, self.images, self.labels)
-        return DatasetInfo(self.name, "classification", CLASSES, len(self), digest, regime="cifar")
+        digest = array_fingerprint(CLASS_NAMES, self.images, self.labels)
+        return DatasetInfo(
+            self.name, "classification", CLASS_NAMES, len(self), digest, regime="cifar"
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,9 +88,28 @@ def cifar10_folder(root: Path) -> Path:
     return root / CIFAR10_FOLDER if (root / CIFAR10_FOLDER).is_dir() else root
 
 
-def open_cifar10(root: Path, split: str, options: OpenOptions) -> CifarDataset:
+def open_cifar10(root: Path, split: str, options: OpenOptions) -> Dataset:
     """Open ``cifar-10-batches-py``, in ``root`` or as ``root`` itself; ``val`` is the test set."""
-    folder, split = cifar10_folder(root), options.value("split", split)
+    given = options.value("split")
+    whole = read_cifar10(root, "val" if given == "test" else given or split, options)
+    return choose_images(whole, whole.labels.tolist(), options)
+
+
+def read_cifar10(root: Path, split: str, options: OpenOptions) -> CifarDataset:
+    """Read a split of CIFAR-10 with all its classes.
+
+    Args:
+        root: Folder of the dataset.
+        split: ``train`` or ``val``.
+        options: ``part`` applies.
+
+    Returns:
+        The split.
+
+    Raises:
+        UserError: If the split is missing or incomplete.
+    """
+    folder = cifar10_folder(root)
     require_layout(
         "cifar10",
         root,
@@ -116,9 +149,9 @@ def read_batch(path: Path) -> tuple[Array, Array]:
             f"Expected rows of {3 * SIDE * SIDE} bytes and as many labels in {path}; download the"
             " set again"
         )
-    if not all(type(label) is int and 0 <= label < len(CLASSES) for label in labels):  # type: ignore[union-attr]
+    if not all(type(label) is int and 0 <= label < len(CLASS_NAMES) for label in labels):  # type: ignore[union-attr]
         raise UserError(
-            f"Expected labels 0..{len(CLASSES) - 1} in {path}, as CIFAR-10 has; CIFAR-100 is"
+            f"Expected labels 0..{len(CLASS_NAMES) - 1} in {path}, as CIFAR-10 has; CIFAR-100 is"
             " another set"
         )
     planes: Array = rows.reshape(-1, 3, SIDE, SIDE)  # type: ignore[union-attr]
@@ -252,6 +285,7 @@ def find_cifar10_root(root: Path) -> Path | None:
 
 def open_cifar10_c(root: Path, split: str, options: OpenOptions) -> Dataset:
     """Open the arrays of ``CIFAR-10-C``, with CIFAR-10 beside them for the clean images."""
+    require_test_split("cifar10_c", options)
     folder = cifar10_c_folder(root)
     require_layout("cifar10_c", root, split, ["val"] if (folder / "labels.npy").is_file() else [])
     home = find_cifar10_root(root)
@@ -260,7 +294,7 @@ def open_cifar10_c(root: Path, split: str, options: OpenOptions) -> Dataset:
             f"Expected CIFAR-10 ({CIFAR10_FOLDER}) beside CIFAR-10-C in {root} for the clean"
             f" images, but it is missing; `stillrobust data fetch cifar10 {root}` gets it"
         )
-    clean = open_cifar10(home, "val", options)
+    clean = read_cifar10(home, "val", options)
     labels = load_array(folder / "labels.npy")
     if labels.shape != (len(SEVERITIES) * len(clean),) or not np.array_equal(
         labels, np.tile(clean.labels, len(SEVERITIES))
@@ -269,7 +303,7 @@ def open_cifar10_c(root: Path, split: str, options: OpenOptions) -> Dataset:
             f"Expected the test set's labels five times in {folder / 'labels.npy'}, but they differ"
             f" from those in {home}; download both sets again"
         )
-    return Cifar10C(clean, clean.labels, folder)
+    return choose_images(Cifar10C(clean, clean.labels, folder), clean.labels.tolist(), options)
 
 
 def check_cifar10(root: Path, checker: FileChecker, options: OpenOptions) -> Iterator[PartCheck]:
@@ -307,7 +341,7 @@ def _check_array(path: Path, images: int) -> PartCheck:
         return PartCheck(path.stem, "missing", f"there is no file {path}")
     if path.stem == "labels":
         labels, expected = load_array(path), len(SEVERITIES) * images
-        fits = labels.shape == (expected,) and int(labels.max()) < len(CLASSES)
+        fits = labels.shape == (expected,) and int(labels.max()) < len(CLASS_NAMES)
         text = f"{len(labels):,} of {expected:,} labels"
         return PartCheck(path.stem, "whole" if fits else "damaged", text)
     array = open_corruption_array(path, images)
@@ -335,7 +369,7 @@ CIFAR10 = Format(
     open_cifar10,
     check_cifar10,
     detect_cifar10,
-    (SPLIT, PART),
+    (SPLIT, CLASSES, PART),
     fetch_advice("cifar10"),
 )
 CIFAR10_C = Format(
@@ -343,6 +377,6 @@ CIFAR10_C = Format(
     open_cifar10_c,
     check_cifar10_c,
     detect_cifar10_c,
-    (PART,),
+    (SPLIT, CLASSES, PART),
     fetch_advice("cifar10_c"),
 )

@@ -20,8 +20,9 @@ from PIL import Image as Pillow
 
 from stillrobust.data.formats import Format
 from stillrobust.data.formats.checks import FileChecker, PartCheck, read_by_index, run_check
-from stillrobust.data.formats.options import LEAVE_OUT_BAD, PART, SPLIT, OpenOptions
+from stillrobust.data.formats.options import CLASSES, LEAVE_OUT_BAD, PART, SPLIT, OpenOptions
 from stillrobust.data.image_headers import IMAGE_SUFFIXES
+from stillrobust.data.official.class_subset import choose_images, require_test_split
 from stillrobust.data.official.layout import (
     COUNTS,
     STORED,
@@ -92,6 +93,10 @@ class ImageNetDataset:
         """``<wnid>/<file>``."""
         return self.ids[index]
 
+    def labels(self) -> list[int]:
+        """The label of every image."""
+        return [label_by_wordnet_id()[image_id.partition("/")[0]] for image_id in self.ids]
+
     def path(self, image_id: str) -> Path:
         """The file of an image."""
         return self.folder / (image_id.partition("/")[2] if self.flat else image_id)
@@ -142,7 +147,8 @@ def resize_and_crop(image: Pillow.Image) -> Image:
 
 def open_imagenet(root: Path, split: str, options: OpenOptions) -> Dataset:
     """Open ``<split>/<wnid>/*.JPEG``, or Kaggle's copy with its flat ``val`` folder."""
-    return open_split(root, options.value("split", split), options.value("part", False))
+    whole = open_split(root, options.value("split", split), options.value("part", False))
+    return choose_images(whole, whole.labels(), options)
 
 
 def imagenet_folder(root: Path) -> Path:
@@ -357,6 +363,7 @@ def open_imagenet_c(root: Path, split: str, options: OpenOptions) -> Dataset:
 
     The clean images come from ImageNet's ``val`` in ``root``.
     """
+    require_test_split("imagenet_c", options)
     there = any(stored_folder(root, corruption).is_dir() for corruption in STORED)
     require_layout("imagenet_c", root, split, ["val"] if there else [])
     if not (imagenet_folder(root) / "val").is_dir():
@@ -364,7 +371,8 @@ def open_imagenet_c(root: Path, split: str, options: OpenOptions) -> Dataset:
             f"Expected ImageNet's val folder in {root} for the clean images of ImageNet-C, but it"
             " is not there; a link to it will do"
         )
-    return ImageNetC(open_split(root, "val", options.value("part", False)), root)
+    clean = open_split(root, "val", options.value("part", False))
+    return choose_images(ImageNetC(clean, root), clean.labels(), options)
 
 
 def check_imagenet(root: Path, checker: FileChecker, options: OpenOptions) -> Iterator[PartCheck]:
@@ -434,7 +442,7 @@ IMAGENET = Format(
     open_imagenet,
     check_imagenet,
     detect_imagenet,
-    (SPLIT, PART, LEAVE_OUT_BAD),
+    (SPLIT, CLASSES, PART, LEAVE_OUT_BAD),
     lambda root: f"{IMAGENET_ADVICE}.",
 )
 IMAGENET_C = Format(
@@ -442,7 +450,7 @@ IMAGENET_C = Format(
     open_imagenet_c,
     check_imagenet_c,
     detect_imagenet_c,
-    (PART,),
+    (SPLIT, CLASSES, PART),
     fetch_advice(
         "imagenet_c", f" {IMAGENET_ADVICE}; a link in {{root}} to its val folder will do."
     ),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stillrobust.backbones import build_backbone, layer_rates
-from stillrobust.backbones.layer_rates import layers_of
+from stillrobust.backbones.layer_decay import layers_of
 from stillrobust.errors import UserError
 from stillrobust.tasks import make_task
 from stillrobust.tasks.recipes import recipe_of

@@ -7,15 +7,14 @@ the layers, such as the last norm, trains as the head.
 
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from timm.models import group_parameters
 from torch import nn
 
+from stillrobust.backbones.architectures import LayerUnit
 from stillrobust.backbones.base import Backbone
 from stillrobust.errors import UserError
-
-LayerUnit = Literal["block", "stage"]
 
 
 def layer_rates(backbone: Backbone, decay: float, unit: LayerUnit = "block") -> dict[str, float]:
