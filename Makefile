@@ -25,14 +25,18 @@ docs: .venv/.installed-dev
 
 # What the demo needs. The frost photographs come with imagecorruptions-imaug, whose own dependencies are not needed.
 .venv/.installed: pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -e '.[torch,demo]'
-	$(BIN)/python -m pip install --quiet --no-deps imagecorruptions-imaug==1.1.5
+	@echo "1 of 3: making .venv"
+	@$(PYTHON) -m venv .venv
+	@echo "2 of 3: installing PyTorch, the core and the demo's weights (3 GB to download, 6 GB on disk; pip shows each file)"
+	@$(BIN)/python -m pip install -e '.[torch,demo]'
+	@echo "3 of 3: installing the photographs for frost (4 MB)"
+	@$(BIN)/python -m pip install --no-deps imagecorruptions-imaug==1.1.5
 	touch $@
 
 # What tests, checks and documentation need in addition.
 .venv/.installed-dev: .venv/.installed
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@echo "installing what tests, checks and documentation need (2 GB on disk)"
+	@$(BIN)/python -m pip install -e '.[dev]'
 	touch $@
 
 clean:

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from stillrobust.cli import app
 from tests.commands import parse
 
 ROOT = Path(__file__).parent.parent
@@ -74,12 +76,26 @@ def check(block: Block) -> None:
                     )
 
 
+def own_commands(block: Block) -> list[list[str]]:
+    """The words of each line, if all lines are commands of ours that need no shell."""
+    lines = block.code.replace("\\\n", " ").splitlines()
+    words = [found for line in lines if (found := shlex.split(line, comments=True))]
+    plain = block.language == "bash" and not re.search(r"[|&;<>$*`]", block.code)
+    return words if plain and all(one[0] == "stillrobust" for one in words) else []
+
+
 def check_and_run(block: Block, folder: Path, namespace: dict) -> None:
     check(block)
     if block.mark == "file":
         (folder / block.said).write_text(block.code)
     elif block.mark == "" and block.language == "python":
         exec(compile(block.code, f"block at line {block.line}", "exec"), namespace)
+    elif block.mark == "" and (commands := own_commands(block)):
+        for words in commands:  # in this process, which has loaded torch already
+            done = CliRunner().invoke(app, words[1:])
+            assert done.exit_code == 0, (
+                f"line {block.line}: {done.exception}: {done.output[-2000:]}"
+            )
     elif block.mark == "" and block.language == "bash":
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src")}

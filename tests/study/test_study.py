@@ -158,13 +158,14 @@ def test_a_folder_with_the_name_of_a_study_is_none(tmp_path, monkeypatch):
 
 def test_the_demo_is_the_whole_job(tmp_path):
     """Two backbones made upstream and transferred to crops in both modes; the published one to
-    scenes, both tasks and modes.
+    scenes, in both tasks. The question comes first.
     """
     demo = select(["demo"])
     assert {run.task for run in demo.runs} == {"classification", "detection", "segmentation"}
     assert sum(state.cells for state in run_states(demo.runs, demo.protocol, Site(tmp_path))) == (
-        2 + 2 * 2 + 2 * 2
-    ) * (1 + 15 * 5)
+        2 + 2 * 2 + 2
+    ) * (1 + 15 * 3)
+    assert [run.setting for run in demo.runs[:3]] == ["robustify", "robustify", "fixed_feature"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stillrobust.cli.completion import studies
+from stillrobust.cli.early_page import EarlyPage
 from stillrobust.cli.output import print_text
 from stillrobust.cli.report import finish, show_paper
 from stillrobust.errors import UserError
@@ -180,18 +181,29 @@ def run_and_report(
     from stillrobust.study.state import failures_text
 
     with progress_display(site.progress) as display:
+        page = EarlyPage(site.results, site.out, display.print_line)
+
+        def on_workload(*workload: Any) -> None:
+            display.start(*workload)
+            page.start(*workload)
+
+        def on_end(name: str, reason: str) -> None:
+            display.finish(name, reason)
+            page.job_ended(name, reason)
+
         failures = run_study(
             selection,
             site,
             workers or 0,
             message=display.print_line,
             progress=display,
-            on_end=display.finish,
-            on_workload=display.start,
+            on_end=on_end,
+            on_workload=on_workload,
             shared_bytes=shared_bytes,
             engine=engine,
             options=options or {},
         )
+        page.wait()
     require_folder(site.out)
     _write_report(selection, site)
     for line in failures_text({failure.job: failure.reason for failure in failures}):

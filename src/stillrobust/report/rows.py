@@ -217,3 +217,5 @@ class Summary:
     """Run -> what its data, first predictions or scores probably mean instead."""
     breakdowns: Mapping[tuple[str, str], Breakdown] = field(default_factory=dict)
     """By run and metric; filled by :func:`stillrobust.report.breakdown.add_breakdown`."""
+    unfinished: str = ""
+    """What is finished of a study that is still running; otherwise empty."""

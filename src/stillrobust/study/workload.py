@@ -32,7 +32,6 @@ from stillrobust.user_files import display_name
 
 PRIORITY = (MakeCheckpointJob, MakeBackboneJob, EvaluateJob, TrainJob)
 """A model is evaluated before the next one is trained, so that the first numbers come early."""
-LONGEST_FIRST = ("detection", "segmentation", "classification")
 
 
 def training_plan(run: StudyRun, site: Site) -> Plan:
@@ -118,8 +117,8 @@ def missing_jobs(
         site: The folder of the study.
 
     Returns:
-        The jobs by seed, then by :data:`PRIORITY`, then the longest tasks first; and a failure for
-        each run whose weights or data are missing.
+        The jobs by seed, then by :data:`PRIORITY`, then in the order of the study; and a failure
+        for each run whose weights or data are missing.
 
     Raises:
         UserError: If the study itself is wrong.
@@ -136,9 +135,7 @@ def missing_jobs(
     jobs: dict[str, Job] = {}
     seeds: dict[str, int] = {}
     refused: list[Failure] = []
-    for run, plan, data, test_data in sorted(
-        plans, key=lambda item: (item[0].backbone_run != "", LONGEST_FIRST.index(item[0].task))
-    ):
+    for run, plan, data, test_data in sorted(plans, key=lambda item: item[0].backbone_run != ""):
         try:
             digest = _upstream_digest(run, plan, site)
             cells = (
