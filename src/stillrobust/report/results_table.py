@@ -10,7 +10,6 @@ from stillrobust.analysis.robustness import falls_by_clean_score_only
 from stillrobust.analysis.rounding import decimals
 from stillrobust.analysis.sample_size import sample_size_warnings
 from stillrobust.names import format_count
-from stillrobust.report.headline import difference_interval
 from stillrobust.report.labels import (
     backbone_name,
     figure_label,
@@ -24,6 +23,7 @@ from stillrobust.report.rows import Row
 from stillrobust.report.seed_means import merge_seeds, with_seed_means
 from stillrobust.report.summary import overlaps_test
 from stillrobust.report.table import Cell, Column, Label, Percent, Table, TableBlock, TableRow
+from stillrobust.report.transfer_gain import difference_interval
 from stillrobust.storage.files import content_key
 from stillrobust.storage.store import Measurement, Run
 
