@@ -3,17 +3,18 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from stillrobust.cli.output import print_text
 from stillrobust.errors import UserError
-from stillrobust.names import format_spec
+from stillrobust.names import format_spec, lookup
 from stillrobust.untrusted import parse_json, read_regular_file
 
 backbones = typer.Typer(no_args_is_help=True, help="List backbones.")
 recipes = typer.Typer(no_args_is_help=True, help="List recipes of training.")
-tasks = typer.Typer(no_args_is_help=True, help="List tasks and their metrics.")
+tasks = typer.Typer(no_args_is_help=True, help="List tasks, their metrics and settings.")
 
 
 @backbones.command("list")
@@ -59,3 +60,25 @@ def list_tasks() -> None:
 
     for task, metric in METRICS.items():
         print_text(f"{task}: {', '.join(f'{key} ({name})' for key, name in metric.names.items())}")
+
+
+@tasks.command("show")
+def show_task(
+    task: Annotated[str, typer.Argument(help="classification, detection or segmentation.")],
+) -> None:
+    """Show the settings of a task with their defaults.
+
+    `--set KEY=VALUE` of `train` changes them.
+
+    Example: stillrobust tasks show detection
+    """
+    from dataclasses import fields
+
+    from stillrobust.metrics import METRICS
+
+    lookup("task", task, METRICS)
+    from stillrobust.tasks import make_task
+
+    made = make_task(task, {})
+    for field in fields(made):  # type: ignore[arg-type]
+        print_text(f"{field.name} = {getattr(made, field.name)!r}")

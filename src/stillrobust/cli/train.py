@@ -12,8 +12,13 @@ from stillrobust.names import format_spec, lookup, parse_spec
 from stillrobust.runtime.progress import progress_display
 from stillrobust.runtime.run_log import RUN_LOG, log_failures
 
+LONG_TRAINING = 600.0
+"""Seconds from which a training is announced."""
+
 if TYPE_CHECKING:
+    from stillrobust.samples import Dataset
     from stillrobust.tasks.recipes import Recipe
+    from stillrobust.training import Plan
 
 commands = typer.Typer(no_args_is_help=True)
 
@@ -81,7 +86,10 @@ def train_command(
     change: Change = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a setting of the task: KEY=VALUE (YAML), repeatable."),
+        typer.Option(
+            "--set",
+            help="Change a setting: KEY=VALUE (YAML), repeatable; see `stillrobust tasks show`.",
+        ),
     ] = None,
 ) -> None:
     """Transfer a backbone to your data.
@@ -115,12 +123,33 @@ def train_command(
         technique,
         method,
     )
+    if not upstream and not (out / "model.json").exists():
+        _print_estimate(plan, dataset)
     with progress_display() as listen, log_failures(out / RUN_LOG, "training"):
         folder = train(
             plan, dataset, out, lambda done, total, text: listen("train", done, total, text)
         )
     if is_main_process():
         print_text(f"Finished model: {folder}")
+
+
+def _print_estimate(plan: "Plan", dataset: "Dataset") -> None:
+    """Print how long a detector trains without a GPU, if it is long."""
+    import torch
+
+    from stillrobust.runtime.forecast import format_duration
+    from stillrobust.training.estimate import estimate_training_seconds
+
+    if plan.task != "detection" or torch.cuda.is_available():
+        return
+    seconds = estimate_training_seconds(plan, dataset)
+    if seconds > LONG_TRAINING:
+        print_text(
+            f"note: without a GPU this training takes about {format_duration(seconds)}, by the time"
+            " of two images; --steps, --batch-size and smaller images, such as"
+            " --set image_size=[256,320], shorten it",
+            err=True,
+        )
 
 
 @commands.command("robustify")
