@@ -192,7 +192,8 @@ def test_a_known_library_must_be_there_under_its_own_name(monkeypatch):
 
 def test_the_command_writes_everything_and_says_it_by_its_status(library, tmp_path):
     def run(*arguments):
-        command = [sys.executable, "-m", "stillrobust", "conformance", *map(str, arguments)]
+        words = ["corruptions", "conformance", *map(str, arguments)]
+        command = [sys.executable, "-m", "stillrobust", *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
     good = run(

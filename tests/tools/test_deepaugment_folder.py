@@ -207,6 +207,7 @@ def test_in_processes(source, weights, tmp_path):
 
 def test_command(source, weights, small, tmp_path):
     call = [
+        "techniques",
         "deepaugment",
         str(source),
         str(tmp_path / "out"),
@@ -220,7 +221,7 @@ def test_command(source, weights, small, tmp_path):
     assert "weights: SHA-256 " in result.output
     assert "5 files written, 0 existed already, 0 images skipped" in result.output
     (source / "cat" / "a.png").write_bytes(b"")
-    call[2] = str(tmp_path / "second")
+    call[3] = str(tmp_path / "second")
     result = CliRunner().invoke(app, call)
     assert result.exit_code == 3
     assert "skipped: cat/a.png" in result.output

@@ -129,7 +129,9 @@ def smallest_difference(pilot: Pilot, images: int, seeds: int = 1, power: float 
             " plan for more"
         )
     if not 0.5 <= power < 1:
-        raise UserError(f"Expected a power from 50 to below 100 %, but got {100 * power:g}")
+        raise UserError(
+            f"Expected a power from 50 to below 100 %, but got {100 * power:g}; 80 is usual"
+        )
     of_images = pilot.image_deviation**2 * pilot.images / images
     groups = max(1.0, pilot.groups * images / pilot.images - 1)
     if seeds == 1:

@@ -205,7 +205,8 @@ def run_and_report(
         )
         page.wait()
     require_folder(site.out)
-    _write_report(selection, site)
+    if not failures or (site.results / "runs").is_dir():  # something was evaluated
+        _write_report(selection, site)
     for line in failures_text({failure.job: failure.reason for failure in failures}):
         print_text(line, err=True)
     if failures:

@@ -42,16 +42,16 @@ HEADS = {
 # heads that are not evaluated: why, and what would be
 UNSUITED = {
     "AutoModelForMaskGeneration": (
-        "proposes masks without classes, for points or boxes that it is given, so that there is no"
-        " class to score; give a Mask2Former, or a Python file that prompts it and names classes"
+        "proposes masks without classes, for given points or boxes, so that no class is scored",
+        "give a Mask2Former, or a Python file that prompts it and names classes",
     ),
     "AutoModelForZeroShotObjectDetection": (
-        "finds what a text names, so that its classes depend on a prompt; give a detector that was"
-        " trained for classes, or a Python file that prompts it"
+        "finds what a text names, so that its classes depend on a prompt",
+        "give a detector that was trained for classes, or a Python file that prompts it",
     ),
     "AutoModelForZeroShotImageClassification": (
-        "compares an image with texts, so that its classes depend on prompts; give a classifier"
-        " that was fine-tuned, or a Python file that prompts it"
+        "compares an image with texts, so that its classes depend on prompts",
+        "give a classifier that was fine-tuned, or a Python file that prompts it",
     ),
 }
 
@@ -180,9 +180,9 @@ def _head_of(config: Any, info: DatasetInfo) -> str:
         if type(config) in getattr(transformers, head)._model_mapping:
             return head
     kind = type(config).__name__
-    for head, reason in UNSUITED.items():
+    for head, (reason, advice) in UNSUITED.items():
         if type(config) in getattr(getattr(transformers, head, None), "_model_mapping", ()):
-            raise UserError(f"Expected a model for {info.task}, but {kind}'s {reason}")
+            raise UserError(f"Expected a model for {info.task}, but {kind} {reason}; {advice}")
     raise UserError(
         f"{kind} has no head for {info.task} in transformers; give a model that was trained for it"
     )

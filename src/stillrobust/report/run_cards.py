@@ -40,7 +40,8 @@ def make_card(store: Store, run: str) -> RunCard:
     if not summary.rows:
         reasons = [one.reason for one in summary.incomplete] or ["it has fewer corruptions"]
         raise MissingCellsError(
-            f"Expected all cells of the 15 corruptions for a card of {run}, but {reasons[0]}"
+            f"Expected all cells of the 15 corruptions for a card of {run}, but {reasons[0]};"
+            " evaluate what is missing"
         )
     first = summary.rows[0]
     own = [one for one in summary.measurements if CORRUPTION_FILE not in one.protocol]
