@@ -117,7 +117,7 @@ def test_page_has_a_block_and_a_section_for_each(mixed):
     assert "channel order bgr; seed 0; severities 1</h3>" in severity
     best = [line for line in text.split("<tr ") if "number bar drop best" in line]
     assert [line.split('"')[1] for line in best] == ["a"], "only of what is compared"
-    sentence = text.split("<h1>")[1].split("</h1>")[0]
+    sentence = text.split("<h1>")[1].split("</h1>")[0].replace("\u00a0", " ")
     assert sentence.startswith("net_a is more robust than net_b: it loses 25.0 % of its top-1")
     assert "channel order nothing; seed 0; severities 1." in text.split("<nav")[0]
 

@@ -315,6 +315,7 @@ def test_every_form_says_the_same(store, tmp_path):
     (line,) = lines = transfer_gain(store.runs(), summary.rows)
     gain = f"{100 * line.upstream.value:.1f}"
     files, page = report_files(store, summary), render_page(store, summary)
+    page = page.replace("\u00a0", " ")
     table = transfer_gain_table(lines)
     for text in (to_text(table), to_markdown(table), page):
         assert gain in text

@@ -168,14 +168,14 @@ def transfer_sentence(lines: Sequence[TransferGain]) -> str:
 def _survival(lines: Sequence[TransferGain]) -> str:
     gains = [line.downstream for line in lines if line.downstream is not None]
     kept = [gain.is_significant for gain in gains]
-    mean = sum(line.retained or 0.0 for line in lines) / len(lines)
+    least = min(line.retained or 0.0 for line in lines)
     if all(gain.interval and gain.interval[1] < 0 for gain in gains):
         return "turns into a loss after the transfer"
     if not any(kept):
         return "is lost in the transfer, as far as can be told"
     if not all(kept):
         return "survives only some transfers for certain"
-    return "mostly survives the transfer" if mean >= MOSTLY else "partly survives the transfer"
+    return "mostly survives the transfer" if least >= MOSTLY else "partly survives the transfer"
 
 
 def _shares(lines: Sequence[TransferGain]) -> str:
