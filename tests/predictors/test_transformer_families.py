@@ -216,8 +216,8 @@ def test_detectors(tmp_path, kind):
 @pytest.mark.parametrize(
     ("config", "task", "reason"),
     [
-        (hf.SamConfig, "segmentation", "masks without classes, for points or boxes"),
-        (hf.SamConfig, "detection", "masks without classes, for points or boxes"),
+        (hf.SamConfig, "segmentation", "masks without classes, for given points or boxes"),
+        (hf.SamConfig, "detection", "masks without classes, for given points or boxes"),
         (hf.Owlv2Config, "detection", "finds what a text names"),
         (hf.BlipConfig, "classification", "compares an image with texts"),
         (hf.ViTConfig, "detection", "has no head for detection in transformers"),
