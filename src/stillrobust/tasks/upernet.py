@@ -195,12 +195,13 @@ class LinearSegmenter(nn.Module):
 
 def _freeze_unused(backbone: Backbone) -> None:
     """Freeze parameters that the last map does not depend on: norms and branches of other maps."""
-    parameters = list(backbone.parameters())
-    images = torch.zeros(1, 3, 64, 64, device=parameters[0].device)
+    # some architectures have constants among their parameters
+    parameters = [one for one in backbone.parameters() if one.requires_grad]
+    images = torch.zeros(1, 3, 64, 64, device=backbone.pixel_mean.device)
     training = backbone.training
     last = backbone.eval()(images)[-1]
     backbone.train(training)
-    found = torch.autograd.grad(last.sum(), parameters, allow_unused=True)
+    found = torch.autograd.grad(last.sum(), parameters, allow_unused=True) if parameters else ()
     for parameter, gradient in zip(parameters, found, strict=True):
         if gradient is None:
             parameter.requires_grad_(False)
