@@ -77,6 +77,22 @@ def test_models_that_may_be_equal(tmp_path):
     assert found.startswith("a loses least of 3 models, but b may be as robust: they lose 48.8 %")
 
 
+def test_equal_scores_are_called_so(tmp_path):
+    write(tmp_path, "a", 80, 40)
+    found = answer(write(tmp_path, "b", 80, 40)).sentence
+    assert found == (
+        "a and b have the same scores: they lose 50.0 % of their top-1 under corruption."
+    )
+
+
+def test_few_images_make_nothing_certain(tmp_path, monkeypatch):
+    write(tmp_path, "a", 80, 60)
+    store = write(tmp_path, "b", 80, 20)
+    assert "a certain difference" in answer(store).sentence
+    monkeypatch.setattr("stillrobust.report.headline.FEWEST_IMAGES", IMAGES + 1)
+    assert "that may be chance" in answer(store).sentence
+
+
 def test_without_statistics_nothing_is_certain(tmp_path):
     write(tmp_path, "a", 80, 60, with_statistics=False)
     found = answer(write(tmp_path, "b", 80, 20, with_statistics=False)).sentence

@@ -193,6 +193,8 @@ def _rows_with_intervals(replicates: CellReplicates | None) -> list[BreakdownRow
     rows = []
     for name, values in replicates.values.items():
         clean, corrupted = values[0], values[1:].mean(0)
+        if np.isnan(clean[0]):  # no ground truth, such as no large objects
+            continue
         bounds = [
             interval(part[1:], float(part[0]), SCORE_RANGE, freedom=replicates.freedom)
             for part in (clean, corrupted)

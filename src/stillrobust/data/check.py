@@ -108,6 +108,10 @@ def find_spec(text: str) -> str:
         )
     specs = detect_formats(path)
     if len(specs) != 1:
+        if not any(path.iterdir()):
+            raise UserError(
+                f"Expected a folder with data at {path}, but it is empty; check the path"
+            )
         found = f"which may be {' or '.join(specs)}" if specs else "which fits none of them"
         known = "" if specs else unread_layout(path)
         if known:
@@ -116,7 +120,7 @@ def find_spec(text: str) -> str:
                 " docs/reference/data.md for"
                 " all formats"
             )
-        advice = "name one" if specs else "see the table of layouts in the page on data"
+        advice = "name one" if specs else "docs/reference/data.md has the layouts"
         raise UserError(
             f"Expected a folder of one format at {path}, but got one {found}; {advice}, or write"
             f" FORMAT:PATH with FORMAT one of {', '.join(FORMATS)}"

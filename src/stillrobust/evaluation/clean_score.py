@@ -124,7 +124,9 @@ def _cause_in_detections(info: DatasetInfo, pairs: Sequence[Pair]) -> str:
         ),
         **{cause: _agreement(pairs, convert) for cause, convert in _box_readings().items()},
         "boxes fit the objects, but not their classes: give the names of the classes in the model's"
-        " order, classes=[...]": _agreement(pairs, _unchanged, any_class=True),
+        " order, as classes=[...], or as CLASSES in a Python file": _agreement(
+            pairs, _unchanged, any_class=True
+        ),
     }
     best = max(found, key=lambda cause: found[cause])
     return best if found[best] >= plain + GAIN else ""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stillrobust.analysis.sample_size import FEWEST_IMAGES
 from stillrobust.metrics import HEADLINE_METRIC
 from stillrobust.names import format_count
 from stillrobust.report.charts import ChartGroup
@@ -320,6 +321,11 @@ def _comparison(ranked: Sequence[Row], group: Sequence[Row]) -> str:
             f"{first} is {what}: it loses {drop} % of its {metric} under corruption instead of"
             f" {instead}, a certain difference of {difference}"
         )
+    elif _scores(best) == _scores(second):
+        text = (
+            f"{first} and {other} have the same scores: they lose {drop} % of their {metric} under"
+            " corruption"
+        )
     else:
         what = (
             f"{first} loses least of {number} models, but {other} may be as robust"
@@ -338,15 +344,21 @@ def _comparison(ranked: Sequence[Row], group: Sequence[Row]) -> str:
     return f"{text}; {name} still scores higher under corruption ({scores})."
 
 
+def _scores(row: Row) -> tuple[float, float]:
+    return row.robustness.clean, row.robustness.mpc
+
+
 def is_certain(best: Row, second: Row) -> bool:
     """Whether the first of two comparable rows has the smaller drop for certain.
 
-    Both the interval of the paired difference and the letters of all pairs must agree.
+    Both the interval of the paired difference and the letters of all pairs must agree, and the
+    images must be enough for intervals.
     """
     bounds = difference_interval(best, second)
     letters = (set(re.findall(r"[a-z]\d*", row.alike)) for row in (best, second))
     shared = set.intersection(*letters)
-    return bounds is not None and bounds[0] > 0 and not shared
+    enough = min(best.images, second.images) >= FEWEST_IMAGES
+    return bounds is not None and bounds[0] > 0 and not shared and enough
 
 
 def _answer(group: Sequence[Row], rows: Sequence[Row]) -> TableRow:
