@@ -65,6 +65,33 @@ def test_other_seeds_and_photos(case):
     assert digest(made[::stride, ::stride]) == GOLDEN["pixels"][case["key"]]
 
 
+STRENGTHS = {
+    "blue_noise_sample": lambda m: (3 * m / 10 - 2.5,),
+    "plasma_noise": lambda m: (6.4 * m,),
+    "checkerboard_cutout": lambda m: (m / 10,),
+    "cocentric_sine_waves": lambda m: (12.8 * m,),
+    "single_frequency_greyscale": lambda m: (19.6 * m,),
+    "brownish_noise": lambda m: (6.4 * m,),
+    "perlin_noise": lambda m: (0.05 * m,),
+    "sparkles": lambda m: (0.01 * m,),
+    "inverse_sparkles": lambda m: (0.013 * 10 * m,),
+    "caustic_refraction": lambda m: (0.05 * m, 0.2 * m),
+}
+"""Magnitude -> parameters, as in the authors' corrupt.py."""
+
+
+@pytest.mark.parametrize("name", C_BAR)
+def test_all_five_severities_have_the_published_magnitudes(name):
+    """The authors' pixels above are of severities 1, 3 and 5 alone."""
+    for regime, key in (("imagenet", "magnitudes"), ("cifar", "magnitudes_of_cifar")):
+        if name not in GOLDEN[key]:
+            assert CORRUPTIONS[name].severities[regime] is None
+            continue
+        for severity, magnitude in enumerate(GOLDEN[key][name], start=1):
+            parameters = CORRUPTIONS[name].parameters(severity, regime)
+            assert parameters == pytest.approx(STRENGTHS[name](magnitude))
+
+
 def test_the_fixture_is_whole():
     assert len(IMAGENET) == 90  # three images, ten corruptions, severities 1, 3, 5
     assert len(CIFAR) == 15
