@@ -26,11 +26,31 @@ tests/fixtures/pixel_digests.json``, with a higher ``VERSION``.
 OPENCV = {"OPENCV_CPU_DISABLE": "AVX,AVX2,FMA3,FP16,AVX512-SKX", "OPENCV_IPP": "disabled"}
 
 
-def numpys_features():
-    """What numpy has more than one code for, and this processor can do."""
-    from numpy._core import _multiarray_umath as compiled
+def run(arguments, environment):
+    plain = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in {"NPY_DISABLE_CPU_FEATURES", *OPENCV}
+    }
+    path = os.pathsep.join([str(HERE.parents[1] / "src"), str(HERE.parents[1])])
+    environment = {**plain, **environment, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
 
-    return [name for name in compiled.__cpu_dispatch__ if compiled.__cpu_features__.get(name)]
+
+def numpys_features():
+    """What numpy has more than one code for, and this processor can do.
+
+    A process of its own tells, because the variables may disable some of it in this one.
+    """
+    code = (
+        "from numpy._core import _multiarray_umath as n;"
+        "print(*(name for name in n.__cpu_dispatch__ if n.__cpu_features__.get(name)))"
+    )
+    return run(["-c", code], {}).split()
 
 
 def without(*features):
@@ -47,21 +67,6 @@ PROCESSORS = {
     "OpenCV at its plainest": OPENCV,
     "all at their plainest": {**without(*numpys_features()), **OPENCV},
 }
-
-
-def run(arguments, environment):
-    plain = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in {"NPY_DISABLE_CPU_FEATURES", *OPENCV}
-    }
-    path = os.pathsep.join([str(HERE.parents[1] / "src"), str(HERE.parents[1])])
-    environment = {**plain, **environment, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
 
 
 def unlike(found):
