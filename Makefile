@@ -27,7 +27,8 @@ docs: .venv/.installed-dev
 .venv/.installed: pyproject.toml
 	@echo "1 of 3: making .venv"
 	@$(PYTHON) -m venv .venv
-	@echo "2 of 3: installing PyTorch, the core and the demo's weights (3 GB to download, 6 GB on disk; pip shows each file)"
+	@echo "2 of 3: installing PyTorch, the core and the demo's weights"
+	@echo "        (3 GB to download, 6 GB on disk; pip shows each file)"
 	@$(BIN)/python -m pip install -e '.[torch,demo]'
 	@echo "3 of 3: installing the photographs for frost (4 MB)"
 	@$(BIN)/python -m pip install --no-deps imagecorruptions-imaug==1.1.5

@@ -9,7 +9,7 @@ import typer
 
 from stillrobust.cli.grouping import RegroupBy, open_store
 from stillrobust.cli.output import print_text
-from stillrobust.cli.results import store_folder
+from stillrobust.cli.results import Reference, Standard, store_folder
 from stillrobust.names import format_count
 
 commands = typer.Typer()
@@ -82,16 +82,8 @@ def report(
         str | None,
         typer.Option(help="Protocol of --paper: paper (severity 1) or benchmark (1 to 5)."),
     ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(help="Reference run of mCE (default: AlexNet, for results on ImageNet)."),
-    ] = None,
-    standard: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Run without a technique, for effective robustness. Repeat it: two are required."
-        ),
-    ] = None,
+    reference: Reference = None,
+    standard: Standard = None,
     group_by: RegroupBy = None,
     chance_corrected: Annotated[
         bool,

@@ -1,8 +1,22 @@
-"""The folder of results that commands take: the one that ``--out`` made."""
+"""What commands on results share: their folder, which ``--out`` made, and options."""
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from stillrobust.errors import UserError
+
+Reference = Annotated[
+    str | None,
+    typer.Option(help="Reference run of mCE (default: AlexNet, for results on ImageNet)."),
+]
+Standard = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Run without a technique, for effective robustness. Repeat it: two are required."
+    ),
+]
 
 
 def store_folder(out: Path) -> Path:

@@ -7,7 +7,7 @@ import typer
 
 from stillrobust.cli.corruptions import parse_severities
 from stillrobust.cli.output import print_text
-from stillrobust.cli.results import store_folder
+from stillrobust.cli.results import Reference, Standard, store_folder
 from stillrobust.errors import UserError
 from stillrobust.names import format_count
 
@@ -59,16 +59,8 @@ def show_command(
     results: Results,
     run: Annotated[str | None, typer.Option(help="Show only this run (default: all).")] = None,
     severities: Annotated[str, typer.Option(help="Severities, separated by commas.")] = "1,2,3,4,5",
-    reference: Annotated[
-        str | None,
-        typer.Option(help="Reference run of mCE (default: AlexNet, for results on ImageNet)."),
-    ] = None,
-    standard: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Run without a technique, for effective robustness. Repeat it: two are required."
-        ),
-    ] = None,
+    reference: Reference = None,
+    standard: Standard = None,
     classes: Annotated[
         int, typer.Option(help="Number of classes to show, largest loss first.")
     ] = 5,

@@ -193,17 +193,16 @@ def _perlin(rows: Array, columns: Array, gradients: Array, table: Array) -> Arra
         cells.append(whole % 256)
         parts.append(part)
         eased.append(part * part * (3 - 2 * part))
-    # by row of the lattice, then by its column
-    corners = [[None, None], [None, None]]  # type: list[list[Any]]
-    for down in (0, 1):
-        for across in (0, 1):
-            index = table[table[(cells[0] + down) % 256] + (cells[1] + across) % 256]
-            gradient = gradients[index]
-            corners[down][across] = gradient[..., 0] * (parts[0] - down) + gradient[..., 1] * (
-                parts[1] - across
-            )
-    left = corners[0][0] + eased[0] * (corners[1][0] - corners[0][0])
-    right = corners[0][1] + eased[0] * (corners[1][1] - corners[0][1])
+
+    def corner(down: int, across: int) -> Array:
+        index = table[table[(cells[0] + down) % 256] + (cells[1] + across) % 256]
+        gradient = gradients[index]
+        value: Array = gradient[..., 0] * (parts[0] - down) + gradient[..., 1] * (parts[1] - across)
+        return value
+
+    above_left, above_right = corner(0, 0), corner(0, 1)
+    left = above_left + eased[0] * (corner(1, 0) - above_left)
+    right = above_right + eased[0] * (corner(1, 1) - above_right)
     noise: Array = left + eased[1] * (right - left)
     return noise * 1.5
 
